@@ -1,0 +1,72 @@
+"""The frozen base model and its tokenizer, from a folder or a hub id. Safetensors only."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from fastslow.errors import ConfigError
+
+Precision = Literal["float32", "mixed", "bfloat16"]
+
+
+def load_tokenizer(model: str, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer in a model folder. Raises ConfigError when there is none."""
+    _check_exists(model)
+    try:
+        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model: no tokenizer can be loaded from {model}: {error}") from None
+
+
+def load_base(
+    model: str,
+    *,
+    precision: Precision = "float32",
+    load_in_4bit: bool = False,
+    trust_remote_code: bool = False,
+    device: torch.device | None = None,
+) -> Any:
+    """The causal LM, frozen and in evaluation mode.
+
+    Raises ConfigError when the folder holds no such model, or only pickled weights.
+    """
+    _check_exists(model)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    extra = {"quantization_config": _four_bit()} if load_in_4bit else {}
+    try:
+        base = AutoModelForCausalLM.from_pretrained(
+            model,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            **extra,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model: {model} cannot be loaded: {error}") from None
+    if device is not None and not load_in_4bit:
+        base = base.to(device)
+    base.requires_grad_(False)
+    return base.eval()
+
+
+def _check_exists(model: str) -> None:
+    looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
+    if looks_local and not Path(model).expanduser().is_dir():
+        raise ConfigError(f"model: there is no folder {model}")
+
+
+def _four_bit() -> Any:
+    from importlib.util import find_spec
+
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError("load_in_4bit: needs bitsandbytes, which is not installed")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_use_double_quant=True,
+    )

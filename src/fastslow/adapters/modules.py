@@ -1,0 +1,194 @@
+"""LoRA modules on one frozen base: attach, activate, freeze, save. The only door to peft.
+
+PEFT's own switching changes what trains: activating one module turns the gradients of every other
+one off, and leaving `disable_adapter()` turns them on for frozen ones. `Modules.using` therefore
+restores after every switch which tensors train, so that several modules can be scored in turn and
+learn from one backward pass.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fastslow.errors import ConfigError
+
+BASE = "base"
+"""Names the bare model where a module's name is expected."""
+
+
+class Modules:
+    """Named LoRA modules on one base, of which the `trainable` ones learn.
+
+    Made by `attach` or `load`. Outside `using`, the bare base is active.
+    """
+
+    def __init__(self, model: PeftModel, *, trainable: tuple[str, ...]) -> None:
+        self.model = model
+        self.trainable = trainable
+        self._layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+        self._parameters = {
+            name: {
+                key: parameter
+                for key, parameter in model.named_parameters()
+                if f".{name}." in key
+            }
+            for name in model.peft_config
+        }
+        model.eval()  # PEFT adds modules in training mode.
+        self._activate(BASE, learning=False)
+
+    @classmethod
+    def attach(
+        cls,
+        base: Any,
+        names: tuple[str, ...],
+        *,
+        rank: int,
+        alpha: float,
+        dropout: float = 0.0,
+        targets: str | list[str] = "all-linear",
+        seed: int = 0,
+    ) -> "Modules":
+        """Fresh modules that all start from the same weights and, B being 0, change nothing yet.
+
+        Raises ConfigError when no layer of the base has such a name.
+        """
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]
+            lora_dropout=dropout,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            try:
+                model = get_peft_model(base, config, adapter_name=names[0])
+            except ValueError as error:
+                raise ConfigError(f"lora.targets: {error}") from None
+            for name in names[1:]:
+                model.add_adapter(name, config)
+        modules = cls(model, trainable=names)
+        for name in names[1:]:
+            modules.copy(names[0], name)
+        return modules
+
+    @classmethod
+    def load(cls, base: Any, folders: dict[str, Path], *, trainable: tuple[str, ...]) -> "Modules":
+        """Modules from PEFT folders, by name; the trainable ones and frozen ones side by side.
+
+        Raises ConfigError for a folder that holds no LoRA adapter in safetensors for this base.
+        """
+        model: Any = None
+        for name, folder in folders.items():
+            _check_lora_folder(folder)
+            try:
+                if model is None:
+                    model = PeftModel.from_pretrained(base, str(folder), adapter_name=name)
+                else:
+                    model.load_adapter(str(folder), adapter_name=name)
+            except (RuntimeError, ValueError) as error:
+                raise ConfigError(f"adapter {folder} does not fit the base model: {error}") from None
+        return cls(model, trainable=trainable)
+
+    @property
+    def causal_lm(self) -> Any:
+        """The transformers model, with the modules' layers inside."""
+        return self.model.get_base_model()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every module, trainable or not."""
+        return tuple(self._parameters)
+
+    def parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """The tensors of one module by their full name in the model."""
+        return self._parameters[name]
+
+    def config(self, name: str) -> LoraConfig:
+        """The LoRA settings of one module."""
+        config = self.model.peft_config[name]
+        assert isinstance(config, LoraConfig)
+        return config
+
+    def copy(self, source: str, target: str) -> None:
+        """Give one module the weights of another."""
+        for key, value in self.tensors(source).items():
+            self._parameters[target][key.replace(f".{source}.", f".{target}.")].data.copy_(value)
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The module's weights, detached, by their full name in the model."""
+        return {key: parameter.detach() for key, parameter in self._parameters[name].items()}
+
+    def load_tensors(self, name: str, tensors: dict[str, Tensor]) -> None:
+        """Put weights that `tensors` gave back in place."""
+        for key, parameter in self._parameters[name].items():
+            parameter.data.copy_(tensors[key])
+
+    @contextmanager
+    def using(self, name: str, *, learning: bool = False) -> Iterator[None]:
+        """Inside, the model answers with the named module, or as the bare model for BASE.
+
+        With `learning`, the module's dropout is on; it is off in every other case.
+        """
+        self._activate(name, learning=learning)
+        try:
+            yield
+        finally:
+            self._activate(BASE, learning=False)
+
+    def _activate(self, name: str, *, learning: bool) -> None:
+        for layer in self._layers:
+            if name != BASE:
+                layer.set_adapter(name)
+            layer.enable_adapters(name != BASE)
+            dropouts = getattr(layer, "lora_dropout", {})
+            for key, dropout in dropouts.items():
+                dropout.train(learning and key == name)
+        for key, parameters in self._parameters.items():
+            for parameter in parameters.values():
+                parameter.requires_grad_(key in self.trainable)
+
+    def save(self, name: str, folder: Path) -> None:
+        """Write one module as an ordinary PEFT folder; it must not exist yet."""
+        folder.mkdir(parents=True)
+        state = get_peft_model_state_dict(
+            self.model, adapter_name=name, save_embedding_layers=False
+        )
+        tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        config = self.config(name)
+        training = config.inference_mode
+        config.inference_mode = True
+        config.save_pretrained(str(folder))
+        config.inference_mode = training
+
+    def merge(self, name: str) -> Any:
+        """The base with one module folded into its weights. The modules are gone afterwards."""
+        with self.using(name):
+            return self.model.merge_and_unload(adapter_names=[name])
+
+
+def _check_lora_folder(folder: Path) -> None:
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ConfigError(f"{folder} holds no adapter: adapter_config.json cannot be read") from None
+    if config.get("peft_type") != "LORA":
+        raise ConfigError(f"{folder} holds a {config.get('peft_type')} adapter; only LORA is known")
+    if config.get("modules_to_save"):
+        raise ConfigError(
+            f"{folder} also replaces whole layers ({', '.join(config['modules_to_save'])}), which "
+            "cannot be switched with the modules"
+        )
+    if not (folder / "adapter_model.safetensors").exists():
+        raise ConfigError(f"{folder} has no adapter_model.safetensors; pickled weights are refused")

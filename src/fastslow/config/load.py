@@ -1,0 +1,138 @@
+"""YAML and dotted overrides in, a checked Recipe out, with every fault named at once."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from fastslow.config.recipe import Recipe
+from fastslow.errors import ConfigError
+
+Check = Callable[[Mapping[str, Any]], Iterable[str]]
+"""Finds faults in a raw recipe that the schema cannot know of; one line per fault."""
+
+
+def load_recipe(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    checks: Sequence[Check] = (),
+) -> Recipe:
+    """The recipe in a YAML file or a mapping, with `section.key=value` overrides applied.
+
+    Raises ConfigError with all faults of schema, overrides and `checks` together.
+    """
+    raw = dict(source) if isinstance(source, Mapping) else _read_yaml(Path(source))
+    problems = _apply_overrides(raw, overrides)
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as error:
+        problems += [_problem(item) for item in error.errors()]
+    problems += [line for check in checks for line in check(raw)]
+    if recipe is None or problems:
+        raise ConfigError(*problems)
+    return recipe
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML with every default written out; `load_recipe` reads it back."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice instead of silently taking the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"recipe {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {path} cannot be read: {error}") from None
+    try:
+        raw = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"recipe {path} is not valid YAML: {error}") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"recipe {path} must hold sections and keys, not a {_kind(raw)}")
+    return raw
+
+
+def _apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    problems = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            problems.append(f"override {override!r}: write it as section.key=value")
+            continue
+        try:
+            # A lone dash is standard input, not YAML's empty list item.
+            value = text if text == "-" else yaml.safe_load(text)
+        except yaml.YAMLError:
+            problems.append(f"override {override!r}: the value is not valid YAML")
+            continue
+        _set(raw, key.strip().split("."), value)
+    return problems
+
+
+def _set(raw: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        child = raw.get(part)
+        # Copied, so that a caller's own mapping is never written to.
+        raw[part] = dict(child) if isinstance(child, Mapping) else {}
+        raw = raw[part]
+    raw[path[-1]] = value
+
+
+def _problem(item: Any) -> str:
+    path = ".".join(str(part) for part in item["loc"] if not str(part).startswith("list["))
+    kind = item["type"]
+    if kind == "extra_forbidden":
+        return f"{path}: there is no such key{_nearest(item['loc'])}"
+    if kind == "missing":
+        return f"{path}: is missing; give it in the recipe or as {path}=..."
+    if kind == "value_error":
+        return str(item["ctx"]["error"])
+    message = item["msg"][0].lower() + item["msg"][1:]
+    return f"{path}: got {item['input']!r}; {message}"
+
+
+def _nearest(location: Sequence[str | int]) -> str:
+    section: Any = Recipe
+    for part in location[:-1]:
+        section = _section_of(section, str(part))
+    names = list(section.model_fields)
+    close = get_close_matches(str(location[-1]), names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; allowed are {', '.join(names)}"
+
+
+def _section_of(section: type[BaseModel], key: str) -> type[BaseModel]:
+    annotation = section.model_fields[key].annotation
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return section
+
+
+def _kind(value: Any) -> str:
+    return {list: "list", str: "text"}.get(type(value), type(value).__name__)

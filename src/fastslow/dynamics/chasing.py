@@ -1,0 +1,97 @@
+"""Fast-slow chasing: two modules on one base that push each other up the margin.
+
+Source: OFS-DPO, arXiv 2406.05534, Eq. 3, 4, 6 and Algorithm 1 (as re-stated by others; the paper's
+body is not public). m_M = log pi_M(y_w|x) - log pi_M(y_l|x), sg = stop-gradient:
+
+    leader   objective(L) + alpha * (-logsigmoid(beta (m_L - sg m_C)))
+    chaser   objective(C) - alpha * (-logsigmoid(beta (sg m_L - m_C)))
+
+Both receive the same extra gradient, alpha * beta * sigmoid(-beta (m_L - m_C)) up their margin,
+which stays alive where both objectives are saturated. Without the stop-gradients the two terms
+would cancel exactly.
+
+Deviation: the two networks keep their own learning rate whatever their role, unless the recipe
+asks for `roles_and_rates`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+
+def chase_terms(
+    leader_margin: Tensor, chaser_margin: Tensor, *, alpha: float, beta: float
+) -> tuple[Tensor, Tensor]:
+    """What is added to the leader's and to the chaser's loss, each [B].
+
+    Args:
+        leader_margin: m_L, [B], nats, gradient flows into the leader's term only.
+        chaser_margin: m_C, [B], nats, gradient flows into the chaser's term only.
+        alpha: weight of the chase.
+        beta: inverse temperature of the gap.
+    """
+    leader_term = -alpha * logsigmoid(beta * (leader_margin - chaser_margin.detach()))
+    chaser_term = alpha * logsigmoid(beta * (leader_margin.detach() - chaser_margin))
+    return leader_term, chaser_term
+
+
+@dataclass(slots=True)
+class Race:
+    """Who leads, and the losses since the last check that decide it.
+
+    A race of one module is plain training: it leads for ever.
+
+    >>> race = Race(("fast", "slow"), swap_every=1)
+    >>> race.record({"fast": 14.0, "slow": 12.0})
+    >>> race.finish_step(), race.leader
+    (True, 'slow')
+    """
+
+    modules: tuple[str, ...]
+    swap_every: int = 20
+    """Optimiser steps between two checks."""
+    may_swap: bool = True
+    leader: str = field(init=False)
+    steps: int = field(init=False, default=0)
+    """Optimiser steps since the last check."""
+    loss_sums: dict[str, float] = field(init=False)
+    """Objective losses since the last check, summed over the same pairs for every module."""
+
+    def __post_init__(self) -> None:
+        self.leader = self.modules[0]
+        self.loss_sums = dict.fromkeys(self.modules, 0.0)
+
+    def record(self, loss_sums: Mapping[str, float]) -> None:
+        """Add the objective losses of one batch that each module had before its update."""
+        for name, loss_sum in loss_sums.items():
+            self.loss_sums[name] += loss_sum
+
+    def finish_step(self) -> bool:
+        """Count one optimiser step and say whether the lead has changed hands.
+
+        Every `swap_every` steps the module with the lower mean loss since the last check leads; a
+        tie keeps the leader.
+        """
+        self.steps += 1
+        if self.steps < self.swap_every:
+            return False
+        best = min(self.modules, key=lambda name: (self.loss_sums[name], name != self.leader))
+        changed = self.may_swap and best != self.leader
+        if changed:
+            self.leader = best
+        self.steps = 0
+        self.loss_sums = dict.fromkeys(self.modules, 0.0)
+        return changed
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes, as JSON."""
+        return {"leader": self.leader, "steps": self.steps, "loss_sums": dict(self.loss_sums)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take up where `state()` was taken."""
+        self.leader = state["leader"]
+        self.steps = state["steps"]
+        self.loss_sums = dict(state["loss_sums"])

@@ -1,0 +1,36 @@
+"""The three things that can be wrong: the request, the data, or a run's state on disk.
+
+Every message says what was given, what is allowed and what to do about it.
+"""
+
+
+class FastslowError(Exception):
+    """Any error that fastslow raises on purpose; its text is meant for the user."""
+
+
+class ConfigError(FastslowError):
+    """A recipe or an argument asks for something that cannot be done.
+
+    `problems` holds one line per fault, so that all of them can be mended at once.
+
+    >>> print(ConfigError("seed: must be 0 or more", "model: is missing"))
+    2 problems:
+      - seed: must be 0 or more
+      - model: is missing
+    """
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        if len(problems) == 1:
+            text = problems[0]
+        else:
+            text = "\n  - ".join([f"{len(problems)} problems:", *problems])
+        super().__init__(text)
+
+
+class DataError(FastslowError):
+    """The preference data cannot be read, or too much of it is unusable."""
+
+
+class StateError(FastslowError):
+    """A run folder, a checkpoint or the training itself is not in a state to go on."""

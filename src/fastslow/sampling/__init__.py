@@ -1,0 +1,5 @@
+"""Answers drawn from a policy."""
+
+from fastslow.sampling.generate import Sample, generate
+
+__all__ = ["Sample", "generate"]

@@ -1,0 +1,66 @@
+"""Answers sampled from whatever adapter is active, in batches, with a key-value cache."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sampled answer."""
+
+    tokens: tuple[int, ...]
+    """Up to and including the end-of-turn token, where it came."""
+    ended: bool
+    """Whether it ended by itself rather than at the length limit."""
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_ids: Sequence[int],
+    pad_id: int,
+    max_new_tokens: int,
+    seed: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    per_prompt: int = 1,
+) -> list[list[Sample]]:
+    """`per_prompt` answers to each prompt, in order. The same seed gives the same answers.
+
+    With temperature 1 and top_p 1 they are samples of the policy itself, whatever the model folder's
+    generation settings say; temperature 0 takes the likeliest token.
+    """
+    width = max(len(prompt) for prompt in prompts)
+    device = model.get_input_embeddings().weight.device
+    ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    sampling = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
+    settings = GenerationConfig(
+        do_sample=temperature > 0,
+        max_new_tokens=max_new_tokens,
+        num_return_sequences=per_prompt,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        eos_token_id=sorted(end_ids),
+        pad_token_id=pad_id,
+        use_cache=True,
+        **sampling,
+    )
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), torch.no_grad():
+        torch.manual_seed(seed)
+        rows = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    answers = [_until_end(row, frozenset(end_ids)) for row in rows[:, width:].tolist()]
+    return [answers[i : i + per_prompt] for i in range(0, len(answers), per_prompt)]
+
+
+def _until_end(tokens: list[int], end_ids: frozenset[int]) -> Sample:
+    for position, token in enumerate(tokens):
+        if token in end_ids:
+            return Sample(tuple(tokens[: position + 1]), ended=True)
+    return Sample(tuple(tokens), ended=False)

@@ -1,0 +1,209 @@
+"""Pairs to token trees: templates, the boundary between prompt and response, truncation.
+
+The response's tokens begin after the longest token prefix shared by the prompt and by the prompt
+with each response, so a merge across the boundary never hides a response token. The end of the turn
+is appended once, where the template did not write it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastslow.errors import ConfigError
+from fastslow.records import Message, Pair, Text
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One prompt and k >= 1 responses to it, as token ids."""
+
+    prompt: tuple[int, ...]
+    responses: tuple[tuple[int, ...], ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the row that holds the prompt once and every response."""
+        return len(self.prompt) + sum(len(response) for response in self.responses)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """A pair ready to be scored: responses are (chosen, rejected)."""
+
+    pair: Pair
+    tree: Tree
+    cut: bool
+    """Whether truncation took tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A pair that cannot be scored, and why."""
+
+    pair: Pair
+    reason: str
+
+
+class Encoder:
+    """Turns text into token trees with one tokenizer, template and length limit.
+
+    Args:
+        tokenizer: of transformers; its chat template is used where it has one.
+        max_length: longest prompt plus response, in tokens.
+        template: `plain` never uses the chat template on text.
+        end_ids: further tokens that end a turn, such as the model's generation settings name.
+
+    Raises ConfigError when the tokenizer has no end-of-turn token.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        max_length: int,
+        template: str = "chat",
+        end_ids: Sequence[int] = (),
+    ) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ConfigError(
+                "the tokenizer has no end-of-turn token; set eos_token in its "
+                "tokenizer_config.json"
+            )
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.end_ids = frozenset({tokenizer.eos_token_id, *end_ids})
+        self._has_template = bool(tokenizer.chat_template)
+        self._template_for_text = template == "chat" and self._has_template
+
+    def encode(self, pair: Pair) -> EncodedPair | Dropped:
+        """The pair's token tree within the length limit, or why there is none."""
+        tree = self.tree(pair.prompt, (pair.chosen, pair.rejected))
+        if not tree.prompt:
+            return Dropped(pair, "the prompt has no tokens")
+        if not all(tree.responses):
+            return Dropped(pair, "a response has no tokens of its own")
+        kept = truncate(tree, self.max_length, bos_id=self.tokenizer.bos_token_id)
+        if len(set(kept.responses)) < len(kept.responses):
+            same = "after truncation" if kept != tree else "as tokens"
+            return Dropped(pair, f"chosen and rejected are identical {same}")
+        return EncodedPair(pair, kept, cut=kept != tree)
+
+    def tree(self, prompt: Text, responses: Sequence[Text]) -> Tree:
+        """The token tree of a prompt and its responses, not truncated."""
+        texts, special = self._texts(prompt, responses)
+        prompt_ids, *full_ids = self._tokenize(texts, special=special)
+        boundary = _shared_prefix([prompt_ids, *full_ids])
+        return Tree(
+            prompt=tuple(prompt_ids[:boundary]),
+            responses=tuple(self._end_turn(ids[boundary:]) for ids in full_ids),
+        )
+
+    def prompt_ids(self, prompt: Text, *, room: int) -> tuple[int, ...]:
+        """The tokens a model is given to answer the prompt, the newest that leave room to answer.
+
+        Raises ConfigError when `room` tokens of answer leave no prompt within max_length.
+        """
+        if room >= self.max_length:
+            raise ConfigError(
+                f"answers of {room} tokens leave no room for a prompt within max_length = "
+                f"{self.max_length}"
+            )
+        texts, special = self._texts(prompt, ())
+        (ids,) = self._tokenize(texts, special=special)
+        bos_id = self.tokenizer.bos_token_id
+        return _newest(tuple(ids), self.max_length - room, bos_id=bos_id)
+
+    def _texts(self, prompt: Text, responses: Sequence[Text]) -> tuple[list[str], bool]:
+        """Prompt, and prompt with each response, as text; whether special tokens are to be added.
+
+        A chat template writes its own special tokens.
+        """
+        if isinstance(prompt, str) and not self._template_for_text:
+            texts = [prompt, *(prompt + _as_text(response) for response in responses)]
+            bos = self.tokenizer.bos_token
+            return texts, not (bos and prompt.startswith(bos))
+        if not self._has_template:
+            raise ConfigError(
+                "the data holds conversations but the tokenizer has no chat template; add "
+                "chat_template.jinja to the model folder, or give prompts and responses as text"
+            )
+        turns = _as_turns(prompt, "user")
+        texts = [self._render(turns, add_generation_prompt=True)]
+        for response in responses:
+            texts.append(self._render(turns + _as_turns(response, "assistant")))
+        return texts, False
+
+    def _render(self, turns: tuple[Message, ...], add_generation_prompt: bool = False) -> str:
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        text: str = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        return text
+
+    def _tokenize(self, texts: list[str], *, special: bool) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(
+            texts, add_special_tokens=special, return_attention_mask=False, verbose=False
+        )["input_ids"]
+        eos_id = self.tokenizer.eos_token_id
+        # Some tokenizers close every text; the prompt is not closed where the response begins.
+        if special and len(ids[0]) > 1 and ids[0][-1] == eos_id and not texts[0].endswith(
+            self.tokenizer.eos_token
+        ):
+            ids = [row[:-1] for row in ids]
+        return ids
+
+    def _end_turn(self, ids: list[int]) -> tuple[int, ...]:
+        """The response closed by exactly one end-of-turn token."""
+        end = len(ids)
+        while end and self._is_blank(ids[end - 1]):
+            end -= 1
+        if end and ids[end - 1] in self.end_ids:
+            return tuple(ids[:end])
+        return (*ids, self.tokenizer.eos_token_id)
+
+    def _is_blank(self, token: int) -> bool:
+        return token not in self.end_ids and not self.tokenizer.decode([token]).strip()
+
+
+def truncate(tree: Tree, max_length: int, *, bos_id: int | None = None) -> Tree:
+    """The tree with every prompt-plus-response path at most max_length tokens long.
+
+    The prompt loses its oldest tokens first, but keeps its last one, which predicts the first
+    response token, and a leading `bos_id`, on which models lean. Then all responses are cut at the
+    same length.
+    """
+    longest = max(len(response) for response in tree.responses)
+    if len(tree.prompt) + longest <= max_length:
+        return tree
+    prompt = _newest(tree.prompt, max(1, max_length - longest), bos_id=bos_id)
+    room = max_length - len(prompt)
+    return Tree(prompt, tuple(response[:room] for response in tree.responses))
+
+
+def _newest(ids: tuple[int, ...], room: int, *, bos_id: int | None) -> tuple[int, ...]:
+    if len(ids) <= room:
+        return ids
+    if bos_id is not None and ids[0] == bos_id and room > 1:
+        return (bos_id, *ids[len(ids) - room + 1 :])
+    return ids[len(ids) - room :]
+
+
+def _shared_prefix(sequences: list[list[int]]) -> int:
+    length = 0
+    for tokens in zip(*sequences, strict=False):
+        if len(set(tokens)) > 1:
+            break
+        length += 1
+    return length
+
+
+def _as_turns(text: Text, role: str) -> tuple[Message, ...]:
+    return (Message(role, text),) if isinstance(text, str) else text
+
+
+def _as_text(text: Text) -> str:
+    if isinstance(text, str):
+        return text
+    if len(text) == 1:
+        return text[0].content
+    raise ConfigError("a response of several turns needs a prompt of turns and a chat template")

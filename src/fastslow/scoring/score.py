@@ -1,0 +1,158 @@
+"""Token trees to summed log-probs, with logits only where a response token is predicted.
+
+`Scorer` is the one path for training, evaluation and every objective. It scores whole trees where
+the architecture takes a 4-D mask and positions, which a probe on the loaded model decides, and each
+response alone through the model's own forward pass where it does not.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from fastslow.scoring.encode import Tree
+from fastslow.scoring.tree import TreeBatch, tree_batch
+
+LOGITS_AT_ONCE = 1 << 24
+"""Largest number of logits held at a time; in float32 they take four bytes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a model is scored, and why where it is not the usual way."""
+
+    trees: bool
+    reason: str = ""
+
+
+class Scorer:
+    """Scores responses under whatever adapter is active on a causal LM of transformers.
+
+    Args:
+        model: the causal LM itself, with or without adapters injected in its layers.
+        layout: from `probe_layout`; None takes trees.
+    """
+
+    def __init__(self, model: Any, layout: Layout | None = None) -> None:
+        self.model = model
+        self.layout = layout or Layout(trees=True)
+        self._backbone = getattr(model, model.base_model_prefix)
+        self._head = model.get_output_embeddings()
+        self._config = model.config.get_text_config()
+
+    def score(self, batch: TreeBatch) -> Tensor:
+        """Sum of log pi(token) over each response's tokens, [N], nats, float32 (or float64)."""
+        if not self.layout.trees:
+            return torch.stack(list(self._score_each_alone(batch)))
+        embedding = self.model.get_input_embeddings()
+        hidden = self._backbone(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            attention_mask=batch.attention_mask(embedding.weight.dtype),
+            use_cache=False,
+        ).last_hidden_state
+        # index_select, because its gradient is deterministic where two tokens share a predictor.
+        hidden = hidden.flatten(0, 1).index_select(0, batch.predictors)
+        return _sum_by_response(self._chunked_logps(hidden, batch.targets), batch.lengths)
+
+    def _chunked_logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Log-prob of each target, [S]; a chunk's logits are made again when gradients need them.
+
+        Equals token_logps(self._logits(hidden), targets).
+        """
+        size = max(1, LOGITS_AT_ONCE // self._head.weight.shape[0])
+        parts = [
+            checkpoint(self._logps, h, t, use_reentrant=False, preserve_rng_state=False)
+            for h, t in zip(hidden.split(size), targets.split(size), strict=True)
+        ]
+        return torch.cat(parts)
+
+    def _logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return token_logps(self._logits(hidden), targets)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """The model's output layer with what its configuration adds to it; the probe checks it."""
+        logits = self._head(hidden)
+        if (scale := getattr(self._config, "logit_scale", None)) is not None:
+            logits = logits * scale
+        if (scaling := getattr(self._config, "logits_scaling", None)) is not None:
+            logits = logits / scaling
+        if (cap := getattr(self._config, "final_logit_softcapping", None)) is not None:
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    def _score_each_alone(self, batch: TreeBatch) -> Iterator[Tensor]:
+        for tree in batch.trees:
+            for response in tree.responses:
+                yield self.score_alone(tree.prompt, response, device=batch.input_ids.device)
+
+    def score_alone(
+        self, prompt: tuple[int, ...], response: tuple[int, ...], *, device: torch.device
+    ) -> Tensor:
+        """The same sum for one response through the model's own forward pass, a scalar."""
+        ids = torch.tensor([[*prompt, *response]], device=device)
+        logits = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
+        return token_logps(logits, ids[0, len(prompt) :]).sum()
+
+
+def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
+    """log softmax(logits)[target], [S], of logits [S, V], at least float32."""
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    picked = wide.gather(-1, targets[:, None]).squeeze(-1)
+    return picked - wide.logsumexp(-1)
+
+
+def _sum_by_response(logps: Tensor, lengths: Tensor) -> Tensor:
+    """Sums of consecutive runs of the given lengths, [N]. Padded, so that no sum is reordered."""
+    parts = logps.split(lengths.tolist())
+    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True).sum(-1)
+
+
+def probe_layout(model: Any, *, max_length: int) -> Layout:
+    """Whether trees score right on this model, found by trying, and why not where they do not.
+
+    A short tree is scored as a tree and response by response; then the first response is replaced,
+    which must leave the second's score where it was.
+    """
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if window and window < max_length:
+        return Layout(False, f"its attention window of {window} tokens is below max_length")
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    device = model.get_input_embeddings().weight.device
+    tokens = torch.randint(
+        0, vocabulary, (24,), generator=torch.Generator().manual_seed(0)
+    ).tolist()
+    prompt, first, other, second = (
+        tuple(tokens[a:b]) for a, b in ((0, 6), (6, 12), (12, 18), (18, 24))
+    )
+    scorer = Scorer(model)
+    scores = []
+    with torch.no_grad():
+        alone = torch.stack([scorer.score_alone(prompt, r, device=device) for r in (first, second)])
+        try:
+            for sibling in (first, other):
+                batch = tree_batch([Tree(prompt, (sibling, second))], pad_id=0).to(device)
+                scores.append(scorer.score(batch))
+        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            cause = str(error).splitlines()[0][:100]
+            return Layout(False, f"it does not take a 4-D mask and positions ({cause})")
+    # Twelve tokens: bfloat16 rounds logits by up to 2^-8 of their size, float32 by far less.
+    coarse = alone.dtype == torch.float32 and _computes_coarsely(model)
+    tolerance = 0.25 if coarse else 1e-3
+    leak = (scores[0][1] - scores[1][1]).abs().item()
+    error = (scores[0] - alone).abs().max().item()
+    if leak > tolerance / 10:
+        return Layout(False, f"responses of one row see each other (off by {leak:.2g} nats)")
+    if error > tolerance:
+        return Layout(False, f"a tree scores {error:.2g} nats away from its responses alone")
+    return Layout(True)
+
+
+def _computes_coarsely(model: Any) -> bool:
+    weight = model.get_input_embeddings().weight
+    return weight.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(
+        weight.device.type
+    )

@@ -1,0 +1,15 @@
+"""Iterables of preference pairs with a domain and a position, resumable. Loads without torch."""
+
+from fastslow.streams.files import Source, Unreadable, open_sources
+from fastslow.streams.formats import RowError, pairs_of_row
+from fastslow.streams.stream import PairStream, RowCounts
+
+__all__ = [
+    "PairStream",
+    "RowCounts",
+    "RowError",
+    "Source",
+    "Unreadable",
+    "open_sources",
+    "pairs_of_row",
+]

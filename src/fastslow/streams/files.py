@@ -1,0 +1,295 @@
+"""Files, folders, hub ids and standard input to numbered rows, one at a time.
+
+A row is read when it is asked for: a compressed file of any size costs one row of memory. A row
+that cannot be decoded comes out as an `Unreadable` with its reason; the rows after it still come.
+"""
+
+import glob
+import gzip
+import json
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from fastslow.errors import DataError
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that is not even a mapping, and why."""
+
+    reason: str
+
+
+Row = Mapping[str, Any] | Unreadable
+
+
+class Source(Protocol):
+    """Something with rows in a fixed order."""
+
+    @property
+    def name(self) -> str:
+        """Names the source in messages; rows are `name:number`, numbers from 1."""
+        ...
+
+    def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
+        """Numbered rows after the first `start`; blank lines have a number but do not come out."""
+        ...
+
+    def count(self) -> int | None:
+        """How many rows there are, or None where only reading would tell."""
+        ...
+
+    def fingerprint(self) -> list[Any]:
+        """What must stay the same for a row number to mean the same row."""
+        ...
+
+
+def open_sources(specs: list[str]) -> list[Source]:
+    """The sources that files, directories, globs, dataset folders, hub ids or `-` stand for.
+
+    Raises DataError when one stands for nothing.
+    """
+    return [source for spec in specs for source in _expand(spec)]
+
+
+def _expand(spec: str) -> list[Source]:
+    if spec == "-":
+        return [StandardInput()]
+    path, split = Path(spec), "train"
+    if not path.exists() and ":" in spec:
+        stem, _, tail = spec.rpartition(":")
+        if Path(stem).is_dir() or _is_hub_id(stem):
+            path, split = Path(stem), tail
+    if path.is_dir():
+        if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
+            return [DatasetFolder(path, split)]
+        files = sorted(p for p in path.rglob("*") if p.name.endswith(SUFFIXES))
+        if not files:
+            raise DataError(f"{spec} holds no {', '.join(SUFFIXES)} file and is no dataset folder")
+        return [_file(p) for p in files]
+    if path.exists():
+        return [_file(path)]
+    if any(mark in spec for mark in "*?["):
+        found = [Path(p) for p in sorted(glob.glob(spec, recursive=True))]
+        if not found:
+            raise DataError(f"no file matches {spec}")
+        return [_file(p) for p in found]
+    if _is_hub_id(str(path)):
+        return [HubDataset(str(path), split)]
+    raise DataError(f"{spec} does not exist; give a file, directory, glob, hub id or -")
+
+
+def _file(path: Path) -> Source:
+    if path.name.endswith(".parquet"):
+        return ParquetFile(path)
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        return JsonLines(path)
+    raise DataError(f"{path} is not one of {', '.join(SUFFIXES)}")
+
+
+def _is_hub_id(text: str) -> bool:
+    owner, slash, name = text.partition("/")
+    plain = "/" not in name and not name.endswith(SUFFIXES) and not text.startswith(".")
+    return bool(owner and slash and name and plain)
+
+
+def _decode_lines(stream: IO[bytes], start: int) -> Iterator[tuple[int, Row]]:
+    number = 0
+    while True:
+        try:
+            line = stream.readline()
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            if number >= start:
+                yield number + 1, Unreadable(f"the compressed file is damaged here: {error}")
+            return
+        if not line:
+            return
+        number += 1
+        if number <= start or not line.strip():
+            continue
+        yield number, _decode(line)
+
+
+def _decode(line: bytes) -> Row:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return Unreadable(f"not UTF-8 (byte {error.start} of the line)")
+    except json.JSONDecodeError as error:
+        return Unreadable(f"not JSON ({error.msg}, character {error.pos} of the line)")
+    except RecursionError:
+        return Unreadable("not JSON (nested too deeply)")
+    if not isinstance(row, dict):
+        return Unreadable(f"a {type(row).__name__}, not an object with columns")
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLines:
+    """A .jsonl file, compressed or not; any line ending, with or without a byte order mark."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def _open(self) -> IO[bytes]:
+        try:
+            raw = self.path.open("rb")
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read: {error.strerror}") from None
+        if self.path.name.endswith(".gz"):
+            return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
+        return raw
+
+    def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
+        with self._open() as stream:
+            yield from _decode_lines(stream, start)
+
+    def count(self) -> int:
+        lines, last = 0, b"\n"
+        with self._open() as stream:
+            try:
+                while chunk := stream.read(1 << 20):
+                    lines += chunk.count(b"\n")
+                    last = chunk
+            except (EOFError, zlib.error, gzip.BadGzipFile):
+                pass  # `rows` reports the damage where it stands.
+        return lines + (not last.endswith(b"\n"))
+
+    def fingerprint(self) -> list[Any]:
+        return [self.path.name, self.path.stat().st_size]
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetFile:
+    """A .parquet file, read in batches of rows."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def _open(self) -> Any:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            return pyarrow.parquet.ParquetFile(self.path)
+        except (OSError, pyarrow.ArrowInvalid) as error:
+            raise DataError(f"{self.path} cannot be read as parquet: {error}") from None
+
+    def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
+        file = self._open()
+        number, first_group = 0, 0
+        while first_group < file.num_row_groups:
+            size = file.metadata.row_group(first_group).num_rows
+            if number + size > start:
+                break
+            number += size
+            first_group += 1
+        groups = range(first_group, file.num_row_groups)
+        for batch in file.iter_batches(batch_size=256, row_groups=list(groups)):
+            for row in batch.to_pylist():
+                number += 1
+                if number > start:
+                    yield number, row
+
+    def count(self) -> int:
+        return int(self._open().metadata.num_rows)
+
+    def fingerprint(self) -> list[Any]:
+        return [self.path.name, self.path.stat().st_size]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFolder:
+    """A folder written by `datasets.Dataset.save_to_disk`, or one split of a DatasetDict."""
+
+    path: Path
+    split: str
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def _load(self) -> Any:
+        import datasets
+
+        try:
+            loaded = datasets.load_from_disk(str(self.path))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path} cannot be read as a dataset: {error}") from None
+        if not isinstance(loaded, datasets.DatasetDict):
+            return loaded
+        if self.split not in loaded:
+            raise DataError(
+                f"{self.path} has no split {self.split!r}; it has {', '.join(loaded)}: write "
+                f"{self.path}:SPLIT"
+            )
+        return loaded[self.split]
+
+    def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
+        data = self._load()
+        for number in range(start, len(data)):
+            yield number + 1, data[number]
+
+    def count(self) -> int:
+        return len(self._load())
+
+    def fingerprint(self) -> list[Any]:
+        return [self.path.name, self.split, self._load()._fingerprint]
+
+
+@dataclass(frozen=True, slots=True)
+class HubDataset:
+    """A dataset of the hub, streamed."""
+
+    repo: str
+    split: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.repo}:{self.split}"
+
+    def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
+        import datasets
+
+        try:
+            data = datasets.load_dataset(self.repo, split=self.split, streaming=True)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.repo} is neither a path here nor a dataset that can be reached: {error}"
+            ) from None
+        for number, row in enumerate(data.skip(start), start + 1):
+            yield number, row
+
+    def count(self) -> None:
+        return None
+
+    def fingerprint(self) -> list[Any]:
+        return [self.repo, self.split]
+
+
+@dataclass(frozen=True, slots=True)
+class StandardInput:
+    """JSON lines piped in. To resume, the same lines are piped again."""
+
+    name: str = "stdin"
+
+    def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
+        yield from _decode_lines(sys.stdin.buffer, start)
+
+    def count(self) -> None:
+        return None
+
+    def fingerprint(self) -> list[Any]:
+        return ["stdin"]

@@ -1,0 +1,170 @@
+"""The stream of pairs: rows in order, or shuffled within blocks, resumable at any pair.
+
+Rows are read in blocks. A block is checked for unusable rows before the first of its pairs comes
+out, so that a small file full of faults stops a run before it has learned anything.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from fastslow.errors import DataError
+from fastslow.records import Pair
+from fastslow.streams.files import Row, Source, StandardInput, Unreadable
+from fastslow.streams.formats import RowError, pairs_of_row
+
+READ_AHEAD = 1024
+SHOWN = 5
+
+
+@dataclass(slots=True)
+class RowCounts:
+    """What has been read so far."""
+
+    read: int = 0
+    bad: int = 0
+    shown: list[str] = field(default_factory=list)
+    """The first few unusable rows, as `file:row: reason`."""
+
+    def add_bad(self, source: str, reason: str) -> None:
+        self.bad += 1
+        if len(self.shown) < SHOWN:
+            self.shown.append(f"{source}: {reason}")
+
+    def copy(self) -> "RowCounts":
+        return RowCounts(self.read, self.bad, list(self.shown))
+
+
+class PairStream:
+    """Iterates over the pairs of some sources, `epochs` times over.
+
+    Args:
+        sources: read one after the other.
+        domain: the domain of pairs whose row names none.
+        shuffle: rows are shuffled within blocks of this many; 0 keeps the order.
+        seed: of the shuffling; each epoch and block has its own order.
+        max_bad_fraction: more unusable rows than this share raise DataError.
+
+    `state()` is the position after the last pair that came out; a stream that was given it by
+    `load_state()` goes on with the next one.
+    """
+
+    def __init__(
+        self,
+        sources: list[Source],
+        *,
+        domain: str | None = None,
+        shuffle: int = 0,
+        seed: int = 0,
+        max_bad_fraction: float = 0.01,
+        epochs: int = 1,
+    ) -> None:
+        self.sources = sources
+        self.counts = RowCounts()
+        self.epoch = 0
+        self._domain = domain
+        self._shuffle = shuffle
+        self._seed = seed
+        self._max_bad_fraction = max_bad_fraction
+        self._epochs = epochs
+        self._live = any(isinstance(source, StandardInput) for source in sources)
+        self._block = shuffle or (1 if self._live else READ_AHEAD)
+        self._block_start = (0, 0)
+        self._counts_at_block = RowCounts()
+        self._taken = 0
+        if self._live and epochs > 1:
+            raise DataError("standard input can be read once only; set train.epochs to 1")
+
+    def count_rows(self) -> int | None:
+        """Rows in all epochs together, or None for a source that does not know its length."""
+        counts = [source.count() for source in self.sources]
+        known = [count for count in counts if count is not None]
+        return self._epochs * sum(known) if len(known) == len(counts) else None
+
+    def fingerprint(self) -> list[Any]:
+        """What must not change between a checkpoint and its resumption."""
+        return [source.fingerprint() for source in self.sources]
+
+    def state(self) -> dict[str, Any]:
+        """The position, as JSON."""
+        return {
+            "epoch": self.epoch,
+            "block_start": list(self._block_start),
+            "taken": self._taken,
+            "counts": _counts_to_json(self._counts_at_block),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go to a position that `state()` gave."""
+        self.epoch = state["epoch"]
+        self._block_start = (state["block_start"][0], state["block_start"][1])
+        self._taken = state["taken"]
+        self._counts_at_block = RowCounts(**state["counts"])
+        self.counts = self._counts_at_block.copy()
+
+    def __iter__(self) -> Iterator[Pair]:
+        while self.epoch < self._epochs:
+            yield from self._one_epoch()
+            self.epoch += 1
+            self._start_block((0, 0))
+        self._check_bad(at_end=True)
+
+    def _one_epoch(self) -> Iterator[Pair]:
+        rows = self._rows_from(self._block_start)
+        while block := list(islice(rows, self._block)):
+            pairs = self._pairs_of(block)
+            self._check_bad(at_end=self._block > 1 and len(block) < self._block)
+            if self._shuffle:
+                order = random.Random(f"{self._seed}/{self.epoch}/{self._block_start}")
+                order.shuffle(pairs)
+            for pair in pairs[self._taken :]:
+                self._taken += 1
+                yield pair
+            last_source, last_row, _ = block[-1]
+            self._start_block((last_source, last_row))
+
+    def _rows_from(self, start: tuple[int, int]) -> Iterator[tuple[int, int, Row]]:
+        first_source, first_row = start
+        for index in range(first_source, len(self.sources)):
+            skip = first_row if index == first_source else 0
+            for number, row in self.sources[index].rows(skip):
+                yield index, number, row
+
+    def _start_block(self, start: tuple[int, int]) -> None:
+        self._block_start = start
+        self._counts_at_block = self.counts.copy()
+        self._taken = 0
+
+    def _pairs_of(self, block: list[tuple[int, int, Row]]) -> list[Pair]:
+        pairs: list[Pair] = []
+        for index, number, row in block:
+            self.counts.read += 1
+            where = f"{self.sources[index].name}:{number}"
+            if isinstance(row, Unreadable):
+                self.counts.add_bad(where, row.reason)
+                continue
+            try:
+                pairs += pairs_of_row(row, source=where, domain=self._domain)
+            except RowError as error:
+                self.counts.add_bad(where, str(error))
+        return pairs
+
+    def _check_bad(self, *, at_end: bool) -> None:
+        # Early in a long stream one bad row is a large share; wait until the share means something.
+        counted = self.counts.read if at_end else max(self.counts.read, READ_AHEAD)
+        if self.counts.bad > self._max_bad_fraction * counted:
+            raise DataError(
+                f"{self.counts.bad} of {self.counts.read} rows cannot be used, more than "
+                f"data.max_bad_fraction = {self._max_bad_fraction:g} allows:\n  "
+                + "\n  ".join(self.counts.shown)
+                + "\nMend the rows, or raise data.max_bad_fraction to leave them out."
+            )
+        if at_end and self.counts.read == 0:
+            names = ", ".join(source.name for source in self.sources)
+            raise DataError(f"no rows in {names}")
+
+
+def _counts_to_json(counts: RowCounts) -> dict[str, Any]:
+    return {"read": counts.read, "bad": counts.bad, "shown": list(counts.shown)}

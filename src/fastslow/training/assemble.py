@@ -1,0 +1,237 @@
+"""A recipe to the values the loop needs: model, modules, objective, stream, optimisers.
+
+Everything that can be wrong with a request is found here, cheapest first, before any step.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.optim import Optimizer
+
+from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
+from fastslow.config import Recipe
+from fastslow.dynamics import Race
+from fastslow.errors import ConfigError
+from fastslow.objectives import Objective, make_objective
+from fastslow.scoring import Encoder
+from fastslow.streams import PairStream, open_sources
+from fastslow.training.batches import BatchReader
+from fastslow.training.heldout import HeldOut
+from fastslow.training.policies import Policies
+from fastslow.training.state import TrainingState
+
+PREVIOUS = "previous"
+"""Name of the frozen copy of the adapter that a run starts from."""
+
+OPTIMIZERS: dict[str, Any] = {
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A recipe's values, ready for the loop."""
+
+    recipe: Recipe
+    accelerator: Accelerator
+    policies: Policies
+    objective: Objective
+    heldout: HeldOut | None
+    heldout_counts: dict[str, int]
+    state: TrainingState
+    total_steps: int | None
+    """Optimiser steps planned; None for a stream without a known end."""
+
+
+def assemble(recipe: Recipe) -> Run:
+    """Load and build everything a recipe names. Raises ConfigError or DataError."""
+    accelerator = Accelerator()
+    if accelerator.num_processes > 1:
+        raise ConfigError("training in several processes is not supported yet; start one process")
+    objective = make_objective(recipe.objective.name, **recipe.objective.settings)
+    torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
+    stream = train_stream(recipe)
+    total_steps = _total_steps(recipe, stream)
+    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    base = load_base(
+        recipe.model,
+        precision=recipe.train.precision,
+        load_in_4bit=recipe.load_in_4bit,
+        trust_remote_code=recipe.trust_remote_code,
+        device=accelerator.device,
+    )
+    _check_length(recipe, base)
+    encoder = make_encoder(recipe, tokenizer, base)
+    heldout, heldout_counts = _heldout(recipe, encoder)
+    modules = make_modules(recipe, base)
+    policies = make_policies(recipe, modules, tokenizer)
+    reader = BatchReader(stream, encoder, batch_size=recipe.train.batch_size)
+    state = TrainingState(
+        modules=modules,
+        optimizers={name: _optimizer(recipe, modules, name) for name in recipe.module_names},
+        race=_race(recipe),
+        reader=reader,
+    )
+    return Run(
+        recipe, accelerator, policies, objective, heldout, heldout_counts, state, total_steps
+    )
+
+
+def train_stream(recipe: Recipe) -> PairStream:
+    """The training pairs of a recipe, from the beginning."""
+    if not recipe.data.train_sources:
+        raise ConfigError("data.train: is missing; give files, a folder, a hub id or -")
+    return _stream(recipe, recipe.data.train_sources, epochs=recipe.train.epochs)
+
+
+def eval_stream(recipe: Recipe) -> PairStream:
+    """The held-out pairs of a recipe, in the order of their files."""
+    return _stream(recipe, recipe.data.eval_sources, shuffle=False)
+
+
+def _stream(
+    recipe: Recipe, sources: list[str], *, epochs: int = 1, shuffle: bool = True
+) -> PairStream:
+    return PairStream(
+        open_sources(sources),
+        domain=recipe.data.domain,
+        shuffle=recipe.data.shuffle if shuffle else 0,
+        seed=recipe.seed,
+        max_bad_fraction=recipe.data.max_bad_fraction,
+        epochs=epochs,
+    )
+
+
+def make_encoder(recipe: Recipe, tokenizer: Any, base: Any | None = None) -> Encoder:
+    """The encoder of a recipe; the base model's generation settings name further end tokens."""
+    named = base.generation_config.eos_token_id if base is not None else None
+    end_ids = [] if named is None else [named] if isinstance(named, int) else list(named)
+    return Encoder(
+        tokenizer,
+        max_length=recipe.data.max_length,
+        template=recipe.data.template,
+        end_ids=end_ids,
+    )
+
+
+def make_modules(recipe: Recipe, base: Any) -> Modules:
+    """The recipe's trainable modules, fresh or from an adapter with its frozen copy beside them."""
+    names = recipe.module_names
+    if recipe.lora.start_from is None:
+        return Modules.attach(
+            base,
+            names,
+            rank=recipe.lora.rank,
+            alpha=recipe.lora.alpha,
+            dropout=recipe.lora.dropout,
+            targets=recipe.lora.targets,
+            seed=recipe.seed,
+        )
+    settled = recipe.lora.model_fields_set - {"start_from"}
+    if settled:
+        raise ConfigError(
+            f"lora.start_from brings its own settings; remove {', '.join(sorted(settled))}"
+        )
+    folder = Path(recipe.lora.start_from)
+    return Modules.load(base, dict.fromkeys((*names, PREVIOUS), folder), trainable=names)
+
+
+def make_policies(recipe: Recipe, modules: Modules, tokenizer: Any) -> Policies:
+    """The policies of a recipe, in its precision."""
+    pad_id = tokenizer.pad_token_id
+    return Policies(
+        modules,
+        bfloat16=recipe.train.precision != "float32",
+        max_length=recipe.data.max_length,
+        pad_id=tokenizer.eos_token_id if pad_id is None else pad_id,
+    )
+
+
+def reference_policy(recipe: Recipe) -> str:
+    """Name of the module that is the reference; BASE for the bare model."""
+    return BASE if recipe.reference_name == "base" else PREVIOUS
+
+
+def base_fingerprint(model: str) -> str:
+    """Hash of a model folder's weight files by name, size and both ends; of the id for the hub."""
+    digest = hashlib.sha256()
+    folder = Path(model)
+    if not folder.is_dir():
+        return hashlib.sha256(model.encode()).hexdigest()
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 20))
+            file.seek(max(0, size - (1 << 20)))
+            digest.update(file.read())
+    return digest.hexdigest()
+
+
+def _total_steps(recipe: Recipe, stream: PairStream) -> int | None:
+    if recipe.train.max_steps is not None:
+        return recipe.train.max_steps
+    rows = stream.count_rows()
+    if rows is not None:
+        return math.ceil(rows / recipe.train.batch_size)
+    if recipe.train.schedule != "constant":
+        raise ConfigError(
+            f"train.schedule: {recipe.train.schedule!r} needs an end, and the stream has none that "
+            "is known; set train.max_steps or train.schedule=constant"
+        )
+    return None
+
+
+def _check_length(recipe: Recipe, base: Any) -> None:
+    limit = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and recipe.data.max_length > limit:
+        raise ConfigError(
+            f"data.max_length: got {recipe.data.max_length}; the model's context is {limit} tokens"
+        )
+
+
+def _heldout(recipe: Recipe, encoder: Encoder) -> tuple[HeldOut | None, dict[str, int]]:
+    if not recipe.data.eval_sources:
+        return None, {}
+    size = recipe.eval.max_pairs
+    reader = BatchReader(eval_stream(recipe), encoder, batch_size=size or 1024)
+    pairs = []
+    for batch in reader:
+        pairs += batch
+        if size is not None:
+            break
+    heldout = HeldOut(
+        pairs,
+        encoder,
+        samples=recipe.eval.samples,
+        sample_tokens=recipe.eval.sample_tokens,
+        seed=recipe.seed,
+    )
+    return heldout, reader.summary()
+
+
+def _optimizer(recipe: Recipe, modules: Modules, name: str) -> Optimizer:
+    kind = OPTIMIZERS[recipe.train.optimizer]
+    optimizer: Optimizer = kind(
+        list(modules.parameters(name).values()),
+        lr=recipe.train.learning_rate,
+        weight_decay=recipe.train.weight_decay,
+    )
+    return optimizer
+
+
+def _race(recipe: Recipe) -> Race:
+    if recipe.chase is None:
+        return Race(recipe.module_names)
+    return Race(
+        recipe.module_names,
+        swap_every=recipe.chase.swap_every,
+        may_swap=recipe.chase.swap != "never",
+    )

@@ -1,0 +1,83 @@
+"""Checks that stop a run which would train silently wrong."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fastslow.adapters import Modules
+from fastslow.errors import StateError
+
+SAME = 1e-3
+"""Nats by which two computations of the same log-prob sum may differ."""
+
+
+def check_start(policies: Mapping[str, Tensor], reference: Tensor | None) -> None:
+    """Before the first step: every module scores as the others do, and as its reference.
+
+    Args:
+        policies: each module's log-prob sums of the same responses, [N], nats.
+        reference: the reference's, or None where it is meant to differ from the start.
+
+    Raises StateError naming what differs. With Delta = 0 the dpo loss is ln 2.
+    """
+    (first, expected), *others = policies.items()
+    if reference is not None:
+        _check_same(f"module {first}", expected, "the reference", reference)
+    for name, scores in others:
+        _check_same(f"module {name}", scores, f"module {first}", expected)
+
+
+def _check_same(name: str, scores: Tensor, other_name: str, other: Tensor) -> None:
+    gap = (scores.detach() - other.detach()).abs().max().item()
+    if not gap <= SAME:
+        raise StateError(
+            f"before the first step {name} is {gap:.3g} nats away from {other_name}; both must "
+            "start from the same policy. Check lora.start_from and reference."
+        )
+
+
+class MovedTensors:
+    """Around the first update: exactly the tensors that were meant to move have moved.
+
+    Made before the update, when gradients are there; `check` is called after it.
+    """
+
+    def __init__(self, modules: Modules, updating: tuple[str, ...], *, decay: bool) -> None:
+        self._modules = modules
+        self._before = {
+            key: value.clone() for name in modules.names
+            for key, value in modules.tensors(name).items()
+        }
+        self._expected = {
+            key
+            for name in updating
+            for key, parameter in modules.parameters(name).items()
+            if decay or (parameter.grad is not None and bool(parameter.grad.any()))
+        }
+        self._base_with_gradient = [
+            key
+            for key, parameter in modules.model.named_parameters()
+            if parameter.grad is not None and key not in self._before
+        ]
+        self._silent = [
+            name for name in updating if not self._expected & set(modules.parameters(name))
+        ]
+
+    def check(self) -> None:
+        """Raise StateError if the base got a gradient, a module got none, or others moved."""
+        if self._base_with_gradient:
+            raise StateError(f"the frozen base got a gradient: {self._base_with_gradient[0]}")
+        if self._silent:
+            raise StateError(
+                f"module {self._silent[0]} got no gradient from the first batch, so it cannot learn"
+            )
+        moved = {
+            key for name in self._modules.names
+            for key, value in self._modules.tensors(name).items()
+            if not torch.equal(value, self._before[key])
+        }
+        if wrong := moved ^ self._expected:
+            key = min(wrong)
+            state = "moved" if key in moved else "did not move"
+            raise StateError(f"the first update is wrong: {key} {state}")

@@ -1,0 +1,293 @@
+"""The loop, in running order. Every recipe goes through it; nothing reorders it from outside.
+
+    for each batch off the stream:
+      score it under the reference and every module      test: the metrics are of this moment
+      losses and chase -> one backward pass              in micro-batches, weighted to the batch
+      stop if anything is not finite                     before the update, with the batch saved
+      clip and step each module's optimiser              then train
+      settle who leads, write an event, measure, checkpoint
+    measure, write adapters and summary
+"""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastslow.config import Recipe
+from fastslow.errors import StateError
+from fastslow.evaluation import Tally, pair_accuracy
+from fastslow.scoring import EncodedPair
+from fastslow.training.assemble import Run, reference_policy
+from fastslow.training.checkpoint import write_checkpoint
+from fastslow.training.durable import write_text
+from fastslow.training.events import Event, EventLog, Listener
+from fastslow.training.gates import MovedTensors, check_start
+from fastslow.training.interrupt import StopRequest
+from fastslow.training.preferences import ModuleLoss, module_losses, pair_logps
+from fastslow.training.schedule import rate_factor
+
+CHOSEN_SINKS = 5.0
+"""Nats a chosen response may lose on average before the run warns."""
+
+
+class Loop:
+    """Takes a run from its state to its end, or to the point where it is asked to stop."""
+
+    def __init__(self, run: Run, folder: Path, log: EventLog, listener: Listener) -> None:
+        self.run = run
+        self.recipe: Recipe = run.recipe
+        self.state = run.state
+        self.folder = folder
+        self._log = log
+        self._listener = listener
+        self._reference = reference_policy(run.recipe)
+        self._clock = time.monotonic()
+
+    def train(self) -> bool:
+        """Train to the end of the stream; False if a signal stopped the run before it."""
+        state = self.state
+        if state.step == 0 and state.start is None:
+            state.start = self._measure("start")
+        with StopRequest() as stop:
+            if not self._done():
+                for batch in state.reader:
+                    self._step(batch)
+                    if self._due(self.recipe.eval.every) and not self._done():
+                        self._measure("eval")
+                    if self._done():
+                        break
+                    if stop.received or self._due(self.recipe.checkpoint.every):
+                        self._checkpoint()
+                    if stop.received:
+                        self._tell({"event": "stopped", "step": state.step, "signal": stop.name})
+                        return False
+            self._checkpoint()
+        return True
+
+    def measure_final(self) -> dict[str, Any] | None:
+        """The held-out measurement of the finished run."""
+        return self._measure("final")
+
+    # One step, from scores to the next role.
+
+    def _step(self, batch: list[EncodedPair]) -> None:
+        state, started = self.state, time.monotonic()
+        names = state.race.modules
+        updating = self._updating()
+        tallies = {name: Tally() for name in names}
+        for micro in self._micro_batches(batch):
+            losses = self._losses(micro, updating)
+            for name, loss in losses.items():
+                tallies[name].add(_sums(loss), count=len(micro))
+            total = torch.stack([losses[name].total.sum() for name in updating]).sum()
+            self._stop_unless_finite(float(total.detach()), "loss", batch)
+            self.run.accelerator.backward(total / len(batch))
+        norms = {name: self._clip(name) for name in updating}
+        for name, norm in norms.items():
+            self._stop_unless_finite(norm, f"gradient norm of module {name}", batch)
+        self._update(updating)
+
+        state.step += 1
+        state.pairs_seen += len(batch)
+        leader = state.race.leader
+        means = {name: tally.means() for name, tally in tallies.items()}
+        sums = tallies[leader].sums
+        state.prequential.add(
+            {key: sums[key] for key in ("accuracy", "loss")}, count=len(batch)
+        )
+        state.race.record({name: tally.sums["loss"] for name, tally in tallies.items()})
+        swapped = state.race.finish_step()
+        self._tell(
+            {
+                "event": "step",
+                "step": state.step,
+                "pairs_seen": state.pairs_seen,
+                "leader": leader,
+                **means[leader],
+                "modules": {
+                    name: {
+                        "loss": means[name]["loss"],
+                        "margin": means[name]["margin"],
+                        "learning_rate": self._learning_rate(name, state.step - 1),
+                        "grad_norm": norms.get(name),
+                    }
+                    for name in names
+                },
+                "pairs_per_s": len(batch) / (time.monotonic() - started),
+            }
+        )
+        if swapped:
+            state.swaps += 1
+            self._tell({"event": "swap", "step": state.step, "leader": state.race.leader})
+
+    def _micro_batches(self, batch: list[EncodedPair]) -> list[list[EncodedPair]]:
+        """The batch by length, so that rows of a micro-batch carry little padding."""
+        size = self.recipe.train.micro_batch_size or len(batch)
+        ordered = sorted(batch, key=lambda item: item.tree.num_tokens)
+        return [ordered[i : i + size] for i in range(0, len(ordered), size)]
+
+    def _losses(
+        self, pairs: list[EncodedPair], updating: tuple[str, ...]
+    ) -> dict[str, ModuleLoss]:
+        policies, chase = self.run.policies, self.recipe.chase
+        batch = policies.batch([item.tree for item in pairs])
+        reference = policies.score(self._reference, batch)
+        scores = {
+            name: policies.score(name, batch, learning=name in updating)
+            for name in self.state.race.modules
+        }
+        if self.state.step == 0:
+            self._gate(scores, reference)
+        return module_losses(
+            {name: pair_logps(values, reference, batch) for name, values in scores.items()},
+            self.run.objective,
+            self.state.race,
+            alpha=chase.alpha if chase else 0.0,
+        )
+
+    def _gate(self, scores: Mapping[str, Tensor], reference: Tensor) -> None:
+        """The gate of the first step, on each of its micro-batches."""
+        lora = self.recipe.lora
+        if lora.start_from is None or not lora.dropout:
+            starts_there = lora.start_from is None or self.recipe.reference_name == "previous"
+            check_start(scores, reference if starts_there else None)
+
+    def _clip(self, name: str) -> float:
+        """Clip the module's gradient; its norm before that."""
+        limit = self.recipe.train.clip_norm
+        parameters = list(self.state.modules.parameters(name).values())
+        norm = self.run.accelerator.clip_grad_norm_(parameters, limit or math.inf)
+        return float(norm)
+
+    def _update(self, updating: tuple[str, ...]) -> None:
+        state, modules = self.state, self.state.modules
+        first = (
+            MovedTensors(modules, updating, decay=self.recipe.train.weight_decay > 0)
+            if state.step == 0
+            else None
+        )
+        for name in updating:
+            optimizer = state.optimizers[name]
+            for group in optimizer.param_groups:
+                group["lr"] = self._learning_rate(name, state.step)
+            optimizer.step()
+        if first is not None:
+            first.check()
+        for optimizer in state.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def _updating(self) -> tuple[str, ...]:
+        """The modules that learn in this step: the slow one only every `slow_every`-th."""
+        chase, step = self.recipe.chase, self.state.step
+        return tuple(
+            name
+            for name in self.state.race.modules
+            if chase is None or not self._is_slow(name) or step % chase.slow_every == 0
+        )
+
+    def _is_slow(self, name: str) -> bool:
+        """Whether the module has the slow learning rate at present."""
+        chase, modules = self.recipe.chase, self.state.race.modules
+        fast = self.state.race.leader if chase and chase.swap == "roles_and_rates" else modules[0]
+        return name != fast
+
+    def _learning_rate(self, name: str, step: int) -> float:
+        train, chase = self.recipe.train, self.recipe.chase
+        factor = rate_factor(
+            step,
+            schedule=train.schedule,
+            warmup_steps=train.warmup_steps,
+            total_steps=self.run.total_steps,
+        )
+        ratio = chase.slow_ratio if chase and self._is_slow(name) else 1.0
+        return train.learning_rate * ratio * factor
+
+    # What is checked, measured and kept.
+
+    def _stop_unless_finite(self, value: float, what: str, batch: list[EncodedPair]) -> None:
+        if math.isfinite(value):
+            return
+        step = self.state.step + 1
+        path = self.folder / f"failed-batch-{step}.json"
+        rows = [{"pair": asdict(item.pair), "tree": asdict(item.tree)} for item in batch]
+        write_text(path, json.dumps(rows, ensure_ascii=False, indent=1, default=str))
+        raise StateError(
+            f"step {step}: the {what} is {value}; nothing was updated. The batch is in {path}. "
+            "Checkpoints are intact. Lower train.learning_rate, set train.clip_norm, or look for "
+            "damaged weights in the model folder."
+        )
+
+    def _done(self) -> bool:
+        limit = self.recipe.train.max_steps
+        return limit is not None and self.state.step >= limit
+
+    def _due(self, every: int | None) -> bool:
+        return every is not None and self.state.step % every == 0
+
+    def _measure(self, moment: str) -> dict[str, Any] | None:
+        run, leader = self.run, self.state.race.leader
+        if run.heldout is None:
+            return None
+        measured = run.heldout.measure(
+            run.policies,
+            leader,
+            reference=self._reference,
+            objective=run.objective,
+            progress=lambda done, total: self._listener(
+                {"event": "progress", "task": f"measuring ({moment})", "done": done, "total": total}
+            ),
+        )
+        result = asdict(measured)
+        self._tell(
+            {"event": "eval", "moment": moment, "step": self.state.step, "leader": leader, **result}
+        )
+        if measured.chosen_log_ratio < -CHOSEN_SINKS:
+            self._tell(
+                {
+                    "event": "warning",
+                    "step": self.state.step,
+                    "message": f"the chosen responses have lost {-measured.chosen_log_ratio:.1f} "
+                    "nats against the reference on average: the policy unlearns them together with "
+                    "the rejected ones. A lower learning rate or a higher beta keeps them.",
+                }
+            )
+        return result
+
+    def _checkpoint(self) -> None:
+        state, now = self.state, time.monotonic()
+        state.wall_s += now - self._clock
+        self._clock = now
+        state.log_size = self._log.sync()
+        path = write_checkpoint(
+            self.folder / "checkpoints",
+            state.step,
+            state.snapshot(),
+            keep=self.recipe.checkpoint.keep,
+        )
+        self._listener({"event": "checkpoint", "step": state.step, "path": str(path)})
+
+    def _tell(self, event: Event) -> None:
+        self._log.write(event)
+        self._listener(event)
+
+
+def _sums(loss: ModuleLoss) -> dict[str, float]:
+    """What one module's event says of a micro-batch, summed over its pairs."""
+    logps = loss.logps
+    values = {
+        "loss": loss.objective,
+        "accuracy": pair_accuracy(loss.delta),
+        "margin": loss.delta,
+        "chosen_logp": logps.policy_chosen,
+        "rejected_logp": logps.policy_rejected,
+        "chosen_log_ratio": logps.chosen_log_ratio,
+        "rejected_log_ratio": logps.rejected_log_ratio,
+    }
+    return {key: value.detach().double().sum().item() for key, value in values.items()}

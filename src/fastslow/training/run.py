@@ -1,0 +1,190 @@
+"""One run from a recipe to its summary: start or resume, train, write the results."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from fastslow.config import Recipe, dump_recipe, load_recipe
+from fastslow.errors import StateError
+from fastslow.objectives import objective_problems
+from fastslow.training.assemble import Run, assemble, base_fingerprint, reference_policy
+from fastslow.training.checkpoint import file_hash, read_newest
+from fastslow.training.durable import new_folder, write_text
+from fastslow.training.events import EventLog, Listener
+from fastslow.training.loop import Loop
+from fastslow.training.summary import RunSummary, versions
+
+
+def train(
+    recipe: Recipe | Mapping[str, Any] | str | Path, *, listener: Listener = lambda event: None
+) -> RunSummary | None:
+    """Run a recipe and return its summary, or None if a signal stopped it on the way.
+
+    An unfinished run of the same recipe in `output_dir` goes on from its newest checkpoint and ends
+    with the same weights, bit for bit on a CPU, as if it had never stopped; a finished one returns
+    its summary.
+
+    Args:
+        recipe: a Recipe, the same as a mapping, or the path of a YAML file.
+        listener: is told of every event as it is logged.
+
+    Raises ConfigError, DataError or StateError.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe, checks=[objective_problems])
+    folder = Path(recipe.output_dir)
+    _claim(folder, recipe)
+    lock = FileLock(folder / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            return _train(recipe, folder, listener)
+    except Timeout:
+        raise StateError(f"another process is training in {folder}") from None
+
+
+def _train(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | None:
+    if (folder / "summary.json").exists():
+        listener({"event": "already_complete", "folder": str(folder)})
+        return RunSummary.read(folder / "summary.json")
+    run = assemble(recipe)
+    identity = {
+        "base": base_fingerprint(recipe.model),
+        "data": run.state.reader.stream.fingerprint(),
+    }
+    resumed = _resume(run, folder, identity, listener)
+    log = EventLog(folder / "events.jsonl", size=run.state.log_size)
+    try:
+        listener(_start_event(run, resumed=resumed))
+        loop = Loop(run, folder, log, listener)
+        if not loop.train():
+            return None
+        final = loop.measure_final()
+        log.sync()
+        adapters = _save_adapters(run, folder)
+        summary = _summary(run, folder, identity["base"], final, adapters)
+        summary.write(folder / "summary.json")
+        listener({"event": "complete", "folder": str(folder), "leader": summary.leader})
+        return summary
+    finally:
+        log.close()
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    """Make the run folder this recipe's, or refuse because it is something else's."""
+    path = folder / "config.yaml"
+    if path.exists():
+        before = load_recipe(path)
+        changed = _changed(before, recipe)
+        if changed:
+            raise StateError(
+                f"{folder} holds a run of another recipe, which differs in {', '.join(changed)}; "
+                "give another output_dir, or remove the folder to start anew"
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise StateError(f"{folder} holds other files and no run; give another output_dir")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, dump_recipe(recipe))
+
+
+def _changed(before: Recipe, after: Recipe) -> list[str]:
+    """Keys in which two recipes differ, but for those that cannot change the result."""
+    old, new = (_flat(recipe.model_dump(mode="json")) for recipe in (before, after))
+    keys = sorted(set(old) | set(new))
+    free = ("output_dir", "checkpoint.")
+    return [key for key in keys if old.get(key) != new.get(key) and not key.startswith(free)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _resume(run: Run, folder: Path, identity: dict[str, Any], listener: Listener) -> bool:
+    """Restore the newest checkpoint; whether there was one."""
+    note = folder / "inputs.json"
+    if note.exists():
+        before = json.loads(note.read_text(encoding="utf-8"))
+        for key, value in identity.items():
+            if before[key] != value:
+                raise StateError(
+                    f"the {key} of the run in {folder} has changed since it began, so it cannot go "
+                    "on exactly; restore it, or remove the folder to start anew"
+                )
+    else:
+        write_text(note, json.dumps(identity))
+    snapshot, passed_over = read_newest(folder / "checkpoints")
+    for fault in passed_over:
+        listener({"event": "warning", "message": f"checkpoint passed over: {fault}"})
+    if snapshot is None:
+        return False
+    run.state.restore(snapshot)
+    return True
+
+
+def _start_event(run: Run, *, resumed: bool) -> dict[str, Any]:
+    recipe, layout = run.recipe, run.policies.layout
+    return {
+        "event": "start",
+        "resumed": resumed,
+        "step": run.state.step,
+        "total_steps": run.total_steps,
+        "modules": list(run.state.race.modules),
+        "objective": repr(run.objective),
+        "reference": recipe.reference_name,
+        "device": _device(run),
+        "layout": "trees" if layout.trees else f"one response a row: {layout.reason}",
+        "heldout": run.heldout_counts,
+    }
+
+
+def _save_adapters(run: Run, folder: Path) -> dict[str, str]:
+    saved = {}
+    for name in run.state.race.modules:
+        path = Path("adapters") / name
+        with new_folder(folder / path) as draft:
+            draft.rmdir()
+            run.state.modules.save(name, draft)
+        saved[name] = path.as_posix()
+    return saved
+
+
+def _summary(
+    run: Run, folder: Path, base: str, final: dict[str, Any] | None, adapters: dict[str, str]
+) -> RunSummary:
+    state = run.state
+    hashes = {
+        "recipe": hashlib.sha256(dump_recipe(run.recipe).encode()).hexdigest(),
+        "base": base,
+    }
+    for name, path in adapters.items():
+        hashes[f"adapter/{name}"] = file_hash(folder / path / "adapter_model.safetensors")
+    return RunSummary(
+        steps=state.step,
+        pairs_seen=state.pairs_seen,
+        leader=state.race.leader,
+        swaps=state.swaps,
+        reference=reference_policy(run.recipe),
+        eval={"start": state.start, "final": final},
+        prequential=state.prequential.means(),
+        data=state.reader.summary(),
+        adapters=adapters,
+        hashes=hashes,
+        versions=versions(),
+        device=_device(run),
+        wall_s=round(state.wall_s, 3),
+    )
+
+
+def _device(run: Run) -> str:
+    device = run.accelerator.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
