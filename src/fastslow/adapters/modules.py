@@ -37,9 +37,7 @@ class Modules:
         self._layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
         self._parameters = {
             name: {
-                key: parameter
-                for key, parameter in model.named_parameters()
-                if f".{name}." in key
+                key: parameter for key, parameter in model.named_parameters() if f".{name}." in key
             }
             for name in model.peft_config
         }
@@ -97,7 +95,9 @@ class Modules:
                 else:
                     model.load_adapter(str(folder), adapter_name=name)
             except (RuntimeError, ValueError) as error:
-                raise ConfigError(f"adapter {folder} does not fit the base model: {error}") from None
+                raise ConfigError(
+                    f"adapter {folder} does not fit the base model: {error}"
+                ) from None
         return cls(model, trainable=trainable)
 
     @property
@@ -182,7 +182,9 @@ def _check_lora_folder(folder: Path) -> None:
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise ConfigError(f"{folder} holds no adapter: adapter_config.json cannot be read") from None
+        raise ConfigError(
+            f"{folder} holds no adapter: adapter_config.json cannot be read"
+        ) from None
     if config.get("peft_type") != "LORA":
         raise ConfigError(f"{folder} holds a {config.get('peft_type')} adapter; only LORA is known")
     if config.get("modules_to_save"):

@@ -135,4 +135,4 @@ def _section_of(section: type[BaseModel], key: str) -> type[BaseModel]:
 
 
 def _kind(value: Any) -> str:
-    return {list: "list", str: "text"}.get(type(value), type(value).__name__)
+    return "list" if isinstance(value, list) else type(value).__name__

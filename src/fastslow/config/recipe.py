@@ -178,8 +178,7 @@ class Recipe(Section):
             )
         if self.load_in_4bit and self.train.precision == "float32":
             raise ValueError(
-                "load_in_4bit: a 4-bit base computes in bfloat16; set train.precision to "
-                "'bfloat16'"
+                "load_in_4bit: a 4-bit base computes in bfloat16; set train.precision to 'bfloat16'"
             )
         if self.eval.samples and self.eval.sample_tokens >= self.data.max_length:
             raise ValueError(

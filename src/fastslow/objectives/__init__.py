@@ -54,8 +54,10 @@ def make_objective(name: str, **hyper: Any) -> Objective:
     unknown = [key for key in hyper if key not in known]
     if unknown:
         raise ConfigError(
-            *(f"objective.{key}: {name} has no such setting{_suggest(key, known)}"
-              for key in unknown)
+            *(
+                f"objective.{key}: {name} has no such setting{_suggest(key, known)}"
+                for key in unknown
+            )
         )
     objective: Objective = kind(**hyper)
     return objective

@@ -32,8 +32,8 @@ def generate(
 ) -> list[list[Sample]]:
     """`per_prompt` answers to each prompt, in order. The same seed gives the same answers.
 
-    With temperature 1 and top_p 1 they are samples of the policy itself, whatever the model folder's
-    generation settings say; temperature 0 takes the likeliest token.
+    With temperature 1 and top_p 1 they are samples of the policy itself, whatever the generation
+    settings in the model folder say; temperature 0 takes the likeliest token.
     """
     width = max(len(prompt) for prompt in prompts)
     device = model.get_input_embeddings().weight.device

@@ -66,8 +66,7 @@ class Encoder:
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise ConfigError(
-                "the tokenizer has no end-of-turn token; set eos_token in its "
-                "tokenizer_config.json"
+                "the tokenizer has no end-of-turn token; set eos_token in its tokenizer_config.json"
             )
         self.tokenizer = tokenizer
         self.max_length = max_length
@@ -146,8 +145,11 @@ class Encoder:
         )["input_ids"]
         eos_id = self.tokenizer.eos_token_id
         # Some tokenizers close every text; the prompt is not closed where the response begins.
-        if special and len(ids[0]) > 1 and ids[0][-1] == eos_id and not texts[0].endswith(
-            self.tokenizer.eos_token
+        if (
+            special
+            and len(ids[0]) > 1
+            and ids[0][-1] == eos_id
+            and not texts[0].endswith(self.tokenizer.eos_token)
         ):
             ids = [row[:-1] for row in ids]
         return ids

@@ -2,6 +2,7 @@
 
 from fastslow.streams.files import Source, Unreadable, open_sources
 from fastslow.streams.formats import RowError, pairs_of_row
+from fastslow.streams.prompts import read_prompts
 from fastslow.streams.stream import PairStream, RowCounts
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "Unreadable",
     "open_sources",
     "pairs_of_row",
+    "read_prompts",
 ]

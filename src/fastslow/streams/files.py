@@ -269,8 +269,7 @@ class HubDataset:
             raise DataError(
                 f"{self.repo} is neither a path here nor a dataset that can be reached: {error}"
             ) from None
-        for number, row in enumerate(data.skip(start), start + 1):
-            yield number, row
+        yield from enumerate(data.skip(start), start + 1)
 
     def count(self) -> None:
         return None

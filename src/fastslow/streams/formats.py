@@ -57,14 +57,14 @@ def pairs_of_row(row: Mapping[str, Any], *, source: str, domain: str | None = No
 def _ranked_pairs(row: Mapping[str, Any], common: dict[str, Any]) -> list[Pair]:
     if row.get("prompt") is None:
         raise RowError("completions without a prompt")
-    prompt = _text(row["prompt"], "prompt")
+    prompt = read_text(row["prompt"], "prompt")
     completions = row["completions"]
     if not isinstance(completions, Sequence) or isinstance(completions, str):
         raise RowError("completions must be a list")
     if len(completions) < 2:
         raise RowError(f"completions has {len(completions)} answers; at least 2 are needed")
     answers = [
-        _without_prompt(_text(answer, f"completions[{i}]"), prompt)
+        _without_prompt(read_text(answer, f"completions[{i}]"), prompt)
         for i, answer in enumerate(completions)
     ]
     values = _values(row, len(answers))
@@ -102,9 +102,9 @@ def _values(row: Mapping[str, Any], count: int) -> list[float]:
 
 
 def _prompted(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
-    chosen, rejected = _text(row["chosen"], "chosen"), _text(row["rejected"], "rejected")
+    chosen, rejected = read_text(row["chosen"], "chosen"), read_text(row["rejected"], "rejected")
     if row.get("prompt") is not None:
-        prompt = _text(row["prompt"], "prompt")
+        prompt = read_text(row["prompt"], "prompt")
         return prompt, _without_prompt(chosen, prompt), _without_prompt(rejected, prompt)
     if isinstance(chosen, str) and isinstance(rejected, str):
         cut = _shared_text(chosen, rejected)
@@ -172,7 +172,8 @@ def _check_answer(name: str, answer: Text) -> None:
         raise RowError(f"{name} ends with a {answer[-1].role} turn, not with the assistant's")
 
 
-def _text(value: Any, key: str) -> Text:
+def read_text(value: Any, key: str) -> Text:
+    """The text or turns in a column, named `key` in the RowError of one that holds neither."""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
@@ -220,5 +221,3 @@ def _number(row: Mapping[str, Any], key: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         raise RowError(f"{key} must be a number, not {value!r}")
     return float(value)
-
-

@@ -69,7 +69,7 @@ def assemble(recipe: Recipe) -> Run:
     )
     _check_length(recipe, base)
     encoder = make_encoder(recipe, tokenizer, base)
-    heldout, heldout_counts = _heldout(recipe, encoder)
+    heldout, heldout_counts = held_out(recipe, encoder) if recipe.data.eval_sources else (None, {})
     modules = make_modules(recipe, base)
     policies = make_policies(recipe, modules, tokenizer)
     reader = BatchReader(stream, encoder, batch_size=recipe.train.batch_size)
@@ -197,9 +197,10 @@ def _check_length(recipe: Recipe, base: Any) -> None:
         )
 
 
-def _heldout(recipe: Recipe, encoder: Encoder) -> tuple[HeldOut | None, dict[str, int]]:
+def held_out(recipe: Recipe, encoder: Encoder) -> tuple[HeldOut, dict[str, int]]:
+    """The recipe's held-out pairs, encoded, and the counts of what was read and left out."""
     if not recipe.data.eval_sources:
-        return None, {}
+        raise ConfigError("data.eval: is missing; give files, a folder or a hub id")
     size = recipe.eval.max_pairs
     reader = BatchReader(eval_stream(recipe), encoder, batch_size=size or 1024)
     pairs = []

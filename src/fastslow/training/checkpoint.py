@@ -1,9 +1,9 @@
 """Checkpoints: a folder of safetensors and JSON with a manifest of hashes, complete or ignored.
 
-    checkpoints/step-00000120/
-      state.json            everything that is not a tensor
-      <group>.safetensors   modules, optimizers, random generators
-      manifest.json         sha256 of each file; written last, then the folder is renamed into place
+checkpoints/step-00000120/
+  state.json            everything that is not a tensor
+  <group>.safetensors   modules, optimizers, random generators
+  manifest.json         sha256 of each file; written last, then the folder is renamed into place
 """
 
 import hashlib

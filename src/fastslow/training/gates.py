@@ -46,7 +46,8 @@ class MovedTensors:
     def __init__(self, modules: Modules, updating: tuple[str, ...], *, decay: bool) -> None:
         self._modules = modules
         self._before = {
-            key: value.clone() for name in modules.names
+            key: value.clone()
+            for name in modules.names
             for key, value in modules.tensors(name).items()
         }
         self._expected = {
@@ -73,7 +74,8 @@ class MovedTensors:
                 f"module {self._silent[0]} got no gradient from the first batch, so it cannot learn"
             )
         moved = {
-            key for name in self._modules.names
+            key
+            for name in self._modules.names
             for key, value in self._modules.tensors(name).items()
             if not torch.equal(value, self._before[key])
         }

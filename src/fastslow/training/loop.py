@@ -1,12 +1,12 @@
 """The loop, in running order. Every recipe goes through it; nothing reorders it from outside.
 
-    for each batch off the stream:
-      score it under the reference and every module      test: the metrics are of this moment
-      losses and chase -> one backward pass              in micro-batches, weighted to the batch
-      stop if anything is not finite                     before the update, with the batch saved
-      clip and step each module's optimiser              then train
-      settle who leads, write an event, measure, checkpoint
-    measure, write adapters and summary
+for each batch off the stream:
+  score it under the reference and every module      test: the metrics are of this moment
+  losses and chase -> one backward pass              in micro-batches, weighted to the batch
+  stop if anything is not finite                     before the update, with the batch saved
+  clip and step each module's optimiser              then train
+  settle who leads, write an event, measure, checkpoint
+measure, write adapters and summary
 """
 
 import json
@@ -99,9 +99,7 @@ class Loop:
         leader = state.race.leader
         means = {name: tally.means() for name, tally in tallies.items()}
         sums = tallies[leader].sums
-        state.prequential.add(
-            {key: sums[key] for key in ("accuracy", "loss")}, count=len(batch)
-        )
+        state.prequential.add({key: sums[key] for key in ("accuracy", "loss")}, count=len(batch))
         state.race.record({name: tally.sums["loss"] for name, tally in tallies.items()})
         swapped = state.race.finish_step()
         self._tell(
@@ -133,9 +131,7 @@ class Loop:
         ordered = sorted(batch, key=lambda item: item.tree.num_tokens)
         return [ordered[i : i + size] for i in range(0, len(ordered), size)]
 
-    def _losses(
-        self, pairs: list[EncodedPair], updating: tuple[str, ...]
-    ) -> dict[str, ModuleLoss]:
+    def _losses(self, pairs: list[EncodedPair], updating: tuple[str, ...]) -> dict[str, ModuleLoss]:
         policies, chase = self.run.policies, self.recipe.chase
         batch = policies.batch([item.tree for item in pairs])
         reference = policies.score(self._reference, batch)

@@ -20,9 +20,7 @@ class Policies:
         pad_id: token that fills rows up.
     """
 
-    def __init__(
-        self, modules: Modules, *, bfloat16: bool, max_length: int, pad_id: int
-    ) -> None:
+    def __init__(self, modules: Modules, *, bfloat16: bool, max_length: int, pad_id: int) -> None:
         self.modules = modules
         self.pad_id = pad_id
         self._bfloat16 = bfloat16

@@ -1,6 +1,5 @@
 """Everything that changes while a run goes on, in one place, and its way to disk and back."""
 
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,8 +82,6 @@ class TrainingState:
         self.reader.load_state(facts["reader"])
         self.prequential = Tally(**facts["prequential"])
         _restore_generators(tensors["generators"])
-
-
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

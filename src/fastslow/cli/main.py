@@ -1,0 +1,52 @@
+"""The `fastslow` command: one verb per file, heavy imports inside the functions.
+
+Exit codes: 0 done (also after a signal, once the checkpoint is written), 1 the training or its
+state failed, 2 the request or the data is wrong.
+"""
+
+import sys
+
+import typer
+
+from fastslow.cli.eval import evaluate
+from fastslow.cli.export import export
+from fastslow.cli.sample import sample
+from fastslow.cli.train import train
+from fastslow.cli.validate import validate
+from fastslow.errors import FastslowError, StateError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Teach a language model from a stream of human preferences, online.",
+)
+app.command()(train)
+app.command(name="eval")(evaluate)
+app.command()(sample)
+app.command()(validate)
+app.command()(export)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    """Teach a language model from a stream of human preferences, online."""
+    if show:
+        from importlib.metadata import version as installed
+
+        print(f"fastslow {installed('fastslow')}")
+        raise typer.Exit
+
+
+def run() -> None:
+    """The command's entry point: errors meant for the user come out as one message."""
+    try:
+        app()
+    except FastslowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, StateError) else 2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,198 @@
+"""What a run shows while it goes on: a live bar on a terminal, plain lines elsewhere.
+
+Everything goes to standard error; standard output is for results that a script reads.
+"""
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from fastslow.training.events import Event
+from fastslow.training.summary import RunSummary
+
+PLAIN_EVERY_S = 10.0
+SMOOTHING = 0.9
+
+
+class RunDisplay:
+    """Shows the events of one run."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, soft_wrap=True)
+        self._live = self.console.is_terminal
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self._live,
+            expand=True,
+        )
+        self._train: TaskID | None = None
+        self._side: TaskID | None = None
+        self._total: int | None = None
+        self._started = time.monotonic()
+        self._first_step = 0
+        self._last_plain = -PLAIN_EVERY_S
+        self._means: dict[str, float] = {}
+
+    def __enter__(self) -> "RunDisplay":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        """Show one event; kinds without a method of their own are not shown."""
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print a line above the bar."""
+        self.console.print(escape(text), style=style, highlight=False)
+
+    def _on_start(self, event: Event) -> None:
+        self._total, self._first_step = event["total_steps"], event["step"]
+        self.say(
+            f"objective {event['objective']}, modules {' and '.join(event['modules'])}, "
+            f"reference {event['reference']}, device {event['device']}"
+        )
+        if event["layout"] != "trees":
+            self.say(f"scoring {event['layout']}", style="yellow")
+        if event["heldout"]:
+            self.say(f"held-out rows: {_counts(event['heldout'])}")
+        if event["resumed"]:
+            self.say(f"going on after step {event['step']}")
+
+    def _on_progress(self, event: Event) -> None:
+        if self._side is None:
+            self._side = self._progress.add_task(event["task"], total=event["total"], numbers="")
+        self._progress.update(self._side, completed=event["done"])
+
+    def _on_step(self, event: Event) -> None:
+        if self._train is None:
+            self._started = time.monotonic()
+            self._train = self._progress.add_task(
+                "training", total=self._total, completed=event["step"] - 1, numbers=""
+            )
+        self._smooth(event)
+        self._progress.update(self._train, completed=event["step"], numbers=self._numbers(event))
+        self._plain(event)
+
+    def _smooth(self, event: Event) -> None:
+        for key in ("loss", "accuracy", "margin", "pairs_per_s"):
+            before = self._means.get(key, event[key])
+            self._means[key] = SMOOTHING * before + (1 - SMOOTHING) * event[key]
+
+    def _numbers(self, event: Event) -> str:
+        means = self._means
+        return (
+            f"loss {means['loss']:.3f}  acc {means['accuracy']:.2f}  margin {means['margin']:+.2f}"
+            f"  {event['leader']} leads  {means['pairs_per_s']:.1f} pairs/s"
+        )
+
+    def _plain(self, event: Event) -> None:
+        now = time.monotonic()
+        last = event["step"] == self._total
+        if self._live or (now - self._last_plain < PLAIN_EVERY_S and not last):
+            return
+        self._last_plain = now
+        total = f"/{self._total}" if self._total else ""
+        self.say(f"step {event['step']}{total}  {self._numbers(event)}{self._time_left(event)}")
+
+    def _time_left(self, event: Event) -> str:
+        done = event["step"] - self._first_step
+        if not self._total or done < 2:
+            return ""
+        each = (time.monotonic() - self._started) / (done - 1)
+        left = int(each * (self._total - event["step"]))
+        return f"  {left // 60}:{left % 60:02d} left"
+
+    def _on_eval(self, event: Event) -> None:
+        if self._side is not None:
+            self._progress.remove_task(self._side)
+            self._side = None
+        text = (
+            f"held out ({event['moment']}, step {event['step']}, {event['leader']}): accuracy "
+            f"{event['accuracy']:.3f}, loss {event['loss']:.3f}, margin {event['margin']:+.2f}, "
+            f"chosen {event['chosen_log_ratio']:+.2f} and rejected "
+            f"{event['rejected_log_ratio']:+.2f} nats against the reference"
+        )
+        if event["reverse_kl"] is not None:
+            text += f", reverse KL {event['reverse_kl']:.2f}, {event['mean_length']:.0f} tokens"
+        self.say(text)
+
+    def _on_swap(self, event: Event) -> None:
+        self.say(f"step {event['step']}: {event['leader']} takes the lead")
+
+    def _on_warning(self, event: Event) -> None:
+        self.say(f"warning: {event['message']}", style="yellow")
+
+    def _on_stopped(self, event: Event) -> None:
+        self.say(
+            f"{event['signal']}: stopped after step {event['step']} with a checkpoint; the same "
+            "command goes on from there"
+        )
+
+    def _on_already_complete(self, event: Event) -> None:
+        self.say(f"the run in {event['folder']} is complete; its summary:")
+
+    def summarise(self, summary: RunSummary) -> None:
+        """Print the result of a finished run."""
+        self._progress.stop()
+        start, final = summary.eval["start"], summary.eval["final"]
+        if final is not None:
+            self.console.print(_comparison(start, final))
+        test_then_train = summary.prequential
+        if test_then_train:
+            self.say(
+                f"test-then-train accuracy {test_then_train['accuracy']:.3f}, loss "
+                f"{test_then_train['loss']:.3f}"
+            )
+        self.say(
+            f"{summary.steps} steps, {summary.pairs_seen} pairs ({_counts(summary.data)}) in "
+            f"{summary.wall_s:.0f} s; {summary.leader} leads"
+        )
+
+
+def _comparison(start: dict[str, Any], final: dict[str, Any]) -> Table:
+    table = Table("held out", "start", "final", box=None, pad_edge=False)
+    for key, label, form in (
+        ("accuracy", "accuracy", ".3f"),
+        ("loss", "loss", ".3f"),
+        ("margin", "margin (nats)", "+.2f"),
+        ("chosen_logp", "log-prob of chosen", ".1f"),
+        ("rejected_logp", "log-prob of rejected", ".1f"),
+        ("reverse_kl", "reverse KL (nats)", ".2f"),
+        ("mean_length", "answer length (tokens)", ".1f"),
+    ):
+        if final[key] is not None:
+            table.add_row(label, format(start[key], form), format(final[key], form))
+    return table
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{value} {name}" for name, value in counts.items())

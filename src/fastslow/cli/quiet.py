@@ -1,0 +1,14 @@
+"""Keeps the libraries' own bars and notices out of the command's output."""
+
+import os
+import warnings
+
+
+def quiet_libraries() -> None:
+    """Show only errors of transformers, and no warning about a library's use of another."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

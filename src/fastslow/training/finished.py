@@ -1,0 +1,77 @@
+"""A finished run, opened again: to measure, to sample from, to export."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
+from fastslow.config import Recipe, load_recipe
+from fastslow.errors import ConfigError, StateError
+from fastslow.scoring import Encoder
+from fastslow.training.assemble import PREVIOUS, make_encoder, make_policies, reference_policy
+from fastslow.training.policies import Policies
+from fastslow.training.summary import RunSummary
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """The policies a run ended with."""
+
+    folder: Path
+    recipe: Recipe
+    summary: RunSummary
+    tokenizer: Any
+    encoder: Encoder
+    policies: Policies
+
+    @property
+    def reference(self) -> str:
+        """The policy the run's objective compared with."""
+        return reference_policy(self.recipe)
+
+    def policy(self, asked: str) -> str:
+        """The policy that a user means by a module's name, `leader`, `reference` or `base`.
+
+        Raises ConfigError for any other.
+        """
+        names = {name: name for name in self.summary.adapters}
+        names |= {"leader": self.summary.leader, "reference": self.reference, "base": BASE}
+        if asked not in names:
+            raise ConfigError(f"module: there is no {asked!r}; this run has {', '.join(names)}")
+        return names[asked]
+
+
+def read_run(folder: Path) -> tuple[Recipe, RunSummary]:
+    """Recipe and summary of a finished run. Raises StateError where there is none."""
+    if not (folder / "config.yaml").exists():
+        raise StateError(f"{folder} is not a run folder: it has no config.yaml")
+    if not (folder / "summary.json").exists():
+        raise StateError(f"the run in {folder} is not finished; run its train command again")
+    return load_recipe(folder / "config.yaml"), RunSummary.read(folder / "summary.json")
+
+
+def open_run(folder: Path) -> FinishedRun:
+    """Load the base and every module of a finished run, frozen."""
+    recipe, summary = read_run(folder)
+    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    base = load_base(
+        recipe.model,
+        precision=recipe.train.precision,
+        load_in_4bit=recipe.load_in_4bit,
+        trust_remote_code=recipe.trust_remote_code,
+        device=Accelerator().device,
+    )
+    folders = {name: folder / path for name, path in summary.adapters.items()}
+    if recipe.lora.start_from is not None:
+        folders[PREVIOUS] = Path(recipe.lora.start_from)
+    modules = Modules.load(base, folders, trainable=())
+    return FinishedRun(
+        folder=folder,
+        recipe=recipe,
+        summary=summary,
+        tokenizer=tokenizer,
+        encoder=make_encoder(recipe, tokenizer, base),
+        policies=make_policies(recipe, modules, tokenizer),
+    )

@@ -1,0 +1,62 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tiny  # noqa: E402
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    """A tiny Llama with a chat template."""
+    return tiny.save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def train_file(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    return tiny.write_rows(folder / "train.jsonl.gz", tiny.rows(96, seed=1))
+
+
+@pytest.fixture(scope="session")
+def eval_file(tmp_path_factory) -> Path:
+    return tiny.write_rows(tmp_path_factory.mktemp("eval") / "eval.jsonl", tiny.rows(24, seed=2))
+
+
+@pytest.fixture
+def recipe(model_folder, train_file, eval_file, tmp_path):
+    """Makes a small recipe; keyword arguments replace whole sections or single keys."""
+    from fastslow import load_recipe
+
+    def make(*overrides: str, **sections):
+        raw = {
+            "model": str(model_folder),
+            "output_dir": str(tmp_path / "run"),
+            "data": {"train": str(train_file), "eval": str(eval_file), "max_length": 96},
+            "lora": {"rank": 4, "alpha": 8.0},
+            "train": {"batch_size": 8, "learning_rate": 1e-2},
+            "eval": {"samples": 4, "sample_tokens": 8},
+            "checkpoint": {"every": 4},
+        }
+        return load_recipe(raw | sections, overrides)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real data and a real model."""
+    if not (SHARED / "models" / "base-6m").is_dir():
+        pytest.skip(f"REAL DATA NOT TESTED: {SHARED} is missing")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _unseeded():
+    """Every test starts from a different global generator: nothing may lean on its state."""
+    torch.seed()
