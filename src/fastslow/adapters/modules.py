@@ -37,7 +37,9 @@ class Modules:
         self._layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
         self._parameters = {
             name: {
-                key: parameter for key, parameter in model.named_parameters() if f".{name}." in key
+                key: parameter
+                for key, parameter in model.named_parameters()
+                if "lora_" in key and name in key.split(".")
             }
             for name in model.peft_config
         }
@@ -121,9 +123,12 @@ class Modules:
         return config
 
     def copy(self, source: str, target: str) -> None:
-        """Give one module the weights of another."""
-        for key, value in self.tensors(source).items():
-            self._parameters[target][key.replace(f".{source}.", f".{target}.")].data.copy_(value)
+        """Give one module the weights of another; both were made in the same order."""
+        pairs = zip(
+            self._parameters[source].values(), self._parameters[target].values(), strict=True
+        )
+        for given, taken in pairs:
+            taken.data.copy_(given.data)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The module's weights, detached, by their full name in the model."""

@@ -53,7 +53,6 @@ class RunDisplay:
         self._means: dict[str, float] = {}
 
     def __enter__(self) -> "RunDisplay":
-        self._progress.start()
         return self
 
     def __exit__(
@@ -75,6 +74,7 @@ class RunDisplay:
         self.console.print(escape(text), style=style, highlight=False)
 
     def _on_start(self, event: Event) -> None:
+        self._progress.start()  # Not before: the model's own loading bar comes first.
         self._total, self._first_step = event["total_steps"], event["step"]
         self.say(
             f"objective {event['objective']}, modules {' and '.join(event['modules'])}, "
@@ -150,6 +150,12 @@ class RunDisplay:
 
     def _on_warning(self, event: Event) -> None:
         self.say(f"warning: {event['message']}", style="yellow")
+
+    def _on_stopping(self, event: Event) -> None:
+        self.say(
+            f"{event['signal']}: finishing the step at hand; Ctrl-C again to stop at once",
+            style="yellow",
+        )
 
     def _on_stopped(self, event: Event) -> None:
         self.say(

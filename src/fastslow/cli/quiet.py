@@ -1,6 +1,7 @@
 """Keeps the libraries' own bars and notices out of the command's output."""
 
 import os
+import sys
 import warnings
 
 
@@ -10,5 +11,6 @@ def quiet_libraries() -> None:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

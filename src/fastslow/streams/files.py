@@ -246,7 +246,7 @@ class DatasetFolder:
         return len(self._load())
 
     def fingerprint(self) -> list[Any]:
-        return [self.path.name, self.split, self._load()._fingerprint]
+        return [self.path.name, self.split, self.count()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -9,10 +10,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Inside the block, `received` says whether a signal has come, and `name` which."""
+    """Inside the block, `received` says whether a signal has come, and `name` which.
 
-    def __init__(self) -> None:
+    `on_first` is told the name of the first one when it comes.
+    """
+
+    def __init__(self, on_first: Callable[[str], None]) -> None:
         self.name = ""
+        self._on_first = on_first
         self._previous: dict[signal.Signals, Any] = {}
 
     @property
@@ -37,4 +42,6 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
+        if not self.received:
+            self.name = signal.Signals(number).name
+            self._on_first(self.name)

@@ -12,13 +12,11 @@ measure, write adapters and summary
 import json
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fastslow.config import Recipe
 from fastslow.errors import StateError
@@ -49,36 +47,49 @@ class Loop:
         self._listener = listener
         self._reference = reference_policy(run.recipe)
         self._clock = time.monotonic()
+        self.final: dict[str, Any] | None = None
+        """The held-out measurement of the finished run."""
 
-    def train(self) -> bool:
-        """Train to the end of the stream; False if a signal stopped the run before it."""
-        state = self.state
-        if state.step == 0 and state.start is None:
-            state.start = self._measure("start")
-        with StopRequest() as stop:
-            if not self._done():
-                for batch in state.reader:
-                    self._step(batch)
-                    if self._due(self.recipe.eval.every) and not self._done():
-                        self._measure("eval")
-                    if self._done():
-                        break
-                    if stop.received or self._due(self.recipe.checkpoint.every):
-                        self._checkpoint()
-                    if stop.received:
-                        self._tell({"event": "stopped", "step": state.step, "signal": stop.name})
-                        return False
+    def finish(self) -> bool:
+        """Train and measure to the end; False if a signal stopped the run before it.
+
+        A signal lets the step or measurement at hand finish; what is done is then on disk.
+        """
+        told = {"event": "stopping"}
+        with StopRequest(lambda name: self._listener(told | {"signal": name})) as stop:
+            if self.state.step == 0 and self.state.start is None:
+                self.state.start = self._measure("start")
+            stopped = not self._done() and self._train(stop)
             self._checkpoint()
+            if stopped:
+                self._tell({"event": "stopped", "step": self.state.step, "signal": stop.name})
+                return False
+            self.final = self._measure("final")
+            self._take_time()
         return True
 
-    def measure_final(self) -> dict[str, Any] | None:
-        """The held-out measurement of the finished run."""
-        return self._measure("final")
+    def _train(self, stop: StopRequest) -> bool:
+        """Step through the stream; whether a signal ended it."""
+        if stop.received:
+            return True
+        for batch in self.state.reader:
+            self._step(batch)
+            if self._done():
+                return False
+            if self._due(self.recipe.eval.every):
+                self._measure("eval")
+            if stop.received:
+                return True
+            if self._due(self.recipe.checkpoint.every):
+                self._checkpoint()
+        return False
 
     # One step, from scores to the next role.
 
     def _step(self, batch: list[EncodedPair]) -> None:
         state, started = self.state, time.monotonic()
+        if state.step == 0:
+            self._check_start(batch)
         names = state.race.modules
         updating = self._updating()
         tallies = {name: Tally() for name in names}
@@ -139,8 +150,6 @@ class Loop:
             name: policies.score(name, batch, learning=name in updating)
             for name in self.state.race.modules
         }
-        if self.state.step == 0:
-            self._gate(scores, reference)
         return module_losses(
             {name: pair_logps(values, reference, batch) for name, values in scores.items()},
             self.run.objective,
@@ -148,12 +157,14 @@ class Loop:
             alpha=chase.alpha if chase else 0.0,
         )
 
-    def _gate(self, scores: Mapping[str, Tensor], reference: Tensor) -> None:
-        """The gate of the first step, on each of its micro-batches."""
-        lora = self.recipe.lora
-        if lora.start_from is None or not lora.dropout:
-            starts_there = lora.start_from is None or self.recipe.reference_name == "previous"
-            check_start(scores, reference if starts_there else None)
+    def _check_start(self, batch: list[EncodedPair]) -> None:
+        """The gate of the first step, on its first micro-batch and without dropout."""
+        policies, recipe = self.run.policies, self.recipe
+        trees = policies.batch([item.tree for item in self._micro_batches(batch)[0]])
+        scores = {name: policies.score(name, trees) for name in self.state.race.modules}
+        starts_at_reference = recipe.lora.start_from is None or recipe.reference_name == "previous"
+        reference = policies.score(self._reference, trees) if starts_at_reference else None
+        check_start(scores, reference)
 
     def _clip(self, name: str) -> float:
         """Clip the module's gradient; its norm before that."""
@@ -257,9 +268,8 @@ class Loop:
         return result
 
     def _checkpoint(self) -> None:
-        state, now = self.state, time.monotonic()
-        state.wall_s += now - self._clock
-        self._clock = now
+        state = self.state
+        self._take_time()
         state.log_size = self._log.sync()
         path = write_checkpoint(
             self.folder / "checkpoints",
@@ -268,6 +278,11 @@ class Loop:
             keep=self.recipe.checkpoint.keep,
         )
         self._listener({"event": "checkpoint", "step": state.step, "path": str(path)})
+
+    def _take_time(self) -> None:
+        now = time.monotonic()
+        self.state.wall_s += now - self._clock
+        self._clock = now
 
     def _tell(self, event: Event) -> None:
         self._log.write(event)

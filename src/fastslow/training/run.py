@@ -61,12 +61,11 @@ def _train(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | Non
     try:
         listener(_start_event(run, resumed=resumed))
         loop = Loop(run, folder, log, listener)
-        if not loop.train():
+        if not loop.finish():
             return None
-        final = loop.measure_final()
         log.sync()
         adapters = _save_adapters(run, folder)
-        summary = _summary(run, folder, identity["base"], final, adapters)
+        summary = _summary(run, folder, identity["base"], loop.final, adapters)
         summary.write(folder / "summary.json")
         listener({"event": "complete", "folder": str(folder), "leader": summary.leader})
         return summary

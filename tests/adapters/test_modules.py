@@ -1,0 +1,241 @@
+"""The modules, and every trap of switching them that has cost others a run."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import tiny
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+
+from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
+from fastslow.errors import ConfigError
+
+IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
+
+
+def attach(names=("fast", "slow"), **options):
+    settings = {"rank": 4, "alpha": 8.0, "seed": 0} | options
+    return Modules.attach(tiny.model(), names, **settings)
+
+
+def stir(modules, name, seed=1):
+    """Give a module weights that change the model's answers."""
+    draw = torch.Generator().manual_seed(seed)
+    for parameter in modules.parameters(name).values():
+        parameter.data.copy_(0.05 * torch.randn(parameter.shape, generator=draw))
+
+
+def logits(modules, name, **options):
+    with modules.using(name, **options):
+        return modules.causal_lm(IDS).logits
+
+
+def trains(modules):
+    return {key for key, p in modules.model.named_parameters() if p.requires_grad}
+
+
+def owned(modules, *names):
+    return {key for name in names for key in modules.parameters(name)}
+
+
+def test_fresh_modules_are_the_base_and_each_other():
+    modules = attach()
+    base = tiny.model()(IDS).logits
+    for name in ("fast", "slow", BASE):
+        assert torch.equal(logits(modules, name), base)
+    for a, b in zip(
+        modules.tensors("fast").values(), modules.tensors("slow").values(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_the_seed_decides_the_weights_and_leaves_the_global_generator_alone():
+    base = tiny.model()
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    first = Modules.attach(base, ("fast", "slow"), rank=4, alpha=8.0, seed=7).tensors("fast")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(456)
+    again, other = attach(seed=7).tensors("fast"), attach(seed=8).tensors("fast")
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_trap_scoring_one_module_after_another_leaves_both_a_gradient():
+    modules = attach()
+    loss = logits(modules, "fast").sum() + logits(modules, "slow").sum()
+    loss.backward()
+    for name in ("fast", "slow"):
+        gradients = [p.grad for p in modules.parameters(name).values()]
+        assert all(g is not None for g in gradients) and any(g.any() for g in gradients)
+    assert not any(
+        p.grad is not None
+        for key, p in modules.model.named_parameters()
+        if key not in owned(modules, "fast", "slow")
+    )
+
+
+def test_the_trap_is_really_there_without_modules():
+    model = get_peft_model(tiny.model(), LoraConfig(r=4, target_modules="all-linear"), "fast")
+    model.add_adapter("slow", LoraConfig(r=4, target_modules="all-linear"))
+    model.set_adapter("fast")
+    loss = model(IDS).logits.sum()
+    model.set_adapter("slow")
+    (loss + model(IDS).logits.sum()).backward()
+    fast = [p.grad for key, p in model.named_parameters() if ".fast." in key]
+    assert all(gradient is None for gradient in fast)
+
+
+def test_trap_a_reference_pass_does_not_unfreeze_anything(tmp_path):
+    stirred = attach()
+    stir(stirred, "fast")
+    stirred.save("fast", tmp_path / "a")
+    folders = dict.fromkeys(("fast", "slow", "previous"), tmp_path / "a")
+    modules = Modules.load(tiny.model(), folders, trainable=("fast", "slow"))
+    learning = owned(modules, "fast", "slow")
+    assert trains(modules) == learning
+    for name in (BASE, "previous", "fast", "slow", BASE):
+        with modules.using(name):
+            assert trains(modules) == learning
+        assert trains(modules) == learning
+    assert logits(modules, "fast").requires_grad and not logits(modules, "previous").requires_grad
+
+
+def test_an_error_inside_leaves_the_base_active():
+    modules = attach()
+    stir(modules, "fast")
+    base = logits(modules, BASE)
+    with pytest.raises(RuntimeError, match="stop"), modules.using("fast"):
+        raise RuntimeError("stop")
+    assert torch.equal(modules.causal_lm(IDS).logits, base)
+
+
+def test_trap_dropout_is_on_for_the_learning_module_only():
+    modules = attach(dropout=0.5)
+    stir(modules, "fast")
+    stir(modules, "slow")
+    for name in ("fast", "slow", BASE):
+        assert torch.equal(logits(modules, name), logits(modules, name))
+    assert not torch.equal(logits(modules, "fast", learning=True), logits(modules, "fast"))
+    assert torch.equal(logits(modules, "fast"), logits(modules, "fast"))
+    assert not modules.causal_lm.training
+
+
+def test_modules_do_not_touch_each_other():
+    modules = attach()
+    stir(modules, "fast", seed=1)
+    slow, base = logits(modules, "slow"), logits(modules, BASE)
+    assert torch.equal(slow, base) and not torch.equal(logits(modules, "fast"), base)
+    modules.copy("fast", "slow")
+    assert torch.equal(logits(modules, "slow"), logits(modules, "fast"))
+    stir(modules, "fast", seed=2)
+    assert not torch.equal(logits(modules, "slow"), logits(modules, "fast"))
+
+
+def test_saved_folders_load_with_peft_alone_and_score_the_same(tmp_path):
+    modules = attach()
+    stir(modules, "fast")
+    tiny.model().save_pretrained(tmp_path / "base")
+    modules.save("fast", tmp_path / "fast")
+    expected = logits(modules, "fast")
+    script = f"""
+import sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+base = AutoModelForCausalLM.from_pretrained({str(tmp_path / "base")!r})
+model = PeftModel.from_pretrained(base, {str(tmp_path / "fast")!r})
+torch.save(model(torch.tensor({IDS.tolist()})).logits, {str(tmp_path / "out.pt")!r})
+assert "fastslow" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    got = torch.load(tmp_path / "out.pt", weights_only=True)
+    torch.testing.assert_close(got, expected.detach(), atol=1e-6, rtol=0)
+    names = {key for key in load_file(tmp_path / "fast" / "adapter_model.safetensors")}
+    assert names and not any("fast" in name for name in names)
+
+
+def test_merging_folds_the_module_in():
+    modules = attach()
+    stir(modules, "fast")
+    expected = logits(modules, "fast").detach()
+    merged = modules.merge("fast")
+    torch.testing.assert_close(merged(IDS).logits, expected, atol=1e-5, rtol=1e-5)
+    assert not [key for key, _ in merged.named_parameters() if "lora" in key]
+
+
+def test_bfloat16_bases_carry_float32_modules():
+    modules = Modules.attach(tiny.model().bfloat16(), ("policy",), rank=4, alpha=8.0)
+    assert {p.dtype for p in modules.parameters("policy").values()} == {torch.float32}
+    assert modules.causal_lm.model.embed_tokens.weight.dtype == torch.bfloat16
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits(modules, "policy").float().sum().backward()
+    assert any(p.grad.any() for p in modules.parameters("policy").values())
+
+
+def test_four_bit_bases_learn(model_folder):
+    pytest.importorskip("bitsandbytes", reason="NOT TESTED: bitsandbytes is not installed")
+    base = load_base(str(model_folder), precision="bfloat16", load_in_4bit=True)
+    modules = Modules.attach(base, ("policy",), rank=4, alpha=8.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits(modules, "policy").float().sum().backward()
+    assert any(p.grad.any() for p in modules.parameters("policy").values())
+
+
+def test_four_bit_without_bitsandbytes_says_what_is_missing(model_folder, monkeypatch):
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs bitsandbytes"):
+        load_base(str(model_folder), precision="bfloat16", load_in_4bit=True)
+
+
+@pytest.mark.parametrize("targets", ["no_such_layer", ["q_proj", "k_proj"]])
+def test_targets(targets):
+    if targets == "no_such_layer":
+        with pytest.raises(ConfigError, match="lora.targets"):
+            attach(targets=targets)
+    else:
+        modules = attach(targets=targets)
+        assert {key.split(".lora_")[0].split(".")[-1] for key in owned(modules, "fast")} == {
+            "q_proj",
+            "k_proj",
+        }
+
+
+def test_foreign_and_damaged_adapter_folders_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="holds no adapter"):
+        Modules.load(tiny.model(), {"a": tmp_path}, trainable=())
+    attach().save("fast", tmp_path / "good")
+    config = tmp_path / "good" / "adapter_config.json"
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps(settings | {"peft_type": "IA3"}))
+    with pytest.raises(ConfigError, match="only LORA"):
+        Modules.load(tiny.model(), {"a": tmp_path / "good"}, trainable=())
+    config.write_text(json.dumps(settings | {"modules_to_save": ["lm_head"]}))
+    with pytest.raises(ConfigError, match="replaces whole layers"):
+        Modules.load(tiny.model(), {"a": tmp_path / "good"}, trainable=())
+    config.write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="does not fit the base model"):
+        Modules.load(tiny.model(hidden_size=64), {"a": tmp_path / "good"}, trainable=())
+    weights = tmp_path / "good" / "adapter_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(ConfigError, match="pickled weights are refused"):
+        Modules.load(tiny.model(), {"a": tmp_path / "good"}, trainable=())
+
+
+def test_models_that_cannot_be_loaded_say_why(tmp_path, model_folder):
+    with pytest.raises(ConfigError, match="there is no folder"):
+        load_base(str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_base(str(tmp_path))
+    with pytest.raises(ConfigError, match="no tokenizer"):
+        load_tokenizer(str(tmp_path))
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "config.json").write_text((model_folder / "config.json").read_text())
+    torch.save(tiny.model().state_dict(), pickled / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_base(str(pickled))

@@ -1,0 +1,142 @@
+"""Recipes: defaults, overrides, and every fault named at once."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fastslow import Recipe, load_recipe
+from fastslow.config import dump_recipe
+from fastslow.errors import ConfigError
+from fastslow.objectives import objective_problems
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+def problems(*overrides, **raw):
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(raw, overrides, checks=[objective_problems])
+    return caught.value.problems
+
+
+def test_every_key_but_the_model_has_a_default_that_is_written_out():
+    recipe = load_recipe({"model": "m"})
+    written = yaml.safe_load(dump_recipe(recipe))
+    assert written["chase"] == {
+        "alpha": 0.1, "slow_ratio": 0.1, "slow_every": 1, "swap_every": 20, "swap": "roles",
+    }  # fmt: skip
+    assert written["train"]["learning_rate"] == 1e-4 and written["lora"]["rank"] == 16
+    assert load_recipe(written) == recipe
+
+
+def test_every_field_says_what_it_is():
+    def walk(model):
+        for name, field in model.model_fields.items():
+            nested = [field.annotation, *getattr(field.annotation, "__args__", ())]
+            sections = [n for n in nested if isinstance(n, type) and hasattr(n, "model_fields")]
+            assert field.description or sections, f"{model.__name__}.{name}"
+            for section in sections:
+                assert section.__doc__
+                walk(section)
+
+    walk(Recipe)
+
+
+def test_overrides():
+    recipe = load_recipe(
+        {"model": "m", "data": {"train": "a", "eval": "b"}},
+        ["data.train=[x.jsonl, y.jsonl]", "train.learning_rate=5e-4", "chase.alpha=0",
+         "data.eval=null", "objective.beta=0.3", "output_dir=runs/a=b"],
+    )  # fmt: skip
+    assert recipe.data.train_sources == ["x.jsonl", "y.jsonl"] and recipe.data.eval_sources == []
+    assert recipe.train.learning_rate == 5e-4 and recipe.chase.alpha == 0
+    assert recipe.objective.settings == {"beta": 0.3} and recipe.output_dir == "runs/a=b"
+    assert load_recipe({"model": "m"}, ["data.train=-"]).data.train_sources == ["-"]
+    assert load_recipe({"model": "m"}, ["chase=null"]).chase is None
+    assert load_recipe({"model": "m", "chase": None}, ["chase.alpha=1"]).chase.alpha == 1
+
+
+def test_an_override_leaves_the_callers_mapping_alone():
+    raw = {"model": "m", "train": {"batch_size": 4}}
+    load_recipe(raw, ["train.batch_size=8"])
+    assert raw == {"model": "m", "train": {"batch_size": 4}}
+
+
+def test_all_faults_are_named_at_once():
+    found = problems(
+        "train.batch_sise=3",
+        "nonsense",
+        chase={"slow_ratio": 2},
+        data={"max_bad_fraction": -1, "template": "chatml"},
+        objective={"name": "dpoo"},
+        trian={},
+        train={"max_steps": "many"},
+    )
+    text = "\n".join(found)
+    for part in [
+        "override 'nonsense': write it as section.key=value",
+        "model: is missing",
+        "trian: there is no such key; did you mean 'train'?",
+        "train.batch_sise: there is no such key; did you mean 'batch_size'?",
+        "train.max_steps: got 'many'",
+        "chase.slow_ratio: got 2; input should be less than or equal to 1",
+        "data.max_bad_fraction: got -1",
+        "data.template: got 'chatml'; input should be 'chat' or 'plain'",
+        "objective.name: there is no 'dpoo'; did you mean 'dpo'?",
+    ]:
+        assert part in text, text
+    assert len(found) == 9
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["reference=previous"], "needs|without lora.start_from is the base"),
+        (["load_in_4bit=true"], "a 4-bit base computes in bfloat16"),
+        (["eval.sample_tokens=2000"], "must be below data.max_length"),
+        (["train.learning_rate=.inf"], "finite number"),
+        (["train.learning_rate=0"], "greater than 0"),
+        (["data.train=[1, {]"], "not valid YAML"),
+        (["model.name=x"], "model: got"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(overrides, message):
+    assert re.search(message, "\n".join(problems(*overrides, model="m")))
+
+
+def test_yaml_files(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_bytes(b"\xef\xbb\xbfmodel: m\r\ntrain:\r\n  learning_rate: 1e-3\r\n")
+    assert load_recipe(path).train.learning_rate == 1e-3
+    for text, message in [
+        ("model: a\nmodel: b\n", "key 'model' is given twice"),
+        ("model: [", "not valid YAML"),
+        ("- a\n", "must hold sections and keys, not a list"),
+        ("!!python/object/apply:os.system ['true']\n", "not valid YAML"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            load_recipe(path)
+    path.write_bytes(b"model: caf\xe9\n")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_recipe(path)
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_recipe(tmp_path / "none.yaml")
+    path.write_text("")
+    with pytest.raises(ConfigError, match="model: is missing"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_shipped_recipe_is_valid(path):
+    recipe = load_recipe(path, ["model=m"], checks=[objective_problems])
+    assert recipe.output_dir == f"runs/{path.stem}"
+
+
+def test_recipes_are_there():
+    assert {path.stem for path in RECIPES} == {
+        f"{domain}-{kind}"
+        for domain in ("helpfulness", "summarization", "sentiment")
+        for kind in ("dpo", "ofs")
+    }

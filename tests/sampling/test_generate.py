@@ -1,0 +1,54 @@
+"""Answers: reproducible, from the policy itself, ended where they end."""
+
+import pytest
+import tiny
+import torch
+
+from fastslow.sampling import generate
+
+MODEL = tiny.model(scale=2.0)
+COMMON = {"end_ids": [2], "pad_id": 0, "max_new_tokens": 12}
+
+
+def test_the_same_seed_gives_the_same_answers_and_leaves_the_generator_alone():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = generate(MODEL, [[5, 6, 7]], seed=3, per_prompt=4, **COMMON)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert generate(MODEL, [[5, 6, 7]], seed=3, per_prompt=4, **COMMON) == first
+    assert generate(MODEL, [[5, 6, 7]], seed=4, per_prompt=4, **COMMON) != first
+
+
+def test_answers_end_with_the_end_of_turn_or_at_the_limit():
+    answers = generate(MODEL, [[5], [6, 7]], seed=0, per_prompt=40, **COMMON)
+    assert [len(group) for group in answers] == [40, 40]
+    for answer in (a for group in answers for a in group):
+        assert answer.ended == (answer.tokens[-1] == 2)
+        assert 2 not in answer.tokens[:-1]
+        assert answer.ended or len(answer.tokens) == 12
+
+
+def test_padding_on_the_left_changes_no_greedy_answer():
+    prompts = [[5, 6, 7, 8, 9], [10], [11, 12, 13]]
+    together = generate(MODEL, prompts, seed=0, temperature=0.0, **COMMON)
+    alone = [generate(MODEL, [p], seed=0, temperature=0.0, **COMMON)[0] for p in prompts]
+    assert together == alone
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_first_tokens_follow_the_policy_whatever_the_folder_says(temperature):
+    model = tiny.model(scale=2.0, vocab_size=24)
+    model.generation_config.top_k = 2
+    model.generation_config.repetition_penalty = 3.0
+    model.generation_config.temperature = 0.1
+    count = 6000
+    (answers,) = generate(
+        model, [[5, 6]], seed=0, per_prompt=count, end_ids=[2], pad_id=0, max_new_tokens=1,
+        temperature=temperature,
+    )  # fmt: skip
+    probabilities = (model(torch.tensor([[5, 6]])).logits[0, -1] / temperature).softmax(-1)
+    counts = torch.bincount(torch.tensor([a.tokens[0] for a in answers]), minlength=24)
+    # Pearson's statistic has mean 23 and deviation 6.8 if the answers are the policy's.
+    statistic = ((counts - count * probabilities) ** 2 / (count * probabilities)).sum()
+    assert statistic < 23 + 5 * 6.8

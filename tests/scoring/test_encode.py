@@ -1,0 +1,149 @@
+"""Boundary, end of turn and truncation, on tokenizers with and without a template."""
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastslow.errors import ConfigError
+from fastslow.records import Message, Pair
+from fastslow.scoring import Dropped, Encoder, Tree, truncate
+
+CHAT = tiny.tokenizer()
+PLAIN = tiny.tokenizer(template=None)
+END = CHAT.eos_token_id
+
+
+def encoder(tokenizer=CHAT, max_length=200, **options):
+    return Encoder(tokenizer, max_length=max_length, **options)
+
+
+def decode(ids):
+    return CHAT.decode(ids)
+
+
+def test_chat_template_writes_the_prompt_and_one_end_of_turn():
+    tree = encoder().tree("Describe the river.", ("It is calm.", "It is grim."))
+    assert decode(tree.prompt) == "<|user|>\nDescribe the river.<|end|>\n<|assistant|>\n"
+    assert [decode(r) for r in tree.responses] == ["It is calm.<|end|>", "It is grim.<|end|>"]
+
+
+def test_end_of_turn_is_counted_once_whatever_the_template_adds():
+    for ending in ("<|end|>", "<|end|>\n", "<|end|>\n\n", ""):
+        template = tiny.TEMPLATE.replace("<|end|>\n{% endfor %}", ending + "{% endfor %}")
+        tree = encoder(tiny.tokenizer(template)).tree("Hi", ("calm", "grim"))
+        for response in tree.responses:
+            assert response[-1] == END and response.count(END) == 1
+
+
+def test_a_further_end_token_of_the_model_ends_a_turn_too():
+    other = CHAT.convert_tokens_to_ids("<|system|>")
+    template = tiny.TEMPLATE.replace("<|end|>\n{% endfor %}", "<|system|>\n{% endfor %}")
+    chat = tiny.tokenizer(template)
+    assert encoder(chat, end_ids=[other]).tree("Hi", ("a", "b")).responses[0][-1] == other
+    assert encoder(chat).tree("Hi", ("a", "b")).responses[0][-1] == END
+
+
+def test_plain_text_is_joined_as_it_stands_and_closed():
+    tree = encoder(PLAIN).tree("The river is", (" calm", " grim"))
+    assert decode(tree.prompt) == "The river is"
+    assert decode(tree.responses[0]) == " calm<|end|>"
+
+
+def test_a_merge_across_the_boundary_belongs_to_the_response():
+    # The prompt alone ends in "c", "a", with the response in "c", "al": "a" moves to the response.
+    tree = encoder(PLAIN).tree("The river is ca", ("lm and kind", "ve"))
+    whole = PLAIN("The river is calm and kind", add_special_tokens=False)["input_ids"]
+    assert list(tree.prompt + tree.responses[0]) == [*whole, END]
+    assert decode(tree.prompt) == "The river is c"
+    assert decode(tree.responses[0]) == "alm and kind<|end|>"
+
+
+def test_plain_template_option_ignores_the_chat_template():
+    tree = encoder(template="plain").tree("The river is", (" calm", " grim"))
+    assert decode(tree.prompt) == "The river is"
+
+
+def test_several_turns_and_text_answers():
+    prompt = (Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "Go on"))
+    tree = encoder().tree(prompt, ((Message("assistant", "calm"),), "grim"))
+    assert decode(tree.prompt).count("<|user|>") == 2
+    assert decode(tree.responses[0]) == "calm<|end|>"
+
+
+def test_a_tokenizer_that_opens_texts_opens_them_once():
+    opening = tiny.tokenizer(template=None)
+    from tokenizers.processors import TemplateProcessing
+
+    opening.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|bos|> $A", special_tokens=[("<|bos|>", opening.bos_token_id)]
+    )
+    for prompt in ("The river is", "<|bos|>The river is"):
+        tree = encoder(opening).tree(prompt, (" calm", " grim"))
+        assert tree.prompt.count(opening.bos_token_id) == 1
+
+
+def test_a_tokenizer_that_closes_texts_does_not_close_the_prompt():
+    closing = tiny.tokenizer(template=None)
+    from tokenizers.processors import TemplateProcessing
+
+    closing.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A <|end|>", special_tokens=[("<|end|>", END)]
+    )
+    tree = encoder(closing).tree("The river is", (" calm", " grim"))
+    assert decode(tree.prompt) == "The river is" and decode(tree.responses[1]) == " grim<|end|>"
+
+
+def test_conversations_without_a_template_are_refused():
+    with pytest.raises(ConfigError, match="no chat template"):
+        encoder(PLAIN).tree((Message("user", "Hi"),), ("a", "b"))
+
+
+def test_a_tokenizer_without_end_of_turn_is_refused():
+    silent = tiny.tokenizer()
+    silent.eos_token = None
+    with pytest.raises(ConfigError, match="no end-of-turn token"):
+        encoder(silent)
+
+
+def test_pairs_that_become_identical_are_dropped_with_a_reason():
+    same = Pair(prompt="Hi", chosen="calm and kind", rejected="calm and grim")
+    tight = encoder(max_length=5).encode(same)
+    assert isinstance(tight, Dropped) and "identical after truncation" in tight.reason
+    kept = encoder().encode(same)
+    assert not isinstance(kept, Dropped) and not kept.cut
+
+
+def test_truncation_by_hand():
+    tree = Tree(tuple(range(10)), ((90, 91, 92), (80, 81)))
+    assert truncate(tree, 13) is tree
+    assert truncate(tree, 8) == Tree((5, 6, 7, 8, 9), tree.responses)
+    assert truncate(tree, 8, bos_id=0) == Tree((0, 6, 7, 8, 9), tree.responses)
+    assert truncate(tree, 4) == Tree((9,), tree.responses)
+    assert truncate(tree, 4, bos_id=0) == Tree((9,), tree.responses)
+    # No room for more prompt: both answers are cut at the same length.
+    assert truncate(tree, 3) == Tree((9,), ((90, 91), (80, 81)))
+    assert truncate(tree, 2) == Tree((9,), ((90,), (80,)))
+
+
+@given(
+    prompt=st.integers(1, 30),
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    limit=st.integers(2, 40),
+)
+def test_truncation_fits_keeps_the_end_of_the_prompt_and_no_answer_empty(prompt, lengths, limit):
+    tree = Tree(tuple(range(prompt)), tuple(tuple(range(100, 100 + n)) for n in lengths))
+    cut = truncate(tree, limit)
+    assert len(cut.prompt) + max(map(len, cut.responses)) <= limit
+    assert cut.prompt == tree.prompt[len(tree.prompt) - len(cut.prompt) :] and cut.prompt
+    assert all(cut.responses)
+    kept = max(map(len, cut.responses))
+    for before, after in zip(tree.responses, cut.responses, strict=True):
+        assert after == before[:kept]
+
+
+def test_prompt_ids_leave_room_to_answer():
+    ids = encoder(max_length=12).prompt_ids("Describe the river and the garden.", room=4)
+    assert len(ids) == 8 and decode(ids).endswith("<|assistant|>\n")
+    with pytest.raises(ConfigError, match="leave no room"):
+        encoder(max_length=12).prompt_ids("Hi", room=12)

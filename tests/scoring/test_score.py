@@ -1,0 +1,232 @@
+"""The tree batch against scoring each response alone, on every architecture it must work with."""
+
+import pytest
+import tiny
+import torch
+from torch.overrides import TorchFunctionMode
+
+from fastslow.scoring import Layout, Scorer, Tree, probe_layout, token_logps, tree_batch
+from fastslow.scoring import score as score_module
+
+CPU = torch.device("cpu")
+
+
+class NoFloat32(TorchFunctionMode):
+    """Models compute norms and softmax in float32 whatever their weights; in here they do not."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if function is torch.Tensor.float:
+            function = torch.Tensor.double
+        if kwargs.get("dtype") is torch.float32:
+            kwargs["dtype"] = torch.float64
+        args = [torch.float64 if arg is torch.float32 else arg for arg in args]
+        return function(*args, **kwargs)
+
+
+def random_trees(count=5, seed=0, most=3, longest=20):
+    draw = torch.Generator().manual_seed(seed)
+
+    def ids(low):
+        length = int(torch.randint(low, longest, (1,), generator=draw))
+        return tuple(torch.randint(0, 320, (length,), generator=draw).tolist())
+
+    def responses():
+        return tuple(ids(1) for _ in range(int(torch.randint(1, most + 1, (1,), generator=draw))))
+
+    return [Tree(ids(1), responses()) for _ in range(count)]
+
+
+def alone(scorer, trees):
+    scores = [scorer.score_alone(t.prompt, r, device=CPU) for t in trees for r in t.responses]
+    return torch.stack(scores)
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_trees_score_as_responses_alone_do(architecture):
+    trees, model = random_trees(), tiny.model(architecture)
+    scorer = Scorer(model)
+    together = scorer.score(tree_batch(trees, pad_id=0))
+    assert together.dtype == torch.float32
+    torch.testing.assert_close(together, alone(scorer, trees), atol=1e-4, rtol=1e-6)
+    model.double()
+    with NoFloat32():
+        together = scorer.score(tree_batch(trees, pad_id=0))
+        assert together.dtype == torch.float64
+        torch.testing.assert_close(together, alone(scorer, trees), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_the_probe_accepts_them(architecture):
+    for dtype in (torch.float32, torch.bfloat16):
+        assert probe_layout(tiny.model(architecture).to(dtype), max_length=64) == Layout(True)
+
+
+def test_alone_is_the_textbook_sum():
+    model = tiny.model().double()
+    prompt, response = (5, 6, 7), (8, 9)
+    logits = model(torch.tensor([[5, 6, 7, 8, 9]])).logits[0]
+    logps = logits.log_softmax(-1)
+    expected = logps[2, 8] + logps[3, 9]
+    got = Scorer(model).score_alone(prompt, response, device=CPU)
+    torch.testing.assert_close(got, expected)
+
+
+def test_padding_order_and_company_change_nothing():
+    scorer = Scorer(tiny.model().double())
+    trees = random_trees(4, seed=3)
+    each = [scorer.score(tree_batch([tree], pad_id=0)) for tree in trees]
+    for pad_id in (0, 17):
+        together = scorer.score(tree_batch(trees, pad_id=pad_id))
+        torch.testing.assert_close(together, torch.cat(each), atol=1e-10, rtol=0)
+    turned = scorer.score(tree_batch([Tree(t.prompt, t.responses[::-1]) for t in trees], pad_id=0))
+    expected = torch.cat([scores.flip(0) for scores in each])
+    torch.testing.assert_close(turned, expected, atol=1e-10, rtol=0)
+
+
+def test_prompt_predictions_do_not_count_but_the_first_and_the_end_do():
+    model = tiny.model().double()
+    head = model.get_output_embeddings().weight.data
+    tree = Tree((5, 6, 7), ((8, 2), (9, 10, 2)))
+    scorer = Scorer(model)
+    before = scorer.score(tree_batch([tree], pad_id=0))
+    head[2] += 0.5  # the end of turn becomes another score
+    after = scorer.score(tree_batch([tree], pad_id=0))
+    assert ((after - before).abs() > 1e-3).all()
+
+
+def test_gradients_equal_those_of_responses_alone():
+    model = tiny.model().double()
+    weight = model.model.layers[0].self_attn.q_proj.weight.requires_grad_()
+    scorer, trees = Scorer(model), random_trees(3, seed=4)
+    with NoFloat32():
+        scorer.score(tree_batch(trees, pad_id=0)).sum().backward()
+        together, weight.grad = weight.grad, None
+        alone(scorer, trees).sum().backward()
+    torch.testing.assert_close(together, weight.grad, atol=1e-10, rtol=1e-8)
+
+
+def test_logits_in_chunks_are_the_logits_in_one(monkeypatch):
+    model = tiny.model().double()
+    weight = model.model.layers[1].mlp.up_proj.weight.requires_grad_()
+    results = []
+    for limit in (1 << 24, 320 * 3):
+        monkeypatch.setattr(score_module, "LOGITS_AT_ONCE", limit)
+        weight.grad = None
+        scores = Scorer(model).score(tree_batch(random_trees(4), pad_id=0))
+        scores.sum().backward()
+        results.append((scores.detach(), weight.grad.clone()))
+    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-12, rtol=0)
+    torch.testing.assert_close(results[0][1], results[1][1], atol=1e-10, rtol=1e-9)
+
+
+def test_logits_exist_for_response_tokens_only_and_prompts_stand_once(monkeypatch):
+    model, trees = tiny.model(), random_trees(4, seed=6, most=3)
+    seen, head_rows = [], []
+    model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    model.lm_head.register_forward_hook(
+        lambda module, args, output: head_rows.append(output.shape[:-1].numel())
+    )
+    monkeypatch.setattr(score_module, "LOGITS_AT_ONCE", 320 * 8)
+    Scorer(model).score(tree_batch(trees, pad_id=0))
+    assert seen == [torch.Size([4, max(tree.num_tokens for tree in trees)])]
+    assert sum(head_rows) == sum(len(r) for t in trees for r in t.responses)
+    assert max(head_rows) <= 8
+
+
+def test_the_layout_of_a_row():
+    batch = tree_batch([Tree((5, 6), ((7, 8), (9,))), Tree((4,), ((3,),))], pad_id=0)
+    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9], [4, 3, 0, 0, 0]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 2], [0, 1, 0, 0, 0]]
+    assert batch.segments.tolist() == [[0, 0, 1, 1, 2], [0, 1, -1, -1, -1]]
+    assert batch.predictors.tolist() == [1, 2, 1, 5]
+    assert batch.targets.tolist() == [7, 8, 9, 3]
+    assert batch.lengths.tolist() == [2, 1, 1]
+    mask = batch.attention_mask(torch.float32)
+    assert (mask[0, 0] == 0).int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],
+    ]
+    assert mask.isfinite().all() and (mask == 0).any(-1).all()
+
+
+def test_empty_prompts_and_responses_are_refused():
+    for tree in (Tree((), ((1,),)), Tree((1,), ((1,), ()))):
+        with pytest.raises(ValueError, match="at least one"):
+            tree_batch([tree], pad_id=0)
+
+
+def test_token_logps_are_log_softmax_also_for_huge_logits():
+    logits = torch.tensor([[1e4, 0.0, -1e4]], dtype=torch.bfloat16)
+    got = token_logps(logits, torch.tensor([1]))
+    assert got.dtype == torch.float32 and got.item() == pytest.approx(-1e4, rel=1e-2)
+    exact = torch.randn(7, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(7)
+    expected = exact.log_softmax(-1)[torch.arange(7), targets]
+    torch.testing.assert_close(token_logps(exact, targets), expected)
+
+
+def test_architectures_that_cannot_are_found_out_and_scored_one_by_one():
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    config = MambaConfig(vocab_size=320, hidden_size=32, num_hidden_layers=2, state_size=4)
+    model = MambaForCausalLM(config).eval()
+    layout = probe_layout(model, max_length=64)
+    assert not layout.trees and layout.reason
+    scorer, trees = Scorer(model, layout), random_trees(3)
+    torch.testing.assert_close(
+        scorer.score(tree_batch(trees, pad_id=0)), alone(scorer, trees), atol=0, rtol=0
+    )
+
+
+def test_the_probe_finds_a_leak_between_responses():
+    model = tiny.model()
+
+    def causal_only(module, args, kwargs):
+        length = kwargs["input_ids"].shape[1]
+        mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)
+        return args, kwargs | {"attention_mask": mask[None, None].expand(1, 1, -1, -1)}
+
+    model.model.register_forward_pre_hook(causal_only, with_kwargs=True)
+    layout = probe_layout(model, max_length=64)
+    assert not layout.trees and "see each other" in layout.reason
+
+
+def test_the_probe_finds_ignored_positions_and_unknown_heads():
+    model = tiny.model()
+    hook = model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: (args, kwargs | {"position_ids": None}), with_kwargs=True
+    )
+    assert "nats away" in probe_layout(model, max_length=64).reason
+    hook.remove()
+    model.register_forward_hook(
+        lambda module, args, output: setattr(output, "logits", output.logits * 0.5)
+    )
+    assert "nats away" in probe_layout(model, max_length=64).reason
+
+
+def test_a_window_shorter_than_the_rows_is_scored_one_by_one():
+    model = tiny.model("mistral", sliding_window=16)
+    assert probe_layout(model, max_length=16).trees
+    layout = probe_layout(model, max_length=64)
+    assert not layout.trees and "window of 16" in layout.reason
+
+
+def test_two_scorings_give_the_same_bits():
+    model = tiny.model()
+    weight = model.model.layers[0].self_attn.q_proj.weight.requires_grad_()
+    batch = tree_batch(random_trees(8), pad_id=0)
+    results = []
+    for _ in range(3):
+        weight.grad = None
+        scores = Scorer(model).score(batch)
+        scores.sum().backward()
+        results.append((scores.detach(), weight.grad))
+    for scores, gradient in results[1:]:
+        assert torch.equal(scores, results[0][0]) and torch.equal(gradient, results[0][1])

@@ -1,0 +1,133 @@
+"""Rows of every accepted form, and the reason given for every row that cannot be used."""
+
+import pytest
+
+from fastslow.records import Message
+from fastslow.streams import RowError, pairs_of_row
+
+
+def read(**row):
+    return pairs_of_row(row, source="f:1")
+
+
+USER = {"role": "user", "content": "Hi"}
+ANSWER = {"role": "assistant", "content": "Hello"}
+OTHER = {"role": "assistant", "content": "Go"}
+
+
+def test_text_pairs_keep_scores_domain_and_unknown_columns():
+    (pair,) = read(
+        prompt="p",
+        chosen="a",
+        rejected="b",
+        domain="d",
+        score_chosen=2,
+        score_rejected=1.5,
+        who="x",
+    )
+    assert (pair.prompt, pair.chosen, pair.rejected, pair.domain) == ("p", "a", "b", "d")
+    assert (pair.score_chosen, pair.score_rejected) == (2.0, 1.5)
+    assert pair.provenance == {"who": "x"} and pair.source == "f:1" and pair.verdict == "chosen"
+
+
+def test_the_recipe_names_a_domain_where_the_row_does_not():
+    assert pairs_of_row({"prompt": "p", "chosen": "a", "rejected": "b"}, source="")[0].domain == (
+        "default"
+    )
+    row = {"prompt": "p", "chosen": "a", "rejected": "b", "domain": "own"}
+    assert pairs_of_row(row, source="", domain="given")[0].domain == "own"
+    del row["domain"]
+    assert pairs_of_row(row, source="", domain="given")[0].domain == "given"
+
+
+def test_chat_pairs_with_text_or_turns_as_answers():
+    (pair,) = read(prompt=[USER], chosen=[ANSWER], rejected="Go")
+    assert pair.prompt == (Message("user", "Hi"),)
+    assert pair.chosen == (Message("assistant", "Hello"),) and pair.rejected == "Go"
+
+
+def test_implicit_chat_prompt_is_the_shared_beginning():
+    (pair,) = read(chosen=[USER, ANSWER], rejected=[USER, OTHER])
+    assert pair.prompt == (Message("user", "Hi"),)
+    assert pair.chosen == (Message("assistant", "Hello"),)
+
+
+def test_answers_that_repeat_the_prompt_are_cut():
+    (pair,) = read(prompt="Hi", chosen=[USER, ANSWER], rejected=[USER, OTHER])
+    assert pair.chosen == (Message("assistant", "Hello"),)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "prompt", "answers"),
+    [
+        ("Q: 2+2?\nA: four", "Q: 2+2?\nA: five", "Q: 2+2?\nA:", (" four", " five")),
+        # never inside a word: "the" and "them" share letters, not words
+        ("Say the", "Say them", "Say", (" the", " them")),
+        ("Say:\nyes", "Say:\nno", "Say:\n", ("yes", "no")),
+    ],
+)
+def test_implicit_text_prompt_ends_between_words(chosen, rejected, prompt, answers):
+    (pair,) = read(chosen=chosen, rejected=rejected)
+    assert (pair.prompt, (pair.chosen, pair.rejected)) == (prompt, answers)
+
+
+def test_completions_with_scores_make_every_ordered_pair():
+    pairs = read(prompt="p", completions=["low", "high", "also low"], scores=[1, 3, 1])
+    assert [(p.chosen, p.rejected, p.verdict) for p in pairs] == [
+        ("high", "low", "chosen"),
+        ("low", "also low", "tie"),
+        ("high", "also low", "chosen"),
+    ]
+    assert (pairs[0].score_chosen, pairs[0].score_rejected) == (3.0, 1.0)
+
+
+def test_completions_with_ranks_prefer_the_lower():
+    pairs = read(prompt="p", completions=["second", "first"], ranks=[2, 1])
+    assert [(p.chosen, p.rejected) for p in pairs] == [("first", "second")]
+    assert pairs[0].score_chosen is None
+
+
+def test_a_tie_is_not_a_preference():
+    (pair,) = read(prompt="p", chosen="a", rejected="b", verdict="tie")
+    assert pair.verdict == "tie"
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "p", "chosen": "a"}, "no rejected"),
+        ({"prompt": "p"}, "no chosen and no rejected"),
+        ({"prompt": "p", "chosen": None, "rejected": "b"}, "no chosen"),
+        ({"prompt": "", "chosen": "a", "rejected": "b"}, "prompt is empty"),
+        ({"prompt": [], "chosen": "a", "rejected": "b"}, "prompt is empty"),
+        ({"prompt": "p", "chosen": " \n", "rejected": "b"}, "chosen is empty"),
+        ({"prompt": "p", "chosen": "a", "rejected": ""}, "rejected is empty"),
+        ({"prompt": "p", "chosen": "a", "rejected": "a"}, "identical"),
+        ({"prompt": 3, "chosen": "a", "rejected": "b"}, "prompt must be text or a list"),
+        ({"prompt": "p", "chosen": 1.5, "rejected": "b"}, "chosen must be text"),
+        ({"prompt": ["x"], "chosen": "a", "rejected": "b"}, "prompt holds a str"),
+        ({"prompt": [{"role": "bot", "content": "x"}], "chosen": "a", "rejected": "b"}, "'bot'"),
+        ({"prompt": [{"role": "user"}], "chosen": "a", "rejected": "b"}, "content is NoneType"),
+        ({"prompt": [USER, ANSWER], "chosen": "a", "rejected": "b"}, "ends with an assistant"),
+        ({"prompt": [USER], "chosen": [USER], "rejected": "b"}, "chosen is empty"),
+        ({"prompt": "p", "chosen": [USER], "rejected": "b"}, "ends with a user turn"),
+        ({"chosen": "abc", "rejected": "xyz"}, "do not begin alike"),
+        ({"chosen": [ANSWER], "rejected": "x"}, "both be text or both be messages"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "verdict": "maybe"}, "'maybe'"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "domain": 7}, "domain must be a name"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": "5"}, "a number"),
+        ({"prompt": "p", "completions": ["a", "b"]}, "without scores or ranks"),
+        ({"prompt": "p", "completions": ["a"], "scores": [1]}, "at least 2"),
+        ({"prompt": "p", "completions": "ab", "scores": [1, 2]}, "must be a list"),
+        ({"prompt": "p", "completions": ["a", "b"], "scores": [1]}, "each of the 2"),
+        ({"prompt": "p", "completions": ["a", "b"], "ranks": [1, None]}, "empty entry"),
+        ({"completions": ["a", "b"], "ranks": [1, 2]}, "without a prompt"),
+        (
+            {"prompt": [{**USER, "tool_calls": [1]}], "chosen": "a", "rejected": "b"},
+            "tool calls",
+        ),
+    ],
+)
+def test_unusable_rows_say_why(row, reason):
+    with pytest.raises(RowError, match=reason):
+        pairs_of_row(row, source="")

@@ -1,0 +1,449 @@
+"""Whole runs on a tiny world: what they learn, what they write, what they refuse."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+import fastslow
+from fastslow.errors import ConfigError, DataError, StateError
+
+
+def events(folder, kind):
+    lines = (Path(folder) / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def weights(folder):
+    found = {}
+    for path in sorted(Path(folder).glob("adapters/*/adapter_model.safetensors")):
+        found |= {f"{path.parent.name}/{key}": value for key, value in load_file(path).items()}
+    assert found
+    return found
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_run_learns_and_leaves_everything_it_should(recipe):
+    made = recipe("train.epochs=3", "eval.every=10")
+    summary = fastslow.train(made)
+    start, final = summary.eval["start"], summary.eval["final"]
+    assert start["accuracy"] == 0.5 and start["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert start["margin"] == 0.0 and start["reverse_kl"] == 0.0
+    assert final["accuracy"] > 0.9 and final["loss"] < 0.4 and final["margin"] > 1
+    assert final["reverse_kl"] > 0
+    assert final["chosen_logp"] - start["chosen_logp"] == pytest.approx(
+        final["chosen_log_ratio"], abs=1e-3
+    )
+    assert summary.steps == 36 and summary.pairs_seen == 288
+    assert summary.data == {"read": 288, "bad": 0, "ties": 0, "cut": 0, "dropped": 0}
+    assert 0.5 < summary.prequential["accuracy"] <= 1
+    folder = Path(made.output_dir)
+    assert json.loads((folder / "summary.json").read_text())["eval"]["final"] == final
+    assert fastslow.load_recipe(folder / "config.yaml") == made
+    steps = events(folder, "step")
+    assert [event["step"] for event in steps] == list(range(1, 37))
+    needed = {
+        "loss", "accuracy", "margin", "chosen_logp", "rejected_logp", "leader", "pairs_per_s",
+    }  # fmt: skip
+    assert needed <= steps[0].keys() and steps[0]["modules"].keys() == {"fast", "slow"}
+    moments = [(event["moment"], event["step"]) for event in events(folder, "eval")]
+    assert moments == [("start", 0), ("eval", 10), ("eval", 20), ("eval", 30), ("final", 36)]
+    assert {"reverse_kl", "mean_length", "chosen_logp"} <= events(folder, "eval")[-1].keys()
+
+
+def test_test_then_train_numbers_are_those_of_before_the_update(recipe):
+    fastslow.train(recipe("chase=null", "train.max_steps=3"))
+    first = events(recipe().output_dir, "step")[0]
+    assert first["loss"] == pytest.approx(math.log(2)) and first["accuracy"] == 0.5
+    assert first["margin"] == 0.0 and first["chosen_log_ratio"] == 0.0
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(recipe, tmp_path):
+    results = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        torch.seed()  # Whatever the process has drawn before must not matter.
+        made = recipe(
+            f"output_dir={tmp_path / name}", f"seed={seed}", "train.max_steps=4",
+            "lora.dropout=0.3", "data.shuffle=16",
+        )  # fmt: skip
+        summary = fastslow.train(made)
+        results.append((weights(tmp_path / name), summary.eval["final"]))
+    assert same(results[0][0], results[1][0]) and results[0][1] == results[1][1]
+    assert not same(results[0][0], results[2][0])
+
+
+def test_resuming_is_as_if_never_stopped(recipe, tmp_path):
+    options = ("lora.dropout=0.2", "data.shuffle=16", "train.epochs=2", "chase.swap_every=3")
+    whole = recipe(f"output_dir={tmp_path / 'whole'}", *options)
+    expected = fastslow.train(whole)
+
+    class PowerCut(Exception):
+        pass
+
+    for at in (1, 6, 8, 23, 24):
+        broken = recipe(f"output_dir={tmp_path / f'cut{at}'}", *options)
+
+        def cut(event, at=at):
+            if event["event"] == "step" and event["step"] == at:
+                raise PowerCut
+
+        with pytest.raises(PowerCut):
+            fastslow.train(broken, listener=cut)
+        torch.seed()
+        summary = fastslow.train(broken)
+        assert same(weights(broken.output_dir), weights(whole.output_dir))
+        assert (summary.eval, summary.prequential, summary.leader, summary.data) == (
+            expected.eval, expected.prequential, expected.leader, expected.data,
+        )  # fmt: skip
+        steps = [event["step"] for event in events(broken.output_dir, "step")]
+        assert steps == list(range(1, 25))
+
+
+def test_a_finished_run_returns_its_summary_and_trains_no_more(recipe):
+    first = fastslow.train(recipe("train.max_steps=2"))
+    seen = []
+    assert fastslow.train(recipe("train.max_steps=2"), listener=seen.append) == first
+    assert [event["event"] for event in seen] == ["already_complete"]
+
+
+def test_a_folder_of_another_recipe_or_of_something_else_is_refused(recipe, tmp_path):
+    fastslow.train(recipe("train.max_steps=1"))
+    with pytest.raises(StateError, match=r"differs in objective.beta, train.max_steps"):
+        fastslow.train(recipe("train.max_steps=2", "objective.beta=0.2"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("x")
+    with pytest.raises(StateError, match="holds other files"):
+        fastslow.train(recipe(f"output_dir={tmp_path / 'full'}"))
+
+
+def test_changed_inputs_are_refused_on_resumption(recipe, tmp_path):
+    data = tiny.write_rows(tmp_path / "d.jsonl", tiny.rows(64))
+    made = recipe(f"data.train={data}")
+
+    def stop(event):
+        if event["event"] == "step" and event["step"] == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fastslow.train(made, listener=stop)
+    tiny.write_rows(data, tiny.rows(65))
+    with pytest.raises(StateError, match="the data of the run .* has changed"):
+        fastslow.train(made)
+
+
+def test_two_processes_cannot_train_in_one_folder(recipe):
+    from filelock import FileLock
+
+    made = recipe("train.max_steps=1")
+    Path(made.output_dir).mkdir(parents=True)
+    (Path(made.output_dir) / "config.yaml").write_text(fastslow.config.dump_recipe(made))
+    with FileLock(Path(made.output_dir) / ".lock"), pytest.raises(StateError, match="another"):
+        fastslow.train(made)
+
+
+@pytest.mark.parametrize("objective", ["dpo", "ipo", "hinge", "robust_dpo", "reference_free"])
+def test_alpha_zero_is_two_independent_runs_bit_for_bit(recipe, tmp_path, objective):
+    common = (f"objective.name={objective}", "train.max_steps=5", "eval.samples=0")
+    fastslow.train(
+        recipe(f"output_dir={tmp_path / 'chase'}", "chase.alpha=0", "chase.swap=never", *common)
+    )
+    chased = weights(tmp_path / "chase")
+    for name, rate in (("fast", 1e-2), ("slow", 1e-3)):
+        lone = (f"output_dir={tmp_path / name}", "chase=null", f"train.learning_rate={rate}")
+        fastslow.train(recipe(*lone, *common))
+        alone = {
+            key.replace("policy/", f"{name}/"): value
+            for key, value in weights(tmp_path / name).items()
+        }
+        assert same({key: chased[key] for key in alone}, alone)
+
+
+def test_the_chase_changes_both_modules(recipe, tmp_path):
+    for name, alpha in (("none", 0), ("some", 0.5)):
+        fastslow.train(
+            recipe(f"output_dir={tmp_path / name}", f"chase.alpha={alpha}", "train.max_steps=4")
+        )
+    none, some = weights(tmp_path / "none"), weights(tmp_path / "some")
+    for module in ("fast", "slow"):
+        keys = [key for key in none if key.startswith(module)]
+        assert any(not torch.equal(none[key], some[key]) for key in keys)
+
+
+def test_micro_batches_give_the_update_of_the_whole_batch(recipe, tmp_path):
+    options = ("train.max_steps=3", "train.optimizer=sgd", "train.learning_rate=0.5")
+    for size in (8, 3, 1):
+        fastslow.train(
+            recipe(f"output_dir={tmp_path / str(size)}", f"train.micro_batch_size={size}", *options)
+        )
+    whole = weights(tmp_path / "8")
+    for size in (3, 1):
+        parts = weights(tmp_path / str(size))
+        for key, value in whole.items():
+            torch.testing.assert_close(parts[key], value, atol=2e-6, rtol=1e-4)
+    first = [events(tmp_path / str(size), "step")[0]["modules"]["fast"] for size in (8, 3, 1)]
+    for other in first[1:]:
+        assert other["grad_norm"] == pytest.approx(first[0]["grad_norm"], rel=1e-4)
+
+
+def test_slow_every_updates_the_slow_module_every_kth_step_only(recipe, tmp_path):
+    fastslow.train(recipe("chase.slow_every=3", "train.max_steps=7", "eval.samples=0"))
+    steps = events(recipe().output_dir, "step")
+    assert [e["modules"]["slow"]["grad_norm"] is not None for e in steps] == [
+        True, False, False, True, False, False, True,
+    ]  # fmt: skip
+    assert all(event["modules"]["fast"]["grad_norm"] is not None for event in steps)
+
+
+def test_the_better_module_takes_the_lead_and_may_take_the_rate(recipe, tmp_path):
+    # At a rate far too high the fast module overshoots, so the slow one comes to lead.
+    wild = ("train.learning_rate=0.4", "chase.swap_every=4", "train.schedule=constant")
+    seen = []
+    summary = fastslow.train(recipe("chase.swap=roles_and_rates", *wild), listener=seen.append)
+    swaps = [event for event in seen if event["event"] == "swap"]
+    assert swaps and summary.swaps == len(swaps)
+    rates = [event["modules"] for event in seen if event["event"] == "step"]
+    after = rates[swaps[0]["step"]]
+    assert swaps[0]["leader"] == "slow"
+    assert after["slow"]["learning_rate"] == pytest.approx(0.4)
+    assert after["fast"]["learning_rate"] == pytest.approx(0.04)
+    kept = fastslow.train(recipe(f"output_dir={tmp_path / 'never'}", "chase.swap=never", *wild))
+    assert kept.leader == "fast" and kept.swaps == 0
+
+
+def test_schedules(recipe, tmp_path):
+    options = ("train.warmup_steps=2", "train.max_steps=6", "train.learning_rate=0.006")
+    expected = {
+        "constant": [2, 4, 6, 6, 6, 6],
+        "linear": [2, 4, 6, 4.5, 3, 1.5],
+        "cosine": [2, 4, 6, 3 + 3 * math.cos(math.pi / 4), 3, 3 - 3 * math.cos(math.pi / 4)],
+    }
+    for name, values in expected.items():
+        fastslow.train(recipe(f"output_dir={tmp_path / name}", f"train.schedule={name}", *options))
+        rates = [e["modules"]["fast"]["learning_rate"] for e in events(tmp_path / name, "step")]
+        assert rates == pytest.approx([value / 1000 for value in values])
+        slow = [e["modules"]["slow"]["learning_rate"] for e in events(tmp_path / name, "step")]
+        assert slow == pytest.approx([rate / 10 for rate in rates])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+def test_other_optimisers_learn_and_resume(recipe, tmp_path, optimizer):
+    rate = 2.0 if optimizer == "sgd" else 3e-3
+    options = (f"train.optimizer={optimizer}", f"train.learning_rate={rate}", "train.epochs=2")
+    whole = recipe(f"output_dir={tmp_path / 'whole'}", *options)
+    assert fastslow.train(whole).eval["final"]["accuracy"] > 0.7
+    broken = recipe(f"output_dir={tmp_path / 'broken'}", *options)
+
+    def stop(event):
+        if event["event"] == "step" and event["step"] == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fastslow.train(broken, listener=stop)
+    fastslow.train(broken)
+    assert same(weights(whole.output_dir), weights(broken.output_dir))
+
+
+@pytest.mark.parametrize("precision", ["mixed", "bfloat16"])
+def test_bfloat16_runs_learn_and_keep_float32_modules(recipe, precision):
+    summary = fastslow.train(recipe(f"train.precision={precision}", "train.epochs=3"))
+    assert summary.eval["start"]["margin"] == 0.0 and summary.eval["final"]["accuracy"] > 0.8
+    assert {value.dtype for value in weights(recipe().output_dir).values()} == {torch.float32}
+
+
+def test_starting_from_an_adapter_makes_its_frozen_copy_the_reference(recipe, tmp_path):
+    first = fastslow.train(recipe("train.epochs=3", "eval.samples=0"))
+    start = Path(recipe().output_dir) / "adapters" / first.leader
+    lora = {"start_from": str(start)}
+    second = recipe(f"output_dir={tmp_path / 'two'}", "train.max_steps=6", lora=lora)
+    summary = fastslow.train(second)
+    assert summary.reference == "previous"
+    # The policy it starts from is its reference: nothing is preferred yet, the loss is ln 2 ...
+    assert summary.eval["start"]["accuracy"] == 0.5 and summary.eval["start"]["margin"] == 0.0
+    # ... though that policy is not the base.
+    assert summary.eval["start"]["chosen_logp"] == pytest.approx(
+        first.eval["final"]["chosen_logp"], abs=1e-3
+    )
+    against_base = recipe(
+        f"output_dir={tmp_path / 'three'}", "train.max_steps=1", "reference=base", lora=lora
+    )
+    third = fastslow.train(against_base)
+    assert third.reference == "base"
+    assert third.eval["start"]["accuracy"] == first.eval["final"]["accuracy"]
+
+
+def test_adapter_settings_cannot_be_set_beside_start_from(recipe, tmp_path):
+    with pytest.raises(ConfigError, match="brings its own settings; remove rank"):
+        fastslow.train(recipe(lora={"start_from": str(tmp_path), "rank": 4}))
+
+
+def test_a_damaged_model_stops_before_any_update_with_the_batch_saved(recipe, tmp_path):
+    damaged = tmp_path / "damaged"
+    model = tiny.model()
+    model.model.layers[1].mlp.up_proj.weight.data[0, 0] = float("nan")
+    model.save_pretrained(damaged)
+    tiny.tokenizer().save_pretrained(damaged)
+    made = recipe(f"model={damaged}", "data.eval=null")
+    with pytest.raises(StateError, match="nan"):
+        fastslow.train(made)
+    assert not (Path(made.output_dir) / "adapters").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_with_checkpoints_intact(recipe, monkeypatch):
+    from fastslow.objectives.dpo import Dpo
+
+    plain, calls = Dpo.__call__, []
+
+    def breaks(self, logps):
+        out = plain(self, logps)
+        calls.append(1)
+        if len(calls) > 12 and out.loss.requires_grad:
+            out.loss[0] = float("nan")
+        return out
+
+    made = recipe("checkpoint.every=2", "data.eval=null")
+    monkeypatch.setattr(Dpo, "__call__", breaks)
+    with pytest.raises(StateError, match=r"step 7: the loss is nan; nothing was updated") as caught:
+        fastslow.train(made)
+    saved = Path(made.output_dir) / "failed-batch-7.json"
+    assert str(saved) in str(caught.value)
+    rows = json.loads(saved.read_text())
+    assert len(rows) == 8 and {"pair", "tree"} == rows[0].keys()
+    monkeypatch.undo()
+    fastslow.train(made)
+    assert [e["step"] for e in events(made.output_dir, "step")] == list(range(1, 13))
+
+
+def test_the_start_gate_stops_modules_that_differ(recipe, monkeypatch):
+    from fastslow.adapters import Modules
+
+    plain = Modules.copy
+
+    def forgets(self, source, target):
+        plain(self, source, target)
+        for parameter in self.parameters(target).values():
+            parameter.data.add_(0.05)
+
+    monkeypatch.setattr(Modules, "copy", forgets)
+    with pytest.raises(StateError, match="module slow is .* nats away from"):
+        fastslow.train(recipe("data.eval=null"))
+
+
+def test_the_first_update_must_move_exactly_what_learns(recipe, monkeypatch):
+    from fastslow.adapters import Modules
+
+    plain = Modules._activate
+
+    def freezes_slow(self, name, *, learning):
+        plain(self, name, learning=learning)
+        if "slow" in self._parameters and name == "fast":
+            for parameter in self.parameters("slow").values():
+                parameter.requires_grad_(False)
+        if name == "slow":
+            for parameter in self.parameters("slow").values():
+                parameter.requires_grad_(False)
+
+    monkeypatch.setattr(Modules, "_activate", freezes_slow)
+    with pytest.raises(StateError, match="module slow got no gradient"):
+        fastslow.train(recipe("data.eval=null"))
+
+
+def test_ties_cut_and_dropped_pairs_are_counted(recipe, tmp_path):
+    rows = tiny.rows(40)
+    rows[3] |= {"verdict": "tie"}
+    rows[5] |= {"prompt": "Describe the river. " * 30}
+    rows[7] |= {"chosen": "calm " * 100 + "end", "rejected": "calm " * 100 + "fin"}
+    data = tiny.write_rows(tmp_path / "d.jsonl", rows)
+    summary = fastslow.train(recipe(f"data.train={data}", "train.max_steps=99", "eval.samples=0"))
+    assert summary.data == {"read": 40, "bad": 0, "ties": 1, "cut": 1, "dropped": 1}
+    assert summary.pairs_seen == 38
+
+
+def test_data_that_mostly_does_not_fit_is_refused(recipe, tmp_path):
+    rows = [
+        {"prompt": "Hi", "chosen": "calm " * 200 + "end", "rejected": "calm " * 200 + "fin"}
+    ] * 30
+    data = tiny.write_rows(tmp_path / "d.jsonl", tiny.rows(10) + rows)
+    with pytest.raises(DataError, match="cannot be scored within data.max_length = 96"):
+        fastslow.train(recipe(f"data.train={data}"))
+
+
+def test_requests_that_cannot_work_are_refused_before_training(recipe):
+    with pytest.raises(ConfigError, match="data.train: is missing"):
+        fastslow.train(recipe("data.train=[]"))
+    with pytest.raises(ConfigError, match="the model's context is 256 tokens"):
+        fastslow.train(recipe("data.max_length=300", f"output_dir={recipe().output_dir}2"))
+
+
+def test_a_stream_without_an_end_needs_steps_or_a_constant_rate(recipe):
+    with pytest.raises(ConfigError, match="needs an end"):
+        fastslow.train(recipe("data.train=-"))
+
+
+def test_a_chosen_response_that_sinks_is_reported(recipe, tmp_path, monkeypatch):
+    from fastslow.training import loop
+
+    def warnings(name, limit):
+        monkeypatch.setattr(loop, "CHOSEN_SINKS", limit)
+        seen = []
+        made = recipe(f"output_dir={tmp_path / name}", "train.max_steps=4")
+        final = fastslow.train(made, listener=seen.append).eval["final"]
+        return final, [event for event in seen if event["event"] == "warning"]
+
+    final, quiet = warnings("quiet", 1000.0)
+    assert quiet == []
+    # The same run with the limit just above where it ends.
+    _, loud = warnings("loud", -final["chosen_log_ratio"] - 0.01)
+    assert loud and "the chosen responses have lost" in loud[-1]["message"]
+
+
+def test_one_response_a_row_trains_to_the_same_place(recipe, tmp_path, monkeypatch):
+    from fastslow.scoring import Layout
+    from fastslow.training import policies
+
+    trees = fastslow.train(recipe(f"output_dir={tmp_path / 'a'}", "train.max_steps=4"))
+    monkeypatch.setattr(policies, "probe_layout", lambda *a, **k: Layout(False, "by request"))
+    seen = []
+    rows = fastslow.train(
+        recipe(f"output_dir={tmp_path / 'b'}", "train.max_steps=4"), listener=seen.append
+    )
+    assert "one response a row: by request" in [e.get("layout") for e in seen]
+    assert rows.eval["final"]["margin"] == pytest.approx(trees.eval["final"]["margin"], abs=1e-2)
+
+
+def test_a_recipe_may_be_a_path_or_a_mapping(recipe, tmp_path):
+    made = recipe("train.max_steps=1", "eval.samples=0")
+    path = tmp_path / "r.yaml"
+    path.write_text(fastslow.config.dump_recipe(made))
+    assert fastslow.train(path) == fastslow.train(made.model_dump())
+
+
+@pytest.mark.parametrize("moment", ["SIGINT", "SIGTERM"])
+def test_signals_checkpoint_exit_0_and_resume_exactly(recipe, tmp_path, moment):
+    whole = recipe(f"output_dir={tmp_path / 'whole'}", "train.epochs=3", "eval.samples=0")
+    fastslow.train(whole)
+    stopped = recipe(f"output_dir={tmp_path / 'stopped'}", "train.epochs=3", "eval.samples=0")
+    path = tmp_path / "r.yaml"
+    path.write_text(fastslow.config.dump_recipe(stopped))
+    script = f"""
+import os, signal, sys
+import fastslow
+def listen(event):
+    if event["event"] == "step" and event["step"] == 7:
+        os.kill(os.getpid(), signal.{moment})
+sys.exit(0 if fastslow.train({str(path)!r}, listener=listen) is None else 9)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (Path(stopped.output_dir) / "checkpoints" / "step-00000007").is_dir()
+    fastslow.train(stopped)
+    assert same(weights(stopped.output_dir), weights(whole.output_dir))
