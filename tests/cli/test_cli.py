@@ -121,7 +121,7 @@ def test_training_from_standard_input(path, train_file):
 def test_validate_counts_and_shows_what_will_be_learned(path):
     done = run("validate", path)
     assert done.returncode == 0, done.stderr
-    for part in ("96 read", "prompt tokens", "tokens scored", "<|end|>", "domains"):
+    for part in ("read 192", "prompt tokens", "tokens scored", "<|end|>", "domains"):
         assert part in done.stdout, done.stdout
     found = json.loads(run("validate", path, "--json").stdout)
     assert found["train"]["rows and pairs"]["read"] == 192  # two epochs
@@ -168,12 +168,15 @@ def test_export_writes_an_adapter_or_a_checked_model(finished, tmp_path):
     assert done.returncode == 0, done.stderr
     names = {file.name for file in (tmp_path / "adapter").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
+    idle = run("export", folder, "--to", tmp_path / "x", "--dtype", "float32")
+    assert idle.returncode == 2 and "no effect without --merged" in idle.stderr
     taken = run("export", folder, "--to", tmp_path / "adapter")
     assert taken.returncode == 2 and "exists already" in taken.stderr
 
-    merged = run("export", folder, "--to", tmp_path / "merged", "--merged")
+    merged = run("export", folder, "--to", tmp_path / "merged", "--merged", "--json")
     assert merged.returncode == 0, merged.stderr
-    assert "KL to the adapter" in merged.stdout
+    check = json.loads(merged.stdout)
+    assert check["error"] < 1e-6 < check["effect"] and check["dtype"] == "float32"
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from fastslow.adapters import Modules, load_base

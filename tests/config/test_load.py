@@ -94,7 +94,7 @@ def test_all_faults_are_named_at_once():
     [
         (["reference=previous"], "needs|without lora.start_from is the base"),
         (["load_in_4bit=true"], "a 4-bit base computes in bfloat16"),
-        (["eval.sample_tokens=2000"], "must be below data.max_length"),
+        (["eval.sample_tokens=2000", "data.eval=e"], "must be below data.max_length"),
         (["train.learning_rate=.inf"], "finite number"),
         (["train.learning_rate=0"], "greater than 0"),
         (["data.train=[1, {]"], "not valid YAML"),

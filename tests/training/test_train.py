@@ -420,6 +420,22 @@ def test_one_response_a_row_trains_to_the_same_place(recipe, tmp_path, monkeypat
     assert rows.eval["final"]["margin"] == pytest.approx(trees.eval["final"]["margin"], abs=1e-2)
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "qwen3", "gemma2", "opt"])
+def test_other_architectures_train_on_plain_text(recipe, tmp_path, architecture):
+    folder = tmp_path / "model"
+    tiny.model(architecture, scale=2.0).save_pretrained(folder)
+    tiny.tokenizer(template=None).save_pretrained(folder)
+    rows = [row for row in tiny.rows(90) if isinstance(row["prompt"], str)]
+    data = tiny.write_rows(tmp_path / "d.jsonl", rows)
+    sources = {"train": str(data), "eval": str(data), "max_length": 96}
+    seen = []
+    summary = fastslow.train(
+        recipe(f"model={folder}", "train.epochs=2", data=sources), listener=seen.append
+    )
+    assert [e["layout"] for e in seen if e["event"] == "start"] == ["trees"]
+    assert summary.eval["start"]["margin"] == 0.0 and summary.eval["final"]["accuracy"] > 0.7
+
+
 def test_a_recipe_may_be_a_path_or_a_mapping(recipe, tmp_path):
     made = recipe("train.max_steps=1", "eval.samples=0")
     path = tmp_path / "r.yaml"

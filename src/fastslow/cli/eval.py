@@ -13,7 +13,7 @@ def evaluate(
     module: str = typer.Option("leader", help="leader, a module's name, reference or base."),
     max_pairs: int = typer.Option(None, min=1, help="Use the first so many pairs."),
     samples: int = typer.Option(None, min=0, help="Prompts to answer for KL and length."),
-    seed: int = typer.Option(0, min=0, help="Seed of the sampled answers."),
+    seed: int = typer.Option(None, min=0, help="Seed of the sampled answers. Default: the run's."),
     json_output: bool = typer.Option(False, "--json", help="Print the measurement as JSON."),
 ) -> None:
     """Accuracy, margin, log-likelihoods, reverse KL and answer length on held-out pairs."""
@@ -33,14 +33,11 @@ def evaluate(
     read_run(run)
     finished = open_run(run)
     recipe = finished.recipe
-    section = {"eval": data} if data else {}
-    options = {"max_pairs": max_pairs, "samples": samples}
-    given = {key: value for key, value in options.items() if value is not None}
     recipe = recipe.model_copy(
         update={
-            "data": recipe.data.model_copy(update=section),
-            "eval": recipe.eval.model_copy(update=given),
-            "seed": seed,
+            "data": recipe.data.model_copy(update=_given(eval=data)),
+            "eval": recipe.eval.model_copy(update=_given(max_pairs=max_pairs, samples=samples)),
+            **_given(seed=seed),
         }
     )
     heldout, counts = held_out(recipe, finished.encoder)
@@ -62,3 +59,8 @@ def evaluate(
         if value is not None:
             table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
     Console().print(table)
+
+
+def _given(**options: object) -> dict[str, object]:
+    """The options that were given; the recipe's stand for the others."""
+    return {key: value for key, value in options.items() if value not in (None, [])}

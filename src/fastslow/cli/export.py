@@ -10,18 +10,33 @@ def export(
     to: Path = typer.Option(..., help="Folder to write; it must not exist yet."),
     merged: bool = typer.Option(False, "--merged", help="Fold the module into the base model."),
     module: str = typer.Option("leader", help="leader or a module's name."),
-    dtype: str = typer.Option(None, help="float32 or bfloat16, for --merged. Default: the base's."),
+    dtype: str = typer.Option(
+        None, help="float32, bfloat16 or float16, for --merged. Default: the base's."
+    ),
+    json_output: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
     """Write a PEFT adapter, or a whole model whose answers are checked against the adapter's."""
+    import json
+    from dataclasses import asdict
+
+    from fastslow.errors import ConfigError
+
+    if dtype and not merged:
+        raise ConfigError("--dtype has no effect without --merged: an adapter keeps its float32")
+
     from fastslow.cli.quiet import quiet_libraries
     from fastslow.training.export import export_adapter, export_merged
 
     quiet_libraries()
-    if merged:
-        check = export_merged(run, to, module=module, dtype=dtype)
-        print(
-            f"{to}: merged model in {check.dtype}; on {check.probes} probe tokens its KL to the "
-            f"adapter is {check.error:.2e} nats, the adapter's own effect {check.effect:.2e}"
-        )
-    else:
-        print(f"{to}: adapter {export_adapter(run, to, module=module)}")
+    if not merged:
+        name = export_adapter(run, to, module=module)
+        print(json.dumps({"adapter": name, "path": str(to)}) if json_output else f"{to}: {name}")
+        return
+    check = export_merged(run, to, module=module, dtype=dtype)
+    if json_output:
+        print(json.dumps({"path": str(to), **asdict(check)}))
+        return
+    print(
+        f"{to}: merged model in {check.dtype}; on {check.probes} probe tokens its KL to the "
+        f"adapter is {check.error:.2e} nats, the adapter's own effect {check.effect:.2e}"
+    )

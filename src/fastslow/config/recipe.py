@@ -180,7 +180,8 @@ class Recipe(Section):
             raise ValueError(
                 "load_in_4bit: a 4-bit base computes in bfloat16; set train.precision to 'bfloat16'"
             )
-        if self.eval.samples and self.eval.sample_tokens >= self.data.max_length:
+        measured = self.data.eval_sources and self.eval.samples
+        if measured and self.eval.sample_tokens >= self.data.max_length:
             raise ValueError(
                 f"eval.sample_tokens: got {self.eval.sample_tokens}; must be below data.max_length "
                 f"= {self.data.max_length}, or no prompt fits"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
@@ -68,7 +69,8 @@ class HeldOut:
         self._seed = seed
         self._reference: list[torch.Tensor] = []
         distinct = {item.pair.prompt: None for item in pairs}
-        prompts = [encoder.prompt_ids(prompt, room=sample_tokens) for prompt in distinct][:samples]
+        answered = islice(distinct, samples)
+        prompts = [encoder.prompt_ids(prompt, room=sample_tokens) for prompt in answered]
         self._prompts = sorted(prompts, key=len)
 
     def measure(

@@ -12,6 +12,8 @@ measure, write adapters and summary
 import json
 import math
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,8 @@ class Loop:
         self._listener = listener
         self._reference = reference_policy(run.recipe)
         self._clock = time.monotonic()
+        # A resumed run's state is on disk already; step 0 of a new one is not.
+        self._step_on_disk = run.state.step or None
         self.final: dict[str, Any] | None = None
         """The held-out measurement of the finished run."""
 
@@ -92,6 +96,7 @@ class Loop:
             self._check_start(batch)
         names = state.race.modules
         updating = self._updating()
+        rates = {name: self._learning_rate(name) for name in names}
         tallies = {name: Tally() for name in names}
         for micro in self._micro_batches(batch):
             losses = self._losses(micro, updating)
@@ -103,7 +108,7 @@ class Loop:
         norms = {name: self._clip(name) for name in updating}
         for name, norm in norms.items():
             self._stop_unless_finite(norm, f"gradient norm of module {name}", batch)
-        self._update(updating)
+        self._update({name: rates[name] for name in updating})
 
         state.step += 1
         state.pairs_seen += len(batch)
@@ -118,13 +123,14 @@ class Loop:
                 "event": "step",
                 "step": state.step,
                 "pairs_seen": state.pairs_seen,
+                "domains": Counter(item.pair.domain for item in batch),
                 "leader": leader,
                 **means[leader],
                 "modules": {
                     name: {
                         "loss": means[name]["loss"],
                         "margin": means[name]["margin"],
-                        "learning_rate": self._learning_rate(name, state.step - 1),
+                        "learning_rate": rates[name],
                         "grad_norm": norms.get(name),
                     }
                     for name in names
@@ -173,17 +179,18 @@ class Loop:
         norm = self.run.accelerator.clip_grad_norm_(parameters, limit or math.inf)
         return float(norm)
 
-    def _update(self, updating: tuple[str, ...]) -> None:
+    def _update(self, rates: Mapping[str, float]) -> None:
+        """Step the optimiser of each module that has a learning rate here."""
         state, modules = self.state, self.state.modules
         first = (
-            MovedTensors(modules, updating, decay=self.recipe.train.weight_decay > 0)
+            MovedTensors(modules, tuple(rates), decay=self.recipe.train.weight_decay > 0)
             if state.step == 0
             else None
         )
-        for name in updating:
+        for name, rate in rates.items():
             optimizer = state.optimizers[name]
             for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate(name, state.step)
+                group["lr"] = rate
             optimizer.step()
         if first is not None:
             first.check()
@@ -205,10 +212,11 @@ class Loop:
         fast = self.state.race.leader if chase and chase.swap == "roles_and_rates" else modules[0]
         return name != fast
 
-    def _learning_rate(self, name: str, step: int) -> float:
+    def _learning_rate(self, name: str) -> float:
+        """The module's learning rate for the step at hand."""
         train, chase = self.recipe.train, self.recipe.chase
         factor = rate_factor(
-            step,
+            self.state.step,
             schedule=train.schedule,
             warmup_steps=train.warmup_steps,
             total_steps=self.run.total_steps,
@@ -269,6 +277,8 @@ class Loop:
 
     def _checkpoint(self) -> None:
         state = self.state
+        if state.step == self._step_on_disk:
+            return
         self._take_time()
         state.log_size = self._log.sync()
         path = write_checkpoint(
@@ -277,6 +287,7 @@ class Loop:
             state.snapshot(),
             keep=self.recipe.checkpoint.keep,
         )
+        self._step_on_disk = state.step
         self._listener({"event": "checkpoint", "step": state.step, "path": str(path)})
 
     def _take_time(self) -> None:
