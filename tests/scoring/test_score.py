@@ -7,6 +7,7 @@ from torch.overrides import TorchFunctionMode
 
 from fastslow.scoring import Layout, Scorer, Tree, probe_layout, token_logps, tree_batch
 from fastslow.scoring import score as score_module
+from fastslow.scoring import tree as tree_module
 
 CPU = torch.device("cpu")
 
@@ -131,12 +132,15 @@ def test_logits_exist_for_response_tokens_only_and_prompts_stand_once(monkeypatc
     )
     monkeypatch.setattr(score_module, "LOGITS_AT_ONCE", 320 * 8)
     Scorer(model).score(tree_batch(trees, pad_id=0))
-    assert seen == [torch.Size([4, max(tree.num_tokens for tree in trees)])]
-    assert sum(head_rows) == sum(len(r) for t in trees for r in t.responses)
+    longest = max(tree.num_tokens for tree in trees)
+    assert seen == [torch.Size([4, longest + -longest % 32])]
+    targets = sum(len(r) for t in trees for r in t.responses)
+    assert sum(head_rows) == targets + -targets % 64
     assert max(head_rows) <= 8
 
 
-def test_the_layout_of_a_row():
+def test_the_layout_of_a_row(monkeypatch):
+    monkeypatch.setattr(tree_module, "ROUND_WIDTH", 5)
     batch = tree_batch([Tree((5, 6), ((7, 8), (9,))), Tree((4,), ((3,),))], pad_id=0)
     assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9], [4, 3, 0, 0, 0]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 2], [0, 1, 0, 0, 0]]

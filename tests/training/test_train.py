@@ -120,6 +120,15 @@ def test_a_folder_of_another_recipe_or_of_something_else_is_refused(recipe, tmp_
     fastslow.train(recipe("train.max_steps=1"))
     with pytest.raises(StateError, match=r"differs in objective.beta, train.max_steps"):
         fastslow.train(recipe("train.max_steps=2", "objective.beta=0.2"))
+    # Without a checkpoint there is nothing to lose, and the folder is free again.
+    never = f"output_dir={tmp_path / 'never'}"
+    bad = tiny.write_rows(tmp_path / "bad.jsonl", [{"prompt": "x"}] * 9)
+    with pytest.raises(DataError, match="9 of 9 rows"):
+        fastslow.train(recipe(never, f"data.train={bad}"))
+    assert fastslow.train(recipe(never, "train.max_steps=1")).steps == 1
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="nothing can be written"):
+        fastslow.train(recipe(f"output_dir={tmp_path / 'file'}"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
     with pytest.raises(StateError, match="holds other files"):

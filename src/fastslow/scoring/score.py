@@ -11,13 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from fastslow.scoring.encode import Tree
-from fastslow.scoring.tree import TreeBatch, tree_batch
+from fastslow.scoring.tree import TreeBatch, round_up, tree_batch
 
 LOGITS_AT_ONCE = 1 << 24
 """Largest number of logits held at a time; in float32 they take four bytes each."""
+ROUND_TARGETS = 64
+"""Targets are filled up to a multiple of this many, as rows are, and cut back afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,14 @@ class Scorer:
         Equals token_logps(self._logits(hidden), targets).
         """
         size = max(1, LOGITS_AT_ONCE // self._head.weight.shape[0])
+        count = len(targets)
+        extra = round_up(count, ROUND_TARGETS) - count
+        hidden, targets = pad(hidden, (0, 0, 0, extra)), pad(targets, (0, extra))
         parts = [
             checkpoint(self._logps, h, t, use_reentrant=False, preserve_rng_state=False)
             for h, t in zip(hidden.split(size), targets.split(size), strict=True)
         ]
-        return torch.cat(parts)
+        return torch.cat(parts)[:count]
 
     def _logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return token_logps(self._logits(hidden), targets)

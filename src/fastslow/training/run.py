@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from fastslow.config import Recipe, dump_recipe, load_recipe
-from fastslow.errors import StateError
+from fastslow.errors import ConfigError, StateError
 from fastslow.objectives import objective_problems
 from fastslow.training.assemble import Run, assemble, base_fingerprint, reference_policy
 from fastslow.training.checkpoint import file_hash, read_newest
@@ -18,6 +18,8 @@ from fastslow.training.durable import new_folder, write_text
 from fastslow.training.events import EventLog, Listener
 from fastslow.training.loop import Loop
 from fastslow.training.summary import RunSummary, versions
+
+LOCK = ".lock"
 
 
 def train(
@@ -38,16 +40,19 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, checks=[objective_problems])
     folder = Path(recipe.output_dir)
-    _claim(folder, recipe)
-    lock = FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
         with lock.acquire(timeout=0):
             return _train(recipe, folder, listener)
     except Timeout:
         raise StateError(f"another process is training in {folder}") from None
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise ConfigError(f"output_dir: nothing can be written to {folder}: {error}") from None
 
 
 def _train(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | None:
+    began = _claim(folder, recipe)
     if (folder / "summary.json").exists():
         listener({"event": "already_complete", "folder": str(folder)})
         return RunSummary.read(folder / "summary.json")
@@ -56,7 +61,12 @@ def _train(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | Non
         "base": base_fingerprint(recipe.model),
         "data": run.state.reader.stream.fingerprint(),
     }
-    resumed = _resume(run, folder, identity, listener)
+    if began:
+        _check_inputs(folder, identity)
+    else:
+        write_text(folder / "inputs.json", json.dumps(identity))
+        write_text(folder / "config.yaml", dump_recipe(recipe))
+    resumed = _resume(run, folder, listener)
     log = EventLog(folder / "events.jsonl", size=run.state.log_size)
     try:
         listener(_start_event(run, resumed=resumed))
@@ -73,21 +83,23 @@ def _train(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | Non
         log.close()
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
-    """Make the run folder this recipe's, or refuse because it is something else's."""
+def _claim(folder: Path, recipe: Recipe) -> bool:
+    """Whether the folder holds work of this very recipe; refuses one that is something else's.
+
+    A run without a checkpoint has nothing to lose: its folder is free for another recipe.
+    """
     path = folder / "config.yaml"
-    if path.exists():
-        before = load_recipe(path)
-        changed = _changed(before, recipe)
+    began = (folder / "summary.json").exists() or any(folder.glob("checkpoints/step-*"))
+    if path.exists() and began:
+        changed = _changed(load_recipe(path), recipe)
         if changed:
             raise StateError(
                 f"{folder} holds a run of another recipe, which differs in {', '.join(changed)}; "
                 "give another output_dir, or remove the folder to start anew"
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif not path.exists() and any(file.name != LOCK for file in folder.iterdir()):
         raise StateError(f"{folder} holds other files and no run; give another output_dir")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, dump_recipe(recipe))
+    return began
 
 
 def _changed(before: Recipe, after: Recipe) -> list[str]:
@@ -108,19 +120,18 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _resume(run: Run, folder: Path, identity: dict[str, Any], listener: Listener) -> bool:
+def _check_inputs(folder: Path, identity: dict[str, Any]) -> None:
+    before = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
+    for key, value in identity.items():
+        if before[key] != value:
+            raise StateError(
+                f"the {key} of the run in {folder} has changed since it began, so it cannot go on "
+                "exactly; restore it, or remove the folder to start anew"
+            )
+
+
+def _resume(run: Run, folder: Path, listener: Listener) -> bool:
     """Restore the newest checkpoint; whether there was one."""
-    note = folder / "inputs.json"
-    if note.exists():
-        before = json.loads(note.read_text(encoding="utf-8"))
-        for key, value in identity.items():
-            if before[key] != value:
-                raise StateError(
-                    f"the {key} of the run in {folder} has changed since it began, so it cannot go "
-                    "on exactly; restore it, or remove the folder to start anew"
-                )
-    else:
-        write_text(note, json.dumps(identity))
     snapshot, passed_over = read_newest(folder / "checkpoints")
     for fault in passed_over:
         listener({"event": "warning", "message": f"checkpoint passed over: {fault}"})
