@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
 from fastslow.errors import ConfigError
@@ -203,6 +203,20 @@ def test_targets(targets):
             "q_proj",
             "k_proj",
         }
+
+
+def test_the_output_layer_cannot_carry_a_module():
+    with pytest.raises(ConfigError, match="the output layer cannot carry a module"):
+        attach(targets=["q_proj", "lm_head"])
+
+
+def test_an_adapter_of_another_base_is_refused_not_ignored(tmp_path):
+    attach().save("fast", tmp_path / "a")
+    weights = tmp_path / "a" / "adapter_model.safetensors"
+    renamed = {f"other.{key}": value for key, value in load_file(weights).items()}
+    save_file(renamed, weights)
+    with pytest.raises(ConfigError, match="was made for another base model"):
+        Modules.load(tiny.model(), {"a": tmp_path / "a"}, trainable=())
 
 
 def test_foreign_and_damaged_adapter_folders_are_refused(tmp_path):

@@ -121,10 +121,10 @@ def test_training_from_standard_input(path, train_file):
 def test_validate_counts_and_shows_what_will_be_learned(path):
     done = run("validate", path)
     assert done.returncode == 0, done.stderr
-    for part in ("read 192", "prompt tokens", "tokens scored", "<|end|>", "domains"):
+    for part in ("read 96", "prompt tokens", "tokens scored", "<|end|>", "domains"):
         assert part in done.stdout, done.stdout
     found = json.loads(run("validate", path, "--json").stdout)
-    assert found["train"]["rows and pairs"]["read"] == 192  # two epochs
+    assert found["train"]["rows and pairs"]["read"] == 96
     assert found["eval"]["rows and pairs"]["read"] == 24
 
 

@@ -99,10 +99,26 @@ def test_all_faults_are_named_at_once():
         (["train.learning_rate=0"], "greater than 0"),
         (["data.train=[1, {]"], "not valid YAML"),
         (["model.name=x"], "model: got"),
+        (["data.train=5"], "data.train: got 5; input should be text or a list of texts"),
+        (["data.train=-", "data.eval=-"], "can be read once only"),
+        (["train.micro_batch_size=32"], "must not be above train.batch_size = 16"),
+        (["train.warmup_steps=9", "train.max_steps=9"], "must be below train.max_steps"),
+        (["lora.start_from=a", "lora.rank=8"], "brings its own settings; remove rank"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(overrides, message):
     assert re.search(message, "\n".join(problems(*overrides, model="m")))
+
+
+def test_contradictions_are_named_together_too():
+    found = problems("train.micro_batch_size=32", "reference=previous", model="m")
+    assert len(found) == 2
+
+
+def test_numbers_and_paths_people_write_are_understood():
+    recipe = load_recipe({"model": "~/m"}, ["objective.beta=1e-1", "train.learning_rate=5e-4"])
+    assert recipe.objective.settings == {"beta": 0.1}
+    assert recipe.model == str(Path.home() / "m")
 
 
 def test_yaml_files(tmp_path):
@@ -112,12 +128,16 @@ def test_yaml_files(tmp_path):
     for text, message in [
         ("model: a\nmodel: b\n", "key 'model' is given twice"),
         ("model: [", "not valid YAML"),
+        ("? [a]\n: 1\n", "is not a name"),
         ("- a\n", "must hold sections and keys, not a list"),
         ("!!python/object/apply:os.system ['true']\n", "not valid YAML"),
     ]:
         path.write_text(text)
         with pytest.raises(ConfigError, match=re.escape(message)):
             load_recipe(path)
+    path.write_text("base: &b\n  beta: 0.3\nmodel: m\nobjective:\n  <<: *b\n  name: ipo\n")
+    with pytest.raises(ConfigError, match="base: there is no such key"):
+        load_recipe(path)
     path.write_bytes(b"model: caf\xe9\n")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_recipe(path)

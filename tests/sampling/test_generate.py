@@ -42,6 +42,8 @@ def test_first_tokens_follow_the_policy_whatever_the_folder_says(temperature):
     model.generation_config.top_k = 2
     model.generation_config.repetition_penalty = 3.0
     model.generation_config.temperature = 0.1
+    model.generation_config.min_p = 0.5
+    model.generation_config.suppress_tokens = [3, 4, 5, 6]
     count = 6000
     (answers,) = generate(
         model, [[5, 6]], seed=0, per_prompt=count, end_ids=[2], pad_id=0, max_new_tokens=1,

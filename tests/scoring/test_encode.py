@@ -147,3 +147,10 @@ def test_prompt_ids_leave_room_to_answer():
     assert len(ids) == 8 and decode(ids).endswith("<|assistant|>\n")
     with pytest.raises(ConfigError, match="leave no room"):
         encoder(max_length=12).prompt_ids("Hi", room=12)
+
+
+def test_a_conversation_the_template_refuses_is_dropped_with_its_words():
+    strict = tiny.tokenizer("{{ raise_exception('no system turns') }}")
+    pair = Pair(prompt=(Message("system", "x"), Message("user", "y")), chosen="a", rejected="b")
+    dropped = encoder(strict).encode(pair)
+    assert isinstance(dropped, Dropped) and "no system turns" in dropped.reason

@@ -87,6 +87,15 @@ def test_completions_with_ranks_prefer_the_lower():
     assert pairs[0].score_chosen is None
 
 
+def test_an_answer_given_twice_is_as_good_as_itself():
+    pairs = read(prompt="p", completions=["a", "a", "b"], ranks=[1, 2, 3])
+    assert [(p.chosen, p.rejected, p.verdict) for p in pairs] == [
+        ("a", "a", "tie"),
+        ("a", "b", "chosen"),
+        ("a", "b", "chosen"),
+    ]
+
+
 def test_a_tie_is_not_a_preference():
     (pair,) = read(prompt="p", chosen="a", rejected="b", verdict="tie")
     assert pair.verdict == "tie"
@@ -110,7 +119,10 @@ def test_a_tie_is_not_a_preference():
         ({"prompt": [{"role": "user"}], "chosen": "a", "rejected": "b"}, "content is NoneType"),
         ({"prompt": [USER, ANSWER], "chosen": "a", "rejected": "b"}, "ends with an assistant"),
         ({"prompt": [USER], "chosen": [USER], "rejected": "b"}, "chosen is empty"),
-        ({"prompt": "p", "chosen": [USER], "rejected": "b"}, "ends with a user turn"),
+        ({"prompt": "Hi ", "chosen": [USER, ANSWER], "rejected": "b"}, "not the prompt's"),
+        ({"prompt": "a \ud83d", "chosen": "a", "rejected": "b"}, "half a character"),
+        ({"prompt": "p", "completions": ["a", "b"], "ranks": [1, 2], "verdict": "tie"}, "belongs"),
+        ({"prompt": "p", "chosen": [ANSWER, USER], "rejected": "b"}, "ends with a user turn"),
         ({"chosen": "abc", "rejected": "xyz"}, "do not begin alike"),
         ({"chosen": [ANSWER], "rejected": "x"}, "both be text or both be messages"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "verdict": "maybe"}, "'maybe'"),

@@ -64,6 +64,13 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_reason(tmp_path, damage):
     assert step == 1 and len(passed_over) == 1 and "step-00000002" in passed_over[0]
 
 
+def test_a_damaged_newer_checkpoint_does_not_crowd_out_good_ones(tmp_path):
+    write_checkpoint(tmp_path, 100, snapshot(100), keep=1)
+    (tmp_path / "step-00000100" / "state.json").write_text("{}")
+    write_checkpoint(tmp_path, 7, snapshot(7), keep=1)
+    assert newest(tmp_path) == (7, [])
+
+
 def test_no_checkpoint_is_no_fault(tmp_path):
     assert newest(tmp_path / "none") == (None, [])
 

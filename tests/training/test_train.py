@@ -1,9 +1,13 @@
 """Whole runs on a tiny world: what they learn, what they write, what they refuse."""
 
+import gzip
 import json
 import math
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -292,7 +296,7 @@ def test_starting_from_an_adapter_makes_its_frozen_copy_the_reference(recipe, tm
 
 def test_adapter_settings_cannot_be_set_beside_start_from(recipe, tmp_path):
     with pytest.raises(ConfigError, match="brings its own settings; remove rank"):
-        fastslow.train(recipe(lora={"start_from": str(tmp_path), "rank": 4}))
+        recipe(lora={"start_from": str(tmp_path), "rank": 4})
 
 
 def test_a_damaged_model_stops_before_any_update_with_the_batch_saved(recipe, tmp_path):
@@ -382,7 +386,7 @@ def test_data_that_mostly_does_not_fit_is_refused(recipe, tmp_path):
         {"prompt": "Hi", "chosen": "calm " * 200 + "end", "rejected": "calm " * 200 + "fin"}
     ] * 30
     data = tiny.write_rows(tmp_path / "d.jsonl", tiny.rows(10) + rows)
-    with pytest.raises(DataError, match="cannot be scored within data.max_length = 96"):
+    with pytest.raises(DataError, match="cannot be scored with data.max_length = 96"):
         fastslow.train(recipe(f"data.train={data}"))
 
 
@@ -429,6 +433,39 @@ def test_one_response_a_row_trains_to_the_same_place(recipe, tmp_path, monkeypat
     assert rows.eval["final"]["margin"] == pytest.approx(trees.eval["final"]["margin"], abs=1e-2)
 
 
+def test_weight_decay_too_small_to_move_a_float_is_no_fault(recipe):
+    made = recipe("train.weight_decay=0.001", "train.warmup_steps=1", "train.max_steps=2")
+    assert fastslow.train(made).steps == 2
+
+
+def test_the_rate_decays_over_the_pairs_that_ranked_rows_make(recipe, tmp_path):
+    row = {"prompt": "Say", "completions": ["calm", "kind", "grim", "dull"], "ranks": [1, 2, 3, 3]}
+    data = tiny.write_rows(tmp_path / "d.jsonl", [row] * 16)  # five preferences and one tie each
+    summary = fastslow.train(recipe(f"data.train={data}", "data.eval=null"))
+    assert summary.steps == 10 and summary.data["ties"] == 16
+    rates = [e["modules"]["fast"]["learning_rate"] for e in events(recipe().output_dir, "step")]
+    assert rates == pytest.approx([0.001 * left for left in range(10, 0, -1)])
+
+
+def test_a_changed_reference_adapter_is_noticed(recipe, tmp_path):
+    first = fastslow.train(recipe("train.max_steps=2", "data.eval=null"))
+    start = tmp_path / "start"
+    shutil.copytree(Path(recipe().output_dir) / first.adapters["fast"], start)
+    made = recipe(f"output_dir={tmp_path / 'b'}", "data.eval=null", lora={"start_from": str(start)})
+
+    def stop(event):
+        if event["event"] == "step" and event["step"] == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fastslow.train(made, listener=stop)
+    shutil.copy(
+        Path(recipe().output_dir) / first.adapters["slow"] / "adapter_model.safetensors", start
+    )
+    with pytest.raises(StateError, match="adapter in lora.start_from .* has changed"):
+        fastslow.train(made)
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "qwen3", "gemma2", "opt"])
 def test_other_architectures_train_on_plain_text(recipe, tmp_path, architecture):
     folder = tmp_path / "model"
@@ -472,3 +509,29 @@ sys.exit(0 if fastslow.train({str(path)!r}, listener=listen) is None else 9)
     assert (Path(stopped.output_dir) / "checkpoints" / "step-00000007").is_dir()
     fastslow.train(stopped)
     assert same(weights(stopped.output_dir), weights(whole.output_dir))
+
+
+def test_a_signal_ends_the_wait_for_a_live_stream_with_a_checkpoint(recipe, tmp_path, train_file):
+    lines = gzip.decompress(train_file.read_bytes()).splitlines(keepends=True)
+    options = ("train.schedule=constant", "data.eval=null")
+    live = recipe("data.train=-", *options)
+    path = tmp_path / "r.yaml"
+    path.write_text(fastslow.config.dump_recipe(live))
+    command = [sys.executable, "-m", "fastslow", "train", str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(b"".join(lines[:20]))  # two batches of eight and half of the third
+    process.stdin.flush()
+    log = Path(live.output_dir) / "events.jsonl"
+    while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 2):
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors.decode()
+    assert b"stopped after step 2" in errors
+    # The same lines again: the run goes on with the third batch.
+    done = subprocess.run(command, input=b"".join(lines), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    whole = recipe(f"output_dir={tmp_path / 'whole'}", *options)
+    fastslow.train(whole)
+    assert same(weights(live.output_dir), weights(whole.output_dir))

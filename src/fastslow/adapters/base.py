@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from fastslow.errors import ConfigError
 
@@ -18,6 +19,15 @@ def load_tokenizer(model: str, *, trust_remote_code: bool = False) -> Any:
         return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ConfigError(f"model: no tokenizer can be loaded from {model}: {error}") from None
+
+
+def load_end_ids(model: str) -> list[int]:
+    """Tokens that end a turn according to the model's generation settings; none if it has none."""
+    try:
+        named = GenerationConfig.from_pretrained(model).eos_token_id
+    except (OSError, ValueError):
+        return []
+    return [] if named is None else [named] if isinstance(named, int) else list(named)
 
 
 def load_base(
@@ -43,7 +53,7 @@ def load_base(
             trust_remote_code=trust_remote_code,
             **extra,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"model: {model} cannot be loaded: {error}") from None
     if device is not None and not load_in_4bit:
         base = base.to(device)
@@ -53,7 +63,7 @@ def load_base(
 
 def _check_exists(model: str) -> None:
     looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
-    if looks_local and not Path(model).expanduser().is_dir():
+    if looks_local and not Path(model).is_dir():
         raise ConfigError(f"model: there is no folder {model}")
 
 

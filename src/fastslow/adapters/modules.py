@@ -16,6 +16,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -43,6 +44,11 @@ class Modules:
             }
             for name in model.peft_config
         }
+        if isinstance(model.get_base_model().get_output_embeddings(), BaseTunerLayer):
+            raise ConfigError(
+                "lora.targets: the output layer cannot carry a module, its logits are computed in "
+                "pieces; name other layers or all-linear"
+            )
         model.eval()  # PEFT adds modules in training mode.
         self._activate(BASE, learning=False)
 
@@ -96,10 +102,11 @@ class Modules:
                     model = PeftModel.from_pretrained(base, str(folder), adapter_name=name)
                 else:
                     model.load_adapter(str(folder), adapter_name=name)
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, SafetensorError) as error:
                 raise ConfigError(
                     f"adapter {folder} does not fit the base model: {error}"
                 ) from None
+            _check_all_loaded(model, name, folder)
         return cls(model, trainable=trainable)
 
     @property
@@ -181,6 +188,18 @@ class Modules:
         """The base with one module folded into its weights. The modules are gone afterwards."""
         with self.using(name):
             return self.model.merge_and_unload(adapter_names=[name])
+
+
+def _check_all_loaded(model: Any, name: str, folder: Path) -> None:
+    """PEFT only warns of weights that find no place, and leaves the module without effect."""
+    state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        strangers = set(file.keys()) ^ set(state)
+    if strangers:
+        raise ConfigError(
+            f"adapter {folder} was made for another base model: {min(strangers)} and "
+            f"{len(strangers) - 1} more weights have no counterpart"
+        )
 
 
 def _check_lora_folder(folder: Path) -> None:

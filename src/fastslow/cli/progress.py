@@ -178,6 +178,8 @@ class RunDisplay:
                 f"test-then-train accuracy {test_then_train['accuracy']:.3f}, loss "
                 f"{test_then_train['loss']:.3f}"
             )
+        for line in summary.left_out:
+            self.say(f"left out: {line}", style="yellow")
         self.say(
             f"{summary.steps} steps, {summary.pairs_seen} pairs ({_counts(summary.data)}) in "
             f"{summary.wall_s:.0f} s; {summary.leader} leads"

@@ -25,6 +25,10 @@ def sample(
 
     if not prompts and not data:
         raise ConfigError("give prompts as arguments, or files of them with --data")
+    if not all(text.strip() for text in prompts or []):
+        raise ConfigError("a prompt is empty; give some text to answer")
+    if temperature == 0 and count > 1:
+        raise ConfigError("at temperature 0 every answer is the same; set --count 1")
     import json
     from itertools import islice
 
@@ -41,13 +45,14 @@ def sample(
     asked = [*(prompts or []), *islice(read_prompts(open_sources(data or [])), limit)]
     finished = open_run(run)
     encoder, policies = finished.encoder, finished.policies
+    names = {asked_for: finished.policy(asked_for) for asked_for in module}
     console = Console(soft_wrap=True, highlight=False)
     for prompt in asked:
         ids = encoder.prompt_ids(prompt, room=max_new_tokens)
         if not json_output:
             console.print(f"[bold]{escape(finished.tokenizer.decode(ids))}[/bold]")
-        for name in module:
-            with policies.sampling(finished.policy(name)):
+        for name, policy in names.items():
+            with policies.sampling(policy):
                 (answers,) = generate(
                     policies.modules.causal_lm,
                     [ids],
@@ -64,7 +69,7 @@ def sample(
                 if json_output:
                     row = {
                         "prompt": finished.tokenizer.decode(ids),
-                        "module": finished.policy(name),
+                        "module": policy,
                         "answer": text,
                         "tokens": len(answer.tokens),
                         "ended": answer.ended,

@@ -34,7 +34,7 @@ def validate(
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
     encoder = make_encoder(checked, tokenizer)
-    streams = {"train": train_stream(checked)}
+    streams = {"train": train_stream(checked, epochs=1)}
     if checked.data.eval_sources:
         streams["eval"] = eval_stream(checked)
     findings = {}

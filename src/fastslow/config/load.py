@@ -1,5 +1,6 @@
 """YAML and dotted overrides in, a checked Recipe out, with every fault named at once."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,7 +32,8 @@ def load_recipe(
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        problems += [_problem(item) for item in error.errors()]
+        found = (line for item in error.errors() for line in _problems(item))
+        problems += dict.fromkeys(found)  # A union names the same fault once for each branch.
     problems += [line for check in checks for line in check(raw)]
     if recipe is None or problems:
         raise ConfigError(*problems)
@@ -43,19 +45,34 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+UNION_BRANCHES = ("list[", "str", "function-after[")
+"""How pydantic names the branches of a union in a location."""
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice instead of silently taking the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)  # Takes in what `<<` merges.
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=deep)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is not a name", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} is given twice", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+# YAML 1.1 reads 1e-4 as text; people mean the number.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -85,7 +102,7 @@ def _apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]
             continue
         try:
             # A lone dash is standard input, not YAML's empty list item.
-            value = text if text == "-" else yaml.safe_load(text)
+            value = text if text == "-" else yaml.load(text, Loader=_UniqueKeyLoader)
         except yaml.YAMLError:
             problems.append(f"override {override!r}: the value is not valid YAML")
             continue
@@ -102,17 +119,20 @@ def _set(raw: dict[str, Any], path: list[str], value: Any) -> None:
     raw[path[-1]] = value
 
 
-def _problem(item: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"] if not str(part).startswith("list["))
+def _problems(item: Any) -> list[str]:
+    names = [str(part) for part in item["loc"]]
+    path = ".".join(name for name in names if not name.startswith(UNION_BRANCHES))
     kind = item["type"]
     if kind == "extra_forbidden":
-        return f"{path}: there is no such key{_nearest(item['loc'])}"
+        return [f"{path}: there is no such key{_nearest(item['loc'])}"]
     if kind == "missing":
-        return f"{path}: is missing; give it in the recipe or as {path}=..."
+        return [f"{path}: is missing; give it in the recipe or as {path}=..."]
     if kind == "value_error":
-        return str(item["ctx"]["error"])
+        return str(item["ctx"]["error"]).splitlines()
     message = item["msg"][0].lower() + item["msg"][1:]
-    return f"{path}: got {item['input']!r}; {message}"
+    if any(name.startswith(UNION_BRANCHES) for name in names):
+        message = "input should be text or a list of texts"
+    return [f"{path}: got {item['input']!r}; {message}"]
 
 
 def _nearest(location: Sequence[str | int]) -> str:

@@ -4,15 +4,18 @@ Each field's docstring is its only documentation: the command line and the docs 
 An objective's own settings are checked by the objective, see `fastslow.objectives`.
 """
 
+from collections.abc import Iterator
+from os.path import expanduser
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+UserPath = Annotated[str, AfterValidator(expanduser)]
 
 
 class Section(BaseModel):
@@ -24,10 +27,10 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Where the preference pairs come from."""
 
-    train: str | list[str] = Field(default=[], validate_default=True)
+    train: UserPath | list[UserPath] = []
     """Files (.jsonl, .jsonl.gz, .parquet), directories, globs, `datasets` folders, hub ids
     (`owner/name:split`), or `-` for standard input. Read in the order given."""
-    eval: str | list[str] | None = None
+    eval: UserPath | list[UserPath] | None = None
     """Held-out pairs, in the same forms."""
     domain: str | None = None
     """Domain of pairs whose row has no `domain` column."""
@@ -39,7 +42,7 @@ class DataConfig(Section):
     max_bad_fraction: Share = 0.01
     """Share of unreadable rows above which the run stops."""
     shuffle: NonNegative = 0
-    """Rows are shuffled within blocks of this many; 0 keeps the order of arrival."""
+    """Pairs are shuffled within blocks of this many; 0 keeps the order of arrival."""
 
     @property
     def train_sources(self) -> list[str]:
@@ -63,7 +66,7 @@ class LoraConfig(Section):
     """Dropout on the input of each module while learning."""
     targets: str | list[str] = "all-linear"
     """Names of the layers that get a module, or `all-linear` (all but the output layer)."""
-    start_from: str | None = None
+    start_from: UserPath | None = None
     """PEFT folder both modules start from; its frozen copy is then the reference."""
 
 
@@ -148,9 +151,9 @@ class CheckpointConfig(Section):
 class Recipe(Section):
     """One run, whole."""
 
-    model: str
+    model: UserPath
     """Folder or hub id of the base model."""
-    output_dir: str = "runs/fastslow"
+    output_dir: UserPath = "runs/fastslow"
     """The run folder. An unfinished run of the same recipe in it is continued."""
     seed: NonNegative = 0
     """Seeds the modules' initial weights, shuffling, dropout and sampling."""
@@ -170,23 +173,50 @@ class Recipe(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
 
     @model_validator(mode="after")
-    def _no_setting_without_effect(self) -> "Recipe":
-        if self.reference == "previous" and self.lora.start_from is None:
-            raise ValueError(
-                "reference: 'previous' is the policy at the start of the run, which without "
-                "lora.start_from is the base; set lora.start_from or reference: base"
-            )
-        if self.load_in_4bit and self.train.precision == "float32":
-            raise ValueError(
-                "load_in_4bit: a 4-bit base computes in bfloat16; set train.precision to 'bfloat16'"
-            )
-        measured = self.data.eval_sources and self.eval.samples
-        if measured and self.eval.sample_tokens >= self.data.max_length:
-            raise ValueError(
-                f"eval.sample_tokens: got {self.eval.sample_tokens}; must be below data.max_length "
-                f"= {self.data.max_length}, or no prompt fits"
-            )
+    def _settings_agree(self) -> "Recipe":
+        """Refuse settings that contradict each other or would have no effect, all at once."""
+        faults = [text for holds, text in self._contradictions() if holds]
+        if faults:
+            raise ValueError("\n".join(faults))
         return self
+
+    def _contradictions(self) -> Iterator[tuple[bool, str]]:
+        train, lora, defaults = self.train, self.lora, LoraConfig()
+        yield (
+            self.reference == "previous" and lora.start_from is None,
+            "reference: 'previous' is the policy at the start of the run, which without "
+            "lora.start_from is the base; set lora.start_from or reference: base",
+        )
+        own = ("rank", "alpha", "dropout", "targets")
+        changed = [key for key in own if getattr(lora, key) != getattr(defaults, key)]
+        yield (
+            lora.start_from is not None and bool(changed),
+            f"lora.start_from brings its own settings; remove {', '.join(changed)}",
+        )
+        yield (
+            self.load_in_4bit and train.precision != "bfloat16",
+            "load_in_4bit: a 4-bit base computes in bfloat16; set train.precision to 'bfloat16'",
+        )
+        yield (
+            bool(self.data.eval_sources and self.eval.samples)
+            and self.eval.sample_tokens >= self.data.max_length,
+            f"eval.sample_tokens: got {self.eval.sample_tokens}; must be below data.max_length = "
+            f"{self.data.max_length}, or no prompt fits",
+        )
+        yield (
+            train.micro_batch_size is not None and train.micro_batch_size > train.batch_size,
+            f"train.micro_batch_size: got {train.micro_batch_size}; must not be above "
+            f"train.batch_size = {train.batch_size}",
+        )
+        yield (
+            train.max_steps is not None and train.warmup_steps >= train.max_steps,
+            f"train.warmup_steps: got {train.warmup_steps}; must be below train.max_steps = "
+            f"{train.max_steps}",
+        )
+        yield (
+            [*self.data.train_sources, *self.data.eval_sources].count("-") > 1,
+            "data: standard input (-) can be read once only",
+        )
 
     @property
     def module_names(self) -> tuple[str, ...]:

@@ -72,6 +72,7 @@ def objective_problems(raw: Mapping[str, Any]) -> list[str]:
     name = settings.pop("name", "dpo")
     if not isinstance(name, str):
         return []
+    settings = {str(key): value for key, value in settings.items()}
     try:
         make_objective(name, **settings)
     except ConfigError as error:

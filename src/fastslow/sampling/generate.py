@@ -52,9 +52,14 @@ def generate(
         **sampling,
     )
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), torch.no_grad():
-        torch.manual_seed(seed)
-        rows = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    # What `settings` leaves open would be filled from the model folder's own generation settings.
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        with torch.random.fork_rng(devices=cuda), torch.no_grad():
+            torch.manual_seed(seed)
+            rows = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    finally:
+        model.generation_config = own
     answers = [_until_end(row, frozenset(end_ids)) for row in rows[:, width:].tolist()]
     return [answers[i : i + per_prompt] for i in range(0, len(answers), per_prompt)]
 

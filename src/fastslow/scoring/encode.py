@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from fastslow.errors import ConfigError
 from fastslow.records import Message, Pair, Text
 
@@ -75,8 +77,14 @@ class Encoder:
         self._template_for_text = template == "chat" and self._has_template
 
     def encode(self, pair: Pair) -> EncodedPair | Dropped:
-        """The pair's token tree within the length limit, or why there is none."""
-        tree = self.tree(pair.prompt, (pair.chosen, pair.rejected))
+        """The pair's token tree within the length limit, or why there is none.
+
+        Raises ConfigError for a conversation when the tokenizer has no chat template.
+        """
+        try:
+            tree = self.tree(pair.prompt, (pair.chosen, pair.rejected))
+        except TemplateError as error:
+            return Dropped(pair, f"the chat template refuses it: {error}")
         if not tree.prompt:
             return Dropped(pair, "the prompt has no tokens")
         if not all(tree.responses):
@@ -117,8 +125,9 @@ class Encoder:
 
         A chat template writes its own special tokens.
         """
-        if isinstance(prompt, str) and not self._template_for_text:
-            texts = [prompt, *(prompt + _as_text(response) for response in responses)]
+        plain = isinstance(prompt, str) and all(isinstance(r, str) for r in responses)
+        if isinstance(prompt, str) and plain and not self._template_for_text:
+            texts = [prompt, *(f"{prompt}{response}" for response in responses)]
             bos = self.tokenizer.bos_token
             return texts, not (bos and prompt.startswith(bos))
         if not self._has_template:
@@ -201,11 +210,3 @@ def _shared_prefix(sequences: list[list[int]]) -> int:
 
 def _as_turns(text: Text, role: str) -> tuple[Message, ...]:
     return (Message(role, text),) if isinstance(text, str) else text
-
-
-def _as_text(text: Text) -> str:
-    if isinstance(text, str):
-        return text
-    if len(text) == 1:
-        return text[0].content
-    raise ConfigError("a response of several turns needs a prompt of turns and a chat template")

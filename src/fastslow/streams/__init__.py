@@ -1,6 +1,6 @@
 """Iterables of preference pairs with a domain and a position, resumable. Loads without torch."""
 
-from fastslow.streams.files import Source, Unreadable, open_sources
+from fastslow.streams.files import Source, Unreadable, file_fingerprint, open_sources
 from fastslow.streams.formats import RowError, pairs_of_row
 from fastslow.streams.prompts import read_prompts
 from fastslow.streams.stream import PairStream, RowCounts
@@ -11,6 +11,7 @@ __all__ = [
     "RowError",
     "Source",
     "Unreadable",
+    "file_fingerprint",
     "open_sources",
     "pairs_of_row",
     "read_prompts",

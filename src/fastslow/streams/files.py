@@ -6,7 +6,9 @@ that cannot be decoded comes out as an `Unreadable` with its reason; the rows af
 
 import glob
 import gzip
+import hashlib
 import json
+import re
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -27,6 +29,17 @@ class Unreadable:
 
 
 Row = Mapping[str, Any] | Unreadable
+
+
+def file_fingerprint(path: Path) -> list[Any]:
+    """A file's name, size and a hash of its first and last MiB: quick, and rarely the same."""
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        digest.update(file.read(1 << 20))
+        file.seek(max(0, size - (1 << 20)))
+        digest.update(file.read())
+    return [path.name, size, digest.hexdigest()]
 
 
 class Source(Protocol):
@@ -94,9 +107,10 @@ def _file(path: Path) -> Source:
 
 
 def _is_hub_id(text: str) -> bool:
-    owner, slash, name = text.partition("/")
-    plain = "/" not in name and not name.endswith(SUFFIXES) and not text.startswith(".")
-    return bool(owner and slash and name and plain)
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text):
+        return False
+    # What begins with a folder that is here was meant as a path.
+    return not text.endswith((*SUFFIXES, ".json", ".csv")) and not Path(text).parent.is_dir()
 
 
 def _decode_lines(stream: IO[bytes], start: int) -> Iterator[tuple[int, Row]]:
@@ -123,8 +137,8 @@ def _decode(line: bytes) -> Row:
         return Unreadable(f"not UTF-8 (byte {error.start} of the line)")
     except json.JSONDecodeError as error:
         return Unreadable(f"not JSON ({error.msg}, character {error.pos} of the line)")
-    except RecursionError:
-        return Unreadable("not JSON (nested too deeply)")
+    except (RecursionError, ValueError) as error:
+        return Unreadable(f"not JSON ({error})")
     if not isinstance(row, dict):
         return Unreadable(f"a {type(row).__name__}, not an object with columns")
     return row
@@ -165,7 +179,7 @@ class JsonLines:
         return lines + (not last.endswith(b"\n"))
 
     def fingerprint(self) -> list[Any]:
-        return [self.path.name, self.path.stat().st_size]
+        return file_fingerprint(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +211,14 @@ class ParquetFile:
             number += size
             first_group += 1
         groups = range(first_group, file.num_row_groups)
-        for batch in file.iter_batches(batch_size=256, row_groups=list(groups)):
+        batches = file.iter_batches(batch_size=256, row_groups=list(groups))
+        while True:
+            try:
+                batch = next(batches, None)
+            except OSError as error:
+                raise DataError(f"{self.path} is damaged after row {number}: {error}") from None
+            if batch is None:
+                return
             for row in batch.to_pylist():
                 number += 1
                 if number > start:
@@ -207,7 +228,7 @@ class ParquetFile:
         return int(self._open().metadata.num_rows)
 
     def fingerprint(self) -> list[Any]:
-        return [self.path.name, self.path.stat().st_size]
+        return file_fingerprint(self.path)
 
 
 @dataclass(frozen=True, slots=True)

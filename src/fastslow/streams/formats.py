@@ -67,17 +67,20 @@ def _ranked_pairs(row: Mapping[str, Any], common: dict[str, Any]) -> list[Pair]:
         _without_prompt(read_text(answer, f"completions[{i}]"), prompt)
         for i, answer in enumerate(completions)
     ]
+    if row.get("verdict") is not None:
+        raise RowError("verdict belongs to chosen and rejected; completions have scores or ranks")
     values = _values(row, len(answers))
     scores = values if row.get("scores") is not None else None
     pairs = []
     for i, j in combinations(range(len(answers)), 2):
         better, worse = (i, j) if values[i] >= values[j] else (j, i)
+        equal = values[i] == values[j] or answers[i] == answers[j]
         pairs.append(
             _pair(
                 prompt,
                 answers[better],
                 answers[worse],
-                verdict="tie" if values[i] == values[j] else "chosen",
+                verdict="tie" if equal else "chosen",
                 score_chosen=scores[better] if scores else None,
                 score_rejected=scores[worse] if scores else None,
                 **common,
@@ -149,16 +152,16 @@ def _without_prompt(answer: Text, prompt: Text) -> Text:
     return answer[len(turns) :] if answer[: len(turns)] == turns else answer
 
 
-def _pair(prompt: Text, chosen: Text, rejected: Text, **rest: Any) -> Pair:
+def _pair(prompt: Text, chosen: Text, rejected: Text, *, verdict: Verdict, **rest: Any) -> Pair:
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise RowError("the prompt is empty")
     if isinstance(prompt, tuple) and prompt[-1].role == "assistant":
         raise RowError("the prompt ends with an assistant turn; end it where the answer begins")
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
         _check_answer(name, answer)
-    if chosen == rejected:
+    if chosen == rejected and verdict != "tie":
         raise RowError("chosen and rejected are identical")
-    return Pair(prompt=prompt, chosen=chosen, rejected=rejected, **rest)
+    return Pair(prompt=prompt, chosen=chosen, rejected=rejected, verdict=verdict, **rest)
 
 
 def _check_answer(name: str, answer: Text) -> None:
@@ -168,6 +171,8 @@ def _check_answer(name: str, answer: Text) -> None:
         return
     if not answer or not answer[-1].content.strip():
         raise RowError(f"{name} is empty")
+    if answer[0].role not in ("assistant", "tool"):
+        raise RowError(f"{name} begins with a {answer[0].role} turn that is not the prompt's")
     if answer[-1].role != "assistant":
         raise RowError(f"{name} ends with a {answer[-1].role} turn, not with the assistant's")
 
@@ -175,7 +180,7 @@ def _check_answer(name: str, answer: Text) -> None:
 def read_text(value: Any, key: str) -> Text:
     """The text or turns in a column, named `key` in the RowError of one that holds neither."""
     if isinstance(value, str):
-        return value
+        return _unicode(value, key)
     if isinstance(value, Mapping):
         return (_message(value, key),)
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
@@ -193,7 +198,15 @@ def _message(item: Any, key: str) -> Message:
         raise RowError(f"{key} has tool calls, which are not supported")
     if not isinstance(content, str):
         raise RowError(f"{key} has a turn whose content is {type(content).__name__}, not text")
-    return Message(role, content)
+    return Message(role, _unicode(content, key))
+
+
+def _unicode(text: str, key: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RowError(f"{key} has half a character at {error.start} (a cut surrogate)") from None
+    return text
 
 
 def _domain(row: Mapping[str, Any], default: str | None) -> str:

@@ -43,7 +43,7 @@ class PairStream:
     Args:
         sources: read one after the other.
         domain: the domain of pairs whose row names none.
-        shuffle: rows are shuffled within blocks of this many; 0 keeps the order.
+        shuffle: pairs are shuffled within blocks of this many; 0 keeps the order.
         seed: of the shuffling; each epoch and block has its own order.
         max_bad_fraction: more unusable rows than this share raise DataError.
 
@@ -70,7 +70,7 @@ class PairStream:
         self._max_bad_fraction = max_bad_fraction
         self._epochs = epochs
         self._live = any(isinstance(source, StandardInput) for source in sources)
-        self._block = shuffle or (1 if self._live else READ_AHEAD)
+        self._block = (shuffle or 1) if self._live else max(shuffle, READ_AHEAD)
         self._block_start = (0, 0)
         self._counts_at_block = RowCounts()
         self._taken = 0
@@ -82,6 +82,24 @@ class PairStream:
         counts = [source.count() for source in self.sources]
         known = [count for count in counts if count is not None]
         return self._epochs * sum(known) if len(known) == len(counts) else None
+
+    def estimate_pairs(self) -> int | None:
+        """Pairs with a preference in all epochs, from the rows and what the first block holds.
+
+        Exact where one block holds everything; None where the rows cannot be counted. Raises
+        DataError if the first block is empty or has too many unusable rows.
+        """
+        rows = self.count_rows()
+        if rows is None:
+            return None
+        block = list(islice(self._rows_from((0, 0)), self._block))
+        probe = PairStream(self.sources, max_bad_fraction=self._max_bad_fraction)
+        pairs = probe._pairs_of(block)
+        probe._check_bad(at_end=len(block) < self._block)
+        preferred = sum(pair.verdict == "chosen" for pair in pairs)
+        # Blank lines count as rows but never come out of a source.
+        complete = len(block) < self._block
+        return self._epochs * preferred if complete else round(rows * preferred / len(block))
 
     def fingerprint(self) -> list[Any]:
         """What must not change between a checkpoint and its resumption."""
@@ -115,15 +133,23 @@ class PairStream:
         rows = self._rows_from(self._block_start)
         while block := list(islice(rows, self._block)):
             pairs = self._pairs_of(block)
-            self._check_bad(at_end=self._block > 1 and len(block) < self._block)
-            if self._shuffle:
-                order = random.Random(f"{self._seed}/{self.epoch}/{self._block_start}")
-                order.shuffle(pairs)
-            for pair in pairs[self._taken :]:
+            self._check_bad(at_end=len(block) < self._block)
+            for pair in self._in_order(pairs)[self._taken :]:
                 self._taken += 1
                 yield pair
             last_source, last_row, _ = block[-1]
             self._start_block((last_source, last_row))
+
+    def _in_order(self, pairs: list[Pair]) -> list[Pair]:
+        if not self._shuffle:
+            return pairs
+        order = random.Random(f"{self._seed}/{self.epoch}/{self._block_start}")
+        shuffled = []
+        for first in range(0, len(pairs), self._shuffle):
+            part = pairs[first : first + self._shuffle]
+            order.shuffle(part)
+            shuffled += part
+        return shuffled
 
     def _rows_from(self, start: tuple[int, int]) -> Iterator[tuple[int, int, Row]]:
         first_source, first_row = start
@@ -153,7 +179,9 @@ class PairStream:
 
     def _check_bad(self, *, at_end: bool) -> None:
         # Early in a long stream one bad row is a large share; wait until the share means something.
-        counted = self.counts.read if at_end else max(self.counts.read, READ_AHEAD)
+        # A live stream's end comes when everything is learned, too late to refuse a few rows.
+        early = self._live or not at_end
+        counted = max(self.counts.read, READ_AHEAD) if early else self.counts.read
         if self.counts.bad > self._max_bad_fraction * counted:
             raise DataError(
                 f"{self.counts.bad} of {self.counts.read} rows cannot be used, more than "

@@ -3,7 +3,6 @@
 Everything that can be wrong with a request is found here, cheapest first, before any step.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin
 from torch.optim import Optimizer
 
-from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
+from fastslow.adapters import BASE, Modules, load_base, load_end_ids, load_tokenizer
 from fastslow.config import Recipe
 from fastslow.dynamics import Race
 from fastslow.errors import ConfigError
 from fastslow.objectives import Objective, make_objective
 from fastslow.scoring import Encoder
-from fastslow.streams import PairStream, open_sources
+from fastslow.streams import PairStream, file_fingerprint, open_sources
 from fastslow.training.batches import BatchReader
 from fastslow.training.heldout import HeldOut
 from fastslow.training.policies import Policies
@@ -52,7 +52,11 @@ class Run:
 
 def assemble(recipe: Recipe) -> Run:
     """Load and build everything a recipe names. Raises ConfigError or DataError."""
-    accelerator = Accelerator()
+    # Both are settled here, whatever a launcher's environment says: the loop weighs micro-batches
+    # itself and opens autocast for each pass.
+    accelerator = Accelerator(
+        mixed_precision="no", gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1)
+    )
     if accelerator.num_processes > 1:
         raise ConfigError("training in several processes is not supported yet; start one process")
     objective = make_objective(recipe.objective.name, **recipe.objective.settings)
@@ -68,7 +72,7 @@ def assemble(recipe: Recipe) -> Run:
         device=accelerator.device,
     )
     _check_length(recipe, base)
-    encoder = make_encoder(recipe, tokenizer, base)
+    encoder = make_encoder(recipe, tokenizer)
     heldout, heldout_counts = held_out(recipe, encoder) if recipe.data.eval_sources else (None, {})
     modules = make_modules(recipe, base)
     policies = make_policies(recipe, modules, tokenizer)
@@ -84,11 +88,11 @@ def assemble(recipe: Recipe) -> Run:
     )
 
 
-def train_stream(recipe: Recipe) -> PairStream:
-    """The training pairs of a recipe, from the beginning."""
+def train_stream(recipe: Recipe, *, epochs: int | None = None) -> PairStream:
+    """The training pairs of a recipe, from the beginning; `epochs` replaces the recipe's."""
     if not recipe.data.train_sources:
         raise ConfigError("data.train: is missing; give files, a folder, a hub id or -")
-    return _stream(recipe, recipe.data.train_sources, epochs=recipe.train.epochs)
+    return _stream(recipe, recipe.data.train_sources, epochs=epochs or recipe.train.epochs)
 
 
 def eval_stream(recipe: Recipe) -> PairStream:
@@ -109,15 +113,13 @@ def _stream(
     )
 
 
-def make_encoder(recipe: Recipe, tokenizer: Any, base: Any | None = None) -> Encoder:
-    """The encoder of a recipe; the base model's generation settings name further end tokens."""
-    named = base.generation_config.eos_token_id if base is not None else None
-    end_ids = [] if named is None else [named] if isinstance(named, int) else list(named)
+def make_encoder(recipe: Recipe, tokenizer: Any) -> Encoder:
+    """The encoder of a recipe; the model's generation settings name further end tokens."""
     return Encoder(
         tokenizer,
         max_length=recipe.data.max_length,
         template=recipe.data.template,
-        end_ids=end_ids,
+        end_ids=load_end_ids(recipe.model),
     )
 
 
@@ -134,11 +136,6 @@ def make_modules(recipe: Recipe, base: Any) -> Modules:
             targets=recipe.lora.targets,
             seed=recipe.seed,
         )
-    settled = recipe.lora.model_fields_set - {"start_from"}
-    if settled:
-        raise ConfigError(
-            f"lora.start_from brings its own settings; remove {', '.join(sorted(settled))}"
-        )
     folder = Path(recipe.lora.start_from)
     return Modules.load(base, dict.fromkeys((*names, PREVIOUS), folder), trainable=names)
 
@@ -146,11 +143,14 @@ def make_modules(recipe: Recipe, base: Any) -> Modules:
 def make_policies(recipe: Recipe, modules: Modules, tokenizer: Any) -> Policies:
     """The policies of a recipe, in its precision."""
     pad_id = tokenizer.pad_token_id
+    rows = modules.causal_lm.get_input_embeddings().weight.shape[0]
+    # Padding is masked, so any known token serves where the model has no row for the pad token.
+    known = pad_id is not None and pad_id < rows
     return Policies(
         modules,
         bfloat16=recipe.train.precision != "float32",
         max_length=recipe.data.max_length,
-        pad_id=tokenizer.eos_token_id if pad_id is None else pad_id,
+        pad_id=pad_id if known else tokenizer.eos_token_id,
     )
 
 
@@ -159,28 +159,33 @@ def reference_policy(recipe: Recipe) -> str:
     return BASE if recipe.reference_name == "base" else PREVIOUS
 
 
-def base_fingerprint(model: str) -> str:
-    """Hash of a model folder's weight files by name, size and both ends; of the id for the hub."""
-    digest = hashlib.sha256()
-    folder = Path(model)
-    if not folder.is_dir():
-        return hashlib.sha256(model.encode()).hexdigest()
-    for path in sorted(folder.glob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(1 << 20))
-            file.seek(max(0, size - (1 << 20)))
-            digest.update(file.read())
-    return digest.hexdigest()
+def input_fingerprints(recipe: Recipe, stream: PairStream) -> dict[str, Any]:
+    """What a run depends on beside its recipe, in a form that JSON keeps; a hub id stands for
+    itself."""
+    prints: dict[str, Any] = {"model": _folder_fingerprint(recipe.model)}
+    if recipe.lora.start_from is not None:
+        prints["adapter in lora.start_from"] = _folder_fingerprint(recipe.lora.start_from)
+    prints["data"] = stream.fingerprint()
+    if recipe.data.eval_sources:
+        prints["held-out data"] = eval_stream(recipe).fingerprint()
+    return prints
+
+
+def _folder_fingerprint(name: str) -> list[Any]:
+    """Of weights, configuration, tokenizer and chat template."""
+    kinds = (".safetensors", ".json", ".jinja")
+    return [
+        file_fingerprint(path) for path in sorted(Path(name).glob("*")) if path.name.endswith(kinds)
+    ] or [name]
 
 
 def _total_steps(recipe: Recipe, stream: PairStream) -> int | None:
+    pairs = stream.estimate_pairs()
+    planned = [] if pairs is None else [math.ceil(pairs / recipe.train.batch_size)]
     if recipe.train.max_steps is not None:
-        return recipe.train.max_steps
-    rows = stream.count_rows()
-    if rows is not None:
-        return math.ceil(rows / recipe.train.batch_size)
+        planned.append(recipe.train.max_steps)
+    if planned:
+        return min(planned)
     if recipe.train.schedule != "constant":
         raise ConfigError(
             f"train.schedule: {recipe.train.schedule!r} needs an end, and the stream has none that "

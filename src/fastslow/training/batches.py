@@ -9,6 +9,7 @@ from fastslow.scoring import Dropped, EncodedPair, Encoder
 from fastslow.streams import PairStream
 
 MAX_DROPPED = 0.1
+SHOWN = 5
 ENOUGH_PAIRS = 100
 
 
@@ -34,6 +35,8 @@ class BatchReader:
     def __init__(self, stream: PairStream, encoder: Encoder, *, batch_size: int) -> None:
         self.stream = stream
         self.counts = PairCounts()
+        self.shown: list[str] = []
+        """The first few dropped pairs, as `file:row: reason`."""
         self._encoder = encoder
         self._batch_size = batch_size
 
@@ -46,7 +49,9 @@ class BatchReader:
             encoded = self._encoder.encode(pair)
             if isinstance(encoded, Dropped):
                 self.counts.dropped += 1
-                self._check_dropped(encoded)
+                if len(self.shown) < SHOWN:
+                    self.shown.append(f"{pair.source}: {encoded.reason}")
+                self._check_dropped(ENOUGH_PAIRS)
                 continue
             self.counts.kept += 1
             self.counts.cut += encoded.cut
@@ -56,6 +61,7 @@ class BatchReader:
                 batch = []
         if batch:
             yield batch
+        self._check_dropped(1)
         if not self.counts.kept:
             raise DataError(f"no usable pair in the data: {self.summary()}")
 
@@ -70,21 +76,28 @@ class BatchReader:
             "dropped": pairs.dropped,
         }
 
+    def left_out(self) -> list[str]:
+        """The first few rows and pairs that were not used, as `file:row: reason`."""
+        return [*self.stream.counts.shown, *self.shown]
+
     def state(self) -> dict[str, Any]:
         """The position after the last batch that came out, as JSON."""
         counts = {name: getattr(self.counts, name) for name in self.counts.__slots__}
-        return {"stream": self.stream.state(), "counts": counts}
+        return {"stream": self.stream.state(), "counts": counts, "shown": list(self.shown)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go to a position that `state()` gave."""
         self.stream.load_state(state["stream"])
         self.counts = PairCounts(**state["counts"])
+        self.shown = list(state["shown"])
 
-    def _check_dropped(self, last: Dropped) -> None:
+    def _check_dropped(self, enough: int) -> None:
+        """Early on, one dropped pair is a large share: `enough` pairs are taken as seen."""
         pairs = self.counts.kept + self.counts.dropped
-        if self.counts.dropped > MAX_DROPPED * max(pairs, ENOUGH_PAIRS):
+        if self.counts.dropped > MAX_DROPPED * max(pairs, enough):
             raise DataError(
-                f"{self.counts.dropped} of {pairs} pairs cannot be scored within data.max_length = "
-                f"{self._encoder.max_length}; the last is {last.pair.source}: {last.reason}. Raise "
-                "data.max_length or leave such pairs out of the data."
+                f"{self.counts.dropped} of {pairs} pairs cannot be scored with data.max_length = "
+                f"{self._encoder.max_length}:\n  "
+                + "\n  ".join(self.shown)
+                + "\nRaise data.max_length or leave such pairs out of the data."
             )

@@ -42,8 +42,11 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, *, keep: int) 
         hashes = {file.name: file_hash(file) for file in sorted(draft.iterdir())}
         manifest = json.dumps({"format": FORMAT, "step": step, "sha256": hashes}, indent=1)
         (draft / "manifest.json").write_text(manifest, encoding="utf-8")
-    for old in _newest_first(folder)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    # Anything newer than the run itself was passed over as damaged when it resumed.
+    older = [other for other in _newest_first(folder) if other.name < path.name]
+    newer = [other for other in _newest_first(folder) if other.name > path.name]
+    for other in newer + older[keep - 1 :]:
+        shutil.rmtree(other, ignore_errors=True)
     return path
 
 

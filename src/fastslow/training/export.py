@@ -62,9 +62,9 @@ def export_merged(
     recipe, summary = read_run(run)
     name = _module(summary, module)
     _check_free(to)
-    target = _dtype(recipe, dtype)
     trusted = {"trust_remote_code": recipe.trust_remote_code}
     tokenizer = load_tokenizer(recipe.model, **trusted)
+    target = _dtype(recipe, dtype)
     base = load_base(recipe.model, precision="float32", **trusted)
     modules = Modules.load(base, {name: run / summary.adapters[name]}, trainable=())
     probes = _probes(base)

@@ -72,6 +72,6 @@ def open_run(folder: Path) -> FinishedRun:
         recipe=recipe,
         summary=summary,
         tokenizer=tokenizer,
-        encoder=make_encoder(recipe, tokenizer, base),
+        encoder=make_encoder(recipe, tokenizer),
         policies=make_policies(recipe, modules, tokenizer),
     )

@@ -50,20 +50,21 @@ class MovedTensors:
             for name in modules.names
             for key, value in modules.tensors(name).items()
         }
-        self._expected = {
+        # Tensors with a gradient have to move; decay alone may be too little to move a float.
+        self._must = {
             key
             for name in updating
             for key, parameter in modules.parameters(name).items()
-            if decay or (parameter.grad is not None and bool(parameter.grad.any()))
+            if parameter.grad is not None and bool(parameter.grad.any())
         }
+        learning = {key for name in updating for key in modules.parameters(name)}
+        self._may = learning if decay else self._must
         self._base_with_gradient = [
             key
             for key, parameter in modules.model.named_parameters()
             if parameter.grad is not None and key not in self._before
         ]
-        self._silent = [
-            name for name in updating if not self._expected & set(modules.parameters(name))
-        ]
+        self._silent = [name for name in updating if not self._must & set(modules.parameters(name))]
 
     def check(self) -> None:
         """Raise StateError if the base got a gradient, a module got none, or others moved."""
@@ -79,7 +80,7 @@ class MovedTensors:
             for key, value in self._modules.tensors(name).items()
             if not torch.equal(value, self._before[key])
         }
-        if wrong := moved ^ self._expected:
+        if wrong := (moved - self._may) | (self._must - moved):
             key = min(wrong)
             state = "moved" if key in moved else "did not move"
             raise StateError(f"the first update is wrong: {key} {state}")

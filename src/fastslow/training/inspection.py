@@ -16,7 +16,7 @@ class Inspection:
     """Findings about one stream; lengths in tokens."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    bad_rows: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     domains: Counter[str] = field(default_factory=Counter)
     prompt_lengths: list[int] = field(default_factory=list)
     chosen_lengths: list[int] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Inspection:
         """The findings without the examples."""
         return {
             "rows and pairs": self.counts,
-            "first bad rows": self.bad_rows,
+            "first left out": self.left_out,
             "domains": dict(self.domains),
             "prompt tokens": _spread(self.prompt_lengths),
             "chosen tokens": _spread(self.chosen_lengths),
@@ -56,7 +56,7 @@ def inspect_pairs(
             found.examples += batch
         progress(stream.counts.read)
     found.counts = reader.summary()
-    found.bad_rows = list(stream.counts.shown)
+    found.left_out = reader.left_out()
     return found
 
 

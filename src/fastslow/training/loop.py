@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from fastslow.training.checkpoint import write_checkpoint
 from fastslow.training.durable import write_text
 from fastslow.training.events import Event, EventLog, Listener
 from fastslow.training.gates import MovedTensors, check_start
-from fastslow.training.interrupt import StopRequest
+from fastslow.training.interrupt import Interrupted, StopRequest
 from fastslow.training.preferences import ModuleLoss, module_losses, pair_logps
 from fastslow.training.schedule import rate_factor
 
@@ -74,19 +74,32 @@ class Loop:
 
     def _train(self, stop: StopRequest) -> bool:
         """Step through the stream; whether a signal ended it."""
-        if stop.received:
-            return True
-        for batch in self.state.reader:
+        batches = iter(self.state.reader)
+        while not stop.received:
+            batch = self._next(batches, stop)
+            if batch is None:
+                return stop.received
             self._step(batch)
             if self._done():
                 return False
             if self._due(self.recipe.eval.every):
                 self._measure("eval")
-            if stop.received:
-                return True
             if self._due(self.recipe.checkpoint.every):
                 self._checkpoint()
-        return False
+        return True
+
+    def _next(
+        self, batches: Iterator[list[EncodedPair]], stop: StopRequest
+    ) -> list[EncodedPair] | None:
+        """The next batch; None at the end or when a signal came before the batch was full."""
+        reader = self.state.reader
+        position = reader.state()
+        try:
+            with stop.waiting():
+                return next(batches, None)
+        except Interrupted:
+            reader.load_state(position)
+            return None
 
     # One step, from scores to the next role.
 

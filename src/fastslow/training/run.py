@@ -1,18 +1,18 @@
 """One run from a recipe to its summary: start or resume, train, write the results."""
 
-import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from fastslow.config import Recipe, dump_recipe, load_recipe
+from fastslow.config import ObjectiveConfig, Recipe, dump_recipe, load_recipe
 from fastslow.errors import ConfigError, StateError
-from fastslow.objectives import objective_problems
-from fastslow.training.assemble import Run, assemble, base_fingerprint, reference_policy
+from fastslow.objectives import make_objective, objective_problems
+from fastslow.training.assemble import Run, assemble, input_fingerprints, reference_policy
 from fastslow.training.checkpoint import file_hash, read_newest
 from fastslow.training.durable import new_folder, write_text
 from fastslow.training.events import EventLog, Listener
@@ -39,15 +39,27 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, checks=[objective_problems])
+    recipe = _with_objective_written_out(recipe)
     folder = Path(recipe.output_dir)
+    with _locked(folder):
+        return _train(recipe, folder, listener)
+
+
+def _with_objective_written_out(recipe: Recipe) -> Recipe:
+    """The recipe with the objective's defaults in it, as the run folder keeps them."""
+    objective: Any = make_objective(recipe.objective.name, **recipe.objective.settings)
+    section = ObjectiveConfig(name=recipe.objective.name, **asdict(objective))
+    return recipe.model_copy(update={"objective": section})
+
+
+def _locked(folder: Path) -> AcquireReturnProxy:
+    """The folder, made if need be, for this process alone while the context is open."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        with lock.acquire(timeout=0):
-            return _train(recipe, folder, listener)
+        return FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout:
         raise StateError(f"another process is training in {folder}") from None
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise ConfigError(f"output_dir: nothing can be written to {folder}: {error}") from None
 
 
@@ -57,15 +69,12 @@ def _train(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | Non
         listener({"event": "already_complete", "folder": str(folder)})
         return RunSummary.read(folder / "summary.json")
     run = assemble(recipe)
-    identity = {
-        "base": base_fingerprint(recipe.model),
-        "data": run.state.reader.stream.fingerprint(),
-    }
+    inputs = input_fingerprints(recipe, run.state.reader.stream)
     if began:
-        _check_inputs(folder, identity)
+        _check_inputs(folder, inputs)
     else:
-        write_text(folder / "inputs.json", json.dumps(identity))
         write_text(folder / "config.yaml", dump_recipe(recipe))
+        write_text(folder / "inputs.json", json.dumps(inputs, indent=1) + "\n")
     resumed = _resume(run, folder, listener)
     log = EventLog(folder / "events.jsonl", size=run.state.log_size)
     try:
@@ -75,7 +84,7 @@ def _train(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | Non
             return None
         log.sync()
         adapters = _save_adapters(run, folder)
-        summary = _summary(run, folder, identity["base"], loop.final, adapters)
+        summary = _summary(run, folder, loop.final, adapters)
         summary.write(folder / "summary.json")
         listener({"event": "complete", "folder": str(folder), "leader": summary.leader})
         return summary
@@ -97,7 +106,7 @@ def _claim(folder: Path, recipe: Recipe) -> bool:
                 f"{folder} holds a run of another recipe, which differs in {', '.join(changed)}; "
                 "give another output_dir, or remove the folder to start anew"
             )
-    elif not path.exists() and any(file.name != LOCK for file in folder.iterdir()):
+    elif not path.exists() and any(not file.name.startswith(".") for file in folder.iterdir()):
         raise StateError(f"{folder} holds other files and no run; give another output_dir")
     return began
 
@@ -120,10 +129,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _check_inputs(folder: Path, identity: dict[str, Any]) -> None:
+def _check_inputs(folder: Path, inputs: dict[str, Any]) -> None:
     before = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
-    for key, value in identity.items():
-        if before[key] != value:
+    for key, value in inputs.items():
+        if before.get(key) != value:
             raise StateError(
                 f"the {key} of the run in {folder} has changed since it began, so it cannot go on "
                 "exactly; restore it, or remove the folder to start anew"
@@ -169,12 +178,12 @@ def _save_adapters(run: Run, folder: Path) -> dict[str, str]:
 
 
 def _summary(
-    run: Run, folder: Path, base: str, final: dict[str, Any] | None, adapters: dict[str, str]
+    run: Run, folder: Path, final: dict[str, Any] | None, adapters: dict[str, str]
 ) -> RunSummary:
     state = run.state
     hashes = {
-        "recipe": hashlib.sha256(dump_recipe(run.recipe).encode()).hexdigest(),
-        "base": base,
+        "recipe": file_hash(folder / "config.yaml"),
+        "inputs": file_hash(folder / "inputs.json"),
     }
     for name, path in adapters.items():
         hashes[f"adapter/{name}"] = file_hash(folder / path / "adapter_model.safetensors")
@@ -187,6 +196,7 @@ def _summary(
         eval={"start": state.start, "final": final},
         prequential=state.prequential.means(),
         data=state.reader.summary(),
+        left_out=state.reader.left_out(),
         adapters=adapters,
         hashes=hashes,
         versions=versions(),

@@ -18,6 +18,6 @@ def rate_factor(step: int, *, schedule: str, warmup_steps: int, total_steps: int
         return 1.0
     assert total_steps is not None
     share = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    # A stream may hold a few pairs more than were counted; they still learn a little.
+    # The stream's pairs are estimated; those beyond the estimate still learn a little.
     share = min(share, 1 - 1 / (total_steps + 1))
     return 0.5 * (1 + math.cos(math.pi * share)) if schedule == "cosine" else 1 - share

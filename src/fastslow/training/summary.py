@@ -28,10 +28,12 @@ class RunSummary:
     """Leader's accuracy and loss on every pair before it was learned."""
     data: dict[str, int]
     """Rows read and bad; pairs tied, cut and dropped."""
+    left_out: list[str]
+    """The first few rows and pairs that were not used, as `file:row: reason`."""
     adapters: dict[str, str]
     """Folder of each module, relative to the run folder."""
     hashes: dict[str, str]
-    """Of the recipe, the base model's files and each adapter's weights."""
+    """sha256 of config.yaml, of inputs.json and of each adapter's weights."""
     versions: dict[str, str]
     device: str
     wall_s: float
