@@ -53,7 +53,9 @@ def test_a_run_learns_and_leaves_everything_it_should(recipe):
     assert 0.5 < summary.prequential["accuracy"] <= 1
     folder = Path(made.output_dir)
     assert json.loads((folder / "summary.json").read_text())["eval"]["final"] == final
-    assert fastslow.load_recipe(folder / "config.yaml") == made
+    written = fastslow.load_recipe(folder / "config.yaml")
+    assert written.objective.settings == {"beta": 0.1, "label_smoothing": 0.0}
+    assert written.model_copy(update={"objective": made.objective}) == made
     steps = events(folder, "step")
     assert [event["step"] for event in steps] == list(range(1, 37))
     needed = {

@@ -33,7 +33,7 @@ def train(
 
     Args:
         recipe: a Recipe, the same as a mapping, or the path of a YAML file.
-        listener: is told of every event as it is logged.
+        listener: is told of every event of the log, and of progress and checkpoints.
 
     Raises ConfigError, DataError or StateError.
     """
