@@ -64,13 +64,7 @@ def assemble(recipe: Recipe) -> Run:
     stream = train_stream(recipe)
     total_steps = _total_steps(recipe, stream)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    base = load_base(
-        recipe.model,
-        precision=recipe.train.precision,
-        load_in_4bit=recipe.load_in_4bit,
-        trust_remote_code=recipe.trust_remote_code,
-        device=accelerator.device,
-    )
+    base = make_base(recipe, accelerator.device)
     _check_length(recipe, base)
     encoder = make_encoder(recipe, tokenizer)
     heldout, heldout_counts = held_out(recipe, encoder) if recipe.data.eval_sources else (None, {})
@@ -110,6 +104,17 @@ def _stream(
         seed=recipe.seed,
         max_bad_fraction=recipe.data.max_bad_fraction,
         epochs=epochs,
+    )
+
+
+def make_base(recipe: Recipe, device: torch.device) -> Any:
+    """The recipe's frozen base model on a device."""
+    return load_base(
+        recipe.model,
+        precision=recipe.train.precision,
+        load_in_4bit=recipe.load_in_4bit,
+        trust_remote_code=recipe.trust_remote_code,
+        device=device,
     )
 
 

@@ -6,11 +6,17 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
+from fastslow.adapters import BASE, Modules, load_tokenizer
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.scoring import Encoder
-from fastslow.training.assemble import PREVIOUS, make_encoder, make_policies, reference_policy
+from fastslow.training.assemble import (
+    PREVIOUS,
+    make_base,
+    make_encoder,
+    make_policies,
+    reference_policy,
+)
 from fastslow.training.policies import Policies
 from fastslow.training.summary import RunSummary
 
@@ -56,13 +62,7 @@ def open_run(folder: Path) -> FinishedRun:
     """Load the base and every module of a finished run, frozen."""
     recipe, summary = read_run(folder)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    base = load_base(
-        recipe.model,
-        precision=recipe.train.precision,
-        load_in_4bit=recipe.load_in_4bit,
-        trust_remote_code=recipe.trust_remote_code,
-        device=Accelerator().device,
-    )
+    base = make_base(recipe, Accelerator().device)
     folders = {name: folder / path for name, path in summary.adapters.items()}
     if recipe.lora.start_from is not None:
         folders[PREVIOUS] = Path(recipe.lora.start_from)
