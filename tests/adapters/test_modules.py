@@ -175,15 +175,6 @@ def test_bfloat16_bases_carry_float32_modules():
     assert any(p.grad.any() for p in modules.parameters("policy").values())
 
 
-def test_four_bit_bases_learn(model_folder):
-    pytest.importorskip("bitsandbytes", reason="NOT TESTED: bitsandbytes is not installed")
-    base = load_base(str(model_folder), precision="bfloat16", load_in_4bit=True)
-    modules = Modules.attach(base, ("policy",), rank=4, alpha=8.0)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits(modules, "policy").float().sum().backward()
-    assert any(p.grad.any() for p in modules.parameters("policy").values())
-
-
 def test_four_bit_without_bitsandbytes_says_what_is_missing(model_folder, monkeypatch):
     import importlib.util
 

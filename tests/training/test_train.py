@@ -435,6 +435,17 @@ def test_one_response_a_row_trains_to_the_same_place(recipe, tmp_path, monkeypat
     assert rows.eval["final"]["margin"] == pytest.approx(trees.eval["final"]["margin"], abs=1e-2)
 
 
+def test_four_bit_bases_train(recipe, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="NOT TESTED: bitsandbytes is not installed")
+    # Its kernels work on blocks of 64 weights.
+    folder = tiny.save_model(tmp_path / "wide", hidden_size=64, intermediate_size=128)
+    summary = fastslow.train(
+        recipe(f"model={folder}", "load_in_4bit=true", "train.precision=bfloat16")
+    )
+    assert summary.eval["start"]["margin"] == 0.0
+    assert summary.eval["final"]["margin"] > 0.1
+
+
 def test_weight_decay_too_small_to_move_a_float_is_no_fault(recipe):
     made = recipe("train.weight_decay=0.001", "train.warmup_steps=1", "train.max_steps=2")
     assert fastslow.train(made).steps == 2
