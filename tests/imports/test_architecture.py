@@ -62,7 +62,7 @@ def test_rooms_import_downwards_and_through_doors(path):
             assert package == "torch" or package in sys.stdlib_module_names
 
 
-def test_only_three_files_of_the_model_side_know_transformers():
+def test_only_the_named_files_know_transformers():
     users = {
         str(p.relative_to(SOURCE))
         for p in FILES
