@@ -10,11 +10,11 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "fastslow"
 LEVELS = [
-    {"errors", "records"},
+    {"errors", "records", "durable"},
     {"config", "objectives", "dynamics", "streams"},
     {"scoring", "adapters", "evaluation"},
     {"sampling"},
-    {"training"},
+    {"training", "reports"},
     {"cli"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
@@ -27,6 +27,8 @@ DOORS = {
     "rich": {"cli"},
     "yaml": {"config"},
     "pydantic": {"config"},
+    "plotly": {"reports"},
+    "jinja2": {"reports", "scoring"},
     "transformers": {"adapters", "sampling", "training", "cli"},
 }
 TORCH_ONLY = {"objectives", "dynamics"}
@@ -62,6 +64,12 @@ def test_rooms_import_downwards_and_through_doors(path):
             assert package == "torch" or package in sys.stdlib_module_names
 
 
+def test_reports_know_run_folders_and_no_model():
+    known = {n for p in FILES if room(p) == "reports" for n in imports(p) if "fastslow" in n}
+    rooms = {name.split(".")[1] for name in known}
+    assert rooms <= {"reports", "errors", "records", "config", "evaluation"}
+
+
 def test_only_the_named_files_know_transformers():
     users = {
         str(p.relative_to(SOURCE))
@@ -69,7 +77,8 @@ def test_only_the_named_files_know_transformers():
         if "transformers" in {name.split(".")[0] for name in imports(p)}
     }
     assert users == {
-        "adapters/base.py", "sampling/generate.py", "training/export.py", "cli/quiet.py",
+        "adapters/base.py", "sampling/generate.py", "training/export.py", "training/scratch.py",
+        "cli/quiet.py",
     }  # fmt: skip
 
 
@@ -84,10 +93,11 @@ def test_the_loop_stays_readable_in_one_sitting():
         "import fastslow.cli.main",
         "import fastslow, fastslow.config; fastslow.config.load_recipe({'model': 'm'})",
         "import fastslow.streams",
+        "import fastslow.reports",
     ],
 )
 def test_light_parts_load_without_torch(statement):
-    heavy = "{'torch', 'transformers', 'peft', 'accelerate', 'datasets'}"
+    heavy = "{'torch', 'transformers', 'peft', 'accelerate', 'datasets', 'plotly'}"
     script = f"import sys; {statement}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from fastslow.training import durable
+from fastslow import durable
 from fastslow.training.checkpoint import Snapshot, read_newest, write_checkpoint
 
 

@@ -96,7 +96,7 @@ class Modules:
         """
         model: Any = None
         for name, folder in folders.items():
-            _check_lora_folder(folder)
+            check_lora_folder(folder)
             try:
                 if model is None:
                     model = PeftModel.from_pretrained(base, str(folder), adapter_name=name)
@@ -202,7 +202,8 @@ def _check_all_loaded(model: Any, name: str, folder: Path) -> None:
         )
 
 
-def _check_lora_folder(folder: Path) -> None:
+def check_lora_folder(folder: Path) -> None:
+    """Raise ConfigError unless the folder holds a LoRA adapter in safetensors, and nothing more."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -10,6 +10,7 @@ import typer
 
 from fastslow.cli.eval import evaluate
 from fastslow.cli.export import export
+from fastslow.cli.report import report
 from fastslow.cli.sample import sample
 from fastslow.cli.train import train
 from fastslow.cli.validate import validate
@@ -26,6 +27,7 @@ app.command(name="eval")(evaluate)
 app.command()(sample)
 app.command()(validate)
 app.command()(export)
+app.command()(report)
 
 
 @app.callback(invoke_without_command=True)

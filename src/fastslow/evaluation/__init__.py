@@ -1,6 +1,20 @@
 """Formulas of the measurements; nothing here knows a model."""
 
 from fastslow.evaluation.accuracy import pair_accuracy
+from fastslow.evaluation.frontier import reward_at_kl
+from fastslow.evaluation.intervals import bootstrap_interval, wilson_interval
+from fastslow.evaluation.regret import regret_curve, relative_regret
+from fastslow.evaluation.retention import Retention, retention
 from fastslow.evaluation.tally import Tally
 
-__all__ = ["Tally", "pair_accuracy"]
+__all__ = [
+    "Retention",
+    "Tally",
+    "bootstrap_interval",
+    "pair_accuracy",
+    "regret_curve",
+    "relative_regret",
+    "retention",
+    "reward_at_kl",
+    "wilson_interval",
+]

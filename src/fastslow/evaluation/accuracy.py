@@ -1,13 +1,16 @@
 """How often the policy ranks a pair as people did, more than its reference does."""
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def pair_accuracy(delta: Tensor) -> Tensor:
+def pair_accuracy(delta: "Tensor") -> "Tensor":
     """1 where Delta = m - m_ref is positive, 0 where negative, half where it is exactly 0.
 
+    >>> import torch
     >>> pair_accuracy(torch.tensor([2.0, -1.0, 0.0]))
     tensor([1.0000, 0.0000, 0.5000])
     """
-    return 0.5 * (torch.sign(delta) + 1)
+    return 0.5 * (delta.sign() + 1)

@@ -6,7 +6,6 @@ checkpoints/step-00000120/
   manifest.json         sha256 of each file; written last, then the folder is renamed into place
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fastslow.training.durable import new_folder
+from fastslow.durable import file_hash, new_folder
 
 FORMAT = 1
 
@@ -62,12 +61,6 @@ def read_newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
         facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
         return Snapshot(groups, facts), passed_over
     return None, passed_over
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
 from fastslow.config import Recipe
+from fastslow.durable import new_folder
 from fastslow.errors import ConfigError, StateError
-from fastslow.training.durable import new_folder
 from fastslow.training.finished import read_run
 from fastslow.training.summary import RunSummary
 

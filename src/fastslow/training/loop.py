@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 from fastslow.config import Recipe
+from fastslow.durable import write_text
 from fastslow.errors import StateError
 from fastslow.evaluation import Tally, pair_accuracy
 from fastslow.scoring import EncodedPair
 from fastslow.training.assemble import Run, reference_policy
 from fastslow.training.checkpoint import write_checkpoint
-from fastslow.training.durable import write_text
 from fastslow.training.events import Event, EventLog, Listener
 from fastslow.training.gates import MovedTensors, check_start
 from fastslow.training.interrupt import Interrupted, StopRequest

@@ -10,11 +10,11 @@ import torch
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from fastslow.config import ObjectiveConfig, Recipe, dump_recipe, load_recipe
+from fastslow.durable import file_hash, new_folder, write_text
 from fastslow.errors import ConfigError, StateError
 from fastslow.objectives import make_objective, objective_problems
 from fastslow.training.assemble import Run, assemble, input_fingerprints, reference_policy
-from fastslow.training.checkpoint import file_hash, read_newest
-from fastslow.training.durable import new_folder, write_text
+from fastslow.training.checkpoint import read_newest
 from fastslow.training.events import EventLog, Listener
 from fastslow.training.loop import Loop
 from fastslow.training.summary import RunSummary, versions

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastslow.training.durable import write_text
+from fastslow.durable import write_text
 
 PACKAGES = ("fastslow", "torch", "transformers", "peft", "accelerate", "datasets")
 

@@ -1,5 +1,6 @@
-"""Writes that are either whole or not there, whatever happens in between."""
+"""Writes that are either whole or not there, whatever happens in between; hashes to tell."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,12 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     os.replace(draft, path)
     _sync_folder(path.parent)
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -1,0 +1,168 @@
+"""LoRA modules as plain pairs of factors, and exact arithmetic on them.
+
+The update of a layer is W + B A. A weighted sum of updates is again one such pair, by putting the
+factors side by side:
+
+    sum_d w_d B_d A_d = [w_1 B_1, ..., w_K B_K] [A_1; ...; A_K]
+
+so a combination is an ordinary adapter whose rank is the sum of ranks. (PEFT's `linear` adds the
+factors instead and so multiplies every B with every A; `cat` is this sum.) The scaling lora_alpha / r
+is folded into B on reading, so a written combination has lora_alpha = r.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fastslow.adapters.modules import check_lora_folder
+from fastslow.errors import ConfigError
+
+PREFIX = "base_model.model."
+NOT_PLAIN = ("use_dora", "lora_bias", "use_qalora", "alora_invocation_tokens", "arrow_config")
+"""Settings of variants whose effect is more than B A."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """A LoRA module: for each layer A [r, in] and B [out, r], float32, scaling included in B."""
+
+    layers: Mapping[str, tuple[Tensor, Tensor]]
+    """By the layer's name in the causal LM."""
+    targets: tuple[str, ...]
+    """Layer names as the adapter's configuration gives them; empty if they differ by source."""
+    base: str | None = None
+    """base_model_name_or_path of the configuration."""
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of any layer."""
+        return max(a.shape[0] for a, _ in self.layers.values())
+
+    def update(self, layer: str) -> Tensor:
+        """The dense update B A of one layer, [out, in]."""
+        a, b = self.layers[layer]
+        return b @ a
+
+    @classmethod
+    def read(cls, folder: Path) -> "Factors":
+        """The module in a PEFT folder. Raises ConfigError unless it is plain LoRA on layers."""
+        check_lora_folder(folder)
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        odd = [key for key in NOT_PLAIN if config.get(key)]
+        if config.get("bias", "none") != "none":
+            odd.append("bias")
+        if odd:
+            raise ConfigError(
+                f"{folder} is not plain LoRA ({', '.join(odd)}), so its effect is more than a "
+                "product of two factors and cannot be summed"
+            )
+        tensors = load_file(folder / "adapter_model.safetensors")
+        layers = {}
+        for key in tensors:
+            stem, matched, _ = key.partition(".lora_A.weight")
+            if not matched:
+                if ".lora_B.weight" not in key:
+                    raise ConfigError(f"{folder}: {key} is no factor of a layer's update")
+                continue
+            layer = stem.removeprefix(PREFIX)
+            a, b = tensors[key].float(), tensors[f"{stem}.lora_B.weight"].float()
+            layers[layer] = (a, b * _scaling(config, layer, a.shape[0]))
+        targets = config.get("target_modules")
+        known = tuple(sorted(targets)) if isinstance(targets, list) else ()
+        return cls(layers, known, config.get("base_model_name_or_path"))
+
+    def write(self, folder: Path) -> None:
+        """Write an ordinary PEFT folder; it must not exist yet."""
+        folder.mkdir(parents=True)
+        tensors = {}
+        for layer, (a, b) in self.layers.items():
+            tensors[f"{PREFIX}{layer}.lora_A.weight"] = a.contiguous()
+            tensors[f"{PREFIX}{layer}.lora_B.weight"] = b.contiguous()
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        text = json.dumps(self._config(), indent=2) + "\n"
+        (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+
+    def _config(self) -> dict[str, Any]:
+        # Layers whose rank differs from the largest say so, and keep the scaling at 1.
+        other = {
+            layer: a.shape[0] for layer, (a, _) in self.layers.items() if a.shape[0] != self.rank
+        }
+        return {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": self.base,
+            "r": self.rank,
+            "lora_alpha": self.rank,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "inference_mode": True,
+            "rank_pattern": other,
+            "alpha_pattern": other,
+            "target_modules": list(self.targets) or sorted(self.layers),
+        }
+
+
+def _scaling(config: Mapping[str, Any], layer: str, rank: int) -> float:
+    """What PEFT multiplies a layer's B A with."""
+    alpha = config["lora_alpha"]
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if layer == pattern or layer.endswith(f".{pattern}"):
+            alpha = value
+    return float(alpha / math.sqrt(rank)) if config.get("use_rslora") else float(alpha / rank)
+
+
+def combine(modules: Sequence[Factors], weights: Sequence[float]) -> Factors:
+    """The module whose update is the weighted sum of the modules' updates, exactly.
+
+    Its rank is the sum of their ranks; a layer that a module leaves alone gets nothing from it.
+    Raises ConfigError without modules, or where a layer's shapes disagree.
+    """
+    if not modules or len(modules) != len(weights):
+        raise ConfigError(f"combine: got {len(modules)} modules and {len(weights)} weights")
+    layers: dict[str, tuple[Tensor, Tensor]] = {}
+    for layer in sorted({layer for module in modules for layer in module.layers}):
+        parts = [
+            (module.layers[layer], weight)
+            for module, weight in zip(modules, weights, strict=True)
+            if layer in module.layers
+        ]
+        shapes = {(b.shape[0], a.shape[1]) for (a, b), _ in parts}
+        if len(shapes) > 1:
+            raise ConfigError(
+                f"combine: the modules disagree on the shape of {layer} ({sorted(shapes)}); all "
+                "must be made for the same base"
+            )
+        layers[layer] = (
+            torch.cat([a for (a, _), _ in parts]),
+            torch.cat([weight * b for (_, b), weight in parts], dim=1),
+        )
+    same = {module.targets for module in modules}
+    return Factors(layers, same.pop() if len(same) == 1 else (), modules[0].base)
+
+
+def recompress(module: Factors, rank: int) -> tuple[Factors, float]:
+    """The nearest module of at most `rank` in every layer, and the share of the update lost.
+
+    Nearest in the Frobenius norm: a truncated SVD, found from the factors without the dense update.
+    The share is the Frobenius norm of what is left out over that of the whole.
+    """
+    layers, lost, whole = {}, 0.0, 0.0
+    for layer, (a, b) in module.layers.items():
+        q_b, r_b = torch.linalg.qr(b.double())
+        q_a, r_a = torch.linalg.qr(a.double().T)
+        u, s, vh = torch.linalg.svd(r_b @ r_a.T)
+        kept = min(rank, len(s))
+        root = s[:kept].sqrt()
+        new_b = q_b @ u[:, :kept] * root
+        new_a = root[:, None] * (vh[:kept] @ q_a.T)
+        layers[layer] = (new_a.to(a.dtype), new_b.to(b.dtype))
+        lost += float(s[kept:].square().sum())
+        whole += float(s.square().sum())
+    return Factors(layers, module.targets, module.base), math.sqrt(lost / whole) if whole else 0.0

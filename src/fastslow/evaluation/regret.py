@@ -1,0 +1,28 @@
+"""How much was lost on the way, compared with somebody who did better."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+
+def regret_curve(losses: Sequence[float], comparator: Sequence[float]) -> list[float]:
+    """Cumulative loss minus the comparator's after each step, in nats.
+
+    Both are sums over the same pairs, each pair's loss taken before it was learned. Raises
+    ValueError where the steps do not correspond.
+
+    >>> regret_curve([0.75, 0.5, 0.5], [0.5, 0.5, 0.25])
+    [0.25, 0.25, 0.5]
+    """
+    if len(losses) != len(comparator):
+        raise ValueError(f"got {len(losses)} losses and {len(comparator)} of the comparator")
+    return list(accumulate(a - b for a, b in zip(losses, comparator, strict=True)))
+
+
+def relative_regret(losses: Sequence[float], comparator: Sequence[float]) -> float:
+    """Total loss above the comparator's, as a share of the comparator's.
+
+    >>> relative_regret([1.25, 1.25], [1.0, 1.0])
+    0.25
+    """
+    best = sum(comparator)
+    return (sum(losses) - best) / best

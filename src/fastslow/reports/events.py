@@ -1,0 +1,130 @@
+"""events.jsonl, read: the steps as columns, the evaluations, swaps and warnings in order."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastslow.errors import StateError
+
+Measurement = dict[str, Any]
+"""A held-out measurement as the run wrote it; any value may be missing or null."""
+
+LEADER_VALUES = ("loss", "accuracy", "margin", "chosen_log_ratio", "rejected_log_ratio")
+MODULE_VALUES = ("loss", "margin", "grad_norm")
+
+
+@dataclass(slots=True)
+class Steps:
+    """The training steps as columns of one length, in order."""
+
+    step: list[int] = field(default_factory=list)
+    pairs: list[int] = field(default_factory=list)
+    """Pairs seen by the run up to and with the step, those of earlier domains included."""
+    leader: list[str] = field(default_factory=list)
+    values: dict[str, list[float]] = field(
+        default_factory=lambda: {key: [] for key in LEADER_VALUES}
+    )
+    """Means over the step's batch under the leader, before the update."""
+    modules: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
+    """The same of each module; the gradient norm is None where a module sat the step out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A held-out measurement and when it was made."""
+
+    moment: str
+    step: int
+    pairs: int
+    measured: Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Another module takes the lead, from the next step on."""
+
+    step: int
+    pairs: int
+    leader: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one event log says: a whole ordinary run, or one domain of a continual run."""
+
+    domain: str | None
+    """None in an ordinary run."""
+    begins: int
+    """Pairs the run had seen before."""
+    steps: Steps
+    evaluations: list[Evaluation]
+    swaps: list[Swap]
+    warnings: list[str]
+
+    @property
+    def ends(self) -> int:
+        """Pairs the run had seen after the last step."""
+        return self.steps.pairs[-1] if self.steps.pairs else self.begins
+
+
+def read_record(path: Path, *, domain: str | None = None, begins: int = 0) -> Record:
+    """The record in an event log; an empty one where there is no log yet.
+
+    Reads in one pass, and passes over a last line that was cut short, as in a run that is being
+    written or was killed. Raises StateError for any other line that is not an event.
+    """
+    record = Record(domain, begins, Steps(), [], [], [])
+    for number, event in _events(path):
+        try:
+            _add(record, event)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StateError(
+                f"{path}:{number}: not an event of a run ({error!r}); restore the file, or leave "
+                "this run out of the report"
+            ) from None
+    return record
+
+
+def _events(path: Path) -> Iterator[tuple[int, Any]]:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                event = json.loads(line)
+            except ValueError:
+                if not line.endswith(b"\n"):
+                    return
+                raise StateError(
+                    f"{path}:{number}: not JSON; restore the file, or leave this run out of the "
+                    "report"
+                ) from None
+            yield number, event
+
+
+def _add(record: Record, event: dict[str, Any]) -> None:
+    kind = event["event"]
+    if kind == "step":
+        _add_step(record.steps, record.begins, event)
+    elif kind == "eval":
+        record.evaluations.append(
+            Evaluation(event["moment"], event["step"], record.ends, measured=event)
+        )
+    elif kind == "swap":
+        record.swaps.append(Swap(event["step"], record.ends, event["leader"]))
+    elif kind == "warning":
+        record.warnings.append(f"step {event['step']}: {event['message']}")
+
+
+def _add_step(steps: Steps, begins: int, event: dict[str, Any]) -> None:
+    steps.step.append(event["step"])
+    steps.pairs.append(begins + event["pairs_seen"])
+    steps.leader.append(event["leader"])
+    for key, column in steps.values.items():
+        column.append(event[key])
+    for name, values in event["modules"].items():
+        columns = steps.modules.setdefault(name, {key: [] for key in MODULE_VALUES})
+        for key, module_column in columns.items():
+            module_column.append(values[key])

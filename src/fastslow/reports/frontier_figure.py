@@ -1,0 +1,58 @@
+"""The frontier: what was gained against how far the policy moved for it."""
+
+from collections.abc import Sequence
+from html import escape
+
+import plotly.graph_objects as go
+
+from fastslow.reports.retention import domain_means
+from fastslow.reports.runs import ReportedRun
+from fastslow.reports.style import DrawnRun, hover, new_figure, whose
+
+TITLES = {"reward": "true reward", "accuracy": "held-out accuracy"}
+
+
+def frontier_points(run: ReportedRun, metric: str) -> list[tuple[str, float, float]]:
+    """Moment, reverse KL and metric of each evaluation that has both, in order.
+
+    In a continual run: the means over all domains, before training and after each domain.
+    """
+    if run.retention is not None:
+        kept = run.retention
+        moments = ["before training", *(f"after {name}" for name in kept.domains)]
+        measured = [domain_means(row) for row in (kept.initial, *kept.after)]
+    elif run.continual:
+        return []  # Its evaluations are of one domain each: their line would mean nothing.
+    else:
+        evaluations = run.records[0].evaluations
+        moments = [f"{one.moment}, step {one.step}" for one in evaluations]
+        measured = [one.measured for one in evaluations]
+    return [
+        (moment, one["reverse_kl"], one[metric])
+        for moment, one in zip(moments, measured, strict=True)
+        if one.get("reverse_kl") is not None and one.get(metric) is not None
+    ]
+
+
+def frontier_figure(drawn: Sequence[DrawnRun], metric: str) -> go.Figure:
+    """Metric against reverse KL, joined in order, hollow at the start and large at the end."""
+    figure = new_figure("reverse KL (nats an answer)", TITLES[metric], height=420)
+    for one in drawn:
+        points = frontier_points(one.run, metric)
+        last = len(points) - 1
+        figure.add_scatter(
+            x=[kl for _, kl, _ in points],
+            y=[value for *_, value in points],
+            text=[escape(moment) for moment, *_ in points],
+            mode="lines+markers",
+            line={"color": one.colour, "width": 2},
+            marker={
+                "size": [14 if index == last else 8 for index in range(len(points))],
+                "symbol": ["circle-open" if index == 0 else "circle" for index in range(last + 1)],
+                "opacity": 1,
+                "line": {"width": [2 if index == 0 else 0 for index in range(last + 1)]},
+            },
+            **hover(one, "held out", "%{text}", "%{y:.3f} at %{x:.2f} nats"),
+            **whose(one, "held out"),
+        )
+    return figure

@@ -1,0 +1,124 @@
+"""The page's first table: what came out of each run, in one row."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastslow.reports.curves import cumulative
+from fastslow.reports.events import Measurement
+from fastslow.reports.retention import domain_means, shared_metric
+from fastslow.reports.runs import ReportedRun
+from fastslow.reports.style import DrawnRun
+from fastslow.reports.tables import ABSENT, Row, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A fact of a run: where it is found and how it is written."""
+
+    title: str
+    find: Callable[[ReportedRun], Any]
+    """None where the run has no such fact."""
+    write: Callable[[Any], str]
+
+
+def headline(drawn: Sequence[DrawnRun]) -> Table:
+    """One row a run, with the columns that any of them has something for."""
+    columns = _columns(shared_metric([one.run.retention for one in drawn if one.run.retention]))
+    found = [[column.find(one.run) for column in columns] for one in drawn]
+    used = [i for i in range(len(columns)) if any(row[i] is not None for row in found)]
+    rows = [
+        Row(
+            one.run.label,
+            [ABSENT if row[i] is None else columns[i].write(row[i]) for i in used],
+            one.colour,
+            "" if one.run.summary else "not finished",
+        )
+        for one, row in zip(drawn, found, strict=True)
+    ]
+    return Table("run", [columns[i].title for i in used], rows)
+
+
+def latest(run: ReportedRun) -> Measurement:
+    """The last held-out measurement; in a continual run the mean over all its domains.
+
+    Empty where there is none: without held-out pairs, and in an unfinished continual run.
+    """
+    if run.retention is not None:
+        return domain_means(run.retention.after[-1])
+    if run.continual or not run.records[0].evaluations:
+        return {}
+    return run.records[0].evaluations[-1].measured
+
+
+def test_then_train(run: ReportedRun, key: str) -> float | None:
+    """The leader's mean value over every pair just before it was learned."""
+    if not run.pairs:
+        return None
+    return cumulative(run.records, key).y[-1] / run.pairs
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> duration(12.34), duration(354), duration(7384)
+    ('12.3 s', '5 min 54 s', '2 h 03 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _win_rate(run: ReportedRun) -> tuple[float, float | None, float | None] | None:
+    measured = latest(run)
+    if measured.get("win_rate") is None:
+        return None
+    # A mean of several domains' intervals is not an interval.
+    bounds = ("win_rate_low", "win_rate_high") if run.retention is None else ()
+    low, high = (measured.get(key) for key in bounds) if bounds else (None, None)
+    return measured["win_rate"], low, high
+
+
+def _write_win_rate(rate: tuple[float, float | None, float | None]) -> str:
+    share, low, high = rate
+    return f"{share:.3f}" if low is None else f"{share:.3f}\n({low:.3f} to {high:.3f})"
+
+
+def _tested(key: str) -> Callable[[ReportedRun], Any]:
+    return lambda run: test_then_train(run, key)
+
+
+def _measured(key: str) -> Callable[[ReportedRun], Any]:
+    return lambda run: latest(run).get(key)
+
+
+def _kept(metric: str, key: str) -> Callable[[ReportedRun], Any]:
+    return lambda run: run.retention and run.retention.metrics[metric].get(key)
+
+
+def _steps(run: ReportedRun) -> int:
+    return sum(len(record.steps.step) for record in run.records)
+
+
+def _columns(kept: str) -> list[Column]:
+    """All columns; transfer and forgetting are those of the metric `kept`."""
+    return [
+        Column("held-out accuracy", _measured("accuracy"), "{:.3f}".format),
+        Column("true reward", _measured("reward"), "{:.3f}".format),
+        Column("win rate against base", _win_rate, _write_win_rate),
+        Column("chosen log-ratio (nats)", _measured("chosen_log_ratio"), "{:+.2f}".format),
+        Column("rejected log-ratio (nats)", _measured("rejected_log_ratio"), "{:+.2f}".format),
+        Column("reverse KL (nats)", _measured("reverse_kl"), "{:.2f}".format),
+        Column("answer length (tokens)", _measured("mean_length"), "{:.1f}".format),
+        Column(f"backward transfer ({kept})", _kept(kept, "backward_transfer"), "{:+.3f}".format),
+        Column(f"forward transfer ({kept})", _kept(kept, "forward_transfer"), "{:+.3f}".format),
+        Column(f"forgetting ({kept})", _kept(kept, "forgetting"), "{:.3f}".format),
+        Column("test-then-train accuracy", _tested("accuracy"), "{:.3f}".format),
+        Column("test-then-train loss", _tested("loss"), "{:.3f}".format),
+        Column("steps", _steps, "{:,}".format),
+        Column("pairs", lambda run: run.pairs, "{:,}".format),
+        Column("wall time", lambda run: run.summary and run.summary["wall_s"], duration),
+    ]

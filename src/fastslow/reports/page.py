@@ -1,0 +1,81 @@
+"""The page: everything in one file, which opens without a network and asks for none."""
+
+import os
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fastslow.errors import ConfigError
+from fastslow.reports.runs import ReportedRun, read_runs
+
+
+def write_report(folders: Sequence[Path], to: Path) -> Path:
+    """Write the report of the runs in `folders` to the file `to`, in one step; that file.
+
+    Unfinished runs are shown with what they have. Raises StateError for a folder that is no run or
+    a run whose files are damaged, ConfigError for a folder given twice, a file that cannot be
+    written, or when plotly is not installed.
+    """
+    try:
+        import plotly  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "a report needs plotly, which is not installed: pip install 'fastslow[report]'"
+        ) from None
+    page = _page(read_runs(folders))
+    draft = to.with_name(f".{to.name}.draft")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(page, encoding="utf-8", newline="\n")
+        os.replace(draft, to)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise ConfigError(f"the report cannot be written to {to}: {error}") from None
+    return to
+
+
+def _page(runs: Sequence[ReportedRun]) -> str:
+    from plotly.offline import get_plotlyjs
+
+    from fastslow.reports.headline import headline
+    from fastslow.reports.samples import answered_prompts
+    from fastslow.reports.sections import all_sections
+    from fastslow.reports.style import drawn_runs
+    from fastslow.reports.tables import changed_settings, environment
+
+    templates = Environment(
+        loader=PackageLoader("fastslow.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    drawn = drawn_runs(runs)
+    scripts = [get_plotlyjs(), templates.get_template("draw.js").render()]
+    return templates.get_template("page.html.jinja").render(
+        title=", ".join(run.label for run in runs),
+        drawn=drawn,
+        headline=headline(drawn),
+        sections=all_sections(drawn),
+        prompts=answered_prompts(drawn),
+        settings=changed_settings(runs),
+        environment=environment(runs),
+        scripts=[Markup(script) for script in scripts],
+        hashes=[_hash(script) for script in scripts],
+        figure_json=_figure_json,
+    )
+
+
+def _hash(script: str) -> str:
+    """What the page's security policy knows a script by; nothing else on the page can run."""
+    return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+
+
+def _figure_json(figure: Any) -> Markup:
+    """The figure as JSON in which no tag can end the script element around it."""
+    return Markup(str(figure.to_json(engine="json")).replace("<", "\\u003c"))

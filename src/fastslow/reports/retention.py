@@ -1,0 +1,52 @@
+"""What a continual run knew of each domain after each: R[i][j], its means, its picture."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from fastslow.reports.events import Measurement
+from fastslow.reports.runs import Retention
+from fastslow.reports.style import new_figure, short
+
+
+def domain_means(row: Sequence[Measurement]) -> Measurement:
+    """The mean over domains of every value that all of them have."""
+    shared = [key for key in row[0] if all(isinstance(m.get(key), int | float) for m in row)]
+    return {key: sum(m[key] for m in row) / len(row) for key in shared}
+
+
+def shared_metric(kept: Sequence[Retention]) -> str:
+    """What runs are scored by side by side: reward where all have it, else accuracy."""
+    return "reward" if all("reward" in one.metrics for one in kept) else "accuracy"
+
+
+def retention_scores(kept: Retention, metric: str) -> list[list[float | None]]:
+    """R[i][j], the score on domain j after training on domain i, below a first row of the base."""
+    return [[one.get(metric) for one in row] for row in (kept.initial, *kept.after)]
+
+
+def retention_figure(kept: Retention, metric: str, span: tuple[float, float]) -> go.Figure:
+    """The scores as a heat map, with the numbers in its cells; `span` is that of its colours."""
+    scores = retention_scores(kept, metric)
+    rows = ["base", *(f"after {short(name)}" for name in kept.domains)]
+    columns = [f"on {short(name)}" for name in kept.domains]
+    figure = new_figure("", "", height=90 + 44 * len(rows))
+    figure.add_heatmap(
+        z=scores,
+        zmin=span[0],
+        zmax=span[1],
+        colorscale="Cividis",
+        showscale=False,
+        xgap=2,
+        ygap=2,
+        texttemplate="%{z:.3f}",
+        textfont={"size": 14},
+        hovertemplate="%{y}, %{x}: %{z:.4f}<extra></extra>",
+    )
+    # Numbered, since two domains of one name would share a row.
+    ticks = {"showgrid": False, "zeroline": False}
+    figure.update_xaxes(tickvals=list(range(len(columns))), ticktext=columns, **ticks)
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=rows, autorange="reversed", **ticks
+    )
+    return figure

@@ -1,0 +1,169 @@
+"""Run folders, read into facts: ordinary runs, and continual runs with one record a domain."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastslow.config import Recipe, load_recipe
+from fastslow.errors import ConfigError, StateError
+from fastslow.reports.events import Measurement, Record, read_record
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What a continual run knew of each domain, and when."""
+
+    domains: list[str]
+    """In training order."""
+    initial: list[Measurement]
+    """Of the base, on each domain."""
+    after: list[list[Measurement]]
+    """`after[i][j]`: on domain j, after training on domain i."""
+    metrics: dict[str, dict[str, float | None]]
+    """For `accuracy` and maybe `reward`: average, backward_transfer and so on."""
+    policy: str
+    """What answers at the end: combined, routed or last."""
+    weights: dict[str, float] | None
+    """Of each past module in the final combination."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedRun:
+    """All that a report says of one run."""
+
+    label: str
+    """Folder's name, with as many parents as tell it from the other runs."""
+    folder: Path
+    recipe: Recipe | None
+    """None where this version cannot read the recipe; `yaml` has it all the same."""
+    yaml: str
+    summary: dict[str, Any] | None
+    """None while the run is not finished."""
+    records: list[Record]
+    """One in an ordinary run, one a domain in a continual run; never empty."""
+    retention: Retention | None
+    """None in an ordinary or unfinished run."""
+    samples: list[dict[str, Any]]
+
+    @property
+    def pairs(self) -> int:
+        """Pairs learned from so far."""
+        return self.records[-1].ends
+
+    @property
+    def continual(self) -> bool:
+        return self.records[0].domain is not None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the run warned of, in order, with the domain it was in."""
+        return [
+            warning if record.domain is None else f"{record.domain}, {warning}"
+            for record in self.records
+            for warning in record.warnings
+        ]
+
+
+def read_runs(folders: Sequence[Path]) -> list[ReportedRun]:
+    """The runs in the folders, in the order given.
+
+    Raises ConfigError for no folder or the same one twice, StateError for one that is no run.
+    """
+    if not folders:
+        raise ConfigError("no run folder was given; give the output_dir of one run or of several")
+    paths = [folder.resolve() for folder in folders]
+    twice = [str(path) for path, count in Counter(paths).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{', '.join(twice)}: given twice; give each run folder once")
+    return [_read_run(folder, label) for folder, label in zip(folders, _labels(paths), strict=True)]
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """Each path's last parts, as few as make it unique."""
+    labels = []
+    for path in paths:
+        others = [other for other in paths if other != path]
+        parts = range(1, len(path.parts) + 1)
+        tails = (path.parts[-count:] for count in parts)
+        tail = next(t for t in tails if all(other.parts[-len(t) :] != t for other in others))
+        labels.append("/".join(tail))
+    return labels
+
+
+def _read_run(folder: Path, label: str) -> ReportedRun:
+    config = folder / "config.yaml"
+    if not config.exists():
+        what = "has no config.yaml" if folder.is_dir() else "does not exist"
+        raise StateError(
+            f"{folder} is not a run folder: it {what}; give the output_dir of a training"
+        )
+    summary = _read_json(folder / "summary.json")
+    return ReportedRun(
+        label=label,
+        folder=folder,
+        recipe=_recipe(config),
+        yaml=config.read_text(encoding="utf-8"),
+        summary=summary,
+        records=_records(folder, summary),
+        retention=_retention(summary),
+        samples=_read_json(folder / "samples.json") or [],
+    )
+
+
+def _recipe(path: Path) -> Recipe | None:
+    try:
+        return load_recipe(path)
+    except ConfigError:
+        return None  # Of another version: a finished run is still worth looking at.
+
+
+def _read_json(path: Path) -> Any:
+    """The file's content; None where there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StateError(
+            f"{path} is not JSON: {error}; restore it, or leave this run out of the report"
+        ) from None
+
+
+def _records(folder: Path, summary: dict[str, Any] | None) -> list[Record]:
+    domains = _domain_folders(folder, summary)
+    if not domains:
+        return [read_record(folder / "events.jsonl")]
+    records: list[Record] = []
+    for name, path in domains:
+        begins = records[-1].ends if records else 0
+        records.append(read_record(path / "events.jsonl", domain=name, begins=begins))
+    return records
+
+
+def _domain_folders(folder: Path, summary: dict[str, Any] | None) -> list[tuple[str, Path]]:
+    """Name and folder of each domain in training order; none in an ordinary run.
+
+    The summary knows; in an unfinished run the folders' names do (`02-requests`).
+    """
+    if summary is not None:
+        names = zip(summary.get("domains", []), summary.get("runs", []), strict=True)
+        return [(name, folder / path) for name, path in names]
+    paths = sorted(path for path in folder.glob("domains/*") if path.is_dir())
+    return [(re.sub(r"^\d+-", "", path.name), path) for path in paths]
+
+
+def _retention(summary: dict[str, Any] | None) -> Retention | None:
+    if summary is None or summary.get("kind") != "continual":
+        return None
+    return Retention(
+        domains=summary["domains"],
+        initial=summary["initial"],
+        after=summary["after"],
+        metrics=summary["metrics"],
+        policy=summary["policy"],
+        weights=summary["weights"],
+    )

@@ -1,0 +1,246 @@
+"""What the page shows, in which order, and how to read it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import plotly.graph_objects as go
+
+from fastslow.reports.frontier_figure import TITLES, frontier_figure, frontier_points
+from fastslow.reports.leader_figure import leader_figure
+from fastslow.reports.lines import heldout_lines, leader_line, likelihood_lines, module_lines
+from fastslow.reports.regret import (
+    above_unlearned,
+    comparable,
+    in_nats,
+    regrets,
+    starts_at_ln2,
+)
+from fastslow.reports.retention import retention_figure, retention_scores, shared_metric
+from fastslow.reports.stream_figures import (
+    heldout_figure,
+    smoothing_width,
+    totals_figure,
+    training_figure,
+)
+from fastslow.reports.style import DrawnRun
+from fastslow.reports.tables import Table, retention_table, weight_table
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A figure and how to read it; without a title it goes by that of its section."""
+
+    title: str
+    caption: str
+    figure: go.Figure
+    colour: str | None = None
+    """Of the run, where the figure is of one run only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page under its own heading."""
+
+    title: str
+    lead: str
+    plots: list[Plot]
+    tables: list[Table] = field(default_factory=list)
+    terms: dict[str, str] = field(default_factory=dict)
+    """Words of the tables, and what they mean."""
+
+
+def all_sections(drawn: Sequence[DrawnRun]) -> list[Section]:
+    """The sections that there is data for."""
+    trained = [one for one in drawn if one.run.pairs]
+    parts = []
+    if trained:
+        parts += [_training(trained), *_leaders(trained), _likelihoods(trained)]
+    parts += _frontier(drawn) + _retention(drawn)
+    if trained:
+        parts += _regret(trained)
+    return parts + _answers(drawn)
+
+
+def _training(drawn: Sequence[DrawnRun]) -> Section:
+    width = smoothing_width(drawn)
+    held = {"accuracy": heldout_lines({"held out": "accuracy"}),
+            "loss": heldout_lines({"held out": "loss"})}  # fmt: skip
+    unit = " (nats)" if all(in_nats(one.run) for one in drawn) else ""
+    return Section(
+        "Training curves",
+        "Every batch is scored before it is learned (test-then-train). Thick lines are means over "
+        f"the last {width:,} pairs, faint ones the batches themselves; solid is the fast module, "
+        "dotted the slow one; diamonds are held-out measurements of the leader.",
+        [
+            Plot(
+                "Accuracy",
+                "Share of pairs that the leader ranks as people did, more clearly than its "
+                "reference does. Knowing nothing is 0.5.",
+                training_figure(
+                    drawn, leader_line("accuracy"), "accuracy", heldout=held["accuracy"]
+                ),
+            ),
+            Plot(
+                "Loss",
+                "The objective of each module, without the chase. Lower is better; DPO starts at "
+                "ln 2 = 0.693.",
+                training_figure(drawn, module_lines("loss"), f"loss{unit}", heldout=held["loss"]),
+            ),
+            Plot(
+                "Margin",
+                "How much further than the reference each module prefers chosen to rejected. It "
+                "should rise; a very large one is a sign of overfitting.",
+                training_figure(drawn, module_lines("margin"), "margin (nats)"),
+            ),
+            Plot(
+                "Gradient norm",
+                "Of each module, before clipping. Lone peaks are hard batches; a lasting rise is a "
+                "learning rate too high.",
+                training_figure(drawn, module_lines("grad_norm"), "gradient norm"),
+            ),
+        ],
+    )
+
+
+def _leaders(drawn: Sequence[DrawnRun]) -> list[Section]:
+    racing = [one for one in drawn if any(len(r.steps.modules) > 1 for r in one.run.records)]
+    if not racing:
+        return []
+    caption = (
+        "A bar in a module's lane while it leads, a diamond where it takes the lead. Frequent "
+        "changes mean that neither learning rate is clearly the better."
+    )
+    return [Section("Who leads when", "", [Plot("", caption, leader_figure(racing))])]
+
+
+def _likelihoods(drawn: Sequence[DrawnRun]) -> Section:
+    held = heldout_lines(
+        {"chosen, held out": "chosen_log_ratio", "rejected, held out": "rejected_log_ratio"}
+    )
+    caption = (
+        "Solid: chosen, dotted: rejected; the leader's log-prob of the response minus the "
+        "reference's. Rejected should fall and chosen stay near 0: where both sink together the "
+        "model unlearns good answers with the bad, and is being wrecked."
+    )
+    figure = training_figure(drawn, likelihood_lines, "log-ratio (nats)", heldout=held)
+    return Section("Both likelihoods", "", [Plot("", caption, figure)])
+
+
+def _frontier(drawn: Sequence[DrawnRun]) -> list[Section]:
+    points = [one for one in drawn if frontier_points(one.run, "accuracy")]
+    if not points:
+        return []
+    rewarded = all(frontier_points(one.run, "reward") for one in points)
+    metric = "reward" if rewarded else "accuracy"
+    caption = (
+        "One point an evaluation, joined in order: hollow before training, large at the end; in "
+        "continual runs means over all domains, after each of them. Higher for less KL is "
+        "better: compare runs at the same KL, not at the same step."
+    )
+    plot = Plot("", caption, frontier_figure(points, metric))
+    return [Section(f"{metric.capitalize()} against KL", "", [plot])]
+
+
+TERMS = {
+    "average": "mean of the last row: the score on all domains at the end.",
+    "backward transfer": "mean of R[K, j] − R[j, j] over the earlier domains: what later learning "
+    "did to them. Below 0 is forgetting.",
+    "forward transfer": "mean of R[j−1, j] − base[j] over the later domains: what was known of a "
+    "domain before it was trained on, beyond the base.",
+    "forgetting": "mean over the earlier domains of their best score minus their last. 0 is none.",
+}
+
+
+def _retention(drawn: Sequence[DrawnRun]) -> list[Section]:
+    kept = [(one, one.run.retention) for one in drawn if one.run.retention is not None]
+    if not kept:
+        return []
+    metric = shared_metric([retention for _, retention in kept])
+    values = [
+        v for _, r in kept for row in retention_scores(r, metric) for v in row if v is not None
+    ]
+    span = (min(values), max(values))
+    plots = [
+        Plot(
+            one.run.label,
+            f"What answers at the end: {retention.policy}.",
+            retention_figure(retention, metric, span),
+            one.colour,
+        )
+        for one, retention in kept
+    ]
+    drawn_kept = [one for one, _ in kept]
+    weights = weight_table(drawn_kept)
+    return [
+        Section(
+            "Retention",
+            f"{TITLES[metric].capitalize()} on each domain (columns) after training on each "
+            "(rows, from the top). Read down a column: it should rise at its own domain and not "
+            "darken after it. The same colour is the same score in all runs.",
+            plots,
+            [retention_table(drawn_kept), *([weights] if weights.rows else [])],
+            TERMS,
+        )
+    ]
+
+
+def _regret(drawn: Sequence[DrawnRun]) -> list[Section]:
+    plot = _regret_plot(drawn)
+    return [Section("Regret", "", [plot])] if plot else []
+
+
+def _regret_plot(drawn: Sequence[DrawnRun]) -> Plot | None:
+    rivals = [one for one in drawn if one.run in comparable([other.run for other in drawn])]
+    if len(rivals) > 1:
+        return Plot(
+            "Cumulative loss above the best run's",
+            "Test-then-train loss summed over the stream, minus that of the run that ends with "
+            "the least (flat at 0). A rising line is still losing ground; only runs with the same "
+            "objective and number of pairs are compared.",
+            totals_figure(rivals, regrets([one.run for one in rivals]), "regret (nats)"),
+        )
+    known = [one for one in drawn if starts_at_ln2(one.run)]
+    if not known:
+        return None
+    return Plot(
+        "Cumulative loss above never learning",
+        "Test-then-train loss summed over the stream, minus ln 2 a pair, which is what a policy "
+        "that never leaves its reference loses. Below 0, learning has paid for itself.",
+        totals_figure(
+            known, [above_unlearned(one.run) for one in known], "loss above ln 2 a pair (nats)"
+        ),
+    )
+
+
+def _answers(drawn: Sequence[DrawnRun]) -> list[Section]:
+    answered = [
+        one
+        for one in drawn
+        if any(
+            e.measured.get("mean_length") is not None
+            for r in one.run.records
+            for e in r.evaluations
+        )
+    ]
+    if not answered:
+        return []
+    return [
+        Section(
+            "Answers",
+            "",
+            [
+                Plot(
+                    "Length",
+                    "Mean tokens of the sampled answers. Growing with no gain in reward is a "
+                    "policy that has learned that longer looks better.",
+                    heldout_figure(answered, "mean_length", "tokens"),
+                ),
+                Plot(
+                    "Ended by themselves",
+                    "Share of the sampled answers that ended before the length limit. A fall "
+                    "towards 0 is a policy that has forgotten how to stop.",
+                    heldout_figure(answered, "ended", "share"),
+                ),
+            ],
+        )
+    ]

@@ -1,0 +1,46 @@
+"""The axis of figures along the stream: pairs seen, and where one domain follows another."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from fastslow.reports.events import Record
+from fastslow.reports.style import NEUTRAL, DrawnRun, new_figure, short
+
+NAMED = 5
+"""More domains than this are numbered, for want of room."""
+
+
+def stream_figure(drawn: Sequence[DrawnRun], y_title: str, **layout: Any) -> go.Figure:
+    """An empty figure against pairs seen, with a line where the domain changes.
+
+    The domains are named where all runs change alike.
+    """
+    figure = new_figure("preference pairs seen", y_title, **layout).update_xaxes(tickformat=",")
+    changes = {
+        tuple((record.domain, record.begins) for record in one.run.records): one
+        for one in drawn
+        if one.run.continual
+    }
+    for one in changes.values():
+        colour = NEUTRAL if len(changes) == 1 else one.colour
+        for record in one.run.records[1:]:
+            figure.add_vline(record.begins, line={"color": colour, "width": 1, "dash": "dot"})
+    if len(changes) == 1:
+        (one,) = changes.values()
+        _name_domains(figure, one.run.records)
+    return figure
+
+
+def _name_domains(figure: go.Figure, records: Sequence[Record]) -> None:
+    for number, record in enumerate(records, start=1):
+        figure.add_annotation(
+            x=record.begins,
+            y=1,
+            yref="paper",
+            text=short(record.domain or "") if len(records) <= NAMED else str(number),
+            showarrow=False,
+            xanchor="left",
+            yanchor="bottom",
+        )

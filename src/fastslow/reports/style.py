@@ -1,0 +1,86 @@
+"""How runs look in every figure: one colour a run, one set of axes, legible in light and dark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from fastslow.reports.runs import ReportedRun
+
+COLOURS = ("#1c7fc4", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""After Okabe and Ito, which colour-blind readers tell apart: without black and yellow, which
+vanish on dark or light paper, and with a lighter blue. More runs than colours share them."""
+DASHES = ("solid", "dot", "dash")
+"""Of the first, second and further lines of a run."""
+NEUTRAL = "#808080"
+HEIGHT = 340
+"""Of a figure, in pixels; the width is the reader's."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnRun:
+    """A run and its look."""
+
+    run: ReportedRun
+    colour: str
+    alone: bool
+    """Whether it is the only run shown: then a legend names its lines, else the key its run."""
+
+
+def drawn_runs(runs: Sequence[ReportedRun]) -> list[DrawnRun]:
+    """Every run with its colour."""
+    return [
+        DrawnRun(run, COLOURS[index % len(COLOURS)], alone=len(runs) == 1)
+        for index, run in enumerate(runs)
+    ]
+
+
+def new_figure(x_title: str, y_title: str, **layout: Any) -> go.Figure:
+    """An empty figure with the axes that all figures share; `layout` replaces parts of it."""
+    axis: dict[str, Any] = {
+        "gridcolor": "rgba(128,128,128,0.25)",
+        "zerolinecolor": "rgba(128,128,128,0.6)",
+        "automargin": True,
+        "showline": False,
+        "ticks": "",
+    }
+    shared: dict[str, Any] = {
+        "template": "none",
+        "height": HEIGHT,
+        "margin": {"l": 60, "r": 16, "t": 44, "b": 48},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 12, "color": NEUTRAL},
+        "showlegend": False,
+        "hovermode": "closest",
+        "hoverlabel": {"namelength": -1},
+        "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": NEUTRAL, "activecolor": COLOURS[0]},
+        "xaxis": axis | {"title": {"text": x_title, "standoff": 6}},
+        "yaxis": axis | {"title": {"text": y_title}},
+    }
+    return go.Figure(layout=shared).update_layout(**layout)
+
+
+def whose(drawn: DrawnRun, series: str) -> dict[str, Any]:
+    """A trace's name, and its run, by which the page's key shows and hides it."""
+    return {"name": escape(series), "meta": drawn.run.label}
+
+
+def hover(drawn: DrawnRun, series: str, *lines: str) -> dict[str, Any]:
+    """What a point of a trace says of itself: the lines, and beside them whose it is."""
+    name = series if drawn.alone else f"{drawn.run.label}: {series}"
+    # Braces would be read as plotly's placeholders.
+    extra = escape(name).replace("{", "&#123;")
+    return {"hovertemplate": "<br>".join(lines) + f"<extra>{extra}</extra>"}
+
+
+def short(name: str) -> str:
+    """A name for the side of a figure, with an ellipsis where it would take up the room.
+
+    >>> short("requests of customers at night")
+    'requests of custome…'
+    """
+    return escape(name if len(name) <= 20 else f"{name[:19]}…")

@@ -1,0 +1,133 @@
+"""Tables of a page: rows of text with a heading each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastslow.config import Recipe
+from fastslow.reports.runs import ReportedRun
+from fastslow.reports.style import DrawnRun
+
+ABSENT = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row's heading and its cells."""
+
+    heading: str
+    cells: list[str]
+    colour: str | None = None
+    """Of the run that the row is about."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under their columns; every row has a cell for each."""
+
+    corner: str
+    """What the rows' headings are."""
+    columns: list[str]
+    rows: list[Row]
+
+
+METRIC_COLUMNS = {
+    "average": "average",
+    "backward_transfer": "backward transfer",
+    "forward_transfer": "forward transfer",
+    "forgetting": "forgetting",
+}
+
+
+def retention_table(drawn: Sequence[DrawnRun]) -> Table:
+    """What each continual run kept, in one row for each metric it was scored by."""
+    rows = []
+    for one in drawn:
+        kept = one.run.retention
+        for metric, values in (kept.metrics if kept else {}).items():
+            cells = [_score(key, values.get(key)) for key in METRIC_COLUMNS]
+            rows.append(Row(f"{one.run.label}, {metric}", cells, one.colour))
+    return Table("run, score", list(METRIC_COLUMNS.values()), rows)
+
+
+def weight_table(drawn: Sequence[DrawnRun]) -> Table:
+    """The weight of each past module in the final combinations."""
+    weights = {
+        one.run.label: {key: f"{value:.3f}" for key, value in one.run.retention.weights.items()}
+        for one in drawn
+        if one.run.retention and one.run.retention.weights
+    }
+    return side_by_side("weight at the end", weights)
+
+
+def changed_settings(runs: Sequence[ReportedRun]) -> Table:
+    """The settings that differ from their defaults in any of the runs that can be read."""
+    default = flat(Recipe(model="").model_dump(mode="json", exclude={"model"}))
+    settings = {run.label: flat(run.recipe.model_dump(mode="json")) for run in runs if run.recipe}
+    changed = [
+        key
+        for key in dict.fromkeys(key for values in settings.values() for key in values)
+        if any(key in values and values[key] != default.get(key, ABSENT)
+               for values in settings.values())
+    ]  # fmt: skip
+    shown = {"default": default} | settings
+    return side_by_side(
+        "setting",
+        {
+            name: {key: _setting(values[key]) for key in changed if key in values}
+            for name, values in shown.items()
+        },
+    )
+
+
+def environment(runs: Sequence[ReportedRun]) -> Table:
+    """What the finished runs ran on and with, and the hashes of what they read and wrote."""
+    parts = ("device", "versions", "data", "hashes", "adapters")
+    return side_by_side(
+        "",
+        {
+            run.label: {
+                key: str(value)
+                for key, value in flat(
+                    {p: run.summary[p] for p in parts if p in run.summary}
+                ).items()
+            }
+            for run in runs
+            if run.summary
+        },
+    )
+
+
+def side_by_side(corner: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
+    """A row for every key of any column, in the order in which they come."""
+    keys = dict.fromkeys(key for values in columns.values() for key in values)
+    rows = [Row(key, [values.get(key, ABSENT) for values in columns.values()]) for key in keys]
+    return Table(corner, list(columns), rows)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys.
+
+    >>> flat({"train": {"epochs": 2}, "seed": 0})
+    {'train.epochs': 2, 'seed': 0}
+    """
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def _score(key: str, value: float | None) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:+.3f}" if key.endswith("transfer") else f"{value:.3f}"
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "null" if value is None else str(value)

@@ -1,0 +1,5 @@
+"""Worlds with a known reward, in a small readable English. Loads without torch."""
+
+from fastslow.streams.worlds.world import World
+
+__all__ = ["World"]
