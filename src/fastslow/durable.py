@@ -1,11 +1,13 @@
 """Writes that are either whole or not there, whatever happens in between; hashes to tell."""
 
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
@@ -17,6 +19,11 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     os.replace(draft, path)
     _sync_folder(path.parent)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as a .jsonl file in one step."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def file_hash(path: Path) -> str:

@@ -5,6 +5,7 @@ import tiny
 import torch
 
 from fastslow.adapters import BASE, Modules
+from fastslow.config import EvalConfig
 from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.sampling import generate
@@ -24,8 +25,8 @@ PAIRS = [
 
 
 def measure(name, **options):
-    settings = {"samples": 5, "sample_tokens": 10, "seed": 1} | options
-    return HeldOut(PAIRS, ENCODER, **settings).measure(
+    settings = EvalConfig(**({"samples": 5, "sample_tokens": 10} | options))
+    return HeldOut(PAIRS, ENCODER, sampling=settings, seed=1).measure(
         POLICIES,
         name,
         reference=BASE,

@@ -1,6 +1,23 @@
-"""The frozen base and the LoRA modules on it: the only door to peft."""
+"""The frozen base and the LoRA modules on it, in memory and in the bank: the only door to peft."""
 
+from fastslow.adapters.bank import Bank, Entry, check_one_base, read_entry, select, slug
 from fastslow.adapters.base import load_base, load_end_ids, load_tokenizer
+from fastslow.adapters.factors import Factors, combine, recompress
 from fastslow.adapters.modules import BASE, Modules
 
-__all__ = ["BASE", "Modules", "load_base", "load_end_ids", "load_tokenizer"]
+__all__ = [
+    "BASE",
+    "Bank",
+    "Entry",
+    "Factors",
+    "Modules",
+    "check_one_base",
+    "combine",
+    "load_base",
+    "load_end_ids",
+    "load_tokenizer",
+    "read_entry",
+    "recompress",
+    "select",
+    "slug",
+]

@@ -6,18 +6,20 @@ factors side by side:
     sum_d w_d B_d A_d = [w_1 B_1, ..., w_K B_K] [A_1; ...; A_K]
 
 so a combination is an ordinary adapter whose rank is the sum of ranks. (PEFT's `linear` adds the
-factors instead and so multiplies every B with every A; `cat` is this sum.) The scaling lora_alpha / r
+factors instead and so multiplies every B with every A; `cat` is this sum.) The scaling lora_alpha/r
 is folded into B on reading, so a written combination has lora_alpha = r.
 """
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,8 +27,14 @@ from fastslow.adapters.modules import check_lora_folder
 from fastslow.errors import ConfigError
 
 PREFIX = "base_model.model."
-NOT_PLAIN = ("use_dora", "lora_bias", "use_qalora", "alora_invocation_tokens", "arrow_config")
-"""Settings of variants whose effect is more than B A."""
+NOT_PLAIN = (
+    "use_dora", "lora_bias", "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config",
+    "kasa_config", "monteclora_config", "layer_replication", "target_parameters",
+    "trainable_token_indices",
+)  # fmt: skip
+"""Settings of variants whose effect is more than B A of a layer."""
+SOME_LAYERS = ("layers_to_transform", "layers_pattern", "exclude_modules")
+"""Settings by which target_modules names more layers than carry a module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +71,18 @@ class Factors:
                 f"{folder} is not plain LoRA ({', '.join(odd)}), so its effect is more than a "
                 "product of two factors and cannot be summed"
             )
-        tensors = load_file(folder / "adapter_model.safetensors")
+        try:
+            tensors = load_file(folder / "adapter_model.safetensors")
+        except SafetensorError as error:
+            raise ConfigError(f"{folder}: adapter_model.safetensors is damaged: {error}") from None
         layers = {}
-        for key in tensors:
-            stem, matched, _ = key.partition(".lora_A.weight")
-            if not matched:
-                if ".lora_B.weight" not in key:
-                    raise ConfigError(f"{folder}: {key} is no factor of a layer's update")
-                continue
+        for stem in _stems(tensors, folder):
             layer = stem.removeprefix(PREFIX)
-            a, b = tensors[key].float(), tensors[f"{stem}.lora_B.weight"].float()
+            a, b = _pair(tensors, stem, folder)
             layers[layer] = (a, b * _scaling(config, layer, a.shape[0]))
         targets = config.get("target_modules")
-        known = tuple(sorted(targets)) if isinstance(targets, list) else ()
+        some = any(config.get(key) not in (None, []) for key in SOME_LAYERS)
+        known = tuple(sorted(targets)) if isinstance(targets, list) and not some else ()
         return cls(layers, known, config.get("base_model_name_or_path"))
 
     def write(self, folder: Path) -> None:
@@ -109,12 +116,37 @@ class Factors:
         }
 
 
+def _stems(tensors: Mapping[str, Tensor], folder: Path) -> list[str]:
+    """Names of the layers that have a factor, as the file writes them."""
+    stems = set()
+    for key in tensors:
+        stem, _, rest = key.rpartition(".lora_")
+        if rest not in ("A.weight", "B.weight"):
+            raise ConfigError(f"{folder}: {key} is no factor of a layer's update")
+        stems.add(stem)
+    if not stems:
+        raise ConfigError(f"{folder}: adapter_model.safetensors holds no layer's update")
+    return sorted(stems)
+
+
+def _pair(tensors: Mapping[str, Tensor], stem: str, folder: Path) -> tuple[Tensor, Tensor]:
+    a, b = (tensors.get(f"{stem}.lora_{factor}.weight") for factor in "AB")
+    if a is None or b is None:
+        raise ConfigError(f"{folder}: {stem} has one of the factors lora_A and lora_B only")
+    if not a.dim() == b.dim() == 2 or a.shape[0] != b.shape[1]:
+        raise ConfigError(
+            f"{folder}: the factors of {stem} do not fit each other: lora_A is {tuple(a.shape)}, "
+            f"lora_B is {tuple(b.shape)}"
+        )
+    return a.float(), b.float()
+
+
 def _scaling(config: Mapping[str, Any], layer: str, rank: int) -> float:
     """What PEFT multiplies a layer's B A with."""
-    alpha = config["lora_alpha"]
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if layer == pattern or layer.endswith(f".{pattern}"):
-            alpha = value
+    patterns = config.get("alpha_pattern") or {}
+    # As PEFT reads them: regular expressions of a name's end, of which the first that fits counts.
+    fits = (value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", layer))
+    alpha = next(fits, config["lora_alpha"])
     return float(alpha / math.sqrt(rank)) if config.get("use_rslora") else float(alpha / rank)
 
 
@@ -151,8 +183,11 @@ def recompress(module: Factors, rank: int) -> tuple[Factors, float]:
     """The nearest module of at most `rank` in every layer, and the share of the update lost.
 
     Nearest in the Frobenius norm: a truncated SVD, found from the factors without the dense update.
-    The share is the Frobenius norm of what is left out over that of the whole.
+    The share is the Frobenius norm of what is left out over that of the whole. Raises ConfigError
+    for a rank below 1.
     """
+    if rank < 1:
+        raise ConfigError(f"recompress: got rank {rank}; must be 1 or more")
     layers, lost, whole = {}, 0.0, 0.0
     for layer, (a, b) in module.layers.items():
         q_b, r_b = torch.linalg.qr(b.double())

@@ -7,7 +7,7 @@ learn from one backward pass.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from fastslow.errors import ConfigError
 
 BASE = "base"
 """Names the bare model where a module's name is expected."""
+CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
+"""Ways to begin a module that take its first weights out of the base's."""
 
 
 class Modules:
@@ -158,6 +160,24 @@ class Modules:
         finally:
             self._activate(BASE, learning=False)
 
+    @contextmanager
+    def weighed(self, name: str, factors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside, every rank of the named module counts by a factor, and gradients reach it.
+
+        `factors` holds [r] values for each layer of the module, by the layer's name in the causal
+        LM.
+        """
+        handles = []
+        for layer, module in self.causal_lm.named_modules():
+            if isinstance(module, BaseTunerLayer) and layer in factors:
+                hook = _scale_by(factors[layer])
+                handles.append(module.lora_A[name].register_forward_hook(hook))  # type: ignore[union-attr, index]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def _activate(self, name: str, *, learning: bool) -> None:
         for layer in self._layers:
             if name != BASE:
@@ -190,6 +210,10 @@ class Modules:
             return self.model.merge_and_unload(adapter_names=[name])
 
 
+def _scale_by(factors: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    return lambda module, given, output: output * factors
+
+
 def _check_all_loaded(model: Any, name: str, folder: Path) -> None:
     """PEFT only warns of weights that find no place, and leaves the module without effect."""
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
@@ -212,6 +236,13 @@ def check_lora_folder(folder: Path) -> None:
         ) from None
     if config.get("peft_type") != "LORA":
         raise ConfigError(f"{folder} holds a {config.get('peft_type')} adapter; only LORA is known")
+    init = config.get("init_lora_weights")
+    if isinstance(init, str) and init.lower().startswith(CHANGES_BASE):
+        raise ConfigError(
+            f"{folder} was begun with init_lora_weights {init}, which changes the base's weights "
+            "whenever it is loaded; save it as an ordinary adapter with PEFT's "
+            "path_initial_model_for_weight_conversion"
+        )
     if config.get("modules_to_save"):
         raise ConfigError(
             f"{folder} also replaces whole layers ({', '.join(config['modules_to_save'])}), which "

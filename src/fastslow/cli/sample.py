@@ -36,7 +36,6 @@ def sample(
     from rich.markup import escape
 
     from fastslow.cli.quiet import quiet_libraries
-    from fastslow.sampling import generate
     from fastslow.streams import open_sources, read_prompts
     from fastslow.training.finished import open_run, read_run
 
@@ -52,18 +51,16 @@ def sample(
         if not json_output:
             console.print(f"[bold]{escape(finished.tokenizer.decode(ids))}[/bold]")
         for name, policy in names.items():
-            with policies.sampling(policy):
-                (answers,) = generate(
-                    policies.modules.causal_lm,
-                    [ids],
-                    end_ids=sorted(encoder.end_ids),
-                    pad_id=policies.pad_id,
-                    max_new_tokens=max_new_tokens,
-                    seed=seed,
-                    temperature=temperature,
-                    top_p=top_p,
-                    per_prompt=count,
-                )
+            (answers,) = policies.answer(
+                policy,
+                [ids],
+                end_ids=sorted(encoder.end_ids),
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+                temperature=temperature,
+                top_p=top_p,
+                per_prompt=count,
+            )
             for answer in answers:
                 text = finished.tokenizer.decode(answer.tokens, skip_special_tokens=True)
                 if json_output:

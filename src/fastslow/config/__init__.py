@@ -2,24 +2,34 @@
 
 from fastslow.config.load import dump_recipe, load_recipe
 from fastslow.config.recipe import (
+    AnchorConfig,
     ChaseConfig,
     CheckpointConfig,
+    ContinualConfig,
     DataConfig,
+    DomainConfig,
+    DriftConfig,
     EvalConfig,
     LoraConfig,
     ObjectiveConfig,
     Recipe,
+    ReplayConfig,
     TrainConfig,
 )
 
 __all__ = [
+    "AnchorConfig",
     "ChaseConfig",
     "CheckpointConfig",
+    "ContinualConfig",
     "DataConfig",
+    "DomainConfig",
+    "DriftConfig",
     "EvalConfig",
     "LoraConfig",
     "ObjectiveConfig",
     "Recipe",
+    "ReplayConfig",
     "TrainConfig",
     "dump_recipe",
     "load_recipe",

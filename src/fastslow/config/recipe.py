@@ -43,6 +43,11 @@ class DataConfig(Section):
     """Share of unreadable rows above which the run stops."""
     shuffle: NonNegative = 0
     """Pairs are shuffled within blocks of this many; 0 keeps the order of arrival."""
+    skip: NonNegative = 0
+    """Leave out the first so many pairs of the stream."""
+    memory: NonNegative = 256
+    """Pairs kept with the run as an even sample of what it learned from: what a later combination
+    of modules is weighed on, and what can be replayed."""
 
     @property
     def train_sources(self) -> list[str]:
@@ -137,6 +142,73 @@ class EvalConfig(Section):
     """Prompts answered by the leader to estimate reverse KL and length; 0 for none."""
     sample_tokens: Positive = 128
     """Longest sampled answer, in tokens."""
+    answers: Positive = 1
+    """Answers sampled to each of those prompts."""
+    world: UserPath | None = None
+    """`world.json` of the world that the data is from: its true reward scores the answers."""
+
+
+class ReplayConfig(Section):
+    """Pairs of earlier domains mixed into the stream."""
+
+    memory: list[UserPath]
+    """Files of pairs, such as the `memory.jsonl` of earlier runs."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Share of all pairs learned that come from the memory."""
+
+
+class AnchorConfig(Section):
+    """A pull of the modules' weights towards those they start from."""
+
+    strength: PositiveFloat
+    """Weight of the penalty, half the (weighted) squared distance."""
+    fisher: UserPath | None = None
+    """Importance of each weight (EWC), a `fisher.safetensors`; null weighs all alike (L2-SP)."""
+
+
+class DomainConfig(Section):
+    """One domain of a sequence."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Its name; a domain that returns has the same name again."""
+    train: UserPath | list[UserPath]
+    """Its pairs, in the forms data.train takes."""
+    eval: UserPath | list[UserPath] | None = None
+    """Its held-out pairs."""
+
+
+class DriftConfig(Section):
+    """Ends a run, or with `continual` a domain, where the test-then-train loss drifts."""
+
+    detector: Literal["adwin", "page_hinkley", "kswin"] = "adwin"
+    """Which of river's detectors listens."""
+    sensitivity: Annotated[float, Field(gt=0, lt=1)] = 0.002
+    """adwin: delta, kswin: alpha, both probabilities of a false alarm; page_hinkley: delta, the
+    change that is tolerated. The detectors' other settings are river's defaults."""
+    min_pairs: Positive = 256
+    """Shortest domain."""
+
+
+class ContinualConfig(Section):
+    """Domain after domain: each learns a module, and the modules are combined (COFS-DPO)."""
+
+    domains: list[DomainConfig] = []
+    """The domains in order. Empty: data.train is one stream, cut where `drift` is detected."""
+    start: Literal["fresh", "continue", "recall"] = "fresh"
+    """Where a domain's modules start: from the base, from the module before, or, for a domain that
+    returns, from its own earlier one."""
+    weights: Literal["uniform", "fixed", "grid", "learned", "routed"] | None = "learned"
+    """How the modules are combined after each domain; null: the last module alone answers."""
+    fixed: list[Annotated[float, Field(allow_inf_nan=False)]] | None = None
+    """The weights of `fixed`, in the order of the domains."""
+    recompress: Positive | None = None
+    """Largest rank of the combination; null keeps it exact, with the ranks added up."""
+    replay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the pairs learned that come from the memories of earlier domains."""
+    anchor: Literal["l2_sp", "ewc"] | None = None
+    """Hold continued modules near the one before: all weights alike, or by importance."""
+    anchor_strength: PositiveFloat = 1.0
+    """Weight of that penalty."""
 
 
 class CheckpointConfig(Section):
@@ -171,6 +243,10 @@ class Recipe(Section):
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    replay: ReplayConfig | None = None
+    anchor: AnchorConfig | None = None
+    drift: DriftConfig | None = None
+    continual: ContinualConfig | None = None
 
     @model_validator(mode="after")
     def _settings_agree(self) -> "Recipe":
@@ -183,7 +259,7 @@ class Recipe(Section):
     def _contradictions(self) -> Iterator[tuple[bool, str]]:
         train, lora, defaults = self.train, self.lora, LoraConfig()
         yield (
-            self.reference == "previous" and lora.start_from is None,
+            self.reference == "previous" and lora.start_from is None and self.continual is None,
             "reference: 'previous' is the policy at the start of the run, which without "
             "lora.start_from is the base; set lora.start_from or reference: base",
         )
@@ -214,8 +290,59 @@ class Recipe(Section):
             f"{train.max_steps}",
         )
         yield (
+            self.anchor is not None and lora.start_from is None,
+            "anchor: holds modules near the adapter they start from; set lora.start_from",
+        )
+        yield from self._continual_contradictions()
+        yield (
             [*self.data.train_sources, *self.data.eval_sources].count("-") > 1,
             "data: standard input (-) can be read once only",
+        )
+
+    def _continual_contradictions(self) -> Iterator[tuple[bool, str]]:
+        continual = self.continual
+        if continual is None:
+            return
+        yield (
+            bool(continual.domains) == (self.drift is not None),
+            "continual: give either continual.domains, or drift to find them in data.train",
+        )
+        yield (
+            bool(continual.domains) and bool(self.data.train_sources or self.data.eval_sources),
+            "continual.domains bring their own data; remove data.train and data.eval",
+        )
+        yield (
+            (continual.weights == "fixed") != (continual.fixed is not None),
+            "continual.fixed: is for weights: fixed, and that needs it",
+        )
+        yield (
+            continual.fixed is not None
+            and bool(continual.domains)
+            and len(continual.fixed) != len(continual.domains),
+            f"continual.fixed: got {len(continual.fixed or [])} weights for "
+            f"{len(continual.domains)} domains",
+        )
+        yield (
+            continual.recompress is not None and continual.weights in (None, "routed"),
+            "continual.recompress: there is no combination to compress with weights: "
+            f"{continual.weights or 'null'}",
+        )
+        yield (
+            continual.anchor is not None and continual.start == "fresh",
+            "continual.anchor: fresh modules have nothing to be held near; set start: continue",
+        )
+        yield (
+            self.data.memory == 0
+            and (bool(continual.replay) or continual.weights in ("grid", "learned", "routed")),
+            "data.memory: is 0, but replay and weights that are fitted need a memory",
+        )
+        yield (
+            self.lora.start_from is not None or self.anchor is not None or self.replay is not None,
+            "lora.start_from, anchor and replay are set for each domain by continual; remove them",
+        )
+        yield (
+            self.reference == "previous" and continual.start == "fresh",
+            "reference: 'previous' with start: fresh is the base; set reference: base",
         )
 
     @property

@@ -1,5 +1,6 @@
 """How trained modules move relative to each other. Imports torch alone."""
 
+from fastslow.dynamics.anchor import anchor_penalty
 from fastslow.dynamics.chasing import Race, chase_terms
 
-__all__ = ["Race", "chase_terms"]
+__all__ = ["Race", "anchor_penalty", "chase_terms"]

@@ -23,7 +23,10 @@ def wilson_interval(wins: float, count: int, *, z: float = Z95) -> tuple[float, 
     centre = share + z * z / (2 * count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
-    return (centre - half) / scale, (centre + half) / scale
+    # Exact where all or nothing was won; rounding would step over the end by a hair.
+    low = (centre - half) / scale if wins else 0.0
+    high = (centre + half) / scale if wins < count else 1.0
+    return low, high
 
 
 def bootstrap_interval(
@@ -31,10 +34,12 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of independent values; the same seed, the same.
 
-    Raises ValueError without values.
+    Raises ValueError without values, or unless 0 < level < 1.
     """
     if not values:
         raise ValueError("no values to resample")
+    if not 0 < level < 1:
+        raise ValueError(f"got level {level}; must lie between 0 and 1")
     draw = random.Random(seed)
     means = sorted(fmean(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
     tail = round((1 - level) / 2 * RESAMPLES)

@@ -13,16 +13,25 @@ def regret_curve(losses: Sequence[float], comparator: Sequence[float]) -> list[f
     >>> regret_curve([0.75, 0.5, 0.5], [0.5, 0.5, 0.25])
     [0.25, 0.25, 0.5]
     """
-    if len(losses) != len(comparator):
-        raise ValueError(f"got {len(losses)} losses and {len(comparator)} of the comparator")
+    _check_same_steps(losses, comparator)
     return list(accumulate(a - b for a, b in zip(losses, comparator, strict=True)))
 
 
 def relative_regret(losses: Sequence[float], comparator: Sequence[float]) -> float:
     """Total loss above the comparator's, as a share of the comparator's.
 
+    Raises ValueError where the steps do not correspond, or the comparator's total is not above 0.
+
     >>> relative_regret([1.25, 1.25], [1.0, 1.0])
     0.25
     """
+    _check_same_steps(losses, comparator)
     best = sum(comparator)
+    if not best > 0:
+        raise ValueError(f"the comparator lost {best} in all, so no share of it can be given")
     return (sum(losses) - best) / best
+
+
+def _check_same_steps(losses: Sequence[float], comparator: Sequence[float]) -> None:
+    if len(losses) != len(comparator):
+        raise ValueError(f"got {len(losses)} losses and {len(comparator)} of the comparator")

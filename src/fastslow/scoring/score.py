@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from fastslow.scoring.encode import Tree
-from fastslow.scoring.tree import TreeBatch, round_up, tree_batch
+from fastslow.scoring.tree import PROMPT, TreeBatch, round_up, tree_batch
 
 LOGITS_AT_ONCE = 1 << 24
 """Largest number of logits held at a time; in float32 they take four bytes each."""
@@ -50,16 +50,34 @@ class Scorer:
         """Sum of log pi(token) over each response's tokens, [N], nats, float32 (or float64)."""
         if not self.layout.trees:
             return torch.stack(list(self._score_each_alone(batch)))
+        # index_select, because its gradient is deterministic where two tokens share a predictor.
+        hidden = self._hidden(batch).flatten(0, 1).index_select(0, batch.predictors)
+        return _sum_by_response(self._chunked_logps(hidden, batch.targets), batch.lengths)
+
+    def embed(self, batch: TreeBatch) -> Tensor:
+        """Mean of the last hidden states over each row's prompt, [R, d], float32."""
+        if not self.layout.trees:
+            device = batch.input_ids.device
+            return torch.stack([self._embed_alone(tree.prompt, device) for tree in batch.trees])
+        hidden = self._hidden(batch)
+        prompt = (batch.segments == PROMPT)[..., None]
+        return (hidden.float() * prompt).sum(1) / prompt.sum(1)
+
+    def _embed_alone(self, prompt: tuple[int, ...], device: torch.device) -> Tensor:
+        ids = torch.tensor([prompt], device=device)
+        hidden: Tensor = self._backbone(input_ids=ids, use_cache=False).last_hidden_state
+        return hidden[0].float().mean(0)
+
+    def _hidden(self, batch: TreeBatch) -> Tensor:
+        """Last hidden states, [R, T, d]."""
         embedding = self.model.get_input_embeddings()
-        hidden = self._backbone(
+        hidden: Tensor = self._backbone(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
             attention_mask=batch.attention_mask(embedding.weight.dtype),
             use_cache=False,
         ).last_hidden_state
-        # index_select, because its gradient is deterministic where two tokens share a predictor.
-        hidden = hidden.flatten(0, 1).index_select(0, batch.predictors)
-        return _sum_by_response(self._chunked_logps(hidden, batch.targets), batch.lengths)
+        return hidden
 
     def _chunked_logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Log-prob of each target, [S]; a chunk's logits are made again when gradients need them.

@@ -1,12 +1,16 @@
 """Iterables of preference pairs with a domain and a position, resumable. Loads without torch."""
 
 from fastslow.streams.files import Source, Unreadable, file_fingerprint, open_sources
-from fastslow.streams.formats import RowError, pairs_of_row
+from fastslow.streams.formats import RowError, pairs_of_row, row_of_pair
 from fastslow.streams.prompts import read_prompts
+from fastslow.streams.replay import ReplayStream
+from fastslow.streams.reservoir import Reservoir
 from fastslow.streams.stream import PairStream, RowCounts
 
 __all__ = [
     "PairStream",
+    "ReplayStream",
+    "Reservoir",
     "RowCounts",
     "RowError",
     "Source",
@@ -15,4 +19,5 @@ __all__ = [
     "open_sources",
     "pairs_of_row",
     "read_prompts",
+    "row_of_pair",
 ]

@@ -54,6 +54,26 @@ def pairs_of_row(row: Mapping[str, Any], *, source: str, domain: str | None = No
     ]
 
 
+def row_of_pair(pair: Pair) -> dict[str, Any]:
+    """The row that stands for a pair, as JSON; what it was read from becomes provenance."""
+    row: dict[str, Any] = {
+        "prompt": _json_text(pair.prompt),
+        "chosen": _json_text(pair.chosen),
+        "rejected": _json_text(pair.rejected),
+        "domain": pair.domain,
+        "verdict": pair.verdict,
+        "source": pair.source,
+    }
+    scores = {"score_chosen": pair.score_chosen, "score_rejected": pair.score_rejected}
+    return row | {key: value for key, value in scores.items() if value is not None}
+
+
+def _json_text(text: Text) -> Any:
+    if isinstance(text, str):
+        return text
+    return [{"role": turn.role, "content": turn.content} for turn in text]
+
+
 def _ranked_pairs(row: Mapping[str, Any], common: dict[str, Any]) -> list[Pair]:
     if row.get("prompt") is None:
         raise RowError("completions without a prompt")

@@ -46,6 +46,7 @@ class PairStream:
         shuffle: pairs are shuffled within blocks of this many; 0 keeps the order.
         seed: of the shuffling; each epoch and block has its own order.
         max_bad_fraction: more unusable rows than this share raise DataError.
+        skip: so many pairs are passed over at the beginning.
 
     `state()` is the position after the last pair that came out; a stream that was given it by
     `load_state()` goes on with the next one.
@@ -60,15 +61,19 @@ class PairStream:
         seed: int = 0,
         max_bad_fraction: float = 0.01,
         epochs: int = 1,
+        skip: int = 0,
     ) -> None:
         self.sources = sources
         self.counts = RowCounts()
         self.epoch = 0
+        self.given = 0
+        """Pairs that came out so far, those passed over among them."""
         self._domain = domain
         self._shuffle = shuffle
         self._seed = seed
         self._max_bad_fraction = max_bad_fraction
         self._epochs = epochs
+        self._skip = skip
         self._live = any(isinstance(source, StandardInput) for source in sources)
         self._block = (shuffle or 1) if self._live else max(shuffle, READ_AHEAD)
         self._block_start = (0, 0)
@@ -99,7 +104,8 @@ class PairStream:
         preferred = sum(pair.verdict == "chosen" for pair in pairs)
         # Blank lines count as rows but never come out of a source.
         complete = len(block) < self._block
-        return self._epochs * preferred if complete else round(rows * preferred / len(block))
+        found = self._epochs * preferred if complete else round(rows * preferred / len(block))
+        return max(0, found - self._skip)
 
     def fingerprint(self) -> list[Any]:
         """What must not change between a checkpoint and its resumption."""
@@ -111,6 +117,7 @@ class PairStream:
             "epoch": self.epoch,
             "block_start": list(self._block_start),
             "taken": self._taken,
+            "given": self.given,
             "counts": _counts_to_json(self._counts_at_block),
         }
 
@@ -119,10 +126,14 @@ class PairStream:
         self.epoch = state["epoch"]
         self._block_start = (state["block_start"][0], state["block_start"][1])
         self._taken = state["taken"]
+        self.given = state["given"]
         self._counts_at_block = RowCounts(**state["counts"])
         self.counts = self._counts_at_block.copy()
 
     def __iter__(self) -> Iterator[Pair]:
+        return islice(self._all_epochs(), max(0, self._skip - self.given), None)
+
+    def _all_epochs(self) -> Iterator[Pair]:
         while self.epoch < self._epochs:
             yield from self._one_epoch()
             self.epoch += 1
@@ -136,6 +147,7 @@ class PairStream:
             self._check_bad(at_end=len(block) < self._block)
             for pair in self._in_order(pairs)[self._taken :]:
                 self._taken += 1
+                self.given += 1
                 yield pair
             last_source, last_row, _ = block[-1]
             self._start_block((last_source, last_row))

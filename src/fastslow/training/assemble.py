@@ -19,10 +19,14 @@ from fastslow.dynamics import Race
 from fastslow.errors import ConfigError
 from fastslow.objectives import Objective, make_objective
 from fastslow.scoring import Encoder
-from fastslow.streams import PairStream, file_fingerprint, open_sources
+from fastslow.streams import PairStream, ReplayStream, Reservoir, file_fingerprint, open_sources
+from fastslow.streams.worlds import World
+from fastslow.training.anchoring import Anchor
 from fastslow.training.batches import BatchReader
-from fastslow.training.heldout import HeldOut
+from fastslow.training.drift import DriftDetector
+from fastslow.training.heldout import HeldOut, Reward, plain_text
 from fastslow.training.policies import Policies
+from fastslow.training.router import RoutedPolicies, Router
 from fastslow.training.state import TrainingState
 
 PREVIOUS = "previous"
@@ -43,6 +47,7 @@ class Run:
     accelerator: Accelerator
     policies: Policies
     objective: Objective
+    anchor: Anchor | None
     heldout: HeldOut | None
     heldout_counts: dict[str, int]
     state: TrainingState
@@ -61,7 +66,7 @@ def assemble(recipe: Recipe) -> Run:
         raise ConfigError("training in several processes is not supported yet; start one process")
     objective = make_objective(recipe.objective.name, **recipe.objective.settings)
     torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
-    stream = train_stream(recipe)
+    stream = _with_replay(recipe, train_stream(recipe))
     total_steps = _total_steps(recipe, stream)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     base = make_base(recipe, accelerator.device)
@@ -76,17 +81,39 @@ def assemble(recipe: Recipe) -> Run:
         optimizers={name: _optimizer(recipe, modules, name) for name in recipe.module_names},
         race=_race(recipe),
         reader=reader,
+        memory=Reservoir(recipe.data.memory, seed=recipe.seed),
+        drift=DriftDetector(recipe.drift) if recipe.drift else None,
     )
     return Run(
-        recipe, accelerator, policies, objective, heldout, heldout_counts, state, total_steps
+        recipe=recipe,
+        accelerator=accelerator,
+        policies=policies,
+        objective=objective,
+        anchor=Anchor(recipe.anchor, modules, PREVIOUS) if recipe.anchor else None,
+        heldout=heldout,
+        heldout_counts=heldout_counts,
+        state=state,
+        total_steps=total_steps,
     )
+
+
+def _with_replay(recipe: Recipe, stream: PairStream) -> PairStream | ReplayStream:
+    if recipe.replay is None:
+        return stream
+    memory = list(PairStream(open_sources(recipe.replay.memory)))
+    return ReplayStream(stream, memory, share=recipe.replay.share, seed=recipe.seed)
 
 
 def train_stream(recipe: Recipe, *, epochs: int | None = None) -> PairStream:
     """The training pairs of a recipe, from the beginning; `epochs` replaces the recipe's."""
     if not recipe.data.train_sources:
         raise ConfigError("data.train: is missing; give files, a folder, a hub id or -")
-    return _stream(recipe, recipe.data.train_sources, epochs=epochs or recipe.train.epochs)
+    return _stream(
+        recipe,
+        recipe.data.train_sources,
+        epochs=epochs or recipe.train.epochs,
+        skip=recipe.data.skip,
+    )
 
 
 def eval_stream(recipe: Recipe) -> PairStream:
@@ -95,7 +122,7 @@ def eval_stream(recipe: Recipe) -> PairStream:
 
 
 def _stream(
-    recipe: Recipe, sources: list[str], *, epochs: int = 1, shuffle: bool = True
+    recipe: Recipe, sources: list[str], *, epochs: int = 1, shuffle: bool = True, skip: int = 0
 ) -> PairStream:
     return PairStream(
         open_sources(sources),
@@ -104,6 +131,7 @@ def _stream(
         seed=recipe.seed,
         max_bad_fraction=recipe.data.max_bad_fraction,
         epochs=epochs,
+        skip=skip,
     )
 
 
@@ -145,18 +173,20 @@ def make_modules(recipe: Recipe, base: Any) -> Modules:
     return Modules.load(base, dict.fromkeys((*names, PREVIOUS), folder), trainable=names)
 
 
-def make_policies(recipe: Recipe, modules: Modules, tokenizer: Any) -> Policies:
-    """The policies of a recipe, in its precision."""
+def make_policies(
+    recipe: Recipe, modules: Modules, tokenizer: Any, *, router: Router | None = None
+) -> Policies:
+    """The policies of a recipe, in its precision; with a router also the one it makes."""
     pad_id = tokenizer.pad_token_id
     rows = modules.causal_lm.get_input_embeddings().weight.shape[0]
     # Padding is masked, so any known token serves where the model has no row for the pad token.
     known = pad_id is not None and pad_id < rows
-    return Policies(
-        modules,
-        bfloat16=recipe.train.precision != "float32",
-        max_length=recipe.data.max_length,
-        pad_id=pad_id if known else tokenizer.eos_token_id,
-    )
+    settings: dict[str, Any] = {
+        "bfloat16": recipe.train.precision != "float32",
+        "max_length": recipe.data.max_length,
+        "pad_id": pad_id if known else tokenizer.eos_token_id,
+    }
+    return RoutedPolicies(modules, router, **settings) if router else Policies(modules, **settings)
 
 
 def reference_policy(recipe: Recipe) -> str:
@@ -164,13 +194,17 @@ def reference_policy(recipe: Recipe) -> str:
     return BASE if recipe.reference_name == "base" else PREVIOUS
 
 
-def input_fingerprints(recipe: Recipe, stream: PairStream) -> dict[str, Any]:
+def input_fingerprints(recipe: Recipe, stream: PairStream | ReplayStream) -> dict[str, Any]:
     """What a run depends on beside its recipe, in a form that JSON keeps; a hub id stands for
     itself."""
     prints: dict[str, Any] = {"model": _folder_fingerprint(recipe.model)}
     if recipe.lora.start_from is not None:
         prints["adapter in lora.start_from"] = _folder_fingerprint(recipe.lora.start_from)
     prints["data"] = stream.fingerprint()
+    if recipe.replay is not None:
+        prints["memory"] = [s.fingerprint() for s in open_sources(recipe.replay.memory)]
+    if recipe.anchor is not None and recipe.anchor.fisher is not None:
+        prints["fisher information"] = file_fingerprint(Path(recipe.anchor.fisher))
     if recipe.data.eval_sources:
         prints["held-out data"] = eval_stream(recipe).fingerprint()
     return prints
@@ -184,7 +218,7 @@ def _folder_fingerprint(name: str) -> list[Any]:
     ] or [name]
 
 
-def _total_steps(recipe: Recipe, stream: PairStream) -> int | None:
+def _total_steps(recipe: Recipe, stream: PairStream | ReplayStream) -> int | None:
     pairs = stream.estimate_pairs()
     planned = [] if pairs is None else [math.ceil(pairs / recipe.train.batch_size)]
     if recipe.train.max_steps is not None:
@@ -221,11 +255,19 @@ def held_out(recipe: Recipe, encoder: Encoder) -> tuple[HeldOut, dict[str, int]]
     heldout = HeldOut(
         pairs,
         encoder,
-        samples=recipe.eval.samples,
-        sample_tokens=recipe.eval.sample_tokens,
+        sampling=recipe.eval,
         seed=recipe.seed,
+        reward=true_reward(recipe),
     )
     return heldout, reader.summary()
+
+
+def true_reward(recipe: Recipe) -> Reward | None:
+    """The reward of the world that the recipe's data is from; None for any other data."""
+    if recipe.eval.world is None:
+        return None
+    world = World.load(Path(recipe.eval.world))
+    return lambda prompt, answer: world.reward(plain_text(prompt), answer)
 
 
 def _optimizer(recipe: Recipe, modules: Modules, name: str) -> Optimizer:

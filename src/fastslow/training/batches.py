@@ -6,7 +6,7 @@ from typing import Any
 
 from fastslow.errors import DataError
 from fastslow.scoring import Dropped, EncodedPair, Encoder
-from fastslow.streams import PairStream
+from fastslow.streams import PairStream, ReplayStream
 
 MAX_DROPPED = 0.1
 SHOWN = 5
@@ -32,7 +32,9 @@ class BatchReader:
     Raises DataError when more than a tenth of the pairs cannot be scored, or none can.
     """
 
-    def __init__(self, stream: PairStream, encoder: Encoder, *, batch_size: int) -> None:
+    def __init__(
+        self, stream: PairStream | ReplayStream, encoder: Encoder, *, batch_size: int
+    ) -> None:
         self.stream = stream
         self.counts = PairCounts()
         self.shown: list[str] = []

@@ -1,23 +1,32 @@
 """Measurements on held-out pairs and on fresh samples, through the one scoring path."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 
-from fastslow.evaluation import Tally, pair_accuracy
+from fastslow.adapters import BASE
+from fastslow.config import EvalConfig
+from fastslow.evaluation import Tally, pair_accuracy, wilson_interval
 from fastslow.objectives import Objective
-from fastslow.sampling import Sample, generate
+from fastslow.records import Pair, Text
+from fastslow.sampling import Sample
 from fastslow.scoring import EncodedPair, Encoder, Tree
 from fastslow.training.policies import Policies
 from fastslow.training.preferences import pair_logps
 
+Reward = Callable[[Text, str], float]
+"""True reward of an answer to a prompt."""
 Progress = Callable[[int, int], None]
 """Told how many of how many items are done."""
 
 TOKENS_AT_ONCE = 8192
 """Padded tokens of one forward pass."""
+PROMPTS_AT_ONCE = 32
+SHOWN = 6
+"""Prompts whose answers are kept to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +45,38 @@ class Measurement:
     chosen_log_ratio: float
     """Mean of log pi - log pi_ref of the chosen responses: how far their likelihood moved."""
     rejected_log_ratio: float
-    reverse_kl: float | None
+    reverse_kl: float | None = None
     """Mean of log pi - log pi_ref over answers sampled from the policy; None without samples."""
-    mean_length: float | None
+    mean_length: float | None = None
     """Mean tokens of the sampled answers."""
-    ended: float | None
+    ended: float | None = None
     """Share of the sampled answers that ended by themselves."""
+    reward: float | None = None
+    """Mean true reward of the sampled answers; None where it is not known."""
+    win_rate: float | None = None
+    """Share of them with a higher true reward than the base's answer, equal ones counting half."""
+    win_rate_low: float | None = None
+    """Lower end of its Wilson 95 % interval."""
+    win_rate_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A prompt to be answered."""
+
+    pair: Pair
+    ids: tuple[int, ...]
 
 
 class HeldOut:
-    """Held-out pairs, with the reference's scores remembered after the first measurement.
+    """Held-out pairs and prompts; what the reference and the base say is remembered.
 
     Args:
         pairs: encoded pairs.
         encoder: for the prompts that are answered.
-        samples: how many distinct prompts are answered.
-        sample_tokens: longest answer, in tokens.
+        sampling: how many distinct prompts are answered, how often and at what length.
+        seed: of the sampled answers.
+        reward: true reward of an answer to a prompt, where it is known.
     """
 
     def __init__(
@@ -59,19 +84,27 @@ class HeldOut:
         pairs: Sequence[EncodedPair],
         encoder: Encoder,
         *,
-        samples: int,
-        sample_tokens: int,
+        sampling: EvalConfig,
         seed: int,
+        reward: Reward | None = None,
     ) -> None:
         self.pairs = sorted(pairs, key=lambda item: item.tree.num_tokens)
+        self._tokenizer = encoder.tokenizer
         self._end_ids = sorted(encoder.end_ids)
-        self._sample_tokens = sample_tokens
+        self._sampling = sampling
         self._seed = seed
+        self._reward = reward
         self._reference: list[torch.Tensor] = []
-        distinct = {item.pair.prompt: None for item in pairs}
-        answered = islice(distinct, samples)
-        prompts = [encoder.prompt_ids(prompt, room=sample_tokens) for prompt in answered]
-        self._prompts = sorted(prompts, key=len)
+        self._base_rewards: dict[int, list[float]] = {}
+        distinct: dict[Text, Pair] = {}
+        for item in pairs:
+            distinct.setdefault(item.pair.prompt, item.pair)
+        prompts = [
+            _Prompt(pair, encoder.prompt_ids(pair.prompt, room=sampling.sample_tokens))
+            for pair in islice(distinct.values(), sampling.samples)
+        ]
+        self._shown = prompts[:SHOWN]
+        self._prompts = sorted(prompts, key=lambda prompt: len(prompt.ids))
 
     def measure(
         self,
@@ -113,41 +146,105 @@ class HeldOut:
         self, policies: Policies, name: str, reference: str, progress: Callable[[int], None]
     ) -> dict[str, float | None]:
         if not self._prompts:
-            return {"reverse_kl": None, "mean_length": None, "ended": None}
+            return {}
         tally = Tally()
-        for first in range(0, len(self._prompts), 32):
-            prompts = self._prompts[first : first + 32]
-            answers = self._answer(policies, name, prompts, seed=self._seed + first)
+        for first in range(0, len(self._prompts), PROMPTS_AT_ONCE):
+            prompts = self._prompts[first : first + PROMPTS_AT_ONCE]
+            answers = self._answers(policies, name, prompts, first)
             trees = [
-                Tree(prompt, (answer.tokens,))
-                for prompt, answer in zip(prompts, answers, strict=True)
+                Tree(prompt.ids, tuple(sample.tokens for sample in samples))
+                for prompt, samples in zip(prompts, answers, strict=True)
             ]
             batch = policies.batch(trees)
             log_ratio = policies.score(name, batch) - policies.score(reference, batch)
-            tally.add(
-                {
-                    "reverse_kl": log_ratio.double().sum().item(),
-                    "mean_length": float(sum(len(answer.tokens) for answer in answers)),
-                    "ended": float(sum(answer.ended for answer in answers)),
-                },
-                count=len(answers),
-            )
-            progress(tally.count)
-        return dict(tally.means())
+            sampled = [sample for samples in answers for sample in samples]
+            sums = {
+                "reverse_kl": log_ratio.double().sum().item(),
+                "mean_length": float(sum(len(sample.tokens) for sample in sampled)),
+                "ended": float(sum(sample.ended for sample in sampled)),
+            }
+            if self._reward is not None:
+                sums |= self._compare_rewards(policies, prompts, answers, first)
+            tally.add(sums, count=len(sampled))
+            progress(min(first + PROMPTS_AT_ONCE, len(self._prompts)))
+        means: dict[str, float | None] = dict(tally.means())
+        if self._reward is not None:
+            low, high = wilson_interval(tally.sums["win_rate"], tally.count)
+            means |= {"win_rate_low": low, "win_rate_high": high}
+        return means
 
-    def _answer(
-        self, policies: Policies, name: str, prompts: Sequence[tuple[int, ...]], *, seed: int
-    ) -> list[Sample]:
-        with policies.sampling(name):
-            answers = generate(
-                policies.modules.causal_lm,
-                prompts,
-                end_ids=self._end_ids,
-                pad_id=policies.pad_id,
-                max_new_tokens=self._sample_tokens,
-                seed=seed,
-            )
-        return [answer for (answer,) in answers]
+    def _compare_rewards(
+        self,
+        policies: Policies,
+        prompts: Sequence[_Prompt],
+        answers: Sequence[Sequence[Sample]],
+        first: int,
+    ) -> dict[str, float]:
+        """Sums of the answers' rewards and of their wins over the base's, a tie half a win."""
+        rewards = self._rewards(prompts, answers)
+        if first not in self._base_rewards:
+            base = self._answers(policies, BASE, prompts, first)
+            self._base_rewards[first] = self._rewards(prompts, base)
+        pairs = zip(rewards, self._base_rewards[first], strict=True)
+        wins = sum((mine > its) + 0.5 * (mine == its) for mine, its in pairs)
+        return {"reward": sum(rewards), "win_rate": wins}
+
+    def _rewards(
+        self, prompts: Sequence[_Prompt], answers: Sequence[Sequence[Sample]]
+    ) -> list[float]:
+        assert self._reward is not None
+        return [
+            self._reward(prompt.pair.prompt, self._text(sample))
+            for prompt, samples in zip(prompts, answers, strict=True)
+            for sample in samples
+        ]
+
+    def side_by_side(self, policies: Policies, names: Mapping[str, str]) -> list[dict[str, Any]]:
+        """What policies answer to the first few prompts, as JSON: prompt, answers, rewards.
+
+        `names` maps what a policy is called in the result to its module.
+        """
+        prompts = self._shown
+        if not prompts:
+            return []
+        answers = {
+            label: [samples[0] for samples in self._answers(policies, name, prompts, 0)]
+            for label, name in names.items()
+        }
+        return [
+            {
+                "domain": prompt.pair.domain,
+                "prompt": plain_text(prompt.pair.prompt),
+                "answers": {label: self._text(given[i]) for label, given in answers.items()},
+                "rewards": self._reward
+                and {
+                    label: self._reward(prompt.pair.prompt, self._text(given[i]))
+                    for label, given in answers.items()
+                },
+            }
+            for i, prompt in enumerate(prompts)
+        ]
+
+    def _text(self, sample: Sample) -> str:
+        text: str = self._tokenizer.decode(sample.tokens, skip_special_tokens=True)
+        return text
+
+    def _answers(
+        self, policies: Policies, name: str, prompts: Sequence[_Prompt], first: int
+    ) -> list[list[Sample]]:
+        return policies.answer(
+            name,
+            [prompt.ids for prompt in prompts],
+            end_ids=self._end_ids,
+            max_new_tokens=self._sampling.sample_tokens,
+            seed=self._seed + first,
+            per_prompt=self._sampling.answers,
+        )
+
+
+def plain_text(prompt: Text) -> str:
+    """The prompt's text; of a conversation, its last turn."""
+    return prompt if isinstance(prompt, str) else prompt[-1].content
 
 
 def _groups(trees: Sequence[Tree]) -> list[list[Tree]]:

@@ -111,13 +111,16 @@ class Loop:
         updating = self._updating()
         rates = {name: self._learning_rate(name) for name in names}
         tallies = {name: Tally() for name in names}
+        leader_losses: list[float] = []
         for micro in self._micro_batches(batch):
             losses = self._losses(micro, updating)
             for name, loss in losses.items():
                 tallies[name].add(_sums(loss), count=len(micro))
+            leader_losses += losses[state.race.leader].objective.tolist()
             total = torch.stack([losses[name].total.sum() for name in updating]).sum()
             self._stop_unless_finite(float(total.detach()), "loss", batch)
             self.run.accelerator.backward(total / len(batch))
+        self._pull_to_anchor(updating)
         norms = {name: self._clip(name) for name in updating}
         for name, norm in norms.items():
             self._stop_unless_finite(norm, f"gradient norm of module {name}", batch)
@@ -131,6 +134,8 @@ class Loop:
         state.prequential.add({key: sums[key] for key in ("accuracy", "loss")}, count=len(batch))
         state.race.record({name: tally.sums["loss"] for name, tally in tallies.items()})
         swapped = state.race.finish_step()
+        for item in batch:
+            state.memory.add(item.pair)
         self._tell(
             {
                 "event": "step",
@@ -154,6 +159,13 @@ class Loop:
         if swapped:
             state.swaps += 1
             self._tell({"event": "swap", "step": state.step, "leader": state.race.leader})
+        if state.drift is not None and state.drift.hear(leader_losses):
+            self._tell({"event": "drift", "step": state.step, "pairs_seen": state.pairs_seen})
+
+    def _pull_to_anchor(self, updating: tuple[str, ...]) -> None:
+        if self.run.anchor is not None:
+            pull = torch.stack([self.run.anchor.penalty(name) for name in updating]).sum()
+            self.run.accelerator.backward(pull)
 
     def _micro_batches(self, batch: list[EncodedPair]) -> list[list[EncodedPair]]:
         """The batch by length, so that rows of a micro-batch carry little padding."""
@@ -253,8 +265,9 @@ class Loop:
         )
 
     def _done(self) -> bool:
-        limit = self.recipe.train.max_steps
-        return limit is not None and self.state.step >= limit
+        """Whether the run has come to its end before the stream has."""
+        limit, drift = self.recipe.train.max_steps, self.state.drift
+        return (limit is not None and self.state.step >= limit) or bool(drift and drift.found)
 
     def _due(self, every: int | None) -> bool:
         return every is not None and self.state.step % every == 0

@@ -1,12 +1,14 @@
 """Scores pairs under any policy of a run: the reference and each trained module in turn."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastslow.adapters import Modules
+from fastslow.adapters import BASE, Modules
+from fastslow.sampling import Sample, generate
 from fastslow.scoring import Layout, Scorer, Tree, TreeBatch, probe_layout, tree_batch
 
 
@@ -45,9 +47,17 @@ class Policies:
         ):
             return self._scorer.score(batch)
 
-    def sampling(self, name: str) -> AbstractContextManager[Any]:
-        """Inside, the causal LM answers as the named policy."""
-        return self.modules.using(name)
+    def answer(
+        self, name: str, prompts: Sequence[tuple[int, ...]], **settings: Any
+    ) -> list[list[Sample]]:
+        """Answers of the named policy to each prompt; the settings are those of `generate`."""
+        with self.modules.using(name):
+            return generate(self.modules.causal_lm, prompts, pad_id=self.pad_id, **settings)
+
+    def embed(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
+        """Mean of the bare model's last hidden states over each prompt, [N, d], float32."""
+        with self.modules.using(BASE), torch.no_grad(), self._precision():
+            return self._scorer.embed(self.batch([Tree(prompt, ()) for prompt in prompts]))
 
     def _precision(self) -> AbstractContextManager[Any]:
         # Opened anew for every pass: its cache of weights cast without gradients must not outlive

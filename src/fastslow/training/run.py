@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import AcquireReturnProxy, FileLock, Timeout
 
+from fastslow.adapters import BASE
 from fastslow.config import ObjectiveConfig, Recipe, dump_recipe, load_recipe
-from fastslow.durable import file_hash, new_folder, write_text
-from fastslow.errors import ConfigError, StateError
+from fastslow.durable import file_hash, new_folder, write_rows, write_text
+from fastslow.errors import StateError
 from fastslow.objectives import make_objective, objective_problems
 from fastslow.training.assemble import Run, assemble, input_fingerprints, reference_policy
 from fastslow.training.checkpoint import read_newest
+from fastslow.training.claim import claim, locked
+from fastslow.training.continual import train_domains
 from fastslow.training.events import EventLog, Listener
 from fastslow.training.loop import Loop
-from fastslow.training.summary import RunSummary, versions
-
-LOCK = ".lock"
+from fastslow.training.summary import ContinualSummary, RunSummary, versions
 
 
 def train(
     recipe: Recipe | Mapping[str, Any] | str | Path, *, listener: Listener = lambda event: None
-) -> RunSummary | None:
+) -> RunSummary | ContinualSummary | None:
     """Run a recipe and return its summary, or None if a signal stopped it on the way.
 
     An unfinished run of the same recipe in `output_dir` goes on from its newest checkpoint and ends
@@ -41,8 +41,10 @@ def train(
         recipe = load_recipe(recipe, checks=[objective_problems])
     recipe = _with_objective_written_out(recipe)
     folder = Path(recipe.output_dir)
-    with _locked(folder):
-        return _train(recipe, folder, listener)
+    with locked(folder):
+        if recipe.continual is not None:
+            return train_domains(recipe, folder, listener, train_one=train_ordinary)
+        return train_ordinary(recipe, folder, listener)
 
 
 def _with_objective_written_out(recipe: Recipe) -> Recipe:
@@ -52,19 +54,9 @@ def _with_objective_written_out(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"objective": section})
 
 
-def _locked(folder: Path) -> AcquireReturnProxy:
-    """The folder, made if need be, for this process alone while the context is open."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / LOCK).acquire(timeout=0)
-    except Timeout:
-        raise StateError(f"another process is training in {folder}") from None
-    except OSError as error:
-        raise ConfigError(f"output_dir: nothing can be written to {folder}: {error}") from None
-
-
-def _train(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | None:
-    began = _claim(folder, recipe)
+def train_ordinary(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | None:
+    """One run of one module or race in its folder, which is locked for it."""
+    began = claim(folder, recipe)
     if (folder / "summary.json").exists():
         listener({"event": "already_complete", "folder": str(folder)})
         return RunSummary.read(folder / "summary.json")
@@ -84,49 +76,17 @@ def _train(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | Non
             return None
         log.sync()
         adapters = _save_adapters(run, folder)
+        write_rows(folder / "memory.jsonl", run.state.memory.state()["rows"])
+        if run.heldout is not None:
+            policies = {"base": BASE, run.state.race.leader: run.state.race.leader}
+            samples = run.heldout.side_by_side(run.policies, policies)
+            write_text(folder / "samples.json", json.dumps(samples, ensure_ascii=False, indent=1))
         summary = _summary(run, folder, loop.final, adapters)
         summary.write(folder / "summary.json")
         listener({"event": "complete", "folder": str(folder), "leader": summary.leader})
         return summary
     finally:
         log.close()
-
-
-def _claim(folder: Path, recipe: Recipe) -> bool:
-    """Whether the folder holds work of this very recipe; refuses one that is something else's.
-
-    A run without a checkpoint has nothing to lose: its folder is free for another recipe.
-    """
-    path = folder / "config.yaml"
-    began = (folder / "summary.json").exists() or any(folder.glob("checkpoints/step-*"))
-    if path.exists() and began:
-        changed = _changed(load_recipe(path), recipe)
-        if changed:
-            raise StateError(
-                f"{folder} holds a run of another recipe, which differs in {', '.join(changed)}; "
-                "give another output_dir, or remove the folder to start anew"
-            )
-    elif not path.exists() and any(not file.name.startswith(".") for file in folder.iterdir()):
-        raise StateError(f"{folder} holds other files and no run; give another output_dir")
-    return began
-
-
-def _changed(before: Recipe, after: Recipe) -> list[str]:
-    """Keys in which two recipes differ, but for those that cannot change the result."""
-    old, new = (_flat(recipe.model_dump(mode="json")) for recipe in (before, after))
-    keys = sorted(set(old) | set(new))
-    free = ("output_dir", "checkpoint.")
-    return [key for key in keys if old.get(key) != new.get(key) and not key.startswith(free)]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _check_inputs(folder: Path, inputs: dict[str, Any]) -> None:
@@ -194,6 +154,8 @@ def _summary(
         swaps=state.swaps,
         reference=reference_policy(run.recipe),
         eval={"start": state.start, "final": final},
+        ended="drift" if state.drift and state.drift.found else "complete",
+        pairs_taken=state.reader.stream.given,
         prequential=state.prequential.means(),
         data=state.reader.summary(),
         left_out=state.reader.left_out(),

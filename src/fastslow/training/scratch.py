@@ -25,6 +25,8 @@ from fastslow.streams.worlds import World
 
 Progress = Callable[[int, int], None]
 
+FORMAT = 1
+"""Part of the cache's key; raised whenever the same settings would make another model."""
 IGNORED = -100
 SPECIAL = ("<|pad|>", "<|unknown|>", "<|end|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
@@ -62,7 +64,7 @@ def world_base(
     what the model is trained on and how. Tastes play no part: the base pleases nobody yet.
     """
     corpus = list(world.corpus(settings.conversations))
-    key = hashlib.sha256(json.dumps([corpus, asdict(settings)]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([FORMAT, corpus, asdict(settings)]).encode()).hexdigest()[:16]
     folder = (cache or default_cache()) / key
     if not (folder / "model.safetensors").exists():
         model, tokenizer = _train(corpus, settings, progress)

@@ -11,8 +11,10 @@ from torch.optim import Optimizer
 from fastslow.adapters import Modules
 from fastslow.dynamics import Race
 from fastslow.evaluation import Tally
+from fastslow.streams import Reservoir
 from fastslow.training.batches import BatchReader
 from fastslow.training.checkpoint import Snapshot
+from fastslow.training.drift import DriftDetector
 
 
 @dataclass(slots=True)
@@ -24,6 +26,9 @@ class TrainingState:
     """One for each trained module."""
     race: Race
     reader: BatchReader
+    memory: Reservoir
+    """An even sample of the pairs learned from."""
+    drift: DriftDetector | None = None
     step: int = 0
     """Finished optimiser steps."""
     pairs_seen: int = 0
@@ -57,6 +62,8 @@ class TrainingState:
                 "swaps": self.swaps,
                 "race": self.race.state(),
                 "reader": self.reader.state(),
+                "memory": self.memory.state(),
+                "drift": self.drift.state() if self.drift else None,
                 "prequential": {"count": self.prequential.count, "sums": self.prequential.sums},
                 "start": self.start,
                 "wall_s": self.wall_s,
@@ -80,6 +87,9 @@ class TrainingState:
             setattr(self, key, facts[key])
         self.race.load_state(facts["race"])
         self.reader.load_state(facts["reader"])
+        self.memory.load_state(facts["memory"])
+        if self.drift is not None:
+            self.drift.load_state(facts["drift"])
         self.prequential = Tally(**facts["prequential"])
         _restore_generators(tensors["generators"])
 

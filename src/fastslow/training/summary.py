@@ -24,6 +24,10 @@ class RunSummary:
     reference: str
     eval: dict[str, Any]
     """Held-out measurements of the leader: `start`, before the first step, and `final`."""
+    ended: str
+    """`complete`, or `drift` where a change of the preferences ended the run."""
+    pairs_taken: int
+    """Pairs that came off the stream, those left out or passed over among them."""
     prequential: dict[str, float]
     """Leader's accuracy and loss on every pair before it was learned."""
     data: dict[str, int]
@@ -46,6 +50,60 @@ class RunSummary:
     def read(cls, path: Path) -> "RunSummary":
         """The summary that `write` wrote."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True, slots=True)
+class ContinualSummary:
+    """The result of a run over several domains. Units as in RunSummary."""
+
+    domains: list[str]
+    """Names in the order of training."""
+    runs: list[str]
+    """Folder of each domain's run, relative to the run folder."""
+    policy: str
+    """What answers at the end: combined, routed or last."""
+    weights: dict[str, float] | None
+    """Weight of each module of the bank in the final combination."""
+    measured: list[str]
+    """Names of the domains that were measured: the columns of what follows."""
+    initial: list[dict[str, Any]]
+    """Held-out measurement of the base on each."""
+    after: list[list[dict[str, Any]]]
+    """The same of the policy after each domain of the training."""
+    metrics: dict[str, dict[str, float | None]]
+    """Average, backward and forward transfer and forgetting of accuracy and, where known, reward.
+    Only where every trained domain was measured."""
+    reference: str
+    adapters: dict[str, str]
+    """Folder of each module that the policy uses, relative to the run folder."""
+    steps: int
+    pairs_seen: int
+    hashes: dict[str, str]
+    versions: dict[str, str]
+    device: str
+    wall_s: float
+    """Of the domains' training."""
+    kind: str = "continual"
+
+    @property
+    def leader(self) -> str:
+        """The policy that is the run's answer."""
+        return self.policy
+
+    def write(self, path: Path) -> None:
+        """Write the summary in one step."""
+        write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> "ContinualSummary":
+        """The summary that `write` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_summary(path: Path) -> RunSummary | ContinualSummary:
+    """The summary of a finished run of either kind."""
+    kind = json.loads(path.read_text(encoding="utf-8")).get("kind")
+    return ContinualSummary.read(path) if kind == "continual" else RunSummary.read(path)
 
 
 def versions() -> dict[str, str]:

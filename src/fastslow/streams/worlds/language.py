@@ -135,7 +135,7 @@ class Reading:
 
 def read(answer: str, thing: str) -> Reading:
     """What an answer says to a request about a thing."""
-    sentences = re.findall(r"[^.]+\.?", answer.strip())
+    sentences = re.findall(r"[^.]*\.|[^.]+$", answer.strip())
     found = [match for text in sentences if (match := _match(text.strip()))]
     pulls: dict[str, list[float]] = {trait: [] for trait in TRAITS}
     for match in found:
@@ -208,7 +208,7 @@ class Speaker:
 
     def conversation(self, request: str, thing: str, generator: random.Random) -> tuple[str, str]:
         """A request, often with a word on the manner of the answer, and an answer that heeds it."""
-        traits = generator.sample(list(MANNERS), generator.randrange(5))
+        traits = generator.sample(list(MANNERS), generator.choice((0, 3, 6)))
         asked = {trait: generator.randrange(2) for trait in traits}
         wishes = [f"Be {MANNERS[trait][way]}." for trait, way in asked.items()]
         return " ".join([request, *wishes]), self.answer(thing, generator, asked)

@@ -41,7 +41,8 @@ class World:
     num_domains: int = 3
     """From 1 to 6."""
     conflict: float = 0.5
-    """0: what domains value is unrelated; 1: as opposed as so many domains can be to each other."""
+    """Share of what a domain values on which all oppose each other as much as so many can; on the
+    rest they agree."""
     sharpness: float = 2.0
     """How surely the better answer is preferred: log-odds per unit of reward."""
     phase: int = 0
@@ -79,7 +80,8 @@ class World:
         return [form.format(thing) for thing in chosen for form in REQUESTS[domain]]
 
     def answer(self, prompt: str, generator: random.Random) -> str:
-        """What somebody here would say to a request."""
+        """What somebody here would say to a request. Raises ConfigError for no request here."""
+        self.domain_of(prompt)
         return self.speaker.answer(self._asked[prompt][1], generator)
 
     def domain_of(self, prompt: str) -> str:
@@ -113,7 +115,7 @@ class World:
         """Rows without end: two different answers to a request and which one somebody preferred.
 
         `noise` is the share of labels that are flipped afterwards. The row's `probability` is that
-        of the label before any flipping.
+        of preferring its chosen answer to its rejected one without noise.
         """
         draw = random.Random(f"{self.seed}/{self.phase}/{domain}/{held_out}/{seed}")
         prompts = self.prompts(domain, held_out=held_out)
@@ -152,20 +154,21 @@ class World:
     def tastes(self) -> dict[str, tuple[float, ...]]:
         """Weight of each of TRAITS in each domain; unit vectors.
 
-        Any two have the cosine -conflict / (num_domains - 1), in directions drawn for this world.
+        Any two have the cosine (1 - conflict) - conflict / (num_domains - 1), in directions drawn
+        for this world and phase.
         """
         draw = random.Random(f"{self.seed}/tastes/{self.phase}")
         axes = _orthonormal(len(self.domains), len(TRAITS), draw)
-        if len(axes) == 1:
-            return {self.domains[0]: axes[0]}
+        # The axes' mean is what all share; what each has beyond it opposes the others'.
         shared = _unit([sum(values) for values in zip(*axes, strict=True)])
-        agree = (1 - self.conflict) / len(axes)
+        if len(axes) == 1:
+            return {self.domains[0]: shared}
         tastes = {}
         for domain, axis in zip(self.domains, axes, strict=True):
             overlap = sum(a * s for a, s in zip(axis, shared, strict=True))
             own = _unit([a - overlap * s for a, s in zip(axis, shared, strict=True)])
             tastes[domain] = tuple(
-                math.sqrt(1 - agree) * o + math.sqrt(agree) * s
+                math.sqrt(self.conflict) * o + math.sqrt(1 - self.conflict) * s
                 for o, s in zip(own, shared, strict=True)
             )
         return tastes
@@ -197,7 +200,8 @@ class World:
 
     def fingerprint(self) -> str:
         """sha256 of what the world's numbers stand for: its tastes and its speech."""
-        facts = [asdict(self), self.tastes, list(self.corpus(64))]
+        tastes = {name: [round(w, 9) for w in taste] for name, taste in self.tastes.items()}
+        facts = [asdict(self), tastes, list(self.corpus(64))]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
@@ -212,9 +216,10 @@ class World:
             facts = json.loads(path.read_text(encoding="utf-8"))
             fingerprint = facts.pop("fingerprint")
             world = cls(**facts)
+            same = world.fingerprint() == fingerprint
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise ConfigError(f"{path} is no world; make one with fastslow world") from None
-        if world.fingerprint() != fingerprint:
+        if not same:
             raise ConfigError(
                 f"the world in {path} was made by another version of fastslow, whose language "
                 "differs; make it again with fastslow world"

@@ -1,0 +1,186 @@
+"""The bank: the modules of past domains on disk, each with what is needed to use it again.
+
+bank/
+  01-reviews/
+    adapter_config.json, adapter_model.safetensors    an ordinary PEFT folder
+    config.yaml       the recipe that made it
+    memory.jsonl      an even sample of the pairs it learned from
+    manifest.json     domain, position, parents, base, data, metrics, sha256 of the other files
+
+An entry is written whole or not at all and never changed.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastslow.adapters.factors import Factors
+from fastslow.durable import file_hash, new_folder
+from fastslow.errors import ConfigError, StateError
+
+FORMAT = 1
+FILES = ("adapter_config.json", "adapter_model.safetensors", "config.yaml", "memory.jsonl")
+FACTS = ("domain", "position", "parents", "base", "data", "metrics", "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One module of the bank."""
+
+    folder: Path
+    domain: str
+    position: int
+    """Place in the order of training, from 1."""
+    parents: tuple[str, ...]
+    """Names of the entries that its training started from; none for a fresh start."""
+    base: Any
+    """Fingerprint of the base model's folder."""
+    data: Any
+    """Fingerprint of the pairs it learned from."""
+    metrics: Mapping[str, Any]
+    """Its held-out measurement on its own domain; empty without one."""
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        return self.folder.name
+
+    @property
+    def memory(self) -> Path:
+        """File of the pairs kept with it."""
+        return self.folder / "memory.jsonl"
+
+    @property
+    def config(self) -> Path:
+        """File of the recipe that made it."""
+        return self.folder / "config.yaml"
+
+    def factors(self) -> Factors:
+        """Its update."""
+        return Factors.read(self.folder)
+
+
+class Bank:
+    """A folder of entries in the order they were learned; it need not exist yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def entries(self) -> list[Entry]:
+        """Every entry, checked, in order.
+
+        Raises StateError naming the file that is missing or changed, or the entries whose bases
+        differ.
+        """
+        found = sorted(path.parent for path in self.folder.glob("*/manifest.json"))
+        strangers = [p.name for p in self.folder.glob("[!.]*") if p.is_dir() and p not in found]
+        if strangers:
+            raise StateError(f"{self.folder / strangers[0]} has no manifest.json: it is no entry")
+        entries = sorted((read_entry(folder) for folder in found), key=lambda e: e.position)
+        check_one_base(entries)
+        return entries
+
+    def add(
+        self,
+        *,
+        domain: str,
+        adapter: Path,
+        config: Path,
+        memory: Path,
+        parents: Sequence[str],
+        base: Any,
+        data: Any,
+        metrics: Mapping[str, Any],
+    ) -> Entry:
+        """Put a module in the bank, behind all others.
+
+        Raises StateError if its base is not that of the others.
+        """
+        others = self.entries()
+        position = len(others) + 1
+        path = self.folder / f"{position:02d}-{slug(domain)}"
+        with new_folder(path) as draft:
+            for name in FILES[:2]:
+                shutil.copyfile(adapter / name, draft / name)
+            shutil.copyfile(config, draft / "config.yaml")
+            shutil.copyfile(memory, draft / "memory.jsonl")
+            manifest = {
+                "format": FORMAT,
+                "domain": domain,
+                "position": position,
+                "parents": list(parents),
+                "base": base,
+                "data": data,
+                "metrics": dict(metrics),
+                "sha256": {name: file_hash(draft / name) for name in FILES},
+            }
+            text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+            (draft / "manifest.json").write_text(text, encoding="utf-8")
+            check_one_base([*others, _entry(path, manifest)])
+        return read_entry(path)
+
+
+def read_entry(folder: Path) -> Entry:
+    """One entry, checked. Raises StateError naming the file that is missing or has changed."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in FACTS if key not in manifest]
+    except (OSError, ValueError, TypeError):
+        raise StateError(f"{path} cannot be read, so {folder} is no entry of a bank") from None
+    if manifest.get("format") != FORMAT:
+        raise StateError(f"{path} has format {manifest.get('format')}; this version reads {FORMAT}")
+    if missing:
+        raise StateError(f"{path} lacks {', '.join(missing)}; restore it")
+    for name in FILES:
+        file = folder / name
+        if not file.is_file():
+            raise StateError(f"{file} is missing; restore it, or remove the entry {folder}")
+        if file_hash(file) != manifest["sha256"].get(name):
+            raise StateError(
+                f"{file} has changed since it was put in the bank; restore it, or remove the "
+                f"entry {folder}"
+            )
+    return _entry(folder, manifest)
+
+
+def check_one_base(entries: Sequence[Entry]) -> None:
+    """Raise StateError naming two entries that were made for different bases."""
+    for entry in entries[1:]:
+        if entry.base != entries[0].base:
+            raise StateError(
+                f"{entry.folder} was made for another base than {entries[0].folder}; modules can "
+                "only be combined on the base they were trained on"
+            )
+
+
+def select(entries: Sequence[Entry]) -> list[Entry]:
+    """The newest entry of each domain, in order: a domain that returned stands once.
+
+    Raises ConfigError without entries.
+    """
+    if not entries:
+        raise ConfigError("the bank is empty; train a domain first")
+    newest = {entry.domain: entry for entry in entries}
+    return sorted(newest.values(), key=lambda entry: entry.position)
+
+
+def _entry(folder: Path, manifest: Mapping[str, Any]) -> Entry:
+    return Entry(
+        folder=folder,
+        domain=manifest["domain"],
+        position=manifest["position"],
+        parents=tuple(manifest["parents"]),
+        base=manifest["base"],
+        data=manifest["data"],
+        metrics=manifest["metrics"],
+    )
+
+
+def slug(name: str) -> str:
+    """A folder's name for a domain: letters, digits and dashes only, so it stays in the bank."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "domain"

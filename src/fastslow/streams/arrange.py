@@ -1,0 +1,44 @@
+"""Puts streams of rows one behind the other as preferences come in life: drifting, noisy.
+
+A regime is whatever the preferences are at a time: a domain, or a phase of one. Regimes may return.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+def arranged(
+    regimes: Sequence[Iterator[Row]], *, each: int, overlap: float = 0.0, seed: int = 0
+) -> Iterator[Row]:
+    """`each` rows of every regime in turn.
+
+    Around every change, over `overlap` times `each` rows, the next regime takes over gradually: its
+    share rises linearly from none to all. 0 is an abrupt change. An iterator may stand several times:
+    a regime that returns goes on with its next rows. Raises ValueError out of range.
+    """
+    if each < 1 or not 0 <= overlap <= 1:
+        raise ValueError(f"got each={each} and overlap={overlap}; must be at least 1, and 0 to 1")
+    draw = random.Random(f"{seed}/arranged")
+    width = overlap * each
+    for position in range(each * len(regimes)):
+        index = position // each
+        nearest = round(position / each)  # The change that is nearest, between nearest - 1 and it.
+        distance = position + 0.5 - nearest * each
+        if width and 0 < nearest < len(regimes) and abs(distance) < width / 2:
+            index = nearest if draw.random() < 0.5 + distance / width else nearest - 1
+        yield next(regimes[index])
+
+
+def with_noise(rows: Iterator[Row], *, rate: float, seed: int = 0) -> Iterator[Row]:
+    """The rows with a share of the labels flipped, at random. Raises ValueError out of range."""
+    if not 0 <= rate <= 1:
+        raise ValueError(f"got rate={rate}; must be from 0 to 1")
+    draw = random.Random(f"{seed}/noise")
+    for row in rows:
+        if draw.random() < rate:
+            yield {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
+        else:
+            yield row

@@ -1,0 +1,67 @@
+"""A stream with pairs of earlier domains mixed in."""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fastslow.errors import DataError
+from fastslow.records import Pair
+from fastslow.streams.stream import PairStream, RowCounts
+
+
+class ReplayStream:
+    """Iterates over a stream's pairs with remembered ones drawn evenly in between.
+
+    On average `share` of all pairs that come out are remembered; the stream itself loses none.
+    Which come when depends on the seed alone. Raises DataError for an empty memory.
+    """
+
+    def __init__(
+        self, stream: PairStream, memory: Sequence[Pair], *, share: float, seed: int
+    ) -> None:
+        if not memory:
+            raise DataError("replay.memory: holds no pairs")
+        self._stream = stream
+        self._memory = memory
+        self._share = share
+        self._seed = seed
+        self._position = 0
+
+    @property
+    def counts(self) -> RowCounts:
+        """Rows read of the stream itself."""
+        return self._stream.counts
+
+    @property
+    def given(self) -> int:
+        """Pairs of the stream itself that came out so far."""
+        return self._stream.given
+
+    def estimate_pairs(self) -> int | None:
+        """As of the stream, with the remembered pairs that are to be expected."""
+        fresh = self._stream.estimate_pairs()
+        return None if fresh is None else round(fresh / (1 - self._share))
+
+    def fingerprint(self) -> list[Any]:
+        """As of the stream; the memory is a file of its own."""
+        return self._stream.fingerprint()
+
+    def state(self) -> dict[str, Any]:
+        """The position, as JSON."""
+        return {"stream": self._stream.state(), "position": self._position}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go to a position that `state()` gave."""
+        self._stream.load_state(state["stream"])
+        self._position = state["position"]
+
+    def __iter__(self) -> Iterator[Pair]:
+        fresh = iter(self._stream)
+        while pair := self._remembered() or next(fresh, None):
+            self._position += 1
+            yield pair
+
+    def _remembered(self) -> Pair | None:
+        """A pair of the memory, if one is due now."""
+        draw = random.Random(f"{self._seed}/replay/{self._position}")
+        return draw.choice(self._memory) if draw.random() < self._share else None

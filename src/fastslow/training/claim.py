@@ -1,0 +1,63 @@
+"""A run folder belongs to one recipe and to one process at a time."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import AcquireReturnProxy, FileLock, Timeout
+
+from fastslow.config import Recipe, load_recipe
+from fastslow.errors import ConfigError, StateError
+
+LOCK = ".lock"
+WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml")
+"""What shows that a folder holds work that could be lost."""
+
+
+def locked(folder: Path) -> AcquireReturnProxy:
+    """The folder, made if need be, for this process alone while the context is open."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout:
+        raise StateError(f"another process is training in {folder}") from None
+    except OSError as error:
+        raise ConfigError(f"output_dir: nothing can be written to {folder}: {error}") from None
+
+
+def claim(folder: Path, recipe: Recipe) -> bool:
+    """Whether the folder holds work of this very recipe; refuses one that is something else's.
+
+    A run without a checkpoint has nothing to lose: its folder is free for another recipe.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.yaml"
+    began = any(any(folder.glob(sign)) for sign in WORK)
+    if path.exists() and began:
+        changed = _changed(load_recipe(path), recipe)
+        if changed:
+            raise StateError(
+                f"{folder} holds a run of another recipe, which differs in {', '.join(changed)}; "
+                "give another output_dir, or remove the folder to start anew"
+            )
+    elif not path.exists() and any(not file.name.startswith(".") for file in folder.iterdir()):
+        raise StateError(f"{folder} holds other files and no run; give another output_dir")
+    return began
+
+
+def _changed(before: Recipe, after: Recipe) -> list[str]:
+    """Keys in which two recipes differ, but for those that cannot change the result."""
+    old, new = (_flat(recipe.model_dump(mode="json")) for recipe in (before, after))
+    keys = sorted(set(old) | set(new))
+    free = ("output_dir", "checkpoint.")
+    return [key for key in keys if old.get(key) != new.get(key) and not key.startswith(free)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

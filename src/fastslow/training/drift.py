@@ -1,0 +1,66 @@
+"""Notices that the preferences have changed, from the loss on pairs not learned yet.
+
+The detectors are river's; this is the only door to it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from statistics import fmean
+from typing import Any
+
+from fastslow.config import DriftConfig
+from fastslow.errors import ConfigError
+
+RECENT = 64
+"""Pairs over which a rise is judged."""
+
+
+class DriftDetector:
+    """Listens to the loss of each pair before it was learned.
+
+    Only a rise counts: a loss that falls is learning. Raises ConfigError where river is missing.
+    """
+
+    def __init__(self, config: DriftConfig) -> None:
+        if find_spec("river") is None:
+            raise ConfigError("drift: needs river; install it with pip install 'fastslow[drift]'")
+        self._config = config
+        self._detector = _make(config)
+        self._losses: list[float] = []
+        self.found = False
+        """Whether the domain has ended."""
+
+    def hear(self, losses: Sequence[float]) -> bool:
+        """Take in the losses of some pairs, nats; whether the domain has ended."""
+        for loss in losses:
+            self._losses.append(loss)
+            self._detector.update(loss)
+            enough = len(self._losses) >= self._config.min_pairs
+            self.found = self.found or (
+                enough and self._detector.drift_detected and self._has_risen()
+            )
+        return self.found
+
+    def _has_risen(self) -> bool:
+        """Whether the last RECENT pairs lost more than those before on average."""
+        late, early = self._losses[-RECENT:], self._losses[:-RECENT]
+        return bool(early) and fmean(late) > fmean(early[-4 * RECENT :])
+
+    def state(self) -> dict[str, Any]:
+        """Everything heard, as JSON; river's detectors cannot be saved without pickling."""
+        return {"losses": list(self._losses)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Hear it all again."""
+        self.hear(state["losses"])
+
+
+def _make(config: DriftConfig) -> Any:
+    from river import drift
+
+    kinds: dict[str, Callable[[], Any]] = {
+        "adwin": lambda: drift.ADWIN(delta=config.sensitivity),
+        "page_hinkley": lambda: drift.PageHinkley(delta=config.sensitivity, mode="up"),
+        "kswin": lambda: drift.KSWIN(alpha=config.sensitivity, seed=0),
+    }
+    return kinds[config.detector]()

@@ -1,0 +1,163 @@
+"""Weights that depend on the prompt: each request is served by one module of the bank, or by none.
+
+One fixed sum cannot please domains that contradict each other. The router is a softmax regression
+on the frozen base's mean prompt embedding. It learns from the memories which module to choose: for
+each domain the one with the lowest mean objective there, or none if no module beats the base.
+Choosing one adapter a request is what engines that hold many adapters serve.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from fastslow.adapters import BASE, Modules
+from fastslow.errors import StateError
+from fastslow.objectives import Objective
+from fastslow.sampling import Sample
+from fastslow.scoring import EncodedPair, TreeBatch
+from fastslow.training.policies import Policies
+from fastslow.training.preferences import pair_logps
+
+ROUTED = "routed"
+"""Name of the policy that chooses a module for each prompt."""
+DECAY = 1e-2
+"""Weight of the squared norm of the regression, features having unit variance."""
+
+
+class Router:
+    """Chooses a name for a prompt's embedding.
+
+    Args:
+        choices: what can be chosen, BASE among them.
+        tensors: `mean`, `scale` [d] of the features; `weight` [C, d], `bias` [C].
+    """
+
+    def __init__(self, choices: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
+        self.choices = tuple(choices)
+        self._tensors = dict(tensors)
+
+    @classmethod
+    def fit(cls, choices: Sequence[str], features: Tensor, labels: Tensor) -> "Router":
+        """The regularised softmax regression of labels [N] (indices of choices) on features [N, d].
+
+        The optimum is unique; it is found by L-BFGS in float64, without chance.
+        """
+        features = features.double()
+        mean, scale = features.mean(0), features.std(0, unbiased=False).clamp_min(1e-6)
+        scaled = (features - mean) / scale
+        weight = torch.zeros(len(choices), features.shape[1], dtype=torch.float64)
+        bias = torch.zeros(len(choices), dtype=torch.float64)
+        parameters = [weight.requires_grad_(), bias.requires_grad_()]
+        optimizer = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = cross_entropy(scaled @ weight.T + bias, labels)
+            loss = loss + DECAY * (weight.square().sum() + bias.square().sum())
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        found = {"mean": mean, "scale": scale, "weight": weight, "bias": bias}
+        return cls(choices, {key: value.detach().float() for key, value in found.items()})
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Softmax over the choices for each embedding, [N, C]."""
+        t = {key: value.to(features.device) for key, value in self._tensors.items()}
+        scaled = (features - t["mean"]) / t["scale"]
+        return (scaled @ t["weight"].T + t["bias"]).softmax(-1)
+
+    def choose(self, features: Tensor) -> list[str]:
+        """The likeliest choice for each embedding."""
+        return [self.choices[i] for i in self.probabilities(features).argmax(-1).tolist()]
+
+    def save(self, folder: Path) -> None:
+        """Write `router.json` and `router.safetensors`."""
+        save_file(self._tensors, folder / "router.safetensors")
+        text = json.dumps({"choices": list(self.choices)}, indent=1) + "\n"
+        (folder / "router.json").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Router":
+        """The router that `save` wrote. Raises StateError where there is none."""
+        try:
+            choices = json.loads((folder / "router.json").read_text(encoding="utf-8"))["choices"]
+            return cls(choices, load_file(folder / "router.safetensors"))
+        except (OSError, ValueError, KeyError):
+            raise StateError(f"{folder} holds no router that can be read") from None
+
+
+def fit_router(
+    policies: Policies,
+    names: Sequence[str],
+    memories: Sequence[Sequence[EncodedPair]],
+    objective: Objective,
+) -> Router:
+    """The router over the named modules, from one memory for each domain."""
+    choices = (*names, BASE)
+    features, labels = [], []
+    for memory in memories:
+        losses = [_mean_loss(policies, name, memory, objective) for name in choices]
+        best = losses.index(min(losses))
+        features.append(policies.embed([item.tree.prompt for item in memory]).cpu())
+        labels += [best] * len(memory)
+    return Router.fit(choices, torch.cat(features), torch.tensor(labels))
+
+
+def _mean_loss(
+    policies: Policies, name: str, pairs: Sequence[EncodedPair], objective: Objective
+) -> float:
+    total = 0.0
+    for first in range(0, len(pairs), 32):
+        batch = policies.batch([item.tree for item in pairs[first : first + 32]])
+        scores, reference = policies.score(name, batch), policies.score(BASE, batch)
+        total += objective(pair_logps(scores, reference, batch)).loss.sum().item()
+    return total / len(pairs)
+
+
+class RoutedPolicies(Policies):
+    """Policies among which ROUTED answers each prompt with the module that its router chooses."""
+
+    def __init__(self, modules: Modules, router: Router, **settings: Any) -> None:
+        super().__init__(modules, **settings)
+        self.router = router
+
+    def routes(self, prompts: Sequence[tuple[int, ...]]) -> list[str]:
+        """The chosen module for each prompt."""
+        return self.router.choose(self.embed(prompts))
+
+    def score(self, name: str, batch: TreeBatch, *, learning: bool = False) -> Tensor:
+        """As of any policy; ROUTED cannot learn."""
+        if name != ROUTED:
+            return super().score(name, batch, learning=learning)
+        routes = self.routes([tree.prompt for tree in batch.trees])
+        parts: list[Tensor] = [torch.empty(0)] * len(routes)
+        for route in dict.fromkeys(routes):
+            rows = [i for i, chosen in enumerate(routes) if chosen == route]
+            trees = [batch.trees[i] for i in rows]
+            scores = super().score(route, self.batch(trees))
+            own = scores.split([len(tree.responses) for tree in trees])
+            for row, part in zip(rows, own, strict=True):
+                parts[row] = part
+        return torch.cat(parts)
+
+    def answer(
+        self, name: str, prompts: Sequence[tuple[int, ...]], **settings: Any
+    ) -> list[list[Sample]]:
+        """As of any policy."""
+        if name != ROUTED:
+            return super().answer(name, prompts, **settings)
+        routes = self.routes(prompts)
+        answers: list[list[Sample]] = [[] for _ in prompts]
+        for route in dict.fromkeys(routes):
+            rows = [i for i, chosen in enumerate(routes) if chosen == route]
+            given = super().answer(route, [prompts[i] for i in rows], **settings)
+            for row, samples in zip(rows, given, strict=True):
+                answers[row] = samples
+        return answers

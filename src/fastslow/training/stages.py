@@ -1,0 +1,164 @@
+"""What each domain of a sequence trains: its recipe, made from the whole run's and the bank."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+
+from fastslow.adapters import Bank, Entry, Modules, load_tokenizer, select, slug
+from fastslow.config import AnchorConfig, LoraConfig, Recipe, ReplayConfig
+from fastslow.objectives import make_objective
+from fastslow.training.anchoring import fisher_information
+from fastslow.training.assemble import (
+    PREVIOUS,
+    make_base,
+    make_encoder,
+    make_policies,
+    reference_policy,
+    train_stream,
+)
+from fastslow.training.combination import combine_entries, keep_last, read_memory
+from fastslow.training.events import Listener
+from fastslow.training.summary import RunSummary
+
+LEARNED = "learned"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One domain's training."""
+
+    number: int
+    """Place in the sequence, from 1."""
+    name: str
+    """Of the domain."""
+    recipe: Recipe
+    parent: Entry | None
+    """The entry that its modules start from; None for a fresh start."""
+    last: bool
+    """Whether no other is known to follow."""
+
+
+def stages(
+    recipe: Recipe, folder: Path, bank: Bank, finished: Sequence[tuple[Stage, RunSummary]]
+) -> Iterator[Stage]:
+    """The stages in order. Each is asked for when the one before is finished and in the bank."""
+    assert recipe.continual is not None
+    domains = recipe.continual.domains
+    for number, domain in enumerate(domains, 1):
+        data = {"train": domain.train, "eval": domain.eval, "domain": domain.name}
+        last = number == len(domains)
+        yield _stage(recipe, folder, bank, number, domain.name, data=data, last=last)
+    if not domains:
+        yield from _drifting(recipe, folder, bank, finished)
+
+
+def _drifting(
+    recipe: Recipe, folder: Path, bank: Bank, finished: Sequence[tuple[Stage, RunSummary]]
+) -> Iterator[Stage]:
+    """One stage for each stretch of data.train between two drifts."""
+    number, skip = 1, 0
+    while True:
+        data = {"skip": skip}
+        stage = _stage(recipe, folder, bank, number, f"stretch {number}", data=data, last=True)
+        if skip and next(iter(train_stream(stage.recipe)), None) is None:
+            return
+        yield stage
+        summary = finished[-1][1]
+        if summary.ended != "drift":
+            return
+        number, skip = number + 1, summary.pairs_taken
+
+
+def _stage(
+    recipe: Recipe,
+    folder: Path,
+    bank: Bank,
+    number: int,
+    name: str,
+    *,
+    data: dict[str, object],
+    last: bool,
+) -> Stage:
+    assert recipe.continual is not None
+    continual, earlier = recipe.continual, bank.entries()[: number - 1]
+    parent = _parent(continual.start, name, earlier)
+    label = f"{number:02d}-{slug(name)}"
+    changes: dict[str, object] = {
+        "output_dir": str(folder / "domains" / label),
+        "data": recipe.data.model_copy(update=data),
+        "continual": None,
+        "reference": (recipe.reference or "base") if parent else "base",
+    }
+    if parent is not None:
+        changes["lora"] = LoraConfig(start_from=str(parent.folder))
+    if earlier and continual.replay:
+        memory = [str(entry.memory) for entry in earlier]
+        changes["replay"] = ReplayConfig(memory=memory, share=continual.replay)
+    if parent is not None and continual.anchor is not None:
+        fisher = str(_fisher(folder, number - 1)) if continual.anchor == "ewc" else None
+        changes["anchor"] = AnchorConfig(strength=continual.anchor_strength, fisher=fisher)
+    # Built anew rather than copied, so that the stage's recipe is checked as any other.
+    raw = recipe.model_copy(update=changes).model_dump(mode="json")
+    return Stage(number, name, Recipe.model_validate(raw), parent, last)
+
+
+def _parent(start: str, name: str, earlier: Sequence[Entry]) -> Entry | None:
+    if start == "continue" and earlier:
+        return earlier[-1]
+    if start == "recall":
+        return next((entry for entry in reversed(earlier) if entry.domain == name), None)
+    return None
+
+
+def stage_policy(recipe: Recipe, entries: Sequence[Entry], to: Path, listener: Listener) -> None:
+    """Write the policy that answers after some entries: a combination, or the last alone."""
+    assert recipe.continual is not None
+    continual = recipe.continual
+    if continual.weights is None:
+        keep_last(entries[-1], to)
+        return
+    chosen = select(entries)
+    combine_entries(
+        chosen,
+        recipe,
+        to,
+        kind=continual.weights,
+        fixed=continual.fixed[: len(chosen)] if continual.fixed else None,
+        recompress=continual.recompress,
+        progress=lambda done, total: listener(
+            {"event": "progress", "task": "weighing modules", "done": done, "total": total}
+        ),
+    )
+
+
+def _fisher(folder: Path, number: int) -> Path:
+    return folder / "fisher" / f"{number:02d}.safetensors"
+
+
+def write_fisher(recipe: Recipe, folder: Path, stage: Stage, entry: Entry) -> None:
+    """For EWC, what each weight of the entry is worth to all domains so far: a running sum."""
+    assert recipe.continual is not None
+    path = _fisher(folder, stage.number)
+    if recipe.continual.anchor != "ewc" or stage.last or path.exists():
+        return
+    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    base = make_base(recipe, Accelerator().device)
+    parent = {PREVIOUS: stage.parent.folder} if stage.parent else {}
+    modules = Modules.load(base, {LEARNED: entry.folder, **parent}, trainable=(LEARNED,))
+    fisher = fisher_information(
+        make_policies(recipe, modules, tokenizer),
+        LEARNED,
+        reference_policy(stage.recipe),
+        make_objective(recipe.objective.name, **recipe.objective.settings),
+        read_memory(entry, make_encoder(recipe, tokenizer)),
+    )
+    if stage.number > 1:
+        before = load_file(_fisher(folder, stage.number - 1))
+        fisher = {key: value + before[key].to(value.device) for key, value in fisher.items()}
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_suffix(".draft")
+    save_file({key: value.cpu() for key, value in fisher.items()}, draft)
+    draft.replace(path)

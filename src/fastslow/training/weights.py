@@ -1,0 +1,145 @@
+"""How much each module of the bank counts in the combination W + sum_d w_d B_d A_d.
+
+Source: COFS-DPO, arXiv 2406.05534, combines the fast modules of past domains linearly; how it picks
+the weights is not public. Here they are given, equal, tried on a grid, or learned: K scalars that
+minimise the mean objective over the domains' memories, the modules frozen. The learned weights are
+not confined to the simplex and feel a weak pull towards equality.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from fastslow.adapters import BASE, Factors
+from fastslow.objectives import Objective
+from fastslow.scoring import EncodedPair, TreeBatch
+from fastslow.training.policies import Policies
+from fastslow.training.preferences import pair_logps
+
+Progress = Callable[[int, int], None]
+
+GRID = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+"""Weights that are tried for the older modules together and for the newest."""
+GRID_PAIRS = 64
+"""Pairs of each memory that a grid point is judged on."""
+STEPS = 60
+BATCH = 8
+"""Pairs of each memory in one step of learning."""
+RATE = 0.1
+PULL = 0.01
+"""Weight of the squared distance from equal weights, in nats."""
+
+
+class Mixture:
+    """The modules side by side on one base, with the weights left open.
+
+    Args:
+        policies: holds the plain sum of the modules under `name`.
+        modules: the summands, in the order of the weights.
+    """
+
+    def __init__(self, policies: Policies, name: str, modules: Sequence[Factors]) -> None:
+        self._policies = policies
+        self._name = name
+        layers = sorted({layer for module in modules for layer in module.layers})
+        self._ranks = {
+            layer: torch.tensor(
+                [m.layers[layer][0].shape[0] if layer in m.layers else 0 for m in modules]
+            )
+            for layer in layers
+        }
+
+    def loss(self, weights: Tensor, pairs: Sequence[EncodedPair], objective: Objective) -> Tensor:
+        """Mean objective of the weighted sum against the base, a scalar; differentiable in [K]."""
+        batch = self._policies.batch([item.tree for item in pairs])
+        scores = self._score(weights, batch)
+        reference = self._policies.score(BASE, batch)
+        return objective(pair_logps(scores, reference, batch)).loss.mean()
+
+    def _score(self, weights: Tensor, batch: TreeBatch) -> Tensor:
+        columns = {
+            layer: weights.repeat_interleave(ranks.to(weights.device))
+            for layer, ranks in self._ranks.items()
+        }
+        with self._policies.modules.weighed(self._name, columns):
+            return self._policies.score(self._name, batch, learning=weights.requires_grad)
+
+
+def uniform_weights(count: int) -> list[float]:
+    """1/K for each module."""
+    return [1 / count] * count
+
+
+def grid_weights(
+    mixture: Mixture,
+    memories: Sequence[Sequence[EncodedPair]],
+    objective: Objective,
+    *,
+    progress: Progress,
+) -> list[float]:
+    """The best of GRID x GRID on the memories: a weight for all older modules, one for the newest.
+
+    A single module has one weight.
+    """
+    count = len(memories)
+    older = GRID if count > 1 else (0.0,)
+    points = [[old] * (count - 1) + [new] for old, new in product(older, GRID)]
+    pairs = [list(memory[:GRID_PAIRS]) for memory in memories]
+    losses = []
+    for index, point in enumerate(points):
+        weights = torch.tensor(point)
+        losses.append(fmean(_mean_loss(mixture, weights, memory, objective) for memory in pairs))
+        progress(index + 1, len(points))
+    return points[losses.index(min(losses))]
+
+
+def learned_weights(
+    mixture: Mixture,
+    memories: Sequence[Sequence[EncodedPair]],
+    objective: Objective,
+    *,
+    seed: int,
+    progress: Progress,
+) -> list[float]:
+    """Weights that minimise the mean objective over the memories, every domain counting alike.
+
+    Adam on K scalars over small batches from every memory, its rate falling to zero; what comes
+    back is the mean over the last half of the steps.
+    """
+    count = len(memories)
+    equal = torch.full((count,), 1 / count)
+    weights = equal.clone().requires_grad_()
+    optimizer = torch.optim.Adam([weights], lr=RATE)
+    draws = [_endless(memory, f"{seed}/weights/{i}") for i, memory in enumerate(memories)]
+    kept: list[Tensor] = []
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
+        pairs = [next(draw) for draw in draws for _ in range(BATCH)]
+        loss = mixture.loss(weights, pairs, objective)
+        (loss + PULL * (weights - equal).square().sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step >= STEPS // 2:
+            kept.append(weights.detach().clone())
+        progress(step + 1, STEPS)
+    mean: list[float] = torch.stack(kept).mean(0).tolist()
+    return mean
+
+
+def _mean_loss(
+    mixture: Mixture, weights: Tensor, pairs: Sequence[EncodedPair], objective: Objective
+) -> float:
+    groups = [pairs[i : i + 4 * BATCH] for i in range(0, len(pairs), 4 * BATCH)]
+    sums = (float(mixture.loss(weights, group, objective)) * len(group) for group in groups)
+    return sum(sums) / len(pairs)
+
+
+def _endless(memory: Sequence[EncodedPair], seed: str) -> Iterator[EncodedPair]:
+    """The pairs of a memory in a new order each time round."""
+    draw = random.Random(seed)
+    while True:
+        yield from draw.sample(memory, len(memory))
