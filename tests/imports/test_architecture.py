@@ -15,6 +15,7 @@ LEVELS = [
     {"scoring", "adapters", "evaluation"},
     {"sampling"},
     {"training", "reports"},
+    {"bench"},
     {"cli"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

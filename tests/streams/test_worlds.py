@@ -219,7 +219,7 @@ def test_any_two_tastes_oppose_each_other_as_much_as_asked(count, conflict):
             assert dot(taste, taste) == pytest.approx(1, abs=1e-12)
         for a, b in itertools.combinations(tastes.values(), 2):
             expected = (1 - conflict) - conflict / (count - 1)
-                assert dot(a, b) == pytest.approx(expected, abs=1e-12)
+            assert dot(a, b) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_world_of_one_domain_has_one_taste_of_length_1():

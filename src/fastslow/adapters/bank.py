@@ -31,7 +31,13 @@ FACTS = ("domain", "position", "parents", "base", "data", "metrics", "sha256")
 class Entry:
     """One module of the bank."""
 
+    name: str
     folder: Path
+    """A PEFT folder."""
+    config: Path
+    """The recipe that made it."""
+    memory: Path
+    """The pairs kept with it."""
     domain: str
     position: int
     """Place in the order of training, from 1."""
@@ -43,21 +49,6 @@ class Entry:
     """Fingerprint of the pairs it learned from."""
     metrics: Mapping[str, Any]
     """Its held-out measurement on its own domain; empty without one."""
-
-    @property
-    def name(self) -> str:
-        """Its folder's name."""
-        return self.folder.name
-
-    @property
-    def memory(self) -> Path:
-        """File of the pairs kept with it."""
-        return self.folder / "memory.jsonl"
-
-    @property
-    def config(self) -> Path:
-        """File of the recipe that made it."""
-        return self.folder / "config.yaml"
 
     def factors(self) -> Factors:
         """Its update."""
@@ -171,7 +162,10 @@ def select(entries: Sequence[Entry]) -> list[Entry]:
 
 def _entry(folder: Path, manifest: Mapping[str, Any]) -> Entry:
     return Entry(
+        name=folder.name,
         folder=folder,
+        config=folder / "config.yaml",
+        memory=folder / "memory.jsonl",
         domain=manifest["domain"],
         position=manifest["position"],
         parents=tuple(manifest["parents"]),

@@ -160,6 +160,12 @@ class Modules:
         finally:
             self._activate(BASE, learning=False)
 
+    def strengthen(self, name: str, factor: float) -> None:
+        """From now on the named module's update counts `factor` times; 1 is as it was made."""
+        for layer in self._layers:
+            if name in layer.lora_A:  # type: ignore[operator]
+                layer.set_scale(name, factor)  # type: ignore[operator]
+
     @contextmanager
     def weighed(self, name: str, factors: Mapping[str, Tensor]) -> Iterator[None]:
         """Inside, every rank of the named module counts by a factor, and gradients reach it.

@@ -8,12 +8,16 @@ import sys
 
 import typer
 
+from fastslow.cli.bench import app as bench
+from fastslow.cli.combine import combine
+from fastslow.cli.demo import demo
 from fastslow.cli.eval import evaluate
 from fastslow.cli.export import export
 from fastslow.cli.report import report
 from fastslow.cli.sample import sample
 from fastslow.cli.train import train
 from fastslow.cli.validate import validate
+from fastslow.cli.world import world
 from fastslow.errors import FastslowError, StateError
 
 app = typer.Typer(
@@ -22,12 +26,16 @@ app = typer.Typer(
     add_completion=False,
     help="Teach a language model from a stream of human preferences, online.",
 )
+app.command()(demo)
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(sample)
 app.command()(validate)
 app.command()(export)
+app.command()(combine)
 app.command()(report)
+app.command()(world)
+app.add_typer(bench, name="bench")
 
 
 @app.callback(invoke_without_command=True)

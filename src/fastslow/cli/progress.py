@@ -4,6 +4,7 @@ Everything goes to standard error; standard output is for results that a script 
 """
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -21,16 +22,20 @@ from rich.progress import (
 from rich.table import Table
 
 from fastslow.training.events import Event
-from fastslow.training.summary import RunSummary
+from fastslow.training.summary import ContinualSummary, RunSummary
 
 PLAIN_EVERY_S = 10.0
 SMOOTHING = 0.9
 
 
 class RunDisplay:
-    """Shows the events of one run."""
+    """Shows the events of one run, of one domain or of several.
 
-    def __init__(self, console: Console | None = None) -> None:
+    A `brief` display leaves out what a run says before it trains and its measurements.
+    """
+
+    def __init__(self, console: Console | None = None, *, brief: bool = False) -> None:
+        self._brief = brief
         self.console = console or Console(stderr=True, soft_wrap=True)
         self._live = self.console.is_terminal
         self._progress = Progress(
@@ -76,6 +81,8 @@ class RunDisplay:
     def _on_start(self, event: Event) -> None:
         self._progress.start()  # Not before: the model's own loading bar comes first.
         self._total, self._first_step = event["total_steps"], event["step"]
+        if self._brief:
+            return
         self.say(
             f"objective {event['objective']}, modules {' and '.join(event['modules'])}, "
             f"reference {event['reference']}, device {event['device']}"
@@ -87,10 +94,52 @@ class RunDisplay:
         if event["resumed"]:
             self.say(f"going on after step {event['step']}")
 
+    def _summarise_domains(self, summary: ContinualSummary) -> None:
+        for key, kept in summary.metrics.items():
+            self.console.print(_retention(summary, key))
+            numbers = (f"{name.replace('_', ' ')} {value:+.3f}" for name, value in kept.items()
+                       if value is not None)  # fmt: skip
+            self.say(f"{key}: {', '.join(numbers)}")
+        if summary.weights is not None:
+            weights = (f"{name} {weight:.2f}" for name, weight in summary.weights.items())
+            self.say(f"weights: {', '.join(weights)}")
+        self.say(
+            f"{summary.steps} steps, {summary.pairs_seen} pairs in {summary.wall_s:.0f} s; the "
+            f"{summary.policy} policy answers"
+        )
+
+    def _on_domain(self, event: Event) -> None:
+        """Another domain begins: a bar of its own, means of its own."""
+        self._drop_side()
+        if self._train is not None:
+            self._progress.remove_task(self._train)
+            self._train = None
+        self._means = {}
+        if not self._brief:
+            self.say(f"domain {event['number']}: {event['name']}", style="bold")
+
+    def _on_measured(self, event: Event) -> None:
+        self._drop_side()
+        if self._brief:
+            return
+        for domain, result in event["results"].items():
+            self.say(f"{event['label']}, on {domain}: {_measurement(result)}")
+
+    def _drop_side(self) -> None:
+        if self._side is not None:
+            self._progress.remove_task(self._side)
+            self._side = None
+
     def _on_progress(self, event: Event) -> None:
+        self._progress.start()
         if self._side is None:
             self._side = self._progress.add_task(event["task"], total=event["total"], numbers="")
-        self._progress.update(self._side, completed=event["done"])
+        self._progress.update(
+            self._side,
+            completed=event["done"],
+            total=event["total"],
+            description=event["task"],
+        )
 
     def _on_step(self, event: Event) -> None:
         if self._train is None:
@@ -132,18 +181,10 @@ class RunDisplay:
         return f"  {left // 60}:{left % 60:02d} left"
 
     def _on_eval(self, event: Event) -> None:
-        if self._side is not None:
-            self._progress.remove_task(self._side)
-            self._side = None
-        text = (
-            f"held out ({event['moment']}, step {event['step']}, {event['leader']}): accuracy "
-            f"{event['accuracy']:.3f}, loss {event['loss']:.3f}, margin {event['margin']:+.2f}, "
-            f"chosen {event['chosen_log_ratio']:+.2f} and rejected "
-            f"{event['rejected_log_ratio']:+.2f} nats against the reference"
-        )
-        if event["reverse_kl"] is not None:
-            text += f", reverse KL {event['reverse_kl']:.2f}, {event['mean_length']:.0f} tokens"
-        self.say(text)
+        self._drop_side()
+        if not self._brief:
+            moment = f"held out ({event['moment']}, step {event['step']}, {event['leader']})"
+            self.say(f"{moment}: {_measurement(event)}")
 
     def _on_swap(self, event: Event) -> None:
         self.say(f"step {event['step']}: {event['leader']} takes the lead")
@@ -166,9 +207,12 @@ class RunDisplay:
     def _on_already_complete(self, event: Event) -> None:
         self.say(f"the run in {event['folder']} is complete; its summary:")
 
-    def summarise(self, summary: RunSummary) -> None:
+    def summarise(self, summary: RunSummary | ContinualSummary) -> None:
         """Print the result of a finished run."""
         self._progress.stop()
+        if isinstance(summary, ContinualSummary):
+            self._summarise_domains(summary)
+            return
         start, final = summary.eval["start"], summary.eval["final"]
         if final is not None:
             self.console.print(_comparison(start, final))
@@ -184,6 +228,32 @@ class RunDisplay:
             f"{summary.steps} steps, {summary.pairs_seen} pairs ({_counts(summary.data)}) in "
             f"{summary.wall_s:.0f} s; {summary.leader} leads"
         )
+
+
+def _retention(summary: ContinualSummary, key: str) -> Table:
+    """R[i][j] with the base's scores above it."""
+    columns = (f"on {name}" for name in summary.measured)
+    table = Table(f"{key} after", *columns, box=None, pad_edge=False)
+    rows = {"nothing": summary.initial} | {
+        f"{number}. {name}": row
+        for number, (name, row) in enumerate(zip(summary.domains, summary.after, strict=True), 1)
+    }
+    for label, row in rows.items():
+        table.add_row(label, *(f"{one[key]:.3f}" for one in row))
+    return table
+
+
+def _measurement(result: Mapping[str, Any]) -> str:
+    text = (
+        f"accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f}, margin "
+        f"{result['margin']:+.2f}, chosen {result['chosen_log_ratio']:+.2f} and rejected "
+        f"{result['rejected_log_ratio']:+.2f} nats against the reference"
+    )
+    if result["reverse_kl"] is not None:
+        text += f", reverse KL {result['reverse_kl']:.2f}, {result['mean_length']:.0f} tokens"
+    if result["reward"] is not None:
+        text += f", reward {result['reward']:+.2f}"
+    return text
 
 
 def _comparison(start: dict[str, Any], final: dict[str, Any]) -> Table:

@@ -16,8 +16,8 @@ def arranged(
     """`each` rows of every regime in turn.
 
     Around every change, over `overlap` times `each` rows, the next regime takes over gradually: its
-    share rises linearly from none to all. 0 is an abrupt change. An iterator may stand several times:
-    a regime that returns goes on with its next rows. Raises ValueError out of range.
+    share rises linearly from none to all. 0 is an abrupt change. An iterator may stand several
+    times: a regime that returns goes on with its next rows. Raises ValueError out of range.
     """
     if each < 1 or not 0 <= overlap <= 1:
         raise ValueError(f"got each={each} and overlap={overlap}; must be at least 1, and 0 to 1")

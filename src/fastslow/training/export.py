@@ -14,7 +14,8 @@ from fastslow.config import Recipe
 from fastslow.durable import new_folder
 from fastslow.errors import ConfigError, StateError
 from fastslow.training.finished import read_run
-from fastslow.training.summary import RunSummary
+from fastslow.training.router import ROUTED
+from fastslow.training.summary import ContinualSummary, RunSummary
 
 PROBES = 8
 PROBE_TOKENS = 32
@@ -95,8 +96,13 @@ def export_merged(
     return check
 
 
-def _module(summary: RunSummary, asked: str) -> str:
+def _module(summary: RunSummary | ContinualSummary, asked: str) -> str:
     name = summary.leader if asked == "leader" else asked
+    if name == ROUTED:
+        raise ConfigError(
+            "module: this run's policy chooses an adapter for each prompt, so no single one stands "
+            f"for it; export them one by one: {', '.join(summary.adapters)}"
+        )
     if name not in summary.adapters:
         raise ConfigError(
             f"module: there is no {asked!r}; this run has leader, {', '.join(summary.adapters)}"

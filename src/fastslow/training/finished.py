@@ -18,7 +18,8 @@ from fastslow.training.assemble import (
     reference_policy,
 )
 from fastslow.training.policies import Policies
-from fastslow.training.summary import RunSummary
+from fastslow.training.router import Router
+from fastslow.training.summary import ContinualSummary, RunSummary, read_summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class FinishedRun:
 
     folder: Path
     recipe: Recipe
-    summary: RunSummary
+    summary: RunSummary | ContinualSummary
     tokenizer: Any
     encoder: Encoder
     policies: Policies
@@ -35,27 +36,28 @@ class FinishedRun:
     @property
     def reference(self) -> str:
         """The policy the run's objective compared with."""
-        return reference_policy(self.recipe)
+        return reference_policy(self.recipe) if self.recipe.continual is None else BASE
 
     def policy(self, asked: str) -> str:
         """The policy that a user means by a module's name, `leader`, `reference` or `base`.
 
         Raises ConfigError for any other.
         """
-        names = {name: name for name in self.summary.adapters}
-        names |= {"leader": self.summary.leader, "reference": self.reference, "base": BASE}
+        leader = self.summary.leader
+        names = {name: name for name in (*self.summary.adapters, leader)}
+        names |= {"leader": leader, "reference": self.reference, "base": BASE}
         if asked not in names:
             raise ConfigError(f"module: there is no {asked!r}; this run has {', '.join(names)}")
         return names[asked]
 
 
-def read_run(folder: Path) -> tuple[Recipe, RunSummary]:
+def read_run(folder: Path) -> tuple[Recipe, RunSummary | ContinualSummary]:
     """Recipe and summary of a finished run. Raises StateError where there is none."""
     if not (folder / "config.yaml").exists():
         raise StateError(f"{folder} is not a run folder: it has no config.yaml")
     if not (folder / "summary.json").exists():
         raise StateError(f"the run in {folder} is not finished; run its train command again")
-    return load_recipe(folder / "config.yaml"), RunSummary.read(folder / "summary.json")
+    return load_recipe(folder / "config.yaml"), read_summary(folder / "summary.json")
 
 
 def open_run(folder: Path) -> FinishedRun:
@@ -64,6 +66,7 @@ def open_run(folder: Path) -> FinishedRun:
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     base = make_base(recipe, Accelerator().device)
     folders = {name: folder / path for name, path in summary.adapters.items()}
+    routed = (folder / "adapters" / "router.json").exists()
     if recipe.lora.start_from is not None:
         folders[PREVIOUS] = Path(recipe.lora.start_from)
     modules = Modules.load(base, folders, trainable=())
@@ -73,5 +76,10 @@ def open_run(folder: Path) -> FinishedRun:
         summary=summary,
         tokenizer=tokenizer,
         encoder=make_encoder(recipe, tokenizer),
-        policies=make_policies(recipe, modules, tokenizer),
+        policies=make_policies(
+            recipe,
+            modules,
+            tokenizer,
+            router=Router.load(folder / "adapters") if routed else None,
+        ),
     )

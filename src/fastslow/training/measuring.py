@@ -1,6 +1,6 @@
 """The same held-out pairs and prompts of every domain, measured after each of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -62,11 +62,18 @@ class Measuring:
             (combination.policy),
         )
 
-    def measure(self, policies: Policies, name: str, *, label: str) -> list[dict[str, Any]]:
-        """The policy's measurement on each domain; `label` names it in the progress."""
+    def measure(
+        self, policies: Policies, name: str, *, label: str, domains: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """The policy's measurement on each domain; `label` names it in the progress.
+
+        `domains` names those to be measured; all by default.
+        """
         objective = self._recipe.objective
         found = []
-        for domain, heldout in self._held_out.items():
+        names = self.names if domains is None else domains
+        for domain in names:
+            heldout = self._held_out[domain]
             task = f"measuring {label} on {domain}"
             measurement = heldout.measure(
                 policies,
@@ -78,7 +85,7 @@ class Measuring:
                 ),
             )
             found.append(asdict(measurement))
-        results = dict(zip(self.names, found, strict=True))
+        results = dict(zip(names, found, strict=True))
         self._listener({"event": "measured", "label": label, "results": results})
         return found
 

@@ -1,0 +1,162 @@
+"""`fastslow bench continual`: which method keeps most of what several domains taught."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from fastslow.bench.methods import METHODS
+from fastslow.bench.scenario import Scenario, world_scenario
+from fastslow.bench.suite import Task, in_parallel, plan, read_records, run_tasks
+from fastslow.bench.table import BUDGET, BUDGETS, best_rates, differences, results
+from fastslow.durable import write_text
+from fastslow.streams.worlds import World
+from fastslow.training.summary import versions
+
+TUNING_SEEDS = (1000, 1001)
+"""Worlds that rates are chosen on; none of them is reported."""
+COMPARED = (
+    ("cofs", "joint"),
+    ("cofs", "sequential-base"),
+    ("cofs", "sequential-previous"),
+    ("cofs", "cofs-uniform"),
+    ("cofs", "cofs-without-chase"),
+    ("cofs-routed", "cofs"),
+)
+
+
+class Tell(Protocol):
+    """Is told what is being done, and how much of it."""
+
+    def __call__(self, task: str, done: int, total: int) -> None: ...
+
+
+def bench_worlds(
+    out: Path,
+    *,
+    seeds: Sequence[int],
+    rates: Sequence[float],
+    pairs: int,
+    conflict: float,
+    num_domains: int,
+    noise: float,
+    methods: Sequence[str],
+    workers: int,
+    tell: Tell,
+) -> dict[str, Any]:
+    """Tune every method on the tuning worlds, measure it on the others, write the results.
+
+    Each method has the same rates to choose from, the same steps, and chooses by its gain within a
+    reverse KL of BUDGET nats. Returns what `results.json` holds.
+    """
+    world = partial(World, conflict=conflict, num_domains=num_domains)
+    tuning = _prepare(out, [world(s) for s in TUNING_SEEDS], pairs, noise, workers, tell)
+    common: dict[str, Any] = {"pairs": pairs, "seed": 0}
+    tasks = plan(tuning, dict.fromkeys(methods, rates), out, retention=False, **common)
+    run_tasks(tasks, workers=workers, progress=partial(tell, "tuning"))
+    tuned = best_rates(read_records(tasks), "reward")
+
+    reported = _prepare(out, [world(s) for s in seeds], pairs, noise, workers, tell)
+    chosen = {method: (rate,) for method, rate in tuned.items()}
+    tasks = plan(reported, chosen, out, retention=True, **common)
+    run_tasks(tasks, workers=workers, progress=partial(tell, "measuring methods"))
+    setting = {
+        "worlds": list(seeds),
+        "tuning_worlds": list(TUNING_SEEDS),
+        "rates": list(rates),
+        "pairs": pairs,
+        "conflict": conflict,
+        "num_domains": num_domains,
+        "noise": noise,
+    }
+    return _write(out, tasks, "reward", setting, tuned)
+
+
+def bench_files(
+    out: Path, scenario: Scenario, *, rate: float, pairs: int, methods: Sequence[str], tell: Tell
+) -> dict[str, Any]:
+    """Measure every method at one rate on files of real pairs; held-out accuracy is the score."""
+    tasks = plan(
+        [scenario],
+        dict.fromkeys(methods, (rate,)),
+        out,
+        pairs=pairs,
+        retention=True,
+        seed=0,
+    )
+    run_tasks(tasks, workers=1, progress=partial(tell, "measuring methods"))
+    setting = {
+        "domains": [domain.name for domain in scenario.domains],
+        "rates": [rate],
+        "pairs": pairs,
+    }
+    return _write(out, tasks, "accuracy", setting, dict.fromkeys(methods, rate))
+
+
+def _prepare(
+    out: Path, worlds: Sequence[World], pairs: int, noise: float, workers: int, tell: Tell
+) -> list[Scenario]:
+    calls = [
+        partial(world_scenario, w, out / "scenarios" / f"world-{w.seed}", pairs=pairs, noise=noise)
+        for w in worlds
+    ]
+    found: list[Scenario] = []
+    tell("making worlds", 0, len(worlds))
+    for scenario in in_parallel(calls, workers=workers):
+        found.append(scenario)
+        tell("making worlds", len(found), len(worlds))
+    return sorted(found, key=lambda scenario: scenario.name)
+
+
+def _write(
+    out: Path,
+    tasks: Sequence[Task],
+    metric: str,
+    setting: Mapping[str, Any],
+    tuned: Mapping[str, float],
+) -> dict[str, Any]:
+    records = read_records(tasks)
+    present = {record["method"] for record in records}
+    pairs = [pair for pair in COMPARED if set(pair) <= present]
+    found = {
+        "metric": metric,
+        "setting": dict(setting),
+        "rates": dict(tuned),
+        "methods": results(records, metric),
+        "differences": differences(records, metric, pairs),
+        "versions": versions(),
+    }
+    write_text(out / "results.json", json.dumps(found, indent=1) + "\n")
+    write_text(out / "table.md", as_markdown(found))
+    return found
+
+
+def as_markdown(found: Mapping[str, Any]) -> str:
+    """The results as tables to read."""
+    head = ["method", "rate"]
+    head += [f"gain at {budget:g} nats" for budget in BUDGETS]
+    head += [f"kept of the oracle at {BUDGET:g}", "gain at the end", "its KL", "forgetting"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    order = sorted(
+        found["methods"], key=lambda method: -found["methods"][method][f"gain@{BUDGET:g}"]["mean"]
+    )
+    for method in order:
+        row = found["methods"][method]
+        cells = [method, f"{found['rates'][method]:g}"]
+        cells += [_shown(row[f"gain@{budget:g}"]) for budget in BUDGETS]
+        kept = row.get(f"kept@{BUDGET:g}")
+        cells += [_shown(kept, percent=True) if kept else ""]
+        cells += [_shown(row["gain"]), f"{row['reverse_kl']:.2f}"]
+        cells += [f"{row['retention']['forgetting']:.3f}" if "retention" in row else ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", f"| difference | {found['metric']}, 95 % interval |", "|---|---|"]
+    lines += [f"| {name} | {_shown(value)} |" for name, value in found["differences"].items()]
+    lines += [""] + [f"- `{method}`: {METHODS[method].says}" for method in order]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Mapping[str, float], *, percent: bool = False) -> str:
+    form = ".1%" if percent else "+.3f"
+    mean, low, high = (format(value[key], form) for key in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"

@@ -1,0 +1,100 @@
+"""Measures a method's final policy at several strengths, which traces its reward/KL frontier.
+
+A strength multiplies the policy's whole update, W + s * dW: the one dial that every method has
+after training, so that all can be compared at the same reverse KL.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fastslow.adapters import BASE, Bank
+from fastslow.bench.methods import JOINT, Method
+from fastslow.bench.scenario import Scenario
+from fastslow.training.combination import Combination, combine_entries, copy_adapter
+from fastslow.training.measuring import Measuring
+from fastslow.training.summary import ContinualSummary, read_summary
+
+STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+FAR = 2.5
+"""Reverse KL in nats, mean over domains, beyond which no greater strength above 1 is measured."""
+
+
+def measure_method(scenario: Scenario, method: Method, run: Path) -> dict[str, Any]:
+    """What a method does on every domain, from the finished run of its training, as JSON.
+
+    `points`: for strength 0 (the base) and STRENGTHS up to FAR, a measurement on each domain.
+    `retention`: scores after each domain, where the training measured them.
+    """
+    measuring = Measuring(scenario.measured(), lambda event: None)
+    with TemporaryDirectory() as scratch:
+        policy = _policy(scenario, method, run, Path(scratch) / "policy")
+        if method.policy == "oracle":
+            points = _oracle_points(measuring, policy, Bank(run / "bank"))
+        else:
+            points = _points(measuring, policy)
+    return {"points": points, "retention": _retention(method, run)}
+
+
+def _policy(scenario: Scenario, method: Method, run: Path, to: Path) -> Path:
+    """Folder of the combination that the method answers with."""
+    if method.training == JOINT:
+        summary = read_summary(run / "summary.json")
+        copy_adapter(run / summary.adapters[summary.leader], to)
+        Combination("last", [JOINT], None, None, None).write(to)
+        return to
+    entries = Bank(run / "bank").entries()
+    if method.policy == "own":
+        return run / "combinations" / f"{len(entries):02d}"
+    # The router's folder holds every module, which is all that an oracle needs.
+    kind = "routed" if method.policy == "oracle" else method.policy
+    combine_entries(entries, scenario.measured(), to, kind=kind, progress=lambda done, total: None)
+    return to
+
+
+def _points(measuring: Measuring, folder: Path) -> list[dict[str, Any]]:
+    with measuring.of(folder) as (policies, policy):
+        points = [_point(0.0, measuring.measure(policies, BASE, label="base"))]
+        for strength in STRENGTHS:
+            if _far_enough(points):
+                break
+            for name in policies.modules.names:
+                policies.modules.strengthen(name, strength)
+            points.append(_point(strength, measuring.measure(policies, policy, label=policy)))
+    return points
+
+
+def _oracle_points(measuring: Measuring, folder: Path, bank: Bank) -> list[dict[str, Any]]:
+    """Each domain measured under its own module."""
+    with measuring.of(folder) as (policies, _):
+        points = [_point(0.0, measuring.measure(policies, BASE, label="base"))]
+        for strength in STRENGTHS:
+            if _far_enough(points):
+                break
+            own = []
+            for entry in bank.entries():
+                policies.modules.strengthen(entry.name, strength)
+                own += measuring.measure(
+                    policies, entry.name, label=entry.name, domains=[entry.domain]
+                )
+            points.append(_point(strength, own))
+    return points
+
+
+def _far_enough(points: Sequence[dict[str, Any]]) -> bool:
+    last = points[-1]
+    return last["strength"] >= 1 and fmean(m["reverse_kl"] for m in last["domains"]) > FAR
+
+
+def _point(strength: float, measurements: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"strength": strength, "domains": list(measurements)}
+
+
+def _retention(method: Method, run: Path) -> dict[str, Any] | None:
+    summary = read_summary(run / "summary.json")
+    if method.policy != "own" or not isinstance(summary, ContinualSummary) or not summary.metrics:
+        return None
+    return asdict(summary)["metrics"]

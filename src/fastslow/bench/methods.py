@@ -1,0 +1,57 @@
+"""The methods that are compared: how each trains, and which policy it answers with.
+
+A training is a change of the recipe and nothing else; several methods may share one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CHASE = {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20}
+SEQUENTIAL = {"start": "continue", "weights": None}
+
+JOINT = "joint"
+"""The training that has all domains at once, shuffled, and is one ordinary run."""
+TRAININGS: Mapping[str, Mapping[str, Any]] = {
+    "fresh-ofs": {"chase": CHASE, "continual": {"start": "fresh", "weights": "learned"}},
+    "fresh-dpo": {"chase": None, "continual": {"start": "fresh", "weights": "learned"}},
+    "sequential-base": {"chase": None, "reference": "base", "continual": SEQUENTIAL},
+    "sequential-previous": {"chase": None, "reference": "previous", "continual": SEQUENTIAL},
+    "replay": {"chase": None, "continual": {**SEQUENTIAL, "replay": 0.25}},
+    "l2-sp": {
+        "chase": None,
+        "continual": {**SEQUENTIAL, "anchor": "l2_sp", "anchor_strength": 0.01},
+    },
+    "ewc": {"chase": None, "continual": {**SEQUENTIAL, "anchor": "ewc", "anchor_strength": 100.0}},
+    JOINT: {"chase": None},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One row of the table."""
+
+    training: str
+    policy: str = "own"
+    """`own`: what the training ends with; `oracle`: each domain's own module on that domain; else
+    how the modules of its bank are combined anew."""
+    says: str = ""
+    """What it is, in a few words."""
+
+
+METHODS: Mapping[str, Method] = {
+    "oracle": Method("fresh-ofs", "oracle", "each domain's own fast-slow module, told the domain"),
+    "cofs-routed": Method("fresh-ofs", "routed", "fast-slow modules, one chosen by the prompt"),
+    "cofs": Method("fresh-ofs", "own", "fast-slow modules, learned weights (COFS-DPO)"),
+    "cofs-grid": Method("fresh-ofs", "grid", "fast-slow modules, weights from a grid"),
+    "cofs-uniform": Method("fresh-ofs", "uniform", "fast-slow modules, averaged"),
+    "cofs-without-chase": Method("fresh-dpo", "own", "plain DPO modules, learned weights"),
+    "joint": Method(JOINT, "own", "DPO on all domains at once"),
+    "replay": Method("replay", "own", "sequential DPO, a quarter of the pairs replayed"),
+    "ewc": Method("ewc", "own", "sequential DPO with EWC"),
+    "l2-sp": Method("l2-sp", "own", "sequential DPO with L2-SP"),
+    "sequential-base": Method("sequential-base", "own", "sequential DPO, reference base"),
+    "sequential-previous": Method(
+        "sequential-previous", "own", "sequential DPO, reference previous policy"
+    ),
+}

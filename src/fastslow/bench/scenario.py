@@ -1,0 +1,118 @@
+"""What methods are compared on: a sequence of domains with a base, from a world or from files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastslow.bench.methods import JOINT, TRAININGS
+from fastslow.config import DomainConfig, Recipe, load_recipe
+from fastslow.errors import ConfigError
+from fastslow.streams import PairStream, open_sources
+from fastslow.streams.worlds import World, write_world
+from fastslow.training.scratch import copy_base, world_base
+
+SAMPLED = {"samples": 21, "answers": 8, "sample_tokens": 48}
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A base model, domains in order, and the settings that all methods share."""
+
+    name: str
+    domains: tuple[DomainConfig, ...]
+    settings: Mapping[str, Any]
+    """Sections of the recipe."""
+    metric: str
+    """reward or accuracy."""
+
+    def measured(self) -> Recipe:
+        """A recipe that names every domain, from which policies are measured."""
+        domains = [domain.model_dump() for domain in self.domains]
+        return load_recipe({**self.settings, "continual": {"domains": domains}})
+
+    def recipe(
+        self, training: str, rate: float, to: Path, *, pairs: int, measure: bool, seed: int
+    ) -> Recipe:
+        """The recipe of a training at a learning rate.
+
+        Every training takes the same number of steps: as many as `pairs` of each domain fill.
+        Without `measure` a continual run is not measured on its way.
+        """
+        changes = dict(TRAININGS[training])
+        batch = self.settings["train"]["batch_size"]
+        steps = -(-pairs // batch)
+        raw: dict[str, Any] = {**self.settings, **changes, "output_dir": str(to), "seed": seed}
+        raw["train"] = {**self.settings["train"], "learning_rate": rate, "max_steps": steps}
+        if training == JOINT:
+            count = len(self.domains)
+            raw["train"]["max_steps"] = steps * count
+            sources = [source for domain in self.domains for source in _listed(domain.train)]
+            raw["data"] = {**raw["data"], "train": sources, "shuffle": pairs * count}
+            raw["eval"] = {**raw["eval"], "samples": 0, "world": None}
+        else:
+            kept = {} if measure else {"eval": None}
+            domains = [domain.model_dump() | kept for domain in self.domains]
+            raw["continual"] = {**changes["continual"], "domains": domains}
+        return load_recipe(raw)
+
+
+def _listed(sources: str | Sequence[str]) -> list[str]:
+    return [sources] if isinstance(sources, str) else list(sources)
+
+
+def world_scenario(
+    world: World, folder: Path, *, pairs: int, held_out: int = 48, noise: float = 0.0
+) -> Scenario:
+    """The scenario of a world, written to a folder unless it is there already."""
+    if not (folder / "world.json").exists():
+        copy_base(world_base(world), folder / "base")
+        write_world(world, folder, pairs=pairs, held_out=held_out, noise=noise, seed=world.seed)
+    domains = tuple(
+        DomainConfig(
+            name=domain,
+            train=str(folder / domain / "train.jsonl"),
+            eval=str(folder / domain / "test.jsonl"),
+        )
+        for domain in world.domains
+    )
+    settings = {
+        "model": str(folder / "base"),
+        "data": {"max_length": 96},
+        "lora": {"rank": 8, "alpha": 16.0},
+        "objective": {"name": "dpo", "beta": 1 / world.sharpness},
+        "train": {"batch_size": 16, "warmup_steps": 4},
+        "eval": {**SAMPLED, "world": str(folder / "world.json")},
+        "checkpoint": {"every": 10_000, "keep": 1},
+    }
+    return Scenario(f"world-{world.seed}", domains, settings, "reward")
+
+
+def files_scenario(folders: Sequence[Path], model: str, settings: Mapping[str, Any]) -> Scenario:
+    """The scenario of folders that each hold a domain's `train` and `test` pairs, in their order.
+
+    Raises ConfigError for a folder without both.
+    """
+    domains = []
+    for folder in folders:
+        found = {kind: sorted(folder.glob(f"{kind}.*")) for kind in ("train", "test")}
+        missing = [kind for kind, files in found.items() if not files]
+        if missing:
+            raise ConfigError(f"{folder} has no {' and no '.join(missing)} file of pairs")
+        domains.append(
+            DomainConfig(
+                name=folder.name,
+                train=[str(file) for file in found["train"]],
+                eval=[str(file) for file in found["test"]],
+            )
+        )
+    return Scenario("files", tuple(domains), {**settings, "model": model}, "accuracy")
+
+
+def smallest_domain(scenario: Scenario) -> int:
+    """Pairs of the domain that has the fewest."""
+    counts = (
+        PairStream(open_sources(_listed(domain.train))).estimate_pairs()
+        for domain in scenario.domains
+    )
+    return min(count for count in counts if count is not None)

@@ -1,0 +1,149 @@
+"""Runs every method on every scenario and keeps one record each; goes on where it was stopped.
+
+out/
+  scenarios/<name>/                 a world's files and base
+  runs/<scenario>/<training>-<rate>/    training runs
+  records/<scenario>/<method>-<rate>.json
+"""
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastslow.bench.measure import measure_method
+from fastslow.bench.methods import METHODS
+from fastslow.bench.scenario import Scenario
+from fastslow.durable import write_text
+from fastslow.errors import StateError
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One training on one scenario, and the methods that are measured on it."""
+
+    scenario: Scenario
+    training: str
+    rate: float
+    methods: tuple[str, ...]
+    out: Path
+    pairs: int
+    """Of each domain."""
+    retention: bool
+    """Whether the policy is measured after each domain too."""
+    seed: int = 0
+
+    @property
+    def run(self) -> Path:
+        """The training's run folder."""
+        return self.out / "runs" / self.scenario.name / f"{self.training}-{self.rate:g}"
+
+    def record(self, method: str) -> Path:
+        """File of a method's record."""
+        return self.out / "records" / self.scenario.name / f"{method}-{self.rate:g}.json"
+
+    @property
+    def done(self) -> bool:
+        """Whether every record is there."""
+        return all(self.record(method).exists() for method in self.methods)
+
+
+def plan(
+    scenarios: Iterable[Scenario],
+    rates: dict[str, Sequence[float]],
+    out: Path,
+    *,
+    pairs: int,
+    retention: bool,
+    seed: int,
+) -> list[Task]:
+    """The tasks that measure each method at its rates on each scenario."""
+    wanted: dict[tuple[str, float], list[str]] = {}
+    for method, own in rates.items():
+        for rate in own:
+            wanted.setdefault((METHODS[method].training, rate), []).append(method)
+    return [
+        Task(scenario, training, rate, tuple(methods), out, pairs, retention, seed)
+        for scenario in scenarios
+        for (training, rate), methods in wanted.items()
+    ]
+
+
+def run_task(task: Task) -> None:
+    """Train, measure each method, write the records, and remove what only resuming needed."""
+    from fastslow.training import train
+
+    recipe = task.scenario.recipe(
+        task.training,
+        task.rate,
+        task.run,
+        pairs=task.pairs,
+        measure=task.retention,
+        seed=task.seed,
+    )
+    if train(recipe) is None:
+        raise StateError(f"the training in {task.run} was stopped by a signal")
+    for method in task.methods:
+        record = task.record(method)
+        if record.exists():
+            continue
+        found = measure_method(task.scenario, METHODS[method], task.run)
+        facts = {"scenario": task.scenario.name, "method": method, "rate": task.rate, **found}
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_text(record, json.dumps(facts, indent=1) + "\n")
+    for checkpoints in task.run.rglob("checkpoints"):
+        shutil.rmtree(checkpoints)
+
+
+def run_tasks(tasks: Sequence[Task], *, workers: int, progress: Progress) -> None:
+    """Run what is not done yet, several at a time; each worker computes on one thread."""
+    waiting = [task for task in tasks if not task.done]
+    done = len(tasks) - len(waiting)
+    progress(done, len(tasks))
+    for _ in in_parallel([partial(run_task, task) for task in waiting], workers=workers):
+        done += 1
+        progress(done, len(tasks))
+
+
+def in_parallel(calls: Sequence[Callable[[], Any]], *, workers: int) -> Iterator[Any]:
+    """The results of some calls as they come, from fresh processes of one thread each.
+
+    With one worker they are made here, on all threads. The first that fails stops the rest.
+    """
+    if workers == 1:
+        for call in calls:
+            yield call()
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        futures = [pool.submit(call) for call in calls]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> None:
+    import torch
+    from transformers.utils import logging
+
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def read_records(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """The records of finished tasks."""
+    return [
+        json.loads(task.record(method).read_text(encoding="utf-8"))
+        for task in tasks
+        for method in task.methods
+    ]

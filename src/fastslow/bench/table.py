@@ -1,0 +1,111 @@
+"""Records to results: gains over the base at matched KL and at equal steps, with intervals."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from fastslow.evaluation import bootstrap_interval, reward_at_kl
+
+Record = Mapping[str, Any]
+
+BUDGETS = (0.5, 1.0, 2.0)
+"""Reverse KL in nats an answer, mean over the domains, at which methods are compared."""
+BUDGET = 1.0
+"""The one that tuning and the headline use."""
+BESIDE = ("reverse_kl", "mean_length", "chosen_log_ratio", "rejected_log_ratio", "accuracy")
+
+
+def gain_at_kl(record: Record, metric: str, budget: float) -> float:
+    """Mean gain over the base within a reverse KL, interpolated between strengths."""
+    points = [(_mean(point, "reverse_kl"), _mean(point, metric)) for point in record["points"]]
+    base = points[0][1]
+    # The base's own KL is exactly nothing.
+    return reward_at_kl([(0.0, base), *points[1:]], budget) - base
+
+
+def gain_at_end(record: Record, metric: str) -> float:
+    """Mean gain over the base on all domains as the training ended."""
+    base, trained = record["points"][0], _trained(record)
+    return _mean(trained, metric) - _mean(base, metric)
+
+
+def best_rates(records: Sequence[Record], metric: str) -> dict[str, float]:
+    """For each method the rate with the highest mean gain within BUDGET over the records."""
+    gains: dict[str, dict[float, list[float]]] = {}
+    for record in records:
+        own = gains.setdefault(record["method"], {}).setdefault(record["rate"], [])
+        own.append(gain_at_kl(record, metric, BUDGET))
+    return {
+        method: max(by_rate, key=lambda rate: fmean(by_rate[rate]))
+        for method, by_rate in gains.items()
+    }
+
+
+def results(
+    records: Sequence[Record], metric: str, *, oracle: str = "oracle"
+) -> dict[str, dict[str, Any]]:
+    """For each method, means over the scenarios with 95 % bootstrap intervals.
+
+    `gain@B`: gain within a reverse KL of B nats; `kept@B`: as a share of the oracle's on the same
+    scenario; `gain`, and what stands beside it, as the training ended; retention where measured.
+    """
+    by_method: dict[str, dict[str, Record]] = {}
+    for record in records:
+        by_method.setdefault(record["method"], {})[record["scenario"]] = record
+    best = by_method.get(oracle, {})
+    found = {}
+    for method, own in by_method.items():
+        row: dict[str, Any] = {"scenarios": len(own)}
+        for budget in BUDGETS:
+            gains = {name: gain_at_kl(record, metric, budget) for name, record in own.items()}
+            row[f"gain@{budget:g}"] = _interval(list(gains.values()))
+            shares = [
+                gain / gain_at_kl(best[name], metric, budget)
+                for name, gain in gains.items()
+                if name in best
+            ]
+            if shares:
+                row[f"kept@{budget:g}"] = _interval(shares)
+        row["gain"] = _interval([gain_at_end(record, metric) for record in own.values()])
+        for key in BESIDE:
+            row[key] = fmean(_mean(_trained(record), key) for record in own.values())
+        kept = [record["retention"][metric] for record in own.values() if record["retention"]]
+        if kept:
+            row["retention"] = {
+                key: fmean(one[key] for one in kept if one[key] is not None) for key in kept[0]
+            }
+        found[method] = row
+    return found
+
+
+def differences(
+    records: Sequence[Record], metric: str, pairs: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """Gain of one method minus that of another on the same scenarios, within each budget."""
+    gains = {
+        (record["method"], record["scenario"], budget): gain_at_kl(record, metric, budget)
+        for record in records
+        for budget in BUDGETS
+    }
+    scenarios = sorted({record["scenario"] for record in records})
+    return {
+        f"{first} - {second} @{budget:g}": _interval(
+            [gains[first, s, budget] - gains[second, s, budget] for s in scenarios]
+        )
+        for first, second in pairs
+        for budget in BUDGETS
+    }
+
+
+def _trained(record: Record) -> Mapping[str, Any]:
+    point: Mapping[str, Any] = next(p for p in record["points"] if p["strength"] == 1.0)
+    return point
+
+
+def _mean(point: Mapping[str, Any], key: str) -> float:
+    return fmean(domain[key] for domain in point["domains"])
+
+
+def _interval(values: list[float]) -> dict[str, float]:
+    low, high = bootstrap_interval(values)
+    return {"mean": fmean(values), "low": low, "high": high}

@@ -1,0 +1,99 @@
+"""`fastslow bench`: methods compared on the same data, budget and tuning grid."""
+
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Compare methods; results as JSON and a table.")
+
+
+@app.command()
+def continual(
+    out: Path = typer.Argument(help="Folder of the results; an unfinished one is gone on with."),
+    worlds: int = typer.Option(10, min=1, help="Worlds with a known reward to report on."),
+    rates: list[float] = typer.Option(
+        [1e-3, 3e-3, 1e-2], "--rate", help="Learning rates to choose from; once for each."
+    ),
+    pairs: int = typer.Option(768, min=16, help="Training pairs of each domain."),
+    domains: int = typer.Option(3, min=2, max=6, help="Domains of each world."),
+    conflict: float = typer.Option(0.5, min=0, max=1, help="How far the domains disagree."),
+    noise: float = typer.Option(0.0, min=0, max=0.5, help="Share of flipped training labels."),
+    data: list[Path] = typer.Option(
+        None, help="Instead of worlds: folders with train and test pairs, one for each domain."
+    ),
+    model: str = typer.Option(None, help="With --data: the base model."),
+    recipe: Path = typer.Option(None, help="With --data: the settings all methods share."),
+    methods: list[str] = typer.Option(None, "--method", help="Only these; all by default."),
+    workers: int = typer.Option(1, min=1, help="Trainings at a time, on one thread each if > 1."),
+) -> None:
+    """COFS-DPO, sequential and joint DPO, replay, EWC, L2-SP and oracles on several domains."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from fastslow.bench.continual import as_markdown, bench_files, bench_worlds
+    from fastslow.bench.methods import METHODS
+    from fastslow.bench.scenario import files_scenario, smallest_domain
+    from fastslow.cli.quiet import quiet_libraries
+    from fastslow.config import load_recipe
+    from fastslow.errors import ConfigError
+
+    quiet_libraries()
+    chosen = methods or list(METHODS)
+    unknown = [name for name in chosen if name not in METHODS]
+    if unknown:
+        raise ConfigError(
+            f"method: there is no {', '.join(unknown)}; there are {', '.join(METHODS)}"
+        )
+    if bool(data) != bool(model and recipe):
+        raise ConfigError("data: --data, --model and --recipe belong together")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    shown: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def tell(task: str, done: int, total: int) -> None:
+            if task not in shown:
+                shown[task] = progress.add_task(task, total=total)
+            progress.update(shown[task], completed=done, total=total)
+
+        if data:
+            settings = load_recipe(recipe, [f"model={model}"]).model_dump(exclude_unset=True)
+            scenario = files_scenario(data, model, settings)
+            found = bench_files(
+                out,
+                scenario,
+                rate=load_recipe(recipe, [f"model={model}"]).train.learning_rate,
+                pairs=min(pairs, smallest_domain(scenario)),
+                methods=chosen,
+                tell=tell,
+            )
+        else:
+            found = bench_worlds(
+                out,
+                seeds=range(worlds),
+                rates=rates,
+                pairs=pairs,
+                conflict=conflict,
+                num_domains=domains,
+                noise=noise,
+                methods=chosen,
+                workers=workers,
+                tell=tell,
+            )
+    console = Console()
+    console.print(Markdown(as_markdown(found)))
+    console.print(f"written: {out / 'results.json'}, {out / 'table.md'}", soft_wrap=True)

@@ -1,0 +1,69 @@
+"""`fastslow combine`: modules of finished runs and banks to one adapter."""
+
+from pathlib import Path
+
+import typer
+
+
+def combine(
+    sources: list[Path] = typer.Argument(
+        help="Banks, entries of a bank, or run folders; a continual run stands for its bank."
+    ),
+    to: Path = typer.Option(help="Folder to write; it must not exist."),
+    weights: str = typer.Option(
+        "learned", help="uniform, fixed, grid, learned, or routed (one adapter a prompt)."
+    ),
+    fixed: list[float] = typer.Option(
+        None, "--fixed", help="Weight of a module, in their order; once for each."
+    ),
+    recompress: int = typer.Option(
+        None, min=1, help="Largest rank; the exact sum has all ranks together."
+    ),
+    model: str = typer.Option(None, help="The base, where it is not in the recorded place."),
+    json_output: bool = typer.Option(False, "--json", help="Print the combination as JSON."),
+) -> None:
+    """Sum past modules exactly into one ordinary PEFT adapter, weighed on their memories."""
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from fastslow.cli.quiet import quiet_libraries
+    from fastslow.config import load_recipe
+    from fastslow.errors import ConfigError
+    from fastslow.training.combination import combine_entries
+    from fastslow.training.sources import entries_of
+
+    quiet_libraries()
+    if to.exists():
+        raise ConfigError(f"{to} exists already; give a folder that does not")
+    if (weights == "fixed") != bool(fixed):
+        raise ConfigError("fixed: --weights fixed needs --fixed W once for each module, only it")
+    if recompress is not None and weights == "routed":
+        raise ConfigError("recompress: there is no sum to compress with --weights routed")
+    entries = entries_of(sources)
+    recipe = load_recipe(entries[-1].config, [f"model={model}"] if model else [])
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("weighing modules", total=None)
+        made = combine_entries(
+            entries,
+            recipe,
+            to,
+            kind=weights,
+            fixed=fixed,
+            recompress=recompress,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if json_output:
+        print(json.dumps(asdict(made)))
+        return
+    table = Table("module", "domain", "weight", box=None, pad_edge=False)
+    for entry in entries:
+        weight = f"{made.weights[entry.name]:.3f}" if made.weights else "by prompt"
+        table.add_row(entry.name, entry.domain, weight)
+    Console().print(table)
+    if made.rank is not None:
+        lost = f", {made.lost:.1%} of the update left out" if made.lost is not None else ""
+        Console(stderr=True).print(f"{made.kind} sum of rank {made.rank}{lost}: {to}")

@@ -1,0 +1,51 @@
+"""`fastslow world`: a small world with a known reward, as files to train and measure on."""
+
+from pathlib import Path
+
+import typer
+
+
+def world(
+    to: Path = typer.Argument(help="Folder to write; it must not exist."),
+    seed: int = typer.Option(0, min=0, help="Another seed is another world."),
+    domains: int = typer.Option(3, help="Number of domains, from 1 to 6."),
+    conflict: float = typer.Option(
+        0.5, help="Share of what a domain values on which the domains oppose each other, 0 to 1."
+    ),
+    sharpness: float = typer.Option(
+        2.0, help="Log-odds per unit of reward that the better answer is preferred."
+    ),
+    pairs: int = typer.Option(768, min=1, help="Training pairs of each domain."),
+    held_out: int = typer.Option(128, min=1, help="Held-out pairs of each domain."),
+    noise: float = typer.Option(0.0, min=0, max=1, help="Share of flipped training labels."),
+) -> None:
+    """Write pairs of every domain, the world itself, and a tiny base model that speaks there."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from fastslow.cli.quiet import quiet_libraries
+    from fastslow.errors import ConfigError
+    from fastslow.streams.worlds import World, write_world
+
+    if to.exists():
+        raise ConfigError(f"{to} exists already; give a folder that does not")
+    made = World(seed=seed, num_domains=domains, conflict=conflict, sharpness=sharpness)
+
+    from fastslow.training.scratch import copy_base, world_base
+
+    quiet_libraries()
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("training the base", total=None)
+        base = world_base(
+            made,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    write_world(made, to, pairs=pairs, held_out=held_out, noise=noise, seed=seed)
+    copy_base(base, to / "base")
+    console.print(f"wrote {to}: base, world.json, train.jsonl and test.jsonl of each of")
+    for domain in made.domains:
+        row = next(made.pairs(domain, seed=seed))
+        console.print(f"  {domain}: {row['prompt']}")
+        console.print(f"    preferred: {row['chosen']}")
+        console.print(f"    over:      {row['rejected']}")
