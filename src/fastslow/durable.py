@@ -34,11 +34,18 @@ def file_hash(path: Path) -> str:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A draft folder to fill, which takes the place of `path` when the block ends well."""
+    """A draft folder to fill, which takes the place of `path` when the block ends well.
+
+    When it does not, nothing is left.
+    """
     draft = path.with_name(f".{path.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    yield draft
+    try:
+        yield draft
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     for file in sorted(draft.rglob("*")):
         if file.is_file():
             with file.open("rb") as opened:

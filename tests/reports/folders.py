@@ -143,6 +143,7 @@ def continual(
         {
             "kind": "continual",
             "domains": list(domains),
+            "measured": list(domains),
             "runs": runs,
             "policy": "combined",
             "weights": {Path(run).name: 1 / len(runs) for run in runs},

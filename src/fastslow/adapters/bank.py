@@ -24,7 +24,11 @@ from fastslow.errors import ConfigError, StateError
 
 FORMAT = 1
 FILES = ("adapter_config.json", "adapter_model.safetensors", "config.yaml", "memory.jsonl")
-FACTS = ("domain", "position", "parents", "base", "data", "metrics", "sha256")
+FACTS = {
+    "domain": str, "position": int, "parents": list, "base": object, "data": object,
+    "metrics": dict, "sha256": dict,
+}  # fmt: skip
+"""What a manifest says beside its format, and of what kind it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +71,11 @@ class Bank:
         Raises StateError naming the file that is missing or changed, or the entries whose bases
         differ.
         """
-        found = sorted(path.parent for path in self.folder.glob("*/manifest.json"))
-        strangers = [p.name for p in self.folder.glob("[!.]*") if p.is_dir() and p not in found]
+        # What begins with a dot is a draft that was cut off, however much of it is there.
+        found = sorted(path for path in self.folder.glob("[!.]*") if path.is_dir())
+        strangers = [path for path in found if not (path / "manifest.json").exists()]
         if strangers:
-            raise StateError(f"{self.folder / strangers[0]} has no manifest.json: it is no entry")
+            raise StateError(f"{strangers[0]} has no manifest.json: it is no entry")
         entries = sorted((read_entry(folder) for folder in found), key=lambda e: e.position)
         check_one_base(entries)
         return entries
@@ -92,7 +97,8 @@ class Bank:
         Raises StateError if its base is not that of the others.
         """
         others = self.entries()
-        position = len(others) + 1
+        # Behind the last one rather than their number: an entry may have been removed.
+        position = others[-1].position + 1 if others else 1
         path = self.folder / f"{position:02d}-{slug(domain)}"
         with new_folder(path) as draft:
             for name in FILES[:2]:
@@ -120,11 +126,17 @@ def read_entry(folder: Path) -> Entry:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        missing = [key for key in FACTS if key not in manifest]
-    except (OSError, ValueError, TypeError):
-        raise StateError(f"{path} cannot be read, so {folder} is no entry of a bank") from None
+    except (OSError, ValueError):
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise StateError(f"{path} cannot be read, so {folder} is no entry of a bank")
     if manifest.get("format") != FORMAT:
         raise StateError(f"{path} has format {manifest.get('format')}; this version reads {FORMAT}")
+    missing = [
+        key
+        for key, kind in FACTS.items()
+        if key not in manifest or not isinstance(manifest[key], kind)
+    ]
     if missing:
         raise StateError(f"{path} lacks {', '.join(missing)}; restore it")
     for name in FILES:

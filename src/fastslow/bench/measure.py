@@ -39,12 +39,25 @@ def measure_method(scenario: Scenario, method: Method, run: Path) -> dict[str, A
     return {"points": points, "retention": _retention(method, run)}
 
 
+def measure_run(scenario: Scenario, run: Path) -> list[dict[str, Any]]:
+    """The points of an ordinary run's leader."""
+    measuring = Measuring(scenario.measured(), lambda event: None)
+    with TemporaryDirectory() as scratch:
+        to = Path(scratch) / "policy"
+        _leader(run, to)
+        return _points(measuring, to)
+
+
+def _leader(run: Path, to: Path) -> None:
+    summary = read_summary(run / "summary.json")
+    copy_adapter(run / summary.adapters[summary.leader], to)
+    Combination("last", [summary.leader], None, None, None).write(to)
+
+
 def _policy(scenario: Scenario, method: Method, run: Path, to: Path) -> Path:
     """Folder of the combination that the method answers with."""
     if method.training == JOINT:
-        summary = read_summary(run / "summary.json")
-        copy_adapter(run / summary.adapters[summary.leader], to)
-        Combination("last", [JOINT], None, None, None).write(to)
+        _leader(run, to)
         return to
     entries = Bank(run / "bank").entries()
     if method.policy == "own":

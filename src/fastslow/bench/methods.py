@@ -43,7 +43,6 @@ METHODS: Mapping[str, Method] = {
     "oracle": Method("fresh-ofs", "oracle", "each domain's own fast-slow module, told the domain"),
     "cofs-routed": Method("fresh-ofs", "routed", "fast-slow modules, one chosen by the prompt"),
     "cofs": Method("fresh-ofs", "own", "fast-slow modules, learned weights (COFS-DPO)"),
-    "cofs-grid": Method("fresh-ofs", "grid", "fast-slow modules, weights from a grid"),
     "cofs-uniform": Method("fresh-ofs", "uniform", "fast-slow modules, averaged"),
     "cofs-without-chase": Method("fresh-dpo", "own", "plain DPO modules, learned weights"),
     "joint": Method(JOINT, "own", "DPO on all domains at once"),

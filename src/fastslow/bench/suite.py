@@ -132,10 +132,13 @@ def in_parallel(calls: Sequence[Callable[[], Any]], *, workers: int) -> Iterator
 
 
 def _one_thread() -> None:
+    import warnings
+
     import torch
     from transformers.utils import logging
 
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", category=FutureWarning)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 

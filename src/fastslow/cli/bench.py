@@ -1,6 +1,9 @@
 """`fastslow bench`: methods compared on the same data, budget and tuning grid."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -12,7 +15,7 @@ def continual(
     out: Path = typer.Argument(help="Folder of the results; an unfinished one is gone on with."),
     worlds: int = typer.Option(10, min=1, help="Worlds with a known reward to report on."),
     rates: list[float] = typer.Option(
-        [1e-3, 3e-3, 1e-2], "--rate", help="Learning rates to choose from; once for each."
+        [3e-4, 1e-3, 3e-3, 1e-2], "--rate", help="Learning rates to choose from; once for each."
     ),
     pairs: int = typer.Option(768, min=16, help="Training pairs of each domain."),
     domains: int = typer.Option(3, min=2, max=6, help="Domains of each world."),
@@ -27,17 +30,6 @@ def continual(
     workers: int = typer.Option(1, min=1, help="Trainings at a time, on one thread each if > 1."),
 ) -> None:
     """COFS-DPO, sequential and joint DPO, replay, EWC, L2-SP and oracles on several domains."""
-    from rich.console import Console
-    from rich.markdown import Markdown
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     from fastslow.bench.continual import as_markdown, bench_files, bench_worlds
     from fastslow.bench.methods import METHODS
@@ -55,21 +47,7 @@ def continual(
         )
     if bool(data) != bool(model and recipe):
         raise ConfigError("data: --data, --model and --recipe belong together")
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    shown: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-
-        def tell(task: str, done: int, total: int) -> None:
-            if task not in shown:
-                shown[task] = progress.add_task(task, total=total)
-            progress.update(shown[task], completed=done, total=total)
-
+    with _bars() as tell:
         if data:
             settings = load_recipe(recipe, [f"model={model}"]).model_dump(exclude_unset=True)
             scenario = files_scenario(data, model, settings)
@@ -94,6 +72,70 @@ def continual(
                 workers=workers,
                 tell=tell,
             )
+    _show(as_markdown(found), out)
+
+
+@app.command()
+def chasing(
+    out: Path = typer.Argument(help="Folder of the results; an unfinished one is gone on with."),
+    worlds: int = typer.Option(10, min=1, help="Worlds with a known reward to report on."),
+    pairs: int = typer.Option(1024, min=128, help="Pairs of each stream."),
+    optimizer: str = typer.Option("adamw", help="adamw, rmsprop or sgd."),
+    workers: int = typer.Option(1, min=1, help="Trainings at a time, on one thread each if > 1."),
+) -> None:
+    """Fast-slow chasing in one fixed setting against DPO at six learning rates."""
+    from fastslow.bench.chasing import as_markdown, bench_chasing
+    from fastslow.cli.quiet import quiet_libraries
+
+    quiet_libraries()
+    with _bars() as tell:
+        found = bench_chasing(
+            out,
+            seeds=range(worlds),
+            pairs=pairs,
+            optimizer=optimizer,
+            workers=workers,
+            tell=tell,
+        )
+    _show(as_markdown(found), out)
+
+
+@contextmanager
+def _bars() -> Iterator[Any]:
+    """A function that shows how much of each part is done."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    shown: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def tell(task: str, done: int, total: int) -> None:
+            if task not in shown:
+                shown[task] = progress.add_task(task, total=total)
+            progress.update(shown[task], completed=done, total=total)
+
+        yield tell
+
+
+def _show(markdown: str, out: Path) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
     console = Console()
-    console.print(Markdown(as_markdown(found)))
+    console.print(Markdown(markdown))
     console.print(f"written: {out / 'results.json'}, {out / 'table.md'}", soft_wrap=True)

@@ -24,6 +24,12 @@ class Section(BaseModel):
     )
 
 
+def _as_list(sources: str | list[str] | None) -> list[str]:
+    if sources is None:
+        return []
+    return [sources] if isinstance(sources, str) else list(sources)
+
+
 class DataConfig(Section):
     """Where the preference pairs come from."""
 
@@ -51,13 +57,11 @@ class DataConfig(Section):
 
     @property
     def train_sources(self) -> list[str]:
-        return [self.train] if isinstance(self.train, str) else list(self.train)
+        return _as_list(self.train)
 
     @property
     def eval_sources(self) -> list[str]:
-        if self.eval is None:
-            return []
-        return [self.eval] if isinstance(self.eval, str) else list(self.eval)
+        return _as_list(self.eval)
 
 
 class LoraConfig(Section):
@@ -175,6 +179,14 @@ class DomainConfig(Section):
     """Its pairs, in the forms data.train takes."""
     eval: UserPath | list[UserPath] | None = None
     """Its held-out pairs."""
+
+    @property
+    def train_sources(self) -> list[str]:
+        return _as_list(self.train)
+
+    @property
+    def eval_sources(self) -> list[str]:
+        return _as_list(self.eval)
 
 
 class DriftConfig(Section):
@@ -323,6 +335,10 @@ class Recipe(Section):
             f"{len(continual.domains)} domains",
         )
         yield (
+            continual.fixed is not None and self.drift is not None,
+            "continual.fixed: how many domains drift will find is not known; take other weights",
+        )
+        yield (
             continual.recompress is not None and continual.weights in (None, "routed"),
             "continual.recompress: there is no combination to compress with weights: "
             f"{continual.weights or 'null'}",
@@ -331,10 +347,11 @@ class Recipe(Section):
             continual.anchor is not None and continual.start == "fresh",
             "continual.anchor: fresh modules have nothing to be held near; set start: continue",
         )
+        fitted = continual.weights in ("grid", "learned", "routed")
         yield (
             self.data.memory == 0
-            and (bool(continual.replay) or continual.weights in ("grid", "learned", "routed")),
-            "data.memory: is 0, but replay and weights that are fitted need a memory",
+            and (fitted or bool(continual.replay) or continual.anchor == "ewc"),
+            "data.memory: is 0, but replay, ewc and weights that are fitted need a memory",
         )
         yield (
             self.lora.start_from is not None or self.anchor is not None or self.replay is not None,
@@ -343,6 +360,39 @@ class Recipe(Section):
         yield (
             self.reference == "previous" and continual.start == "fresh",
             "reference: 'previous' with start: fresh is the base; set reference: base",
+        )
+        yield (
+            continual.start == "recall" and self.drift is not None,
+            "continual.start: no domain that drift finds is known to return; recall needs names",
+        )
+        yield from self._source_contradictions(continual.domains)
+
+    def _source_contradictions(self, domains: list[DomainConfig]) -> Iterator[tuple[bool, str]]:
+        unmeasured = [domain.name for domain in domains if not domain.eval_sources]
+        yield (
+            0 < len(unmeasured) < len(domains),
+            "continual.domains: each is measured after every other, so give eval for all of them "
+            f"or for none; it is missing for {', '.join(unmeasured)}",
+        )
+        evals: dict[str, list[str]] = {}
+        for domain in domains:
+            evals.setdefault(domain.name, domain.eval_sources)
+        changing = [d.name for d in domains if evals[d.name] != d.eval_sources]
+        yield (
+            bool(changing) and not unmeasured,
+            f"continual.domains: {', '.join(changing)} returns with other held-out pairs than "
+            "before; give it the same ones, or another name",
+        )
+        live = [source for d in domains for source in d.train_sources].count("-")
+        yield (
+            live > 1 or any("-" in d.eval_sources for d in domains),
+            "continual.domains: standard input (-) can be read once only, and held-out pairs are "
+            "read more often",
+        )
+        yield (
+            "-" in [*self.data.train_sources, *self.data.eval_sources],
+            "continual: standard input (-) can be read once only, but each domain that drift finds "
+            "is read up to from the beginning; write it to a file first",
         )
 
     @property

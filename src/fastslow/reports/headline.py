@@ -96,7 +96,7 @@ def _measured(key: str) -> Callable[[ReportedRun], Any]:
 
 
 def _kept(metric: str, key: str) -> Callable[[ReportedRun], Any]:
-    return lambda run: run.retention and run.retention.metrics[metric].get(key)
+    return lambda run: run.retention and run.retention.metrics.get(metric, {}).get(key)
 
 
 def _steps(run: ReportedRun) -> int:

@@ -17,7 +17,8 @@ def domain_means(row: Sequence[Measurement]) -> Measurement:
 
 def shared_metric(kept: Sequence[Retention]) -> str:
     """What runs are scored by side by side: reward where all have it, else accuracy."""
-    return "reward" if all("reward" in one.metrics for one in kept) else "accuracy"
+    known = all(base.get("reward") is not None for one in kept for base in one.initial)
+    return "reward" if known else "accuracy"
 
 
 def retention_scores(kept: Retention, metric: str) -> list[list[float | None]]:
@@ -29,7 +30,7 @@ def retention_figure(kept: Retention, metric: str, span: tuple[float, float]) ->
     """The scores as a heat map, with the numbers in its cells; `span` is that of its colours."""
     scores = retention_scores(kept, metric)
     rows = ["base", *(f"after {short(name)}" for name in kept.domains)]
-    columns = [f"on {short(name)}" for name in kept.domains]
+    columns = [f"on {short(name)}" for name in kept.measured]
     figure = new_figure("", "", height=90 + 44 * len(rows))
     figure.add_heatmap(
         z=scores,

@@ -19,12 +19,15 @@ class Retention:
 
     domains: list[str]
     """In training order."""
+    measured: list[str]
+    """The domains that were measured, the columns of what follows; maybe none."""
     initial: list[Measurement]
     """Of the base, on each domain."""
     after: list[list[Measurement]]
     """`after[i][j]`: on domain j, after training on domain i."""
     metrics: dict[str, dict[str, float | None]]
-    """For `accuracy` and maybe `reward`: average, backward_transfer and so on."""
+    """For `accuracy` and maybe `reward`: average, backward_transfer and so on; empty where the
+    measured domains are not the trained ones."""
     policy: str
     """What answers at the end: combined, routed or last."""
     weights: dict[str, float] | None
@@ -46,7 +49,7 @@ class ReportedRun:
     records: list[Record]
     """One in an ordinary run, one a domain in a continual run; never empty."""
     retention: Retention | None
-    """None in an ordinary or unfinished run."""
+    """None in an ordinary or unfinished run, and where nothing was held out."""
     samples: list[dict[str, Any]]
 
     @property
@@ -157,10 +160,11 @@ def _domain_folders(folder: Path, summary: dict[str, Any] | None) -> list[tuple[
 
 
 def _retention(summary: dict[str, Any] | None) -> Retention | None:
-    if summary is None or summary.get("kind") != "continual":
+    if summary is None or summary.get("kind") != "continual" or not summary["measured"]:
         return None
     return Retention(
         domains=summary["domains"],
+        measured=summary["measured"],
         initial=summary["initial"],
         after=summary["after"],
         metrics=summary["metrics"],

@@ -147,7 +147,8 @@ TERMS = {
     "did to them. Below 0 is forgetting.",
     "forward transfer": "mean of R[j−1, j] − base[j] over the later domains: what was known of a "
     "domain before it was trained on, beyond the base.",
-    "forgetting": "mean over the earlier domains of their best score minus their last. 0 is none.",
+    "forgetting": "mean over the earlier domains of their best score since they were learned "
+    "minus their last.",
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -41,9 +42,10 @@ class Anchor:
 def _importances(path: Path, names: list[str], like: list[Tensor]) -> list[Tensor]:
     try:
         stored = load_file(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ConfigError(f"anchor.fisher: {path} cannot be read: {error}") from None
-    if set(stored) != set(names):
+    shapes = {name: tensor.shape for name, tensor in zip(names, like, strict=True)}
+    if {name: tensor.shape for name, tensor in stored.items()} != shapes:
         raise ConfigError(f"anchor.fisher: {path} is of other weights than lora.start_from")
     return [stored[name].to(tensor.device) for name, tensor in zip(names, like, strict=True)]
 
@@ -58,13 +60,14 @@ def fisher_information(
     """Mean squared gradient of each weight of a module over pairs, one pair at a time.
 
     The likelihood is that of the preferences: the objective's loss is its negative logarithm. This
-    is the empirical Fisher information, at the observed labels. Keys carry no module name.
+    is the empirical Fisher information, at the observed labels and without dropout. Keys carry no
+    module name.
     """
     parameters = policies.modules.parameters(name)
     sums = {key: torch.zeros_like(value) for key, value in parameters.items()}
     for item in pairs:
         batch = policies.batch([item.tree])
-        scores = policies.score(name, batch, learning=True)
+        scores = policies.score(name, batch, learning=True, dropout=False)
         logps = pair_logps(scores, policies.score(reference, batch), batch)
         loss = objective(logps).loss.sum()
         gradients = torch.autograd.grad(loss, list(parameters.values()))

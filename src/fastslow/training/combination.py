@@ -1,6 +1,7 @@
 """Entries of the bank to one policy: a single adapter, or one adapter a prompt."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -132,6 +133,8 @@ def _weights(
                 f"fixed: got {len(fixed or [])} weights for {len(entries)} modules "
                 f"({', '.join(entry.name for entry in entries)})"
             )
+        if not all(map(math.isfinite, fixed)):
+            raise ConfigError(f"fixed: got {list(fixed)}; every weight must be a finite number")
         return list(fixed)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / SUM

@@ -19,6 +19,7 @@ from typing import Any
 from fastslow.adapters import BASE, Bank, Entry
 from fastslow.config import Recipe, dump_recipe
 from fastslow.durable import file_hash, new_folder, write_text
+from fastslow.errors import StateError
 from fastslow.evaluation import Retention, retention
 from fastslow.training.claim import claim
 from fastslow.training.combination import Combination, copy_adapter
@@ -63,7 +64,13 @@ def train_domains(
 def _put_in_bank(bank: Bank, stage: Stage, summary: RunSummary) -> Entry:
     entries = bank.entries()
     if len(entries) >= stage.number:
-        return entries[stage.number - 1]
+        entry = entries[stage.number - 1]
+        if (entry.position, entry.domain) != (stage.number, stage.name):
+            raise StateError(
+                f"{bank.folder} lacks the module of domain {stage.number}, {stage.name}, which the "
+                "later ones stand on; restore it, or remove the run folder to start anew"
+            )
+        return entry
     run = Path(stage.recipe.output_dir)
     inputs = json.loads((run / "inputs.json").read_text(encoding="utf-8"))
     return bank.add(

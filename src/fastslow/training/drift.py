@@ -3,16 +3,20 @@
 The detectors are river's; this is the only door to it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from statistics import fmean
+from statistics import fmean, variance
 from typing import Any
 
 from fastslow.config import DriftConfig
 from fastslow.errors import ConfigError
 
 RECENT = 64
-"""Pairs over which a rise is judged."""
+"""Pairs over which a rise is judged, and how long an alarm may wait for one to show."""
+CLEAR = 3.0
+"""Standard errors by which the loss must have risen: the detectors test at every pair, so that one
+of their alarms alone means little."""
 
 
 class DriftDetector:
@@ -27,6 +31,8 @@ class DriftDetector:
         self._config = config
         self._detector = _make(config)
         self._losses: list[float] = []
+        self._alarm = 0
+        """Pairs that the last alarm still counts for."""
         self.found = False
         """Whether the domain has ended."""
 
@@ -35,16 +41,18 @@ class DriftDetector:
         for loss in losses:
             self._losses.append(loss)
             self._detector.update(loss)
+            self._alarm = RECENT if self._detector.drift_detected else self._alarm - 1
             enough = len(self._losses) >= self._config.min_pairs
-            self.found = self.found or (
-                enough and self._detector.drift_detected and self._has_risen()
-            )
+            self.found = self.found or (enough and self._alarm > 0 and self._has_risen())
         return self.found
 
     def _has_risen(self) -> bool:
-        """Whether the last RECENT pairs lost more than those before on average."""
-        late, early = self._losses[-RECENT:], self._losses[:-RECENT]
-        return bool(early) and fmean(late) > fmean(early[-4 * RECENT :])
+        """Whether the last RECENT pairs clearly lost more than those before on average."""
+        late, early = self._losses[-RECENT:], self._losses[-5 * RECENT : -RECENT]
+        if len(early) < 2:
+            return False
+        error = math.sqrt(variance(late) / len(late) + variance(early) / len(early))
+        return fmean(late) - fmean(early) > CLEAR * error
 
     def state(self) -> dict[str, Any]:
         """Everything heard, as JSON; river's detectors cannot be saved without pickling."""

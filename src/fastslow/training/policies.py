@@ -35,13 +35,16 @@ class Policies:
         """The trees as one batch on the model's device."""
         return tree_batch(trees, pad_id=self.pad_id).to(self._device)
 
-    def score(self, name: str, batch: TreeBatch, *, learning: bool = False) -> Tensor:
+    def score(
+        self, name: str, batch: TreeBatch, *, learning: bool = False, dropout: bool = True
+    ) -> Tensor:
         """Summed log-probs of every response under the named policy, [N], nats, float32.
 
-        Gradients reach the module only with `learning`.
+        Gradients reach the module only with `learning`, and its dropout is on only then; with
+        `dropout` False it is off then too.
         """
         with (
-            self.modules.using(name, learning=learning),
+            self.modules.using(name, learning=learning and dropout),
             torch.set_grad_enabled(learning),
             self._precision(),
         ):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -88,9 +89,16 @@ class Router:
         """The router that `save` wrote. Raises StateError where there is none."""
         try:
             choices = json.loads((folder / "router.json").read_text(encoding="utf-8"))["choices"]
-            return cls(choices, load_file(folder / "router.safetensors"))
-        except (OSError, ValueError, KeyError):
+            tensors = load_file(folder / "router.safetensors")
+            count, width = tensors["weight"].shape
+            shapes = {"mean": (width,), "scale": (width,), "weight": (count, width)}
+            shapes["bias"] = (len(choices),)
+            fits = {key: tuple(value.shape) for key, value in tensors.items()} == shapes
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             raise StateError(f"{folder} holds no router that can be read") from None
+        if not fits or count != len(choices):
+            raise StateError(f"{folder}: router.json and router.safetensors do not fit each other")
+        return cls(choices, tensors)
 
 
 def fit_router(
@@ -132,10 +140,12 @@ class RoutedPolicies(Policies):
         """The chosen module for each prompt."""
         return self.router.choose(self.embed(prompts))
 
-    def score(self, name: str, batch: TreeBatch, *, learning: bool = False) -> Tensor:
+    def score(
+        self, name: str, batch: TreeBatch, *, learning: bool = False, dropout: bool = True
+    ) -> Tensor:
         """As of any policy; ROUTED cannot learn."""
         if name != ROUTED:
-            return super().score(name, batch, learning=learning)
+            return super().score(name, batch, learning=learning, dropout=dropout)
         routes = self.routes([tree.prompt for tree in batch.trees])
         parts: list[Tensor] = [torch.empty(0)] * len(routes)
         for route in dict.fromkeys(routes):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastslow.adapters import Bank, Entry, read_entry, select
+from fastslow.adapters import Bank, Entry, read_entry, select, slug
 from fastslow.errors import ConfigError
 from fastslow.training.finished import read_run
 from fastslow.training.summary import RunSummary
@@ -44,8 +44,11 @@ def _entry_of_run(run: Path) -> Entry:
     _, summary = read_run(run)
     assert isinstance(summary, RunSummary)
     inputs = json.loads((run / "inputs.json").read_text(encoding="utf-8"))
+    name = slug(run.resolve().name)
     return Entry(
-        name=run.resolve().name,
+        # As an adapter's name it may hold no dot; the dash keeps it apart from the base and from
+        # the model's own parts.
+        name=name if "-" in name else f"run-{name}",
         folder=run / summary.adapters[summary.leader],
         config=run / "config.yaml",
         memory=run / "memory.jsonl",

@@ -63,7 +63,8 @@ def _drifting(
     while True:
         data = {"skip": skip}
         stage = _stage(recipe, folder, bank, number, f"stretch {number}", data=data, last=True)
-        if skip and next(iter(train_stream(stage.recipe)), None) is None:
+        # A rest of nothing but ties would be a domain without a pair to learn from.
+        if skip and all(pair.verdict == "tie" for pair in train_stream(stage.recipe)):
             return
         yield stage
         summary = finished[-1][1]
@@ -126,7 +127,8 @@ def stage_policy(recipe: Recipe, entries: Sequence[Entry], to: Path, listener: L
         recipe,
         to,
         kind=continual.weights,
-        fixed=continual.fixed[: len(chosen)] if continual.fixed else None,
+        # Of a domain that returned, the newest entry has the weight of its own place.
+        fixed=[continual.fixed[e.position - 1] for e in chosen] if continual.fixed else None,
         recompress=continual.recompress,
         progress=lambda done, total: listener(
             {"event": "progress", "task": "weighing modules", "done": done, "total": total}
@@ -142,7 +144,8 @@ def write_fisher(recipe: Recipe, folder: Path, stage: Stage, entry: Entry) -> No
     """For EWC, what each weight of the entry is worth to all domains so far: a running sum."""
     assert recipe.continual is not None
     path = _fisher(folder, stage.number)
-    if recipe.continual.anchor != "ewc" or stage.last or path.exists():
+    follows = not stage.last or not recipe.continual.domains  # After a drift one does.
+    if recipe.continual.anchor != "ewc" or not follows or path.exists():
         return
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     base = make_base(recipe, Accelerator().device)
