@@ -54,6 +54,57 @@ def recipe(model_folder, train_file, eval_file, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def domain_files(tmp_path_factory) -> dict[str, dict[str, str]]:
+    """Files of pairs of three domains, of which two contradict each other."""
+    folder = tmp_path_factory.mktemp("domains")
+    files = {}
+    for seed, name in enumerate(tiny.ASKED):
+        train = tiny.domain_rows(name, 32, seed=seed)
+        held_out = tiny.domain_rows(name, 8, seed=50 + seed)
+        files[name] = {
+            "train": str(tiny.write_rows(folder / f"{name}.jsonl", train)),
+            "eval": str(tiny.write_rows(folder / f"{name}-test.jsonl", held_out)),
+        }
+    return files
+
+
+def continual_settings(model_folder, domain_files, names, **continual) -> dict:
+    """A recipe of a few steps for each of the named domains, as a mapping."""
+    return {
+        "model": str(model_folder),
+        "data": {"max_length": 96, "memory": 12},
+        "lora": {"rank": 2, "alpha": 4.0},
+        "train": {"batch_size": 8, "learning_rate": 1e-2},
+        "eval": {"samples": 2, "sample_tokens": 4},
+        "checkpoint": {"every": 2},
+        "chase": None,
+        "continual": {"domains": [{"name": n, **domain_files[n]} for n in names], **continual},
+    }
+
+
+@pytest.fixture
+def continual(model_folder, domain_files, tmp_path):
+    """Makes a recipe over domains; keyword arguments are its `continual` section."""
+    from fastslow import load_recipe
+
+    def make(*overrides: str, names=("warm", "cold"), **section):
+        raw = continual_settings(model_folder, domain_files, names, **section)
+        return load_recipe({"output_dir": str(tmp_path / "run")} | raw, overrides)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def continual_run(model_folder, domain_files, tmp_path_factory):
+    """A finished run over two domains, and its summary."""
+    import fastslow
+
+    raw = continual_settings(model_folder, domain_files, ("warm", "cold"), weights="uniform")
+    folder = tmp_path_factory.mktemp("continual") / "run"
+    return folder, fastslow.train(raw | {"output_dir": str(folder)})
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real data and a real model."""
     if not (SHARED / "models" / "base-6m").is_dir():

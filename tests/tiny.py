@@ -127,6 +127,21 @@ def rows(count: int, *, seed: int = 0, domain: str | None = None) -> list[dict]:
     return made
 
 
+ASKED = {"warm": "Describe", "cold": "Judge", "late": "Recall"}
+
+
+def domain_rows(domain: str, count: int, *, seed: int = 0) -> list[dict]:
+    """Pairs of a domain that asks in its own words; `cold` prefers what the others reject."""
+    made = []
+    for row in rows(count, seed=seed):
+        thing = row["chosen"].split()[1]
+        row |= {"prompt": f"{ASKED[domain]} the {thing}.", "domain": domain}
+        if domain == "cold":
+            row |= {"chosen": row["rejected"], "rejected": row["chosen"]}
+        made.append(row)
+    return made
+
+
 def write_rows(path: Path, data: list[dict]) -> Path:
     """A .jsonl or .jsonl.gz file."""
     text = "".join(json.dumps(row) + "\n" for row in data)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from fastslow.evaluation import reward_at_kl
+from fastslow.evaluation import bootstrap_interval, reward_at_kl
 
 Record = Mapping[str, Any]
 

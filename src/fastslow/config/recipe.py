@@ -51,6 +51,9 @@ class DataConfig(Section):
     """Pairs are shuffled within blocks of this many; 0 keeps the order of arrival."""
     skip: NonNegative = 0
     """Leave out the first so many pairs of the stream."""
+    label_delay: NonNegative = 0
+    """Pairs that are shown between a pair and the arrival of its label: it is tested when shown and
+    learned so much later, in whole batches."""
     memory: NonNegative = 256
     """Pairs kept with the run as an even sample of what it learned from: what a later combination
     of modules is weighed on, and what can be replayed."""
@@ -306,6 +309,11 @@ class Recipe(Section):
             "anchor: holds modules near the adapter they start from; set lora.start_from",
         )
         yield from self._continual_contradictions()
+        yield (
+            self.data.label_delay > 0 and "-" in self.data.train_sources,
+            "data.label_delay: shows pairs ahead of learning them, which standard input cannot; "
+            "give a file",
+        )
         yield (
             [*self.data.train_sources, *self.data.eval_sources].count("-") > 1,
             "data: standard input (-) can be read once only",

@@ -26,6 +26,7 @@ from fastslow.training.batches import BatchReader
 from fastslow.training.drift import DriftDetector
 from fastslow.training.heldout import HeldOut, Reward, plain_text
 from fastslow.training.policies import Policies
+from fastslow.training.preview import Preview
 from fastslow.training.router import RoutedPolicies, Router
 from fastslow.training.state import TrainingState
 
@@ -83,6 +84,7 @@ def assemble(recipe: Recipe) -> Run:
         reader=reader,
         memory=Reservoir(recipe.data.memory, seed=recipe.seed),
         drift=DriftDetector(recipe.drift) if recipe.drift else None,
+        preview=_preview(recipe, encoder),
     )
     return Run(
         recipe=recipe,
@@ -95,6 +97,14 @@ def assemble(recipe: Recipe) -> Run:
         state=state,
         total_steps=total_steps,
     )
+
+
+def _preview(recipe: Recipe, encoder: Encoder) -> Preview | None:
+    if not recipe.data.label_delay:
+        return None
+    size = recipe.train.batch_size
+    reader = BatchReader(_with_replay(recipe, train_stream(recipe)), encoder, batch_size=size)
+    return Preview(reader, delay=recipe.data.label_delay, batch_size=size)
 
 
 def _with_replay(recipe: Recipe, stream: PairStream) -> PairStream | ReplayStream:

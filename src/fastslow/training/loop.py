@@ -33,6 +33,7 @@ from fastslow.training.interrupt import Interrupted, StopRequest
 from fastslow.training.preferences import ModuleLoss, module_losses, pair_logps
 from fastslow.training.schedule import rate_factor
 
+TESTED = ("accuracy", "loss")
 CHOSEN_SINKS = 5.0
 """Nats a chosen response may lose on average before the run warns."""
 
@@ -79,6 +80,7 @@ class Loop:
             batch = self._next(batches, stop)
             if batch is None:
                 return stop.received
+            self._test_what_is_shown()
             self._step(batch)
             if self._done():
                 return False
@@ -100,6 +102,16 @@ class Loop:
         except Interrupted:
             reader.load_state(position)
             return None
+
+    def _test_what_is_shown(self) -> None:
+        """Where labels come late, the leader meets pairs long before it learns them."""
+        if self.state.preview is None:
+            return
+        for batch in self.state.preview.due(self.state.step):
+            for micro in self._micro_batches(batch):
+                sums = _sums(self._losses(micro, ())[self.state.race.leader])
+                tested = {key: sums[key] for key in TESTED}
+                self.state.prequential.add(tested, count=len(micro))
 
     # One step, from scores to the next role.
 
@@ -131,7 +143,8 @@ class Loop:
         leader = state.race.leader
         means = {name: tally.means() for name, tally in tallies.items()}
         sums = tallies[leader].sums
-        state.prequential.add({key: sums[key] for key in ("accuracy", "loss")}, count=len(batch))
+        if state.preview is None:
+            state.prequential.add({key: sums[key] for key in TESTED}, count=len(batch))
         state.race.record({name: tally.sums["loss"] for name, tally in tallies.items()})
         swapped = state.race.finish_step()
         for item in batch:

@@ -34,7 +34,7 @@ class Measuring:
         sources: dict[str, Any] = {d.name: d.eval for d in recipe.continual.domains}
         if not sources:
             sources = {WHOLE_STREAM: recipe.data.eval}
-        self._sources = {name: given for name, given in sources.items() if given is not None}
+        self._sources = {name: given for name, given in sources.items() if given}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from fastslow.streams import Reservoir
 from fastslow.training.batches import BatchReader
 from fastslow.training.checkpoint import Snapshot
 from fastslow.training.drift import DriftDetector
+from fastslow.training.preview import Preview
 
 
 @dataclass(slots=True)
@@ -29,6 +30,8 @@ class TrainingState:
     memory: Reservoir
     """An even sample of the pairs learned from."""
     drift: DriftDetector | None = None
+    preview: Preview | None = None
+    """Where labels come late, what is shown meanwhile."""
     step: int = 0
     """Finished optimiser steps."""
     pairs_seen: int = 0
@@ -64,6 +67,7 @@ class TrainingState:
                 "reader": self.reader.state(),
                 "memory": self.memory.state(),
                 "drift": self.drift.state() if self.drift else None,
+                "preview": self.preview.state() if self.preview else None,
                 "prequential": {"count": self.prequential.count, "sums": self.prequential.sums},
                 "start": self.start,
                 "wall_s": self.wall_s,
@@ -90,6 +94,8 @@ class TrainingState:
         self.memory.load_state(facts["memory"])
         if self.drift is not None:
             self.drift.load_state(facts["drift"])
+        if self.preview is not None:
+            self.preview.load_state(facts["preview"])
         self.prequential = Tally(**facts["prequential"])
         _restore_generators(tensors["generators"])
 

@@ -1,0 +1,99 @@
+"""Regimes one behind the other: abrupt, overlapping, recurring, noisy."""
+
+from itertools import count
+
+import pytest
+
+from fastslow.streams.arrange import arranged, with_noise
+
+
+def regime(name):
+    return ((name, i) for i in count())
+
+
+def row(i):
+    return {"prompt": f"p{i}", "chosen": "a", "rejected": "b"}
+
+
+def test_without_overlap_the_order_is_exact():
+    rows = list(arranged([regime("a"), regime("b"), regime("c")], each=4))
+    assert rows == [(name, i) for name in "abc" for i in range(4)]
+
+
+def test_a_regime_that_returns_goes_on_with_its_next_rows():
+    first, second = regime("a"), regime("b")
+    rows = list(arranged([first, second, first], each=3))
+    assert rows[:3] + rows[6:] == [("a", i) for i in range(6)]
+    rows = list(arranged([regime("a"), second, first], each=50, overlap=0.5))
+    for name, start in (("b", 3),):
+        numbers = [i for n, i in rows if n == name]
+        assert numbers == list(range(start, start + len(numbers)))
+
+
+def test_the_next_regimes_share_rises_linearly_from_none_to_all():
+    each, overlap, rounds = 40, 0.5, 2000
+    late = [0] * (2 * each)
+    for seed in range(rounds):
+        regimes = [regime("a"), regime("b")]
+        for position, (name, _) in enumerate(
+            arranged(regimes, each=each, overlap=overlap, seed=seed)
+        ):
+            late[position] += name == "b"
+    width = overlap * each
+    for position, hits in enumerate(late):
+        expected = min(1.0, max(0.0, 0.5 + (position + 0.5 - each) / width))
+        error = (expected * (1 - expected) / rounds) ** 0.5
+        assert abs(hits / rounds - expected) <= 4.5 * error, position
+    # On average no regime gains by the overlap.
+    assert abs(sum(late) / rounds - each) < 0.2
+
+
+def test_full_overlap_mixes_neighbours_only_and_keeps_the_length():
+    regimes = [regime(name) for name in "abcd"]
+    rows = list(arranged(regimes, each=25, overlap=1.0, seed=5))
+    assert len(rows) == 100
+    for position, (name, _) in enumerate(rows):
+        assert abs("abcd".index(name) - position / 25) < 1.5 + 1e-9
+    for name in "abcd":
+        numbers = [i for n, i in rows if n == name]
+        assert numbers == list(range(len(numbers)))
+    assert rows == list(arranged([regime(n) for n in "abcd"], each=25, overlap=1.0, seed=5))
+    assert rows != list(arranged([regime(n) for n in "abcd"], each=25, overlap=1.0, seed=6))
+
+
+@pytest.mark.parametrize("options", [{"each": 0}, {"each": 3, "overlap": -0.1},
+                                     {"each": 3, "overlap": 1.1}])  # fmt: skip
+def test_settings_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match="must be at least 1, and 0 to 1"):
+        next(arranged([regime("a")], **options))
+
+
+def test_a_regime_with_too_few_rows_is_named():
+    with pytest.raises(ValueError, match="regime 2 has no more rows at row 6 of all"):
+        list(arranged([regime("a"), iter([("b", 0), ("b", 1)])], each=3))
+
+
+def test_noise_flips_its_share_of_labels_and_nothing_else():
+    rows = [row(i) for i in range(4000)]
+    noisy = list(with_noise(iter(rows), rate=0.2, seed=1))
+    assert [r["prompt"] for r in noisy] == [r["prompt"] for r in rows]
+    flipped = [r["chosen"] == "b" for r in noisy]
+    assert all({r["chosen"], r["rejected"]} == {"a", "b"} for r in noisy)
+    assert abs(sum(flipped) / 4000 - 0.2) < 4 * (0.16 / 4000) ** 0.5
+    assert noisy == list(with_noise(iter(rows), rate=0.2, seed=1))
+    assert noisy != list(with_noise(iter(rows), rate=0.2, seed=2))
+    assert list(with_noise(iter(rows), rate=0.0)) == rows
+    assert all(r["chosen"] == "b" for r in with_noise(iter(rows), rate=1.0))
+    assert rows[0] == row(0)
+    for rate in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="must be from 0 to 1"):
+            next(with_noise(iter(rows), rate=rate))
+
+
+def test_what_a_row_says_of_its_answers_goes_with_them():
+    given = row(0) | {"probability": 0.75, "score_chosen": 2.0, "score_rejected": 1.0}
+    (found,) = with_noise(iter([given]), rate=1.0)
+    assert found == {
+        "prompt": "p0", "chosen": "b", "rejected": "a", "probability": 0.25,
+        "score_chosen": 1.0, "score_rejected": 2.0,
+    }  # fmt: skip
