@@ -151,7 +151,7 @@ def test_a_module_of_another_base_never_comes_in(bank, source):
     refused(bank.entries, bank.folder / "02-notes", "another base")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(name=st.text(min_size=1))
 @example(name="../../elsewhere")
 @example(name="..")
@@ -181,7 +181,7 @@ def test_a_crash_while_adding_leaves_no_entry(bank, source, monkeypatch, call):
         if len(calls) > call:
             Path(to).write_text("half")
             raise OSError("no space left on device")
-        return shutil.copy(given, to)
+        Path(to).write_bytes(Path(given).read_bytes())
 
     with monkeypatch.context() as patch:
         patch.setattr(bank_module.shutil, "copyfile", breaks)

@@ -262,3 +262,38 @@ def test_prompts_alone(tmp_path):
     path = tiny.write_rows(tmp_path / "q.jsonl", [{"text": "x"}])
     with pytest.raises(DataError, match="q.jsonl:1: no prompt"):
         list(read_prompts(open_sources([str(path)])))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    skip=st.integers(0, 130),
+    shuffle=st.sampled_from([0, 7, 64]),
+    epochs=st.integers(1, 2),
+    stop=st.integers(0, 70),
+)
+def test_skipped_pairs_are_passed_over_and_every_later_position_resumes(
+    skipped_file, skip, shuffle, epochs, stop
+):
+    options = {"shuffle": shuffle, "seed": 3, "epochs": epochs}
+    rest = list(islice(stream(skipped_file, **options), skip, None))
+    assert list(stream(skipped_file, skip=skip, **options)) == rest
+
+    begun = stream(skipped_file, skip=skip, **options)
+    first = list(islice(begun, stop))
+    assert not first or begun.given == skip + len(first)
+    resumed = stream(skipped_file, skip=skip, **options)
+    resumed.load_state(json.loads(json.dumps(begun.state())))
+    assert first + list(resumed) == rest
+    if skip < 60 * epochs:
+        assert resumed.given == 60 * epochs
+
+
+@pytest.fixture(scope="module")
+def skipped_file(tmp_path_factory):
+    return tiny.write_rows(tmp_path_factory.mktemp("skip") / "s.jsonl", text_rows(60))
+
+
+def test_what_is_left_after_the_skipped_pairs_is_estimated(skipped_file):
+    assert stream(skipped_file, skip=20).estimate_pairs() == 40
+    assert stream(skipped_file, skip=20, epochs=2).estimate_pairs() == 100
+    assert stream(skipped_file, skip=99).estimate_pairs() == 0

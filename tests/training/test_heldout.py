@@ -24,15 +24,23 @@ PAIRS = [
 ]
 
 
-def measure(name, **options):
+def held_out(reward=None, **options):
     settings = EvalConfig(**({"samples": 5, "sample_tokens": 10} | options))
-    return HeldOut(PAIRS, ENCODER, sampling=settings, seed=1).measure(
+    return HeldOut(PAIRS, ENCODER, sampling=settings, seed=1, reward=reward)
+
+
+def measure_with(held, name):
+    return held.measure(
         POLICIES,
         name,
         reference=BASE,
         objective=make_objective("dpo"),
         progress=lambda done, total: None,
     )
+
+
+def measure(name, **options):
+    return measure_with(held_out(**options), name)
 
 
 def score(name, prompt, response):
@@ -91,3 +99,88 @@ def test_the_reference_against_itself_is_exactly_nothing():
 def test_without_samples_there_is_no_kl():
     measured = measure("policy", samples=0)
     assert (measured.reverse_kl, measured.mean_length, measured.ended) == (None, None, None)
+
+
+def fake_reward(prompt, answer):
+    """Equal for many answers, so that there are ties."""
+    return float(len(answer) % 3) + prompt.count("3")
+
+
+def answers_of(name, prompts, *, count):
+    with MODULES.using(name):
+        rows = generate(
+            MODULES.causal_lm, prompts, end_ids=[2], pad_id=0, max_new_tokens=10, seed=1,
+            per_prompt=count,
+        )  # fmt: skip
+    decode = ENCODER.tokenizer.decode
+    return [[decode(a.tokens, skip_special_tokens=True) for a in row] for row in rows]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_reward_and_win_rate_by_hand(count):
+    distinct = list(dict.fromkeys(item.pair.prompt for item in PAIRS))[:5]
+    ordered = sorted(distinct, key=lambda p: len(ENCODER.prompt_ids(p, room=10)))
+    ids = [ENCODER.prompt_ids(p, room=10) for p in ordered]
+    rewards = {
+        name: [
+            fake_reward(prompt, answer)
+            for prompt, answers in zip(ordered, answers_of(name, ids, count=count), strict=True)
+            for answer in answers
+        ]
+        for name in ("policy", BASE)
+    }
+    mine, its = rewards["policy"], rewards[BASE]
+    wins = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in zip(mine, its, strict=True))
+    assert any(a == b for a, b in zip(mine, its, strict=True))
+    total = 5 * count
+    assert len(mine) == total
+
+    measured = measure("policy", reward=fake_reward, answers=count)
+    assert measured.reward == pytest.approx(sum(mine) / total)
+    assert measured.win_rate == pytest.approx(wins / total)
+    # The ends of Wilson's interval solve (p - w)^2 = z^2 p (1 - p) / n.
+    share, z = wins / total, 1.959963984540054
+    for end in (measured.win_rate_low, measured.win_rate_high):
+        assert (share - end) ** 2 == pytest.approx(z * z * end * (1 - end) / total, rel=1e-6)
+    assert measured.win_rate_low < share < measured.win_rate_high
+
+
+def test_the_base_against_itself_wins_half():
+    measured = measure(BASE, reward=fake_reward, answers=2)
+    assert measured.win_rate == 0.5
+    unknown = measure("policy")
+    assert (unknown.reward, unknown.win_rate, unknown.win_rate_low) == (None, None, None)
+
+
+def test_the_bases_answers_are_drawn_once(monkeypatch):
+    asked = []
+    plain = Policies.answer
+
+    def counted(self, name, prompts, **settings):
+        asked.append(name)
+        return plain(self, name, prompts, **settings)
+
+    monkeypatch.setattr(Policies, "answer", counted)
+    held = held_out(reward=fake_reward)
+    first, again, base = (measure_with(held, name) for name in ("policy", "policy", BASE))
+    assert asked == ["policy", BASE, "policy", BASE]
+    assert first == again and base.win_rate == 0.5
+
+
+def test_answers_side_by_side():
+    names = {"before": BASE, "after": "policy"}
+    shown = held_out(samples=7, reward=fake_reward, answers=2).side_by_side(POLICIES, names)
+    distinct = list(dict.fromkeys(item.pair.prompt for item in PAIRS))
+    assert [row["prompt"] for row in shown] == distinct[:6]
+    ids = [ENCODER.prompt_ids(p, room=10) for p in distinct[:6]]
+    for label, name in names.items():
+        expected = [answers[0] for answers in answers_of(name, ids, count=2)]
+        assert [row["answers"][label] for row in shown] == expected
+        assert [row["rewards"][label] for row in shown] == [
+            fake_reward(prompt, answer)
+            for prompt, answer in zip(distinct[:6], expected, strict=True)
+        ]
+    assert {row["domain"] for row in shown} == {"default"}
+    without = held_out(samples=2).side_by_side(POLICIES, names)
+    assert len(without) == 2 and without[0]["rewards"] is None
+    assert held_out(samples=0).side_by_side(POLICIES, names) == []

@@ -59,10 +59,11 @@ def results(
         for budget in BUDGETS:
             gains = {name: gain_at_kl(record, metric, budget) for name, record in own.items()}
             row[f"gain@{budget:g}"] = interval(list(gains.values()))
+            # Where the oracle gains nothing there is nothing to keep a share of.
             shares = [
-                gain / gain_at_kl(best[name], metric, budget)
+                gain / most
                 for name, gain in gains.items()
-                if name in best
+                if name in best and (most := gain_at_kl(best[name], metric, budget)) > 0
             ]
             if shares:
                 row[f"kept@{budget:g}"] = interval(shares)

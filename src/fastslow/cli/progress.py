@@ -205,7 +205,8 @@ class RunDisplay:
         )
 
     def _on_already_complete(self, event: Event) -> None:
-        self.say(f"the run in {event['folder']} is complete; its summary:")
+        if not self._brief:
+            self.say(f"the run in {event['folder']} is complete; its summary:")
 
     def summarise(self, summary: RunSummary | ContinualSummary) -> None:
         """Print the result of a finished run."""

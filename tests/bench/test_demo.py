@@ -1,0 +1,38 @@
+"""The demo on the smallest base."""
+
+import pytest
+from typer.testing import CliRunner
+
+from fastslow.bench import demo, scenario
+from fastslow.cli.main import app
+from fastslow.training.scratch import Pretraining, world_base
+
+SMALL = Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs=1)
+
+
+@pytest.fixture
+def small_demo(monkeypatch, tmp_path):
+    def small(world, **kwargs):
+        return world_base(world, settings=SMALL, cache=tmp_path / "bases")
+
+    monkeypatch.setattr(demo, "world_base", small)
+    monkeypatch.setattr(scenario, "world_base", small)
+    monkeypatch.setattr(scenario, "SAMPLED", {"samples": 3, "answers": 2, "sample_tokens": 12})
+    monkeypatch.setattr(demo, "PAIRS", 80)
+
+
+def test_the_demo_shows_tables_samples_and_a_report_and_can_be_called_again(small_demo, tmp_path):
+    to = tmp_path / "demo"
+    done = CliRunner().invoke(app, ["demo", "--to", str(to)])
+    assert done.exit_code == 0, done.output
+    for text in ("sequential: reward gained after", "fastslow: reward gained after", "routed"):
+        assert text in done.output
+    assert (to / "report.html").stat().st_size > 1_000_000
+    again = CliRunner().invoke(app, ["demo", "--to", str(to)])
+    assert again.exit_code == 0, again.output
+
+    def tables(output):
+        shown = output[output.index("sequential: reward gained after") :]
+        return shown.rpartition("\n")[0].rpartition("\n")[0]
+
+    assert tables(again.output) == tables(done.output)

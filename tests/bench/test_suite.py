@@ -1,0 +1,140 @@
+"""The benchmarks end to end on the smallest worlds, and how they share work and go on."""
+
+import json
+
+import pytest
+
+from fastslow.bench import chasing, continual, scenario, suite
+from fastslow.bench.methods import METHODS, TRAININGS
+from fastslow.errors import ConfigError
+from fastslow.streams.worlds import World
+from fastslow.training.scratch import Pretraining, world_base
+
+SMALL = Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs=1)
+SAMPLED = {"samples": 3, "answers": 2, "sample_tokens": 12}
+
+
+@pytest.fixture(autouse=True)
+def small_bases(monkeypatch, tmp_path_factory):
+    cache = tmp_path_factory.getbasetemp() / "bases"
+    monkeypatch.setattr(
+        scenario, "world_base", lambda world: world_base(world, settings=SMALL, cache=cache)
+    )
+    monkeypatch.setattr(scenario, "SAMPLED", SAMPLED)
+
+
+def tell(task, done, total):
+    assert 0 <= done <= total
+
+
+def small_scenario(tmp_path, pairs=80):
+    return scenario.world_scenario(World(seed=3), tmp_path / "world", pairs=pairs, held_out=6)
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+def test_every_training_takes_the_same_number_of_steps(training, tmp_path):
+    made = small_scenario(tmp_path)
+    recipe = made.recipe(training, 1e-3, tmp_path / "run", pairs=80, measure=False, seed=0)
+    runs = len(recipe.continual.domains) if recipe.continual else 1
+    assert runs * recipe.train.max_steps == 3 * 5
+    assert recipe.train.learning_rate == 1e-3
+    if recipe.continual is None:
+        assert len(recipe.data.train_sources) == 3
+        assert recipe.data.shuffle == 240
+    else:
+        assert all(domain.eval is None for domain in recipe.continual.domains)
+
+
+def test_every_method_names_a_training():
+    assert {method.training for method in METHODS.values()} == set(TRAININGS)
+
+
+def test_methods_that_share_a_training_share_its_task(tmp_path):
+    made = small_scenario(tmp_path)
+    rates = dict.fromkeys(("cofs", "cofs-uniform", "oracle", "joint"), (1e-3, 1e-2))
+    tasks = suite.plan([made], rates, tmp_path, pairs=80, retention=True, seed=0)
+    assert len(tasks) == 4
+    assert {task.methods for task in tasks} == {("cofs", "cofs-uniform", "oracle"), ("joint",)}
+    assert not any(task.done for task in tasks)
+
+
+def test_the_benchmark_on_worlds_from_start_to_table_and_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(continual, "TUNING_SEEDS", (1000,))
+    settings = {
+        "seeds": [0],
+        "rates": [1e-3, 1e-2],
+        "pairs": 80,
+        "conflict": 0.5,
+        "num_domains": 2,
+        "noise": 0.0,
+        "methods": ["oracle", "cofs", "cofs-routed", "joint"],
+        "workers": 1,
+        "tell": tell,
+    }
+    found = continual.bench_worlds(tmp_path, **settings)
+    assert json.loads((tmp_path / "results.json").read_text()) == found
+    assert set(found["methods"]) == set(settings["methods"])
+    assert set(found["rates"].values()) <= {1e-3, 1e-2}
+    table = (tmp_path / "table.md").read_text()
+    assert all(f"| {method} |" in table for method in settings["methods"])
+    record = json.loads(next((tmp_path / "records" / "world-0").glob("cofs-0*.json")).read_text())
+    assert record["points"][0]["strength"] == 0.0
+    assert all(domain["win_rate"] == 0.5 for domain in record["points"][0]["domains"])
+
+    def refuse(*args):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(suite, "measure_method", refuse)
+    assert continual.bench_worlds(tmp_path, **settings) == found
+
+
+def test_the_oracle_measures_each_module_on_its_own_domain(tmp_path):
+    made = small_scenario(tmp_path)
+    (task,) = suite.plan(
+        [made], {"oracle": (1e-2,), "cofs-routed": (1e-2,)}, tmp_path,
+        pairs=80, retention=True, seed=0,
+    )  # fmt: skip
+    suite.run_task(task)
+    oracle = json.loads(task.record("oracle").read_text())
+    runs = sorted((task.run / "domains").iterdir())
+    trained = next(point for point in oracle["points"] if point["strength"] == 1.0)
+    for run, measured in zip(runs, trained["domains"], strict=True):
+        own = json.loads((run / "summary.json").read_text())["eval"]["final"]
+        for key in ("accuracy", "margin", "reward", "reverse_kl"):
+            assert measured[key] == pytest.approx(own[key], abs=1e-5)
+    assert not list(task.run.rglob("checkpoints"))
+
+
+def test_chasing_on_small_streams(tmp_path, monkeypatch):
+    monkeypatch.setattr(chasing, "RATES", (1e-3, 1e-2))
+    settings = [s for s in chasing.SETTINGS if s.alpha is not None or s.rate in (1e-3, 1e-2)]
+    monkeypatch.setattr(chasing, "SETTINGS", settings)
+    found = chasing.bench_chasing(
+        tmp_path, seeds=[0], pairs=128, optimizer="adamw", workers=1, tell=tell
+    )
+    for kind in ("steady", "drifting"):
+        rows = found["streams"][kind]
+        assert min(rows[s.name]["regret"]["mean"] for s in settings if s.alpha is None) == 0.0
+        assert rows["chase"]["regret"]["mean"] == pytest.approx(
+            rows["chase"]["loss"]["mean"]
+            / min(rows[s.name]["loss"]["mean"] for s in settings if s.alpha is None)
+            - 1
+        )
+    lines = (tmp_path / "scenarios/world-0/drifting/train.jsonl").read_text().splitlines()
+    assert len(lines) == 128
+
+
+def test_files_of_real_pairs(tmp_path):
+    made = small_scenario(tmp_path)
+    folders = [tmp_path / "world" / name for name in ("reviews", "notes")]
+    settings = {key: value for key, value in made.settings.items() if key != "model"}
+    settings["eval"] = {**SAMPLED}
+    files = scenario.files_scenario(folders, made.settings["model"], settings)
+    assert scenario.smallest_domain(files) == 80
+    found = continual.bench_files(
+        tmp_path / "out", files, rate=1e-2, pairs=80, methods=["oracle", "cofs"], tell=tell
+    )
+    assert found["metric"] == "accuracy"
+    assert found["setting"]["domains"] == ["reviews", "notes"]
+    with pytest.raises(ConfigError, match="has no train and no test"):
+        scenario.files_scenario([tmp_path], "model", {})

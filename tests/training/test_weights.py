@@ -1,0 +1,215 @@
+"""Weights of a combination, against models that were really combined and sums done by hand."""
+
+from itertools import product
+from statistics import fmean
+
+import pytest
+import tiny
+import torch
+
+from fastslow.adapters import BASE, Factors, Modules, combine
+from fastslow.objectives import make_objective
+from fastslow.records import Pair
+from fastslow.scoring import Encoder, Scorer
+from fastslow.training import weights as weights_module
+from fastslow.training.policies import Policies
+from fastslow.training.weights import (
+    GRID,
+    Mixture,
+    grid_weights,
+    learned_weights,
+    uniform_weights,
+)
+
+OBJECTIVE = make_objective("dpo", beta=0.5)
+ENCODER = Encoder(tiny.tokenizer(), max_length=96)
+RANKS = (2, 3)
+
+
+def encoded(domain, count, seed):
+    return [
+        ENCODER.encode(Pair(row["prompt"], row["chosen"], row["rejected"]))
+        for row in tiny.domain_rows(domain, count, seed=seed)
+    ]
+
+
+WARM, COLD = encoded("warm", 12, 1), encoded("cold", 12, 2)
+
+
+def silent(done, total):
+    pass
+
+
+@pytest.fixture(scope="module")
+def random_modules(tmp_path_factory):
+    """Two modules of different rank that change the model visibly."""
+    return [_random_module(tmp_path_factory.mktemp("m"), rank, seed=rank) for rank in RANKS]
+
+
+def _random_module(folder, rank, *, seed):
+    modules = Modules.attach(tiny.model(), ("policy",), rank=rank, alpha=2.0 * rank)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in modules.parameters("policy").values():
+        parameter.data.copy_(0.08 * torch.randn(parameter.shape, generator=generator))
+    modules.save("policy", folder / "adapter")
+    return Factors.read(folder / "adapter")
+
+
+def mixture(modules, folder, *, double=False):
+    combine(modules, [1.0] * len(modules)).write(folder / "sum")
+    loaded = Modules.load(tiny.model(), {"sum": folder / "sum"}, trainable=())
+    if double:
+        loaded.model.double()
+    policies = Policies(loaded, bfloat16=False, max_length=96, pad_id=0)
+    return Mixture(policies, "sum", modules)
+
+
+def losses_of(modules, points, pairs):
+    """The mean objective under W + sum w_d B_d A_d, the dense update put into the base itself."""
+    base = tiny.model()
+    named = dict(base.named_modules())
+    original = {layer: named[layer].weight.data.clone() for layer in modules[0].layers}
+    scorer, device = Scorer(base), torch.device("cpu")
+
+    def margins():
+        with torch.no_grad():
+            scores = [
+                [scorer.score_alone(p.tree.prompt, r, device=device) for r in p.tree.responses]
+                for p in pairs
+            ]
+        return torch.tensor(scores, dtype=torch.float64) @ torch.tensor([1.0, -1.0]).double()
+
+    reference, found = margins(), []
+    for point in points:
+        for layer, weight in original.items():
+            update = sum(w * m.update(layer) for w, m in zip(point, modules, strict=True))
+            named[layer].weight.data = weight + update
+        delta = margins() - reference
+        found.append(-torch.nn.functional.logsigmoid(0.5 * delta).mean().item())
+    return found
+
+
+def test_a_mixtures_loss_is_that_of_the_adapter_written_with_those_weights(
+    random_modules, tmp_path
+):
+    mixed = mixture(random_modules, tmp_path)
+    pairs = WARM[:4] + COLD[:4]
+    points = [[1.0, 1.0], [0.3, -0.7], [0.0, 1.25], [0.0, 0.0]]
+    dense = losses_of(random_modules, points, pairs)
+    for number, point in enumerate(points):
+        loss = mixed.loss(torch.tensor(point), pairs, OBJECTIVE).item()
+        folder = tmp_path / str(number)
+        combine(random_modules, point).write(folder)
+        alone = Modules.load(tiny.model(), {"one": folder}, trainable=())
+        policies = Policies(alone, bfloat16=False, max_length=96, pad_id=0)
+        batch = policies.batch([item.tree for item in pairs])
+        own, base = (policies.score(name, batch).view(-1, 2) for name in ("one", BASE))
+        delta = (own - base) @ torch.tensor([1.0, -1.0])
+        written = -torch.nn.functional.logsigmoid(0.5 * delta).mean().item()
+        assert loss == pytest.approx(written, abs=1e-5)
+        assert loss == pytest.approx(dense[number], abs=1e-4)
+    assert len({round(value, 3) for value in dense}) == 4  # The points differ enough to tell.
+
+
+def test_the_gradient_in_the_weights_is_that_of_finite_differences(random_modules, tmp_path):
+    mixed = mixture(random_modules, tmp_path, double=True)
+    weights = torch.tensor([0.4, -0.2], dtype=torch.float64, requires_grad=True)
+    loss = mixed.loss(weights, WARM[:5], OBJECTIVE)
+    assert loss.dtype == torch.float64
+    loss.backward()
+
+    def slope(index, step):
+        shift = torch.zeros(2, dtype=torch.float64)
+        shift[index] = step
+        up, down = (
+            mixed.loss(weights.detach() + sign * shift, WARM[:5], OBJECTIVE).item()
+            for sign in (1, -1)
+        )
+        return (up - down) / (2 * step)
+
+    for index in range(2):
+        # The model's norms round to float32, so the step must not be tiny; Richardson's
+        # combination of two leaves an error of fourth order.
+        expected = (4 * slope(index, 0.01) - slope(index, 0.02)) / 3
+        print(weights.grad[index].item(), expected, slope(index,.01), slope(index,.02))
+        assert weights.grad[index].item() == pytest.approx(expected, rel=2e-3)
+
+
+def test_gradients_reach_the_weights_only(random_modules, tmp_path):
+    mixed = mixture(random_modules, tmp_path)
+    weights = torch.tensor([0.5, 0.5], requires_grad=True)
+    mixed.loss(weights, WARM[:2], OBJECTIVE).backward()
+    assert weights.grad.abs().min() > 0
+    model = mixed._policies.modules.model
+    assert all(p.grad is None and not p.requires_grad for p in model.parameters())
+    # Outside, the sum counts in full again.
+    policies = mixed._policies
+    batch = policies.batch([item.tree for item in WARM[:2]])
+    before = policies.score("sum", batch)
+    mixed.loss(torch.tensor([0.0, 0.0]), WARM[:2], OBJECTIVE)
+    assert torch.equal(policies.score("sum", batch), before)
+
+
+@pytest.fixture(scope="module")
+def learned_module(continual_run):
+    """The module that learned what is good, of a real run."""
+    folder, _ = continual_run
+    return Factors.read(folder / "bank" / "01-warm")
+
+
+def test_two_identical_modules_get_equal_weights(learned_module, tmp_path):
+    mixed = mixture([learned_module, learned_module], tmp_path)
+    first, second = learned_weights(mixed, [WARM, WARM], OBJECTIVE, seed=0, progress=silent)
+    assert first == pytest.approx(second, abs=1e-5) and first > 0.5
+
+
+def test_a_module_that_harms_gets_less_than_one_that_helps(learned_module, tmp_path):
+    harmful = combine([learned_module], [-1.0])
+    mixed = mixture([harmful, learned_module], tmp_path)
+    bad, good = learned_weights(mixed, [WARM, WARM], OBJECTIVE, seed=0, progress=silent)
+    assert good > 0.7 > 0.3 > bad
+
+
+def test_the_same_seed_gives_the_same_weights_and_progress_is_told(
+    random_modules, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(weights_module, "STEPS", 6)
+    mixed = mixture(random_modules, tmp_path)
+    told = []
+    runs = [
+        learned_weights(
+            mixed, [WARM, COLD], OBJECTIVE, seed=seed, progress=lambda *a: told.append(a)
+        )
+        for seed in (3, 3, 4)
+    ]
+    assert runs[0] == runs[1] != runs[2]
+    assert told[:6] == [(i, 6) for i in range(1, 7)]
+
+
+def test_the_grid_takes_the_least_of_independently_computed_losses(
+    random_modules, tmp_path, monkeypatch
+):
+    grid = (-0.5, 0.0, 0.5, 1.0)
+    monkeypatch.setattr(weights_module, "GRID", grid)
+    modules = [*random_modules, combine([random_modules[0]], [0.5])]
+    mixed = mixture(modules, tmp_path)
+    memories = [WARM[:5], COLD[:3], WARM[5:7]]
+    told = []
+    found = grid_weights(mixed, memories, OBJECTIVE, progress=lambda *a: told.append(a))
+    points = [[old, old, new] for old, new in product(grid, grid)]
+    by_domain = [losses_of(modules, points, memory) for memory in memories]
+    means = [fmean(losses) for losses in zip(*by_domain, strict=True)]
+    best, runner_up = sorted(means)[:2]
+    assert runner_up - best > 1e-4 and found == points[means.index(best)]
+    assert told == [(i, 16) for i in range(1, 17)]
+
+
+def test_a_single_module_has_one_weight_on_the_grid(learned_module, tmp_path):
+    mixed = mixture([learned_module], tmp_path)
+    (found,) = grid_weights(mixed, [WARM], OBJECTIVE, progress=silent)
+    losses = losses_of([learned_module], [[w] for w in GRID], WARM)
+    assert found == GRID[losses.index(min(losses))]
+
+
+def test_uniform_weights_are_equal_and_sum_to_one():
+    assert uniform_weights(1) == [1.0] and uniform_weights(4) == [0.25] * 4
