@@ -18,6 +18,12 @@ def world(
     pairs: int = typer.Option(768, min=1, help="Training pairs of each domain."),
     held_out: int = typer.Option(128, min=1, help="Held-out pairs of each domain."),
     noise: float = typer.Option(0.0, min=0, max=1, help="Share of flipped training labels."),
+    stream: str = typer.Option(
+        None, help="Also one stream of domains in this order, such as reviews,guests,reviews."
+    ),
+    overlap: float = typer.Option(
+        0.0, min=0, max=1, help="Share of a domain's length over which the stream changes to it."
+    ),
 ) -> None:
     """Write pairs of every domain, the world itself, and a tiny base model that speaks there."""
     from rich.console import Console
@@ -25,7 +31,7 @@ def world(
 
     from fastslow.cli.quiet import quiet_libraries
     from fastslow.errors import ConfigError
-    from fastslow.streams.worlds import World, write_world
+    from fastslow.streams.worlds import World, write_stream, write_world
 
     if to.exists():
         raise ConfigError(f"{to} exists already; give a folder that does not")
@@ -40,6 +46,17 @@ def world(
         base = world_base(
             made,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if stream:
+        to.mkdir(parents=True)
+        write_stream(
+            made,
+            to / "stream.jsonl",
+            stream.split(","),
+            pairs=pairs,
+            overlap=overlap,
+            noise=noise,
+            seed=seed,
         )
     write_world(made, to, pairs=pairs, held_out=held_out, noise=noise, seed=seed)
     copy_base(base, to / "base")

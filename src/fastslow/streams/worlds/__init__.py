@@ -1,6 +1,6 @@
 """Worlds with a known reward, in a small readable English. Loads without torch."""
 
-from fastslow.streams.worlds.files import write_world
+from fastslow.streams.worlds.files import write_stream, write_world
 from fastslow.streams.worlds.world import World
 
-__all__ = ["World", "write_world"]
+__all__ = ["World", "write_stream", "write_world"]

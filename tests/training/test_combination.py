@@ -1,0 +1,156 @@
+"""Entries of a real bank to one policy, against a base whose weights were really changed."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from fastslow.adapters import BASE, Bank, Factors, Modules, load_base
+from fastslow.config import load_recipe
+from fastslow.errors import ConfigError, DataError, StateError
+from fastslow.training.combination import Combination, combine_entries, keep_last, read_memory
+from fastslow.training.router import Router
+
+IDS = torch.tensor([[5, 60, 7, 81, 9, 110]])
+
+
+@pytest.fixture(scope="module")
+def entries(continual_run):
+    return Bank(continual_run[0] / "bank").entries()
+
+
+def combined(entries, to, kind="fixed", **options):
+    recipe = load_recipe(entries[-1].config)
+    return combine_entries(
+        entries, recipe, to, kind=kind, progress=lambda done, total: None, **options
+    )
+
+
+def logits(model_folder, folder):
+    modules = Modules.load(load_base(str(model_folder)), {"one": folder}, trainable=())
+    with modules.using("one"), torch.no_grad():
+        return modules.causal_lm(IDS).logits
+
+
+def dense_logits(model_folder, entries, weights):
+    """Of the base with the sum of the modules' dense updates in its weights."""
+    base = load_base(str(model_folder))
+    named = dict(base.named_modules())
+    for entry, weight in zip(entries, weights, strict=True):
+        module = entry.factors()
+        for layer in module.layers:
+            named[layer].weight.data += weight * module.update(layer)
+    with torch.no_grad():
+        return base(IDS).logits
+
+
+def updates(folder):
+    module = Factors.read(folder)
+    return {layer: module.update(layer) for layer in module.layers}
+
+
+def close(first, second, atol=1e-6):
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        torch.testing.assert_close(second[key], value, atol=atol, rtol=0)
+
+
+def test_the_combined_policy_is_the_base_with_the_summed_updates(model_folder, entries, tmp_path):
+    found = []
+    for number, weights in enumerate(([0.7, 0.4], [1.0, -0.5], [0.0, 1.25])):
+        made = combined(entries, tmp_path / str(number), fixed=weights)
+        assert made.rank == 4 and made.lost is None and made.policy == "combined"
+        assert made.weights == dict(zip(("01-warm", "02-cold"), weights, strict=True))
+        found.append(logits(model_folder, tmp_path / str(number)))
+        expected = dense_logits(model_folder, entries, weights)
+        torch.testing.assert_close(found[-1], expected, atol=1e-5, rtol=1e-5)
+    assert (found[0] - found[1]).abs().max() > 1e-2
+    assert Combination.read(tmp_path / "2") == made
+
+
+def test_a_bank_of_one_with_weight_one_is_that_module(model_folder, entries, tmp_path):
+    combined(entries[:1], tmp_path / "one", fixed=[1.0])
+    combined(entries[:1], tmp_path / "uniform", kind="uniform")
+    close(updates(entries[0].folder), updates(tmp_path / "one"))
+    close(updates(tmp_path / "one"), updates(tmp_path / "uniform"), atol=0)
+    keep_last(entries[0], tmp_path / "last")
+    assert Combination.read(tmp_path / "last").policy == "last"
+    tensors = [load_file(f / "adapter_model.safetensors")
+               for f in (entries[0].folder, tmp_path / "last")]  # fmt: skip
+    assert all(torch.equal(tensors[0][key], tensors[1][key]) for key in tensors[0])
+
+
+def test_the_order_of_the_domains_does_not_matter(entries, tmp_path):
+    combined(entries, tmp_path / "there", fixed=[0.3, 0.9])
+    combined(entries[::-1], tmp_path / "back", fixed=[0.9, 0.3])
+    close(updates(tmp_path / "there"), updates(tmp_path / "back"))
+
+
+def test_recompression_to_the_full_rank_changes_nothing_and_below_it_says_what_is_lost(
+    entries, tmp_path
+):
+    combined(entries, tmp_path / "whole", fixed=[0.6, 0.8])
+    full = combined(entries, tmp_path / "full", fixed=[0.6, 0.8], recompress=4)
+    assert full.rank == 4 and full.lost == pytest.approx(0, abs=1e-6)
+    whole = updates(tmp_path / "whole")
+    close(whole, updates(tmp_path / "full"))
+    less = combined(entries, tmp_path / "less", fixed=[0.6, 0.8], recompress=2)
+    kept = updates(tmp_path / "less")
+    gone = sum((whole[key] - kept[key]).square().sum().item() for key in whole)
+    all_of_it = sum(value.square().sum().item() for value in whole.values())
+    assert less.rank == 2 and less.lost == pytest.approx((gone / all_of_it) ** 0.5, rel=1e-4)
+    assert 0 < less.lost < 1
+
+
+def test_a_routed_folder_holds_every_module_and_a_router(entries, tmp_path):
+    made = combined(entries, tmp_path / "routed", kind="routed")
+    assert made.modules == ("01-warm", "02-cold") and made.policy == "routed"
+    assert made.weights is None and made.rank is None
+    for entry in entries:
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            copied = tmp_path / "routed" / made.place(entry.name) / name
+            assert copied.read_bytes() == (entry.folder / name).read_bytes()
+    assert Router.load(tmp_path / "routed").choices == ("01-warm", "02-cold", BASE)
+
+
+def test_learned_weights_come_out_the_same_again(entries, tmp_path):
+    first = combined(entries, tmp_path / "a", kind="learned")
+    again = combined(entries, tmp_path / "b", kind="learned")
+    assert first == again and set(first.weights) == {"01-warm", "02-cold"}
+    hashes = [(tmp_path / n / "adapter_model.safetensors").read_bytes() for n in "ab"]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_memory_comes_back_as_the_pairs_of_its_domain(entries, continual_run):
+    from fastslow.scoring import Encoder
+
+    pairs = read_memory(entries[1], Encoder(tiny.tokenizer(), max_length=96))
+    assert len(pairs) == 12 and {item.pair.domain for item in pairs} == {"cold"}
+    assert {item.pair.prompt[:6] for item in pairs} == {"Judge "}
+
+
+def test_what_cannot_be_combined_is_refused_and_nothing_is_left(entries, tmp_path, continual_run):
+    from dataclasses import replace
+
+    to = tmp_path / "to"
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    forgetful = replace(entries[1], name="03-none", memory=empty)
+    stranger = replace(entries[1], base=[["other", 1, "00"]])
+    for given, options, kind, message in [
+        (entries, {"fixed": [1.0]}, ConfigError, "got 1 weights for 2 modules"),
+        (entries, {}, ConfigError, "got 0 weights for 2 modules"),
+        (entries, {"fixed": [1.0, float("nan")]}, ConfigError, "finite number"),
+        ([*entries, entries[0]], {"fixed": [1] * 3}, ConfigError, "the same name"),
+        (entries, {"kind": "best"}, ConfigError, "'best'; allowed are uniform, fixed"),
+        ([entries[0], stranger], {"fixed": [1, 1]}, StateError, "another base"),
+        ([entries[0], forgetful], {"kind": "learned"}, DataError, "empty.jsonl"),
+    ]:
+        with pytest.raises(kind, match=message):
+            combined(given, to, **options)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.jsonl"]
+    # Weights that need no memory do without one.
+    assert combined([entries[0], forgetful], to, kind="uniform").rank == 4
+    assert json.loads((to / "combination.json").read_text())["kind"] == "uniform"
