@@ -115,6 +115,75 @@ def test_contradictions_are_named_together_too():
     assert len(found) == 2
 
 
+DOMAINS = [
+    {"name": "a", "train": "a.jsonl", "eval": "ae.jsonl"},
+    {"name": "b", "train": ["b.jsonl"], "eval": ["be.jsonl"]},
+]
+ONE = [{"name": "c", "train": "c.jsonl", "eval": None}]
+
+
+@pytest.mark.parametrize(
+    ("section", "overrides", "message"),
+    [
+        ({}, [], "continual: give either continual.domains, or drift"),
+        ({"domains": DOMAINS}, ["drift={}"], "continual: give either continual.domains, or drift"),
+        ({"domains": DOMAINS}, ["data.train=x"], "remove data.train and data.eval"),
+        ({"domains": DOMAINS, "weights": "fixed"}, [], "continual.fixed: is for weights: fixed"),
+        ({"domains": DOMAINS, "fixed": [1, 1]}, [], "continual.fixed: is for weights: fixed"),
+        ({"domains": DOMAINS, "weights": "fixed", "fixed": [1]}, [], "1 weights for 2 domains"),
+        ({"weights": "fixed", "fixed": [1]}, ["drift={}"], "how many domains drift will find"),
+        ({"domains": DOMAINS, "weights": None, "recompress": 2}, [], "nothing|no combination"),
+        ({"domains": DOMAINS, "weights": "routed", "recompress": 2}, [], "weights: routed"),
+        ({"domains": DOMAINS, "anchor": "ewc"}, [], "fresh modules have nothing to be held near"),
+        ({"domains": DOMAINS}, ["data.memory=0"], "data.memory: is 0"),
+        ({"domains": DOMAINS, "weights": None, "replay": 0.1}, ["data.memory=0"], "data.memory"),
+        (
+            {"domains": DOMAINS, "weights": None, "start": "continue", "anchor": "ewc"},
+            ["data.memory=0"],
+            "data.memory: is 0, but replay, ewc",
+        ),
+        ({"domains": DOMAINS}, ["lora.start_from=x"], "set for each domain by continual"),
+        ({"domains": DOMAINS}, ["replay.memory=[x]"], "set for each domain by continual"),
+        ({"domains": DOMAINS}, ["reference=previous"], "'previous' with start: fresh is the base"),
+        ({"start": "recall"}, ["drift={}"], "recall needs names"),
+        ({}, ["drift={}", "data.train=-"], "standard input .* write it to a file first"),
+        ({}, ["drift={}", "data.train=a", "data.eval=-"], "standard input"),
+        ({"domains": [*DOMAINS, *ONE]}, [], "for all of them or for none; it is missing for c$"),
+        (
+            {"domains": [*DOMAINS, DOMAINS[0] | {"eval": "other"}]},
+            [],
+            "a returns with other held-out pairs",
+        ),
+        ({"domains": [ONE[0] | {"train": "-"}] * 2}, [], "can be read once only"),
+        ({"domains": [DOMAINS[0] | {"eval": "-"}]}, [], "can be read once only"),
+        ({"domains": [ONE[0] | {"name": ""}]}, [], "at least 1 character"),
+        ({"domains": DOMAINS, "replay": 1.0}, [], "continual.replay: got 1.0"),
+        ({"domains": DOMAINS, "fixed": [float("nan")]}, [], "finite number"),
+    ],
+)
+def test_continual_settings_that_cannot_work_are_refused(section, overrides, message):
+    found = problems(*overrides, model="m", continual=section)
+    assert re.search(message, "\n".join(found)), found
+
+
+def test_continual_settings_that_can_work():
+    for section, overrides in [
+        ({"domains": DOMAINS}, []),
+        ({"domains": [*DOMAINS, DOMAINS[0]], "start": "recall"}, []),
+        ({"domains": ONE * 3}, []),
+        ({"domains": [ONE[0] | {"train": "-"}, *ONE]}, []),
+        ({"domains": DOMAINS, "weights": "uniform"}, ["data.memory=0"]),
+        ({"start": "continue", "anchor": "ewc"}, ["drift={}", "data.train=a", "data.eval=b"]),
+    ]:
+        assert load_recipe({"model": "m", "continual": section}, overrides).continual
+
+
+def test_an_ordinary_run_may_hear_of_drift_from_standard_input():
+    assert load_recipe({"model": "m"}, ["drift={}", "data.train=-"]).drift.min_pairs == 256
+    with pytest.raises(ConfigError, match="set lora.start_from"):
+        load_recipe({"model": "m"}, ["anchor.strength=1"])
+
+
 def test_numbers_and_paths_people_write_are_understood():
     recipe = load_recipe({"model": "~/m"}, ["objective.beta=1e-1", "train.learning_rate=5e-4"])
     assert recipe.objective.settings == {"beta": 0.1}
