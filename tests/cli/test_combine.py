@@ -223,11 +223,16 @@ def test_sample_answers_with_the_runs_policy(cli, finished, policy):
 
 
 def test_routed_answers_are_those_of_the_module_that_was_chosen(cli, finished):
-    given = ["Describe the river.", "--max-new-tokens", 6, "--json"]
-    modules = ["--module", "routed", "--module", "01-warm", "--module", "02-cold"]
-    _, out, _ = cli("sample", finished["routed"], *given, *modules)
-    routed, warm, cold = (json.loads(line)["answer"] for line in out.splitlines())
-    assert routed == warm != cold
+    given = ["--count", 8, "--max-new-tokens", 16, "--json"]
+    answers = {}
+    for prompt in ("Describe the river.", "Judge the river."):
+        for module in ("routed", "01-warm", "02-cold"):
+            code, out, err = cli("sample", finished["routed"], prompt, *given, "--module", module)
+            assert code == 0, err
+            rows = [json.loads(line) for line in out.splitlines()]
+            answers[prompt[0], module] = [row["answer"] for row in rows]
+    assert answers["D", "routed"] == answers["D", "01-warm"] != answers["D", "02-cold"]
+    assert answers["J", "routed"] == answers["J", "02-cold"] != answers["J", "01-warm"]
 
 
 @pytest.mark.parametrize("policy", ["combined", "last"])

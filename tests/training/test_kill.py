@@ -1,6 +1,7 @@
 """kill -9 at random moments, then the same command again: no bit of the result changes."""
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -75,3 +76,102 @@ def test_a_second_interrupt_stops_at_once(recipe, tmp_path):
     os.kill(process.pid, signal.SIGINT)
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) in (0, 130)
+
+
+# Imports once; each attempt is a process of its own that cuts itself off at an event, or is cut off
+# from outside after some seconds.
+ATTEMPTS = """
+import json, os, signal, sys, time
+import fastslow.training.run
+recipe, moments = sys.argv[1], json.loads(sys.argv[2])
+for moment in moments:
+    child = os.fork()
+    if child == 0:
+        def cut(event):
+            if moment["at"] and moment["at"].items() <= event.items():
+                os.kill(os.getpid(), signal.SIGKILL)
+        code = 1
+        try:
+            fastslow.train(recipe, listener=cut)
+            code = 0
+        finally:
+            os._exit(code)
+    if moment["after"] is not None:
+        time.sleep(moment["after"])
+        os.kill(child, signal.SIGKILL)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+WEIGHING = {"event": "progress", "task": "weighing modules", "total": 60}
+MOMENTS = [
+    {"event": "eval", "moment": "start"},
+    {"event": "step", "step": 3},
+    {"event": "complete"},
+    {"event": "combining", "modules": 1},
+    WEIGHING | {"done": 30},
+    {"event": "measured", "label": "base"},
+    {"event": "measured", "label": "after warm"},
+    {"event": "domain", "number": 2},
+    {"event": "step", "step": 3},
+    {"event": "checkpoint"},
+    {"event": "eval", "moment": "final"},
+    {"event": "combining", "modules": 2},
+    WEIGHING | {"done": 60},
+    {"event": "measured", "label": "after cold"},
+]
+
+
+def attempts(path, moments):
+    """Exit codes of one attempt after the other, each going on where the one before was cut."""
+    given = [{"at": None, "after": None} | moment for moment in moments]
+    done = subprocess.run(
+        [sys.executable, "-c", ATTEMPTS, str(path), json.dumps(given)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [int(code) for code in done.stdout.split()], done.stderr
+
+
+def end_state(folder: Path) -> dict[str, object]:
+    """Everything that a run leaves but its checkpoints, less what a clock has said."""
+    state: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if not path.is_file() or "checkpoints" in parts or any(p.startswith(".") for p in parts):
+            continue
+        if path.name == "summary.json":
+            state["/".join(parts)] = json.loads(path.read_text()) | {"wall_s": None}
+        elif path.name == "events.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            state["/".join(parts)] = [line | {"pairs_per_s": None} for line in lines]
+        else:
+            state["/".join(parts)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return state
+
+
+def test_kills_in_and_between_domains_change_no_bit(continual, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    made = continual(
+        "chase={}", "chase.swap_every=2", "lora.dropout=0.1", "data.shuffle=8",
+        start="continue", weights="learned", replay=0.25, anchor="ewc",
+    )  # fmt: skip
+    path.write_text(fastslow.config.dump_recipe(made))
+    folder = Path(made.output_dir)
+    codes, errors = attempts(path, [{}])
+    assert codes == [0], errors
+    # In the same place, as recipes and manifests name the folders they are of.
+    whole = folder.rename(tmp_path / "whole")
+    codes, errors = attempts(path, [{"at": moment} for moment in MOMENTS] + [{}])
+    assert codes == [-signal.SIGKILL] * len(MOMENTS) + [0], errors
+    expected, found = end_state(whole), end_state(folder)
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if expected[name] != found[name]] == []
+    assert len([n for n in found if n.endswith("adapter_model.safetensors")]) == 9
+    assert {"fisher/01.safetensors", "measurements/02.json", "samples.json"} <= found.keys()
+
+    # And once more at moments that nobody chose.
+    folder.rename(tmp_path / "cut")
+    draw = random.Random(time.time_ns())
+    delays = [draw.uniform(0.2, 2.0) for _ in range(4)]
+    codes, errors = attempts(path, [{"after": delay} for delay in delays] + [{}])
+    assert codes[-1] == 0 and codes[0] == -signal.SIGKILL, errors
+    assert end_state(folder) == expected, f"killed after {delays}"

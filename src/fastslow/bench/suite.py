@@ -132,15 +132,12 @@ def in_parallel(calls: Sequence[Callable[[], Any]], *, workers: int) -> Iterator
 
 
 def _one_thread() -> None:
-    import warnings
-
     import torch
-    from transformers.utils import logging
+
+    from fastslow.adapters.quiet import quiet_libraries
 
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet_libraries()
 
 
 def read_records(tasks: Sequence[Task]) -> list[dict[str, Any]]:

@@ -31,10 +31,10 @@ def continual(
 ) -> None:
     """COFS-DPO, sequential and joint DPO, replay, EWC, L2-SP and oracles on several domains."""
 
+    from fastslow.adapters.quiet import quiet_libraries
     from fastslow.bench.continual import as_markdown, bench_files, bench_worlds
     from fastslow.bench.methods import METHODS
     from fastslow.bench.scenario import files_scenario, smallest_domain
-    from fastslow.cli.quiet import quiet_libraries
     from fastslow.config import load_recipe
     from fastslow.errors import ConfigError
 
@@ -84,8 +84,8 @@ def chasing(
     workers: int = typer.Option(1, min=1, help="Trainings at a time, on one thread each if > 1."),
 ) -> None:
     """Fast-slow chasing in one fixed setting against DPO at six learning rates."""
+    from fastslow.adapters.quiet import quiet_libraries
     from fastslow.bench.chasing import as_markdown, bench_chasing
-    from fastslow.cli.quiet import quiet_libraries
 
     quiet_libraries()
     with _bars() as tell:

@@ -15,9 +15,9 @@ def demo(
 
     from rich.console import Console
 
+    from fastslow.adapters.quiet import quiet_libraries
     from fastslow.bench.demo import run_demo
     from fastslow.cli.progress import RunDisplay
-    from fastslow.cli.quiet import quiet_libraries
     from fastslow.reports import write_report
 
     quiet_libraries()

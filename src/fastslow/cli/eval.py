@@ -8,7 +8,8 @@ import typer
 def evaluate(
     run: Path = typer.Argument(help="Run folder."),
     data: list[str] = typer.Option(
-        None, help="Pairs to measure on, in any form data.eval takes. Default: the run's own."
+        None,
+        help="Pairs to measure on, in any form data.eval takes. Default: the run's own, of all domains.",
     ),
     module: str = typer.Option("leader", help="leader, a module's name, reference or base."),
     max_pairs: int = typer.Option(None, min=1, help="Use the first so many pairs."),
@@ -24,7 +25,7 @@ def evaluate(
     from rich.progress import Progress
     from rich.table import Table
 
-    from fastslow.cli.quiet import quiet_libraries
+    from fastslow.adapters.quiet import quiet_libraries
     from fastslow.objectives import make_objective
     from fastslow.training.assemble import held_out
     from fastslow.training.finished import open_run, read_run
@@ -35,7 +36,7 @@ def evaluate(
     recipe = finished.recipe
     recipe = recipe.model_copy(
         update={
-            "data": recipe.data.model_copy(update=_given(eval=data)),
+            "data": recipe.data.model_copy(update={"eval": data or recipe.all_eval_sources}),
             "eval": recipe.eval.model_copy(update=_given(max_pairs=max_pairs, samples=samples)),
             **_given(seed=seed),
         }

@@ -35,7 +35,7 @@ def sample(
     from rich.console import Console
     from rich.markup import escape
 
-    from fastslow.cli.quiet import quiet_libraries
+    from fastslow.adapters.quiet import quiet_libraries
     from fastslow.streams import open_sources, read_prompts
     from fastslow.training.finished import open_run, read_run
 

@@ -21,8 +21,8 @@ def train(
     import json
     from dataclasses import asdict
 
+    from fastslow.adapters.quiet import quiet_libraries
     from fastslow.cli.progress import RunDisplay
-    from fastslow.cli.quiet import quiet_libraries
     from fastslow.training import train as run_recipe
 
     quiet_libraries()

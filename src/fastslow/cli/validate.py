@@ -26,8 +26,8 @@ def validate(
     from rich.table import Table
 
     from fastslow.adapters import load_tokenizer
+    from fastslow.adapters.quiet import quiet_libraries
     from fastslow.cli.masked import masked_pair
-    from fastslow.cli.quiet import quiet_libraries
     from fastslow.training.assemble import eval_stream, make_encoder, train_stream
     from fastslow.training.inspection import inspect_pairs
 

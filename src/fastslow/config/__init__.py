@@ -1,6 +1,6 @@
 """Recipes: pydantic models, YAML in, dotted overrides, resolved YAML out. Loads without torch."""
 
-from fastslow.config.load import dump_recipe, load_recipe
+from fastslow.config.load import dump_recipe, flat, load_recipe
 from fastslow.config.recipe import (
     AnchorConfig,
     ChaseConfig,
@@ -32,5 +32,6 @@ __all__ = [
     "ReplayConfig",
     "TrainConfig",
     "dump_recipe",
+    "flat",
     "load_recipe",
 ]

@@ -45,6 +45,21 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys.
+
+    >>> flat({"train": {"epochs": 2}, "seed": 0})
+    {'train.epochs': 2, 'seed': 0}
+    """
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
 UNION_BRANCHES = ("list[", "str", "function-after[")
 """How pydantic names the branches of a union in a location."""
 

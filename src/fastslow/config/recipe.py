@@ -409,6 +409,14 @@ class Recipe(Section):
         return ("policy",) if self.chase is None else ("fast", "slow")
 
     @property
+    def all_eval_sources(self) -> list[str]:
+        """The run's held-out data: its own, or that of all its domains."""
+        domains = self.continual.domains if self.continual else []
+        given = [domain.eval for domain in domains if domain.eval is not None]
+        lists = ([source] if isinstance(source, str) else source for source in given)
+        return [*self.data.eval_sources, *(source for sources in lists for source in sources)]
+
+    @property
     def reference_name(self) -> Literal["base", "previous"]:
         """The reference with the default filled in."""
         return self.reference or ("previous" if self.lora.start_from else "base")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastslow.config import Recipe
+from fastslow.config import Recipe, flat
 from fastslow.reports.runs import ReportedRun
 from fastslow.reports.style import DrawnRun
 
@@ -104,21 +104,6 @@ def side_by_side(corner: str, columns: Mapping[str, Mapping[str, str]]) -> Table
     keys = dict.fromkeys(key for values in columns.values() for key in values)
     rows = [Row(key, [values.get(key, ABSENT) for values in columns.values()]) for key in keys]
     return Table(corner, list(columns), rows)
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys.
-
-    >>> flat({"train": {"epochs": 2}, "seed": 0})
-    {'train.epochs': 2, 'seed': 0}
-    """
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            result[prefix + key] = value
-    return result
 
 
 def _score(key: str, value: float | None) -> str:

@@ -1,12 +1,10 @@
 """A run folder belongs to one recipe and to one process at a time."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from fastslow.config import Recipe, load_recipe
+from fastslow.config import Recipe, flat, load_recipe
 from fastslow.errors import ConfigError, StateError
 
 LOCK = ".lock"
@@ -47,17 +45,7 @@ def claim(folder: Path, recipe: Recipe) -> bool:
 
 def _changed(before: Recipe, after: Recipe) -> list[str]:
     """Keys in which two recipes differ, but for those that cannot change the result."""
-    old, new = (_flat(recipe.model_dump(mode="json")) for recipe in (before, after))
+    old, new = (flat(recipe.model_dump(mode="json")) for recipe in (before, after))
     keys = sorted(set(old) | set(new))
     free = ("output_dir", "checkpoint.")
     return [key for key in keys if old.get(key) != new.get(key) and not key.startswith(free)]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
