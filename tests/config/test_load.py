@@ -178,6 +178,13 @@ def test_continual_settings_that_can_work():
         assert load_recipe({"model": "m", "continual": section}, overrides).continual
 
 
+def test_held_out_pairs_of_all_domains_are_named_once():
+    domains = [*DOMAINS, DOMAINS[0]]
+    recipe = load_recipe({"model": "m", "continual": {"domains": domains, "start": "recall"}})
+    assert recipe.all_eval_sources == ["ae.jsonl", "be.jsonl"]
+    assert load_recipe({"model": "m"}, ["data.eval=x"]).all_eval_sources == ["x"]
+
+
 def test_an_ordinary_run_may_hear_of_drift_from_standard_input():
     assert load_recipe({"model": "m"}, ["drift={}", "data.train=-"]).drift.min_pairs == 256
     with pytest.raises(ConfigError, match="set lora.start_from"):

@@ -9,6 +9,7 @@ learn from one backward pass.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -204,11 +205,12 @@ class Modules:
         )
         tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-        config = self.config(name)
-        training = config.inference_mode
+        config = copy(self.config(name))
         config.inference_mode = True
+        if isinstance(config.target_modules, set):
+            # A set's order differs from process to process; the same module is the same file.
+            config.target_modules = sorted(config.target_modules)
         config.save_pretrained(str(folder))
-        config.inference_mode = training
 
     def merge(self, name: str) -> Any:
         """The base with one module folded into its weights. The modules are gone afterwards."""

@@ -9,7 +9,7 @@ def evaluate(
     run: Path = typer.Argument(help="Run folder."),
     data: list[str] = typer.Option(
         None,
-        help="Pairs to measure on, in any form data.eval takes. Default: the run's own, of all domains.",
+        help="Pairs to measure on, as data.eval takes them. Default: the run's own.",
     ),
     module: str = typer.Option("leader", help="leader, a module's name, reference or base."),
     max_pairs: int = typer.Option(None, min=1, help="Use the first so many pairs."),

@@ -412,9 +412,9 @@ class Recipe(Section):
     def all_eval_sources(self) -> list[str]:
         """The run's held-out data: its own, or that of all its domains."""
         domains = self.continual.domains if self.continual else []
-        given = [domain.eval for domain in domains if domain.eval is not None]
-        lists = ([source] if isinstance(source, str) else source for source in given)
-        return [*self.data.eval_sources, *(source for sources in lists for source in sources)]
+        # Each once, though a domain may return.
+        given = dict.fromkeys(source for domain in domains for source in domain.eval_sources)
+        return [*self.data.eval_sources, *given]
 
     @property
     def reference_name(self) -> Literal["base", "previous"]:
