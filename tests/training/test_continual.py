@@ -137,8 +137,10 @@ def test_replay_mixes_in_the_memories_of_every_earlier_domain(continual):
         steps = [e for e in map(json.loads, lines) if e["event"] == "step"]
         learned = {name for step in steps for name in step["domains"]}
         assert learned == names
-        own = sum(step["domains"].get(list(("warm", "cold", "late"))[number], 0) for step in steps)
-        assert own >= 32
+        own = ("warm", "cold", "late")[number]
+        assert sum(step["domains"].get(own, 0) for step in steps) >= 32
+        kept = (folder / summary.runs[number] / "memory.jsonl").read_text().splitlines()
+        assert {json.loads(line)["domain"] for line in kept} == {own}
 
 
 @pytest.mark.parametrize("anchor", ["l2_sp", "ewc"])

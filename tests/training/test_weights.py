@@ -97,7 +97,7 @@ def test_a_mixtures_loss_is_that_of_the_adapter_written_with_those_weights(
     points = [[1.0, 1.0], [0.3, -0.7], [0.0, 1.25], [0.0, 0.0]]
     dense = losses_of(random_modules, points, pairs)
     for number, point in enumerate(points):
-        loss = mixed.loss(torch.tensor(point), pairs, OBJECTIVE).item()
+        loss = mixed.loss(torch.tensor(point), mixed.prepare(pairs), OBJECTIVE).item()
         folder = tmp_path / str(number)
         combine(random_modules, point).write(folder)
         alone = Modules.load(tiny.model(), {"one": folder}, trainable=())
@@ -114,7 +114,7 @@ def test_a_mixtures_loss_is_that_of_the_adapter_written_with_those_weights(
 def test_the_gradient_in_the_weights_is_that_of_finite_differences(random_modules, tmp_path):
     mixed = mixture(random_modules, tmp_path, double=True)
     weights = torch.tensor([0.4, -0.2], dtype=torch.float64, requires_grad=True)
-    loss = mixed.loss(weights, WARM[:5], OBJECTIVE)
+    loss = mixed.loss(weights, mixed.prepare(WARM[:5]), OBJECTIVE)
     assert loss.dtype == torch.float64
     loss.backward()
 
@@ -122,7 +122,7 @@ def test_the_gradient_in_the_weights_is_that_of_finite_differences(random_module
         shift = torch.zeros(2, dtype=torch.float64)
         shift[index] = step
         up, down = (
-            mixed.loss(weights.detach() + sign * shift, WARM[:5], OBJECTIVE).item()
+            mixed.loss(weights.detach() + sign * shift, mixed.prepare(WARM[:5]), OBJECTIVE).item()
             for sign in (1, -1)
         )
         return (up - down) / (2 * step)
@@ -137,7 +137,7 @@ def test_the_gradient_in_the_weights_is_that_of_finite_differences(random_module
 def test_gradients_reach_the_weights_only(random_modules, tmp_path):
     mixed = mixture(random_modules, tmp_path)
     weights = torch.tensor([0.5, 0.5], requires_grad=True)
-    mixed.loss(weights, WARM[:2], OBJECTIVE).backward()
+    mixed.loss(weights, mixed.prepare(WARM[:2]), OBJECTIVE).backward()
     assert weights.grad.abs().min() > 0
     model = mixed._policies.modules.model
     assert all(p.grad is None and not p.requires_grad for p in model.parameters())
@@ -145,7 +145,7 @@ def test_gradients_reach_the_weights_only(random_modules, tmp_path):
     policies = mixed._policies
     batch = policies.batch([item.tree for item in WARM[:2]])
     before = policies.score("sum", batch)
-    mixed.loss(torch.tensor([0.0, 0.0]), WARM[:2], OBJECTIVE)
+    mixed.loss(torch.tensor([0.0, 0.0]), mixed.prepare(WARM[:2]), OBJECTIVE)
     assert torch.equal(policies.score("sum", batch), before)
 
 

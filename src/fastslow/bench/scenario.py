@@ -47,7 +47,7 @@ class Scenario:
         if training == JOINT:
             count = len(self.domains)
             raw["train"]["max_steps"] = steps * count
-            sources = [source for domain in self.domains for source in _listed(domain.train)]
+            sources = [source for domain in self.domains for source in domain.train_sources]
             raw["data"] = {**raw["data"], "train": sources, "shuffle": pairs * count}
             raw["eval"] = {**raw["eval"], "samples": 0, "world": None}
         else:
@@ -55,10 +55,6 @@ class Scenario:
             domains = [domain.model_dump() | kept for domain in self.domains]
             raw["continual"] = {**changes["continual"], "domains": domains}
         return load_recipe(raw)
-
-
-def _listed(sources: str | Sequence[str]) -> list[str]:
-    return [sources] if isinstance(sources, str) else list(sources)
 
 
 def world_scenario(
@@ -112,7 +108,7 @@ def files_scenario(folders: Sequence[Path], model: str, settings: Mapping[str, A
 def smallest_domain(scenario: Scenario) -> int:
     """Pairs of the domain that has the fewest."""
     counts = (
-        PairStream(open_sources(_listed(domain.train))).estimate_pairs()
+        PairStream(open_sources(domain.train_sources)).estimate_pairs()
         for domain in scenario.domains
     )
     return min(count for count in counts if count is not None)

@@ -1,19 +1,21 @@
 """Recipes: pydantic models, YAML in, dotted overrides, resolved YAML out. Loads without torch."""
 
-from fastslow.config.load import dump_recipe, flat, load_recipe
-from fastslow.config.recipe import (
+from fastslow.config.continual import (
     AnchorConfig,
-    ChaseConfig,
-    CheckpointConfig,
     ContinualConfig,
-    DataConfig,
     DomainConfig,
     DriftConfig,
+    ReplayConfig,
+)
+from fastslow.config.load import dump_recipe, flat, load_recipe
+from fastslow.config.recipe import Recipe
+from fastslow.config.sections import (
+    ChaseConfig,
+    CheckpointConfig,
+    DataConfig,
     EvalConfig,
     LoraConfig,
     ObjectiveConfig,
-    Recipe,
-    ReplayConfig,
     TrainConfig,
 )
 

@@ -2,11 +2,15 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastslow.errors import DataError
 from fastslow.records import Pair
 from fastslow.streams.stream import PairStream, RowCounts
+
+REPLAYED = "replayed"
+"""Provenance of remembered pairs."""
 
 
 class ReplayStream:
@@ -22,7 +26,9 @@ class ReplayStream:
         if not memory:
             raise DataError("replay.memory: holds no pairs")
         self._stream = stream
-        self._memory = memory
+        self._memory = [
+            replace(pair, provenance={**pair.provenance, REPLAYED: True}) for pair in memory
+        ]
         self._share = share
         self._seed = seed
         self._position = 0
@@ -65,3 +71,8 @@ class ReplayStream:
         """A pair of the memory, if one is due now."""
         draw = random.Random(f"{self._seed}/replay/{self._position}")
         return draw.choice(self._memory) if draw.random() < self._share else None
+
+
+def is_replayed(pair: Pair) -> bool:
+    """Whether a pair came out of a memory rather than off the stream."""
+    return bool(pair.provenance.get(REPLAYED))

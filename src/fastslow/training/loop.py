@@ -25,6 +25,7 @@ from fastslow.durable import write_text
 from fastslow.errors import StateError
 from fastslow.evaluation import Tally, pair_accuracy
 from fastslow.scoring import EncodedPair
+from fastslow.streams import is_replayed
 from fastslow.training.assemble import Run, reference_policy
 from fastslow.training.checkpoint import write_checkpoint
 from fastslow.training.events import Event, EventLog, Listener
@@ -148,7 +149,8 @@ class Loop:
         state.race.record({name: tally.sums["loss"] for name, tally in tallies.items()})
         swapped = state.race.finish_step()
         for item in batch:
-            state.memory.add(item.pair)
+            if not is_replayed(item.pair):  # Its own domain remembers it already.
+                state.memory.add(item.pair)
         self._tell(
             {
                 "event": "step",

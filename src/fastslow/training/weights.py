@@ -8,6 +8,7 @@ not confined to the simplex and feel a weak pull towards equality.
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
 
@@ -34,6 +35,15 @@ PULL = 0.01
 """Weight of the squared distance from equal weights, in nats."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Pairs that weights are tried on."""
+
+    batch: TreeBatch
+    reference: Tensor
+    """The base's scores, [2 B], nats."""
+
+
 class Mixture:
     """The modules side by side on one base, with the weights left open.
 
@@ -53,12 +63,15 @@ class Mixture:
             for layer in layers
         }
 
-    def loss(self, weights: Tensor, pairs: Sequence[EncodedPair], objective: Objective) -> Tensor:
-        """Mean objective of the weighted sum against the base, a scalar; differentiable in [K]."""
+    def prepare(self, pairs: Sequence[EncodedPair]) -> Prepared:
+        """Some pairs with the base's scores, which no weight changes."""
         batch = self._policies.batch([item.tree for item in pairs])
-        scores = self._score(weights, batch)
-        reference = self._policies.score(BASE, batch)
-        return objective(pair_logps(scores, reference, batch)).loss.mean()
+        return Prepared(batch, self._policies.score(BASE, batch))
+
+    def loss(self, weights: Tensor, pairs: Prepared, objective: Objective) -> Tensor:
+        """Mean objective of the weighted sum against the base, a scalar; differentiable in [K]."""
+        scores = self._score(weights, pairs.batch)
+        return objective(pair_logps(scores, pairs.reference, pairs.batch)).loss.mean()
 
     def _score(self, weights: Tensor, batch: TreeBatch) -> Tensor:
         columns = {
@@ -88,11 +101,11 @@ def grid_weights(
     count = len(memories)
     older = GRID if count > 1 else (0.0,)
     points = [[old] * (count - 1) + [new] for old, new in product(older, GRID)]
-    pairs = [list(memory[:GRID_PAIRS]) for memory in memories]
+    prepared = [_groups(mixture, memory[:GRID_PAIRS]) for memory in memories]
     losses = []
     for index, point in enumerate(points):
         weights = torch.tensor(point)
-        losses.append(fmean(_mean_loss(mixture, weights, memory, objective) for memory in pairs))
+        losses.append(fmean(_mean_loss(mixture, weights, memory, objective) for memory in prepared))
         progress(index + 1, len(points))
     return points[losses.index(min(losses))]
 
@@ -119,7 +132,7 @@ def learned_weights(
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
         pairs = [next(draw) for draw in draws for _ in range(BATCH)]
-        loss = mixture.loss(weights, pairs, objective)
+        loss = mixture.loss(weights, mixture.prepare(pairs), objective)
         (loss + PULL * (weights - equal).square().sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -130,12 +143,21 @@ def learned_weights(
     return mean
 
 
+def _groups(mixture: Mixture, pairs: Sequence[EncodedPair]) -> list[tuple[int, Prepared]]:
+    """The pairs in passes of a bearable size, each with its number of pairs."""
+    size = 4 * BATCH
+    groups = (pairs[i : i + size] for i in range(0, len(pairs), size))
+    return [(len(group), mixture.prepare(group)) for group in groups]
+
+
 def _mean_loss(
-    mixture: Mixture, weights: Tensor, pairs: Sequence[EncodedPair], objective: Objective
+    mixture: Mixture,
+    weights: Tensor,
+    groups: Sequence[tuple[int, Prepared]],
+    objective: Objective,
 ) -> float:
-    groups = [pairs[i : i + 4 * BATCH] for i in range(0, len(pairs), 4 * BATCH)]
-    sums = (float(mixture.loss(weights, group, objective)) * len(group) for group in groups)
-    return sum(sums) / len(pairs)
+    sums = [count * float(mixture.loss(weights, group, objective)) for count, group in groups]
+    return sum(sums) / sum(count for count, _ in groups)
 
 
 def _endless(memory: Sequence[EncodedPair], seed: str) -> Iterator[EncodedPair]:

@@ -1,0 +1,150 @@
+"""The sections of one run: data, modules, objective, chase, optimiser, evaluation, checkpoints."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fastslow.config.section import (
+    NonNegative,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    Section,
+    Share,
+    UserPath,
+    as_list,
+)
+
+
+class DataConfig(Section):
+    """Where the preference pairs come from."""
+
+    train: UserPath | list[UserPath] = []
+    """Files (.jsonl, .jsonl.gz, .parquet), directories, globs, `datasets` folders, hub ids
+    (`owner/name:split`), or `-` for standard input. Read in the order given."""
+    eval: UserPath | list[UserPath] | None = None
+    """Held-out pairs, in the same forms."""
+    domain: str | None = None
+    """Domain of pairs whose row has no `domain` column."""
+    template: Literal["chat", "plain"] = "chat"
+    """`chat` writes prompts with the tokenizer's chat template where it has one; `plain` joins
+    prompt and response as they stand."""
+    max_length: Annotated[int, Field(ge=2)] = 1024
+    """Longest prompt plus response, in tokens."""
+    max_bad_fraction: Share = 0.01
+    """Share of unreadable rows above which the run stops."""
+    shuffle: NonNegative = 0
+    """Pairs are shuffled within blocks of this many; 0 keeps the order of arrival."""
+    skip: NonNegative = 0
+    """Leave out the first so many pairs of the stream."""
+    label_delay: NonNegative = 0
+    """Pairs that are shown between a pair and the arrival of its label: it is tested when shown and
+    learned so much later, in whole batches."""
+    memory: NonNegative = 256
+    """Pairs kept with the run as an even sample of what it learned from: what a later combination
+    of modules is weighed on, and what can be replayed."""
+
+    @property
+    def train_sources(self) -> list[str]:
+        return as_list(self.train)
+
+    @property
+    def eval_sources(self) -> list[str]:
+        return as_list(self.eval)
+
+
+class LoraConfig(Section):
+    """The trained modules."""
+
+    rank: Positive = 16
+    """Rank of each update."""
+    alpha: PositiveFloat = 32.0
+    """LoRA scaling numerator: updates are scaled by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the input of each module while learning."""
+    targets: str | list[str] = "all-linear"
+    """Names of the layers that get a module, or `all-linear` (all but the output layer)."""
+    start_from: UserPath | None = None
+    """PEFT folder both modules start from; its frozen copy is then the reference."""
+
+
+class ObjectiveConfig(BaseModel):
+    """The preference loss: its `name`, and the settings of that objective beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+
+    name: str = "dpo"
+    """One of `fastslow.objectives.objective_names()`."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class ChaseConfig(Section):
+    """Fast-slow chasing (OFS-DPO, arXiv 2406.05534). `chase: null` trains one module."""
+
+    alpha: NonNegativeFloat = 0.1
+    """Weight of the chase term; 0 gives two independent runs of which the better one leads."""
+    slow_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Learning rate of the slow module over that of the fast one."""
+    slow_every: Positive = 1
+    """The slow module is updated every so many steps; above 1 it also costs less."""
+    swap_every: Positive = 20
+    """Optimiser steps between two decisions on who leads."""
+    swap: Literal["roles", "roles_and_rates", "never"] = "roles"
+    """What changes hands when the chaser has the lower loss."""
+
+
+class TrainConfig(Section):
+    """How the modules are optimised."""
+
+    learning_rate: PositiveFloat = 1e-4
+    """Peak learning rate of the fast (or only) module."""
+    optimizer: Literal["adamw", "rmsprop", "sgd"] = "adamw"
+    """Update rule, of torch.optim, with its default moments."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decoupled for adamw, added to the gradient for the others."""
+    schedule: Literal["linear", "constant", "cosine"] = "linear"
+    """Learning rate after warm-up. An endless stream needs `constant` or `max_steps`."""
+    warmup_steps: NonNegative = 0
+    """Steps over which the learning rate rises linearly to its peak."""
+    batch_size: Positive = 16
+    """Pairs per optimiser step."""
+    micro_batch_size: Positive | None = None
+    """Pairs per forward pass; null takes the whole batch. Changes memory, not the update."""
+    max_steps: Positive | None = None
+    """Stop after so many optimiser steps."""
+    epochs: Positive = 1
+    """Passes over the data."""
+    precision: Literal["float32", "mixed", "bfloat16"] = "float32"
+    """`mixed` keeps the base in float32 and computes in bfloat16; `bfloat16` also loads the base in
+    bfloat16. Modules, log-prob sums and losses are float32 in every case."""
+    clip_norm: PositiveFloat | None = 1.0
+    """Largest gradient norm of each module; null does not clip."""
+
+
+class EvalConfig(Section):
+    """Measurements on held-out pairs, before, during and after training."""
+
+    every: Positive | None = None
+    """Optimiser steps between evaluations; null evaluates at the start and the end only."""
+    max_pairs: Positive | None = None
+    """Use the first so many held-out pairs; null uses all."""
+    samples: NonNegative = 64
+    """Prompts answered by the leader to estimate reverse KL and length; 0 for none."""
+    sample_tokens: Positive = 128
+    """Longest sampled answer, in tokens."""
+    answers: Positive = 1
+    """Answers sampled to each of those prompts."""
+    world: UserPath | None = None
+    """`world.json` of the world that the data is from: its true reward scores the answers."""
+
+
+class CheckpointConfig(Section):
+    """What a run leaves on disk so that it can go on exactly where it stopped."""
+
+    every: Positive = 100
+    """Optimiser steps between checkpoints."""
+    keep: Positive = 2
+    """How many of the newest checkpoints stay."""
