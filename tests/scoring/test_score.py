@@ -234,3 +234,16 @@ def test_two_scorings_give_the_same_bits():
         results.append((scores.detach(), weight.grad))
     for scores, gradient in results[1:]:
         assert torch.equal(scores, results[0][0]) and torch.equal(gradient, results[0][1])
+
+
+@pytest.mark.parametrize("trees", [True, False])
+def test_a_prompts_embedding_is_the_mean_over_its_tokens_alone(trees):
+    model = tiny.model("llama")
+    prompts = [(5, 6, 7), (8, 9, 10, 11, 12)]
+    batch = tree_batch([Tree(prompt, ()) for prompt in prompts], pad_id=0)
+    found = Scorer(model, Layout(trees)).embed(batch)
+    for row, prompt in zip(found, prompts, strict=True):
+        ids = torch.tensor([prompt])
+        words = model.get_input_embeddings()(ids)[0].mean(0)
+        hidden = model(ids, output_hidden_states=True).hidden_states[-1][0].mean(0)
+        torch.testing.assert_close(row, torch.cat([words, hidden]), rtol=1e-5, atol=1e-5)

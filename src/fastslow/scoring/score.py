@@ -55,18 +55,23 @@ class Scorer:
         return _sum_by_response(self._chunked_logps(hidden, batch.targets), batch.lengths)
 
     def embed(self, batch: TreeBatch) -> Tensor:
-        """Mean of the last hidden states over each row's prompt, [R, d], float32."""
+        """Means over each row's prompt of the token embeddings and of the last hidden states.
+
+        [R, 2 d], float32: what the prompt's words are, and what the model makes of them.
+        """
         if not self.layout.trees:
             device = batch.input_ids.device
             return torch.stack([self._embed_alone(tree.prompt, device) for tree in batch.trees])
-        hidden = self._hidden(batch)
         prompt = (batch.segments == PROMPT)[..., None]
-        return (hidden.float() * prompt).sum(1) / prompt.sum(1)
+        both = (self.model.get_input_embeddings()(batch.input_ids), self._hidden(batch))
+        means = [(states.float() * prompt).sum(1) / prompt.sum(1) for states in both]
+        return torch.cat(means, dim=-1)
 
     def _embed_alone(self, prompt: tuple[int, ...], device: torch.device) -> Tensor:
         ids = torch.tensor([prompt], device=device)
-        hidden: Tensor = self._backbone(input_ids=ids, use_cache=False).last_hidden_state
-        return hidden[0].float().mean(0)
+        hidden = self._backbone(input_ids=ids, use_cache=False).last_hidden_state
+        both = (self.model.get_input_embeddings()(ids), hidden)
+        return torch.cat([states[0].float().mean(0) for states in both])
 
     def _hidden(self, batch: TreeBatch) -> Tensor:
         """Last hidden states, [R, T, d]."""

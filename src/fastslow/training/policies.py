@@ -58,7 +58,7 @@ class Policies:
             return generate(self.modules.causal_lm, prompts, pad_id=self.pad_id, **settings)
 
     def embed(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
-        """Mean of the bare model's last hidden states over each prompt, [N, d], float32."""
+        """The bare model's mean embedding of each prompt, [N, 2 d], float32: see `Scorer.embed`."""
         with self.modules.using(BASE), torch.no_grad(), self._precision():
             return self._scorer.embed(self.batch([Tree(prompt, ()) for prompt in prompts]))
 

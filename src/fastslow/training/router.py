@@ -1,8 +1,9 @@
 """Weights that depend on the prompt: each request is served by one module of the bank, or by none.
 
 One fixed sum cannot please domains that contradict each other. The router is a softmax regression
-on the frozen base's mean prompt embedding. It learns from the memories which module to choose: for
-each domain the one with the lowest mean objective there, or none if no module beats the base.
+on the frozen base's mean prompt embedding, of words and of last hidden states. It learns from the
+memories which module to choose: for each domain the one with the lowest mean objective there, or
+none if no module beats the base.
 Choosing one adapter a request is what engines that hold many adapters serve.
 """
 
