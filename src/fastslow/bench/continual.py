@@ -133,10 +133,14 @@ def _write(
 
 
 def as_markdown(found: Mapping[str, Any]) -> str:
-    """The results as tables to read."""
+    """The results as tables to read.
+
+    KL, tokens and log-ratios against the base (nats a response) are as the training ended.
+    """
     head = ["method", "rate"]
     head += [f"gain at {budget:g} nats" for budget in BUDGETS]
-    head += [f"kept of the oracle at {BUDGET:g}", "gain at the end", "its KL", "forgetting"]
+    head += [f"kept of the oracle at {BUDGET:g}", "gain at the end", "KL", "tokens"]
+    head += ["chosen", "rejected", "forgetting"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     order = sorted(
         found["methods"], key=lambda method: -found["methods"][method][f"gain@{BUDGET:g}"]["mean"]
@@ -147,7 +151,8 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         cells += [_shown(row[f"gain@{budget:g}"]) for budget in BUDGETS]
         kept = row.get(f"kept@{BUDGET:g}")
         cells += [_shown(kept, percent=True) if kept else ""]
-        cells += [_shown(row["gain"]), f"{row['reverse_kl']:.2f}"]
+        cells += [_shown(row["gain"]), f"{row['reverse_kl']:.2f}", f"{row['mean_length']:.1f}"]
+        cells += [f"{row[f'{side}_log_ratio']:+.2f}" for side in ("chosen", "rejected")]
         cells += [f"{row['retention']['forgetting']:.3f}" if "retention" in row else ""]
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", f"| difference | {found['metric']}, 95 % interval |", "|---|---|"]
