@@ -68,27 +68,13 @@ def domain_files(tmp_path_factory) -> dict[str, dict[str, str]]:
     return files
 
 
-def continual_settings(model_folder, domain_files, names, **continual) -> dict:
-    """A recipe of a few steps for each of the named domains, as a mapping."""
-    return {
-        "model": str(model_folder),
-        "data": {"max_length": 96, "memory": 12},
-        "lora": {"rank": 2, "alpha": 4.0},
-        "train": {"batch_size": 8, "learning_rate": 1e-2},
-        "eval": {"samples": 2, "sample_tokens": 4},
-        "checkpoint": {"every": 2},
-        "chase": None,
-        "continual": {"domains": [{"name": n, **domain_files[n]} for n in names], **continual},
-    }
-
-
 @pytest.fixture
 def continual(model_folder, domain_files, tmp_path):
     """Makes a recipe over domains; keyword arguments are its `continual` section."""
     from fastslow import load_recipe
 
     def make(*overrides: str, names=("warm", "cold"), **section):
-        raw = continual_settings(model_folder, domain_files, names, **section)
+        raw = tiny.continual_settings(model_folder, domain_files, names, **section)
         return load_recipe({"output_dir": str(tmp_path / "run")} | raw, overrides)
 
     return make
@@ -99,7 +85,7 @@ def continual_run(model_folder, domain_files, tmp_path_factory):
     """A finished run over two domains, and its summary."""
     import fastslow
 
-    raw = continual_settings(model_folder, domain_files, ("warm", "cold"), weights="uniform")
+    raw = tiny.continual_settings(model_folder, domain_files, ("warm", "cold"), weights="uniform")
     folder = tmp_path_factory.mktemp("continual") / "run"
     return folder, fastslow.train(raw | {"output_dir": str(folder)})
 

@@ -150,3 +150,17 @@ def write_rows(path: Path, data: list[dict]) -> Path:
     else:
         path.write_text(text)
     return path
+
+
+def continual_settings(model_folder, domain_files, names, **continual) -> dict:
+    """A recipe of a few steps for each of the named domains, as a mapping."""
+    return {
+        "model": str(model_folder),
+        "data": {"max_length": 96, "memory": 12},
+        "lora": {"rank": 2, "alpha": 4.0},
+        "train": {"batch_size": 8, "learning_rate": 1e-2},
+        "eval": {"samples": 2, "sample_tokens": 4},
+        "checkpoint": {"every": 2},
+        "chase": None,
+        "continual": {"domains": [{"name": n, **domain_files[n]} for n in names], **continual},
+    }

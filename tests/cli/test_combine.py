@@ -176,11 +176,10 @@ def test_mistakes_get_one_clear_message_and_leave_nothing(
 @pytest.fixture(scope="module")
 def finished(continual_run, model_folder, domain_files, tmp_path_factory):
     """Finished continual runs whose policy is a sum, the last module, and chosen by the prompt."""
-    from conftest import continual_settings
 
     runs = {"combined": continual_run[0]}
     for policy, weights in (("last", None), ("routed", "routed")):
-        raw = continual_settings(model_folder, domain_files, ("warm", "cold"), weights=weights)
+        raw = tiny.continual_settings(model_folder, domain_files, ("warm", "cold"), weights=weights)
         runs[policy] = tmp_path_factory.mktemp(policy) / "run"
         fastslow.train(raw | {"output_dir": str(runs[policy])})
     return runs
