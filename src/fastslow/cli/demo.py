@@ -65,7 +65,7 @@ def _ends(shown: Any) -> Any:
         box=None, pad_edge=False,
     )  # fmt: skip
     rows = {name: summary.after[-1] for name, summary in shown.summaries.items()}
-    rows["fastslow, routed by the prompt"] = shown.routed
+    rows["fastslow, routed"] = shown.routed
     initial = next(iter(shown.summaries.values())).initial
     for name, row in rows.items():
         gain = fmean(m["reward"] for m in row) - fmean(m["reward"] for m in initial)
