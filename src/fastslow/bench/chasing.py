@@ -149,9 +149,11 @@ def _record(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> 
 
 def _results(records: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Any]:
     own = [record for record in records if record["scenario"].startswith(f"{kind}-")]
-    by_setting: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for record in own:
-        by_setting.setdefault(record["setting"], {})[record["scenario"]] = record
+    # In the order of SETTINGS: records come as they are finished.
+    by_setting = {
+        setting.name: {r["scenario"]: r for r in own if r["setting"] == setting.name}
+        for setting in SETTINGS
+    }
     rates = [setting.name for setting in SETTINGS if setting.alpha is None]
     best = {
         scenario: min(by_setting[rate][scenario]["loss"] for rate in rates)
