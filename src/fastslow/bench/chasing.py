@@ -22,8 +22,10 @@ from fastslow.bench.table import BUDGETS, gain_at_end, gain_at_kl, interval
 from fastslow.config import DomainConfig, load_recipe
 from fastslow.durable import write_rows, write_text
 from fastslow.errors import StateError
+from fastslow.evaluation import relative_regret
 from fastslow.streams.arrange import arranged
 from fastslow.streams.worlds import World
+from fastslow.streams.worlds.files import TEST_SEED
 from fastslow.training.summary import RunSummary, versions
 
 DOMAIN = "reviews"
@@ -95,7 +97,7 @@ def _streams(world: World, out: Path, pairs: int) -> list[Scenario]:
             [phase.pairs(DOMAIN, seed=phase.phase) for phase in phases], each=pairs // count
         )
         write_rows(folder / "train.jsonl", rows)
-        tests = phases[-1].pairs(DOMAIN, seed=1_000_003, held_out=True)
+        tests = phases[-1].pairs(DOMAIN, seed=TEST_SEED, held_out=True)
         write_rows(folder / "test.jsonl", islice(tests, 48))
         phases[-1].save(folder / "world.json")
         domain = DomainConfig(
@@ -103,7 +105,7 @@ def _streams(world: World, out: Path, pairs: int) -> list[Scenario]:
         )
         measured = {**plain.settings["eval"], "world": str(folder / "world.json")}
         settings = {**plain.settings, "eval": measured}
-        found.append(Scenario(f"{kind}-{world.seed}", (domain,), settings, "reward"))
+        found.append(Scenario(f"{kind}-{world.seed}", (domain,), settings))
     return found
 
 
@@ -163,7 +165,10 @@ def _results(records: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Any]:
         setting: {
             "loss": interval([record["loss"] for record in found.values()]),
             "regret": interval(
-                [record["loss"] / best[scenario] - 1 for scenario, record in found.items()]
+                [
+                    relative_regret([record["loss"]], [best[scenario]])
+                    for scenario, record in found.items()
+                ]
             ),
             "accuracy": fmean(record["accuracy"] for record in found.values()),
             "swaps": fmean(record["swaps"] for record in found.values()),

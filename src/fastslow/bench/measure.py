@@ -14,8 +14,9 @@ from typing import Any
 from fastslow.adapters import BASE, Bank
 from fastslow.bench.methods import JOINT, Method
 from fastslow.bench.scenario import Scenario
-from fastslow.training.combination import Combination, combine_entries, copy_adapter
+from fastslow.training.combination import LAST, Combination, combine_entries, copy_adapter
 from fastslow.training.measuring import Measuring
+from fastslow.training.router import ROUTED
 from fastslow.training.summary import ContinualSummary, read_summary
 
 STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -51,7 +52,7 @@ def measure_run(scenario: Scenario, run: Path) -> list[dict[str, Any]]:
 def _leader(run: Path, to: Path) -> None:
     summary = read_summary(run / "summary.json")
     copy_adapter(run / summary.adapters[summary.leader], to)
-    Combination("last", [summary.leader], None, None, None).write(to)
+    Combination(LAST, [summary.leader], None, None, None).write(to)
 
 
 def _policy(scenario: Scenario, method: Method, run: Path, to: Path) -> Path:
@@ -63,7 +64,7 @@ def _policy(scenario: Scenario, method: Method, run: Path, to: Path) -> Path:
     if method.policy == "own":
         return run / "combinations" / f"{len(entries):02d}"
     # The router's folder holds every module, which is all that an oracle needs.
-    kind = "routed" if method.policy == "oracle" else method.policy
+    kind = ROUTED if method.policy == "oracle" else method.policy
     combine_entries(entries, scenario.measured(), to, kind=kind, progress=lambda done, total: None)
     return to
 

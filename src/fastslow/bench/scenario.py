@@ -23,8 +23,6 @@ class Scenario:
     domains: tuple[DomainConfig, ...]
     settings: Mapping[str, Any]
     """Sections of the recipe."""
-    metric: str
-    """reward or accuracy."""
 
     def measured(self) -> Recipe:
         """A recipe that names every domain, from which policies are measured."""
@@ -81,7 +79,7 @@ def world_scenario(
         "eval": {**SAMPLED, "world": str(folder / "world.json")},
         "checkpoint": {"every": 10_000, "keep": 1},
     }
-    return Scenario(f"world-{world.seed}", domains, settings, "reward")
+    return Scenario(f"world-{world.seed}", domains, settings)
 
 
 def files_scenario(folders: Sequence[Path], model: str, settings: Mapping[str, Any]) -> Scenario:
@@ -102,7 +100,7 @@ def files_scenario(folders: Sequence[Path], model: str, settings: Mapping[str, A
                 eval=[str(file) for file in found["test"]],
             )
         )
-    return Scenario("files", tuple(domains), {**settings, "model": model}, "accuracy")
+    return Scenario("files", tuple(domains), {**settings, "model": model})
 
 
 def smallest_domain(scenario: Scenario) -> int:

@@ -21,8 +21,7 @@ from fastslow.bench.methods import METHODS
 from fastslow.bench.scenario import Scenario
 from fastslow.durable import write_text
 from fastslow.errors import StateError
-
-Progress = Callable[[int, int], None]
+from fastslow.training.events import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,6 @@ def continual(
     workers: int = typer.Option(1, min=1, help="Trainings at a time, on one thread each if > 1."),
 ) -> None:
     """COFS-DPO, sequential and joint DPO, replay, EWC, L2-SP and oracles on several domains."""
-
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.bench.continual import as_markdown, bench_files, bench_worlds
     from fastslow.bench.methods import METHODS
@@ -49,12 +48,12 @@ def continual(
         raise ConfigError("data: --data, --model and --recipe belong together")
     with _bars() as tell:
         if data:
-            settings = load_recipe(recipe, [f"model={model}"]).model_dump(exclude_unset=True)
-            scenario = files_scenario(data, model, settings)
+            shared = load_recipe(recipe, [f"model={model}"])
+            scenario = files_scenario(data, model, shared.model_dump(exclude_unset=True))
             found = bench_files(
                 out,
                 scenario,
-                rate=load_recipe(recipe, [f"model={model}"]).train.learning_rate,
+                rate=shared.train.learning_rate,
                 pairs=min(pairs, smallest_domain(scenario)),
                 methods=chosen,
                 tell=tell,

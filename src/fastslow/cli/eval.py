@@ -26,8 +26,7 @@ def evaluate(
     from rich.table import Table
 
     from fastslow.adapters.quiet import quiet_libraries
-    from fastslow.objectives import make_objective
-    from fastslow.training.assemble import held_out
+    from fastslow.training.assemble import held_out, objective_of
     from fastslow.training.finished import open_run, read_run
 
     quiet_libraries()
@@ -48,7 +47,7 @@ def evaluate(
             finished.policies,
             finished.policy(module),
             reference=finished.reference,
-            objective=make_objective(recipe.objective.name, **recipe.objective.settings),
+            objective=objective_of(recipe),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     result = {"module": finished.policy(module), "data": counts, **asdict(measured)}

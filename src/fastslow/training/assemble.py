@@ -65,7 +65,7 @@ def assemble(recipe: Recipe) -> Run:
     )
     if accelerator.num_processes > 1:
         raise ConfigError("training in several processes is not supported yet; start one process")
-    objective = make_objective(recipe.objective.name, **recipe.objective.settings)
+    objective = objective_of(recipe)
     torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
     stream = _with_replay(recipe, train_stream(recipe))
     total_steps = _total_steps(recipe, stream)
@@ -197,6 +197,24 @@ def make_policies(
         "pad_id": pad_id if known else tokenizer.eos_token_id,
     }
     return RoutedPolicies(modules, router, **settings) if router else Policies(modules, **settings)
+
+
+def open_policies(
+    recipe: Recipe,
+    folders: dict[str, Path],
+    tokenizer: Any,
+    *,
+    trainable: tuple[str, ...] = (),
+    router: Router | None = None,
+) -> Policies:
+    """Policies of adapters in PEFT folders, by name, on a freshly loaded base of the recipe."""
+    modules = Modules.load(make_base(recipe, Accelerator().device), folders, trainable=trainable)
+    return make_policies(recipe, modules, tokenizer, router=router)
+
+
+def objective_of(recipe: Recipe) -> Objective:
+    """The recipe's objective with its settings."""
+    return make_objective(recipe.objective.name, **recipe.objective.settings)
 
 
 def reference_policy(recipe: Recipe) -> str:

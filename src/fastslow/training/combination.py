@@ -3,28 +3,25 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from accelerate import Accelerator
-
-from fastslow.adapters import Entry, Factors, Modules, check_one_base, combine, load_tokenizer
+from fastslow.adapters import Entry, Factors, check_one_base, combine, load_tokenizer
 from fastslow.adapters import recompress as nearest
 from fastslow.config import Recipe
 from fastslow.durable import new_folder
 from fastslow.errors import ConfigError, DataError
-from fastslow.objectives import Objective, make_objective
 from fastslow.scoring import EncodedPair, Encoder
 from fastslow.streams import PairStream, open_sources
-from fastslow.training.assemble import make_base, make_encoder, make_policies
+from fastslow.training.assemble import make_encoder, objective_of, open_policies
 from fastslow.training.batches import BatchReader
+from fastslow.training.events import Progress
 from fastslow.training.policies import Policies
 from fastslow.training.router import ROUTED, fit_router
 from fastslow.training.weights import Mixture, grid_weights, learned_weights, uniform_weights
 
-Progress = Callable[[int, int], None]
 SUM = "sum"
 COMBINED = "combined"
 LAST = "last"
@@ -141,7 +138,7 @@ def _weights(
         combine(modules, [1.0] * len(modules)).write(folder)
         policies, encoder = _open(recipe, {SUM: folder})
     memories = [read_memory(entry, encoder) for entry in entries]
-    mixture, objective = Mixture(policies, SUM, modules), _objective(recipe)
+    mixture, objective = Mixture(policies, SUM, modules), objective_of(recipe)
     if kind == "grid":
         return grid_weights(mixture, memories, objective, progress=progress)
     if kind == "learned":
@@ -155,7 +152,7 @@ def _route(entries: Sequence[Entry], recipe: Recipe, draft: Path) -> None:
     folders = {entry.name: entry.folder for entry in entries}
     policies, encoder = _open(recipe, folders)
     memories = [read_memory(entry, encoder) for entry in entries]
-    fit_router(policies, list(folders), memories, _objective(recipe)).save(draft)
+    fit_router(policies, list(folders), memories, objective_of(recipe)).save(draft)
     for name, folder in folders.items():
         copy_adapter(folder, draft / name)
 
@@ -176,11 +173,6 @@ def read_memory(entry: Entry, encoder: Encoder) -> list[EncodedPair]:
     return pairs
 
 
-def _objective(recipe: Recipe) -> Objective:
-    return make_objective(recipe.objective.name, **recipe.objective.settings)
-
-
 def _open(recipe: Recipe, folders: dict[str, Path]) -> tuple[Policies, Encoder]:
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    modules = Modules.load(make_base(recipe, Accelerator().device), folders, trainable=())
-    return make_policies(recipe, modules, tokenizer), make_encoder(recipe, tokenizer)
+    return open_policies(recipe, folders, tokenizer), make_encoder(recipe, tokenizer)

@@ -9,6 +9,8 @@ from typing import Any
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 """Is told of every event; it cannot change the run."""
+Progress = Callable[[int, int], None]
+"""Told how many of how many items are done."""
 
 
 class EventLog:

@@ -4,17 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
-from fastslow.adapters import BASE, Modules, load_tokenizer
+from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.scoring import Encoder
 from fastslow.training.assemble import (
     PREVIOUS,
-    make_base,
     make_encoder,
-    make_policies,
+    open_policies,
     reference_policy,
 )
 from fastslow.training.policies import Policies
@@ -64,21 +61,19 @@ def open_run(folder: Path) -> FinishedRun:
     """Load the base and every module of a finished run, frozen."""
     recipe, summary = read_run(folder)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    base = make_base(recipe, Accelerator().device)
     folders = {name: folder / path for name, path in summary.adapters.items()}
     routed = (folder / "adapters" / "router.json").exists()
     if recipe.lora.start_from is not None:
         folders[PREVIOUS] = Path(recipe.lora.start_from)
-    modules = Modules.load(base, folders, trainable=())
     return FinishedRun(
         folder=folder,
         recipe=recipe,
         summary=summary,
         tokenizer=tokenizer,
         encoder=make_encoder(recipe, tokenizer),
-        policies=make_policies(
+        policies=open_policies(
             recipe,
-            modules,
+            folders,
             tokenizer,
             router=Router.load(folder / "adapters") if routed else None,
         ),

@@ -14,13 +14,12 @@ from fastslow.objectives import Objective
 from fastslow.records import Pair, Text
 from fastslow.sampling import Sample
 from fastslow.scoring import EncodedPair, Encoder, Tree
+from fastslow.training.events import Progress
 from fastslow.training.policies import Policies
 from fastslow.training.preferences import pair_logps
 
 Reward = Callable[[Text, str], float]
 """True reward of an answer to a prompt."""
-Progress = Callable[[int, int], None]
-"""Told how many of how many items are done."""
 
 TOKENS_AT_ONCE = 8192
 """Padded tokens of one forward pass."""

@@ -7,17 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
-from fastslow.adapters import BASE, Modules, load_tokenizer
+from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe
-from fastslow.objectives import make_objective
-from fastslow.training.assemble import held_out, make_base, make_encoder, make_policies
+from fastslow.training.assemble import held_out, make_encoder, objective_of, open_policies
 from fastslow.training.combination import Combination
 from fastslow.training.events import Listener
 from fastslow.training.heldout import HeldOut
 from fastslow.training.policies import Policies
-from fastslow.training.router import Router
+from fastslow.training.router import ROUTED, Router
 
 WHOLE_STREAM = "held out"
 """The one measured domain of a stream that drift cuts up."""
@@ -55,12 +52,9 @@ class Measuring:
         """The policies of a combination's folder, and the name of the one that answers."""
         combination = Combination.read(folder)
         folders = {name: folder / combination.place(name) for name in combination.modules}
-        modules = Modules.load(make_base(self._recipe, Accelerator().device), folders, trainable=())
-        router = Router.load(folder) if combination.kind == "routed" else None
-        yield (
-            make_policies(self._recipe, modules, self._tokenizer, router=router),
-            (combination.policy),
-        )
+        router = Router.load(folder) if combination.kind == ROUTED else None
+        policies = open_policies(self._recipe, folders, self._tokenizer, router=router)
+        yield policies, combination.policy
 
     def measure(
         self, policies: Policies, name: str, *, label: str, domains: Sequence[str] | None = None
@@ -69,7 +63,6 @@ class Measuring:
 
         `domains` names those to be measured; all by default.
         """
-        objective = self._recipe.objective
         found = []
         names = self.names if domains is None else domains
         for domain in names:
@@ -79,7 +72,7 @@ class Measuring:
                 policies,
                 name,
                 reference=BASE,
-                objective=make_objective(objective.name, **objective.settings),
+                objective=objective_of(self._recipe),
                 progress=lambda done, total, task=task: self._listener(  # type: ignore[misc]
                     {"event": "progress", "task": task, "done": done, "total": total}
                 ),

@@ -112,22 +112,25 @@ def fit_router(
     choices = (*names, BASE)
     features, labels = [], []
     for memory in memories:
-        losses = [_mean_loss(policies, name, memory, objective) for name in choices]
+        losses = _mean_losses(policies, choices, memory, objective)
         best = losses.index(min(losses))
         features.append(policies.embed([item.tree.prompt for item in memory]).cpu())
         labels += [best] * len(memory)
     return Router.fit(choices, torch.cat(features), torch.tensor(labels))
 
 
-def _mean_loss(
-    policies: Policies, name: str, pairs: Sequence[EncodedPair], objective: Objective
-) -> float:
-    total = 0.0
+def _mean_losses(
+    policies: Policies, names: Sequence[str], pairs: Sequence[EncodedPair], objective: Objective
+) -> list[float]:
+    """Mean objective of each named policy against the base, which is scored once."""
+    totals = dict.fromkeys(names, 0.0)
     for first in range(0, len(pairs), 32):
         batch = policies.batch([item.tree for item in pairs[first : first + 32]])
-        scores, reference = policies.score(name, batch), policies.score(BASE, batch)
-        total += objective(pair_logps(scores, reference, batch)).loss.sum().item()
-    return total / len(pairs)
+        reference = policies.score(BASE, batch)
+        for name in names:
+            scores = reference if name == BASE else policies.score(name, batch)
+            totals[name] += objective(pair_logps(scores, reference, batch)).loss.sum().item()
+    return [total / len(pairs) for total in totals.values()]
 
 
 class RoutedPolicies(Policies):
@@ -141,16 +144,22 @@ class RoutedPolicies(Policies):
         """The chosen module for each prompt."""
         return self.router.choose(self.embed(prompts))
 
+    def _rows_by_route(self, prompts: Sequence[tuple[int, ...]]) -> dict[str, list[int]]:
+        """The places of the prompts that each chosen module answers."""
+        rows: dict[str, list[int]] = {}
+        for row, route in enumerate(self.routes(prompts)):
+            rows.setdefault(route, []).append(row)
+        return rows
+
     def score(
         self, name: str, batch: TreeBatch, *, learning: bool = False, dropout: bool = True
     ) -> Tensor:
         """As of any policy; ROUTED cannot learn."""
         if name != ROUTED:
             return super().score(name, batch, learning=learning, dropout=dropout)
-        routes = self.routes([tree.prompt for tree in batch.trees])
-        parts: list[Tensor] = [torch.empty(0)] * len(routes)
-        for route in dict.fromkeys(routes):
-            rows = [i for i, chosen in enumerate(routes) if chosen == route]
+        parts: list[Tensor] = [torch.empty(0)] * len(batch.trees)
+        prompts = [tree.prompt for tree in batch.trees]
+        for route, rows in self._rows_by_route(prompts).items():
             trees = [batch.trees[i] for i in rows]
             scores = super().score(route, self.batch(trees))
             own = scores.split([len(tree.responses) for tree in trees])
@@ -164,10 +173,8 @@ class RoutedPolicies(Policies):
         """As of any policy."""
         if name != ROUTED:
             return super().answer(name, prompts, **settings)
-        routes = self.routes(prompts)
         answers: list[list[Sample]] = [[] for _ in prompts]
-        for route in dict.fromkeys(routes):
-            rows = [i for i, chosen in enumerate(routes) if chosen == route]
+        for route, rows in self._rows_by_route(prompts).items():
             given = super().answer(route, [prompts[i] for i in rows], **settings)
             for row, samples in zip(rows, given, strict=True):
                 answers[row] = samples

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fastslow.durable import new_folder
 from fastslow.streams.worlds import World
-
-Progress = Callable[[int, int], None]
+from fastslow.training.events import Progress
 
 FORMAT = 1
 """Part of the cache's key; raised whenever the same settings would make another model."""

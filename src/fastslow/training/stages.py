@@ -4,18 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from fastslow.adapters import Bank, Entry, Modules, load_tokenizer, select, slug
+from fastslow.adapters import Bank, Entry, load_tokenizer, select, slug
 from fastslow.config import AnchorConfig, LoraConfig, Recipe, ReplayConfig
-from fastslow.objectives import make_objective
 from fastslow.training.anchoring import fisher_information
 from fastslow.training.assemble import (
     PREVIOUS,
-    make_base,
     make_encoder,
-    make_policies,
+    objective_of,
+    open_policies,
     reference_policy,
     train_stream,
 )
@@ -148,14 +146,13 @@ def write_fisher(recipe: Recipe, folder: Path, stage: Stage, entry: Entry) -> No
     if recipe.continual.anchor != "ewc" or not follows or path.exists():
         return
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    base = make_base(recipe, Accelerator().device)
     parent = {PREVIOUS: stage.parent.folder} if stage.parent else {}
-    modules = Modules.load(base, {LEARNED: entry.folder, **parent}, trainable=(LEARNED,))
+    folders = {LEARNED: entry.folder, **parent}
     fisher = fisher_information(
-        make_policies(recipe, modules, tokenizer),
+        open_policies(recipe, folders, tokenizer, trainable=(LEARNED,)),
         LEARNED,
         reference_policy(stage.recipe),
-        make_objective(recipe.objective.name, **recipe.objective.settings),
+        objective_of(recipe),
         read_memory(entry, make_encoder(recipe, tokenizer)),
     )
     if stage.number > 1:

@@ -7,7 +7,7 @@ not confined to the simplex and feel a weak pull towards equality.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
@@ -18,10 +18,9 @@ from torch import Tensor
 from fastslow.adapters import BASE, Factors
 from fastslow.objectives import Objective
 from fastslow.scoring import EncodedPair, TreeBatch
+from fastslow.training.events import Progress
 from fastslow.training.policies import Policies
 from fastslow.training.preferences import pair_logps
-
-Progress = Callable[[int, int], None]
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 """Weights that are tried for the older modules together and for the newest."""
