@@ -34,7 +34,7 @@ def small_scenario(tmp_path, pairs=80):
 @pytest.mark.parametrize("training", TRAININGS)
 def test_every_training_takes_the_same_number_of_steps(training, tmp_path):
     made = small_scenario(tmp_path)
-    recipe = made.recipe(training, 1e-3, tmp_path / "run", pairs=80, measure=False, seed=0)
+    recipe = made.recipe(training, 1e-3, tmp_path / "run", pairs=80, measure=False)
     runs = len(recipe.continual.domains) if recipe.continual else 1
     assert runs * recipe.train.max_steps == 3 * 5
     assert recipe.train.learning_rate == 1e-3
@@ -52,7 +52,7 @@ def test_every_method_names_a_training():
 def test_methods_that_share_a_training_share_its_task(tmp_path):
     made = small_scenario(tmp_path)
     rates = dict.fromkeys(("cofs", "cofs-uniform", "oracle", "joint"), (1e-3, 1e-2))
-    tasks = suite.plan([made], rates, tmp_path, pairs=80, retention=True, seed=0)
+    tasks = suite.plan([made], rates, tmp_path, pairs=80, retention=True)
     assert len(tasks) == 4
     assert {task.methods for task in tasks} == {("cofs", "cofs-uniform", "oracle"), ("joint",)}
     assert not any(task.done for task in tasks)
@@ -92,7 +92,7 @@ def test_the_oracle_measures_each_module_on_its_own_domain(tmp_path):
     made = small_scenario(tmp_path)
     (task,) = suite.plan(
         [made], {"oracle": (1e-2,), "cofs-routed": (1e-2,)}, tmp_path,
-        pairs=80, retention=True, seed=0,
+        pairs=80, retention=True,
     )  # fmt: skip
     suite.run_task(task)
     oracle = json.loads(task.record("oracle").read_text())
@@ -106,20 +106,25 @@ def test_the_oracle_measures_each_module_on_its_own_domain(tmp_path):
 
 
 def test_chasing_on_small_streams(tmp_path, monkeypatch):
-    monkeypatch.setattr(chasing, "RATES", (1e-3, 1e-2))
-    settings = [s for s in chasing.SETTINGS if s.alpha is not None or s.rate in (1e-3, 1e-2)]
-    monkeypatch.setattr(chasing, "SETTINGS", settings)
+    monkeypatch.setattr(chasing, "RATES", {"adamw": (1e-3, 1e-2)})
+    monkeypatch.setattr(chasing, "FIXED", 1)
+    monkeypatch.setattr(chasing, "CHASES", {"chase": {"alpha": 0.0, "slow_ratio": 0.1,
+                                            "swap_every": 2, "loss_memory": 0.8}})  # fmt: skip
     found = chasing.bench_chasing(
         tmp_path, seeds=[0], pairs=128, optimizer="adamw", workers=1, tell=tell
     )
     for kind in ("steady", "drifting"):
-        rows = found["streams"][kind]
-        assert min(rows[s.name]["regret"]["mean"] for s in settings if s.alpha is None) == 0.0
+        rows = found["streams"][kind]["settings"]
+        plain = [rows["dpo-0.001"], rows["dpo-0.01"]]
+        best = min(row["loss"]["mean"] for row in plain)
+        assert min(row["regret"]["mean"] for row in plain) == 0.0
         assert rows["chase"]["regret"]["mean"] == pytest.approx(
-            rows["chase"]["loss"]["mean"]
-            / min(rows[s.name]["loss"]["mean"] for s in settings if s.alpha is None)
-            - 1
+            rows["chase"]["loss"]["mean"] / best - 1
         )
+        # Without a chase term the two modules are the two runs of plain DPO.
+        for key in ("loss", "gain", "gain@1", "swaps"):
+            assert rows["switching-2-speeds"][key] == rows["chase"][key]
+        assert found["streams"][kind]["fast_rates"]["dpo-0.01"]["dpo"] == rows["dpo-0.01"]["regret"]
     lines = (tmp_path / "scenarios/world-0/drifting/train.jsonl").read_text().splitlines()
     assert len(lines) == 128
 
@@ -132,9 +137,13 @@ def test_files_of_real_pairs(tmp_path):
     files = scenario.files_scenario(folders, made.settings["model"], settings)
     assert scenario.smallest_domain(files) == 80
     found = continual.bench_files(
-        tmp_path / "out", files, rate=1e-2, pairs=80, methods=["oracle", "cofs"], tell=tell
-    )
+        tmp_path / "out", [files], rate=1e-2, pairs=80, methods=["oracle", "cofs"], workers=1,
+        tell=tell,
+    )  # fmt: skip
     assert found["metric"] == "accuracy"
     assert found["setting"]["domains"] == ["reviews", "notes"]
+    assert found["setting"]["seeds"] == [0]
+    # One order of the pairs says nothing of how far another would differ.
+    assert set(found["methods"]["cofs"]["gain"]) == {"mean"}
     with pytest.raises(ConfigError, match="has no train and no test"):
         scenario.files_scenario([tmp_path], "model", {})

@@ -94,6 +94,17 @@ def test_the_lower_loss_since_the_last_check_leads():
     assert not run.finish_step() and run.leader == "slow"  # a tie keeps the leader
 
 
+def test_a_race_with_memory_counts_earlier_losses_less_and_less():
+    run = race(swap_every=1, memory=0.5)
+    run.record({"fast": 1.0, "slow": 4.0})
+    assert not run.finish_step()
+    run.record({"fast": 3.0, "slow": 2.0})
+    assert not run.finish_step()  # 3 + 1/2 against 2 + 4/2: the paper's rule would have swapped
+    run.record({"fast": 3.0, "slow": 2.0})
+    assert run.finish_step() and run.leader == "slow"  # 3 + 3.5/2 against 2 + 4/2
+    assert run.loss_sums == {"fast": 4.75 / 2, "slow": 4.0 / 2}
+
+
 def test_swap_never_keeps_the_leader():
     run = race(swap_every=1, may_swap=False)
     run.record({"fast": 9.0, "slow": 1.0})

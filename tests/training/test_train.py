@@ -183,6 +183,62 @@ def test_alpha_zero_is_two_independent_runs_bit_for_bit(recipe, tmp_path, object
         assert same({key: chased[key] for key in alone}, alone)
 
 
+def test_four_speeds_are_four_independent_runs_without_a_chase(recipe, tmp_path):
+    common = ("train.max_steps=3", "eval.samples=0")
+    ladder = ("chase.alpha=0", "chase.speeds=4", "chase.slow_ratio=0.5", "chase.swap=never")
+    fastslow.train(recipe(f"output_dir={tmp_path / 'chase'}", *ladder, *common))
+    chased = weights(tmp_path / "chase")
+    for rank, name in enumerate(("fast", "slow", "slow-2", "slow-3")):
+        lone = (f"output_dir={tmp_path / name}", "chase=null")
+        fastslow.train(recipe(*lone, f"train.learning_rate={1e-2 * 0.5**rank}", *common))
+        alone = {
+            key.replace("policy/", f"{name}/"): value
+            for key, value in weights(tmp_path / name).items()
+        }
+        assert same({key: chased[key] for key in alone}, alone)
+
+
+def test_of_several_speeds_the_leader_takes_the_fastest_rate_if_asked(recipe):
+    ladder = ("chase.speeds=3", "chase.swap=roles_and_rates", "chase.swap_every=4")
+    wild = ("train.learning_rate=0.4", "train.schedule=constant")
+    seen = []
+    fastslow.train(recipe(*ladder, *wild), listener=seen.append)
+    swap = next(event for event in seen if event["event"] == "swap")
+    steps = [event["modules"] for event in seen if event["event"] == "step"]
+    rates = {name: module["learning_rate"] for name, module in steps[swap["step"]].items()}
+    order = [swap["leader"], *(n for n in ("fast", "slow", "slow-2") if n != swap["leader"])]
+    assert [rates[name] for name in order] == pytest.approx([0.4, 0.04, 0.004])
+
+
+def test_the_leader_is_pushed_as_hard_by_several_chasers_as_by_one():
+    from fastslow.dynamics import Race
+    from fastslow.objectives import PairLogps, make_objective
+    from fastslow.training.preferences import module_losses
+
+    def gradients(chasers):
+        names = ("leader", *chasers)
+        zeros, length = torch.zeros(1), torch.ones(1)
+        chosen = {name: torch.tensor([0.7 * rank]) for rank, name in enumerate(names)}
+        for values in chosen.values():
+            values.requires_grad_()
+        logps = {
+            name: PairLogps(value, zeros, zeros, zeros, length, length)
+            for name, value in chosen.items()
+        }
+        losses = module_losses(logps, make_objective("dpo", beta=0.5), Race(names), alpha=0.3)
+        sum(loss.total.sum() for loss in losses.values()).backward()
+        return {name: value.grad.item() for name, value in chosen.items()}
+
+    def sigmoid(x):
+        return 1 / (1 + math.exp(-x))
+
+    found = gradients(("a", "b"))
+    push = [0.3 * 0.5 * sigmoid(0.5 * 0.7 * rank) for rank in (1, 2)]
+    assert found["leader"] == pytest.approx(-0.5 * 0.5 - sum(push) / 2, abs=1e-6)
+    assert found["a"] == pytest.approx(-0.5 * sigmoid(-0.5 * 0.7) - push[0], abs=1e-6)
+    assert gradients(("a",))["leader"] == pytest.approx(-0.5 * 0.5 - push[0], abs=1e-6)
+
+
 def test_the_chase_changes_both_modules(recipe, tmp_path):
     for name, alpha in (("none", 0), ("some", 0.5)):
         fastslow.train(

@@ -1,6 +1,6 @@
 """`fastslow bench chasing`: does chasing free its user from tuning the learning rate?
 
-One fixed setting of fast-slow chasing against DPO at each of six learning rates, on streams whose
+Fast-slow settings that are fixed once, against DPO at each of six learning rates, on streams whose
 tastes stay and on streams whose tastes change. The score of a run is its mean loss on pairs it has
 not learned yet; its regret is that above the best DPO rate in hindsight, on the same stream.
 """
@@ -11,18 +11,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from fastslow.bench.continual import Tell
 from fastslow.bench.measure import measure_run
+from fastslow.bench.races import as_markdown, results
 from fastslow.bench.scenario import Scenario, world_scenario
 from fastslow.bench.suite import in_parallel
-from fastslow.bench.table import BUDGETS, gain_at_end, gain_at_kl, interval
 from fastslow.config import DomainConfig, load_recipe
 from fastslow.durable import write_rows, write_text
 from fastslow.errors import StateError
-from fastslow.evaluation import relative_regret
 from fastslow.streams.arrange import arranged
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.files import TEST_SEED
@@ -31,33 +29,46 @@ from fastslow.training.summary import RunSummary, versions
 DOMAIN = "reviews"
 PHASES = {"steady": 1, "drifting": 4}
 """How often the tastes of each kind of stream are new."""
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-FIXED_RATE = 1e-2
-"""Rate of the fast module in the one setting of the chase; the slow one has a tenth of it."""
-CHASES: Mapping[str, float] = {"chase": 0.1, "switching-only": 0.0}
-"""alpha of each fast-slow setting; 0 only lets the better of two speeds lead."""
+RATES: Mapping[str, tuple[float, ...]] = {
+    "adamw": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    "rmsprop": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    "sgd": (1e-1, 3e-1, 1.0, 3.0, 1e1, 3e1),
+}
+"""Learning rates of DPO for each optimiser, slowest first."""
+FIXED = 4
+"""Index of the rate that the fast module has in every fixed setting."""
+CHASES: Mapping[str, Mapping[str, Any]] = {
+    "chase": {"alpha": 0.1, "slow_ratio": 0.3, "swap_every": 2, "loss_memory": 0.8},
+    "chase-four-speeds": {
+        "alpha": 0.1, "slow_ratio": 0.3, "swap_every": 2, "loss_memory": 0.8, "speeds": 4,
+    },
+    "chase-paper-rule": {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20},
+}  # fmt: skip
+"""The fixed fast-slow settings; those without a chase term are worked out from the DPO runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One contestant."""
+    """One contestant that is trained."""
 
     name: str
     rate: float
-    alpha: float | None
+    chase: Mapping[str, Any] | None
     """None for plain DPO."""
 
 
-SETTINGS = (
-    *(Setting(f"dpo-{rate:g}", rate, None) for rate in RATES),
-    *(Setting(name, FIXED_RATE, alpha) for name, alpha in CHASES.items()),
-)
+def settings_of(optimizer: str) -> tuple[Setting, ...]:
+    """DPO at every rate, slowest first, and the fast-slow settings."""
+    rates = RATES[optimizer]
+    plain = [Setting(f"dpo-{rate:g}", rate, None) for rate in rates]
+    return (*plain, *(Setting(name, rates[FIXED], chase) for name, chase in CHASES.items()))
 
 
 def bench_chasing(
     out: Path, *, seeds: Sequence[int], pairs: int, optimizer: str, workers: int, tell: Tell
 ) -> dict[str, Any]:
     """Run every setting on every stream, write `results.json` and `table.md`, return the former."""
+    settings = settings_of(optimizer)
     makers = [partial(_streams, World(seed=seed), out, pairs) for seed in seeds]
     scenarios: list[Scenario] = []
     tell("making worlds", 0, len(makers))
@@ -67,16 +78,27 @@ def bench_chasing(
     calls = [
         partial(_record, scenario, setting, out, optimizer)
         for scenario in sorted(scenarios, key=lambda s: s.name)
-        for setting in SETTINGS
+        for setting in settings
     ]
     records = []
     tell("running settings", 0, len(calls))
     for record in in_parallel(calls, workers=workers):
         records.append(record)
         tell("running settings", len(records), len(calls))
+    rates, names = RATES[optimizer], [setting.name for setting in settings]
     found = {
-        "setting": {"worlds": list(seeds), "pairs": pairs, "optimizer": optimizer},
-        "streams": {kind: _results(records, kind) for kind in PHASES},
+        "setting": {
+            "worlds": list(seeds),
+            "pairs": pairs,
+            "optimizer": optimizer,
+            "rates": list(rates),
+            "fixed_rate": rates[FIXED],
+            "chases": {name: dict(chase) for name, chase in CHASES.items()},
+        },
+        "streams": {
+            kind: results([r for r in records if r["kind"] == kind], names, len(rates), FIXED)
+            for kind in PHASES
+        },
         "versions": versions(),
     }
     write_text(out / "results.json", json.dumps(found, indent=1) + "\n")
@@ -117,12 +139,11 @@ def _record(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> 
     if path.exists():
         return dict(json.loads(path.read_text(encoding="utf-8")))
     run = out / "runs" / scenario.name / setting.name
-    chase = None if setting.alpha is None else {"alpha": setting.alpha, "slow_ratio": 0.1}
     recipe = load_recipe(
         {
             **scenario.settings,
             "output_dir": str(run),
-            "chase": chase,
+            "chase": setting.chase,
             "data": {**scenario.settings["data"], "train": scenario.domains[0].train},
             "eval": {"samples": 0},
             "train": {
@@ -137,8 +158,10 @@ def _record(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> 
     if not isinstance(summary, RunSummary):
         raise StateError(f"the training in {run} was stopped by a signal")
     record = {
+        "kind": scenario.name.partition("-")[0],
         "scenario": scenario.name,
         "setting": setting.name,
+        "losses": _step_losses(run),
         "loss": summary.prequential["loss"],
         "accuracy": summary.prequential["accuracy"],
         "swaps": summary.swaps,
@@ -149,53 +172,8 @@ def _record(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> 
     return record
 
 
-def _results(records: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Any]:
-    own = [record for record in records if record["scenario"].startswith(f"{kind}-")]
-    # In the order of SETTINGS: records come as they are finished.
-    by_setting = {
-        setting.name: {r["scenario"]: r for r in own if r["setting"] == setting.name}
-        for setting in SETTINGS
-    }
-    rates = [setting.name for setting in SETTINGS if setting.alpha is None]
-    best = {
-        scenario: min(by_setting[rate][scenario]["loss"] for rate in rates)
-        for scenario in by_setting[rates[0]]
-    }
-    return {
-        setting: {
-            "loss": interval([record["loss"] for record in found.values()]),
-            "regret": interval(
-                [
-                    relative_regret([record["loss"]], [best[scenario]])
-                    for scenario, record in found.items()
-                ]
-            ),
-            "accuracy": fmean(record["accuracy"] for record in found.values()),
-            "swaps": fmean(record["swaps"] for record in found.values()),
-            "gain": interval([gain_at_end(record, "reward") for record in found.values()]),
-            **{
-                f"gain@{budget:g}": interval(
-                    [gain_at_kl(record, "reward", budget) for record in found.values()]
-                )
-                for budget in BUDGETS
-            },
-        }
-        for setting, found in by_setting.items()
-    }
-
-
-def as_markdown(found: Mapping[str, Any]) -> str:
-    """The results as tables to read; regret is above the best rate of each stream in hindsight."""
-    lines = []
-    for kind, rows in found["streams"].items():
-        lines += [f"### {kind}", "", "| setting | loss before learning | regret | reward gained |"]
-        lines[-1] += " ".join(f" at {budget:g} nats |" for budget in BUDGETS) + " swaps |"
-        lines += ["|" + "---|" * (5 + len(BUDGETS))]
-        for setting, row in rows.items():
-            regret = (f"{row['regret'][key]:+.1%}" for key in ("mean", "low", "high"))
-            cells = [setting, f"{row['loss']['mean']:.4f}", "{} ({} to {})".format(*regret)]
-            cells += [f"{row['gain']['mean']:+.2f}"]
-            cells += [f"{row[f'gain@{budget:g}']['mean']:+.2f}" for budget in BUDGETS]
-            lines.append("| " + " | ".join([*cells, f"{row['swaps']:.1f}"]) + " |")
-        lines.append("")
-    return "\n".join(lines)
+def _step_losses(run: Path) -> list[float]:
+    """Mean loss of each step's pairs before they were learned, nats."""
+    lines = (run / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    events = map(json.loads, lines)
+    return [event["loss"] for event in events if event["event"] == "step"]

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from fastslow.bench.methods import METHODS
 from fastslow.bench.scenario import Scenario, world_scenario
 from fastslow.bench.suite import Task, in_parallel, plan, read_records, run_tasks
-from fastslow.bench.table import BUDGET, BUDGETS, best_rates, differences, results
+from fastslow.bench.table import BUDGET, BUDGETS, best_rates, differences, results, shown
 from fastslow.durable import write_text
 from fastslow.streams.worlds import World
 from fastslow.training.summary import versions
@@ -52,14 +52,13 @@ def bench_worlds(
     """
     world = partial(World, conflict=conflict, num_domains=num_domains)
     tuning = _prepare(out, [world(s) for s in TUNING_SEEDS], pairs, noise, workers, tell)
-    common: dict[str, Any] = {"pairs": pairs, "seed": 0}
-    tasks = plan(tuning, dict.fromkeys(methods, rates), out, retention=False, **common)
+    tasks = plan(tuning, dict.fromkeys(methods, rates), out, pairs=pairs, retention=False)
     run_tasks(tasks, workers=workers, progress=partial(tell, "tuning"))
     tuned = best_rates(read_records(tasks), "reward")
 
     reported = _prepare(out, [world(s) for s in seeds], pairs, noise, workers, tell)
     chosen = {method: (rate,) for method, rate in tuned.items()}
-    tasks = plan(reported, chosen, out, retention=True, **common)
+    tasks = plan(reported, chosen, out, pairs=pairs, retention=True)
     run_tasks(tasks, workers=workers, progress=partial(tell, "measuring methods"))
     setting = {
         "worlds": list(seeds),
@@ -74,20 +73,21 @@ def bench_worlds(
 
 
 def bench_files(
-    out: Path, scenario: Scenario, *, rate: float, pairs: int, methods: Sequence[str], tell: Tell
+    out: Path,
+    scenarios: Sequence[Scenario],
+    *,
+    rate: float,
+    pairs: int,
+    methods: Sequence[str],
+    workers: int,
+    tell: Tell,
 ) -> dict[str, Any]:
     """Measure every method at one rate on files of real pairs; held-out accuracy is the score."""
-    tasks = plan(
-        [scenario],
-        dict.fromkeys(methods, (rate,)),
-        out,
-        pairs=pairs,
-        retention=True,
-        seed=0,
-    )
-    run_tasks(tasks, workers=1, progress=partial(tell, "measuring methods"))
+    tasks = plan(scenarios, dict.fromkeys(methods, (rate,)), out, pairs=pairs, retention=True)
+    run_tasks(tasks, workers=workers, progress=partial(tell, "measuring methods"))
     setting = {
-        "domains": [domain.name for domain in scenario.domains],
+        "domains": [domain.name for domain in scenarios[0].domains],
+        "seeds": [scenario.settings["seed"] for scenario in scenarios],
         "rates": [rate],
         "pairs": pairs,
     }
@@ -148,20 +148,14 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     for method in order:
         row = found["methods"][method]
         cells = [method, f"{found['rates'][method]:g}"]
-        cells += [_shown(row[f"gain@{budget:g}"]) for budget in BUDGETS]
+        cells += [shown(row[f"gain@{budget:g}"]) for budget in BUDGETS]
         kept = row.get(f"kept@{BUDGET:g}")
-        cells += [_shown(kept, percent=True) if kept else ""]
-        cells += [_shown(row["gain"]), f"{row['reverse_kl']:.2f}", f"{row['mean_length']:.1f}"]
+        cells += [shown(kept, percent=True) if kept else ""]
+        cells += [shown(row["gain"]), f"{row['reverse_kl']:.2f}", f"{row['mean_length']:.1f}"]
         cells += [f"{row[f'{side}_log_ratio']:+.2f}" for side in ("chosen", "rejected")]
         cells += [f"{row['retention']['forgetting']:.3f}" if "retention" in row else ""]
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", f"| difference | {found['metric']}, 95 % interval |", "|---|---|"]
-    lines += [f"| {name} | {_shown(value)} |" for name, value in found["differences"].items()]
+    lines += [f"| {name} | {shown(value)} |" for name, value in found["differences"].items()]
     lines += [""] + [f"- `{method}`: {METHODS[method].says}" for method in order]
     return "\n".join(lines) + "\n"
-
-
-def _shown(value: Mapping[str, float], *, percent: bool = False) -> str:
-    form = ".1%" if percent else "+.3f"
-    mean, low, high = (format(value[key], form) for key in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})"

@@ -19,7 +19,6 @@ from fastslow.training.measuring import Measuring
 from fastslow.training.router import ROUTED
 from fastslow.training.summary import ContinualSummary, read_summary
 
-STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 FAR = 2.5
 """Reverse KL in nats, mean over domains, beyond which no greater strength above 1 is measured."""
 
@@ -27,16 +26,17 @@ FAR = 2.5
 def measure_method(scenario: Scenario, method: Method, run: Path) -> dict[str, Any]:
     """What a method does on every domain, from the finished run of its training, as JSON.
 
-    `points`: for strength 0 (the base) and STRENGTHS up to FAR, a measurement on each domain.
+    `points`: for strength 0 (the base) and the scenario's strengths up to FAR, a measurement on
+    each domain.
     `retention`: scores after each domain, where the training measured them.
     """
     measuring = Measuring(scenario.measured(), lambda event: None)
     with TemporaryDirectory() as scratch:
         policy = _policy(scenario, method, run, Path(scratch) / "policy")
         if method.policy == "oracle":
-            points = _oracle_points(measuring, policy, Bank(run / "bank"))
+            points = _oracle_points(scenario, measuring, policy, Bank(run / "bank"))
         else:
-            points = _points(measuring, policy)
+            points = _points(scenario, measuring, policy)
     return {"points": points, "retention": _retention(method, run)}
 
 
@@ -46,7 +46,7 @@ def measure_run(scenario: Scenario, run: Path) -> list[dict[str, Any]]:
     with TemporaryDirectory() as scratch:
         to = Path(scratch) / "policy"
         _leader(run, to)
-        return _points(measuring, to)
+        return _points(scenario, measuring, to)
 
 
 def _leader(run: Path, to: Path) -> None:
@@ -69,10 +69,10 @@ def _policy(scenario: Scenario, method: Method, run: Path, to: Path) -> Path:
     return to
 
 
-def _points(measuring: Measuring, folder: Path) -> list[dict[str, Any]]:
+def _points(scenario: Scenario, measuring: Measuring, folder: Path) -> list[dict[str, Any]]:
     with measuring.of(folder) as (policies, policy):
         points = [_point(0.0, measuring.measure(policies, BASE, label="base"))]
-        for strength in STRENGTHS:
+        for strength in scenario.strengths:
             if _far_enough(points):
                 break
             for name in policies.modules.names:
@@ -81,11 +81,13 @@ def _points(measuring: Measuring, folder: Path) -> list[dict[str, Any]]:
     return points
 
 
-def _oracle_points(measuring: Measuring, folder: Path, bank: Bank) -> list[dict[str, Any]]:
+def _oracle_points(
+    scenario: Scenario, measuring: Measuring, folder: Path, bank: Bank
+) -> list[dict[str, Any]]:
     """Each domain measured under its own module."""
     with measuring.of(folder) as (policies, _):
         points = [_point(0.0, measuring.measure(policies, BASE, label="base"))]
-        for strength in STRENGTHS:
+        for strength in scenario.strengths:
             if _far_enough(points):
                 break
             own = []

@@ -13,6 +13,9 @@ from fastslow.streams.worlds import World, write_world
 from fastslow.training.scratch import copy_base, world_base
 
 SAMPLED = {"samples": 21, "answers": 8, "sample_tokens": 48}
+STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+FEW_STRENGTHS = (0.5, 1.0, 2.0, 4.0)
+"""For real pairs, where a measurement takes a minute instead of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +26,15 @@ class Scenario:
     domains: tuple[DomainConfig, ...]
     settings: Mapping[str, Any]
     """Sections of the recipe."""
+    strengths: tuple[float, ...] = STRENGTHS
+    """What a final policy's update is multiplied by, rising; 1 is among them."""
 
     def measured(self) -> Recipe:
         """A recipe that names every domain, from which policies are measured."""
         domains = [domain.model_dump() for domain in self.domains]
         return load_recipe({**self.settings, "continual": {"domains": domains}})
 
-    def recipe(
-        self, training: str, rate: float, to: Path, *, pairs: int, measure: bool, seed: int
-    ) -> Recipe:
+    def recipe(self, training: str, rate: float, to: Path, *, pairs: int, measure: bool) -> Recipe:
         """The recipe of a training at a learning rate.
 
         Every training takes the same number of steps: as many as `pairs` of each domain fill.
@@ -40,7 +43,7 @@ class Scenario:
         changes = dict(TRAININGS[training])
         batch = self.settings["train"]["batch_size"]
         steps = -(-pairs // batch)
-        raw: dict[str, Any] = {**self.settings, **changes, "output_dir": str(to), "seed": seed}
+        raw: dict[str, Any] = {**self.settings, **changes, "output_dir": str(to)}
         raw["train"] = {**self.settings["train"], "learning_rate": rate, "max_steps": steps}
         if training == JOINT:
             count = len(self.domains)
@@ -82,8 +85,12 @@ def world_scenario(
     return Scenario(f"world-{world.seed}", domains, settings)
 
 
-def files_scenario(folders: Sequence[Path], model: str, settings: Mapping[str, Any]) -> Scenario:
+def files_scenario(
+    folders: Sequence[Path], model: str, settings: Mapping[str, Any], *, seed: int = 0
+) -> Scenario:
     """The scenario of folders that each hold a domain's `train` and `test` pairs, in their order.
+
+    The seed shuffles the pairs and starts the modules.
 
     Raises ConfigError for a folder without both.
     """
@@ -100,7 +107,9 @@ def files_scenario(folders: Sequence[Path], model: str, settings: Mapping[str, A
                 eval=[str(file) for file in found["test"]],
             )
         )
-    return Scenario("files", tuple(domains), {**settings, "model": model})
+    return Scenario(
+        f"files-{seed}", tuple(domains), {**settings, "model": model, "seed": seed}, FEW_STRENGTHS
+    )
 
 
 def smallest_domain(scenario: Scenario) -> int:

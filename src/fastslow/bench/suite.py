@@ -37,7 +37,6 @@ class Task:
     """Of each domain."""
     retention: bool
     """Whether the policy is measured after each domain too."""
-    seed: int = 0
 
     @property
     def run(self) -> Path:
@@ -61,7 +60,6 @@ def plan(
     *,
     pairs: int,
     retention: bool,
-    seed: int,
 ) -> list[Task]:
     """The tasks that measure each method at its rates on each scenario."""
     wanted: dict[tuple[str, float], list[str]] = {}
@@ -69,7 +67,7 @@ def plan(
         for rate in own:
             wanted.setdefault((METHODS[method].training, rate), []).append(method)
     return [
-        Task(scenario, training, rate, tuple(methods), out, pairs, retention, seed)
+        Task(scenario, training, rate, tuple(methods), out, pairs, retention)
         for scenario in scenarios
         for (training, rate), methods in wanted.items()
     ]
@@ -85,7 +83,6 @@ def run_task(task: Task) -> None:
         task.run,
         pairs=task.pairs,
         measure=task.retention,
-        seed=task.seed,
     )
     if train(recipe) is None:
         raise StateError(f"the training in {task.run} was stopped by a signal")

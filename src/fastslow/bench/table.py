@@ -108,6 +108,19 @@ def _mean(point: Mapping[str, Any], key: str) -> float:
 
 
 def interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean of values of independent scenarios, with the ends of its 95 % bootstrap interval."""
-    low, high = bootstrap_interval(values)
-    return {"mean": fmean(values), "low": low, "high": high}
+    """Mean of values of independent scenarios, with the ends of its 95 % bootstrap interval.
+
+    One value says nothing of its spread and gets no ends.
+    """
+    found = {"mean": fmean(values)}
+    if len(values) > 1:
+        found["low"], found["high"] = bootstrap_interval(values)
+    return found
+
+
+def shown(value: Mapping[str, float], *, percent: bool = False) -> str:
+    """A value of `interval` to read: its mean, and its ends where it has them."""
+    form = ".1%" if percent else "+.3f"
+    found = {key: format(end, form) for key, end in value.items()}
+    between = " ({low} to {high})".format(**found) if "low" in found else ""
+    return found["mean"] + between

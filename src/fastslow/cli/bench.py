@@ -26,6 +26,7 @@ def continual(
     ),
     model: str = typer.Option(None, help="With --data: the base model."),
     recipe: Path = typer.Option(None, help="With --data: the settings all methods share."),
+    seeds: int = typer.Option(1, min=1, help="With --data: orders of the pairs to report on."),
     methods: list[str] = typer.Option(None, "--method", help="Only these; all by default."),
     workers: int = typer.Option(1, min=1, help="Trainings at a time, on one thread each if > 1."),
 ) -> None:
@@ -49,13 +50,15 @@ def continual(
     with _bars() as tell:
         if data:
             shared = load_recipe(recipe, [f"model={model}"])
-            scenario = files_scenario(data, model, shared.model_dump(exclude_unset=True))
+            settings = shared.model_dump(exclude_unset=True)
+            scenarios = [files_scenario(data, model, settings, seed=s) for s in range(seeds)]
             found = bench_files(
                 out,
-                scenario,
+                scenarios,
                 rate=shared.train.learning_rate,
-                pairs=min(pairs, smallest_domain(scenario)),
+                pairs=min(pairs, smallest_domain(scenarios[0])),
                 methods=chosen,
+                workers=workers,
                 tell=tell,
             )
         else:
@@ -78,15 +81,19 @@ def continual(
 def chasing(
     out: Path = typer.Argument(help="Folder of the results; an unfinished one is gone on with."),
     worlds: int = typer.Option(10, min=1, help="Worlds with a known reward to report on."),
-    pairs: int = typer.Option(1024, min=128, help="Pairs of each stream."),
+    pairs: int = typer.Option(2048, min=128, help="Pairs of each stream."),
     optimizer: str = typer.Option("adamw", help="adamw, rmsprop or sgd."),
     workers: int = typer.Option(1, min=1, help="Trainings at a time, on one thread each if > 1."),
 ) -> None:
-    """Fast-slow chasing in one fixed setting against DPO at six learning rates."""
+    """Fast-slow chasing in fixed settings against DPO at six learning rates."""
     from fastslow.adapters.quiet import quiet_libraries
-    from fastslow.bench.chasing import as_markdown, bench_chasing
+    from fastslow.bench.chasing import RATES, bench_chasing
+    from fastslow.bench.races import as_markdown
+    from fastslow.errors import ConfigError
 
     quiet_libraries()
+    if optimizer not in RATES:
+        raise ConfigError(f"optimizer: there is no {optimizer}; there are {', '.join(RATES)}")
     with _bars() as tell:
         found = bench_chasing(
             out,

@@ -199,7 +199,7 @@ class Recipe(Section):
     @property
     def module_names(self) -> tuple[str, ...]:
         """The trained modules, the fast one first."""
-        return ("policy",) if self.chase is None else ("fast", "slow")
+        return ("policy",) if self.chase is None else self.chase.modules
 
     @property
     def all_eval_sources(self) -> list[str]:

@@ -86,14 +86,25 @@ class ChaseConfig(Section):
 
     alpha: NonNegativeFloat = 0.1
     """Weight of the chase term; 0 gives two independent runs of which the better one leads."""
+    speeds: Annotated[int, Field(ge=2, le=8)] = 2
+    """Modules in the race, each slower than the one before; more than the paper's two cover a
+    wider range of learning rates."""
     slow_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Learning rate of the slow module over that of the fast one."""
+    """Learning rate of a module over that of the next faster one."""
     slow_every: Positive = 1
-    """The slow module is updated every so many steps; above 1 it also costs less."""
+    """The slower modules are updated every so many steps; above 1 they also cost less."""
     swap_every: Positive = 20
     """Optimiser steps between two decisions on who leads."""
+    loss_memory: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of what a decision looked at that the next one still counts; 0, the paper's rule, looks
+    at the last `swap_every` steps only."""
     swap: Literal["roles", "roles_and_rates", "never"] = "roles"
     """What changes hands when the chaser has the lower loss."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of the modules, the fastest first."""
+        return ("fast", "slow", *(f"slow-{rank}" for rank in range(2, self.speeds)))
 
 
 class TrainConfig(Section):

@@ -10,8 +10,9 @@ Both receive the same extra gradient, alpha * beta * sigmoid(-beta (m_L - m_C)) 
 which stays alive where both objectives are saturated. Without the stop-gradients the two terms
 would cancel exactly.
 
-Deviation: the two networks keep their own learning rate whatever their role, unless the recipe
-asks for `roles_and_rates`.
+Deviations: the two networks keep their own learning rate whatever their role, unless the recipe
+asks for `roles_and_rates`; a race may have more than two speeds; with `memory` a decision also
+counts losses from before the last one.
 """
 
 from collections.abc import Mapping
@@ -53,12 +54,15 @@ class Race:
     modules: tuple[str, ...]
     swap_every: int = 20
     """Optimiser steps between two checks."""
+    memory: float = 0.0
+    """What remains of the losses that a check looked at for the next one."""
     may_swap: bool = True
     leader: str = field(init=False)
     steps: int = field(init=False, default=0)
     """Optimiser steps since the last check."""
     loss_sums: dict[str, float] = field(init=False)
-    """Objective losses since the last check, summed over the same pairs for every module."""
+    """Objective losses, summed over the same pairs for every module; those from before the last
+    check count less."""
 
     def __post_init__(self) -> None:
         self.leader = self.modules[0]
@@ -72,8 +76,9 @@ class Race:
     def finish_step(self) -> bool:
         """Count one optimiser step and say whether the lead has changed hands.
 
-        Every `swap_every` steps the module with the lower mean loss since the last check leads; a
-        tie keeps the leader.
+        Every `swap_every` steps the module with the lowest mean loss leads: steps since the last
+        check count fully, those before it `memory` times as much for each check gone by. A tie
+        keeps the leader.
         """
         self.steps += 1
         if self.steps < self.swap_every:
@@ -83,7 +88,7 @@ class Race:
         if changed:
             self.leader = best
         self.steps = 0
-        self.loss_sums = dict.fromkeys(self.modules, 0.0)
+        self.loss_sums = {name: self.memory * total for name, total in self.loss_sums.items()}
         return changed
 
     def state(self) -> dict[str, Any]:

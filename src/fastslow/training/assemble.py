@@ -314,5 +314,6 @@ def _race(recipe: Recipe) -> Race:
     return Race(
         recipe.module_names,
         swap_every=recipe.chase.swap_every,
+        memory=recipe.chase.loss_memory,
         may_swap=recipe.chase.swap != "never",
     )

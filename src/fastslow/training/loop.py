@@ -238,19 +238,21 @@ class Loop:
             optimizer.zero_grad(set_to_none=True)
 
     def _updating(self) -> tuple[str, ...]:
-        """The modules that learn in this step: the slow one only every `slow_every`-th."""
+        """The modules that learn in this step: the slower ones only every `slow_every`-th."""
         chase, step = self.recipe.chase, self.state.step
         return tuple(
             name
             for name in self.state.race.modules
-            if chase is None or not self._is_slow(name) or step % chase.slow_every == 0
+            if chase is None or self._speed_rank(name) == 0 or step % chase.slow_every == 0
         )
 
-    def _is_slow(self, name: str) -> bool:
-        """Whether the module has the slow learning rate at present."""
-        chase, modules = self.recipe.chase, self.state.race.modules
-        fast = self.state.race.leader if chase and chase.swap == "roles_and_rates" else modules[0]
-        return name != fast
+    def _speed_rank(self, name: str) -> int:
+        """How many modules are faster than this one at present."""
+        chase, race = self.recipe.chase, self.state.race
+        if chase and chase.swap == "roles_and_rates":
+            chasers = [module for module in race.modules if module != race.leader]
+            return [race.leader, *chasers].index(name)
+        return race.modules.index(name)
 
     def _learning_rate(self, name: str) -> float:
         """The module's learning rate for the step at hand."""
@@ -261,7 +263,7 @@ class Loop:
             warmup_steps=train.warmup_steps,
             total_steps=self.run.total_steps,
         )
-        ratio = chase.slow_ratio if chase and self._is_slow(name) else 1.0
+        ratio = chase.slow_ratio ** self._speed_rank(name) if chase else 1.0
         return train.learning_rate * ratio * factor
 
     # What is checked, measured and kept.

@@ -50,21 +50,21 @@ def module_losses(
 ) -> dict[str, ModuleLoss]:
     """The loss of every module of the race on the same pairs, keyed by module.
 
-    `alpha` weighs the chase between the leader and each chaser; a race of one has none.
+    `alpha` weighs the chase between the leader and each chaser; a race of one has none. With
+    several chasers the leader is pushed by their mean, as hard as by one.
     """
     losses = {name: objective(values).loss for name, values in logps.items()}
     totals = dict(losses)
     leader = race.leader
-    for chaser in race.modules:
-        if chaser == leader:
-            continue
+    chasers = [name for name in race.modules if name != leader]
+    for chaser in chasers:
         leader_term, chaser_term = chase_terms(
             logps[leader].policy_margin,
             logps[chaser].policy_margin,
             alpha=alpha,
             beta=objective.beta,
         )
-        totals[leader] = totals[leader] + leader_term
+        totals[leader] = totals[leader] + leader_term / len(chasers)
         totals[chaser] = totals[chaser] + chaser_term
     return {
         name: ModuleLoss(logps[name], losses[name].detach(), totals[name]) for name in race.modules
