@@ -1,18 +1,14 @@
-"""Regimes one behind the other: abrupt, overlapping, recurring, noisy."""
+"""Regimes one behind the other: abrupt, overlapping, recurring."""
 
 from itertools import count
 
 import pytest
 
-from fastslow.streams.arrange import arranged, with_noise
+from fastslow.streams.arrange import arranged
 
 
 def regime(name):
     return ((name, i) for i in count())
-
-
-def row(i):
-    return {"prompt": f"p{i}", "chosen": "a", "rejected": "b"}
 
 
 def test_without_overlap_the_order_is_exact():
@@ -70,29 +66,3 @@ def test_settings_out_of_range_are_refused(options):
 def test_a_regime_with_too_few_rows_is_named():
     with pytest.raises(ValueError, match="regime 2 has no more rows at row 6 of all"):
         list(arranged([regime("a"), iter([("b", 0), ("b", 1)])], each=3))
-
-
-def test_noise_flips_its_share_of_labels_and_nothing_else():
-    rows = [row(i) for i in range(4000)]
-    noisy = list(with_noise(iter(rows), rate=0.2, seed=1))
-    assert [r["prompt"] for r in noisy] == [r["prompt"] for r in rows]
-    flipped = [r["chosen"] == "b" for r in noisy]
-    assert all({r["chosen"], r["rejected"]} == {"a", "b"} for r in noisy)
-    assert abs(sum(flipped) / 4000 - 0.2) < 4 * (0.16 / 4000) ** 0.5
-    assert noisy == list(with_noise(iter(rows), rate=0.2, seed=1))
-    assert noisy != list(with_noise(iter(rows), rate=0.2, seed=2))
-    assert list(with_noise(iter(rows), rate=0.0)) == rows
-    assert all(r["chosen"] == "b" for r in with_noise(iter(rows), rate=1.0))
-    assert rows[0] == row(0)
-    for rate in (-0.1, 1.1):
-        with pytest.raises(ValueError, match="must be from 0 to 1"):
-            next(with_noise(iter(rows), rate=rate))
-
-
-def test_what_a_row_says_of_its_answers_goes_with_them():
-    given = row(0) | {"probability": 0.75, "score_chosen": 2.0, "score_rejected": 1.0}
-    (found,) = with_noise(iter([given]), rate=1.0)
-    assert found == {
-        "prompt": "p0", "chosen": "b", "rejected": "a", "probability": 0.25,
-        "score_chosen": 1.0, "score_rejected": 2.0,
-    }  # fmt: skip

@@ -38,9 +38,9 @@ RATES: Mapping[str, tuple[float, ...]] = {
 FIXED = 4
 """Index of the rate that the fast module has in every fixed setting."""
 CHASES: Mapping[str, Mapping[str, Any]] = {
-    "chase": {"alpha": 0.1, "slow_ratio": 0.3, "swap_every": 2, "loss_memory": 0.8},
+    "chase": {"alpha": 0.01, "slow_ratio": 0.3, "swap_every": 2, "loss_memory": 0.8},
     "chase-four-speeds": {
-        "alpha": 0.1, "slow_ratio": 0.3, "swap_every": 2, "loss_memory": 0.8, "speeds": 4,
+        "alpha": 0.01, "slow_ratio": 0.3, "swap_every": 2, "loss_memory": 0.8, "speeds": 4,
     },
     "chase-paper-rule": {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20},
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Puts streams of rows one behind the other as preferences come in life: drifting, noisy.
+"""Puts streams of rows one behind the other as preferences come in life: drifting, returning.
 
 A regime is whatever the preferences are at a time: a domain, or a phase of one. Regimes may return.
 """
@@ -8,11 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
-OTHER = {
-    "chosen": "rejected", "rejected": "chosen",
-    "score_chosen": "score_rejected", "score_rejected": "score_chosen",
-}  # fmt: skip
-"""Columns that change places with a flipped label."""
 
 
 def arranged(
@@ -39,21 +34,3 @@ def arranged(
         if row is None:
             raise ValueError(f"regime {index + 1} has no more rows at row {position + 1} of all")
         yield row
-
-
-def with_noise(rows: Iterator[Row], *, rate: float, seed: int = 0) -> Iterator[Row]:
-    """The rows with a share of the labels flipped, at random. Raises ValueError out of range.
-
-    What a row says of its two answers goes with them.
-    """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"got rate={rate}; must be from 0 to 1")
-    draw = random.Random(f"{seed}/noise")
-    for row in rows:
-        if draw.random() < rate:
-            flipped = {OTHER.get(key, key): value for key, value in row.items()}
-            if "probability" in row:
-                flipped["probability"] = 1 - row["probability"]
-            yield flipped
-        else:
-            yield row
