@@ -78,6 +78,32 @@ def test_huge_gaps_stay_finite(dtype):
     assert leader.isfinite().all() and chaser.isfinite().all() and big.grad.isfinite().all()
 
 
+@pytest.mark.parametrize(("alpha", "p"), [(0.0, 0.8), (0.1, 0.8), (0.1, 0.94), (0.5, 0.6)])
+def test_where_labels_are_noisy_the_chase_makes_both_surer_than_people_are(alpha, p):
+    # Labels with probability p for one answer. The expected gradient up the leader's margin is
+    # p - sigmoid(b D) + alpha (p - sigmoid(b (m_L - m_C))), and so is the chaser's: they meet at
+    # sigmoid(b D) = p + alpha (p - 1/2), which exists only below p = (1 + alpha/2) / (1 + alpha).
+    beta = 0.5
+    margins = torch.tensor([0.3, -0.2], dtype=torch.float64, requires_grad=True)
+
+    def expected():
+        total = 0.0
+        for sign, weight in ((1, p), (-1, 1 - p)):
+            leader, chaser = sign * margins[0], sign * margins[1]
+            terms = chase_terms(leader, chaser, alpha=alpha, beta=beta)
+            total = total + weight * (sum(terms) - logsigmoid(beta * leader))
+            total = total - weight * logsigmoid(beta * chaser)
+        return total
+
+    optimizer = torch.optim.SGD([margins], lr=4.0)
+    for _ in range(4000):
+        optimizer.zero_grad()
+        expected().backward()
+        optimizer.step()
+    settled = torch.sigmoid(beta * margins.detach())
+    assert settled.tolist() == pytest.approx([p + alpha * (p - 0.5)] * 2, abs=1e-6)
+
+
 def race(**options):
     return Race(("fast", "slow"), **options)
 

@@ -37,13 +37,13 @@ RATES: Mapping[str, tuple[float, ...]] = {
 """Learning rates of DPO for each optimiser, slowest first."""
 FIXED = 4
 """Index of the rate that the fast module has in every fixed setting."""
+RULE = {"slow_ratio": 0.3, "swap_every": 2, "loss_memory": 0.8}
 CHASES: Mapping[str, Mapping[str, Any]] = {
-    "chase": {"alpha": 0.01, "slow_ratio": 0.3, "swap_every": 2, "loss_memory": 0.8},
-    "chase-four-speeds": {
-        "alpha": 0.01, "slow_ratio": 0.3, "swap_every": 2, "loss_memory": 0.8, "speeds": 4,
-    },
-    "chase-paper-rule": {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20},
-}  # fmt: skip
+    "chase": {**RULE, "alpha": 0.01},
+    "chase-four-speeds": {**RULE, "alpha": 0.01, "speeds": 4},
+    "chase-alpha-0.1": {**RULE, "alpha": 0.1},
+    "chase-window-of-20": {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20, "loss_memory": 0.0},
+}
 """The fixed fast-slow settings; those without a chase term are worked out from the DPO runs."""
 
 
