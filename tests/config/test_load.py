@@ -24,7 +24,8 @@ def test_every_key_but_the_model_has_a_default_that_is_written_out():
     recipe = load_recipe({"model": "m"})
     written = yaml.safe_load(dump_recipe(recipe))
     assert written["chase"] == {
-        "alpha": 0.1, "slow_ratio": 0.1, "slow_every": 1, "swap_every": 20, "swap": "roles",
+        "alpha": 0.01, "speeds": 2, "slow_ratio": 0.3, "slow_every": 1, "swap_every": 2,
+        "loss_memory": 0.8, "swap": "roles",
     }  # fmt: skip
     assert written["train"]["learning_rate"] == 1e-4 and written["lora"]["rank"] == 16
     assert load_recipe(written) == recipe

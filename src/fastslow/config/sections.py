@@ -84,18 +84,20 @@ class ObjectiveConfig(BaseModel):
 class ChaseConfig(Section):
     """Fast-slow chasing (OFS-DPO, arXiv 2406.05534). `chase: null` trains one module."""
 
-    alpha: NonNegativeFloat = 0.1
-    """Weight of the chase term; 0 gives two independent runs of which the better one leads."""
+    alpha: NonNegativeFloat = 0.01
+    """Weight of the chase term; 0 gives independent runs of which the best one leads. It makes
+    policies surer than people are, without end for pairs on which more than
+    (1 + alpha/2) / (1 + alpha) of people agree."""
     speeds: Annotated[int, Field(ge=2, le=8)] = 2
     """Modules in the race, each slower than the one before; more than the paper's two cover a
     wider range of learning rates."""
-    slow_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
+    slow_ratio: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Learning rate of a module over that of the next faster one."""
     slow_every: Positive = 1
     """The slower modules are updated every so many steps; above 1 they also cost less."""
-    swap_every: Positive = 20
+    swap_every: Positive = 2
     """Optimiser steps between two decisions on who leads."""
-    loss_memory: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    loss_memory: Annotated[float, Field(ge=0, lt=1)] = 0.8
     """Share of what a decision looked at that the next one still counts; 0, the paper's rule, looks
     at the last `swap_every` steps only."""
     swap: Literal["roles", "roles_and_rates", "never"] = "roles"
