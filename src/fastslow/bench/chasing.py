@@ -31,8 +31,8 @@ PHASES = {"steady": 1, "drifting": 4}
 """How often the tastes of each kind of stream are new."""
 RATES: Mapping[str, tuple[float, ...]] = {
     "adamw": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
-    "rmsprop": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
-    "sgd": (1e-1, 3e-1, 1.0, 3.0, 1e1, 3e1),
+    "rmsprop": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    "sgd": (1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0),
 }
 """Learning rates of DPO for each optimiser, slowest first."""
 FIXED = 4

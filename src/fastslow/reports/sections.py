@@ -70,7 +70,7 @@ def _training(drawn: Sequence[DrawnRun]) -> Section:
         "Training curves",
         "Every batch is scored before it is learned (test-then-train). Thick lines are means over "
         f"the last {width:,} pairs, faint ones the batches themselves; solid is the fast module, "
-        "dotted the slow one; diamonds are held-out measurements of the leader.",
+        "dotted and dashed the slower ones; diamonds are held-out measurements of the leader.",
         [
             Plot(
                 "Accuracy",

@@ -12,7 +12,7 @@ from fastslow.reports.runs import ReportedRun
 COLOURS = ("#1c7fc4", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """After Okabe and Ito, which colour-blind readers tell apart: without black and yellow, which
 vanish on dark or light paper, and with a lighter blue. More runs than colours share them."""
-DASHES = ("solid", "dot", "dash")
+DASHES = ("solid", "dot", "dash", "dashdot", "longdash")
 """Of the first, second and further lines of a run."""
 NEUTRAL = "#808080"
 HEIGHT = 340
