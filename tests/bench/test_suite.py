@@ -1,6 +1,7 @@
 """The benchmarks end to end on the smallest worlds, and how they share work and go on."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -134,10 +135,20 @@ def test_files_of_real_pairs(tmp_path):
     folders = [tmp_path / "world" / name for name in ("reviews", "notes")]
     settings = {key: value for key, value in made.settings.items() if key != "model"}
     settings["eval"] = {**SAMPLED}
-    files = scenario.files_scenario(folders, made.settings["model"], settings)
-    assert scenario.smallest_domain(files) == 80
+    model = made.settings["model"]
+    files, other = (
+        scenario.files_scenario(
+            folders, model, settings, tmp_path / f"files-{seed}", pairs=40, seed=seed
+        )
+        for seed in (0, 1)
+    )
+    rows = [Path(one.domains[0].train).read_text().splitlines() for one in (files, other)]
+    # Two in a hundred more than are learned, drawn by the seed.
+    assert [len(lines) for lines in rows] == [41, 41] and rows[0] != rows[1]
+    joint = files.recipe("joint", 1e-2, tmp_path / "joint", pairs=40, measure=True)
+    assert joint.data.shuffle >= 82 and joint.train.max_steps == 6
     found = continual.bench_files(
-        tmp_path / "out", [files], rate=1e-2, pairs=80, methods=["oracle", "cofs"], workers=1,
+        tmp_path / "out", [files], rate=1e-2, pairs=40, methods=["oracle", "cofs"], workers=1,
         tell=tell,
     )  # fmt: skip
     assert found["metric"] == "accuracy"
@@ -146,4 +157,4 @@ def test_files_of_real_pairs(tmp_path):
     # One order of the pairs says nothing of how far another would differ.
     assert set(found["methods"]["cofs"]["gain"]) == {"mean"}
     with pytest.raises(ConfigError, match="has no train and no test"):
-        scenario.files_scenario([tmp_path], "model", {})
+        scenario.files_scenario([tmp_path], "model", {}, tmp_path / "none", pairs=1)

@@ -1,19 +1,26 @@
 """What methods are compared on: a sequence of domains with a base, from a world or from files."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fastslow.bench.methods import JOINT, TRAININGS
 from fastslow.config import DomainConfig, Recipe, load_recipe
+from fastslow.durable import write_rows
 from fastslow.errors import ConfigError
-from fastslow.streams import PairStream, open_sources
+from fastslow.streams import PairStream, open_sources, row_of_pair
 from fastslow.streams.worlds import World, write_world
 from fastslow.training.scratch import copy_base, world_base
 
 SAMPLED = {"samples": 21, "answers": 8, "sample_tokens": 48}
 STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+DRAWN_FROM = 2048
+"""Pairs are shuffled within blocks of so many before the first ones are taken."""
+SPARE = 1.02
+"""So many times the pairs that are to be learned are taken, as some may not be usable."""
 FEW_STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 """For real pairs, where a measurement takes a minute instead of a second."""
 
@@ -37,8 +44,8 @@ class Scenario:
     def recipe(self, training: str, rate: float, to: Path, *, pairs: int, measure: bool) -> Recipe:
         """The recipe of a training at a learning rate.
 
-        Every training takes the same number of steps: as many as `pairs` of each domain fill.
-        Without `measure` a continual run is not measured on its way.
+        Every training takes the same number of steps: as many as `pairs` of each domain fill, in
+        the order of their files, or of all domains shuffled for the joint one. Without `measure` a continual run is not measured on its way.
         """
         changes = dict(TRAININGS[training])
         batch = self.settings["train"]["batch_size"]
@@ -48,8 +55,9 @@ class Scenario:
         if training == JOINT:
             count = len(self.domains)
             raw["train"]["max_steps"] = steps * count
+            whole = math.ceil(pairs * SPARE) * count
             sources = [source for domain in self.domains for source in domain.train_sources]
-            raw["data"] = {**raw["data"], "train": sources, "shuffle": pairs * count}
+            raw["data"] = {**raw["data"], "train": sources, "shuffle": whole}
             raw["eval"] = {**raw["eval"], "samples": 0, "world": None}
         else:
             kept = {} if measure else {"eval": None}
@@ -86,36 +94,39 @@ def world_scenario(
 
 
 def files_scenario(
-    folders: Sequence[Path], model: str, settings: Mapping[str, Any], *, seed: int = 0
+    folders: Sequence[Path],
+    model: str,
+    settings: Mapping[str, Any],
+    to: Path,
+    *,
+    pairs: int,
+    seed: int = 0,
 ) -> Scenario:
     """The scenario of folders that each hold a domain's `train` and `test` pairs, in their order.
 
-    The seed shuffles the pairs and starts the modules.
-
-    Raises ConfigError for a folder without both.
+    The seed draws `pairs` training pairs of each, which are written to a folder `to`, so that every
+    method learns from the same ones, and starts the modules. Raises ConfigError for a folder
+    without both files.
     """
     domains = []
     for folder in folders:
+        train = to / folder.name / "train.jsonl"
         found = {kind: sorted(folder.glob(f"{kind}.*")) for kind in ("train", "test")}
         missing = [kind for kind, files in found.items() if not files]
         if missing:
             raise ConfigError(f"{folder} has no {' and no '.join(missing)} file of pairs")
+        if not train.exists():
+            train.parent.mkdir(parents=True, exist_ok=True)
+            sources = open_sources([str(file) for file in found["train"]])
+            drawn = PairStream(sources, domain=folder.name, shuffle=DRAWN_FROM, seed=seed)
+            wanted = (pair for pair in drawn if pair.verdict == "chosen")
+            write_rows(train, map(row_of_pair, islice(wanted, math.ceil(pairs * SPARE))))
         domains.append(
             DomainConfig(
                 name=folder.name,
-                train=[str(file) for file in found["train"]],
+                train=str(train),
                 eval=[str(file) for file in found["test"]],
             )
         )
-    return Scenario(
-        f"files-{seed}", tuple(domains), {**settings, "model": model, "seed": seed}, FEW_STRENGTHS
-    )
-
-
-def smallest_domain(scenario: Scenario) -> int:
-    """Pairs of the domain that has the fewest."""
-    counts = (
-        PairStream(open_sources(domain.train_sources)).estimate_pairs()
-        for domain in scenario.domains
-    )
-    return min(count for count in counts if count is not None)
+    shared = {**settings, "model": model, "seed": seed}
+    return Scenario(f"files-{seed}", tuple(domains), shared, FEW_STRENGTHS)

@@ -34,7 +34,7 @@ def continual(
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.bench.continual import as_markdown, bench_files, bench_worlds
     from fastslow.bench.methods import METHODS
-    from fastslow.bench.scenario import files_scenario, smallest_domain
+    from fastslow.bench.scenario import files_scenario
     from fastslow.config import load_recipe
     from fastslow.errors import ConfigError
 
@@ -51,12 +51,17 @@ def continual(
         if data:
             shared = load_recipe(recipe, [f"model={model}"])
             settings = shared.model_dump(exclude_unset=True)
-            scenarios = [files_scenario(data, model, settings, seed=s) for s in range(seeds)]
+            scenarios = [
+                files_scenario(
+                    data, model, settings, out / "scenarios" / f"files-{s}", pairs=pairs, seed=s
+                )
+                for s in range(seeds)
+            ]
             found = bench_files(
                 out,
                 scenarios,
                 rate=shared.train.learning_rate,
-                pairs=min(pairs, smallest_domain(scenarios[0])),
+                pairs=pairs,
                 methods=chosen,
                 workers=workers,
                 tell=tell,
