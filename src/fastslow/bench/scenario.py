@@ -45,7 +45,8 @@ class Scenario:
         """The recipe of a training at a learning rate.
 
         Every training takes the same number of steps: as many as `pairs` of each domain fill, in
-        the order of their files, or of all domains shuffled for the joint one. Without `measure` a continual run is not measured on its way.
+        the order of their files, or of all domains shuffled for the joint one. Without `measure` a
+        continual run is not measured on its way.
         """
         changes = dict(TRAININGS[training])
         batch = self.settings["train"]["batch_size"]
