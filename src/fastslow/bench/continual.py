@@ -135,7 +135,8 @@ def _write(
 def as_markdown(found: Mapping[str, Any]) -> str:
     """The results as tables to read.
 
-    KL, tokens and log-ratios against the base (nats a response) are as the training ended.
+    KL, tokens and log-ratios against the base (nats a response) are as the training ended. In
+    brackets are 95 % intervals over the scenarios, where there are several.
     """
     head = ["method", "rate"]
     head += [f"gain at {budget:g} nats" for budget in BUDGETS]
@@ -155,7 +156,7 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         cells += [f"{row[f'{side}_log_ratio']:+.2f}" for side in ("chosen", "rejected")]
         cells += [f"{row['retention']['forgetting']:.3f}" if "retention" in row else ""]
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", f"| difference | {found['metric']}, 95 % interval |", "|---|---|"]
+    lines += ["", f"| difference | {found['metric']} |", "|---|---|"]
     lines += [f"| {name} | {shown(value)} |" for name, value in found["differences"].items()]
     lines += [""] + [f"- `{method}`: {METHODS[method].says}" for method in order]
     return "\n".join(lines) + "\n"
