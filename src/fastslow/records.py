@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Verdict = Literal["chosen", "tie"]
+Verdict = Literal["chosen", "tie", "both_bad"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ Text = str | tuple[Message, ...]
 class Pair:
     """Two responses to one prompt and which of them was preferred.
 
-    With `verdict="tie"` neither was, and the names `chosen` and `rejected` carry no meaning.
+    With `verdict="tie"` neither was, both being good, and with `both_bad` neither was, both being
+    bad; the names `chosen` and `rejected` then carry no meaning.
 
     >>> Pair(prompt="2 + 2 =", chosen=" 4", rejected=" 5", domain="math").verdict
     'chosen'
@@ -36,7 +37,78 @@ class Pair:
     verdict: Verdict = "chosen"
     score_chosen: float | None = None
     score_rejected: float | None = None
+    win_rate_chosen: float | None = None
+    """How often the chosen response wins against others to its prompt, 0 to 1."""
+    win_rate_rejected: float | None = None
+    confidence: float = 1.0
+    """Probability that the label is right."""
+    weight: float = 1.0
+    """How much the pair counts."""
     source: str = ""
-    """Where the pair was read, as `file:row`."""
+    """Where it was read, as `file:row`."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """The columns of the row that mean nothing to fastslow, kept as they were."""
+
+    @property
+    def responses(self) -> tuple[Text, ...]:
+        """Chosen, rejected."""
+        return self.chosen, self.rejected
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether neither was preferred."""
+        return self.verdict != "chosen"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Two or more responses to one prompt in order of preference, the best first."""
+
+    prompt: Text
+    responses: tuple[Text, ...]
+    ranks: tuple[int, ...]
+    """0 for the best; equal responses have equal ranks."""
+    scores: tuple[float, ...] | None = None
+    domain: str = "default"
+    weight: float = 1.0
+    source: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """One response to a prompt that somebody liked or did not."""
+
+    prompt: Text
+    response: Text
+    desirable: bool
+    domain: str = "default"
+    weight: float = 1.0
+    source: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def responses(self) -> tuple[Text, ...]:
+        """The one there is."""
+        return (self.response,)
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One response to a prompt, as it should be given."""
+
+    prompt: Text
+    response: Text
+    domain: str = "default"
+    weight: float = 1.0
+    source: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def responses(self) -> tuple[Text, ...]:
+        """The one there is."""
+        return (self.response,)
+
+
+Example = Pair | Ranking | Rating | Demonstration
+"""What there is to learn from: a prompt, its responses and a label."""

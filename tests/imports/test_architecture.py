@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "fastslow"
 LEVELS = [
     {"errors", "records", "durable"},
     {"config", "objectives", "dynamics", "streams"},
-    {"scoring", "adapters", "evaluation"},
+    {"scoring", "adapters", "evaluation", "testing"},
     {"sampling"},
     {"training", "reports"},
     {"bench"},
@@ -33,7 +33,7 @@ DOORS = {
     "jinja2": {"reports", "scoring"},
     "transformers": {"adapters", "sampling", "training"},
 }
-TORCH_ONLY = {"objectives", "dynamics"}
+TORCH_ONLY = {"objectives", "dynamics", "testing"}
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+from functools import partial
 from itertools import islice
 
 import pytest
@@ -12,10 +13,10 @@ import torch
 import fastslow
 from fastslow.adapters import Modules, load_base, load_tokenizer
 from fastslow.objectives import make_objective
-from fastslow.scoring import EncodedPair, Encoder, Scorer, tree_batch
-from fastslow.streams import PairStream, open_sources
+from fastslow.scoring import Encoded, Encoder, Scorer, tree_batch
+from fastslow.streams import ExampleStream, open_sources
 from fastslow.training.policies import Policies
-from fastslow.training.preferences import pair_logps
+from fastslow.training.prepared import logps_of, prepare
 
 CPU = torch.device("cpu")
 
@@ -35,16 +36,16 @@ def model_path(shared):
 
 def encoded(shared, model_path, domain, count, *, max_length=512, wanted=lambda pair: True):
     encoder = Encoder(load_tokenizer(model_path), max_length=max_length)
-    stream = PairStream(open_sources([str(shared / "data" / domain / "train.jsonl.gz")]))
+    stream = ExampleStream(open_sources([str(shared / "data" / domain / "train.jsonl.gz")]))
     items = (encoder.encode(pair) for pair in stream if wanted(pair))
-    return list(islice((item for item in items if isinstance(item, EncodedPair)), count))
+    return list(islice((item for item in items if isinstance(item, Encoded)), count))
 
 
 def test_trees_equal_single_responses_on_200_multi_turn_pairs(shared, model_path):
     pairs = encoded(
         shared, model_path, "helpfulness", 200, wanted=lambda p: not isinstance(p.prompt, str)
     )
-    assert len(pairs) == 200 and all(len(item.pair.prompt) >= 3 for item in pairs)
+    assert len(pairs) == 200 and all(len(item.example.prompt) >= 3 for item in pairs)
     ordered = sorted((item.tree for item in pairs), key=lambda tree: tree.num_tokens)
     scorer = Scorer(load_base(model_path))
     worst = 0.0
@@ -104,9 +105,9 @@ def thirty_two(shared, model_path):
 
     rows = [
         {
-            "prompt": turns(item.pair.prompt, "user"),
-            "chosen": turns(item.pair.chosen, "assistant"),
-            "rejected": turns(item.pair.rejected, "assistant"),
+            "prompt": turns(item.example.prompt, "user"),
+            "chosen": turns(item.example.chosen, "assistant"),
+            "rejected": turns(item.example.rejected, "assistant"),
         }
         for item in items
     ]
@@ -138,9 +139,8 @@ def test_losses_and_gradients_equal_trls(thirty_two, tmp_path, name):
     items, policies, make_trainer = thirty_two
     hyper = {"label_smoothing": 0.1} if name == "robust_dpo" else {}
     objective = make_objective(name, **hyper)
-    batch = policies.batch([item.tree for item in items])
-    reference = policies.score("base", batch)
-    logps = pair_logps(policies.score("policy", batch, learning=True), reference, batch)
+    prepared = prepare(policies, objective, items, reference="base")
+    logps = logps_of(prepared, objective, partial(policies.measure, "policy", learning=True))
     loss = objective(logps).loss.mean()
     own = policies.modules.parameters("policy")
     gradients = torch.autograd.grad(loss, list(own.values()))

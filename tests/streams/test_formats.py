@@ -3,11 +3,11 @@
 import pytest
 
 from fastslow.records import Message
-from fastslow.streams import RowError, pairs_of_row
+from fastslow.streams import RowError, examples_of_row
 
 
 def read(**row):
-    return pairs_of_row(row, source="f:1")
+    return examples_of_row(row, source="f:1")
 
 
 USER = {"role": "user", "content": "Hi"}
@@ -31,13 +31,12 @@ def test_text_pairs_keep_scores_domain_and_unknown_columns():
 
 
 def test_the_recipe_names_a_domain_where_the_row_does_not():
-    assert pairs_of_row({"prompt": "p", "chosen": "a", "rejected": "b"}, source="")[0].domain == (
-        "default"
-    )
-    row = {"prompt": "p", "chosen": "a", "rejected": "b", "domain": "own"}
-    assert pairs_of_row(row, source="", domain="given")[0].domain == "own"
+    row = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    assert examples_of_row(row, source="")[0].domain == "default"
+    row["domain"] = "own"
+    assert examples_of_row(row, source="", domain="given")[0].domain == "own"
     del row["domain"]
-    assert pairs_of_row(row, source="", domain="given")[0].domain == "given"
+    assert examples_of_row(row, source="", domain="given")[0].domain == "given"
 
 
 def test_chat_pairs_with_text_or_turns_as_answers():
@@ -75,8 +74,8 @@ def test_completions_with_scores_make_every_ordered_pair():
     pairs = read(prompt="p", completions=["low", "high", "also low"], scores=[1, 3, 1])
     assert [(p.chosen, p.rejected, p.verdict) for p in pairs] == [
         ("high", "low", "chosen"),
-        ("low", "also low", "tie"),
         ("high", "also low", "chosen"),
+        ("low", "also low", "tie"),
     ]
     assert (pairs[0].score_chosen, pairs[0].score_rejected) == (3.0, 1.0)
 
@@ -142,4 +141,4 @@ def test_a_tie_is_not_a_preference():
 )
 def test_unusable_rows_say_why(row, reason):
     with pytest.raises(RowError, match=reason):
-        pairs_of_row(row, source="")
+        examples_of_row(row, source="")

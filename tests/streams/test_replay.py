@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fastslow.errors import DataError
 from fastslow.records import Pair
-from fastslow.streams import PairStream, ReplayStream, open_sources
+from fastslow.streams import ExampleStream, ReplayStream, open_sources
 
 MEMORY = [Pair(f"old {i}", "a", "b", domain="old", source=f"m:{i}") for i in range(5)]
 SMALL, LARGE = 24, 3000
@@ -30,7 +30,7 @@ def files():
 
 
 def replay(path, *, share=0.25, seed=0, memory=MEMORY, **options):
-    stream = PairStream(open_sources([str(path)]), seed=seed, **options)
+    stream = ExampleStream(open_sources([str(path)]), seed=seed, **options)
     return ReplayStream(stream, memory, share=share, seed=seed)
 
 
@@ -75,7 +75,7 @@ def test_no_pair_is_lost_or_repeated_and_every_position_resumes(
         "share": share, "seed": seed, "shuffle": shuffle, "epochs": epochs, "skip": skip,
     }  # fmt: skip
     whole = prompts(replay(files[SMALL], **options))
-    alone = PairStream(
+    alone = ExampleStream(
         open_sources([str(files[SMALL])]), seed=seed, shuffle=shuffle, epochs=epochs, skip=skip
     )
     assert fresh(whole) == prompts(alone)
@@ -105,7 +105,7 @@ def test_what_is_to_come_is_estimated_with_the_memory(files):
 
 def test_counts_and_fingerprint_are_of_the_stream_itself(files):
     mixed = replay(files[SMALL], share=0.5)
-    plain = PairStream(open_sources([str(files[SMALL])]))
+    plain = ExampleStream(open_sources([str(files[SMALL])]))
     assert mixed.fingerprint() == plain.fingerprint()
     list(mixed)
     assert mixed.counts.read == SMALL and mixed.given == SMALL

@@ -24,7 +24,7 @@ def filled(size, given, *, seed=0):
 
 
 def kept(reservoir):
-    return [pair.source for pair in reservoir.pairs]
+    return [pair.source for pair in reservoir.examples]
 
 
 def test_every_pair_is_equally_likely_to_stay():
@@ -66,9 +66,9 @@ def test_the_seed_alone_decides():
 
 
 def test_fewer_pairs_than_places_all_stay_in_order_and_no_place_keeps_none():
-    assert filled(9, pairs(4)).pairs == pairs(4)
+    assert filled(9, pairs(4)).examples == pairs(4)
     empty = filled(0, pairs(4))
-    assert empty.pairs == [] and empty.seen == 4
+    assert empty.examples == [] and empty.seen == 4
 
 
 def test_conversations_domains_and_scores_are_kept():
@@ -79,7 +79,7 @@ def test_conversations_domains_and_scores_are_kept():
     )  # fmt: skip
     again = Reservoir(2, seed=0)
     again.load_state(json.loads(json.dumps(filled(2, [pair]).state())))
-    (found,) = again.pairs
+    (found,) = again.examples
     for name in Pair.__slots__:
         if name != "provenance":
             assert getattr(found, name) == getattr(pair, name), name

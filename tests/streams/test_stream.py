@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastslow.errors import DataError
-from fastslow.streams import PairStream, open_sources, read_prompts
+from fastslow.streams import ExampleStream, open_sources, read_prompts
 
 
 def chosen(stream):
@@ -23,7 +23,7 @@ def chosen(stream):
 
 
 def stream(*specs, **options):
-    return PairStream(open_sources([str(spec) for spec in specs]), **options)
+    return ExampleStream(open_sources([str(spec) for spec in specs]), **options)
 
 
 ROWS = tiny.rows(30, seed=5)

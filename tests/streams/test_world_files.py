@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from fastslow.errors import ConfigError
-from fastslow.streams import PairStream, open_sources
+from fastslow.streams import ExampleStream, open_sources
 from fastslow.streams.worlds import World, write_stream, write_world
 
 WORLD = World(seed=5)
@@ -20,7 +20,7 @@ def test_files_hold_what_was_asked_for_and_load_as_pairs(tmp_path):
     write_world(WORLD, tmp_path, pairs=20, held_out=7, seed=3)
     assert World.load(tmp_path / "world.json") == WORLD
     for domain in WORLD.domains:
-        pairs = list(PairStream(open_sources([str(tmp_path / domain / "train.jsonl")])))
+        pairs = list(ExampleStream(open_sources([str(tmp_path / domain / "train.jsonl")])))
         assert len(pairs) == 20
         assert {pair.domain for pair in pairs} == {domain}
         tests = rows(tmp_path / domain / "test.jsonl")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from fastslow.adapters import BASE, Bank, Factors, Modules, load_base
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError, DataError, StateError
+from fastslow.objectives import make_objective
 from fastslow.training.combination import Combination, combine_entries, keep_last, read_memory
 from fastslow.training.router import Router
 
@@ -126,9 +127,9 @@ def test_learned_weights_come_out_the_same_again(entries, tmp_path):
 def test_a_memory_comes_back_as_the_pairs_of_its_domain(entries, continual_run):
     from fastslow.scoring import Encoder
 
-    pairs = read_memory(entries[1], Encoder(tiny.tokenizer(), max_length=96))
-    assert len(pairs) == 12 and {item.pair.domain for item in pairs} == {"cold"}
-    assert {item.pair.prompt[:6] for item in pairs} == {"Judge "}
+    pairs = read_memory(entries[1], Encoder(tiny.tokenizer(), max_length=96), make_objective("dpo"))
+    assert len(pairs) == 12 and {item.example.domain for item in pairs} == {"cold"}
+    assert {item.example.prompt[:6] for item in pairs} == {"Judge "}
 
 
 def test_what_cannot_be_combined_is_refused_and_nothing_is_left(entries, tmp_path, continual_run):

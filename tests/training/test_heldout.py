@@ -77,7 +77,7 @@ def test_means_by_hand():
 
 def test_reverse_kl_is_the_mean_log_ratio_of_the_policys_own_answers():
     measured = measure("policy")
-    distinct = list(dict.fromkeys(item.pair.prompt for item in PAIRS))[:5]
+    distinct = list(dict.fromkeys(item.example.prompt for item in PAIRS))[:5]
     prompts = sorted((ENCODER.prompt_ids(p, room=10) for p in distinct), key=len)
     with MODULES.using("policy"):
         answers = generate(
@@ -118,7 +118,7 @@ def answers_of(name, prompts, *, count):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_reward_and_win_rate_by_hand(count):
-    distinct = list(dict.fromkeys(item.pair.prompt for item in PAIRS))[:5]
+    distinct = list(dict.fromkeys(item.example.prompt for item in PAIRS))[:5]
     ordered = sorted(distinct, key=lambda p: len(ENCODER.prompt_ids(p, room=10)))
     ids = [ENCODER.prompt_ids(p, room=10) for p in ordered]
     rewards = {
@@ -170,7 +170,7 @@ def test_the_bases_answers_are_drawn_once(monkeypatch):
 def test_answers_side_by_side():
     names = {"before": BASE, "after": "policy"}
     shown = held_out(samples=7, reward=fake_reward, answers=2).side_by_side(POLICIES, names)
-    distinct = list(dict.fromkeys(item.pair.prompt for item in PAIRS))
+    distinct = list(dict.fromkeys(item.example.prompt for item in PAIRS))
     assert [row["prompt"] for row in shown] == distinct[:6]
     ids = [ENCODER.prompt_ids(p, room=10) for p in distinct[:6]]
     for label, name in names.items():

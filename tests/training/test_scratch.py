@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from fastslow.adapters import load_base, load_end_ids, load_tokenizer
 from fastslow.records import Pair
-from fastslow.scoring import EncodedPair, Encoder
+from fastslow.scoring import Encoded, Encoder
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.language import LONGEST, MANNERS
 from fastslow.training import scratch
@@ -191,7 +191,7 @@ def test_the_folder_is_a_base_like_any_other(folder, tokenizer):
     encoder = Encoder(tokenizer, max_length=128, end_ids=load_end_ids(str(folder)))
     for row, _ in zip(WORLD.pairs("notes", seed=0), range(20), strict=False):
         encoded = encoder.encode(Pair(row["prompt"], row["chosen"], row["rejected"]))
-        assert isinstance(encoded, EncodedPair) and not encoded.cut
+        assert isinstance(encoded, Encoded) and not encoded.cut
         prompt = tokenizer.decode(encoded.tree.prompt)
         assert prompt == f"<|user|>{row['prompt']}<|end|><|assistant|>"
         for ids, text in zip(encoded.tree.responses, (row["chosen"], row["rejected"]), strict=True):

@@ -54,7 +54,9 @@ def test_a_run_learns_and_leaves_everything_it_should(recipe):
     folder = Path(made.output_dir)
     assert json.loads((folder / "summary.json").read_text())["eval"]["final"] == final
     written = fastslow.load_recipe(folder / "config.yaml")
-    assert written.objective.settings == {"beta": 0.1, "label_smoothing": 0.0}
+    assert written.objective.settings == {
+        "beta": 0.1, "label_smoothing": 0.0, "divergence": "reverse_kl", "divergence_alpha": 0.5,
+    }  # fmt: skip
     assert written.model_copy(update={"objective": made.objective}) == made
     steps = events(folder, "step")
     assert [event["step"] for event in steps] == list(range(1, 37))
@@ -225,7 +227,10 @@ def test_the_leader_is_pushed_as_hard_by_several_chasers_as_by_one():
             name: PairLogps(value, zeros, zeros, zeros, length, length)
             for name, value in chosen.items()
         }
-        losses = module_losses(logps, make_objective("dpo", beta=0.5), Race(names), alpha=0.3)
+        losses = module_losses(
+            logps, make_objective("dpo", beta=0.5), Race(names), alpha=0.3,
+            weight=torch.ones(1), confidence=torch.ones(1),
+        )  # fmt: skip
         sum(loss.total.sum() for loss in losses.values()).backward()
         return {name: value.grad.item() for name, value in chosen.items()}
 
@@ -388,7 +393,7 @@ def test_a_loss_that_is_not_finite_stops_with_checkpoints_intact(recipe, monkeyp
     saved = Path(made.output_dir) / "failed-batch-7.json"
     assert str(saved) in str(caught.value)
     rows = json.loads(saved.read_text())
-    assert len(rows) == 8 and {"pair", "tree"} == rows[0].keys()
+    assert len(rows) == 8 and {"example", "tree"} == rows[0].keys()
     monkeypatch.undo()
     fastslow.train(made)
     assert [e["step"] for e in events(made.output_dir, "step")] == list(range(1, 13))

@@ -61,7 +61,7 @@ def mixture(modules, folder, *, double=False):
     if double:
         loaded.model.double()
     policies = Policies(loaded, bfloat16=False, max_length=96, pad_id=0)
-    return Mixture(policies, "sum", modules)
+    return Mixture(policies, "sum", modules, OBJECTIVE)
 
 
 def losses_of(modules, points, pairs):
@@ -97,7 +97,7 @@ def test_a_mixtures_loss_is_that_of_the_adapter_written_with_those_weights(
     points = [[1.0, 1.0], [0.3, -0.7], [0.0, 1.25], [0.0, 0.0]]
     dense = losses_of(random_modules, points, pairs)
     for number, point in enumerate(points):
-        loss = mixed.loss(torch.tensor(point), mixed.prepare(pairs), OBJECTIVE).item()
+        loss = mixed.loss(torch.tensor(point), mixed.prepare(pairs)).item()
         folder = tmp_path / str(number)
         combine(random_modules, point).write(folder)
         alone = Modules.load(tiny.model(), {"one": folder}, trainable=())
@@ -114,7 +114,7 @@ def test_a_mixtures_loss_is_that_of_the_adapter_written_with_those_weights(
 def test_the_gradient_in_the_weights_is_that_of_finite_differences(random_modules, tmp_path):
     mixed = mixture(random_modules, tmp_path, double=True)
     weights = torch.tensor([0.4, -0.2], dtype=torch.float64, requires_grad=True)
-    loss = mixed.loss(weights, mixed.prepare(WARM[:5]), OBJECTIVE)
+    loss = mixed.loss(weights, mixed.prepare(WARM[:5]))
     assert loss.dtype == torch.float64
     loss.backward()
 
@@ -122,7 +122,7 @@ def test_the_gradient_in_the_weights_is_that_of_finite_differences(random_module
         shift = torch.zeros(2, dtype=torch.float64)
         shift[index] = step
         up, down = (
-            mixed.loss(weights.detach() + sign * shift, mixed.prepare(WARM[:5]), OBJECTIVE).item()
+            mixed.loss(weights.detach() + sign * shift, mixed.prepare(WARM[:5])).item()
             for sign in (1, -1)
         )
         return (up - down) / (2 * step)
@@ -137,7 +137,7 @@ def test_the_gradient_in_the_weights_is_that_of_finite_differences(random_module
 def test_gradients_reach_the_weights_only(random_modules, tmp_path):
     mixed = mixture(random_modules, tmp_path)
     weights = torch.tensor([0.5, 0.5], requires_grad=True)
-    mixed.loss(weights, mixed.prepare(WARM[:2]), OBJECTIVE).backward()
+    mixed.loss(weights, mixed.prepare(WARM[:2])).backward()
     assert weights.grad.abs().min() > 0
     model = mixed._policies.modules.model
     assert all(p.grad is None and not p.requires_grad for p in model.parameters())
@@ -145,7 +145,7 @@ def test_gradients_reach_the_weights_only(random_modules, tmp_path):
     policies = mixed._policies
     batch = policies.batch([item.tree for item in WARM[:2]])
     before = policies.score("sum", batch)
-    mixed.loss(torch.tensor([0.0, 0.0]), mixed.prepare(WARM[:2]), OBJECTIVE)
+    mixed.loss(torch.tensor([0.0, 0.0]), mixed.prepare(WARM[:2]))
     assert torch.equal(policies.score("sum", batch), before)
 
 
@@ -158,14 +158,14 @@ def learned_module(continual_run):
 
 def test_two_identical_modules_get_equal_weights(learned_module, tmp_path):
     mixed = mixture([learned_module, learned_module], tmp_path)
-    first, second = learned_weights(mixed, [WARM, WARM], OBJECTIVE, seed=0, progress=silent)
+    first, second = learned_weights(mixed, [WARM, WARM], seed=0, progress=silent)
     assert first == pytest.approx(second, abs=1e-5) and first > 0.5
 
 
 def test_a_module_that_harms_gets_less_than_one_that_helps(learned_module, tmp_path):
     harmful = combine([learned_module], [-1.0])
     mixed = mixture([harmful, learned_module], tmp_path)
-    bad, good = learned_weights(mixed, [WARM, WARM], OBJECTIVE, seed=0, progress=silent)
+    bad, good = learned_weights(mixed, [WARM, WARM], seed=0, progress=silent)
     assert good > 0.7 > 0.3 > bad
 
 
@@ -176,9 +176,7 @@ def test_the_same_seed_gives_the_same_weights_and_progress_is_told(
     mixed = mixture(random_modules, tmp_path)
     told = []
     runs = [
-        learned_weights(
-            mixed, [WARM, COLD], OBJECTIVE, seed=seed, progress=lambda *a: told.append(a)
-        )
+        learned_weights(mixed, [WARM, COLD], seed=seed, progress=lambda *a: told.append(a))
         for seed in (3, 3, 4)
     ]
     assert runs[0] == runs[1] != runs[2]
@@ -194,7 +192,7 @@ def test_the_grid_takes_the_least_of_independently_computed_losses(
     mixed = mixture(modules, tmp_path)
     memories = [WARM[:5], COLD[:3], WARM[5:7]]
     told = []
-    found = grid_weights(mixed, memories, OBJECTIVE, progress=lambda *a: told.append(a))
+    found = grid_weights(mixed, memories, progress=lambda *a: told.append(a))
     points = [[old, old, new] for old, new in product(grid, grid)]
     by_domain = [losses_of(modules, points, memory) for memory in memories]
     means = [fmean(losses) for losses in zip(*by_domain, strict=True)]
@@ -205,7 +203,7 @@ def test_the_grid_takes_the_least_of_independently_computed_losses(
 
 def test_a_single_module_has_one_weight_on_the_grid(learned_module, tmp_path):
     mixed = mixture([learned_module], tmp_path)
-    (found,) = grid_weights(mixed, [WARM], OBJECTIVE, progress=silent)
+    (found,) = grid_weights(mixed, [WARM], progress=silent)
     losses = losses_of([learned_module], [[w] for w in GRID], WARM)
     assert found == GRID[losses.index(min(losses))]
 

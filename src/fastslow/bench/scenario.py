@@ -11,7 +11,8 @@ from fastslow.bench.methods import JOINT, TRAININGS
 from fastslow.config import DomainConfig, Recipe, load_recipe
 from fastslow.durable import write_rows
 from fastslow.errors import ConfigError
-from fastslow.streams import PairStream, open_sources, row_of_pair
+from fastslow.records import Pair
+from fastslow.streams import ExampleStream, open_sources, row_of
 from fastslow.streams.worlds import World, write_world
 from fastslow.training.scratch import copy_base, world_base
 
@@ -119,9 +120,9 @@ def files_scenario(
         if not train.exists():
             train.parent.mkdir(parents=True, exist_ok=True)
             sources = open_sources([str(file) for file in found["train"]])
-            drawn = PairStream(sources, domain=folder.name, shuffle=DRAWN_FROM, seed=seed)
-            wanted = (pair for pair in drawn if pair.verdict == "chosen")
-            write_rows(train, map(row_of_pair, islice(wanted, math.ceil(pairs * SPARE))))
+            drawn = ExampleStream(sources, domain=folder.name, shuffle=DRAWN_FROM, seed=seed)
+            wanted = (one for one in drawn if isinstance(one, Pair) and not one.is_tie)
+            write_rows(train, map(row_of, islice(wanted, math.ceil(pairs * SPARE))))
         domains.append(
             DomainConfig(
                 name=folder.name,

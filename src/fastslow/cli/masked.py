@@ -1,19 +1,21 @@
-"""A pair as the model sees it: what is prompt, what is learned."""
+"""An example as the model sees it: what is prompt, what is learned."""
 
 from typing import Any
 
 from rich.text import Text
 
-from fastslow.scoring import EncodedPair
+from fastslow.scoring import Encoded
+from fastslow.training.inspection import response_names
+
+PREFERRED = ("chosen", "liked", "demonstrated", "rank 0")
 
 
-def masked_pair(item: EncodedPair, tokenizer: Any) -> Text:
-    """The decoded prompt, dim, and both responses, coloured: only they are scored."""
-    text = Text(f"\n{item.pair.source} ({item.pair.domain}), prompt not scored:\n")
+def masked_example(item: Encoded, tokenizer: Any) -> Text:
+    """The decoded prompt, dim, and its responses, coloured: only they are scored."""
+    text = Text(f"\n{item.example.source} ({item.example.domain}), prompt not scored:\n")
     text.append(tokenizer.decode(item.tree.prompt), style="dim")
-    for name, style, response in zip(
-        ("chosen", "rejected"), ("green", "red"), item.tree.responses, strict=True
-    ):
+    for name, response in zip(response_names(item.example), item.tree.responses, strict=True):
         text.append(f"\n{name}, {len(response)} tokens scored:\n")
+        style = "green" if name in PREFERRED else "red"
         text.append(tokenizer.decode(response), style=style)
     return text

@@ -245,10 +245,14 @@ def _retention(summary: ContinualSummary, key: str) -> Table:
 
 
 def _measurement(result: Mapping[str, Any]) -> str:
+    sides = (
+        f"{side} {result[key]:+.2f}"
+        for side in ("chosen", "rejected")
+        if result[key := f"{side}_log_ratio"] is not None
+    )
     text = (
         f"accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f}, margin "
-        f"{result['margin']:+.2f}, chosen {result['chosen_log_ratio']:+.2f} and rejected "
-        f"{result['rejected_log_ratio']:+.2f} nats against the reference"
+        f"{result['margin']:+.2f}, {' and '.join(sides)} nats against the reference"
     )
     if result["reverse_kl"] is not None:
         text += f", reverse KL {result['reverse_kl']:.2f}, {result['mean_length']:.0f} tokens"

@@ -27,13 +27,13 @@ def validate(
 
     from fastslow.adapters import load_tokenizer
     from fastslow.adapters.quiet import quiet_libraries
-    from fastslow.cli.masked import masked_pair
-    from fastslow.training.assemble import eval_stream, make_encoder, train_stream
-    from fastslow.training.inspection import inspect_pairs
+    from fastslow.cli.masked import masked_example
+    from fastslow.training.assemble import eval_stream, make_encoder, objective_of, train_stream
+    from fastslow.training.inspection import inspect_examples
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
-    encoder = make_encoder(checked, tokenizer)
+    encoder, objective = make_encoder(checked, tokenizer), objective_of(checked)
     streams = {"train": train_stream(checked, epochs=1)}
     if checked.data.eval_sources:
         streams["eval"] = eval_stream(checked)
@@ -42,9 +42,10 @@ def validate(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for name, stream in streams.items():
             task = progress.add_task(f"reading {name}", total=stream.count_rows())
-            found = inspect_pairs(
+            found = inspect_examples(
                 stream,
                 encoder,
+                objective,
                 batch_size=checked.train.batch_size,
                 progress=lambda rows, task=task: progress.update(task, completed=rows),
             )
@@ -59,7 +60,7 @@ def validate(
         table.add_row(key, *(_cell(values[key]) for values in findings.values()))
     console.print(table)
     for example in examples:
-        console.print(masked_pair(example, tokenizer))
+        console.print(masked_example(example, tokenizer))
 
 
 def _cell(value: object) -> str:

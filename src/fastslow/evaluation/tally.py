@@ -17,13 +17,24 @@ class Tally:
 
     count: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    """Of the sums that are not over all items."""
 
-    def add(self, sums: Mapping[str, float], *, count: int) -> None:
-        """Add sums over `count` further items."""
+    def add(
+        self,
+        sums: Mapping[str, float],
+        *,
+        count: int,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        """Add sums over `count` further items; `counts` says which are over fewer of them."""
         self.count += count
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
+        for name, own in (counts or {}).items():
+            self.counts[name] = self.counts.get(name, 0) + own
 
     def means(self) -> dict[str, float]:
-        """Each sum over the count; empty before anything was added."""
-        return {name: value / self.count for name, value in self.sums.items()}
+        """Each sum over its count; those of nothing are left out."""
+        counts = {name: self.counts.get(name, self.count) for name in self.sums}
+        return {name: self.sums[name] / counts[name] for name in self.sums if counts[name]}

@@ -1,35 +1,114 @@
-"""Pairwise preference losses: PairLogps in, ObjectiveOutput out. Imports torch alone.
+"""Preference losses: log-probabilities and labels in, ObjectiveOutput out. Imports torch alone.
 
-An objective sees vectors of length B, never a model. To add one, write a file and a table line.
+An objective sees tensors of sums over tokens, never a model. To add one, write a file and a table
+line.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from fastslow.errors import ConfigError
-from fastslow.objectives.contract import Objective, ObjectiveOutput, PairLogps
+from fastslow.objectives.aipo import Aipo
+from fastslow.objectives.alpha_dpo import AlphaDpo
+from fastslow.objectives.anchored import AnchoredDown, AnchoredZero
+from fastslow.objectives.beta_dpo import BetaDpo
+from fastslow.objectives.chi_po import ChiPo
+from fastslow.objectives.contract import (
+    CONTAINERS,
+    DemonstrationLogps,
+    Objective,
+    ObjectiveOutput,
+    PairLogps,
+    RankedLogps,
+    RatedLogps,
+    check_not_negative,
+)
+from fastslow.objectives.cpo import Cpo
+from fastslow.objectives.custom import objectives_in
+from fastslow.objectives.discopop import Discopop
 from fastslow.objectives.dpo import Dpo, ReferenceFree, RobustDpo
+from fastslow.objectives.dpop import Dpop
+from fastslow.objectives.exo import Exo
 from fastslow.objectives.hinge import Hinge
 from fastslow.objectives.ipo import Ipo
+from fastslow.objectives.length_normalised import LengthNormalisedDpo
+from fastslow.objectives.mallows import Mallows, MallowsPhi
+from fastslow.objectives.minor_dpo import MinorDpo
+from fastslow.objectives.mpo import Mpo
+from fastslow.objectives.nca import Nca
+from fastslow.objectives.odpo import Odpo
+from fastslow.objectives.orpo import Orpo
+from fastslow.objectives.r_dpo import RDpo
+from fastslow.objectives.rankings import PlackettLuce, RankedExo, SoftmaxDpo
+from fastslow.objectives.ratings import Bco, Kto
+from fastslow.objectives.rpo import Rpo
+from fastslow.objectives.sft import Sft
+from fastslow.objectives.simpo import Simpo
+from fastslow.objectives.sppo import Sppo
+from fastslow.objectives.ties import Davidson, RaoKupper
+from fastslow.objectives.weighted import WeightedSum
+from fastslow.objectives.wpo import Wpo
 
 __all__ = [
+    "CONTAINERS",
+    "DemonstrationLogps",
     "Objective",
     "ObjectiveOutput",
     "PairLogps",
+    "RankedLogps",
+    "RatedLogps",
+    "WeightedSum",
     "make_objective",
     "objective_names",
     "objective_problems",
+    "objective_settings",
 ]
 
 _OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "aipo": Aipo,
+    "alpha_dpo": AlphaDpo,
+    "anchored_down": AnchoredDown,
+    "anchored_zero": AnchoredZero,
+    "bco": Bco,
+    "beta_dpo": BetaDpo,
+    "chi_po": ChiPo,
+    "cpo": Cpo,
+    "davidson": Davidson,
+    "discopop": Discopop,
     "dpo": Dpo,
+    "dpop": Dpop,
+    "exo": Exo,
+    "exo_ranked": RankedExo,
     "hinge": Hinge,
     "ipo": Ipo,
+    "kto": Kto,
+    "length_normalised_dpo": LengthNormalisedDpo,
+    "mallows": Mallows,
+    "mallows_phi": MallowsPhi,
+    "minor_dpo": MinorDpo,
+    "mpo": Mpo,
+    "nca": Nca,
+    "odpo": Odpo,
+    "orpo": Orpo,
+    "plackett_luce": PlackettLuce,
+    "r_dpo": RDpo,
+    "rao_kupper": RaoKupper,
     "reference_free": ReferenceFree,
     "robust_dpo": RobustDpo,
+    "rpo": Rpo,
+    "sdpo": SoftmaxDpo,
+    "sft": Sft,
+    "simpo": Simpo,
+    "sppo": Sppo,
+    "wpo": Wpo,
 }
+
+
+_TERM = re.compile(r"\s*(?:(\d+(?:\.\d*)?(?:e-?\d+)?|\.\d+)\s*\*)?\s*([A-Za-z_0-9]+)\s*")
 
 
 def objective_names() -> tuple[str, ...]:
@@ -37,30 +116,76 @@ def objective_names() -> tuple[str, ...]:
     return tuple(sorted(_OBJECTIVES))
 
 
-def make_objective(name: str, **hyper: Any) -> Objective:
+def make_objective(
+    name: str, *, file: str | None = None, nll_weight: float = 0.0, **hyper: Any
+) -> Objective:
     """The objective of that name with the given settings.
+
+    Args:
+        name: one of `objective_names()`, or a weighted sum of some, as `dpo + 0.2 * sft`.
+        file: a Python file of yours that defines `name`, a subclass of `Objective`; it is run.
+        nll_weight: weight of the mean negative log-likelihood of the chosen response's tokens,
+            added to any objective over pairs.
+        hyper: settings; in a sum, each goes to every term that has it.
 
     Raises ConfigError for an unknown name or setting, or a value out of range.
 
-    >>> make_objective("dpo", beta=0.5)
-    Dpo(beta=0.5, label_smoothing=0.0)
+    >>> make_objective("dpo", beta=0.5).beta
+    0.5
     """
-    if name not in _OBJECTIVES:
-        raise ConfigError(
-            f"objective.name: there is no {name!r}{_suggest(name, objective_names())}"
-        )
-    kind: Any = _OBJECTIVES[name]
-    known = [f.name for f in fields(kind)]
-    unknown = [key for key in hyper if key not in known]
+    check_not_negative("nll_weight", nll_weight)
+    table: Mapping[str, Any] = _OBJECTIVES
+    if file is not None:
+        table = {**_OBJECTIVES, **objectives_in(Path(file))}
+    weighted = _terms(name, table)
+    kinds: dict[str, Any] = {term: table[term] for _, term in weighted}
+    known = {term: [f.name for f in fields(kind)] for term, kind in kinds.items()}
+    allowed = list(dict.fromkeys(key for keys in known.values() for key in keys))
+    unknown = [key for key in hyper if key not in allowed]
     if unknown:
         raise ConfigError(
             *(
-                f"objective.{key}: {name} has no such setting{_suggest(key, known)}"
+                f"objective.{key}: {name} has no such setting{_suggest(key, allowed)}"
                 for key in unknown
             )
         )
-    objective: Objective = kind(**hyper)
-    return objective
+    made: list[tuple[float, Objective]] = [
+        (weight, kinds[term](**{key: hyper[key] for key in known[term] if key in hyper}))
+        for weight, term in weighted
+    ]
+    if nll_weight:
+        made.append((nll_weight, Sft()))
+    return made[0][1] if len(made) == 1 and made[0][0] == 1.0 else WeightedSum(tuple(made))
+
+
+def objective_settings(name: str, **hyper: Any) -> dict[str, Any]:
+    """The settings of an objective with its defaults written out; of a sum, those given.
+
+    Raises ConfigError as `make_objective`.
+    """
+    objective: Any = make_objective(name, **hyper)
+    if "file" in hyper:
+        hyper["file"] = str(Path(hyper["file"]).resolve())
+    if isinstance(objective, WeightedSum):
+        return hyper
+    return {f.name: getattr(objective, f.name) for f in fields(objective)} | hyper
+
+
+def _terms(name: str, table: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """Weights and names in a sum. Raises ConfigError for what is neither."""
+    found = []
+    for part in name.split("+"):
+        match = _TERM.fullmatch(part)
+        if match is None:
+            raise ConfigError(
+                f"objective.name: {name!r} is no name and no sum of names as 'dpo + 0.2 * sft'"
+            )
+        weight, term = match.groups()
+        if term not in table:
+            raise ConfigError(f"objective.name: there is no {term!r}{_suggest(term, list(table))}")
+        check_not_negative("name", float(weight or 1.0))
+        found.append((float(weight or 1.0), term))
+    return found
 
 
 def objective_problems(raw: Mapping[str, Any]) -> list[str]:

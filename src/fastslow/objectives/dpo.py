@@ -5,49 +5,63 @@ note); robust DPO arXiv 2403.00409. Log-probs are summed over tokens.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
+from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from fastslow.objectives.contract import (
+    Objective,
     ObjectiveOutput,
     PairLogps,
+    check_one_of,
     check_positive,
     check_range,
     widen,
     with_rewards,
 )
+from fastslow.objectives.divergence import DIVERGENCES, link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dpo:
+class Dpo(Objective):
     """L = -(1 - e) logsigmoid(u) - e logsigmoid(-u), with e the label smoothing.
 
     With e = 0 this is DPO; with e > 0 conservative DPO, whose optimum is the finite margin
-    u = log((1 - e) / e).
+    u = log((1 - e) / e). `divergence` replaces the reverse KL (f-DPO); `divergence_alpha` belongs
+    to `alpha`.
     """
 
     beta: float = 0.1
     label_smoothing: float = 0.0
-
-    needs_reference: ClassVar[bool] = True
-    length_normalised: ClassVar[bool] = False
+    divergence: str = "reverse_kl"
+    divergence_alpha: float = 0.5
 
     def __post_init__(self) -> None:
         check_positive("beta", self.beta)
         check_range("label_smoothing", self.label_smoothing, 0.0, 0.5)
+        check_one_of("divergence", self.divergence, DIVERGENCES)
+        check_positive("divergence_alpha", self.divergence_alpha)
 
     def __call__(self, logps: PairLogps) -> ObjectiveOutput:
-        u = self.beta * (logps.policy_margin - logps.reference_margin)
+        u = self.beta * self._delta(logps)
         loss = -logsigmoid(u)
         if self.label_smoothing:
             # -logsigmoid(-u) = u - logsigmoid(u), so smoothing only adds e * u.
             loss = loss + self.label_smoothing * u
         return with_rewards(loss, logps, self.beta)
 
+    def _delta(self, logps: PairLogps) -> Tensor:
+        if self.divergence == "reverse_kl":
+            return logps.delta
+        chosen, rejected = (
+            link(log_ratio, self.divergence, self.divergence_alpha)
+            for log_ratio in (logps.chosen_log_ratio, logps.rejected_log_ratio)
+        )
+        return chosen - rejected
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RobustDpo:
+class RobustDpo(Objective):
     """L = [-(1 - e) logsigmoid(u) + e logsigmoid(-u)] / (1 - 2e), unbiased under flips of rate e.
 
     The loss is not bounded below and its gradient never vanishes: for u -> inf its slope tends to
@@ -57,15 +71,12 @@ class RobustDpo:
     beta: float = 0.1
     label_smoothing: float = 0.1
 
-    needs_reference: ClassVar[bool] = True
-    length_normalised: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         check_positive("beta", self.beta)
         check_range("label_smoothing", self.label_smoothing, 0.0, 0.5)
 
     def __call__(self, logps: PairLogps) -> ObjectiveOutput:
-        u = self.beta * (logps.policy_margin - logps.reference_margin)
+        u = self.beta * logps.delta
         loss = -logsigmoid(u)
         if self.label_smoothing:
             e = self.label_smoothing
@@ -74,13 +85,12 @@ class RobustDpo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceFree:
+class ReferenceFree(Objective):
     """L = -logsigmoid(beta (s_w - s_l)): DPO with a uniform reference. Rewards are beta * s."""
 
     beta: float = 0.1
 
-    needs_reference: ClassVar[bool] = False
-    length_normalised: ClassVar[bool] = False
+    needs_reference = False
 
     def __post_init__(self) -> None:
         check_positive("beta", self.beta)

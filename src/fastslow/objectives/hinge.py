@@ -4,25 +4,27 @@ Source: RSO arXiv 2309.06657, section 3.2 ("hinge-norm"), the normalised form of
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch.nn.functional import relu
 
-from fastslow.objectives.contract import ObjectiveOutput, PairLogps, check_positive, with_rewards
+from fastslow.objectives.contract import (
+    Objective,
+    ObjectiveOutput,
+    PairLogps,
+    check_positive,
+    with_rewards,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hinge:
+class Hinge(Objective):
     """L = max(0, 1 - u); pairs with Delta above 1 / beta give no gradient at all."""
 
     beta: float = 0.1
-
-    needs_reference: ClassVar[bool] = True
-    length_normalised: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_positive("beta", self.beta)
 
     def __call__(self, logps: PairLogps) -> ObjectiveOutput:
-        u = self.beta * (logps.policy_margin - logps.reference_margin)
+        u = self.beta * logps.delta
         return with_rewards(relu(1 - u), logps, self.beta)

@@ -6,12 +6,12 @@ authors, its source says). Both are here and the recipe says which.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from fastslow.errors import ConfigError
 from fastslow.objectives.contract import (
+    Objective,
     ObjectiveOutput,
     PairLogps,
+    check_one_of,
     check_positive,
     widen,
     with_rewards,
@@ -19,7 +19,7 @@ from fastslow.objectives.contract import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ipo:
+class Ipo(Objective):
     """L = (Delta - 1 / (2 beta))^2; larger beta means a smaller target margin.
 
     `length_normalised=True` (default, as in TRL) divides each log-ratio by its response's number
@@ -29,15 +29,13 @@ class Ipo:
     beta: float = 0.1
     length_normalised: bool = True
 
-    needs_reference: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         check_positive("beta", self.beta)
-        if not isinstance(self.length_normalised, bool):
-            raise ConfigError(
-                f"objective.length_normalised: got {self.length_normalised!r}; must be true or "
-                "false"
-            )
+        check_one_of("length_normalised", self.length_normalised, (True, False))
+
+    @property
+    def needs_lengths(self) -> bool:  # type: ignore[override]
+        return self.length_normalised
 
     def __call__(self, logps: PairLogps) -> ObjectiveOutput:
         if self.length_normalised:
@@ -45,5 +43,5 @@ class Ipo:
             rejected = logps.rejected_log_ratio / widen(logps.rejected_length)
             delta = chosen - rejected
         else:
-            delta = logps.policy_margin - logps.reference_margin
+            delta = logps.delta
         return with_rewards((delta - 1 / (2 * self.beta)) ** 2, logps, self.beta)

@@ -11,7 +11,8 @@ from fastslow.errors import StateError
 Measurement = dict[str, Any]
 """A held-out measurement as the run wrote it; any value may be missing or null."""
 
-LEADER_VALUES = ("loss", "accuracy", "margin", "chosen_log_ratio", "rejected_log_ratio")
+LEADER_VALUES = ("loss", "accuracy", "margin")
+SIDE_VALUES = ("chosen_log_ratio", "rejected_log_ratio")
 MODULE_VALUES = ("loss", "margin", "grad_norm")
 
 
@@ -27,6 +28,10 @@ class Steps:
         default_factory=lambda: {key: [] for key in LEADER_VALUES}
     )
     """Means over the step's batch under the leader, before the update."""
+    sides: dict[str, list[float | None]] = field(
+        default_factory=lambda: {key: [] for key in SIDE_VALUES}
+    )
+    """The same; None where no response was chosen, or rejected."""
     modules: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
     """The same of each module; the gradient norm is None where a module sat the step out."""
 
@@ -124,6 +129,8 @@ def _add_step(steps: Steps, begins: int, event: dict[str, Any]) -> None:
     steps.leader.append(event["leader"])
     for key, column in steps.values.items():
         column.append(event[key])
+    for key, side in steps.sides.items():
+        side.append(event[key])
     for name, values in event["modules"].items():
         columns = steps.modules.setdefault(name, {key: [] for key in MODULE_VALUES})
         for key, module_column in columns.items():

@@ -31,7 +31,7 @@ def likelihood_lines(record: Record) -> dict[str, Curve]:
     """How far the leader moved the log-probs of chosen and rejected responses, at each step."""
     steps = record.steps
     return {
-        name: Curve(steps.pairs, steps.values[f"{name}_log_ratio"])
+        name: present(steps.pairs, steps.sides[f"{name}_log_ratio"])
         for name in ("chosen", "rejected")
     }
 

@@ -1,15 +1,17 @@
 """Text to tokens to tree batch to summed log-probs: the only place that shifts, masks and sums."""
 
-from fastslow.scoring.encode import Dropped, EncodedPair, Encoder, Tree, truncate
-from fastslow.scoring.score import Layout, Scorer, probe_layout, token_logps
+from fastslow.scoring.encode import Dropped, Encoded, Encoder, Tree, truncate
+from fastslow.scoring.score import STATISTICS, Layout, Scorer, Scores, probe_layout, token_logps
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
 __all__ = [
+    "STATISTICS",
     "Dropped",
-    "EncodedPair",
+    "Encoded",
     "Encoder",
     "Layout",
     "Scorer",
+    "Scores",
     "Tree",
     "TreeBatch",
     "probe_layout",

@@ -1,4 +1,4 @@
-"""Pairs to token trees: templates, the boundary between prompt and response, truncation.
+"""Examples to token trees: templates, the boundary between prompt and response, truncation.
 
 The response's tokens begin after the longest token prefix shared by the prompt and by the prompt
 with each response, so a merge across the boundary never hides a response token. The end of the turn
@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from fastslow.errors import ConfigError
-from fastslow.records import Message, Pair, Text
+from fastslow.records import Example, Message, Pair, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Tree:
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedPair:
-    """A pair ready to be scored: responses are (chosen, rejected)."""
+class Encoded:
+    """An example ready to be scored; its tree has the responses in their order."""
 
-    pair: Pair
+    example: Example
     tree: Tree
     cut: bool
     """Whether truncation took tokens."""
@@ -40,9 +40,9 @@ class EncodedPair:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A pair that cannot be scored, and why."""
+    """An example that cannot be scored, and why."""
 
-    pair: Pair
+    example: Example
     reason: str
 
 
@@ -76,24 +76,24 @@ class Encoder:
         self._has_template = bool(tokenizer.chat_template)
         self._template_for_text = template == "chat" and self._has_template
 
-    def encode(self, pair: Pair) -> EncodedPair | Dropped:
-        """The pair's token tree within the length limit, or why there is none.
+    def encode(self, example: Example) -> Encoded | Dropped:
+        """The example's token tree within the length limit, or why there is none.
 
         Raises ConfigError for a conversation when the tokenizer has no chat template.
         """
         try:
-            tree = self.tree(pair.prompt, (pair.chosen, pair.rejected))
+            tree = self.tree(example.prompt, example.responses)
         except TemplateError as error:
-            return Dropped(pair, f"the chat template refuses it: {error}")
+            return Dropped(example, f"the chat template refuses it: {error}")
         if not tree.prompt:
-            return Dropped(pair, "the prompt has no tokens")
+            return Dropped(example, "the prompt has no tokens")
         if not all(tree.responses):
-            return Dropped(pair, "a response has no tokens of its own")
+            return Dropped(example, "a response has no tokens of its own")
         kept = truncate(tree, self.max_length, bos_id=self.tokenizer.bos_token_id)
         if len(set(kept.responses)) < len(kept.responses):
             same = "after truncation" if kept != tree else "as tokens"
-            return Dropped(pair, f"chosen and rejected are identical {same}")
-        return EncodedPair(pair, kept, cut=kept != tree)
+            return Dropped(example, f"{_named(example)} are identical {same}")
+        return Encoded(example, kept, cut=kept != tree)
 
     def tree(self, prompt: Text, responses: Sequence[Text]) -> Tree:
         """The token tree of a prompt and its responses, not truncated."""
@@ -174,6 +174,10 @@ class Encoder:
 
     def _is_blank(self, token: int) -> bool:
         return token not in self.end_ids and not self.tokenizer.decode([token]).strip()
+
+
+def _named(example: Example) -> str:
+    return "chosen and rejected" if isinstance(example, Pair) else "two of the responses"
 
 
 def truncate(tree: Tree, max_length: int, *, bos_id: int | None = None) -> Tree:

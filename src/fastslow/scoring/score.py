@@ -5,8 +5,9 @@ the architecture takes a 4-D mask and positions, which a probe on the loaded mod
 response alone through the model's own forward pass where it does not.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +22,21 @@ LOGITS_AT_ONCE = 1 << 24
 """Largest number of logits held at a time; in float32 they take four bytes each."""
 ROUND_TARGETS = 64
 """Targets are filled up to a multiple of this many, as rows are, and cut back afterwards."""
+
+
+STATISTICS = ("entropy", "collision")
+"""What can be measured of the predictions besides the log-probs of what was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a policy makes of N responses."""
+
+    sums: Tensor
+    """Sum of log pi(token) over each response's tokens, [N], nats, float32 (or float64)."""
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+    """Means over each response's tokens, [N], without gradient. `entropy`: of the prediction, as a
+    share of the vocabulary's log; `collision`: log sum_v pi(v)^2, nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +64,21 @@ class Scorer:
 
     def score(self, batch: TreeBatch) -> Tensor:
         """Sum of log pi(token) over each response's tokens, [N], nats, float32 (or float64)."""
+        return self.measure(batch).sums
+
+    def measure(self, batch: TreeBatch, statistics: Sequence[str] = ()) -> Scores:
+        """The sums, and some of STATISTICS."""
         if not self.layout.trees:
-            return torch.stack(list(self._score_each_alone(batch)))
+            return self._measure_each_alone(batch, statistics)
         # index_select, because its gradient is deterministic where two tokens share a predictor.
         hidden = self._hidden(batch).flatten(0, 1).index_select(0, batch.predictors)
-        return _sum_by_response(self._chunked_logps(hidden, batch.targets), batch.lengths)
+        logps, found = self._chunked_logps(hidden, batch.targets, statistics)
+        sums = _sum_by_response(logps, batch.lengths)
+        means = {
+            name: _sum_by_response(values, batch.lengths) / batch.lengths
+            for name, values in found.items()
+        }
+        return Scores(sums, means)
 
     def embed(self, batch: TreeBatch) -> Tensor:
         """Means over each row's prompt of the token embeddings and of the last hidden states.
@@ -84,20 +110,30 @@ class Scorer:
         ).last_hidden_state
         return hidden
 
-    def _chunked_logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Log-prob of each target, [S]; a chunk's logits are made again when gradients need them.
+    def _chunked_logps(
+        self, hidden: Tensor, targets: Tensor, statistics: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log-prob of each target, and statistics of each prediction, [S] each.
 
-        Equals token_logps(self._logits(hidden), targets).
+        A chunk's logits are made again when gradients need them. The first equals
+        token_logps(self._logits(hidden), targets).
         """
         size = max(1, LOGITS_AT_ONCE // self._head.weight.shape[0])
         count = len(targets)
         extra = round_up(count, ROUND_TARGETS) - count
         hidden, targets = pad(hidden, (0, 0, 0, extra)), pad(targets, (0, extra))
+        chunks = list(zip(hidden.split(size), targets.split(size), strict=True))
         parts = [
             checkpoint(self._logps, h, t, use_reentrant=False, preserve_rng_state=False)
-            for h, t in zip(hidden.split(size), targets.split(size), strict=True)
+            for h, t in chunks
         ]
-        return torch.cat(parts)[:count]
+        found = {name: [] for name in statistics}
+        if found:
+            with torch.no_grad():
+                for h, _ in chunks:
+                    for name, values in _statistics(self._logits(h), statistics).items():
+                        found[name].append(values)
+        return torch.cat(parts)[:count], {n: torch.cat(v)[:count] for n, v in found.items()}
 
     def _logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return token_logps(self._logits(hidden), targets)
@@ -113,18 +149,30 @@ class Scorer:
             logits = torch.tanh(logits / cap) * cap
         return logits
 
-    def _score_each_alone(self, batch: TreeBatch) -> Iterator[Tensor]:
+    def _measure_each_alone(self, batch: TreeBatch, statistics: Sequence[str]) -> Scores:
+        device = batch.input_ids.device
+        sums, found = [], {name: [] for name in statistics}
         for tree in batch.trees:
             for response in tree.responses:
-                yield self.score_alone(tree.prompt, response, device=batch.input_ids.device)
+                logits = self._logits_alone(tree.prompt, response, device)
+                sums.append(token_logps(logits, torch.tensor(response, device=device)).sum())
+                for name, values in _statistics(logits.detach(), statistics).items():
+                    found[name].append(values.mean())
+        return Scores(torch.stack(sums), {name: torch.stack(v) for name, v in found.items()})
 
     def score_alone(
         self, prompt: tuple[int, ...], response: tuple[int, ...], *, device: torch.device
     ) -> Tensor:
         """The same sum for one response through the model's own forward pass, a scalar."""
+        logits = self._logits_alone(prompt, response, device)
+        return token_logps(logits, torch.tensor(response, device=device)).sum()
+
+    def _logits_alone(
+        self, prompt: tuple[int, ...], response: tuple[int, ...], device: torch.device
+    ) -> Tensor:
         ids = torch.tensor([[*prompt, *response]], device=device)
-        logits = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
-        return token_logps(logits, ids[0, len(prompt) :]).sum()
+        logits: Tensor = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
+        return logits
 
 
 def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
@@ -132,6 +180,19 @@ def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
     wide = logits if logits.dtype == torch.float64 else logits.float()
     picked = wide.gather(-1, targets[:, None]).squeeze(-1)
     return picked - wide.logsumexp(-1)
+
+
+def _statistics(logits: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """Statistics of predictions, [S] each, of logits [S, V]."""
+    if not names:
+        return {}
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    logps = wide.log_softmax(-1)
+    measures = {
+        "entropy": lambda: -(logps.exp() * logps).sum(-1) / math.log(logits.shape[-1]),
+        "collision": lambda: (2 * logps).logsumexp(-1),
+    }
+    return {name: measures[name]() for name in names}
 
 
 def _sum_by_response(logps: Tensor, lengths: Tensor) -> Tensor:

@@ -1,24 +1,25 @@
-"""Iterables of preference pairs with a domain and a position, resumable. Loads without torch."""
+"""Iterables of labelled examples with a domain and a position, resumable. Loads without torch."""
 
 from fastslow.streams.files import Source, Unreadable, file_fingerprint, open_sources
-from fastslow.streams.formats import RowError, pairs_of_row, row_of_pair
+from fastslow.streams.formats import RowError, row_of
+from fastslow.streams.labels import examples_of_row
 from fastslow.streams.prompts import read_prompts
 from fastslow.streams.replay import ReplayStream, is_replayed
 from fastslow.streams.reservoir import Reservoir
-from fastslow.streams.stream import PairStream, RowCounts
+from fastslow.streams.stream import ExampleStream, RowCounts
 
 __all__ = [
-    "PairStream",
+    "ExampleStream",
     "ReplayStream",
     "Reservoir",
     "RowCounts",
     "RowError",
     "Source",
     "Unreadable",
+    "examples_of_row",
     "file_fingerprint",
     "is_replayed",
     "open_sources",
-    "pairs_of_row",
     "read_prompts",
-    "row_of_pair",
+    "row_of",
 ]

@@ -1,71 +1,84 @@
-"""Rows in TRL's formats to pairs. Raises RowError with the reason where a row cannot be used.
+"""Rows in TRL's formats to examples. Raises RowError with the reason where a row cannot be used.
 
 Accepted, as plain text or as lists of {role, content} messages:
 
-    prompt, chosen, rejected
+    prompt, chosen, rejected               a pair
     chosen, rejected                       the prompt is what both begin with
-    prompt, completions, scores | ranks    one pair for every two answers (higher score, lower rank)
+    prompt, completions, scores | ranks    a ranked list (higher score, lower rank is better)
+    prompt, completion, label              a response that was liked or not (true, false)
+    prompt, completion                     a demonstration
+    messages                               a demonstration: the last turn answers the others
 
-each with optional `verdict` (`chosen` or `tie`), `domain`, `score_chosen`, `score_rejected`.
-Other columns are kept as provenance.
+each with optional `domain` and `weight`; pairs also with `verdict` (`chosen`, `tie`, `both_bad`),
+`score_chosen`, `score_rejected`, `win_rate_chosen`, `win_rate_rejected` and `confidence`. Other
+columns are kept as provenance.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import Any
+from typing import Any, get_args
 
-from fastslow.records import Message, Pair, Text, Verdict
+from fastslow.records import Demonstration, Example, Message, Pair, Ranking, Rating, Text, Verdict
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 _MEANINGFUL = {
-    "prompt", "chosen", "rejected", "completions", "scores", "ranks",
-    "verdict", "domain", "score_chosen", "score_rejected",
+    "prompt", "chosen", "rejected", "completions", "scores", "ranks", "completion", "label",
+    "messages", "verdict", "domain", "weight", "confidence", "score_chosen", "score_rejected",
+    "win_rate_chosen", "win_rate_rejected",
 }  # fmt: skip
+_OF_PAIRS = ("score_chosen", "score_rejected", "win_rate_chosen", "win_rate_rejected")
 
 
 class RowError(Exception):
     """Why a row cannot be used."""
 
 
-def pairs_of_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) -> list[Pair]:
-    """The pairs a row stands for: one, or one for every two answers of a ranked list."""
+def read_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) -> Example:
+    """What a row stands for."""
     provenance = {key: value for key, value in row.items() if key not in _MEANINGFUL}
     common: dict[str, Any] = {
         "domain": _domain(row, domain),
+        "weight": _weight(row),
         "source": source,
         "provenance": provenance,
     }
     if row.get("completions") is not None:
-        return _ranked_pairs(row, common)
-    if row.get("chosen") is None or row.get("rejected") is None:
-        missing = [key for key in ("chosen", "rejected") if row.get(key) is None]
-        raise RowError(f"no {' and no '.join(missing)} (columns: {', '.join(map(str, row))})")
-    prompt, chosen, rejected = _prompted(row)
-    return [
-        _pair(
-            prompt,
-            chosen,
-            rejected,
-            verdict=_verdict(row),
-            score_chosen=_number(row, "score_chosen"),
-            score_rejected=_number(row, "score_rejected"),
-            **common,
-        )
-    ]
+        return _ranking(row, common)
+    if row.get("chosen") is not None and row.get("rejected") is not None:
+        return _pair(row, common)
+    if row.get("completion") is not None or row.get("messages") is not None:
+        return _single(row, common)
+    missing = [key for key in ("chosen", "rejected") if row.get(key) is None]
+    raise RowError(f"no {' and no '.join(missing)} (columns: {', '.join(map(str, row))})")
 
 
-def row_of_pair(pair: Pair) -> dict[str, Any]:
-    """The row that stands for a pair, as JSON; what it was read from becomes provenance."""
-    row: dict[str, Any] = {
-        "prompt": _json_text(pair.prompt),
-        "chosen": _json_text(pair.chosen),
-        "rejected": _json_text(pair.rejected),
-        "domain": pair.domain,
-        "verdict": pair.verdict,
-        "source": pair.source,
-    }
-    scores = {"score_chosen": pair.score_chosen, "score_rejected": pair.score_rejected}
-    return row | {key: value for key, value in scores.items() if value is not None}
+def row_of(example: Example) -> dict[str, Any]:
+    """The row that stands for an example, as JSON; what it was read from becomes provenance."""
+    row: dict[str, Any] = {"prompt": _json_text(example.prompt)}
+    if isinstance(example, Pair):
+        row |= {
+            "chosen": _json_text(example.chosen),
+            "rejected": _json_text(example.rejected),
+            "domain": example.domain,
+            "verdict": example.verdict,
+            "source": example.source,
+        }
+        given = {key: getattr(example, key) for key in _OF_PAIRS}
+        row |= {key: value for key, value in given.items() if value is not None}
+        if example.confidence != 1.0:
+            row["confidence"] = example.confidence
+    elif isinstance(example, Ranking):
+        row["completions"] = [_json_text(response) for response in example.responses]
+        if example.scores is None:
+            row["ranks"] = list(example.ranks)
+        else:
+            row["scores"] = list(example.scores)
+    else:
+        row["completion"] = _json_text(example.response)
+        if isinstance(example, Rating):
+            row["label"] = example.desirable
+    row |= {"domain": example.domain, "source": example.source}
+    return row if example.weight == 1.0 else row | {"weight": example.weight}
 
 
 def _json_text(text: Text) -> Any:
@@ -74,10 +87,33 @@ def _json_text(text: Text) -> Any:
     return [{"role": turn.role, "content": turn.content} for turn in text]
 
 
-def _ranked_pairs(row: Mapping[str, Any], common: dict[str, Any]) -> list[Pair]:
+def _pair(row: Mapping[str, Any], common: dict[str, Any]) -> Pair:
+    prompt, chosen, rejected = _prompted(row)
+    _check_prompt(prompt)
+    _check_answer("chosen", chosen)
+    _check_answer("rejected", rejected)
+    verdict = _verdict(row)
+    if chosen == rejected and verdict == "chosen":
+        raise RowError("chosen and rejected are identical")
+    return Pair(
+        prompt=prompt,
+        chosen=chosen,
+        rejected=rejected,
+        verdict=verdict,
+        confidence=_confidence(row),
+        score_chosen=_number(row, "score_chosen"),
+        score_rejected=_number(row, "score_rejected"),
+        win_rate_chosen=_share(row, "win_rate_chosen"),
+        win_rate_rejected=_share(row, "win_rate_rejected"),
+        **common,
+    )
+
+
+def _ranking(row: Mapping[str, Any], common: dict[str, Any]) -> Ranking:
     if row.get("prompt") is None:
         raise RowError("completions without a prompt")
     prompt = read_text(row["prompt"], "prompt")
+    _check_prompt(prompt)
     completions = row["completions"]
     if not isinstance(completions, Sequence) or isinstance(completions, str):
         raise RowError("completions must be a list")
@@ -87,26 +123,42 @@ def _ranked_pairs(row: Mapping[str, Any], common: dict[str, Any]) -> list[Pair]:
         _without_prompt(read_text(answer, f"completions[{i}]"), prompt)
         for i, answer in enumerate(completions)
     ]
+    for i, answer in enumerate(answers):
+        _check_answer(f"completions[{i}]", answer)
     if row.get("verdict") is not None:
         raise RowError("verdict belongs to chosen and rejected; completions have scores or ranks")
     values = _values(row, len(answers))
-    scores = values if row.get("scores") is not None else None
-    pairs = []
-    for i, j in combinations(range(len(answers)), 2):
-        better, worse = (i, j) if values[i] >= values[j] else (j, i)
-        equal = values[i] == values[j] or answers[i] == answers[j]
-        pairs.append(
-            _pair(
-                prompt,
-                answers[better],
-                answers[worse],
-                verdict="tie" if equal else "chosen",
-                score_chosen=scores[better] if scores else None,
-                score_rejected=scores[worse] if scores else None,
-                **common,
-            )
-        )
-    return pairs
+    best_first = sorted(range(len(answers)), key=lambda i: -values[i])
+    distinct = sorted(set(values), reverse=True)
+    scored = row.get("scores") is not None
+    return Ranking(
+        prompt=prompt,
+        responses=tuple(answers[i] for i in best_first),
+        ranks=tuple(distinct.index(values[i]) for i in best_first),
+        scores=tuple(values[i] for i in best_first) if scored else None,
+        **common,
+    )
+
+
+def _single(row: Mapping[str, Any], common: dict[str, Any]) -> Rating | Demonstration:
+    if row.get("completion") is not None:
+        if row.get("prompt") is None:
+            raise RowError("completion without a prompt")
+        prompt = read_text(row["prompt"], "prompt")
+        response = _without_prompt(read_text(row["completion"], "completion"), prompt)
+    else:
+        turns = read_text(row["messages"], "messages")
+        if isinstance(turns, str):
+            raise RowError("messages must be a list of messages")
+        prompt, response = turns[:-1], turns[-1:]
+    _check_prompt(prompt)
+    _check_answer("the answer", response)
+    label = row.get("label")
+    if label is None:
+        return Demonstration(prompt, response, **common)
+    if not isinstance(label, bool):
+        raise RowError(f"label must be true or false, not {label!r}")
+    return Rating(prompt, response, label, **common)
 
 
 def _values(row: Mapping[str, Any], count: int) -> list[float]:
@@ -172,16 +224,11 @@ def _without_prompt(answer: Text, prompt: Text) -> Text:
     return answer[len(turns) :] if answer[: len(turns)] == turns else answer
 
 
-def _pair(prompt: Text, chosen: Text, rejected: Text, *, verdict: Verdict, **rest: Any) -> Pair:
+def _check_prompt(prompt: Text) -> None:
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise RowError("the prompt is empty")
     if isinstance(prompt, tuple) and prompt[-1].role == "assistant":
         raise RowError("the prompt ends with an assistant turn; end it where the answer begins")
-    for name, answer in (("chosen", chosen), ("rejected", rejected)):
-        _check_answer(name, answer)
-    if chosen == rejected and verdict != "tie":
-        raise RowError("chosen and rejected are identical")
-    return Pair(prompt=prompt, chosen=chosen, rejected=rejected, verdict=verdict, **rest)
 
 
 def _check_answer(name: str, answer: Text) -> None:
@@ -240,11 +287,31 @@ def _domain(row: Mapping[str, Any], default: str | None) -> str:
 
 def _verdict(row: Mapping[str, Any]) -> Verdict:
     verdict = row.get("verdict")
-    if verdict is None or verdict == "chosen":
+    if verdict is None:
         return "chosen"
-    if verdict == "tie":
-        return "tie"
-    raise RowError(f"verdict is {verdict!r}; allowed are 'chosen' and 'tie'")
+    if verdict not in VERDICTS:
+        allowed = ", ".join(repr(one) for one in VERDICTS)
+        raise RowError(f"verdict is {verdict!r}; allowed are {allowed}")
+    return next(one for one in VERDICTS if one == verdict)
+
+
+def _weight(row: Mapping[str, Any]) -> float:
+    weight = _number(row, "weight")
+    if weight is not None and not 0 <= weight < float("inf"):
+        raise RowError(f"weight must be 0 or above, not {weight!r}")
+    return 1.0 if weight is None else weight
+
+
+def _confidence(row: Mapping[str, Any]) -> float:
+    confidence = _share(row, "confidence")
+    return 1.0 if confidence is None else confidence
+
+
+def _share(row: Mapping[str, Any], key: str) -> float | None:
+    value = _number(row, key)
+    if value is not None and not 0 <= value <= 1:
+        raise RowError(f"{key} must be from 0 to 1, not {value!r}")
+    return value
 
 
 def _number(row: Mapping[str, Any], key: str) -> float | None:

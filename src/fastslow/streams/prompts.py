@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fastslow.errors import DataError
 from fastslow.records import Text
 from fastslow.streams.files import Source, Unreadable
-from fastslow.streams.formats import RowError, pairs_of_row, read_text
+from fastslow.streams.formats import RowError, read_row, read_text
 
 
 def read_prompts(sources: list[Source]) -> Iterator[Text]:
@@ -22,6 +22,6 @@ def read_prompts(sources: list[Source]) -> Iterator[Text]:
                 if row.get("prompt") is not None:
                     yield read_text(row["prompt"], "prompt")
                 else:
-                    yield pairs_of_row(row, source=where)[0].prompt
+                    yield read_row(row, source=where).prompt
             except RowError as error:
                 raise DataError(f"{where}: no prompt can be read: {error}") from None

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from fastslow.errors import DataError
-from fastslow.records import Pair
-from fastslow.streams.stream import PairStream, RowCounts
+from fastslow.records import Example
+from fastslow.streams.stream import ExampleStream, RowCounts
 
 REPLAYED = "replayed"
 """Provenance of remembered pairs."""
@@ -21,13 +21,14 @@ class ReplayStream:
     """
 
     def __init__(
-        self, stream: PairStream, memory: Sequence[Pair], *, share: float, seed: int
+        self, stream: ExampleStream, memory: Sequence[Example], *, share: float, seed: int
     ) -> None:
         if not memory:
             raise DataError("replay.memory: holds no pairs")
         self._stream = stream
         self._memory = [
-            replace(pair, provenance={**pair.provenance, REPLAYED: True}) for pair in memory
+            replace(example, provenance={**example.provenance, REPLAYED: True})
+            for example in memory
         ]
         self._share = share
         self._seed = seed
@@ -61,18 +62,18 @@ class ReplayStream:
         self._stream.load_state(state["stream"])
         self._position = state["position"]
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Example]:
         fresh = iter(self._stream)
-        while pair := self._remembered() or next(fresh, None):
+        while example := self._remembered() or next(fresh, None):
             self._position += 1
-            yield pair
+            yield example
 
-    def _remembered(self) -> Pair | None:
+    def _remembered(self) -> Example | None:
         """A pair of the memory, if one is due now."""
         draw = random.Random(f"{self._seed}/replay/{self._position}")
         return draw.choice(self._memory) if draw.random() < self._share else None
 
 
-def is_replayed(pair: Pair) -> bool:
+def is_replayed(example: Example) -> bool:
     """Whether a pair came out of a memory rather than off the stream."""
-    return bool(pair.provenance.get(REPLAYED))
+    return bool(example.provenance.get(REPLAYED))

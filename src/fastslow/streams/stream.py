@@ -1,7 +1,7 @@
-"""The stream of pairs: rows in order, or shuffled within blocks, resumable at any pair.
+"""The stream of examples: rows in order, or shuffled within blocks, resumable at any example.
 
-Rows are read in blocks. A block is checked for unusable rows before the first of its pairs comes
-out, so that a small file full of faults stops a run before it has learned anything.
+Rows are read in blocks. A block is checked for unusable rows before the first of its examples
+comes out, so that a small file full of faults stops a run before it has learned anything.
 """
 
 import random
@@ -11,9 +11,10 @@ from itertools import islice
 from typing import Any
 
 from fastslow.errors import DataError
-from fastslow.records import Pair
+from fastslow.records import Example, Pair
 from fastslow.streams.files import Row, Source, StandardInput, Unreadable
-from fastslow.streams.formats import RowError, pairs_of_row
+from fastslow.streams.formats import RowError
+from fastslow.streams.labels import examples_of_row
 
 READ_AHEAD = 1024
 SHOWN = 5
@@ -37,18 +38,20 @@ class RowCounts:
         return RowCounts(self.read, self.bad, list(self.shown))
 
 
-class PairStream:
-    """Iterates over the pairs of some sources, `epochs` times over.
+class ExampleStream:
+    """Iterates over the examples of some sources, `epochs` times over.
 
     Args:
         sources: read one after the other.
-        domain: the domain of pairs whose row names none.
-        shuffle: pairs are shuffled within blocks of this many; 0 keeps the order.
+        kind: `pairs`, `rankings`, `ratings` or `demonstrations`; rows of other kinds become
+            examples of this one where they can.
+        domain: the domain of examples whose row names none.
+        shuffle: examples are shuffled within blocks of this many; 0 keeps the order.
         seed: of the shuffling; each epoch and block has its own order.
         max_bad_fraction: more unusable rows than this share raise DataError.
-        skip: so many pairs are passed over at the beginning.
+        skip: so many examples are passed over at the beginning.
 
-    `state()` is the position after the last pair that came out; a stream that was given it by
+    `state()` is the position after the last example that came out; a stream that was given it by
     `load_state()` goes on with the next one.
     """
 
@@ -56,6 +59,7 @@ class PairStream:
         self,
         sources: list[Source],
         *,
+        kind: str = "pairs",
         domain: str | None = None,
         shuffle: int = 0,
         seed: int = 0,
@@ -68,6 +72,7 @@ class PairStream:
         self.epoch = 0
         self.given = 0
         """Pairs that came out so far, those passed over among them."""
+        self._kind = kind
         self._domain = domain
         self._shuffle = shuffle
         self._seed = seed
@@ -98,10 +103,12 @@ class PairStream:
         if rows is None:
             return None
         block = list(islice(self._rows_from((0, 0)), self._block))
-        probe = PairStream(self.sources, max_bad_fraction=self._max_bad_fraction)
-        pairs = probe._pairs_of(block)
+        probe = ExampleStream(
+            self.sources, kind=self._kind, max_bad_fraction=self._max_bad_fraction
+        )
+        examples = probe._examples_of(block)
         probe._check_bad(at_end=len(block) < self._block)
-        preferred = sum(pair.verdict == "chosen" for pair in pairs)
+        preferred = sum(not (isinstance(e, Pair) and e.is_tie) for e in examples)
         # Blank lines count as rows but never come out of a source.
         complete = len(block) < self._block
         found = self._epochs * preferred if complete else round(rows * preferred / len(block))
@@ -130,20 +137,20 @@ class PairStream:
         self._counts_at_block = RowCounts(**state["counts"])
         self.counts = self._counts_at_block.copy()
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Example]:
         return islice(self._all_epochs(), max(0, self._skip - self.given), None)
 
-    def _all_epochs(self) -> Iterator[Pair]:
+    def _all_epochs(self) -> Iterator[Example]:
         while self.epoch < self._epochs:
             yield from self._one_epoch()
             self.epoch += 1
             self._start_block((0, 0))
         self._check_bad(at_end=True)
 
-    def _one_epoch(self) -> Iterator[Pair]:
+    def _one_epoch(self) -> Iterator[Example]:
         rows = self._rows_from(self._block_start)
         while block := list(islice(rows, self._block)):
-            pairs = self._pairs_of(block)
+            pairs = self._examples_of(block)
             self._check_bad(at_end=len(block) < self._block)
             for pair in self._in_order(pairs)[self._taken :]:
                 self._taken += 1
@@ -152,7 +159,7 @@ class PairStream:
             last_source, last_row, _ = block[-1]
             self._start_block((last_source, last_row))
 
-    def _in_order(self, pairs: list[Pair]) -> list[Pair]:
+    def _in_order(self, pairs: list[Example]) -> list[Example]:
         if not self._shuffle:
             return pairs
         order = random.Random(f"{self._seed}/{self.epoch}/{self._block_start}")
@@ -175,8 +182,8 @@ class PairStream:
         self._counts_at_block = self.counts.copy()
         self._taken = 0
 
-    def _pairs_of(self, block: list[tuple[int, int, Row]]) -> list[Pair]:
-        pairs: list[Pair] = []
+    def _examples_of(self, block: list[tuple[int, int, Row]]) -> list[Example]:
+        examples: list[Example] = []
         for index, number, row in block:
             self.counts.read += 1
             where = f"{self.sources[index].name}:{number}"
@@ -184,10 +191,10 @@ class PairStream:
                 self.counts.add_bad(where, row.reason)
                 continue
             try:
-                pairs += pairs_of_row(row, source=where, domain=self._domain)
+                examples += examples_of_row(row, source=where, domain=self._domain, kind=self._kind)
             except RowError as error:
                 self.counts.add_bad(where, str(error))
-        return pairs
+        return examples
 
     def _check_bad(self, *, at_end: bool) -> None:
         # Early in a long stream one bad row is a large share; wait until the share means something.

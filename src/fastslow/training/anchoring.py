@@ -1,6 +1,7 @@
 """The pull of trained modules to the adapter they start from, and what each weight is worth."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,9 +14,9 @@ from fastslow.config import AnchorConfig
 from fastslow.dynamics import anchor_penalty
 from fastslow.errors import ConfigError
 from fastslow.objectives import Objective
-from fastslow.scoring import EncodedPair
+from fastslow.scoring import Encoded
 from fastslow.training.policies import Policies
-from fastslow.training.preferences import pair_logps
+from fastslow.training.prepared import logps_of, prepare
 
 
 class Anchor:
@@ -55,7 +56,7 @@ def fisher_information(
     name: str,
     reference: str,
     objective: Objective,
-    pairs: Sequence[EncodedPair],
+    pairs: Sequence[Encoded],
 ) -> dict[str, Tensor]:
     """Mean squared gradient of each weight of a module over pairs, one pair at a time.
 
@@ -66,10 +67,9 @@ def fisher_information(
     parameters = policies.modules.parameters(name)
     sums = {key: torch.zeros_like(value) for key, value in parameters.items()}
     for item in pairs:
-        batch = policies.batch([item.tree])
-        scores = policies.score(name, batch, learning=True, dropout=False)
-        logps = pair_logps(scores, policies.score(reference, batch), batch)
-        loss = objective(logps).loss.sum()
+        prepared = prepare(policies, objective, [item], reference=reference)
+        score = partial(policies.measure, name, learning=True, dropout=False)
+        loss = objective(logps_of(prepared, objective, score)).loss.sum()
         gradients = torch.autograd.grad(loss, list(parameters.values()))
         for key, gradient in zip(parameters, gradients, strict=True):
             sums[key] += gradient.square()

@@ -19,7 +19,7 @@ from fastslow.dynamics import Race
 from fastslow.errors import ConfigError
 from fastslow.objectives import Objective, make_objective
 from fastslow.scoring import Encoder
-from fastslow.streams import PairStream, ReplayStream, Reservoir, file_fingerprint, open_sources
+from fastslow.streams import ExampleStream, ReplayStream, Reservoir, file_fingerprint, open_sources
 from fastslow.streams.worlds import World
 from fastslow.training.anchoring import Anchor
 from fastslow.training.batches import BatchReader
@@ -66,6 +66,7 @@ def assemble(recipe: Recipe) -> Run:
     if accelerator.num_processes > 1:
         raise ConfigError("training in several processes is not supported yet; start one process")
     objective = objective_of(recipe)
+    _check_coupling(recipe, objective)
     torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
     stream = _with_replay(recipe, train_stream(recipe))
     total_steps = _total_steps(recipe, stream)
@@ -76,7 +77,7 @@ def assemble(recipe: Recipe) -> Run:
     heldout, heldout_counts = held_out(recipe, encoder) if recipe.data.eval_sources else (None, {})
     modules = make_modules(recipe, base)
     policies = make_policies(recipe, modules, tokenizer)
-    reader = BatchReader(stream, encoder, batch_size=recipe.train.batch_size)
+    reader = BatchReader(stream, encoder, objective, batch_size=recipe.train.batch_size)
     state = TrainingState(
         modules=modules,
         optimizers={name: _optimizer(recipe, modules, name) for name in recipe.module_names},
@@ -85,6 +86,7 @@ def assemble(recipe: Recipe) -> Run:
         memory=Reservoir(recipe.data.memory, seed=recipe.seed),
         drift=DriftDetector(recipe.drift) if recipe.drift else None,
         preview=_preview(recipe, encoder),
+        running={name: objective.initial_state() for name in recipe.module_names},
     )
     return Run(
         recipe=recipe,
@@ -99,22 +101,34 @@ def assemble(recipe: Recipe) -> Run:
     )
 
 
+def _check_coupling(recipe: Recipe, objective: Objective) -> None:
+    size = recipe.train.micro_batch_size
+    if objective.coupled and size is not None and size < recipe.train.batch_size:
+        raise ConfigError(
+            f"train.micro_batch_size: got {size}; with objective {recipe.objective.name} the loss "
+            f"of an example depends on its whole batch, so it must be train.batch_size = "
+            f"{recipe.train.batch_size}, or null"
+        )
+
+
 def _preview(recipe: Recipe, encoder: Encoder) -> Preview | None:
     if not recipe.data.label_delay:
         return None
     size = recipe.train.batch_size
-    reader = BatchReader(_with_replay(recipe, train_stream(recipe)), encoder, batch_size=size)
+    stream = _with_replay(recipe, train_stream(recipe))
+    reader = BatchReader(stream, encoder, objective_of(recipe), batch_size=size)
     return Preview(reader, delay=recipe.data.label_delay, batch_size=size)
 
 
-def _with_replay(recipe: Recipe, stream: PairStream) -> PairStream | ReplayStream:
+def _with_replay(recipe: Recipe, stream: ExampleStream) -> ExampleStream | ReplayStream:
     if recipe.replay is None:
         return stream
-    memory = list(PairStream(open_sources(recipe.replay.memory)))
+    kind = objective_of(recipe).takes
+    memory = list(ExampleStream(open_sources(recipe.replay.memory), kind=kind))
     return ReplayStream(stream, memory, share=recipe.replay.share, seed=recipe.seed)
 
 
-def train_stream(recipe: Recipe, *, epochs: int | None = None) -> PairStream:
+def train_stream(recipe: Recipe, *, epochs: int | None = None) -> ExampleStream:
     """The training pairs of a recipe, from the beginning; `epochs` replaces the recipe's."""
     if not recipe.data.train_sources:
         raise ConfigError("data.train: is missing; give files, a folder, a hub id or -")
@@ -126,16 +140,17 @@ def train_stream(recipe: Recipe, *, epochs: int | None = None) -> PairStream:
     )
 
 
-def eval_stream(recipe: Recipe) -> PairStream:
+def eval_stream(recipe: Recipe) -> ExampleStream:
     """The held-out pairs of a recipe, in the order of their files."""
     return _stream(recipe, recipe.data.eval_sources, shuffle=False)
 
 
 def _stream(
     recipe: Recipe, sources: list[str], *, epochs: int = 1, shuffle: bool = True, skip: int = 0
-) -> PairStream:
-    return PairStream(
+) -> ExampleStream:
+    return ExampleStream(
         open_sources(sources),
+        kind=objective_of(recipe).takes,
         domain=recipe.data.domain,
         shuffle=recipe.data.shuffle if shuffle else 0,
         seed=recipe.seed,
@@ -222,12 +237,14 @@ def reference_policy(recipe: Recipe) -> str:
     return BASE if recipe.reference_name == "base" else PREVIOUS
 
 
-def input_fingerprints(recipe: Recipe, stream: PairStream | ReplayStream) -> dict[str, Any]:
+def input_fingerprints(recipe: Recipe, stream: ExampleStream | ReplayStream) -> dict[str, Any]:
     """What a run depends on beside its recipe, in a form that JSON keeps; a hub id stands for
     itself."""
     prints: dict[str, Any] = {"model": _folder_fingerprint(recipe.model)}
     if recipe.lora.start_from is not None:
         prints["adapter in lora.start_from"] = _folder_fingerprint(recipe.lora.start_from)
+    if (file := recipe.objective.settings.get("file")) is not None:
+        prints["objective"] = file_fingerprint(Path(file))
     prints["data"] = stream.fingerprint()
     if recipe.replay is not None:
         prints["memory"] = [s.fingerprint() for s in open_sources(recipe.replay.memory)]
@@ -246,7 +263,7 @@ def _folder_fingerprint(name: str) -> list[Any]:
     ] or [name]
 
 
-def _total_steps(recipe: Recipe, stream: PairStream | ReplayStream) -> int | None:
+def _total_steps(recipe: Recipe, stream: ExampleStream | ReplayStream) -> int | None:
     pairs = stream.estimate_pairs()
     planned = [] if pairs is None else [math.ceil(pairs / recipe.train.batch_size)]
     if recipe.train.max_steps is not None:
@@ -274,14 +291,16 @@ def held_out(recipe: Recipe, encoder: Encoder) -> tuple[HeldOut, dict[str, int]]
     if not recipe.data.eval_sources:
         raise ConfigError("data.eval: is missing; give files, a folder or a hub id")
     size = recipe.eval.max_pairs
-    reader = BatchReader(eval_stream(recipe), encoder, batch_size=size or 1024)
-    pairs = []
+    reader = BatchReader(
+        eval_stream(recipe), encoder, objective_of(recipe), batch_size=size or 1024
+    )
+    examples = []
     for batch in reader:
-        pairs += batch
+        examples += batch
         if size is not None:
             break
     heldout = HeldOut(
-        pairs,
+        examples,
         encoder,
         sampling=recipe.eval,
         seed=recipe.seed,

@@ -1,12 +1,15 @@
-"""Batches of encoded pairs off the stream, with everything that was left out counted."""
+"""Batches of encoded examples off the stream, with everything that was left out counted."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from fastslow.errors import DataError
-from fastslow.scoring import Dropped, EncodedPair, Encoder
-from fastslow.streams import PairStream, ReplayStream
+from fastslow.objectives import Objective
+from fastslow.records import Example, Pair, Ranking
+from fastslow.scoring import Dropped, Encoded, Encoder
+from fastslow.streams import ExampleStream, ReplayStream
+from fastslow.training.prepared import lacks
 
 MAX_DROPPED = 0.1
 SHOWN = 5
@@ -14,12 +17,12 @@ ENOUGH_PAIRS = 100
 
 
 @dataclass(slots=True)
-class PairCounts:
+class ExampleCounts:
     """What became of the pairs that came off the stream."""
 
     kept: int = 0
     ties: int = 0
-    """Pairs without a preference, which a pairwise objective cannot learn from."""
+    """Examples without a preference, from which the objective does not learn."""
     cut: int = 0
     """Kept pairs that truncation shortened."""
     dropped: int = 0
@@ -27,32 +30,41 @@ class PairCounts:
 
 
 class BatchReader:
-    """Iterates over batches of up to `batch_size` usable pairs; the last may be smaller.
+    """Iterates over batches of up to `batch_size` examples that the objective can learn from.
+
+    The last may be smaller.
 
     Raises DataError when more than a tenth of the pairs cannot be scored, or none can.
     """
 
     def __init__(
-        self, stream: PairStream | ReplayStream, encoder: Encoder, *, batch_size: int
+        self,
+        stream: ExampleStream | ReplayStream,
+        encoder: Encoder,
+        objective: Objective,
+        *,
+        batch_size: int,
     ) -> None:
         self.stream = stream
-        self.counts = PairCounts()
+        self.counts = ExampleCounts()
         self.shown: list[str] = []
         """The first few dropped pairs, as `file:row: reason`."""
         self._encoder = encoder
+        self._objective = objective
         self._batch_size = batch_size
 
-    def __iter__(self) -> Iterator[list[EncodedPair]]:
-        batch: list[EncodedPair] = []
-        for pair in self.stream:
-            if pair.verdict == "tie":
+    def __iter__(self) -> Iterator[list[Encoded]]:
+        batch: list[Encoded] = []
+        for example in self.stream:
+            if self._is_idle_tie(example):
                 self.counts.ties += 1
                 continue
-            encoded = self._encoder.encode(pair)
+            lacking = lacks(example, self._objective)
+            encoded = Dropped(example, lacking) if lacking else self._encoder.encode(example)
             if isinstance(encoded, Dropped):
                 self.counts.dropped += 1
                 if len(self.shown) < SHOWN:
-                    self.shown.append(f"{pair.source}: {encoded.reason}")
+                    self.shown.append(f"{example.source}: {encoded.reason}")
                 self._check_dropped(ENOUGH_PAIRS)
                 continue
             self.counts.kept += 1
@@ -66,6 +78,12 @@ class BatchReader:
         self._check_dropped(1)
         if not self.counts.kept:
             raise DataError(f"no usable pair in the data: {self.summary()}")
+
+    def _is_idle_tie(self, example: Example) -> bool:
+        """Whether nothing was preferred and the objective learns from preferences alone."""
+        if isinstance(example, Pair):
+            return example.is_tie and not self._objective.learns_ties
+        return isinstance(example, Ranking) and example.ranks[-1] == 0
 
     def summary(self) -> dict[str, int]:
         """Counts of rows read and bad, and of pairs tied, cut and dropped."""
@@ -90,7 +108,7 @@ class BatchReader:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go to a position that `state()` gave."""
         self.stream.load_state(state["stream"])
-        self.counts = PairCounts(**state["counts"])
+        self.counts = ExampleCounts(**state["counts"])
         self.shown = list(state["shown"])
 
     def _check_dropped(self, enough: int) -> None:

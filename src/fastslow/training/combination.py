@@ -13,8 +13,9 @@ from fastslow.adapters import recompress as nearest
 from fastslow.config import Recipe
 from fastslow.durable import new_folder
 from fastslow.errors import ConfigError, DataError
-from fastslow.scoring import EncodedPair, Encoder
-from fastslow.streams import PairStream, open_sources
+from fastslow.objectives import Objective
+from fastslow.scoring import Encoded, Encoder
+from fastslow.streams import ExampleStream, open_sources
 from fastslow.training.assemble import make_encoder, objective_of, open_policies
 from fastslow.training.batches import BatchReader
 from fastslow.training.events import Progress
@@ -137,12 +138,13 @@ def _weights(
         folder = Path(scratch) / SUM
         combine(modules, [1.0] * len(modules)).write(folder)
         policies, encoder = _open(recipe, {SUM: folder})
-    memories = [read_memory(entry, encoder) for entry in entries]
-    mixture, objective = Mixture(policies, SUM, modules), objective_of(recipe)
+    objective = objective_of(recipe)
+    memories = [read_memory(entry, encoder, objective) for entry in entries]
+    mixture = Mixture(policies, SUM, modules, objective)
     if kind == "grid":
-        return grid_weights(mixture, memories, objective, progress=progress)
+        return grid_weights(mixture, memories, progress=progress)
     if kind == "learned":
-        return learned_weights(mixture, memories, objective, seed=recipe.seed, progress=progress)
+        return learned_weights(mixture, memories, seed=recipe.seed, progress=progress)
     raise ConfigError(
         f"weights: got {kind!r}; allowed are uniform, fixed, grid, learned and routed"
     )
@@ -151,8 +153,9 @@ def _weights(
 def _route(entries: Sequence[Entry], recipe: Recipe, draft: Path) -> None:
     folders = {entry.name: entry.folder for entry in entries}
     policies, encoder = _open(recipe, folders)
-    memories = [read_memory(entry, encoder) for entry in entries]
-    fit_router(policies, list(folders), memories, objective_of(recipe)).save(draft)
+    objective = objective_of(recipe)
+    memories = [read_memory(entry, encoder, objective) for entry in entries]
+    fit_router(policies, list(folders), memories, objective).save(draft)
     for name, folder in folders.items():
         copy_adapter(folder, draft / name)
 
@@ -164,13 +167,16 @@ def copy_adapter(folder: Path, to: Path) -> None:
         shutil.copyfile(folder / file, to / file)
 
 
-def read_memory(entry: Entry, encoder: Encoder) -> list[EncodedPair]:
-    """The pairs kept with an entry, encoded. Raises DataError if there are none."""
-    reader = BatchReader(PairStream(open_sources([str(entry.memory)])), encoder, batch_size=1024)
-    pairs = [item for batch in reader for item in batch]
-    if not pairs:
-        raise DataError(f"{entry.memory} holds no pairs; weights cannot be fitted without a memory")
-    return pairs
+def read_memory(entry: Entry, encoder: Encoder, objective: Objective) -> list[Encoded]:
+    """The examples kept with an entry, encoded. Raises DataError if there are none."""
+    stream = ExampleStream(open_sources([str(entry.memory)]), kind=objective.takes)
+    reader = BatchReader(stream, encoder, objective, batch_size=1024)
+    examples = [item for batch in reader for item in batch]
+    if not examples:
+        raise DataError(
+            f"{entry.memory} holds no examples; weights cannot be fitted without a memory"
+        )
+    return examples
 
 
 def _open(recipe: Recipe, folders: dict[str, Path]) -> tuple[Policies, Encoder]:

@@ -2,21 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
-import torch
-
 from fastslow.adapters import BASE
 from fastslow.config import EvalConfig
-from fastslow.evaluation import Tally, pair_accuracy, wilson_interval
+from fastslow.evaluation import Tally, wilson_interval
 from fastslow.objectives import Objective
-from fastslow.records import Pair, Text
+from fastslow.records import Example, Text
 from fastslow.sampling import Sample
-from fastslow.scoring import EncodedPair, Encoder, Tree
+from fastslow.scoring import Encoded, Encoder, Tree
 from fastslow.training.events import Progress
 from fastslow.training.policies import Policies
-from fastslow.training.preferences import pair_logps
+from fastslow.training.preferences import add_measured, objective_alone
+from fastslow.training.prepared import Prepared, logps_of, prepare
 
 Reward = Callable[[Text, str], float]
 """True reward of an answer to a prompt."""
@@ -39,11 +39,12 @@ class Measurement:
     """Mean of the objective."""
     margin: float
     """Mean of Delta = m - m_ref."""
-    chosen_logp: float
-    rejected_logp: float
-    chosen_log_ratio: float
+    chosen_logp: float | None = None
+    """Of preferred responses, or of liked ones; None where there are none."""
+    rejected_logp: float | None = None
+    chosen_log_ratio: float | None = None
     """Mean of log pi - log pi_ref of the chosen responses: how far their likelihood moved."""
-    rejected_log_ratio: float
+    rejected_log_ratio: float | None = None
     reverse_kl: float | None = None
     """Mean of log pi - log pi_ref over answers sampled from the policy; None without samples."""
     mean_length: float | None = None
@@ -63,7 +64,7 @@ class Measurement:
 class _Prompt:
     """A prompt to be answered."""
 
-    pair: Pair
+    example: Example
     ids: tuple[int, ...]
 
 
@@ -71,7 +72,7 @@ class HeldOut:
     """Held-out pairs and prompts; what the reference and the base say is remembered.
 
     Args:
-        pairs: encoded pairs.
+        examples: encoded.
         encoder: for the prompts that are answered.
         sampling: how many distinct prompts are answered, how often and at what length.
         seed: of the sampled answers.
@@ -80,27 +81,27 @@ class HeldOut:
 
     def __init__(
         self,
-        pairs: Sequence[EncodedPair],
+        examples: Sequence[Encoded],
         encoder: Encoder,
         *,
         sampling: EvalConfig,
         seed: int,
         reward: Reward | None = None,
     ) -> None:
-        self.pairs = sorted(pairs, key=lambda item: item.tree.num_tokens)
+        self.examples = sorted(examples, key=lambda item: item.tree.num_tokens)
         self._tokenizer = encoder.tokenizer
         self._end_ids = sorted(encoder.end_ids)
         self._sampling = sampling
         self._seed = seed
         self._reward = reward
-        self._reference: list[torch.Tensor] = []
+        self._prepared: list[Prepared] = []
         self._base_rewards: dict[int, list[float]] = {}
-        distinct: dict[Text, Pair] = {}
-        for item in pairs:
-            distinct.setdefault(item.pair.prompt, item.pair)
+        distinct: dict[Text, Example] = {}
+        for item in examples:
+            distinct.setdefault(item.example.prompt, item.example)
         prompts = [
-            _Prompt(pair, encoder.prompt_ids(pair.prompt, room=sampling.sample_tokens))
-            for pair in islice(distinct.values(), sampling.samples)
+            _Prompt(example, encoder.prompt_ids(example.prompt, room=sampling.sample_tokens))
+            for example in islice(distinct.values(), sampling.samples)
         ]
         self._shown = prompts[:SHOWN]
         self._prompts = sorted(prompts, key=lambda prompt: len(prompt.ids))
@@ -113,28 +114,19 @@ class HeldOut:
         reference: str,
         objective: Objective,
         progress: Progress,
+        state: Mapping[str, float] | None = None,
     ) -> Measurement:
-        """The named policy against the reference."""
+        """The named policy against the reference; `state` is what the objective remembers."""
         tally = Tally()
-        groups = _groups([item.tree for item in self.pairs])
-        total = len(self.pairs) + len(self._prompts)
+        groups = _groups(self.examples)
+        total = len(self.examples) + len(self._prompts)
         for index, group in enumerate(groups):
-            batch = policies.batch(group)
-            if index == len(self._reference):
-                self._reference.append(policies.score(reference, batch))
-            logps = pair_logps(policies.score(name, batch), self._reference[index], batch)
-            delta = logps.policy_margin - logps.reference_margin
-            values = {
-                "accuracy": pair_accuracy(delta),
-                "loss": objective(logps).loss,
-                "margin": delta,
-                "chosen_logp": logps.policy_chosen,
-                "rejected_logp": logps.policy_rejected,
-                "chosen_log_ratio": logps.chosen_log_ratio,
-                "rejected_log_ratio": logps.rejected_log_ratio,
-            }
-            sums = {key: value.double().sum().item() for key, value in values.items()}
-            tally.add(sums, count=len(group))
+            if index == len(self._prepared):
+                self._prepared.append(prepare(policies, objective, group, reference=reference))
+            logps = logps_of(
+                self._prepared[index], objective, partial(policies.measure, name), state=state
+            )
+            add_measured(tally, objective_alone(logps, objective))
             progress(tally.count, total)
         sampled = self._measure_samples(
             policies, name, reference, lambda done: progress(tally.count + done, total)
@@ -193,7 +185,7 @@ class HeldOut:
     ) -> list[float]:
         assert self._reward is not None
         return [
-            self._reward(prompt.pair.prompt, self._text(sample))
+            self._reward(prompt.example.prompt, self._text(sample))
             for prompt, samples in zip(prompts, answers, strict=True)
             for sample in samples
         ]
@@ -212,12 +204,12 @@ class HeldOut:
         }
         return [
             {
-                "domain": prompt.pair.domain,
-                "prompt": plain_text(prompt.pair.prompt),
+                "domain": prompt.example.domain,
+                "prompt": plain_text(prompt.example.prompt),
                 "answers": {label: self._text(given[i]) for label, given in answers.items()},
                 "rewards": self._reward
                 and {
-                    label: self._reward(prompt.pair.prompt, self._text(given[i]))
+                    label: self._reward(prompt.example.prompt, self._text(given[i]))
                     for label, given in answers.items()
                 },
             }
@@ -246,11 +238,11 @@ def plain_text(prompt: Text) -> str:
     return prompt if isinstance(prompt, str) else prompt[-1].content
 
 
-def _groups(trees: Sequence[Tree]) -> list[list[Tree]]:
-    """Runs of trees, sorted by length, of at most TOKENS_AT_ONCE padded tokens each."""
-    groups: list[list[Tree]] = []
-    for tree in trees:
-        if not groups or (len(groups[-1]) + 1) * tree.num_tokens > TOKENS_AT_ONCE:
+def _groups(items: Sequence[Encoded]) -> list[list[Encoded]]:
+    """Runs of examples, sorted by length, of at most TOKENS_AT_ONCE padded tokens each."""
+    groups: list[list[Encoded]] = []
+    for item in items:
+        if not groups or (len(groups[-1]) + 1) * item.tree.num_tokens > TOKENS_AT_ONCE:
             groups.append([])
-        groups[-1].append(tree)
+        groups[-1].append(item)
     return groups

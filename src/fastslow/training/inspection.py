@@ -1,4 +1,4 @@
-"""What a stream of pairs holds, found by reading all of it without a model."""
+"""What a stream of examples holds, found by reading all of it without a model."""
 
 import statistics
 from collections import Counter
@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastslow.scoring import EncodedPair, Encoder
-from fastslow.streams import PairStream
+from fastslow.objectives import Objective
+from fastslow.records import Example, Pair, Ranking, Rating
+from fastslow.scoring import Encoded, Encoder
+from fastslow.streams import ExampleStream
 from fastslow.training.batches import BatchReader
 
 
@@ -19,9 +21,9 @@ class Inspection:
     left_out: list[str] = field(default_factory=list)
     domains: Counter[str] = field(default_factory=Counter)
     prompt_lengths: list[int] = field(default_factory=list)
-    chosen_lengths: list[int] = field(default_factory=list)
-    rejected_lengths: list[int] = field(default_factory=list)
-    examples: list[EncodedPair] = field(default_factory=list)
+    response_lengths: dict[str, list[int]] = field(default_factory=dict)
+    """By what the response is."""
+    examples: list[Encoded] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The findings without the examples."""
@@ -30,28 +32,39 @@ class Inspection:
             "first left out": self.left_out,
             "domains": dict(self.domains),
             "prompt tokens": _spread(self.prompt_lengths),
-            "chosen tokens": _spread(self.chosen_lengths),
-            "rejected tokens": _spread(self.rejected_lengths),
+            **{f"{n} tokens": _spread(lengths) for n, lengths in self.response_lengths.items()},
         }
 
 
-def inspect_pairs(
-    stream: PairStream,
+def response_names(example: Example) -> list[str]:
+    """What each response of an example is, in its order."""
+    if isinstance(example, Pair):
+        return ["one", "other"] if example.is_tie else ["chosen", "rejected"]
+    if isinstance(example, Ranking):
+        return [f"rank {rank}" for rank in example.ranks]
+    if isinstance(example, Rating):
+        return ["liked" if example.desirable else "not liked"]
+    return ["demonstrated"]
+
+
+def inspect_examples(
+    stream: ExampleStream,
     encoder: Encoder,
+    objective: Objective,
     *,
     batch_size: int,
     progress: Callable[[int], None],
 ) -> Inspection:
-    """Read and encode every pair. Raises DataError as training would."""
+    """Read and encode every example. Raises DataError as training would."""
     found = Inspection()
-    reader = BatchReader(stream, encoder, batch_size=batch_size)
+    reader = BatchReader(stream, encoder, objective, batch_size=batch_size)
     for batch in reader:
         for item in batch:
-            chosen, rejected = item.tree.responses
-            found.domains[item.pair.domain] += 1
+            found.domains[item.example.domain] += 1
             found.prompt_lengths.append(len(item.tree.prompt))
-            found.chosen_lengths.append(len(chosen))
-            found.rejected_lengths.append(len(rejected))
+            names = response_names(item.example)
+            for name, response in zip(names, item.tree.responses, strict=True):
+                found.response_lengths.setdefault(name, []).append(len(response))
         if len(found.examples) < 16:
             found.examples += batch
         progress(stream.counts.read)

@@ -12,9 +12,11 @@ measure, write adapters and summary
 import json
 import math
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +25,21 @@ import torch
 from fastslow.config import Recipe
 from fastslow.durable import write_text
 from fastslow.errors import StateError
-from fastslow.evaluation import Tally, pair_accuracy
-from fastslow.scoring import EncodedPair
+from fastslow.evaluation import Tally
+from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
 from fastslow.training.assemble import Run, reference_policy
 from fastslow.training.checkpoint import write_checkpoint
 from fastslow.training.events import Event, EventLog, Listener
 from fastslow.training.gates import MovedTensors, check_start
 from fastslow.training.interrupt import Interrupted, StopRequest
-from fastslow.training.preferences import ModuleLoss, module_losses, pair_logps
+from fastslow.training.preferences import ModuleLoss, add_measured, module_losses
+from fastslow.training.prepared import confidences_of, logps_of, prepare, weights_of
 from fastslow.training.schedule import rate_factor
 
 TESTED = ("accuracy", "loss")
+SIDES = ("chosen_logp", "rejected_logp", "chosen_log_ratio", "rejected_log_ratio")
+"""Null in the log where a batch has no such responses."""
 CHOSEN_SINKS = 5.0
 """Nats a chosen response may lose on average before the run warns."""
 
@@ -91,9 +96,7 @@ class Loop:
                 self._checkpoint()
         return True
 
-    def _next(
-        self, batches: Iterator[list[EncodedPair]], stop: StopRequest
-    ) -> list[EncodedPair] | None:
+    def _next(self, batches: Iterator[list[Encoded]], stop: StopRequest) -> list[Encoded] | None:
         """The next batch; None at the end or when a signal came before the batch was full."""
         reader = self.state.reader
         position = reader.state()
@@ -110,13 +113,11 @@ class Loop:
             return
         for batch in self.state.preview.due(self.state.step):
             for micro in self._micro_batches(batch):
-                sums = _sums(self._losses(micro, ())[self.state.race.leader])
-                tested = {key: sums[key] for key in TESTED}
-                self.state.prequential.add(tested, count=len(micro))
+                self._add_prequential(self._losses(micro, ())[self.state.race.leader])
 
     # One step, from scores to the next role.
 
-    def _step(self, batch: list[EncodedPair]) -> None:
+    def _step(self, batch: list[Encoded]) -> None:
         state, started = self.state, time.monotonic()
         if state.step == 0:
             self._check_start(batch)
@@ -124,11 +125,15 @@ class Loop:
         updating = self._updating()
         rates = {name: self._learning_rate(name) for name in names}
         tallies = {name: Tally() for name in names}
+        observed = {name: Tally() for name in names}
         leader_losses: list[float] = []
         for micro in self._micro_batches(batch):
             losses = self._losses(micro, updating)
             for name, loss in losses.items():
-                tallies[name].add(_sums(loss), count=len(micro))
+                add_measured(tallies[name], loss)
+                observed[name].add(self._observe(loss), count=len(micro))
+            if state.preview is None:
+                self._add_prequential(losses[state.race.leader])
             leader_losses += losses[state.race.leader].objective.tolist()
             total = torch.stack([losses[name].total.sum() for name in updating]).sum()
             self._stop_unless_finite(float(total.detach()), "loss", batch)
@@ -143,21 +148,23 @@ class Loop:
         state.pairs_seen += len(batch)
         leader = state.race.leader
         means = {name: tally.means() for name, tally in tallies.items()}
-        sums = tallies[leader].sums
-        if state.preview is None:
-            state.prequential.add({key: sums[key] for key in TESTED}, count=len(batch))
+        for name in names:
+            state.running[name] = self.run.objective.advance(
+                state.running[name], observed[name].sums, len(batch)
+            )
         state.race.record({name: tally.sums["loss"] for name, tally in tallies.items()})
         swapped = state.race.finish_step()
         for item in batch:
-            if not is_replayed(item.pair):  # Its own domain remembers it already.
-                state.memory.add(item.pair)
+            if not is_replayed(item.example):  # Its own domain remembers it already.
+                state.memory.add(item.example)
         self._tell(
             {
                 "event": "step",
                 "step": state.step,
                 "pairs_seen": state.pairs_seen,
-                "domains": Counter(item.pair.domain for item in batch),
+                "domains": Counter(item.example.domain for item in batch),
                 "leader": leader,
+                **dict.fromkeys(SIDES),
                 **means[leader],
                 "modules": {
                     name: {
@@ -182,28 +189,52 @@ class Loop:
             pull = torch.stack([self.run.anchor.penalty(name) for name in updating]).sum()
             self.run.accelerator.backward(pull)
 
-    def _micro_batches(self, batch: list[EncodedPair]) -> list[list[EncodedPair]]:
+    def _micro_batches(self, batch: list[Encoded]) -> list[list[Encoded]]:
         """The batch by length, so that rows of a micro-batch carry little padding."""
         size = self.recipe.train.micro_batch_size or len(batch)
         ordered = sorted(batch, key=lambda item: item.tree.num_tokens)
         return [ordered[i : i + size] for i in range(0, len(ordered), size)]
 
-    def _losses(self, pairs: list[EncodedPair], updating: tuple[str, ...]) -> dict[str, ModuleLoss]:
-        policies, chase = self.run.policies, self.recipe.chase
-        batch = policies.batch([item.tree for item in pairs])
-        reference = policies.score(self._reference, batch)
-        scores = {
-            name: policies.score(name, batch, learning=name in updating)
-            for name in self.state.race.modules
+    def _losses(self, items: list[Encoded], updating: tuple[str, ...]) -> dict[str, ModuleLoss]:
+        policies, objective, state = self.run.policies, self.run.objective, self.state
+        prepared = prepare(
+            policies, objective, items, reference=self._reference, seed=self._draw(items)
+        )
+        logps = {
+            name: logps_of(
+                prepared,
+                objective,
+                partial(policies.measure, name, learning=name in updating),
+                state=state.running[name],
+            )
+            for name in state.race.modules
         }
+        device = prepared.batch.lengths.device
         return module_losses(
-            {name: pair_logps(values, reference, batch) for name, values in scores.items()},
-            self.run.objective,
-            self.state.race,
-            alpha=chase.alpha if chase else 0.0,
+            logps,
+            objective,
+            state.race,
+            alpha=self.recipe.chase.alpha if self.recipe.chase else 0.0,
+            weight=weights_of(items, device),
+            confidence=confidences_of(items, device),
         )
 
-    def _check_start(self, batch: list[EncodedPair]) -> None:
+    def _draw(self, items: list[Encoded]) -> int:
+        """Seed of the random numbers of a micro-batch, which is known by its first example."""
+        text = f"{self.recipe.seed}/{self.state.step}/{items[0].example.source}"
+        return zlib.crc32(text.encode())
+
+    def _observe(self, loss: ModuleLoss) -> dict[str, float]:
+        sums = self.run.objective.observe(loss.logps)
+        return {key: value.item() for key, value in sums.items()}
+
+    def _add_prequential(self, loss: ModuleLoss) -> None:
+        tally = Tally()
+        add_measured(tally, loss)
+        tested = {key: tally.sums[key] for key in TESTED}
+        self.state.prequential.add(tested, count=tally.count)
+
+    def _check_start(self, batch: list[Encoded]) -> None:
         """The gate of the first step, on its first micro-batch and without dropout."""
         policies, recipe = self.run.policies, self.recipe
         trees = policies.batch([item.tree for item in self._micro_batches(batch)[0]])
@@ -268,12 +299,12 @@ class Loop:
 
     # What is checked, measured and kept.
 
-    def _stop_unless_finite(self, value: float, what: str, batch: list[EncodedPair]) -> None:
+    def _stop_unless_finite(self, value: float, what: str, batch: list[Encoded]) -> None:
         if math.isfinite(value):
             return
         step = self.state.step + 1
         path = self.folder / f"failed-batch-{step}.json"
-        rows = [{"pair": asdict(item.pair), "tree": asdict(item.tree)} for item in batch]
+        rows = [{"example": asdict(item.example), "tree": asdict(item.tree)} for item in batch]
         write_text(path, json.dumps(rows, ensure_ascii=False, indent=1, default=str))
         raise StateError(
             f"step {step}: the {what} is {value}; nothing was updated. The batch is in {path}. "
@@ -298,6 +329,7 @@ class Loop:
             leader,
             reference=self._reference,
             objective=run.objective,
+            state=self.state.running[leader],
             progress=lambda done, total: self._listener(
                 {"event": "progress", "task": f"measuring ({moment})", "done": done, "total": total}
             ),
@@ -306,14 +338,15 @@ class Loop:
         self._tell(
             {"event": "eval", "moment": moment, "step": self.state.step, "leader": leader, **result}
         )
-        if measured.chosen_log_ratio < -CHOSEN_SINKS:
+        sunk = -(measured.chosen_log_ratio or 0.0)
+        if sunk > CHOSEN_SINKS:
             self._tell(
                 {
                     "event": "warning",
                     "step": self.state.step,
-                    "message": f"the chosen responses have lost {-measured.chosen_log_ratio:.1f} "
-                    "nats against the reference on average: the policy unlearns them together with "
-                    "the rejected ones. A lower learning rate or a higher beta keeps them.",
+                    "message": f"the chosen responses have lost {sunk:.1f} "
+                    "nats against the reference on average: the policy unlearns them together "
+                    "with the rejected ones. A lower learning rate or a higher beta keeps them.",
                 }
             )
         return result
@@ -341,18 +374,3 @@ class Loop:
     def _tell(self, event: Event) -> None:
         self._log.write(event)
         self._listener(event)
-
-
-def _sums(loss: ModuleLoss) -> dict[str, float]:
-    """What one module's event says of a micro-batch, summed over its pairs."""
-    logps = loss.logps
-    values = {
-        "loss": loss.objective,
-        "accuracy": pair_accuracy(loss.delta),
-        "margin": loss.delta,
-        "chosen_logp": logps.policy_chosen,
-        "rejected_logp": logps.policy_rejected,
-        "chosen_log_ratio": logps.chosen_log_ratio,
-        "rejected_log_ratio": logps.rejected_log_ratio,
-    }
-    return {key: value.detach().double().sum().item() for key, value in values.items()}

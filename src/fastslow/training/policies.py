@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastslow.adapters import BASE, Modules
 from fastslow.sampling import Sample, generate
-from fastslow.scoring import Layout, Scorer, Tree, TreeBatch, probe_layout, tree_batch
+from fastslow.scoring import Layout, Scorer, Scores, Tree, TreeBatch, probe_layout, tree_batch
 
 
 class Policies:
@@ -43,12 +43,24 @@ class Policies:
         Gradients reach the module only with `learning`, and its dropout is on only then; with
         `dropout` False it is off then too.
         """
+        return self.measure(name, batch, learning=learning, dropout=dropout).sums
+
+    def measure(
+        self,
+        name: str,
+        batch: TreeBatch,
+        *,
+        statistics: Sequence[str] = (),
+        learning: bool = False,
+        dropout: bool = True,
+    ) -> Scores:
+        """The sums as of `score`, and statistics of the predictions."""
         with (
             self.modules.using(name, learning=learning and dropout),
             torch.set_grad_enabled(learning),
             self._precision(),
         ):
-            return self._scorer.score(batch)
+            return self._scorer.measure(batch, statistics)
 
     def answer(
         self, name: str, prompts: Sequence[tuple[int, ...]], **settings: Any

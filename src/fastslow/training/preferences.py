@@ -1,35 +1,23 @@
-"""Scores of a batch of pairs to the losses of every trained module."""
+"""Scores and labels of a batch to the losses of every trained module."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from fastslow.dynamics import Race, chase_terms
+from fastslow.evaluation import Tally, pair_accuracy
 from fastslow.objectives import Objective, PairLogps
-from fastslow.scoring import TreeBatch
-
-
-def pair_logps(policy: Tensor, reference: Tensor, batch: TreeBatch) -> PairLogps:
-    """The scores of a batch of two-response trees, [2 B], as B pairs."""
-    policy, reference, lengths = (
-        values.view(-1, 2) for values in (policy, reference, batch.lengths)
-    )
-    return PairLogps(
-        policy_chosen=policy[:, 0],
-        policy_rejected=policy[:, 1],
-        reference_chosen=reference[:, 0],
-        reference_rejected=reference[:, 1],
-        chosen_length=lengths[:, 0],
-        rejected_length=lengths[:, 1],
-    )
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleLoss:
-    """One module's losses on a batch of pairs, each [B]."""
+    """One module's losses on a batch of examples, each [B]."""
 
-    logps: PairLogps
+    logps: Any
+    """What the objective was called with."""
     objective: Tensor
     """The preference loss alone, which decides who leads."""
     total: Tensor
@@ -38,22 +26,68 @@ class ModuleLoss:
     @property
     def delta(self) -> Tensor:
         """m - m_ref, [B], nats, detached."""
-        return (self.logps.policy_margin - self.logps.reference_margin).detach()
+        delta: Tensor = self.logps.delta.detach()
+        return delta
+
+
+def objective_alone(logps: Any, objective: Objective) -> ModuleLoss:
+    """The loss of one policy on labels taken as they are, without a chase."""
+    loss = objective(logps).loss
+    return ModuleLoss(logps, loss.detach(), loss)
+
+
+def labelled_loss(
+    objective: Objective, logps: Any, *, weight: Tensor, confidence: Tensor
+) -> Tensor:
+    """The objective's loss for labels that may be wrong or count differently, [B].
+
+    Args:
+        objective: the loss of a label that is right.
+        logps: what it is called with.
+        weight: how much each example counts, [B].
+        confidence: probability that each label is right, [B]; the rest of it is the opposite
+            label's. Only pairs have an opposite.
+    """
+    loss = objective(logps).loss
+    if isinstance(logps, PairLogps) and bool((confidence < 1).any()):
+        opposite = objective(logps.swapped()).loss
+        loss = torch.where(confidence < 1, confidence * loss + (1 - confidence) * opposite, loss)
+    return weight * loss
+
+
+def add_measured(tally: Tally, loss: ModuleLoss) -> None:
+    """Add what is reported of one module on a batch to its tally."""
+    delta = loss.delta
+    values = {"loss": loss.objective, "accuracy": pair_accuracy(delta), "margin": delta}
+    counts: dict[str, int] = {}
+    for side, (logps, log_ratios) in loss.logps.sides().items():
+        own = {f"{side}_logp": logps, f"{side}_log_ratio": log_ratios}
+        values |= own
+        if len(logps) != len(delta):
+            counts |= dict.fromkeys(own, len(logps))
+    sums = {key: value.detach().double().sum().item() for key, value in values.items()}
+    tally.add(sums, count=len(delta), counts=counts)
 
 
 def module_losses(
-    logps: Mapping[str, PairLogps],
+    logps: Mapping[str, Any],
     objective: Objective,
     race: Race,
     *,
     alpha: float,
+    weight: Tensor,
+    confidence: Tensor,
 ) -> dict[str, ModuleLoss]:
-    """The loss of every module of the race on the same pairs, keyed by module.
+    """The loss of every module of the race on the same examples, keyed by module.
 
     `alpha` weighs the chase between the leader and each chaser; a race of one has none. With
-    several chasers the leader is pushed by their mean, as hard as by one.
+    several chasers the leader is pushed by their mean, as hard as by one. Of an example that is
+    no pair, the margin is that of its container.
     """
-    losses = {name: objective(values).loss for name, values in logps.items()}
+    losses = {
+        name: labelled_loss(objective, values, weight=weight, confidence=confidence)
+        for name, values in logps.items()
+    }
     totals = dict(losses)
     leader = race.leader
     chasers = [name for name in race.modules if name != leader]
@@ -64,8 +98,8 @@ def module_losses(
             alpha=alpha,
             beta=objective.beta,
         )
-        totals[leader] = totals[leader] + leader_term / len(chasers)
-        totals[chaser] = totals[chaser] + chaser_term
+        totals[leader] = totals[leader] + weight * leader_term / len(chasers)
+        totals[chaser] = totals[chaser] + weight * chaser_term
     return {
         name: ModuleLoss(logps[name], losses[name].detach(), totals[name]) for name in race.modules
     }

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fastslow.scoring import EncodedPair
+from fastslow.scoring import Encoded
 from fastslow.training.batches import BatchReader
 
 
@@ -18,9 +18,9 @@ class Preview:
         self._reader = reader
         self._ahead = math.ceil(delay / batch_size)
         self._shown = 0
-        self._batches: Iterator[list[EncodedPair]] | None = None
+        self._batches: Iterator[list[Encoded]] | None = None
 
-    def due(self, step: int) -> Iterator[list[EncodedPair]]:
+    def due(self, step: int) -> Iterator[list[Encoded]]:
         """The batches that are shown before the batch of the update after `step` is learned."""
         if self._batches is None:
             self._batches = iter(self._reader)

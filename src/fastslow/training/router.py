@@ -9,6 +9,7 @@ Choosing one adapter a request is what engines that hold many adapters serve.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from fastslow.adapters import BASE, Modules
 from fastslow.errors import StateError
 from fastslow.objectives import Objective
 from fastslow.sampling import Sample
-from fastslow.scoring import EncodedPair, TreeBatch
+from fastslow.scoring import Encoded, Scores, Tree, TreeBatch
 from fastslow.training.policies import Policies
-from fastslow.training.preferences import pair_logps
+from fastslow.training.prepared import logps_of, prepare
 
 ROUTED = "routed"
 """Name of the policy that chooses a module for each prompt."""
@@ -105,7 +106,7 @@ class Router:
 def fit_router(
     policies: Policies,
     names: Sequence[str],
-    memories: Sequence[Sequence[EncodedPair]],
+    memories: Sequence[Sequence[Encoded]],
     objective: Objective,
 ) -> Router:
     """The router over the named modules, from one memory for each domain."""
@@ -120,17 +121,22 @@ def fit_router(
 
 
 def _mean_losses(
-    policies: Policies, names: Sequence[str], pairs: Sequence[EncodedPair], objective: Objective
+    policies: Policies, names: Sequence[str], pairs: Sequence[Encoded], objective: Objective
 ) -> list[float]:
-    """Mean objective of each named policy against the base, which is scored once."""
+    """Mean objective of each named policy against the base."""
     totals = dict.fromkeys(names, 0.0)
     for first in range(0, len(pairs), 32):
-        batch = policies.batch([item.tree for item in pairs[first : first + 32]])
-        reference = policies.score(BASE, batch)
+        prepared = prepare(policies, objective, pairs[first : first + 32], reference=BASE)
         for name in names:
-            scores = reference if name == BASE else policies.score(name, batch)
-            totals[name] += objective(pair_logps(scores, reference, batch)).loss.sum().item()
+            logps = logps_of(prepared, objective, partial(policies.measure, name))
+            totals[name] += objective(logps).loss.sum().item()
     return [total / len(pairs) for total in totals.values()]
+
+
+def _first_responses(trees: Sequence[Tree]) -> list[Tensor]:
+    """The places of each tree's responses among those of all."""
+    counts = [len(tree.responses) for tree in trees]
+    return list(torch.arange(sum(counts)).split(counts))
 
 
 class RoutedPolicies(Policies):
@@ -151,21 +157,32 @@ class RoutedPolicies(Policies):
             rows.setdefault(route, []).append(row)
         return rows
 
-    def score(
-        self, name: str, batch: TreeBatch, *, learning: bool = False, dropout: bool = True
-    ) -> Tensor:
+    def measure(
+        self,
+        name: str,
+        batch: TreeBatch,
+        *,
+        statistics: Sequence[str] = (),
+        learning: bool = False,
+        dropout: bool = True,
+    ) -> Scores:
         """As of any policy; ROUTED cannot learn."""
         if name != ROUTED:
-            return super().score(name, batch, learning=learning, dropout=dropout)
-        parts: list[Tensor] = [torch.empty(0)] * len(batch.trees)
+            return super().measure(
+                name, batch, statistics=statistics, learning=learning, dropout=dropout
+            )
         prompts = [tree.prompt for tree in batch.trees]
+        place = dict(enumerate(_first_responses(batch.trees)))
+        sums = torch.empty(len(batch.lengths), device=batch.lengths.device)
+        found = {name: torch.empty_like(sums) for name in statistics}
         for route, rows in self._rows_by_route(prompts).items():
             trees = [batch.trees[i] for i in rows]
-            scores = super().score(route, self.batch(trees))
-            own = scores.split([len(tree.responses) for tree in trees])
-            for row, part in zip(rows, own, strict=True):
-                parts[row] = part
-        return torch.cat(parts)
+            own = super().measure(route, self.batch(trees), statistics=statistics)
+            places = torch.cat([place[i] for i in rows]).to(sums.device)
+            sums[places] = own.sums
+            for key, values in own.statistics.items():
+                found[key][places] = values
+        return Scores(sums, found)
 
     def answer(
         self, name: str, prompts: Sequence[tuple[int, ...]], **settings: Any

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from fastslow.adapters import BASE
 from fastslow.config import ObjectiveConfig, Recipe, dump_recipe, load_recipe
 from fastslow.durable import file_hash, new_folder, write_rows, write_text
 from fastslow.errors import StateError
-from fastslow.objectives import make_objective, objective_problems
+from fastslow.objectives import objective_problems, objective_settings
 from fastslow.training.assemble import Run, assemble, input_fingerprints, reference_policy
 from fastslow.training.checkpoint import read_newest
 from fastslow.training.claim import claim, locked
@@ -49,8 +48,9 @@ def train(
 
 def _with_objective_written_out(recipe: Recipe) -> Recipe:
     """The recipe with the objective's defaults in it, as the run folder keeps them."""
-    objective: Any = make_objective(recipe.objective.name, **recipe.objective.settings)
-    section = ObjectiveConfig(name=recipe.objective.name, **asdict(objective))
+    name = recipe.objective.name
+    settings = objective_settings(name, **recipe.objective.settings)
+    section = ObjectiveConfig(name=name, **settings)
     return recipe.model_copy(update={"objective": section})
 
 

@@ -148,12 +148,13 @@ def write_fisher(recipe: Recipe, folder: Path, stage: Stage, entry: Entry) -> No
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     parent = {PREVIOUS: stage.parent.folder} if stage.parent else {}
     folders = {LEARNED: entry.folder, **parent}
+    objective = objective_of(recipe)
     fisher = fisher_information(
         open_policies(recipe, folders, tokenizer, trainable=(LEARNED,)),
         LEARNED,
         reference_policy(stage.recipe),
-        objective_of(recipe),
-        read_memory(entry, make_encoder(recipe, tokenizer)),
+        objective,
+        read_memory(entry, make_encoder(recipe, tokenizer), objective),
     )
     if stage.number > 1:
         before = load_file(_fisher(folder, stage.number - 1))

@@ -32,6 +32,8 @@ class TrainingState:
     drift: DriftDetector | None = None
     preview: Preview | None = None
     """Where labels come late, what is shown meanwhile."""
+    running: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What the objective remembers of each module's batches."""
     step: int = 0
     """Finished optimiser steps."""
     pairs_seen: int = 0
@@ -67,6 +69,7 @@ class TrainingState:
                 "reader": self.reader.state(),
                 "memory": self.memory.state(),
                 "drift": self.drift.state() if self.drift else None,
+                "running": self.running,
                 "preview": self.preview.state() if self.preview else None,
                 "prequential": {"count": self.prequential.count, "sums": self.prequential.sums},
                 "start": self.start,
@@ -96,6 +99,7 @@ class TrainingState:
             self.drift.load_state(facts["drift"])
         if self.preview is not None:
             self.preview.load_state(facts["preview"])
+        self.running = facts["running"]
         self.prequential = Tally(**facts["prequential"])
         _restore_generators(tensors["generators"])
 

@@ -8,7 +8,7 @@ not confined to the simplex and feel a weak pull towards equality.
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from statistics import fmean
 
@@ -17,10 +17,10 @@ from torch import Tensor
 
 from fastslow.adapters import BASE, Factors
 from fastslow.objectives import Objective
-from fastslow.scoring import EncodedPair, TreeBatch
+from fastslow.scoring import Encoded, Scores, TreeBatch
 from fastslow.training.events import Progress
 from fastslow.training.policies import Policies
-from fastslow.training.preferences import pair_logps
+from fastslow.training.prepared import Prepared, logps_of, prepare
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 """Weights that are tried for the older modules together and for the newest."""
@@ -34,25 +34,20 @@ PULL = 0.01
 """Weight of the squared distance from equal weights, in nats."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Pairs that weights are tried on."""
-
-    batch: TreeBatch
-    reference: Tensor
-    """The base's scores, [2 B], nats."""
-
-
 class Mixture:
     """The modules side by side on one base, with the weights left open.
 
     Args:
         policies: holds the plain sum of the modules under `name`.
         modules: the summands, in the order of the weights.
+        objective: what weights are judged by.
     """
 
-    def __init__(self, policies: Policies, name: str, modules: Sequence[Factors]) -> None:
+    def __init__(
+        self, policies: Policies, name: str, modules: Sequence[Factors], objective: Objective
+    ) -> None:
         self._policies = policies
+        self._objective = objective
         self._name = name
         layers = sorted({layer for module in modules for layer in module.layers})
         self._ranks = {
@@ -62,23 +57,24 @@ class Mixture:
             for layer in layers
         }
 
-    def prepare(self, pairs: Sequence[EncodedPair]) -> Prepared:
-        """Some pairs with the base's scores, which no weight changes."""
-        batch = self._policies.batch([item.tree for item in pairs])
-        return Prepared(batch, self._policies.score(BASE, batch))
+    def prepare(self, examples: Sequence[Encoded]) -> Prepared:
+        """Some examples with the base's scores, which no weight changes."""
+        return prepare(self._policies, self._objective, examples, reference=BASE)
 
-    def loss(self, weights: Tensor, pairs: Prepared, objective: Objective) -> Tensor:
+    def loss(self, weights: Tensor, prepared: Prepared) -> Tensor:
         """Mean objective of the weighted sum against the base, a scalar; differentiable in [K]."""
-        scores = self._score(weights, pairs.batch)
-        return objective(pair_logps(scores, pairs.reference, pairs.batch)).loss.mean()
+        logps = logps_of(prepared, self._objective, partial(self._measure, weights))
+        return self._objective(logps).loss.mean()
 
-    def _score(self, weights: Tensor, batch: TreeBatch) -> Tensor:
+    def _measure(self, weights: Tensor, batch: TreeBatch, statistics: Sequence[str]) -> Scores:
         columns = {
             layer: weights.repeat_interleave(ranks.to(weights.device))
             for layer, ranks in self._ranks.items()
         }
         with self._policies.modules.weighed(self._name, columns):
-            return self._policies.score(self._name, batch, learning=weights.requires_grad)
+            return self._policies.measure(
+                self._name, batch, statistics=statistics, learning=weights.requires_grad
+            )
 
 
 def uniform_weights(count: int) -> list[float]:
@@ -88,8 +84,7 @@ def uniform_weights(count: int) -> list[float]:
 
 def grid_weights(
     mixture: Mixture,
-    memories: Sequence[Sequence[EncodedPair]],
-    objective: Objective,
+    memories: Sequence[Sequence[Encoded]],
     *,
     progress: Progress,
 ) -> list[float]:
@@ -104,15 +99,14 @@ def grid_weights(
     losses = []
     for index, point in enumerate(points):
         weights = torch.tensor(point)
-        losses.append(fmean(_mean_loss(mixture, weights, memory, objective) for memory in prepared))
+        losses.append(fmean(_mean_loss(mixture, weights, memory) for memory in prepared))
         progress(index + 1, len(points))
     return points[losses.index(min(losses))]
 
 
 def learned_weights(
     mixture: Mixture,
-    memories: Sequence[Sequence[EncodedPair]],
-    objective: Objective,
+    memories: Sequence[Sequence[Encoded]],
     *,
     seed: int,
     progress: Progress,
@@ -130,8 +124,8 @@ def learned_weights(
     kept: list[Tensor] = []
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
-        pairs = [next(draw) for draw in draws for _ in range(BATCH)]
-        loss = mixture.loss(weights, mixture.prepare(pairs), objective)
+        examples = [next(draw) for draw in draws for _ in range(BATCH)]
+        loss = mixture.loss(weights, mixture.prepare(examples))
         (loss + PULL * (weights - equal).square().sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -142,10 +136,10 @@ def learned_weights(
     return mean
 
 
-def _groups(mixture: Mixture, pairs: Sequence[EncodedPair]) -> list[tuple[int, Prepared]]:
-    """The pairs in passes of a bearable size, each with its number of pairs."""
+def _groups(mixture: Mixture, examples: Sequence[Encoded]) -> list[tuple[int, Prepared]]:
+    """The examples in passes of a bearable size, each with their number."""
     size = 4 * BATCH
-    groups = (pairs[i : i + size] for i in range(0, len(pairs), size))
+    groups = (examples[i : i + size] for i in range(0, len(examples), size))
     return [(len(group), mixture.prepare(group)) for group in groups]
 
 
@@ -153,14 +147,13 @@ def _mean_loss(
     mixture: Mixture,
     weights: Tensor,
     groups: Sequence[tuple[int, Prepared]],
-    objective: Objective,
 ) -> float:
-    sums = [count * float(mixture.loss(weights, group, objective)) for count, group in groups]
+    sums = [count * float(mixture.loss(weights, group)) for count, group in groups]
     return sum(sums) / sum(count for count, _ in groups)
 
 
-def _endless(memory: Sequence[EncodedPair], seed: str) -> Iterator[EncodedPair]:
-    """The pairs of a memory in a new order each time round."""
+def _endless(memory: Sequence[Encoded], seed: str) -> Iterator[Encoded]:
+    """The examples of a memory in a new order each time round."""
     draw = random.Random(seed)
     while True:
         yield from draw.sample(memory, len(memory))

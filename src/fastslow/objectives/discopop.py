@@ -1,0 +1,41 @@
+"""The log-ratio modulated loss that a language model found.
+
+Source: DiscoPOP, arXiv 2406.08414; TRL's `discopop`. Log-probs are summed over tokens.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import logsigmoid
+
+from fastslow.objectives.contract import (
+    Objective,
+    ObjectiveOutput,
+    PairLogps,
+    check_positive,
+    check_range,
+    with_rewards,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discopop(Objective):
+    """L = (1 - g) (-logsigmoid(u)) + g exp(-u), g = sigmoid(u / tau). Not convex.
+
+    For u far below 0 the exponential dies with its weight: exp(-u) g is exp(u / tau - u) there,
+    which is how it is computed, so that nothing overflows for tau below 1.
+    """
+
+    beta: float = 0.05
+    tau: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_positive("beta", self.beta)
+        check_range("tau", self.tau, 1e-6, 1.0)
+
+    def __call__(self, logps: PairLogps) -> ObjectiveOutput:
+        u = self.beta * logps.delta
+        gate = u / self.tau
+        # g exp(-u) = exp(logsigmoid(gate) - u)
+        loss = -torch.sigmoid(-gate) * logsigmoid(u) + torch.exp(logsigmoid(gate) - u)
+        return with_rewards(loss, logps, self.beta)

@@ -1,0 +1,38 @@
+"""Maximum preference optimisation, its preference term.
+
+Source: arXiv 2312.16430. (Not mixed preference optimisation, 2411.10442.) The abstract fixes the
+idea, the expected 0/1 reward of the preference itself without a reference; the formula here is a
+reconstruction. The paper's other two terms are likelihoods of further data: add `sft`.
+Log-probs are summed over tokens.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from fastslow.objectives.contract import (
+    Objective,
+    ObjectiveOutput,
+    PairLogps,
+    check_positive,
+    widen,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mpo(Objective):
+    """L = -sigmoid(beta (s_w - s_l)): bounded, so pairs that are badly wrong are given up."""
+
+    beta: float = 0.1
+
+    needs_reference = False
+
+    def __post_init__(self) -> None:
+        check_positive("beta", self.beta)
+
+    def __call__(self, logps: PairLogps) -> ObjectiveOutput:
+        return ObjectiveOutput(
+            loss=-torch.sigmoid(self.beta * logps.policy_margin),
+            chosen_reward=self.beta * widen(logps.policy_chosen.detach()),
+            rejected_reward=self.beta * widen(logps.policy_rejected.detach()),
+        )

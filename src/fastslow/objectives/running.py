@@ -1,0 +1,49 @@
+"""Mean and deviation of a statistic over the steps so far, forgetting old ones.
+
+An exponential average that starts at 0 is too small by 1 - decay^n after n steps; `weight` is that
+factor, carried along.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Both, corrected for the start."""
+
+    mean: float
+    deviation: float
+
+
+def fresh() -> dict[str, float]:
+    """State before the first step."""
+    return {"mean": 0.0, "deviation": 0.0, "weight": 0.0}
+
+
+def moments(state: Mapping[str, float]) -> Moments | None:
+    """What the state says; None before the first step."""
+    weight = state.get("weight")
+    if not weight:
+        return None
+    return Moments(state["mean"] / weight, state["deviation"] / weight)
+
+
+def sums(values: Tensor) -> dict[str, Tensor]:
+    """What `advanced` needs of some values, [B]: their sum and that of their squares."""
+    values = values.detach().double()
+    return {"sum": values.sum(), "square": values.square().sum()}
+
+
+def advanced(
+    state: Mapping[str, float], sums: Mapping[str, float], count: int, *, decay: float
+) -> dict[str, float]:
+    """The state after a step over `count` values. One value has no deviation."""
+    mean = sums["sum"] / count
+    # Over count - 1, as torch.std.
+    spread = max(sums["square"] - count * mean**2, 0.0) / max(count - 1, 1)
+    seen = {"mean": mean, "deviation": math.sqrt(spread), "weight": 1.0}
+    return {key: decay * state.get(key, 0.0) + (1 - decay) * seen[key] for key in seen}

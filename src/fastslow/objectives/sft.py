@@ -1,0 +1,49 @@
+"""Supervised fine-tuning: the likelihood of demonstrated, or of chosen, responses."""
+
+from dataclasses import dataclass
+
+import torch
+
+from fastslow.objectives.contract import (
+    DemonstrationLogps,
+    Objective,
+    ObjectiveOutput,
+    PairLogps,
+    RankedLogps,
+    check_one_of,
+    check_positive,
+    widen,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sft(Objective):
+    """L = -s_w / n_w, or -s_w with `reduction: sum`. Other responses are not looked at.
+
+    It takes demonstrations, and as a term of a sum also pairs and rankings.
+
+    The mean is over each response's own tokens, so that long ones count no more than short ones.
+    beta only scales rewards and the chase.
+    """
+
+    beta: float = 0.1
+    reduction: str = "mean"
+
+    takes = "demonstrations"
+    needs_reference = False
+
+    def __post_init__(self) -> None:
+        check_positive("beta", self.beta)
+        check_one_of("reduction", self.reduction, ("mean", "sum"))
+
+    @property
+    def needs_lengths(self) -> bool:  # type: ignore[override]
+        return self.reduction == "mean"
+
+    def __call__(self, logps: DemonstrationLogps | PairLogps | RankedLogps) -> ObjectiveOutput:
+        chosen = widen(logps.policy_chosen)
+        return ObjectiveOutput(
+            loss=-logps.chosen_mean if self.reduction == "mean" else -chosen,
+            chosen_reward=self.beta * chosen.detach(),
+            rejected_reward=torch.zeros_like(chosen),
+        )

@@ -1,0 +1,108 @@
+"""Weighted sums of objectives, as in `dpo + 0.2 * sft`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from fastslow.errors import ConfigError
+from fastslow.objectives.contract import Objective, ObjectiveOutput
+
+Value = TypeVar("Value")
+
+ANCHOR = "demonstrations"
+"""What can be learned from the best response of pairs and rankings too."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedSum(Objective):
+    """L = sum of weight times loss. Rewards and beta are those of the first term.
+
+    Raises ConfigError where the terms learn from different kinds of labels.
+    """
+
+    terms: tuple[tuple[float, Objective], ...]
+
+    def __post_init__(self) -> None:
+        kinds = {objective.takes for _, objective in self.terms} - {ANCHOR}
+        if len(kinds) > 1 or (len(self.terms) > 1 and kinds == {"ratings"} and self._anchored):
+            raise ConfigError(
+                f"objective.name: terms of a sum must learn from the same labels; these take "
+                f"{' and '.join(sorted({o.takes for o in self._objectives}))}"
+            )
+
+    @property
+    def _objectives(self) -> list[Objective]:
+        return [objective for _, objective in self.terms]
+
+    @property
+    def beta(self) -> float:  # type: ignore[override]
+        return self._objectives[0].beta
+
+    @property
+    def takes(self) -> str:  # type: ignore[override]
+        return next((o.takes for o in self._objectives if o.takes != ANCHOR), ANCHOR)
+
+    @property
+    def _anchored(self) -> bool:
+        return any(objective.takes == ANCHOR for objective in self._objectives)
+
+    @property
+    def needs_reference(self) -> bool:  # type: ignore[override]
+        return any(objective.needs_reference for objective in self._objectives)
+
+    @property
+    def needs_lengths(self) -> bool:  # type: ignore[override]
+        return any(objective.needs_lengths for objective in self._objectives)
+
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple({name: None for objective in self._objectives for name in objective.needs})
+
+    @property
+    def coupled(self) -> bool:  # type: ignore[override]
+        return any(objective.coupled for objective in self._objectives)
+
+    @property
+    def learns_ties(self) -> bool:  # type: ignore[override]
+        return all(objective.learns_ties for objective in self._objectives)
+
+    def __call__(self, logps: Any) -> ObjectiveOutput:
+        if not self.learns_ties:
+            # A term that learns them by itself must not where the others cannot.
+            logps = replace(logps, extras={k: v for k, v in logps.extras.items() if k != "tie"})
+        outputs = [
+            objective(replace(logps, state=_part(logps.state, i)))
+            for i, objective in enumerate(self._objectives)
+        ]
+        weights = [weight for weight, _ in self.terms]
+        loss = weights[0] * outputs[0].loss
+        for weight, output in zip(weights[1:], outputs[1:], strict=True):
+            loss = loss + weight * output.loss
+        return ObjectiveOutput(loss, outputs[0].chosen_reward, outputs[0].rejected_reward)
+
+    def initial_state(self) -> dict[str, float]:
+        return _joined([objective.initial_state() for objective in self._objectives])
+
+    def observe(self, logps: Any) -> dict[str, Tensor]:
+        return _joined([objective.observe(logps) for objective in self._objectives])
+
+    def advance(
+        self, state: Mapping[str, float], sums: Mapping[str, float], count: int
+    ) -> dict[str, float]:
+        return _joined(
+            [
+                objective.advance(_part(state, i), _part(sums, i), count)
+                for i, objective in enumerate(self._objectives)
+            ]
+        )
+
+
+def _joined(parts: list[dict[str, Value]]) -> dict[str, Value]:
+    return {f"{i}.{key}": value for i, part in enumerate(parts) for key, value in part.items()}
+
+
+def _part(whole: Mapping[str, Value], index: int) -> dict[str, Value]:
+    start = f"{index}."
+    return {key.removeprefix(start): v for key, v in whole.items() if key.startswith(start)}

@@ -1,0 +1,114 @@
+"""Examples as the kind of label that an objective learns from.
+
+    a              as a pair            as a ranking   as ratings            as a demonstration
+    pair           itself               of two         chosen up, other down   chosen
+    tie            itself               equal ranks    both up                 none
+    both bad       itself               equal ranks    both down               none
+    ranking        every two responses  itself         none                    the best
+    rating         none                 none           itself                  if it was liked
+    demonstration  none                 none           none                    itself
+
+Raises RowError where there is none, but for a rating or a tie that is no demonstration: it is
+passed over.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from typing import Any
+
+from fastslow.records import Demonstration, Example, Pair, Ranking, Rating
+from fastslow.streams.formats import RowError, read_row
+
+
+def as_kind(example: Example, kind: str) -> list[Example]:
+    """The example as `pairs`, `rankings`, `ratings` or `demonstrations`."""
+    if kind != "pairs" and isinstance(example, Pair) and example.confidence != 1.0:
+        raise RowError("confidence is for objectives that learn from pairs; weight is for all")
+    return _KINDS[kind](example)
+
+
+def examples_of_row(
+    row: Mapping[str, Any], *, source: str, domain: str | None = None, kind: str = "pairs"
+) -> list[Example]:
+    """What a row stands for, as the kind wanted."""
+    return as_kind(read_row(row, source=source, domain=domain), kind)
+
+
+def _pairs(example: Example) -> list[Example]:
+    if isinstance(example, Pair):
+        return [example]
+    if isinstance(example, Ranking):
+        return [_pair_of(example, i, j) for i, j in combinations(range(len(example.ranks)), 2)]
+    raise _impossible(example, "pair")
+
+
+def _pair_of(ranking: Ranking, better: int, worse: int) -> Pair:
+    chosen, rejected = ranking.responses[better], ranking.responses[worse]
+    equal = ranking.ranks[better] == ranking.ranks[worse] or chosen == rejected
+    return Pair(
+        prompt=ranking.prompt,
+        chosen=chosen,
+        rejected=rejected,
+        verdict="tie" if equal else "chosen",
+        score_chosen=ranking.scores[better] if ranking.scores else None,
+        score_rejected=ranking.scores[worse] if ranking.scores else None,
+        **_common(ranking),
+    )
+
+
+def _rankings(example: Example) -> list[Example]:
+    if isinstance(example, Ranking):
+        return [example]
+    if not isinstance(example, Pair):
+        raise _impossible(example, "ranking")
+    scores = (example.score_chosen, example.score_rejected)
+    known = tuple(score for score in scores if score is not None)
+    return [
+        Ranking(
+            prompt=example.prompt,
+            responses=example.responses,
+            ranks=(0, 0) if example.is_tie else (0, 1),
+            scores=known if len(known) == len(scores) else None,
+            **_common(example),
+        )
+    ]
+
+
+def _ratings(example: Example) -> list[Example]:
+    if isinstance(example, Rating):
+        return [example]
+    if not isinstance(example, Pair):
+        raise _impossible(example, "rating")
+    liked = {"chosen": (True, False), "tie": (True, True), "both_bad": (False, False)}
+    return [
+        Rating(example.prompt, response, desirable, **_common(example))
+        for response, desirable in zip(example.responses, liked[example.verdict], strict=True)
+    ]
+
+
+def _demonstrations(example: Example) -> list[Example]:
+    if isinstance(example, Demonstration):
+        return [example]
+    if isinstance(example, Rating) and not example.desirable:
+        return []
+    if isinstance(example, Pair) and example.is_tie:
+        return []
+    return [Demonstration(example.prompt, example.responses[0], **_common(example))]
+
+
+def _common(example: Example) -> dict[str, Any]:
+    names = ("domain", "weight", "source", "provenance")
+    return {name: getattr(example, name) for name in names}
+
+
+def _impossible(example: Example, wanted: str) -> RowError:
+    given = type(example).__name__.lower()
+    return RowError(f"a {given} is no {wanted}, which the objective learns from")
+
+
+_KINDS: Mapping[str, Callable[[Example], list[Example]]] = {
+    "pairs": _pairs,
+    "rankings": _rankings,
+    "ratings": _ratings,
+    "demonstrations": _demonstrations,
+}

@@ -1,0 +1,79 @@
+"""Objectives of a user's own file, as docs/objectives.md shows."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import tiny
+
+import fastslow
+from fastslow.errors import ConfigError, StateError
+from fastslow.objectives import make_objective, objective_settings
+from fastslow.testing import check_objective
+
+PAGE = Path(__file__).parents[2] / "docs" / "objectives.md"
+
+
+@pytest.fixture
+def file(tmp_path):
+    (code,) = re.findall(r"```python\n(# mine\.py\n.*?)```", PAGE.read_text(), re.S)
+    path = tmp_path / "mine.py"
+    path.write_text("from __future__ import annotations\n" + code)
+    return path
+
+
+def test_the_example_of_the_docs_is_a_whole_objective(file):
+    objective = make_objective("MarginDpo", file=str(file), margin=1.0)
+    assert objective.margin == 1.0 and objective.beta == 0.1
+    check_objective(objective)
+    both = make_objective("MarginDpo + 0.2 * sft", file=str(file))
+    assert [weight for weight, _ in both.terms] == [1.0, 0.2]
+    written = objective_settings("MarginDpo", file=str(file))
+    assert written == {"beta": 0.1, "margin": 0.5, "file": str(file)}
+
+
+def test_it_trains_by_its_name_and_its_file_may_not_change(file, recipe):
+    made = recipe("objective.name=MarginDpo", f"objective.file={file}", "train.max_steps=3")
+    summary = fastslow.train(made)
+    assert summary.eval["final"]["loss"] < summary.eval["start"]["loss"]
+    (Path(made.output_dir) / "summary.json").unlink()
+    file.write_text(file.read_text() + "# Changed.\n")
+    with pytest.raises(StateError, match="objective of the run"):
+        fastslow.train(made)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "is no Python file"),
+        ("x = 1\n", "defines no class that derives from"),
+        ("1 / 0\n", "cannot be run: ZeroDivisionError"),
+        ("class (:\n", "cannot be run: SyntaxError"),
+    ],
+)
+def test_files_that_hold_no_objective_are_refused(tmp_path, text, message):
+    path = tmp_path / "mine.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        make_objective("mine", file=str(path))
+
+
+def test_names_of_a_file_are_suggested(file):
+    with pytest.raises(ConfigError, match="did you mean 'MarginDpo'"):
+        make_objective("MarginDp", file=str(file))
+
+
+def test_a_coupled_objective_refuses_small_micro_batches(recipe, tmp_path):
+    rows = [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for row in tiny.rows(20)
+        for side in ("chosen", "rejected")
+    ]
+    path = tiny.write_rows(tmp_path / "rated.jsonl", rows)
+    settings = ("objective.name=kto", f"data.train={path}", f"data.eval={path}")
+    with pytest.raises(ConfigError, match=r"micro_batch_size: got 4.*depends on its whole batch"):
+        fastslow.train(recipe(*settings, "train.micro_batch_size=4"))
+    summary = fastslow.train(recipe(*settings, "train.max_steps=2"))
+    assert json.loads(json.dumps(summary.eval["final"]))["chosen_log_ratio"] is not None
