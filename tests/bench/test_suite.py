@@ -41,7 +41,7 @@ def test_every_training_takes_the_same_number_of_steps(training, tmp_path):
     assert recipe.train.learning_rate == 1e-3
     if recipe.continual is None:
         assert len(recipe.data.train_sources) == 3
-        assert recipe.data.shuffle == 240
+        assert recipe.data.shuffle == 246
     else:
         assert all(domain.eval is None for domain in recipe.continual.domains)
 
@@ -138,17 +138,17 @@ def test_files_of_real_pairs(tmp_path):
     model = made.settings["model"]
     files, other = (
         scenario.files_scenario(
-            folders, model, settings, tmp_path / f"files-{seed}", pairs=40, seed=seed
+            folders, model, settings, tmp_path / f"files-{seed}", pairs=70, seed=seed
         )
         for seed in (0, 1)
     )
     rows = [Path(one.domains[0].train).read_text().splitlines() for one in (files, other)]
     # Two in a hundred more than are learned, drawn by the seed.
-    assert [len(lines) for lines in rows] == [41, 41] and rows[0] != rows[1]
-    joint = files.recipe("joint", 1e-2, tmp_path / "joint", pairs=40, measure=True)
-    assert joint.data.shuffle >= 82 and joint.train.max_steps == 6
+    assert [len(lines) for lines in rows] == [72, 72] and rows[0] != rows[1]
+    joint = files.recipe("joint", 1e-2, tmp_path / "joint", pairs=70, measure=True)
+    assert joint.data.shuffle >= 144 and joint.train.max_steps == 10
     found = continual.bench_files(
-        tmp_path / "out", [files], rate=1e-2, pairs=40, methods=["oracle", "cofs"], workers=1,
+        tmp_path / "out", [files], rate=1e-2, pairs=70, methods=["oracle", "cofs"], workers=1,
         tell=tell,
     )  # fmt: skip
     assert found["metric"] == "accuracy"
