@@ -1,0 +1,123 @@
+"""Runs on every kind of label: weights, confidence, running state, chasing, resume."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+import fastslow
+from fastslow.errors import DataError
+from fastslow.objectives import PairLogps, make_objective
+from fastslow.training.preferences import labelled_loss
+
+
+def rows_of(kind, count=80):
+    found = []
+    for row in tiny.rows(count):
+        prompt, chosen, rejected = row["prompt"], row["chosen"], row["rejected"]
+        if kind == "pairs":
+            found.append(row | {"score_chosen": 3.0, "score_rejected": 1.0})
+        elif kind == "rankings":
+            answers = [rejected, chosen, rejected + " x"]
+            found.append({"prompt": prompt, "completions": answers, "scores": [1, 2, 0]})
+        elif kind == "ratings":
+            found.append({"prompt": prompt, "completion": chosen, "label": True})
+            found.append({"prompt": prompt, "completion": rejected, "label": False})
+        else:
+            found.append({"prompt": prompt, "completion": chosen})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("odpo", "pairs"), ("wpo", "pairs"), ("mallows", "pairs"), ("alpha_dpo", "pairs"),
+        ("beta_dpo", "pairs"), ("dpo + 0.2 * sft", "pairs"), ("sdpo", "rankings"),
+        ("plackett_luce", "rankings"), ("exo_ranked", "rankings"), ("kto", "ratings"),
+        ("bco", "ratings"), ("sft", "demonstrations"),
+    ],
+)  # fmt: skip
+def test_each_kind_is_learned_with_chasing_and_goes_on_after_a_stop(recipe, tmp_path, name, kind):
+    path = str(tiny.write_rows(tmp_path / "rows.jsonl", rows_of(kind)))
+    common = (
+        f"objective.name={name}", f"data.train={path}", f"data.eval={path}", "eval.samples=0",
+        "eval.max_pairs=24", "train.max_steps=6", "checkpoint.every=3", "chase.alpha=0.05",
+    )  # fmt: skip
+    whole = recipe(f"output_dir={tmp_path / 'whole'}", *common)
+    summary = fastslow.train(whole)
+    start, final = summary.eval["start"], summary.eval["final"]
+    assert final["margin"] > start["margin"]
+    # WPO's loss grows with the policy's own weights, and alpha-DPO's with the margin it asks for.
+    assert name in ("wpo", "alpha_dpo") or final["loss"] < start["loss"]
+    stopped = tmp_path / "stopped"
+    shutil.copytree(whole.output_dir, stopped)
+    (stopped / "config.yaml").unlink()
+    made = recipe(f"output_dir={stopped}", *common)
+    (stopped / "config.yaml").write_text(
+        (Path(whole.output_dir) / "config.yaml").read_text().replace(whole.output_dir, str(stopped))
+    )
+    (stopped / "summary.json").unlink()
+    shutil.rmtree(stopped / "checkpoints" / "step-00000006")
+    again = fastslow.train(made)
+    assert again.eval["final"] == final
+    for module in ("fast", "slow"):
+        weights = [
+            (folder / "adapters" / module / "adapter_model.safetensors").read_bytes()
+            for folder in (Path(whole.output_dir), stopped)
+        ]
+        assert weights[0] == weights[1]
+
+
+def test_running_state_is_in_the_checkpoint_and_is_each_modules_own(recipe, tmp_path):
+    made = recipe("objective.name=alpha_dpo", "train.max_steps=4", "checkpoint.every=4")
+    fastslow.train(made)
+    state = json.loads(
+        (Path(made.output_dir) / "checkpoints" / "step-00000004" / "state.json").read_text()
+    )
+    running = state["running"] if "running" in state else state["facts"]["running"]
+    assert running.keys() == {"fast", "slow"} and running["fast"] != running["slow"]
+    # Four steps with decay 0.9: 1 - 0.9^4.
+    assert running["fast"]["weight"] == pytest.approx(1 - 0.9**4)
+
+
+def pair(margin):
+    zero, length = torch.zeros(1), torch.ones(1)
+    return PairLogps(torch.tensor([margin]), zero, zero, zero, length, length)
+
+
+def test_weight_and_confidence_in_the_loss():
+    objective = make_objective("dpo", beta=0.5)
+    right, wrong = (objective(pair(sign * 3.0)).loss.item() for sign in (1, -1))
+    settings = {"weight": torch.tensor([2.0]), "confidence": torch.tensor([0.75])}
+    found = labelled_loss(objective, pair(3.0), **settings)
+    assert found.item() == pytest.approx(2 * (0.75 * right + 0.25 * wrong), rel=1e-6)
+    # It is conservative DPO with that much smoothing.
+    smoothed = make_objective("dpo", beta=0.5, label_smoothing=0.25)(pair(3.0)).loss
+    assert found.item() == pytest.approx(2 * smoothed.item(), rel=1e-6)
+    plain = {"weight": torch.ones(1), "confidence": torch.ones(1)}
+    assert torch.equal(labelled_loss(objective, pair(3.0), **plain), objective(pair(3.0)).loss)
+
+
+def test_a_weight_of_nothing_teaches_nothing_and_of_two_counts_twice(recipe, tmp_path):
+    rows = tiny.rows(8)
+    options = ("train.max_steps=1", "train.optimizer=sgd", "train.learning_rate=0.5",
+               "chase=null", "eval.samples=0", "train.clip_norm=null")  # fmt: skip
+    steps = {}
+    for weight in (1, 2):
+        weighted = [row | {"weight": weight if i < 4 else 0} for i, row in enumerate(rows)]
+        path = tiny.write_rows(tmp_path / f"{weight}.jsonl", weighted)
+        made = recipe(f"data.train={path}", f"output_dir={tmp_path / str(weight)}", *options)
+        fastslow.train(made)
+        lines = (tmp_path / str(weight) / "events.jsonl").read_text().splitlines()
+        steps[weight] = next(e for e in map(json.loads, lines) if e["event"] == "step")
+    norms = {w: step["modules"]["policy"]["grad_norm"] for w, step in steps.items()}
+    assert norms[2] == pytest.approx(2 * norms[1], rel=1e-5)
+
+
+def test_rows_without_what_the_objective_needs_are_dropped_by_name(recipe, tmp_path):
+    path = tiny.write_rows(tmp_path / "bare.jsonl", tiny.rows(60))
+    with pytest.raises(DataError, match="learns from score_chosen and score_rejected"):
+        fastslow.train(recipe("objective.name=odpo", f"data.train={path}", "data.eval=null"))
