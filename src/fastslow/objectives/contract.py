@@ -352,6 +352,15 @@ def with_rewards(loss: Tensor, logps: PairLogps, beta: float) -> ObjectiveOutput
     )
 
 
+def with_policy_rewards(loss: Tensor, logps: PairLogps, beta: float) -> ObjectiveOutput:
+    """The loss with the rewards beta * s of objectives without a reference."""
+    return ObjectiveOutput(
+        loss=loss,
+        chosen_reward=beta * widen(logps.policy_chosen.detach()),
+        rejected_reward=beta * widen(logps.policy_rejected.detach()),
+    )
+
+
 def check_positive(name: str, value: float) -> None:
     """Raise ConfigError unless the value is a positive, finite number."""
     if not _is_number(value) or not 0 < value < float("inf"):

@@ -14,7 +14,7 @@ from fastslow.objectives.contract import (
     PairLogps,
     check_not_negative,
     check_positive,
-    widen,
+    with_policy_rewards,
 )
 
 
@@ -36,8 +36,5 @@ class Cpo(Objective):
         return self.nll > 0
 
     def __call__(self, logps: PairLogps) -> ObjectiveOutput:
-        return ObjectiveOutput(
-            loss=-logsigmoid(self.beta * logps.policy_margin) - self.nll * logps.chosen_mean,
-            chosen_reward=self.beta * widen(logps.policy_chosen.detach()),
-            rejected_reward=self.beta * widen(logps.policy_rejected.detach()),
-        )
+        loss = -logsigmoid(self.beta * logps.policy_margin) - self.nll * logps.chosen_mean
+        return with_policy_rewards(loss, logps, self.beta)

@@ -16,7 +16,7 @@ from fastslow.objectives.contract import (
     check_one_of,
     check_positive,
     check_range,
-    widen,
+    with_policy_rewards,
     with_rewards,
 )
 from fastslow.objectives.divergence import DIVERGENCES, link
@@ -96,8 +96,5 @@ class ReferenceFree(Objective):
         check_positive("beta", self.beta)
 
     def __call__(self, logps: PairLogps) -> ObjectiveOutput:
-        return ObjectiveOutput(
-            loss=-logsigmoid(self.beta * logps.policy_margin),
-            chosen_reward=self.beta * widen(logps.policy_chosen.detach()),
-            rejected_reward=self.beta * widen(logps.policy_rejected.detach()),
-        )
+        loss = -logsigmoid(self.beta * logps.policy_margin)
+        return with_policy_rewards(loss, logps, self.beta)

@@ -15,7 +15,7 @@ from fastslow.objectives.contract import (
     ObjectiveOutput,
     PairLogps,
     check_positive,
-    widen,
+    with_policy_rewards,
 )
 
 
@@ -31,8 +31,5 @@ class Mpo(Objective):
         check_positive("beta", self.beta)
 
     def __call__(self, logps: PairLogps) -> ObjectiveOutput:
-        return ObjectiveOutput(
-            loss=-torch.sigmoid(self.beta * logps.policy_margin),
-            chosen_reward=self.beta * widen(logps.policy_chosen.detach()),
-            rejected_reward=self.beta * widen(logps.policy_rejected.detach()),
-        )
+        loss = -torch.sigmoid(self.beta * logps.policy_margin)
+        return with_policy_rewards(loss, logps, self.beta)
