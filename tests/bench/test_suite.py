@@ -145,6 +145,7 @@ def test_files_of_real_pairs(tmp_path):
     rows = [Path(one.domains[0].train).read_text().splitlines() for one in (files, other)]
     # Two in a hundred more than are learned, drawn by the seed.
     assert [len(lines) for lines in rows] == [72, 72] and rows[0] != rows[1]
+    assert scenario.smallest_domain(files) == 72
     joint = files.recipe("joint", 1e-2, tmp_path / "joint", pairs=70, measure=True)
     assert joint.data.shuffle >= 144 and joint.train.max_steps == 10
     found = continual.bench_files(

@@ -132,3 +132,12 @@ def files_scenario(
         )
     shared = {**settings, "model": model, "seed": seed}
     return Scenario(f"files-{seed}", tuple(domains), shared, FEW_STRENGTHS)
+
+
+def smallest_domain(scenario: Scenario) -> int:
+    """Pairs of the domain that has the fewest."""
+    counts = (
+        ExampleStream(open_sources(domain.train_sources)).estimate_pairs()
+        for domain in scenario.domains
+    )
+    return min(count for count in counts if count is not None)

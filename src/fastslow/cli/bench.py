@@ -34,7 +34,7 @@ def continual(
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.bench.continual import as_markdown, bench_files, bench_worlds
     from fastslow.bench.methods import METHODS
-    from fastslow.bench.scenario import files_scenario
+    from fastslow.bench.scenario import files_scenario, smallest_domain
     from fastslow.config import load_recipe
     from fastslow.errors import ConfigError
 
@@ -61,7 +61,7 @@ def continual(
                 out,
                 scenarios,
                 rate=shared.train.learning_rate,
-                pairs=pairs,
+                pairs=min(pairs, *map(smallest_domain, scenarios)),
                 methods=chosen,
                 workers=workers,
                 tell=tell,

@@ -1,4 +1,4 @@
-"""What every pairwise objective takes and gives. See docs/papers.md for the table of methods.
+"""What every objective takes and gives. See docs/papers.md for the table of methods.
 
 Notation of the formulas in this room: s_w, s_l are `policy_chosen` and `policy_rejected`, r_w, r_l
 the same under the reference, h = s - r the log-ratio, Delta = h_w - h_l, u = beta * Delta.
