@@ -150,10 +150,13 @@ class RankedLogps:
         """The same of h, [B], nats."""
         return self._best_over_rest(self.log_ratio)
 
-    def _best_over_rest(self, values: Tensor) -> Tensor:
+    def rest_mean(self, values: Tensor) -> Tensor:
+        """Mean of some values, [B, K], over each prompt's responses but the best, [B]."""
         rest = self.present[:, 1:]
-        others = torch.where(rest, values[:, 1:], 0.0).sum(1) / rest.sum(1).clamp(min=1)
-        return values[:, 0] - others
+        return torch.where(rest, values[:, 1:], 0.0).sum(1) / rest.sum(1).clamp(min=1)
+
+    def _best_over_rest(self, values: Tensor) -> Tensor:
+        return values[:, 0] - self.rest_mean(values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,4 @@ def lost(logps: RankedLogps, rivals: Tensor, beta: float) -> Tensor:
 def ranked_output(loss: Tensor, logps: RankedLogps, beta: float) -> ObjectiveOutput:
     """The loss with the best response's reward beta h and the mean of the others'."""
     rewards = beta * logps.log_ratio.detach()
-    rest = logps.present[:, 1:]
-    others = torch.where(rest, rewards[:, 1:], 0.0).sum(1) / rest.sum(1).clamp(min=1)
-    return ObjectiveOutput(loss, rewards[:, 0], others)
+    return ObjectiveOutput(loss, rewards[:, 0], logps.rest_mean(rewards))
