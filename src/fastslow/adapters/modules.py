@@ -61,6 +61,7 @@ class Modules:
         base: Any,
         names: tuple[str, ...],
         *,
+        frozen: tuple[str, ...] = (),
         rank: int,
         alpha: float,
         dropout: float = 0.0,
@@ -69,7 +70,8 @@ class Modules:
     ) -> "Modules":
         """Fresh modules that all start from the same weights and, B being 0, change nothing yet.
 
-        Raises ConfigError when no layer of the base has such a name.
+        Those in `names` are trainable, the `frozen` ones beside them are not. Raises ConfigError
+        when no layer of the base has such a name.
         """
         config = LoraConfig(
             r=rank,
@@ -84,10 +86,10 @@ class Modules:
                 model = get_peft_model(base, config, adapter_name=names[0])
             except ValueError as error:
                 raise ConfigError(f"lora.targets: {error}") from None
-            for name in names[1:]:
+            for name in (*names[1:], *frozen):
                 model.add_adapter(name, config)
         modules = cls(model, trainable=names)
-        for name in names[1:]:
+        for name in (*names[1:], *frozen):
             modules.copy(names[0], name)
         return modules
 

@@ -17,14 +17,13 @@ from fastslow.bench.continual import Tell
 from fastslow.bench.measure import measure_run
 from fastslow.bench.races import as_markdown, results
 from fastslow.bench.scenario import Scenario, world_scenario
-from fastslow.bench.suite import in_parallel
+from fastslow.bench.suite import in_parallel, kept, trained
 from fastslow.config import DomainConfig, load_recipe
 from fastslow.durable import write_rows, write_text
-from fastslow.errors import StateError
 from fastslow.streams.arrange import arranged
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.files import TEST_SEED
-from fastslow.training.summary import RunSummary, versions
+from fastslow.training.summary import versions
 
 DOMAIN = "reviews"
 PHASES = {"steady": 1, "drifting": 4}
@@ -133,11 +132,11 @@ def _streams(world: World, out: Path, pairs: int) -> list[Scenario]:
 
 def _record(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> dict[str, Any]:
     """What one setting did on one stream; read from disk if it is there."""
-    from fastslow.training import train
-
     path = out / "records" / scenario.name / f"{setting.name}.json"
-    if path.exists():
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+    return kept(path, partial(_run, scenario, setting, out, optimizer))
+
+
+def _run(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> dict[str, Any]:
     run = out / "runs" / scenario.name / setting.name
     recipe = load_recipe(
         {
@@ -154,10 +153,8 @@ def _record(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> 
             },
         }
     )
-    summary = train(recipe)
-    if not isinstance(summary, RunSummary):
-        raise StateError(f"the training in {run} was stopped by a signal")
-    record = {
+    summary = trained(recipe)
+    return {
         "kind": scenario.name.partition("-")[0],
         "scenario": scenario.name,
         "setting": setting.name,
@@ -167,9 +164,6 @@ def _record(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> 
         "swaps": summary.swaps,
         "points": measure_run(scenario, run),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(record, indent=1) + "\n")
-    return record
 
 
 def _step_losses(run: Path) -> list[float]:

@@ -1,7 +1,7 @@
 """What methods are compared on: a sequence of domains with a base, from a world or from files."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -97,18 +97,18 @@ def world_scenario(
 
 def files_scenario(
     folders: Sequence[Path],
-    model: str,
-    settings: Mapping[str, Any],
+    shared: Recipe,
     to: Path,
     *,
     pairs: int,
     seed: int = 0,
+    usable: Callable[[Pair], bool] = lambda pair: True,
 ) -> Scenario:
     """The scenario of folders that each hold a domain's `train` and `test` pairs, in their order.
 
-    The seed draws `pairs` training pairs of each, which are written to a folder `to`, so that every
-    method learns from the same ones, and starts the modules. Raises ConfigError for a folder
-    without both files.
+    The seed draws `pairs` usable training pairs of each, which are written to a folder `to`, so
+    that every method learns from the same ones, and starts the modules. Raises ConfigError for a
+    folder without both files, or without a usable pair.
     """
     domains = []
     for folder in folders:
@@ -121,8 +121,13 @@ def files_scenario(
             train.parent.mkdir(parents=True, exist_ok=True)
             sources = open_sources([str(file) for file in found["train"]])
             drawn = ExampleStream(sources, domain=folder.name, shuffle=DRAWN_FROM, seed=seed)
-            wanted = (one for one in drawn if isinstance(one, Pair) and not one.is_tie)
-            write_rows(train, map(row_of, islice(wanted, math.ceil(pairs * SPARE))))
+            wanted = (
+                one for one in drawn if isinstance(one, Pair) and not one.is_tie and usable(one)
+            )
+            rows = [row_of(pair) for pair in islice(wanted, math.ceil(pairs * SPARE))]
+            if not rows:
+                raise ConfigError(f"{folder} has no training pair that all of them can learn from")
+            write_rows(train, rows)
         domains.append(
             DomainConfig(
                 name=folder.name,
@@ -130,8 +135,8 @@ def files_scenario(
                 eval=[str(file) for file in found["test"]],
             )
         )
-    shared = {**settings, "model": model, "seed": seed}
-    return Scenario(f"files-{seed}", tuple(domains), shared, FEW_STRENGTHS)
+    settings = shared.model_dump(exclude_unset=True) | {"seed": seed}
+    return Scenario(f"files-{seed}", tuple(domains), settings, FEW_STRENGTHS)
 
 
 def smallest_domain(scenario: Scenario) -> int:

@@ -19,9 +19,11 @@ from typing import Any
 from fastslow.bench.measure import measure_method
 from fastslow.bench.methods import METHODS
 from fastslow.bench.scenario import Scenario
+from fastslow.config import Recipe
 from fastslow.durable import write_text
 from fastslow.errors import StateError
 from fastslow.training.events import Progress
+from fastslow.training.summary import RunSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +89,34 @@ def run_task(task: Task) -> None:
     if train(recipe) is None:
         raise StateError(f"the training in {task.run} was stopped by a signal")
     for method in task.methods:
-        record = task.record(method)
-        if record.exists():
-            continue
-        found = measure_method(task.scenario, METHODS[method], task.run)
-        facts = {"scenario": task.scenario.name, "method": method, "rate": task.rate, **found}
-        record.parent.mkdir(parents=True, exist_ok=True)
-        write_text(record, json.dumps(facts, indent=1) + "\n")
+        kept(task.record(method), partial(_record, task, method))
     for checkpoints in task.run.rglob("checkpoints"):
         shutil.rmtree(checkpoints)
+
+
+def _record(task: Task, method: str) -> dict[str, Any]:
+    facts = {"scenario": task.scenario.name, "method": method, "rate": task.rate}
+    return facts | measure_method(task.scenario, METHODS[method], task.run)
+
+
+def trained(recipe: Recipe) -> RunSummary:
+    """Train an ordinary run to its end. Raises StateError if a signal stopped it."""
+    from fastslow.training import train
+
+    summary = train(recipe)
+    if not isinstance(summary, RunSummary):
+        raise StateError(f"the training in {recipe.output_dir} was stopped by a signal")
+    return summary
+
+
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The record in a file; made and written there if it is not there yet."""
+    if path.exists():
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    record = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(record, indent=1) + "\n")
+    return record
 
 
 def run_tasks(tasks: Sequence[Task], *, workers: int, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,11 @@ def continual(
     with _bars() as tell:
         if data:
             shared = load_recipe(recipe, [f"model={model}"])
-            settings = shared.model_dump(exclude_unset=True)
             scenarios = [
                 files_scenario(
-                    data, model, settings, out / "scenarios" / f"files-{s}", pairs=pairs, seed=s
+                    data, shared, out / "scenarios" / f"files-{seed}", pairs=pairs, seed=seed
                 )
-                for s in range(seeds)
+                for seed in range(seeds)
             ]
             found = bench_files(
                 out,
@@ -108,6 +108,73 @@ def chasing(
             workers=workers,
             tell=tell,
         )
+    _show(as_markdown(found), out)
+
+
+@app.command()
+def objectives(
+    out: Path = typer.Argument(help="Folder of the results; an unfinished one is gone on with."),
+    worlds: int = typer.Option(5, min=1, help="Worlds with a known reward to report on."),
+    rates: list[float] = typer.Option(
+        [1e-3, 3e-3, 1e-2], "--rate", help="Learning rates to choose from; once for each."
+    ),
+    pairs: int = typer.Option(512, min=16, help="Training pairs."),
+    data: Path = typer.Option(
+        None, help="Instead of worlds: a folder with train and test pairs of one domain."
+    ),
+    model: str = typer.Option(None, help="With --data: the base model."),
+    recipe: Path = typer.Option(None, help="With --data: the settings all objectives share."),
+    seeds: int = typer.Option(1, min=1, help="With --data: orders of the pairs to report on."),
+    names: list[str] = typer.Option(None, "--objective", help="Only these; all by default."),
+    workers: int = typer.Option(1, min=1, help="Trainings at a time, on one thread each if > 1."),
+) -> None:
+    """Every objective on the same answers, compared at the same reverse KL."""
+    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.bench.objectives import all_learn_from, as_markdown, bench_files, bench_worlds
+    from fastslow.bench.scenario import files_scenario, smallest_domain
+    from fastslow.config import load_recipe
+    from fastslow.errors import ConfigError
+    from fastslow.objectives import make_objective, objective_names
+
+    quiet_libraries()
+    chosen = names or list(objective_names())
+    for name in chosen:
+        make_objective(name)
+    if bool(data) != bool(model and recipe):
+        raise ConfigError("data: --data, --model and --recipe belong together")
+    with _bars() as tell:
+        if data:
+            shared = load_recipe(recipe, [f"model={model}"])
+            scenarios = [
+                files_scenario(
+                    [data],
+                    shared,
+                    out / "scenarios" / f"files-{seed}",
+                    pairs=pairs,
+                    seed=seed,
+                    usable=partial(all_learn_from, chosen),
+                )
+                for seed in range(seeds)
+            ]
+            found = bench_files(
+                out,
+                scenarios,
+                rate=shared.train.learning_rate,
+                pairs=min(pairs, *map(smallest_domain, scenarios)),
+                names=chosen,
+                workers=workers,
+                tell=tell,
+            )
+        else:
+            found = bench_worlds(
+                out,
+                seeds=range(worlds),
+                rates=rates,
+                pairs=pairs,
+                names=chosen,
+                workers=workers,
+                tell=tell,
+            )
     _show(as_markdown(found), out)
 
 

@@ -85,7 +85,7 @@ class RunDisplay:
             return
         self.say(
             f"objective {event['objective']}, modules {' and '.join(event['modules'])}, "
-            f"reference {event['reference']}, device {event['device']}"
+            f"reference {event['reference']}{_moving(event)}, device {event['device']}"
         )
         if event["layout"] != "trees":
             self.say(f"scoring {event['layout']}", style="yellow")
@@ -279,3 +279,11 @@ def _comparison(start: dict[str, Any], final: dict[str, Any]) -> Table:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{value} {name}" for name, value in counts.items())
+
+
+def _moving(event: Event) -> str:
+    moving = event["moving_reference"]
+    if moving is None:
+        return ""
+    steps = "step" if moving["every"] == 1 else f"{moving['every']} steps"
+    return f" moving {moving['share']:.0%} of the way to the policy every {steps}"

@@ -23,6 +23,7 @@ from fastslow.config.sections import (
     DataConfig,
     EvalConfig,
     LoraConfig,
+    MovingReferenceConfig,
     ObjectiveConfig,
     TrainConfig,
 )
@@ -40,6 +41,8 @@ class Recipe(Section):
     reference: Literal["base", "previous"] | None = None
     """The policy the objective compares with: `base` is the bare model, `previous` the policy at
     the start of this run. null means `previous` with `lora.start_from`, else `base`."""
+    moving_reference: MovingReferenceConfig | None = None
+    """null keeps the reference where it is."""
     load_in_4bit: bool = False
     """Quantise the base to 4 bit (NF4) on loading; needs bitsandbytes."""
     trust_remote_code: bool = False
@@ -101,6 +104,11 @@ class Recipe(Section):
             self.anchor is not None and lora.start_from is None,
             "anchor: holds modules near the adapter they start from; set lora.start_from",
         )
+        moves = self.moving_reference is not None
+        yield (
+            moves and lora.start_from is not None and self.reference == "base",
+            "moving_reference: begins at the adapter in lora.start_from; remove reference: base",
+        )
         yield from self._continual_contradictions()
         yield (
             self.data.label_delay > 0 and "-" in self.data.train_sources,
@@ -161,6 +169,13 @@ class Recipe(Section):
         yield (
             self.reference == "previous" and continual.start == "fresh",
             "reference: 'previous' with start: fresh is the base; set reference: base",
+        )
+        yield (
+            self.moving_reference is not None
+            and continual.start != "fresh"
+            and self.reference != "previous",
+            "moving_reference: begins at the module before where continual.start is "
+            f"{continual.start}; set reference: previous",
         )
         yield (
             continual.start == "recall" and self.drift is not None,

@@ -109,6 +109,18 @@ class ChaseConfig(Section):
         return ("fast", "slow", *(f"slow-{rank}" for rank in range(2, self.speeds)))
 
 
+class MovingReferenceConfig(Section):
+    """A reference that goes after the policy (TR-DPO, arXiv 2404.09656): a frozen module of its own
+    that begins where the policy does. Held-out pairs are measured against the start all the same.
+    """
+
+    every: Positive = 64
+    """Optimiser steps between two moves."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the way to the policy that a move goes. 1 makes the reference the policy of that moment; a
+    small share with `every: 1` makes it a moving average."""
+
+
 class TrainConfig(Section):
     """How the modules are optimised."""
 

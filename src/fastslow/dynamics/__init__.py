@@ -2,5 +2,6 @@
 
 from fastslow.dynamics.anchor import anchor_penalty
 from fastslow.dynamics.chasing import Race, chase_terms
+from fastslow.dynamics.moving_reference import follow
 
-__all__ = ["Race", "anchor_penalty", "chase_terms"]
+__all__ = ["Race", "anchor_penalty", "chase_terms", "follow"]

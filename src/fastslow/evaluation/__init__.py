@@ -1,7 +1,7 @@
 """Formulas of the measurements; nothing here knows a model."""
 
 from fastslow.evaluation.accuracy import pair_accuracy
-from fastslow.evaluation.frontier import reward_at_kl
+from fastslow.evaluation.frontier import at_kl, reward_at_kl
 from fastslow.evaluation.intervals import bootstrap_interval, wilson_interval
 from fastslow.evaluation.regret import regret_curve, relative_regret
 from fastslow.evaluation.retention import Retention, retention
@@ -10,6 +10,7 @@ from fastslow.evaluation.tally import Tally
 __all__ = [
     "Retention",
     "Tally",
+    "at_kl",
     "bootstrap_interval",
     "pair_accuracy",
     "regret_curve",

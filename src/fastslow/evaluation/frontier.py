@@ -1,6 +1,6 @@
 """Reward at a given reverse KL: the fair comparison between methods that move differently far."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def reward_at_kl(points: Sequence[tuple[float, float]], budget: float) -> float:
@@ -25,3 +25,24 @@ def reward_at_kl(points: Sequence[tuple[float, float]], budget: float) -> float:
             share = (budget - kl) / (next_kl - kl)
             best = max(best, reward + share * (next_reward - reward))
     return best
+
+
+def at_kl(points: Sequence[Mapping[str, float]], budget: float) -> dict[str, float]:
+    """All values of a policy at the strength where its reverse KL first passes a budget.
+
+    Args:
+        points: by rising strength, each with `reverse_kl` and the same other keys.
+        budget: nats.
+
+    Interpolates every key linearly between the points before and after; the last point where the
+    budget is never passed, so look at `reverse_kl` of the result.
+
+    >>> at_kl([{"reverse_kl": 0.0, "margin": 0.0}, {"reverse_kl": 2.0, "margin": 6.0}], 0.5)
+    {'reverse_kl': 0.5, 'margin': 1.5}
+    """
+    for before, after in zip(points, points[1:], strict=False):
+        low, high = before["reverse_kl"], after["reverse_kl"]
+        if low <= budget < high:
+            share = (budget - low) / (high - low)
+            return {key: before[key] + share * (after[key] - before[key]) for key in before}
+    return dict(points[-1])

@@ -33,6 +33,9 @@ from fastslow.training.state import TrainingState
 PREVIOUS = "previous"
 """Name of the frozen copy of the adapter that a run starts from."""
 
+MOVING = "reference"
+"""Name of the frozen module that a moving reference is."""
+
 OPTIMIZERS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
     "rmsprop": torch.optim.RMSprop,
@@ -67,6 +70,10 @@ def assemble(recipe: Recipe) -> Run:
         raise ConfigError("training in several processes is not supported yet; start one process")
     objective = objective_of(recipe)
     _check_coupling(recipe, objective)
+    if recipe.moving_reference and not objective.needs_reference:
+        raise ConfigError(
+            f"moving_reference: objective {recipe.objective.name} compares with no reference"
+        )
     torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
     stream = _with_replay(recipe, train_stream(recipe))
     total_steps = _total_steps(recipe, stream)
@@ -82,6 +89,7 @@ def assemble(recipe: Recipe) -> Run:
         modules=modules,
         optimizers={name: _optimizer(recipe, modules, name) for name in recipe.module_names},
         race=_race(recipe),
+        moving=(MOVING,) if recipe.moving_reference else (),
         reader=reader,
         memory=Reservoir(recipe.data.memory, seed=recipe.seed),
         drift=DriftDetector(recipe.drift) if recipe.drift else None,
@@ -183,11 +191,12 @@ def make_encoder(recipe: Recipe, tokenizer: Any) -> Encoder:
 
 def make_modules(recipe: Recipe, base: Any) -> Modules:
     """The recipe's trainable modules, fresh or from an adapter with its frozen copy beside them."""
-    names = recipe.module_names
+    names, frozen = recipe.module_names, (MOVING,) if recipe.moving_reference else ()
     if recipe.lora.start_from is None:
         return Modules.attach(
             base,
             names,
+            frozen=frozen,
             rank=recipe.lora.rank,
             alpha=recipe.lora.alpha,
             dropout=recipe.lora.dropout,
@@ -195,7 +204,7 @@ def make_modules(recipe: Recipe, base: Any) -> Modules:
             seed=recipe.seed,
         )
     folder = Path(recipe.lora.start_from)
-    return Modules.load(base, dict.fromkeys((*names, PREVIOUS), folder), trainable=names)
+    return Modules.load(base, dict.fromkeys((*names, PREVIOUS, *frozen), folder), trainable=names)
 
 
 def make_policies(
@@ -233,7 +242,8 @@ def objective_of(recipe: Recipe) -> Objective:
 
 
 def reference_policy(recipe: Recipe) -> str:
-    """Name of the module that is the reference; BASE for the bare model."""
+    """Name of the module that is the reference, or that a moving one begins at; BASE for the bare
+    model. What is measured is measured against it."""
     return BASE if recipe.reference_name == "base" else PREVIOUS
 
 

@@ -24,11 +24,12 @@ import torch
 
 from fastslow.config import Recipe
 from fastslow.durable import write_text
+from fastslow.dynamics import follow
 from fastslow.errors import StateError
 from fastslow.evaluation import Tally
 from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
-from fastslow.training.assemble import Run, reference_policy
+from fastslow.training.assemble import MOVING, Run, reference_policy
 from fastslow.training.checkpoint import write_checkpoint
 from fastslow.training.events import Event, EventLog, Listener
 from fastslow.training.gates import MovedTensors, check_start
@@ -54,7 +55,8 @@ class Loop:
         self.folder = folder
         self._log = log
         self._listener = listener
-        self._reference = reference_policy(run.recipe)
+        self._start = reference_policy(run.recipe)
+        self._reference = MOVING if run.recipe.moving_reference else self._start
         self._clock = time.monotonic()
         # A resumed run's state is on disk already; step 0 of a new one is not.
         self._step_on_disk = run.state.step or None
@@ -178,11 +180,18 @@ class Loop:
                 "pairs_per_s": len(batch) / (time.monotonic() - started),
             }
         )
+        self._move_reference()
         if swapped:
             state.swaps += 1
             self._tell({"event": "swap", "step": state.step, "leader": state.race.leader})
         if state.drift is not None and state.drift.hear(leader_losses):
             self._tell({"event": "drift", "step": state.step, "pairs_seen": state.pairs_seen})
+
+    def _move_reference(self) -> None:
+        moving, modules = self.recipe.moving_reference, self.state.modules
+        if moving is not None and self._due(moving.every):
+            leader = modules.tensors(self.state.race.leader)
+            follow([*modules.tensors(MOVING).values()], [*leader.values()], share=moving.share)
 
     def _pull_to_anchor(self, updating: tuple[str, ...]) -> None:
         if self.run.anchor is not None:
@@ -327,7 +336,7 @@ class Loop:
         measured = run.heldout.measure(
             run.policies,
             leader,
-            reference=self._reference,
+            reference=self._start,
             objective=run.objective,
             state=self.state.running[leader],
             progress=lambda done, total: self._listener(

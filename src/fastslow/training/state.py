@@ -29,6 +29,8 @@ class TrainingState:
     reader: BatchReader
     memory: Reservoir
     """An even sample of the pairs learned from."""
+    moving: tuple[str, ...] = ()
+    """Frozen modules that go after the leader."""
     drift: DriftDetector | None = None
     preview: Preview | None = None
     """Where labels come late, what is shown meanwhile."""
@@ -51,8 +53,9 @@ class TrainingState:
     def snapshot(self) -> Snapshot:
         """The state as tensors and JSON facts."""
         module_tensors, optimizer_tensors = {}, {}
-        for name in self.race.modules:
+        for name in (*self.race.modules, *self.moving):
             module_tensors |= self.modules.tensors(name)
+        for name in self.race.modules:
             for key, value in _optimizer_tensors(self.optimizers[name]).items():
                 optimizer_tensors[f"{name}/{key}"] = value
         return Snapshot(
@@ -81,8 +84,9 @@ class TrainingState:
     def restore(self, snapshot: Snapshot) -> None:
         """Become the state a snapshot was taken of, bit for bit."""
         facts, tensors = snapshot.facts, snapshot.tensors
-        for name in self.race.modules:
+        for name in (*self.race.modules, *self.moving):
             self.modules.load_tensors(name, dict(tensors["modules"]))
+        for name in self.race.modules:
             prefix = f"{name}/"
             own = {
                 key.removeprefix(prefix): value

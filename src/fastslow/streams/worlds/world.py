@@ -138,6 +138,31 @@ class World:
                 "probability": likely if first_wins else 1 - likely,
             }
 
+    def lists(
+        self, domain: str, *, seed: int, size: int = 4, held_out: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """Rows without end: `size` different answers to a request, with somebody's scores.
+
+        A score is the true reward plus Gumbel noise / sharpness. So of any two answers the one with
+        the higher score is that which somebody prefers (see `probability`), and the whole order is
+        drawn as by Plackett and Luce.
+        """
+        draw = random.Random(f"{self.seed}/{self.phase}/{domain}/{held_out}/lists of {size}/{seed}")
+        prompts = self.prompts(domain, held_out=held_out)
+        while True:
+            prompt = draw.choice(prompts)
+            answers: dict[str, float] = {}
+            while len(answers) < size:
+                answer = self.answer(prompt, draw)
+                noise = -math.log(draw.expovariate(1.0)) / self.sharpness
+                answers.setdefault(answer, self.reward(prompt, answer) + noise)
+            yield {
+                "prompt": prompt,
+                "completions": list(answers),
+                "scores": list(answers.values()),
+                "domain": domain,
+            }
+
     def corpus(self, count: int) -> Iterator[tuple[str, str]]:
         """Requests of all domains with an answer, as people here speak.
 

@@ -1,0 +1,269 @@
+"""`fastslow bench objectives`: what every objective makes of the same answers, at the same KL.
+
+Each objective has its own defaults and chooses its learning rate on worlds that are not reported.
+All take as many steps, and as many answers a step, whatever kind of label they learn from.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from fastslow.bench.continual import TUNING_SEEDS, Tell
+from fastslow.bench.measure import measure_run
+from fastslow.bench.scenario import Scenario, world_scenario
+from fastslow.bench.suite import in_parallel, kept, trained
+from fastslow.bench.table import BUDGETS, best_rates, gain_at_kl, interval, shown
+from fastslow.config import DomainConfig, load_recipe
+from fastslow.durable import write_rows, write_text
+from fastslow.evaluation import at_kl
+from fastslow.objectives import make_objective
+from fastslow.records import Pair
+from fastslow.streams import row_of
+from fastslow.streams.labels import as_kind, examples_of_row
+from fastslow.streams.worlds import World
+from fastslow.streams.worlds.files import TEST_SEED
+from fastslow.training.prepared import lacks
+from fastslow.training.summary import versions
+
+DOMAIN = "reviews"
+LIST = 4
+"""Answers in a ranked list."""
+HELD_OUT = 200
+"""Pairs that accuracy is measured on."""
+MATCHED = 1.0
+"""Nats of reverse KL at which the table compares what objectives do."""
+SHOWN = (
+    "reverse_kl",
+    "accuracy",
+    "margin",
+    "chosen_log_ratio",
+    "rejected_log_ratio",
+    "mean_length",
+)
+
+
+def bench_worlds(
+    out: Path,
+    *,
+    seeds: Sequence[int],
+    rates: Sequence[float],
+    pairs: int,
+    names: Sequence[str],
+    workers: int,
+    tell: Tell,
+) -> dict[str, Any]:
+    """Tune every objective on the tuning worlds, measure it on the others, write the results.
+
+    Returns what `results.json` holds.
+    """
+    calls = [
+        partial(_scenario, World(seed=seed, num_domains=1), out, pairs)
+        for seed in (*TUNING_SEEDS, *seeds)
+    ]
+    made: dict[str, Scenario] = {}
+    tell("making worlds", 0, len(calls))
+    for scenario in in_parallel(calls, workers=workers):
+        made[scenario.name] = scenario
+        tell("making worlds", len(made), len(calls))
+    tuning = [made[f"world-{seed}"] for seed in TUNING_SEEDS]
+    reported = [made[f"world-{seed}"] for seed in seeds]
+    run = partial(_records, out=out, steps=_steps(pairs), workers=workers)
+    tried = run(tuning, dict.fromkeys(names, rates), tell=partial(tell, "tuning"))
+    tuned = best_rates(tried, "reward")
+    chosen = {name: (rate,) for name, rate in tuned.items()}
+    records = run(reported, chosen, tell=partial(tell, "measuring objectives"))
+    setting = {"worlds": list(seeds), "tuning_worlds": list(TUNING_SEEDS), "rates": list(rates)}
+    return _write(out, records, "reward", {**setting, "pairs": pairs}, tuned)
+
+
+def bench_files(
+    out: Path,
+    scenarios: Sequence[Scenario],
+    *,
+    rate: float,
+    pairs: int,
+    names: Sequence[str],
+    workers: int,
+    tell: Tell,
+) -> dict[str, Any]:
+    """Measure every objective at one rate on files of real pairs, by held-out accuracy."""
+    records = _records(
+        scenarios,
+        dict.fromkeys(names, (rate,)),
+        out=out,
+        steps=_steps(pairs),
+        workers=workers,
+        tell=partial(tell, "measuring objectives"),
+    )
+    setting = {
+        "domain": scenarios[0].domains[0].name,
+        "seeds": [scenario.settings["seed"] for scenario in scenarios],
+        "pairs": pairs,
+    }
+    return _write(out, records, "accuracy", setting, dict.fromkeys(names, rate))
+
+
+def all_learn_from(names: Sequence[str], pair: Pair) -> bool:
+    """Whether the pair says what each of the objectives needs."""
+    made = map(make_objective, names)
+    return not any(lacks(example, one) for one in made for example in as_kind(pair, one.takes))
+
+
+def _steps(pairs: int) -> int:
+    return -(-pairs // 16)
+
+
+def _scenario(world: World, out: Path, pairs: int) -> Scenario:
+    """One domain, its answers once in pairs and once in longer lists."""
+    folder = out / "scenarios" / f"world-{world.seed}"
+    plain = world_scenario(world, folder, pairs=1)
+    train, test = folder / "pairs.jsonl", folder / "test.jsonl"
+    write_rows(train, islice(_pairs(world), pairs))
+    write_rows(test, islice(_pairs(world, seed=TEST_SEED, held_out=True), HELD_OUT))
+    lists = world.lists(DOMAIN, seed=0, size=LIST)
+    write_rows(folder / "lists.jsonl", islice(lists, pairs * 2 // LIST))
+    domain = DomainConfig(name=DOMAIN, train=str(train), eval=str(test))
+    return replace(plain, domains=(domain,))
+
+
+def _pairs(world: World, *, seed: int = 0, held_out: bool = False) -> Iterator[dict[str, Any]]:
+    """Rows of lists of two as pairs with the scores that made them."""
+    for number, row in enumerate(world.lists(DOMAIN, seed=seed, size=2, held_out=held_out)):
+        yield from map(row_of, examples_of_row(row, source=f"{DOMAIN}:{number}"))
+
+
+def _records(
+    scenarios: Sequence[Scenario],
+    rates: Mapping[str, Sequence[float]],
+    *,
+    out: Path,
+    steps: int,
+    workers: int,
+    tell: Any,
+) -> list[dict[str, Any]]:
+    calls = [
+        partial(_record, scenario, name, rate, out, steps)
+        for scenario in scenarios
+        for name, own in rates.items()
+        for rate in own
+    ]
+    found: list[dict[str, Any]] = []
+    tell(0, len(calls))
+    for record in in_parallel(calls, workers=workers):
+        found.append(record)
+        tell(len(found), len(calls))
+    return found
+
+
+def _record(scenario: Scenario, name: str, rate: float, out: Path, steps: int) -> dict[str, Any]:
+    """What one objective did in one place; read from disk if it is there."""
+    path = out / "records" / scenario.name / f"{name}-{rate:g}.json"
+    return kept(path, partial(_run, scenario, name, rate, out, steps))
+
+
+def _run(scenario: Scenario, name: str, rate: float, out: Path, steps: int) -> dict[str, Any]:
+    run = out / "runs" / scenario.name / f"{name}-{rate:g}"
+    objective, shared = make_objective(name), scenario.settings["train"]
+    lists = Path(scenario.domains[0].train_sources[0]).with_name("lists.jsonl")
+    in_lists = objective.takes == "rankings" and lists.exists()
+    # A pair is two thumbs, a list of four is two pairs: the same answers in every step.
+    per_pair = {"ratings": 2.0, "rankings": 2 / LIST if in_lists else 1.0}.get(objective.takes, 1.0)
+    train = {**shared, "batch_size": int(16 * per_pair), "learning_rate": rate, "max_steps": steps}
+    if objective.coupled:
+        train["micro_batch_size"] = None
+    recipe = load_recipe(
+        {
+            **scenario.settings,
+            "output_dir": str(run),
+            "chase": None,
+            "objective": {"name": name},
+            "data": {
+                **scenario.settings["data"],
+                "train": str(lists) if in_lists else scenario.domains[0].train,
+            },
+            "eval": {"samples": 0},
+            "train": train,
+        }
+    )
+    summary = trained(recipe)
+    return {
+        "scenario": scenario.name,
+        "method": name,
+        "rate": rate,
+        "learns_from": objective.takes,
+        "prequential": summary.prequential,
+        "points": measure_run(scenario, run),
+    }
+
+
+def _write(
+    out: Path,
+    records: Sequence[Mapping[str, Any]],
+    metric: str,
+    setting: Mapping[str, Any],
+    rates: Mapping[str, float],
+) -> dict[str, Any]:
+    found = {
+        "metric": metric,
+        "setting": dict(setting),
+        "objectives": {
+            name: {"rate": rate, **_row([r for r in records if r["method"] == name], metric)}
+            for name, rate in rates.items()
+        },
+        "versions": versions(),
+    }
+    write_text(out / "results.json", json.dumps(found, indent=1) + "\n")
+    write_text(out / "table.md", as_markdown(found))
+    return found
+
+
+def _row(records: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
+    """What one objective does: gains within each budget, all values at MATCHED nats, and at the
+    end of the training."""
+    matched = [at_kl(_values(record), MATCHED) for record in records]
+    ended = [next(p for p in _values(record) if p["strength"] == 1.0) for record in records]
+    return {
+        "learns_from": records[0]["learns_from"],
+        **{
+            f"gain@{budget:g}": interval([gain_at_kl(r, metric, budget) for r in records])
+            for budget in BUDGETS
+        },
+        "matched": {key: fmean(one[key] for one in matched) for key in SHOWN},
+        "ended": {key: fmean(one[key] for one in ended) for key in SHOWN},
+    }
+
+
+def _values(record: Mapping[str, Any]) -> list[dict[str, float]]:
+    """The one domain's values at each strength, rising; the base's own KL is exactly nothing."""
+    points = [
+        {"strength": point["strength"], **{key: point["domains"][0][key] for key in SHOWN}}
+        for point in record["points"]
+    ]
+    return [points[0] | {"reverse_kl": 0.0}, *points[1:]]
+
+
+def as_markdown(found: Mapping[str, Any]) -> str:
+    """The results as a table to read, the highest gain within MATCHED nats first."""
+    head = ["objective", "learns from", "rate"]
+    head += [f"{found['metric']} gained at {budget:g} nats" for budget in BUDGETS]
+    head += [f"at {MATCHED:g} nats: accuracy", "margin", "chosen", "rejected", "tokens"]
+    head += ["at the end: KL", "accuracy"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    order = sorted(found["objectives"].items(), key=lambda o: -o[1][f"gain@{MATCHED:g}"]["mean"])
+    for name, row in order:
+        at, ended = row["matched"], row["ended"]
+        cells = [name, row["learns_from"], f"{row['rate']:g}"]
+        cells += [shown(row[f"gain@{budget:g}"]) for budget in BUDGETS]
+        # An objective that never moves so far is shown where it moved furthest.
+        far = "" if at["reverse_kl"] > 0.99 * MATCHED else f" ({at['reverse_kl']:.2f} nats)"
+        cells += [f"{at['accuracy']:.3f}{far}", f"{at['margin']:+.2f}"]
+        cells += [f"{at[f'{side}_log_ratio']:+.2f}" for side in ("chosen", "rejected")]
+        cells += [f"{at['mean_length']:.1f}", f"{ended['reverse_kl']:.2f}"]
+        cells += [f"{ended['accuracy']:.3f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
