@@ -176,7 +176,6 @@ def test_a_short_run_learns_and_its_adapter_works_without_fastslow(shared, model
             },
             "train": {
                 "learning_rate": 5e-4, "max_steps": 20, "micro_batch_size": 4,
-                "precision": "mixed",
             },
             "eval": {"max_pairs": 160, "samples": 0},
         }

@@ -11,6 +11,7 @@ import torch
 import fastslow
 from fastslow.errors import DataError
 from fastslow.objectives import PairLogps, make_objective
+from fastslow.scoring import Tree
 from fastslow.training.preferences import labelled_loss
 
 
@@ -121,3 +122,17 @@ def test_rows_without_what_the_objective_needs_are_dropped_by_name(recipe, tmp_p
     path = tiny.write_rows(tmp_path / "bare.jsonl", tiny.rows(60))
     with pytest.raises(DataError, match="learns from score_chosen and score_rejected"):
         fastslow.train(recipe("objective.name=odpo", f"data.train={path}", "data.eval=null"))
+
+
+def test_a_mismatched_response_is_to_another_prompt():
+    from fastslow.training.prepared import _mismatched
+
+    def tree(prompt, response):
+        return Tree((prompt,), ((response,),))
+
+    # A pair's two thumbs stand side by side; neither is the other's mismatch.
+    trees = [tree(1, 11), tree(1, 12), tree(2, 21), tree(2, 22), tree(3, 31)]
+    found = _mismatched(trees)
+    assert [t.prompt for t in found] == [t.prompt for t in trees]
+    assert [t.responses[0][0] for t in found] == [21, 21, 31, 31, 11]
+    assert _mismatched([tree(1, 11), tree(1, 12)])[0].responses == ((11,),)

@@ -1,5 +1,6 @@
-"""Checks that stop a run which would train silently wrong."""
+"""Checks that stop a run which would train silently wrong, or warn of one that would crawl."""
 
+import time
 from collections.abc import Mapping
 
 import torch
@@ -10,6 +11,34 @@ from fastslow.errors import StateError
 
 SAME = 1e-3
 """Nats by which two computations of the same log-prob sum may differ."""
+
+SLOWER = 2.0
+"""Times that bfloat16 may take longer than float32 before the run warns."""
+
+
+def slow_bfloat16(device: torch.device) -> str | None:
+    """A warning where the processor computes bfloat16 in software; None where it does not."""
+    if device.type != "cpu":
+        return None
+    times = {kind: _product_time(kind) for kind in (torch.float32, torch.bfloat16)}
+    slower = times[torch.bfloat16] / times[torch.float32]
+    if slower < SLOWER:
+        return None
+    return (
+        f"this processor takes {slower:.0f} times as long to multiply in bfloat16 as in float32; "
+        "train.precision=float32 is much faster here"
+    )
+
+
+def _product_time(kind: torch.dtype) -> float:
+    """Seconds for a product of matrices, the best of a few."""
+    matrix = torch.ones(128, 128, dtype=kind)
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        torch.mm(matrix, matrix)
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def check_start(policies: Mapping[str, Tensor], reference: Tensor | None) -> None:

@@ -66,7 +66,7 @@ class Prepared:
     uniform: Tensor
     """Random numbers from 0 to 1, one for each example."""
     mismatched: tuple[TreeBatch, Tensor] | None
-    """Each prompt with the next example's first response, and the reference's sums of them, [N],
+    """Each prompt with the first response to another one, and the reference's sums of them, [N],
     where the objective needs them."""
 
 
@@ -235,12 +235,13 @@ _CONTAINERS: Mapping[str, Callable[..., Any]] = {
 
 
 def _mismatched(trees: Sequence[Tree]) -> list[Tree]:
-    """Each prompt with the first response of the next tree."""
-    following = [*trees[1:], trees[0]]
-    return [
-        replace(tree, responses=(other.responses[0],))
-        for tree, other in zip(trees, following, strict=True)
-    ]
+    """Each prompt with the first response to the next other prompt; its own where there is none."""
+    found = []
+    for place, tree in enumerate(trees):
+        following = [*trees[place + 1 :], *trees[:place]]
+        others = (other for other in following if other.prompt != tree.prompt)
+        found.append(replace(tree, responses=(next(others, tree).responses[0],)))
+    return found
 
 
 def _difference(first: float | None, second: float | None) -> float | None:

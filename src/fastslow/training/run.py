@@ -17,6 +17,7 @@ from fastslow.training.checkpoint import read_newest
 from fastslow.training.claim import claim, locked
 from fastslow.training.continual import train_domains
 from fastslow.training.events import EventLog, Listener
+from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
 from fastslow.training.summary import ContinualSummary, RunSummary, versions
 
@@ -71,6 +72,10 @@ def train_ordinary(recipe: Recipe, folder: Path, listener: Listener) -> RunSumma
     log = EventLog(folder / "events.jsonl", size=run.state.log_size)
     try:
         listener(_start_event(run, resumed=resumed))
+        if recipe.train.precision != "float32" and (
+            warning := slow_bfloat16(run.accelerator.device)
+        ):
+            listener({"event": "warning", "message": warning})
         loop = Loop(run, folder, log, listener)
         if not loop.finish():
             return None
