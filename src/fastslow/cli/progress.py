@@ -29,7 +29,7 @@ SMOOTHING = 0.9
 
 
 class RunDisplay:
-    """Shows the events of one run, of one domain or of several.
+    """Shows the events of one run, of its stages or of several domains.
 
     A `brief` display leaves out what a run says before it trains and its measurements.
     """
@@ -108,15 +108,22 @@ class RunDisplay:
             f"{summary.policy} policy answers"
         )
 
+    def _on_stage(self, event: Event) -> None:
+        self._begin_part()
+        self.say(f"stage {event['number']} of {event['of']}: {event['name']}", style="bold")
+
     def _on_domain(self, event: Event) -> None:
-        """Another domain begins: a bar of its own, means of its own."""
+        self._begin_part()
+        if not self._brief:
+            self.say(f"domain {event['number']}: {event['name']}", style="bold")
+
+    def _begin_part(self) -> None:
+        """A stage or domain begins: a bar of its own, means of its own."""
         self._drop_side()
         if self._train is not None:
             self._progress.remove_task(self._train)
             self._train = None
         self._means = {}
-        if not self._brief:
-            self.say(f"domain {event['number']}: {event['name']}", style="bold")
 
     def _on_measured(self, event: Event) -> None:
         self._drop_side()

@@ -1,8 +1,12 @@
 """`fastslow validate`: check a recipe and its data without loading the model's weights."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from fastslow.config import Recipe
 
 
 def validate(
@@ -33,34 +37,47 @@ def validate(
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
-    encoder, objective = make_encoder(checked, tokenizer), objective_of(checked)
-    streams = {"train": train_stream(checked, epochs=1)}
-    if checked.data.eval_sources:
-        streams["eval"] = eval_stream(checked)
-    findings = {}
+    findings: dict[str, Any] = {}
     examples = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        for name, stream in streams.items():
-            task = progress.add_task(f"reading {name}", total=stream.count_rows())
-            found = inspect_examples(
-                stream,
-                encoder,
-                objective,
-                batch_size=checked.train.batch_size,
-                progress=lambda rows, task=task: progress.update(task, completed=rows),
-            )
-            findings[name] = found.as_json()
-            examples = examples or found.examples[:show]
+        for label, part in _parts(checked).items():
+            streams = {f"{label}train": train_stream(part, epochs=1)}
+            if part.data.eval_sources:
+                streams[f"{label}eval"] = eval_stream(part)
+            for name, stream in streams.items():
+                task = progress.add_task(f"reading {name}", total=stream.count_rows())
+                found = inspect_examples(
+                    stream,
+                    make_encoder(part, tokenizer),
+                    objective_of(part),
+                    batch_size=part.train.batch_size,
+                    progress=lambda rows, task=task: progress.update(task, completed=rows),
+                )
+                findings[name] = found.as_json()
+                if name.endswith("train"):
+                    examples += found.examples[:show]
     if json_output:
         print(json.dumps(findings))
         return
     console = Console(highlight=False, soft_wrap=True)
     table = Table("", *findings, box=None, pad_edge=False)
-    for key in findings["train"]:
-        table.add_row(key, *(_cell(values[key]) for values in findings.values()))
+    for key in dict.fromkeys(key for values in findings.values() for key in values):
+        table.add_row(key, *(_cell(values.get(key, [])) for values in findings.values()))
     console.print(table)
     for example in examples:
         console.print(masked_example(example, tokenizer))
+
+
+def _parts(recipe: "Recipe") -> "dict[str, Recipe]":
+    """The recipe, or each of its stages, by what its streams' names begin with."""
+    from fastslow.config import stage_recipe
+
+    if not recipe.stages:
+        return {"": recipe}
+    return {
+        f"{stage.name} ": stage_recipe(recipe, index, start_from="the stage before")
+        for index, stage in enumerate(recipe.stages)
+    }
 
 
 def _cell(value: object) -> str:

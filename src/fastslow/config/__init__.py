@@ -7,7 +7,7 @@ from fastslow.config.continual import (
     DriftConfig,
     ReplayConfig,
 )
-from fastslow.config.load import dump_recipe, flat, load_recipe
+from fastslow.config.load import dump_recipe, flat, load_recipe, stage_recipe
 from fastslow.config.recipe import Recipe
 from fastslow.config.sections import (
     ChaseConfig,
@@ -15,9 +15,11 @@ from fastslow.config.sections import (
     DataConfig,
     EvalConfig,
     LoraConfig,
+    MovingReferenceConfig,
     ObjectiveConfig,
     TrainConfig,
 )
+from fastslow.config.stages import StageConfig
 
 __all__ = [
     "AnchorConfig",
@@ -29,11 +31,14 @@ __all__ = [
     "DriftConfig",
     "EvalConfig",
     "LoraConfig",
+    "MovingReferenceConfig",
     "ObjectiveConfig",
     "Recipe",
     "ReplayConfig",
+    "StageConfig",
     "TrainConfig",
     "dump_recipe",
     "flat",
     "load_recipe",
+    "stage_recipe",
 ]

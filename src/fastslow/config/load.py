@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fastslow.config.recipe import Recipe
+from fastslow.config.stages import stage_settings
 from fastslow.errors import ConfigError
 
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
@@ -24,20 +25,63 @@ def load_recipe(
 ) -> Recipe:
     """The recipe in a YAML file or a mapping, with `section.key=value` overrides applied.
 
-    Raises ConfigError with all faults of schema, overrides and `checks` together.
+    Raises ConfigError with all faults of schema, overrides and `checks` together, those of its
+    stages among them.
     """
     raw = dict(source) if isinstance(source, Mapping) else _read_yaml(Path(source))
     problems = _apply_overrides(raw, overrides)
-    recipe = None
+    recipe, faults = _checked(raw, checks)
+    problems += faults
+    if recipe is None or problems:
+        raise ConfigError(*problems)
+    for index in range(len(recipe.stages)):
+        stage_recipe(recipe, index, start_from="the stage before", checks=checks)
+    return recipe
+
+
+def stage_recipe(
+    recipe: Recipe,
+    index: int,
+    *,
+    start_from: str,
+    output_dir: str | None = None,
+    checks: Sequence[Check] = (),
+) -> Recipe:
+    """The recipe of one stage of a recipe.
+
+    Args:
+        recipe: with stages.
+        index: of the stage, from 0.
+        start_from: adapter of the stage before; of no meaning for the first.
+        output_dir: of the stage's run; the recipe's own by default.
+        checks: as of `load_recipe`.
+
+    Raises ConfigError with all its faults.
+    """
+    settings = stage_settings(
+        recipe.model_dump(mode="json"),
+        recipe.stages,
+        index,
+        start_from=start_from,
+        output_dir=output_dir or recipe.output_dir,
+    )
+    made, faults = _checked(settings, checks)
+    if made is None or faults:
+        where = f"stages: {index + 1}, {recipe.stages[index].name}: "
+        raise ConfigError(*(where + fault for fault in faults))
+    return made
+
+
+def _checked(raw: Mapping[str, Any], checks: Sequence[Check]) -> tuple[Recipe | None, list[str]]:
+    """The recipe, if it can be made, and all faults."""
+    recipe: Recipe | None = None
+    problems: list[str] = []
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         found = (line for item in error.errors() for line in _problems(item))
         problems += dict.fromkeys(found)  # A union names the same fault once for each branch.
-    problems += [line for check in checks for line in check(raw)]
-    if recipe is None or problems:
-        raise ConfigError(*problems)
-    return recipe
+    return recipe, problems + [line for check in checks for line in check(raw)]
 
 
 def dump_recipe(recipe: Recipe) -> str:

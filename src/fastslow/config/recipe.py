@@ -27,6 +27,7 @@ from fastslow.config.sections import (
     ObjectiveConfig,
     TrainConfig,
 )
+from fastslow.config.stages import StageConfig, stage_faults
 
 
 class Recipe(Section):
@@ -58,6 +59,10 @@ class Recipe(Section):
     anchor: AnchorConfig | None = None
     drift: DriftConfig | None = None
     continual: ContinualConfig | None = None
+    stages: list[StageConfig] = []
+    """Runs one after the other, each from the module of the one before, which is also its
+    reference: `[sft, preferences]`. A stage may have sections of its own: `{name: sft, data:
+    {train: demonstrations.jsonl}}`. Empty: one run."""
 
     @model_validator(mode="after")
     def _settings_agree(self) -> "Recipe":
@@ -70,7 +75,10 @@ class Recipe(Section):
     def _contradictions(self) -> Iterator[tuple[bool, str]]:
         train, lora, defaults = self.train, self.lora, LoraConfig()
         yield (
-            self.reference == "previous" and lora.start_from is None and self.continual is None,
+            self.reference == "previous"
+            and lora.start_from is None
+            and self.continual is None
+            and not self.stages,
             "reference: 'previous' is the policy at the start of the run, which without "
             "lora.start_from is the base; set lora.start_from or reference: base",
         )
@@ -104,6 +112,12 @@ class Recipe(Section):
             self.anchor is not None and lora.start_from is None,
             "anchor: holds modules near the adapter they start from; set lora.start_from",
         )
+        yield (
+            bool(self.stages) and self.continual is not None,
+            "stages: cannot be followed by several domains in one recipe; train the stages, "
+            "`fastslow export` them merged, and give that folder as model",
+        )
+        yield from ((True, fault) for fault in stage_faults(self.stages))
         moves = self.moving_reference is not None
         yield (
             moves and lora.start_from is not None and self.reference == "base",

@@ -8,7 +8,7 @@ from fastslow.config import Recipe, flat, load_recipe
 from fastslow.errors import ConfigError, StateError
 
 LOCK = ".lock"
-WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml")
+WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "stages/*/config.yaml")
 """What shows that a folder holds work that could be lost."""
 
 

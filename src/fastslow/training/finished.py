@@ -14,6 +14,7 @@ from fastslow.training.assemble import (
     open_policies,
     reference_policy,
 )
+from fastslow.training.pipeline import last_stage
 from fastslow.training.policies import Policies
 from fastslow.training.router import Router
 from fastslow.training.summary import ContinualSummary, RunSummary, read_summary
@@ -49,12 +50,16 @@ class FinishedRun:
 
 
 def read_run(folder: Path) -> tuple[Recipe, RunSummary | ContinualSummary]:
-    """Recipe and summary of a finished run. Raises StateError where there is none."""
+    """Recipe and summary of a finished run; of one in stages, those of the last.
+
+    Raises StateError where there is none.
+    """
     if not (folder / "config.yaml").exists():
         raise StateError(f"{folder} is not a run folder: it has no config.yaml")
     if not (folder / "summary.json").exists():
         raise StateError(f"the run in {folder} is not finished; run its train command again")
-    return load_recipe(folder / "config.yaml"), read_summary(folder / "summary.json")
+    recipe = last_stage(load_recipe(folder / "config.yaml"), folder)
+    return recipe, read_summary(folder / "summary.json")
 
 
 def open_run(folder: Path) -> FinishedRun:

@@ -19,6 +19,7 @@ from fastslow.training.continual import train_domains
 from fastslow.training.events import EventLog, Listener
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
+from fastslow.training.pipeline import last_stage, train_stages
 from fastslow.training.summary import ContinualSummary, RunSummary, versions
 
 
@@ -44,7 +45,20 @@ def train(
     with locked(folder):
         if recipe.continual is not None:
             return train_domains(recipe, folder, listener, train_one=train_ordinary)
-        return train_ordinary(recipe, folder, listener)
+        if not recipe.stages:
+            return train_ordinary(recipe, folder, listener)
+        return _train_in_stages(recipe, folder, listener)
+
+
+def _train_in_stages(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | None:
+    claim(folder, recipe)
+    last: Recipe | None
+    if (folder / "summary.json").exists():
+        last = last_stage(recipe, folder)
+    else:
+        write_text(folder / "config.yaml", dump_recipe(recipe))
+        last = train_stages(recipe, folder, listener, train_one=train_ordinary)
+    return last and train_ordinary(last, folder, listener, whole=recipe)
 
 
 def _with_objective_written_out(recipe: Recipe) -> Recipe:
@@ -55,9 +69,16 @@ def _with_objective_written_out(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"objective": section})
 
 
-def train_ordinary(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | None:
-    """One run of one module or race in its folder, which is locked for it."""
-    began = claim(folder, recipe)
+def train_ordinary(
+    recipe: Recipe, folder: Path, listener: Listener, *, whole: Recipe | None = None
+) -> RunSummary | None:
+    """One run of one module or race in its folder, which is locked for it.
+
+    The folder is that of the `whole` recipe, of which this run may be a part.
+    """
+    recipe = _with_objective_written_out(recipe)
+    whole = whole or recipe
+    began = claim(folder, whole) and (folder / "inputs.json").exists()
     if (folder / "summary.json").exists():
         listener({"event": "already_complete", "folder": str(folder)})
         return RunSummary.read(folder / "summary.json")
@@ -66,7 +87,7 @@ def train_ordinary(recipe: Recipe, folder: Path, listener: Listener) -> RunSumma
     if began:
         _check_inputs(folder, inputs)
     else:
-        write_text(folder / "config.yaml", dump_recipe(recipe))
+        write_text(folder / "config.yaml", dump_recipe(whole))
         write_text(folder / "inputs.json", json.dumps(inputs, indent=1) + "\n")
     resumed = _resume(run, folder, listener)
     log = EventLog(folder / "events.jsonl", size=run.state.log_size)

@@ -1,0 +1,140 @@
+"""Runs in stages: demonstrations first, then preferences from there."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import fastslow
+from fastslow.cli.main import app
+from fastslow.errors import StateError
+
+SHORT = ("train.max_steps=4", "eval.samples=2", "eval.sample_tokens=8")
+STAGES = [{"name": "sft", "train": {"max_steps": 3}}, "preferences"]
+
+
+def adapter(folder, name):
+    return load_file(Path(folder) / "adapters" / name / "adapter_model.safetensors")
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_second_stage_takes_up_the_first_ones_module_as_its_frozen_reference(recipe, tmp_path):
+    made = recipe(f"output_dir={tmp_path / 'staged'}", *SHORT, stages=STAGES)
+    seen = []
+    summary = fastslow.train(made, listener=seen.append)
+    assert [(e["number"], e["of"], e["name"]) for e in seen if e["event"] == "stage"] == [
+        (1, 2, "sft"), (2, 2, "preferences"),
+    ]  # fmt: skip
+    assert summary.steps == 4 and summary.reference == "previous"
+    assert summary.eval["start"]["margin"] == 0.0 == summary.eval["start"]["chosen_log_ratio"]
+
+    # The same by hand, in two runs, is the same, bit for bit.
+    first = recipe(
+        f"output_dir={tmp_path / 'first'}", *SHORT, "train.max_steps=3", "chase=null",
+        "objective.name=sft",
+    )  # fmt: skip
+    fastslow.train(first)
+    start = tmp_path / "first" / "adapters" / "policy"
+    second = recipe(
+        f"output_dir={tmp_path / 'second'}", *SHORT, lora={"start_from": str(start)}
+    )  # fmt: skip
+    by_hand = fastslow.train(second)
+    staged = tmp_path / "staged"
+    assert same(
+        adapter(staged / "stages" / "01-sft", "policy"), adapter(first.output_dir, "policy")
+    )
+    for name in ("fast", "slow"):
+        assert same(adapter(staged, name), adapter(second.output_dir, name))
+    assert summary.eval == by_hand.eval
+
+
+@pytest.mark.parametrize("at", [2, 5])
+def test_a_stopped_run_goes_on_in_the_stage_where_it_was(recipe, tmp_path, at):
+    whole = recipe(f"output_dir={tmp_path / 'whole'}", *SHORT, stages=STAGES)
+    expected = fastslow.train(whole)
+    broken = recipe(f"output_dir={tmp_path / 'broken'}", *SHORT, stages=STAGES)
+    steps = []
+
+    def stop(event):
+        steps.extend([event] if event["event"] == "step" else [])
+        if len(steps) == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fastslow.train(broken, listener=stop)
+    assert fastslow.train(broken).eval == expected.eval
+    for name in ("fast", "slow"):
+        assert same(adapter(broken.output_dir, name), adapter(whole.output_dir, name))
+
+
+def test_a_finished_one_trains_no_more_and_another_recipe_is_refused(recipe):
+    made = recipe(*SHORT, stages=STAGES)
+    first = fastslow.train(made)
+    seen = []
+    assert fastslow.train(made, listener=seen.append) == first
+    assert [event["event"] for event in seen] == ["already_complete"]
+    other = [{"name": "sft", "train": {"max_steps": 2}}, "preferences"]
+    with pytest.raises(StateError, match="differs in stages"):
+        fastslow.train(recipe(*SHORT, stages=other))
+
+
+def test_a_changed_first_stage_is_refused_while_the_second_is_not_begun(recipe):
+    def stop(event):
+        if event["event"] == "stage" and event["number"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fastslow.train(recipe(*SHORT, stages=STAGES), listener=stop)
+    with pytest.raises(StateError, match="differs in train.learning_rate"):
+        fastslow.train(recipe(*SHORT, "train.learning_rate=0.5", stages=STAGES))
+    assert fastslow.train(recipe(*SHORT, stages=STAGES)).steps == 4
+
+
+def test_demonstrations_of_their_own_come_first(recipe, tmp_path):
+    rows = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in tiny.rows(48, seed=9)]
+    shown = tiny.write_rows(tmp_path / "shown.jsonl", rows)
+    stages = [{"name": "sft", "data": {"train": str(shown), "eval": None}}, "preferences"]
+    made = recipe(*SHORT, stages=stages)
+    assert fastslow.train(made).pairs_seen == 32
+    first = json.loads((Path(made.output_dir) / "stages/01-sft/summary.json").read_text())
+    assert first["pairs_seen"] == 32 and first["eval"] == {"start": None, "final": None}
+
+
+def test_the_commands_know_a_run_in_stages_wherever_it_is_moved(recipe, tmp_path):
+    made = recipe(*SHORT, stages=STAGES)
+    summary = fastslow.train(made)
+    moved = tmp_path / "moved"
+    shutil.move(made.output_dir, moved)
+    run = CliRunner().invoke
+    shown = run(app, ["eval", str(moved), "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["margin"] == summary.eval["final"]["margin"]
+    shown = run(app, ["eval", str(moved), "--json", "--module", "reference"])
+    assert json.loads(shown.stdout)["module"] == "previous"
+    assert json.loads(shown.stdout)["margin"] == 0.0
+    assert run(app, ["export", str(moved), "--to", str(tmp_path / "out")]).exit_code == 0
+    assert run(app, ["report", str(moved)]).exit_code == 0
+    shutil.rmtree(moved / "stages")
+    shown = run(app, ["eval", str(moved)])
+    assert isinstance(shown.exception, StateError) and "01-sft is missing" in str(shown.exception)
+
+
+def test_validate_reads_the_data_of_every_stage(recipe, tmp_path):
+    made = recipe(*SHORT, stages=STAGES)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(fastslow.config.dump_recipe(made))
+    shown = CliRunner().invoke(app, ["validate", str(path), "--json"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)
+    assert list(found) == ["sft train", "sft eval", "preferences train", "preferences eval"]
+    assert "demonstrated tokens" in found["sft train"]
+    assert "rejected tokens" in found["preferences train"]
