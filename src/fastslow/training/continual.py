@@ -23,9 +23,9 @@ from fastslow.errors import StateError
 from fastslow.evaluation import Retention, retention
 from fastslow.training.claim import claim
 from fastslow.training.combination import Combination, copy_adapter
+from fastslow.training.domains import DomainRun, domain_runs, policy_after, write_fisher
 from fastslow.training.events import Listener
 from fastslow.training.measuring import Measuring
-from fastslow.training.stages import Stage, stage_policy, stages, write_fisher
 from fastslow.training.summary import ContinualSummary, RunSummary, versions
 
 TrainOne = Callable[[Recipe, Path, Listener], RunSummary | None]
@@ -45,40 +45,40 @@ def train_domains(
         return ContinualSummary.read(path)
     write_text(folder / "config.yaml", dump_recipe(recipe))
     bank, measuring = Bank(folder / "bank"), Measuring(recipe, listener)
-    finished: list[tuple[Stage, RunSummary]] = []
-    for stage in stages(recipe, folder, bank, finished):
-        listener({"event": "domain", "number": stage.number, "name": stage.name})
-        summary = train_one(stage.recipe, Path(stage.recipe.output_dir), listener)
+    finished: list[tuple[DomainRun, RunSummary]] = []
+    for run in domain_runs(recipe, folder, bank, finished):
+        listener({"event": "domain", "number": run.number, "name": run.name})
+        summary = train_one(run.recipe, Path(run.recipe.output_dir), listener)
         if summary is None:
             return None
-        finished.append((stage, summary))
-        entry = _put_in_bank(bank, stage, summary)
-        write_fisher(recipe, folder, stage, entry)
-        _combine_and_measure(recipe, folder, bank, stage, measuring, listener)
+        finished.append((run, summary))
+        entry = _put_in_bank(bank, run, summary)
+        write_fisher(recipe, folder, run, entry)
+        _combine_and_measure(recipe, folder, bank, run, measuring, listener)
     result = _summarise(recipe, folder, finished, measuring)
     result.write(path)
     listener({"event": "complete", "folder": str(folder), "leader": result.policy})
     return result
 
 
-def _put_in_bank(bank: Bank, stage: Stage, summary: RunSummary) -> Entry:
+def _put_in_bank(bank: Bank, run: DomainRun, summary: RunSummary) -> Entry:
     entries = bank.entries()
-    if len(entries) >= stage.number:
-        entry = entries[stage.number - 1]
-        if (entry.position, entry.domain) != (stage.number, stage.name):
+    if len(entries) >= run.number:
+        entry = entries[run.number - 1]
+        if (entry.position, entry.domain) != (run.number, run.name):
             raise StateError(
-                f"{bank.folder} lacks the module of domain {stage.number}, {stage.name}, which the "
+                f"{bank.folder} lacks the module of domain {run.number}, {run.name}, which the "
                 "later ones stand on; restore it, or remove the run folder to start anew"
             )
         return entry
-    run = Path(stage.recipe.output_dir)
-    inputs = json.loads((run / "inputs.json").read_text(encoding="utf-8"))
+    folder = Path(run.recipe.output_dir)
+    inputs = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
     return bank.add(
-        domain=stage.name,
-        adapter=run / summary.adapters[summary.leader],
-        config=run / "config.yaml",
-        memory=run / "memory.jsonl",
-        parents=[stage.parent.name] if stage.parent else [],
+        domain=run.name,
+        adapter=folder / summary.adapters[summary.leader],
+        config=folder / "config.yaml",
+        memory=folder / "memory.jsonl",
+        parents=[run.parent.name] if run.parent else [],
         base=inputs["model"],
         data=inputs["data"],
         metrics=summary.eval["final"] or {},
@@ -89,16 +89,16 @@ def _combine_and_measure(
     recipe: Recipe,
     folder: Path,
     bank: Bank,
-    stage: Stage,
+    run: DomainRun,
     measuring: Measuring,
     listener: Listener,
 ) -> None:
-    """The policy after a stage and what it does, each made only if it is not there yet."""
-    to = folder / "combinations" / f"{stage.number:02d}"
-    measured = folder / "measurements" / f"{stage.number:02d}.json"
+    """The policy after a domain and what it does, each made only if it is not there yet."""
+    to = folder / "combinations" / f"{run.number:02d}"
+    measured = folder / "measurements" / f"{run.number:02d}.json"
     if not to.exists():
-        listener({"event": "combining", "modules": stage.number})
-        stage_policy(recipe, bank.entries()[: stage.number], to, listener)
+        listener({"event": "combining", "modules": run.number})
+        policy_after(recipe, bank.entries()[: run.number], to, listener)
     if measured.exists():
         return
     measured.parent.mkdir(exist_ok=True)
@@ -106,15 +106,15 @@ def _combine_and_measure(
         initial = measured.with_name("00.json")
         if not initial.exists():
             _write_json(initial, measuring.measure(policies, BASE, label="base"))
-        if stage.last:
+        if run.last:
             _write_json(folder / "samples.json", measuring.samples(policies, policy))
-        _write_json(measured, measuring.measure(policies, policy, label=f"after {stage.name}"))
+        _write_json(measured, measuring.measure(policies, policy, label=f"after {run.name}"))
 
 
 def _summarise(
     recipe: Recipe,
     folder: Path,
-    finished: list[tuple[Stage, RunSummary]],
+    finished: list[tuple[DomainRun, RunSummary]],
     measuring: Measuring,
 ) -> ContinualSummary:
     combination = Combination.read(folder / "combinations" / f"{len(finished):02d}")
@@ -124,7 +124,7 @@ def _summarise(
         json.loads((measured / f"{i:02d}.json").read_text(encoding="utf-8"))
         for i in range(len(finished) + 1)
     )
-    domains = [stage.name for stage, _ in finished]
+    domains = [run.name for run, _ in finished]
     summaries = [summary for _, summary in finished]
     hashes = {"recipe": file_hash(folder / "config.yaml")}
     for name, path in adapters.items():

@@ -19,7 +19,7 @@ from fastslow.training.continual import train_domains
 from fastslow.training.events import EventLog, Listener
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
-from fastslow.training.pipeline import last_stage, train_stages
+from fastslow.training.stages import last_stage, train_stages
 from fastslow.training.summary import ContinualSummary, RunSummary, versions
 
 

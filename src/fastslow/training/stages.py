@@ -1,165 +1,71 @@
-"""What each domain of a sequence trains: its recipe, made from the whole run's and the bank."""
+"""Stages: the runs before the last one in folders of their own, the last one in the run folder.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+run folder/
+  stages/01-sft/         an ordinary run
+  adapters/, summary.json, ...    the last stage, which is the run's answer
+
+A run that was killed goes on in the stage where it was.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-
-from fastslow.adapters import Bank, Entry, load_tokenizer, select, slug
-from fastslow.config import AnchorConfig, LoraConfig, Recipe, ReplayConfig
-from fastslow.training.anchoring import fisher_information
-from fastslow.training.assemble import (
-    PREVIOUS,
-    make_encoder,
-    objective_of,
-    open_policies,
-    reference_policy,
-    train_stream,
-)
-from fastslow.training.combination import combine_entries, keep_last, read_memory
+from fastslow.config import Recipe, stage_recipe
+from fastslow.errors import StateError
 from fastslow.training.events import Listener
 from fastslow.training.summary import RunSummary
 
-LEARNED = "learned"
+TrainOne = Callable[[Recipe, Path, Listener], RunSummary | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One domain's training."""
+def train_stages(
+    recipe: Recipe, folder: Path, listener: Listener, *, train_one: TrainOne
+) -> Recipe | None:
+    """Train all stages but the last in a run's folder, which is locked for it.
 
-    number: int
-    """Place in the sequence, from 1."""
-    name: str
-    """Of the domain."""
-    recipe: Recipe
-    parent: Entry | None
-    """The entry that its modules start from; None for a fresh start."""
-    last: bool
-    """Whether no other is known to follow."""
-
-
-def stages(
-    recipe: Recipe, folder: Path, bank: Bank, finished: Sequence[tuple[Stage, RunSummary]]
-) -> Iterator[Stage]:
-    """The stages in order. Each is asked for when the one before is finished and in the bank."""
-    assert recipe.continual is not None
-    domains = recipe.continual.domains
-    for number, domain in enumerate(domains, 1):
-        data = {"train": domain.train, "eval": domain.eval, "domain": domain.name}
-        last = number == len(domains)
-        yield _stage(recipe, folder, bank, number, domain.name, data=data, last=last)
-    if not domains:
-        yield from _drifting(recipe, folder, bank, finished)
+    Returns the last stage's recipe, or None if a signal stopped the run before it.
+    """
+    for index, path in enumerate(_folders(recipe, folder)):
+        stage = stage_recipe(
+            recipe, index, start_from=_start(recipe, folder, index), output_dir=str(path)
+        )
+        listener(_event(recipe, index))
+        if train_one(stage, path, listener) is None:
+            return None
+    listener(_event(recipe, len(recipe.stages) - 1))
+    return last_stage(recipe, folder)
 
 
-def _drifting(
-    recipe: Recipe, folder: Path, bank: Bank, finished: Sequence[tuple[Stage, RunSummary]]
-) -> Iterator[Stage]:
-    """One stage for each stretch of data.train between two drifts."""
-    number, skip = 1, 0
-    while True:
-        data = {"skip": skip}
-        stage = _stage(recipe, folder, bank, number, f"stretch {number}", data=data, last=True)
-        # A rest of nothing but ties would be a domain without a pair to learn from.
-        if skip and all(pair.verdict == "tie" for pair in train_stream(stage.recipe)):
-            return
-        yield stage
-        summary = finished[-1][1]
-        if summary.ended != "drift":
-            return
-        number, skip = number + 1, summary.pairs_taken
+def last_stage(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe that the run folder itself is of; the recipe where it has no stages.
+
+    Raises StateError where the stage before is missing or not finished.
+    """
+    if not recipe.stages:
+        return recipe
+    index = len(recipe.stages) - 1
+    return stage_recipe(recipe, index, start_from=_start(recipe, folder, index))
 
 
-def _stage(
-    recipe: Recipe,
-    folder: Path,
-    bank: Bank,
-    number: int,
-    name: str,
-    *,
-    data: dict[str, object],
-    last: bool,
-) -> Stage:
-    assert recipe.continual is not None
-    continual, earlier = recipe.continual, bank.entries()[: number - 1]
-    parent = _parent(continual.start, name, earlier)
-    label = f"{number:02d}-{slug(name)}"
-    changes: dict[str, object] = {
-        "output_dir": str(folder / "domains" / label),
-        "data": recipe.data.model_copy(update=data),
-        "continual": None,
-        "reference": (recipe.reference or "base") if parent else "base",
-    }
-    if parent is not None:
-        changes["lora"] = LoraConfig(start_from=str(parent.folder))
-    if earlier and continual.replay:
-        memory = [str(entry.memory) for entry in earlier]
-        changes["replay"] = ReplayConfig(memory=memory, share=continual.replay)
-    if parent is not None and continual.anchor is not None:
-        fisher = str(_fisher(folder, number - 1)) if continual.anchor == "ewc" else None
-        changes["anchor"] = AnchorConfig(strength=continual.anchor_strength, fisher=fisher)
-    # Built anew rather than copied, so that the stage's recipe is checked as any other.
-    raw = recipe.model_copy(update=changes).model_dump(mode="json")
-    return Stage(number, name, Recipe.model_validate(raw), parent, last)
+def _folders(recipe: Recipe, folder: Path) -> list[Path]:
+    """Of all stages but the last."""
+    return [
+        folder / "stages" / f"{number:02d}-{stage.name}"
+        for number, stage in enumerate(recipe.stages[:-1], 1)
+    ]
 
 
-def _parent(start: str, name: str, earlier: Sequence[Entry]) -> Entry | None:
-    if start == "continue" and earlier:
-        return earlier[-1]
-    if start == "recall":
-        return next((entry for entry in reversed(earlier) if entry.domain == name), None)
-    return None
+def _start(recipe: Recipe, folder: Path, index: int) -> str:
+    """The adapter that a stage starts from; of no meaning for the first."""
+    if index == 0:
+        return ""
+    before = _folders(recipe, folder)[index - 1]
+    if not (before / "summary.json").exists():
+        raise StateError(f"the stage in {before} is missing or not finished; train it again")
+    summary = RunSummary.read(before / "summary.json")
+    return str(before / summary.adapters[summary.leader])
 
 
-def stage_policy(recipe: Recipe, entries: Sequence[Entry], to: Path, listener: Listener) -> None:
-    """Write the policy that answers after some entries: a combination, or the last alone."""
-    assert recipe.continual is not None
-    continual = recipe.continual
-    if continual.weights is None:
-        keep_last(entries[-1], to)
-        return
-    chosen = select(entries)
-    combine_entries(
-        chosen,
-        recipe,
-        to,
-        kind=continual.weights,
-        # Of a domain that returned, the newest entry has the weight of its own place.
-        fixed=[continual.fixed[e.position - 1] for e in chosen] if continual.fixed else None,
-        recompress=continual.recompress,
-        progress=lambda done, total: listener(
-            {"event": "progress", "task": "weighing modules", "done": done, "total": total}
-        ),
-    )
-
-
-def _fisher(folder: Path, number: int) -> Path:
-    return folder / "fisher" / f"{number:02d}.safetensors"
-
-
-def write_fisher(recipe: Recipe, folder: Path, stage: Stage, entry: Entry) -> None:
-    """For EWC, what each weight of the entry is worth to all domains so far: a running sum."""
-    assert recipe.continual is not None
-    path = _fisher(folder, stage.number)
-    follows = not stage.last or not recipe.continual.domains  # After a drift one does.
-    if recipe.continual.anchor != "ewc" or not follows or path.exists():
-        return
-    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    parent = {PREVIOUS: stage.parent.folder} if stage.parent else {}
-    folders = {LEARNED: entry.folder, **parent}
-    objective = objective_of(recipe)
-    fisher = fisher_information(
-        open_policies(recipe, folders, tokenizer, trainable=(LEARNED,)),
-        LEARNED,
-        reference_policy(stage.recipe),
-        objective,
-        read_memory(entry, make_encoder(recipe, tokenizer), objective),
-    )
-    if stage.number > 1:
-        before = load_file(_fisher(folder, stage.number - 1))
-        fisher = {key: value + before[key].to(value.device) for key, value in fisher.items()}
-    path.parent.mkdir(exist_ok=True)
-    draft = path.with_suffix(".draft")
-    save_file({key: value.cpu() for key, value in fisher.items()}, draft)
-    draft.replace(path)
+def _event(recipe: Recipe, index: int) -> dict[str, object]:
+    of, name = len(recipe.stages), recipe.stages[index].name
+    return {"event": "stage", "number": index + 1, "of": of, "name": name}
