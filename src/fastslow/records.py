@@ -19,8 +19,21 @@ Text = str | tuple[Message, ...]
 """Plain text, or the turns of a conversation."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What is known of every example, whatever its label."""
+
+    domain: str = "default"
+    weight: float = 1.0
+    """How much the example counts."""
+    source: str = ""
+    """Where it was read, as `file:row`."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """The columns of the row that mean nothing to fastslow, kept as they were."""
+
+
 @dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(Origin):
     """Two responses to one prompt and which of them was preferred.
 
     With `verdict="tie"` neither was, both being good, and with `both_bad` neither was, both being
@@ -33,7 +46,6 @@ class Pair:
     prompt: Text
     chosen: Text
     rejected: Text
-    domain: str = "default"
     verdict: Verdict = "chosen"
     score_chosen: float | None = None
     score_rejected: float | None = None
@@ -42,12 +54,6 @@ class Pair:
     win_rate_rejected: float | None = None
     confidence: float = 1.0
     """Probability that the label is right."""
-    weight: float = 1.0
-    """How much the pair counts."""
-    source: str = ""
-    """Where it was read, as `file:row`."""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    """The columns of the row that mean nothing to fastslow, kept as they were."""
 
     @property
     def responses(self) -> tuple[Text, ...]:
@@ -61,7 +67,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(Origin):
     """Two or more responses to one prompt in order of preference, the best first."""
 
     prompt: Text
@@ -69,23 +75,15 @@ class Ranking:
     ranks: tuple[int, ...]
     """0 for the best; equal responses have equal ranks."""
     scores: tuple[float, ...] | None = None
-    domain: str = "default"
-    weight: float = 1.0
-    source: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Rating:
+class Rating(Origin):
     """One response to a prompt that somebody liked or did not."""
 
     prompt: Text
     response: Text
     desirable: bool
-    domain: str = "default"
-    weight: float = 1.0
-    source: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def responses(self) -> tuple[Text, ...]:
@@ -94,15 +92,11 @@ class Rating:
 
 
 @dataclass(frozen=True, slots=True)
-class Demonstration:
+class Demonstration(Origin):
     """One response to a prompt, as it should be given."""
 
     prompt: Text
     response: Text
-    domain: str = "default"
-    weight: float = 1.0
-    source: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def responses(self) -> tuple[Text, ...]:

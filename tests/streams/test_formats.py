@@ -95,6 +95,32 @@ def test_an_answer_given_twice_is_as_good_as_itself():
     ]
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "chosen", "verdict", "confidence"),
+    [
+        (["chosen", "chosen"], "a", "chosen", 1.0),
+        (["rejected"], "b", "chosen", 1.0),
+        (["chosen", "rejected", "rejected"], "b", "chosen", 2 / 3),
+        (["chosen", "tie"], "a", "chosen", 0.75),
+        (["chosen", "rejected"], "a", "tie", 1.0),  # Both orders, and they contradict each other.
+        (["tie", "both_bad"], "a", "tie", 1.0),
+        (["both_bad", "both_bad"], "a", "both_bad", 1.0),
+    ],
+)
+def test_several_verdicts_on_one_pair(verdicts, chosen, verdict, confidence):
+    (pair,) = read(
+        prompt="p", chosen="a", rejected="b", verdicts=verdicts, score_chosen=1, score_rejected=2,
+        win_rate_chosen=0.3,
+    )  # fmt: skip
+    assert (pair.chosen, pair.verdict) == (chosen, verdict)
+    assert pair.confidence == pytest.approx(confidence)
+    swapped = chosen == "b"
+    assert (pair.score_chosen, pair.score_rejected) == ((2, 1) if swapped else (1, 2))
+    assert (pair.win_rate_chosen, pair.win_rate_rejected) == (
+        (None, 0.3) if swapped else (0.3, None)
+    )
+
+
 def test_a_tie_is_not_a_preference():
     (pair,) = read(prompt="p", chosen="a", rejected="b", verdict="tie")
     assert pair.verdict == "tie"
@@ -125,6 +151,12 @@ def test_a_tie_is_not_a_preference():
         ({"chosen": "abc", "rejected": "xyz"}, "do not begin alike"),
         ({"chosen": [ANSWER], "rejected": "x"}, "both be text or both be messages"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "verdict": "maybe"}, "'maybe'"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "verdicts": ["x"]}, "'x'; allowed are"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "verdicts": []}, "at least one"),
+        (
+            {"prompt": "p", "chosen": "a", "rejected": "b", "verdicts": ["tie"], "confidence": 1},
+            "one or the other",
+        ),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "domain": 7}, "domain must be a name"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": "5"}, "a number"),
         ({"prompt": "p", "completions": ["a", "b"]}, "without scores or ranks"),

@@ -9,7 +9,7 @@ import tiny
 import torch
 
 import fastslow
-from fastslow.errors import DataError
+from fastslow.errors import ConfigError, DataError
 from fastslow.objectives import PairLogps, make_objective
 from fastslow.scoring import Tree
 from fastslow.training.preferences import labelled_loss
@@ -98,7 +98,7 @@ def test_weight_and_confidence_in_the_loss():
     # It is conservative DPO with that much smoothing.
     smoothed = make_objective("dpo", beta=0.5, label_smoothing=0.25)(pair(3.0)).loss
     assert found.item() == pytest.approx(2 * smoothed.item(), rel=1e-6)
-    plain = {"weight": torch.ones(1), "confidence": torch.ones(1)}
+    plain = {"weight": torch.ones(1), "confidence": None}
     assert torch.equal(labelled_loss(objective, pair(3.0), **plain), objective(pair(3.0)).loss)
 
 
@@ -136,3 +136,15 @@ def test_a_mismatched_response_is_to_another_prompt():
     assert [t.prompt for t in found] == [t.prompt for t in trees]
     assert [t.responses[0][0] for t in found] == [21, 21, 31, 31, 11]
     assert _mismatched([tree(1, 11), tree(1, 12)])[0].responses == ((11,),)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.micro_batch_size=4", "train.micro_batch_size: got 4"),
+        ("train.batch_size=1", "train.batch_size: got 1"),
+    ],
+)
+def test_an_objective_that_compares_examples_needs_them_together(recipe, override, message):
+    with pytest.raises(ConfigError, match=message):
+        fastslow.train(recipe("objective.name=beta_dpo", override))

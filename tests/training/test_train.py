@@ -229,7 +229,7 @@ def test_the_leader_is_pushed_as_hard_by_several_chasers_as_by_one():
         }
         losses = module_losses(
             logps, make_objective("dpo", beta=0.5), Race(names), alpha=0.3,
-            weight=torch.ones(1), confidence=torch.ones(1),
+            weight=torch.ones(1), confidence=None,
         )  # fmt: skip
         sum(loss.total.sum() for loss in losses.values()).backward()
         return {name: value.grad.item() for name, value in chosen.items()}

@@ -10,8 +10,9 @@ Accepted, as plain text or as lists of {role, content} messages:
     messages                               a demonstration: the last turn answers the others
 
 each with optional `domain` and `weight`; pairs also with `verdict` (`chosen`, `tie`, `both_bad`),
-`score_chosen`, `score_rejected`, `win_rate_chosen`, `win_rate_rejected` and `confidence`. Other
-columns are kept as provenance.
+`score_chosen`, `score_rejected`, `win_rate_chosen`, `win_rate_rejected` and `confidence`, or with
+`verdicts`, a list of what several people, or one person shown both orders, said of the same pair.
+Other columns are kept as provenance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,8 @@ ROLES = ("system", "user", "assistant", "tool", "developer")
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 _MEANINGFUL = {
     "prompt", "chosen", "rejected", "completions", "scores", "ranks", "completion", "label",
-    "messages", "verdict", "domain", "weight", "confidence", "score_chosen", "score_rejected",
-    "win_rate_chosen", "win_rate_rejected",
+    "messages", "verdict", "verdicts", "domain", "weight", "confidence", "score_chosen",
+    "score_rejected", "win_rate_chosen", "win_rate_rejected",
 }  # fmt: skip
 _OF_PAIRS = ("score_chosen", "score_rejected", "win_rate_chosen", "win_rate_rejected")
 
@@ -92,19 +93,25 @@ def _pair(row: Mapping[str, Any], common: dict[str, Any]) -> Pair:
     _check_prompt(prompt)
     _check_answer("chosen", chosen)
     _check_answer("rejected", rejected)
-    verdict = _verdict(row)
+    verdict, confidence = _judged(row)
     if chosen == rejected and verdict == "chosen":
         raise RowError("chosen and rejected are identical")
+    scores = _number(row, "score_chosen"), _number(row, "score_rejected")
+    rates = _share(row, "win_rate_chosen"), _share(row, "win_rate_rejected")
+    if row.get("verdicts") is not None and confidence < 0.5:
+        # Most said the opposite of the columns' names.
+        chosen, rejected, confidence = rejected, chosen, 1 - confidence
+        scores, rates = scores[::-1], rates[::-1]
     return Pair(
         prompt=prompt,
         chosen=chosen,
         rejected=rejected,
         verdict=verdict,
-        confidence=_confidence(row),
-        score_chosen=_number(row, "score_chosen"),
-        score_rejected=_number(row, "score_rejected"),
-        win_rate_chosen=_share(row, "win_rate_chosen"),
-        win_rate_rejected=_share(row, "win_rate_rejected"),
+        confidence=confidence,
+        score_chosen=scores[0],
+        score_rejected=scores[1],
+        win_rate_chosen=rates[0],
+        win_rate_rejected=rates[1],
         **common,
     )
 
@@ -125,7 +132,7 @@ def _ranking(row: Mapping[str, Any], common: dict[str, Any]) -> Ranking:
     ]
     for i, answer in enumerate(answers):
         _check_answer(f"completions[{i}]", answer)
-    if row.get("verdict") is not None:
+    if row.get("verdict") is not None or row.get("verdicts") is not None:
         raise RowError("verdict belongs to chosen and rejected; completions have scores or ranks")
     values = _values(row, len(answers))
     best_first = sorted(range(len(answers)), key=lambda i: -values[i])
@@ -285,14 +292,29 @@ def _domain(row: Mapping[str, Any], default: str | None) -> str:
     return domain
 
 
-def _verdict(row: Mapping[str, Any]) -> Verdict:
-    verdict = row.get("verdict")
-    if verdict is None:
-        return "chosen"
-    if verdict not in VERDICTS:
-        allowed = ", ".join(repr(one) for one in VERDICTS)
-        raise RowError(f"verdict is {verdict!r}; allowed are {allowed}")
-    return next(one for one in VERDICTS if one == verdict)
+def _judged(row: Mapping[str, Any]) -> tuple[Verdict, float]:
+    """The verdict on a pair and the probability that it is right."""
+    verdicts = row.get("verdicts")
+    if verdicts is None:
+        verdict = row.get("verdict")
+        return "chosen" if verdict is None else _verdict(verdict, VERDICTS), _confidence(row)
+    if row.get("verdict") is not None or row.get("confidence") is not None:
+        raise RowError("verdicts says all that verdict and confidence would; give one or the other")
+    if not isinstance(verdicts, Sequence) or isinstance(verdicts, str) or not verdicts:
+        raise RowError("verdicts must be a list of at least one verdict")
+    given = [_verdict(verdict, (*VERDICTS, "rejected")) for verdict in verdicts]
+    if all(verdict == "both_bad" for verdict in given):
+        return "both_bad", 1.0
+    wins = given.count("chosen") + 0.5 * (given.count("tie") + given.count("both_bad"))
+    share = wins / len(given)
+    return ("tie", 1.0) if share == 0.5 else ("chosen", share)
+
+
+def _verdict(verdict: Any, allowed: Sequence[str]) -> Any:
+    if verdict not in allowed:
+        named = ", ".join(repr(one) for one in allowed)
+        raise RowError(f"verdict is {verdict!r}; allowed are {named}")
+    return verdict
 
 
 def _weight(row: Mapping[str, Any]) -> float:

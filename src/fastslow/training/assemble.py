@@ -111,6 +111,11 @@ def assemble(recipe: Recipe) -> Run:
 
 def _check_coupling(recipe: Recipe, objective: Objective) -> None:
     size = recipe.train.micro_batch_size
+    if objective.coupled and recipe.train.batch_size == 1:
+        raise ConfigError(
+            f"train.batch_size: got 1; objective {recipe.objective.name} compares the examples of "
+            "a batch with each other, so it needs more"
+        )
     if objective.coupled and size is not None and size < recipe.train.batch_size:
         raise ConfigError(
             f"train.micro_batch_size: got {size}; with objective {recipe.objective.name} the loss "

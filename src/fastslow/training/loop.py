@@ -36,6 +36,7 @@ from fastslow.training.gates import MovedTensors, check_start
 from fastslow.training.interrupt import Interrupted, StopRequest
 from fastslow.training.preferences import ModuleLoss, add_measured, module_losses
 from fastslow.training.prepared import confidences_of, logps_of, prepare, weights_of
+from fastslow.training.processes import summed
 from fastslow.training.schedule import rate_factor
 
 TESTED = ("accuracy", "loss")
@@ -151,9 +152,8 @@ class Loop:
         leader = state.race.leader
         means = {name: tally.means() for name, tally in tallies.items()}
         for name in names:
-            state.running[name] = self.run.objective.advance(
-                state.running[name], observed[name].sums, len(batch)
-            )
+            seen, count = summed(self.run.accelerator, observed[name].sums, len(batch))
+            state.running[name] = self.run.objective.advance(state.running[name], seen, count)
         state.race.record({name: tally.sums["loss"] for name, tally in tallies.items()})
         swapped = state.race.finish_step()
         for item in batch:

@@ -37,7 +37,7 @@ def objective_alone(logps: Any, objective: Objective) -> ModuleLoss:
 
 
 def labelled_loss(
-    objective: Objective, logps: Any, *, weight: Tensor, confidence: Tensor
+    objective: Objective, logps: Any, *, weight: Tensor, confidence: Tensor | None
 ) -> Tensor:
     """The objective's loss for labels that may be wrong or count differently, [B].
 
@@ -46,10 +46,10 @@ def labelled_loss(
         logps: what it is called with.
         weight: how much each example counts, [B].
         confidence: probability that each label is right, [B]; the rest of it is the opposite
-            label's. Only pairs have an opposite.
+            label's. Only pairs have an opposite. None where all labels are sure.
     """
     loss = objective(logps).loss
-    if isinstance(logps, PairLogps) and bool((confidence < 1).any()):
+    if isinstance(logps, PairLogps) and confidence is not None:
         opposite = objective(logps.swapped()).loss
         loss = torch.where(confidence < 1, confidence * loss + (1 - confidence) * opposite, loss)
     return weight * loss
@@ -76,7 +76,7 @@ def module_losses(
     *,
     alpha: float,
     weight: Tensor,
-    confidence: Tensor,
+    confidence: Tensor | None,
 ) -> dict[str, ModuleLoss]:
     """The loss of every module of the race on the same examples, keyed by module.
 

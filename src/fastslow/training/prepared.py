@@ -121,9 +121,10 @@ def weights_of(items: Sequence[Encoded], device: torch.device) -> Tensor:
     return torch.tensor([item.example.weight for item in items], device=device)
 
 
-def confidences_of(items: Sequence[Encoded], device: torch.device) -> Tensor:
-    """Probability that each label is right, [B]."""
-    return torch.tensor([getattr(item.example, "confidence", 1.0) for item in items], device=device)
+def confidences_of(items: Sequence[Encoded], device: torch.device) -> Tensor | None:
+    """Probability that each label is right, [B]; None where all are sure."""
+    found = [getattr(item.example, "confidence", 1.0) for item in items]
+    return None if min(found) == 1.0 else torch.tensor(found, device=device)
 
 
 def _extras(
