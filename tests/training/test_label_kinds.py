@@ -10,7 +10,7 @@ import torch
 
 import fastslow
 from fastslow.errors import ConfigError, DataError
-from fastslow.objectives import PairLogps, make_objective
+from fastslow.objectives import PairLogps, make_objective, objective_names
 from fastslow.scoring import Tree
 from fastslow.training.preferences import labelled_loss
 
@@ -122,6 +122,23 @@ def test_rows_without_what_the_objective_needs_are_dropped_by_name(recipe, tmp_p
     path = tiny.write_rows(tmp_path / "bare.jsonl", tiny.rows(60))
     with pytest.raises(DataError, match="learns from score_chosen and score_rejected"):
         fastslow.train(recipe("objective.name=odpo", f"data.train={path}", "data.eval=null"))
+
+
+@pytest.mark.parametrize("name", objective_names())
+def test_every_objective_moves_both_modules_of_a_race(recipe, tmp_path, name):
+    kind = make_objective(name).takes
+    path = tiny.write_rows(tmp_path / "rows.jsonl", rows_of(kind, 16))
+    made = recipe(
+        f"objective.name={name}", f"data.train={path}", "data.eval=null", "train.max_steps=2",
+        "chase.alpha=0.05", "chase.slow_ratio=0.5",
+    )  # fmt: skip
+    steps = []
+    fastslow.train(made, listener=lambda e: steps.append(e) if e["event"] == "step" else None)
+    assert len(steps) == 2
+    fast, slow = (steps[1]["modules"][module] for module in ("fast", "slow"))
+    assert fast["grad_norm"] > 0 and slow["grad_norm"] > 0
+    # After one step at two speeds they are two policies, both away from the reference.
+    assert fast["margin"] != slow["margin"] and fast["margin"] != 0 and slow["margin"] != 0
 
 
 def test_a_mismatched_response_is_to_another_prompt():
