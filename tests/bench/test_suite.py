@@ -1,12 +1,14 @@
 """The benchmarks end to end on the smallest worlds, and how they share work and go on."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from fastslow.bench import chasing, continual, scenario, suite
+from fastslow.bench import chasing, continual, objectives, scenario, suite
 from fastslow.bench.methods import METHODS, TRAININGS
+from fastslow.config import load_recipe
 from fastslow.errors import ConfigError
 from fastslow.streams.worlds import World
 from fastslow.training.scratch import Pretraining, world_base
@@ -133,13 +135,9 @@ def test_chasing_on_small_streams(tmp_path, monkeypatch):
 def test_files_of_real_pairs(tmp_path):
     made = small_scenario(tmp_path)
     folders = [tmp_path / "world" / name for name in ("reviews", "notes")]
-    settings = {key: value for key, value in made.settings.items() if key != "model"}
-    settings["eval"] = {**SAMPLED}
-    model = made.settings["model"]
+    shared = load_recipe({**made.settings, "eval": SAMPLED})
     files, other = (
-        scenario.files_scenario(
-            folders, model, settings, tmp_path / f"files-{seed}", pairs=70, seed=seed
-        )
+        scenario.files_scenario(folders, shared, tmp_path / f"files-{seed}", pairs=70, seed=seed)
         for seed in (0, 1)
     )
     rows = [Path(one.domains[0].train).read_text().splitlines() for one in (files, other)]
@@ -158,4 +156,52 @@ def test_files_of_real_pairs(tmp_path):
     # One order of the pairs says nothing of how far another would differ.
     assert set(found["methods"]["cofs"]["gain"]) == {"mean"}
     with pytest.raises(ConfigError, match="has no train and no test"):
-        scenario.files_scenario([tmp_path], "model", {}, tmp_path / "none", pairs=1)
+        scenario.files_scenario([tmp_path], shared, tmp_path / "none", pairs=1)
+    with pytest.raises(ConfigError, match="no training pair that all of them can learn from"):
+        scenario.files_scenario(
+            folders, shared, tmp_path / "none", pairs=1,
+            usable=lambda pair: objectives.all_learn_from(["dpo", "odpo"], pair),
+        )  # fmt: skip
+
+
+def test_objectives_on_the_same_answers_of_small_worlds(tmp_path, monkeypatch):
+    monkeypatch.setattr(objectives, "HELD_OUT", 8)
+    monkeypatch.setattr(objectives, "TUNING_SEEDS", (1000,))
+    names = ("dpo", "sdpo", "kto", "sft", "odpo")
+    run = partial(
+        objectives.bench_worlds, tmp_path, seeds=[0], rates=[1e-3, 1e-2], pairs=80, names=names,
+        workers=1, tell=tell,
+    )  # fmt: skip
+    found = run()
+    assert set(found["objectives"]) == set(names) and found["metric"] == "reward"
+    for name, row in found["objectives"].items():
+        assert row["rate"] in (1e-3, 1e-2) and row["gain@1"]["mean"] >= 0.0
+        path = tmp_path / "runs" / "world-0" / f"{name}-{row['rate']:g}"
+        # Five steps of 32 answers each, whatever the label; a demonstration is one answer.
+        summary = json.loads((path / "summary.json").read_text())
+        each = {"sdpo": 8, "kto": 32}.get(name, 16)
+        assert (summary["steps"], summary["pairs_seen"]) == (5, 5 * each)
+        assert set(row["matched"]) == set(row["ended"]) == set(objectives.SHOWN)
+    table = objectives.as_markdown(found)
+    assert all(f"| {name} |" in table for name in names)
+    records = {path: path.stat().st_mtime_ns for path in tmp_path.glob("records/*/*.json")}
+    assert len(records) == 5 * 2 + 5
+    assert run() == found
+    assert all(path.stat().st_mtime_ns == before for path, before in records.items())
+
+
+def test_objectives_on_files(tmp_path):
+    made = small_scenario(tmp_path)
+    shared = load_recipe({**made.settings, "eval": SAMPLED})
+    files = scenario.files_scenario(
+        [tmp_path / "world" / "reviews"], shared, tmp_path / "files", pairs=76
+    )
+    found = objectives.bench_files(
+        tmp_path / "out", [files], rate=1e-2, pairs=76, names=["dpo", "plackett_luce"], workers=1,
+        tell=tell,
+    )  # fmt: skip
+    assert found["metric"] == "accuracy" and found["setting"]["domain"] == "reviews"
+    dpo, lists = (found["objectives"][name] for name in ("dpo", "plackett_luce"))
+    # In lists of two, Plackett and Luce's loss is DPO's.
+    assert lists["learns_from"] == "rankings"
+    assert lists["ended"]["margin"] == pytest.approx(dpo["ended"]["margin"], rel=1e-3)

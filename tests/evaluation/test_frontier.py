@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastslow.evaluation import reward_at_kl
+from fastslow.evaluation import at_kl, reward_at_kl
 
 KL, REWARD = st.floats(0, 100), st.floats(-10, 10)
 POINTS = st.lists(st.tuples(KL, REWARD), max_size=12)
@@ -76,3 +76,24 @@ def test_a_constant_reward_shifts_the_result(points, reference, budget, shift):
 def test_a_budget_below_every_point_is_refused(points):
     with pytest.raises(ValueError, match="no point within a reverse KL of 1.0"):
         reward_at_kl(points, 1.0)
+
+
+CURVE = [
+    {"reverse_kl": 0.0, "margin": 0.0, "tokens": 30.0},
+    {"reverse_kl": 1.0, "margin": 2.0, "tokens": 28.0},
+    {"reverse_kl": 3.0, "margin": 3.0, "tokens": 20.0},
+    {"reverse_kl": 2.0, "margin": 9.0, "tokens": 10.0},
+]
+
+
+@pytest.mark.parametrize(
+    ("budget", "found"),
+    [(0.0, (0.0, 0.0, 30.0)), (0.5, (0.5, 1.0, 29.0)), (1.0, (1.0, 2.0, 28.0)),
+     (2.0, (2.0, 2.5, 24.0)), (5.0, (2.0, 9.0, 10.0))],
+)  # fmt: skip
+def test_everything_where_the_kl_is_passed_first(budget, found):
+    assert tuple(at_kl(CURVE, budget).values()) == pytest.approx(found)
+
+
+def test_a_policy_that_never_moved_so_far_is_shown_where_it_ended():
+    assert at_kl(CURVE[:2], 9.0) == CURVE[1]

@@ -415,6 +415,29 @@ def test_a_sharper_world_is_surer():
     assert surer == sorted(surer) and surer[0] < 0.6 and surer[2] > 0.98
 
 
+def test_lists_are_different_answers_whose_scores_are_rewards_with_gumbel_noise(world):
+    rows = list(itertools.islice(world.lists("notes", seed=3, size=4), 300))
+    noise = []
+    for row in rows:
+        assert len(row["completions"]) == len(set(row["completions"])) == len(row["scores"]) == 4
+        rewards = [world.reward(row["prompt"], answer) for answer in row["completions"]]
+        noise += [s - r for s, r in zip(row["scores"], rewards, strict=True)]
+    # A Gumbel variable has the mean 0.5772 and the variance pi^2 / 6.
+    assert fmean(noise) * world.sharpness == pytest.approx(0.5772, abs=0.12)
+    assert pstdev(noise) * world.sharpness == pytest.approx(math.pi / math.sqrt(6), abs=0.12)
+    assert rows == list(itertools.islice(world.lists("notes", seed=3, size=4), 300))
+    assert rows != list(itertools.islice(world.lists("notes", seed=4, size=4), 300))
+
+
+def test_of_two_answers_in_a_list_the_better_one_wins_as_often_as_its_probability(world):
+    likely, won = [], []
+    for row in itertools.islice(world.lists("notes", seed=0, size=2), 1500):
+        rewards = [world.reward(row["prompt"], answer) for answer in row["completions"]]
+        likely.append(world.probability(max(rewards), min(rewards)))
+        won.append((row["scores"][0] > row["scores"][1]) == (rewards[0] > rewards[1]))
+    assert fmean(won) == pytest.approx(fmean(likely), abs=0.03)
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.25, 1.0])
 def test_noise_flips_the_share_asked_for_and_nothing_else(world, noise):
     count = 1200

@@ -35,8 +35,6 @@ def continual(
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.bench.continual import as_markdown, bench_files, bench_worlds
     from fastslow.bench.methods import METHODS
-    from fastslow.bench.scenario import files_scenario, smallest_domain
-    from fastslow.config import load_recipe
     from fastslow.errors import ConfigError
 
     quiet_libraries()
@@ -46,25 +44,12 @@ def continual(
         raise ConfigError(
             f"method: there is no {', '.join(unknown)}; there are {', '.join(METHODS)}"
         )
-    if bool(data) != bool(model and recipe):
-        raise ConfigError("data: --data, --model and --recipe belong together")
+    _check_belong_together(data, model, recipe)
     with _bars() as tell:
         if data:
-            shared = load_recipe(recipe, [f"model={model}"])
-            scenarios = [
-                files_scenario(
-                    data, shared, out / "scenarios" / f"files-{seed}", pairs=pairs, seed=seed
-                )
-                for seed in range(seeds)
-            ]
+            scenarios, rate, most = _scenarios(data, model, recipe, out, pairs=pairs, seeds=seeds)
             found = bench_files(
-                out,
-                scenarios,
-                rate=shared.train.learning_rate,
-                pairs=min(pairs, *map(smallest_domain, scenarios)),
-                methods=chosen,
-                workers=workers,
-                tell=tell,
+                out, scenarios, rate=rate, pairs=most, methods=chosen, workers=workers, tell=tell
             )
         else:
             found = bench_worlds(
@@ -131,39 +116,21 @@ def objectives(
     """Every objective on the same answers, compared at the same reverse KL."""
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.bench.objectives import all_learn_from, as_markdown, bench_files, bench_worlds
-    from fastslow.bench.scenario import files_scenario, smallest_domain
-    from fastslow.config import load_recipe
-    from fastslow.errors import ConfigError
     from fastslow.objectives import make_objective, objective_names
 
     quiet_libraries()
     chosen = names or list(objective_names())
     for name in chosen:
         make_objective(name)
-    if bool(data) != bool(model and recipe):
-        raise ConfigError("data: --data, --model and --recipe belong together")
+    _check_belong_together(data, model, recipe)
     with _bars() as tell:
         if data:
-            shared = load_recipe(recipe, [f"model={model}"])
-            scenarios = [
-                files_scenario(
-                    [data],
-                    shared,
-                    out / "scenarios" / f"files-{seed}",
-                    pairs=pairs,
-                    seed=seed,
-                    usable=partial(all_learn_from, chosen),
-                )
-                for seed in range(seeds)
-            ]
+            usable = partial(all_learn_from, chosen)
+            scenarios, rate, most = _scenarios(
+                [data], model, recipe, out, pairs=pairs, seeds=seeds, usable=usable
+            )
             found = bench_files(
-                out,
-                scenarios,
-                rate=shared.train.learning_rate,
-                pairs=min(pairs, *map(smallest_domain, scenarios)),
-                names=chosen,
-                workers=workers,
-                tell=tell,
+                out, scenarios, rate=rate, pairs=most, names=chosen, workers=workers, tell=tell
             )
         else:
             found = bench_worlds(
@@ -176,6 +143,30 @@ def objectives(
                 tell=tell,
             )
     _show(as_markdown(found), out)
+
+
+def _check_belong_together(data: Any, model: str | None, recipe: Path | None) -> None:
+    from fastslow.errors import ConfigError
+
+    if bool(data) != bool(model and recipe):
+        raise ConfigError("data: --data, --model and --recipe belong together")
+
+
+def _scenarios(
+    data: list[Path], model: str, recipe: Path, out: Path, *, pairs: int, seeds: int, **chosen: Any
+) -> tuple[list[Any], float, int]:
+    """A scenario for each order of the pairs, the learning rate, and the pairs that there are."""
+    from fastslow.bench.scenario import files_scenario, smallest_domain
+    from fastslow.config import load_recipe
+
+    shared = load_recipe(recipe, [f"model={model}"])
+    found = [
+        files_scenario(
+            data, shared, out / "scenarios" / f"files-{seed}", pairs=pairs, seed=seed, **chosen
+        )
+        for seed in range(seeds)
+    ]
+    return found, shared.train.learning_rate, min(pairs, *map(smallest_domain, found))
 
 
 @contextmanager
