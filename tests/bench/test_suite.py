@@ -167,7 +167,7 @@ def test_files_of_real_pairs(tmp_path):
 def test_objectives_on_the_same_answers_of_small_worlds(tmp_path, monkeypatch):
     monkeypatch.setattr(objectives, "HELD_OUT", 8)
     monkeypatch.setattr(objectives, "TUNING_SEEDS", (1000,))
-    names = ("dpo", "sdpo", "kto", "sft", "odpo")
+    names = ("dpo", "sdpo", "kto", "sft", "odpo beta=0.5 alpha=0.2")
     run = partial(
         objectives.bench_worlds, tmp_path, seeds=[0], rates=[1e-3, 1e-2], pairs=80, names=names,
         workers=1, tell=tell,
@@ -176,7 +176,7 @@ def test_objectives_on_the_same_answers_of_small_worlds(tmp_path, monkeypatch):
     assert set(found["objectives"]) == set(names) and found["metric"] == "reward"
     for name, row in found["objectives"].items():
         assert row["rate"] in (1e-3, 1e-2) and row["gain@1"]["mean"] >= 0.0
-        path = tmp_path / "runs" / "world-0" / f"{name}-{row['rate']:g}"
+        path = tmp_path / "runs" / "world-0" / f"{name.replace(' ', '-')}-{row['rate']:g}"
         # Five steps of 32 answers each, whatever the label; a demonstration is one answer.
         summary = json.loads((path / "summary.json").read_text())
         each = {"sdpo": 8, "kto": 32}.get(name, 16)

@@ -5,6 +5,7 @@ All take as many steps, and as many answers a step, whatever kind of label they 
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,10 +19,10 @@ from fastslow.bench.measure import measure_run
 from fastslow.bench.scenario import Scenario, world_scenario
 from fastslow.bench.suite import in_parallel, kept, trained
 from fastslow.bench.table import BUDGETS, best_rates, gain_at_kl, interval, shown
-from fastslow.config import DomainConfig, load_recipe
+from fastslow.config import DomainConfig, ObjectiveConfig, load_recipe
 from fastslow.durable import write_rows, write_text
 from fastslow.evaluation import at_kl
-from fastslow.objectives import make_objective
+from fastslow.objectives import Objective, make_objective
 from fastslow.records import Pair
 from fastslow.streams import row_of
 from fastslow.streams.labels import as_kind, examples_of_row
@@ -110,9 +111,21 @@ def bench_files(
     return _write(out, records, "accuracy", setting, dict.fromkeys(names, rate))
 
 
+def asked(name: str) -> tuple[ObjectiveConfig, Objective]:
+    """A recipe's section and the objective for a name with settings, as `discopop tau=0.2`.
+
+    Raises ConfigError for what is none.
+    """
+    words = name.split()
+    settings = [f"objective.{word}" for word in words if "=" in word]
+    bare = " ".join(word for word in words if "=" not in word)
+    section = load_recipe({"model": "", "objective": {"name": bare}}, settings).objective
+    return section, make_objective(section.name, **section.settings)
+
+
 def all_learn_from(names: Sequence[str], pair: Pair) -> bool:
     """Whether the pair says what each of the objectives needs."""
-    made = map(make_objective, names)
+    made = [asked(name)[1] for name in names]
     return not any(lacks(example, one) for one in made for example in as_kind(pair, one.takes))
 
 
@@ -164,13 +177,15 @@ def _records(
 
 def _record(scenario: Scenario, name: str, rate: float, out: Path, steps: int) -> dict[str, Any]:
     """What one objective did in one place; read from disk if it is there."""
-    path = out / "records" / scenario.name / f"{name}-{rate:g}.json"
-    return kept(path, partial(_run, scenario, name, rate, out, steps))
+    label = f"{re.sub(r'[^a-z0-9_.=+]+', '-', name)}-{rate:g}"
+    run = out / "runs" / scenario.name / label
+    path = out / "records" / scenario.name / f"{label}.json"
+    return kept(path, partial(_run, scenario, name, rate, run, steps))
 
 
-def _run(scenario: Scenario, name: str, rate: float, out: Path, steps: int) -> dict[str, Any]:
-    run = out / "runs" / scenario.name / f"{name}-{rate:g}"
-    objective, shared = make_objective(name), scenario.settings["train"]
+def _run(scenario: Scenario, name: str, rate: float, run: Path, steps: int) -> dict[str, Any]:
+    section, objective = asked(name)
+    shared = scenario.settings["train"]
     lists = Path(scenario.domains[0].train_sources[0]).with_name("lists.jsonl")
     in_lists = objective.takes == "rankings" and lists.exists()
     # A pair is two thumbs, a list of four is two pairs: the same answers in every step.
@@ -183,7 +198,7 @@ def _run(scenario: Scenario, name: str, rate: float, out: Path, steps: int) -> d
             **scenario.settings,
             "output_dir": str(run),
             "chase": None,
-            "objective": {"name": name},
+            "objective": section.model_dump(),
             "data": {
                 **scenario.settings["data"],
                 "train": str(lists) if in_lists else scenario.domains[0].train,

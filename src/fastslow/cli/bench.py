@@ -110,18 +110,26 @@ def objectives(
     model: str = typer.Option(None, help="With --data: the base model."),
     recipe: Path = typer.Option(None, help="With --data: the settings all objectives share."),
     seeds: int = typer.Option(1, min=1, help="With --data: orders of the pairs to report on."),
-    names: list[str] = typer.Option(None, "--objective", help="Only these; all by default."),
+    names: list[str] = typer.Option(
+        None, "--objective", help="Only these, as 'simpo' or 'simpo beta=10'; all by default."
+    ),
     workers: int = typer.Option(1, min=1, help="Trainings at a time, on one thread each if > 1."),
 ) -> None:
     """Every objective on the same answers, compared at the same reverse KL."""
     from fastslow.adapters.quiet import quiet_libraries
-    from fastslow.bench.objectives import all_learn_from, as_markdown, bench_files, bench_worlds
-    from fastslow.objectives import make_objective, objective_names
+    from fastslow.bench.objectives import (
+        all_learn_from,
+        as_markdown,
+        asked,
+        bench_files,
+        bench_worlds,
+    )
+    from fastslow.objectives import objective_names
 
     quiet_libraries()
     chosen = names or list(objective_names())
     for name in chosen:
-        make_objective(name)
+        asked(name)
     _check_belong_together(data, model, recipe)
     with _bars() as tell:
         if data:
