@@ -77,11 +77,14 @@ def test_cpo():
 def test_discopop():
     # at u = 0: g = 1/2, g' = 1 / (4 tau) = 5; dL/du = 5 (1 - ln 2) - 1/4 - 1/2
     slope = 0.05 * (5 * (1 - LN2) - 0.75)
-    assert slopes("discopop", pair(0.0, 0.0)) == pytest.approx((slope, -slope))
+    assert slopes("discopop", pair(0.0, 0.0), tau=0.05) == pytest.approx((slope, -slope))
+    # at the default of 0.2 g' = 1.25, and the slope points the right way
+    slope = 0.05 * (1.25 * (1 - LN2) - 0.75)
+    assert slope < 0 and slopes("discopop", pair(0.0, 0.0)) == pytest.approx((slope, -slope))
     # far from there one of its parts is left: DPO below, the exponential above
     low, high = pair(-20.0, 20.0), pair(20.0, -20.0)  # u = -+2
-    assert loss("discopop", low) == pytest.approx(loss("dpo", low, beta=0.05), abs=1e-12)
-    assert loss("discopop", high) == pytest.approx(math.exp(-2), abs=1e-12)
+    assert loss("discopop", low, tau=0.05) == pytest.approx(loss("dpo", low, beta=0.05), abs=1e-12)
+    assert loss("discopop", high, tau=0.05) == pytest.approx(math.exp(-2), abs=1e-12)
 
 
 def test_divergences():

@@ -30,7 +30,7 @@ def entropy(*, factor, scale=0.29):
         # softplus(0.1 * 2) + 2.5
         ("cpo", {}, pair(), 3.298138869382),
         # u = 0.25, g = sigmoid(5) = 0.993307: 0.006693 * 0.575939 + 0.993307 * 0.778801
-        ("discopop", {}, pair(), 0.777443062209),
+        ("discopop", {"tau": 0.05}, pair(), 0.777443062209),
         # -e^-2 + e^3 = 19.950202, softplus(-1.995020)
         ("dpo", {"divergence": "forward_kl"}, pair(), 0.127522925548),
         # log sigmoid(2) - log sigmoid(-3) = -0.126928 + 3.048587, softplus(-0.292166)

@@ -22,16 +22,16 @@ from fastslow.objectives.contract import (
 class Discopop(Objective):
     """L = (1 - g) (-logsigmoid(u)) + g exp(-u), g = sigmoid(u / tau). Not convex.
 
-    At u = 0, where every run begins, its slope is (1 - log 2) / (4 tau) - 3/4: above 0 for tau
-    below 0.1, the paper's 0.05 among them, so that a policy at its reference is first pushed the
-    wrong way, towards a minimum just below 0. A larger tau, such as 0.2, has none there.
+    Deviation: tau is 0.2. At u = 0, where every run begins, the slope is
+    (1 - log 2) / (4 tau) - 3/4: above 0 for tau below 0.1, the paper's and TRL's 0.05 among them,
+    so that a policy at its reference is pushed the wrong way, to a minimum just below 0, and stays.
 
     For u far below 0 the exponential dies with its weight: exp(-u) g is exp(u / tau - u) there,
     which is how it is computed, so that nothing overflows for tau below 1.
     """
 
     beta: float = 0.05
-    tau: float = 0.05
+    tau: float = 0.2
 
     def __post_init__(self) -> None:
         check_positive("beta", self.beta)
