@@ -156,7 +156,7 @@ def objectives(
 def _check_belong_together(data: Any, model: str | None, recipe: Path | None) -> None:
     from fastslow.errors import ConfigError
 
-    if bool(data) != bool(model and recipe):
+    if len({bool(data), bool(model), bool(recipe)}) > 1:
         raise ConfigError("data: --data, --model and --recipe belong together")
 
 
