@@ -65,7 +65,8 @@ def test_trees_equal_single_responses_on_200_multi_turn_pairs(shared, model_path
 
 
 def test_bfloat16_and_float32_agree_to_rounding(shared, model_path):
-    items = encoded(shared, model_path, "sentiment", 16, max_length=128)
+    # A few: a processor without bfloat16 takes a minute for them.
+    items = encoded(shared, model_path, "sentiment", 4, max_length=128)
     scores = {}
     for precision in ("float32", "bfloat16"):
         base = load_base(model_path, precision=precision)

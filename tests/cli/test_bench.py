@@ -1,0 +1,32 @@
+"""What `fastslow bench` refuses before anything is made."""
+
+import pytest
+from typer.testing import CliRunner
+
+from fastslow.cli.main import app
+from fastslow.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "given",
+    [("--model", "m"), ("--recipe", "r.yaml"), ("--data", "d"), ("--data", "d", "--model", "m")],
+)
+@pytest.mark.parametrize("command", ["objectives", "continual"])
+def test_files_need_a_model_and_a_recipe(tmp_path, command, given):
+    shown = CliRunner().invoke(app, ["bench", command, str(tmp_path / "out"), *given])
+    assert isinstance(shown.exception, ConfigError) and "belong together" in str(shown.exception)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["objectives", "out", "--objective", "dop"], "objective.name: there is no 'dop'"),
+        (["objectives", "out", "--objective", "dpo bta=1"], "dpo has no such setting"),
+        (["continual", "out", "--method", "coffs"], "method: there is no coffs"),
+        (["chasing", "out", "--optimizer", "adam"], "optimizer: there is no adam"),
+    ],
+)
+def test_names_are_checked_first(arguments, message):
+    shown = CliRunner().invoke(app, ["bench", *arguments])
+    assert isinstance(shown.exception, ConfigError) and message in str(shown.exception)
