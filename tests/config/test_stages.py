@@ -82,6 +82,11 @@ def test_what_is_refused(stages, message):
     assert message in str(error.value)
 
 
+def test_an_unknown_key_in_a_list_of_sections_is_named():
+    with pytest.raises(ConfigError, match=r"continual.domains.0.trian: .* did you mean 'train'"):
+        load_recipe({"model": "m", "continual": {"domains": [{"name": "a", "trian": "x"}]}})
+
+
 def test_all_faults_of_a_stage_are_named_at_once():
     with pytest.raises(ConfigError) as error:
         load([{"name": "sft", "train": {"epochs": 0, "batch_size": -1}}, "preferences"])

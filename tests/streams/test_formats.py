@@ -154,11 +154,15 @@ def test_a_tie_is_not_a_preference():
         ({"prompt": "p", "chosen": "a", "rejected": "b", "verdicts": ["x"]}, "'x'; allowed are"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "verdicts": []}, "at least one"),
         (
+            {"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": float("inf")},
+            "score_chosen must be a finite number, not inf",
+        ),
+        (
             {"prompt": "p", "chosen": "a", "rejected": "b", "verdicts": ["tie"], "confidence": 1},
             "one or the other",
         ),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "domain": 7}, "domain must be a name"),
-        ({"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": "5"}, "a number"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": "5"}, "a finite number"),
         ({"prompt": "p", "completions": ["a", "b"]}, "without scores or ranks"),
         ({"prompt": "p", "completions": ["a"], "scores": [1]}, "at least 2"),
         ({"prompt": "p", "completions": "ab", "scores": [1, 2]}, "must be a list"),

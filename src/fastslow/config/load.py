@@ -206,7 +206,9 @@ def _nearest(location: Sequence[str | int]) -> str:
 
 
 def _section_of(section: type[BaseModel], key: str) -> type[BaseModel]:
-    annotation = section.model_fields[key].annotation
+    if key.isdigit():  # A place in a list, whose section is known already.
+        return section
+    annotation: Any = section.model_fields[key].annotation
     for candidate in (annotation, *getattr(annotation, "__args__", ())):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate

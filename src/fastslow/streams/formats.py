@@ -16,6 +16,7 @@ Other columns are kept as provenance.
 """
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, get_args
 
 from fastslow.records import Demonstration, Example, Message, Pair, Ranking, Rating, Text, Verdict
@@ -340,6 +341,6 @@ def _number(row: Mapping[str, Any], key: str) -> float | None:
     value = row.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-        raise RowError(f"{key} must be a number, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        raise RowError(f"{key} must be a finite number, not {value!r}")
     return float(value)
