@@ -10,6 +10,7 @@ from fastslow.bench import chasing, continual, objectives, scenario, suite
 from fastslow.bench.methods import METHODS, TRAININGS
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError
+from fastslow.objectives import make_objective
 from fastslow.streams.worlds import World
 from fastslow.training.scratch import Pretraining, world_base
 
@@ -157,10 +158,11 @@ def test_files_of_real_pairs(tmp_path):
     assert set(found["methods"]["cofs"]["gain"]) == {"mean"}
     with pytest.raises(ConfigError, match="has no train and no test"):
         scenario.files_scenario([tmp_path], shared, tmp_path / "none", pairs=1)
+    both = [make_objective(name) for name in ("dpo", "odpo")]
     with pytest.raises(ConfigError, match="no training pair that all of them can learn from"):
         scenario.files_scenario(
             folders, shared, tmp_path / "none", pairs=1,
-            usable=lambda pair: objectives.all_learn_from(["dpo", "odpo"], pair),
+            usable=lambda pair: objectives.all_learn_from(both, pair),
         )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from fastslow.bench.continual import Tell
 from fastslow.bench.measure import measure_run
 from fastslow.bench.races import as_markdown, results
 from fastslow.bench.scenario import Scenario, world_scenario
-from fastslow.bench.suite import in_parallel, kept, trained
+from fastslow.bench.suite import gathered, kept, trained
 from fastslow.config import DomainConfig, load_recipe
 from fastslow.durable import write_rows, write_text
 from fastslow.streams.arrange import arranged
@@ -69,21 +69,14 @@ def bench_chasing(
     """Run every setting on every stream, write `results.json` and `table.md`, return the former."""
     settings = settings_of(optimizer)
     makers = [partial(_streams, World(seed=seed), out, pairs) for seed in seeds]
-    scenarios: list[Scenario] = []
-    tell("making worlds", 0, len(makers))
-    for made in in_parallel(makers, workers=workers):
-        scenarios += made
-        tell("making worlds", len(scenarios) // len(PHASES), len(makers))
+    made = gathered(makers, workers=workers, progress=partial(tell, "making worlds"))
+    scenarios = [scenario for of_world in made for scenario in of_world]
     calls = [
         partial(_record, scenario, setting, out, optimizer)
         for scenario in sorted(scenarios, key=lambda s: s.name)
         for setting in settings
     ]
-    records = []
-    tell("running settings", 0, len(calls))
-    for record in in_parallel(calls, workers=workers):
-        records.append(record)
-        tell("running settings", len(records), len(calls))
+    records = gathered(calls, workers=workers, progress=partial(tell, "running settings"))
     rates, names = RATES[optimizer], [setting.name for setting in settings]
     found = {
         "setting": {

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from fastslow.bench.methods import METHODS
 from fastslow.bench.scenario import Scenario, world_scenario
-from fastslow.bench.suite import Task, in_parallel, plan, read_records, run_tasks
+from fastslow.bench.suite import Task, gathered, plan, read_records, run_tasks
 from fastslow.bench.table import BUDGET, BUDGETS, best_rates, differences, results, shown
 from fastslow.durable import write_text
 from fastslow.streams.worlds import World
@@ -101,11 +101,7 @@ def _prepare(
         partial(world_scenario, w, out / "scenarios" / f"world-{w.seed}", pairs=pairs, noise=noise)
         for w in worlds
     ]
-    found: list[Scenario] = []
-    tell("making worlds", 0, len(worlds))
-    for scenario in in_parallel(calls, workers=workers):
-        found.append(scenario)
-        tell("making worlds", len(found), len(worlds))
+    found = gathered(calls, workers=workers, progress=partial(tell, "making worlds"))
     return sorted(found, key=lambda scenario: scenario.name)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from fastslow.bench.continual import TUNING_SEEDS, Tell
 from fastslow.bench.measure import measure_run
 from fastslow.bench.scenario import Scenario, world_scenario
-from fastslow.bench.suite import in_parallel, kept, trained
+from fastslow.bench.suite import gathered, kept, trained
 from fastslow.bench.table import BUDGETS, best_rates, gain_at_kl, interval, shown
 from fastslow.config import DomainConfig, ObjectiveConfig, load_recipe
 from fastslow.durable import write_rows, write_text
@@ -68,11 +68,8 @@ def bench_worlds(
         partial(_scenario, World(seed=seed, num_domains=1), out, pairs)
         for seed in (*TUNING_SEEDS, *seeds)
     ]
-    made: dict[str, Scenario] = {}
-    tell("making worlds", 0, len(calls))
-    for scenario in in_parallel(calls, workers=workers):
-        made[scenario.name] = scenario
-        tell("making worlds", len(made), len(calls))
+    scenarios = gathered(calls, workers=workers, progress=partial(tell, "making worlds"))
+    made = {scenario.name: scenario for scenario in scenarios}
     tuning = [made[f"world-{seed}"] for seed in TUNING_SEEDS]
     reported = [made[f"world-{seed}"] for seed in seeds]
     run = partial(_records, out=out, steps=_steps(pairs), workers=workers)
@@ -123,10 +120,11 @@ def asked(name: str) -> tuple[ObjectiveConfig, Objective]:
     return section, make_objective(section.name, **section.settings)
 
 
-def all_learn_from(names: Sequence[str], pair: Pair) -> bool:
+def all_learn_from(objectives: Sequence[Objective], pair: Pair) -> bool:
     """Whether the pair says what each of the objectives needs."""
-    made = [asked(name)[1] for name in names]
-    return not any(lacks(example, one) for one in made for example in as_kind(pair, one.takes))
+    return not any(
+        lacks(example, one) for one in objectives for example in as_kind(pair, one.takes)
+    )
 
 
 def _steps(pairs: int) -> int:
@@ -167,12 +165,7 @@ def _records(
         for name, own in rates.items()
         for rate in own
     ]
-    found: list[dict[str, Any]] = []
-    tell(0, len(calls))
-    for record in in_parallel(calls, workers=workers):
-        found.append(record)
-        tell(len(found), len(calls))
-    return found
+    return gathered(calls, workers=workers, progress=tell)
 
 
 def _record(scenario: Scenario, name: str, rate: float, out: Path, steps: int) -> dict[str, Any]:

@@ -148,6 +148,16 @@ def in_parallel(calls: Sequence[Callable[[], Any]], *, workers: int) -> Iterator
             pool.shutdown(cancel_futures=True)
 
 
+def gathered(calls: Sequence[Callable[[], Any]], *, workers: int, progress: Progress) -> list[Any]:
+    """The results of `in_parallel`, as they came, with a word on each."""
+    found: list[Any] = []
+    progress(0, len(calls))
+    for result in in_parallel(calls, workers=workers):
+        found.append(result)
+        progress(len(found), len(calls))
+    return found
+
+
 def _one_thread() -> None:
     import torch
 

@@ -4,16 +4,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, help="Compare methods; results as JSON and a table.")
 
 
+Out = Annotated[
+    Path, typer.Argument(help="Folder of the results; an unfinished one is gone on with.")
+]
+Model = Annotated[str | None, typer.Option(help="With --data: the base model.")]
+Orders = Annotated[int, typer.Option(min=1, help="With --data: orders of the pairs to report on.")]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Trainings at a time, on one thread each if > 1.")
+]
+
+
 @app.command()
 def continual(
-    out: Path = typer.Argument(help="Folder of the results; an unfinished one is gone on with."),
+    out: Out,
     worlds: int = typer.Option(10, min=1, help="Worlds with a known reward to report on."),
     rates: list[float] = typer.Option(
         [3e-4, 1e-3, 3e-3, 1e-2], "--rate", help="Learning rates to choose from; once for each."
@@ -25,11 +35,11 @@ def continual(
     data: list[Path] = typer.Option(
         None, help="Instead of worlds: folders with train and test pairs, one for each domain."
     ),
-    model: str = typer.Option(None, help="With --data: the base model."),
+    model: Model = None,
     recipe: Path = typer.Option(None, help="With --data: the settings all methods share."),
-    seeds: int = typer.Option(1, min=1, help="With --data: orders of the pairs to report on."),
+    seeds: Orders = 1,
     methods: list[str] = typer.Option(None, "--method", help="Only these; all by default."),
-    workers: int = typer.Option(1, min=1, help="Trainings at a time, on one thread each if > 1."),
+    workers: Workers = 1,
 ) -> None:
     """COFS-DPO, sequential and joint DPO, replay, EWC, L2-SP and oracles on several domains."""
     from fastslow.adapters.quiet import quiet_libraries
@@ -69,11 +79,11 @@ def continual(
 
 @app.command()
 def chasing(
-    out: Path = typer.Argument(help="Folder of the results; an unfinished one is gone on with."),
+    out: Out,
     worlds: int = typer.Option(10, min=1, help="Worlds with a known reward to report on."),
     pairs: int = typer.Option(2048, min=128, help="Pairs of each stream."),
     optimizer: str = typer.Option("adamw", help="adamw, rmsprop or sgd."),
-    workers: int = typer.Option(1, min=1, help="Trainings at a time, on one thread each if > 1."),
+    workers: Workers = 1,
 ) -> None:
     """Fast-slow chasing in fixed settings against DPO at six learning rates."""
     from fastslow.adapters.quiet import quiet_libraries
@@ -98,7 +108,7 @@ def chasing(
 
 @app.command()
 def objectives(
-    out: Path = typer.Argument(help="Folder of the results; an unfinished one is gone on with."),
+    out: Out,
     worlds: int = typer.Option(5, min=1, help="Worlds with a known reward to report on."),
     rates: list[float] = typer.Option(
         [1e-3, 3e-3, 1e-2], "--rate", help="Learning rates to choose from; once for each."
@@ -107,13 +117,13 @@ def objectives(
     data: Path = typer.Option(
         None, help="Instead of worlds: a folder with train and test pairs of one domain."
     ),
-    model: str = typer.Option(None, help="With --data: the base model."),
+    model: Model = None,
     recipe: Path = typer.Option(None, help="With --data: the settings all objectives share."),
-    seeds: int = typer.Option(1, min=1, help="With --data: orders of the pairs to report on."),
+    seeds: Orders = 1,
     names: list[str] = typer.Option(
         None, "--objective", help="Only these, as 'simpo' or 'simpo beta=10'; all by default."
     ),
-    workers: int = typer.Option(1, min=1, help="Trainings at a time, on one thread each if > 1."),
+    workers: Workers = 1,
 ) -> None:
     """Every objective on the same answers, compared at the same reverse KL."""
     from fastslow.adapters.quiet import quiet_libraries
@@ -128,12 +138,11 @@ def objectives(
 
     quiet_libraries()
     chosen = names or list(objective_names())
-    for name in chosen:
-        asked(name)
+    made = [asked(name)[1] for name in chosen]
     _check_belong_together(data, model, recipe)
     with _bars() as tell:
         if data:
-            usable = partial(all_learn_from, chosen)
+            usable = partial(all_learn_from, made)
             scenarios, rate, most = _scenarios(
                 [data], model, recipe, out, pairs=pairs, seeds=seeds, usable=usable
             )
@@ -161,7 +170,14 @@ def _check_belong_together(data: Any, model: str | None, recipe: Path | None) ->
 
 
 def _scenarios(
-    data: list[Path], model: str, recipe: Path, out: Path, *, pairs: int, seeds: int, **chosen: Any
+    data: list[Path],
+    model: str | None,
+    recipe: Path,
+    out: Path,
+    *,
+    pairs: int,
+    seeds: int,
+    **chosen: Any,
 ) -> tuple[list[Any], float, int]:
     """A scenario for each order of the pairs, the learning rate, and the pairs that there are."""
     from fastslow.bench.scenario import files_scenario, smallest_domain

@@ -44,12 +44,13 @@ def validate(
             streams = {f"{label}train": train_stream(part, epochs=1)}
             if part.data.eval_sources:
                 streams[f"{label}eval"] = eval_stream(part)
+            encoder, objective = make_encoder(part, tokenizer), objective_of(part)
             for name, stream in streams.items():
                 task = progress.add_task(f"reading {name}", total=stream.count_rows())
                 found = inspect_examples(
                     stream,
-                    make_encoder(part, tokenizer),
-                    objective_of(part),
+                    encoder,
+                    objective,
                     batch_size=part.train.batch_size,
                     progress=lambda rows, task=task: progress.update(task, completed=rows),
                 )

@@ -89,7 +89,7 @@ def assemble(recipe: Recipe) -> Run:
         modules=modules,
         optimizers={name: _optimizer(recipe, modules, name) for name in recipe.module_names},
         race=_race(recipe),
-        moving=(MOVING,) if recipe.moving_reference else (),
+        moving=_moving_modules(recipe),
         reader=reader,
         memory=Reservoir(recipe.data.memory, seed=recipe.seed),
         drift=DriftDetector(recipe.drift) if recipe.drift else None,
@@ -196,7 +196,7 @@ def make_encoder(recipe: Recipe, tokenizer: Any) -> Encoder:
 
 def make_modules(recipe: Recipe, base: Any) -> Modules:
     """The recipe's trainable modules, fresh or from an adapter with its frozen copy beside them."""
-    names, frozen = recipe.module_names, (MOVING,) if recipe.moving_reference else ()
+    names, frozen = recipe.module_names, _moving_modules(recipe)
     if recipe.lora.start_from is None:
         return Modules.attach(
             base,
@@ -210,6 +210,11 @@ def make_modules(recipe: Recipe, base: Any) -> Modules:
         )
     folder = Path(recipe.lora.start_from)
     return Modules.load(base, dict.fromkeys((*names, PREVIOUS, *frozen), folder), trainable=names)
+
+
+def _moving_modules(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the frozen modules that go after the policy."""
+    return (MOVING,) if recipe.moving_reference else ()
 
 
 def make_policies(
