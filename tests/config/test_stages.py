@@ -69,11 +69,11 @@ def test_stages_from_the_command_line_and_back_from_yaml(tmp_path):
     ("stages", "message"),
     [
         (["sft", "dpo"], "stages.1.name: got 'dpo'; input should be 'sft' or 'preferences'"),
-        ([{"name": "sft", "model": "x"}], "stages: 1, sft: model is the same for all stages"),
-        (["sft", {"name": "preferences", "lora": {}}], "2, preferences: takes up the module"),
-        ([{"name": "sft", "train": {"epoch": 2}}], "1, sft: train.epoch: there is no such key"),
-        ([{"name": "sft", "objective": {"bta": 1}}], "1, sft: objective.bta: sft has no such"),
-        ([{"name": "sft", "tain": {}}], "1, sft: tain: there is no such key; did you mean"),
+        ([{"name": "sft", "model": "x"}], "stage 1, sft: model is the same for all stages"),
+        (["sft", {"name": "preferences", "lora": {}}], "stage 2, preferences: takes up the module"),
+        ([{"name": "sft", "train": {"epoch": 2}}], "stage 1, sft: train.epoch: there is no such"),
+        ([{"name": "sft", "objective": {"bta": 1}}], "stage 1, sft: objective.bta: sft has no"),
+        ([{"name": "sft", "tain": {}}], "stage 1, sft: tain: there is no such key; did you mean"),
     ],
 )  # fmt: skip
 def test_what_is_refused(stages, message):
@@ -87,10 +87,19 @@ def test_an_unknown_key_in_a_list_of_sections_is_named():
         load_recipe({"model": "m", "continual": {"domains": [{"name": "a", "trian": "x"}]}})
 
 
-def test_all_faults_of_a_stage_are_named_at_once():
+def test_all_faults_of_all_stages_are_named_at_once():
+    first = {"name": "sft", "train": {"epochs": 0, "batch_size": -1}}
     with pytest.raises(ConfigError) as error:
-        load([{"name": "sft", "train": {"epochs": 0, "batch_size": -1}}, "preferences"])
-    assert len(error.value.problems) == 2
+        load([first, {"name": "preferences", "objective": {"beta": -1}}])
+    assert len(error.value.problems) == 3
+    assert error.value.problems[2].startswith("stage 2, preferences: objective.beta: got -1")
+
+
+def test_standard_input_is_for_one_stage():
+    with pytest.raises(ConfigError, match=r"stages: standard input \(-\) can be read once only"):
+        load(["sft", "preferences"], data={"train": "-", "max_length": 256})
+    live = {"name": "preferences", "data": {"train": "-"}}
+    assert load(["sft", live]).stages[1].sections == {"data": {"train": "-"}}
 
 
 def test_stages_and_several_domains_do_not_go_together():

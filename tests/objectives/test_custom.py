@@ -14,6 +14,19 @@ from fastslow.testing import check_objective
 
 PAGE = Path(__file__).parents[2] / "docs" / "objectives.md"
 
+CLASS = """
+from dataclasses import dataclass
+from fastslow.objectives import Objective, ObjectiveOutput
+
+@dataclass
+class Mine(Objective):
+    beta: float = 0.1
+
+    def __call__(self, logps):
+        z = 0 * logps.delta.detach()
+        return RETURNED
+"""
+
 
 @pytest.fixture
 def file(tmp_path):
@@ -46,7 +59,12 @@ def test_it_trains_by_its_name_and_its_file_may_not_change(file, recipe):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "is no Python file"),
+        (None, "mine.py does not exist"),
+        (CLASS.replace("@dataclass\n", ""), "Mine in .* is no dataclass; write @dataclass"),
+        (
+            CLASS.replace("beta:", 'takes = "pears"; beta:'),
+            "takes 'pears'; allowed are pairs, rank",
+        ),
         ("x = 1\n", "defines no class that derives from"),
         ("1 / 0\n", "cannot be run: ZeroDivisionError"),
         ("class (:\n", "cannot be run: SyntaxError"),
@@ -60,9 +78,67 @@ def test_files_that_hold_no_objective_are_refused(tmp_path, text, message):
         make_objective("mine", file=str(path))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("dpo", CLASS, r"objective.name: got 'dpo', which is not of .*mine.py; that defines Mine"),
+        ("Mine", CLASS.replace("= 0.1", "= 0.1; wide: float"), "objective.wide: is missing"),
+    ],
+)
+def test_what_a_recipe_leaves_open_about_a_file_is_asked_for(tmp_path, name, text, message):
+    path = tmp_path / "mine.py"
+    text = text.replace("@dataclass", "@dataclass(kw_only=True)")
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        make_objective(name, file=str(path))
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("logps.delta", "AttributeError: 'Tensor' object has no attribute 'loss'"),
+        ("ObjectiveOutput(-logps.delta.mean(), z, z)", r"shape.* of loss .*check_objective says"),
+        ("ObjectiveOutput(-logps.delta.detach(), z, z)", r"shape, dtype and gradient of loss"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_one_that_would_fail_or_learn_nothing_stops_the_run_before_it_begins(
+    recipe, tmp_path, returned, message
+):
+    path = tmp_path / "mine.py"
+    path.write_text(CLASS.replace("RETURNED", returned))
+    made = recipe("objective.name=Mine", f"objective.file={path}")
+    with pytest.raises(ConfigError, match=f"objective Mine: .*{message}"):
+        fastslow.train(made)
+    assert not (Path(made.output_dir) / "inputs.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (("beta: float = 0.1", "weight: float = 1.0"), "objective Mine: has no beta"),
+        (("beta:", 'needs = ("mood",); beta:'), "needs mood; what is known of pairs is score_gap"),
+    ],
+)
+def test_what_no_run_could_give_it_is_named(recipe, tmp_path, changed, message):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        CLASS.replace("RETURNED", "ObjectiveOutput(-logps.delta, z, z)").replace(*changed)
+    )
+    with pytest.raises(ConfigError, match=message):
+        fastslow.train(recipe("objective.name=Mine", f"objective.file={path}"))
+
+
 def test_names_of_a_file_are_suggested(file):
     with pytest.raises(ConfigError, match="did you mean 'MarginDpo'"):
         make_objective("MarginDp", file=str(file))
+    with pytest.raises(ConfigError, match="for one of your own give objective.file"):
+        make_objective("MarginDpo")
+
+
+def test_an_nll_term_needs_a_chosen_response():
+    with pytest.raises(ConfigError, match="objective.nll_weight: kto learns from ratings"):
+        make_objective("kto", nll_weight=0.1)
 
 
 def test_a_coupled_objective_refuses_small_micro_batches(recipe, tmp_path):

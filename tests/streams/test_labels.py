@@ -10,6 +10,7 @@ PAIR = {"prompt": "p", "chosen": "a", "rejected": "b"}
 LIST = {"prompt": "p", "completions": ["mid", "best", "low", "also mid"], "scores": [2, 3, 1, 2]}
 LIKED = {"prompt": "p", "completion": "a", "label": True}
 SHOWN = {"prompt": "p", "completion": "a"}
+ASKED, ANSWERED = ({"role": role, "content": "hi"} for role in ("user", "assistant"))
 
 
 def kinds(row, kind):
@@ -72,12 +73,16 @@ def test_a_list_as_pairs_and_as_a_demonstration():
 @pytest.mark.parametrize(
     ("row", "kind", "reason"),
     [
-        (LIKED, "pairs", "a rating is no pair"),
-        (LIKED, "rankings", "a rating is no ranking"),
-        (SHOWN, "pairs", "a demonstration is no pair"),
-        (SHOWN, "ratings", "a demonstration is no rating"),
-        (LIST, "ratings", "a ranking is no rating"),
-        (PAIR | {"confidence": 0.9}, "ratings", "confidence is for objectives that learn from"),
+        (LIKED, "pairs", r"a rating \(completion, label\) cannot be made a pair"),
+        (LIKED, "rankings", "cannot be made a ranked list"),
+        (SHOWN, "pairs", r"a demonstration \(completion without label\) cannot be made a pair"),
+        (SHOWN, "ratings", "cannot be made ratings"),
+        (LIST, "ratings", r"a ranked list \(completions\) cannot be made ratings"),
+        (
+            PAIR | {"confidence": 0.9},
+            "ratings",
+            "for objectives that learn from pairs; weight is for all",
+        ),
         (PAIR | {"confidence": 1.5}, "pairs", "confidence must be from 0 to 1, not 1.5"),
         (PAIR | {"win_rate_chosen": -0.1}, "pairs", "win_rate_chosen must be from 0 to 1"),
         (PAIR | {"weight": -1}, "pairs", "weight must be 0 or above, not -1.0"),
@@ -85,7 +90,9 @@ def test_a_list_as_pairs_and_as_a_demonstration():
         (LIKED | {"label": 1}, "ratings", "label must be true or false, not 1"),
         ({"completion": "a"}, "demonstrations", "completion without a prompt"),
         ({"messages": "hi"}, "demonstrations", "messages must be a list"),
-        ({"messages": []}, "demonstrations", "the prompt is empty"),
+        ({"messages": []}, "demonstrations", "messages must end with the assistant's turn"),
+        ({"messages": [ASKED]}, "demonstrations", "messages must end with the assistant's turn"),
+        ({"messages": [ANSWERED]}, "demonstrations", "the prompt is empty"),
         (SHOWN | {"completion": " "}, "demonstrations", "the answer is empty"),
     ],
 )
@@ -97,6 +104,11 @@ def test_what_cannot_be_learned_from_says_why(row, kind, reason):
 def test_an_unliked_response_is_no_demonstration_and_no_fault():
     assert kinds(LIKED | {"label": False}, "demonstrations") == []
     assert len(kinds(LIKED, "demonstrations")) == 1
+
+
+@pytest.mark.parametrize(("row", "kind"), [(PAIR, "pairs"), (LIST, "rankings"), (LIKED, "ratings")])
+def test_what_has_no_weight_is_passed_over(row, kind):
+    assert kinds(row | {"weight": 0}, kind) == [] != kinds(row | {"weight": 0.1}, kind)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from typer.testing import CliRunner
 
 import fastslow
+from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError
 from fastslow.objectives import PairLogps, make_objective, objective_names
 from fastslow.scoring import Tree
@@ -106,22 +108,53 @@ def test_a_weight_of_nothing_teaches_nothing_and_of_two_counts_twice(recipe, tmp
     rows = tiny.rows(8)
     options = ("train.max_steps=1", "train.optimizer=sgd", "train.learning_rate=0.5",
                "chase=null", "eval.samples=0", "train.clip_norm=null")  # fmt: skip
-    steps = {}
-    for weight in (1, 2):
-        weighted = [row | {"weight": weight if i < 4 else 0} for i, row in enumerate(rows)]
-        path = tiny.write_rows(tmp_path / f"{weight}.jsonl", weighted)
-        made = recipe(f"data.train={path}", f"output_dir={tmp_path / str(weight)}", *options)
-        fastslow.train(made)
-        lines = (tmp_path / str(weight) / "events.jsonl").read_text().splitlines()
-        steps[weight] = next(e for e in map(json.loads, lines) if e["event"] == "step")
-    norms = {w: step["modules"]["policy"]["grad_norm"] for w, step in steps.items()}
-    assert norms[2] == pytest.approx(2 * norms[1], rel=1e-5)
+    files = {
+        "alone": rows[4:],
+        "once": [row | {"weight": int(i >= 4)} for i, row in enumerate(rows)],
+        "twice": [row | {"weight": 2 * (i >= 4)} for i, row in enumerate(rows)],
+    }
+    norms, counts = {}, {}
+    for name, weighted in files.items():
+        path = tiny.write_rows(tmp_path / f"{name}.jsonl", weighted)
+        made = recipe(f"data.train={path}", f"output_dir={tmp_path / name}", *options)
+        counts[name] = fastslow.train(made).data["passed_over"]
+        lines = (tmp_path / name / "events.jsonl").read_text().splitlines()
+        step = next(e for e in map(json.loads, lines) if e["event"] == "step")
+        norms[name] = step["modules"]["policy"]["grad_norm"]
+    assert counts == {"alone": 0, "once": 4, "twice": 4}
+    assert norms["once"] == norms["alone"]
+    assert norms["twice"] == pytest.approx(2 * norms["once"], rel=1e-5)
 
 
 def test_rows_without_what_the_objective_needs_are_dropped_by_name(recipe, tmp_path):
     path = tiny.write_rows(tmp_path / "bare.jsonl", tiny.rows(60))
-    with pytest.raises(DataError, match="learns from score_chosen and score_rejected"):
+    with pytest.raises(DataError, match="learns from score_chosen and score_rejected") as error:
         fastslow.train(recipe("objective.name=odpo", f"data.train={path}", "data.eval=null"))
+    assert "Give the columns" in str(error.value) and "max_length" not in str(error.value)
+
+
+def test_nothing_but_ties_names_who_learns_from_them(recipe, tmp_path):
+    ties = [row | {"verdict": "tie"} for row in tiny.rows(20)]
+    path = tiny.write_rows(tmp_path / "ties.jsonl", ties)
+    made = recipe(f"data.train={path}", "data.eval=null", "train.schedule=constant")
+    with pytest.raises(DataError, match=r"\(20 read, 20 ties\); davidson and rao_kupper learn"):
+        fastslow.train(made)
+
+
+@pytest.mark.parametrize("name", ["alpha_dpo", "beta_dpo", "bco"])
+def test_a_finished_run_is_measured_with_what_its_objective_remembers(recipe, tmp_path, name):
+    kind = make_objective(name).takes
+    path = tiny.write_rows(tmp_path / "rows.jsonl", rows_of(kind, 24))
+    made = recipe(
+        f"objective.name={name}", f"data.train={path}", f"data.eval={path}", "eval.samples=0",
+        "train.max_steps=4",
+    )  # fmt: skip
+    final = fastslow.train(made).eval["final"]
+    shown = CliRunner().invoke(app, ["eval", made.output_dir, "--json"])
+    assert json.loads(shown.stdout)["loss"] == final["loss"]
+    # And it does matter.
+    bare = CliRunner().invoke(app, ["eval", made.output_dir, "--json", "--module", "base"])
+    assert json.loads(bare.stdout)["loss"] != final["loss"]
 
 
 @pytest.mark.parametrize("name", objective_names())

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 import fastslow
+from fastslow.cli.main import app
 from fastslow.errors import ConfigError
+from fastslow.training.checkpoint import read_newest
 
 EVERY_STEP = ("checkpoint.every=1", "checkpoint.keep=20", "eval.samples=0")
 
@@ -121,6 +124,26 @@ def test_from_an_adapter_it_begins_there_while_the_anchor_stays(recipe, tmp_path
     losses = [event["loss"] for event in events(second.output_dir, "step")]
     assert losses == pytest.approx([math.log(2)] * 3, abs=1e-6)
     assert summary.reference == "previous" and summary.eval["final"]["margin"] != 0
+
+
+@pytest.mark.parametrize(("every", "warned"), [(4, False), (5, True)])
+def test_one_that_will_not_move_is_told(recipe, every, warned):
+    seen = []
+    fastslow.train(recipe("train.max_steps=4", *moving(every, 1.0)), listener=seen.append)
+    told = [event["message"] for event in seen if event["event"] == "warning"]
+    assert told == ["the reference does not move: moving_reference.every is 5, and the run has 4 "
+                    "steps"] * warned  # fmt: skip
+
+
+def test_held_out_losses_do_not_use_statistics_of_gaps_to_a_reference_that_moved(recipe):
+    """alpha_dpo's are of gaps to the moving reference; held-out gaps are to the start."""
+    made = recipe("train.max_steps=4", "objective.name=alpha_dpo", *moving(2, 1.0))
+    summary = fastslow.train(made)
+    assert summary.running == {} and summary.eval["final"]["margin"] != 0
+    measured = CliRunner().invoke(app, ["eval", made.output_dir, "--json"])
+    assert json.loads(measured.stdout)["loss"] == summary.eval["final"]["loss"]
+    state = read_newest(Path(made.output_dir) / "checkpoints")[0].facts["running"]
+    assert all(of_module["weight"] > 0 for of_module in state.values())
 
 
 def test_what_it_cannot_do_is_refused(recipe, continual, tmp_path):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import fastslow
 from fastslow.cli.main import app
-from fastslow.errors import StateError
+from fastslow.errors import ConfigError, StateError
 
 SHORT = ("train.max_steps=4", "eval.samples=2", "eval.sample_tokens=8")
 STAGES = [{"name": "sft", "train": {"max_steps": 3}}, "preferences"]
@@ -83,20 +83,81 @@ def test_a_finished_one_trains_no_more_and_another_recipe_is_refused(recipe):
     assert fastslow.train(made, listener=seen.append) == first
     assert [event["event"] for event in seen] == ["already_complete"]
     other = [{"name": "sft", "train": {"max_steps": 2}}, "preferences"]
-    with pytest.raises(StateError, match="differs in stages"):
+    with pytest.raises(StateError, match="differs in stages.0.train.max_steps"):
         fastslow.train(recipe(*SHORT, stages=other))
 
 
 def test_a_changed_first_stage_is_refused_while_the_second_is_not_begun(recipe):
-    def stop(event):
-        if event["event"] == "stage" and event["number"] == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fastslow.train(recipe(*SHORT, stages=STAGES), listener=stop)
+    trained_up_to_stage_2(recipe(*SHORT, stages=STAGES))
     with pytest.raises(StateError, match="differs in train.learning_rate"):
         fastslow.train(recipe(*SHORT, "train.learning_rate=0.5", stages=STAGES))
     assert fastslow.train(recipe(*SHORT, stages=STAGES)).steps == 4
+
+
+def stop_at_stage_2(event):
+    if event["event"] == "stage" and event["number"] == 2:
+        raise KeyboardInterrupt
+
+
+def trained_up_to_stage_2(made):
+    with pytest.raises(KeyboardInterrupt):
+        fastslow.train(made, listener=stop_at_stage_2)
+    return Path(made.output_dir) / "stages" / "01-sft" / "summary.json"
+
+
+def test_changed_data_of_a_finished_stage_are_refused_and_may_be_gone(recipe, tmp_path):
+    own = tiny.write_rows(tmp_path / "own.jsonl", tiny.rows(48, seed=9))
+    stages = [{"name": "sft", "data": {"train": str(own)}, "train": {"max_steps": 3}}]
+    made = recipe(*SHORT, stages=[*stages, "preferences"])
+    trained_up_to_stage_2(made)
+    kept = own.read_bytes()
+    own.write_bytes(kept + kept)
+    with pytest.raises(StateError, match=r"the data of the run in .*01-sft has changed"):
+        fastslow.train(made)
+    own.unlink()
+    assert fastslow.train(made).steps == 4
+
+
+def test_a_stage_that_has_not_begun_may_be_changed(recipe):
+    first = trained_up_to_stage_2(recipe(*SHORT, stages=STAGES))
+    before = first.read_bytes()
+    longer = [STAGES[0], {"name": "preferences", "train": {"max_steps": 5}}]
+    made = recipe(*SHORT, stages=longer)
+    assert fastslow.train(made).steps == 5 and first.read_bytes() == before
+    with pytest.raises(StateError, match=r"differs in stages.1.train.max_steps"):
+        fastslow.train(recipe(*SHORT, stages=STAGES))
+
+
+def test_a_recipe_without_the_stages_that_are_there_is_refused(recipe):
+    trained_up_to_stage_2(recipe(*SHORT, stages=STAGES))
+    with pytest.raises(StateError, match="differs in stages"):
+        fastslow.train(recipe(*SHORT))
+    with pytest.raises(StateError, match=r"differs in stages.0.name"):
+        fastslow.train(recipe(*SHORT, stages=["preferences", "preferences"]))
+
+
+FAULTY = [
+    {"name": "sft", "data": {"train": "nowhere.jsonl"}},
+    {"name": "preferences", "objective": {"name": "kto"}, "train": {"micro_batch_size": 2},
+     "data": {"max_length": 4096}},
+]  # fmt: skip
+FAULTS = (
+    "stage 1, sft: nowhere.jsonl does not exist",
+    "stage 2, preferences: train.micro_batch_size: got 2; with objective kto",
+    "stage 2, preferences: data.max_length: got 4096; the model's context is 256",
+)
+
+
+def test_faults_of_all_stages_come_before_the_first_is_trained(recipe, tmp_path):
+    made = recipe(*SHORT, stages=FAULTY)
+    seen = []
+    with pytest.raises(ConfigError) as error:
+        fastslow.train(made, listener=seen.append)
+    assert [fault for fault in FAULTS if fault not in str(error.value)] == [] == seen
+    path = tmp_path / "recipe.yaml"
+    path.write_text(fastslow.config.dump_recipe(made))
+    shown = CliRunner().invoke(app, ["validate", str(path)])
+    assert str(shown.exception) == str(error.value)
 
 
 def test_demonstrations_of_their_own_come_first(recipe, tmp_path):
@@ -135,6 +196,9 @@ def test_validate_reads_the_data_of_every_stage(recipe, tmp_path):
     shown = CliRunner().invoke(app, ["validate", str(path), "--json"])
     assert shown.exit_code == 0, shown.output
     found = json.loads(shown.stdout)
-    assert list(found) == ["sft train", "sft eval", "preferences train", "preferences eval"]
-    assert "demonstrated tokens" in found["sft train"]
-    assert "rejected tokens" in found["preferences train"]
+    assert list(found) == [
+        "stage 1, sft: train", "stage 1, sft: eval",
+        "stage 2, preferences: train", "stage 2, preferences: eval",
+    ]  # fmt: skip
+    assert "demonstrated tokens" in found["stage 1, sft: train"]
+    assert "rejected tokens" in found["stage 2, preferences: train"]

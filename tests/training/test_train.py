@@ -49,7 +49,9 @@ def test_a_run_learns_and_leaves_everything_it_should(recipe):
         final["chosen_log_ratio"], abs=1e-3
     )
     assert summary.steps == 36 and summary.pairs_seen == 288
-    assert summary.data == {"read": 288, "bad": 0, "ties": 0, "cut": 0, "dropped": 0}
+    assert summary.data == {
+        "read": 288, "bad": 0, "passed_over": 0, "ties": 0, "cut": 0, "dropped": 0, "lacking": 0,
+    }  # fmt: skip
     assert 0.5 < summary.prequential["accuracy"] <= 1
     folder = Path(made.output_dir)
     assert json.loads((folder / "summary.json").read_text())["eval"]["final"] == final
@@ -440,7 +442,9 @@ def test_ties_cut_and_dropped_pairs_are_counted(recipe, tmp_path):
     rows[7] |= {"chosen": "calm " * 100 + "end", "rejected": "calm " * 100 + "fin"}
     data = tiny.write_rows(tmp_path / "d.jsonl", rows)
     summary = fastslow.train(recipe(f"data.train={data}", "train.max_steps=99", "eval.samples=0"))
-    assert summary.data == {"read": 40, "bad": 0, "ties": 1, "cut": 1, "dropped": 1}
+    assert summary.data == {
+        "read": 40, "bad": 0, "passed_over": 0, "ties": 1, "cut": 1, "dropped": 1, "lacking": 0,
+    }  # fmt: skip
     assert summary.pairs_seen == 38
 
 
@@ -449,7 +453,7 @@ def test_data_that_mostly_does_not_fit_is_refused(recipe, tmp_path):
         {"prompt": "Hi", "chosen": "calm " * 200 + "end", "rejected": "calm " * 200 + "fin"}
     ] * 30
     data = tiny.write_rows(tmp_path / "d.jsonl", tiny.rows(10) + rows)
-    with pytest.raises(DataError, match="cannot be scored with data.max_length = 96"):
+    with pytest.raises(DataError, match="Raise data.max_length = 96"):
         fastslow.train(recipe(f"data.train={data}"))
 
 

@@ -1,7 +1,7 @@
 """The frozen base and the LoRA modules on it, in memory and in the bank: the only door to peft."""
 
 from fastslow.adapters.bank import Bank, Entry, check_one_base, read_entry, select, slug
-from fastslow.adapters.base import load_base, load_end_ids, load_tokenizer
+from fastslow.adapters.base import load_base, load_context_length, load_end_ids, load_tokenizer
 from fastslow.adapters.factors import Factors, combine, recompress
 from fastslow.adapters.modules import BASE, Modules
 
@@ -14,6 +14,7 @@ __all__ = [
     "check_one_base",
     "combine",
     "load_base",
+    "load_context_length",
     "load_end_ids",
     "load_tokenizer",
     "read_entry",

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from fastslow.errors import ConfigError
 
@@ -28,6 +28,19 @@ def load_end_ids(model: str) -> list[int]:
     except (OSError, ValueError):
         return []
     return [] if named is None else [named] if isinstance(named, int) else list(named)
+
+
+def load_context_length(model: str, *, trust_remote_code: bool = False) -> int | None:
+    """Most tokens that the model reads at once, by its configuration; None where it does not say.
+
+    Raises ConfigError when there is no configuration.
+    """
+    _check_exists(model)
+    try:
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model: {model} cannot be loaded: {error}") from None
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def load_base(

@@ -26,7 +26,8 @@ def evaluate(
     from rich.table import Table
 
     from fastslow.adapters.quiet import quiet_libraries
-    from fastslow.training.assemble import held_out, objective_of
+    from fastslow.training.assemble import held_out
+    from fastslow.training.data import objective_of
     from fastslow.training.finished import open_run, read_run
 
     quiet_libraries()
@@ -48,6 +49,7 @@ def evaluate(
             finished.policy(module),
             reference=finished.reference,
             objective=objective_of(recipe),
+            state=finished.remembered(finished.policy(module)),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     result = {"module": finished.policy(module), "data": counts, **asdict(measured)}

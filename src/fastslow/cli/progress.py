@@ -213,7 +213,7 @@ class RunDisplay:
 
     def _on_already_complete(self, event: Event) -> None:
         if not self._brief:
-            self.say(f"the run in {event['folder']} is complete; its summary:")
+            self.say(f"the run in {event['folder']} is complete")
 
     def summarise(self, summary: RunSummary | ContinualSummary) -> None:
         """Print the result of a finished run."""
@@ -285,7 +285,12 @@ def _comparison(start: dict[str, Any], final: dict[str, Any]) -> Table:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{value} {name}" for name, value in counts.items())
+    """What was read, and what became of those that were not simply learned."""
+    return ", ".join(
+        f"{value} {name.replace('_', ' ')}"
+        for name, value in counts.items()
+        if value or name == "read"
+    )
 
 
 def _moving(event: Event) -> str:
@@ -293,4 +298,4 @@ def _moving(event: Event) -> str:
     if moving is None:
         return ""
     steps = "step" if moving["every"] == 1 else f"{moving['every']} steps"
-    return f" moving {moving['share']:.0%} of the way to the policy every {steps}"
+    return f" moving {moving['share']:.3g} of the way to the policy every {steps}"

@@ -1,12 +1,9 @@
 """`fastslow validate`: check a recipe and its data without loading the model's weights."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
-
-if TYPE_CHECKING:
-    from fastslow.config import Recipe
 
 
 def validate(
@@ -32,18 +29,22 @@ def validate(
     from fastslow.adapters import load_tokenizer
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.cli.masked import masked_example
-    from fastslow.training.assemble import eval_stream, make_encoder, objective_of, train_stream
+    from fastslow.training.assemble import make_encoder
+    from fastslow.training.data import eval_stream, objective_of, train_stream
     from fastslow.training.inspection import inspect_examples
+    from fastslow.training.plan import check_parts, parts
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
+    check_parts(parts(checked))
     findings: dict[str, Any] = {}
     examples = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        for label, part in _parts(checked).items():
-            streams = {f"{label}train": train_stream(part, epochs=1)}
+        for label, part in parts(checked).items():
+            where = f"{label}: " if label else ""
+            streams = {f"{where}train": train_stream(part, epochs=1)}
             if part.data.eval_sources:
-                streams[f"{label}eval"] = eval_stream(part)
+                streams[f"{where}eval"] = eval_stream(part)
             encoder, objective = make_encoder(part, tokenizer), objective_of(part)
             for name, stream in streams.items():
                 task = progress.add_task(f"reading {name}", total=stream.count_rows())
@@ -67,18 +68,6 @@ def validate(
     console.print(table)
     for example in examples:
         console.print(masked_example(example, tokenizer))
-
-
-def _parts(recipe: "Recipe") -> "dict[str, Recipe]":
-    """The recipe, or each of its stages, by what its streams' names begin with."""
-    from fastslow.config import stage_recipe
-
-    if not recipe.stages:
-        return {"": recipe}
-    return {
-        f"{stage.name} ": stage_recipe(recipe, index, start_from="the stage before")
-        for index, stage in enumerate(recipe.stages)
-    }
 
 
 def _cell(value: object) -> str:

@@ -7,7 +7,7 @@ from fastslow.config.continual import (
     DriftConfig,
     ReplayConfig,
 )
-from fastslow.config.load import dump_recipe, flat, load_recipe, stage_recipe
+from fastslow.config.load import dump_recipe, flat, load_recipe, stage_recipe, stage_recipes
 from fastslow.config.recipe import Recipe
 from fastslow.config.sections import (
     ChaseConfig,
@@ -41,4 +41,5 @@ __all__ = [
     "flat",
     "load_recipe",
     "stage_recipe",
+    "stage_recipes",
 ]

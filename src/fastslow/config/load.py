@@ -17,6 +17,10 @@ Check = Callable[[Mapping[str, Any]], Iterable[str]]
 """Finds faults in a raw recipe that the schema cannot know of; one line per fault."""
 
 
+STAGE_BEFORE = "the stage before"
+"""Stands for the adapter of a stage that is not trained yet."""
+
+
 def load_recipe(
     source: str | Path | Mapping[str, Any],
     overrides: Sequence[str] = (),
@@ -32,10 +36,10 @@ def load_recipe(
     problems = _apply_overrides(raw, overrides)
     recipe, faults = _checked(raw, checks)
     problems += faults
+    if recipe is not None and not problems:
+        problems += _stage_problems(recipe, checks)
     if recipe is None or problems:
         raise ConfigError(*problems)
-    for index in range(len(recipe.stages)):
-        stage_recipe(recipe, index, start_from="the stage before", checks=checks)
     return recipe
 
 
@@ -67,9 +71,33 @@ def stage_recipe(
     )
     made, faults = _checked(settings, checks)
     if made is None or faults:
-        where = f"stages: {index + 1}, {recipe.stages[index].name}: "
+        where = f"stage {index + 1}, {recipe.stages[index].name}: "
         raise ConfigError(*(where + fault for fault in faults))
     return made
+
+
+def stage_recipes(recipe: Recipe) -> list[Recipe]:
+    """Each stage's recipe, as far as it is known before any of them is trained."""
+    return [
+        stage_recipe(recipe, index, start_from=STAGE_BEFORE) for index in range(len(recipe.stages))
+    ]
+
+
+def _stage_problems(recipe: Recipe, checks: Sequence[Check]) -> list[str]:
+    problems: list[str] = []
+    made: list[Recipe] = []
+    for index in range(len(recipe.stages)):
+        try:
+            made.append(stage_recipe(recipe, index, start_from=STAGE_BEFORE, checks=checks))
+        except ConfigError as error:
+            problems += error.problems
+    live = [source for r in made for source in (*r.data.train_sources, *r.data.eval_sources)]
+    if live.count("-") > 1:
+        problems.append(
+            "stages: standard input (-) can be read once only, but several stages would; give "
+            "files to all or to all but one"
+        )
+    return problems
 
 
 def _checked(raw: Mapping[str, Any], checks: Sequence[Check]) -> tuple[Recipe | None, list[str]]:
@@ -90,13 +118,15 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys.
+    """Nested mappings as one, with dotted keys; in a list of them the place is part of the key.
 
-    >>> flat({"train": {"epochs": 2}, "seed": 0})
-    {'train.epochs': 2, 'seed': 0}
+    >>> flat({"train": {"epochs": 2}, "seed": 0, "stages": [{"name": "sft"}]})
+    {'train.epochs': 2, 'seed': 0, 'stages.0.name': 'sft'}
     """
     result: dict[str, Any] = {}
     for key, value in values.items():
+        if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            value = {str(place): item for place, item in enumerate(value)}
         if isinstance(value, Mapping):
             result |= flat(value, f"{prefix}{key}.")
         else:

@@ -121,7 +121,8 @@ class Recipe(Section):
         moves = self.moving_reference is not None
         yield (
             moves and lora.start_from is not None and self.reference == "base",
-            "moving_reference: begins at the adapter in lora.start_from; remove reference: base",
+            "moving_reference: begins at the adapter that the run starts from; remove "
+            "reference: base",
         )
         yield from self._continual_contradictions()
         yield (

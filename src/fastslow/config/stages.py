@@ -72,7 +72,7 @@ def stage_faults(stages: Sequence[StageConfig]) -> list[str]:
     """What no stage may say, one line each."""
     faults = []
     for number, stage in enumerate(stages, 1):
-        where = f"stages: {number}, {stage.name}"
+        where = f"stage {number}, {stage.name}"
         shared = [key for key in OF_ALL if key in stage.sections]
         faults += [f"{where}: {key} is the same for all stages; give it once" for key in shared]
         if number > 1 and "lora" in stage.sections:

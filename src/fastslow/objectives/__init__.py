@@ -6,7 +6,7 @@ line.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -134,10 +134,13 @@ def make_objective(
     0.5
     """
     check_not_negative("nll_weight", nll_weight)
-    table: Mapping[str, Any] = _OBJECTIVES
-    if file is not None:
-        table = {**_OBJECTIVES, **objectives_in(Path(file))}
+    own = objectives_in(Path(file)) if file is not None else {}
+    table: Mapping[str, Any] = {**_OBJECTIVES, **own}
     weighted = _terms(name, table)
+    if own and not any(term in own for _, term in weighted):
+        raise ConfigError(
+            f"objective.name: got {name!r}, which is not of {file}; that defines {', '.join(own)}"
+        )
     kinds: dict[str, Any] = {term: table[term] for _, term in weighted}
     known = {term: [f.name for f in fields(kind)] for term, kind in kinds.items()}
     allowed = list(dict.fromkeys(key for keys in known.values() for key in keys))
@@ -149,11 +152,18 @@ def make_objective(
                 for key in unknown
             )
         )
+    if missing := [key for term in kinds for key in _without_default(kinds[term], hyper)]:
+        raise ConfigError(*(f"objective.{key}: is missing, and has no default" for key in missing))
     made: list[tuple[float, Objective]] = [
         (weight, kinds[term](**{key: hyper[key] for key in known[term] if key in hyper}))
         for weight, term in weighted
     ]
     if nll_weight:
+        if any(objective.takes == "ratings" for _, objective in made):
+            raise ConfigError(
+                f"objective.nll_weight: {name} learns from ratings, of which none is chosen; set "
+                "it to 0"
+            )
         made.append((nll_weight, Sft()))
     return made[0][1] if len(made) == 1 and made[0][0] == 1.0 else WeightedSum(tuple(made))
 
@@ -171,6 +181,14 @@ def objective_settings(name: str, **hyper: Any) -> dict[str, Any]:
     return {f.name: getattr(objective, f.name) for f in fields(objective)} | hyper
 
 
+def _without_default(kind: Any, given: Mapping[str, Any]) -> list[str]:
+    return [
+        f.name
+        for f in fields(kind)
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in given
+    ]
+
+
 def _terms(name: str, table: Mapping[str, Any]) -> list[tuple[float, str]]:
     """Weights and names in a sum. Raises ConfigError for what is neither."""
     found = []
@@ -182,7 +200,10 @@ def _terms(name: str, table: Mapping[str, Any]) -> list[tuple[float, str]]:
             )
         weight, term = match.groups()
         if term not in table:
-            raise ConfigError(f"objective.name: there is no {term!r}{_suggest(term, list(table))}")
+            raise ConfigError(
+                f"objective.name: there is no {term!r}{_suggest(term, list(table))}; for one of "
+                "your own give objective.file"
+            )
         check_not_negative("name", float(weight or 1.0))
         found.append((float(weight or 1.0), term))
     return found

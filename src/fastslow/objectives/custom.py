@@ -2,19 +2,23 @@
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 
 from fastslow.errors import ConfigError
-from fastslow.objectives.contract import Objective
+from fastslow.objectives.contract import CONTAINERS, Objective
 
 
 def objectives_in(path: Path) -> dict[str, type[Objective]]:
     """The subclasses of `Objective` that a file defines, by name. The file is run.
 
-    Raises ConfigError where there is no such file, it fails, or it defines none.
+    Raises ConfigError where there is no such file, it fails, or it defines none that can be used.
     """
-    if path.suffix != ".py" or not path.is_file():
-        raise ConfigError(f"objective.file: {path} is no Python file")
+    if not path.is_file():
+        raise ConfigError(f"objective.file: {path.resolve()} does not exist")
+    if path.suffix != ".py":
+        raise ConfigError(f"objective.file: {path} is no Python file; its name must end with .py")
     spec = importlib.util.spec_from_file_location(f"{__name__}.{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -37,4 +41,15 @@ def objectives_in(path: Path) -> dict[str, type[Objective]]:
             f"objective.file: {path} defines no class that derives from "
             "fastslow.objectives.Objective"
         )
+    faults = [f"objective.file: {name} in {path} {fault}" for name, kind in found.items()
+              for fault in _faults(kind)]  # fmt: skip
+    if faults:
+        raise ConfigError(*faults)
     return found
+
+
+def _faults(kind: type[Objective]) -> Iterator[str]:
+    if not is_dataclass(kind):
+        yield "is no dataclass; write @dataclass(frozen=True, kw_only=True) above it"
+    if isinstance(kind.takes, str) and kind.takes not in CONTAINERS:
+        yield f"takes {kind.takes!r}; allowed are {', '.join(CONTAINERS)}"

@@ -29,6 +29,7 @@ _MEANINGFUL = {
     "score_rejected", "win_rate_chosen", "win_rate_rejected",
 }  # fmt: skip
 _OF_PAIRS = ("score_chosen", "score_rejected", "win_rate_chosen", "win_rate_rejected")
+_JUDGEMENTS = ("verdict", "verdicts", "confidence")
 
 
 class RowError(Exception):
@@ -44,10 +45,12 @@ def read_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) 
         "source": source,
         "provenance": provenance,
     }
-    if row.get("completions") is not None:
-        return _ranking(row, common)
     if row.get("chosen") is not None and row.get("rejected") is not None:
         return _pair(row, common)
+    if stray := [key for key in (*_JUDGEMENTS, *_OF_PAIRS) if row.get(key) is not None]:
+        raise RowError(f"{', '.join(stray)}: for rows with chosen and rejected only")
+    if row.get("completions") is not None:
+        return _ranking(row, common)
     if row.get("completion") is not None or row.get("messages") is not None:
         return _single(row, common)
     missing = [key for key in ("chosen", "rejected") if row.get(key) is None]
@@ -126,15 +129,13 @@ def _ranking(row: Mapping[str, Any], common: dict[str, Any]) -> Ranking:
     if not isinstance(completions, Sequence) or isinstance(completions, str):
         raise RowError("completions must be a list")
     if len(completions) < 2:
-        raise RowError(f"completions has {len(completions)} answers; at least 2 are needed")
+        raise RowError(f"completions needs at least 2 answers, not {len(completions)}")
     answers = [
         _without_prompt(read_text(answer, f"completions[{i}]"), prompt)
         for i, answer in enumerate(completions)
     ]
     for i, answer in enumerate(answers):
         _check_answer(f"completions[{i}]", answer)
-    if row.get("verdict") is not None or row.get("verdicts") is not None:
-        raise RowError("verdict belongs to chosen and rejected; completions have scores or ranks")
     values = _values(row, len(answers))
     best_first = sorted(range(len(answers)), key=lambda i: -values[i])
     distinct = sorted(set(values), reverse=True)
@@ -158,6 +159,8 @@ def _single(row: Mapping[str, Any], common: dict[str, Any]) -> Rating | Demonstr
         turns = read_text(row["messages"], "messages")
         if isinstance(turns, str):
             raise RowError("messages must be a list of messages")
+        if not turns or turns[-1].role != "assistant":
+            raise RowError("messages must end with the assistant's turn, which is what is learned")
         prompt, response = turns[:-1], turns[-1:]
     _check_prompt(prompt)
     _check_answer("the answer", response)
@@ -177,7 +180,8 @@ def _values(row: Mapping[str, Any], count: int) -> list[float]:
         raise RowError("completions without scores or ranks")
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != count:
         raise RowError(f"{key} must be a list with one number for each of the {count} completions")
-    numbers = [_number({key: value}, key) for value in values]
+    entries = {f"{key}[{place}]": value for place, value in enumerate(values)}
+    numbers = [_number(entries, entry) for entry in entries]
     if any(number is None for number in numbers):
         raise RowError(f"{key} has an empty entry")
     sign = 1.0 if key == "scores" else -1.0
@@ -265,7 +269,7 @@ def read_text(value: Any, key: str) -> Text:
 
 def _message(item: Any, key: str) -> Message:
     if not isinstance(item, Mapping):
-        raise RowError(f"{key} holds a {type(item).__name__} where a message should be")
+        raise RowError(f"{key} has {type(item).__name__} where a message should be")
     role, content = item.get("role"), item.get("content")
     if role not in ROLES:
         raise RowError(f"{key} has a turn with role {role!r}; allowed are {', '.join(ROLES)}")
@@ -314,7 +318,8 @@ def _judged(row: Mapping[str, Any]) -> tuple[Verdict, float]:
 def _verdict(verdict: Any, allowed: Sequence[str]) -> Any:
     if verdict not in allowed:
         named = ", ".join(repr(one) for one in allowed)
-        raise RowError(f"verdict is {verdict!r}; allowed are {named}")
+        hint = "; or exchange chosen and rejected" if verdict == "rejected" else ""
+        raise RowError(f"verdict is {verdict!r}; allowed are {named}{hint}")
     return verdict
 
 

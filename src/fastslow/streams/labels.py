@@ -9,7 +9,7 @@
     demonstration  none                 none           none                    itself
 
 Raises RowError where there is none, but for a rating or a tie that is no demonstration: it is
-passed over.
+passed over, as is all that has weight 0.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,8 +23,11 @@ from fastslow.streams.formats import RowError, read_row
 def as_kind(example: Example, kind: str) -> list[Example]:
     """The example as `pairs`, `rankings`, `ratings` or `demonstrations`."""
     if kind != "pairs" and isinstance(example, Pair) and example.confidence != 1.0:
-        raise RowError("confidence is for objectives that learn from pairs; weight is for all")
-    return _KINDS[kind](example)
+        raise RowError(
+            "confidence, or verdicts that differ, are for objectives that learn from pairs; weight "
+            "is for all"
+        )
+    return _KINDS[kind](example) if example.weight else []
 
 
 def examples_of_row(
@@ -39,7 +42,7 @@ def _pairs(example: Example) -> list[Example]:
         return [example]
     if isinstance(example, Ranking):
         return [_pair_of(example, i, j) for i, j in combinations(range(len(example.ranks)), 2)]
-    raise _impossible(example, "pair")
+    raise _impossible(example, "a pair")
 
 
 def _pair_of(ranking: Ranking, better: int, worse: int) -> Pair:
@@ -60,7 +63,7 @@ def _rankings(example: Example) -> list[Example]:
     if isinstance(example, Ranking):
         return [example]
     if not isinstance(example, Pair):
-        raise _impossible(example, "ranking")
+        raise _impossible(example, "a ranked list")
     scores = (example.score_chosen, example.score_rejected)
     known = tuple(score for score in scores if score is not None)
     return [
@@ -78,7 +81,7 @@ def _ratings(example: Example) -> list[Example]:
     if isinstance(example, Rating):
         return [example]
     if not isinstance(example, Pair):
-        raise _impossible(example, "rating")
+        raise _impossible(example, "ratings")
     liked = {"chosen": (True, False), "tie": (True, True), "both_bad": (False, False)}
     return [
         Rating(example.prompt, response, desirable, **_common(example))
@@ -102,8 +105,17 @@ def _common(example: Example) -> dict[str, Any]:
 
 
 def _impossible(example: Example, wanted: str) -> RowError:
-    given = type(example).__name__.lower()
-    return RowError(f"a {given} is no {wanted}, which the objective learns from")
+    return RowError(
+        f"{_IN_WORDS[type(example)]} cannot be made {wanted}, which the objective learns from"
+    )
+
+
+_IN_WORDS: Mapping[type, str] = {
+    Pair: "a pair (chosen, rejected)",
+    Ranking: "a ranked list (completions)",
+    Rating: "a rating (completion, label)",
+    Demonstration: "a demonstration (completion without label)",
+}
 
 
 _KINDS: Mapping[str, Callable[[Example], list[Example]]] = {

@@ -6,7 +6,7 @@ comes out, so that a small file full of faults stops a run before it has learned
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -26,6 +26,8 @@ class RowCounts:
 
     read: int = 0
     bad: int = 0
+    passed_over: int = 0
+    """Rows from which this kind of objective has nothing to learn, as a tie shows nothing."""
     shown: list[str] = field(default_factory=list)
     """The first few unusable rows, as `file:row: reason`."""
 
@@ -35,7 +37,7 @@ class RowCounts:
             self.shown.append(f"{source}: {reason}")
 
     def copy(self) -> "RowCounts":
-        return RowCounts(self.read, self.bad, list(self.shown))
+        return replace(self, shown=list(self.shown))
 
 
 class ExampleStream:
@@ -125,7 +127,7 @@ class ExampleStream:
             "block_start": list(self._block_start),
             "taken": self._taken,
             "given": self.given,
-            "counts": _counts_to_json(self._counts_at_block),
+            "counts": asdict(self._counts_at_block),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -191,9 +193,12 @@ class ExampleStream:
                 self.counts.add_bad(where, row.reason)
                 continue
             try:
-                examples += examples_of_row(row, source=where, domain=self._domain, kind=self._kind)
+                found = examples_of_row(row, source=where, domain=self._domain, kind=self._kind)
             except RowError as error:
                 self.counts.add_bad(where, str(error))
+                continue
+            self.counts.passed_over += not found
+            examples += found
         return examples
 
     def _check_bad(self, *, at_end: bool) -> None:
@@ -211,7 +216,3 @@ class ExampleStream:
         if at_end and self.counts.read == 0:
             names = ", ".join(source.name for source in self.sources)
             raise DataError(f"no rows in {names}")
-
-
-def _counts_to_json(counts: RowCounts) -> dict[str, Any]:
-    return {"read": counts.read, "bad": counts.bad, "shown": list(counts.shown)}

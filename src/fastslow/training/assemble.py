@@ -3,7 +3,6 @@
 Everything that can be wrong with a request is found here, cheapest first, before any step.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,16 @@ from fastslow.adapters import BASE, Modules, load_base, load_end_ids, load_token
 from fastslow.config import Recipe
 from fastslow.dynamics import Race
 from fastslow.errors import ConfigError
-from fastslow.objectives import Objective, make_objective
+from fastslow.objectives import Objective
 from fastslow.scoring import Encoder
-from fastslow.streams import ExampleStream, ReplayStream, Reservoir, file_fingerprint, open_sources
+from fastslow.streams import Reservoir
 from fastslow.streams.worlds import World
 from fastslow.training.anchoring import Anchor
 from fastslow.training.batches import BatchReader
+from fastslow.training.data import eval_stream, objective_of, replayed_stream
 from fastslow.training.drift import DriftDetector
 from fastslow.training.heldout import HeldOut, Reward, plain_text
+from fastslow.training.plan import plan
 from fastslow.training.policies import Policies
 from fastslow.training.preview import Preview
 from fastslow.training.router import RoutedPolicies, Router
@@ -68,23 +69,16 @@ def assemble(recipe: Recipe) -> Run:
     )
     if accelerator.num_processes > 1:
         raise ConfigError("training in several processes is not supported yet; start one process")
+    planned = plan(recipe)
     objective = objective_of(recipe)
-    _check_coupling(recipe, objective)
-    if recipe.moving_reference and not objective.needs_reference:
-        raise ConfigError(
-            f"moving_reference: objective {recipe.objective.name} compares with no reference"
-        )
     torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
-    stream = _with_replay(recipe, train_stream(recipe))
-    total_steps = _total_steps(recipe, stream)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     base = make_base(recipe, accelerator.device)
-    _check_length(recipe, base)
     encoder = make_encoder(recipe, tokenizer)
     heldout, heldout_counts = held_out(recipe, encoder) if recipe.data.eval_sources else (None, {})
     modules = make_modules(recipe, base)
     policies = make_policies(recipe, modules, tokenizer)
-    reader = BatchReader(stream, encoder, objective, batch_size=recipe.train.batch_size)
+    reader = BatchReader(planned.stream, encoder, objective, batch_size=recipe.train.batch_size)
     state = TrainingState(
         modules=modules,
         optimizers={name: _optimizer(recipe, modules, name) for name in recipe.module_names},
@@ -105,72 +99,16 @@ def assemble(recipe: Recipe) -> Run:
         heldout=heldout,
         heldout_counts=heldout_counts,
         state=state,
-        total_steps=total_steps,
+        total_steps=planned.total_steps,
     )
-
-
-def _check_coupling(recipe: Recipe, objective: Objective) -> None:
-    size = recipe.train.micro_batch_size
-    if objective.coupled and recipe.train.batch_size == 1:
-        raise ConfigError(
-            f"train.batch_size: got 1; objective {recipe.objective.name} compares the examples of "
-            "a batch with each other, so it needs more"
-        )
-    if objective.coupled and size is not None and size < recipe.train.batch_size:
-        raise ConfigError(
-            f"train.micro_batch_size: got {size}; with objective {recipe.objective.name} the loss "
-            f"of an example depends on its whole batch, so it must be train.batch_size = "
-            f"{recipe.train.batch_size}, or null"
-        )
 
 
 def _preview(recipe: Recipe, encoder: Encoder) -> Preview | None:
     if not recipe.data.label_delay:
         return None
     size = recipe.train.batch_size
-    stream = _with_replay(recipe, train_stream(recipe))
-    reader = BatchReader(stream, encoder, objective_of(recipe), batch_size=size)
+    reader = BatchReader(replayed_stream(recipe), encoder, objective_of(recipe), batch_size=size)
     return Preview(reader, delay=recipe.data.label_delay, batch_size=size)
-
-
-def _with_replay(recipe: Recipe, stream: ExampleStream) -> ExampleStream | ReplayStream:
-    if recipe.replay is None:
-        return stream
-    kind = objective_of(recipe).takes
-    memory = list(ExampleStream(open_sources(recipe.replay.memory), kind=kind))
-    return ReplayStream(stream, memory, share=recipe.replay.share, seed=recipe.seed)
-
-
-def train_stream(recipe: Recipe, *, epochs: int | None = None) -> ExampleStream:
-    """The training pairs of a recipe, from the beginning; `epochs` replaces the recipe's."""
-    if not recipe.data.train_sources:
-        raise ConfigError("data.train: is missing; give files, a folder, a hub id or -")
-    return _stream(
-        recipe,
-        recipe.data.train_sources,
-        epochs=epochs or recipe.train.epochs,
-        skip=recipe.data.skip,
-    )
-
-
-def eval_stream(recipe: Recipe) -> ExampleStream:
-    """The held-out pairs of a recipe, in the order of their files."""
-    return _stream(recipe, recipe.data.eval_sources, shuffle=False)
-
-
-def _stream(
-    recipe: Recipe, sources: list[str], *, epochs: int = 1, shuffle: bool = True, skip: int = 0
-) -> ExampleStream:
-    return ExampleStream(
-        open_sources(sources),
-        kind=objective_of(recipe).takes,
-        domain=recipe.data.domain,
-        shuffle=recipe.data.shuffle if shuffle else 0,
-        seed=recipe.seed,
-        max_bad_fraction=recipe.data.max_bad_fraction,
-        epochs=epochs,
-        skip=skip,
-    )
 
 
 def make_base(recipe: Recipe, device: torch.device) -> Any:
@@ -246,64 +184,10 @@ def open_policies(
     return make_policies(recipe, modules, tokenizer, router=router)
 
 
-def objective_of(recipe: Recipe) -> Objective:
-    """The recipe's objective with its settings."""
-    return make_objective(recipe.objective.name, **recipe.objective.settings)
-
-
 def reference_policy(recipe: Recipe) -> str:
     """Name of the module that is the reference, or that a moving one begins at; BASE for the bare
     model. What is measured is measured against it."""
     return BASE if recipe.reference_name == "base" else PREVIOUS
-
-
-def input_fingerprints(recipe: Recipe, stream: ExampleStream | ReplayStream) -> dict[str, Any]:
-    """What a run depends on beside its recipe, in a form that JSON keeps; a hub id stands for
-    itself."""
-    prints: dict[str, Any] = {"model": _folder_fingerprint(recipe.model)}
-    if recipe.lora.start_from is not None:
-        prints["adapter in lora.start_from"] = _folder_fingerprint(recipe.lora.start_from)
-    if (file := recipe.objective.settings.get("file")) is not None:
-        prints["objective"] = file_fingerprint(Path(file))
-    prints["data"] = stream.fingerprint()
-    if recipe.replay is not None:
-        prints["memory"] = [s.fingerprint() for s in open_sources(recipe.replay.memory)]
-    if recipe.anchor is not None and recipe.anchor.fisher is not None:
-        prints["fisher information"] = file_fingerprint(Path(recipe.anchor.fisher))
-    if recipe.data.eval_sources:
-        prints["held-out data"] = eval_stream(recipe).fingerprint()
-    return prints
-
-
-def _folder_fingerprint(name: str) -> list[Any]:
-    """Of weights, configuration, tokenizer and chat template."""
-    kinds = (".safetensors", ".json", ".jinja")
-    return [
-        file_fingerprint(path) for path in sorted(Path(name).glob("*")) if path.name.endswith(kinds)
-    ] or [name]
-
-
-def _total_steps(recipe: Recipe, stream: ExampleStream | ReplayStream) -> int | None:
-    pairs = stream.estimate_pairs()
-    planned = [] if pairs is None else [math.ceil(pairs / recipe.train.batch_size)]
-    if recipe.train.max_steps is not None:
-        planned.append(recipe.train.max_steps)
-    if planned:
-        return min(planned)
-    if recipe.train.schedule != "constant":
-        raise ConfigError(
-            f"train.schedule: {recipe.train.schedule!r} needs an end, and the stream has none that "
-            "is known; set train.max_steps or train.schedule=constant"
-        )
-    return None
-
-
-def _check_length(recipe: Recipe, base: Any) -> None:
-    limit = getattr(base.config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and recipe.data.max_length > limit:
-        raise ConfigError(
-            f"data.max_length: got {recipe.data.max_length}; the model's context is {limit} tokens"
-        )
 
 
 def held_out(recipe: Recipe, encoder: Encoder) -> tuple[HeldOut, dict[str, int]]:

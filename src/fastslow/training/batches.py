@@ -11,7 +11,7 @@ from fastslow.scoring import Dropped, Encoded, Encoder
 from fastslow.streams import ExampleStream, ReplayStream
 from fastslow.training.prepared import lacks
 
-MAX_DROPPED = 0.1
+MAX_LEFT_OUT = 0.1
 SHOWN = 5
 ENOUGH_PAIRS = 100
 
@@ -27,6 +27,8 @@ class ExampleCounts:
     """Kept pairs that truncation shortened."""
     dropped: int = 0
     """Pairs that cannot be scored within the length limit."""
+    lacking: int = 0
+    """Pairs that do not say what the objective learns from."""
 
 
 class BatchReader:
@@ -34,7 +36,7 @@ class BatchReader:
 
     The last may be smaller.
 
-    Raises DataError when more than a tenth of the pairs cannot be scored, or none can.
+    Raises DataError when more than a tenth of the pairs cannot be learned from, or none can.
     """
 
     def __init__(
@@ -59,13 +61,14 @@ class BatchReader:
             if self._is_idle_tie(example):
                 self.counts.ties += 1
                 continue
-            lacking = lacks(example, self._objective)
-            encoded = Dropped(example, lacking) if lacking else self._encoder.encode(example)
+            if lacking := lacks(example, self._objective):
+                self.counts.lacking += 1
+                self._leave_out(example, lacking)
+                continue
+            encoded = self._encoder.encode(example)
             if isinstance(encoded, Dropped):
                 self.counts.dropped += 1
-                if len(self.shown) < SHOWN:
-                    self.shown.append(f"{example.source}: {encoded.reason}")
-                self._check_dropped(ENOUGH_PAIRS)
+                self._leave_out(example, encoded.reason)
                 continue
             self.counts.kept += 1
             self.counts.cut += encoded.cut
@@ -75,9 +78,19 @@ class BatchReader:
                 batch = []
         if batch:
             yield batch
-        self._check_dropped(1)
+        self._check_left_out(1)
         if not self.counts.kept:
-            raise DataError(f"no usable pair in the data: {self.summary()}")
+            raise DataError(self._nothing())
+
+    def _nothing(self) -> str:
+        counts = ", ".join(f"{n} {name}" for name, n in self.summary().items() if n)
+        ties = "; davidson and rao_kupper learn from ties" if self.counts.ties else ""
+        return f"nothing in the data can be learned from ({counts}){ties}"
+
+    def _leave_out(self, example: Example, reason: str) -> None:
+        if len(self.shown) < SHOWN:
+            self.shown.append(f"{example.source}: {reason}")
+        self._check_left_out(ENOUGH_PAIRS)
 
     def _is_idle_tie(self, example: Example) -> bool:
         """Whether nothing was preferred and the objective learns from preferences alone."""
@@ -86,14 +99,16 @@ class BatchReader:
         return isinstance(example, Ranking) and example.ranks[-1] == 0
 
     def summary(self) -> dict[str, int]:
-        """Counts of rows read and bad, and of pairs tied, cut and dropped."""
+        """Counts of rows read, bad and passed over, and of pairs tied, cut, dropped and lacking."""
         rows, pairs = self.stream.counts, self.counts
         return {
             "read": rows.read,
             "bad": rows.bad,
+            "passed_over": rows.passed_over,
             "ties": pairs.ties,
             "cut": pairs.cut,
             "dropped": pairs.dropped,
+            "lacking": pairs.lacking,
         }
 
     def left_out(self) -> list[str]:
@@ -111,13 +126,25 @@ class BatchReader:
         self.counts = ExampleCounts(**state["counts"])
         self.shown = list(state["shown"])
 
-    def _check_dropped(self, enough: int) -> None:
-        """Early on, one dropped pair is a large share: `enough` pairs are taken as seen."""
-        pairs = self.counts.kept + self.counts.dropped
-        if self.counts.dropped > MAX_DROPPED * max(pairs, enough):
-            raise DataError(
-                f"{self.counts.dropped} of {pairs} pairs cannot be scored with data.max_length = "
-                f"{self._encoder.max_length}:\n  "
-                + "\n  ".join(self.shown)
-                + "\nRaise data.max_length or leave such pairs out of the data."
+    def _check_left_out(self, enough: int) -> None:
+        """Early on, one such pair is a large share: `enough` pairs are taken as seen."""
+        counts = self.counts
+        lost = counts.dropped + counts.lacking
+        pairs = counts.kept + lost
+        if lost <= MAX_LEFT_OUT * max(pairs, enough):
+            return
+        advice = {
+            f"Raise data.max_length = {self._encoder.max_length}, or leave such pairs out of the "
+            "data.": counts.dropped,
+            "Give the columns, or take an objective that does without them.": counts.lacking,
+        }
+        reasons = [f"  {line}" for line in self.shown]
+        raise DataError(
+            "\n".join(
+                [
+                    f"{lost} of {pairs} pairs cannot be learned from:",
+                    *reasons,
+                    *(text for text, count in advice.items() if count),
+                ]
             )
+        )

@@ -1,5 +1,6 @@
 """A run folder belongs to one recipe and to one process at a time."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
@@ -8,8 +9,8 @@ from fastslow.config import Recipe, flat, load_recipe
 from fastslow.errors import ConfigError, StateError
 
 LOCK = ".lock"
-WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "stages/*/config.yaml")
-"""What shows that a folder holds work that could be lost."""
+WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml")
+"""What shows that a folder holds work that could be lost, beside that of stages."""
 
 
 def locked(folder: Path) -> AcquireReturnProxy:
@@ -23,15 +24,16 @@ def locked(folder: Path) -> AcquireReturnProxy:
         raise ConfigError(f"output_dir: nothing can be written to {folder}: {error}") from None
 
 
-def claim(folder: Path, recipe: Recipe) -> bool:
+def claim(folder: Path, recipe: Recipe, *, apart: Sequence[Path] = ()) -> bool:
     """Whether the folder holds work of this very recipe; refuses one that is something else's.
 
-    A run without a checkpoint has nothing to lose: its folder is free for another recipe.
+    A run without a checkpoint has nothing to lose: its folder is free for another recipe. `apart`
+    are folders of stages in it, which are claimed one by one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
     began = any(any(folder.glob(sign)) for sign in WORK)
-    if path.exists() and began:
+    if path.exists() and (began or set(folder.glob("stages/*")) - set(apart)):
         changed = _changed(load_recipe(path), recipe)
         if changed:
             raise StateError(

@@ -26,6 +26,7 @@ from fastslow.training.combination import Combination, copy_adapter
 from fastslow.training.domains import DomainRun, domain_runs, policy_after, write_fisher
 from fastslow.training.events import Listener
 from fastslow.training.measuring import Measuring
+from fastslow.training.plan import check_parts, parts
 from fastslow.training.summary import ContinualSummary, RunSummary, versions
 
 TrainOne = Callable[[Recipe, Path, Listener], RunSummary | None]
@@ -43,6 +44,8 @@ def train_domains(
     if path.exists():
         listener({"event": "already_complete", "folder": str(folder)})
         return ContinualSummary.read(path)
+    trained = len(list(folder.glob("domains/*/summary.json")))
+    check_parts(dict(list(parts(recipe).items())[trained:]))
     write_text(folder / "config.yaml", dump_recipe(recipe))
     bank, measuring = Bank(folder / "bank"), Measuring(recipe, listener)
     finished: list[tuple[DomainRun, RunSummary]] = []

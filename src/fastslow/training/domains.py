@@ -12,12 +12,11 @@ from fastslow.training.anchoring import fisher_information
 from fastslow.training.assemble import (
     PREVIOUS,
     make_encoder,
-    objective_of,
     open_policies,
     reference_policy,
-    train_stream,
 )
 from fastslow.training.combination import combine_entries, keep_last, read_memory
+from fastslow.training.data import objective_of, train_stream
 from fastslow.training.events import Listener
 from fastslow.training.summary import RunSummary
 

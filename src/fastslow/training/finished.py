@@ -36,6 +36,11 @@ class FinishedRun:
         """The policy the run's objective compared with."""
         return reference_policy(self.recipe) if self.recipe.continual is None else BASE
 
+    def remembered(self, policy: str) -> dict[str, float] | None:
+        """What the objective remembers of a module's training; None for any other policy."""
+        running = self.summary.running if isinstance(self.summary, RunSummary) else {}
+        return running.get(policy)
+
     def policy(self, asked: str) -> str:
         """The policy that a user means by a module's name, `leader`, `reference` or `base`.
 

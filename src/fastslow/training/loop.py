@@ -338,7 +338,7 @@ class Loop:
             leader,
             reference=self._start,
             objective=run.objective,
-            state=self.state.running[leader],
+            state=self.state.of_heldout.get(leader),
             progress=lambda done, total: self._listener(
                 {"event": "progress", "task": f"measuring ({moment})", "done": done, "total": total}
             ),

@@ -9,8 +9,9 @@ from typing import Any
 
 from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe
-from fastslow.training.assemble import held_out, make_encoder, objective_of, open_policies
+from fastslow.training.assemble import held_out, make_encoder, open_policies
 from fastslow.training.combination import Combination
+from fastslow.training.data import objective_of
 from fastslow.training.events import Listener
 from fastslow.training.heldout import HeldOut
 from fastslow.training.policies import Policies

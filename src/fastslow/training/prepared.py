@@ -42,6 +42,14 @@ OF_REFERENCE = {"dispersion": "entropy"}
 OF_POLICY = {"chosen_collision": "collision", "rejected_collision": "collision"}
 """Extras that are statistics of the policy, for one of the responses."""
 
+EXTRAS: Mapping[str, Sequence[str]] = {
+    "pairs": (*OF_PAIRS, *OF_REFERENCE, *OF_POLICY, "uniform"),
+    "rankings": ("score",),
+    "ratings": ("mismatched_log_ratio", "uniform"),
+    "demonstrations": ("uniform",),
+}
+"""What `Objective.needs` may name, by the kind that it takes."""
+
 
 def lacks(example: Example, objective: Objective) -> str | None:
     """What the objective needs and the example does not say; None where it says everything."""

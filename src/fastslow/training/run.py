@@ -1,21 +1,23 @@
 """One run from a recipe to its summary: start or resume, train, write the results."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fastslow.adapters import BASE
-from fastslow.config import ObjectiveConfig, Recipe, dump_recipe, load_recipe
+from fastslow.config import Recipe, dump_recipe, load_recipe
 from fastslow.durable import file_hash, new_folder, write_rows, write_text
-from fastslow.errors import StateError
-from fastslow.objectives import objective_problems, objective_settings
-from fastslow.training.assemble import Run, assemble, input_fingerprints, reference_policy
+from fastslow.errors import DataError, StateError
+from fastslow.objectives import objective_problems
+from fastslow.training.assemble import Run, assemble, reference_policy
 from fastslow.training.checkpoint import read_newest
 from fastslow.training.claim import claim, locked
 from fastslow.training.continual import train_domains
+from fastslow.training.data import input_fingerprints, written_out
 from fastslow.training.events import EventLog, Listener
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
@@ -40,7 +42,7 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, checks=[objective_problems])
-    recipe = _with_objective_written_out(recipe)
+    recipe = written_out(recipe)
     folder = Path(recipe.output_dir)
     with locked(folder):
         if recipe.continual is not None:
@@ -51,22 +53,13 @@ def train(
 
 
 def _train_in_stages(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | None:
-    claim(folder, recipe)
     last: Recipe | None
     if (folder / "summary.json").exists():
+        claim(folder, recipe)
         last = last_stage(recipe, folder)
     else:
-        write_text(folder / "config.yaml", dump_recipe(recipe))
         last = train_stages(recipe, folder, listener, train_one=train_ordinary)
     return last and train_ordinary(last, folder, listener, whole=recipe)
-
-
-def _with_objective_written_out(recipe: Recipe) -> Recipe:
-    """The recipe with the objective's defaults in it, as the run folder keeps them."""
-    name = recipe.objective.name
-    settings = objective_settings(name, **recipe.objective.settings)
-    section = ObjectiveConfig(name=name, **settings)
-    return recipe.model_copy(update={"objective": section})
 
 
 def train_ordinary(
@@ -76,14 +69,16 @@ def train_ordinary(
 
     The folder is that of the `whole` recipe, of which this run may be a part.
     """
-    recipe = _with_objective_written_out(recipe)
+    recipe = written_out(recipe)
     whole = whole or recipe
     began = claim(folder, whole) and (folder / "inputs.json").exists()
     if (folder / "summary.json").exists():
+        with suppress(DataError, OSError):  # What a finished run has learned from may be gone.
+            _check_inputs(folder, input_fingerprints(recipe))
         listener({"event": "already_complete", "folder": str(folder)})
         return RunSummary.read(folder / "summary.json")
     run = assemble(recipe)
-    inputs = input_fingerprints(recipe, run.state.reader.stream)
+    inputs = input_fingerprints(recipe)
     if began:
         _check_inputs(folder, inputs)
     else:
@@ -93,9 +88,7 @@ def train_ordinary(
     log = EventLog(folder / "events.jsonl", size=run.state.log_size)
     try:
         listener(_start_event(run, resumed=resumed))
-        if recipe.train.precision != "float32" and (
-            warning := slow_bfloat16(run.accelerator.device)
-        ):
+        for warning in _warnings(run):
             listener({"event": "warning", "message": warning})
         loop = Loop(run, folder, log, listener)
         if not loop.finish():
@@ -153,6 +146,20 @@ def _start_event(run: Run, *, resumed: bool) -> dict[str, Any]:
     }
 
 
+def _warnings(run: Run) -> Iterator[str]:
+    """What the run will do that its user can hardly want."""
+    recipe, steps = run.recipe, run.total_steps
+    if recipe.train.precision != "float32":
+        warning = slow_bfloat16(run.accelerator.device)
+        yield from [warning] if warning else []
+    moving = recipe.moving_reference
+    if moving is not None and steps is not None and moving.every > steps:
+        yield (
+            f"the reference does not move: moving_reference.every is {moving.every}, and the run "
+            f"has {steps} steps"
+        )
+
+
 def _save_adapters(run: Run, folder: Path) -> dict[str, str]:
     saved = {}
     for name in run.state.race.modules:
@@ -191,6 +198,7 @@ def _summary(
         versions=versions(),
         device=_device(run),
         wall_s=round(state.wall_s, 3),
+        running=state.of_heldout,
     )
 
 

@@ -4,15 +4,20 @@ run folder/
   stages/01-sft/         an ordinary run
   adapters/, summary.json, ...    the last stage, which is the run's answer
 
-A run that was killed goes on in the stage where it was.
+A run that was killed goes on in the stage where it was. Stages that have not begun may still be
+changed.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
-from fastslow.config import Recipe, stage_recipe
+from fastslow.config import Recipe, dump_recipe, stage_recipe
+from fastslow.durable import write_text
 from fastslow.errors import StateError
+from fastslow.training.claim import claim
+from fastslow.training.data import written_out
 from fastslow.training.events import Listener
+from fastslow.training.plan import check_parts, parts
 from fastslow.training.summary import RunSummary
 
 TrainOne = Callable[[Recipe, Path, Listener], RunSummary | None]
@@ -23,9 +28,16 @@ def train_stages(
 ) -> Recipe | None:
     """Train all stages but the last in a run's folder, which is locked for it.
 
-    Returns the last stage's recipe, or None if a signal stopped the run before it.
+    Returns the last stage's recipe, or None if a signal stopped the run before it. Raises
+    ConfigError with the faults of all stages before the first is trained, StateError where the
+    folder holds other stages.
     """
-    for index, path in enumerate(_folders(recipe, folder)):
+    folders = _folders(recipe, folder)
+    finished = [path for path in folders if (path / "summary.json").exists()]
+    check_parts(dict(list(parts(recipe).items())[len(finished) :]))
+    _claim_stages(recipe, folder)
+    write_text(folder / "config.yaml", dump_recipe(recipe))
+    for index, path in enumerate(folders):
         stage = stage_recipe(
             recipe, index, start_from=_start(recipe, folder, index), output_dir=str(path)
         )
@@ -34,6 +46,16 @@ def train_stages(
             return None
     listener(_event(recipe, len(recipe.stages) - 1))
     return last_stage(recipe, folder)
+
+
+def _claim_stages(recipe: Recipe, folder: Path) -> None:
+    folders = _folders(recipe, folder)
+    claim(folder, recipe, apart=folders)
+    for index, path in enumerate(folders):
+        if path.exists():
+            start = _start(recipe, folder, index)
+            stage = stage_recipe(recipe, index, start_from=start, output_dir=str(path))
+            claim(path, written_out(stage))
 
 
 def last_stage(recipe: Recipe, folder: Path) -> Recipe:

@@ -50,6 +50,12 @@ class TrainingState:
     log_size: int = 0
     """Bytes of the event log that belong to this state."""
 
+    @property
+    def of_heldout(self) -> dict[str, dict[str, float]]:
+        """What the objective remembers, where it is of use for held-out pairs: those are measured
+        against the start, and what was seen against a reference that moved says nothing there."""
+        return {} if self.moving else self.running
+
     def snapshot(self) -> Snapshot:
         """The state as tensors and JSON facts."""
         module_tensors, optimizer_tensors = {}, {}

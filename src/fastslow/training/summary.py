@@ -2,7 +2,7 @@
 
 import json
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class RunSummary:
     prequential: dict[str, float]
     """Leader's accuracy and loss on every pair before it was learned."""
     data: dict[str, int]
-    """Rows read and bad; pairs tied, cut and dropped."""
+    """Rows read, bad and passed over; pairs tied, cut, dropped and lacking what is learned from."""
     left_out: list[str]
     """The first few rows and pairs that were not used, as `file:row: reason`."""
     adapters: dict[str, str]
@@ -41,6 +41,8 @@ class RunSummary:
     versions: dict[str, str]
     device: str
     wall_s: float
+    running: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What the objective remembers of each module's batches, for the loss of held-out pairs."""
 
     def write(self, path: Path) -> None:
         """Write the summary in one step."""

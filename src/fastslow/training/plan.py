@@ -1,0 +1,140 @@
+"""What a recipe will train, part by part, checked as far as that goes without a model's weights.
+
+A recipe is one run, or several: stages, or domains. All are looked at before the first is trained,
+because a fault of the last one is of no use after hours of the others.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from fastslow.adapters import load_context_length
+from fastslow.config import Recipe, stage_recipes
+from fastslow.errors import ConfigError, DataError
+from fastslow.objectives import Objective
+from fastslow.streams import ExampleStream, ReplayStream
+from fastslow.testing import one_loss_and_reward_per_row
+from fastslow.training.data import eval_stream, objective_of, replayed_stream
+from fastslow.training.prepared import EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run will go through."""
+
+    stream: ExampleStream | ReplayStream
+    total_steps: int | None
+    """Optimiser steps planned; None for a stream without a known end."""
+
+
+def plan(recipe: Recipe) -> Plan:
+    """The plan of one run. Raises ConfigError or DataError where it cannot be trained."""
+    faults = list(_faults(recipe))
+    if faults:
+        raise ConfigError(*faults)
+    stream = replayed_stream(recipe)
+    if recipe.data.eval_sources:
+        eval_stream(recipe)
+    return Plan(stream, _total_steps(recipe, stream))
+
+
+def parts(recipe: Recipe) -> dict[str, Recipe]:
+    """The runs of a recipe by what tells them apart, as far as they are known before the first."""
+    if recipe.stages:
+        return {
+            f"stage {number}, {stage.name}": part
+            for number, (stage, part) in enumerate(
+                zip(recipe.stages, stage_recipes(recipe), strict=True), 1
+            )
+        }
+    domains = recipe.continual.domains if recipe.continual else []
+    return {
+        f"domain {number}, {domain.name}": recipe.model_copy(
+            update={
+                "continual": None,
+                "data": recipe.data.model_copy(
+                    update={"train": domain.train, "eval": domain.eval, "domain": domain.name}
+                ),
+            }
+        )
+        for number, domain in enumerate(domains, 1)
+    } or {"": recipe}
+
+
+def check_parts(parts: Mapping[str, Recipe]) -> None:
+    """Raise ConfigError with everything for which one of the parts could not be trained."""
+    faults: list[str] = []
+    for label, part in parts.items():
+        where = f"{label}: " if label else ""
+        try:
+            plan(part)
+        except ConfigError as error:
+            faults += [where + problem for problem in error.problems]
+        except DataError as error:
+            faults.append(f"{where}{error}")
+    if faults:
+        raise ConfigError(*faults)
+
+
+def _faults(recipe: Recipe) -> Iterator[str]:
+    """Settings that do not go with the objective or the model."""
+    train, name = recipe.train, recipe.objective.name
+    objective = objective_of(recipe)
+    if objective.coupled and train.batch_size == 1:
+        yield (
+            f"train.batch_size: got 1; objective {name} compares the examples of a batch with each "
+            "other, so it needs more"
+        )
+    size = train.micro_batch_size
+    if objective.coupled and size is not None and size < train.batch_size:
+        yield (
+            f"train.micro_batch_size: got {size}; with objective {name} the loss of an example "
+            f"depends on its whole batch, so it must be null or train.batch_size = "
+            f"{train.batch_size}"
+        )
+    if recipe.moving_reference and not objective.needs_reference:
+        yield f"moving_reference: objective {name} compares with no reference; set it to null"
+    if "file" in recipe.objective.settings:
+        yield from _own_faults(name, objective)
+    limit = load_context_length(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    if limit is not None and recipe.data.max_length > limit:
+        yield (
+            f"data.max_length: got {recipe.data.max_length}; the model's context is {limit} tokens"
+        )
+
+
+def _own_faults(name: str, objective: Objective) -> Iterator[str]:
+    """What would make a run with a user's own objective fail or learn nothing."""
+    known = EXTRAS[objective.takes]
+    unknown = [extra for extra in objective.needs if extra not in known]
+    if unknown:
+        yield (
+            f"objective {name}: needs {', '.join(unknown)}; what is known of {objective.takes} is "
+            f"{', '.join(known)}"
+        )
+        return
+    if not isinstance(getattr(objective, "beta", None), (int, float)):
+        yield f"objective {name}: has no beta, which the chase is scaled by; give it one"
+    try:
+        one_loss_and_reward_per_row(objective)
+    except Exception as error:  # What is broken may raise anything.
+        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+        yield (
+            f"objective {name}: {kind}{error}; fastslow.testing.check_objective says all that is "
+            "wrong with it"
+        )
+
+
+def _total_steps(recipe: Recipe, stream: ExampleStream | ReplayStream) -> int | None:
+    pairs = stream.estimate_pairs()
+    planned = [] if pairs is None else [math.ceil(pairs / recipe.train.batch_size)]
+    if recipe.train.max_steps is not None:
+        planned.append(recipe.train.max_steps)
+    if planned:
+        return min(planned)
+    if recipe.train.schedule != "constant":
+        raise ConfigError(
+            f"train.schedule: {recipe.train.schedule!r} needs an end, and the stream has none that "
+            "is known; set train.max_steps or train.schedule=constant"
+        )
+    return None
