@@ -6,6 +6,8 @@ from typer.testing import CliRunner
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError
 
+FILES = ("--data", "d", "--model", "m", "--recipe", "r.yaml")
+
 
 @pytest.mark.parametrize(
     "given",
@@ -25,6 +27,10 @@ def test_files_need_a_model_and_a_recipe(tmp_path, command, given):
         (["objectives", "out", "--objective", "dpo bta=1"], "dpo has no such setting"),
         (["continual", "out", "--method", "coffs"], "method: there is no coffs"),
         (["chasing", "out", "--optimizer", "adam"], "optimizer: there is no adam"),
+        (["objectives", "out", "--rate", "-1"], "--rate: got -1; must be above 0"),
+        (["continual", "out", "--seeds", "2"], "--seeds: no effect without --data"),
+        (["objectives", "out", *FILES, "--rate", "0.1"], "--rate: no effect with --data"),
+        (["continual", "out", *FILES, "--noise", "0", "--worlds", "2"], "--worlds, --noise: no"),
     ],
 )
 def test_names_are_checked_first(arguments, message):

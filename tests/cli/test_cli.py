@@ -211,3 +211,17 @@ def test_a_merge_that_loses_the_adapter_is_refused(finished, tmp_path, monkeypat
 
 def test_version():
     assert run("--version").stdout.strip() == f"fastslow {fastslow.__version__}"
+
+
+def test_an_interruption_before_training_says_what_to_do(path, monkeypatch, capsys):
+    from fastslow.cli import main
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastslow.training.train", interrupted)
+    monkeypatch.setattr(sys, "argv", ["fastslow", "train", str(path)])
+    with pytest.raises(SystemExit) as end:
+        main.run()
+    assert end.value.code == 130
+    assert "interrupted; a run goes on with the same command" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import fastslow
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, StateError
+from fastslow.reports.runs import read_runs
 
 SHORT = ("train.max_steps=4", "eval.samples=2", "eval.sample_tokens=8")
 STAGES = [{"name": "sft", "train": {"max_steps": 3}}, "preferences"]
@@ -128,6 +129,18 @@ def test_a_stage_that_has_not_begun_may_be_changed(recipe):
         fastslow.train(recipe(*SHORT, stages=STAGES))
 
 
+def test_a_report_shows_each_stage_that_has_begun(recipe):
+    made = recipe(*SHORT, stages=STAGES)
+    trained_up_to_stage_2(made)
+    folder = Path(made.output_dir)
+    assert [run.label for run in read_runs([folder])] == ["01-sft"]
+    fastslow.train(made)
+    first, last = read_runs([folder])
+    assert (first.label, last.label) == ("01-sft", folder.name)
+    assert (first.recipe.objective.name, last.recipe.objective.name) == ("sft", "dpo")
+    assert len(first.records[0].steps.step) == 3 and len(last.records[0].steps.step) == 4
+
+
 def test_a_recipe_without_the_stages_that_are_there_is_refused(recipe):
     trained_up_to_stage_2(recipe(*SHORT, stages=STAGES))
     with pytest.raises(StateError, match="differs in stages"):
@@ -185,6 +198,7 @@ def test_the_commands_know_a_run_in_stages_wherever_it_is_moved(recipe, tmp_path
     assert run(app, ["export", str(moved), "--to", str(tmp_path / "out")]).exit_code == 0
     assert run(app, ["report", str(moved)]).exit_code == 0
     shutil.rmtree(moved / "stages")
+    assert run(app, ["export", str(moved), "--to", str(tmp_path / "again")]).exit_code == 0
     shown = run(app, ["eval", str(moved)])
     assert isinstance(shown.exception, StateError) and "01-sft is missing" in str(shown.exception)
 

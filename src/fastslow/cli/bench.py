@@ -21,8 +21,14 @@ Workers = Annotated[
 ]
 
 
+OF_WORLDS = {"worlds": "--worlds", "rates": "--rate", "domains": "--domains",
+             "conflict": "--conflict", "noise": "--noise"}  # fmt: skip
+OF_FILES = {"seeds": "--seeds"}
+
+
 @app.command()
 def continual(
+    context: typer.Context,
     out: Out,
     worlds: int = typer.Option(10, min=1, help="Worlds with a known reward to report on."),
     rates: list[float] = typer.Option(
@@ -54,7 +60,7 @@ def continual(
         raise ConfigError(
             f"method: there is no {', '.join(unknown)}; there are {', '.join(METHODS)}"
         )
-    _check_belong_together(data, model, recipe)
+    _check_options(context, data, model, recipe, rates)
     with _bars() as tell:
         if data:
             scenarios, rate, most = _scenarios(data, model, recipe, out, pairs=pairs, seeds=seeds)
@@ -108,6 +114,7 @@ def chasing(
 
 @app.command()
 def objectives(
+    context: typer.Context,
     out: Out,
     worlds: int = typer.Option(5, min=1, help="Worlds with a known reward to report on."),
     rates: list[float] = typer.Option(
@@ -139,7 +146,7 @@ def objectives(
     quiet_libraries()
     chosen = names or list(objective_names())
     made = [asked(name)[1] for name in chosen]
-    _check_belong_together(data, model, recipe)
+    _check_options(context, data, model, recipe, rates)
     with _bars() as tell:
         if data:
             usable = partial(all_learn_from, made)
@@ -162,11 +169,29 @@ def objectives(
     _show(as_markdown(found), out)
 
 
-def _check_belong_together(data: Any, model: str | None, recipe: Path | None) -> None:
+def _check_options(
+    context: typer.Context, data: Any, model: str | None, recipe: Path | None, rates: list[float]
+) -> None:
+    """Refuse options that lack others, that would do nothing, or that cannot be."""
     from fastslow.errors import ConfigError
 
     if len({bool(data), bool(model), bool(recipe)}) > 1:
         raise ConfigError("data: --data, --model and --recipe belong together")
+    idle = [
+        option
+        for name, option in (OF_WORLDS if data else OF_FILES).items()
+        if name in context.params and _on_command_line(context, name)
+    ]
+    if idle:
+        where = "with --data, whose recipe says it all" if data else "without --data"
+        raise ConfigError(f"{', '.join(idle)}: no effect {where}; leave it out")
+    if wrong := [rate for rate in rates if not rate > 0]:
+        raise ConfigError(f"--rate: got {wrong[0]:g}; must be above 0")
+
+
+def _on_command_line(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _scenarios(

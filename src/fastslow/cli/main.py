@@ -1,7 +1,7 @@
 """The `fastslow` command: one verb per file, heavy imports inside the functions.
 
 Exit codes: 0 done (also after a signal, once the checkpoint is written), 1 the training or its
-state failed, 2 the request or the data is wrong.
+state failed, 2 the request or the data is wrong, 130 interrupted on the spot.
 """
 
 import sys
@@ -19,6 +19,9 @@ from fastslow.cli.train import train
 from fastslow.cli.validate import validate
 from fastslow.cli.world import world
 from fastslow.errors import FastslowError, StateError
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended on the spot."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,6 +60,7 @@ def run() -> None:
     except FastslowError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, StateError) else 2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("interrupted; a run goes on with the same command", file=sys.stderr)
+        raise

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastslow.config import Recipe, load_recipe
+from fastslow.config import Recipe, load_recipe, stage_recipes
 from fastslow.errors import ConfigError, StateError
 from fastslow.reports.events import Measurement, Record, read_record
 
@@ -72,7 +72,7 @@ class ReportedRun:
 
 
 def read_runs(folders: Sequence[Path]) -> list[ReportedRun]:
-    """The runs in the folders, in the order given.
+    """The runs in the folders, in the order given; of one in stages, each stage that has begun.
 
     Raises ConfigError for no folder or the same one twice, StateError for one that is no run.
     """
@@ -82,7 +82,14 @@ def read_runs(folders: Sequence[Path]) -> list[ReportedRun]:
     twice = [str(path) for path, count in Counter(paths).items() if count > 1]
     if twice:
         raise ConfigError(f"{', '.join(twice)}: given twice; give each run folder once")
-    return [_read_run(folder, label) for folder, label in zip(folders, _labels(paths), strict=True)]
+    runs = [run for path in paths for run in _with_stages(path)]
+    return [_read_run(folder, label) for folder, label in zip(runs, _labels(runs), strict=True)]
+
+
+def _with_stages(folder: Path) -> list[Path]:
+    """Folders of the earlier stages and, as far as the last one has begun, the run's own."""
+    stages = sorted(path.parent for path in folder.glob("stages/*/config.yaml"))
+    return [*stages, folder] if not stages or (folder / "events.jsonl").exists() else stages
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
@@ -119,7 +126,8 @@ def _read_run(folder: Path, label: str) -> ReportedRun:
 
 def _recipe(path: Path) -> Recipe | None:
     try:
-        return load_recipe(path)
+        recipe = load_recipe(path)
+        return stage_recipes(recipe)[-1] if recipe.stages else recipe
     except ConfigError:
         return None  # Of another version: a finished run is still worth looking at.
 

@@ -13,7 +13,7 @@ from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
 from fastslow.config import Recipe
 from fastslow.durable import new_folder
 from fastslow.errors import ConfigError, StateError
-from fastslow.training.finished import read_run
+from fastslow.training.finished import read_whole
 from fastslow.training.router import ROUTED
 from fastslow.training.summary import ContinualSummary, RunSummary
 
@@ -39,7 +39,7 @@ class MergeCheck:
 
 def export_adapter(run: Path, to: Path, *, module: str = "leader") -> str:
     """Copy one module's PEFT folder; returns its name. Raises ConfigError if `to` exists."""
-    recipe, summary = read_run(run)
+    recipe, summary = read_whole(run)
     name = _module(summary, module)
     _check_free(to)
     with new_folder(to) as draft:
@@ -60,7 +60,7 @@ def export_merged(
     compared with the adapter on probe prompts. Raises StateError, and writes nothing, if they
     differ by more than rounding.
     """
-    recipe, summary = read_run(run)
+    recipe, summary = read_whole(run)
     name = _module(summary, module)
     _check_free(to)
     trusted = {"trust_remote_code": recipe.trust_remote_code}

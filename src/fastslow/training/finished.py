@@ -55,16 +55,21 @@ class FinishedRun:
 
 
 def read_run(folder: Path) -> tuple[Recipe, RunSummary | ContinualSummary]:
-    """Recipe and summary of a finished run; of one in stages, those of the last.
+    """Recipe and summary of a finished run, those of the last stage where it has several.
 
-    Raises StateError where there is none.
+    Raises StateError where there is none, or the stage before the last is gone.
     """
+    recipe, summary = read_whole(folder)
+    return last_stage(recipe, folder), summary
+
+
+def read_whole(folder: Path) -> tuple[Recipe, RunSummary | ContinualSummary]:
+    """The same with the recipe of all stages, which need not be there any more."""
     if not (folder / "config.yaml").exists():
         raise StateError(f"{folder} is not a run folder: it has no config.yaml")
     if not (folder / "summary.json").exists():
         raise StateError(f"the run in {folder} is not finished; run its train command again")
-    recipe = last_stage(load_recipe(folder / "config.yaml"), folder)
-    return recipe, read_summary(folder / "summary.json")
+    return load_recipe(folder / "config.yaml"), read_summary(folder / "summary.json")
 
 
 def open_run(folder: Path) -> FinishedRun:
