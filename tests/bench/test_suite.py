@@ -158,11 +158,11 @@ def test_files_of_real_pairs(tmp_path):
     assert set(found["methods"]["cofs"]["gain"]) == {"mean"}
     with pytest.raises(ConfigError, match="has no train and no test"):
         scenario.files_scenario([tmp_path], shared, tmp_path / "none", pairs=1)
-    both = [make_objective(name) for name in ("dpo", "odpo")]
-    with pytest.raises(ConfigError, match="no training pair that all of them can learn from"):
+    both = {name: make_objective(name) for name in ("dpo", "odpo")}
+    with pytest.raises(ConfigError, match="for all of them: odpo: the objective learns from score"):
         scenario.files_scenario(
             folders, shared, tmp_path / "none", pairs=1,
-            usable=lambda pair: objectives.all_learn_from(both, pair),
+            lacking=lambda pair: objectives.lacking(both, pair),
         )  # fmt: skip
 
 

@@ -120,11 +120,15 @@ def asked(name: str) -> tuple[ObjectiveConfig, Objective]:
     return section, make_objective(section.name, **section.settings)
 
 
-def all_learn_from(objectives: Sequence[Objective], pair: Pair) -> bool:
-    """Whether the pair says what each of the objectives needs."""
-    return not any(
-        lacks(example, one) for one in objectives for example in as_kind(pair, one.takes)
+def lacking(objectives: Mapping[str, Objective], pair: Pair) -> str | None:
+    """What one of the objectives, by name, needs and the pair does not say; None if nothing."""
+    found = (
+        f"{name}: {what}"
+        for name, objective in objectives.items()
+        for example in as_kind(pair, objective.takes)
+        if (what := lacks(example, objective))
     )
+    return next(found, None)
 
 
 def _steps(pairs: int) -> int:

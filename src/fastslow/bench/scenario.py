@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +101,13 @@ def files_scenario(
     *,
     pairs: int,
     seed: int = 0,
-    usable: Callable[[Pair], bool] = lambda pair: True,
+    lacking: Callable[[Pair], str | None] = lambda pair: None,
 ) -> Scenario:
     """The scenario of folders that each hold a domain's `train` and `test` pairs, in their order.
 
-    The seed draws `pairs` usable training pairs of each, which are written to a folder `to`, so
-    that every method learns from the same ones, and starts the modules. Raises ConfigError for a
-    folder without both files, or without a usable pair.
+    The seed draws `pairs` training pairs of each that lack nothing, which are written to a folder
+    `to`, so that every method learns from the same ones, and starts the modules. Raises ConfigError
+    for a folder without both files, or without such a pair.
     """
     domains = []
     for folder in folders:
@@ -121,12 +120,9 @@ def files_scenario(
             train.parent.mkdir(parents=True, exist_ok=True)
             sources = open_sources([str(file) for file in found["train"]])
             drawn = ExampleStream(sources, domain=folder.name, shuffle=DRAWN_FROM, seed=seed)
-            wanted = (
-                one for one in drawn if isinstance(one, Pair) and not one.is_tie and usable(one)
-            )
-            rows = [row_of(pair) for pair in islice(wanted, math.ceil(pairs * SPARE))]
+            rows, why = _rows(drawn, math.ceil(pairs * SPARE), lacking)
             if not rows:
-                raise ConfigError(f"{folder} has no training pair that all of them can learn from")
+                raise ConfigError(f"{folder} has no training pair for all of them: {why}")
             write_rows(train, rows)
         domains.append(
             DomainConfig(
@@ -137,6 +133,24 @@ def files_scenario(
         )
     settings = shared.model_dump(exclude_unset=True) | {"seed": seed}
     return Scenario(f"files-{seed}", tuple(domains), settings, FEW_STRENGTHS)
+
+
+def _rows(
+    drawn: ExampleStream, most: int, lacking: Callable[[Pair], str | None]
+) -> tuple[list[dict[str, Any]], str]:
+    """Rows of the first so many pairs that lack nothing, and why the last one was left out."""
+    rows: list[dict[str, Any]] = []
+    why = "all are ties"
+    for pair in drawn:
+        if not isinstance(pair, Pair) or pair.is_tie:
+            continue
+        if reason := lacking(pair):
+            why = reason
+            continue
+        rows.append(row_of(pair))
+        if len(rows) == most:
+            break
+    return rows, why
 
 
 def smallest_domain(scenario: Scenario) -> int:

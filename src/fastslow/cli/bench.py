@@ -135,23 +135,23 @@ def objectives(
     """Every objective on the same answers, compared at the same reverse KL."""
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.bench.objectives import (
-        all_learn_from,
         as_markdown,
         asked,
         bench_files,
         bench_worlds,
+        lacking,
     )
     from fastslow.objectives import objective_names
 
     quiet_libraries()
     chosen = names or list(objective_names())
-    made = [asked(name)[1] for name in chosen]
+    made = {name: asked(name)[1] for name in chosen}
     _check_options(context, data, model, recipe, rates)
     with _bars() as tell:
         if data:
-            usable = partial(all_learn_from, made)
+            lacks = partial(lacking, made)
             scenarios, rate, most = _scenarios(
-                [data], model, recipe, out, pairs=pairs, seeds=seeds, usable=usable
+                [data], model, recipe, out, pairs=pairs, seeds=seeds, lacking=lacks
             )
             found = bench_files(
                 out, scenarios, rate=rate, pairs=most, names=chosen, workers=workers, tell=tell

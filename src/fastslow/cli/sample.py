@@ -16,7 +16,11 @@ def sample(
     count: int = typer.Option(1, "--count", "-n", min=1, help="Answers to each prompt."),
     temperature: float = typer.Option(1.0, min=0.0, help="0 takes the likeliest token."),
     top_p: float = typer.Option(1.0, min=0.01, max=1.0, help="Nucleus to sample from."),
-    max_new_tokens: int = typer.Option(128, min=1, help="Longest answer, in tokens."),
+    max_new_tokens: int = typer.Option(
+        None,
+        min=1,
+        help="Longest answer, in tokens. Default: 128, or half of data.max_length if less.",
+    ),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same answers."),
     json_output: bool = typer.Option(False, "--json", help="One JSON object an answer."),
 ) -> None:
@@ -44,10 +48,11 @@ def sample(
     asked = [*(prompts or []), *islice(read_prompts(open_sources(data or [])), limit)]
     finished = open_run(run)
     encoder, policies = finished.encoder, finished.policies
+    longest = max_new_tokens or min(128, finished.recipe.data.max_length // 2)
     names = {asked_for: finished.policy(asked_for) for asked_for in module}
     console = Console(soft_wrap=True, highlight=False)
     for prompt in asked:
-        ids = encoder.prompt_ids(prompt, room=max_new_tokens)
+        ids = encoder.prompt_ids(prompt, room=longest)
         if not json_output:
             console.print(f"[bold]{escape(finished.tokenizer.decode(ids))}[/bold]")
         for name, policy in names.items():
@@ -55,7 +60,7 @@ def sample(
                 policy,
                 [ids],
                 end_ids=sorted(encoder.end_ids),
-                max_new_tokens=max_new_tokens,
+                max_new_tokens=longest,
                 seed=seed,
                 temperature=temperature,
                 top_p=top_p,

@@ -215,7 +215,10 @@ def _problems(item: Any) -> list[str]:
     if kind == "extra_forbidden":
         return [f"{path}: there is no such key{_nearest(item['loc'])}"]
     if kind == "missing":
-        return [f"{path}: is missing; give it in the recipe or as {path}=..."]
+        in_list = any(isinstance(part, int) for part in item["loc"])
+        return [
+            f"{path}: is missing; give it" + ("" if in_list else f" in the recipe or as {path}=...")
+        ]
     if kind == "value_error":
         return str(item["ctx"]["error"]).splitlines()
     message = item["msg"][0].lower() + item["msg"][1:]

@@ -39,7 +39,9 @@ class Inspection:
 def response_names(example: Example) -> list[str]:
     """What each response of an example is, in its order."""
     if isinstance(example, Pair):
-        return ["one", "other"] if example.is_tie else ["chosen", "rejected"]
+        return (
+            ["first of a tie's", "second of a tie's"] if example.is_tie else ["chosen", "rejected"]
+        )
     if isinstance(example, Ranking):
         return [f"rank {rank}" for rank in example.ranks]
     if isinstance(example, Rating):
