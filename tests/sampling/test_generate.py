@@ -1,10 +1,13 @@
 """Answers: reproducible, from the policy itself, ended where they end."""
 
+import sys
+
 import pytest
 import tiny
 import torch
 
 from fastslow.sampling import generate
+from fastslow.scoring import Scorer, Tree, tree_batch
 
 MODEL = tiny.model(scale=2.0)
 COMMON = {"end_ids": [2], "pad_id": 0, "max_new_tokens": 12}
@@ -54,3 +57,39 @@ def test_first_tokens_follow_the_policy_whatever_the_folder_says(temperature):
     # Pearson's statistic has mean 23 and deviation 6.8 if the answers are the policy's.
     statistic = ((counts - count * probabilities) ** 2 / (count * probabilities)).sum()
     assert statistic < 23 + 5 * 6.8
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_reading_a_prompt_once_gives_the_answers_of_reading_it_for_each(architecture, monkeypatch):
+    model = tiny.model(architecture, scale=2.0)
+    prompts = [[5, 6, 7, 8, 9], [10], [11, 12, 13]]
+    once = generate(model, prompts, seed=3, per_prompt=4, **COMMON)
+    monkeypatch.setattr(sys.modules[generate.__module__], "_read_once", lambda *_: {})
+    assert generate(model, prompts, seed=3, per_prompt=4, **COMMON) == once
+    assert len({answer.tokens for answers in once for answer in answers}) > 6
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_scorer_gives_the_log_probs_that_were_sampled_with(temperature):
+    """The sampler's own, from the logits of each of its steps."""
+    prompts = [[5, 6, 7, 8, 9], [11, 12, 13]]
+    settings = {"seed": 0, "temperature": temperature, "per_prompt": 3, **COMMON}
+    answers = generate(MODEL, prompts, **settings)
+    seen = []
+
+    def hook(module, arguments, output):
+        seen.append(output.logits[:, -1])
+
+    handle = MODEL.register_forward_hook(hook)
+    assert generate(MODEL, prompts, **settings) == answers
+    handle.remove()
+    drawn = [logits for logits in seen if len(logits) == 6]  # The first pass read the prompts.
+    trees = [
+        Tree(tuple(prompt), tuple(answer.tokens for answer in own))
+        for prompt, own in zip(prompts, answers, strict=True)
+    ]
+    found = Scorer(MODEL).measure(tree_batch(trees, pad_id=0), temperature=temperature).sums
+    flat = [answer.tokens for own in answers for answer in own]
+    for row, tokens in enumerate(flat):
+        logps = [(drawn[i][row] / temperature).log_softmax(-1)[t] for i, t in enumerate(tokens)]
+        assert found[row].item() == pytest.approx(sum(logps).item(), abs=1e-4)

@@ -17,6 +17,8 @@ from fastslow.config.sections import (
     LoraConfig,
     MovingReferenceConfig,
     ObjectiveConfig,
+    OnlineKlConfig,
+    SamplingConfig,
     TrainConfig,
 )
 from fastslow.config.stages import StageConfig
@@ -33,8 +35,10 @@ __all__ = [
     "LoraConfig",
     "MovingReferenceConfig",
     "ObjectiveConfig",
+    "OnlineKlConfig",
     "Recipe",
     "ReplayConfig",
+    "SamplingConfig",
     "StageConfig",
     "TrainConfig",
     "dump_recipe",

@@ -25,6 +25,7 @@ from fastslow.config.sections import (
     LoraConfig,
     MovingReferenceConfig,
     ObjectiveConfig,
+    OnlineKlConfig,
     TrainConfig,
 )
 from fastslow.config.stages import StageConfig, stage_faults
@@ -44,6 +45,8 @@ class Recipe(Section):
     the start of this run. null means `previous` with `lora.start_from`, else `base`."""
     moving_reference: MovingReferenceConfig | None = None
     """null keeps the reference where it is."""
+    online_kl: OnlineKlConfig | None = None
+    """null regularises on the pairs alone."""
     load_in_4bit: bool = False
     """Quantise the base to 4 bit (NF4) on loading; needs bitsandbytes."""
     trust_remote_code: bool = False
@@ -124,6 +127,7 @@ class Recipe(Section):
             "moving_reference: begins at the adapter that the run starts from; remove "
             "reference: base",
         )
+        yield from self._sampling_contradictions()
         yield from self._continual_contradictions()
         yield (
             self.data.label_delay > 0 and "-" in self.data.train_sources,
@@ -133,6 +137,20 @@ class Recipe(Section):
         yield (
             [*self.data.train_sources, *self.data.eval_sources].count("-") > 1,
             "data: standard input (-) can be read once only",
+        )
+
+    def _sampling_contradictions(self) -> Iterator[tuple[bool, str]]:
+        online, size = self.online_kl, self.train.batch_size
+        if online is None:
+            return
+        yield (
+            online.max_new_tokens >= self.data.max_length,
+            f"online_kl.max_new_tokens: got {online.max_new_tokens}; must be below data.max_length "
+            f"= {self.data.max_length}, or no prompt fits",
+        )
+        yield (
+            (online.prompts or 0) > size,
+            f"online_kl.prompts: got {online.prompts}; must not be above train.batch_size = {size}",
         )
 
     def _continual_contradictions(self) -> Iterator[tuple[bool, str]]:

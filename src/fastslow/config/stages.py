@@ -14,7 +14,12 @@ OF_ALL = (
 )  # fmt: skip
 """Keys that no stage has of its own."""
 IMPLIED: Mapping[str, Mapping[str, Any]] = {
-    "sft": {"objective": {"name": "sft"}, "chase": None, "moving_reference": None},
+    "sft": {
+        "objective": {"name": "sft"},
+        "chase": None,
+        "moving_reference": None,
+        "online_kl": None,
+    },
     "preferences": {},
 }
 """What each kind of stage changes by itself."""

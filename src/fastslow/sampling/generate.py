@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig
 
 
@@ -32,8 +34,9 @@ def generate(
 ) -> list[list[Sample]]:
     """`per_prompt` answers to each prompt, in order. The same seed gives the same answers.
 
-    With temperature 1 and top_p 1 they are samples of the policy itself, whatever the generation
-    settings in the model folder say; temperature 0 takes the likeliest token.
+    A prompt is read once, however many answers it gets. With temperature 1 and top_p 1 they are
+    samples of the policy itself, whatever the generation settings in the model folder say;
+    temperature 0 takes the likeliest token.
     """
     width = max(len(prompt) for prompt in prompts)
     device = model.get_input_embeddings().weight.device
@@ -43,7 +46,6 @@ def generate(
     settings = GenerationConfig(
         do_sample=temperature > 0,
         max_new_tokens=max_new_tokens,
-        num_return_sequences=per_prompt,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
         eos_token_id=sorted(end_ids),
@@ -52,16 +54,40 @@ def generate(
         **sampling,
     )
     cuda = [device] if device.type == "cuda" else []
+    asked = {"input_ids": ids, "attention_mask": mask}
+    shared = _read_once(model, ids, mask, per_prompt)
+    asked = {name: values.repeat_interleave(per_prompt, 0) for name, values in asked.items()}
     # What `settings` leaves open would be filled from the model folder's own generation settings.
     own, model.generation_config = model.generation_config, GenerationConfig()
     try:
         with torch.random.fork_rng(devices=cuda), torch.no_grad():
             torch.manual_seed(seed)
-            rows = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+            rows = model.generate(**asked, **shared, generation_config=settings)
     finally:
         model.generation_config = own
     answers = [_until_end(row, frozenset(end_ids)) for row in rows[:, width:].tolist()]
     return [answers[i : i + per_prompt] for i in range(0, len(answers), per_prompt)]
+
+
+def _read_once(model: Any, ids: Tensor, mask: Tensor, per_prompt: int) -> dict[str, Any]:
+    """The cache of all prompts but their last tokens, once for each answer to come.
+
+    Nothing where there is one answer, or the model cannot be told the positions of padded rows.
+    """
+    told = "position_ids" in signature(model.forward).parameters
+    if per_prompt == 1 or ids.shape[1] == 1 or not told:
+        return {}
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        cache = model(
+            input_ids=ids[:, :-1],
+            attention_mask=mask[:, :-1],
+            position_ids=positions[:, :-1],
+            logits_to_keep=1,
+            use_cache=True,
+        ).past_key_values
+    cache.batch_repeat_interleave(per_prompt)
+    return {"past_key_values": cache}
 
 
 def _until_end(tokens: list[int], end_ids: frozenset[int]) -> Sample:

@@ -66,13 +66,18 @@ class Scorer:
         """Sum of log pi(token) over each response's tokens, [N], nats, float32 (or float64)."""
         return self.measure(batch).sums
 
-    def measure(self, batch: TreeBatch, statistics: Sequence[str] = ()) -> Scores:
-        """The sums, and some of STATISTICS."""
+    def measure(
+        self, batch: TreeBatch, statistics: Sequence[str] = (), *, temperature: float = 1.0
+    ) -> Scores:
+        """The sums, and some of STATISTICS, of what is said at a temperature.
+
+        Answers that were sampled at a temperature have the log-probs of that temperature.
+        """
         if not self.layout.trees:
-            return self._measure_each_alone(batch, statistics)
+            return self._measure_each_alone(batch, statistics, temperature)
         # index_select, because its gradient is deterministic where two tokens share a predictor.
         hidden = self._hidden(batch).flatten(0, 1).index_select(0, batch.predictors)
-        logps, found = self._chunked_logps(hidden, batch.targets, statistics)
+        logps, found = self._chunked_logps(hidden, batch.targets, statistics, temperature)
         sums = _sum_by_response(logps, batch.lengths)
         means = {
             name: _sum_by_response(values, batch.lengths) / batch.lengths
@@ -111,12 +116,12 @@ class Scorer:
         return hidden
 
     def _chunked_logps(
-        self, hidden: Tensor, targets: Tensor, statistics: Sequence[str]
+        self, hidden: Tensor, targets: Tensor, statistics: Sequence[str], temperature: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Log-prob of each target, and statistics of each prediction, [S] each.
 
         A chunk's logits are made again when gradients need them. The first equals
-        token_logps(self._logits(hidden), targets).
+        token_logps(self._logits(hidden, temperature), targets).
         """
         size = max(1, LOGITS_AT_ONCE // self._head.weight.shape[0])
         count = len(targets)
@@ -124,21 +129,24 @@ class Scorer:
         hidden, targets = pad(hidden, (0, 0, 0, extra)), pad(targets, (0, extra))
         chunks = list(zip(hidden.split(size), targets.split(size), strict=True))
         parts = [
-            checkpoint(self._logps, h, t, use_reentrant=False, preserve_rng_state=False)
+            checkpoint(
+                self._logps, h, t, temperature, use_reentrant=False, preserve_rng_state=False
+            )
             for h, t in chunks
         ]
         found = {name: [] for name in statistics}
         if found:
             with torch.no_grad():
                 for h, _ in chunks:
-                    for name, values in _statistics(self._logits(h), statistics).items():
+                    logits = self._logits(h, temperature)
+                    for name, values in _statistics(logits, statistics).items():
                         found[name].append(values)
         return torch.cat(parts)[:count], {n: torch.cat(v)[:count] for n, v in found.items()}
 
-    def _logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return token_logps(self._logits(hidden), targets)
+    def _logps(self, hidden: Tensor, targets: Tensor, temperature: float) -> Tensor:
+        return token_logps(self._logits(hidden, temperature), targets)
 
-    def _logits(self, hidden: Tensor) -> Tensor:
+    def _logits(self, hidden: Tensor, temperature: float) -> Tensor:
         """The model's output layer with what its configuration adds to it; the probe checks it."""
         logits = self._head(hidden)
         if (scale := getattr(self._config, "logit_scale", None)) is not None:
@@ -147,14 +155,16 @@ class Scorer:
             logits = logits / scaling
         if (cap := getattr(self._config, "final_logit_softcapping", None)) is not None:
             logits = torch.tanh(logits / cap) * cap
-        return logits
+        return _at(logits, temperature)
 
-    def _measure_each_alone(self, batch: TreeBatch, statistics: Sequence[str]) -> Scores:
+    def _measure_each_alone(
+        self, batch: TreeBatch, statistics: Sequence[str], temperature: float
+    ) -> Scores:
         device = batch.input_ids.device
         sums, found = [], {name: [] for name in statistics}
         for tree in batch.trees:
             for response in tree.responses:
-                logits = self._logits_alone(tree.prompt, response, device)
+                logits = _at(self._logits_alone(tree.prompt, response, device), temperature)
                 sums.append(token_logps(logits, torch.tensor(response, device=device)).sum())
                 for name, values in _statistics(logits.detach(), statistics).items():
                     found[name].append(values.mean())
@@ -173,6 +183,10 @@ class Scorer:
         ids = torch.tensor([[*prompt, *response]], device=device)
         logits: Tensor = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
         return logits
+
+
+def _at(logits: Tensor, temperature: float) -> Tensor:
+    return logits if temperature == 1 else logits / temperature
 
 
 def token_logps(logits: Tensor, targets: Tensor) -> Tensor:

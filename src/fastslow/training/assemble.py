@@ -25,6 +25,7 @@ from fastslow.training.batches import BatchReader
 from fastslow.training.data import eval_stream, objective_of, replayed_stream
 from fastslow.training.drift import DriftDetector
 from fastslow.training.heldout import HeldOut, Reward, plain_text
+from fastslow.training.online_kl import OnlineKl
 from fastslow.training.plan import plan
 from fastslow.training.policies import Policies
 from fastslow.training.preview import Preview
@@ -53,6 +54,7 @@ class Run:
     policies: Policies
     objective: Objective
     anchor: Anchor | None
+    online_kl: OnlineKl | None
     heldout: HeldOut | None
     heldout_counts: dict[str, int]
     state: TrainingState
@@ -96,11 +98,19 @@ def assemble(recipe: Recipe) -> Run:
         policies=policies,
         objective=objective,
         anchor=Anchor(recipe.anchor, modules, PREVIOUS) if recipe.anchor else None,
+        online_kl=_online_kl(recipe, policies, encoder),
         heldout=heldout,
         heldout_counts=heldout_counts,
         state=state,
         total_steps=planned.total_steps,
     )
+
+
+def _online_kl(recipe: Recipe, policies: Policies, encoder: Encoder) -> OnlineKl | None:
+    if recipe.online_kl is None:
+        return None
+    at_once = recipe.train.micro_batch_size or recipe.train.batch_size
+    return OnlineKl(recipe.online_kl, policies, encoder, at_once)
 
 
 def _preview(recipe: Recipe, encoder: Encoder) -> Preview | None:

@@ -141,6 +141,7 @@ class Loop:
             total = torch.stack([losses[name].total.sum() for name in updating]).sum()
             self._stop_unless_finite(float(total.detach()), "loss", batch)
             self.run.accelerator.backward(total / len(batch))
+        sampled = self._add_online_kl(batch, updating)
         self._pull_to_anchor(updating)
         norms = {name: self._clip(name) for name in updating}
         for name, norm in norms.items():
@@ -174,6 +175,7 @@ class Loop:
                         "margin": means[name]["margin"],
                         "learning_rate": rates[name],
                         "grad_norm": norms.get(name),
+                        **sampled.get(name, {}),
                     }
                     for name in names
                 },
@@ -192,6 +194,15 @@ class Loop:
         if moving is not None and self._due(moving.every):
             leader = modules.tensors(self.state.race.leader)
             follow([*modules.tensors(MOVING).values()], [*leader.values()], share=moving.share)
+
+    def _add_online_kl(self, batch: list[Encoded], updating: tuple[str, ...]) -> dict[str, Any]:
+        """Gradients of the KL on fresh answers; what was measured of each module's."""
+        if self.run.online_kl is None:
+            return {}
+        backward, seed = self.run.accelerator.backward, self._draw(batch)
+        return self.run.online_kl.add_gradients(
+            updating, batch, reference=self._reference, seed=seed, backward=backward
+        )
 
     def _pull_to_anchor(self, updating: tuple[str, ...]) -> None:
         if self.run.anchor is not None:

@@ -51,16 +51,17 @@ class Policies:
         batch: TreeBatch,
         *,
         statistics: Sequence[str] = (),
+        temperature: float = 1.0,
         learning: bool = False,
         dropout: bool = True,
     ) -> Scores:
-        """The sums as of `score`, and statistics of the predictions."""
+        """The sums as of `score`, at a temperature, and statistics of the predictions."""
         with (
             self.modules.using(name, learning=learning and dropout),
             torch.set_grad_enabled(learning),
             self._precision(),
         ):
-            return self._scorer.measure(batch, statistics)
+            return self._scorer.measure(batch, statistics, temperature=temperature)
 
     def answer(
         self, name: str, prompts: Sequence[tuple[int, ...]], **settings: Any

@@ -163,13 +163,19 @@ class RoutedPolicies(Policies):
         batch: TreeBatch,
         *,
         statistics: Sequence[str] = (),
+        temperature: float = 1.0,
         learning: bool = False,
         dropout: bool = True,
     ) -> Scores:
         """As of any policy; ROUTED cannot learn."""
         if name != ROUTED:
             return super().measure(
-                name, batch, statistics=statistics, learning=learning, dropout=dropout
+                name,
+                batch,
+                statistics=statistics,
+                temperature=temperature,
+                learning=learning,
+                dropout=dropout,
             )
         prompts = [tree.prompt for tree in batch.trees]
         place = dict(enumerate(_first_responses(batch.trees)))
@@ -177,7 +183,9 @@ class RoutedPolicies(Policies):
         found = {name: torch.empty_like(sums) for name in statistics}
         for route, rows in self._rows_by_route(prompts).items():
             trees = [batch.trees[i] for i in rows]
-            own = super().measure(route, self.batch(trees), statistics=statistics)
+            own = super().measure(
+                route, self.batch(trees), statistics=statistics, temperature=temperature
+            )
             places = torch.cat([place[i] for i in rows]).to(sums.device)
             sums[places] = own.sums
             for key, values in own.statistics.items():
