@@ -34,3 +34,7 @@ class DataError(FastslowError):
 
 class StateError(FastslowError):
     """A run folder, a checkpoint or the training itself is not in a state to go on."""
+
+
+class JudgeError(StateError):
+    """A judge gives no judgement any more. What was judged before is on disk."""

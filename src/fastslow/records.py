@@ -19,6 +19,11 @@ Text = str | tuple[Message, ...]
 """Plain text, or the turns of a conversation."""
 
 
+def plain_text(prompt: Text) -> str:
+    """The text itself; of a conversation, its last turn's."""
+    return prompt if isinstance(prompt, str) else prompt[-1].content
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """What is known of every example, whatever its label."""

@@ -11,8 +11,9 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "fastslow"
 LEVELS = [
     {"errors", "records", "durable"},
+    {"plugins"},
     {"config", "objectives", "dynamics", "streams"},
-    {"scoring", "adapters", "evaluation", "testing"},
+    {"scoring", "adapters", "evaluation", "judges", "testing"},
     {"sampling"},
     {"training", "reports"},
     {"bench"},
@@ -23,6 +24,8 @@ DOORS = {
     "peft": {"adapters"},
     "accelerate": {"training"},
     "river": {"training"},
+    "openai": {"judges"},
+    "sklearn": {"judges"},
     "datasets": {"streams"},
     "pyarrow": {"streams"},
     "typer": {"cli"},

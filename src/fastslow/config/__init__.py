@@ -7,6 +7,14 @@ from fastslow.config.continual import (
     DriftConfig,
     ReplayConfig,
 )
+from fastslow.config.judging import (
+    ClassifierJudgeConfig,
+    EnsembleJudgeConfig,
+    JudgeConfig,
+    LlmJudgeConfig,
+    RuleJudgeConfig,
+    WorldJudgeConfig,
+)
 from fastslow.config.load import dump_recipe, flat, load_recipe, stage_recipe, stage_recipes
 from fastslow.config.recipe import Recipe
 from fastslow.config.sections import (
@@ -24,6 +32,12 @@ from fastslow.config.sections import (
 from fastslow.config.stages import StageConfig
 
 __all__ = [
+    "ClassifierJudgeConfig",
+    "EnsembleJudgeConfig",
+    "JudgeConfig",
+    "LlmJudgeConfig",
+    "RuleJudgeConfig",
+    "WorldJudgeConfig",
     "AnchorConfig",
     "ChaseConfig",
     "CheckpointConfig",

@@ -1,13 +1,12 @@
 """Objectives of a user's own, from a plain Python file that a recipe names."""
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
 
 from fastslow.errors import ConfigError
 from fastslow.objectives.contract import CONTAINERS, Objective
+from fastslow.plugins import module_in
 
 
 def objectives_in(path: Path) -> dict[str, type[Objective]]:
@@ -15,20 +14,7 @@ def objectives_in(path: Path) -> dict[str, type[Objective]]:
 
     Raises ConfigError where there is no such file, it fails, or it defines none that can be used.
     """
-    if not path.is_file():
-        raise ConfigError(f"objective.file: {path.resolve()} does not exist")
-    if path.suffix != ".py":
-        raise ConfigError(f"objective.file: {path} is no Python file; its name must end with .py")
-    spec = importlib.util.spec_from_file_location(f"{__name__}.{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # Where dataclasses look their annotations up.
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(
-            f"objective.file: {path} cannot be run: {type(error).__name__}: {error}"
-        ) from error
+    module = module_in(path, key="objective.file")
     found = {
         name: value
         for name, value in vars(module).items()

@@ -17,6 +17,7 @@ from fastslow.config import Recipe
 from fastslow.dynamics import Race
 from fastslow.errors import ConfigError
 from fastslow.objectives import Objective
+from fastslow.records import plain_text
 from fastslow.scoring import Encoder
 from fastslow.streams import Reservoir
 from fastslow.streams.worlds import World
@@ -24,7 +25,7 @@ from fastslow.training.anchoring import Anchor
 from fastslow.training.batches import BatchReader
 from fastslow.training.data import eval_stream, objective_of, replayed_stream
 from fastslow.training.drift import DriftDetector
-from fastslow.training.heldout import HeldOut, Reward, plain_text
+from fastslow.training.heldout import HeldOut, Reward
 from fastslow.training.online_kl import OnlineKl
 from fastslow.training.plan import plan
 from fastslow.training.policies import Policies

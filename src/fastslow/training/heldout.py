@@ -10,7 +10,7 @@ from fastslow.adapters import BASE
 from fastslow.config import EvalConfig
 from fastslow.evaluation import Tally, wilson_interval
 from fastslow.objectives import Objective
-from fastslow.records import Example, Text
+from fastslow.records import Example, Text, plain_text
 from fastslow.sampling import Sample
 from fastslow.scoring import Encoded, Encoder, Tree
 from fastslow.training.events import Progress
@@ -231,11 +231,6 @@ class HeldOut:
             seed=self._seed + first,
             per_prompt=self._sampling.answers,
         )
-
-
-def plain_text(prompt: Text) -> str:
-    """The prompt's text; of a conversation, its last turn."""
-    return prompt if isinstance(prompt, str) else prompt[-1].content
 
 
 def _groups(items: Sequence[Encoded]) -> list[list[Encoded]]:

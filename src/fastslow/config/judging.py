@@ -1,0 +1,87 @@
+"""Who says which of the policy's answers is better."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from fastslow.config.section import (
+    NonNegative,
+    Positive,
+    PositiveFloat,
+    Section,
+    UserPath,
+    as_list,
+)
+
+
+class WorldJudgeConfig(Section):
+    """The true reward of a world."""
+
+    kind: Literal["world"]
+    file: UserPath
+    """Its `world.json`."""
+
+
+class RuleJudgeConfig(Section):
+    """A function of your own that scores an answer. The file is run."""
+
+    kind: Literal["rule"]
+    file: UserPath
+    """Python file."""
+    function: str = "score"
+    """`function(prompt, answer) -> float`, higher is better."""
+
+
+class ClassifierJudgeConfig(Section):
+    """Words and logistic regression (scikit-learn), fitted on labelled texts when the run begins.
+    An answer's score is its log-odds of being positive."""
+
+    kind: Literal["classifier"]
+    data: UserPath | list[UserPath]
+    """Rows with `text` and `label`, in files as of `data.train`."""
+    positive: Any = 1
+    """The label of good texts."""
+    with_prompt: bool = False
+    """Whether what is classified is prompt and answer or the answer alone."""
+
+    @property
+    def sources(self) -> list[str]:
+        return as_list(self.data)
+
+
+class LlmJudgeConfig(Section):
+    """A language model behind an API like OpenAI's (vLLM and others), asked in both orders."""
+
+    kind: Literal["llm"]
+    url: str
+    """Base URL, as `http://127.0.0.1:8000/v1`."""
+    model: str
+    """The model's name there."""
+    criterion: str = "the answer that helps the person most, truthfully and to the point"
+    """What makes an answer better."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the API key. The key itself is kept nowhere."""
+    timeout_s: PositiveFloat = 60.0
+    """For one reply."""
+    retries: NonNegative = 6
+    """After a failure, with growing pauses."""
+    at_once: Positive = 8
+    """Questions on their way at a time."""
+
+
+class EnsembleJudgeConfig(Section):
+    """The mean of several judges' win rates."""
+
+    kind: Literal["ensemble"]
+    members: Annotated[list["JudgeConfig"], Field(min_length=2)]
+
+
+JudgeConfig = Annotated[
+    WorldJudgeConfig
+    | RuleJudgeConfig
+    | ClassifierJudgeConfig
+    | LlmJudgeConfig
+    | EnsembleJudgeConfig,
+    Field(discriminator="kind"),
+]
+EnsembleJudgeConfig.model_rebuild()

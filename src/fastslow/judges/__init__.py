@@ -1,0 +1,49 @@
+"""Who says which answer is better: a world, a rule, a classifier, a language model, several."""
+
+from pathlib import Path
+
+from fastslow.config import (
+    ClassifierJudgeConfig,
+    EnsembleJudgeConfig,
+    JudgeConfig,
+    LlmJudgeConfig,
+    RuleJudgeConfig,
+    WorldJudgeConfig,
+)
+from fastslow.judges.base import Asked, Judge, Judgement, compared, scored
+from fastslow.judges.classifier import ClassifierJudge
+from fastslow.judges.ensemble import EnsembleJudge
+from fastslow.judges.llm import LlmJudge
+from fastslow.judges.rule import RuleJudge
+from fastslow.judges.world import WorldJudge
+
+__all__ = [
+    "Asked",
+    "ClassifierJudge",
+    "EnsembleJudge",
+    "Judge",
+    "Judgement",
+    "LlmJudge",
+    "RuleJudge",
+    "WorldJudge",
+    "compared",
+    "make_judge",
+    "scored",
+]
+
+
+def make_judge(config: JudgeConfig) -> Judge:
+    """The judge that a recipe asks for. Raises ConfigError or DataError."""
+    match config:
+        case WorldJudgeConfig():
+            return WorldJudge(Path(config.file))
+        case RuleJudgeConfig():
+            return RuleJudge(Path(config.file), config.function)
+        case ClassifierJudgeConfig():
+            return ClassifierJudge(
+                config.sources, positive=config.positive, with_prompt=config.with_prompt
+            )
+        case LlmJudgeConfig():
+            return LlmJudge(**config.model_dump(exclude={"kind"}))
+        case EnsembleJudgeConfig():
+            return EnsembleJudge([make_judge(member) for member in config.members])

@@ -1,0 +1,61 @@
+"""What a judge is asked, and what it answers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastslow.records import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt and the answers that are to be compared."""
+
+    prompt: Text
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How good each answer to a prompt is, in their order."""
+
+    scores: tuple[float, ...]
+    """Higher is better, on the judge's own scale; equal scores are a tie."""
+    win_rates: tuple[float, ...]
+    """Probability of each to win against one of them drawn at random, itself (1/2) included."""
+
+
+class Judge(Protocol):
+    """Compares answers. Raises JudgeError where it cannot be asked any more."""
+
+    @property
+    def name(self) -> str:
+        """Names the judge in provenance, with all that its verdicts depend on."""
+        ...
+
+    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+        """A judgement of each."""
+        ...
+
+
+def scored(scores: Sequence[float]) -> Judgement:
+    """The judgement of a judge who scores answers one by one.
+
+    As Bradley and Terry have it, i beats j with probability sigmoid(s_i - s_j).
+    """
+    rates = [sum(_sigmoid(own - other) for other in scores) / len(scores) for own in scores]
+    return Judgement(tuple(scores), tuple(rates))
+
+
+def compared(wins: Sequence[Sequence[float]]) -> Judgement:
+    """The judgement of a judge who compares two at a time.
+
+    `wins[i][j]` is how surely i beats j, from 0 to 1; that of itself is 1/2. Scores are win rates.
+    """
+    rates = tuple(sum(row) / len(row) for row in wins)
+    return Judgement(rates, rates)
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0

@@ -1,0 +1,71 @@
+"""A classifier of texts, fitted when the run begins: scikit-learn's words and logistic regression.
+
+Nothing is unpickled: what is kept is the data, and the same data give the same classifier.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastslow.errors import ConfigError, DataError
+from fastslow.judges.base import Asked, Judgement, scored
+from fastslow.records import plain_text
+from fastslow.streams import Unreadable, open_sources
+
+
+class ClassifierJudge:
+    """Scores an answer by the log-odds that a text is of the positive kind.
+
+    Args:
+        sources: rows with `text` and `label`; positive are those whose label is `positive`.
+        positive: a label.
+        with_prompt: whether the prompt stands before the answer in what is classified.
+    """
+
+    def __init__(self, sources: list[str], *, positive: Any, with_prompt: bool) -> None:
+        try:
+            from sklearn.feature_extraction.text import TfidfVectorizer
+            from sklearn.linear_model import LogisticRegression
+            from sklearn.pipeline import make_pipeline
+        except ImportError:
+            raise ConfigError(
+                "judge: kind classifier needs scikit-learn; pip install 'fastslow[judge]'"
+            ) from None
+        texts, labels = _read(sources, positive)
+        self._with_prompt = with_prompt
+        names = ", ".join(Path(source).name for source in sources)
+        self._name = f"classifier on {names} ({len(texts)} texts)"
+        self._pipeline = make_pipeline(
+            TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+            LogisticRegression(C=10.0, max_iter=1000),
+        )
+        self._pipeline.fit(texts, labels)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+        """A judgement of each."""
+        texts = [self._text(one, answer) for one in asked for answer in one.answers]
+        scores = iter(self._pipeline.decision_function(texts).tolist())
+        return [scored([next(scores) for _ in one.answers]) for one in asked]
+
+    def _text(self, asked: Asked, answer: str) -> str:
+        return f"{plain_text(asked.prompt)}{answer}" if self._with_prompt else answer
+
+
+def _read(sources: list[str], positive: Any) -> tuple[list[str], list[bool]]:
+    texts, labels = [], []
+    for source in open_sources(sources):
+        for number, row in source.rows():
+            if isinstance(row, Unreadable) or not isinstance(row.get("text"), str):
+                raise DataError(f"{source.name}:{number}: a row of a classifier needs a text")
+            texts.append(row["text"])
+            labels.append(row.get("label") == positive)
+    if len(set(labels)) < 2:
+        raise ConfigError(
+            f"judge.positive: {sum(labels)} of {len(labels)} texts have the label {positive!r}; a "
+            "classifier needs some of both kinds"
+        )
+    return texts, labels

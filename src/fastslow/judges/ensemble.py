@@ -1,0 +1,27 @@
+"""Several judges at once: the mean of how surely each prefers an answer."""
+
+from collections.abc import Sequence
+
+from fastslow.judges.base import Asked, Judge, Judgement
+
+
+class EnsembleJudge:
+    """Averages win rates, so that no judge's scale weighs more than another's."""
+
+    def __init__(self, members: Sequence[Judge]) -> None:
+        self._members = list(members)
+
+    @property
+    def name(self) -> str:
+        return f"ensemble of {'; '.join(member.name for member in self._members)}"
+
+    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+        """A judgement of each."""
+        given = [member.judge(asked) for member in self._members]
+        return [_mean(judgements) for judgements in zip(*given, strict=True)]
+
+
+def _mean(judgements: Sequence[Judgement]) -> Judgement:
+    columns = zip(*(judgement.win_rates for judgement in judgements), strict=True)
+    rates = tuple(sum(column) / len(judgements) for column in columns)
+    return Judgement(rates, rates)

@@ -1,0 +1,30 @@
+"""Python files of the user's own that a recipe names. They are run when the recipe is read."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from fastslow.errors import ConfigError
+
+
+def module_in(path: Path, *, key: str) -> ModuleType:
+    """What a Python file defines.
+
+    Raises ConfigError, naming the recipe's key, where there is no such file or it fails.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{key}: {path.resolve()} does not exist")
+    if path.suffix != ".py":
+        raise ConfigError(f"{key}: {path} is no Python file; its name must end with .py")
+    spec = importlib.util.spec_from_file_location(f"{__name__}.{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # Where dataclasses look their annotations up.
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(
+            f"{key}: {path} cannot be run: {type(error).__name__}: {error}"
+        ) from error
+    return module

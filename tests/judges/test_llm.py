@@ -1,0 +1,144 @@
+"""A language model as the judge, asked over HTTP on this machine."""
+
+import json
+import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from fastslow.errors import JudgeError
+from fastslow.judges import Asked, LlmJudge
+from fastslow.records import Message
+
+
+class Server:
+    """Answers chat completions by a function of (first answer, second answer)."""
+
+    def __init__(self, decide):
+        self.requests, self.failures, outer = [], [], self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.requests.append((self.path, self.headers["Authorization"], body))
+                if outer.failures:
+                    failure = outer.failures.pop()
+                    if failure == "slow":
+                        time.sleep(1.0)
+                    self.send_response(500 if failure == "slow" else failure)
+                    self.end_headers()
+                    return
+                text = body["messages"][-1]["content"]
+                answers = re.findall(r"<answer_.>\n(.*?)\n</answer_.>", text, re.S)
+                reply = {
+                    "id": "1", "object": "chat.completion", "created": 0, "model": body["model"],
+                    "choices": [{
+                        "index": 0, "finish_reason": "stop",
+                        "message": {"role": "assistant", "content": decide(*answers)},
+                    }],
+                    "usage": {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101},
+                }  # fmt: skip
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(json.dumps(reply).encode())
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def close(self):
+        self._server.shutdown()
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def make(decide):
+        servers.append(Server(decide))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+def judge_at(server, **changes):
+    settings = {
+        "url": server.url, "model": "m", "criterion": "brevity", "key_variable": "JUDGE_KEY",
+        "timeout_s": 5.0, "retries": 0, "at_once": 4,
+    }  # fmt: skip
+    return LlmJudge(**settings | changes)
+
+
+def longer(first, second):
+    if len(first) == len(second):
+        return "C"
+    return "A" if len(first) > len(second) else "B."
+
+
+def test_every_two_answers_are_compared_in_both_orders(serve, monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", "secret-1")
+    server = serve(longer)
+    judge = judge_at(server)
+    talk = (Message("user", "Hello."), Message("assistant", "Hi."), Message("user", "Go on."))
+    first, second = judge.judge([Asked("p", ("ccc", "bb", "aa")), Asked(talk, ("x", "yy"))])
+    assert (
+        first.scores == pytest.approx((2.5 / 3, 1 / 3, 1 / 3))
+        and first.scores[1] == (first.scores[2])
+    )
+    assert second.win_rates == (0.25, 0.75)
+    tally = judge.tally
+    assert (tally.questions, tally.undecided, tally.contradicted) == (8, 0, 0)
+    assert (tally.prompt_tokens, tally.reply_tokens) == (800, 8)
+    paths, keys, bodies = zip(*server.requests, strict=True)
+    assert set(paths) == {"/v1/chat/completions"} and set(keys) == {"Bearer secret-1"}
+    assert all(body["temperature"] == 0 and body["model"] == "m" for body in bodies)
+    assert any("assistant: Hi.\nuser: Go on." in b["messages"][1]["content"] for b in bodies)
+    assert "brevity" in bodies[0]["messages"][0]["content"] and "secret-1" not in judge.name
+
+
+def test_a_judge_that_favours_a_place_decides_nothing(serve):
+    judge = judge_at(serve(lambda first, second: "A"))
+    (found,) = judge.judge([Asked("p", ("one", "two", "three"))])
+    assert found.scores == (0.5, 0.5, 0.5) and judge.tally.contradicted == 3
+
+
+def test_a_reply_without_a_verdict_is_asked_again_and_then_counts_as_none(serve):
+    replies = iter(["Well, both have merits.", "A"] + ["?"] * 3)
+    judge = judge_at(serve(lambda first, second: next(replies)), at_once=1)
+    (found,) = judge.judge([Asked("p", ("one", "two"))])
+    # A and nothing: three quarters sure that the first wins.
+    assert found.win_rates == pytest.approx(((0.5 + 0.75) / 2, (0.5 + 0.25) / 2))
+    assert (judge.tally.questions, judge.tally.undecided) == (2, 1)
+    assert judge.tally.prompt_tokens == 500
+
+
+def test_a_judge_that_talks_nonsense_is_given_up(serve):
+    judge = judge_at(serve(lambda first, second: "I am a teapot"))
+    with pytest.raises(JudgeError, match="gave no verdict on 6 of 6 questions"):
+        judge.judge([Asked("p", ("one", "two", "three"))])
+
+
+@pytest.mark.parametrize("failure", [500, 429, "slow"])
+def test_failures_are_tried_again_and_then_stop_with_a_word(serve, failure):
+    server = serve(longer)
+    server.failures = [failure]
+    patient = judge_at(server, retries=2, timeout_s=0.5, at_once=1)
+    (found,) = patient.judge([Asked("p", ("aa", "b"))])
+    assert found.win_rates == (0.75, 0.25) and len(server.requests) == 3
+    server.failures = [failure] * 3
+    with pytest.raises(JudgeError, match="cannot be asked: .*the same command goes on"):
+        judge_at(server, retries=0, timeout_s=0.5).judge([Asked("p", ("aa", "b"))])
+
+
+def test_a_server_that_is_not_there(serve):
+    judge = judge_at(serve(longer), url="http://127.0.0.1:9/v1")
+    with pytest.raises(JudgeError, match="llm m at http://127.0.0.1:9/v1 cannot be asked"):
+        judge.judge([Asked("p", ("aa", "b"))])
