@@ -44,6 +44,18 @@ def test_a_further_end_token_of_the_model_ends_a_turn_too():
     assert encoder(chat).tree("Hi", ("a", "b")).responses[0][-1] == END
 
 
+@pytest.mark.parametrize("template", [tiny.TEMPLATE, None])
+def test_a_response_that_was_cut_off_gets_no_end(template):
+    encoder = Encoder(tiny.tokenizer(template), max_length=64)
+    whole = encoder.tree("Describe the sea.", ["The sea is", "It is calm."])
+    cut = encoder.tree("Describe the sea.", ["The sea is", "It is calm."], [True, False])
+    assert whole.responses[0] == (*cut.responses[0], encoder.tokenizer.eos_token_id)
+    assert whole.responses[1] == cut.responses[1] and whole.prompt == cut.prompt
+    pair = Pair(prompt="p", chosen="The sea is", rejected="It is", unended=(False, True))
+    ends = [response[-1] in encoder.end_ids for response in encoder.encode(pair).tree.responses]
+    assert ends == [True, False]
+
+
 def test_plain_text_is_joined_as_it_stands_and_closed():
     tree = encoder(PLAIN).tree("The river is", (" calm", " grim"))
     assert decode(tree.prompt) == "The river is"

@@ -112,6 +112,17 @@ class RunDisplay:
         self._begin_part()
         self.say(f"stage {event['number']} of {event['of']}: {event['name']}", style="bold")
 
+    def _on_round(self, event: Event) -> None:
+        self._begin_part()
+        self.say(f"round {event['number']} of {event['of']}", style="bold")
+
+    def _on_answers(self, event: Event) -> None:
+        self._drop_side()
+        self.say(
+            f"{event['rows']} of {event['prompts']} prompts have answers to learn from, "
+            f"{event['ties']} of them ties; judge: {event['judge']}"
+        )
+
     def _on_domain(self, event: Event) -> None:
         self._begin_part()
         if not self._brief:

@@ -42,7 +42,9 @@ def validate(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for label, part in parts(checked).items():
             where = f"{label}: " if label else ""
-            streams = {f"{where}train": train_stream(part, epochs=1)}
+            streams = {}
+            if part.data.train_sources:
+                streams[f"{where}train"] = train_stream(part, epochs=1)
             if part.data.eval_sources:
                 streams[f"{where}eval"] = eval_stream(part)
             encoder, objective = make_encoder(part, tokenizer), objective_of(part)

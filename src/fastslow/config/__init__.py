@@ -17,6 +17,7 @@ from fastslow.config.judging import (
 )
 from fastslow.config.load import dump_recipe, flat, load_recipe, stage_recipe, stage_recipes
 from fastslow.config.recipe import Recipe
+from fastslow.config.sampling import OnlineKlConfig, RoundsConfig, SamplingConfig
 from fastslow.config.sections import (
     ChaseConfig,
     CheckpointConfig,
@@ -25,8 +26,6 @@ from fastslow.config.sections import (
     LoraConfig,
     MovingReferenceConfig,
     ObjectiveConfig,
-    OnlineKlConfig,
-    SamplingConfig,
     TrainConfig,
 )
 from fastslow.config.stages import StageConfig
@@ -52,6 +51,7 @@ __all__ = [
     "OnlineKlConfig",
     "Recipe",
     "ReplayConfig",
+    "RoundsConfig",
     "SamplingConfig",
     "StageConfig",
     "TrainConfig",

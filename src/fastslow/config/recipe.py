@@ -16,6 +16,8 @@ from fastslow.config.continual import (
     DriftConfig,
     ReplayConfig,
 )
+from fastslow.config.judging import JudgeConfig
+from fastslow.config.sampling import OnlineKlConfig, RoundsConfig
 from fastslow.config.section import NonNegative, Section, UserPath
 from fastslow.config.sections import (
     ChaseConfig,
@@ -25,7 +27,6 @@ from fastslow.config.sections import (
     LoraConfig,
     MovingReferenceConfig,
     ObjectiveConfig,
-    OnlineKlConfig,
     TrainConfig,
 )
 from fastslow.config.stages import StageConfig, stage_faults
@@ -62,6 +63,10 @@ class Recipe(Section):
     anchor: AnchorConfig | None = None
     drift: DriftConfig | None = None
     continual: ContinualConfig | None = None
+    rounds: RoundsConfig | None = None
+    judge: JudgeConfig | None = None
+    """Who compares the policy's answers, by `kind`: `world`, `rule`, `classifier`, `llm` or
+    `ensemble`."""
     stages: list[StageConfig] = []
     """Runs one after the other, each from the module of the one before, which is also its
     reference: `[sft, preferences]`. A stage may have sections of its own: `{name: sft, data:
@@ -81,6 +86,7 @@ class Recipe(Section):
             self.reference == "previous"
             and lora.start_from is None
             and self.continual is None
+            and self.rounds is None
             and not self.stages,
             "reference: 'previous' is the policy at the start of the run, which without "
             "lora.start_from is the base; set lora.start_from or reference: base",
@@ -140,6 +146,7 @@ class Recipe(Section):
         )
 
     def _sampling_contradictions(self) -> Iterator[tuple[bool, str]]:
+        yield from self._rounds_contradictions()
         online, size = self.online_kl, self.train.batch_size
         if online is None:
             return
@@ -151,6 +158,45 @@ class Recipe(Section):
         yield (
             (online.prompts or 0) > size,
             f"online_kl.prompts: got {online.prompts}; must not be above train.batch_size = {size}",
+        )
+
+    def _rounds_contradictions(self) -> Iterator[tuple[bool, str]]:
+        rounds = self.rounds
+        yield (
+            (rounds is None) != (self.judge is None),
+            "judge: compares the answers of rounds; give both rounds and judge, or neither",
+        )
+        if rounds is None:
+            return
+        yield (
+            self.continual is not None or bool(self.stages),
+            "rounds: cannot be had with continual or stages in one recipe; train one after "
+            "the other, the second with lora.start_from",
+        )
+        yield (
+            rounds.max_new_tokens >= self.data.max_length,
+            f"rounds.max_new_tokens: got {rounds.max_new_tokens}; must be below data.max_length = "
+            f"{self.data.max_length}, or no prompt fits",
+        )
+        yield (
+            not rounds.prompt_sources and not self.data.train_sources,
+            "rounds.prompts: is missing; give rows with prompts, or data.train",
+        )
+        yield (
+            rounds.stored > 0 and not self.data.train_sources,
+            "rounds.stored: takes pairs of data.train, which is missing",
+        )
+        yield (
+            "-" in [*rounds.prompt_sources, *self.data.train_sources],
+            "rounds: prompts are read in every round, which standard input cannot; give a file",
+        )
+        yield (
+            rounds.recompress is not None and not rounds.momentum,
+            "rounds.recompress: without momentum there is no sum of modules to compress",
+        )
+        yield (
+            self.replay is not None,
+            "rounds: bring stored pairs by rounds.stored; remove replay",
         )
 
     def _continual_contradictions(self) -> Iterator[tuple[bool, str]]:

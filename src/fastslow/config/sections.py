@@ -121,28 +121,6 @@ class MovingReferenceConfig(Section):
     small share with `every: 1` makes it a moving average."""
 
 
-class SamplingConfig(Section):
-    """How answers are sampled to be learned from."""
-
-    answers: Positive = 2
-    """Answers to each prompt."""
-    temperature: PositiveFloat = 1.0
-    """Divides the logits; log-probs of what was sampled are those of this temperature too."""
-    max_new_tokens: Positive = 64
-    """Longest answer, in tokens."""
-
-
-class OnlineKlConfig(SamplingConfig):
-    """The reverse KL to the reference, estimated in every step on fresh answers to prompts of the
-    batch, that HyPO (arXiv 2406.01462) adds to an offline objective."""
-
-    weight: PositiveFloat
-    """Of the KL, nats an answer, beside the mean objective. The paper's value is not public; a grid
-    from 1e-4 to 0.1 finds it."""
-    prompts: Positive | None = None
-    """Prompts of each batch that are answered; null answers all."""
-
-
 class TrainConfig(Section):
     """How the modules are optimised."""
 

@@ -72,7 +72,7 @@ class ReportedRun:
 
 
 def read_runs(folders: Sequence[Path]) -> list[ReportedRun]:
-    """The runs in the folders, in the order given; of one in stages, each stage that has begun.
+    """The runs in the folders, in the order given; of one in stages or rounds, each that has begun.
 
     Raises ConfigError for no folder or the same one twice, StateError for one that is no run.
     """
@@ -87,9 +87,10 @@ def read_runs(folders: Sequence[Path]) -> list[ReportedRun]:
 
 
 def _with_stages(folder: Path) -> list[Path]:
-    """Folders of the earlier stages and, as far as the last one has begun, the run's own."""
-    stages = sorted(path.parent for path in folder.glob("stages/*/config.yaml"))
-    return [*stages, folder] if not stages or (folder / "events.jsonl").exists() else stages
+    """Folders of the earlier stages or rounds and, as far as the last has begun, the run's own."""
+    earlier = sorted(path.parent for kind in ("stages", "rounds")
+                     for path in folder.glob(f"{kind}/*/config.yaml"))  # fmt: skip
+    return [*earlier, folder] if not earlier or (folder / "events.jsonl").exists() else earlier
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:

@@ -82,7 +82,7 @@ class Encoder:
         Raises ConfigError for a conversation when the tokenizer has no chat template.
         """
         try:
-            tree = self.tree(example.prompt, example.responses)
+            tree = self.tree(example.prompt, example.responses, example.unended)
         except TemplateError as error:
             return Dropped(example, f"the chat template refuses it: {error}")
         if not tree.prompt:
@@ -95,14 +95,20 @@ class Encoder:
             return Dropped(example, f"{_named(example)} are identical {same}")
         return Encoded(example, kept, cut=kept != tree)
 
-    def tree(self, prompt: Text, responses: Sequence[Text]) -> Tree:
-        """The token tree of a prompt and its responses, not truncated."""
+    def tree(self, prompt: Text, responses: Sequence[Text], unended: Sequence[bool] = ()) -> Tree:
+        """The token tree of a prompt and its responses, not truncated.
+
+        A response that is `unended` gets no end of the turn.
+        """
         texts, special = self._texts(prompt, responses)
         prompt_ids, *full_ids = self._tokenize(texts, special=special)
         boundary = _shared_prefix([prompt_ids, *full_ids])
         return Tree(
             prompt=tuple(prompt_ids[:boundary]),
-            responses=tuple(self._end_turn(ids[boundary:]) for ids in full_ids),
+            responses=tuple(
+                self._end_turn(ids[boundary:], unended=cut)
+                for ids, cut in zip(full_ids, unended or [False] * len(full_ids), strict=True)
+            ),
         )
 
     def prompt_ids(self, prompt: Text, *, room: int) -> tuple[int, ...]:
@@ -163,14 +169,15 @@ class Encoder:
             ids = [row[:-1] for row in ids]
         return ids
 
-    def _end_turn(self, ids: list[int]) -> tuple[int, ...]:
-        """The response closed by exactly one end-of-turn token."""
+    def _end_turn(self, ids: list[int], *, unended: bool) -> tuple[int, ...]:
+        """The response closed by exactly one end-of-turn token, or by none if it is unended."""
         end = len(ids)
         while end and self._is_blank(ids[end - 1]):
             end -= 1
-        if end and ids[end - 1] in self.end_ids:
-            return tuple(ids[:end])
-        return (*ids, self.tokenizer.eos_token_id)
+        closed = end > 0 and ids[end - 1] in self.end_ids
+        if unended:
+            return tuple(ids[: end - 1] if closed else ids)
+        return tuple(ids[:end]) if closed else (*ids, self.tokenizer.eos_token_id)
 
     def _is_blank(self, token: int) -> bool:
         return token not in self.end_ids and not self.tokenizer.decode([token]).strip()

@@ -9,9 +9,11 @@ Accepted, as plain text or as lists of {role, content} messages:
     prompt, completion                     a demonstration
     messages                               a demonstration: the last turn answers the others
 
-each with optional `domain` and `weight`; pairs also with `verdict` (`chosen`, `tie`, `both_bad`),
-`score_chosen`, `score_rejected`, `win_rate_chosen`, `win_rate_rejected` and `confidence`, or with
-`verdicts`, a list of what several people, or one person shown both orders, said of the same pair.
+each with optional `domain`, `weight` and `unended` (of each response in the order above, whether it
+was cut off before its end: it is then learned without one); pairs also with `verdict` (`chosen`,
+`tie`, `both_bad`), `score_chosen`, `score_rejected`, `win_rate_chosen`, `win_rate_rejected` and
+`confidence`, or with `verdicts`, a list of what several people, or one person shown both orders,
+said of the same pair.
 Other columns are kept as provenance.
 """
 
@@ -26,7 +28,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 _MEANINGFUL = {
     "prompt", "chosen", "rejected", "completions", "scores", "ranks", "completion", "label",
     "messages", "verdict", "verdicts", "domain", "weight", "confidence", "score_chosen",
-    "score_rejected", "win_rate_chosen", "win_rate_rejected",
+    "score_rejected", "win_rate_chosen", "win_rate_rejected", "unended",
 }  # fmt: skip
 _OF_PAIRS = ("score_chosen", "score_rejected", "win_rate_chosen", "win_rate_rejected")
 _JUDGEMENTS = ("verdict", "verdicts", "confidence")
@@ -59,11 +61,11 @@ def read_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) 
 
 def row_of(example: Example) -> dict[str, Any]:
     """The row that stands for an example, as JSON; what it was read from becomes provenance."""
-    row: dict[str, Any] = {"prompt": _json_text(example.prompt)}
+    row: dict[str, Any] = {"prompt": json_text(example.prompt)}
     if isinstance(example, Pair):
         row |= {
-            "chosen": _json_text(example.chosen),
-            "rejected": _json_text(example.rejected),
+            "chosen": json_text(example.chosen),
+            "rejected": json_text(example.rejected),
             "domain": example.domain,
             "verdict": example.verdict,
             "source": example.source,
@@ -73,20 +75,23 @@ def row_of(example: Example) -> dict[str, Any]:
         if example.confidence != 1.0:
             row["confidence"] = example.confidence
     elif isinstance(example, Ranking):
-        row["completions"] = [_json_text(response) for response in example.responses]
+        row["completions"] = [json_text(response) for response in example.responses]
         if example.scores is None:
             row["ranks"] = list(example.ranks)
         else:
             row["scores"] = list(example.scores)
     else:
-        row["completion"] = _json_text(example.response)
+        row["completion"] = json_text(example.response)
         if isinstance(example, Rating):
             row["label"] = example.desirable
     row |= {"domain": example.domain, "source": example.source}
+    if any(example.unended):
+        row["unended"] = list(example.unended)
     return row if example.weight == 1.0 else row | {"weight": example.weight}
 
 
-def _json_text(text: Text) -> Any:
+def json_text(text: Text) -> Any:
+    """The text, or its turns, as a row holds them."""
     if isinstance(text, str):
         return text
     return [{"role": turn.role, "content": turn.content} for turn in text]
@@ -102,10 +107,11 @@ def _pair(row: Mapping[str, Any], common: dict[str, Any]) -> Pair:
         raise RowError("chosen and rejected are identical")
     scores = _number(row, "score_chosen"), _number(row, "score_rejected")
     rates = _share(row, "win_rate_chosen"), _share(row, "win_rate_rejected")
+    unended = _unended(row, 2)
     if row.get("verdicts") is not None and confidence < 0.5:
         # Most said the opposite of the columns' names.
         chosen, rejected, confidence = rejected, chosen, 1 - confidence
-        scores, rates = scores[::-1], rates[::-1]
+        scores, rates, unended = scores[::-1], rates[::-1], unended[::-1]
     return Pair(
         prompt=prompt,
         chosen=chosen,
@@ -116,6 +122,7 @@ def _pair(row: Mapping[str, Any], common: dict[str, Any]) -> Pair:
         score_rejected=scores[1],
         win_rate_chosen=rates[0],
         win_rate_rejected=rates[1],
+        unended=unended,
         **common,
     )
 
@@ -140,11 +147,13 @@ def _ranking(row: Mapping[str, Any], common: dict[str, Any]) -> Ranking:
     best_first = sorted(range(len(answers)), key=lambda i: -values[i])
     distinct = sorted(set(values), reverse=True)
     scored = row.get("scores") is not None
+    unended = _unended(row, len(answers))
     return Ranking(
         prompt=prompt,
         responses=tuple(answers[i] for i in best_first),
         ranks=tuple(distinct.index(values[i]) for i in best_first),
         scores=tuple(values[i] for i in best_first) if scored else None,
+        unended=tuple(unended[i] for i in best_first) if unended else (),
         **common,
     )
 
@@ -164,12 +173,23 @@ def _single(row: Mapping[str, Any], common: dict[str, Any]) -> Rating | Demonstr
         prompt, response = turns[:-1], turns[-1:]
     _check_prompt(prompt)
     _check_answer("the answer", response)
-    label = row.get("label")
+    label, unended = row.get("label"), _unended(row, 1)
     if label is None:
-        return Demonstration(prompt, response, **common)
+        return Demonstration(prompt, response, unended=unended, **common)
     if not isinstance(label, bool):
         raise RowError(f"label must be true or false, not {label!r}")
-    return Rating(prompt, response, label, **common)
+    return Rating(prompt, response, label, unended=unended, **common)
+
+
+def _unended(row: Mapping[str, Any], count: int) -> tuple[bool, ...]:
+    """Which responses were cut off; empty where none was."""
+    given = row.get("unended")
+    if given is None:
+        return ()
+    listed = isinstance(given, Sequence) and all(isinstance(one, bool) for one in given)
+    if not listed or len(given) != count:
+        raise RowError(f"unended must be a list of {count} times true or false, not {given!r}")
+    return tuple(given) if any(given) else ()
 
 
 def _values(row: Mapping[str, Any], count: int) -> list[float]:

@@ -55,6 +55,7 @@ def _pair_of(ranking: Ranking, better: int, worse: int) -> Pair:
         verdict="tie" if equal else "chosen",
         score_chosen=ranking.scores[better] if ranking.scores else None,
         score_rejected=ranking.scores[worse] if ranking.scores else None,
+        unended=_of(ranking, better, worse),
         **_common(ranking),
     )
 
@@ -72,6 +73,7 @@ def _rankings(example: Example) -> list[Example]:
             responses=example.responses,
             ranks=(0, 0) if example.is_tie else (0, 1),
             scores=known if len(known) == len(scores) else None,
+            unended=example.unended,
             **_common(example),
         )
     ]
@@ -84,8 +86,10 @@ def _ratings(example: Example) -> list[Example]:
         raise _impossible(example, "ratings")
     liked = {"chosen": (True, False), "tie": (True, True), "both_bad": (False, False)}
     return [
-        Rating(example.prompt, response, desirable, **_common(example))
-        for response, desirable in zip(example.responses, liked[example.verdict], strict=True)
+        Rating(example.prompt, response, desirable, unended=_of(example, side), **_common(example))
+        for side, (response, desirable) in enumerate(
+            zip(example.responses, liked[example.verdict], strict=True)
+        )
     ]
 
 
@@ -96,7 +100,13 @@ def _demonstrations(example: Example) -> list[Example]:
         return []
     if isinstance(example, Pair) and example.is_tie:
         return []
-    return [Demonstration(example.prompt, example.responses[0], **_common(example))]
+    best = example.responses[0]
+    return [Demonstration(example.prompt, best, unended=_of(example, 0), **_common(example))]
+
+
+def _of(example: Example, *places: int) -> tuple[bool, ...]:
+    """What `unended` says of some of the responses."""
+    return tuple(example.unended[place] for place in places) if example.unended else ()
 
 
 def _common(example: Example) -> dict[str, Any]:

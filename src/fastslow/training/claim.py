@@ -9,7 +9,7 @@ from fastslow.config import Recipe, flat, load_recipe
 from fastslow.errors import ConfigError, StateError
 
 LOCK = ".lock"
-WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml")
+WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/*/*.jsonl")
 """What shows that a folder holds work that could be lost, beside that of stages."""
 
 

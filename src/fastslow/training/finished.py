@@ -15,6 +15,7 @@ from fastslow.training.assemble import (
     reference_policy,
 )
 from fastslow.training.policies import Policies
+from fastslow.training.rounds import last_round
 from fastslow.training.router import Router
 from fastslow.training.stages import last_stage
 from fastslow.training.summary import ContinualSummary, RunSummary, read_summary
@@ -60,7 +61,15 @@ def read_run(folder: Path) -> tuple[Recipe, RunSummary | ContinualSummary]:
     Raises StateError where there is none, or the stage before the last is gone.
     """
     recipe, summary = read_whole(folder)
-    return last_stage(recipe, folder), summary
+    return last_part(recipe, folder), summary
+
+
+def last_part(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe that the run folder itself is of: that of the last round or stage, if any.
+
+    Raises StateError where the one before is missing or not finished.
+    """
+    return last_round(recipe, folder) if recipe.rounds else last_stage(recipe, folder)
 
 
 def read_whole(folder: Path) -> tuple[Recipe, RunSummary | ContinualSummary]:

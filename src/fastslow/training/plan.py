@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from fastslow.adapters import load_context_length
 from fastslow.config import Recipe, stage_recipes
 from fastslow.errors import ConfigError, DataError
+from fastslow.judges import make_judge
 from fastslow.objectives import Objective
-from fastslow.streams import ExampleStream, ReplayStream
+from fastslow.streams import ExampleStream, ReplayStream, open_sources, read_prompts
 from fastslow.testing import one_loss_and_reward_per_row
 from fastslow.training.data import eval_stream, objective_of, replayed_stream
 from fastslow.training.prepared import EXTRAS
@@ -67,13 +68,29 @@ def check_parts(parts: Mapping[str, Recipe]) -> None:
     for label, part in parts.items():
         where = f"{label}: " if label else ""
         try:
-            plan(part)
+            if part.rounds is None:
+                plan(part)
+            else:
+                _check_rounds(part)
         except ConfigError as error:
             faults += [where + problem for problem in error.problems]
         except DataError as error:
             faults.append(f"{where}{error}")
     if faults:
         raise ConfigError(*faults)
+
+
+def _check_rounds(recipe: Recipe) -> None:
+    """What there is of a run whose pairs are still to be made. Raises as `plan`."""
+    assert recipe.rounds is not None and recipe.judge is not None
+    if faults := list(_faults(recipe)):
+        raise ConfigError(*faults)
+    prompts = open_sources(recipe.rounds.prompt_sources or recipe.data.train_sources)
+    if next(read_prompts(prompts), None) is None:
+        raise DataError("rounds.prompts: no prompt in them")
+    if recipe.data.eval_sources:
+        eval_stream(recipe)
+    make_judge(recipe.judge)
 
 
 def _faults(recipe: Recipe) -> Iterator[str]:

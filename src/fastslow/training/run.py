@@ -19,9 +19,11 @@ from fastslow.training.claim import claim, locked
 from fastslow.training.continual import train_domains
 from fastslow.training.data import input_fingerprints, written_out
 from fastslow.training.events import EventLog, Listener
+from fastslow.training.finished import last_part
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
-from fastslow.training.stages import last_stage, train_stages
+from fastslow.training.rounds import train_rounds
+from fastslow.training.stages import train_stages
 from fastslow.training.summary import ContinualSummary, RunSummary, versions
 
 
@@ -47,18 +49,19 @@ def train(
     with locked(folder):
         if recipe.continual is not None:
             return train_domains(recipe, folder, listener, train_one=train_ordinary)
-        if not recipe.stages:
-            return train_ordinary(recipe, folder, listener)
-        return _train_in_stages(recipe, folder, listener)
+        if recipe.stages or recipe.rounds is not None:
+            return _train_in_parts(recipe, folder, listener)
+        return train_ordinary(recipe, folder, listener)
 
 
-def _train_in_stages(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | None:
+def _train_in_parts(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | None:
     last: Recipe | None
     if (folder / "summary.json").exists():
         claim(folder, recipe)
-        last = last_stage(recipe, folder)
+        last = last_part(recipe, folder)
     else:
-        last = train_stages(recipe, folder, listener, train_one=train_ordinary)
+        train_earlier = train_rounds if recipe.rounds else train_stages
+        last = train_earlier(recipe, folder, listener, train_one=train_ordinary)
     return last and train_ordinary(last, folder, listener, whole=recipe)
 
 

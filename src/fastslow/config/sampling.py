@@ -1,0 +1,67 @@
+"""Learning from the policy's own answers: how they are sampled and what becomes of them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fastslow.config.section import (
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    Section,
+    UserPath,
+    as_list,
+)
+
+
+class SamplingConfig(Section):
+    """How answers are sampled to be learned from."""
+
+    answers: Positive = 2
+    """Answers to each prompt."""
+    temperature: PositiveFloat = 1.0
+    """Divides the logits."""
+    max_new_tokens: Positive = 64
+    """Longest answer, in tokens."""
+
+
+class OnlineKlConfig(SamplingConfig):
+    """The reverse KL to the reference, estimated in every step on fresh answers to prompts of the
+    batch, that HyPO (arXiv 2406.01462) adds to an offline objective. At another temperature than 1
+    it is the KL of policy and reference at that temperature."""
+
+    weight: PositiveFloat
+    """Of the KL, nats an answer, beside the mean objective. The paper's value is not public; a grid
+    from 1e-4 to 0.1 finds it."""
+    prompts: Positive | None = None
+    """Prompts of each batch that are answered; null answers all."""
+
+
+class RoundsConfig(SamplingConfig):
+    """Iterative optimisation: in each round the policy answers prompts, the judge compares, and a
+    run learns from that, with the policy that answered as its start and, unless `reference: base`,
+    its reference. `momentum` makes it APO (arXiv 2410.06293)."""
+
+    count: Positive = 3
+    """Rounds."""
+    prompts: UserPath | list[UserPath] | None = None
+    """Rows whose prompts are answered; null takes those of data.train."""
+    prompts_per_round: Positive | None = None
+    """Different prompts answered in each round; null shares them all out among the rounds."""
+    answers: Annotated[int, Field(ge=2)] = 4
+    """Answers to each prompt."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus that answers are sampled from."""
+    pick: Literal["best_worst", "all"] = "best_worst"
+    """What is learned of the answers to a prompt: the best against the worst, or all of them."""
+    momentum: NonNegativeFloat = 0.0
+    """Nesterov's: the policy that answers next is the learned one and so many times what it moved
+    since the learned one before. 0 is plain iteration."""
+    recompress: Positive | None = None
+    """Largest rank of the policy that answers next; null keeps the exact sum of modules."""
+    stored: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the learned pairs that come from data.train."""
+
+    @property
+    def prompt_sources(self) -> list[str]:
+        return as_list(self.prompts)

@@ -1,0 +1,316 @@
+"""Rounds of answering, judging and learning: what each is, momentum, and going on after a stop."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import fastslow
+from fastslow.adapters import Factors
+from fastslow.cli.main import app
+from fastslow.errors import ConfigError, DataError, JudgeError, StateError
+from fastslow.reports.runs import read_runs
+
+RULE = """
+def score(prompt, answer):
+    return answer.count("e") - 0.1 * len(answer)
+"""
+SHORT = (
+    "chase=null", "train.max_steps=3", "eval.samples=2", "data.train=[]", "lora.rank=2",
+    "train.batch_size=4",
+)  # fmt: skip
+
+
+@pytest.fixture
+def rounds(recipe, train_file, tmp_path):
+    """Makes a recipe of two rounds; keyword arguments are of its `rounds`."""
+    rule = tmp_path / "rule.py"
+    rule.write_text(RULE)
+
+    def make(*overrides, **section):
+        settings = {
+            "count": 2, "prompts": str(train_file), "prompts_per_round": 6, "answers": 4,
+            "max_new_tokens": 12, "temperature": 1.5,
+        } | section  # fmt: skip
+        judge = {"kind": "rule", "file": str(rule)}
+        return recipe(*SHORT, *overrides, rounds=settings, judge=judge)
+
+    return make
+
+
+def rows(folder):
+    files = sorted(Path(folder).glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def adapter(folder):
+    return load_file(Path(folder) / "adapters" / "policy" / "adapter_model.safetensors")
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_each_round_learns_from_the_judged_answers_of_the_policy_before(rounds):
+    made = rounds()
+    seen = []
+    summary = fastslow.train(made, listener=seen.append)
+    folder = Path(made.output_dir)
+    told = [event for event in seen if event["event"] in ("round", "answers")]
+    assert [e["event"] for e in told] == ["round", "answers", "round", "answers"]
+    assert told[1]["prompts"] == 6 and told[1]["rows"] == len(rows(folder / "answers" / "01"))
+    first, second = rows(folder / "answers" / "01"), rows(folder / "answers" / "02")
+    for row in first + second:
+        scores = dict(zip(row["sampled"]["answers"], row["sampled"]["scores"], strict=True))
+        assert row["score_chosen"] == max(scores.values()) == scores[row["chosen"]]
+        assert row["score_rejected"] == min(scores.values()) == scores[row["rejected"]]
+        assert 0 < row["win_rate_rejected"] < 0.5 < row["win_rate_chosen"] < 1
+        assert scores[row["chosen"]] == pytest.approx(
+            row["chosen"].count("e") - 0.1 * len(row["chosen"])
+        )
+    assert {row["sampled"]["policy"] for row in first} == {"base"}
+    start = str(folder / "rounds" / "01" / "adapters" / "policy")
+    assert {row["sampled"]["policy"] for row in second} == {start}
+    prompts = [{json.dumps(row["prompt"]) for row in part} for part in (first, second)]
+    assert not prompts[0] & prompts[1]
+    # The second round starts at the first one's policy, which is its reference.
+    assert summary.reference == "previous" and summary.eval["start"]["margin"] == 0.0
+    assert [run.label for run in read_runs([folder])] == ["01", folder.name]
+
+
+def test_answers_are_scored_with_the_policys_own_log_probs(rounds):
+    made = rounds()
+    fastslow.train(made)
+    run = fastslow.load_recipe(Path(made.output_dir) / "rounds" / "01" / "config.yaml")
+    assert run.reference == "base" and run.lora.start_from is None
+    row = rows(Path(made.output_dir) / "answers" / "01")[0]
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(made.model)
+    tokenizer = AutoTokenizer.from_pretrained(made.model)
+    turns = row["prompt"]
+    turns = [{"role": "user", "content": turns}] if isinstance(turns, str) else turns
+    prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    for answer, logp in zip(row["sampled"]["answers"], row["sampled"]["logps"], strict=True):
+        said = [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        logits = model(torch.tensor([[*prompt, *said]])).logits[0, len(prompt) - 1 : -1] / 1.5
+        own = logits.log_softmax(-1).gather(1, torch.tensor(said)[:, None]).sum().item()
+        # Other tokens may make the same text, and then it is at most as likely.
+        assert own == pytest.approx(logp, abs=1e-3) or own < logp + 30
+
+
+def test_by_hand_two_runs_are_the_same(rounds, recipe, tmp_path):
+    made = rounds()
+    fastslow.train(made)
+    folder = Path(made.output_dir)
+    by_hand = recipe(
+        *SHORT, f"data.train={folder / 'answers' / '01'}", f"output_dir={tmp_path / 'one'}"
+    )
+    fastslow.train(by_hand)
+    assert same(adapter(tmp_path / "one"), adapter(folder / "rounds" / "01"))
+    second = [option for option in SHORT if not option.startswith("lora")]
+    by_hand = recipe(
+        *second, f"data.train={folder / 'answers' / '02'}", f"output_dir={tmp_path / 'two'}",
+        lora={"start_from": str(tmp_path / "one" / "adapters" / "policy")},
+    )  # fmt: skip
+    fastslow.train(by_hand)
+    assert same(adapter(tmp_path / "two"), adapter(folder))
+
+
+def dense(folder):
+    factors = Factors.read(Path(folder))
+    return {layer: factors.update(layer).double() for layer in factors.layers}
+
+
+def test_momentum_carries_the_policy_that_answers_and_not_the_one_returned(rounds):
+    made = rounds(count=3, momentum=0.5)
+    fastslow.train(made)
+    folder = Path(made.output_dir)
+    learned = [dense(folder / "rounds" / f"{i:02d}" / "adapters" / "policy") for i in (1, 2)]
+    carried = [dense(folder / "policies" / f"{i:02d}") for i in (1, 2)]
+    for layer in learned[0]:
+        # Before the first round there was nothing: 1.5 of what was learned.
+        assert torch.allclose(carried[0][layer], 1.5 * learned[0][layer], atol=1e-7)
+        # learned_2 + 0.5 (learned_2 - learned_1), not - policy_1.
+        wanted = 1.5 * learned[1][layer] - 0.5 * learned[0][layer]
+        assert torch.allclose(carried[1][layer], wanted, atol=1e-6)
+        other = 1.5 * learned[1][layer] - 0.5 * carried[0][layer]
+        assert not torch.allclose(carried[1][layer], other, atol=1e-6)
+    paths = {row["sampled"]["policy"] for row in rows(folder / "answers" / "03")}
+    assert paths == {str(folder / "policies" / "02")}
+    start = fastslow.load_recipe(folder / "rounds" / "02" / "config.yaml").lora.start_from
+    assert start == str(folder / "policies" / "01")
+
+
+def test_a_carried_policy_can_be_compressed(rounds):
+    made = rounds(count=3, momentum=0.5, recompress=2)
+    fastslow.train(made)
+    assert Factors.read(Path(made.output_dir) / "policies" / "02").rank == 2
+
+
+@pytest.mark.parametrize(
+    ("objective", "pick", "columns"),
+    [
+        ("dpo", "best_worst", ("chosen", "rejected")),
+        ("sppo", "best_worst", ("chosen", "rejected")),
+        ("dpo", "all", ("completions", "scores")),
+        ("sdpo", "best_worst", ("completions", "scores")),
+        ("exo_ranked", "all", ("completions", "scores")),
+        ("kto", "best_worst", ("chosen", "rejected")),
+        ("sft", "best_worst", ("completions", "scores")),
+    ],
+)
+def test_every_kind_of_objective_learns_from_answers(rounds, objective, pick, columns):
+    made = rounds(f"objective.name={objective}", "data.eval=null", pick=pick, count=1)
+    summary = fastslow.train(made)
+    assert summary.pairs_seen > 0
+    row = rows(Path(made.output_dir) / "answers" / "01")[0]
+    assert all(column in row for column in columns)
+
+
+def test_probabilities_for_sppo_come_from_the_judge(rounds):
+    made = rounds(
+        "objective.name=sppo", "objective.targets=probabilities", "data.eval=null", count=1
+    )
+    assert fastslow.train(made).data["lacking"] == 0
+
+
+def test_stored_pairs_are_mixed_in(rounds, train_file):
+    made = rounds(f"data.train={train_file}", stored=0.5, count=1, prompts=None)
+    summary = fastslow.train(made)
+    config = (Path(made.output_dir) / "config.yaml").read_text()
+    assert "stored: 0.5" in config and summary.pairs_seen > 6
+
+
+@pytest.mark.parametrize("at", ["answers", "step", "round"])
+def test_a_stopped_run_goes_on_where_it_was(rounds, at):
+    whole = rounds("output_dir=whole-run", momentum=0.3)
+    broken = rounds("output_dir=broken-run", momentum=0.3)
+    seen = []
+
+    def stop(event):
+        seen.append(event)
+        if event["event"] == at and len([e for e in seen if e["event"] == at]) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fastslow.train(broken, listener=stop)
+    fastslow.train(broken)
+    fastslow.train(whole)
+    assert same(adapter("whole-run"), adapter("broken-run"))
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_judge_that_gives_up_loses_nothing_that_was_judged(rounds, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastslow.training.answers.AT_ONCE", 2)
+    rule = tmp_path / "rule.py"
+    rule.write_text(
+        "from pathlib import Path\n"
+        "def score(prompt, answer):\n"
+        "    left = Path('left')\n"
+        "    count = int(left.read_text()) - 1\n"
+        "    left.write_text(str(count))\n"
+        "    if count < 0:\n        raise OSError('no more')\n"
+        "    return float(len(answer))\n"
+    )
+    Path("left").write_text("12")
+    made = rounds()
+    rule.write_text(rule.read_text())  # `rounds` wrote its own.
+    with pytest.raises(JudgeError, match="failed on an answer: OSError: no more"):
+        judged_by(rule, made)
+    done = sorted((Path(made.output_dir) / "answers" / "01").glob("*.jsonl"))
+    assert len(done) == 1 and len(rows(done[0].parent)) == 2
+    before = done[0].read_bytes()
+    Path("left").write_text("1000")
+    judged_by(rule, made)
+    assert done[0].read_bytes() == before
+
+
+def judged_by(rule, made):
+    rule.write_text(
+        "from pathlib import Path\n"
+        "def score(prompt, answer):\n"
+        "    left = Path('left')\n"
+        "    count = int(left.read_text()) - 1\n"
+        "    left.write_text(str(count))\n"
+        "    if count < 0:\n        raise OSError('no more')\n"
+        "    return float(len(answer))\n"
+    )
+    return fastslow.train(made)
+
+
+def test_the_commands_know_a_run_in_rounds_wherever_it_is_moved(rounds, tmp_path):
+    made = rounds(momentum=0.5)
+    summary = fastslow.train(made)
+    moved = tmp_path / "moved"
+    shutil.move(made.output_dir, moved)
+    run = CliRunner().invoke
+    shown = run(app, ["eval", str(moved), "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["margin"] == summary.eval["final"]["margin"]
+    assert run(app, ["export", str(moved), "--to", str(tmp_path / "out")]).exit_code == 0
+    assert run(app, ["sample", str(moved), "Describe the sea."]).exit_code == 0
+
+
+def test_a_finished_one_trains_no_more_and_another_recipe_is_refused(rounds):
+    first = fastslow.train(rounds())
+    seen = []
+    assert fastslow.train(rounds(), listener=seen.append) == first
+    assert [event["event"] for event in seen] == ["already_complete"]
+    with pytest.raises(StateError, match=r"differs in rounds.momentum"):
+        fastslow.train(rounds(momentum=0.1))
+
+
+def test_answers_that_teach_nothing_stop_the_run(rounds):
+    with pytest.raises(DataError, match="none of 6 prompts has two different answers"):
+        fastslow.train(rounds(temperature=0.001))
+
+
+@pytest.mark.parametrize(
+    ("section", "overrides", "message"),
+    [
+        ({}, ("judge=null",), "judge: compares the answers of rounds; give both"),
+        ({"answers": 1}, (), "rounds.answers: got 1"),
+        ({"max_new_tokens": 96}, (), "rounds.max_new_tokens: got 96; must be below"),
+        ({"prompts": None}, (), "rounds.prompts: is missing"),
+        ({"prompts": "-"}, (), "rounds: prompts are read in every round"),
+        ({"stored": 0.5}, (), "rounds.stored: takes pairs of data.train, which is missing"),
+        ({"recompress": 4}, (), "rounds.recompress: without momentum"),
+        ({}, ("stages=[sft, preferences]",), "rounds: cannot be had with continual or stages"),
+    ],
+)
+def test_what_cannot_be_is_refused(rounds, section, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        rounds(*overrides, **section)
+
+
+def test_validate_reads_what_there_is(rounds, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(fastslow.config.dump_recipe(rounds()))
+    shown = CliRunner().invoke(app, ["validate", str(path), "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert list(json.loads(shown.stdout)) == ["eval"]
+    (tmp_path / "rule.py").write_text("1 / 0")
+    shown = CliRunner().invoke(app, ["validate", str(path)])
+    assert isinstance(shown.exception, ConfigError) and "judge.file" in str(shown.exception)
+
+
+def test_prompts_come_again_where_there_are_few(rounds, tmp_path):
+    few = tiny.write_rows(tmp_path / "few.jsonl", tiny.rows(3))
+    made = rounds(prompts=str(few), prompts_per_round=5)
+    from fastslow.training.rounds import round_prompts
+
+    parts = round_prompts(made)
+    assert [len(part) for part in parts] == [5, 5]
+    distinct = {prompt for part in parts for prompt in part}
+    assert len(distinct) <= 3 and set(parts[0]) == distinct
