@@ -49,7 +49,7 @@ def test_a_world_is_written_and_a_run_in_it_knows_its_reward(small_base, tmp_pat
                 "samples": 4,
                 "answers": 2,
                 "sample_tokens": 16,
-                "world": str(to / "world.json"),
+                "judge": {"kind": "world", "file": str(to / "world.json")},
             },
         }
     )

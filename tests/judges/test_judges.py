@@ -80,7 +80,7 @@ def test_a_world_judges_as_its_people_would_without_their_noise(tmp_path):
     answers = (row["chosen"], row["rejected"])
     (found,) = judge.judge([Asked(row["prompt"], answers)])
     rewards = [world.reward(row["prompt"], answer) for answer in answers]
-    assert found.scores == pytest.approx([1.5 * reward for reward in rewards])
+    assert found.scores == pytest.approx(rewards)
     # Of two, an answer's win rate is half its probability of being preferred and half a half.
     assert found.win_rates[0] == pytest.approx((row["probability"] + 0.5) / 2)
     with pytest.raises(ConfigError, match="no request of this world"):

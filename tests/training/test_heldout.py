@@ -6,6 +6,7 @@ import torch
 
 from fastslow.adapters import BASE, Modules
 from fastslow.config import EvalConfig
+from fastslow.judges import scored
 from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.sampling import generate
@@ -24,9 +25,16 @@ PAIRS = [
 ]
 
 
-def held_out(reward=None, **options):
+class Rewarding:
+    name = "fake"
+
+    def judge(self, asked):
+        return [scored([fake_reward(one.prompt, a) for a in one.answers]) for one in asked]
+
+
+def held_out(judge=None, **options):
     settings = EvalConfig(**({"samples": 5, "sample_tokens": 10} | options))
-    return HeldOut(PAIRS, ENCODER, sampling=settings, seed=1, reward=reward)
+    return HeldOut(PAIRS, ENCODER, sampling=settings, seed=1, judge=judge)
 
 
 def measure_with(held, name):
@@ -135,7 +143,7 @@ def test_reward_and_win_rate_by_hand(count):
     total = 5 * count
     assert len(mine) == total
 
-    measured = measure("policy", reward=fake_reward, answers=count)
+    measured = measure("policy", judge=Rewarding(), answers=count)
     assert measured.reward == pytest.approx(sum(mine) / total)
     assert measured.win_rate == pytest.approx(wins / total)
     # The ends of Wilson's interval solve (p - w)^2 = z^2 p (1 - p) / n.
@@ -146,7 +154,7 @@ def test_reward_and_win_rate_by_hand(count):
 
 
 def test_the_base_against_itself_wins_half():
-    measured = measure(BASE, reward=fake_reward, answers=2)
+    measured = measure(BASE, judge=Rewarding(), answers=2)
     assert measured.win_rate == 0.5
     unknown = measure("policy")
     assert (unknown.reward, unknown.win_rate, unknown.win_rate_low) == (None, None, None)
@@ -161,7 +169,7 @@ def test_the_bases_answers_are_drawn_once(monkeypatch):
         return plain(self, name, prompts, **settings)
 
     monkeypatch.setattr(Policies, "answer", counted)
-    held = held_out(reward=fake_reward)
+    held = held_out(judge=Rewarding())
     first, again, base = (measure_with(held, name) for name in ("policy", "policy", BASE))
     assert asked == ["policy", BASE, "policy", BASE]
     assert first == again and base.win_rate == 0.5
@@ -169,7 +177,7 @@ def test_the_bases_answers_are_drawn_once(monkeypatch):
 
 def test_answers_side_by_side():
     names = {"before": BASE, "after": "policy"}
-    shown = held_out(samples=7, reward=fake_reward, answers=2).side_by_side(POLICIES, names)
+    shown = held_out(samples=7, judge=Rewarding(), answers=2).side_by_side(POLICIES, names)
     distinct = list(dict.fromkeys(item.example.prompt for item in PAIRS))
     assert [row["prompt"] for row in shown] == distinct[:6]
     ids = [ENCODER.prompt_ids(p, room=10) for p in distinct[:6]]

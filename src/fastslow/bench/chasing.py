@@ -117,7 +117,8 @@ def _streams(world: World, out: Path, pairs: int) -> list[Scenario]:
         domain = DomainConfig(
             name=DOMAIN, train=str(folder / "train.jsonl"), eval=str(folder / "test.jsonl")
         )
-        measured = {**plain.settings["eval"], "world": str(folder / "world.json")}
+        judge = {"kind": "world", "file": str(folder / "world.json")}
+        measured = {**plain.settings["eval"], "judge": judge}
         settings = {**plain.settings, "eval": measured}
         found.append(Scenario(f"{kind}-{world.seed}", (domain,), settings))
     return found

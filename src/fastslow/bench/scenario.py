@@ -59,7 +59,7 @@ class Scenario:
             whole = math.ceil(pairs * SPARE) * count
             sources = [source for domain in self.domains for source in domain.train_sources]
             raw["data"] = {**raw["data"], "train": sources, "shuffle": whole}
-            raw["eval"] = {**raw["eval"], "samples": 0, "world": None}
+            raw["eval"] = {**raw["eval"], "samples": 0, "judge": None}
         else:
             kept = {} if measure else {"eval": None}
             domains = [domain.model_dump() | kept for domain in self.domains]
@@ -88,7 +88,7 @@ def world_scenario(
         "lora": {"rank": 8, "alpha": 16.0},
         "objective": {"name": "dpo", "beta": 1 / world.sharpness},
         "train": {"batch_size": 16, "warmup_steps": 4},
-        "eval": {**SAMPLED, "world": str(folder / "world.json")},
+        "eval": {**SAMPLED, "judge": {"kind": "world", "file": str(folder / "world.json")}},
         "checkpoint": {"every": 10_000, "keep": 1},
     }
     return Scenario(f"world-{world.seed}", domains, settings)

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fastslow.config.judging import JudgeConfig
 from fastslow.config.section import (
     NonNegative,
     NonNegativeFloat,
@@ -162,8 +163,10 @@ class EvalConfig(Section):
     """Longest sampled answer, in tokens."""
     answers: Positive = 1
     """Answers sampled to each of those prompts."""
-    world: UserPath | None = None
-    """`world.json` of the world that the data is from: its true reward scores the answers."""
+    judge: JudgeConfig | None = None
+    """Who scores those answers and compares them with the base's: `{kind: world, file: world.json}`
+    for data of a world, whose true reward it knows, or any other judge. null takes the recipe's
+    judge, if it has one."""
 
 
 class CheckpointConfig(Section):

@@ -39,12 +39,14 @@ class Judge(Protocol):
         ...
 
 
-def scored(scores: Sequence[float]) -> Judgement:
+def scored(scores: Sequence[float], *, sharpness: float = 1.0) -> Judgement:
     """The judgement of a judge who scores answers one by one.
 
-    As Bradley and Terry have it, i beats j with probability sigmoid(s_i - s_j).
+    As Bradley and Terry have it, i beats j with probability sigmoid(sharpness (s_i - s_j)).
     """
-    rates = [sum(_sigmoid(own - other) for other in scores) / len(scores) for own in scores]
+    rates = [
+        sum(_sigmoid(sharpness * (own - other)) for other in scores) / len(scores) for own in scores
+    ]
     return Judgement(tuple(scores), tuple(rates))
 
 

@@ -9,10 +9,10 @@ from fastslow.streams.worlds import World
 
 
 class WorldJudge:
-    """Scores answers by the world's reward times its sharpness, without people's noise.
+    """Scores answers by the world's reward, in standard deviations of what people there say.
 
-    That is the log-odds at which somebody there prefers one. Raises ConfigError for a prompt that
-    is no request of the world.
+    Win rates are the probabilities with which somebody there prefers one. Raises ConfigError for a
+    prompt that is no request of the world.
     """
 
     def __init__(self, file: Path) -> None:
@@ -26,6 +26,9 @@ class WorldJudge:
         """A judgement of each."""
         world = self._world
         return [
-            scored([world.sharpness * world.reward(plain_text(one.prompt), a) for a in one.answers])
+            scored(
+                [world.reward(plain_text(one.prompt), answer) for answer in one.answers],
+                sharpness=world.sharpness,
+            )
             for one in asked
         ]

@@ -16,16 +16,15 @@ from fastslow.adapters import BASE, Modules, load_base, load_end_ids, load_token
 from fastslow.config import Recipe
 from fastslow.dynamics import Race
 from fastslow.errors import ConfigError
+from fastslow.judges import make_judge
 from fastslow.objectives import Objective
-from fastslow.records import plain_text
 from fastslow.scoring import Encoder
 from fastslow.streams import Reservoir
-from fastslow.streams.worlds import World
 from fastslow.training.anchoring import Anchor
 from fastslow.training.batches import BatchReader
 from fastslow.training.data import eval_stream, objective_of, replayed_stream
 from fastslow.training.drift import DriftDetector
-from fastslow.training.heldout import HeldOut, Reward
+from fastslow.training.heldout import HeldOut
 from fastslow.training.online_kl import OnlineKl
 from fastslow.training.plan import plan
 from fastslow.training.policies import Policies
@@ -214,22 +213,15 @@ def held_out(recipe: Recipe, encoder: Encoder) -> tuple[HeldOut, dict[str, int]]
         examples += batch
         if size is not None:
             break
+    judging = recipe.eval.judge or recipe.judge
     heldout = HeldOut(
         examples,
         encoder,
         sampling=recipe.eval,
         seed=recipe.seed,
-        reward=true_reward(recipe),
+        judge=make_judge(judging) if judging else None,
     )
     return heldout, reader.summary()
-
-
-def true_reward(recipe: Recipe) -> Reward | None:
-    """The reward of the world that the recipe's data is from; None for any other data."""
-    if recipe.eval.world is None:
-        return None
-    world = World.load(Path(recipe.eval.world))
-    return lambda prompt, answer: world.reward(plain_text(prompt), answer)
 
 
 def _optimizer(recipe: Recipe, modules: Modules, name: str) -> Optimizer:

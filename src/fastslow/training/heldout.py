@@ -9,6 +9,7 @@ from typing import Any
 from fastslow.adapters import BASE
 from fastslow.config import EvalConfig
 from fastslow.evaluation import Tally, wilson_interval
+from fastslow.judges import Asked, Judge
 from fastslow.objectives import Objective
 from fastslow.records import Example, Text, plain_text
 from fastslow.sampling import Sample
@@ -17,9 +18,6 @@ from fastslow.training.events import Progress
 from fastslow.training.policies import Policies
 from fastslow.training.preferences import add_measured, objective_alone
 from fastslow.training.prepared import Prepared, logps_of, prepare
-
-Reward = Callable[[Text, str], float]
-"""True reward of an answer to a prompt."""
 
 TOKENS_AT_ONCE = 8192
 """Padded tokens of one forward pass."""
@@ -52,9 +50,9 @@ class Measurement:
     ended: float | None = None
     """Share of the sampled answers that ended by themselves."""
     reward: float | None = None
-    """Mean true reward of the sampled answers; None where it is not known."""
+    """Mean score of the sampled answers by the judge; None without one."""
     win_rate: float | None = None
-    """Share of them with a higher true reward than the base's answer, equal ones counting half."""
+    """Share of them that the judge scores above the base's answer, equal ones counting half."""
     win_rate_low: float | None = None
     """Lower end of its Wilson 95 % interval."""
     win_rate_high: float | None = None
@@ -76,7 +74,7 @@ class HeldOut:
         encoder: for the prompts that are answered.
         sampling: how many distinct prompts are answered, how often and at what length.
         seed: of the sampled answers.
-        reward: true reward of an answer to a prompt, where it is known.
+        judge: scores the answers and compares them with the base's.
     """
 
     def __init__(
@@ -86,16 +84,16 @@ class HeldOut:
         *,
         sampling: EvalConfig,
         seed: int,
-        reward: Reward | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self.examples = sorted(examples, key=lambda item: item.tree.num_tokens)
         self._tokenizer = encoder.tokenizer
         self._end_ids = sorted(encoder.end_ids)
         self._sampling = sampling
         self._seed = seed
-        self._reward = reward
+        self._judge = judge
         self._prepared: list[Prepared] = []
-        self._base_rewards: dict[int, list[float]] = {}
+        self._base_answers: dict[int, list[list[Sample]]] = {}
         distinct: dict[Text, Example] = {}
         for item in examples:
             distinct.setdefault(item.example.prompt, item.example)
@@ -154,41 +152,35 @@ class HeldOut:
                 "mean_length": float(sum(len(sample.tokens) for sample in sampled)),
                 "ended": float(sum(sample.ended for sample in sampled)),
             }
-            if self._reward is not None:
-                sums |= self._compare_rewards(policies, prompts, answers, first)
+            if self._judge is not None:
+                sums |= self._compare(self._judge, policies, prompts, answers, first)
             tally.add(sums, count=len(sampled))
             progress(min(first + PROMPTS_AT_ONCE, len(self._prompts)))
         means: dict[str, float | None] = dict(tally.means())
-        if self._reward is not None:
+        if self._judge is not None:
             low, high = wilson_interval(tally.sums["win_rate"], tally.count)
             means |= {"win_rate_low": low, "win_rate_high": high}
         return means
 
-    def _compare_rewards(
+    def _compare(
         self,
+        judge: Judge,
         policies: Policies,
         prompts: Sequence[_Prompt],
         answers: Sequence[Sequence[Sample]],
         first: int,
     ) -> dict[str, float]:
-        """Sums of the answers' rewards and of their wins over the base's, a tie half a win."""
-        rewards = self._rewards(prompts, answers)
-        if first not in self._base_rewards:
-            base = self._answers(policies, BASE, prompts, first)
-            self._base_rewards[first] = self._rewards(prompts, base)
-        pairs = zip(rewards, self._base_rewards[first], strict=True)
-        wins = sum((mine > its) + 0.5 * (mine == its) for mine, its in pairs)
-        return {"reward": sum(rewards), "win_rate": wins}
-
-    def _rewards(
-        self, prompts: Sequence[_Prompt], answers: Sequence[Sequence[Sample]]
-    ) -> list[float]:
-        assert self._reward is not None
-        return [
-            self._reward(prompt.example.prompt, self._text(sample))
-            for prompt, samples in zip(prompts, answers, strict=True)
-            for sample in samples
+        """Sums of the answers' scores and of their wins over the base's, a tie half a win."""
+        if first not in self._base_answers:
+            self._base_answers[first] = self._answers(policies, BASE, prompts, first)
+        asked = [
+            Asked(prompt.example.prompt, (self._text(mine), self._text(its)))
+            for prompt, own, base in zip(prompts, answers, self._base_answers[first], strict=True)
+            for mine, its in zip(own, base, strict=True)
         ]
+        pairs = [judgement.scores for judgement in judge.judge(asked)]
+        wins = sum((mine > its) + 0.5 * (mine == its) for mine, its in pairs)
+        return {"reward": sum(mine for mine, _ in pairs), "win_rate": wins}
 
     def side_by_side(self, policies: Policies, names: Mapping[str, str]) -> list[dict[str, Any]]:
         """What policies answer to the first few prompts, as JSON: prompt, answers, rewards.
@@ -202,19 +194,17 @@ class HeldOut:
             label: [samples[0] for samples in self._answers(policies, name, prompts, 0)]
             for label, name in names.items()
         }
-        return [
-            {
-                "domain": prompt.example.domain,
-                "prompt": plain_text(prompt.example.prompt),
-                "answers": {label: self._text(given[i]) for label, given in answers.items()},
-                "rewards": self._reward
-                and {
-                    label: self._reward(prompt.example.prompt, self._text(given[i]))
-                    for label, given in answers.items()
-                },
-            }
-            for i, prompt in enumerate(prompts)
-        ]
+        shown = []
+        for i, prompt in enumerate(prompts):
+            texts = {label: self._text(given[i]) for label, given in answers.items()}
+            rewards = None
+            if self._judge is not None:
+                asked = Asked(prompt.example.prompt, tuple(texts.values()))
+                (judgement,) = self._judge.judge([asked])
+                rewards = dict(zip(texts, judgement.scores, strict=True))
+            facts = {"domain": prompt.example.domain, "prompt": plain_text(prompt.example.prompt)}
+            shown.append(facts | {"answers": texts, "rewards": rewards})
+        return shown
 
     def _text(self, sample: Sample) -> str:
         text: str = self._tokenizer.decode(sample.tokens, skip_special_tokens=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fastslow.adapters import load_context_length
 from fastslow.config import Recipe, stage_recipes
-from fastslow.errors import ConfigError, DataError
+from fastslow.errors import ConfigError, DataError, FastslowError
 from fastslow.judges import make_judge
 from fastslow.objectives import Objective
 from fastslow.streams import ExampleStream, ReplayStream, open_sources, read_prompts
@@ -63,8 +63,10 @@ def parts(recipe: Recipe) -> dict[str, Recipe]:
 
 
 def check_parts(parts: Mapping[str, Recipe]) -> None:
-    """Raise ConfigError with everything for which one of the parts could not be trained."""
+    """Raise ConfigError with everything for which one of the parts could not be trained, or
+    DataError where it is the data alone."""
     faults: list[str] = []
+    kinds: set[type[FastslowError]] = set()
     for label, part in parts.items():
         where = f"{label}: " if label else ""
         try:
@@ -72,10 +74,12 @@ def check_parts(parts: Mapping[str, Recipe]) -> None:
                 plan(part)
             else:
                 _check_rounds(part)
-        except ConfigError as error:
-            faults += [where + problem for problem in error.problems]
-        except DataError as error:
-            faults.append(f"{where}{error}")
+        except (ConfigError, DataError) as error:
+            kinds.add(type(error))
+            found = error.problems if isinstance(error, ConfigError) else [str(error)]
+            faults += [where + fault for fault in found]
+    if kinds == {DataError}:
+        raise DataError("\n".join(faults))
     if faults:
         raise ConfigError(*faults)
 

@@ -92,6 +92,7 @@ def round_recipe(recipe: Recipe, folder: Path, index: int) -> Recipe:
         "data": recipe.data.model_copy(update={"train": str(_answers(folder, index)), "skip": 0}),
         "rounds": None,
         "judge": None,
+        "eval": recipe.eval.model_copy(update={"judge": recipe.eval.judge or recipe.judge}),
     }
     if start is not None:
         changes["lora"] = LoraConfig(start_from=str(start))
