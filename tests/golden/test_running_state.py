@@ -541,7 +541,7 @@ def test_each_term_of_a_sum_has_a_state_of_its_own():
         ("dpoo + sft", {}, "objective.name: there is no 'dpoo'; did you mean 'dpo'"),
         ("dpo + kto", {}, "must learn from the same labels; these take pairs and ratings"),
         ("sdpo + bco", {}, "these take rankings and ratings"),
-        ("kto + 0.1 * sft", {}, "bco learns from ratings"),
+        ("kto + 0.1 * sft", {}, "these take demonstrations and ratings"),
         ("bco", {"nll_weight": 0.1}, "bco learns from ratings"),
         ("dpo + sdpo + sft", {}, "these take demonstrations and pairs and rankings"),
         ("dpo + sft", {"reductoin": "sum"}, "objective.reductoin: dpo [+] sft has no such setting; "
