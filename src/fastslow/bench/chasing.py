@@ -162,6 +162,6 @@ def _run(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> dic
 
 def _step_losses(run: Path) -> list[float]:
     """Mean loss of each step's pairs before they were learned, nats."""
-    lines = (run / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    events = map(json.loads, lines)
+    with (run / "events.jsonl").open(encoding="utf-8") as lines:
+        events = [json.loads(line) for line in lines]
     return [event["loss"] for event in events if event["event"] == "step"]

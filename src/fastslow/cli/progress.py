@@ -289,6 +289,8 @@ def _comparison(start: dict[str, Any], final: dict[str, Any]) -> Table:
         ("rejected_logp", "log-prob of rejected", ".1f"),
         ("reverse_kl", "reverse KL (nats)", ".2f"),
         ("mean_length", "answer length (tokens)", ".1f"),
+        ("reward", "score by the judge", "+.2f"),
+        ("win_rate", "wins over the base's", ".3f"),
     ):
         if final[key] is not None:
             table.add_row(label, format(start[key], form), format(final[key], form))

@@ -75,8 +75,10 @@ def finished_answers(folder: Path) -> bool:
 
 def _counts(folder: Path, prompts: int) -> dict[str, int]:
     """Prompts, rows, ties among them, and answers that the limit cut off."""
-    rows = [json.loads(line) for path in sorted(folder.glob("*.jsonl"))
-            for line in path.read_text(encoding="utf-8").splitlines()]  # fmt: skip
+    rows = []
+    for path in sorted(folder.glob("*.jsonl")):
+        with path.open(encoding="utf-8") as lines:
+            rows += [json.loads(line) for line in lines]
     ties = sum(len(set(row["sampled"]["scores"])) == 1 for row in rows)
     unended = sum(sum(row["sampled"]["unended"]) for row in rows)
     return {"prompts": prompts, "rows": len(rows), "ties": ties, "unended": unended}
