@@ -291,7 +291,7 @@ def test_answers_that_teach_nothing_stop_the_run(rounds):
 )
 def test_what_cannot_be_is_refused(rounds, section, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        rounds(*overrides, **section)
+        fastslow.train(rounds(*overrides, **section))
 
 
 def test_validate_reads_what_there_is(rounds, tmp_path):

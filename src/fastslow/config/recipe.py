@@ -179,10 +179,6 @@ class Recipe(Section):
             f"{self.data.max_length}, or no prompt fits",
         )
         yield (
-            not rounds.prompt_sources and not self.data.train_sources,
-            "rounds.prompts: is missing; give rows with prompts, or data.train",
-        )
-        yield (
             rounds.stored > 0 and not self.data.train_sources,
             "rounds.stored: takes pairs of data.train, which is missing",
         )

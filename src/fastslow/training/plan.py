@@ -89,7 +89,10 @@ def _check_rounds(recipe: Recipe) -> None:
     assert recipe.rounds is not None and recipe.judge is not None
     if faults := list(_faults(recipe)):
         raise ConfigError(*faults)
-    prompts = open_sources(recipe.rounds.prompt_sources or recipe.data.train_sources)
+    sources = recipe.rounds.prompt_sources or recipe.data.train_sources
+    if not sources:
+        raise ConfigError("rounds.prompts: is missing; give rows with prompts, or data.train")
+    prompts = open_sources(sources)
     if next(read_prompts(prompts), None) is None:
         raise DataError("rounds.prompts: no prompt in them")
     if recipe.data.eval_sources:
