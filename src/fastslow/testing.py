@@ -110,17 +110,24 @@ def check_objective(objective: Objective, but: Iterable[str] = ()) -> None:
 
     Raises AssertionError that lists all that failed, ValueError for a name that is no check.
     """
-    todo, left_out, failed = checks(objective), set(but), []
+    todo, left_out = checks(objective), set(but)
     if unknown := left_out - set(todo):
         raise ValueError(f"no such checks: {sorted(unknown)}; there are {sorted(todo)}")
-    for name in sorted(set(todo) - left_out):
+    failed = failed_checks(objective, but)
+    if failed:
+        raise AssertionError("\n- ".join([f"{objective!r}: {len(failed)} checks failed", *failed]))
+
+
+def failed_checks(objective: Objective, but: Iterable[str] = ()) -> list[str]:
+    """What the checks that fail say, each after its name; empty where all hold."""
+    failed, todo = [], checks(objective)
+    for name in sorted(set(todo) - set(but)):
         try:
             todo[name]()
         except Exception as error:  # What is broken may raise anything.
             kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
             failed.append(f"{name}: {kind}{error}")
-    if failed:
-        raise AssertionError("\n- ".join([f"{objective!r}: {len(failed)} checks failed", *failed]))
+    return failed
 
 
 def one_loss_and_reward_per_row(objective: Objective) -> None:

@@ -68,7 +68,7 @@ def test_stages_from_the_command_line_and_back_from_yaml(tmp_path):
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        (["sft", "dpo"], "stages.1.name: got 'dpo'; input should be 'sft' or 'preferences'"),
+        (["sft", "dpo"], "stages.2.name: got 'dpo'; input should be 'sft' or 'preferences'"),
         ([{"name": "sft", "model": "x"}], "stage 1, sft: model is the same for all stages"),
         (["sft", {"name": "preferences", "lora": {}}], "stage 2, preferences: takes up the module"),
         ([{"name": "sft", "train": {"epoch": 2}}], "stage 1, sft: train.epoch: there is no such"),
@@ -83,7 +83,7 @@ def test_what_is_refused(stages, message):
 
 
 def test_an_unknown_key_in_a_list_of_sections_is_named():
-    with pytest.raises(ConfigError, match=r"continual.domains.0.trian: .* did you mean 'train'"):
+    with pytest.raises(ConfigError, match=r"continual.domains.1.trian: .* did you mean 'train'"):
         load_recipe({"model": "m", "continual": {"domains": [{"name": "a", "trian": "x"}]}})
 
 

@@ -60,6 +60,7 @@ def test_it_trains_by_its_name_and_its_file_may_not_change(file, recipe):
     ("text", "message"),
     [
         (None, "mine.py does not exist"),
+        (CLASS.replace("__call__", "call"), "Mine in .* defines no __call__"),
         (CLASS.replace("@dataclass\n", ""), "Mine in .* is no dataclass; write @dataclass"),
         (
             CLASS.replace("beta:", 'takes = "pears"; beta:'),
@@ -111,6 +112,15 @@ def test_one_that_would_fail_or_learn_nothing_stops_the_run_before_it_begins(
     with pytest.raises(ConfigError, match=f"objective Mine: .*{message}"):
         fastslow.train(made)
     assert not (Path(made.output_dir) / "inputs.json").exists()
+
+
+def test_one_that_learns_the_wrong_way_is_warned_of(file, recipe):
+    file.write_text(file.read_text().replace("loss=-logsigmoid", "loss=logsigmoid"))
+    made = recipe("objective.name=MarginDpo", f"objective.file={file}", "train.max_steps=1")
+    seen = []
+    fastslow.train(made, listener=seen.append)
+    told = [event["message"] for event in seen if event["event"] == "warning"]
+    assert any(message.startswith("better_is_cheaper: ") for message in told)
 
 
 @pytest.mark.parametrize(

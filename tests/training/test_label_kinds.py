@@ -14,6 +14,7 @@ from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError
 from fastslow.objectives import PairLogps, make_objective, objective_names
 from fastslow.scoring import Tree
+from fastslow.streams.formats import read_row
 from fastslow.training.preferences import labelled_loss
 
 
@@ -131,6 +132,24 @@ def test_rows_without_what_the_objective_needs_are_dropped_by_name(recipe, tmp_p
     with pytest.raises(DataError, match="learns from score_chosen and score_rejected") as error:
         fastslow.train(recipe("objective.name=odpo", f"data.train={path}", "data.eval=null"))
     assert "Give the columns" in str(error.value) and "max_length" not in str(error.value)
+
+
+def test_ties_that_are_learned_are_counted_and_odd_columns_are_asked_about(recipe, tmp_path):
+    rows = [row | {"wieght": 2, "origin": "x"} for row in tiny.rows(16)]
+    rows = [row | ({"verdict": "tie"} if i % 4 == 0 else {}) for i, row in enumerate(rows)]
+    path = tiny.write_rows(tmp_path / "rows.jsonl", rows)
+    made = recipe("objective.name=davidson", f"data.train={path}", "data.eval=null")
+    seen = []
+    summary = fastslow.train(made, listener=seen.append)
+    assert (summary.data["learned_ties"], summary.data["ties"]) == (4, 0)
+    told = [event["message"] for event in seen if event["event"] == "warning"]
+    assert told == ["the column 'wieght' is not used; did you mean 'weight'?"]
+
+
+def test_a_label_that_is_probably_wrong_is_the_other_label():
+    row = {"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 1}
+    pair = read_row(row | {"confidence": 0.2}, source="")
+    assert (pair.chosen, pair.confidence, pair.score_rejected) == ("b", 0.8, 1.0)
 
 
 def test_nothing_but_ties_names_who_learns_from_them(recipe, tmp_path):

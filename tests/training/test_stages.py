@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import fastslow
 from fastslow.cli.main import app
-from fastslow.errors import ConfigError, StateError
+from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.reports.runs import read_runs
 
 SHORT = ("train.max_steps=4", "eval.samples=2", "eval.sample_tokens=8")
@@ -84,7 +84,7 @@ def test_a_finished_one_trains_no_more_and_another_recipe_is_refused(recipe):
     assert fastslow.train(made, listener=seen.append) == first
     assert [event["event"] for event in seen] == ["already_complete"]
     other = [{"name": "sft", "train": {"max_steps": 2}}, "preferences"]
-    with pytest.raises(StateError, match="differs in stages.0.train.max_steps"):
+    with pytest.raises(StateError, match="differs in stages.1.train.max_steps"):
         fastslow.train(recipe(*SHORT, stages=other))
 
 
@@ -125,7 +125,7 @@ def test_a_stage_that_has_not_begun_may_be_changed(recipe):
     longer = [STAGES[0], {"name": "preferences", "train": {"max_steps": 5}}]
     made = recipe(*SHORT, stages=longer)
     assert fastslow.train(made).steps == 5 and first.read_bytes() == before
-    with pytest.raises(StateError, match=r"differs in stages.1.train.max_steps"):
+    with pytest.raises(StateError, match=r"differs in stages.2.train.max_steps"):
         fastslow.train(recipe(*SHORT, stages=STAGES))
 
 
@@ -145,7 +145,7 @@ def test_a_recipe_without_the_stages_that_are_there_is_refused(recipe):
     trained_up_to_stage_2(recipe(*SHORT, stages=STAGES))
     with pytest.raises(StateError, match="differs in stages"):
         fastslow.train(recipe(*SHORT))
-    with pytest.raises(StateError, match=r"differs in stages.0.name"):
+    with pytest.raises(StateError, match=r"differs in stages.1.name"):
         fastslow.train(recipe(*SHORT, stages=["preferences", "preferences"]))
 
 
@@ -171,6 +171,15 @@ def test_faults_of_all_stages_come_before_the_first_is_trained(recipe, tmp_path)
     path.write_text(fastslow.config.dump_recipe(made))
     shown = CliRunner().invoke(app, ["validate", str(path)])
     assert str(shown.exception) == str(error.value)
+
+
+def test_a_column_that_a_later_stage_lacks_is_missed_before_the_first_is_trained(recipe):
+    made = recipe(*SHORT, stages=["sft", {"name": "preferences", "objective": {"name": "odpo"}}])
+    with pytest.raises(
+        DataError, match=r"(?s)stage 2, preferences: .*of the first .* score_chosen"
+    ):
+        fastslow.train(made)
+    assert not (Path(made.output_dir) / "stages").exists()
 
 
 def test_demonstrations_of_their_own_come_first(recipe, tmp_path):

@@ -1,7 +1,7 @@
 """The `fastslow` command: one verb per file, heavy imports inside the functions.
 
-Exit codes: 0 done (also after a signal, once the checkpoint is written), 1 the training or its
-state failed, 2 the request or the data is wrong, 130 interrupted on the spot.
+Exit codes: 0 done, 1 the training or its state failed, 2 the request or the data is wrong, 3 a
+signal stopped the run, which has a checkpoint, 130 interrupted on the spot.
 """
 
 import sys

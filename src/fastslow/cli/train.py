@@ -4,6 +4,9 @@ from pathlib import Path
 
 import typer
 
+STOPPED = 3
+"""Exit code of a run that a signal stopped, with a checkpoint."""
+
 
 def train(
     recipe: Path = typer.Argument(help="YAML recipe."),
@@ -12,7 +15,7 @@ def train(
     ),
     json_output: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:
-    """Train on preference pairs. Ctrl-C writes a checkpoint; the same command then goes on."""
+    """Train on preferences. Ctrl-C writes a checkpoint, from which the same command goes on."""
     from fastslow.config import load_recipe
     from fastslow.objectives import objective_problems
 
@@ -30,5 +33,7 @@ def train(
         summary = run_recipe(checked, listener=display.show)
         if summary is not None:
             display.summarise(summary)
-    if json_output and summary is not None:
+    if summary is None:
+        raise typer.Exit(STOPPED)
+    if json_output:
         print(json.dumps(asdict(summary)))

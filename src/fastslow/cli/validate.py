@@ -23,6 +23,7 @@ def validate(
     import json
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
     from rich.table import Table
 
@@ -32,7 +33,7 @@ def validate(
     from fastslow.training.assemble import make_encoder
     from fastslow.training.data import eval_stream, objective_of, train_stream
     from fastslow.training.inspection import inspect_examples
-    from fastslow.training.plan import check_parts, parts
+    from fastslow.training.plan import check_columns, check_parts, parts
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
@@ -64,6 +65,9 @@ def validate(
         print(json.dumps(findings))
         return
     console = Console(highlight=False, soft_wrap=True)
+    for part in parts(checked).values():
+        for warning in check_columns(part):
+            console.print(f"warning: {escape(warning)}", style="yellow")
     table = Table("", *findings, box=None, pad_edge=False)
     for key in dict.fromkeys(key for values in findings.values() for key in values):
         table.add_row(key, *(_cell(values.get(key, [])) for values in findings.values()))

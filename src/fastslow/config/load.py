@@ -121,12 +121,12 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dotted keys; in a list of them the place is part of the key.
 
     >>> flat({"train": {"epochs": 2}, "seed": 0, "stages": [{"name": "sft"}]})
-    {'train.epochs': 2, 'seed': 0, 'stages.0.name': 'sft'}
+    {'train.epochs': 2, 'seed': 0, 'stages.1.name': 'sft'}
     """
     result: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            value = {str(place): item for place, item in enumerate(value)}
+            value = {str(place): item for place, item in enumerate(value, 1)}
         if isinstance(value, Mapping):
             result |= flat(value, f"{prefix}{key}.")
         else:
@@ -209,7 +209,8 @@ def _set(raw: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _problems(item: Any) -> list[str]:
-    names = [str(part) for part in item["loc"]]
+    # Places in lists count from 1, as stages and domains do elsewhere.
+    names = [str(part + 1 if isinstance(part, int) else part) for part in item["loc"]]
     path = ".".join(name for name in names if not name.startswith(UNION_BRANCHES))
     kind = item["type"]
     if kind == "extra_forbidden":

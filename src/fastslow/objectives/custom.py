@@ -37,5 +37,7 @@ def objectives_in(path: Path) -> dict[str, type[Objective]]:
 def _faults(kind: type[Objective]) -> Iterator[str]:
     if not is_dataclass(kind):
         yield "is no dataclass; write @dataclass(frozen=True, kw_only=True) above it"
+    if kind.__call__ is Objective.__call__:
+        yield "defines no __call__"
     if isinstance(kind.takes, str) and kind.takes not in CONTAINERS:
         yield f"takes {kind.takes!r}; allowed are {', '.join(CONTAINERS)}"

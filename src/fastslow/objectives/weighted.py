@@ -29,7 +29,8 @@ class WeightedSum(Objective):
         if len(kinds) > 1 or (len(self.terms) > 1 and kinds == {"ratings"} and self._anchored):
             raise ConfigError(
                 f"objective.name: terms of a sum must learn from the same labels; these take "
-                f"{' and '.join(sorted({o.takes for o in self._objectives}))}"
+                f"{' and '.join(sorted({o.takes for o in self._objectives}))}. sft may stand "
+                "beside all but ratings"
             )
 
     @property

@@ -1,7 +1,7 @@
 """Iterables of labelled examples with a domain and a position, resumable. Loads without torch."""
 
 from fastslow.streams.files import Source, Unreadable, file_fingerprint, open_sources
-from fastslow.streams.formats import RowError, json_text, row_of
+from fastslow.streams.formats import RowError, json_text, odd_columns, row_of
 from fastslow.streams.labels import examples_of_row
 from fastslow.streams.prompts import read_prompts
 from fastslow.streams.replay import ReplayStream, is_replayed
@@ -20,6 +20,7 @@ __all__ = [
     "file_fingerprint",
     "is_replayed",
     "json_text",
+    "odd_columns",
     "open_sources",
     "read_prompts",
     "row_of",

@@ -17,7 +17,8 @@ said of the same pair.
 Other columns are kept as provenance.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any, get_args
 
@@ -30,6 +31,9 @@ _MEANINGFUL = {
     "messages", "verdict", "verdicts", "domain", "weight", "confidence", "score_chosen",
     "score_rejected", "win_rate_chosen", "win_rate_rejected", "unended",
 }  # fmt: skip
+_OPTIONAL = sorted(
+    _MEANINGFUL - {"prompt", "chosen", "rejected", "completions", "completion", "messages"}
+)
 _OF_PAIRS = ("score_chosen", "score_rejected", "win_rate_chosen", "win_rate_rejected")
 _JUDGEMENTS = ("verdict", "verdicts", "confidence")
 
@@ -108,8 +112,8 @@ def _pair(row: Mapping[str, Any], common: dict[str, Any]) -> Pair:
     scores = _number(row, "score_chosen"), _number(row, "score_rejected")
     rates = _share(row, "win_rate_chosen"), _share(row, "win_rate_rejected")
     unended = _unended(row, 2)
-    if row.get("verdicts") is not None and confidence < 0.5:
-        # Most said the opposite of the columns' names.
+    if confidence < 0.5:
+        # The opposite of the columns' names is likelier.
         chosen, rejected, confidence = rejected, chosen, 1 - confidence
         scores, rates, unended = scores[::-1], rates[::-1], unended[::-1]
     return Pair(
@@ -298,6 +302,17 @@ def _message(item: Any, key: str) -> Message:
     if not isinstance(content, str):
         raise RowError(f"{key} has a turn whose content is {type(content).__name__}, not text")
     return Message(role, _unicode(content, key))
+
+
+def odd_columns(examples: Iterable[Example]) -> list[str]:
+    """Warnings of columns that mean nothing here but are named nearly as one that does."""
+    names = dict.fromkeys(key for example in examples for key in example.provenance)
+    found = {name: get_close_matches(name, _OPTIONAL, n=1, cutoff=0.8) for name in names}
+    return [
+        f"the column {name!r} is not used; did you mean {close[0]!r}?"
+        for name, close in found.items()
+        if close
+    ]
 
 
 def _unicode(text: str, key: str) -> str:

@@ -115,16 +115,15 @@ def _common(example: Example) -> dict[str, Any]:
 
 
 def _impossible(example: Example, wanted: str) -> RowError:
-    return RowError(
-        f"{_IN_WORDS[type(example)]} cannot be made {wanted}, which the objective learns from"
-    )
+    words, learners = _IN_WORDS[type(example)]
+    return RowError(f"{words} cannot be made {wanted}, which the objective learns from; {learners}")
 
 
-_IN_WORDS: Mapping[type, str] = {
-    Pair: "a pair (chosen, rejected)",
-    Ranking: "a ranked list (completions)",
-    Rating: "a rating (completion, label)",
-    Demonstration: "a demonstration (completion without label)",
+_IN_WORDS: Mapping[type, tuple[str, str]] = {
+    Pair: ("a pair (chosen, rejected)", "most objectives learn from pairs"),
+    Ranking: ("a ranked list (completions)", "dpo, plackett_luce and others do from such lists"),
+    Rating: ("a rating (completion, label)", "kto and bco learn from ratings"),
+    Demonstration: ("a demonstration (completion without label)", "sft learns from it"),
 }
 
 

@@ -1,6 +1,6 @@
 """Batches of encoded examples off the stream, with everything that was left out counted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from fastslow.training.prepared import lacks
 
 MAX_LEFT_OUT = 0.1
 SHOWN = 5
+GIVE_COLUMNS = "Give the columns, or take an objective that does without them."
 ENOUGH_PAIRS = 100
 
 
@@ -23,6 +24,8 @@ class ExampleCounts:
     kept: int = 0
     ties: int = 0
     """Examples without a preference, from which the objective does not learn."""
+    learned_ties: int = 0
+    """Those from which it does."""
     cut: int = 0
     """Kept pairs that truncation shortened."""
     dropped: int = 0
@@ -72,6 +75,7 @@ class BatchReader:
                 continue
             self.counts.kept += 1
             self.counts.cut += encoded.cut
+            self.counts.learned_ties += isinstance(example, Pair) and example.is_tie
             batch.append(encoded)
             if len(batch) == self._batch_size:
                 yield batch
@@ -106,6 +110,7 @@ class BatchReader:
             "bad": rows.bad,
             "passed_over": rows.passed_over,
             "ties": pairs.ties,
+            "learned_ties": pairs.learned_ties,
             "cut": pairs.cut,
             "dropped": pairs.dropped,
             "lacking": pairs.lacking,
@@ -136,15 +141,12 @@ class BatchReader:
         advice = {
             f"Raise data.max_length = {self._encoder.max_length}, or leave such pairs out of the "
             "data.": counts.dropped,
-            "Give the columns, or take an objective that does without them.": counts.lacking,
+            GIVE_COLUMNS: counts.lacking,
         }
-        reasons = [f"  {line}" for line in self.shown]
-        raise DataError(
-            "\n".join(
-                [
-                    f"{lost} of {pairs} pairs cannot be learned from:",
-                    *reasons,
-                    *(text for text, count in advice.items() if count),
-                ]
-            )
-        )
+        raise too_many(lost, pairs, self.shown, [text for text, n in advice.items() if n])
+
+
+def too_many(lost: int, pairs: int, shown: Sequence[str], advice: Sequence[str]) -> DataError:
+    """The error of data of which too much cannot be learned from."""
+    first = f"{lost} of the first {pairs} pairs cannot be learned from, more than a tenth:"
+    return DataError("\n".join([first, *(f"  {line}" for line in shown), *advice]))

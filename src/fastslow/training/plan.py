@@ -5,18 +5,30 @@ because a fault of the last one is of no use after hours of the others.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from fastslow.adapters import load_context_length
 from fastslow.config import Recipe, stage_recipes
 from fastslow.errors import ConfigError, DataError, FastslowError
 from fastslow.judges import make_judge
 from fastslow.objectives import Objective
-from fastslow.streams import ExampleStream, ReplayStream, open_sources, read_prompts
+from fastslow.records import Example
+from fastslow.streams import (
+    ExampleStream,
+    ReplayStream,
+    odd_columns,
+    open_sources,
+    read_prompts,
+)
 from fastslow.testing import one_loss_and_reward_per_row
-from fastslow.training.data import eval_stream, objective_of, replayed_stream
-from fastslow.training.prepared import EXTRAS
+from fastslow.training.batches import GIVE_COLUMNS, MAX_LEFT_OUT, SHOWN, too_many
+from fastslow.training.data import eval_stream, objective_of, replayed_stream, train_stream
+from fastslow.training.prepared import EXTRAS, lacks
+
+LOOKED_AT = 256
+"""Examples of each stream that are looked at before anything is trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +46,7 @@ def plan(recipe: Recipe) -> Plan:
     if faults:
         raise ConfigError(*faults)
     stream = replayed_stream(recipe)
-    if recipe.data.eval_sources:
-        eval_stream(recipe)
+    check_columns(recipe)
     return Plan(stream, _total_steps(recipe, stream))
 
 
@@ -84,6 +95,28 @@ def check_parts(parts: Mapping[str, Recipe]) -> None:
         raise ConfigError(*faults)
 
 
+def check_columns(recipe: Recipe) -> list[str]:
+    """Look at the first examples of all data but standard input, for what no run should find late.
+
+    Returns warnings of columns that are not used, but are named nearly as one that is. Raises
+    DataError where more than a tenth of the examples lack what the objective learns from.
+    """
+    first: list[Example] = []
+    for sources, stream in ((recipe.data.train_sources, train_stream),
+                            (recipe.data.eval_sources, eval_stream)):  # fmt: skip
+        if sources and "-" not in sources:
+            own = list(islice(stream(recipe), LOOKED_AT))
+            _check_lacking(own, objective_of(recipe))
+            first += own
+    return odd_columns(first)
+
+
+def _check_lacking(examples: Sequence[Example], objective: Objective) -> None:
+    lacking = [f"{e.source}: {reason}" for e in examples if (reason := lacks(e, objective))]
+    if len(lacking) > MAX_LEFT_OUT * len(examples):
+        raise too_many(len(lacking), len(examples), lacking[:SHOWN], [GIVE_COLUMNS])
+
+
 def _check_rounds(recipe: Recipe) -> None:
     """What there is of a run whose pairs are still to be made. Raises as `plan`."""
     assert recipe.rounds is not None and recipe.judge is not None
@@ -95,8 +128,7 @@ def _check_rounds(recipe: Recipe) -> None:
     prompts = open_sources(sources)
     if next(read_prompts(prompts), None) is None:
         raise DataError("rounds.prompts: no prompt in them")
-    if recipe.data.eval_sources:
-        eval_stream(recipe)
+    check_columns(recipe)
     make_judge(recipe.judge)
 
 

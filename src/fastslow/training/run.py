@@ -13,6 +13,7 @@ from fastslow.config import Recipe, dump_recipe, load_recipe
 from fastslow.durable import file_hash, new_folder, write_rows, write_text
 from fastslow.errors import DataError, StateError
 from fastslow.objectives import objective_problems
+from fastslow.testing import failed_checks
 from fastslow.training.assemble import Run, assemble, reference_policy
 from fastslow.training.checkpoint import read_newest
 from fastslow.training.claim import claim, locked
@@ -22,6 +23,7 @@ from fastslow.training.events import EventLog, Listener
 from fastslow.training.finished import last_part
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
+from fastslow.training.plan import check_columns
 from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
 from fastslow.training.summary import ContinualSummary, RunSummary, versions
@@ -152,6 +154,9 @@ def _start_event(run: Run, *, resumed: bool) -> dict[str, Any]:
 def _warnings(run: Run) -> Iterator[str]:
     """What the run will do that its user can hardly want."""
     recipe, steps = run.recipe, run.total_steps
+    yield from check_columns(recipe)
+    if "file" in recipe.objective.settings:
+        yield from failed_checks(run.objective)
     if recipe.train.precision != "float32":
         warning = slow_bfloat16(run.accelerator.device)
         yield from [warning] if warning else []

@@ -31,7 +31,7 @@ class RunSummary:
     prequential: dict[str, float]
     """Leader's accuracy and loss on every pair before it was learned."""
     data: dict[str, int]
-    """Rows read, bad and passed over; pairs tied, cut, dropped and lacking what is learned from."""
+    """Rows read, bad and passed over; pairs tied, cut, dropped and lacking what is learned."""
     left_out: list[str]
     """The first few rows and pairs that were not used, as `file:row: reason`."""
     adapters: dict[str, str]
