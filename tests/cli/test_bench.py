@@ -26,6 +26,7 @@ def test_files_need_a_model_and_a_recipe(tmp_path, command, given):
         (["objectives", "out", "--objective", "dop"], "objective.name: there is no 'dop'"),
         (["objectives", "out", "--objective", "dpo bta=1"], "dpo has no such setting"),
         (["continual", "out", "--method", "coffs"], "method: there is no coffs"),
+        (["online", "out", "--method", "ppo"], "method: there is no ppo; there are dpo, hypo"),
         (["chasing", "out", "--optimizer", "adam"], "optimizer: there is no adam"),
         (["objectives", "out", "--rate", "-1"], "--rate: got -1; must be above 0"),
         (["continual", "out", "--seeds", "2"], "--seeds: no effect without --data"),

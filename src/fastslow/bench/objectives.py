@@ -65,7 +65,7 @@ def bench_worlds(
     Returns what `results.json` holds.
     """
     calls = [
-        partial(_scenario, World(seed=seed, num_domains=1), out, pairs)
+        partial(one_domain, World(seed=seed, num_domains=1), out, pairs)
         for seed in (*TUNING_SEEDS, *seeds)
     ]
     scenarios = gathered(calls, workers=workers, progress=partial(tell, "making worlds"))
@@ -135,20 +135,22 @@ def _steps(pairs: int) -> int:
     return -(-pairs // 16)
 
 
-def _scenario(world: World, out: Path, pairs: int) -> Scenario:
+def one_domain(world: World, out: Path, pairs: int) -> Scenario:
     """One domain, its answers once in pairs and once in longer lists."""
     folder = out / "scenarios" / f"world-{world.seed}"
     plain = world_scenario(world, folder, pairs=1)
     train, test = folder / "pairs.jsonl", folder / "test.jsonl"
-    write_rows(train, islice(_pairs(world), pairs))
-    write_rows(test, islice(_pairs(world, seed=TEST_SEED, held_out=True), HELD_OUT))
+    write_rows(train, islice(pairs_with_scores(world), pairs))
+    write_rows(test, islice(pairs_with_scores(world, seed=TEST_SEED, held_out=True), HELD_OUT))
     lists = world.lists(DOMAIN, seed=0, size=LIST)
     write_rows(folder / "lists.jsonl", islice(lists, pairs * 2 // LIST))
     domain = DomainConfig(name=DOMAIN, train=str(train), eval=str(test))
     return replace(plain, domains=(domain,))
 
 
-def _pairs(world: World, *, seed: int = 0, held_out: bool = False) -> Iterator[dict[str, Any]]:
+def pairs_with_scores(
+    world: World, *, seed: int = 0, held_out: bool = False
+) -> Iterator[dict[str, Any]]:
     """Rows of lists of two as pairs with the scores that made them."""
     for number, row in enumerate(world.lists(DOMAIN, seed=seed, size=2, held_out=held_out)):
         yield from map(row_of, examples_of_row(row, source=f"{DOMAIN}:{number}"))

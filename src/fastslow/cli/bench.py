@@ -1,6 +1,6 @@
 """`fastslow bench`: methods compared on the same data, budget and tuning grid."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -51,15 +51,10 @@ def continual(
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.bench.continual import as_markdown, bench_files, bench_worlds
     from fastslow.bench.methods import METHODS
-    from fastslow.errors import ConfigError
 
     quiet_libraries()
     chosen = methods or list(METHODS)
-    unknown = [name for name in chosen if name not in METHODS]
-    if unknown:
-        raise ConfigError(
-            f"method: there is no {', '.join(unknown)}; there are {', '.join(METHODS)}"
-        )
+    _check_known(chosen, METHODS)
     _check_options(context, data, model, recipe, rates)
     with _bars() as tell:
         if data:
@@ -167,6 +162,36 @@ def objectives(
                 tell=tell,
             )
     _show(as_markdown(found), out)
+
+
+@app.command()
+def online(
+    out: Out,
+    worlds: int = typer.Option(5, min=1, help="Worlds with a known reward to report on."),
+    pairs: int = typer.Option(512, min=48, help="Stored pairs, or prompts of all rounds."),
+    methods: list[str] = typer.Option(None, "--method", help="Only these; all by default."),
+    workers: Workers = 1,
+) -> None:
+    """HyPO against DPO, also where pairs cover little; iterative DPO, APO and SPPO."""
+    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.bench.online import METHODS, as_markdown, bench_online
+
+    quiet_libraries()
+    chosen = methods or list(METHODS)
+    _check_known(chosen, METHODS)
+    with _bars() as tell:
+        found = bench_online(
+            out, seeds=range(worlds), pairs=pairs, names=chosen, workers=workers, tell=tell
+        )
+    _show(as_markdown(found), out)
+
+
+def _check_known(chosen: list[str], known: Iterable[str]) -> None:
+    from fastslow.errors import ConfigError
+
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise ConfigError(f"method: there is no {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 def _check_options(
