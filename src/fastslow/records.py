@@ -111,5 +111,12 @@ class Demonstration(Origin):
         return (self.response,)
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt(Origin):
+    """A prompt that is to be answered."""
+
+    prompt: Text
+
+
 Example = Pair | Ranking | Rating | Demonstration
 """What there is to learn from: a prompt, its responses and a label."""

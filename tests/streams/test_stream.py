@@ -258,7 +258,7 @@ def test_prompts_alone(tmp_path):
     path = tiny.write_rows(
         tmp_path / "p.jsonl", [{"prompt": "only"}, {"chosen": "say yes", "rejected": "say no"}]
     )
-    assert list(read_prompts(open_sources([str(path)]))) == ["only", "say"]
+    assert [row.prompt for row in read_prompts(open_sources([str(path)]))] == ["only", "say"]
     path = tiny.write_rows(tmp_path / "q.jsonl", [{"text": "x"}])
     with pytest.raises(DataError, match="q.jsonl:1: no prompt"):
         list(read_prompts(open_sources([str(path)])))

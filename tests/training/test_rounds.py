@@ -279,11 +279,11 @@ def test_answers_that_teach_nothing_stop_the_run(rounds):
 @pytest.mark.parametrize(
     ("section", "overrides", "message"),
     [
-        ({}, ("judge=null",), "judge: compares the answers of rounds; give both"),
+        ({}, ("judge=null",), "judge: compares the answers of rounds or online"),
         ({"answers": 1}, (), "rounds.answers: got 1"),
         ({"max_new_tokens": 96}, (), "rounds.max_new_tokens: got 96; must be below"),
-        ({"prompts": None}, (), "rounds.prompts: is missing"),
-        ({"prompts": "-"}, (), "rounds: prompts are read in every round"),
+        ({"prompts": None}, (), "prompts: are missing; give rows"),
+        ({"prompts": "-"}, (), "rounds: prompts are read more than once"),
         ({"stored": 0.5}, (), "rounds.stored: takes pairs of data.train, which is missing"),
         ({"recompress": 4}, (), "rounds.recompress: without momentum"),
         ({}, ("stages=[sft, preferences]",), "rounds: cannot be had with continual or stages"),
@@ -312,5 +312,5 @@ def test_prompts_come_again_where_there_are_few(rounds, tmp_path):
 
     parts = round_prompts(made)
     assert [len(part) for part in parts] == [5, 5]
-    distinct = {prompt for part in parts for prompt in part}
-    assert len(distinct) <= 3 and set(parts[0]) == distinct
+    distinct = {row.prompt for part in parts for row in part}
+    assert len(distinct) <= 3 and {row.prompt for row in parts[0]} == distinct

@@ -136,10 +136,11 @@ def objectives(
         bench_worlds,
         lacking,
     )
-    from fastslow.objectives import objective_names
+    from fastslow.objectives import make_objective, objective_names
 
     quiet_libraries()
-    chosen = names or list(objective_names())
+    offline = [name for name in objective_names() if not make_objective(name).on_policy]
+    chosen = names or offline
     made = {name: asked(name)[1] for name in chosen}
     _check_options(context, data, model, recipe, rates)
     with _bars() as tell:

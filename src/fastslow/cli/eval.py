@@ -27,7 +27,7 @@ def evaluate(
 
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.training.assemble import held_out
-    from fastslow.training.data import objective_of
+    from fastslow.training.data import eval_objective
     from fastslow.training.finished import open_run, read_run
 
     quiet_libraries()
@@ -48,7 +48,7 @@ def evaluate(
             finished.policies,
             finished.policy(module),
             reference=finished.reference,
-            objective=objective_of(recipe),
+            objective=eval_objective(recipe),
             state=finished.remembered(finished.policy(module)),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

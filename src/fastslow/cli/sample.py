@@ -45,7 +45,8 @@ def sample(
 
     quiet_libraries()
     read_run(run)
-    asked = [*(prompts or []), *islice(read_prompts(open_sources(data or [])), limit)]
+    rows = islice(read_prompts(open_sources(data or [])), limit)
+    asked = [*(prompts or []), *(row.prompt for row in rows)]
     finished = open_run(run)
     encoder, policies = finished.encoder, finished.policies
     longest = max_new_tokens or min(128, finished.recipe.data.max_length // 2)

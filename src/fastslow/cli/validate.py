@@ -31,7 +31,13 @@ def validate(
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.cli.masked import masked_example
     from fastslow.training.assemble import make_encoder
-    from fastslow.training.data import eval_stream, objective_of, train_stream
+    from fastslow.training.data import (
+        eval_objective,
+        eval_stream,
+        objective_of,
+        stored_sources,
+        train_stream,
+    )
     from fastslow.training.inspection import inspect_examples
     from fastslow.training.plan import check_columns, check_parts, parts
 
@@ -44,17 +50,17 @@ def validate(
         for label, part in parts(checked).items():
             where = f"{label}: " if label else ""
             streams = {}
-            if part.data.train_sources:
+            if stored_sources(part):
                 streams[f"{where}train"] = train_stream(part, epochs=1)
             if part.data.eval_sources:
                 streams[f"{where}eval"] = eval_stream(part)
-            encoder, objective = make_encoder(part, tokenizer), objective_of(part)
+            encoder = make_encoder(part, tokenizer)
             for name, stream in streams.items():
                 task = progress.add_task(f"reading {name}", total=stream.count_rows())
                 found = inspect_examples(
                     stream,
                     encoder,
-                    objective,
+                    eval_objective(part) if name.endswith("eval") else objective_of(part),
                     batch_size=part.train.batch_size,
                     progress=lambda rows, task=task: progress.update(task, completed=rows),
                 )

@@ -17,7 +17,13 @@ from fastslow.config.judging import (
 )
 from fastslow.config.load import dump_recipe, flat, load_recipe, stage_recipe, stage_recipes
 from fastslow.config.recipe import Recipe
-from fastslow.config.sampling import OnlineKlConfig, RoundsConfig, SamplingConfig
+from fastslow.config.sampling import (
+    AnswerConfig,
+    OnlineConfig,
+    OnlineKlConfig,
+    RoundsConfig,
+    SamplingConfig,
+)
 from fastslow.config.sections import (
     ChaseConfig,
     CheckpointConfig,
@@ -31,6 +37,8 @@ from fastslow.config.sections import (
 from fastslow.config.stages import StageConfig
 
 __all__ = [
+    "AnswerConfig",
+    "OnlineConfig",
     "ClassifierJudgeConfig",
     "EnsembleJudgeConfig",
     "JudgeConfig",

@@ -17,7 +17,7 @@ from fastslow.config.continual import (
     ReplayConfig,
 )
 from fastslow.config.judging import JudgeConfig
-from fastslow.config.sampling import OnlineKlConfig, RoundsConfig
+from fastslow.config.sampling import AnswerConfig, OnlineConfig, OnlineKlConfig, RoundsConfig
 from fastslow.config.section import NonNegative, Section, UserPath
 from fastslow.config.sections import (
     ChaseConfig,
@@ -64,6 +64,7 @@ class Recipe(Section):
     drift: DriftConfig | None = None
     continual: ContinualConfig | None = None
     rounds: RoundsConfig | None = None
+    online: OnlineConfig | None = None
     judge: JudgeConfig | None = None
     """Who compares the policy's answers, by `kind`: `world`, `rule`, `classifier`, `llm` or
     `ensemble`."""
@@ -161,38 +162,55 @@ class Recipe(Section):
         )
 
     def _rounds_contradictions(self) -> Iterator[tuple[bool, str]]:
-        rounds = self.rounds
+        rounds, online = self.rounds, self.online
         yield (
-            (rounds is None) != (self.judge is None),
-            "judge: compares the answers of rounds; give both rounds and judge, or neither",
+            (rounds is None and online is None) != (self.judge is None),
+            "judge: compares the answers of rounds or online; give it with one of them only",
+        )
+        yield (
+            rounds is not None and online is not None,
+            "online: rounds answer by themselves; give one of the two",
+        )
+        yield from self._answers_contradictions("rounds", rounds)
+        yield from self._answers_contradictions("online", online)
+        yield (
+            online is not None and (self.data.label_delay > 0 or self.drift is not None),
+            "online: the policy's own answers neither come late nor drift; remove data.label_delay "
+            "and drift",
         )
         if rounds is None:
             return
         yield (
-            self.continual is not None or bool(self.stages),
-            "rounds: cannot be had with continual or stages in one recipe; train one after "
-            "the other, the second with lora.start_from",
-        )
-        yield (
-            rounds.max_new_tokens >= self.data.max_length,
-            f"rounds.max_new_tokens: got {rounds.max_new_tokens}; must be below data.max_length = "
-            f"{self.data.max_length}, or no prompt fits",
-        )
-        yield (
-            rounds.stored > 0 and not self.data.train_sources,
-            "rounds.stored: takes pairs of data.train, which is missing",
-        )
-        yield (
-            "-" in [*rounds.prompt_sources, *self.data.train_sources],
-            "rounds: prompts are read in every round, which standard input cannot; give a file",
-        )
-        yield (
             rounds.recompress is not None and not rounds.momentum,
             "rounds.recompress: without momentum there is no sum of modules to compress",
         )
+
+    def _answers_contradictions(
+        self, name: str, answers: AnswerConfig | None
+    ) -> Iterator[tuple[bool, str]]:
+        if answers is None:
+            return
         yield (
-            self.replay is not None,
-            "rounds: bring stored pairs by rounds.stored; remove replay",
+            self.continual is not None or bool(self.stages),
+            f"{name}: cannot be had with continual or stages in one recipe; train one after the "
+            "other, the second with lora.start_from",
+        )
+        yield (
+            answers.max_new_tokens >= self.data.max_length,
+            f"{name}.max_new_tokens: got {answers.max_new_tokens}; must be below data.max_length = "
+            f"{self.data.max_length}, or no prompt fits",
+        )
+        yield (
+            answers.stored > 0 and not self.data.train_sources,
+            f"{name}.stored: takes pairs of data.train, which is missing",
+        )
+        yield (
+            "-" in [*answers.prompt_sources, *self.data.train_sources],
+            f"{name}: prompts are read more than once, which standard input cannot; give a file",
+        )
+        yield (
+            self.replay is not None and name == "rounds",
+            f"{name}: bring stored pairs by {name}.stored; remove replay",
         )
 
     def _continual_contradictions(self) -> Iterator[tuple[bool, str]]:

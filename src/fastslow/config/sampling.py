@@ -25,6 +25,36 @@ class SamplingConfig(Section):
     """Longest answer, in tokens."""
 
 
+class AnswerConfig(SamplingConfig):
+    """Answers that a judge compares, and what is learned of them."""
+
+    answers: Annotated[int, Field(ge=2)] = 4
+    """Answers to each prompt."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus that answers are sampled from."""
+    prompts: UserPath | list[UserPath] | None = None
+    """Rows whose prompts are answered; null takes those of data.train."""
+    pick: Literal["best_worst", "all"] = "best_worst"
+    """What is learned of the answers to a prompt: the best against the worst, or all of them."""
+    stored: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the learned pairs that come from data.train."""
+
+    @property
+    def prompt_sources(self) -> list[str]:
+        return as_list(self.prompts)
+
+
+class OnlineConfig(AnswerConfig):
+    """Fresh answers in every step (online DPO, arXiv 2402.04792): the leader answers, the judge
+    compares, the step learns from that."""
+
+    answers: Annotated[int, Field(ge=2)] = 2
+    """Answers to each prompt."""
+    every: Positive = 1
+    """Steps between two samplings, each for so many batches: no answer is older than that, less
+    one, when it is learned from."""
+
+
 class OnlineKlConfig(SamplingConfig):
     """The reverse KL to the reference, estimated in every step on fresh answers to prompts of the
     batch, that HyPO (arXiv 2406.01462) adds to an offline objective. At another temperature than 1
@@ -37,31 +67,17 @@ class OnlineKlConfig(SamplingConfig):
     """Prompts of each batch that are answered; null answers all."""
 
 
-class RoundsConfig(SamplingConfig):
+class RoundsConfig(AnswerConfig):
     """Iterative optimisation: in each round the policy answers prompts, the judge compares, and a
     run learns from that, with the policy that answered as its start and, unless `reference: base`,
     its reference. `momentum` makes it APO (arXiv 2410.06293)."""
 
     count: Positive = 3
     """Rounds."""
-    prompts: UserPath | list[UserPath] | None = None
-    """Rows whose prompts are answered; null takes those of data.train."""
     prompts_per_round: Positive | None = None
     """Different prompts answered in each round; null shares them all out among the rounds."""
-    answers: Annotated[int, Field(ge=2)] = 4
-    """Answers to each prompt."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Nucleus that answers are sampled from."""
-    pick: Literal["best_worst", "all"] = "best_worst"
-    """What is learned of the answers to a prompt: the best against the worst, or all of them."""
     momentum: NonNegativeFloat = 0.0
     """Nesterov's: the policy that answers next is the learned one and so many times what it moved
     since the learned one before. 0 is plain iteration."""
     recompress: Positive | None = None
     """Largest rank of the policy that answers next; null keeps the exact sum of modules."""
-    stored: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the learned pairs that come from data.train."""
-
-    @property
-    def prompt_sources(self) -> list[str]:
-        return as_list(self.prompts)

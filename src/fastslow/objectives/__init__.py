@@ -45,6 +45,7 @@ from fastslow.objectives.orpo import Orpo
 from fastslow.objectives.r_dpo import RDpo
 from fastslow.objectives.rankings import PlackettLuce, RankedExo, SoftmaxDpo
 from fastslow.objectives.ratings import Bco, Kto
+from fastslow.objectives.rloo import Rloo
 from fastslow.objectives.rpo import Rpo
 from fastslow.objectives.sft import Sft
 from fastslow.objectives.simpo import Simpo
@@ -99,6 +100,7 @@ _OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "rao_kupper": RaoKupper,
     "reference_free": ReferenceFree,
     "robust_dpo": RobustDpo,
+    "rloo": Rloo,
     "rpo": Rpo,
     "sdpo": SoftmaxDpo,
     "sft": Sft,

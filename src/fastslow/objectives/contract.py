@@ -282,6 +282,9 @@ class Objective:
     """Names of the `extras` without which it cannot be computed."""
     learns_ties = False
     """Whether a pair without a preference (`extras["tie"]`) is learned from."""
+    on_policy = False
+    """Whether the loss means something for the policy's own answers only; held-out pairs are then
+    measured with DPO's."""
     coupled = False
     """Whether the loss of a pair depends on the other pairs of its batch."""
 

@@ -36,6 +36,9 @@ class Encoded:
     tree: Tree
     cut: bool
     """Whether truncation took tokens."""
+    sampled: tuple[float, ...] = ()
+    """Of each response, its log-prob under the policy that gave it, nats; empty where nobody knows.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,17 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any, get_args
 
-from fastslow.records import Demonstration, Example, Message, Pair, Ranking, Rating, Text, Verdict
+from fastslow.records import (
+    Demonstration,
+    Example,
+    Message,
+    Pair,
+    Prompt,
+    Ranking,
+    Rating,
+    Text,
+    Verdict,
+)
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -61,6 +71,16 @@ def read_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) 
         return _single(row, common)
     missing = [key for key in ("chosen", "rejected") if row.get(key) is None]
     raise RowError(f"no {' and no '.join(missing)} (columns: {', '.join(map(str, row))})")
+
+
+def read_prompt(row: Mapping[str, Any], *, source: str, domain: str | None = None) -> Prompt:
+    """The prompt of a row, given or shared by its responses, whatever else it holds."""
+    if row.get("prompt") is None:
+        prompt = read_row(row, source=source).prompt
+    else:
+        prompt = read_text(row["prompt"], "prompt")
+        _check_prompt(prompt)
+    return Prompt(prompt, domain=_domain(row, domain), weight=_weight(row), source=source)
 
 
 def row_of(example: Example) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from itertools import combinations
 from typing import Any
 
 from fastslow.records import Demonstration, Example, Pair, Ranking, Rating
-from fastslow.streams.formats import RowError, read_row
+from fastslow.streams.formats import RowError, read_prompt, read_row
+
+PROMPTS = "prompts"
 
 
 def as_kind(example: Example, kind: str) -> list[Example]:
@@ -32,8 +34,11 @@ def as_kind(example: Example, kind: str) -> list[Example]:
 
 def examples_of_row(
     row: Mapping[str, Any], *, source: str, domain: str | None = None, kind: str = "pairs"
-) -> list[Example]:
-    """What a row stands for, as the kind wanted."""
+) -> list[Any]:
+    """What a row stands for, as the kind wanted; `prompts` are the prompts alone."""
+    if kind == PROMPTS:
+        prompt = read_prompt(row, source=source, domain=domain)
+        return [prompt] if prompt.weight else []
     return as_kind(read_row(row, source=source, domain=domain), kind)
 
 

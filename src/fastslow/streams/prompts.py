@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from fastslow.errors import DataError
-from fastslow.records import Text
+from fastslow.records import Prompt
 from fastslow.streams.files import Source, Unreadable
-from fastslow.streams.formats import RowError, read_row, read_text
+from fastslow.streams.formats import RowError, read_prompt
 
 
-def read_prompts(sources: list[Source]) -> Iterator[Text]:
+def read_prompts(sources: list[Source], *, domain: str | None = None) -> Iterator[Prompt]:
     """The prompt of each row, given or shared by its responses.
 
     Raises DataError at the first row without one.
@@ -19,9 +19,6 @@ def read_prompts(sources: list[Source]) -> Iterator[Text]:
             if isinstance(row, Unreadable):
                 raise DataError(f"{where}: {row.reason}")
             try:
-                if row.get("prompt") is not None:
-                    yield read_text(row["prompt"], "prompt")
-                else:
-                    yield read_row(row, source=where).prompt
+                yield read_prompt(row, source=where, domain=domain)
             except RowError as error:
                 raise DataError(f"{where}: no prompt can be read: {error}") from None

@@ -45,8 +45,8 @@ class ExampleStream:
 
     Args:
         sources: read one after the other.
-        kind: `pairs`, `rankings`, `ratings` or `demonstrations`; rows of other kinds become
-            examples of this one where they can.
+        kind: `pairs`, `rankings`, `ratings`, `demonstrations` or `prompts`; rows of other kinds
+            become examples of this one where they can.
         domain: the domain of examples whose row names none.
         shuffle: examples are shuffled within blocks of this many; 0 keeps the order.
         seed: of the shuffling; each epoch and block has its own order.

@@ -1,4 +1,4 @@
-"""A policy's answers to prompts, compared by a judge, as rows to learn from.
+"""A policy's answers to prompts, compared by a judge, as rows on disk to learn from.
 
 They are written in parts, each whole or not there, so that what was sampled and judged is never
 lost: the parts that are there are not made again.
@@ -13,11 +13,11 @@ from typing import Any
 from fastslow.config import RoundsConfig
 from fastslow.durable import write_rows, write_text
 from fastslow.errors import DataError
-from fastslow.judges import Asked, Judge, Judgement
-from fastslow.records import Text
-from fastslow.sampling import Sample
-from fastslow.scoring import Encoder, Tree
-from fastslow.streams import json_text
+from fastslow.judges import Judge
+from fastslow.records import Prompt
+from fastslow.scoring import Encoder
+from fastslow.streams import row_of
+from fastslow.training.answering import answer, judged
 from fastslow.training.events import Progress
 from fastslow.training.policies import Policies
 
@@ -30,7 +30,8 @@ COUNTS = "counts.json"
 class Answering:
     """Everything that answers depend on beside their prompts.
 
-    `policy` names the one that answers, `told` is what its answers' provenance says of it.
+    `policy` names the one that answers, `told` is what its answers' provenance says of it, `kind`
+    what the objective learns from.
     """
 
     policies: Policies
@@ -38,25 +39,26 @@ class Answering:
     encoder: Encoder
     judge: Judge
     sampling: RoundsConfig
+    kind: str
     seed: int
     told: dict[str, Any]
 
 
 def write_answers(
-    to: Path, prompts: Sequence[Text], answering: Answering, *, ranked: bool, progress: Progress
+    to: Path, prompts: Sequence[Prompt], answering: Answering, *, progress: Progress
 ) -> dict[str, int]:
     """Answer the prompts, have the answers judged, and write rows to learn from into a folder.
 
-    Rows are pairs, the best answer against the worst, or with `ranked` lists of all. A prompt
-    whose answers are all the same has no row. Returns the counts, which are also in the folder.
-    Raises JudgeError, after which the same call goes on, and DataError if no prompt has a row.
+    A prompt whose answers are all the same has no row. Returns the counts, which are also in the
+    folder. Raises JudgeError, after which the same call goes on, and DataError if no prompt has a
+    row.
     """
     to.mkdir(parents=True, exist_ok=True)
     parts = [prompts[first : first + AT_ONCE] for first in range(0, len(prompts), AT_ONCE)]
     for number, part in enumerate(parts):
         path = to / f"{number:05d}.jsonl"
         if not path.exists():
-            write_rows(path, _rows(part, answering, seed=answering.seed + number, ranked=ranked))
+            write_rows(path, _rows(part, answering, seed=answering.seed + number))
         progress(min((number + 1) * AT_ONCE, len(prompts)), len(prompts))
     counts = _counts(to, len(prompts))
     if not counts["rows"]:
@@ -85,100 +87,22 @@ def _counts(folder: Path, prompts: int) -> dict[str, int]:
 
 
 def _rows(
-    prompts: Sequence[Text], answering: Answering, *, seed: int, ranked: bool
+    prompts: Sequence[Prompt], answering: Answering, *, seed: int
 ) -> Iterator[dict[str, Any]]:
-    answered = _answered(prompts, answering, seed)
+    sampling = answering.sampling
+    answered = answer(
+        answering.policies, answering.policy, answering.encoder, sampling, prompts, seed=seed
+    )
     judgements = answering.judge.judge([one.asked for one in answered])
     for one, judgement in zip(answered, judgements, strict=True):
         provenance = {
             **answering.told,
             "judge": answering.judge.name,
-            "temperature": answering.sampling.temperature,
-            "answers": list(one.asked.answers),
+            "temperature": sampling.temperature,
+            "answers": list(one.texts),
             "scores": list(judgement.scores),
-            "logps": one.logps,
-            "unended": one.unended,
+            "logps": [round(value, 4) for value in one.logps],
+            "unended": list(one.unended),
         }
-        row = _ranked(one, judgement) if ranked else _pair(one, judgement)
-        yield {"prompt": json_text(one.asked.prompt), **row, "sampled": provenance}
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    """A prompt with two or more different answers."""
-
-    asked: Asked
-    logps: list[float]
-    """Of each answer under the policy, nats."""
-    unended: list[bool]
-
-
-def _answered(prompts: Sequence[Text], answering: Answering, seed: int) -> list[_Answered]:
-    encoder, sampling = answering.encoder, answering.sampling
-    room = sampling.max_new_tokens
-    ids = [encoder.prompt_ids(prompt, room=room) for prompt in prompts]
-    given = answering.policies.answer(
-        answering.policy,
-        ids,
-        end_ids=sorted(encoder.end_ids),
-        max_new_tokens=room,
-        seed=seed,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        per_prompt=sampling.answers,
-    )
-    different = [_different(samples, encoder) for samples in given]
-    usable = [place for place, own in enumerate(different) if len(own) > 1]
-    if not usable:
-        return []
-    trees = [
-        Tree(ids[place], tuple(sample.tokens for sample in different[place].values()))
-        for place in usable
-    ]
-    sums = answering.policies.measure(
-        answering.policy, answering.policies.batch(trees), temperature=sampling.temperature
-    ).sums
-    logps = sums.split([len(tree.responses) for tree in trees])
-    return [
-        _Answered(
-            asked=Asked(prompts[place], tuple(different[place])),
-            logps=[round(value, 4) for value in own.tolist()],
-            unended=[not sample.ended for sample in different[place].values()],
-        )
-        for place, own in zip(usable, logps, strict=True)
-    ]
-
-
-def _different(samples: Sequence[Sample], encoder: Encoder) -> dict[str, Sample]:
-    """The answers that say something, each text once."""
-    found: dict[str, Sample] = {}
-    for sample in samples:
-        text = encoder.tokenizer.decode(sample.tokens, skip_special_tokens=True)
-        if text.strip():
-            found.setdefault(text, sample)
-    return found
-
-
-def _pair(answered: _Answered, judgement: Judgement) -> dict[str, Any]:
-    """The best answer against the worst, of equals the first ones."""
-    answers, scores, rates = answered.asked.answers, judgement.scores, judgement.win_rates
-    order = sorted(range(len(answers)), key=lambda i: -scores[i])
-    best, worst = order[0], order[-1]
-    return {
-        "chosen": answers[best],
-        "rejected": answers[worst],
-        "verdict": "tie" if scores[best] == scores[worst] else "chosen",
-        "score_chosen": scores[best],
-        "score_rejected": scores[worst],
-        "win_rate_chosen": rates[best],
-        "win_rate_rejected": rates[worst],
-        "unended": [answered.unended[best], answered.unended[worst]],
-    }
-
-
-def _ranked(answered: _Answered, judgement: Judgement) -> dict[str, Any]:
-    return {
-        "completions": list(answered.asked.answers),
-        "scores": list(judgement.scores),
-        "unended": answered.unended,
-    }
+        kept = judged(one, judgement, kind=answering.kind, pick=sampling.pick)
+        yield row_of(kept) | {"sampled": provenance}

@@ -22,8 +22,16 @@ from fastslow.scoring import Encoder
 from fastslow.streams import Reservoir
 from fastslow.training.anchoring import Anchor
 from fastslow.training.batches import BatchReader
-from fastslow.training.data import eval_stream, objective_of, replayed_stream
+from fastslow.training.data import (
+    eval_objective,
+    eval_stream,
+    objective_of,
+    replayed_stream,
+    stored_share,
+    train_stream,
+)
 from fastslow.training.drift import DriftDetector
+from fastslow.training.fresh import FreshReader
 from fastslow.training.heldout import HeldOut
 from fastslow.training.online_kl import OnlineKl
 from fastslow.training.plan import plan
@@ -37,6 +45,9 @@ PREVIOUS = "previous"
 
 MOVING = "reference"
 """Name of the frozen module that a moving reference is."""
+
+ENDLESS = 1_000_000
+"""Passes over stored examples that stand beside fresh ones: as many as those need."""
 
 OPTIMIZERS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
@@ -80,11 +91,12 @@ def assemble(recipe: Recipe) -> Run:
     heldout, heldout_counts = held_out(recipe, encoder) if recipe.data.eval_sources else (None, {})
     modules = make_modules(recipe, base)
     policies = make_policies(recipe, modules, tokenizer)
-    reader = BatchReader(planned.stream, encoder, objective, batch_size=recipe.train.batch_size)
+    race = _race(recipe)
+    reader = _reader(recipe, planned.stream, encoder, objective, policies, race)
     state = TrainingState(
         modules=modules,
         optimizers={name: _optimizer(recipe, modules, name) for name in recipe.module_names},
-        race=_race(recipe),
+        race=race,
         moving=_moving_modules(recipe),
         reader=reader,
         memory=Reservoir(recipe.data.memory, seed=recipe.seed),
@@ -111,6 +123,37 @@ def _online_kl(recipe: Recipe, policies: Policies, encoder: Encoder) -> OnlineKl
         return None
     at_once = recipe.train.micro_batch_size or recipe.train.batch_size
     return OnlineKl(recipe.online_kl, policies, encoder, at_once)
+
+
+def _reader(
+    recipe: Recipe,
+    stream: Any,
+    encoder: Encoder,
+    objective: Objective,
+    policies: Policies,
+    race: Race,
+) -> BatchReader | FreshReader:
+    size = recipe.train.batch_size
+    if recipe.online is None:
+        return BatchReader(stream, encoder, objective, batch_size=size)
+    assert recipe.judge is not None
+    stored = stored_share(recipe)
+    return FreshReader(
+        stream=stream,
+        stored=BatchReader(
+            train_stream(recipe, epochs=ENDLESS), encoder, objective, batch_size=stored
+        )
+        if stored
+        else None,
+        policies=policies,
+        encoder=encoder,
+        objective=objective,
+        judge=make_judge(recipe.judge),
+        config=recipe.online,
+        leader=lambda: race.leader,
+        batch_size=size - stored,
+        seed=(recipe.seed + 1) * 1_000_003,
+    )
 
 
 def _preview(recipe: Recipe, encoder: Encoder) -> Preview | None:
@@ -206,7 +249,7 @@ def held_out(recipe: Recipe, encoder: Encoder) -> tuple[HeldOut, dict[str, int]]
         raise ConfigError("data.eval: is missing; give files, a folder or a hub id")
     size = recipe.eval.max_pairs
     reader = BatchReader(
-        eval_stream(recipe), encoder, objective_of(recipe), batch_size=size or 1024
+        eval_stream(recipe), encoder, eval_objective(recipe), batch_size=size or 1024
     )
     examples = []
     for batch in reader:

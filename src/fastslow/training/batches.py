@@ -61,7 +61,7 @@ class BatchReader:
     def __iter__(self) -> Iterator[list[Encoded]]:
         batch: list[Encoded] = []
         for example in self.stream:
-            if self._is_idle_tie(example):
+            if is_idle_tie(example, self._objective):
                 self.counts.ties += 1
                 continue
             if lacking := lacks(example, self._objective):
@@ -96,12 +96,6 @@ class BatchReader:
             self.shown.append(f"{example.source}: {reason}")
         self._check_left_out(ENOUGH_PAIRS)
 
-    def _is_idle_tie(self, example: Example) -> bool:
-        """Whether nothing was preferred and the objective learns from preferences alone."""
-        if isinstance(example, Pair):
-            return example.is_tie and not self._objective.learns_ties
-        return isinstance(example, Ranking) and example.ranks[-1] == 0
-
     def summary(self) -> dict[str, int]:
         """Counts of rows read, bad and passed over, and of pairs tied, cut, dropped and lacking."""
         rows, pairs = self.stream.counts, self.counts
@@ -115,6 +109,10 @@ class BatchReader:
             "dropped": pairs.dropped,
             "lacking": pairs.lacking,
         }
+
+    def facts(self) -> dict[str, int]:
+        """What an event says of the last batch beside its scores."""
+        return {}
 
     def left_out(self) -> list[str]:
         """The first few rows and pairs that were not used, as `file:row: reason`."""
@@ -144,6 +142,13 @@ class BatchReader:
             GIVE_COLUMNS: counts.lacking,
         }
         raise too_many(lost, pairs, self.shown, [text for text, n in advice.items() if n])
+
+
+def is_idle_tie(example: Example, objective: Objective) -> bool:
+    """Whether nothing was preferred and the objective learns from preferences alone."""
+    if isinstance(example, Pair):
+        return example.is_tie and not objective.learns_ties
+    return isinstance(example, Ranking) and example.ranks[-1] == 0
 
 
 def too_many(lost: int, pairs: int, shown: Sequence[str], advice: Sequence[str]) -> DataError:

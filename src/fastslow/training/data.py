@@ -3,15 +3,23 @@
 from pathlib import Path
 from typing import Any
 
-from fastslow.config import ObjectiveConfig, Recipe
+from fastslow.config import AnswerConfig, ObjectiveConfig, Recipe
 from fastslow.errors import ConfigError
 from fastslow.objectives import Objective, make_objective, objective_settings
 from fastslow.streams import ExampleStream, ReplayStream, file_fingerprint, open_sources
+from fastslow.streams.labels import PROMPTS
 
 
 def objective_of(recipe: Recipe) -> Objective:
     """The recipe's objective with its settings."""
     return make_objective(recipe.objective.name, **recipe.objective.settings)
+
+
+def eval_objective(recipe: Recipe) -> Objective:
+    """What held-out data are measured with: the recipe's objective, or DPO in place of one that
+    only means something for fresh answers."""
+    objective = objective_of(recipe)
+    return make_objective("dpo") if objective.on_policy else objective
 
 
 def written_out(recipe: Recipe) -> Recipe:
@@ -29,9 +37,39 @@ def train_stream(recipe: Recipe, *, epochs: int | None = None) -> ExampleStream:
     return _stream(
         recipe,
         recipe.data.train_sources,
+        kind=objective_of(recipe).takes,
         epochs=epochs or recipe.train.epochs,
         skip=recipe.data.skip,
     )
+
+
+def prompt_stream(recipe: Recipe, answers: AnswerConfig) -> ExampleStream:
+    """The prompts that are answered, from the beginning."""
+    sources = answers.prompt_sources or recipe.data.train_sources
+    if not sources:
+        raise ConfigError("prompts: are missing; give rows with prompts, or data.train")
+    return ExampleStream(
+        open_sources(sources),
+        kind=PROMPTS,
+        domain=recipe.data.domain,
+        shuffle=recipe.data.shuffle,
+        seed=recipe.seed,
+        max_bad_fraction=recipe.data.max_bad_fraction,
+        epochs=recipe.train.epochs,
+    )
+
+
+def stored_sources(recipe: Recipe) -> list[str]:
+    """The sources of data.train as far as they are learned from, not for their prompts alone."""
+    answers = recipe.online or recipe.rounds
+    return recipe.data.train_sources if answers is None or answers.stored else []
+
+
+def stored_share(recipe: Recipe) -> int:
+    """Stored examples in each batch of a run that learns from fresh answers."""
+    assert recipe.online is not None
+    share, size = recipe.online.stored, recipe.train.batch_size
+    return min(size - 1, max(1, round(share * size))) if share else 0
 
 
 def replayed_stream(recipe: Recipe) -> ExampleStream | ReplayStream:
@@ -46,15 +84,22 @@ def replayed_stream(recipe: Recipe) -> ExampleStream | ReplayStream:
 
 def eval_stream(recipe: Recipe) -> ExampleStream:
     """The held-out pairs of a recipe, in the order of their files."""
-    return _stream(recipe, recipe.data.eval_sources, shuffle=False)
+    sources, kind = recipe.data.eval_sources, eval_objective(recipe).takes
+    return _stream(recipe, sources, kind=kind, shuffle=False)
 
 
 def _stream(
-    recipe: Recipe, sources: list[str], *, epochs: int = 1, shuffle: bool = True, skip: int = 0
+    recipe: Recipe,
+    sources: list[str],
+    *,
+    kind: str,
+    epochs: int = 1,
+    shuffle: bool = True,
+    skip: int = 0,
 ) -> ExampleStream:
     return ExampleStream(
         open_sources(sources),
-        kind=objective_of(recipe).takes,
+        kind=kind,
         domain=recipe.data.domain,
         shuffle=recipe.data.shuffle if shuffle else 0,
         seed=recipe.seed,
@@ -73,6 +118,8 @@ def input_fingerprints(recipe: Recipe) -> dict[str, Any]:
     if (file := recipe.objective.settings.get("file")) is not None:
         prints["objective"] = file_fingerprint(Path(file))
     prints["data"] = _fingerprints(recipe.data.train_sources)
+    if recipe.online is not None and recipe.online.prompt_sources:
+        prints["prompts"] = _fingerprints(recipe.online.prompt_sources)
     if recipe.replay is not None:
         prints["memory"] = _fingerprints(recipe.replay.memory)
     if recipe.anchor is not None and recipe.anchor.fisher is not None:

@@ -12,6 +12,9 @@ from fastslow.errors import StateError
 SAME = 1e-3
 """Nats by which two computations of the same log-prob sum may differ."""
 
+CHOSEN_SINKS = 5.0
+"""Nats a chosen response may lose on average before the run warns."""
+
 SLOWER = 2.0
 """Times that bfloat16 may take longer than float32 before the run warns."""
 
@@ -27,6 +30,18 @@ def slow_bfloat16(device: torch.device) -> str | None:
     return (
         f"this processor takes {slower:.0f} times as long to multiply in bfloat16 as in float32; "
         "train.precision=float32 is much faster here"
+    )
+
+
+def chosen_sinks(log_ratio: float | None) -> str | None:
+    """A warning where held-out chosen responses, whose mean log-ratio is given, have sunk far."""
+    sunk = -(log_ratio or 0.0)
+    if sunk <= CHOSEN_SINKS:
+        return None
+    return (
+        f"the chosen responses have lost {sunk:.1f} nats against the reference on average: the "
+        "policy unlearns them together with the rejected ones. A lower learning rate or a higher "
+        "beta keeps them."
     )
 
 

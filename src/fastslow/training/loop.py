@@ -25,14 +25,15 @@ import torch
 from fastslow.config import Recipe
 from fastslow.durable import write_text
 from fastslow.dynamics import follow
-from fastslow.errors import StateError
+from fastslow.errors import JudgeError, StateError
 from fastslow.evaluation import Tally
 from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
 from fastslow.training.assemble import MOVING, Run, reference_policy
 from fastslow.training.checkpoint import write_checkpoint
+from fastslow.training.data import eval_objective
 from fastslow.training.events import Event, EventLog, Listener
-from fastslow.training.gates import MovedTensors, check_start
+from fastslow.training.gates import MovedTensors, check_start, chosen_sinks
 from fastslow.training.interrupt import Interrupted, StopRequest
 from fastslow.training.preferences import ModuleLoss, add_measured, module_losses
 from fastslow.training.prepared import confidences_of, logps_of, prepare, weights_of
@@ -42,8 +43,6 @@ from fastslow.training.schedule import rate_factor
 TESTED = ("accuracy", "loss")
 SIDES = ("chosen_logp", "rejected_logp", "chosen_log_ratio", "rejected_log_ratio")
 """Null in the log where a batch has no such responses."""
-CHOSEN_SINKS = 5.0
-"""Nats a chosen response may lose on average before the run warns."""
 
 
 class Loop:
@@ -109,6 +108,10 @@ class Loop:
         except Interrupted:
             reader.load_state(position)
             return None
+        except JudgeError:
+            reader.load_state(position)
+            self._checkpoint()
+            raise
 
     def _test_what_is_shown(self) -> None:
         """Where labels come late, the leader meets pairs long before it learns them."""
@@ -179,6 +182,7 @@ class Loop:
                     }
                     for name in names
                 },
+                **state.reader.facts(),
                 "pairs_per_s": len(batch) / (time.monotonic() - started),
             }
         )
@@ -348,7 +352,7 @@ class Loop:
             run.policies,
             leader,
             reference=self._start,
-            objective=run.objective,
+            objective=eval_objective(self.recipe),
             state=self.state.of_heldout.get(leader),
             progress=lambda done, total: self._listener(
                 {"event": "progress", "task": f"measuring ({moment})", "done": done, "total": total}
@@ -358,17 +362,8 @@ class Loop:
         self._tell(
             {"event": "eval", "moment": moment, "step": self.state.step, "leader": leader, **result}
         )
-        sunk = -(measured.chosen_log_ratio or 0.0)
-        if sunk > CHOSEN_SINKS:
-            self._tell(
-                {
-                    "event": "warning",
-                    "step": self.state.step,
-                    "message": f"the chosen responses have lost {sunk:.1f} "
-                    "nats against the reference on average: the policy unlearns them together "
-                    "with the rejected ones. A lower learning rate or a higher beta keeps them.",
-                }
-            )
+        if warning := chosen_sinks(measured.chosen_log_ratio):
+            self._tell({"event": "warning", "step": self.state.step, "message": warning})
         return result
 
     def _checkpoint(self) -> None:

@@ -11,7 +11,7 @@ from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe
 from fastslow.training.assemble import held_out, make_encoder, open_policies
 from fastslow.training.combination import Combination
-from fastslow.training.data import objective_of
+from fastslow.training.data import eval_objective
 from fastslow.training.events import Listener
 from fastslow.training.heldout import HeldOut
 from fastslow.training.policies import Policies
@@ -73,7 +73,7 @@ class Measuring:
                 policies,
                 name,
                 reference=BASE,
-                objective=objective_of(self._recipe),
+                objective=eval_objective(self._recipe),
                 progress=lambda done, total, task=task: self._listener(  # type: ignore[misc]
                     {"event": "progress", "task": task, "done": done, "total": total}
                 ),

@@ -19,12 +19,19 @@ from fastslow.streams import (
     ExampleStream,
     ReplayStream,
     odd_columns,
-    open_sources,
-    read_prompts,
 )
 from fastslow.testing import one_loss_and_reward_per_row
 from fastslow.training.batches import GIVE_COLUMNS, MAX_LEFT_OUT, SHOWN, too_many
-from fastslow.training.data import eval_stream, objective_of, replayed_stream, train_stream
+from fastslow.training.data import (
+    eval_objective,
+    eval_stream,
+    objective_of,
+    prompt_stream,
+    replayed_stream,
+    stored_share,
+    stored_sources,
+    train_stream,
+)
 from fastslow.training.prepared import EXTRAS, lacks
 
 LOOKED_AT = 256
@@ -45,9 +52,13 @@ def plan(recipe: Recipe) -> Plan:
     faults = list(_faults(recipe))
     if faults:
         raise ConfigError(*faults)
-    stream = replayed_stream(recipe)
     check_columns(recipe)
-    return Plan(stream, _total_steps(recipe, stream))
+    if recipe.online is not None:
+        prompts = prompt_stream(recipe, recipe.online)
+        fresh = recipe.train.batch_size - stored_share(recipe)
+        return Plan(prompts, _total_steps(recipe, prompts, fresh))
+    stream = replayed_stream(recipe)
+    return Plan(stream, _total_steps(recipe, stream, recipe.train.batch_size))
 
 
 def parts(recipe: Recipe) -> dict[str, Recipe]:
@@ -102,11 +113,13 @@ def check_columns(recipe: Recipe) -> list[str]:
     DataError where more than a tenth of the examples lack what the objective learns from.
     """
     first: list[Example] = []
-    for sources, stream in ((recipe.data.train_sources, train_stream),
-                            (recipe.data.eval_sources, eval_stream)):  # fmt: skip
+    for sources, stream, objective in (
+        (stored_sources(recipe), train_stream, objective_of(recipe)),
+        (recipe.data.eval_sources, eval_stream, eval_objective(recipe)),
+    ):
         if sources and "-" not in sources:
             own = list(islice(stream(recipe), LOOKED_AT))
-            _check_lacking(own, objective_of(recipe))
+            _check_lacking(own, objective)
             first += own
     return odd_columns(first)
 
@@ -122,11 +135,7 @@ def _check_rounds(recipe: Recipe) -> None:
     assert recipe.rounds is not None and recipe.judge is not None
     if faults := list(_faults(recipe)):
         raise ConfigError(*faults)
-    sources = recipe.rounds.prompt_sources or recipe.data.train_sources
-    if not sources:
-        raise ConfigError("rounds.prompts: is missing; give rows with prompts, or data.train")
-    prompts = open_sources(sources)
-    if next(read_prompts(prompts), None) is None:
+    if next(iter(prompt_stream(recipe, recipe.rounds)), None) is None:
         raise DataError("rounds.prompts: no prompt in them")
     check_columns(recipe)
     make_judge(recipe.judge)
@@ -148,6 +157,8 @@ def _faults(recipe: Recipe) -> Iterator[str]:
             f"depends on its whole batch, so it must be null or train.batch_size = "
             f"{train.batch_size}"
         )
+    if objective.on_policy and recipe.online is None:
+        yield f"objective {name}: is for the policy's own answers; give online and judge"
     if recipe.moving_reference and not objective.needs_reference:
         yield f"moving_reference: objective {name} compares with no reference; set it to null"
     if "file" in recipe.objective.settings:
@@ -181,9 +192,11 @@ def _own_faults(name: str, objective: Objective) -> Iterator[str]:
         )
 
 
-def _total_steps(recipe: Recipe, stream: ExampleStream | ReplayStream) -> int | None:
+def _total_steps(
+    recipe: Recipe, stream: ExampleStream | ReplayStream, batch_size: int
+) -> int | None:
     pairs = stream.estimate_pairs()
-    planned = [] if pairs is None else [math.ceil(pairs / recipe.train.batch_size)]
+    planned = [] if pairs is None else [math.ceil(pairs / batch_size)]
     if recipe.train.max_steps is not None:
         planned.append(recipe.train.max_steps)
     if planned:

@@ -198,6 +198,9 @@ def _rankings(
     scores = [r.scores for r in rankings if isinstance(r, Ranking) and r.scores is not None]
     if len(scores) == len(rankings):
         extras = {**extras, "score": of_rankings(scores, policy.dtype)}
+    if all(item.sampled for item in prepared.items):
+        sampled = [item.sampled for item in prepared.items]
+        extras = {**extras, "sampled": of_rankings(sampled, policy.dtype)}
     return RankedLogps(
         policy=padded(policy),
         reference=padded(prepared.reference.sums),

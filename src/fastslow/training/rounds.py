@@ -25,7 +25,7 @@ from fastslow.config import LoraConfig, Recipe, ReplayConfig, dump_recipe
 from fastslow.durable import file_hash, new_folder, write_text
 from fastslow.errors import StateError
 from fastslow.judges import Judge, make_judge
-from fastslow.records import Text
+from fastslow.records import Prompt
 from fastslow.streams import open_sources, read_prompts
 from fastslow.training.answers import Answering, finished_answers, write_answers
 from fastslow.training.assemble import (
@@ -44,8 +44,6 @@ from fastslow.training.summary import RunSummary
 
 TrainOne = Callable[[Recipe, Path, Listener], RunSummary | None]
 POLICY = "policy"
-RANKED = ("rankings", "demonstrations")
-"""Kinds that learn from a list of answers as it is."""
 
 
 def train_rounds(
@@ -105,7 +103,7 @@ def round_recipe(recipe: Recipe, folder: Path, index: int) -> Recipe:
     return written_out(Recipe.model_validate(raw))
 
 
-def round_prompts(recipe: Recipe) -> list[list[Text]]:
+def round_prompts(recipe: Recipe) -> list[list[Prompt]]:
     """The different prompts of each round, in an order drawn by the seed.
 
     Where there are fewer than all rounds want, they come again.
@@ -113,7 +111,8 @@ def round_prompts(recipe: Recipe) -> list[list[Text]]:
     assert recipe.rounds is not None
     rounds = recipe.rounds
     sources = rounds.prompt_sources or recipe.data.train_sources
-    prompts = list(dict.fromkeys(read_prompts(open_sources(sources))))
+    rows = read_prompts(open_sources(sources), domain=recipe.data.domain)
+    prompts = list({row.prompt: row for row in rows}.values())
     random.Random(f"{recipe.seed}/prompts").shuffle(prompts)
     size = rounds.prompts_per_round or max(1, len(prompts) // rounds.count)
     return [
@@ -171,7 +170,12 @@ def _carry_on(recipe: Recipe, folder: Path, index: int) -> None:
 
 
 def _answer(
-    recipe: Recipe, folder: Path, index: int, prompts: list[Text], judge: Judge, listener: Listener
+    recipe: Recipe,
+    folder: Path,
+    index: int,
+    prompts: list[Prompt],
+    judge: Judge,
+    listener: Listener,
 ) -> None:
     assert recipe.rounds is not None
     to, start = _answers(folder, index), _policy(recipe, folder, index)
@@ -187,6 +191,7 @@ def _answer(
         encoder=make_encoder(recipe, tokenizer),
         judge=judge,
         sampling=recipe.rounds,
+        kind=objective_of(recipe).takes,
         seed=_seed(recipe.seed, index),
         told=told,
     )
@@ -194,7 +199,6 @@ def _answer(
         to,
         prompts,
         answering,
-        ranked=recipe.rounds.pick == "all" or objective_of(recipe).takes in RANKED,
         progress=lambda done, total: listener(
             {"event": "progress", "task": "answering", "done": done, "total": total}
         ),

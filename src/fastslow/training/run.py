@@ -21,6 +21,7 @@ from fastslow.training.continual import train_domains
 from fastslow.training.data import input_fingerprints, written_out
 from fastslow.training.events import EventLog, Listener
 from fastslow.training.finished import last_part
+from fastslow.training.fresh import FreshReader
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
 from fastslow.training.plan import check_columns
@@ -84,6 +85,8 @@ def train_ordinary(
         return RunSummary.read(folder / "summary.json")
     run = assemble(recipe)
     inputs = input_fingerprints(recipe)
+    if isinstance(run.state.reader, FreshReader):
+        inputs["judge"] = [run.state.reader.judge.name]
     if began:
         _check_inputs(folder, inputs)
     else:

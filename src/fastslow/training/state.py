@@ -15,6 +15,7 @@ from fastslow.streams import Reservoir
 from fastslow.training.batches import BatchReader
 from fastslow.training.checkpoint import Snapshot
 from fastslow.training.drift import DriftDetector
+from fastslow.training.fresh import FreshReader
 from fastslow.training.preview import Preview
 
 
@@ -26,7 +27,7 @@ class TrainingState:
     optimizers: dict[str, Optimizer]
     """One for each trained module."""
     race: Race
-    reader: BatchReader
+    reader: BatchReader | FreshReader
     memory: Reservoir
     """An even sample of the pairs learned from."""
     moving: tuple[str, ...] = ()

@@ -1,0 +1,190 @@
+"""Fresh answers in every step: whose they are, how old, what is learned, going on after a stop."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+import fastslow
+from fastslow.errors import ConfigError, JudgeError, StateError
+from fastslow.training.assemble import assemble
+
+RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
+SHORT = ("train.max_steps=6", "eval.samples=2", "train.batch_size=4", "checkpoint.every=2")
+
+
+@pytest.fixture
+def online(recipe, train_file, tmp_path):
+    """Makes a recipe of fresh answers; keyword arguments are of its `online`."""
+    rule = tmp_path / "rule.py"
+    rule.write_text(RULE)
+
+    def make(*overrides, **section):
+        settings = {"max_new_tokens": 8, "temperature": 1.5} | section
+        judge = {"kind": "rule", "file": str(rule)}
+        return recipe(*SHORT, *overrides, online=settings, judge=judge)
+
+    return make
+
+
+def steps(folder):
+    lines = (Path(folder) / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == "step"]
+
+
+def adapters(folder):
+    paths = sorted(Path(folder).glob("adapters/*/adapter_model.safetensors"))
+    return {path.parent.name: load_file(path) for path in paths}
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[name][key], second[name][key])
+               for name in first for key in first[name])  # fmt: skip
+
+
+def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
+    run = assemble(online(answers=3))
+    batch = next(iter(run.state.reader))
+    assert len(batch) == 4
+    for item in batch:
+        example = item.example
+        scores = [text.count("e") - 0.1 * len(text) for text in example.responses]
+        assert (example.score_chosen, example.score_rejected) == pytest.approx(tuple(scores))
+        assert scores[0] > scores[1] and len(item.tree.responses) == 2
+        tokenizer = fastslow.training.assemble.load_tokenizer(run.recipe.model)
+        said = [tokenizer.decode(t, skip_special_tokens=True) for t in item.tree.responses]
+        assert said == list(example.responses)
+        scored = run.policies.measure(
+            run.state.race.leader, run.policies.batch([item.tree]), temperature=1.5
+        ).sums
+        assert scored.tolist() == pytest.approx(list(item.sampled), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("every", "ages"), [(1, [0] * 6), (3, [0, 1, 2] * 2), (4, [0, 1, 2, 3, 0, 1])]
+)
+def test_no_answer_is_older_than_is_said(online, every, ages):
+    made = online(every=every)
+    fastslow.train(made)
+    assert [step["staleness"] for step in steps(made.output_dir)] == ages
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_stopped_run_goes_on_bit_for_bit(online, tmp_path, every):
+    options = ("lora.dropout=0.1", "data.shuffle=8")
+    whole = online(f"output_dir={tmp_path / 'whole'}", *options, every=every)
+    broken = online(f"output_dir={tmp_path / 'broken'}", *options, every=every)
+
+    def stop(event):
+        if event["event"] == "step" and event["step"] == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fastslow.train(broken, listener=stop)
+    assert fastslow.train(broken).data == fastslow.train(whole).data
+    assert same(adapters(whole.output_dir), adapters(broken.output_dir))
+
+
+@pytest.mark.parametrize("name", ["dpo", "davidson", "sdpo", "rloo", "kto", "sft", "sppo"])
+def test_every_kind_of_objective_learns_with_and_without_a_chase(online, name):
+    made = online(f"objective.name={name}", "data.eval=null", "train.max_steps=2", answers=3)
+    fastslow.train(made)
+    last = steps(made.output_dir)[-1]["modules"]
+    assert last["fast"]["grad_norm"] > 0 and last["slow"]["grad_norm"] > 0
+
+
+def test_stored_pairs_have_their_share_of_every_batch(online, tmp_path):
+    prompts = tiny.write_rows(
+        tmp_path / "prompts.jsonl", [{"prompt": f"Say {i}."} for i in range(40)]
+    )
+    made = online("train.max_steps=3", prompts=str(prompts), stored=0.25)
+    summary = fastslow.train(made)
+    assert summary.pairs_seen == 12 and summary.data["stored_read"] > 0
+    first = next(iter(assemble(made).state.reader))
+    assert [bool(item.sampled) for item in first] == [True, True, True, False]
+
+
+def test_prompts_alone_are_enough(online, tmp_path):
+    rows = [{"prompt": f"Say {i}.", "domain": "talk"} for i in range(12)]
+    made = online(
+        f"data.train={tiny.write_rows(tmp_path / 'p.jsonl', rows)}", "data.eval=null",
+        "train.max_steps=null",
+    )  # fmt: skip
+    summary = fastslow.train(made)
+    assert summary.steps == 3 and summary.data["read"] == 12
+    assert steps(made.output_dir)[0]["domains"] == {"talk": 4}
+
+
+def test_the_score_rises(online):
+    made = online(
+        "train.max_steps=24", "train.epochs=2", "train.learning_rate=0.03", "chase=null", "objective.name=rloo",
+        "eval.samples=16", "eval.answers=4", "train.batch_size=8", answers=4,
+    )  # fmt: skip
+    measured = fastslow.train(made).eval
+    assert measured["final"]["reward"] > measured["start"]["reward"] + 0.1
+    assert measured["final"]["win_rate"] > 0.6
+
+
+FAILING = """
+from pathlib import Path
+LEFT = Path({left!r})
+
+def score(prompt, answer):
+    count = int(LEFT.read_text()) - 1
+    LEFT.write_text(str(count))
+    if count < 0:
+        raise OSError("gone")
+    return answer.count("e") - 0.1 * len(answer)
+"""
+
+
+def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(online, tmp_path):
+    whole = online(f"output_dir={tmp_path / 'whole'}", "data.eval=null")
+    fastslow.train(whole)
+    made = online(f"output_dir={tmp_path / 'broken'}", "data.eval=null")
+    left = tmp_path / "left"
+    left.write_text("30")
+    (tmp_path / "rule.py").write_text(FAILING.format(left=str(left)))
+    with pytest.raises(JudgeError, match="OSError: gone"):
+        fastslow.train(made)
+    done = len(steps(made.output_dir))
+    assert 0 < done < 6
+    assert (tmp_path / "broken" / "checkpoints" / f"step-{done:08d}").exists()
+    left.write_text("100000")
+    fastslow.train(made)
+    assert same(adapters(whole.output_dir), adapters(made.output_dir))
+
+
+def test_another_judge_cannot_go_on(online, tmp_path):
+    made = online("data.eval=null")
+
+    def stop(event):
+        if event["event"] == "step" and event["step"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fastslow.train(made, listener=stop)
+    (tmp_path / "rule.py").write_text(RULE + "# Changed.\n")
+    with pytest.raises(StateError, match="the judge of the run .* has changed"):
+        fastslow.train(made)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "section", "message"),
+    [
+        (("online=null", "judge=null", "objective.name=rloo"), {}, "rloo: is for the policy's own"),
+        (("judge=null",), {}, "judge: compares the answers of rounds or online"),
+        (("rounds={}",), {}, "online: rounds answer by themselves"),
+        (("data.label_delay=8",), {}, "online: the policy's own answers neither come late"),
+        ((), {"answers": 1}, "online.answers: got 1"),
+        (("data.train=[]",), {}, "prompts: are missing"),
+        (("data.train=-",), {}, "online: prompts are read more than once"),
+    ],
+)
+def test_what_cannot_be_is_refused(online, overrides, section, message):
+    with pytest.raises(ConfigError, match=message):
+        fastslow.train(online(*overrides, **section))
