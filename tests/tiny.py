@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
@@ -164,3 +165,36 @@ def continual_settings(model_folder, domain_files, names, **continual) -> dict:
         "chase": None,
         "continual": {"domains": [{"name": n, **domain_files[n]} for n in names], **continual},
     }
+
+
+FAILING_RULE = """
+from pathlib import Path
+LEFT = Path({left!r})
+
+def score(prompt, answer):
+    count = int(LEFT.read_text()) - 1
+    LEFT.write_text(str(count))
+    if count < 0:
+        raise OSError("gone")
+    return answer.count("e") - 0.1 * len(answer)
+"""
+"""A judge that scores as many answers as the file `left` says and then fails."""
+
+
+def steps(folder) -> list[dict]:
+    """The step events of a run."""
+    lines = (Path(folder) / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == "step"]
+
+
+def adapters(folder) -> dict[str, dict[str, torch.Tensor]]:
+    """The tensors of each module that a run has left."""
+    paths = sorted(Path(folder).glob("adapters/*/adapter_model.safetensors"))
+    return {path.parent.name: load_file(path) for path in paths}
+
+
+def same(first, second) -> bool:
+    """Whether two runs' modules are the same, bit for bit."""
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[name][key], second[name][key])
+               for name in first for key in first[name])  # fmt: skip

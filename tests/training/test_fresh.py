@@ -1,12 +1,7 @@
 """Fresh answers in every step: whose they are, how old, what is learned, going on after a stop."""
 
-import json
-from pathlib import Path
-
 import pytest
 import tiny
-import torch
-from safetensors.torch import load_file
 
 import fastslow
 from fastslow.errors import ConfigError, JudgeError, StateError
@@ -28,22 +23,6 @@ def online(recipe, train_file, tmp_path):
         return recipe(*SHORT, *overrides, online=settings, judge=judge)
 
     return make
-
-
-def steps(folder):
-    lines = (Path(folder) / "events.jsonl").read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == "step"]
-
-
-def adapters(folder):
-    paths = sorted(Path(folder).glob("adapters/*/adapter_model.safetensors"))
-    return {path.parent.name: load_file(path) for path in paths}
-
-
-def same(first, second):
-    assert first.keys() == second.keys()
-    return all(torch.equal(first[name][key], second[name][key])
-               for name in first for key in first[name])  # fmt: skip
 
 
 def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
@@ -70,7 +49,7 @@ def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
 def test_no_answer_is_older_than_is_said(online, every, ages):
     made = online(every=every)
     fastslow.train(made)
-    assert [step["staleness"] for step in steps(made.output_dir)] == ages
+    assert [step["staleness"] for step in tiny.steps(made.output_dir)] == ages
 
 
 @pytest.mark.parametrize("every", [1, 4])
@@ -86,14 +65,14 @@ def test_a_stopped_run_goes_on_bit_for_bit(online, tmp_path, every):
     with pytest.raises(KeyboardInterrupt):
         fastslow.train(broken, listener=stop)
     assert fastslow.train(broken).data == fastslow.train(whole).data
-    assert same(adapters(whole.output_dir), adapters(broken.output_dir))
+    assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(broken.output_dir))
 
 
 @pytest.mark.parametrize("name", ["dpo", "davidson", "sdpo", "rloo", "kto", "sft", "sppo"])
 def test_every_kind_of_objective_learns_with_and_without_a_chase(online, name):
     made = online(f"objective.name={name}", "data.eval=null", "train.max_steps=2", answers=3)
     fastslow.train(made)
-    last = steps(made.output_dir)[-1]["modules"]
+    last = tiny.steps(made.output_dir)[-1]["modules"]
     assert last["fast"]["grad_norm"] > 0 and last["slow"]["grad_norm"] > 0
 
 
@@ -116,7 +95,7 @@ def test_prompts_alone_are_enough(online, tmp_path):
     )  # fmt: skip
     summary = fastslow.train(made)
     assert summary.steps == 3 and summary.data["read"] == 12
-    assert steps(made.output_dir)[0]["domains"] == {"talk": 4}
+    assert tiny.steps(made.output_dir)[0]["domains"] == {"talk": 4}
 
 
 def test_the_score_rises(online):
@@ -129,34 +108,21 @@ def test_the_score_rises(online):
     assert measured["final"]["win_rate"] > 0.6
 
 
-FAILING = """
-from pathlib import Path
-LEFT = Path({left!r})
-
-def score(prompt, answer):
-    count = int(LEFT.read_text()) - 1
-    LEFT.write_text(str(count))
-    if count < 0:
-        raise OSError("gone")
-    return answer.count("e") - 0.1 * len(answer)
-"""
-
-
 def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(online, tmp_path):
     whole = online(f"output_dir={tmp_path / 'whole'}", "data.eval=null")
     fastslow.train(whole)
     made = online(f"output_dir={tmp_path / 'broken'}", "data.eval=null")
     left = tmp_path / "left"
     left.write_text("30")
-    (tmp_path / "rule.py").write_text(FAILING.format(left=str(left)))
+    (tmp_path / "rule.py").write_text(tiny.FAILING_RULE.format(left=str(left)))
     with pytest.raises(JudgeError, match="OSError: gone"):
         fastslow.train(made)
-    done = len(steps(made.output_dir))
+    done = len(tiny.steps(made.output_dir))
     assert 0 < done < 6
     assert (tmp_path / "broken" / "checkpoints" / f"step-{done:08d}").exists()
     left.write_text("100000")
     fastslow.train(made)
-    assert same(adapters(whole.output_dir), adapters(made.output_dir))
+    assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(made.output_dir))
 
 
 def test_another_judge_cannot_go_on(online, tmp_path):

@@ -1,12 +1,8 @@
 """The reverse KL on fresh answers in a run: its gradient, its effect, and that it resumes."""
 
-import json
-from pathlib import Path
-
 import pytest
 import tiny
 import torch
-from safetensors.torch import load_file
 
 import fastslow
 from fastslow.adapters import BASE, Modules
@@ -18,22 +14,6 @@ from fastslow.training.online_kl import OnlineKl
 from fastslow.training.policies import Policies
 
 KL = ("online_kl.weight=0.5", "online_kl.answers=3", "online_kl.max_new_tokens=6")
-
-
-def adapters(folder):
-    paths = sorted(Path(folder).glob("adapters/*/adapter_model.safetensors"))
-    return {path.parent.name: load_file(path) for path in paths}
-
-
-def same(first, second):
-    assert first.keys() == second.keys()
-    return all(torch.equal(first[name][key], second[name][key])
-               for name in first for key in first[name])  # fmt: skip
-
-
-def steps(folder):
-    lines = (Path(folder) / "events.jsonl").read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == "step"]
 
 
 def moved_module():
@@ -104,8 +84,8 @@ def test_the_first_step_is_that_of_the_objective_alone(recipe, tmp_path):
     for name, extra in (("plain", ()), ("hybrid", KL)):
         made = recipe(f"output_dir={tmp_path / name}", "train.max_steps=1", *extra)
         fastslow.train(made)
-        found.append(adapters(made.output_dir))
-    assert same(*found)
+        found.append(tiny.adapters(made.output_dir))
+    assert tiny.same(*found)
 
 
 def test_it_holds_the_policy_near_its_reference(recipe, tmp_path):
@@ -125,7 +105,7 @@ def test_it_holds_the_policy_near_its_reference(recipe, tmp_path):
 def test_each_module_has_answers_and_an_estimate_of_its_own(recipe):
     made = recipe("train.max_steps=4", "chase.slow_every=2", *KL, "online_kl.prompts=2")
     fastslow.train(made)
-    logged = [step["modules"] for step in steps(made.output_dir)]
+    logged = [step["modules"] for step in tiny.steps(made.output_dir)]
     assert [sorted(name for name in step if "reverse_kl" in step[name]) for step in logged] == [
         ["fast", "slow"], ["fast"], ["fast", "slow"], ["fast"],
     ]  # fmt: skip
@@ -146,8 +126,8 @@ def test_without_a_chase_the_modules_are_runs_of_their_own(recipe, tmp_path):
             f"train.learning_rate={rate}", *KL,
         )  # fmt: skip
         fastslow.train(alone)
-        (own,) = adapters(alone.output_dir).values()
-        assert same({name: own}, {name: adapters(race.output_dir)[name]})
+        (own,) = tiny.adapters(alone.output_dir).values()
+        assert tiny.same({name: own}, {name: tiny.adapters(race.output_dir)[name]})
 
 
 def test_resuming_is_as_if_never_stopped(recipe, tmp_path):
@@ -163,7 +143,7 @@ def test_resuming_is_as_if_never_stopped(recipe, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fastslow.train(broken, listener=stop)
     fastslow.train(broken)
-    assert same(adapters(whole.output_dir), adapters(broken.output_dir))
+    assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(broken.output_dir))
 
 
 @pytest.mark.parametrize(

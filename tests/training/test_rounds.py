@@ -213,40 +213,17 @@ def _here(tmp_path, monkeypatch):
 
 def test_a_judge_that_gives_up_loses_nothing_that_was_judged(rounds, tmp_path, monkeypatch):
     monkeypatch.setattr("fastslow.training.answers.AT_ONCE", 2)
-    rule = tmp_path / "rule.py"
-    rule.write_text(
-        "from pathlib import Path\n"
-        "def score(prompt, answer):\n"
-        "    left = Path('left')\n"
-        "    count = int(left.read_text()) - 1\n"
-        "    left.write_text(str(count))\n"
-        "    if count < 0:\n        raise OSError('no more')\n"
-        "    return float(len(answer))\n"
-    )
-    Path("left").write_text("12")
-    made = rounds()
-    rule.write_text(rule.read_text())  # `rounds` wrote its own.
-    with pytest.raises(JudgeError, match="failed on an answer: OSError: no more"):
-        judged_by(rule, made)
+    made, left = rounds(), tmp_path / "left"
+    left.write_text("12")
+    (tmp_path / "rule.py").write_text(tiny.FAILING_RULE.format(left=str(left)))
+    with pytest.raises(JudgeError, match="failed on an answer: OSError: gone"):
+        fastslow.train(made)
     done = sorted((Path(made.output_dir) / "answers" / "01").glob("*.jsonl"))
     assert len(done) == 1 and len(rows(done[0].parent)) == 2
     before = done[0].read_bytes()
-    Path("left").write_text("1000")
-    judged_by(rule, made)
+    left.write_text("1000")
+    fastslow.train(made)
     assert done[0].read_bytes() == before
-
-
-def judged_by(rule, made):
-    rule.write_text(
-        "from pathlib import Path\n"
-        "def score(prompt, answer):\n"
-        "    left = Path('left')\n"
-        "    count = int(left.read_text()) - 1\n"
-        "    left.write_text(str(count))\n"
-        "    if count < 0:\n        raise OSError('no more')\n"
-        "    return float(len(answer))\n"
-    )
-    return fastslow.train(made)
 
 
 def test_the_commands_know_a_run_in_rounds_wherever_it_is_moved(rounds, tmp_path):
