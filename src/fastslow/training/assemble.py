@@ -71,6 +71,8 @@ class Run:
     state: TrainingState
     total_steps: int | None
     """Optimiser steps planned; None for a stream without a known end."""
+    warnings: list[str]
+    """What looks odd about the data."""
 
 
 def assemble(recipe: Recipe) -> Run:
@@ -115,6 +117,7 @@ def assemble(recipe: Recipe) -> Run:
         heldout_counts=heldout_counts,
         state=state,
         total_steps=planned.total_steps,
+        warnings=planned.warnings,
     )
 
 

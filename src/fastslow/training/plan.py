@@ -45,6 +45,8 @@ class Plan:
     stream: ExampleStream | ReplayStream
     total_steps: int | None
     """Optimiser steps planned; None for a stream without a known end."""
+    warnings: list[str]
+    """What looks odd about the data."""
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -52,13 +54,13 @@ def plan(recipe: Recipe) -> Plan:
     faults = list(_faults(recipe))
     if faults:
         raise ConfigError(*faults)
-    check_columns(recipe)
+    warnings = check_columns(recipe)
     if recipe.online is not None:
         prompts = prompt_stream(recipe, recipe.online)
         fresh = recipe.train.batch_size - stored_share(recipe)
-        return Plan(prompts, _total_steps(recipe, prompts, fresh))
+        return Plan(prompts, _total_steps(recipe, prompts, fresh), warnings)
     stream = replayed_stream(recipe)
-    return Plan(stream, _total_steps(recipe, stream, recipe.train.batch_size))
+    return Plan(stream, _total_steps(recipe, stream, recipe.train.batch_size), warnings)
 
 
 def parts(recipe: Recipe) -> dict[str, Recipe]:

@@ -24,7 +24,6 @@ from fastslow.training.finished import last_part
 from fastslow.training.fresh import FreshReader
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
-from fastslow.training.plan import check_columns
 from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
 from fastslow.training.summary import ContinualSummary, RunSummary, versions
@@ -157,7 +156,7 @@ def _start_event(run: Run, *, resumed: bool) -> dict[str, Any]:
 def _warnings(run: Run) -> Iterator[str]:
     """What the run will do that its user can hardly want."""
     recipe, steps = run.recipe, run.total_steps
-    yield from check_columns(recipe)
+    yield from run.warnings
     if "file" in recipe.objective.settings:
         yield from failed_checks(run.objective)
     if recipe.train.precision != "float32":
