@@ -143,8 +143,8 @@ def test_another_judge_cannot_go_on(online, tmp_path):
     ("overrides", "section", "message"),
     [
         (("online=null", "judge=null", "objective.name=rloo"), {}, "rloo: is for the policy's own"),
-        (("judge=null",), {}, "judge: compares the answers of rounds or online"),
-        (("rounds={}",), {}, "online: rounds answer by themselves"),
+        (("judge=null",), {}, "judge: compares answers of rounds, online or filter"),
+        (("rounds={}",), {}, "rounds and online: answer the same prompts"),
         (("data.label_delay=8",), {}, "online: the policy's own answers neither come late"),
         ((), {"answers": 1}, "online.answers: got 1"),
         (("data.train=[]",), {}, "prompts: are missing"),

@@ -19,6 +19,7 @@ from fastslow.config.load import dump_recipe, flat, load_recipe, stage_recipe, s
 from fastslow.config.recipe import Recipe
 from fastslow.config.sampling import (
     AnswerConfig,
+    FilterConfig,
     OnlineConfig,
     OnlineKlConfig,
     RoundsConfig,
@@ -38,6 +39,7 @@ from fastslow.config.stages import StageConfig
 
 __all__ = [
     "AnswerConfig",
+    "FilterConfig",
     "OnlineConfig",
     "ClassifierJudgeConfig",
     "EnsembleJudgeConfig",

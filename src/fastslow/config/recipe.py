@@ -17,7 +17,13 @@ from fastslow.config.continual import (
     ReplayConfig,
 )
 from fastslow.config.judging import JudgeConfig
-from fastslow.config.sampling import AnswerConfig, OnlineConfig, OnlineKlConfig, RoundsConfig
+from fastslow.config.sampling import (
+    AnswerConfig,
+    FilterConfig,
+    OnlineConfig,
+    OnlineKlConfig,
+    RoundsConfig,
+)
 from fastslow.config.section import NonNegative, Section, UserPath
 from fastslow.config.sections import (
     ChaseConfig,
@@ -65,6 +71,7 @@ class Recipe(Section):
     continual: ContinualConfig | None = None
     rounds: RoundsConfig | None = None
     online: OnlineConfig | None = None
+    filter: FilterConfig | None = None
     judge: JudgeConfig | None = None
     """Who compares the policy's answers, by `kind`: `world`, `rule`, `classifier`, `llm` or
     `ensemble`."""
@@ -163,13 +170,24 @@ class Recipe(Section):
 
     def _rounds_contradictions(self) -> Iterator[tuple[bool, str]]:
         rounds, online = self.rounds, self.online
+        asking = [name for name in ("rounds", "online", "filter") if getattr(self, name)]
         yield (
-            (rounds is None and online is None) != (self.judge is None),
-            "judge: compares the answers of rounds or online; give it with one of them only",
+            (not asking) != (self.judge is None),
+            "judge: compares answers of rounds, online or filter; give it with one of them only",
         )
         yield (
-            rounds is not None and online is not None,
-            "online: rounds answer by themselves; give one of the two",
+            len(asking) > 1,
+            f"{' and '.join(asking)}: answer the same prompts in other ways; give one of them",
+        )
+        yield (
+            self.filter is not None
+            and (bool(self.stages) or self.continual is not None or self.data.label_delay > 0),
+            "filter: cannot be had with continual, stages or data.label_delay in one recipe",
+        )
+        yield (
+            self.filter is not None and self.filter.max_new_tokens >= self.data.max_length,
+            f"filter.max_new_tokens: must be below data.max_length = {self.data.max_length}, or no "
+            "prompt fits",
         )
         yield from self._answers_contradictions("rounds", rounds)
         yield from self._answers_contradictions("online", online)

@@ -25,6 +25,14 @@ class SamplingConfig(Section):
     """Longest answer, in tokens."""
 
 
+class FilterConfig(SamplingConfig):
+    """Passes over stored pairs whose chosen answer the judge places below a fresh one (fDPO, arXiv
+    2404.13846)."""
+
+    answers: Positive = 1
+    """Fresh answers that the chosen one is held against."""
+
+
 class AnswerConfig(SamplingConfig):
     """Answers that a judge compares, and what is learned of them."""
 

@@ -31,6 +31,7 @@ from fastslow.training.data import (
     train_stream,
 )
 from fastslow.training.drift import DriftDetector
+from fastslow.training.filtering import FilteredReader
 from fastslow.training.fresh import FreshReader
 from fastslow.training.heldout import HeldOut
 from fastslow.training.online_kl import OnlineKl
@@ -38,7 +39,7 @@ from fastslow.training.plan import plan
 from fastslow.training.policies import Policies
 from fastslow.training.preview import Preview
 from fastslow.training.router import RoutedPolicies, Router
-from fastslow.training.state import TrainingState
+from fastslow.training.state import Reader, TrainingState
 
 PREVIOUS = "previous"
 """Name of the frozen copy of the adapter that a run starts from."""
@@ -135,11 +136,20 @@ def _reader(
     objective: Objective,
     policies: Policies,
     race: Race,
-) -> BatchReader | FreshReader:
+) -> Reader:
     size = recipe.train.batch_size
-    if recipe.online is None:
-        return BatchReader(stream, encoder, objective, batch_size=size)
-    assert recipe.judge is not None
+    shared: dict[str, Any] = {
+        "policies": policies,
+        "encoder": encoder,
+        "leader": lambda: race.leader,
+        "seed": (recipe.seed + 1) * 1_000_003,
+    }
+    if recipe.judge is None or recipe.online is None:
+        reader = BatchReader(stream, encoder, objective, batch_size=size)
+        if recipe.judge is None or recipe.filter is None:
+            return reader
+        judge = make_judge(recipe.judge)
+        return FilteredReader(reader, judge=judge, config=recipe.filter, **shared)
     stored = stored_share(recipe)
     return FreshReader(
         stream=stream,
@@ -148,14 +158,11 @@ def _reader(
         )
         if stored
         else None,
-        policies=policies,
-        encoder=encoder,
         objective=objective,
         judge=make_judge(recipe.judge),
         config=recipe.online,
-        leader=lambda: race.leader,
         batch_size=size - stored,
-        seed=(recipe.seed + 1) * 1_000_003,
+        **shared,
     )
 
 

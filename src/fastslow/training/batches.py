@@ -7,8 +7,9 @@ from typing import Any
 from fastslow.errors import DataError
 from fastslow.objectives import Objective
 from fastslow.records import Example, Pair, Ranking
-from fastslow.scoring import Dropped, Encoded, Encoder
-from fastslow.streams import ExampleStream, ReplayStream
+from fastslow.scoring import Dropped, Encoded, Encoder, Tree
+from fastslow.streams import ExampleStream, ReplayStream, row_of
+from fastslow.streams.formats import read_row
 from fastslow.training.prepared import lacks
 
 MAX_LEFT_OUT = 0.1
@@ -56,7 +57,7 @@ class BatchReader:
         """The first few dropped pairs, as `file:row: reason`."""
         self._encoder = encoder
         self._objective = objective
-        self._batch_size = batch_size
+        self.batch_size = batch_size
 
     def __iter__(self) -> Iterator[list[Encoded]]:
         batch: list[Encoded] = []
@@ -77,7 +78,7 @@ class BatchReader:
             self.counts.cut += encoded.cut
             self.counts.learned_ties += isinstance(example, Pair) and example.is_tie
             batch.append(encoded)
-            if len(batch) == self._batch_size:
+            if len(batch) == self.batch_size:
                 yield batch
                 batch = []
         if batch:
@@ -142,6 +143,27 @@ class BatchReader:
             GIVE_COLUMNS: counts.lacking,
         }
         raise too_many(lost, pairs, self.shown, [text for text, n in advice.items() if n])
+
+
+def encoded_to_json(item: Encoded) -> dict[str, Any]:
+    """An example that waits to be learned, for a checkpoint."""
+    return {
+        "row": row_of(item.example),
+        "tree": {"prompt": item.tree.prompt, "responses": item.tree.responses},
+        "cut": item.cut,
+        "sampled": item.sampled,
+    }
+
+
+def encoded_from_json(given: dict[str, Any]) -> Encoded:
+    """What `encoded_to_json` gave, but for what its row was read with."""
+    row, tree = given["row"], given["tree"]
+    return Encoded(
+        read_row(row, source=row["source"]),
+        Tree(tuple(tree["prompt"]), tuple(tuple(tokens) for tokens in tree["responses"])),
+        cut=given["cut"],
+        sampled=tuple(given["sampled"]),
+    )
 
 
 def is_idle_tie(example: Example, objective: Objective) -> bool:

@@ -15,11 +15,10 @@ from fastslow.judges import Judge
 from fastslow.objectives import Objective
 from fastslow.records import Prompt
 from fastslow.scoring import Encoded, Encoder, Tree
-from fastslow.streams import ExampleStream, row_of
-from fastslow.streams.formats import read_row
+from fastslow.streams import ExampleStream
 from fastslow.streams.labels import as_kind
 from fastslow.training.answering import answer, judged, places_of
-from fastslow.training.batches import BatchReader, is_idle_tie
+from fastslow.training.batches import BatchReader, encoded_from_json, encoded_to_json, is_idle_tie
 from fastslow.training.policies import Policies
 
 COUNTED = ("read", "alike", "ties", "unended")
@@ -37,7 +36,7 @@ class FreshReader:
         seed: of the answers.
 
     It stands where a `BatchReader` does: `state` is the position with all answers that are not
-    learned yet. Raises JudgeError where the judge gives up; the position is then as it was.
+    learned yet. Raises JudgeError where the judge gives up; a position from before it still holds.
     """
 
     stream: ExampleStream
@@ -76,20 +75,14 @@ class FreshReader:
     def _ask(self) -> None:
         """The policy of now answers the next prompts; what was left over is too old."""
         found: list[Encoded] = []
-        counts, asked, begin = Counter(self.counts), self._asked, self.stream.state()
         wanted, prompts = self.batch_size * self.config.every, iter(self.stream)
-        try:
-            while part := list(islice(prompts, max(0, wanted - len(found)))):
-                found += self._learnable(part, counts, seed=self.seed + asked)
-                asked += 1
-        except BaseException:
-            self.stream.load_state(begin)
-            raise
-        self._waiting, self.counts, self._asked, self._given = found, counts, asked, 0
+        while part := list(islice(prompts, max(0, wanted - len(found)))):
+            found += self._learnable(part)
+            self._asked += 1
+        self._waiting, self._given = found, 0
 
-    def _learnable(
-        self, prompts: Sequence[Prompt], counts: Counter[str], *, seed: int
-    ) -> Iterator[Encoded]:
+    def _learnable(self, prompts: Sequence[Prompt]) -> Iterator[Encoded]:
+        seed, counts = self.seed + self._asked, self.counts
         answered = answer(
             self.policies, self.leader(), self.encoder, self.config, prompts, seed=seed
         )
@@ -134,7 +127,7 @@ class FreshReader:
             "counts": dict(self.counts),
             "asked": self._asked,
             "given": self._given,
-            "waiting": [_to_json(item) for item in self._waiting],
+            "waiting": [encoded_to_json(item) for item in self._waiting],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -144,19 +137,4 @@ class FreshReader:
             self.stored.load_state(state["stored"])
         self.counts = Counter(state["counts"])
         self._asked, self._given = state["asked"], state["given"]
-        self._waiting = [_from_json(item) for item in state["waiting"]]
-
-
-def _to_json(item: Encoded) -> dict[str, Any]:
-    tree = {"prompt": item.tree.prompt, "responses": item.tree.responses}
-    return {"row": row_of(item.example), "tree": tree, "sampled": item.sampled}
-
-
-def _from_json(given: dict[str, Any]) -> Encoded:
-    row, tree = given["row"], given["tree"]
-    return Encoded(
-        read_row(row, source=row["source"]),
-        Tree(tuple(tree["prompt"]), tuple(tuple(tokens) for tokens in tree["responses"])),
-        cut=False,
-        sampled=tuple(given["sampled"]),
-    )
+        self._waiting = [encoded_from_json(item) for item in state["waiting"]]

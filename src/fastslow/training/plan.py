@@ -159,6 +159,8 @@ def _faults(recipe: Recipe) -> Iterator[str]:
             f"depends on its whole batch, so it must be null or train.batch_size = "
             f"{train.batch_size}"
         )
+    if recipe.filter is not None and objective.takes == "ratings":
+        yield f"filter: objective {name} learns from ratings, of which none is chosen"
     if objective.on_policy and recipe.online is None:
         yield f"objective {name}: is for the policy's own answers; give online and judge"
     if recipe.moving_reference and not objective.needs_reference:

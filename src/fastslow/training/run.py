@@ -15,13 +15,13 @@ from fastslow.errors import DataError, StateError
 from fastslow.objectives import objective_problems
 from fastslow.testing import failed_checks
 from fastslow.training.assemble import Run, assemble, reference_policy
+from fastslow.training.batches import BatchReader
 from fastslow.training.checkpoint import read_newest
 from fastslow.training.claim import claim, locked
 from fastslow.training.continual import train_domains
 from fastslow.training.data import input_fingerprints, written_out
 from fastslow.training.events import EventLog, Listener
 from fastslow.training.finished import last_part
-from fastslow.training.fresh import FreshReader
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
 from fastslow.training.rounds import train_rounds
@@ -84,7 +84,7 @@ def train_ordinary(
         return RunSummary.read(folder / "summary.json")
     run = assemble(recipe)
     inputs = input_fingerprints(recipe)
-    if isinstance(run.state.reader, FreshReader):
+    if not isinstance(run.state.reader, BatchReader):
         inputs["judge"] = [run.state.reader.judge.name]
     if began:
         _check_inputs(folder, inputs)

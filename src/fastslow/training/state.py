@@ -15,8 +15,12 @@ from fastslow.streams import Reservoir
 from fastslow.training.batches import BatchReader
 from fastslow.training.checkpoint import Snapshot
 from fastslow.training.drift import DriftDetector
+from fastslow.training.filtering import FilteredReader
 from fastslow.training.fresh import FreshReader
 from fastslow.training.preview import Preview
+
+Reader = BatchReader | FilteredReader | FreshReader
+"""Where batches come from: what is stored, the part of it that is not outgrown, fresh answers."""
 
 
 @dataclass(slots=True)
@@ -27,7 +31,7 @@ class TrainingState:
     optimizers: dict[str, Optimizer]
     """One for each trained module."""
     race: Race
-    reader: BatchReader | FreshReader
+    reader: Reader
     memory: Reservoir
     """An even sample of the pairs learned from."""
     moving: tuple[str, ...] = ()
