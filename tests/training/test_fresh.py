@@ -2,8 +2,10 @@
 
 import pytest
 import tiny
+from typer.testing import CliRunner
 
 import fastslow
+from fastslow.cli.main import app
 from fastslow.errors import ConfigError, JudgeError, StateError
 from fastslow.training.assemble import assemble
 
@@ -123,6 +125,16 @@ def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(online, tmp_pat
     left.write_text("100000")
     fastslow.train(made)
     assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(made.output_dir))
+
+
+def test_validate_looks_at_judge_and_prompts(online, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(fastslow.config.dump_recipe(online()))
+    run = CliRunner().invoke
+    assert run(app, ["validate", str(path)]).exit_code == 0
+    (tmp_path / "rule.py").write_text("1 / 0")
+    shown = run(app, ["validate", str(path)])
+    assert isinstance(shown.exception, ConfigError) and "judge.file" in str(shown.exception)
 
 
 def test_another_judge_cannot_go_on(online, tmp_path):

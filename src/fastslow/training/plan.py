@@ -98,6 +98,8 @@ def check_parts(parts: Mapping[str, Recipe]) -> None:
                 plan(part)
             else:
                 _check_rounds(part)
+            for judge in filter(None, (part.judge, part.eval.judge)):
+                make_judge(judge)
         except (ConfigError, DataError) as error:
             kinds.add(type(error))
             found = error.problems if isinstance(error, ConfigError) else [str(error)]
@@ -134,13 +136,12 @@ def _check_lacking(examples: Sequence[Example], objective: Objective) -> None:
 
 def _check_rounds(recipe: Recipe) -> None:
     """What there is of a run whose pairs are still to be made. Raises as `plan`."""
-    assert recipe.rounds is not None and recipe.judge is not None
+    assert recipe.rounds is not None
     if faults := list(_faults(recipe)):
         raise ConfigError(*faults)
     if next(iter(prompt_stream(recipe, recipe.rounds)), None) is None:
         raise DataError("rounds.prompts: no prompt in them")
     check_columns(recipe)
-    make_judge(recipe.judge)
 
 
 def _faults(recipe: Recipe) -> Iterator[str]:
