@@ -472,10 +472,10 @@ def test_a_stream_without_an_end_needs_steps_or_a_constant_rate(recipe):
 
 
 def test_a_chosen_response_that_sinks_is_reported(recipe, tmp_path, monkeypatch):
-    from fastslow.training import loop
+    from fastslow.training import gates
 
     def warnings(name, limit):
-        monkeypatch.setattr(loop, "CHOSEN_SINKS", limit)
+        monkeypatch.setattr(gates, "CHOSEN_SINKS", limit)
         seen = []
         made = recipe(f"output_dir={tmp_path / name}", "train.max_steps=4")
         final = fastslow.train(made, listener=seen.append).eval["final"]
