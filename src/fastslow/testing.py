@@ -120,14 +120,19 @@ def check_objective(objective: Objective, but: Iterable[str] = ()) -> None:
 
 def failed_checks(objective: Objective, but: Iterable[str] = ()) -> list[str]:
     """What the checks that fail say, each after its name; empty where all hold."""
-    failed, todo = [], checks(objective)
-    for name in sorted(set(todo) - set(but)):
-        try:
-            todo[name]()
-        except Exception as error:  # What is broken may raise anything.
-            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-            failed.append(f"{name}: {kind}{error}")
-    return failed
+    todo = checks(objective)
+    found = {name: failure(todo[name]) for name in sorted(set(todo) - set(but))}
+    return [f"{name}: {said}" for name, said in found.items() if said is not None]
+
+
+def failure(check: Callable[[], None]) -> str | None:
+    """What a check says if it fails; None where it holds."""
+    try:
+        check()
+    except Exception as error:  # What is broken may raise anything.
+        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+        return f"{kind}{error}"
+    return None
 
 
 def one_loss_and_reward_per_row(objective: Objective) -> None:

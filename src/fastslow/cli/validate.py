@@ -39,11 +39,11 @@ def validate(
         train_stream,
     )
     from fastslow.training.inspection import inspect_examples
-    from fastslow.training.plan import check_columns, check_parts, parts
+    from fastslow.training.plan import check_parts, parts
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
-    check_parts(parts(checked))
+    warnings = check_parts(checked)
     findings: dict[str, Any] = {}
     examples = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -71,9 +71,8 @@ def validate(
         print(json.dumps(findings))
         return
     console = Console(highlight=False, soft_wrap=True)
-    for part in parts(checked).values():
-        for warning in check_columns(part):
-            console.print(f"warning: {escape(warning)}", style="yellow")
+    for warning in warnings:
+        console.print(f"warning: {escape(warning)}", style="yellow")
     table = Table("", *findings, box=None, pad_edge=False)
     for key in dict.fromkeys(key for values in findings.values() for key in values):
         table.add_row(key, *(_cell(values.get(key, [])) for values in findings.values()))

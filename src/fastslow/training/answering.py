@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastslow.config import AnswerConfig
+from fastslow.config import AnswerConfig, SamplingConfig
 from fastslow.judges import Asked, Judgement
 from fastslow.records import Example, Pair, Prompt, Ranking, Text
 from fastslow.sampling import Sample
@@ -34,6 +34,35 @@ class Answered:
         return Asked(self.prompt.prompt, self.texts)
 
 
+def sample(
+    policies: Policies,
+    name: str,
+    encoder: Encoder,
+    config: SamplingConfig,
+    ids: Sequence[tuple[int, ...]],
+    *,
+    seed: int,
+    top_p: float = 1.0,
+) -> list[list[Sample]]:
+    """The named policy's answers to prompts in tokens, as a section of the recipe asks for them."""
+    return policies.answer(
+        name,
+        ids,
+        end_ids=sorted(encoder.end_ids),
+        max_new_tokens=config.max_new_tokens,
+        seed=seed,
+        temperature=config.temperature,
+        top_p=top_p,
+        per_prompt=config.answers,
+    )
+
+
+def text_of(sampled: Sample, encoder: Encoder) -> str:
+    """What was said."""
+    text: str = encoder.tokenizer.decode(sampled.tokens, skip_special_tokens=True)
+    return text
+
+
 def answer(
     policies: Policies,
     name: str,
@@ -44,25 +73,14 @@ def answer(
     seed: int,
 ) -> list[Answered]:
     """The named policy's answers to those prompts to which it gives two different ones."""
-    room = config.max_new_tokens
-    ids = [encoder.prompt_ids(example.prompt, room=room) for example in prompts]
-    given = policies.answer(
-        name,
-        ids,
-        end_ids=sorted(encoder.end_ids),
-        max_new_tokens=room,
-        seed=seed,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        per_prompt=config.answers,
-    )
+    ids = [encoder.prompt_ids(one.prompt, room=config.max_new_tokens) for one in prompts]
+    given = sample(policies, name, encoder, config, ids, seed=seed, top_p=config.top_p)
     different = [_different(samples, encoder) for samples in given]
     usable = [place for place, own in enumerate(different) if len(own) > 1]
     if not usable:
         return []
     trees = [
-        Tree(ids[place], tuple(sample.tokens for sample in different[place].values()))
-        for place in usable
+        Tree(ids[place], tuple(one.tokens for one in different[place].values())) for place in usable
     ]
     sums = policies.measure(name, policies.batch(trees), temperature=config.temperature).sums
     logps = sums.split([len(tree.responses) for tree in trees])
@@ -72,7 +90,7 @@ def answer(
             texts=tuple(different[place]),
             tree=tree,
             logps=tuple(own.tolist()),
-            unended=tuple(not sample.ended for sample in different[place].values()),
+            unended=tuple(not one.ended for one in different[place].values()),
         )
         for place, tree, own in zip(usable, trees, logps, strict=True)
     ]
@@ -81,10 +99,10 @@ def answer(
 def _different(samples: Sequence[Sample], encoder: Encoder) -> dict[str, Sample]:
     """The answers that say something, each text once."""
     found: dict[str, Sample] = {}
-    for sample in samples:
-        text = encoder.tokenizer.decode(sample.tokens, skip_special_tokens=True)
+    for sampled in samples:
+        text = text_of(sampled, encoder)
         if text.strip():
-            found.setdefault(text, sample)
+            found.setdefault(text, sampled)
     return found
 
 
@@ -124,7 +142,7 @@ def _ranking(answered: Answered, judgement: Judgement) -> Ranking:
 
 def _ends(whole: Ranking, answered: Answered, judgement: Judgement) -> Pair:
     assert whole.scores is not None
-    best, worst = (answered.texts.index(_text(whole.responses[end])) for end in (0, -1))
+    best, *_, worst = places_of(answered, whole)
     return Pair(
         prompt=whole.prompt,
         chosen=whole.responses[0],

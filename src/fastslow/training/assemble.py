@@ -27,7 +27,7 @@ from fastslow.training.data import (
     eval_stream,
     objective_of,
     replayed_stream,
-    stored_share,
+    stored_per_batch,
     train_stream,
 )
 from fastslow.training.drift import DriftDetector
@@ -150,7 +150,7 @@ def _reader(
             return reader
         judge = make_judge(recipe.judge)
         return FilteredReader(reader, judge=judge, config=recipe.filter, **shared)
-    stored = stored_share(recipe)
+    stored = stored_per_batch(recipe)
     return FreshReader(
         stream=stream,
         stored=BatchReader(

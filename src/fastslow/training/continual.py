@@ -12,7 +12,6 @@ Sequential training is `start: continue, weights: null`; replay, L2-SP and EWC a
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,9 @@ from fastslow.training.combination import Combination, copy_adapter
 from fastslow.training.domains import DomainRun, domain_runs, policy_after, write_fisher
 from fastslow.training.events import Listener
 from fastslow.training.measuring import Measuring
-from fastslow.training.plan import check_parts, parts
+from fastslow.training.plan import check_parts
+from fastslow.training.stages import TrainOne
 from fastslow.training.summary import ContinualSummary, RunSummary, versions
-
-TrainOne = Callable[[Recipe, Path, Listener], RunSummary | None]
 
 
 def train_domains(
@@ -44,8 +42,7 @@ def train_domains(
     if path.exists():
         listener({"event": "already_complete", "folder": str(folder)})
         return ContinualSummary.read(path)
-    trained = len(list(folder.glob("domains/*/summary.json")))
-    check_parts(dict(list(parts(recipe).items())[trained:]))
+    check_parts(recipe, trained=len(list(folder.glob("domains/*/summary.json"))))
     write_text(folder / "config.yaml", dump_recipe(recipe))
     bank, measuring = Bank(folder / "bank"), Measuring(recipe, listener)
     finished: list[tuple[DomainRun, RunSummary]] = []

@@ -48,15 +48,7 @@ def prompt_stream(recipe: Recipe, answers: AnswerConfig) -> ExampleStream:
     sources = answers.prompt_sources or recipe.data.train_sources
     if not sources:
         raise ConfigError("prompts: are missing; give rows with prompts, or data.train")
-    return ExampleStream(
-        open_sources(sources),
-        kind=PROMPTS,
-        domain=recipe.data.domain,
-        shuffle=recipe.data.shuffle,
-        seed=recipe.seed,
-        max_bad_fraction=recipe.data.max_bad_fraction,
-        epochs=recipe.train.epochs,
-    )
+    return _stream(recipe, sources, kind=PROMPTS, epochs=recipe.train.epochs)
 
 
 def stored_sources(recipe: Recipe) -> list[str]:
@@ -65,7 +57,7 @@ def stored_sources(recipe: Recipe) -> list[str]:
     return recipe.data.train_sources if answers is None or answers.stored else []
 
 
-def stored_share(recipe: Recipe) -> int:
+def stored_per_batch(recipe: Recipe) -> int:
     """Stored examples in each batch of a run that learns from fresh answers."""
     assert recipe.online is not None
     share, size = recipe.online.stored, recipe.train.batch_size

@@ -16,6 +16,7 @@ from fastslow.judges import Asked, Judge
 from fastslow.records import plain_text
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream, ReplayStream
+from fastslow.training.answering import sample, text_of
 from fastslow.training.batches import BatchReader, encoded_from_json, encoded_to_json
 from fastslow.training.policies import Policies
 
@@ -63,24 +64,15 @@ class FilteredReader:
 
     def _unbeaten(self, candidates: Sequence[Encoded]) -> list[Encoded]:
         room = self.config.max_new_tokens
-        given = self.policies.answer(
-            self.leader(),
-            [self.encoder.prompt_ids(item.example.prompt, room=room) for item in candidates],
-            end_ids=sorted(self.encoder.end_ids),
-            max_new_tokens=room,
-            seed=self.seed + self._asked,
-            temperature=self.config.temperature,
-            per_prompt=self.config.answers,
-        )
+        ids = [self.encoder.prompt_ids(item.example.prompt, room=room) for item in candidates]
+        seed = self.seed + self._asked
+        given = sample(self.policies, self.leader(), self.encoder, self.config, ids, seed=seed)
         asked = [
             Asked(
                 item.example.prompt,
                 (
                     plain_text(item.example.responses[0]),
-                    *(
-                        self.encoder.tokenizer.decode(sample.tokens, skip_special_tokens=True)
-                        for sample in samples
-                    ),
+                    *(text_of(sampled, self.encoder) for sampled in samples),
                 ),
             )
             for item, samples in zip(candidates, given, strict=True)

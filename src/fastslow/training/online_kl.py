@@ -12,6 +12,7 @@ from torch import Tensor
 from fastslow.config import OnlineKlConfig
 from fastslow.objectives.sampled import reverse_kl_surrogate, sampled_reverse_kl
 from fastslow.scoring import Encoded, Encoder, Tree
+from fastslow.training.answering import sample
 from fastslow.training.policies import Policies
 
 
@@ -65,17 +66,9 @@ class OnlineKl:
         room = self.config.max_new_tokens
         prompts = [self.encoder.prompt_ids(item.example.prompt, room=room) for item in batch]
         prompts.sort(key=len)
-        answers = self.policies.answer(
-            name,
-            prompts,
-            end_ids=sorted(self.encoder.end_ids),
-            max_new_tokens=room,
-            seed=seed,
-            temperature=self.config.temperature,
-            per_prompt=self.config.answers,
-        )
+        answers = sample(self.policies, name, self.encoder, self.config, prompts, seed=seed)
         return [
-            Tree(prompt, tuple(sample.tokens for sample in samples))
+            Tree(prompt, tuple(sampled.tokens for sampled in samples))
             for prompt, samples in zip(prompts, answers, strict=True)
         ]
 

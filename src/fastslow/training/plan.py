@@ -5,8 +5,9 @@ because a fault of the last one is of no use after hours of the others.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from fastslow.adapters import load_context_length
@@ -15,12 +16,8 @@ from fastslow.errors import ConfigError, DataError, FastslowError
 from fastslow.judges import make_judge
 from fastslow.objectives import Objective
 from fastslow.records import Example
-from fastslow.streams import (
-    ExampleStream,
-    ReplayStream,
-    odd_columns,
-)
-from fastslow.testing import one_loss_and_reward_per_row
+from fastslow.streams import ExampleStream, ReplayStream, odd_columns
+from fastslow.testing import failure, one_loss_and_reward_per_row
 from fastslow.training.batches import GIVE_COLUMNS, MAX_LEFT_OUT, SHOWN, too_many
 from fastslow.training.data import (
     eval_objective,
@@ -28,7 +25,7 @@ from fastslow.training.data import (
     objective_of,
     prompt_stream,
     replayed_stream,
-    stored_share,
+    stored_per_batch,
     stored_sources,
     train_stream,
 )
@@ -54,10 +51,10 @@ def plan(recipe: Recipe) -> Plan:
     faults = list(_faults(recipe))
     if faults:
         raise ConfigError(*faults)
-    warnings = check_columns(recipe)
+    warnings = _check_columns(recipe)
     if recipe.online is not None:
         prompts = prompt_stream(recipe, recipe.online)
-        fresh = recipe.train.batch_size - stored_share(recipe)
+        fresh = recipe.train.batch_size - stored_per_batch(recipe)
         return Plan(prompts, _total_steps(recipe, prompts, fresh), warnings)
     stream = replayed_stream(recipe)
     return Plan(stream, _total_steps(recipe, stream, recipe.train.batch_size), warnings)
@@ -86,18 +83,19 @@ def parts(recipe: Recipe) -> dict[str, Recipe]:
     } or {"": recipe}
 
 
-def check_parts(parts: Mapping[str, Recipe]) -> None:
-    """Raise ConfigError with everything for which one of the parts could not be trained, or
-    DataError where it is the data alone."""
+def check_parts(recipe: Recipe, *, trained: int = 0) -> list[str]:
+    """Check all parts of a recipe but the first few, which are `trained`; warnings about the data.
+
+    Raises ConfigError with everything for which one of them could not be trained, or DataError
+    where it is the data alone.
+    """
+    warnings: list[str] = []
     faults: list[str] = []
     kinds: set[type[FastslowError]] = set()
-    for label, part in parts.items():
+    for label, part in list(parts(recipe).items())[trained:]:
         where = f"{label}: " if label else ""
         try:
-            if part.rounds is None:
-                plan(part)
-            else:
-                _check_rounds(part)
+            warnings += plan(part).warnings if part.rounds is None else _check_rounds(part)
             for judge in filter(None, (part.judge, part.eval.judge)):
                 make_judge(judge)
         except (ConfigError, DataError) as error:
@@ -108,9 +106,10 @@ def check_parts(parts: Mapping[str, Recipe]) -> None:
         raise DataError("\n".join(faults))
     if faults:
         raise ConfigError(*faults)
+    return warnings
 
 
-def check_columns(recipe: Recipe) -> list[str]:
+def _check_columns(recipe: Recipe) -> list[str]:
     """Look at the first examples of all data but standard input, for what no run should find late.
 
     Returns warnings of columns that are not used, but are named nearly as one that is. Raises
@@ -134,14 +133,14 @@ def _check_lacking(examples: Sequence[Example], objective: Objective) -> None:
         raise too_many(len(lacking), len(examples), lacking[:SHOWN], [GIVE_COLUMNS])
 
 
-def _check_rounds(recipe: Recipe) -> None:
-    """What there is of a run whose pairs are still to be made. Raises as `plan`."""
+def _check_rounds(recipe: Recipe) -> list[str]:
+    """Check what there is of a run whose pairs are still to be made; raises and warns as `plan`."""
     assert recipe.rounds is not None
     if faults := list(_faults(recipe)):
         raise ConfigError(*faults)
     if next(iter(prompt_stream(recipe, recipe.rounds)), None) is None:
         raise DataError("rounds.prompts: no prompt in them")
-    check_columns(recipe)
+    return _check_columns(recipe)
 
 
 def _faults(recipe: Recipe) -> Iterator[str]:
@@ -187,13 +186,10 @@ def _own_faults(name: str, objective: Objective) -> Iterator[str]:
         return
     if not isinstance(getattr(objective, "beta", None), (int, float)):
         yield f"objective {name}: has no beta, which the chase is scaled by; give it one"
-    try:
-        one_loss_and_reward_per_row(objective)
-    except Exception as error:  # What is broken may raise anything.
-        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+    if (said := failure(partial(one_loss_and_reward_per_row, objective))) is not None:
         yield (
-            f"objective {name}: {kind}{error}; fastslow.testing.check_objective says all that is "
-            "wrong with it"
+            f"objective {name}: {said}; fastslow.testing.check_objective says all that is wrong "
+            "with it"
         )
 
 

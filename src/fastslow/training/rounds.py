@@ -13,7 +13,6 @@ returns learned_T. Sums of modules are exact: factors side by side.
 """
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from fastslow.adapters import BASE, Factors, combine, load_tokenizer
 from fastslow.adapters import recompress as nearest
 from fastslow.config import LoraConfig, Recipe, ReplayConfig, dump_recipe
 from fastslow.durable import file_hash, new_folder, write_text
-from fastslow.errors import StateError
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
 from fastslow.streams import open_sources, read_prompts
@@ -36,13 +34,13 @@ from fastslow.training.assemble import (
     open_policies,
 )
 from fastslow.training.claim import claim
-from fastslow.training.data import objective_of, written_out
+from fastslow.training.data import objective_of
 from fastslow.training.events import Listener
-from fastslow.training.plan import check_parts, parts
+from fastslow.training.plan import check_parts
 from fastslow.training.policies import Policies
-from fastslow.training.summary import RunSummary
+from fastslow.training.stages import TrainOne
+from fastslow.training.summary import leader_of
 
-TrainOne = Callable[[Recipe, Path, Listener], RunSummary | None]
 POLICY = "policy"
 
 
@@ -54,11 +52,10 @@ def train_rounds(
     Returns the last round's recipe, or None if a signal stopped the run before it. Raises as
     `train`, and JudgeError where the judge gives up; what is done is then on disk.
     """
-    assert recipe.rounds is not None
+    assert recipe.rounds is not None and recipe.judge is not None
     claim(folder, recipe)
-    check_parts(parts(recipe))
-    judge = make_judge(recipe.judge) if recipe.judge else None
-    assert judge is not None
+    check_parts(recipe)
+    judge = make_judge(recipe.judge)
     prompts = round_prompts(recipe)
     write_text(folder / "config.yaml", dump_recipe(recipe))
     for index in range(recipe.rounds.count):
@@ -100,7 +97,7 @@ def round_recipe(recipe: Recipe, folder: Path, index: int) -> Recipe:
     if rounds.stored:
         changes["replay"] = ReplayConfig(memory=recipe.data.train_sources, share=rounds.stored)
     raw = recipe.model_copy(update=changes).model_dump(mode="json")
-    return written_out(Recipe.model_validate(raw))
+    return Recipe.model_validate(raw)
 
 
 def round_prompts(recipe: Recipe) -> list[list[Prompt]]:
@@ -133,11 +130,7 @@ def _learned(recipe: Recipe, folder: Path, index: int) -> Path | None:
     """The adapter learned before a round; None for the base."""
     if index == 0:
         return Path(recipe.lora.start_from) if recipe.lora.start_from else None
-    run = _run(folder, index - 1)
-    if not (run / "summary.json").exists():
-        raise StateError(f"the round in {run} is missing or not finished; train it again")
-    summary = RunSummary.read(run / "summary.json")
-    return run / summary.adapters[summary.leader]
+    return leader_of(_run(folder, index - 1), "round")
 
 
 def _policy(recipe: Recipe, folder: Path, index: int) -> Path | None:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from fastslow.config import Recipe, dump_recipe, stage_recipe
 from fastslow.durable import write_text
-from fastslow.errors import StateError
 from fastslow.training.claim import claim
 from fastslow.training.data import written_out
 from fastslow.training.events import Listener
-from fastslow.training.plan import check_parts, parts
-from fastslow.training.summary import RunSummary
+from fastslow.training.plan import check_parts
+from fastslow.training.summary import RunSummary, leader_of
 
 TrainOne = Callable[[Recipe, Path, Listener], RunSummary | None]
 
@@ -33,8 +32,7 @@ def train_stages(
     folder holds other stages.
     """
     folders = _folders(recipe, folder)
-    finished = [path for path in folders if (path / "summary.json").exists()]
-    check_parts(dict(list(parts(recipe).items())[len(finished) :]))
+    check_parts(recipe, trained=sum((path / "summary.json").exists() for path in folders))
     _claim_stages(recipe, folder)
     write_text(folder / "config.yaml", dump_recipe(recipe))
     for index, path in enumerate(folders):
@@ -81,11 +79,7 @@ def _start(recipe: Recipe, folder: Path, index: int) -> str:
     """The adapter that a stage starts from; of no meaning for the first."""
     if index == 0:
         return ""
-    before = _folders(recipe, folder)[index - 1]
-    if not (before / "summary.json").exists():
-        raise StateError(f"the stage in {before} is missing or not finished; train it again")
-    summary = RunSummary.read(before / "summary.json")
-    return str(before / summary.adapters[summary.leader])
+    return str(leader_of(_folders(recipe, folder)[index - 1], "stage"))
 
 
 def _event(recipe: Recipe, index: int) -> dict[str, object]:

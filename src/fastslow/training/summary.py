@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.durable import write_text
+from fastslow.errors import StateError
 
 PACKAGES = ("fastslow", "torch", "transformers", "peft", "accelerate", "datasets")
 
@@ -52,6 +53,17 @@ class RunSummary:
     def read(cls, path: Path) -> "RunSummary":
         """The summary that `write` wrote."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def leader_of(run: Path, what: str) -> Path:
+    """Folder of the adapter that an earlier part of a run answers with; `what` names the part.
+
+    Raises StateError where that part is missing or not finished.
+    """
+    if not (run / "summary.json").exists():
+        raise StateError(f"the {what} in {run} is missing or not finished; train it again")
+    summary = RunSummary.read(run / "summary.json")
+    return run / summary.adapters[summary.leader]
 
 
 @dataclass(frozen=True, slots=True)
