@@ -89,7 +89,12 @@ def example(
 
 
 def checks(objective: Objective) -> dict[str, Callable[[], None]]:
-    """The checks that apply to an objective, by name, ready to be called."""
+    """The checks that apply to an objective, by name, ready to be called.
+
+    Raises ValueError for one that takes tokens.
+    """
+    if objective.takes == "tokens":
+        raise ValueError(f"{objective!r} learns from tokens, of which these checks know nothing")
     chosen: list[Callable[[Objective], None]] = [
         one_loss_and_reward_per_row, gradient_is_derivative, no_gradient_beyond_the_policy,
         huge_gaps_stay_finite, calling_changes_nothing, order_does_not_matter,

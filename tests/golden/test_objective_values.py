@@ -192,8 +192,8 @@ def test_bad_settings_are_refused(name, hyper, message):
 
 NAMES = """
 aipo alpha_dpo anchored_down anchored_zero bco beta_dpo chi_po cpo davidson discopop dpo
-dpop exo exo_ranked hinge ipo kto length_normalised_dpo mallows mallows_phi minor_dpo mpo
-nca odpo orpo plackett_luce r_dpo rao_kupper reference_free rloo robust_dpo rpo sdpo sft simpo
+dpop espo exo exo_ranked hinge ipo kto length_normalised_dpo mallows mallows_phi minor_dpo mpo
+nca odpo orpo plackett_luce ppo r_dpo rao_kupper reference_free rloo robust_dpo rpo sdpo sft simpo
 sppo wpo
 """
 

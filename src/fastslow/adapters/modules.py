@@ -134,6 +134,20 @@ class Modules:
         assert isinstance(config, LoraConfig)
         return config
 
+    def add_head(self, name: str) -> None:
+        """Give a module a head of its own, which makes a number of a hidden state: 0 to begin with.
+
+        It is one of the module's tensors from now on.
+        """
+        embedding = self.causal_lm.get_input_embeddings().weight
+        width = self.causal_lm.config.get_text_config().hidden_size
+        weight = torch.zeros(1, width, device=embedding.device, requires_grad=True)
+        self._parameters[name][_head_key(name)] = nn.Parameter(weight)
+
+    def head(self, name: str) -> nn.Parameter:
+        """The weight of a module's head, [1, d]."""
+        return self._parameters[name][_head_key(name)]
+
     def copy(self, source: str, target: str) -> None:
         """Give one module the weights of another; both were made in the same order."""
         pairs = zip(
@@ -218,6 +232,10 @@ class Modules:
         """The base with one module folded into its weights. The modules are gone afterwards."""
         with self.using(name):
             return self.model.merge_and_unload(adapter_names=[name])
+
+
+def _head_key(name: str) -> str:
+    return f"head.{name}.weight"
 
 
 def _scale_by(factors: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:

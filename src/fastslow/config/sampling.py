@@ -56,11 +56,15 @@ class OnlineConfig(AnswerConfig):
     """Fresh answers in every step (online DPO, arXiv 2402.04792): the leader answers, the judge
     compares, the step learns from that."""
 
-    answers: Annotated[int, Field(ge=2)] = 2
-    """Answers to each prompt."""
+    answers: Positive = 2
+    """Answers to each prompt; one is enough for `ppo` and `espo`, which have a critic."""
     every: Positive = 1
-    """Steps between two samplings, each for so many batches: no answer is older than that, less
-    one, when it is learned from."""
+    """Batches that are sampled for at once."""
+    passes: Positive = 1
+    """Times that those batches are gone over. No answer is older than every times passes, less one,
+    updates when it is learned from."""
+    critic_rate: PositiveFloat = 1.0
+    """Learning rate of the critic of `ppo` and `espo`, over the policy's."""
 
 
 class OnlineKlConfig(SamplingConfig):

@@ -25,6 +25,7 @@ from fastslow.objectives.contract import (
     PairLogps,
     RankedLogps,
     RatedLogps,
+    TokenLogps,
     check_not_negative,
 )
 from fastslow.objectives.cpo import Cpo
@@ -42,6 +43,7 @@ from fastslow.objectives.mpo import Mpo
 from fastslow.objectives.nca import Nca
 from fastslow.objectives.odpo import Odpo
 from fastslow.objectives.orpo import Orpo
+from fastslow.objectives.ppo import ActorCritic, Espo, Ppo
 from fastslow.objectives.r_dpo import RDpo
 from fastslow.objectives.rankings import PlackettLuce, RankedExo, SoftmaxDpo
 from fastslow.objectives.ratings import Bco, Kto
@@ -56,12 +58,14 @@ from fastslow.objectives.wpo import Wpo
 
 __all__ = [
     "CONTAINERS",
+    "ActorCritic",
     "DemonstrationLogps",
     "Objective",
     "ObjectiveOutput",
     "PairLogps",
     "RankedLogps",
     "RatedLogps",
+    "TokenLogps",
     "WeightedSum",
     "make_objective",
     "objective_names",
@@ -82,6 +86,7 @@ _OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "discopop": Discopop,
     "dpo": Dpo,
     "dpop": Dpop,
+    "espo": Espo,
     "exo": Exo,
     "exo_ranked": RankedExo,
     "hinge": Hinge,
@@ -96,6 +101,7 @@ _OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "odpo": Odpo,
     "orpo": Orpo,
     "plackett_luce": PlackettLuce,
+    "ppo": Ppo,
     "r_dpo": RDpo,
     "rao_kupper": RaoKupper,
     "reference_free": ReferenceFree,
@@ -160,6 +166,11 @@ def make_objective(
         (weight, kinds[term](**{key: hyper[key] for key in known[term] if key in hyper}))
         for weight, term in weighted
     ]
+    if (len(made) > 1 or nll_weight) and any(isinstance(part, ActorCritic) for _, part in made):
+        raise ConfigError(
+            f"objective.name: {name} has a critic and cannot be a part of a sum; online_kl can "
+            "stand beside it"
+        )
     if nll_weight:
         if any(objective.takes == "ratings" for _, objective in made):
             raise ConfigError(

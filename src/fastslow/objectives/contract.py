@@ -159,6 +159,32 @@ class RankedLogps:
         return values[:, 0] - self.rest_mean(values)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogps(RankedLogps):
+    """The same with each token of the answers, which the policy gave itself.
+
+    Tensors of tokens are [B, K, T], in nats where they are log-probs.
+    """
+
+    policy_tokens: Tensor
+    """Log-probs; those of an answer add up to `policy`."""
+    sampled_tokens: Tensor
+    """Log-probs under the policy that gave the answers."""
+    advantage: Tensor
+    """How much better each token was than expected."""
+    token_present: Tensor
+    """Bool."""
+
+    def __post_init__(self) -> None:
+        expected = self.policy_tokens.shape
+        for name in ("sampled_tokens", "advantage", "token_present"):
+            if getattr(self, name).shape != expected:
+                raise ValueError(
+                    f"{name} has shape {list(getattr(self, name).shape)} but policy_tokens has "
+                    f"shape {list(expected)}; all must be [B, K, T]"
+                )
+
+
 @dataclass(frozen=True, slots=True)
 class RatedLogps:
     """Log-probabilities of B single responses that somebody liked or did not.
@@ -245,6 +271,7 @@ class DemonstrationLogps:
 CONTAINERS = {
     "pairs": PairLogps,
     "rankings": RankedLogps,
+    "tokens": TokenLogps,
     "ratings": RatedLogps,
     "demonstrations": DemonstrationLogps,
 }
@@ -291,6 +318,14 @@ class Objective:
     def __call__(self, logps: Any) -> ObjectiveOutput:
         """Losses and rewards, [B]; `logps` is of the kind that it `takes`."""
         raise NotImplementedError
+
+    def facts(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """What is logged of a batch, of which the sums that `observe` gives are these."""
+        return {}
+
+    def outgrown(self, facts: Mapping[str, float]) -> bool:
+        """Whether the policy has moved too far, by these `facts`, to learn on from its answers."""
+        return False
 
     # Running state: what some objectives remember between optimiser steps. It is explicit, so that
     # it can be saved, shared between processes and left alone in evaluation.

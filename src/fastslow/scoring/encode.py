@@ -5,8 +5,8 @@ with each response, so a merge across the boundary never hides a response token.
 is appended once, where the template did not write it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import TemplateError
@@ -39,6 +39,8 @@ class Encoded:
     sampled: tuple[float, ...] = ()
     """Of each response, its log-prob under the policy that gave it, nats; empty where nobody knows.
     """
+    of_tokens: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    """By name, values of each token of each response, as an objective of tokens learns from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ response alone through the model's own forward pass where it does not.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class Scores:
 
     sums: Tensor
     """Sum of log pi(token) over each response's tokens, [N], nats, float32 (or float64)."""
+    tokens: Tensor
+    """The summands, log pi of each token, [S], response after response."""
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
     """Means over each response's tokens, [N], without gradient. `entropy`: of the prediction, as a
     share of the vocabulary's log; `collision`: log sum_v pi(v)^2, nats."""
@@ -83,7 +85,26 @@ class Scorer:
             name: _sum_by_response(values, batch.lengths) / batch.lengths
             for name, values in found.items()
         }
-        return Scores(sums, means)
+        return Scores(sums, logps, means)
+
+    def states(self, batch: TreeBatch, where: Literal["predictors", "ends"]) -> Tensor:
+        """Last hidden states where each response token is predicted, [S, d], or of each response's
+        last token, [N, d]; float32 (or float64)."""
+        if self.layout.trees:
+            states = self._hidden(batch).flatten(0, 1).index_select(0, getattr(batch, where))
+        else:
+            device = batch.input_ids.device
+            place = slice(-1, None) if where == "ends" else slice(None, -1)
+            states = torch.cat(
+                [
+                    self._hidden_alone((*tree.prompt, *response), device)[len(tree.prompt) - 1 :][
+                        place
+                    ]
+                    for tree in batch.trees
+                    for response in tree.responses
+                ]
+            )
+        return states if states.dtype == torch.float64 else states.float()
 
     def embed(self, batch: TreeBatch) -> Tensor:
         """Means over each row's prompt of the token embeddings and of the last hidden states.
@@ -99,10 +120,15 @@ class Scorer:
         return torch.cat(means, dim=-1)
 
     def _embed_alone(self, prompt: tuple[int, ...], device: torch.device) -> Tensor:
-        ids = torch.tensor([prompt], device=device)
-        hidden = self._backbone(input_ids=ids, use_cache=False).last_hidden_state
-        both = (self.model.get_input_embeddings()(ids), hidden)
-        return torch.cat([states[0].float().mean(0) for states in both])
+        words = self.model.get_input_embeddings()(torch.tensor(prompt, device=device))
+        both = (words, self._hidden_alone(prompt, device))
+        return torch.cat([states.float().mean(0) for states in both])
+
+    def _hidden_alone(self, tokens: tuple[int, ...], device: torch.device) -> Tensor:
+        """Last hidden states of one sequence, [T, d]."""
+        ids = torch.tensor([tokens], device=device)
+        hidden: Tensor = self._backbone(input_ids=ids, use_cache=False).last_hidden_state[0]
+        return hidden
 
     def _hidden(self, batch: TreeBatch) -> Tensor:
         """Last hidden states, [R, T, d]."""
@@ -161,14 +187,18 @@ class Scorer:
         self, batch: TreeBatch, statistics: Sequence[str], temperature: float
     ) -> Scores:
         device = batch.input_ids.device
-        sums, found = [], {name: [] for name in statistics}
+        tokens, found = [], {name: [] for name in statistics}
         for tree in batch.trees:
             for response in tree.responses:
                 logits = _at(self._logits_alone(tree.prompt, response, device), temperature)
-                sums.append(token_logps(logits, torch.tensor(response, device=device)).sum())
+                tokens.append(token_logps(logits, torch.tensor(response, device=device)))
                 for name, values in _statistics(logits.detach(), statistics).items():
                     found[name].append(values.mean())
-        return Scores(torch.stack(sums), {name: torch.stack(v) for name, v in found.items()})
+        return Scores(
+            torch.stack([own.sum() for own in tokens]),
+            torch.cat(tokens),
+            {name: torch.stack(values) for name, values in found.items()},
+        )
 
     def score_alone(
         self, prompt: tuple[int, ...], response: tuple[int, ...], *, device: torch.device

@@ -41,6 +41,8 @@ class TreeBatch:
     """[S], int64: the response tokens, response after response."""
     lengths: Tensor
     """[N], int64: tokens of each response, row after row."""
+    ends: Tensor
+    """[N], int64: index, as of `predictors`, of the last token of each response."""
     trees: tuple[Tree, ...]
 
     def to(self, device: torch.device) -> "TreeBatch":
@@ -72,6 +74,7 @@ def tree_batch(trees: Sequence[Tree], *, pad_id: int) -> TreeBatch:
     predictors: list[int] = []
     targets: list[int] = []
     lengths: list[int] = []
+    ends: list[int] = []
     for row, tree in enumerate(trees):
         if not tree.prompt or not all(tree.responses):
             raise ValueError("a tree needs at least one prompt token and one token a response")
@@ -83,6 +86,7 @@ def tree_batch(trees: Sequence[Tree], *, pad_id: int) -> TreeBatch:
             predictors += [row * width + start - 1, *range(first, first + len(response) - 1)]
             targets += response
             lengths.append(len(response))
+            ends.append(first + len(response) - 1)
             row_ids += response
             row_positions += range(start, start + len(response))
             row_segments += [number] * len(response)
@@ -97,6 +101,7 @@ def tree_batch(trees: Sequence[Tree], *, pad_id: int) -> TreeBatch:
         predictors=torch.tensor(predictors),
         targets=torch.tensor(targets),
         lengths=torch.tensor(lengths),
+        ends=torch.tensor(ends),
         trees=tuple(trees),
     )
 

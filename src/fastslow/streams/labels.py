@@ -135,6 +135,7 @@ _IN_WORDS: Mapping[type, tuple[str, str]] = {
 _KINDS: Mapping[str, Callable[[Example], list[Example]]] = {
     "pairs": _pairs,
     "rankings": _rankings,
+    "tokens": _rankings,
     "ratings": _ratings,
     "demonstrations": _demonstrations,
 }

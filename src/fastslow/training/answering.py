@@ -10,13 +10,13 @@ from fastslow.sampling import Sample
 from fastslow.scoring import Encoder, Tree
 from fastslow.training.policies import Policies
 
-RANKED = ("rankings", "demonstrations")
+RANKED = ("rankings", "tokens", "demonstrations")
 """Kinds that learn from a list of answers as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A prompt with two or more different answers."""
+    """A prompt with its answers."""
 
     prompt: Prompt
     """Its domain and weight are the answers'."""
@@ -25,6 +25,8 @@ class Answered:
     """The very tokens."""
     logps: tuple[float, ...]
     """Of each answer under the policy at the temperature of sampling, nats."""
+    token_logps: tuple[tuple[float, ...], ...]
+    """Of each token of each answer."""
     unended: tuple[bool, ...]
     """Of each, whether the length limit cut it off."""
 
@@ -71,39 +73,49 @@ def answer(
     prompts: Sequence[Prompt],
     *,
     seed: int,
+    different: bool = True,
 ) -> list[Answered]:
-    """The named policy's answers to those prompts to which it gives two different ones."""
+    """The named policy's answers to prompts, with what it makes of them.
+
+    With `different`, those to which it gives two answers that say something else, each text once.
+    What estimates an expectation over answers needs all of them as they came.
+    """
     ids = [encoder.prompt_ids(one.prompt, room=config.max_new_tokens) for one in prompts]
     given = sample(policies, name, encoder, config, ids, seed=seed, top_p=config.top_p)
-    different = [_different(samples, encoder) for samples in given]
-    usable = [place for place, own in enumerate(different) if len(own) > 1]
+    texts = [[text_of(one, encoder) for one in samples] for samples in given]
+    kept = [
+        _different(own) if different else list(range(len(samples)))
+        for own, samples in zip(texts, given, strict=True)
+    ]
+    usable = [place for place, own in enumerate(kept) if len(own) > 1 or not different]
     if not usable:
         return []
-    trees = [
-        Tree(ids[place], tuple(one.tokens for one in different[place].values())) for place in usable
-    ]
-    sums = policies.measure(name, policies.batch(trees), temperature=config.temperature).sums
-    logps = sums.split([len(tree.responses) for tree in trees])
+    samples = {place: [given[place][one] for one in kept[place]] for place in usable}
+    trees = [Tree(ids[place], tuple(one.tokens for one in samples[place])) for place in usable]
+    batch = policies.batch(trees)
+    scores = policies.measure(name, batch, temperature=config.temperature)
+    logps = iter(scores.sums.tolist())
+    token_logps = iter(scores.tokens.split(batch.lengths.tolist()))
     return [
         Answered(
             prompt=prompts[place],
-            texts=tuple(different[place]),
+            texts=tuple(texts[place][one] for one in kept[place]),
             tree=tree,
-            logps=tuple(own.tolist()),
-            unended=tuple(not one.ended for one in different[place].values()),
+            logps=tuple(next(logps) for _ in tree.responses),
+            token_logps=tuple(tuple(next(token_logps).tolist()) for _ in tree.responses),
+            unended=tuple(not one.ended for one in samples[place]),
         )
-        for place, tree, own in zip(usable, trees, logps, strict=True)
+        for place, tree in zip(usable, trees, strict=True)
     ]
 
 
-def _different(samples: Sequence[Sample], encoder: Encoder) -> dict[str, Sample]:
-    """The answers that say something, each text once."""
-    found: dict[str, Sample] = {}
-    for sampled in samples:
-        text = text_of(sampled, encoder)
+def _different(texts: Sequence[str]) -> list[int]:
+    """Places of the answers that say something, each text once."""
+    first: dict[str, int] = {}
+    for place, text in enumerate(texts):
         if text.strip():
-            found.setdefault(text, sampled)
-    return found
+            first.setdefault(text, place)
+    return list(first.values())
 
 
 def judged(answered: Answered, judgement: Judgement, *, kind: str, pick: str) -> Pair | Ranking:
@@ -112,7 +124,7 @@ def judged(answered: Answered, judgement: Judgement, *, kind: str, pick: str) ->
     The best against the worst, of equals the first ones; or all of them, where the objective learns
     from lists, or from pairs and `pick` is `all`.
     """
-    whole = _ranking(answered, judgement)
+    whole = ranking_of(answered, judgement)
     listed = kind in RANKED or (kind == "pairs" and pick == "all")
     return whole if listed else _ends(whole, answered, judgement)
 
@@ -122,10 +134,14 @@ def places_of(answered: Answered, example: Example) -> list[int]:
     return [answered.texts.index(_text(response)) for response in example.responses]
 
 
-def _ranking(answered: Answered, judgement: Judgement) -> Ranking:
+def order_of(judgement: Judgement) -> list[int]:
+    """Places of the answers from the best to the worst, of equals the first ones first."""
+    return sorted(range(len(judgement.scores)), key=lambda place: -judgement.scores[place])
+
+
+def ranking_of(answered: Answered, judgement: Judgement) -> Ranking:
     """All answers, the best first."""
-    scores, texts = judgement.scores, answered.texts
-    order = sorted(range(len(texts)), key=lambda place: -scores[place])
+    scores, texts, order = judgement.scores, answered.texts, order_of(judgement)
     levels = sorted(set(scores), reverse=True)
     cut = any(answered.unended)
     return Ranking(

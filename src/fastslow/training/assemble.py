@@ -17,11 +17,12 @@ from fastslow.config import Recipe
 from fastslow.dynamics import Race
 from fastslow.errors import ConfigError
 from fastslow.judges import make_judge
-from fastslow.objectives import Objective
+from fastslow.objectives import ActorCritic, Objective
 from fastslow.scoring import Encoder
 from fastslow.streams import Reservoir
 from fastslow.training.anchoring import Anchor
 from fastslow.training.batches import BatchReader
+from fastslow.training.critic import CRITIC, Critic
 from fastslow.training.data import (
     eval_objective,
     eval_stream,
@@ -67,6 +68,7 @@ class Run:
     objective: Objective
     anchor: Anchor | None
     online_kl: OnlineKl | None
+    critic: Critic | None
     heldout: HeldOut | None
     heldout_counts: dict[str, int]
     state: TrainingState
@@ -95,10 +97,11 @@ def assemble(recipe: Recipe) -> Run:
     modules = make_modules(recipe, base)
     policies = make_policies(recipe, modules, tokenizer)
     race = _race(recipe)
-    reader = _reader(recipe, planned.stream, encoder, objective, policies, race)
+    critic = _critic(recipe, objective, policies)
+    reader = _reader(recipe, planned.stream, encoder, objective, policies, race, critic)
     state = TrainingState(
         modules=modules,
-        optimizers={name: _optimizer(recipe, modules, name) for name in recipe.module_names},
+        optimizers={name: _optimizer(recipe, modules, name) for name in modules.trainable},
         race=race,
         moving=_moving_modules(recipe),
         reader=reader,
@@ -114,6 +117,7 @@ def assemble(recipe: Recipe) -> Run:
         objective=objective,
         anchor=Anchor(recipe.anchor, modules, PREVIOUS) if recipe.anchor else None,
         online_kl=_online_kl(recipe, policies, encoder),
+        critic=critic,
         heldout=heldout,
         heldout_counts=heldout_counts,
         state=state,
@@ -129,6 +133,19 @@ def _online_kl(recipe: Recipe, policies: Policies, encoder: Encoder) -> OnlineKl
     return OnlineKl(recipe.online_kl, policies, encoder, at_once)
 
 
+def _critic(recipe: Recipe, objective: Objective, policies: Policies) -> Critic | None:
+    if not isinstance(objective, ActorCritic):
+        return None
+    assert recipe.online is not None
+    return Critic(
+        policies,
+        objective,
+        reference=MOVING if recipe.moving_reference else reference_policy(recipe),
+        temperature=recipe.online.temperature,
+        at_once=recipe.train.micro_batch_size or recipe.train.batch_size,
+    )
+
+
 def _reader(
     recipe: Recipe,
     stream: Any,
@@ -136,6 +153,7 @@ def _reader(
     objective: Objective,
     policies: Policies,
     race: Race,
+    critic: Critic | None,
 ) -> Reader:
     size = recipe.train.batch_size
     shared: dict[str, Any] = {
@@ -160,6 +178,7 @@ def _reader(
         else None,
         objective=objective,
         judge=make_judge(recipe.judge),
+        critic=critic,
         config=recipe.online,
         batch_size=size - stored,
         **shared,
@@ -197,7 +216,17 @@ def make_encoder(recipe: Recipe, tokenizer: Any) -> Encoder:
 
 def make_modules(recipe: Recipe, base: Any) -> Modules:
     """The recipe's trainable modules, fresh or from an adapter with its frozen copy beside them."""
-    names, frozen = recipe.module_names, _moving_modules(recipe)
+    critics = (CRITIC,) if isinstance(objective_of(recipe), ActorCritic) else ()
+    names, frozen = (*recipe.module_names, *critics), _moving_modules(recipe)
+    modules = _lora_modules(recipe, base, names, frozen)
+    for name in critics:
+        modules.add_head(name)
+    return modules
+
+
+def _lora_modules(
+    recipe: Recipe, base: Any, names: tuple[str, ...], frozen: tuple[str, ...]
+) -> Modules:
     if recipe.lora.start_from is None:
         return Modules.attach(
             base,

@@ -1,18 +1,18 @@
 """Batches of encoded examples off the stream, with everything that was left out counted."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastslow.errors import DataError
 from fastslow.objectives import Objective
-from fastslow.records import Example, Pair, Ranking
+from fastslow.records import Demonstration, Example, Message, Pair, Ranking, Rating
 from fastslow.scoring import Dropped, Encoded, Encoder, Tree
-from fastslow.streams import ExampleStream, ReplayStream, row_of
-from fastslow.streams.formats import read_row
+from fastslow.streams import ExampleStream, ReplayStream
 from fastslow.training.prepared import lacks
 
 MAX_LEFT_OUT = 0.1
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Pair, Ranking, Rating, Demonstration)}
 SHOWN = 5
 GIVE_COLUMNS = "Give the columns, or take an objective that does without them."
 ENOUGH_PAIRS = 100
@@ -148,26 +148,43 @@ class BatchReader:
 def encoded_to_json(item: Encoded) -> dict[str, Any]:
     """An example that waits to be learned, for a checkpoint."""
     return {
-        "row": row_of(item.example),
+        "kind": type(item.example).__name__,
+        "example": asdict(item.example),
         "tree": {"prompt": item.tree.prompt, "responses": item.tree.responses},
         "cut": item.cut,
         "sampled": item.sampled,
+        "of_tokens": item.of_tokens,
     }
 
 
 def encoded_from_json(given: dict[str, Any]) -> Encoded:
-    """What `encoded_to_json` gave, but for what its row was read with."""
-    row, tree = given["row"], given["tree"]
+    """What `encoded_to_json` gave."""
+    example, tree = given["example"], given["tree"]
+    kept = {name: value for name, value in example.items() if name != "provenance"}
     return Encoded(
-        read_row(row, source=row["source"]),
-        Tree(tuple(tree["prompt"]), tuple(tuple(tokens) for tokens in tree["responses"])),
+        KINDS[given["kind"]](**_frozen(kept), provenance=example["provenance"]),
+        Tree(**_frozen(tree)),
         cut=given["cut"],
-        sampled=tuple(given["sampled"]),
+        sampled=_frozen(given["sampled"]),
+        of_tokens=_frozen(given["of_tokens"]),
     )
+
+
+def _frozen(value: Any) -> Any:
+    """What JSON gave, with tuples for its lists and the turns of conversations as they were."""
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(one) for one in value)
+    if isinstance(value, dict):
+        if value.keys() == {"role", "content"}:
+            return Message(**value)
+        return {key: _frozen(one) for key, one in value.items()}
+    return value
 
 
 def is_idle_tie(example: Example, objective: Objective) -> bool:
     """Whether nothing was preferred and the objective learns from preferences alone."""
+    if objective.on_policy:
+        return False
     if isinstance(example, Pair):
         return example.is_tie and not objective.learns_ties
     return isinstance(example, Ranking) and example.ranks[-1] == 0

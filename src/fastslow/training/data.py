@@ -22,6 +22,14 @@ def eval_objective(recipe: Recipe) -> Objective:
     return make_objective("dpo") if objective.on_policy else objective
 
 
+def temperature_of(recipe: Recipe) -> float:
+    """The temperature whose log-probs are learned from: that of the answers where the objective
+    weighs them by how likely they were, 1 in every other case."""
+    if recipe.online is None or not objective_of(recipe).on_policy:
+        return 1.0
+    return recipe.online.temperature
+
+
 def written_out(recipe: Recipe) -> Recipe:
     """The recipe with the objective's defaults in it, as the run folder keeps them."""
     name = recipe.objective.name

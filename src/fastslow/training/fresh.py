@@ -1,27 +1,37 @@
 """Batches of the policy's own answers, sampled while it learns and judged at once (online DPO).
 
-Every `every` steps the leader answers the prompts of that many batches, so no answer is older than
-`every - 1` updates when it is learned from. Trees hold the very tokens that were sampled.
+The leader answers the prompts of `every` batches at once, and these are gone over `passes` times,
+so no answer is older than every x passes - 1 updates when it is learned from. Trees hold the very
+tokens that were sampled.
 """
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 from fastslow.config import OnlineConfig
-from fastslow.judges import Judge
+from fastslow.judges import Judge, Judgement
 from fastslow.objectives import Objective
-from fastslow.records import Prompt
+from fastslow.records import Example, Prompt
 from fastslow.scoring import Encoded, Encoder, Tree
 from fastslow.streams import ExampleStream
 from fastslow.streams.labels import as_kind
-from fastslow.training.answering import answer, judged, places_of
+from fastslow.training.answering import (
+    Answered,
+    answer,
+    judged,
+    order_of,
+    places_of,
+    ranking_of,
+)
 from fastslow.training.batches import BatchReader, encoded_from_json, encoded_to_json, is_idle_tie
+from fastslow.training.critic import Critic
 from fastslow.training.policies import Policies
 
-COUNTED = ("read", "alike", "ties", "unended")
+COUNTED = ("read", "answers", "alike", "ties", "unended")
 
 
 @dataclass(slots=True)
@@ -31,6 +41,7 @@ class FreshReader:
     Args:
         stream: of kind `prompts`; its end is the end.
         stored: batches of the stored examples of each batch; None for none.
+        critic: appraises the answers, where the objective has one.
         leader: names the policy that answers now.
         batch_size: answered examples of a batch.
         seed: of the answers.
@@ -45,16 +56,18 @@ class FreshReader:
     encoder: Encoder
     objective: Objective
     judge: Judge
+    critic: Critic | None
     config: OnlineConfig
     leader: Callable[[], str]
     batch_size: int
     seed: int
     counts: Counter[str] = field(default_factory=Counter)
-    """Prompts read, those whose answers were all alike, ties passed over, answers that the limit
-    cut off."""
+    """Prompts read, answers given, prompts whose answers were all alike, ties passed over, answers
+    that the limit cut off."""
     age: int = 0
     """Updates since the answers of the last batch were given."""
-    _waiting: list[Encoded] = field(default_factory=list)
+    _answered: list[Encoded] = field(default_factory=list)
+    """What is learned from until the policy is asked again."""
     _asked: int = 0
     """How often the policy has been asked."""
     _given: int = 0
@@ -63,14 +76,27 @@ class FreshReader:
     def __iter__(self) -> Iterator[list[Encoded]]:
         stored = iter(self.stored) if self.stored else None
         while True:
-            if self._given >= self.config.every or not self._waiting:
+            # The last batches of a stream may be fewer.
+            batches = -(-len(self._answered) // self.batch_size)
+            if self._given >= batches * self.config.passes:
                 self._ask()
-            if not self._waiting:
-                return
-            size = self.batch_size
-            batch, self._waiting = self._waiting[:size], self._waiting[size:]
+                if not self._answered:
+                    return
+            batch = self._next()
             self.age, self._given = self._given, self._given + 1
             yield [*batch, *(next(stored, []) if stored else [])]
+
+    def _next(self) -> list[Encoded]:
+        """The next batch; each pass after the first goes in an order of its own."""
+        size, items = self.batch_size, self._answered
+        done, place = divmod(self._given, -(-len(items) // size))
+        if done:
+            items = random.Random(f"{self.seed}/{self._asked}/{done}").sample(items, len(items))
+        return items[place * size : (place + 1) * size]
+
+    def renew(self) -> None:
+        """Give up the answers that are left: the policy has outgrown them."""
+        self._answered, self._given = [], 0
 
     def _ask(self) -> None:
         """The policy of now answers the next prompts; what was left over is too old."""
@@ -79,31 +105,50 @@ class FreshReader:
         while part := list(islice(prompts, max(0, wanted - len(found)))):
             found += self._learnable(part)
             self._asked += 1
-        self._waiting, self._given = found, 0
+        found = found[:wanted]
+        self._answered = self.critic.appraise(found) if self.critic else found
+        self._given = 0
 
     def _learnable(self, prompts: Sequence[Prompt]) -> Iterator[Encoded]:
         seed, counts = self.seed + self._asked, self.counts
         answered = answer(
-            self.policies, self.leader(), self.encoder, self.config, prompts, seed=seed
+            self.policies,
+            self.leader(),
+            self.encoder,
+            self.config,
+            prompts,
+            seed=seed,
+            different=not self.objective.on_policy,
         )
         counts["read"] += len(prompts)
+        counts["answers"] += len(prompts) * self.config.answers
         counts["alike"] += len(prompts) - len(answered)
-        kind = self.objective.takes
         judgements = self.judge.judge([one.asked for one in answered])
         for one, judgement in zip(answered, judgements, strict=True):
             counts["unended"] += sum(one.unended)
-            kept = judged(one, judgement, kind=kind, pick=self.config.pick)
-            for example in as_kind(kept, kind):
+            for example, places in self._examples(one, judgement):
                 if is_idle_tie(example, self.objective):
                     counts["ties"] += 1
                     continue
-                places = places_of(one, example)
-                yield Encoded(
+                item = Encoded(
                     example,
                     Tree(one.tree.prompt, tuple(one.tree.responses[place] for place in places)),
                     cut=False,
                     sampled=tuple(one.logps[place] for place in places),
                 )
+                if self.critic is not None:
+                    tokens = tuple(one.token_logps[place] for place in places)
+                    item = replace(item, of_tokens={"sampled": tokens})
+                yield item
+
+    def _examples(self, one: Answered, judgement: Judgement) -> Iterator[tuple[Example, list[int]]]:
+        """What is learned of the answers, and which of them that are."""
+        if self.objective.on_policy:
+            yield ranking_of(one, judgement), order_of(judgement)
+            return
+        kind = self.objective.takes
+        for example in as_kind(judged(one, judgement, kind=kind, pick=self.config.pick), kind):
+            yield example, places_of(one, example)
 
     def summary(self) -> dict[str, int]:
         """Counts of prompts and of what became of their answers, and of stored examples."""
@@ -112,8 +157,8 @@ class FreshReader:
         return own | {f"stored_{key}": value for key, value in stored.items()}
 
     def facts(self) -> dict[str, int]:
-        """How many updates the last batch's answers are behind."""
-        return {"staleness": self.age}
+        """How many updates the last batch's answers are behind, and how many were given so far."""
+        return {"staleness": self.age, "answers": self.counts["answers"]}
 
     def left_out(self) -> list[str]:
         """The first few rows that were not used, as `file:row: reason`."""
@@ -127,7 +172,7 @@ class FreshReader:
             "counts": dict(self.counts),
             "asked": self._asked,
             "given": self._given,
-            "waiting": [encoded_to_json(item) for item in self._waiting],
+            "answered": [encoded_to_json(item) for item in self._answered],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -137,4 +182,4 @@ class FreshReader:
             self.stored.load_state(state["stored"])
         self.counts = Counter(state["counts"])
         self._asked, self._given = state["asked"], state["given"]
-        self._waiting = [encoded_from_json(item) for item in state["waiting"]]
+        self._answered = [encoded_from_json(item) for item in state["answered"]]

@@ -31,14 +31,16 @@ from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
 from fastslow.training.assemble import MOVING, Run, reference_policy
 from fastslow.training.checkpoint import write_checkpoint
-from fastslow.training.data import eval_objective
+from fastslow.training.critic import CRITIC
+from fastslow.training.data import eval_objective, temperature_of
 from fastslow.training.events import Event, EventLog, Listener
+from fastslow.training.fresh import FreshReader
 from fastslow.training.gates import MovedTensors, check_start, chosen_sinks
 from fastslow.training.interrupt import Interrupted, StopRequest
 from fastslow.training.preferences import ModuleLoss, add_measured, module_losses
 from fastslow.training.prepared import confidences_of, logps_of, prepare, weights_of
 from fastslow.training.processes import summed
-from fastslow.training.schedule import rate_factor
+from fastslow.training.schedule import Rates
 
 TESTED = ("accuracy", "loss")
 SIDES = ("chosen_logp", "rejected_logp", "chosen_log_ratio", "rejected_log_ratio")
@@ -57,6 +59,8 @@ class Loop:
         self._listener = listener
         self._start = reference_policy(run.recipe)
         self._reference = MOVING if run.recipe.moving_reference else self._start
+        self._rates = Rates(run.recipe, total_steps=run.total_steps)
+        self._temperature = temperature_of(run.recipe)
         self._clock = time.monotonic()
         # A resumed run's state is on disk already; step 0 of a new one is not.
         self._step_on_disk = run.state.step or None
@@ -128,8 +132,8 @@ class Loop:
         if state.step == 0:
             self._check_start(batch)
         names = state.race.modules
-        updating = self._updating()
-        rates = {name: self._learning_rate(name) for name in names}
+        rates = self._rates.of_step(state.step, state.race)
+        updating = self._rates.updating(state.step, state.race)
         tallies = {name: Tally() for name in names}
         observed = {name: Tally() for name in names}
         leader_losses: list[float] = []
@@ -144,12 +148,16 @@ class Loop:
             total = torch.stack([losses[name].total.sum() for name in updating]).sum()
             self._stop_unless_finite(float(total.detach()), "loss", batch)
             self.run.accelerator.backward(total / len(batch))
+        facts = {name: self.run.objective.facts(own.sums) for name, own in observed.items()}
+        if self._outgrown(facts[state.race.leader]):
+            return
         sampled = self._add_online_kl(batch, updating)
         self._pull_to_anchor(updating)
-        norms = {name: self._clip(name) for name in updating}
+        critics = self._add_critic(batch)
+        norms = {name: self._clip(name) for name in (*updating, *critics)}
         for name, norm in norms.items():
             self._stop_unless_finite(norm, f"gradient norm of module {name}", batch)
-        self._update({name: rates[name] for name in updating})
+        self._update({name: rates[name] for name in norms})
 
         state.step += 1
         state.pairs_seen += len(batch)
@@ -161,7 +169,8 @@ class Loop:
         state.race.record({name: tally.sums["loss"] for name, tally in tallies.items()})
         swapped = state.race.finish_step()
         for item in batch:
-            if not is_replayed(item.example):  # Its own domain remembers it already.
+            # Replayed ones are in a memory already; what only this policy learns from is in none.
+            if not (is_replayed(item.example) or self.run.objective.on_policy):
                 state.memory.add(item.example)
         self._tell(
             {
@@ -178,10 +187,12 @@ class Loop:
                         "margin": means[name]["margin"],
                         "learning_rate": rates[name],
                         "grad_norm": norms.get(name),
+                        **facts[name],
                         **sampled.get(name, {}),
                     }
                     for name in names
                 },
+                **critics,
                 **state.reader.facts(),
                 "pairs_per_s": len(batch) / (time.monotonic() - started),
             }
@@ -192,6 +203,23 @@ class Loop:
             self._tell({"event": "swap", "step": state.step, "leader": state.race.leader})
         if state.drift is not None and state.drift.hear(leader_losses):
             self._tell({"event": "drift", "step": state.step, "pairs_seen": state.pairs_seen})
+
+    def _outgrown(self, facts: Mapping[str, float]) -> bool:
+        """Whether these answers teach no more; then new ones are asked for and nothing moves."""
+        if not self.run.objective.outgrown(facts):
+            return False
+        assert isinstance(self.state.reader, FreshReader)
+        self.state.reader.renew()
+        self._forget_gradients()
+        self._tell({"event": "outgrown", "step": self.state.step, **facts})
+        return True
+
+    def _add_critic(self, batch: list[Encoded]) -> dict[str, Any]:
+        """Gradients of the critic, where there is one, and what was measured of it, by its name."""
+        if self.run.critic is None:
+            return {}
+        measured = self.run.critic.add_gradients(batch, backward=self.run.accelerator.backward)
+        return {CRITIC: measured}
 
     def _move_reference(self) -> None:
         moving, modules = self.recipe.moving_reference, self.state.modules
@@ -222,13 +250,19 @@ class Loop:
     def _losses(self, items: list[Encoded], updating: tuple[str, ...]) -> dict[str, ModuleLoss]:
         policies, objective, state = self.run.policies, self.run.objective, self.state
         prepared = prepare(
-            policies, objective, items, reference=self._reference, seed=self._draw(items)
+            policies,
+            objective,
+            items,
+            reference=self._reference,
+            seed=self._draw(items),
+            temperature=self._temperature,
         )
+        measure = partial(policies.measure, temperature=self._temperature)
         logps = {
             name: logps_of(
                 prepared,
                 objective,
-                partial(policies.measure, name, learning=name in updating),
+                partial(measure, name, learning=name in updating),
                 state=state.running[name],
             )
             for name in state.race.modules
@@ -289,37 +323,11 @@ class Loop:
             optimizer.step()
         if first is not None:
             first.check()
-        for optimizer in state.optimizers.values():
+        self._forget_gradients()
+
+    def _forget_gradients(self) -> None:
+        for optimizer in self.state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-
-    def _updating(self) -> tuple[str, ...]:
-        """The modules that learn in this step: the slower ones only every `slow_every`-th."""
-        chase, step = self.recipe.chase, self.state.step
-        return tuple(
-            name
-            for name in self.state.race.modules
-            if chase is None or self._speed_rank(name) == 0 or step % chase.slow_every == 0
-        )
-
-    def _speed_rank(self, name: str) -> int:
-        """How many modules are faster than this one at present."""
-        chase, race = self.recipe.chase, self.state.race
-        if chase and chase.swap == "roles_and_rates":
-            chasers = [module for module in race.modules if module != race.leader]
-            return [race.leader, *chasers].index(name)
-        return race.modules.index(name)
-
-    def _learning_rate(self, name: str) -> float:
-        """The module's learning rate for the step at hand."""
-        train, chase = self.recipe.train, self.recipe.chase
-        factor = rate_factor(
-            self.state.step,
-            schedule=train.schedule,
-            warmup_steps=train.warmup_steps,
-            total_steps=self.run.total_steps,
-        )
-        ratio = chase.slow_ratio ** self._speed_rank(name) if chase else 1.0
-        return train.learning_rate * ratio * factor
 
     # What is checked, measured and kept.
 

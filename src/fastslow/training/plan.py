@@ -14,7 +14,7 @@ from fastslow.adapters import load_context_length
 from fastslow.config import Recipe, stage_recipes
 from fastslow.errors import ConfigError, DataError, FastslowError
 from fastslow.judges import make_judge
-from fastslow.objectives import Objective
+from fastslow.objectives import ActorCritic, Objective
 from fastslow.records import Example
 from fastslow.streams import ExampleStream, ReplayStream, odd_columns
 from fastslow.testing import failure, one_loss_and_reward_per_row
@@ -31,6 +31,8 @@ from fastslow.training.data import (
 )
 from fastslow.training.prepared import EXTRAS, lacks
 
+COMPARING = ("llm", "ensemble")
+"""Kinds of judges that say nothing of one answer alone."""
 LOOKED_AT = 256
 """Examples of each stream that are looked at before anything is trained."""
 
@@ -163,6 +165,7 @@ def _faults(recipe: Recipe) -> Iterator[str]:
         yield f"filter: objective {name} learns from ratings, of which none is chosen"
     if objective.on_policy and recipe.online is None:
         yield f"objective {name}: is for the policy's own answers; give online and judge"
+    yield from _online_faults(recipe, objective)
     if recipe.moving_reference and not objective.needs_reference:
         yield f"moving_reference: objective {name} compares with no reference; set it to null"
     if "file" in recipe.objective.settings:
@@ -174,8 +177,40 @@ def _faults(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _online_faults(recipe: Recipe, objective: Objective) -> Iterator[str]:
+    """Settings of fresh answers that do not go with the objective."""
+    online, name = recipe.online, recipe.objective.name
+    if online is None:
+        return
+    has_critic = isinstance(objective, ActorCritic)
+    if online.answers == 1 and not has_critic:
+        yield f"online.answers: got 1; objective {name} compares answers, so it needs two or more"
+    if online.answers == 1 and recipe.judge is not None and recipe.judge.kind in COMPARING:
+        yield (
+            f"online.answers: got 1; a judge of kind {recipe.judge.kind} compares answers, so it "
+            "needs two or more"
+        )
+    if online.answers == 1 and recipe.chase is not None and recipe.chase.alpha:
+        yield (
+            "chase.alpha: is a push between answers, of which online.answers: 1 gives no two; set "
+            "it to 0, or chase: null"
+        )
+    if online.critic_rate != 1 and not has_critic:
+        yield f"online.critic_rate: objective {name} has no critic; remove it"
+    if online.top_p < 1 and objective.on_policy:
+        yield (
+            f"online.top_p: got {online.top_p}; objective {name} weighs answers by how likely they "
+            "were, which the nucleus changes; set it to 1"
+        )
+    if online.stored and objective.on_policy:
+        yield f"online.stored: objective {name} is for the policy's own answers; remove it"
+
+
 def _own_faults(name: str, objective: Objective) -> Iterator[str]:
     """What would make a run with a user's own objective fail or learn nothing."""
+    if objective.takes == "tokens":
+        yield f"objective {name}: takes tokens, which is for ppo and espo"
+        return
     known = EXTRAS[objective.takes]
     unknown = [extra for extra in objective.needs if extra not in known]
     if unknown:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -62,6 +62,25 @@ class Policies:
             self._precision(),
         ):
             return self._scorer.measure(batch, statistics, temperature=temperature)
+
+    def values(
+        self,
+        name: str,
+        batch: TreeBatch,
+        *,
+        where: Literal["predictors", "ends"],
+        learning: bool = False,
+    ) -> Tensor:
+        """What the named module's head makes of the states before each token, [S], or of the last
+        one of each response, [N]; float32."""
+        with (
+            self.modules.using(name, learning=learning),
+            torch.set_grad_enabled(learning),
+            self._precision(),
+        ):
+            states = self._scorer.states(batch, where)
+            # A product by elements: autocast leaves it in float32.
+            return (states * self.modules.head(name)).sum(-1)
 
     def answer(
         self, name: str, prompts: Sequence[tuple[int, ...]], **settings: Any

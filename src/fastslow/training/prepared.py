@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from fastslow.objectives import (
     DemonstrationLogps,
@@ -17,6 +18,7 @@ from fastslow.objectives import (
     PairLogps,
     RankedLogps,
     RatedLogps,
+    TokenLogps,
 )
 from fastslow.records import Example, Pair, Ranking, Rating
 from fastslow.scoring import Encoded, Scores, Tree, TreeBatch
@@ -45,6 +47,7 @@ OF_POLICY = {"chosen_collision": "collision", "rejected_collision": "collision"}
 EXTRAS: Mapping[str, Sequence[str]] = {
     "pairs": (*OF_PAIRS, *OF_REFERENCE, *OF_POLICY, "uniform"),
     "rankings": ("score",),
+    "tokens": ("score",),
     "ratings": ("mismatched_log_ratio", "uniform"),
     "demonstrations": ("uniform",),
 }
@@ -85,8 +88,9 @@ def prepare(
     *,
     reference: str,
     seed: int = 0,
+    temperature: float = 1.0,
 ) -> Prepared:
-    """The examples as a batch, scored under the reference."""
+    """The examples as a batch, scored under the reference at a temperature."""
     batch = policies.batch([item.tree for item in items])
     wanted = {OF_REFERENCE[name] for name in objective.needs if name in OF_REFERENCE}
     mismatched = None
@@ -97,7 +101,9 @@ def prepare(
     return Prepared(
         items=items,
         batch=batch,
-        reference=policies.measure(reference, batch, statistics=sorted(wanted)),
+        reference=policies.measure(
+            reference, batch, statistics=sorted(wanted), temperature=temperature
+        ),
         uniform=torch.rand(len(items), generator=generator),
         mismatched=mismatched,
     )
@@ -121,7 +127,7 @@ def logps_of(
     wanted = {OF_POLICY[name] for name in objective.needs if name in OF_POLICY}
     policy = score(prepared.batch, statistics=sorted(wanted))
     extras = _extras(prepared, objective, policy, score)
-    return _CONTAINERS[objective.takes](prepared, policy.sums, extras, dict(state or {}))
+    return _CONTAINERS[objective.takes](prepared, policy, extras, dict(state or {}))
 
 
 def weights_of(items: Sequence[Encoded], device: torch.device) -> Tensor:
@@ -164,10 +170,11 @@ def _extras(
 
 
 def _pairs(
-    prepared: Prepared, policy: Tensor, extras: dict[str, Tensor], state: dict[str, float]
+    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
 ) -> PairLogps:
     policy, reference, lengths = (
-        values.view(-1, 2) for values in (policy, prepared.reference.sums, prepared.batch.lengths)
+        values.view(-1, 2)
+        for values in (scores.sums, prepared.reference.sums, prepared.batch.lengths)
     )
     return PairLogps(
         policy_chosen=policy[:, 0],
@@ -182,55 +189,84 @@ def _pairs(
 
 
 def _rankings(
-    prepared: Prepared, policy: Tensor, extras: dict[str, Tensor], state: dict[str, float]
+    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
 ) -> RankedLogps:
-    rankings = [item.example for item in prepared.items]
+    return RankedLogps(**_of_rankings(prepared, scores, extras), state=state)
+
+
+def _tokens(
+    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
+) -> TokenLogps:
     counts = [len(tree.responses) for tree in prepared.batch.trees]
+    lengths = prepared.batch.lengths.tolist()
 
     def padded(values: Tensor) -> Tensor:
-        return torch.nn.utils.rnn.pad_sequence(list(torch.split(values, counts)), batch_first=True)
+        """[S] values as [B, K, T]."""
+        answers = pad_sequence(list(values.split(lengths)), batch_first=True)
+        return pad_sequence(list(answers.split(counts)), batch_first=True)
+
+    def known(name: str) -> Tensor:
+        flat = [value for item in prepared.items for own in item.of_tokens[name] for value in own]
+        return padded(torch.tensor(flat, dtype=scores.tokens.dtype, device=scores.tokens.device))
+
+    return TokenLogps(
+        **_of_rankings(prepared, scores, extras),
+        state=state,
+        policy_tokens=padded(scores.tokens),
+        sampled_tokens=known("sampled"),
+        advantage=known("advantage"),
+        token_present=padded(torch.ones_like(scores.tokens, dtype=torch.bool)),
+    )
+
+
+def _of_rankings(prepared: Prepared, scores: Scores, extras: dict[str, Tensor]) -> dict[str, Any]:
+    rankings = [item.example for item in prepared.items]
+    counts = [len(tree.responses) for tree in prepared.batch.trees]
+    policy = scores.sums
+
+    def padded(values: Tensor) -> Tensor:
+        return pad_sequence(list(torch.split(values, counts)), batch_first=True)
 
     def of_rankings(values: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:
         flat = [value for row in values for value in row]
         return padded(torch.tensor(flat, dtype=dtype, device=policy.device))
 
     ranks = of_rankings([r.ranks for r in rankings if isinstance(r, Ranking)], torch.int64)
-    scores = [r.scores for r in rankings if isinstance(r, Ranking) and r.scores is not None]
-    if len(scores) == len(rankings):
-        extras = {**extras, "score": of_rankings(scores, policy.dtype)}
+    given = [r.scores for r in rankings if isinstance(r, Ranking) and r.scores is not None]
+    if len(given) == len(rankings):
+        extras = {**extras, "score": of_rankings(given, policy.dtype)}
     if all(item.sampled for item in prepared.items):
         sampled = [item.sampled for item in prepared.items]
         extras = {**extras, "sampled": of_rankings(sampled, policy.dtype)}
-    return RankedLogps(
-        policy=padded(policy),
-        reference=padded(prepared.reference.sums),
-        length=padded(prepared.batch.lengths),
-        rank=ranks,
-        present=padded(torch.ones_like(policy, dtype=torch.bool)),
-        extras=extras,
-        state=state,
-    )
+    return {
+        "policy": padded(policy),
+        "reference": padded(prepared.reference.sums),
+        "length": padded(prepared.batch.lengths),
+        "rank": ranks,
+        "present": padded(torch.ones_like(policy, dtype=torch.bool)),
+        "extras": extras,
+    }
 
 
 def _ratings(
-    prepared: Prepared, policy: Tensor, extras: dict[str, Tensor], state: dict[str, float]
+    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
 ) -> RatedLogps:
     desirable = [isinstance(i.example, Rating) and i.example.desirable for i in prepared.items]
     return RatedLogps(
-        policy=policy,
+        policy=scores.sums,
         reference=prepared.reference.sums,
         length=prepared.batch.lengths,
-        desirable=torch.tensor(desirable, device=policy.device),
+        desirable=torch.tensor(desirable, device=scores.sums.device),
         extras=extras,
         state=state,
     )
 
 
 def _demonstrations(
-    prepared: Prepared, policy: Tensor, extras: dict[str, Tensor], state: dict[str, float]
+    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
 ) -> DemonstrationLogps:
     return DemonstrationLogps(
-        policy_chosen=policy,
+        policy_chosen=scores.sums,
         reference_chosen=prepared.reference.sums,
         chosen_length=prepared.batch.lengths,
         extras=extras,
@@ -241,6 +277,7 @@ def _demonstrations(
 _CONTAINERS: Mapping[str, Callable[..., Any]] = {
     "pairs": _pairs,
     "rankings": _rankings,
+    "tokens": _tokens,
     "ratings": _ratings,
     "demonstrations": _demonstrations,
 }

@@ -181,16 +181,18 @@ class RoutedPolicies(Policies):
         place = dict(enumerate(_first_responses(batch.trees)))
         sums = torch.empty(len(batch.lengths), device=batch.lengths.device)
         found = {name: torch.empty_like(sums) for name in statistics}
+        tokens: dict[int, Tensor] = {}
         for route, rows in self._rows_by_route(prompts).items():
             trees = [batch.trees[i] for i in rows]
-            own = super().measure(
-                route, self.batch(trees), statistics=statistics, temperature=temperature
-            )
+            of_route = self.batch(trees)
+            own = super().measure(route, of_route, statistics=statistics, temperature=temperature)
             places = torch.cat([place[i] for i in rows]).to(sums.device)
             sums[places] = own.sums
+            split = own.tokens.split(of_route.lengths.tolist())
+            tokens |= dict(zip(places.tolist(), split, strict=True))
             for key, values in own.statistics.items():
                 found[key][places] = values
-        return Scores(sums, found)
+        return Scores(sums, torch.cat([tokens[i] for i in range(len(sums))]), found)
 
     def answer(
         self, name: str, prompts: Sequence[tuple[int, ...]], **settings: Any

@@ -29,7 +29,7 @@ class TrainingState:
 
     modules: Modules
     optimizers: dict[str, Optimizer]
-    """One for each trained module."""
+    """One for each trained module, those of the race and a critic."""
     race: Race
     reader: Reader
     memory: Reservoir
@@ -64,9 +64,9 @@ class TrainingState:
     def snapshot(self) -> Snapshot:
         """The state as tensors and JSON facts."""
         module_tensors, optimizer_tensors = {}, {}
-        for name in (*self.race.modules, *self.moving):
+        for name in (*self.optimizers, *self.moving):
             module_tensors |= self.modules.tensors(name)
-        for name in self.race.modules:
+        for name in self.optimizers:
             for key, value in _optimizer_tensors(self.optimizers[name]).items():
                 optimizer_tensors[f"{name}/{key}"] = value
         return Snapshot(
@@ -95,9 +95,9 @@ class TrainingState:
     def restore(self, snapshot: Snapshot) -> None:
         """Become the state a snapshot was taken of, bit for bit."""
         facts, tensors = snapshot.facts, snapshot.tensors
-        for name in (*self.race.modules, *self.moving):
+        for name in (*self.optimizers, *self.moving):
             self.modules.load_tensors(name, dict(tensors["modules"]))
-        for name in self.race.modules:
+        for name in self.optimizers:
             prefix = f"{name}/"
             own = {
                 key.removeprefix(prefix): value

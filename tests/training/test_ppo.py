@@ -1,0 +1,190 @@
+"""PPO and ESPO as runs: what is learned from, how often, and going on after a stop."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+import fastslow
+from fastslow.adapters import BASE
+from fastslow.errors import ConfigError
+from fastslow.training.assemble import assemble
+from fastslow.training.critic import CRITIC
+
+RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
+SHORT = ("train.max_steps=6", "eval.samples=2", "train.batch_size=4", "checkpoint.every=2",
+         "chase=null")  # fmt: skip
+
+
+@pytest.fixture
+def ppo(recipe, tmp_path):
+    """Makes a recipe of PPO; keyword arguments are of its `online`."""
+    rule = tmp_path / "rule.py"
+    rule.write_text(RULE)
+
+    def make(*overrides, name="ppo", **section):
+        settings = {"max_new_tokens": 8, "temperature": 1.5, "answers": 1} | section
+        judge = {"kind": "rule", "file": str(rule)}
+        objective = {"name": name}
+        return recipe(*SHORT, *overrides, online=settings, judge=judge, objective=objective)
+
+    return make
+
+
+def events(folder, kind):
+    lines = (Path(folder) / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+@pytest.mark.parametrize("answers", [1, 3])
+def test_answers_come_appraised_token_by_token(ppo, answers):
+    run = assemble(ppo(answers=answers, every=2))
+    head = run.state.modules.head(CRITIC)
+    head.data.copy_(torch.randn(head.shape) * 0.1)
+    first, second = (next(iter(run.state.reader)) for _ in range(2))
+    advantages = []
+    for item in [*first, *second]:
+        batch = run.policies.batch([item.tree])
+        lengths = batch.lengths.tolist()
+        assert len(lengths) == answers
+        for name, wanted in {
+            "sampled": run.policies.measure("policy", batch, temperature=1.5).tokens,
+            "value": run.policies.values(CRITIC, batch, where="predictors"),
+        }.items():
+            known = item.of_tokens[name]
+            assert [len(own) for own in known] == lengths
+            flat = [value for own in known for value in own]
+            assert flat == pytest.approx(wanted.tolist(), abs=1e-4)
+        reference = run.policies.measure(BASE, batch, temperature=1.5).tokens.split(lengths)
+        for place, score in enumerate(item.example.scores):
+            then = torch.tensor(item.of_tokens["sampled"][place])
+            rewards = -0.05 * (then - reference[place])
+            rewards[-1] += score
+            # With a whole horizon and no discount returns would be the rewards that follow; at 0.95
+            # the last one still is.
+            assert item.of_tokens["return"][place][-1] == pytest.approx(
+                rewards[-1].item(), abs=1e-3
+            )
+        advantages += [value for own in item.of_tokens["advantage"] for value in own]
+    advantages = torch.tensor(advantages)
+    assert advantages.mean().abs() < 1e-5
+    assert advantages.square().mean().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_every_pass_goes_over_the_same_answers_in_its_own_order(ppo):
+    made = ppo(every=2, passes=2)
+    reader = iter(assemble(made).state.reader)
+    batches = [[item.example.responses for item in next(reader)] for _ in range(6)]
+    sets = [batches[0] + batches[1], batches[2] + batches[3], batches[4] + batches[5]]
+    assert sorted(sets[0]) == sorted(sets[1]) != sorted(sets[2]) and sets[0] != sets[1]
+    fastslow.train(made)
+    steps = tiny.steps(made.output_dir)
+    assert [step["staleness"] for step in steps] == [0, 1, 2, 3, 0, 1]
+    assert [step["answers"] for step in steps] == [8] * 4 + [16] * 2
+    assert steps[0]["modules"]["policy"]["ratio_deviation"] == pytest.approx(0, abs=1e-4)
+    assert all(step["modules"]["policy"]["ratio_deviation"] > 1e-3 for step in steps[1:4])
+
+
+def test_espo_leaves_answers_that_it_has_outgrown_and_never_goes_beyond(ppo):
+    made = ppo(
+        "objective.max_deviation=0.05", "train.max_steps=12", "train.learning_rate=0.02",
+        name="espo", passes=50,
+    )  # fmt: skip
+    fastslow.train(made)
+    steps, outgrown = tiny.steps(made.output_dir), events(made.output_dir, "outgrown")
+    assert len(steps) == 12
+    assert all(step["modules"]["policy"]["ratio_deviation"] <= 0.05 for step in steps)
+    assert outgrown and all(event["ratio_deviation"] > 0.05 for event in outgrown)
+    fresh = [b["step"] - 1 for a, b in pairwise(steps) if b["staleness"] <= a["staleness"]]
+    assert [event["step"] for event in outgrown if event["step"] < 12] == fresh
+
+
+@pytest.mark.parametrize("name", ["ppo", "espo"])
+def test_a_stopped_run_goes_on_bit_for_bit(ppo, tmp_path, name):
+    def make(folder):
+        limit = ("objective.max_deviation=0.1",) if name == "espo" else ()
+        return ppo(
+            f"output_dir={tmp_path / folder}", "lora.dropout=0.1", *limit, name=name, passes=3
+        )
+
+    def stop(event):
+        if event["event"] == "step" and event["step"] == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fastslow.train(make("broken"), listener=stop)
+    assert fastslow.train(make("broken")).data == fastslow.train(make("whole")).data
+    whole, broken = (tiny.adapters(tmp_path / folder) for folder in ("whole", "broken"))
+    assert tiny.same(whole, broken)
+
+
+def test_micro_batches_give_the_same_run(ppo, tmp_path):
+    runs = []
+    for size in ("null", "2"):
+        folder = tmp_path / f"run-{size}"
+        fastslow.train(
+            ppo(f"output_dir={folder}", f"train.micro_batch_size={size}", "train.max_steps=3")
+        )
+        runs.append(tiny.adapters(folder)["policy"])
+    for key, value in runs[0].items():
+        torch.testing.assert_close(runs[1][key], value, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["ppo", "espo"])
+def test_the_score_rises(ppo, name):
+    made = ppo(
+        "train.max_steps=60", "train.epochs=8", "train.learning_rate=0.03", "eval.samples=16",
+        "eval.answers=8", "train.batch_size=32", name=name, passes=4, temperature=1.0,
+    )  # fmt: skip
+    measured = fastslow.train(made).eval
+    assert measured["final"]["reward"] > measured["start"]["reward"] + 0.1
+    assert measured["final"]["win_rate"] > 0.55
+
+
+def test_the_critic_learns_what_answers_will_score(ppo):
+    made = ppo(
+        "train.max_steps=60", "train.batch_size=16", "train.schedule=constant",
+        "objective.value_clip=100", passes=60,
+    )  # fmt: skip
+    fastslow.train(made)
+    steps = tiny.steps(made.output_dir)
+    assert steps[0]["critic"]["explained_variance"] < 0.05
+    assert steps[-1]["critic"]["explained_variance"] > 0.6
+    assert steps[-1]["critic"]["loss"] < 0.5 * steps[0]["critic"]["loss"]
+
+
+def test_the_critic_neither_moves_the_policy_nor_is_left_as_an_answer(ppo, tmp_path):
+    runs = []
+    for rate in ("1.0", "0.5"):
+        folder = tmp_path / f"run-{rate}"
+        made = ppo(f"output_dir={folder}", "train.max_steps=1", critic_rate=float(rate))
+        fastslow.train(made)
+        runs.append(tiny.adapters(folder))
+    assert list(runs[0]) == ["policy"] and tiny.same(*runs)
+
+
+def test_fast_and_slow_learn_from_the_leaders_answers(ppo):
+    made = ppo("chase={}", "train.max_steps=4", answers=2, passes=2)
+    fastslow.train(made)
+    last = tiny.steps(made.output_dir)[-1]["modules"]
+    assert last["fast"]["grad_norm"] > 0 and last["slow"]["grad_norm"] > 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "section", "message"),
+    [
+        (("online=null", "judge=null"), {}, "ppo: is for the policy's own answers"),
+        (("chase={}",), {}, "chase.alpha: is a push between answers"),
+        (("objective.name=dpo",), {}, "objective dpo compares answers, so it needs two"),
+        (("objective.name=rloo",), {"answers": 2, "critic_rate": 2.0}, "rloo has no critic"),
+        ((), {"stored": 0.5}, "online.stored: objective ppo is for the policy's own"),
+        (('judge={"kind": "llm", "url": "http://127.0.0.1:9/v1", "model": "m"}',), {},
+         "a judge of kind llm compares answers"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(ppo, overrides, section, message):
+    with pytest.raises(ConfigError, match=message):
+        fastslow.train(ppo(*overrides, **section))
