@@ -84,8 +84,8 @@ def test_the_frontier_is_reward_over_all_domains_where_there_is_one(pair):
     assert list(careful.y) == pytest.approx([5, 10 * 1.85 / 3, 10 * 2.15 / 3, 7.5])
     assert careful.marker.symbol[0] == "circle-open" and careful.marker.size[-1] == 14
     assert careful.line.color == COLOURS[0] and careless.line.color == COLOURS[1]
-    frontier = next(s for s in all_sections(pair) if s.title == "Reward against KL")
-    assert frontier.plots[0].figure.layout.yaxis.title.text == "true reward"
+    frontier = next(s for s in all_sections(pair) if s.title == "Score by the judge against KL")
+    assert frontier.plots[0].figure.layout.yaxis.title.text == "score by the judge"
 
 
 def test_an_ordinary_runs_frontier_is_its_evaluations(tmp_path):
@@ -119,14 +119,14 @@ def test_retention_without_reward_or_with_one_domain(tmp_path):
     figure = retention_figure(drawn[0].run.retention, "accuracy", (0.5, 0.8))
     assert list(figure.data[0].z) == [[0.5], [0.8]]
     assert retention_table(drawn).rows[0].cells[1] == "–"
-    assert "true reward" not in headline(drawn).columns
+    assert "score by the judge" not in headline(drawn).columns
 
 
 def test_the_headline_has_a_row_a_run_and_only_columns_with_a_value(pair):
     table = headline(pair)
     assert [row.heading for row in table.rows] == ["careful", "careless"]
     row = dict(zip(table.columns, table.rows[0].cells, strict=True))
-    assert row["held-out accuracy"] == "0.750" and row["true reward"] == "7.500"
+    assert row["held-out accuracy"] == "0.750" and row["score by the judge"] == "7.500"
     assert row["win rate against base"] == "0.500", "a mean of intervals is no interval"
     assert row["pairs"] == "480" and row["steps"] == "60" and row["wall time"] == "12.3 s"
 

@@ -15,6 +15,7 @@ from fastslow.adapters import Factors
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError, JudgeError, StateError
 from fastslow.reports.runs import read_runs
+from fastslow.training.rounds import round_recipe
 
 RULE = """
 def score(prompt, answer):
@@ -126,6 +127,16 @@ def test_by_hand_two_runs_are_the_same(rounds, recipe, tmp_path):
 def dense(folder):
     factors = Factors.read(Path(folder))
     return {layer: factors.update(layer).double() for layer in factors.layers}
+
+
+def test_beta_may_change_from_round_to_round(rounds, tmp_path):
+    rising = rounds(beta=[0.01, 0.5])
+    flat = rounds(f"output_dir={tmp_path / 'flat'}", "objective.beta=0.01")
+    fastslow.train(rising)
+    fastslow.train(flat)
+    first = [adapter(round_recipe(made, Path(made.output_dir), 0).output_dir)
+             for made in (rising, flat)]  # fmt: skip
+    assert same(*first) and not same(adapter(rising.output_dir), adapter(flat.output_dir))
 
 
 def test_momentum_carries_the_policy_that_answers_and_not_the_one_returned(rounds):
@@ -263,6 +274,7 @@ def test_answers_that_teach_nothing_stop_the_run(rounds):
         ({"prompts": "-"}, (), "rounds: prompts are read more than once"),
         ({"stored": 0.5}, (), "rounds.stored: takes pairs of data.train, which is missing"),
         ({"recompress": 4}, (), "rounds.recompress: without momentum"),
+        ({"beta": [0.1]}, (), "rounds.beta: got 1 values for 2 rounds"),
         ({}, ("stages=[sft, preferences]",), "rounds: cannot be had with continual or stages"),
     ],
 )

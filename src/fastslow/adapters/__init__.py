@@ -4,6 +4,7 @@ from fastslow.adapters.bank import Bank, Entry, check_one_base, read_entry, sele
 from fastslow.adapters.base import load_base, load_context_length, load_end_ids, load_tokenizer
 from fastslow.adapters.factors import Factors, combine, recompress
 from fastslow.adapters.modules import BASE, Modules
+from fastslow.adapters.rewards import load_reward_model
 
 __all__ = [
     "BASE",
@@ -16,6 +17,7 @@ __all__ = [
     "load_base",
     "load_context_length",
     "load_end_ids",
+    "load_reward_model",
     "load_tokenizer",
     "read_entry",
     "recompress",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from fastslow.errors import ConfigError
 
+HEAD_KEY = "base_model.model.score.weight"
+"""What PEFT calls the head of a sequence classifier."""
 BASE = "base"
 """Names the bare model where a module's name is expected."""
 CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
@@ -94,25 +96,43 @@ class Modules:
         return modules
 
     @classmethod
-    def load(cls, base: Any, folders: dict[str, Path], *, trainable: tuple[str, ...]) -> "Modules":
+    def load(
+        cls,
+        base: Any,
+        folders: dict[str, Path],
+        *,
+        trainable: tuple[str, ...],
+        heads: bool = False,
+    ) -> "Modules":
         """Modules from PEFT folders, by name; the trainable ones and frozen ones side by side.
+
+        With `heads` they are reward models, each with a head, and otherwise none may be.
 
         Raises ConfigError for a folder that holds no LoRA adapter in safetensors for this base.
         """
         model: Any = None
         for name, folder in folders.items():
-            check_lora_folder(folder)
+            check_lora_folder(folder, head=heads)
+            config = PeftConfig.from_pretrained(str(folder))
+            config.modules_to_save = None  # The head, which the causal LM has no place for.
             try:
                 if model is None:
-                    model = PeftModel.from_pretrained(base, str(folder), adapter_name=name)
+                    model = PeftModel.from_pretrained(
+                        base, str(folder), adapter_name=name, config=config
+                    )
                 else:
-                    model.load_adapter(str(folder), adapter_name=name)
+                    model.load_adapter(str(folder), adapter_name=name, peft_config=config)
             except (RuntimeError, ValueError, SafetensorError) as error:
                 raise ConfigError(
                     f"adapter {folder} does not fit the base model: {error}"
                 ) from None
             _check_all_loaded(model, name, folder)
-        return cls(model, trainable=trainable)
+        modules = cls(model, trainable=trainable)
+        for name in folders if heads else ():
+            modules.add_head(name)
+            with safe_open(folders[name] / "adapter_model.safetensors", "pt") as file:
+                modules.head(name).data.copy_(file.get_tensor(HEAD_KEY))
+        return modules
 
     @property
     def causal_lm(self) -> Any:
@@ -143,6 +163,10 @@ class Modules:
         width = self.causal_lm.config.get_text_config().hidden_size
         weight = torch.zeros(1, width, device=embedding.device, requires_grad=True)
         self._parameters[name][_head_key(name)] = nn.Parameter(weight)
+
+    def has_head(self, name: str) -> bool:
+        """Whether a module has one."""
+        return _head_key(name) in self._parameters[name]
 
     def head(self, name: str) -> nn.Parameter:
         """The weight of a module's head, [1, d]."""
@@ -214,14 +238,20 @@ class Modules:
                 parameter.requires_grad_(key in self.trainable)
 
     def save(self, name: str, folder: Path) -> None:
-        """Write one module as an ordinary PEFT folder; it must not exist yet."""
+        """Write one module as an ordinary PEFT folder; it must not exist yet.
+
+        With a head it is that of a sequence classifier of one label.
+        """
         folder.mkdir(parents=True)
         state = get_peft_model_state_dict(
             self.model, adapter_name=name, save_embedding_layers=False
         )
         tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         config = copy(self.config(name))
+        if self.has_head(name):
+            tensors[HEAD_KEY] = self.head(name).detach().cpu().clone()
+            config.task_type, config.modules_to_save = "SEQ_CLS", ["score"]
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         config.inference_mode = True
         if isinstance(config.target_modules, set):
             # A set's order differs from process to process; the same module is the same file.
@@ -246,7 +276,7 @@ def _check_all_loaded(model: Any, name: str, folder: Path) -> None:
     """PEFT only warns of weights that find no place, and leaves the module without effect."""
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        strangers = set(file.keys()) ^ set(state)
+        strangers = (set(file.keys()) - {HEAD_KEY}) ^ set(state)
     if strangers:
         raise ConfigError(
             f"adapter {folder} was made for another base model: {min(strangers)} and "
@@ -254,8 +284,11 @@ def _check_all_loaded(model: Any, name: str, folder: Path) -> None:
         )
 
 
-def check_lora_folder(folder: Path) -> None:
-    """Raise ConfigError unless the folder holds a LoRA adapter in safetensors, and nothing more."""
+def check_lora_folder(folder: Path, *, head: bool = False) -> None:
+    """Raise ConfigError unless the folder holds a LoRA adapter in safetensors, and nothing more.
+
+    With `head`, it is that of a reward model.
+    """
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -271,7 +304,14 @@ def check_lora_folder(folder: Path) -> None:
             "whenever it is loaded; save it as an ordinary adapter with PEFT's "
             "path_initial_model_for_weight_conversion"
         )
-    if config.get("modules_to_save"):
+    is_reward = config.get("modules_to_save") == ["score"]
+    if is_reward != head:
+        raise ConfigError(
+            f"{folder} holds a reward model, which answers nothing"
+            if is_reward
+            else f"{folder} holds an adapter of a policy, which has no head"
+        )
+    if config.get("modules_to_save") and not is_reward:
         raise ConfigError(
             f"{folder} also replaces whole layers ({', '.join(config['modules_to_save'])}), which "
             "cannot be switched with the modules"

@@ -16,6 +16,7 @@ from fastslow.cli.export import export
 from fastslow.cli.report import report
 from fastslow.cli.sample import sample
 from fastslow.cli.train import train
+from fastslow.cli.train_reward import train_reward
 from fastslow.cli.validate import validate
 from fastslow.cli.world import world
 from fastslow.errors import FastslowError, StateError
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(train)
+app.command()(train_reward)
 app.command(name="eval")(evaluate)
 app.command()(sample)
 app.command()(validate)

@@ -44,7 +44,8 @@ def sample(
     from fastslow.training.finished import open_run, read_run
 
     quiet_libraries()
-    read_run(run)
+    if read_run(run)[0].trains == "reward":
+        raise ConfigError(f"the run in {run} trained a reward model, which answers nothing")
     rows = islice(read_prompts(open_sources(data or [])), limit)
     asked = [*(prompts or []), *(row.prompt for row in rows)]
     finished = open_run(run)

@@ -12,6 +12,7 @@ from fastslow.config.judging import (
     EnsembleJudgeConfig,
     JudgeConfig,
     LlmJudgeConfig,
+    RewardModelJudgeConfig,
     RuleJudgeConfig,
     WorldJudgeConfig,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "EnsembleJudgeConfig",
     "JudgeConfig",
     "LlmJudgeConfig",
+    "RewardModelJudgeConfig",
     "RuleJudgeConfig",
     "WorldJudgeConfig",
     "AnchorConfig",

@@ -49,6 +49,22 @@ class ClassifierJudgeConfig(Section):
         return as_list(self.data)
 
 
+class RewardModelJudgeConfig(Section):
+    """A model that scores answers: a finished run of `fastslow train-reward`, a PEFT folder of a
+    sequence classifier, or any such classifier of one label, or of two of which the second is good.
+    """
+
+    kind: Literal["reward_model"]
+    folder: UserPath
+    """Or a hub id."""
+    template: Literal["chat", "plain"] = "chat"
+    """How prompt and answer are written; that of a fastslow run is known."""
+    max_length: Annotated[int, Field(ge=2)] = 1024
+    """Longest prompt plus answer, in tokens; that of a fastslow run is known."""
+    batch_size: Positive = 32
+    """Answers scored at once."""
+
+
 class LlmJudgeConfig(Section):
     """A language model behind an API like OpenAI's (vLLM and others), asked in both orders."""
 
@@ -80,6 +96,7 @@ JudgeConfig = Annotated[
     WorldJudgeConfig
     | RuleJudgeConfig
     | ClassifierJudgeConfig
+    | RewardModelJudgeConfig
     | LlmJudgeConfig
     | EnsembleJudgeConfig,
     Field(discriminator="kind"),

@@ -5,7 +5,7 @@ An objective's own settings are checked by the objective, see `fastslow.objectiv
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 
@@ -43,6 +43,10 @@ class Recipe(Section):
 
     model: UserPath
     """Folder or hub id of the base model."""
+    trains: Literal["policy", "reward"] = "policy"
+    """`reward` trains a model that scores answers, for the judge `reward_model`: modules get a head
+    on the last token of a response, and the objective compares their rewards instead of log-probs
+    against a reference (dpo with beta 1, Bradley and Terry's model, where none is given)."""
     output_dir: UserPath = "runs/fastslow"
     """The run folder. An unfinished run of the same recipe in it is continued."""
     seed: NonNegative = 0
@@ -73,12 +77,20 @@ class Recipe(Section):
     online: OnlineConfig | None = None
     filter: FilterConfig | None = None
     judge: JudgeConfig | None = None
-    """Who compares the policy's answers, by `kind`: `world`, `rule`, `classifier`, `llm` or
-    `ensemble`."""
+    """Who compares the policy's answers, by `kind`: `world`, `rule`, `classifier`,
+    `reward_model`, `llm` or `ensemble`."""
     stages: list[StageConfig] = []
     """Runs one after the other, each from the module of the one before, which is also its
     reference: `[sft, preferences]`. A stage may have sections of its own: `{name: sft, data:
     {train: demonstrations.jsonl}}`. Empty: one run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rewards_on_their_own_scale(cls, given: Any) -> Any:
+        """A reward model's objective where none is given."""
+        if isinstance(given, dict) and given.get("trains") == "reward":
+            return {"objective": {"name": "dpo", "beta": 1.0}} | given
+        return given
 
     @model_validator(mode="after")
     def _settings_agree(self) -> "Recipe":
@@ -110,7 +122,7 @@ class Recipe(Section):
             "load_in_4bit: a 4-bit base computes in bfloat16; set train.precision to 'bfloat16'",
         )
         yield (
-            bool(self.data.eval_sources and self.eval.samples)
+            bool(self.data.eval_sources and self.eval.samples and self.trains == "policy")
             and self.eval.sample_tokens >= self.data.max_length,
             f"eval.sample_tokens: got {self.eval.sample_tokens}; must be below data.max_length = "
             f"{self.data.max_length}, or no prompt fits",
@@ -141,6 +153,7 @@ class Recipe(Section):
             "moving_reference: begins at the adapter that the run starts from; remove "
             "reference: base",
         )
+        yield from self._reward_contradictions()
         yield from self._sampling_contradictions()
         yield from self._continual_contradictions()
         yield (
@@ -152,6 +165,18 @@ class Recipe(Section):
             [*self.data.train_sources, *self.data.eval_sources].count("-") > 1,
             "data: standard input (-) can be read once only",
         )
+
+    def _reward_contradictions(self) -> Iterator[tuple[bool, str]]:
+        if self.trains == "policy":
+            return
+        of_policies = (
+            "online_kl", "rounds", "online", "filter", "judge", "moving_reference", "anchor",
+            "continual", "stages", "reference",
+        )  # fmt: skip
+        for name in of_policies:
+            yield bool(getattr(self, name)), f"{name}: means nothing to a reward model; remove it"
+        yield self.lora.start_from is not None, "lora.start_from: reward models begin fresh"
+        yield self.eval.judge is not None, "eval.judge: a reward model answers nothing to judge"
 
     def _sampling_contradictions(self) -> Iterator[tuple[bool, str]]:
         yield from self._rounds_contradictions()
@@ -198,6 +223,10 @@ class Recipe(Section):
         )
         if rounds is None:
             return
+        yield (
+            rounds.beta is not None and len(rounds.beta) != rounds.count,
+            f"rounds.beta: got {len(rounds.beta or [])} values for {rounds.count} rounds",
+        )
         yield (
             rounds.recompress is not None and not rounds.momentum,
             "rounds.recompress: without momentum there is no sum of modules to compress",

@@ -88,6 +88,9 @@ class RoundsConfig(AnswerConfig):
     """Rounds."""
     prompts_per_round: Positive | None = None
     """Different prompts answered in each round; null shares them all out among the rounds."""
+    beta: list[PositiveFloat] | None = None
+    """The objective's beta in each round, which APO's paper raises (0.01, 0.1, 1); null keeps that
+    of `objective`."""
     momentum: NonNegativeFloat = 0.0
     """Nesterov's: the policy that answers next is the learned one and so many times what it moved
     since the learned one before. 0 is plain iteration."""

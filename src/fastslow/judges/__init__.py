@@ -7,6 +7,7 @@ from fastslow.config import (
     EnsembleJudgeConfig,
     JudgeConfig,
     LlmJudgeConfig,
+    RewardModelJudgeConfig,
     RuleJudgeConfig,
     WorldJudgeConfig,
 )
@@ -14,6 +15,7 @@ from fastslow.judges.base import Asked, Judge, Judgement, compared, scored
 from fastslow.judges.classifier import ClassifierJudge
 from fastslow.judges.ensemble import EnsembleJudge
 from fastslow.judges.llm import LlmJudge
+from fastslow.judges.reward_model import RewardModelJudge
 from fastslow.judges.rule import RuleJudge
 from fastslow.judges.world import WorldJudge
 
@@ -24,6 +26,7 @@ __all__ = [
     "Judge",
     "Judgement",
     "LlmJudge",
+    "RewardModelJudge",
     "RuleJudge",
     "WorldJudge",
     "compared",
@@ -42,6 +45,13 @@ def make_judge(config: JudgeConfig) -> Judge:
         case ClassifierJudgeConfig():
             return ClassifierJudge(
                 config.sources, positive=config.positive, with_prompt=config.with_prompt
+            )
+        case RewardModelJudgeConfig():
+            return RewardModelJudge(
+                config.folder,
+                template=config.template,
+                max_length=config.max_length,
+                batch_size=config.batch_size,
             )
         case LlmJudgeConfig():
             return LlmJudge(**config.model_dump(exclude={"kind"}))

@@ -9,7 +9,7 @@ from fastslow.reports.retention import domain_means
 from fastslow.reports.runs import ReportedRun
 from fastslow.reports.style import DrawnRun, hover, new_figure, whose
 
-TITLES = {"reward": "true reward", "accuracy": "held-out accuracy"}
+TITLES = {"reward": "score by the judge", "accuracy": "held-out accuracy"}
 
 
 def frontier_points(run: ReportedRun, metric: str) -> list[tuple[str, float, float]]:

@@ -95,6 +95,14 @@ def _measured(key: str) -> Callable[[ReportedRun], Any]:
     return lambda run: latest(run).get(key)
 
 
+def _of_policies(key: str) -> Callable[[ReportedRun], Any]:
+    return lambda run: None if run.of_rewards else latest(run).get(key)
+
+
+def _of_rewards(key: str) -> Callable[[ReportedRun], Any]:
+    return lambda run: latest(run).get(key) if run.of_rewards else None
+
+
 def _kept(metric: str, key: str) -> Callable[[ReportedRun], Any]:
     return lambda run: run.retention and run.retention.metrics.get(metric, {}).get(key)
 
@@ -107,10 +115,12 @@ def _columns(kept: str) -> list[Column]:
     """All columns; transfer and forgetting are those of the metric `kept`."""
     return [
         Column("held-out accuracy", _measured("accuracy"), "{:.3f}".format),
-        Column("true reward", _measured("reward"), "{:.3f}".format),
+        Column("score by the judge", _measured("reward"), "{:.3f}".format),
         Column("win rate against base", _win_rate, _write_win_rate),
-        Column("chosen log-ratio (nats)", _measured("chosen_log_ratio"), "{:+.2f}".format),
-        Column("rejected log-ratio (nats)", _measured("rejected_log_ratio"), "{:+.2f}".format),
+        Column("chosen log-ratio (nats)", _of_policies("chosen_log_ratio"), "{:+.2f}".format),
+        Column("rejected log-ratio (nats)", _of_policies("rejected_log_ratio"), "{:+.2f}".format),
+        Column("reward of chosen", _of_rewards("chosen_log_ratio"), "{:+.2f}".format),
+        Column("reward of rejected", _of_rewards("rejected_log_ratio"), "{:+.2f}".format),
         Column("reverse KL (nats)", _measured("reverse_kl"), "{:.2f}".format),
         Column("answer length (tokens)", _measured("mean_length"), "{:.1f}".format),
         Column(f"backward transfer ({kept})", _kept(kept, "backward_transfer"), "{:+.3f}".format),

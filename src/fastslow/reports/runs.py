@@ -58,6 +58,11 @@ class ReportedRun:
         return self.records[-1].ends
 
     @property
+    def of_rewards(self) -> bool:
+        """Whether a reward model was trained, whose rewards stand for log-probs."""
+        return self.recipe is not None and self.recipe.trains == "reward"
+
+    @property
     def continual(self) -> bool:
         return self.records[0].domain is not None
 

@@ -117,6 +117,10 @@ def _likelihoods(drawn: Sequence[DrawnRun]) -> Section:
     held = heldout_lines(
         {"chosen, held out": "chosen_log_ratio", "rejected, held out": "rejected_log_ratio"}
     )
+    if all(one.run.of_rewards for one in drawn):
+        caption = "Solid: chosen, dotted: rejected. Only their difference means something."
+        figure = training_figure(drawn, likelihood_lines, "reward", heldout=held)
+        return Section("Rewards of both responses", "", [Plot("", caption, figure)])
     caption = (
         "Solid: chosen, dotted: rejected; the leader's log-prob of the response minus the "
         "reference's. Rejected should fall and chosen stay near 0: where both sink together the "
@@ -138,7 +142,7 @@ def _frontier(drawn: Sequence[DrawnRun]) -> list[Section]:
         "better: compare runs at the same KL, not at the same step."
     )
     plot = Plot("", caption, frontier_figure(points, metric))
-    return [Section(f"{metric.capitalize()} against KL", "", [plot])]
+    return [Section(f"{TITLES[metric].capitalize()} against KL", "", [plot])]
 
 
 TERMS = {

@@ -116,6 +116,13 @@ class Encoder:
             ),
         )
 
+    def conversations(self, prompt: Text, responses: Sequence[Text]) -> list[list[int]]:
+        """The tokens of the prompt with each response, within the length limit."""
+        bos_id = self.tokenizer.bos_token_id
+        trees = (self.tree(prompt, [response]) for response in responses)
+        kept = (truncate(tree, self.max_length, bos_id=bos_id) for tree in trees)
+        return [[*tree.prompt, *tree.responses[0]] for tree in kept]
+
     def prompt_ids(self, prompt: Text, *, room: int) -> tuple[int, ...]:
         """The tokens a model is given to answer the prompt, the newest that leave room to answer.
 

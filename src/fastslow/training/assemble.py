@@ -39,6 +39,7 @@ from fastslow.training.online_kl import OnlineKl
 from fastslow.training.plan import plan
 from fastslow.training.policies import Policies
 from fastslow.training.preview import Preview
+from fastslow.training.rewards import RewardPolicies
 from fastslow.training.router import RoutedPolicies, Router
 from fastslow.training.state import Reader, TrainingState
 
@@ -219,7 +220,7 @@ def make_modules(recipe: Recipe, base: Any) -> Modules:
     critics = (CRITIC,) if isinstance(objective_of(recipe), ActorCritic) else ()
     names, frozen = (*recipe.module_names, *critics), _moving_modules(recipe)
     modules = _lora_modules(recipe, base, names, frozen)
-    for name in critics:
+    for name in recipe.module_names if recipe.trains == "reward" else critics:
         modules.add_head(name)
     return modules
 
@@ -260,6 +261,8 @@ def make_policies(
         "max_length": recipe.data.max_length,
         "pad_id": pad_id if known else tokenizer.eos_token_id,
     }
+    if recipe.trains == "reward":
+        return RewardPolicies(modules, **settings)
     return RoutedPolicies(modules, router, **settings) if router else Policies(modules, **settings)
 
 
@@ -272,7 +275,12 @@ def open_policies(
     router: Router | None = None,
 ) -> Policies:
     """Policies of adapters in PEFT folders, by name, on a freshly loaded base of the recipe."""
-    modules = Modules.load(make_base(recipe, Accelerator().device), folders, trainable=trainable)
+    modules = Modules.load(
+        make_base(recipe, Accelerator().device),
+        folders,
+        trainable=trainable,
+        heads=recipe.trains == "reward",
+    )
     return make_policies(recipe, modules, tokenizer, router=router)
 
 
@@ -299,7 +307,7 @@ def held_out(recipe: Recipe, encoder: Encoder) -> tuple[HeldOut, dict[str, int]]
     heldout = HeldOut(
         examples,
         encoder,
-        sampling=recipe.eval,
+        sampling=recipe.eval.model_copy(update={"samples": 0} if recipe.trains == "reward" else {}),
         seed=recipe.seed,
         judge=make_judge(judging) if judging else None,
     )

@@ -61,6 +61,11 @@ def export_merged(
     differ by more than rounding.
     """
     recipe, summary = read_whole(run)
+    if recipe.trains == "reward":
+        raise ConfigError(
+            "merged: a reward model is exported as an adapter, which PEFT puts on a sequence "
+            "classifier; leave --merged out"
+        )
     name = _module(summary, module)
     _check_free(to)
     trusted = {"trust_remote_code": recipe.trust_remote_code}

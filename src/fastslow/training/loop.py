@@ -367,11 +367,12 @@ class Loop:
             ),
         )
         result = asdict(measured)
-        self._tell(
-            {"event": "eval", "moment": moment, "step": self.state.step, "leader": leader, **result}
-        )
-        if warning := chosen_sinks(measured.chosen_log_ratio):
-            self._tell({"event": "warning", "step": self.state.step, "message": warning})
+        self._take_time()
+        where = {"step": self.state.step, "leader": leader, "wall_s": round(self.state.wall_s, 3)}
+        self._tell({"event": "eval", "moment": moment, **where, **result})
+        sinking = self.recipe.trains == "policy" and chosen_sinks(measured.chosen_log_ratio)
+        if sinking:
+            self._tell({"event": "warning", "step": self.state.step, "message": sinking})
         return result
 
     def _checkpoint(self) -> None:

@@ -29,7 +29,7 @@ from fastslow.training.data import (
     stored_sources,
     train_stream,
 )
-from fastslow.training.prepared import EXTRAS, lacks
+from fastslow.training.prepared import EXTRAS, OF_PAIRS, lacks
 
 COMPARING = ("llm", "ensemble")
 """Kinds of judges that say nothing of one answer alone."""
@@ -166,6 +166,11 @@ def _faults(recipe: Recipe) -> Iterator[str]:
     if objective.on_policy and recipe.online is None:
         yield f"objective {name}: is for the policy's own answers; give online and judge"
     yield from _online_faults(recipe, objective)
+    if recipe.trains == "reward" and not _compares_rewards(objective):
+        yield (
+            f"objective {name}: cannot be had of rewards; take one that learns from pairs or "
+            "ranked lists by their log-ratios alone, such as dpo, hinge, davidson or plackett_luce"
+        )
     if recipe.moving_reference and not objective.needs_reference:
         yield f"moving_reference: objective {name} compares with no reference; set it to null"
     if "file" in recipe.objective.settings:
@@ -175,6 +180,14 @@ def _faults(recipe: Recipe) -> Iterator[str]:
         yield (
             f"data.max_length: got {recipe.data.max_length}; the model's context is {limit} tokens"
         )
+
+
+def _compares_rewards(objective: Objective) -> bool:
+    of_policies = objective.needs_lengths or not objective.needs_reference or objective.on_policy
+    known = {*OF_PAIRS, "score", "uniform"}
+    return objective.takes in ("pairs", "rankings") and not (
+        of_policies or set(objective.needs) - known
+    )
 
 
 def _online_faults(recipe: Recipe, objective: Objective) -> Iterator[str]:

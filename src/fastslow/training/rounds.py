@@ -20,7 +20,7 @@ from accelerate import Accelerator
 
 from fastslow.adapters import BASE, Factors, combine, load_tokenizer
 from fastslow.adapters import recompress as nearest
-from fastslow.config import LoraConfig, Recipe, ReplayConfig, dump_recipe
+from fastslow.config import LoraConfig, ObjectiveConfig, Recipe, ReplayConfig, dump_recipe
 from fastslow.durable import file_hash, new_folder, write_text
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
@@ -89,6 +89,9 @@ def round_recipe(recipe: Recipe, folder: Path, index: int) -> Recipe:
         "judge": None,
         "eval": recipe.eval.model_copy(update={"judge": recipe.eval.judge or recipe.judge}),
     }
+    if rounds.beta is not None:
+        settings = {**recipe.objective.settings, "beta": rounds.beta[index]}
+        changes["objective"] = ObjectiveConfig(name=recipe.objective.name, **settings)
     if start is not None:
         changes["lora"] = LoraConfig(start_from=str(start))
         changes["reference"] = recipe.reference or "previous"

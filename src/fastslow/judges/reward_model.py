@@ -1,0 +1,123 @@
+"""A reward model as the judge: any sequence classifier, as `fastslow train-reward` makes one."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastslow.config import load_recipe
+from fastslow.durable import file_hash
+from fastslow.errors import ConfigError
+from fastslow.judges.base import Asked, Judgement, scored
+from fastslow.records import plain_text
+
+
+class RewardModelJudge:
+    """Scores by a classifier of one label, or by the log-odds of the second of two.
+
+    Args:
+        folder: a finished run of a reward model, a PEFT folder, a model folder or a hub id.
+        template: `chat` writes prompt and answer with the tokenizer's chat template, `plain` joins
+            them; a tokenizer without an end of text takes them as its pair of texts.
+        max_length: longest prompt plus answer, in tokens; prompts lose their oldest ones first.
+        batch_size: answers scored at once.
+
+    A run's folder brings model, template and length of its own. Raises ConfigError where there is
+    no such model.
+    """
+
+    def __init__(self, folder: str, *, template: str, max_length: int, batch_size: int) -> None:
+        import torch
+
+        from fastslow.adapters import load_reward_model
+        from fastslow.scoring import Encoder
+
+        base = None
+        if (Path(folder) / "config.yaml").exists():
+            folder, base, template, max_length = _of_run(Path(folder))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model, self._tokenizer = load_reward_model(folder, base=base, device=device)
+        self._max_length, self._batch_size = max_length, batch_size
+        self._encoder = (
+            Encoder(self._tokenizer, max_length=max_length, template=template)
+            if self._tokenizer.eos_token_id is not None
+            else None
+        )
+        weights = sorted(Path(folder).glob("*.safetensors"))
+        hashes = " ".join(file_hash(path)[:12] for path in weights)
+        self._name = f"reward model {folder} {hashes}".strip()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+        """A judgement of each."""
+        rows = [row for one in asked for row in self._rows(one)]
+        order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+        scores = [0.0] * len(rows)
+        for first in range(0, len(order), self._batch_size):
+            places = order[first : first + self._batch_size]
+            given = self._score([rows[place] for place in places])
+            for place, score in zip(places, given, strict=True):
+                scores[place] = score
+        each = iter(scores)
+        return [scored([next(each) for _ in one.answers]) for one in asked]
+
+    def _rows(self, asked: Asked) -> list[list[int]]:
+        """Each answer with its prompt, in tokens."""
+        if self._encoder is None:
+            ids: list[list[int]] = self._tokenizer(
+                [plain_text(asked.prompt)] * len(asked.answers),
+                list(asked.answers),
+                truncation=True,
+                max_length=self._max_length,
+            )["input_ids"]
+            return ids
+        return self._encoder.conversations(asked.prompt, asked.answers)
+
+    def _score(self, rows: Sequence[list[int]]) -> list[float]:
+        import torch
+
+        width = max(map(len, rows))
+        pad = self._pad_id(rows)
+        device = self._model.get_input_embeddings().weight.device
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
+        mask = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows], device=device)
+        with torch.no_grad():
+            logits = self._model(input_ids=ids, attention_mask=mask).logits.float()
+        scores: list[float] = (
+            logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+        ).tolist()
+        return scores
+
+    def _pad_id(self, rows: Sequence[list[int]]) -> int:
+        """What rows are filled up with.
+
+        Decoders find a row's last token by what is not padding, which goes wrong where the end of a
+        turn is also the padding, so theirs is a token of no row.
+        """
+        if self._encoder is None:
+            return int(self._tokenizer.pad_token_id or 0)
+        used = {token for row in rows for token in row}
+        free = next(token for token in range(len(used) + 1) if token not in used)
+        self._model.config.get_text_config().pad_token_id = free
+        return free
+
+
+def _of_run(run: Path) -> tuple[str, str, str, int]:
+    """Adapter, base, template and length of a finished run of a reward model."""
+    recipe = load_recipe(run / "config.yaml")
+    if recipe.trains != "reward":
+        raise ConfigError(
+            f"judge.folder: the run in {run} trained a policy; fastslow train-reward trains what "
+            "can judge"
+        )
+    try:
+        summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise ConfigError(
+            f"judge.folder: the run in {run} is not finished; run its command again"
+        ) from None
+    adapter = run / summary["adapters"][summary["leader"]]
+    return str(adapter), recipe.model, recipe.data.template, recipe.data.max_length
