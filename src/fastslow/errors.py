@@ -36,5 +36,9 @@ class StateError(FastslowError):
     """A run folder, a checkpoint or the training itself is not in a state to go on."""
 
 
-class JudgeError(StateError):
+class UnreachableError(StateError):
+    """Whoever a run asks gives no answer any more. What was done before is on disk."""
+
+
+class JudgeError(UnreachableError):
     """A judge gives no judgement any more. What was judged before is on disk."""

@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "fastslow"
 LEVELS = [
     {"errors", "records", "durable"},
-    {"plugins"},
+    {"plugins", "remote"},
     {"config", "objectives", "dynamics", "streams"},
     {"scoring", "adapters", "evaluation", "testing"},
     {"judges", "sampling"},
@@ -24,7 +24,7 @@ DOORS = {
     "peft": {"adapters"},
     "accelerate": {"training"},
     "river": {"training"},
-    "openai": {"judges"},
+    "openai": {"remote"},
     "sklearn": {"judges"},
     "datasets": {"streams"},
     "pyarrow": {"streams"},

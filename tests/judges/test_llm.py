@@ -1,72 +1,39 @@
 """A language model as the judge, asked over HTTP on this machine."""
 
-import json
 import re
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from loopback import chat_reply, loopback  # noqa: F401
 
 from fastslow.errors import JudgeError
 from fastslow.judges import Asked, LlmJudge
 from fastslow.records import Message
 
 
-class Server:
-    """Answers chat completions by a function of (first answer, second answer)."""
-
-    def __init__(self, decide):
-        self.requests, self.failures, outer = [], [], self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.requests.append((self.path, self.headers["Authorization"], body))
-                if outer.failures:
-                    failure = outer.failures.pop()
-                    if failure == "slow":
-                        time.sleep(1.0)
-                    self.send_response(500 if failure == "slow" else failure)
-                    self.end_headers()
-                    return
-                text = body["messages"][-1]["content"]
-                answers = re.findall(r"<answer_.>\n(.*?)\n</answer_.>", text, re.S)
-                reply = {
-                    "id": "1", "object": "chat.completion", "created": 0, "model": body["model"],
-                    "choices": [{
-                        "index": 0, "finish_reason": "stop",
-                        "message": {"role": "assistant", "content": decide(*answers)},
-                    }],
-                    "usage": {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101},
-                }  # fmt: skip
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.end_headers()
-                self.wfile.write(json.dumps(reply).encode())
-
-            def log_message(self, *_):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def close(self):
-        self._server.shutdown()
-
-
 @pytest.fixture
-def serve():
-    servers = []
+def serve(loopback):  # noqa: F811
+    """Starts servers that compare by a function of (first answer, second answer)."""
 
     def make(decide):
-        servers.append(Server(decide))
-        return servers[-1]
+        failures = []
 
-    yield make
-    for server in servers:
-        server.close()
+        def handle(path, body):
+            if failures:
+                failure = failures.pop()
+                if failure == "slow":
+                    time.sleep(1.0)
+                return (500 if failure == "slow" else failure), None
+            text = body["messages"][-1]["content"]
+            answers = re.findall(r"<answer_.>\n(.*?)\n</answer_.>", text, re.S)
+            usage = {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101}
+            return 200, chat_reply([decide(*answers)], **usage)
+
+        server = loopback(handle)
+        server.failures = failures
+        return server
+
+    return make
 
 
 def judge_at(server, **changes):
@@ -129,11 +96,11 @@ def test_a_judge_that_talks_nonsense_is_given_up(serve):
 @pytest.mark.parametrize("failure", [500, 429, "slow"])
 def test_failures_are_tried_again_and_then_stop_with_a_word(serve, failure):
     server = serve(longer)
-    server.failures = [failure]
+    server.failures += [failure]
     patient = judge_at(server, retries=2, timeout_s=0.5, at_once=1)
     (found,) = patient.judge([Asked("p", ("aa", "b"))])
     assert found.win_rates == (0.75, 0.25) and len(server.requests) == 3
-    server.failures = [failure] * 3
+    server.failures += [failure] * 3
     with pytest.raises(JudgeError, match="cannot be asked: .*the same command goes on"):
         judge_at(server, retries=0, timeout_s=0.5).judge([Asked("p", ("aa", "b"))])
 

@@ -20,6 +20,7 @@ from fastslow.config.load import dump_recipe, flat, load_recipe, stage_recipe, s
 from fastslow.config.recipe import Recipe
 from fastslow.config.sampling import (
     AnswerConfig,
+    EngineConfig,
     FilterConfig,
     OnlineConfig,
     OnlineKlConfig,
@@ -40,6 +41,7 @@ from fastslow.config.stages import StageConfig
 
 __all__ = [
     "AnswerConfig",
+    "EngineConfig",
     "FilterConfig",
     "OnlineConfig",
     "ClassifierJudgeConfig",

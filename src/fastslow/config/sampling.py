@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fastslow.config.section import (
+    NonNegative,
     NonNegativeFloat,
     Positive,
     PositiveFloat,
@@ -33,6 +34,26 @@ class FilterConfig(SamplingConfig):
     """Fresh answers that the chosen one is held against."""
 
 
+class EngineConfig(Section):
+    """An engine that answers over OpenAI's API, as vLLM started with `--enable-lora` and
+    VLLM_ALLOW_RUNTIME_LORA_UPDATING=True: modules are written to disk and loaded there by name."""
+
+    url: str
+    """Base URL, as `http://127.0.0.1:8000/v1`."""
+    model: str
+    """The base model's name there; it must be the recipe's."""
+    folder: UserPath | None = None
+    """Where modules are written for it to read; null takes the run folder."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the API key. The key itself is kept nowhere."""
+    timeout_s: PositiveFloat = 300.0
+    """For the answers to one prompt."""
+    retries: NonNegative = 6
+    """After a failure, with growing pauses."""
+    at_once: Positive = 64
+    """Prompts on their way at a time."""
+
+
 class AnswerConfig(SamplingConfig):
     """Answers that a judge compares, and what is learned of them."""
 
@@ -46,6 +67,9 @@ class AnswerConfig(SamplingConfig):
     """What is learned of the answers to a prompt: the best against the worst, or all of them."""
     stored: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the learned pairs that come from data.train."""
+
+    engine: EngineConfig | None = None
+    """null answers in this process, with the model that learns."""
 
     @property
     def prompt_sources(self) -> list[str]:
@@ -63,6 +87,9 @@ class OnlineConfig(AnswerConfig):
     passes: Positive = 1
     """Times that those batches are gone over. No answer is older than every times passes, less one,
     updates when it is learned from."""
+    overlap: bool = False
+    """Whether the next answers are judged, and by an engine sampled, while those before are learned
+    from. No answer is then older than twice as many updates."""
     critic_rate: PositiveFloat = 1.0
     """Learning rate of the critic of `ppo` and `espo`, over the policy's."""
 

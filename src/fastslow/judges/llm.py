@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from os import environ
 from typing import Any
 
-from fastslow.errors import ConfigError, JudgeError
+from fastslow.errors import JudgeError, UnreachableError
 from fastslow.judges.base import Asked, Judgement, compared
 from fastslow.records import Text
+from fastslow.remote import ChatServer
 
 INSTRUCTION = """\
 You compare two answers to the same request. Judge by this: {criterion}
@@ -86,17 +86,12 @@ class LlmJudge:
         retries: int,
         at_once: int,
     ) -> None:
-        try:
-            from openai import OpenAI
-        except ImportError:
-            raise ConfigError(
-                "judge: kind llm needs openai; pip install 'fastslow[judge]'"
-            ) from None
-        self._client = OpenAI(
-            base_url=url,
-            api_key=environ.get(key_variable) or "none",
-            timeout=timeout_s,
-            max_retries=retries,
+        self._server = ChatServer(
+            url=url,
+            key_variable=key_variable,
+            timeout_s=timeout_s,
+            retries=retries,
+            section="judge: kind llm",
         )
         self._url, self._model, self._at_once = url, model, at_once
         self._instruction = INSTRUCTION.format(criterion=criterion)
@@ -156,21 +151,16 @@ class LlmJudge:
         return _Verdict(0.5, False, prompt_tokens, reply_tokens)
 
     def _reply(self, question: str) -> Any:
-        from openai import OpenAIError
-
         messages: Any = [
             {"role": "system", "content": self._instruction},
             {"role": "user", "content": question},
         ]
         try:
-            return self._client.chat.completions.create(
+            return self._server.chat(
                 model=self._model, messages=messages, temperature=0, max_tokens=8
             )
-        except OpenAIError as error:
-            raise JudgeError(
-                f"{self.name} cannot be asked: {type(error).__name__}: {error}. What was judged is "
-                "on disk; the same command goes on from there."
-            ) from error
+        except UnreachableError as error:
+            raise JudgeError(f"llm {self._model} at {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """Answers of a policy to prompts, and what there is to learn from them once they are judged."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastslow.config import AnswerConfig, SamplingConfig
 from fastslow.judges import Asked, Judgement
 from fastslow.records import Example, Pair, Prompt, Ranking, Text
-from fastslow.sampling import Sample
-from fastslow.scoring import Encoder, Tree
+from fastslow.sampling import Engine, Sample
+from fastslow.scoring import Encoder, Tree, truncate
 from fastslow.training.policies import Policies
 
 RANKED = ("rankings", "tokens", "demonstrations")
@@ -23,12 +23,13 @@ class Answered:
     texts: tuple[str, ...]
     tree: Tree
     """The very tokens."""
-    logps: tuple[float, ...]
-    """Of each answer under the policy at the temperature of sampling, nats."""
-    token_logps: tuple[tuple[float, ...], ...]
-    """Of each token of each answer."""
     unended: tuple[bool, ...]
     """Of each, whether the length limit cut it off."""
+    logps: tuple[float, ...] = ()
+    """Of each answer under the policy at the temperature of sampling, nats; empty where they are
+    not known."""
+    token_logps: tuple[tuple[float, ...], ...] = ()
+    """Of each token of each answer."""
 
     @property
     def asked(self) -> Asked:
@@ -74,38 +75,121 @@ def answer(
     *,
     seed: int,
     different: bool = True,
+    engine: Engine | None = None,
 ) -> list[Answered]:
     """The named policy's answers to prompts, with what it makes of them.
 
     With `different`, those to which it gives two answers that say something else, each text once.
-    What estimates an expectation over answers needs all of them as they came.
+    What estimates an expectation over answers needs all of them as they came. An `engine` answers
+    in its stead, if it has the policy's module.
     """
+    given = (
+        given_here(policies, name, encoder, config, prompts, seed=seed)
+        if engine is None
+        else given_by(engine, encoder, config, prompts, seed=seed)
+    )
+    kept = usable(prompts, given, different=different)
+    return with_logps(policies, name, kept, temperature=config.temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The answers to one prompt as they came."""
+
+    tree: Tree
+    texts: tuple[str, ...]
+    ended: tuple[bool, ...]
+
+
+def given_here(
+    policies: Policies,
+    name: str,
+    encoder: Encoder,
+    config: AnswerConfig,
+    prompts: Sequence[Prompt],
+    *,
+    seed: int,
+) -> list[Given]:
+    """What the named policy answers."""
     ids = [encoder.prompt_ids(one.prompt, room=config.max_new_tokens) for one in prompts]
     given = sample(policies, name, encoder, config, ids, seed=seed, top_p=config.top_p)
-    texts = [[text_of(one, encoder) for one in samples] for samples in given]
-    kept = [
-        _different(own) if different else list(range(len(samples)))
-        for own, samples in zip(texts, given, strict=True)
+    return [
+        Given(
+            Tree(prompt, tuple(one.tokens for one in samples)),
+            tuple(text_of(one, encoder) for one in samples),
+            tuple(one.ended for one in samples),
+        )
+        for prompt, samples in zip(ids, given, strict=True)
     ]
-    usable = [place for place, own in enumerate(kept) if len(own) > 1 or not different]
-    if not usable:
+
+
+def given_by(
+    engine: Engine,
+    encoder: Encoder,
+    config: AnswerConfig,
+    prompts: Sequence[Prompt],
+    *,
+    seed: int,
+) -> list[Given]:
+    """What an engine answers, in the tokens that its texts have here; needs no model.
+
+    Raises UnreachableError.
+    """
+    said = engine.answer(
+        [one.prompt for one in prompts],
+        count=config.answers,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+        seed=seed,
+    )
+    found = []
+    for prompt, answers in zip(prompts, said, strict=True):
+        texts = tuple(one.text for one in answers)
+        # An answer that was cut off before it said anything has no token but the end of the turn.
+        ended = tuple(one.ended or not one.text for one in answers)
+        tree = encoder.tree(prompt.prompt, texts, [not one for one in ended])
+        bos_id = encoder.tokenizer.bos_token_id
+        found.append(Given(truncate(tree, encoder.max_length, bos_id=bos_id), texts, ended))
+    return found
+
+
+def usable(prompts: Sequence[Prompt], given: Sequence[Given], *, different: bool) -> list[Answered]:
+    """What there is to judge; log-probs are not known yet."""
+    found = []
+    for prompt, own in zip(prompts, given, strict=True):
+        places = _different(own.texts) if different else list(range(len(own.texts)))
+        if len(places) > 1 or not different:
+            found.append(
+                Answered(
+                    prompt=prompt,
+                    texts=tuple(own.texts[place] for place in places),
+                    tree=Tree(
+                        own.tree.prompt, tuple(own.tree.responses[place] for place in places)
+                    ),
+                    unended=tuple(not own.ended[place] for place in places),
+                )
+            )
+    return found
+
+
+def with_logps(
+    policies: Policies, name: str, answered: Sequence[Answered], *, temperature: float
+) -> list[Answered]:
+    """The answers with what the named policy, that gave them, makes of them."""
+    if not answered:
         return []
-    samples = {place: [given[place][one] for one in kept[place]] for place in usable}
-    trees = [Tree(ids[place], tuple(one.tokens for one in samples[place])) for place in usable]
-    batch = policies.batch(trees)
-    scores = policies.measure(name, batch, temperature=config.temperature)
+    batch = policies.batch([one.tree for one in answered])
+    scores = policies.measure(name, batch, temperature=temperature)
     logps = iter(scores.sums.tolist())
     token_logps = iter(scores.tokens.split(batch.lengths.tolist()))
     return [
-        Answered(
-            prompt=prompts[place],
-            texts=tuple(texts[place][one] for one in kept[place]),
-            tree=tree,
-            logps=tuple(next(logps) for _ in tree.responses),
-            token_logps=tuple(tuple(next(token_logps).tolist()) for _ in tree.responses),
-            unended=tuple(not one.ended for one in samples[place]),
+        replace(
+            one,
+            logps=tuple(next(logps) for _ in one.texts),
+            token_logps=tuple(tuple(next(token_logps).tolist()) for _ in one.texts),
         )
-        for place, tree in zip(usable, trees, strict=True)
+        for one in answered
     ]
 
 

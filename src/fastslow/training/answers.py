@@ -15,6 +15,7 @@ from fastslow.durable import write_rows, write_text
 from fastslow.errors import DataError
 from fastslow.judges import Judge
 from fastslow.records import Prompt
+from fastslow.sampling import Engine
 from fastslow.scoring import Encoder
 from fastslow.streams import row_of
 from fastslow.training.answering import answer, judged
@@ -42,6 +43,8 @@ class Answering:
     kind: str
     seed: int
     told: dict[str, Any]
+    engine: Engine | None = None
+    """Answers in the policy's stead, with its module."""
 
 
 def write_answers(
@@ -91,7 +94,13 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     sampling = answering.sampling
     answered = answer(
-        answering.policies, answering.policy, answering.encoder, sampling, prompts, seed=seed
+        answering.policies,
+        answering.policy,
+        answering.encoder,
+        sampling,
+        prompts,
+        seed=seed,
+        engine=answering.engine,
     )
     judgements = answering.judge.judge([one.asked for one in answered])
     for one, judgement in zip(answered, judgements, strict=True):

@@ -13,14 +13,16 @@ from accelerate.utils import GradientAccumulationPlugin
 from torch.optim import Optimizer
 
 from fastslow.adapters import BASE, Modules, load_base, load_end_ids, load_tokenizer
-from fastslow.config import Recipe
+from fastslow.config import EngineConfig, Recipe
 from fastslow.dynamics import Race
 from fastslow.errors import ConfigError
 from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
+from fastslow.sampling import Engine
 from fastslow.scoring import Encoder
 from fastslow.streams import Reservoir
 from fastslow.training.anchoring import Anchor
+from fastslow.training.asking import Asker
 from fastslow.training.batches import BatchReader
 from fastslow.training.critic import CRITIC, Critic
 from fastslow.training.data import (
@@ -157,19 +159,33 @@ def _reader(
     critic: Critic | None,
 ) -> Reader:
     size = recipe.train.batch_size
-    shared: dict[str, Any] = {
-        "policies": policies,
-        "encoder": encoder,
-        "leader": lambda: race.leader,
-        "seed": (recipe.seed + 1) * 1_000_003,
-    }
+    seed = (recipe.seed + 1) * 1_000_003
     if recipe.judge is None or recipe.online is None:
         reader = BatchReader(stream, encoder, objective, batch_size=size)
         if recipe.judge is None or recipe.filter is None:
             return reader
         judge = make_judge(recipe.judge)
-        return FilteredReader(reader, judge=judge, config=recipe.filter, **shared)
+        return FilteredReader(
+            reader,
+            policies,
+            encoder,
+            judge,
+            recipe.filter,
+            leader=lambda: race.leader,
+            seed=seed,
+        )
     stored = stored_per_batch(recipe)
+    asker = Asker(
+        policies,
+        encoder,
+        make_judge(recipe.judge),
+        recipe.online,
+        leader=lambda: race.leader,
+        different=not objective.on_policy,
+        engine=make_engine(recipe, recipe.online.engine),
+        folder=Path(recipe.online.engine and recipe.online.engine.folder or recipe.output_dir)
+        / "served",
+    )
     return FreshReader(
         stream=stream,
         stored=BatchReader(
@@ -178,12 +194,20 @@ def _reader(
         if stored
         else None,
         objective=objective,
-        judge=make_judge(recipe.judge),
+        asker=asker,
         critic=critic,
         config=recipe.online,
         batch_size=size - stored,
-        **shared,
+        seed=seed,
     )
+
+
+def make_engine(recipe: Recipe, config: EngineConfig | None) -> Engine | None:
+    """The engine that a section of the recipe asks for; None to answer here."""
+    if config is None:
+        return None
+    settings = config.model_dump(exclude={"folder"})
+    return Engine(plain=recipe.data.template == "plain", **settings)
 
 
 def _preview(recipe: Recipe, encoder: Encoder) -> Preview | None:

@@ -6,10 +6,11 @@ from typing import Any
 
 from fastslow.errors import DataError
 from fastslow.objectives import Objective
-from fastslow.records import Demonstration, Example, Message, Pair, Ranking, Rating
+from fastslow.records import Demonstration, Example, Pair, Ranking, Rating
 from fastslow.scoring import Dropped, Encoded, Encoder, Tree
 from fastslow.streams import ExampleStream, ReplayStream
 from fastslow.training.prepared import lacks
+from fastslow.training.revive import frozen
 
 MAX_LEFT_OUT = 0.1
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Pair, Ranking, Rating, Demonstration)}
@@ -119,6 +120,14 @@ class BatchReader:
         """The first few rows and pairs that were not used, as `file:row: reason`."""
         return [*self.stream.counts.shown, *self.shown]
 
+    def mark(self) -> Any:
+        """The position after the last batch that came out, to go back to in this process."""
+        return self.state()
+
+    def go_back(self, mark: Any) -> None:
+        """Go to a position that `mark` gave."""
+        self.load_state(mark)
+
     def state(self) -> dict[str, Any]:
         """The position after the last batch that came out, as JSON."""
         counts = {name: getattr(self.counts, name) for name in self.counts.__slots__}
@@ -162,23 +171,12 @@ def encoded_from_json(given: dict[str, Any]) -> Encoded:
     example, tree = given["example"], given["tree"]
     kept = {name: value for name, value in example.items() if name != "provenance"}
     return Encoded(
-        KINDS[given["kind"]](**_frozen(kept), provenance=example["provenance"]),
-        Tree(**_frozen(tree)),
+        KINDS[given["kind"]](**frozen(kept), provenance=example["provenance"]),
+        Tree(**frozen(tree)),
         cut=given["cut"],
-        sampled=_frozen(given["sampled"]),
-        of_tokens=_frozen(given["of_tokens"]),
+        sampled=frozen(given["sampled"]),
+        of_tokens=frozen(given["of_tokens"]),
     )
-
-
-def _frozen(value: Any) -> Any:
-    """What JSON gave, with tuples for its lists and the turns of conversations as they were."""
-    if isinstance(value, list | tuple):
-        return tuple(_frozen(one) for one in value)
-    if isinstance(value, dict):
-        if value.keys() == {"role", "content"}:
-            return Message(**value)
-        return {key: _frozen(one) for key, one in value.items()}
-    return value
 
 
 def is_idle_tie(example: Example, objective: Objective) -> bool:

@@ -99,6 +99,14 @@ class FilteredReader:
         """As of the reader."""
         return self.reader.left_out()
 
+    def mark(self) -> Any:
+        """The position, to go back to in this process."""
+        return self.state()
+
+    def go_back(self, mark: Any) -> None:
+        """Go to a position that `mark` gave."""
+        self.load_state(mark)
+
     def state(self) -> dict[str, Any]:
         """The position, with what is waiting to be learned, as JSON."""
         return {

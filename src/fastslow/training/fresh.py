@@ -1,13 +1,14 @@
 """Batches of the policy's own answers, sampled while it learns and judged at once (online DPO).
 
 The leader answers the prompts of `every` batches at once, and these are gone over `passes` times,
-so no answer is older than every x passes - 1 updates when it is learned from. Trees hold the very
-tokens that were sampled.
+so no answer is older than every x passes - 1 updates when it is learned from; with `overlap`, where
+the next ones are judged meanwhile, twice as many. Trees hold the very tokens that were sampled.
 """
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -15,23 +16,17 @@ from typing import Any
 from fastslow.config import OnlineConfig
 from fastslow.judges import Judge, Judgement
 from fastslow.objectives import Objective
-from fastslow.records import Example, Prompt
-from fastslow.scoring import Encoded, Encoder, Tree
+from fastslow.records import Example
+from fastslow.scoring import Encoded, Tree
 from fastslow.streams import ExampleStream
 from fastslow.streams.labels import as_kind
-from fastslow.training.answering import (
-    Answered,
-    answer,
-    judged,
-    order_of,
-    places_of,
-    ranking_of,
-)
+from fastslow.training.answering import Answered, judged, order_of, places_of, ranking_of
+from fastslow.training.asking import Asker, Draw
 from fastslow.training.batches import BatchReader, encoded_from_json, encoded_to_json, is_idle_tie
 from fastslow.training.critic import Critic
-from fastslow.training.policies import Policies
 
 COUNTED = ("read", "answers", "alike", "ties", "unended")
+MARKED = ("counts", "age", "_answered", "_asked", "_given", "_born", "_total", "_ahead")
 
 
 @dataclass(slots=True)
@@ -41,8 +36,8 @@ class FreshReader:
     Args:
         stream: of kind `prompts`; its end is the end.
         stored: batches of the stored examples of each batch; None for none.
+        asker: has the policy of now answer, and the answers judged.
         critic: appraises the answers, where the objective has one.
-        leader: names the policy that answers now.
         batch_size: answered examples of a batch.
         seed: of the answers.
 
@@ -52,13 +47,10 @@ class FreshReader:
 
     stream: ExampleStream
     stored: BatchReader | None
-    policies: Policies
-    encoder: Encoder
     objective: Objective
-    judge: Judge
+    asker: Asker
     critic: Critic | None
     config: OnlineConfig
-    leader: Callable[[], str]
     batch_size: int
     seed: int
     counts: Counter[str] = field(default_factory=Counter)
@@ -71,7 +63,18 @@ class FreshReader:
     _asked: int = 0
     """How often the policy has been asked."""
     _given: int = 0
-    """Batches given since the last time."""
+    """Batches given of what is learned from."""
+    _born: int = 0
+    """Batches given in all before that was answered."""
+    _total: int = 0
+    """Batches given in all."""
+    _ahead: tuple[Draw, int] | None = None
+    """What is judged meanwhile, and the batches given in all before it was answered."""
+
+    @property
+    def judge(self) -> Judge:
+        """Who compares the answers."""
+        return self.asker.judge
 
     def __iter__(self) -> Iterator[list[Encoded]]:
         stored = iter(self.stored) if self.stored else None
@@ -83,7 +86,8 @@ class FreshReader:
                 if not self._answered:
                     return
             batch = self._next()
-            self.age, self._given = self._given, self._given + 1
+            self.age = self._total - self._born
+            self._given, self._total = self._given + 1, self._total + 1
             yield [*batch, *(next(stored, []) if stored else [])]
 
     def _next(self) -> list[Encoded]:
@@ -99,32 +103,36 @@ class FreshReader:
         self._answered, self._given = [], 0
 
     def _ask(self) -> None:
-        """The policy of now answers the next prompts; what was left over is too old."""
-        found: list[Encoded] = []
-        wanted, prompts = self.batch_size * self.config.every, iter(self.stream)
-        while part := list(islice(prompts, max(0, wanted - len(found)))):
-            found += self._learnable(part)
-            self._asked += 1
+        """Take what was judged meanwhile, and have the next prompts answered by the policy of now;
+        what was left over is too old."""
+        wanted = self.batch_size * self.config.every
+        draw, self._born = self._ahead or (self._draw(wanted), self._total)
+        found = list(self._learnable(draw)) if draw else []
+        self._ahead = None
+        while len(found) < wanted and (draw := self._draw(wanted - len(found))):
+            found += self._learnable(draw)
         found = found[:wanted]
         self._answered = self.critic.appraise(found) if self.critic else found
         self._given = 0
+        if self.config.overlap and (draw := self._draw(wanted)):
+            self._ahead = draw, self._total
 
-    def _learnable(self, prompts: Sequence[Prompt]) -> Iterator[Encoded]:
-        seed, counts = self.seed + self._asked, self.counts
-        answered = answer(
-            self.policies,
-            self.leader(),
-            self.encoder,
-            self.config,
-            prompts,
-            seed=seed,
-            different=not self.objective.on_policy,
-        )
-        counts["read"] += len(prompts)
-        counts["answers"] += len(prompts) * self.config.answers
-        counts["alike"] += len(prompts) - len(answered)
-        judgements = self.judge.judge([one.asked for one in answered])
-        for one, judgement in zip(answered, judgements, strict=True):
+    def _draw(self, count: int) -> Draw | None:
+        """Ask the next prompts, if there are any."""
+        prompts = list(islice(iter(self.stream), count))
+        if not prompts:
+            return None
+        seed = self.seed + self._asked
+        draw = self.asker.begin(prompts, seed=seed, moment=self._total)
+        self._asked += 1
+        return draw
+
+    def _learnable(self, draw: Draw) -> Iterator[Encoded]:
+        judged_answers, counts = self.asker.finish(draw), self.counts
+        counts["read"] += len(draw.prompts)
+        counts["answers"] += len(draw.prompts) * self.config.answers
+        counts["alike"] += len(draw.prompts) - len(judged_answers)
+        for one, judgement in judged_answers:
             counts["unended"] += sum(one.unended)
             for example, places in self._examples(one, judgement):
                 if is_idle_tie(example, self.objective):
@@ -134,7 +142,7 @@ class FreshReader:
                     example,
                     Tree(one.tree.prompt, tuple(one.tree.responses[place] for place in places)),
                     cut=False,
-                    sampled=tuple(one.logps[place] for place in places),
+                    sampled=tuple(one.logps[place] for place in places) if one.logps else (),
                 )
                 if self.critic is not None:
                     tokens = tuple(one.token_logps[place] for place in places)
@@ -164,6 +172,21 @@ class FreshReader:
         """The first few rows that were not used, as `file:row: reason`."""
         return [*self.stream.counts.shown, *(self.stored.left_out() if self.stored else [])]
 
+    def mark(self) -> Any:
+        """The position, to go back to in this process."""
+        stored = self.stored.state() if self.stored else None
+        kept = {name: copy(getattr(self, name)) for name in MARKED}
+        return self.stream.state(), stored, kept
+
+    def go_back(self, mark: Any) -> None:
+        """Go to a position that `mark` gave."""
+        position, stored, kept = mark
+        self.stream.load_state(position)
+        if self.stored:
+            self.stored.load_state(stored)
+        for name, value in kept.items():
+            setattr(self, name, value)
+
     def state(self) -> dict[str, Any]:
         """The position, with what was answered and not learned yet, as JSON."""
         return {
@@ -172,7 +195,10 @@ class FreshReader:
             "counts": dict(self.counts),
             "asked": self._asked,
             "given": self._given,
+            "born": self._born,
+            "total": self._total,
             "answered": [encoded_to_json(item) for item in self._answered],
+            "ahead": self._ahead and [self.asker.to_json(self._ahead[0]), self._ahead[1]],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -182,4 +208,8 @@ class FreshReader:
             self.stored.load_state(state["stored"])
         self.counts = Counter(state["counts"])
         self._asked, self._given = state["asked"], state["given"]
+        self._born, self._total = state["born"], state["total"]
         self._answered = [encoded_from_json(item) for item in state["answered"]]
+        if state["ahead"]:
+            draw, born = state["ahead"]
+            self._ahead = self.asker.from_json(draw), born

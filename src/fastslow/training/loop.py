@@ -25,7 +25,7 @@ import torch
 from fastslow.config import Recipe
 from fastslow.durable import write_text
 from fastslow.dynamics import follow
-from fastslow.errors import JudgeError, StateError
+from fastslow.errors import StateError, UnreachableError
 from fastslow.evaluation import Tally
 from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
@@ -105,15 +105,15 @@ class Loop:
     def _next(self, batches: Iterator[list[Encoded]], stop: StopRequest) -> list[Encoded] | None:
         """The next batch; None at the end or when a signal came before the batch was full."""
         reader = self.state.reader
-        position = reader.state()
+        position = reader.mark()
         try:
             with stop.waiting():
                 return next(batches, None)
         except Interrupted:
-            reader.load_state(position)
+            reader.go_back(position)
             return None
-        except JudgeError:
-            reader.load_state(position)
+        except UnreachableError:
+            reader.go_back(position)
             self._checkpoint()
             raise
 

@@ -215,6 +215,11 @@ def _online_faults(recipe: Recipe, objective: Objective) -> Iterator[str]:
             f"online.top_p: got {online.top_p}; objective {name} weighs answers by how likely they "
             "were, which the nucleus changes; set it to 1"
         )
+    if online.engine is not None and online.overlap and objective.on_policy:
+        yield (
+            f"online.overlap: objective {name} weighs answers by how likely they were, which "
+            "nobody knows any more when an engine has given them; set it to false"
+        )
     if online.stored and objective.on_policy:
         yield f"online.stored: objective {name} is for the policy's own answers; remove it"
 

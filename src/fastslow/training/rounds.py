@@ -15,6 +15,7 @@ returns learned_T. Sums of modules are exact: factors side by side.
 import random
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from accelerate import Accelerator
 
@@ -29,6 +30,7 @@ from fastslow.training.answers import Answering, finished_answers, write_answers
 from fastslow.training.assemble import (
     make_base,
     make_encoder,
+    make_engine,
     make_modules,
     make_policies,
     open_policies,
@@ -178,9 +180,14 @@ def _answer(
     if finished_answers(to):
         return
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    told = {"round": index + 1, "policy": BASE, "adapter": None}
+    told: dict[str, Any] = {"round": index + 1, "policy": BASE, "adapter": None}
     if start is not None:
         told |= {"policy": str(start), "adapter": file_hash(start / "adapter_model.safetensors")}
+    engine = make_engine(recipe, recipe.rounds.engine)
+    if engine is not None:
+        told["engine"] = engine.name
+        if start is not None:
+            engine.load(f"fastslow-{uuid4().hex[:12]}", start)
     answering = Answering(
         policies=_opened(recipe, start, tokenizer),
         policy=POLICY if start else BASE,
@@ -190,6 +197,7 @@ def _answer(
         kind=objective_of(recipe).takes,
         seed=_seed(recipe.seed, index),
         told=told,
+        engine=engine,
     )
     counts = write_answers(
         to,
@@ -199,6 +207,8 @@ def _answer(
             {"event": "progress", "task": "answering", "done": done, "total": total}
         ),
     )
+    if engine is not None:
+        engine.unload()
     listener({"event": "answers", "judge": judge.name, **counts})
 
 

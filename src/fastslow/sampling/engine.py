@@ -1,0 +1,106 @@
+"""Answers by an engine of its own, over HTTP, with the policy's module loaded there by name.
+
+vLLM's protocol: `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, modules as PEFT folders
+that the engine can read.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastslow.errors import UnreachableError
+from fastslow.records import Text
+from fastslow.remote import ChatServer
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One answer as text."""
+
+    text: str
+    ended: bool
+    """Whether it ended by itself rather than at the length limit."""
+
+
+class Engine:
+    """Asks the engine at a URL.
+
+    Args:
+        model: name of the base model there.
+        plain: whether prompts that are text go as they stand, instead of as a user's turn.
+        at_once: requests on their way at a time.
+        settings: of `ChatServer`.
+    """
+
+    def __init__(self, *, url: str, model: str, plain: bool, at_once: int, **settings: Any) -> None:
+        self._server = ChatServer(url=url, section="engine", **settings)
+        self._model, self._plain, self._at_once = model, plain, at_once
+        self._loaded: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Names the engine in provenance."""
+        return f"{self._model} at {self._server.url}"
+
+    def load(self, name: str, folder: Path) -> None:
+        """Answer with the module in a PEFT folder from now on; the one before is unloaded."""
+        self.unload()
+        self._server.post(
+            "/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.resolve())}
+        )
+        self._loaded = name
+
+    def unload(self) -> None:
+        """Answer with the base from now on."""
+        if self._loaded is not None:
+            self._server.post("/unload_lora_adapter", {"lora_name": self._loaded})
+            self._loaded = None
+
+    def answer(
+        self,
+        prompts: Sequence[Text],
+        *,
+        count: int,
+        temperature: float,
+        top_p: float,
+        max_new_tokens: int,
+        seed: int,
+    ) -> list[list[Said]]:
+        """`count` answers to each prompt, in order. Raises UnreachableError when it gives none."""
+        settings = {
+            "model": self._loaded or self._model,
+            "n": count,
+            "temperature": temperature,
+            "top_p": top_p,
+            "max_tokens": max_new_tokens,
+        }
+
+        def ask(place: int) -> list[Said]:
+            return self._ask(prompts[place], settings | {"seed": seed + place})
+
+        with ThreadPoolExecutor(self._at_once) as pool:
+            return list(pool.map(ask, range(len(prompts))))
+
+    def _ask(self, prompt: Text, settings: dict[str, Any]) -> list[Said]:
+        if isinstance(prompt, str) and self._plain:
+            reply = self._server.complete(prompt=prompt, **settings)
+            texts = [choice.text for choice in reply.choices]
+        else:
+            turns = (
+                [("user", prompt)]
+                if isinstance(prompt, str)
+                else [(turn.role, turn.content) for turn in prompt]
+            )
+            messages = [{"role": role, "content": content} for role, content in turns]
+            reply = self._server.chat(messages=messages, **settings)
+            texts = [choice.message.content or "" for choice in reply.choices]
+        if len(texts) != settings["n"]:
+            raise UnreachableError(
+                f"{self.name} gave {len(texts)} answers where {settings['n']} were asked for"
+            )
+        return [
+            Said(text, choice.finish_reason != "length")
+            for text, choice in zip(texts, reply.choices, strict=True)
+        ]

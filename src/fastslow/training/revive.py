@@ -1,0 +1,16 @@
+"""Facts out of the JSON of a checkpoint."""
+
+from typing import Any
+
+from fastslow.records import Message
+
+
+def frozen(value: Any) -> Any:
+    """What JSON gave, with tuples for its lists and the turns of conversations as they were."""
+    if isinstance(value, list | tuple):
+        return tuple(frozen(one) for one in value)
+    if isinstance(value, dict):
+        if value.keys() == {"role", "content"}:
+            return Message(**value)
+        return {key: frozen(one) for key, one in value.items()}
+    return value

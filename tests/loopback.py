@@ -1,0 +1,59 @@
+"""A real HTTP server on this machine that answers as a test says."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+
+class Loopback:
+    """Replies to POST with `handle(path, body)`: a status and JSON, or None for an empty reply."""
+
+    def __init__(self, handle):
+        self.requests, outer = [], self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.requests.append((self.path, self.headers["Authorization"], body))
+                status, reply = handle(self.path, body)
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                if reply is not None:
+                    self.wfile.write(json.dumps(reply).encode())
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def close(self):
+        self._server.shutdown()
+
+
+def chat_reply(texts, *, finish="stop", **usage):
+    """The body of a reply with those answers."""
+    choices = [
+        {"index": i, "finish_reason": finish, "message": {"role": "assistant", "content": text}}
+        for i, text in enumerate(texts)
+    ]
+    head = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
+    return head | {"choices": choices} | ({"usage": usage} if usage else {})
+
+
+@pytest.fixture
+def loopback():
+    """Starts servers."""
+    servers = []
+
+    def start(handle):
+        servers.append(Loopback(handle))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

@@ -1,0 +1,97 @@
+"""An engine that answers over HTTP: what is sent, what comes back, whose module answers."""
+
+from pathlib import Path
+
+import pytest
+from loopback import chat_reply, loopback  # noqa: F401
+
+from fastslow.errors import UnreachableError
+from fastslow.records import Message
+from fastslow.sampling import Engine, Said
+
+TALK = (Message("user", "Hello."), Message("assistant", "Hi."), Message("user", "Go on."))
+
+
+def engine_at(server, **changes):
+    settings = {
+        "url": server.url, "model": "base-model", "plain": False, "at_once": 4, "timeout_s": 5.0,
+        "key_variable": "ENGINE_KEY", "retries": 0,
+    }  # fmt: skip
+    return Engine(**settings | changes)
+
+
+def ask(engine, prompts, **changes):
+    settings = {"count": 2, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 32, "seed": 5}
+    return engine.answer(prompts, **settings | changes)
+
+
+def test_every_prompt_is_asked_as_a_conversation_and_answered_in_order(loopback, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("ENGINE_KEY", "secret-2")
+
+    def echo(path, body):
+        last = body["messages"][-1]["content"]
+        finish = "length" if last == "Go on." else "stop"
+        return 200, chat_reply([f"{last} {i}" for i in range(body["n"])], finish=finish)
+
+    server = loopback(echo)
+    answers = ask(engine_at(server), ["One?", TALK, "Two?"])
+    assert answers == [
+        [Said("One? 0", True), Said("One? 1", True)],
+        [Said("Go on. 0", False), Said("Go on. 1", False)],
+        [Said("Two? 0", True), Said("Two? 1", True)],
+    ]
+    bodies = {body["messages"][-1]["content"]: body for _, _, body in server.requests}
+    assert [bodies[key]["seed"] for key in ("One?", "Go on.", "Two?")] == [5, 6, 7]
+    assert len(bodies["Go on."]["messages"]) == 3
+    for path, key, body in server.requests:
+        assert (path, key) == ("/v1/chat/completions", "Bearer secret-2")
+        wanted = {"model": "base-model", "n": 2, "temperature": 0.7, "top_p": 0.9, "max_tokens": 32}
+        assert wanted.items() <= body.items()
+
+
+def test_plain_text_goes_as_it_stands(loopback):  # noqa: F811
+    def complete(path, body):
+        assert path == "/v1/completions" and body["prompt"] == "The river is"
+        choices = [{"index": 0, "text": " calm", "finish_reason": "stop", "logprobs": None}]
+        head = {"id": "1", "object": "text_completion", "created": 0, "model": "m"}
+        return 200, head | {"choices": choices}
+
+    answers = ask(engine_at(loopback(complete), plain=True), ["The river is"], count=1)
+    assert answers == [[Said(" calm", True)]]
+
+
+def test_modules_are_loaded_by_name_and_the_one_before_is_unloaded(loopback, tmp_path):  # noqa: F811
+    server = loopback(lambda path, body: (200, chat_reply(["a"] * body.get("n", 1))))
+    engine = engine_at(server)
+    for name in ("first", "second"):
+        engine.load(name, tmp_path / name)
+        ask(engine, ["p"])
+    engine.unload()
+    ask(engine, ["p"])
+    seen = [(path.removeprefix("/v1/"), body.get("lora_name") or body["model"])
+            for path, _, body in server.requests]  # fmt: skip
+    assert seen == [
+        ("load_lora_adapter", "first"), ("chat/completions", "first"),
+        ("unload_lora_adapter", "first"), ("load_lora_adapter", "second"),
+        ("chat/completions", "second"), ("unload_lora_adapter", "second"),
+        ("chat/completions", "base-model"),
+    ]  # fmt: skip
+    assert server.requests[0][2]["lora_path"] == str(tmp_path / "first")
+
+
+def test_failures_are_tried_again_and_then_stop_with_a_word(loopback):  # noqa: F811
+    left = [500, 429]
+
+    def shaky(path, body):
+        return (left.pop(), None) if left else (200, chat_reply(["a"] * body["n"]))
+
+    server = loopback(shaky)
+    assert len(ask(engine_at(server, retries=2), ["p"])[0]) == 2
+    left += [500, 500]
+    with pytest.raises(UnreachableError, match="cannot be asked: .*the same command goes on"):
+        ask(engine_at(server), ["p"])
+    short = loopback(lambda path, body: (200, chat_reply(["only one"])))
+    with pytest.raises(UnreachableError, match="gave 1 answers where 2 were asked for"):
+        ask(engine_at(short), ["p"])
+    with pytest.raises(UnreachableError, match="127.0.0.1:9"):
+        engine_at(server, url="http://127.0.0.1:9/v1").load("a", Path("a"))

@@ -1,0 +1,199 @@
+"""Runs whose answers come from an engine or are judged meanwhile."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import tiny
+from loopback import chat_reply, loopback  # noqa: F401
+
+import fastslow
+from fastslow.adapters import BASE, Modules, load_tokenizer
+from fastslow.errors import ConfigError, JudgeError, UnreachableError
+from fastslow.judges import RuleJudge
+from fastslow.sampling import generate
+from fastslow.scoring import Encoder
+from fastslow.training.assemble import assemble
+
+RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
+SHORT = ("train.max_steps=6", "eval.samples=2", "train.batch_size=4", "checkpoint.every=2")
+
+
+class TinyEngine:
+    """What an engine does: holds the base and modules by name, and answers by their names."""
+
+    def __init__(self, model_folder):
+        self.folder, self.loaded, self.asked = model_folder, {}, []
+        self.tokenizer = load_tokenizer(str(model_folder))
+        self.encoder = Encoder(self.tokenizer, max_length=96)
+        self.lock = threading.Lock()
+        self.fail = False
+
+    def handle(self, path, body):
+        with self.lock:
+            if self.fail:
+                return 503, None
+            if path == "/v1/load_lora_adapter":
+                base = tiny.model()
+                self.loaded[body["lora_name"]] = Modules.load(
+                    base, {"m": Path(body["lora_path"])}, trainable=()
+                )
+                return 200, {}
+            if path == "/v1/unload_lora_adapter":
+                del self.loaded[body["lora_name"]]
+                return 200, {}
+            return 200, self.answer(body)
+
+    def answer(self, body):
+        modules = self.loaded.get(body["model"])
+        self.asked.append(body["model"])
+        turns = tuple(fastslow.records.Message(**turn) for turn in body["messages"])
+        with modules.using("m"):
+            (samples,) = generate(
+                modules.causal_lm, [self.encoder.prompt_ids(turns, room=body["max_tokens"])],
+                end_ids=[2], pad_id=0, max_new_tokens=body["max_tokens"], seed=body["seed"],
+                temperature=body["temperature"], per_prompt=body["n"],
+            )  # fmt: skip
+        texts = [self.tokenizer.decode(s.tokens, skip_special_tokens=True) for s in samples]
+        finish = "stop" if samples[0].ended else "length"
+        return chat_reply(texts, finish=finish)
+
+
+@pytest.fixture
+def engine(loopback, model_folder):  # noqa: F811
+    made = TinyEngine(model_folder)
+    made.url = loopback(made.handle).url
+    return made
+
+
+@pytest.fixture
+def online(recipe, tmp_path):
+    """Makes a recipe of fresh answers; keyword arguments are of its `online`."""
+    rule = tmp_path / "rule.py"
+    rule.write_text(RULE)
+
+    def make(*overrides, **section):
+        settings = {"max_new_tokens": 8, "temperature": 1.5} | section
+        judge = {"kind": "rule", "file": str(rule)}
+        return recipe(*SHORT, *overrides, online=settings, judge=judge)
+
+    return make
+
+
+def at(engine):
+    return {"url": engine.url, "model": "base", "retries": 0}
+
+
+def test_the_engine_answers_with_the_leaders_module_of_now(online, engine):
+    made = online("chase=null", every=2, engine=at(engine))
+    fastslow.train(made)
+    steps = tiny.steps(made.output_dir)
+    assert [step["staleness"] for step in steps] == [0, 1] * 3
+    names = list(dict.fromkeys(engine.asked))
+    assert len(names) == 3 and BASE not in names and len(engine.loaded) == 1
+    served = list((Path(made.output_dir) / "served").iterdir())
+    assert len(served) == 1
+
+
+def test_its_answers_are_learned_in_our_tokens_with_our_log_probs(online, engine):
+    run = assemble(online("chase=null", "objective.name=rloo", answers=3, engine=at(engine)))
+    batch = next(iter(run.state.reader))
+    for item in batch:
+        scored = run.policies.measure(
+            "policy", run.policies.batch([item.tree]), temperature=1.5
+        ).sums
+        assert scored.tolist() == pytest.approx(list(item.sampled), abs=1e-4)
+        texts = [run.state.reader.asker.encoder.tokenizer.decode(t, skip_special_tokens=True)
+                 for t in item.tree.responses]  # fmt: skip
+        assert texts == list(item.example.responses)
+
+
+def test_an_engine_that_dies_leaves_a_checkpoint_to_go_on_from(online, engine, tmp_path):
+    made = online("chase=null", engine=at(engine))
+
+    def die(event):
+        engine.fail = event["event"] == "step" and event["step"] == 3
+
+    with pytest.raises(UnreachableError, match="the same command goes on"):
+        fastslow.train(made, listener=die)
+    assert (Path(made.output_dir) / "checkpoints" / "step-00000003").exists()
+    engine.fail = False
+    assert fastslow.train(made).steps == 6
+
+
+def test_rounds_are_answered_by_an_engine_too(recipe, engine, train_file, tmp_path):
+    (tmp_path / "rule.py").write_text(RULE)
+    made = recipe(
+        *SHORT, "train.max_steps=2", "data.train=[]", "chase=null",
+        rounds={"count": 2, "prompts": str(train_file), "prompts_per_round": 4,
+                "max_new_tokens": 8, "temperature": 1.5, "engine": at(engine)},
+        judge={"kind": "rule", "file": str(tmp_path / "rule.py")},
+        lora={"start_from": str(_start(recipe, tmp_path))},
+    )  # fmt: skip
+    fastslow.train(made)
+    assert len(set(engine.asked)) == 2 and not engine.loaded
+
+
+def _start(recipe, tmp_path):
+    made = recipe(*SHORT, "train.max_steps=1", f"output_dir={tmp_path / 'start'}", "chase=null",
+                  "lora.rank=2")  # fmt: skip
+    fastslow.train(made)
+    return tmp_path / "start" / "adapters" / "policy"
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_what_is_judged_meanwhile_is_a_set_older_and_never_more(online, every):
+    made = online(every=every, overlap=True)
+    fastslow.train(made)
+    ages = [step["staleness"] for step in tiny.steps(made.output_dir)]
+    assert ages == ([0, 1, 1, 1, 1, 1] if every == 1 else [0, 1, 2, 3, 2, 3])
+
+
+def test_the_judge_works_while_the_policy_learns(online, monkeypatch):
+    seen, judge = [], RuleJudge.judge
+
+    def watched(self, asked):
+        seen.append(threading.current_thread() is threading.main_thread())
+        return judge(self, asked)
+
+    monkeypatch.setattr(RuleJudge, "judge", watched)
+    fastslow.train(online("data.eval=null", overlap=True))
+    assert seen and not any(seen)
+
+
+@pytest.mark.parametrize("name", ["dpo", "rloo"])
+def test_a_stopped_run_goes_on_bit_for_bit(online, tmp_path, name):
+    def make(folder):
+        return online(f"output_dir={tmp_path / folder}", f"objective.name={name}", "data.shuffle=8",
+                      every=2, overlap=True)  # fmt: skip
+
+    def stop(event):
+        if event["event"] == "step" and event["step"] == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fastslow.train(make("broken"), listener=stop)
+    assert fastslow.train(make("broken")).data == fastslow.train(make("whole")).data
+    assert tiny.same(tiny.adapters(tmp_path / "whole"), tiny.adapters(tmp_path / "broken"))
+
+
+def test_a_judge_that_gives_up_in_the_background_loses_nothing(online, tmp_path):
+    whole = online(f"output_dir={tmp_path / 'whole'}", "data.eval=null", overlap=True)
+    fastslow.train(whole)
+    made = online(f"output_dir={tmp_path / 'broken'}", "data.eval=null", overlap=True)
+    left = tmp_path / "left"
+    left.write_text("30")
+    (tmp_path / "rule.py").write_text(tiny.FAILING_RULE.format(left=str(left)))
+    with pytest.raises(JudgeError, match="OSError: gone"):
+        fastslow.train(made)
+    done = len(tiny.steps(made.output_dir))
+    assert 0 < done < 6
+    assert (tmp_path / "broken" / "checkpoints" / f"step-{done:08d}").exists()
+    left.write_text("100000")
+    fastslow.train(made)
+    assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(made.output_dir))
+
+
+def test_log_probs_that_nobody_knows_are_not_learned_from(online, engine):
+    with pytest.raises(ConfigError, match="online.overlap: objective rloo weighs answers"):
+        fastslow.train(online("objective.name=rloo", overlap=True, engine=at(engine)))
