@@ -12,6 +12,7 @@ import torch  # noqa: E402
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny  # noqa: E402
+from loopback import loopback  # noqa: E402, F401
 
 SHARED = Path(__file__).parents[2] / "shared"
 

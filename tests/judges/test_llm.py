@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from loopback import chat_reply, loopback  # noqa: F401
+from loopback import chat_reply
 
 from fastslow.errors import JudgeError
 from fastslow.judges import Asked, LlmJudge
@@ -12,7 +12,7 @@ from fastslow.records import Message
 
 
 @pytest.fixture
-def serve(loopback):  # noqa: F811
+def serve(loopback):
     """Starts servers that compare by a function of (first answer, second answer)."""
 
     def make(decide):

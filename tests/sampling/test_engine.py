@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from loopback import chat_reply, loopback  # noqa: F401
+from loopback import chat_reply
 
 from fastslow.errors import UnreachableError
 from fastslow.records import Message
@@ -25,7 +25,7 @@ def ask(engine, prompts, **changes):
     return engine.answer(prompts, **settings | changes)
 
 
-def test_every_prompt_is_asked_as_a_conversation_and_answered_in_order(loopback, monkeypatch):  # noqa: F811
+def test_every_prompt_is_asked_as_a_conversation_and_answered_in_order(loopback, monkeypatch):
     monkeypatch.setenv("ENGINE_KEY", "secret-2")
 
     def echo(path, body):
@@ -49,7 +49,7 @@ def test_every_prompt_is_asked_as_a_conversation_and_answered_in_order(loopback,
         assert wanted.items() <= body.items()
 
 
-def test_plain_text_goes_as_it_stands(loopback):  # noqa: F811
+def test_plain_text_goes_as_it_stands(loopback):
     def complete(path, body):
         assert path == "/v1/completions" and body["prompt"] == "The river is"
         choices = [{"index": 0, "text": " calm", "finish_reason": "stop", "logprobs": None}]
@@ -60,7 +60,7 @@ def test_plain_text_goes_as_it_stands(loopback):  # noqa: F811
     assert answers == [[Said(" calm", True)]]
 
 
-def test_modules_are_loaded_by_name_and_the_one_before_is_unloaded(loopback, tmp_path):  # noqa: F811
+def test_modules_are_loaded_by_name_and_the_one_before_is_unloaded(loopback, tmp_path):
     server = loopback(lambda path, body: (200, chat_reply(["a"] * body.get("n", 1))))
     engine = engine_at(server)
     for name in ("first", "second"):
@@ -79,7 +79,7 @@ def test_modules_are_loaded_by_name_and_the_one_before_is_unloaded(loopback, tmp
     assert server.requests[0][2]["lora_path"] == str(tmp_path / "first")
 
 
-def test_failures_are_tried_again_and_then_stop_with_a_word(loopback):  # noqa: F811
+def test_failures_are_tried_again_and_then_stop_with_a_word(loopback):
     left = [500, 429]
 
     def shaky(path, body):

@@ -1,11 +1,12 @@
 """Runs whose answers come from an engine or are judged meanwhile."""
 
+import json
 import threading
 from pathlib import Path
 
 import pytest
 import tiny
-from loopback import chat_reply, loopback  # noqa: F401
+from loopback import chat_reply
 
 import fastslow
 from fastslow.adapters import BASE, Modules, load_tokenizer
@@ -60,7 +61,7 @@ class TinyEngine:
 
 
 @pytest.fixture
-def engine(loopback, model_folder):  # noqa: F811
+def engine(loopback, model_folder):
     made = TinyEngine(model_folder)
     made.url = loopback(made.handle).url
     return made
@@ -197,3 +198,40 @@ def test_a_judge_that_gives_up_in_the_background_loses_nothing(online, tmp_path)
 def test_log_probs_that_nobody_knows_are_not_learned_from(online, engine):
     with pytest.raises(ConfigError, match="online.overlap: objective rloo weighs answers"):
         fastslow.train(online("objective.name=rloo", overlap=True, engine=at(engine)))
+
+
+@pytest.mark.parametrize("section", ["online", "rounds"])
+def test_what_a_judge_costs_is_in_the_summary_after_a_stop_too(
+    recipe,
+    train_file,
+    loopback,
+    tmp_path,
+    section,
+):
+    server = loopback(
+        lambda path, body: (200, chat_reply(["C"], prompt_tokens=50, completion_tokens=1,
+                                            total_tokens=51))
+    )  # fmt: skip
+    settings = {"prompts": str(train_file), "answers": 2, "max_new_tokens": 8, "temperature": 1.5}
+    if section == "rounds":
+        settings |= {"count": 1, "prompts_per_round": 40}
+    made = recipe(
+        *SHORT, "data.eval=null", "objective.name=davidson",
+        judge={"kind": "llm", "url": server.url, "model": "m", "retries": 0}, **{section: settings},
+    )  # fmt: skip
+
+    def stop(event):
+        if event["event"] == "step" and event["step"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fastslow.train(made, listener=stop)
+    before = len(server.requests)
+    summary = fastslow.train(made)
+    if section == "online":
+        # Two questions a prompt; what was asked after the checkpoint of step 2 is asked again.
+        assert summary.data["judge_questions"] == summary.data["judge_reply_tokens"] == 48
+        assert len(server.requests) > before
+    else:
+        cost = json.loads((Path(made.output_dir) / "answers" / "01" / "counts.json").read_text())
+        assert cost["judge_questions"] == len(server.requests) == before

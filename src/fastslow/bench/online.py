@@ -1,12 +1,14 @@
-"""`fastslow bench online`: what learning from the policy's own answers is worth, on worlds.
+"""`fastslow bench online`: what learning from the policy's own answers is worth.
 
-Offline methods learn from the same stored pairs, 4 times over: of all that people there say, or of
-a narrow slice of it. Methods in rounds learn from their own answers, judged by the true reward.
-Each chooses its settings on worlds that are not reported.
+On worlds, where the true reward is known, or on real prompts with one judge to learn from and
+another to be measured by. Offline methods learn from the same stored pairs, 4 times over: of all
+that people there say, or of a narrow slice of it. The others learn from as many answers of their
+own, in rounds or in every step. On worlds each chooses its settings on worlds that are not
+reported.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -15,8 +17,9 @@ from statistics import fmean
 from typing import Any
 
 from fastslow.bench.continual import TUNING_SEEDS, Tell
-from fastslow.bench.measure import measure_run
+from fastslow.bench.curve import Curve
 from fastslow.bench.objectives import one_domain, pairs_with_scores
+from fastslow.bench.online_table import as_markdown
 from fastslow.bench.scenario import Scenario
 from fastslow.bench.suite import gathered, kept, trained
 from fastslow.bench.table import interval
@@ -29,17 +32,26 @@ EPOCHS = 4
 """Passes of the offline methods over their pairs."""
 ROUNDS = 3
 ANSWERS = 4
+MOMENTS = 4
+"""Measurements on the way of methods that learn in every step."""
 Setting = Mapping[str, Any]
 """Overrides of a recipe, by dotted key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What a method learns from, and the settings that it chooses from."""
+    """What a method learns from, and the settings that it chooses from; else it has the first."""
 
     data: str
-    """`full` or `narrow` pairs, or the `prompts` alone."""
+    """`full` or `narrow` pairs; answers of its own in `rounds`, or `fresh` in every step."""
     grid: Sequence[Setting]
+    against: str | None = None
+    """The method that it is compared with, seed by seed."""
+    frugal: bool = False
+    """Whether its setting is to spend at most FRUGAL of the KL of that method."""
+
+
+FRUGAL = 0.7
 
 
 def _grid(rates: Sequence[float], **others: Sequence[Any]) -> list[Setting]:
@@ -49,31 +61,45 @@ def _grid(rates: Sequence[float], **others: Sequence[Any]) -> list[Setting]:
     return found
 
 
-OFFLINE = (3e-4, 1e-3, 3e-3)
-IN_ROUNDS = (1e-3, 3e-3)
-WEIGHTS = (0.01, 0.03)
+OFFLINE = (1e-3, 3e-4)
+HYPO = _grid((1e-3, 3e-3), online_kl__weight=(0.01, 0.03))
+APO = _grid((1e-3,), train__epochs=(2, 4), rounds__momentum=(0.3, 1.0))
+FRESH = (1e-3, 3e-3)
+PASSES = {"online__every": (2,), "online__passes": (4,)}
 METHODS: Mapping[str, Method] = {
     "dpo": Method("full", _grid(OFFLINE)),
-    "hypo": Method("full", _grid(OFFLINE[1:], online_kl__weight=WEIGHTS)),
+    "hypo": Method("full", HYPO, "dpo", frugal=True),
     "dpo, narrow pairs": Method("narrow", _grid(OFFLINE)),
-    "hypo, narrow pairs": Method("narrow", _grid(OFFLINE[1:], online_kl__weight=WEIGHTS)),
-    "iterative dpo": Method("prompts", _grid(IN_ROUNDS)),
-    "apo": Method("prompts", _grid(IN_ROUNDS, rounds__momentum=(0.3, 0.6, 1.0))),
+    "hypo, narrow pairs": Method("narrow", HYPO, "dpo, narrow pairs", frugal=True),
+    "iterative dpo": Method("rounds", _grid((1e-3,), train__epochs=(2, 1, 4))),
+    "apo": Method("rounds", APO, "iterative dpo"),
+    "apo, two rounds": Method(
+        "rounds", [{**one, "rounds.count": 2} for one in APO], "iterative dpo"
+    ),
     "sppo": Method(
-        "prompts",
+        "rounds",
         _grid(
-            IN_ROUNDS,
+            (1e-3, 3e-3),
             objective__name=("sppo",),
             objective__targets=("probabilities",),
             objective__beta=(0.1,),
         ),
+        "iterative dpo",
+    ),
+    "online dpo": Method("fresh", _grid(FRESH), "iterative dpo"),
+    "rloo": Method("fresh", _grid(FRESH, objective__name=("rloo",)), "online dpo"),
+    "ppo": Method("fresh", _grid(FRESH, objective__name=("ppo",), **PASSES), "rloo"),
+    "espo": Method(
+        "fresh",
+        _grid(
+            (3e-4, 1e-3),
+            objective__name=("espo",),
+            online__every=(2,),
+            online__passes=(10,),
+        ),
+        "ppo",
     ),
 }
-AGAINST = {"hypo": "dpo", "hypo, narrow pairs": "dpo, narrow pairs", "apo": "iterative dpo",
-           "sppo": "iterative dpo"}  # fmt: skip
-"""What a method is compared with, world by world."""
-FRUGAL = ("hypo", "hypo, narrow pairs")
-"""Of these the setting is wanted that spends the least KL for what the other method gains."""
 
 
 def bench_online(
@@ -103,11 +129,50 @@ def bench_online(
     reported = [made[f"world-{seed}"] for seed in seeds]
     only = {name: (setting,) for name, setting in chosen.items()}
     records = run(reported, only, tell=partial(tell, "measuring methods"))
-    found = {
-        "setting": {"worlds": list(seeds), "tuning_worlds": list(TUNING_SEEDS), "pairs": pairs},
-        "methods": {name: {"setting": dict(chosen[name]), **_row(name, records)} for name in names},
-        "versions": versions(),
-    }
+    setting = {"worlds": list(seeds), "tuning_worlds": list(TUNING_SEEDS), "pairs": pairs}
+    return _write(out, setting, chosen, records)
+
+
+def bench_files(
+    out: Path,
+    scenarios: Sequence[Scenario],
+    *,
+    pairs: int,
+    names: Sequence[str],
+    workers: int,
+    tell: Tell,
+) -> dict[str, Any]:
+    """The same on real prompts, each method in its first setting at the recipe's rate.
+
+    The scenarios' recipe says who judges what is learned from (`judge`) and what is measured
+    (`eval.judge`).
+    """
+    chosen = {name: _without_rate(METHODS[name].grid[0]) for name in names}
+    records = _records(
+        scenarios,
+        {name: (setting,) for name, setting in chosen.items()},
+        out=out,
+        pairs=pairs,
+        workers=workers,
+        tell=partial(tell, "measuring methods"),
+    )
+    domain = scenarios[0].domains[0].name
+    seeds = [scenario.settings["seed"] for scenario in scenarios]
+    return _write(out, {"domain": domain, "seeds": seeds, "pairs": pairs}, chosen, records)
+
+
+def _without_rate(setting: Setting) -> Setting:
+    return {key: value for key, value in setting.items() if key != "train.learning_rate"}
+
+
+def _write(
+    out: Path,
+    setting: Mapping[str, Any],
+    chosen: Mapping[str, Setting],
+    records: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    rows = {name: {"setting": dict(own), **_row(name, records)} for name, own in chosen.items()}
+    found = {"setting": setting, "methods": rows, "versions": versions()}
     write_text(out / "results.json", json.dumps(found, indent=1) + "\n")
     write_text(out / "table.md", as_markdown(found))
     return found
@@ -152,7 +217,7 @@ def _record(
     scenario: Scenario, name: str, setting: Setting, out: Path, pairs: int
 ) -> dict[str, Any]:
     """What a method did in one world; read from disk if it is there."""
-    values = "-".join(f"{value:g}" if isinstance(value, float) else value
+    values = "-".join(f"{value:g}" if isinstance(value, float) else str(value)
                       for value in setting.values())  # fmt: skip
     label = f"{name.replace(', ', '-').replace(' ', '-')}-{values}"
     path = out / "records" / scenario.name / f"{label}.json"
@@ -161,49 +226,51 @@ def _record(
 
 
 def _run(scenario: Scenario, name: str, setting: Setting, run: Path, pairs: int) -> dict[str, Any]:
-    data = METHODS[name].data
-    shared = scenario.settings["train"]
-    sections: dict[str, Any] = {"train": {**shared, "epochs": EPOCHS}}
-    if data == "prompts":
-        judge = scenario.settings["eval"]["judge"]
-        sections = {
-            "train": {**shared, "warmup_steps": 0, "schedule": "constant"},
-            "judge": judge,
-            "rounds": {
-                "count": ROUNDS, "prompts_per_round": pairs // ROUNDS, "answers": ANSWERS,
-                "max_new_tokens": scenario.settings["eval"]["sample_tokens"],
-            },
-        }  # fmt: skip
-    raw = {
-        **scenario.settings,
-        **sections,
-        "output_dir": str(run),
-        "chase": None,
-        "data": {**scenario.settings["data"], "train": str(_file(scenario, data))},
-        "eval": {"samples": 0},
-    }
-    trained(load_recipe(raw, [f"{key}={value}" for key, value in setting.items()]))
-    folders = [*sorted(run.glob("rounds/*")), run]
-    base, *_ = points = measure_run(scenario, run)
-    found = [points[-1], *(measure_run(scenario, folder)[-1] for folder in folders[:-1])]
+    learned = pairs * setting.get("online.passes", 1)
+    sections = _sections(scenario, METHODS[name].data, pairs, learned=learned)
+    raw = {**scenario.settings, "output_dir": str(run), "chase": None, **sections}
+    recipe = load_recipe(raw, [f"{key}={value}" for key, value in setting.items()])
+    curve = Curve(ANSWERS)
+    trained(recipe, curve)
     return {
         "scenario": scenario.name,
         "method": name,
         "setting": dict(setting),
-        "base": base["domains"][0],
-        "rounds": [point["domains"][0] for point in (*found[1:], found[0])],
+        "curve": curve.points,
     }
 
 
+def _sections(scenario: Scenario, data: str, pairs: int, *, learned: int) -> dict[str, Any]:
+    """What a kind of method changes of a recipe; `learned` counts prompts of all passes."""
+    settings, domain = scenario.settings, scenario.domains[0]
+    train, measured = settings["train"], settings["eval"]
+    files = {"train": str(_file(scenario, data)), "eval": domain.eval}
+    sections: dict[str, Any] = {"data": {**settings["data"], **files}}
+    if data in ("full", "narrow"):
+        judge = measured.get("judge") or settings["judge"]
+        own = {"train": {**train, "epochs": EPOCHS}, "eval": {**measured, "judge": judge}}
+        return {**sections, **own, "judge": None}
+    asked = {"answers": ANSWERS, "max_new_tokens": measured["sample_tokens"]}
+    judge = settings.get("judge") or measured["judge"]
+    sections |= {"train": {**train, "warmup_steps": 0, "schedule": "constant"}, "judge": judge}
+    if data == "rounds":
+        return {
+            **sections,
+            "rounds": {**asked, "count": ROUNDS, "prompts_per_round": pairs // ROUNDS},
+        }
+    every = max(1, learned // train["batch_size"] // MOMENTS)
+    return {**sections, "online": asked, "eval": {**measured, "every": every}}
+
+
 def _best(name: str, records: Sequence[Mapping[str, Any]]) -> Setting:
-    """The setting with the most reward; of frugal methods that with the least KL that has as much
-    as the method they are compared with has at its best."""
+    """The setting with the most reward; of a frugal method, within FRUGAL of the KL that the method
+    it is compared with spends at its best."""
     by_setting = _by_setting(name, records)
-    if name in FRUGAL:
-        enough = max(reward for _, reward, _ in _by_setting(AGAINST[name], records))
-        frugal = [one for one in by_setting if one[1] >= enough]
-        if frugal:
-            return min(frugal, key=lambda one: one[2])[0]
+    method = METHODS[name]
+    if method.frugal and method.against is not None:
+        _, _, kl = max(_by_setting(method.against, records), key=lambda one: one[1])
+        frugal = [one for one in by_setting if one[2] <= FRUGAL * kl]
+        by_setting = frugal or [min(by_setting, key=lambda one: one[2])]
     return max(by_setting, key=lambda one: one[1])[0]
 
 
@@ -214,7 +281,7 @@ def _by_setting(
     own: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
         if record["method"] == name:
-            own.setdefault(json.dumps(record["setting"]), []).append(record["rounds"][-1])
+            own.setdefault(json.dumps(record["setting"]), []).append(record["curve"][-1])
     return [
         (json.loads(key), fmean(m["reward"] for m in ends), fmean(m["reverse_kl"] for m in ends))
         for key, ends in own.items()
@@ -222,69 +289,23 @@ def _by_setting(
 
 
 def _row(name: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    by_method: dict[str, dict[str, Mapping[str, Any]]] = {}
+    """Means over seeds at the end and at each moment, and differences from another method."""
+    curves: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for record in records:
-        by_method.setdefault(record["method"], {})[record["scenario"]] = record
-    own = by_method[name]
-    ends = {world: record["rounds"][-1] for world, record in own.items()}
+        curves.setdefault(record["method"], {})[record["scenario"]] = record["curve"]
+    own, against = curves[name], METHODS[name].against
+    count = min(map(len, own.values()))
+    moments = [[curve[place] for curve in own.values()] for place in range(count)]
     row: dict[str, Any] = {
-        key: interval([end[key] for end in ends.values()])
-        for key in ("reward", "reverse_kl", "win_rate", "mean_length")
+        "curve": [
+            {key: interval([point[key] for point in points]) for key in points[0]}
+            for points in moments
+        ]
     }
-    row["by_round"] = [
-        {
-            key: interval([record["rounds"][place][key] for record in own.values()])
-            for key in ("reward", "reverse_kl")
-        }
-        for place in range(len(next(iter(own.values()))["rounds"]))
-    ]
-    other = {w: r["rounds"][-1] for w, r in by_method.get(AGAINST.get(name, ""), {}).items()}
-    if other:
-        row["against"] = AGAINST[name]
-        row["reward_difference"] = interval(
-            [ends[world]["reward"] - other[world]["reward"] for world in ends]
-        )
-        row["kl_ratio"] = interval(
-            [ends[world]["reverse_kl"] / other[world]["reverse_kl"] for world in ends]
-        )
+    row["end"] = row["curve"][-1]
+    if against in curves:
+        pairs = [(curve[-1], curves[against][seed][-1]) for seed, curve in own.items()]
+        row["against"] = against
+        row["reward_difference"] = interval([a["reward"] - b["reward"] for a, b in pairs])
+        row["kl_ratio"] = interval([a["reverse_kl"] / b["reverse_kl"] for a, b in pairs])
     return row
-
-
-def as_markdown(found: Mapping[str, Any]) -> str:
-    """The results as two tables: at the end, and after each round."""
-    return "\n".join([*_ends(found), "", *_by_round(found)]) + "\n"
-
-
-def _ends(found: Mapping[str, Any]) -> Iterator[str]:
-    yield (
-        "| method | setting | true reward | reverse KL (nats) | beats the base | tokens | "
-        "against | reward more | KL ratio |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|"
-    for name, row in found["methods"].items():
-        setting = ", ".join(f"{key} {value}" for key, value in row["setting"].items())
-        cells = [
-            name, setting, _cell(row["reward"]), _cell(row["reverse_kl"]), _cell(row["win_rate"]),
-            f"{row['mean_length']['mean']:.0f}", row.get("against", ""),
-            _cell(row.get("reward_difference")), _cell(row.get("kl_ratio")),
-        ]  # fmt: skip
-        yield f"| {' | '.join(cells)} |"
-
-
-def _by_round(found: Mapping[str, Any]) -> Iterator[str]:
-    count = max(len(row["by_round"]) for row in found["methods"].values())
-    yield f"| true reward (reverse KL) after round | {' | '.join(map(str, range(1, count + 1)))} |"
-    yield "|---" * (count + 1) + "|"
-    for name, row in found["methods"].items():
-        if len(row["by_round"]) == count > 1:
-            cells = [f"{one['reward']['mean']:.2f} ({one['reverse_kl']['mean']:.2f})"
-                     for one in row["by_round"]]  # fmt: skip
-            yield f"| {name} | {' | '.join(cells)} |"
-
-
-def _cell(value: Mapping[str, float] | None) -> str:
-    if value is None:
-        return ""
-    if "low" not in value:
-        return f"{value['mean']:.2f}"
-    return f"{value['mean']:.2f} ({value['low']:.2f} to {value['high']:.2f})"

@@ -22,7 +22,7 @@ from fastslow.bench.scenario import Scenario
 from fastslow.config import Recipe
 from fastslow.durable import write_text
 from fastslow.errors import StateError
-from fastslow.training.events import Progress
+from fastslow.training.events import Listener, Progress
 from fastslow.training.summary import RunSummary
 
 
@@ -99,11 +99,11 @@ def _record(task: Task, method: str) -> dict[str, Any]:
     return facts | measure_method(task.scenario, METHODS[method], task.run)
 
 
-def trained(recipe: Recipe) -> RunSummary:
+def trained(recipe: Recipe, listener: Listener = lambda event: None) -> RunSummary:
     """Train an ordinary run to its end. Raises StateError if a signal stopped it."""
     from fastslow.training import train
 
-    summary = train(recipe)
+    summary = train(recipe, listener=listener)
     if not isinstance(summary, RunSummary):
         raise StateError(f"the training in {recipe.output_dir} was stopped by a signal")
     return summary

@@ -21,7 +21,7 @@ Workers = Annotated[
 ]
 
 
-OF_WORLDS = {"worlds": "--worlds", "rates": "--rate", "domains": "--domains",
+OF_WORLDS = {"worlds": "--worlds", "first": "--first", "rates": "--rate", "domains": "--domains",
              "conflict": "--conflict", "noise": "--noise"}  # fmt: skip
 OF_FILES = {"seeds": "--seeds"}
 
@@ -167,23 +167,47 @@ def objectives(
 
 @app.command()
 def online(
+    context: typer.Context,
     out: Out,
     worlds: int = typer.Option(5, min=1, help="Worlds with a known reward to report on."),
-    pairs: int = typer.Option(512, min=48, help="Stored pairs, or prompts of all rounds."),
+    first: int = typer.Option(0, min=0, help="Number of the first of them."),
+    pairs: int = typer.Option(512, min=48, help="Stored pairs, or prompts in all."),
+    data: Path = typer.Option(
+        None, help="Instead of worlds: a folder with train and test pairs of one domain."
+    ),
+    model: Model = None,
+    recipe: Path = typer.Option(
+        None, help="With --data: the settings all share, a judge and another in eval."
+    ),
+    seeds: Orders = 1,
     methods: list[str] = typer.Option(None, "--method", help="Only these; all by default."),
     workers: Workers = 1,
 ) -> None:
-    """HyPO against DPO, also where pairs cover little; iterative DPO, APO and SPPO."""
+    """DPO and HyPO; iterative DPO, APO and SPPO; online DPO, RLOO, PPO and ESPO."""
     from fastslow.adapters.quiet import quiet_libraries
-    from fastslow.bench.online import METHODS, as_markdown, bench_online
+    from fastslow.bench.online import METHODS, bench_files, bench_online
+    from fastslow.bench.online_table import as_markdown
 
     quiet_libraries()
-    chosen = methods or list(METHODS)
-    _check_known(chosen, METHODS)
+    known = [name for name, one in METHODS.items() if not data or one.data != "narrow"]
+    chosen = methods or known
+    _check_known(chosen, known)
+    _check_options(context, data, model, recipe, [])
     with _bars() as tell:
-        found = bench_online(
-            out, seeds=range(worlds), pairs=pairs, names=chosen, workers=workers, tell=tell
-        )
+        if data:
+            scenarios, _, most = _scenarios([data], model, recipe, out, pairs=pairs, seeds=seeds)
+            found = bench_files(
+                out, scenarios, pairs=most, names=chosen, workers=workers, tell=tell
+            )
+        else:
+            found = bench_online(
+                out,
+                seeds=range(first, first + worlds),
+                pairs=pairs,
+                names=chosen,
+                workers=workers,
+                tell=tell,
+            )
     _show(as_markdown(found), out)
 
 

@@ -13,6 +13,7 @@ from fastslow.cli.combine import combine
 from fastslow.cli.demo import demo
 from fastslow.cli.eval import evaluate
 from fastslow.cli.export import export
+from fastslow.cli.judge import judge
 from fastslow.cli.report import report
 from fastslow.cli.sample import sample
 from fastslow.cli.train import train
@@ -36,6 +37,7 @@ app.command()(train_reward)
 app.command(name="eval")(evaluate)
 app.command()(sample)
 app.command()(validate)
+app.command()(judge)
 app.command()(export)
 app.command()(combine)
 app.command()(report)

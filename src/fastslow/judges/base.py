@@ -1,7 +1,7 @@
 """What a judge is asked, and what it answers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +33,11 @@ class Judge(Protocol):
     def name(self) -> str:
         """Names the judge in provenance, with all that its verdicts depend on."""
         ...
+
+    @property
+    def cost(self) -> Mapping[str, int]:
+        """What asking has cost so far, by what is counted; empty where it costs nothing."""
+        return {}
 
     def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
         """A judgement of each."""

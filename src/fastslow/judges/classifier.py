@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.errors import ConfigError, DataError
-from fastslow.judges.base import Asked, Judgement, scored
+from fastslow.judges.base import Asked, Judge, Judgement, scored
 from fastslow.records import plain_text
 from fastslow.streams import Unreadable, open_sources
 
 
-class ClassifierJudge:
+class ClassifierJudge(Judge):
     """Scores an answer by the log-odds that a text is of the positive kind.
 
     Args:

@@ -1,11 +1,12 @@
 """Several judges at once: the mean of how surely each prefers an answer."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from fastslow.judges.base import Asked, Judge, Judgement
 
 
-class EnsembleJudge:
+class EnsembleJudge(Judge):
     """Averages win rates, so that no judge's scale weighs more than another's."""
 
     def __init__(self, members: Sequence[Judge]) -> None:
@@ -14,6 +15,13 @@ class EnsembleJudge:
     @property
     def name(self) -> str:
         return f"ensemble of {'; '.join(member.name for member in self._members)}"
+
+    @property
+    def cost(self) -> Mapping[str, int]:
+        total: Counter[str] = Counter()
+        for member in self._members:
+            total.update(member.cost)
+        return total
 
     def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
         """A judgement of each."""

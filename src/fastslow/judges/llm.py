@@ -5,14 +5,14 @@ orders disagree nobody wins.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from fastslow.errors import JudgeError, UnreachableError
-from fastslow.judges.base import Asked, Judgement, compared
+from fastslow.judges.base import Asked, Judge, Judgement, compared
 from fastslow.records import Text
 from fastslow.remote import ChatServer
 
@@ -59,7 +59,7 @@ class Tally:
         self.undecided += not verdict.decided
 
 
-class LlmJudge:
+class LlmJudge(Judge):
     """Judges by asking a model.
 
     Args:
@@ -100,6 +100,10 @@ class LlmJudge:
     @property
     def name(self) -> str:
         return f"llm {self._model} at {self._url}"
+
+    @property
+    def cost(self) -> Mapping[str, int]:
+        return {name: getattr(self.tally, name) for name in Tally.__slots__}
 
     def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
         """A judgement of each."""

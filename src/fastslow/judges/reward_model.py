@@ -8,11 +8,11 @@ from typing import Any
 from fastslow.config import load_recipe
 from fastslow.durable import file_hash
 from fastslow.errors import ConfigError
-from fastslow.judges.base import Asked, Judgement, scored
+from fastslow.judges.base import Asked, Judge, Judgement, scored
 from fastslow.records import plain_text
 
 
-class RewardModelJudge:
+class RewardModelJudge(Judge):
     """Scores by a classifier of one label, or by the log-odds of the second of two.
 
     Args:

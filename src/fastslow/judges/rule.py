@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fastslow.errors import ConfigError, JudgeError
-from fastslow.judges.base import Asked, Judgement, scored
+from fastslow.judges.base import Asked, Judge, Judgement, scored
 from fastslow.plugins import module_in
 from fastslow.records import plain_text
 
 Rule = Callable[[str, str], float]
 
 
-class RuleJudge:
+class RuleJudge(Judge):
     """Scores by `function(prompt, answer) -> float` of a Python file, which is run.
 
     The prompt is text; of a conversation, its last turn. Raises ConfigError where there is no such

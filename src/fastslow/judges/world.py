@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastslow.judges.base import Asked, Judgement, scored
+from fastslow.judges.base import Asked, Judge, Judgement, scored
 from fastslow.records import plain_text
 from fastslow.streams.worlds import World
 
 
-class WorldJudge:
+class WorldJudge(Judge):
     """Scores answers by the world's reward, in standard deviations of what people there say.
 
     Win rates are the probabilities with which somebody there prefers one. Raises ConfigError for a

@@ -5,7 +5,7 @@ lost: the parts that are there are not made again.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from fastslow.training.policies import Policies
 AT_ONCE = 32
 """Prompts of one part."""
 COUNTS = "counts.json"
+COST = "cost.json"
+"""What the judge has cost so far, where it counts that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,13 @@ def write_answers(
     """
     to.mkdir(parents=True, exist_ok=True)
     parts = [prompts[first : first + AT_ONCE] for first in range(0, len(prompts), AT_ONCE)]
+    before = dict(answering.judge.cost)
     for number, part in enumerate(parts):
         path = to / f"{number:05d}.jsonl"
         if not path.exists():
             write_rows(path, _rows(part, answering, seed=answering.seed + number))
+            _add_cost(to / COST, answering.judge.cost, before)
+            before = dict(answering.judge.cost)
         progress(min((number + 1) * AT_ONCE, len(prompts)), len(prompts))
     counts = _counts(to, len(prompts))
     if not counts["rows"]:
@@ -69,8 +74,22 @@ def write_answers(
             f"none of {len(prompts)} prompts has two different answers; raise the temperature, or "
             f"max_new_tokens = {answering.sampling.max_new_tokens}"
         )
+    counts |= _cost(to / COST)
     write_text(to / COUNTS, json.dumps(counts, indent=1) + "\n")
     return counts
+
+
+def _cost(path: Path) -> dict[str, int]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _add_cost(path: Path, now: Mapping[str, int], before: Mapping[str, int]) -> None:
+    """Keep what judging a part has cost; processes may come and go between parts."""
+    known = _cost(path)
+    spent = {f"judge_{key}": value - before.get(key, 0) for key, value in now.items()}
+    if spent:
+        total = {key: known.get(key, 0) + value for key, value in spent.items()}
+        write_text(path, json.dumps(total, indent=1) + "\n")
 
 
 def finished_answers(folder: Path) -> bool:

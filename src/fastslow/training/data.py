@@ -17,9 +17,10 @@ def objective_of(recipe: Recipe) -> Objective:
 
 def eval_objective(recipe: Recipe) -> Objective:
     """What held-out data are measured with: the recipe's objective, or DPO in place of one that
-    only means something for fresh answers."""
+    only means something for fresh answers, or learns from win rates, which those alone have."""
     objective = objective_of(recipe)
-    return make_objective("dpo") if objective.on_policy else objective
+    of_answers = objective.on_policy or "chosen_win_rate" in objective.needs
+    return make_objective("dpo") if of_answers else objective
 
 
 def temperature_of(recipe: Recipe) -> float:
@@ -51,12 +52,14 @@ def train_stream(recipe: Recipe, *, epochs: int | None = None) -> ExampleStream:
     )
 
 
-def prompt_stream(recipe: Recipe, answers: AnswerConfig) -> ExampleStream:
-    """The prompts that are answered, from the beginning."""
+def prompt_stream(
+    recipe: Recipe, answers: AnswerConfig, *, epochs: int | None = None
+) -> ExampleStream:
+    """The prompts that are answered, from the beginning; `epochs` replaces the recipe's."""
     sources = answers.prompt_sources or recipe.data.train_sources
     if not sources:
         raise ConfigError("prompts: are missing; give rows with prompts, or data.train")
-    return _stream(recipe, sources, kind=PROMPTS, epochs=recipe.train.epochs)
+    return _stream(recipe, sources, kind=PROMPTS, epochs=epochs or recipe.train.epochs)
 
 
 def stored_sources(recipe: Recipe) -> list[str]:

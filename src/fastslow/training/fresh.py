@@ -68,6 +68,8 @@ class FreshReader:
     """Batches given in all before that was answered."""
     _total: int = 0
     """Batches given in all."""
+    _spent_before: Counter[str] = field(default_factory=Counter)
+    """What the judge has cost in processes before this one."""
     _ahead: tuple[Draw, int] | None = None
     """What is judged meanwhile, and the batches given in all before it was answered."""
 
@@ -162,7 +164,14 @@ class FreshReader:
         """Counts of prompts and of what became of their answers, and of stored examples."""
         stored = self.stored.summary() if self.stored else {}
         own = {key: self.counts[key] for key in COUNTED}
+        own |= {f"judge_{key}": value for key, value in self._spent().items()}
         return own | {f"stored_{key}": value for key, value in stored.items()}
+
+    def _spent(self) -> Counter[str]:
+        """What the judge has cost, before this process too."""
+        spent = Counter(self._spent_before)
+        spent.update(self.judge.cost)
+        return spent
 
     def facts(self) -> dict[str, int]:
         """How many updates the last batch's answers are behind, and how many were given so far."""
@@ -193,6 +202,7 @@ class FreshReader:
             "stream": self.stream.state(),
             "stored": self.stored.state() if self.stored else None,
             "counts": dict(self.counts),
+            "spent": dict(self._spent()),
             "asked": self._asked,
             "given": self._given,
             "born": self._born,
@@ -206,7 +216,7 @@ class FreshReader:
         self.stream.load_state(state["stream"])
         if self.stored:
             self.stored.load_state(state["stored"])
-        self.counts = Counter(state["counts"])
+        self.counts, self._spent_before = Counter(state["counts"]), Counter(state["spent"])
         self._asked, self._given = state["asked"], state["given"]
         self._born, self._total = state["born"], state["total"]
         self._answered = [encoded_from_json(item) for item in state["answered"]]

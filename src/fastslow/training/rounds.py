@@ -25,7 +25,6 @@ from fastslow.config import LoraConfig, ObjectiveConfig, Recipe, ReplayConfig, d
 from fastslow.durable import file_hash, new_folder, write_text
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
-from fastslow.streams import open_sources, read_prompts
 from fastslow.training.answers import Answering, finished_answers, write_answers
 from fastslow.training.assemble import (
     make_base,
@@ -36,7 +35,7 @@ from fastslow.training.assemble import (
     open_policies,
 )
 from fastslow.training.claim import claim
-from fastslow.training.data import objective_of
+from fastslow.training.data import objective_of, prompt_stream
 from fastslow.training.events import Listener
 from fastslow.training.plan import check_parts
 from fastslow.training.policies import Policies
@@ -112,8 +111,7 @@ def round_prompts(recipe: Recipe) -> list[list[Prompt]]:
     """
     assert recipe.rounds is not None
     rounds = recipe.rounds
-    sources = rounds.prompt_sources or recipe.data.train_sources
-    rows = read_prompts(open_sources(sources), domain=recipe.data.domain)
+    rows = prompt_stream(recipe, rounds, epochs=1)
     prompts = list({row.prompt: row for row in rows}.values())
     random.Random(f"{recipe.seed}/prompts").shuffle(prompts)
     size = rounds.prompts_per_round or max(1, len(prompts) // rounds.count)

@@ -1,0 +1,81 @@
+"""`fastslow judge`: whether a recipe's judge agrees with labels and with itself."""
+
+from pathlib import Path
+
+import typer
+
+
+def judge(
+    recipe: Path = typer.Argument(help="YAML recipe with a judge."),
+    overrides: list[str] = typer.Argument(
+        None, metavar="[SECTION.KEY=VALUE]...", help="Settings that replace the recipe's."
+    ),
+    data: list[str] = typer.Option(
+        None, help="Labelled pairs, as data.eval takes them. Default: the recipe's data.eval."
+    ),
+    pairs: int = typer.Option(100, min=1, help="Ask about the first so many; ties do not count."),
+    of_eval: bool = typer.Option(False, "--eval", help="The judge in eval, not the one learned."),
+    json_output: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
+) -> None:
+    """Ask the judge about labelled pairs, in both orders and once more."""
+    import json
+    from itertools import islice
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.config import load_recipe
+    from fastslow.errors import ConfigError, DataError
+    from fastslow.judges import make_judge
+    from fastslow.judges.probe import probe
+    from fastslow.streams import ExampleStream, open_sources
+
+    checked = load_recipe(recipe, overrides or [])
+    config = checked.eval.judge if of_eval else checked.judge or checked.eval.judge
+    if config is None:
+        raise ConfigError(f"{'eval.' if of_eval else ''}judge: the recipe has none to ask")
+    sources = data or checked.data.eval_sources
+    if not sources:
+        raise ConfigError("data.eval: is missing; give labelled pairs there or with --data")
+    quiet_libraries()
+    stream = ExampleStream(open_sources(sources), domain=checked.data.domain)
+    asked = list(islice((pair for pair in stream if not pair.is_tie), pairs))
+    if not asked:
+        raise DataError("no pair with a preference in the data")
+    made = make_judge(config)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("asking", total=len(asked))
+        found = probe(
+            made,
+            asked,
+            at_once=16,
+            progress=lambda done, total: progress.update(task, completed=done),
+        )
+    if json_output:
+        print(json.dumps(found.as_json()))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    rows = {
+        "judge": found.judge,
+        "pairs": str(found.pairs),
+        "agrees with the labels": _share(
+            found.agreement, found.agreement_low, found.agreement_high
+        ),
+        "ties": f"{found.ties:.3f}",
+        "the same when answers change places": _share(
+            found.consistent, found.consistent_low, found.consistent_high
+        ),
+        "the same when asked again": f"{found.repeatable:.3f}",
+        "seconds a pair": f"{found.seconds:.3g}",
+        **{key.replace("_", " "): f"{value:,}" for key, value in found.cost.items()},
+    }
+    for name, value in rows.items():
+        table.add_row(name, escape(value))
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _share(value: float, low: float, high: float) -> str:
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"

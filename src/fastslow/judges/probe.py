@@ -1,0 +1,94 @@
+"""How far a judge can be trusted: against labels, against itself, and at what cost."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fastslow.evaluation import wilson_interval
+from fastslow.judges.base import Asked, Judge
+from fastslow.records import Pair, plain_text
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a judge makes of labelled pairs; shares of them, some with their 95 % interval."""
+
+    judge: str
+    pairs: int
+    agreement: float
+    """With the labels; the judge's ties count half."""
+    agreement_low: float
+    agreement_high: float
+    ties: float
+    """Pairs of which the judge prefers neither."""
+    consistent: float
+    """Pairs of which the same answer wins, or none, when the two change places."""
+    consistent_low: float
+    consistent_high: float
+    repeatable: float
+    """Pairs that are judged the same when asked again."""
+    seconds: float
+    """For one pair in one order."""
+    cost: dict[str, int]
+    """What the judge counts of its own work, over all of this."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for a script."""
+        return asdict(self)
+
+
+def probe(
+    judge: Judge, pairs: Sequence[Pair], *, at_once: int, progress: Callable[[int, int], None]
+) -> Probe:
+    """Ask a judge about pairs in both orders, and once more.
+
+    Args:
+        pairs: one or more, none of them a tie.
+        at_once: pairs asked about in one call.
+
+    Raises JudgeError where the judge gives up.
+    """
+    straight: list[int] = []
+    turned: list[int] = []
+    again: list[int] = []
+    began = time.monotonic()
+    for first in range(0, len(pairs), at_once):
+        asked = [_asked(pair) for pair in pairs[first : first + at_once]]
+        straight += _winners(judge, asked)
+        turned += [-winner for winner in _winners(judge, [_turned(one) for one in asked])]
+        again += _winners(judge, asked)
+        progress(len(straight), len(pairs))
+    count = len(pairs)
+    right = sum(0.5 * (winner + 1) for winner in straight)
+    same = sum(a == b for a, b in zip(straight, turned, strict=True))
+    low, high = wilson_interval(right, count)
+    same_low, same_high = wilson_interval(same, count)
+    return Probe(
+        judge=judge.name,
+        pairs=count,
+        agreement=right / count,
+        agreement_low=low,
+        agreement_high=high,
+        ties=straight.count(0) / count,
+        consistent=same / count,
+        consistent_low=same_low,
+        consistent_high=same_high,
+        repeatable=sum(a == b for a, b in zip(straight, again, strict=True)) / count,
+        seconds=(time.monotonic() - began) / (3 * count),
+        cost=dict(judge.cost),
+    )
+
+
+def _asked(pair: Pair) -> Asked:
+    return Asked(pair.prompt, (plain_text(pair.chosen), plain_text(pair.rejected)))
+
+
+def _turned(asked: Asked) -> Asked:
+    return Asked(asked.prompt, asked.answers[::-1])
+
+
+def _winners(judge: Judge, asked: Sequence[Asked]) -> list[int]:
+    """1 where the first answer scores higher, -1 where the second does, 0 where neither."""
+    pairs = [judgement.scores for judgement in judge.judge(asked)]
+    return [(first > second) - (first < second) for first, second in pairs]
