@@ -236,4 +236,4 @@ def test_recipes_are_there():
         f"{domain}-{kind}"
         for domain in ("helpfulness", "summarization", "sentiment")
         for kind in ("dpo", "ofs")
-    } | {"domains-cofs", "rounds", "sentiment-hypo"}
+    } | {"domains-cofs", "espo", "reward", "rounds", "sentiment-hypo"}

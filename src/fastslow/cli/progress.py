@@ -176,9 +176,10 @@ class RunDisplay:
 
     def _numbers(self, event: Event) -> str:
         means = self._means
+        score = f"  score {event['score']:+.2f}" if "score" in event else ""
         return (
             f"loss {means['loss']:.3f}  acc {means['accuracy']:.2f}  margin {means['margin']:+.2f}"
-            f"  {event['leader']} leads  {means['pairs_per_s']:.1f} pairs/s"
+            f"{score}  {event['leader']} leads  {means['pairs_per_s']:.1f} pairs/s"
         )
 
     def _plain(self, event: Event) -> None:

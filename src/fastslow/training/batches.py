@@ -112,7 +112,7 @@ class BatchReader:
             "lacking": pairs.lacking,
         }
 
-    def facts(self) -> dict[str, int]:
+    def facts(self) -> dict[str, float]:
         """What an event says of the last batch beside its scores."""
         return {}
 

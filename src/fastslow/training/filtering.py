@@ -91,7 +91,7 @@ class FilteredReader:
         """As of the reader, with the examples that were beaten."""
         return self.reader.summary() | {"beaten": self.counts["beaten"]}
 
-    def facts(self) -> dict[str, int]:
+    def facts(self) -> dict[str, float]:
         """How many examples were beaten so far."""
         return {"beaten": self.counts["beaten"]}
 

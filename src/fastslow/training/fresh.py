@@ -26,7 +26,7 @@ from fastslow.training.batches import BatchReader, encoded_from_json, encoded_to
 from fastslow.training.critic import Critic
 
 COUNTED = ("read", "answers", "alike", "ties", "unended")
-MARKED = ("counts", "age", "_answered", "_asked", "_given", "_born", "_total", "_ahead")
+MARKED = ("counts", "score", "age", "_answered", "_asked", "_given", "_born", "_total", "_ahead")
 
 
 @dataclass(slots=True)
@@ -56,6 +56,8 @@ class FreshReader:
     counts: Counter[str] = field(default_factory=Counter)
     """Prompts read, answers given, prompts whose answers were all alike, ties passed over, answers
     that the limit cut off."""
+    score: float | None = None
+    """Mean score of the answers that are learned from, by the judge."""
     age: int = 0
     """Updates since the answers of the last batch were given."""
     _answered: list[Encoded] = field(default_factory=list)
@@ -134,6 +136,8 @@ class FreshReader:
         counts["read"] += len(draw.prompts)
         counts["answers"] += len(draw.prompts) * self.config.answers
         counts["alike"] += len(draw.prompts) - len(judged_answers)
+        scores = [score for _, judgement in judged_answers for score in judgement.scores]
+        self.score = sum(scores) / len(scores) if scores else self.score
         for one, judgement in judged_answers:
             counts["unended"] += sum(one.unended)
             for example, places in self._examples(one, judgement):
@@ -173,9 +177,11 @@ class FreshReader:
         spent.update(self.judge.cost)
         return spent
 
-    def facts(self) -> dict[str, int]:
-        """How many updates the last batch's answers are behind, and how many were given so far."""
-        return {"staleness": self.age, "answers": self.counts["answers"]}
+    def facts(self) -> dict[str, float]:
+        """How many updates the last batch's answers are behind, how many were given so far, and the
+        judge's mean score of those that were asked for together."""
+        known = {} if self.score is None else {"score": self.score}
+        return {"staleness": self.age, "answers": self.counts["answers"], **known}
 
     def left_out(self) -> list[str]:
         """The first few rows that were not used, as `file:row: reason`."""
@@ -207,6 +213,7 @@ class FreshReader:
             "given": self._given,
             "born": self._born,
             "total": self._total,
+            "score": self.score,
             "answered": [encoded_to_json(item) for item in self._answered],
             "ahead": self._ahead and [self.asker.to_json(self._ahead[0]), self._ahead[1]],
         }
@@ -218,7 +225,7 @@ class FreshReader:
             self.stored.load_state(state["stored"])
         self.counts, self._spent_before = Counter(state["counts"]), Counter(state["spent"])
         self._asked, self._given = state["asked"], state["given"]
-        self._born, self._total = state["born"], state["total"]
+        self._born, self._total, self.score = state["born"], state["total"], state["score"]
         self._answered = [encoded_from_json(item) for item in state["answered"]]
         if state["ahead"]:
             draw, born = state["ahead"]
