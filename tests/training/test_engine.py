@@ -10,7 +10,7 @@ from loopback import chat_reply
 
 import fastslow
 from fastslow.adapters import BASE, Modules, load_tokenizer
-from fastslow.errors import ConfigError, JudgeError, UnreachableError
+from fastslow.errors import ConfigError, UnreachableError
 from fastslow.judges import RuleJudge
 from fastslow.sampling import generate
 from fastslow.scoring import Encoder
@@ -160,39 +160,6 @@ def test_the_judge_works_while_the_policy_learns(online, monkeypatch):
     monkeypatch.setattr(RuleJudge, "judge", watched)
     fastslow.train(online("data.eval=null", overlap=True))
     assert seen and not any(seen)
-
-
-@pytest.mark.parametrize("name", ["dpo", "rloo"])
-def test_a_stopped_run_goes_on_bit_for_bit(online, tmp_path, name):
-    def make(folder):
-        return online(f"output_dir={tmp_path / folder}", f"objective.name={name}", "data.shuffle=8",
-                      every=2, overlap=True)  # fmt: skip
-
-    def stop(event):
-        if event["event"] == "step" and event["step"] == 5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fastslow.train(make("broken"), listener=stop)
-    assert fastslow.train(make("broken")).data == fastslow.train(make("whole")).data
-    assert tiny.same(tiny.adapters(tmp_path / "whole"), tiny.adapters(tmp_path / "broken"))
-
-
-def test_a_judge_that_gives_up_in_the_background_loses_nothing(online, tmp_path):
-    whole = online(f"output_dir={tmp_path / 'whole'}", "data.eval=null", overlap=True)
-    fastslow.train(whole)
-    made = online(f"output_dir={tmp_path / 'broken'}", "data.eval=null", overlap=True)
-    left = tmp_path / "left"
-    left.write_text("30")
-    (tmp_path / "rule.py").write_text(tiny.FAILING_RULE.format(left=str(left)))
-    with pytest.raises(JudgeError, match="OSError: gone"):
-        fastslow.train(made)
-    done = len(tiny.steps(made.output_dir))
-    assert 0 < done < 6
-    assert (tmp_path / "broken" / "checkpoints" / f"step-{done:08d}").exists()
-    left.write_text("100000")
-    fastslow.train(made)
-    assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(made.output_dir))
 
 
 def test_log_probs_that_nobody_knows_are_not_learned_from(online, engine):

@@ -54,11 +54,11 @@ def test_no_answer_is_older_than_is_said(online, every, ages):
     assert [step["staleness"] for step in tiny.steps(made.output_dir)] == ages
 
 
-@pytest.mark.parametrize("every", [1, 4])
-def test_a_stopped_run_goes_on_bit_for_bit(online, tmp_path, every):
+@pytest.mark.parametrize("section", [{"every": 1}, {"every": 4}, {"every": 2, "overlap": True}])
+def test_a_stopped_run_goes_on_bit_for_bit(online, tmp_path, section):
     options = ("lora.dropout=0.1", "data.shuffle=8")
-    whole = online(f"output_dir={tmp_path / 'whole'}", *options, every=every)
-    broken = online(f"output_dir={tmp_path / 'broken'}", *options, every=every)
+    whole = online(f"output_dir={tmp_path / 'whole'}", *options, **section)
+    broken = online(f"output_dir={tmp_path / 'broken'}", *options, **section)
 
     def stop(event):
         if event["event"] == "step" and event["step"] == 5:
@@ -110,10 +110,11 @@ def test_the_score_rises(online):
     assert measured["final"]["win_rate"] > 0.6
 
 
-def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(online, tmp_path):
-    whole = online(f"output_dir={tmp_path / 'whole'}", "data.eval=null")
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(online, tmp_path, overlap):
+    whole = online(f"output_dir={tmp_path / 'whole'}", "data.eval=null", overlap=overlap)
     fastslow.train(whole)
-    made = online(f"output_dir={tmp_path / 'broken'}", "data.eval=null")
+    made = online(f"output_dir={tmp_path / 'broken'}", "data.eval=null", overlap=overlap)
     left = tmp_path / "left"
     left.write_text("30")
     (tmp_path / "rule.py").write_text(tiny.FAILING_RULE.format(left=str(left)))

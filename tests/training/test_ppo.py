@@ -121,6 +121,15 @@ def test_a_stopped_run_goes_on_bit_for_bit(ppo, tmp_path, name):
     assert tiny.same(whole, broken)
 
 
+def test_all_passes_are_planned_and_dropout_is_off(ppo):
+    made = ppo("train.max_steps=null", "lora.dropout=0.5", "train.schedule=linear", passes=2)
+    run = assemble(made)
+    assert run.total_steps == 2 * 24
+    fastslow.train(ppo("train.max_steps=1", "lora.dropout=0.5", f"output_dir={made.output_dir}-1"))
+    (step,) = tiny.steps(f"{made.output_dir}-1")
+    assert step["modules"]["policy"]["ratio_deviation"] == pytest.approx(0, abs=1e-4)
+
+
 def test_micro_batches_give_the_same_run(ppo, tmp_path):
     runs = []
     for size in ("null", "2"):

@@ -18,6 +18,7 @@ from typing import Any
 
 from fastslow.bench.continual import TUNING_SEEDS, Tell
 from fastslow.bench.curve import Curve
+from fastslow.bench.measure import measure_run
 from fastslow.bench.objectives import one_domain, pairs_with_scores
 from fastslow.bench.online_table import as_markdown
 from fastslow.bench.scenario import Scenario
@@ -61,6 +62,11 @@ def _grid(rates: Sequence[float], **others: Sequence[Any]) -> list[Setting]:
     return found
 
 
+def _of_rewards(name: str) -> dict[str, tuple[Any]]:
+    """An objective that maximises rewards; its beta is not DPO's and has its own value."""
+    return {"objective__name": (name,), "objective__beta": (0.05,)}
+
+
 OFFLINE = (1e-3, 3e-4)
 HYPO = _grid((1e-3, 3e-3), online_kl__weight=(0.01, 0.03))
 APO = _grid((1e-3,), train__epochs=(2, 4), rounds__momentum=(0.3, 1.0))
@@ -87,13 +93,13 @@ METHODS: Mapping[str, Method] = {
         "iterative dpo",
     ),
     "online dpo": Method("fresh", _grid(FRESH), "iterative dpo"),
-    "rloo": Method("fresh", _grid(FRESH, objective__name=("rloo",)), "online dpo"),
-    "ppo": Method("fresh", _grid(FRESH, objective__name=("ppo",), **PASSES), "rloo"),
+    "rloo": Method("fresh", _grid(FRESH, **_of_rewards("rloo")), "online dpo"),
+    "ppo": Method("fresh", _grid(FRESH, **_of_rewards("ppo"), **PASSES), "rloo"),
     "espo": Method(
         "fresh",
         _grid(
             (3e-4, 1e-3),
-            objective__name=("espo",),
+            **_of_rewards("espo"),
             online__every=(2,),
             online__passes=(10,),
         ),
@@ -232,12 +238,22 @@ def _run(scenario: Scenario, name: str, setting: Setting, run: Path, pairs: int)
     recipe = load_recipe(raw, [f"{key}={value}" for key, value in setting.items()])
     curve = Curve(ANSWERS)
     trained(recipe, curve)
+    if recipe.rounds is not None:
+        _measure_against_base(scenario, run, curve.points)
     return {
         "scenario": scenario.name,
         "method": name,
         "setting": dict(setting),
         "curve": curve.points,
     }
+
+
+def _measure_against_base(scenario: Scenario, run: Path, points: list[dict[str, Any]]) -> None:
+    """Put the reverse KL against the base for that against the policy before each round."""
+    folders = [*sorted(run.glob("rounds/*")), run]
+    for point, folder in zip(points[1:], folders, strict=True):
+        (measured,) = measure_run(scenario, folder)[-1]["domains"]
+        point["reverse_kl"] = measured["reverse_kl"]
 
 
 def _sections(scenario: Scenario, data: str, pairs: int, *, learned: int) -> dict[str, Any]:

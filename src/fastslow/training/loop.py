@@ -216,10 +216,8 @@ class Loop:
 
     def _add_critic(self, batch: list[Encoded]) -> dict[str, Any]:
         """Gradients of the critic, where there is one, and what was measured of it, by its name."""
-        if self.run.critic is None:
-            return {}
-        measured = self.run.critic.add_gradients(batch, backward=self.run.accelerator.backward)
-        return {CRITIC: measured}
+        critic, backward = self.run.critic, self.run.accelerator.backward
+        return {} if critic is None else {CRITIC: critic.add_gradients(batch, backward=backward)}
 
     def _move_reference(self) -> None:
         moving, modules = self.recipe.moving_reference, self.state.modules
@@ -257,12 +255,13 @@ class Loop:
             seed=self._draw(items),
             temperature=self._temperature,
         )
-        measure = partial(policies.measure, temperature=self._temperature)
+        # Answers that are weighed by how likely they were were given without dropout.
+        settings = {"temperature": self._temperature, "dropout": not objective.on_policy}
         logps = {
             name: logps_of(
                 prepared,
                 objective,
-                partial(measure, name, learning=name in updating),
+                partial(policies.measure, name, learning=name in updating, **settings),
                 state=state.running[name],
             )
             for name in state.race.modules

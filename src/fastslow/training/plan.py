@@ -57,7 +57,8 @@ def plan(recipe: Recipe) -> Plan:
     if recipe.online is not None:
         prompts = prompt_stream(recipe, recipe.online)
         fresh = recipe.train.batch_size - stored_per_batch(recipe)
-        return Plan(prompts, _total_steps(recipe, prompts, fresh), warnings)
+        steps = _total_steps(recipe, prompts, fresh, passes=recipe.online.passes)
+        return Plan(prompts, steps, warnings)
     stream = replayed_stream(recipe)
     return Plan(stream, _total_steps(recipe, stream, recipe.train.batch_size), warnings)
 
@@ -247,10 +248,10 @@ def _own_faults(name: str, objective: Objective) -> Iterator[str]:
 
 
 def _total_steps(
-    recipe: Recipe, stream: ExampleStream | ReplayStream, batch_size: int
+    recipe: Recipe, stream: ExampleStream | ReplayStream, batch_size: int, *, passes: int = 1
 ) -> int | None:
     pairs = stream.estimate_pairs()
-    planned = [] if pairs is None else [math.ceil(pairs / batch_size)]
+    planned = [] if pairs is None else [math.ceil(pairs / batch_size) * passes]
     if recipe.train.max_steps is not None:
         planned.append(recipe.train.max_steps)
     if planned:
