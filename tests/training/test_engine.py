@@ -127,12 +127,15 @@ def test_rounds_are_answered_by_an_engine_too(recipe, engine, train_file, tmp_pa
     made = recipe(
         *SHORT, "train.max_steps=2", "data.train=[]", "chase=null",
         rounds={"count": 2, "prompts": str(train_file), "prompts_per_round": 4,
-                "max_new_tokens": 8, "temperature": 1.5, "engine": at(engine)},
+                "max_new_tokens": 8, "temperature": 1.5,
+                "engine": at(engine) | {"folder": str(tmp_path / "shared")}},
         judge={"kind": "rule", "file": str(tmp_path / "rule.py")},
         lora={"start_from": str(_start(recipe, tmp_path))},
     )  # fmt: skip
     fastslow.train(made)
     assert len(set(engine.asked)) == 2 and not engine.loaded
+    copies = sorted(path.name for path in (tmp_path / "shared" / "run").iterdir())
+    assert copies == ["round-01", "round-02"]
 
 
 def _start(recipe, tmp_path):

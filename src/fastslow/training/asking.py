@@ -132,7 +132,7 @@ class Asker:
     def _hand_over(self, engine: Engine, seed: int) -> None:
         """Give the engine the leader's module of now, and take the one before away."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        before = sorted(self.folder.iterdir())
+        before = sorted(self.folder.glob("module-*"))
         to = self.folder / f"module-{seed}"
         if to in before:
             shutil.rmtree(to)

@@ -183,8 +183,7 @@ def _reader(
         leader=lambda: race.leader,
         different=not objective.on_policy,
         engine=make_engine(recipe, recipe.online.engine),
-        folder=Path(recipe.online.engine and recipe.online.engine.folder or recipe.output_dir)
-        / "served",
+        folder=served_folder(recipe, recipe.online.engine),
     )
     return FreshReader(
         stream=stream,
@@ -200,6 +199,12 @@ def _reader(
         batch_size=size - stored,
         seed=seed,
     )
+
+
+def served_folder(recipe: Recipe, config: EngineConfig | None) -> Path:
+    """Where modules are written for an engine to read."""
+    run = Path(recipe.output_dir)
+    return Path(config.folder) / run.name if config and config.folder else run / "served"
 
 
 def make_engine(recipe: Recipe, config: EngineConfig | None) -> Engine | None:

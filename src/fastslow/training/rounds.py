@@ -13,6 +13,7 @@ returns learned_T. Sums of modules are exact: factors side by side.
 """
 
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -33,6 +34,7 @@ from fastslow.training.assemble import (
     make_modules,
     make_policies,
     open_policies,
+    served_folder,
 )
 from fastslow.training.claim import claim
 from fastslow.training.data import objective_of, prompt_stream
@@ -185,7 +187,7 @@ def _answer(
     if engine is not None:
         told["engine"] = engine.name
         if start is not None:
-            engine.load(f"fastslow-{uuid4().hex[:12]}", start)
+            engine.load(f"fastslow-{uuid4().hex[:12]}", _readable(recipe, start, index))
     answering = Answering(
         policies=_opened(recipe, start, tokenizer),
         policy=POLICY if start else BASE,
@@ -208,6 +210,16 @@ def _answer(
     if engine is not None:
         engine.unload()
     listener({"event": "answers", "judge": judge.name, **counts})
+
+
+def _readable(recipe: Recipe, start: Path, index: int) -> Path:
+    """An adapter where the engine can read it: as it is, or a copy in `engine.folder`."""
+    assert recipe.rounds is not None and recipe.rounds.engine is not None
+    if recipe.rounds.engine.folder is None:
+        return start
+    to = served_folder(recipe, recipe.rounds.engine) / f"round-{index + 1:02d}"
+    shutil.copytree(start, to, dirs_exist_ok=True)
+    return to
 
 
 def _opened(recipe: Recipe, start: Path | None, tokenizer: Any) -> Policies:
