@@ -265,13 +265,14 @@ def _sections(scenario: Scenario, data: str, pairs: int, *, learned: int) -> dic
     if data in ("full", "narrow"):
         judge = measured.get("judge") or settings["judge"]
         own = {"train": {**train, "epochs": EPOCHS}, "eval": {**measured, "judge": judge}}
-        return {**sections, **own, "judge": None}
+        return {**sections, **own, "judge": None, "online": None}
     asked = {"answers": ANSWERS, "max_new_tokens": measured["sample_tokens"]}
     judge = settings.get("judge") or measured["judge"]
     sections |= {"train": {**train, "warmup_steps": 0, "schedule": "constant"}, "judge": judge}
     if data == "rounds":
         return {
             **sections,
+            "online": None,
             "rounds": {**asked, "count": ROUNDS, "prompts_per_round": pairs // ROUNDS},
         }
     every = max(1, learned // train["batch_size"] // MOMENTS)
