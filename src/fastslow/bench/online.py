@@ -72,6 +72,7 @@ HYPO = _grid((1e-3, 3e-3), online_kl__weight=(0.01, 0.03))
 APO = _grid((1e-3,), train__epochs=(2, 4), rounds__momentum=(0.3, 1.0))
 FRESH = (1e-3, 3e-3)
 PASSES = {"online__every": (2,), "online__passes": (4,)}
+MANY_PASSES = {"online__every": (2,), "online__passes": (10,)}
 METHODS: Mapping[str, Method] = {
     "dpo": Method("full", _grid(OFFLINE)),
     "hypo": Method("full", HYPO, "dpo", frugal=True),
@@ -95,13 +96,14 @@ METHODS: Mapping[str, Method] = {
     "online dpo": Method("fresh", _grid(FRESH), "iterative dpo"),
     "rloo": Method("fresh", _grid(FRESH, **_of_rewards("rloo")), "online dpo"),
     "ppo": Method("fresh", _grid(FRESH, **_of_rewards("ppo"), **PASSES), "rloo"),
-    "espo": Method(
+    "espo": Method("fresh", _grid((3e-4, 1e-3), **_of_rewards("espo"), **MANY_PASSES), "ppo"),
+    "espo, ratios to 0.05": Method(
         "fresh",
         _grid(
-            (3e-4, 1e-3),
+            FRESH,
             **_of_rewards("espo"),
-            online__every=(2,),
-            online__passes=(10,),
+            objective__max_deviation=(0.05,),
+            **MANY_PASSES,
         ),
         "ppo",
     ),
@@ -311,8 +313,10 @@ def _row(name: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for record in records:
         curves.setdefault(record["method"], {})[record["scenario"]] = record["curve"]
     own, against = curves[name], METHODS[name].against
-    count = min(map(len, own.values()))
-    moments = [[curve[place] for curve in own.values()] for place in range(count)]
+    # Runs that leave answers early have fewer moments; the last one is the end of each.
+    before = min(map(len, own.values())) - 1
+    moments = [[curve[place] for curve in own.values()] for place in range(before)]
+    moments.append([curve[-1] for curve in own.values()])
     row: dict[str, Any] = {
         "curve": [
             {key: interval([point[key] for point in points]) for key in points[0]}
