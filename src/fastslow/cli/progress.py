@@ -53,6 +53,7 @@ class RunDisplay:
         self._side: TaskID | None = None
         self._total: int | None = None
         self._started = time.monotonic()
+        self._rewards = False
         self._first_step = 0
         self._last_plain = -PLAIN_EVERY_S
         self._means: dict[str, float] = {}
@@ -81,6 +82,7 @@ class RunDisplay:
     def _on_start(self, event: Event) -> None:
         self._progress.start()  # Not before: the model's own loading bar comes first.
         self._total, self._first_step = event["total_steps"], event["step"]
+        self._rewards = event["trains"] == "reward"
         if self._brief:
             return
         self.say(
@@ -203,7 +205,7 @@ class RunDisplay:
         self._drop_side()
         if not self._brief:
             moment = f"held out ({event['moment']}, step {event['step']}, {event['leader']})"
-            self.say(f"{moment}: {_measurement(event)}")
+            self.say(f"{moment}: {_measurement(event, rewards=self._rewards)}")
 
     def _on_swap(self, event: Event) -> None:
         self.say(f"step {event['step']}: {event['leader']} takes the lead")
@@ -235,7 +237,7 @@ class RunDisplay:
             return
         start, final = summary.eval["start"], summary.eval["final"]
         if final is not None:
-            self.console.print(_comparison(start, final))
+            self.console.print(_comparison(start, final, rewards=self._rewards))
         test_then_train = summary.prequential
         if test_then_train:
             self.say(
@@ -263,7 +265,8 @@ def _retention(summary: ContinualSummary, key: str) -> Table:
     return table
 
 
-def _measurement(result: Mapping[str, Any]) -> str:
+def _measurement(result: Mapping[str, Any], *, rewards: bool = False) -> str:
+    """A line; `rewards` where a reward model's stand for log-probs."""
     sides = (
         f"{side} {result[key]:+.2f}"
         for side in ("chosen", "rejected")
@@ -271,7 +274,8 @@ def _measurement(result: Mapping[str, Any]) -> str:
     )
     text = (
         f"accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f}, margin "
-        f"{result['margin']:+.2f}, {' and '.join(sides)} nats against the reference"
+        f"{result['margin']:+.2f}, {' and '.join(sides)} "
+        f"{'of reward' if rewards else 'nats against the reference'}"
     )
     if result["reverse_kl"] is not None:
         text += f", reverse KL {result['reverse_kl']:.2f}, {result['mean_length']:.0f} tokens"
@@ -280,14 +284,15 @@ def _measurement(result: Mapping[str, Any]) -> str:
     return text
 
 
-def _comparison(start: dict[str, Any], final: dict[str, Any]) -> Table:
+def _comparison(start: dict[str, Any], final: dict[str, Any], *, rewards: bool) -> Table:
+    what, unit = ("reward", "") if rewards else ("log-prob", " (nats)")
     table = Table("held out", "start", "final", box=None, pad_edge=False)
     for key, label, form in (
         ("accuracy", "accuracy", ".3f"),
         ("loss", "loss", ".3f"),
-        ("margin", "margin (nats)", "+.2f"),
-        ("chosen_logp", "log-prob of chosen", ".1f"),
-        ("rejected_logp", "log-prob of rejected", ".1f"),
+        ("margin", f"margin{unit}", "+.2f"),
+        ("chosen_logp", f"{what} of chosen", ".1f"),
+        ("rejected_logp", f"{what} of rejected", ".1f"),
         ("reverse_kl", "reverse KL (nats)", ".2f"),
         ("mean_length", "answer length (tokens)", ".1f"),
         ("reward", "score by the judge", "+.2f"),

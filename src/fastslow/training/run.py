@@ -146,6 +146,7 @@ def _start_event(run: Run, *, resumed: bool) -> dict[str, Any]:
         "modules": list(run.state.race.modules),
         "objective": repr(run.objective),
         "reference": recipe.reference_name,
+        "trains": recipe.trains,
         "moving_reference": recipe.moving_reference and recipe.moving_reference.model_dump(),
         "device": _device(run),
         "layout": "trees" if layout.trees else f"one response a row: {layout.reason}",
