@@ -366,8 +366,7 @@ class Loop:
             ),
         )
         result = asdict(measured)
-        self._take_time()
-        where = {"step": self.state.step, "leader": leader, "wall_s": round(self.state.wall_s, 3)}
+        where = {"step": self.state.step, "leader": leader}
         self._tell({"event": "eval", "moment": moment, **where, **result})
         sinking = self.recipe.trains == "policy" and chosen_sinks(measured.chosen_log_ratio)
         if sinking:
