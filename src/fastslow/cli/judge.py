@@ -19,6 +19,7 @@ def judge(
 ) -> None:
     """Ask the judge about labelled pairs, in both orders and once more."""
     import json
+    from dataclasses import asdict
     from itertools import islice
 
     from rich.console import Console
@@ -55,7 +56,7 @@ def judge(
             progress=lambda done, total: progress.update(task, completed=done),
         )
     if json_output:
-        print(json.dumps(found.as_json()))
+        print(json.dumps(asdict(found)))
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     rows = {

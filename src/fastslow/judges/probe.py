@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from fastslow.evaluation import wilson_interval
 from fastslow.judges.base import Asked, Judge
@@ -32,10 +31,6 @@ class Probe:
     """For one pair in one order."""
     cost: dict[str, int]
     """What the judge counts of its own work, over all of this."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The same for a script."""
-        return asdict(self)
 
 
 def probe(

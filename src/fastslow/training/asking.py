@@ -26,7 +26,7 @@ from fastslow.training.answering import (
     with_logps,
 )
 from fastslow.training.policies import Policies
-from fastslow.training.revive import frozen
+from fastslow.training.revive import frozen, record
 
 Judged = list[tuple[Answered, Judgement]]
 
@@ -97,7 +97,7 @@ class Asker:
 
     def from_json(self, given: dict[str, Any]) -> Draw:
         """What `to_json` gave; an engine is asked again, with the policy of now."""
-        prompts = [_prompt(one) for one in given["prompts"]]
+        prompts = [record(Prompt, one) for one in given["prompts"]]
         if given["answered"] is None:
             return self.begin(prompts, seed=given["seed"])
         answered = [_answered(one) for one in given["answered"]]
@@ -150,13 +150,10 @@ def _settle(result: "Future[Judged]", work: Callable[[], Judged]) -> None:
         result.set_exception(error)
 
 
-def _prompt(given: dict[str, Any]) -> Prompt:
-    kept = {name: frozen(value) for name, value in given.items() if name != "provenance"}
-    return Prompt(**kept, provenance=given["provenance"])
-
-
 def _answered(given: dict[str, Any]) -> Answered:
     rest = {name: value for name, value in given.items() if name not in ("prompt", "tree")}
     return Answered(
-        prompt=_prompt(given["prompt"]), tree=Tree(**frozen(given["tree"])), **frozen(rest)
+        prompt=record(Prompt, given["prompt"]),
+        tree=Tree(**frozen(given["tree"])),
+        **frozen(rest),
     )

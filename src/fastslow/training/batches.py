@@ -10,7 +10,7 @@ from fastslow.records import Demonstration, Example, Pair, Ranking, Rating
 from fastslow.scoring import Dropped, Encoded, Encoder, Tree
 from fastslow.streams import ExampleStream, ReplayStream
 from fastslow.training.prepared import lacks
-from fastslow.training.revive import frozen
+from fastslow.training.revive import frozen, record
 
 MAX_LEFT_OUT = 0.1
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Pair, Ranking, Rating, Demonstration)}
@@ -168,11 +168,9 @@ def encoded_to_json(item: Encoded) -> dict[str, Any]:
 
 def encoded_from_json(given: dict[str, Any]) -> Encoded:
     """What `encoded_to_json` gave."""
-    example, tree = given["example"], given["tree"]
-    kept = {name: value for name, value in example.items() if name != "provenance"}
     return Encoded(
-        KINDS[given["kind"]](**frozen(kept), provenance=example["provenance"]),
-        Tree(**frozen(tree)),
+        record(KINDS[given["kind"]], given["example"]),
+        Tree(**frozen(given["tree"])),
         cut=given["cut"],
         sampled=frozen(given["sampled"]),
         of_tokens=frozen(given["of_tokens"]),

@@ -1,8 +1,15 @@
 """Facts out of the JSON of a checkpoint."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastslow.records import Message
+
+
+def record(kind: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """An example or a prompt; its provenance is JSON and stays so."""
+    facts = {name: frozen(value) for name, value in given.items() if name != "provenance"}
+    return kind(**facts, provenance=given["provenance"])
 
 
 def frozen(value: Any) -> Any:
