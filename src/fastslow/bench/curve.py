@@ -6,7 +6,8 @@ from typing import Any
 
 
 class Curve:
-    """A listener. Time and answers count from its making; time for measuring does not count.
+    """A listener. Time and answers count from its making; time for measuring does not count. The
+    first point is the policy before any of either, though a round samples before it is measured.
 
     `points` are in order: `answers` sampled to be learned from, `seconds`, and of the held-out
     measurement `reward`, `reverse_kl`, `accuracy`, `mean_length` and `win_rate`.
@@ -39,6 +40,8 @@ class Curve:
             self._last = now
 
     def _add(self, event: Mapping[str, Any], now: float) -> None:
-        measured = {key: event[key] for key in self.MEASURED}
         seconds = round(now - self._began - self._measuring, 2)
-        self.points.append({"answers": self._answers, "seconds": seconds, **measured})
+        spent = {"answers": self._answers, "seconds": seconds}
+        if event["moment"] == "start":
+            spent = {"answers": 0, "seconds": 0.0}
+        self.points.append({**spent, **{key: event[key] for key in self.MEASURED}})

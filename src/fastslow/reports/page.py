@@ -17,8 +17,9 @@ from fastslow.reports.runs import ReportedRun, read_runs
 def write_report(folders: Sequence[Path], to: Path) -> Path:
     """Write the report of the runs in `folders` to the file `to`, in one step; that file.
 
-    Unfinished runs are shown with what they have. Raises StateError for a folder that is no run or
-    a run whose files are damaged, ConfigError for a folder given twice, a file that cannot be
+    Unfinished runs are shown with what they have. One folder of `fastslow bench online` becomes a
+    page of its methods' curves. Raises StateError for a folder that is neither or whose files are
+    damaged, ConfigError for a folder given twice, a file that cannot be
     written, or when plotly is not installed.
     """
     try:
@@ -27,7 +28,8 @@ def write_report(folders: Sequence[Path], to: Path) -> Path:
         raise ConfigError(
             "a report needs plotly, which is not installed: pip install 'fastslow[report]'"
         ) from None
-    page = _page(read_runs(folders))
+    compared = len(folders) == 1 and (folders[0] / "results.json").is_file()
+    page = _comparison_page(folders[0]) if compared else _run_page(read_runs(folders))
     draft = to.with_name(f".{to.name}.draft")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -39,14 +41,40 @@ def write_report(folders: Sequence[Path], to: Path) -> Path:
     return to
 
 
-def _page(runs: Sequence[ReportedRun]) -> str:
-    from plotly.offline import get_plotlyjs
-
+def _run_page(runs: Sequence[ReportedRun]) -> str:
     from fastslow.reports.headline import headline
     from fastslow.reports.samples import answered_prompts
     from fastslow.reports.sections import all_sections
     from fastslow.reports.style import drawn_runs
     from fastslow.reports.tables import changed_settings, environment
+
+    drawn = drawn_runs(runs)
+    return _rendered(
+        "page.html.jinja",
+        title=", ".join(run.label for run in runs),
+        drawn=drawn,
+        headline=headline(drawn),
+        sections=all_sections(drawn),
+        prompts=answered_prompts(drawn),
+        settings=changed_settings(runs),
+        environment=environment(runs),
+    )
+
+
+def _comparison_page(folder: Path) -> str:
+    from fastslow.reports.comparison import comparison_sections, read_comparison, setting_line
+
+    found = read_comparison(folder)
+    return _rendered(
+        "comparison.html.jinja",
+        title="Learning online: methods compared",
+        setting=setting_line(found),
+        sections=comparison_sections(found),
+    )
+
+
+def _rendered(template: str, **values: Any) -> str:
+    from plotly.offline import get_plotlyjs
 
     templates = Environment(
         loader=PackageLoader("fastslow.reports", "."),
@@ -55,19 +83,12 @@ def _page(runs: Sequence[ReportedRun]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawn = drawn_runs(runs)
     scripts = [get_plotlyjs(), templates.get_template("draw.js").render()]
-    return templates.get_template("page.html.jinja").render(
-        title=", ".join(run.label for run in runs),
-        drawn=drawn,
-        headline=headline(drawn),
-        sections=all_sections(drawn),
-        prompts=answered_prompts(drawn),
-        settings=changed_settings(runs),
-        environment=environment(runs),
+    return templates.get_template(template).render(
         scripts=[Markup(script) for script in scripts],
         hashes=[_hash(script) for script in scripts],
         figure_json=_figure_json,
+        **values,
     )
 
 

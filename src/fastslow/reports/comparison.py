@@ -1,0 +1,131 @@
+"""What `fastslow bench online` found, as curves: reward over answers, seconds and reverse KL."""
+
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from fastslow.errors import StateError
+from fastslow.reports.sections import Plot, Section
+from fastslow.reports.style import COLOURS, DASHES, new_figure
+from fastslow.reports.tables import Row, Table
+
+AXES = {
+    "answers": "answers sampled to be learned from",
+    "seconds": "seconds, without measuring",
+    "reverse_kl": "reverse KL to the base (nats an answer)",
+}
+HEIGHT = 560
+
+
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """The results in a folder of `bench online`.
+
+    Raises StateError where they cannot be read or are those of another comparison.
+    """
+    path = folder / "results.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        curves = [row["curve"] for row in found["methods"].values()]
+        if curves and all("answers" in point for curve in curves for point in curve):
+            return found
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise StateError(
+            f"{path} has no curves of methods ({type(error).__name__}: {error}); a report can show "
+            "run folders, or the folder of one `fastslow bench online`"
+        ) from None
+    raise StateError(f"{path} has no method that was measured; run `fastslow bench online` again")
+
+
+def setting_line(found: Mapping[str, Any]) -> str:
+    """What the methods were compared on."""
+    parts = []
+    for key, value in found["setting"].items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        parts.append(f"{key.replace('_', ' ')} {shown}")
+    return "; ".join(parts)
+
+
+def comparison_sections(found: Mapping[str, Any]) -> list[Section]:
+    """The curves, and the numbers at their ends."""
+    methods = found["methods"]
+    sampling = {name: row for name, row in methods.items() if row["end"]["answers"]["mean"] > 0}
+    plots = [
+        Plot(
+            "For the answers judged",
+            "Methods that sample answers of their own. Whiskers: 95 % bootstrap intervals.",
+            _figure(methods, sampling, "answers"),
+        ),
+        Plot(
+            "For the time",
+            "Sampling, judging and learning on the machine that measured.",
+            _figure(methods, methods, "seconds"),
+        ),
+        Plot(
+            "For the way from the base",
+            "Higher for the same KL is better; a curve that turns down is over-optimised.",
+            _figure(methods, methods, "reverse_kl"),
+        ),
+    ]
+    lead = "Score by the judge that measures, on prompts that nothing was learned from."
+    return [
+        Section("Reward", lead, plots if sampling else plots[1:]),
+        Section("At the end", "Means over seeds.", [], [_ends(methods)]),
+    ]
+
+
+def _figure(methods: Mapping[str, Any], shown: Mapping[str, Any], key: str) -> go.Figure:
+    figure = new_figure(AXES[key], "reward", height=HEIGHT, showlegend=True)
+    figure.update_layout(margin={"b": 150})
+    looks = {name: _look(place) for place, name in enumerate(methods)}
+    for name, row in shown.items():
+        curve = row["curve"]
+        figure.add_scatter(
+            name=escape(name),
+            x=[point[key]["mean"] for point in curve],
+            y=[point["reward"]["mean"] for point in curve],
+            error_y=_whisker(curve[-1]["reward"], len(curve)),
+            mode="lines+markers",
+            **looks[name],
+            hovertemplate="%{y:.2f} at %{x:,.1f}",
+        )
+    return figure
+
+
+def _look(place: int) -> dict[str, Any]:
+    colour = COLOURS[place % len(COLOURS)]
+    return {
+        "line": {"color": colour, "width": 2, "dash": DASHES[place // len(COLOURS) % len(DASHES)]},
+        "marker": {"size": 7, "symbol": place // len(COLOURS)},
+    }
+
+
+def _whisker(reward: Mapping[str, float], moments: int) -> dict[str, Any]:
+    """An interval at the end of a curve alone, as whiskers everywhere would hide the curves."""
+    low, high = reward.get("low", reward["mean"]), reward.get("high", reward["mean"])
+    before = [0.0] * (moments - 1)
+    return {
+        "type": "data",
+        "array": [*before, high - reward["mean"]],
+        "arrayminus": [*before, reward["mean"] - low],
+        "thickness": 1,
+        "width": 4,
+    }
+
+
+def _ends(methods: Mapping[str, Any]) -> Table:
+    columns = {"reward": ".2f", "reverse_kl": ".2f", "win_rate": ".0%", "mean_length": ".0f",
+               "answers": ",.0f", "seconds": ",.0f"}  # fmt: skip
+    heads = ["reward", "reverse KL (nats)", "beats the base", "tokens", "answers", "seconds"]
+    rows = [
+        Row(
+            name,
+            [f"{row['end'][key]['mean']:{form}}" for key, form in columns.items()],
+            COLOURS[place % len(COLOURS)],
+        )
+        for place, (name, row) in enumerate(methods.items())
+    ]
+    return Table("method", heads, rows)
