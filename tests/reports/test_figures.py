@@ -148,6 +148,22 @@ def test_sections_without_data_are_left_out(tmp_path):
     assert all_sections(one_run(tmp_path / "empty", [])) == []
 
 
+def test_fresh_answers_have_their_own_curves(tmp_path):
+    events = [folders.step(n, pairs=8 * n, loss=0.7, score=n / 4) for n in range(1, 5)]
+    for number in (2, 4):
+        events[number - 1]["modules"]["fast"]["ratio_deviation"] = number / 100
+        events[number - 1]["modules"]["slow"]["ratio_deviation"] = 9.0
+        events[number - 1]["critic"] = {"loss": 9.0, "explained_variance": number / 10}
+    sections = all_sections(one_run(tmp_path / "run", events))
+    (found,) = (section for section in sections if section.title == "Answers learned from")
+    curves = {plot.title: lines_of(plot.figure, "leader")[0] for plot in found.plots}
+    assert {title: (curve.x, curve.y) for title, curve in curves.items()} == {
+        "Score by the judge": ((8, 16, 24, 32), (0.25, 0.5, 0.75, 1.0)),
+        "Ratio deviation": ((16, 32), (0.02, 0.04)),
+        "Critic": ((16, 32), (0.2, 0.4)),
+    }
+
+
 def test_samples_of_one_prompt_stand_side_by_side(pair):
     (answered,) = answered_prompts(pair)
     shown = [(answer.policy, answer.reward, answer.colour) for answer in answered.answers]

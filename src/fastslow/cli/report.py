@@ -6,7 +6,9 @@ import typer
 
 
 def report(
-    runs: list[Path] = typer.Argument(metavar="RUN...", help="Run folders; several are compared. Or one folder of `bench online`."),
+    runs: list[Path] = typer.Argument(
+        metavar="RUN...", help="Run folders; several are compared. Or one folder of `bench online`."
+    ),
     to: Path = typer.Option(
         None, help="The page. Default: report.html in the run folder; here for several runs."
     ),

@@ -13,6 +13,7 @@ Measurement = dict[str, Any]
 
 LEADER_VALUES = ("loss", "accuracy", "margin")
 SIDE_VALUES = ("chosen_log_ratio", "rejected_log_ratio")
+FRESH_VALUES = ("score", "ratio_deviation", "explained_variance")
 MODULE_VALUES = ("loss", "margin", "grad_norm")
 
 
@@ -32,6 +33,11 @@ class Steps:
         default_factory=lambda: {key: [] for key in SIDE_VALUES}
     )
     """The same; None where no response was chosen, or rejected."""
+    fresh: dict[str, list[float | None]] = field(
+        default_factory=lambda: {key: [] for key in FRESH_VALUES}
+    )
+    """The judge's score of the answers learned from, how far the leader's probabilities of them
+    have moved, and how well the critic foresees the score; None where there is no such thing."""
     modules: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
     """The same of each module; the gradient norm is None where a module sat the step out."""
 
@@ -131,6 +137,9 @@ def _add_step(steps: Steps, begins: int, event: dict[str, Any]) -> None:
         column.append(event[key])
     for key, side in steps.sides.items():
         side.append(event[key])
+    known = {**event.get("critic", {}), **event["modules"][event["leader"]], **event}
+    for key, fresh in steps.fresh.items():
+        fresh.append(known.get(key))
     for name, values in event["modules"].items():
         columns = steps.modules.setdefault(name, {key: [] for key in MODULE_VALUES})
         for key, module_column in columns.items():

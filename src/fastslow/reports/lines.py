@@ -36,6 +36,11 @@ def likelihood_lines(record: Record) -> dict[str, Curve]:
     }
 
 
+def fresh_line(key: str) -> Lines:
+    """What is known of the answers that a step learned from, where there is such a thing."""
+    return lambda record: {"leader": present(record.steps.pairs, record.steps.fresh[key])}
+
+
 def heldout_lines(keys: Mapping[str, str]) -> Lines:
     """Values of the held-out measurements, by the name that each key is shown under."""
     return lambda record: {

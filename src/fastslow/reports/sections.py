@@ -7,7 +7,13 @@ import plotly.graph_objects as go
 
 from fastslow.reports.frontier_figure import TITLES, frontier_figure, frontier_points
 from fastslow.reports.leader_figure import leader_figure
-from fastslow.reports.lines import heldout_lines, leader_line, likelihood_lines, module_lines
+from fastslow.reports.lines import (
+    fresh_line,
+    heldout_lines,
+    leader_line,
+    likelihood_lines,
+    module_lines,
+)
 from fastslow.reports.regret import (
     above_unlearned,
     comparable,
@@ -54,7 +60,7 @@ def all_sections(drawn: Sequence[DrawnRun]) -> list[Section]:
     trained = [one for one in drawn if one.run.pairs]
     parts = []
     if trained:
-        parts += [_training(trained), *_leaders(trained), _likelihoods(trained)]
+        parts += [_training(trained), *_fresh(trained), *_leaders(trained), _likelihoods(trained)]
     parts += _frontier(drawn) + _retention(drawn)
     if trained:
         parts += _regret(trained)
@@ -74,8 +80,8 @@ def _training(drawn: Sequence[DrawnRun]) -> Section:
         [
             Plot(
                 "Accuracy",
-                "Share of pairs that the leader ranks as people did, more clearly than its "
-                "reference does. Knowing nothing is 0.5.",
+                "Share of pairs that the leader ranks as people did, a policy more clearly than "
+                "its reference does. Knowing nothing is 0.5.",
                 training_figure(
                     drawn, leader_line("accuracy"), "accuracy", heldout=held["accuracy"]
                 ),
@@ -83,13 +89,13 @@ def _training(drawn: Sequence[DrawnRun]) -> Section:
             Plot(
                 "Loss",
                 "The objective of each module, without the chase. Lower is better; DPO starts at "
-                "ln 2 = 0.693.",
+                "ln 2 = 0.693. Held out, objectives of sampled answers are measured by DPO's.",
                 training_figure(drawn, module_lines("loss"), f"loss{unit}", heldout=held["loss"]),
             ),
             Plot(
                 "Margin",
-                "How much further than the reference each module prefers chosen to rejected. It "
-                "should rise; a very large one is a sign of overfitting.",
+                "How much further each module prefers chosen to rejected, a policy than its "
+                "reference. It should rise; a very large one is a sign of overfitting.",
                 training_figure(drawn, module_lines("margin"), "margin (nats)"),
             ),
             Plot(
@@ -100,6 +106,41 @@ def _training(drawn: Sequence[DrawnRun]) -> Section:
             ),
         ],
     )
+
+
+FRESH = {
+    "score": (
+        "Score by the judge",
+        "Of the answers that each step learned from. It should rise; what it says of held-out "
+        "prompts stands below.",
+        "score",
+    ),
+    "ratio_deviation": (
+        "Ratio deviation",
+        "Mean of |w - 1| over the tokens of these answers, w being how much likelier they have "
+        "become since they were sampled. Zigzags are passes over the same answers.",
+        "ratio deviation",
+    ),
+    "explained_variance": (
+        "Critic",
+        "Share of the returns' variance that the critic foresees: 0 is no better than their mean.",
+        "explained variance",
+    ),
+}
+
+
+def _fresh(drawn: Sequence[DrawnRun]) -> list[Section]:
+    """Of the answers that were sampled to be learned from, in every step."""
+    plots = []
+    for key, (title, caption, unit) in FRESH.items():
+        having = [
+            one
+            for one in drawn
+            if any(value is not None for r in one.run.records for value in r.steps.fresh[key])
+        ]
+        if having:
+            plots.append(Plot(title, caption, training_figure(having, fresh_line(key), unit)))
+    return [Section("Answers learned from", "", plots)] if plots else []
 
 
 def _leaders(drawn: Sequence[DrawnRun]) -> list[Section]:
