@@ -35,6 +35,12 @@ def test_every_setting_of_every_method_is_a_recipe(name, files):
         assert recipe.eval.judge.kind == "world"
 
 
+def test_final_policies_are_measured_without_what_learning_asks_for():
+    measured = scenario(judge=RULE, online={"answers": 4}).measured()
+    assert measured.online is measured.judge is None
+    assert measured.eval.judge.kind == "world"
+
+
 def records(name, points):
     return [
         {"method": name, "setting": setting, "curve": [{"reward": reward, "reverse_kl": kl}]}

@@ -1,5 +1,7 @@
 """The tree batch against scoring each response alone, on every architecture it must work with."""
 
+from itertools import chain
+
 import pytest
 import tiny
 import torch
@@ -8,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from fastslow.scoring import Layout, Scorer, Tree, probe_layout, token_logps, tree_batch
 from fastslow.scoring import score as score_module
 from fastslow.scoring import tree as tree_module
+from fastslow.scoring.attention import tree_attention
 
 CPU = torch.device("cpu")
 
@@ -132,31 +135,43 @@ def test_logits_exist_for_response_tokens_only_and_prompts_stand_once(monkeypatc
     )
     monkeypatch.setattr(score_module, "LOGITS_AT_ONCE", 320 * 8)
     Scorer(model).score(tree_batch(trees, pad_id=0))
-    longest = max(tree.num_tokens for tree in trees)
-    assert seen == [torch.Size([4, longest + -longest % 32])]
-    targets = sum(len(r) for t in trees for r in t.responses)
-    assert sum(head_rows) == targets + -targets % 64
+    tokens = sum(tree.num_tokens for tree in trees)
+    assert seen == [torch.Size([1, tokens + -tokens % 64])]
+    assert sum(head_rows) == sum(len(r) for t in trees for r in t.responses)
     assert max(head_rows) <= 8
 
 
 def test_the_layout_of_a_row(monkeypatch):
     monkeypatch.setattr(tree_module, "ROUND_WIDTH", 5)
-    batch = tree_batch([Tree((5, 6), ((7, 8), (9,))), Tree((4,), ((3,),))], pad_id=0)
-    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9], [4, 3, 0, 0, 0]]
-    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 2], [0, 1, 0, 0, 0]]
-    assert batch.segments.tolist() == [[0, 0, 1, 1, 2], [0, 1, -1, -1, -1]]
+    batch = tree_batch([Tree((5, 6), ((7, 8), (9,))), Tree((4,), ((3,),))], pad_id=17)
+    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9, 4, 3, 17, 17, 17]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 2, 0, 1, 0, 0, 0]]
     assert batch.predictors.tolist() == [1, 2, 1, 5]
     assert batch.targets.tolist() == [7, 8, 9, 3]
     assert batch.lengths.tolist() == [2, 1, 1]
-    mask = batch.attention_mask(torch.float32)
-    assert (mask[0, 0] == 0).int().tolist() == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0],
-        [1, 1, 1, 1, 0],
-        [1, 1, 0, 0, 1],
-    ]
-    assert mask.isfinite().all() and (mask == 0).any(-1).all()
+    assert batch.ends.tolist() == [3, 4, 6]
+    assert [tree.num_tokens for tree in batch.attended] == [5, 2, 3]
+
+
+def test_a_token_attends_to_its_prompt_and_itself_only():
+    """Each position's gradient shows what it looked at."""
+    trees = (Tree((5, 6), ((7, 8), (9, 3), (4,))), Tree((4,), ((3,),)), Tree((1, 2), ()))
+    count = sum(tree.num_tokens for tree in trees)
+    draw = torch.Generator().manual_seed(0)
+    states = [torch.randn(1, 4, count, 8, dtype=torch.float64, generator=draw) for _ in range(3)]
+    query, key, value = states[0], states[1][:, :2], states[2][:, :2].requires_grad_()
+    for softcap in (None, 20.0):
+        found, _ = tree_attention(None, query, key, value, None, trees=trees, softcap=softcap)
+        assert found.shape == (1, count, 4, 8)
+        seen = []
+        for place in range(count):
+            (slope,) = torch.autograd.grad(found[0, place].sum(), value, retain_graph=True)
+            seen.append((slope.abs().sum((0, 1, 3)) > 0).nonzero().flatten().tolist())
+        assert seen == [
+            [0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 4], [0, 1, 4, 5], [0, 1, 6],
+            [7], [7, 8],
+            [9], [9, 10],
+        ]  # fmt: skip
 
 
 def test_empty_prompts_and_responses_are_refused():
@@ -193,9 +208,11 @@ def test_the_probe_finds_a_leak_between_responses():
     model = tiny.model()
 
     def causal_only(module, args, kwargs):
-        length = kwargs["input_ids"].shape[1]
-        mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)
-        return args, kwargs | {"attention_mask": mask[None, None].expand(1, 1, -1, -1)}
+        if "trees" not in kwargs:
+            return args, kwargs
+        tree, *others = kwargs["trees"]
+        whole = Tree((*tree.prompt, *chain(*tree.responses)), ())
+        return args, kwargs | {"trees": (whole, *others)}
 
     model.model.register_forward_pre_hook(causal_only, with_kwargs=True)
     layout = probe_layout(model, max_length=64)

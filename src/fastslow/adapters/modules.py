@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fastslow.adapters.linear import make_direct
 from fastslow.errors import ConfigError
 
 HEAD_KEY = "base_model.model.score.weight"
@@ -41,6 +42,8 @@ class Modules:
         self.model = model
         self.trainable = trainable
         self._layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+        for layer in self._layers:
+            make_direct(layer)
         self._parameters = {
             name: {
                 key: parameter

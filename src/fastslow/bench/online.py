@@ -191,7 +191,7 @@ def _scenario(world: World, out: Path, pairs: int) -> Scenario:
     made = one_domain(world, out, pairs)
     narrow = (row for row in pairs_with_scores(world) if _is_narrow(row))
     write_rows(_file(made, "narrow"), islice(narrow, pairs))
-    return replace(made, strengths=(1.0,))
+    return made
 
 
 def _is_narrow(row: Mapping[str, Any]) -> bool:
@@ -253,8 +253,9 @@ def _run(scenario: Scenario, name: str, setting: Setting, run: Path, pairs: int)
 def _measure_against_base(scenario: Scenario, run: Path, points: list[dict[str, Any]]) -> None:
     """Put the reverse KL against the base for that against the policy before each round."""
     folders = [*sorted(run.glob("rounds/*")), run]
+    as_trained = replace(scenario, strengths=(1.0,))
     for point, folder in zip(points[1:], folders, strict=True):
-        (measured,) = measure_run(scenario, folder)[-1]["domains"]
+        (measured,) = measure_run(as_trained, folder)[-1]["domains"]
         point["reverse_kl"] = measured["reverse_kl"]
 
 

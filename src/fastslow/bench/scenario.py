@@ -21,6 +21,8 @@ DRAWN_FROM = 2048
 """Pairs are shuffled within blocks of so many before the first ones are taken."""
 SPARE = 1.02
 """So many times the pairs that are to be learned are taken, as some may not be usable."""
+OF_LEARNING = ("online", "judge")
+"""Sections that say where training pairs come from, which a measurement does not ask."""
 FEW_STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 """For real pairs, where a measurement takes a minute instead of a second."""
 
@@ -39,7 +41,8 @@ class Scenario:
     def measured(self) -> Recipe:
         """A recipe that names every domain, from which policies are measured."""
         domains = [domain.model_dump() for domain in self.domains]
-        return load_recipe({**self.settings, "continual": {"domains": domains}})
+        settings = {k: v for k, v in self.settings.items() if k not in OF_LEARNING}
+        return load_recipe({**settings, "continual": {"domains": domains}})
 
     def recipe(self, training: str, rate: float, to: Path, *, pairs: int, measure: bool) -> Recipe:
         """The recipe of a training at a learning rate.

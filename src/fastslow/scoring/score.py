@@ -8,21 +8,19 @@ response alone through the model's own forward pass where it does not.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
-from torch.utils.checkpoint import checkpoint
 
+from fastslow.scoring.attention import attending_trees
 from fastslow.scoring.encode import Tree
-from fastslow.scoring.tree import PROMPT, TreeBatch, round_up, tree_batch
+from fastslow.scoring.head import chunked_logps, token_logps
+from fastslow.scoring.tree import TreeBatch, tree_batch
 
 LOGITS_AT_ONCE = 1 << 24
 """Largest number of logits held at a time; in float32 they take four bytes each."""
-ROUND_TARGETS = 64
-"""Targets are filled up to a multiple of this many, as rows are, and cut back afterwards."""
-
 
 STATISTICS = ("entropy", "collision")
 """What can be measured of the predictions besides the log-probs of what was said."""
@@ -78,8 +76,8 @@ class Scorer:
         if not self.layout.trees:
             return self._measure_each_alone(batch, statistics, temperature)
         # index_select, because its gradient is deterministic where two tokens share a predictor.
-        hidden = self._hidden(batch).flatten(0, 1).index_select(0, batch.predictors)
-        logps, found = self._chunked_logps(hidden, batch.targets, statistics, temperature)
+        hidden = self._hidden(batch).index_select(0, batch.predictors)
+        logps, found = self._logps(hidden, batch.targets, statistics, temperature)
         sums = _sum_by_response(logps, batch.lengths)
         means = {
             name: _sum_by_response(values, batch.lengths) / batch.lengths
@@ -91,7 +89,7 @@ class Scorer:
         """Last hidden states where each response token is predicted, [S, d], or of each response's
         last token, [N, d]; float32 (or float64)."""
         if self.layout.trees:
-            states = self._hidden(batch).flatten(0, 1).index_select(0, getattr(batch, where))
+            states = self._hidden(batch).index_select(0, getattr(batch, where))
         else:
             device = batch.input_ids.device
             place = slice(-1, None) if where == "ends" else slice(None, -1)
@@ -114,10 +112,13 @@ class Scorer:
         if not self.layout.trees:
             device = batch.input_ids.device
             return torch.stack([self._embed_alone(tree.prompt, device) for tree in batch.trees])
-        prompt = (batch.segments == PROMPT)[..., None]
-        both = (self.model.get_input_embeddings()(batch.input_ids), self._hidden(batch))
-        means = [(states.float() * prompt).sum(1) / prompt.sum(1) for states in both]
-        return torch.cat(means, dim=-1)
+        both = (self.model.get_input_embeddings()(batch.input_ids[0]), self._hidden(batch))
+        sizes = [tree.num_tokens for tree in batch.attended]
+        rows = zip(batch.trees, *(states.float().split(sizes) for states in both), strict=False)
+        means = [
+            [states[: len(tree.prompt)].mean(0) for states in of_tree] for tree, *of_tree in rows
+        ]
+        return torch.stack([torch.cat(of_tree) for of_tree in means])
 
     def _embed_alone(self, prompt: tuple[int, ...], device: torch.device) -> Tensor:
         words = self.model.get_input_embeddings()(torch.tensor(prompt, device=device))
@@ -131,46 +132,30 @@ class Scorer:
         return hidden
 
     def _hidden(self, batch: TreeBatch) -> Tensor:
-        """Last hidden states, [R, T, d]."""
-        embedding = self.model.get_input_embeddings()
-        hidden: Tensor = self._backbone(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
-            attention_mask=batch.attention_mask(embedding.weight.dtype),
-            use_cache=False,
-        ).last_hidden_state
+        """Last hidden states of the row, [T, d]."""
+        with attending_trees(self.model):
+            hidden: Tensor = self._backbone(
+                input_ids=batch.input_ids,
+                position_ids=batch.position_ids,
+                trees=batch.attended,
+                use_cache=False,
+            ).last_hidden_state[0]
         return hidden
 
-    def _chunked_logps(
+    def _logps(
         self, hidden: Tensor, targets: Tensor, statistics: Sequence[str], temperature: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Log-prob of each target, and statistics of each prediction, [S] each.
-
-        A chunk's logits are made again when gradients need them. The first equals
-        token_logps(self._logits(hidden, temperature), targets).
-        """
+        """Log-prob of each target, and statistics of each prediction, [S] each."""
         size = max(1, LOGITS_AT_ONCE // self._head.weight.shape[0])
-        count = len(targets)
-        extra = round_up(count, ROUND_TARGETS) - count
-        hidden, targets = pad(hidden, (0, 0, 0, extra)), pad(targets, (0, extra))
-        chunks = list(zip(hidden.split(size), targets.split(size), strict=True))
-        parts = [
-            checkpoint(
-                self._logps, h, t, temperature, use_reentrant=False, preserve_rng_state=False
-            )
-            for h, t in chunks
-        ]
-        found = {name: [] for name in statistics}
+        logits = partial(self._logits, temperature=temperature)
+        found: dict[str, list[Tensor]] = {name: [] for name in statistics}
         if found:
             with torch.no_grad():
-                for h, _ in chunks:
-                    logits = self._logits(h, temperature)
-                    for name, values in _statistics(logits, statistics).items():
+                for part in hidden.split(size):
+                    for name, values in _statistics(logits(part), statistics).items():
                         found[name].append(values)
-        return torch.cat(parts)[:count], {n: torch.cat(v)[:count] for n, v in found.items()}
-
-    def _logps(self, hidden: Tensor, targets: Tensor, temperature: float) -> Tensor:
-        return token_logps(self._logits(hidden, temperature), targets)
+        logps = chunked_logps(logits, hidden, targets, size=size)
+        return logps, {name: torch.cat(values) for name, values in found.items()}
 
     def _logits(self, hidden: Tensor, temperature: float) -> Tensor:
         """The model's output layer with what its configuration adds to it; the probe checks it."""
@@ -217,13 +202,6 @@ class Scorer:
 
 def _at(logits: Tensor, temperature: float) -> Tensor:
     return logits if temperature == 1 else logits / temperature
-
-
-def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
-    """log softmax(logits)[target], [S], of logits [S, V], at least float32."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    picked = wide.gather(-1, targets[:, None]).squeeze(-1)
-    return picked - wide.logsumexp(-1)
 
 
 def _statistics(logits: Tensor, names: Sequence[str]) -> dict[str, Tensor]:

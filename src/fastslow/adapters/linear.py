@@ -1,0 +1,103 @@
+"""LoRA on a frozen linear layer in as few passes over its activations as there can be.
+
+PEFT computes the update beside the layer's output, scales it and adds it, each into memory of its
+own, and autograd mirrors all of that. Here the update is accumulated onto the output by the same
+matrix product that makes it, and so is its gradient.
+"""
+
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class DirectLinear(Linear):
+    """PEFT's LoRA layer, which computes so wherever nothing but A and B changes its output."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The layer's output under its active module, [..., out] for an input of [..., in]."""
+        name = self._ordinary()
+        if name is None or args or kwargs:
+            return super().forward(x, *args, **kwargs)
+        base, down, up = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
+        return lora_linear(x, base.weight, base.bias, down, up, scale=self.scaling[name])
+
+    def _ordinary(self) -> str | None:
+        """The one active module, if it drops nothing and has no parts that are its own."""
+        if self.disable_adapters or self.merged or len(self.active_adapters) != 1:
+            return None
+        (name,) = self.active_adapters
+        if name not in self.lora_A or name in self.lora_variant or self.lora_bias[name]:
+            return None
+        dropout = self.lora_dropout[name]
+        drops = dropout.training and not isinstance(dropout, nn.Identity)
+        return None if drops or self.lora_A[name]._forward_hooks else name
+
+
+def make_direct(layer: nn.Module) -> None:
+    """Let a LoRA layer compute this way if it is one of PEFT's on an ordinary linear layer."""
+    if type(layer) is Linear and type(layer.base_layer) is nn.Linear:
+        layer.__class__ = DirectLinear
+
+
+def lora_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, *, scale: float
+) -> Tensor:
+    """x W^T + b + scale (x A^T) B^T, [..., out].
+
+    In the precision of autocast or else of x, which A and B are rounded to; their gradients have
+    their own. The layer's weight and bias get none.
+
+    Args:
+        x: [..., in].
+        weight: W, [out, in].
+        bias: b, [out].
+        down: A, [r, in].
+        up: B, [out, r].
+        scale: of the update.
+    """
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    with torch.autocast(device, enabled=False):
+        found: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
+            x.to(dtype),
+            weight.to(dtype),
+            None if bias is None else bias.to(dtype),
+            down.to(dtype),
+            up.to(dtype),
+            scale,
+        )
+    return found
+
+
+class _LoraLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        down: Tensor,
+        up: Tensor,
+        scale: float,
+    ) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        low = rows @ down.T
+        found = functional.linear(rows, weight, bias)
+        found.addmm_(low, up.T, alpha=scale)
+        ctx.save_for_backward(rows, weight, down, up, low)
+        ctx.scale = scale
+        return found.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        rows, weight, down, up, low = ctx.saved_tensors
+        of_x, _, _, of_down, of_up, _ = ctx.needs_input_grad
+        shape, gradient = gradient.shape[:-1], gradient.reshape(-1, gradient.shape[-1])
+        of_low = (gradient @ up).mul_(ctx.scale)
+        into_x = (gradient @ weight).addmm_(of_low, down).view(*shape, -1) if of_x else None
+        into_down = of_low.T @ rows if of_down else None
+        into_up = (gradient.T @ low).mul_(ctx.scale) if of_up else None
+        return into_x, None, None, into_down, into_up, None
