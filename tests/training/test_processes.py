@@ -1,4 +1,4 @@
-"""Running state of several processes is that of one with all their examples."""
+"""Several processes learn what one would, and stay the same."""
 
 import json
 import os
@@ -6,30 +6,248 @@ import socket
 import subprocess
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
+import tiny
 import torch
+from safetensors.torch import load_file
 
-from fastslow.objectives import make_objective
+import fastslow
+from fastslow.config import dump_recipe
+from fastslow.objectives import make_objective, objective_names
 from fastslow.testing import example
 
-SCRIPT = """
-import json, sys
-from accelerate import Accelerator
-from fastslow.training.processes import summed
-accelerator = Accelerator(cpu=True)
-rank = accelerator.process_index
-parts = json.loads(sys.argv[1])
-sums, count = summed(accelerator, parts[rank]["sums"], parts[rank]["count"])
-print(json.dumps({"sums": sums, "count": count, "processes": accelerator.num_processes}))
-accelerator.end_training()
+COUPLED = ("beta_dpo",)
+"""Their losses depend on what else is in the part of the batch that is scored at once."""
+
+TRAIN = """
+import json, os, signal, sys
+import fastslow
+from fastslow.errors import FastslowError
+from fastslow.training.processes import Team
+
+stop_at = int(sys.argv[1])
+def hear(event):
+    if event["event"] == "step" and event["step"] == stop_at:
+        os.kill(os.getpid(), signal.SIGTERM)
+for path in sys.argv[2:]:
+    try:
+        summary = fastslow.train(path, listener=hear)
+    except FastslowError as error:
+        print("RESULT", json.dumps(f"{type(error).__name__}: {error}"))
+    else:
+        print("RESULT", json.dumps(summary and [Team().rank, summary.steps, summary.leader]))
 """
 
 
-def free_port():
+def in_two(script, *arguments):
+    """What two processes print after RESULT, line by line."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
+        port = str(free.getsockname()[1])
+    settings = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            env=os.environ | settings | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=300) for process in started]
+    for process, (_, complaints) in zip(started, outputs, strict=True):
+        assert process.returncode == 0, complaints[-3000:]
+    return [
+        [json.loads(line.removeprefix("RESULT ")) for line in out.splitlines() if "RESULT" in line]
+        for out, _ in outputs
+    ]
+
+
+def written(recipe):
+    """The recipe as a file."""
+    path = Path(recipe.output_dir).with_suffix(".yaml")
+    path.write_text(dump_recipe(recipe), encoding="utf-8")
+    return path
+
+
+def adapters(folder):
+    return {
+        file.parent.name: load_file(file)
+        for file in sorted(Path(folder).glob("adapters/*/adapter_model.safetensors"))
+    }
+
+
+def apart(folder, other):
+    """Largest difference of two runs' final weights, in largest weights of their tensor."""
+    found, expected = adapters(folder), adapters(other)
+    assert found.keys() == expected.keys() and found
+    return max(
+        float((found[name][key] - tensor).abs().max() / tensor.abs().max().clamp(min=1e-6))
+        for name, tensors in expected.items()
+        for key, tensor in tensors.items()
+    )
+
+
+def events(folder):
+    return [json.loads(line) for line in (Path(folder) / "events.jsonl").read_text().splitlines()]
+
+
+def rows_of(kind):
+    for row in tiny.rows(64, seed=3):
+        prompt, chosen, rejected = row["prompt"], row["chosen"], row["rejected"]
+        if kind == "pairs":
+            yield row | {"score_chosen": 3.0, "score_rejected": 1.0}
+        elif kind == "rankings":
+            answers = [rejected, chosen, rejected + " x"]
+            yield {"prompt": prompt, "completions": answers, "scores": [1, 2, 0]}
+        elif kind == "ratings":
+            yield {"prompt": prompt, "completion": chosen, "label": True}
+            yield {"prompt": prompt, "completion": rejected, "label": False}
+        else:
+            yield {"prompt": prompt, "completion": chosen}
+
+
+def learned_offline():
+    for name in objective_names():
+        objective = make_objective(name)
+        rated = {"chosen_win_rate", "rejected_win_rate"} & set(objective.needs)
+        if not objective.on_policy and not rated:
+            yield name, objective.takes
+
+
+def test_every_objective_learns_in_two_processes_what_it_learns_in_one(recipe, tmp_path):
+    made = {}
+    for name, kind in learned_offline():
+        path = tmp_path / f"{kind}.jsonl"
+        if not path.exists():
+            tiny.write_rows(path, list(rows_of(kind)))
+        for where in ("one", "two"):
+            # Stochastic gradients show a wrong factor that AdamW would hide.
+            made[name, where] = recipe(
+                f"output_dir={tmp_path / where / name}", f"objective.name={name}",
+                f"data.train={path}", "data.eval=null", "train.max_steps=3", "train.batch_size=5",
+                "train.optimizer=sgd", "train.learning_rate=0.01", "chase.alpha=0.05",
+                "train.clip_norm=null",
+            )  # fmt: skip
+    names = [name for name, where in made if where == "one"]
+    (tmp_path / "two").mkdir()
+    first, second = in_two(TRAIN, 0, *(written(made[name, "two"]) for name in names))
+    assert len(names) > 30
+    distances = {}
+    for name, one, other in zip(names, first, second, strict=True):
+        assert one[0] == 0 and other[0] == 1 and one[1:] == other[1:], (name, one)
+        fastslow.train(made[name, "one"])
+        distances[name] = apart(tmp_path / "two" / name, tmp_path / "one" / name)
+    print(distances)
+    assert {name: d for name, d in distances.items() if d > 1e-2 and name not in COUPLED} == {}
+
+
+def test_everything_that_is_told_and_measured_is_what_one_process_says(recipe, tmp_path):
+    settings = ("train.max_steps=5", "eval.every=2", "chase.swap_every=1", "eval.samples=0",
+                "train.micro_batch_size=2")  # fmt: skip
+    one, two = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("one", "two"))
+    fastslow.train(one)
+    in_two(TRAIN, 0, written(two))
+    found, expected = events(two.output_dir), events(one.output_dir)
+    assert [event["event"] for event in found] == [event["event"] for event in expected]
+    for event, other in zip(found, expected, strict=True):
+        assert event.keys() == other.keys()
+        for key in event.keys() - {"pairs_per_s", "modules"}:
+            assert event[key] == pytest.approx(other[key], abs=1e-4), key
+    assert apart(two.output_dir, one.output_dir) < 1e-3
+    assert not [path.name for path in tmp_path.iterdir() if "fastslow-" in path.name]
+
+
+@pytest.mark.parametrize("began", [1, 2])
+def test_a_run_goes_on_in_another_number_of_processes(recipe, tmp_path, began):
+    settings = ("train.max_steps=6", "checkpoint.every=100", "eval.samples=2")
+    whole, part = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("whole", "part"))
+    fastslow.train(whole)
+    if began == 2:
+        assert in_two(TRAIN, 3, written(part)) == [[None], [None]]
+        assert (Path(part.output_dir) / "checkpoints" / "step-00000003").exists()
+        assert fastslow.train(part).steps == 6
+    else:
+        stopped = TRAIN.replace("from fastslow.training.processes import Team", "Team = None")
+        command = [sys.executable, "-c", stopped, "3", str(written(part))]
+        assert subprocess.run(command, timeout=200).returncode == 0
+        first, second = in_two(TRAIN, 0, written(part))
+        assert first[0][1] == second[0][1] == 6
+    assert apart(part.output_dir, whole.output_dir) < 1e-3
+
+
+ONLINE = {"max_new_tokens": 8, "temperature": 1.5, "answers": 3}
+
+
+def test_answers_are_sampled_by_all_and_judged_by_the_first(recipe, tmp_path):
+    rule, asked = tmp_path / "rule.py", tmp_path / "asked"
+    asked.mkdir()
+    rule.write_text(
+        "import os\n"
+        "def score(prompt, answer):\n"
+        f"    open(f'{asked}/{{os.getpid()}}', 'w').close()\n"
+        "    return answer.count('e') - 0.1 * len(answer)\n"
+    )
+    judge = {"kind": "rule", "file": str(rule)}
+    settings = ("train.max_steps=3", "eval.samples=2", "train.batch_size=4", "chase=null")
+    kinds = {
+        "rloo": {"objective": {"name": "rloo"}, "online": ONLINE, "judge": judge},
+        "ppo": {"objective": {"name": "ppo"}, "online": {**ONLINE, "passes": 2}, "judge": judge},
+        "overlap": {"online": {**ONLINE, "overlap": True}, "judge": judge},
+        "hypo": {"online_kl": {"weight": 0.05, "answers": 2, "max_new_tokens": 6}},
+        "filter": {"filter": {"answers": 2, "max_new_tokens": 6}, "judge": judge},
+        "rounds": {
+            "rounds": {**ONLINE, "count": 2, "prompts_per_round": 6}, "judge": judge,
+            "checkpoint": {"every": 2},
+        },
+    }  # fmt: skip
+    recipes = [
+        recipe(f"output_dir={tmp_path / name}", *settings, **sections)
+        for name, sections in kinds.items()
+    ]
+    first, second = in_two(TRAIN, 0, *map(written, recipes))
+    for name, one, other in zip(kinds, first, second, strict=True):
+        assert one[0] == 0 and other[0] == 1 and one[1:] == other[1:], (name, one, other)
+    assert len(list(asked.iterdir())) == 1
+
+
+def test_what_stops_the_first_stops_all(recipe, tmp_path):
+    rule = tmp_path / "rule.py"
+    rule.write_text("def score(prompt, answer):\n    raise ValueError('no')\n")
+    fails = recipe(
+        f"output_dir={tmp_path / 'fails'}",
+        online=ONLINE,
+        judge={"kind": "rule", "file": str(rule)},
+        eval={"samples": 0},
+    )
+    live = recipe(f"output_dir={tmp_path / 'live'}", "data.train=-", "train.max_steps=2")
+    first, second = in_two(TRAIN, 0, written(fails), written(live))
+    assert first == second and len(first) == 2
+    assert "Error" in first[0] and "no" in first[0]
+    assert first[1].startswith("ConfigError: data.train: only the first of several processes")
+
+
+SUMS = """
+import json, sys
+from fastslow.errors import StateError
+from fastslow.evaluation import Tally
+from fastslow.training.processes import Team
+
+team = Team()
+part = json.loads(sys.argv[1])[team.rank]
+tally = Tally()
+tally.add(part["sums"], count=part["count"])
+whole = team.merged(tally)
+print("RESULT", json.dumps({"sums": whole.sums, "count": whole.count}))
+shares = team.share([0, 1, 2, 3, 4])
+print("RESULT", json.dumps([shares, team.together(shares), team.any(team.rank == 1)]))
+team.check_same("equal")
+try:
+    team.check_same(str(team.rank))
+except StateError as error:
+    print("RESULT", json.dumps(str(error)))
+"""
 
 
 @pytest.mark.parametrize("name", ["alpha_dpo", "beta_dpo", "bco"])
@@ -38,29 +256,16 @@ def test_two_processes_remember_what_one_would(name):
     whole, parts = observed(objective, slice(None)), [
         observed(objective, slice(0, 4)), observed(objective, slice(4, None)),
     ]  # fmt: skip
-    port = free_port()
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, json.dumps(parts)],
-            env=environment(rank, port), stdout=subprocess.PIPE, text=True,
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
-    for process in started:
-        printed, _ = process.communicate(timeout=120)
-        assert process.returncode == 0
-        got = json.loads(printed.splitlines()[-1])
-        assert got["processes"] == 2 and got["count"] == 10
+    for rank, (got, (share, all_shares, either), fault) in enumerate(
+        in_two(SUMS, json.dumps(parts))
+    ):
+        assert got["count"] == 10
         after = objective.advance(objective.initial_state(), got["sums"], got["count"])
         alone = objective.advance(objective.initial_state(), whole["sums"], whole["count"])
         assert after == pytest.approx(alone, rel=1e-12)
-
-
-def environment(rank, port):
-    return os.environ | {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true",
-    }  # fmt: skip
+        assert share == [[0, 2, 4], [1, 3]][rank]
+        assert all_shares == [0, 1, 2, 3, 4] and either
+        assert "train different models" in fault
 
 
 def observed(objective, part):

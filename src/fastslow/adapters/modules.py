@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,14 @@ class Modules:
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The module's weights, detached, by their full name in the model."""
         return {key: parameter.detach() for key, parameter in self._parameters[name].items()}
+
+    def digest(self, *names: str) -> str:
+        """What modules of the same weights have in common, and of others not."""
+        found = sha256()
+        for name in names:
+            for tensor in self.tensors(name).values():
+                found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return found.hexdigest()
 
     def load_tensors(self, name: str, tensors: dict[str, Tensor]) -> None:
         """Put weights that `tensors` gave back in place."""

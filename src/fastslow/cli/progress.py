@@ -88,6 +88,7 @@ class RunDisplay:
         self.say(
             f"objective {event['objective']}, modules {' and '.join(event['modules'])}, "
             f"reference {event['reference']}{_moving(event)}, device {event['device']}"
+            + (f" in {event['processes']} processes" if event["processes"] > 1 else "")
         )
         if event["layout"] != "trees":
             self.say(f"scoring {event['layout']}", style="yellow")

@@ -24,16 +24,20 @@ def train(
     import json
     from dataclasses import asdict
 
+    from rich.console import Console
+
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.cli.progress import RunDisplay
     from fastslow.training import train as run_recipe
+    from fastslow.training.processes import Team
 
     quiet_libraries()
-    with RunDisplay() as display:
+    first = Team().rank == 0
+    with RunDisplay(None if first else Console(quiet=True)) as display:
         summary = run_recipe(checked, listener=display.show)
         if summary is not None:
             display.summarise(summary)
     if summary is None:
         raise typer.Exit(STOPPED)
-    if json_output:
+    if json_output and first:
         print(json.dumps(asdict(summary)))

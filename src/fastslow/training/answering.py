@@ -9,6 +9,7 @@ from fastslow.records import Example, Pair, Prompt, Ranking, Text
 from fastslow.sampling import Engine, Sample
 from fastslow.scoring import Encoder, Tree, truncate
 from fastslow.training.policies import Policies
+from fastslow.training.processes import Team
 
 RANKED = ("rankings", "tokens", "demonstrations")
 """Kinds that learn from a list of answers as it is."""
@@ -86,7 +87,7 @@ def answer(
     given = (
         given_here(policies, name, encoder, config, prompts, seed=seed)
         if engine is None
-        else given_by(engine, encoder, config, prompts, seed=seed)
+        else Team().from_first(lambda: given_by(engine, encoder, config, prompts, seed=seed))
     )
     kept = usable(prompts, given, different=different)
     return with_logps(policies, name, kept, temperature=config.temperature)

@@ -21,6 +21,7 @@ from fastslow.streams import row_of
 from fastslow.training.answering import answer, judged
 from fastslow.training.events import Progress
 from fastslow.training.policies import Policies
+from fastslow.training.processes import Team
 
 AT_ONCE = 32
 """Prompts of one part."""
@@ -121,7 +122,8 @@ def _rows(
         seed=seed,
         engine=answering.engine,
     )
-    judgements = answering.judge.judge([one.asked for one in answered])
+    asked = [one.asked for one in answered]
+    judgements = Team().from_first(lambda: answering.judge.judge(asked))
     for one, judgement in zip(answered, judgements, strict=True):
         provenance = {
             **answering.told,

@@ -1,13 +1,14 @@
 """Asking: the policy answers some prompts, a judge compares, maybe while something else is learned.
 
 What needs the model happens where it is asked; the judge, and an engine that answers in the
-policy's stead, can be waited for in the background.
+policy's stead, can be waited for in the background. Of several processes the first one waits.
 """
 
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -26,6 +27,7 @@ from fastslow.training.answering import (
     with_logps,
 )
 from fastslow.training.policies import Policies
+from fastslow.training.processes import Team
 from fastslow.training.revive import frozen, record
 
 Judged = list[tuple[Answered, Judgement]]
@@ -68,7 +70,7 @@ class Asker:
         asked = list(prompts)
         if self.engine is not None:
             if moment is None or moment != self._served:
-                self._hand_over(self.engine, seed)
+                Team().from_first(partial(self._hand_over, self.engine, seed))
                 self._served = moment
             draw = Draw(asked, seed, None, Future())
             self._work(draw, lambda: self._ask_engine(draw))
@@ -81,7 +83,7 @@ class Asker:
 
     def finish(self, draw: Draw) -> Judged:
         """The answers and judgements. Raises UnreachableError, JudgeError among them."""
-        judged = draw.result.result()
+        judged = Team().from_first(draw.result.result)
         if self.engine is None or self.config.overlap:
             return judged  # What the policy was when an engine began to answer is gone by now.
         answered = self._with_logps([one for one, _ in judged])
@@ -110,10 +112,12 @@ class Asker:
 
     def _work(self, draw: Draw, work: Callable[[], Judged]) -> None:
         """In the background where that is wanted. A daemon, so that no judge delays an end."""
+        if Team().rank > 0:
+            return
         if self.config.overlap:
             Thread(target=_settle, args=(draw.result, work), daemon=True).start()
         else:
-            draw.result.set_result(work())
+            _settle(draw.result, work)
 
     def _ask_engine(self, draw: Draw) -> Judged:
         assert self.engine is not None

@@ -41,6 +41,7 @@ from fastslow.training.online_kl import OnlineKl
 from fastslow.training.plan import plan
 from fastslow.training.policies import Policies
 from fastslow.training.preview import Preview
+from fastslow.training.processes import Team
 from fastslow.training.rewards import RewardPolicies
 from fastslow.training.router import RoutedPolicies, Router
 from fastslow.training.state import Reader, TrainingState
@@ -67,6 +68,7 @@ class Run:
 
     recipe: Recipe
     accelerator: Accelerator
+    team: Team
     policies: Policies
     objective: Objective
     anchor: Anchor | None
@@ -88,8 +90,7 @@ def assemble(recipe: Recipe) -> Run:
     accelerator = Accelerator(
         mixed_precision="no", gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1)
     )
-    if accelerator.num_processes > 1:
-        raise ConfigError("training in several processes is not supported yet; start one process")
+    team = Team()
     planned = plan(recipe)
     objective = objective_of(recipe)
     torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
@@ -116,6 +117,7 @@ def assemble(recipe: Recipe) -> Run:
     return Run(
         recipe=recipe,
         accelerator=accelerator,
+        team=team,
         policies=policies,
         objective=objective,
         anchor=Anchor(recipe.anchor, modules, PREVIOUS) if recipe.anchor else None,

@@ -14,6 +14,7 @@ from fastslow.objectives import ActorCritic
 from fastslow.records import Ranking
 from fastslow.scoring import Encoded, TreeBatch
 from fastslow.training.policies import Policies
+from fastslow.training.processes import Team
 
 CRITIC = "critic"
 """Name of its module."""
@@ -89,9 +90,12 @@ class Critic:
         Returns that loss, and the share of the returns' variance that the values explain.
         """
         answers = sum(len(item.tree.responses) for item in batch)
-        total, found, wanted = 0.0, [], []
-        for first in range(0, len(batch), self.at_once):
-            items = batch[first : first + self.at_once]
+        team, total = Team(), 0.0
+        found: list[float] = []
+        wanted: list[float] = []
+        share = team.share(batch)
+        for first in range(0, len(share), self.at_once):
+            items = share[first : first + self.at_once]
             trees = self.policies.batch([item.tree for item in items])
             values = self._values(trees, learning=True)
             lengths, device = trees.lengths.tolist(), values.device
@@ -111,11 +115,12 @@ class Critic:
             )
             backward(loss)
             total += loss.item()
-            found.append(values.detach())
-            wanted.append(returns)
-        error, returns = torch.cat(wanted) - torch.cat(found), torch.cat(wanted)
+            found += values.tolist()
+            wanted += returns.tolist()
+        total = sum(team.exchange(total))
+        values, returns = (torch.tensor(team.together(own)) for own in (found, wanted))
         variance = returns.var(correction=0).clamp(min=1e-12)
-        explained = 1 - error.var(correction=0) / variance
+        explained = 1 - (returns - values).var(correction=0) / variance
         return {"loss": total, "explained_variance": explained.item()}
 
 

@@ -19,6 +19,7 @@ from fastslow.streams import ExampleStream, ReplayStream
 from fastslow.training.answering import sample, text_of
 from fastslow.training.batches import BatchReader, encoded_from_json, encoded_to_json
 from fastslow.training.policies import Policies
+from fastslow.training.processes import Team
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ class FilteredReader:
             )
             for item, samples in zip(candidates, given, strict=True)
         ]
-        judgements = self.judge.judge(asked)
+        judgements = Team().from_first(lambda: self.judge.judge(asked))
         kept = [
             item
             for item, judgement in zip(candidates, judgements, strict=True)

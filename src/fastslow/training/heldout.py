@@ -18,9 +18,10 @@ from fastslow.training.events import Progress
 from fastslow.training.policies import Policies
 from fastslow.training.preferences import add_measured, objective_alone
 from fastslow.training.prepared import Prepared, logps_of, prepare
+from fastslow.training.processes import Team
 
 TOKENS_AT_ONCE = 8192
-"""Padded tokens of one forward pass."""
+"""Most tokens of one forward pass, where all examples were as long as the longest."""
 PROMPTS_AT_ONCE = 32
 SHOWN = 6
 """Prompts whose answers are kept to be read."""
@@ -115,8 +116,8 @@ class HeldOut:
         state: Mapping[str, float] | None = None,
     ) -> Measurement:
         """The named policy against the reference; `state` is what the objective remembers."""
-        tally = Tally()
-        groups = _groups(self.examples)
+        team, tally = Team(), Tally()
+        groups = team.share(_groups(self.examples))
         total = len(self.examples) + len(self._prompts)
         for index, group in enumerate(groups):
             if index == len(self._prepared):
@@ -126,6 +127,7 @@ class HeldOut:
             )
             add_measured(tally, objective_alone(logps, objective))
             progress(tally.count, total)
+        tally = team.merged(tally)
         sampled = self._measure_samples(
             policies, name, reference, lambda done: progress(tally.count + done, total)
         )
@@ -178,7 +180,8 @@ class HeldOut:
             for prompt, own, base in zip(prompts, answers, self._base_answers[first], strict=True)
             for mine, its in zip(own, base, strict=True)
         ]
-        pairs = [judgement.scores for judgement in judge.judge(asked)]
+        judgements = Team().from_first(lambda: judge.judge(asked))
+        pairs = [judgement.scores for judgement in judgements]
         wins = sum((mine > its) + 0.5 * (mine == its) for mine, its in pairs)
         return {"reward": sum(mine for mine, _ in pairs), "win_rate": wins}
 
@@ -200,7 +203,7 @@ class HeldOut:
             rewards = None
             if self._judge is not None:
                 asked = Asked(prompt.example.prompt, tuple(texts.values()))
-                (judgement,) = self._judge.judge([asked])
+                (judgement,) = Team().from_first(partial(self._judge.judge, [asked]))
                 rewards = dict(zip(texts, judgement.scores, strict=True))
             facts = {"domain": prompt.example.domain, "prompt": plain_text(prompt.example.prompt)}
             shown.append(facts | {"answers": texts, "rewards": rewards})

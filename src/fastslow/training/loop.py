@@ -1,8 +1,9 @@
 """The loop, in running order. Every recipe goes through it; nothing reorders it from outside.
 
-for each batch off the stream:
+for each batch off the stream, of which every process has its share:
   score it under the reference and every module      test: the metrics are of this moment
   losses and chase -> one backward pass              in micro-batches, weighted to the batch
+  add up gradients and sums over the processes       so that all of them go on as one
   stop if anything is not finite                     before the update, with the batch saved
   clip and step each module's optimiser              then train
   settle who leads, write an event, measure, checkpoint
@@ -15,6 +16,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -39,8 +41,8 @@ from fastslow.training.gates import MovedTensors, check_start, chosen_sinks
 from fastslow.training.interrupt import Interrupted, StopRequest
 from fastslow.training.preferences import ModuleLoss, add_measured, module_losses
 from fastslow.training.prepared import confidences_of, logps_of, prepare, weights_of
-from fastslow.training.processes import summed
 from fastslow.training.schedule import Rates
+from fastslow.training.sums import StepSums
 
 TESTED = ("accuracy", "loss")
 SIDES = ("chosen_logp", "rejected_logp", "chosen_log_ratio", "rejected_log_ratio")
@@ -61,6 +63,7 @@ class Loop:
         self._reference = MOVING if run.recipe.moving_reference else self._start
         self._rates = Rates(run.recipe, total_steps=run.total_steps)
         self._temperature = temperature_of(run.recipe)
+        self._team = run.team
         self._clock = time.monotonic()
         # A resumed run's state is on disk already; step 0 of a new one is not.
         self._step_on_disk = run.state.step or None
@@ -88,10 +91,10 @@ class Loop:
     def _train(self, stop: StopRequest) -> bool:
         """Step through the stream; whether a signal ended it."""
         batches = iter(self.state.reader)
-        while not stop.received:
+        while not self._team.any(stop.received):
             batch = self._next(batches, stop)
             if batch is None:
-                return stop.received
+                return self._team.any(stop.received)
             self._test_what_is_shown()
             self._step(batch)
             if self._done():
@@ -107,7 +110,8 @@ class Loop:
         reader = self.state.reader
         position = reader.mark()
         try:
-            with stop.waiting():
+            # Where there are several processes, none may stop waiting alone.
+            with stop.waiting() if self._team.size == 1 else nullcontext():
                 return next(batches, None)
         except Interrupted:
             reader.go_back(position)
@@ -122,8 +126,10 @@ class Loop:
         if self.state.preview is None:
             return
         for batch in self.state.preview.due(self.state.step):
-            for micro in self._micro_batches(batch):
-                self._add_prequential(self._losses(micro, ())[self.state.race.leader])
+            tally = Tally()
+            for micro in self._micro_batches(self._team.share(batch)):
+                add_measured(tally, self._losses(micro, ())[self.state.race.leader])
+            self._add_prequential(self._team.merged(tally))
 
     # One step, from scores to the next role.
 
@@ -131,29 +137,30 @@ class Loop:
         state, started = self.state, time.monotonic()
         if state.step == 0:
             self._check_start(batch)
+        if self._team.size > 1:  # A checkpoint keeps one generator, and dropout draws from each.
+            torch.manual_seed(self._seed() + self._team.rank)
         names = state.race.modules
         rates = self._rates.of_step(state.step, state.race)
         updating = self._rates.updating(state.step, state.race)
-        tallies = {name: Tally() for name in names}
-        observed = {name: Tally() for name in names}
-        leader_losses: list[float] = []
-        for micro in self._micro_batches(batch):
+        leader, objective = state.race.leader, self.run.objective
+        sums = StepSums.of(names)
+        for micro in self._micro_batches(self._team.share(batch)):
             losses = self._losses(micro, updating)
-            for name, loss in losses.items():
-                add_measured(tallies[name], loss)
-                observed[name].add(self._observe(loss), count=len(micro))
-            if state.preview is None:
-                self._add_prequential(losses[state.race.leader])
-            leader_losses += losses[state.race.leader].objective.tolist()
             total = torch.stack([losses[name].total.sum() for name in updating]).sum()
-            self._stop_unless_finite(float(total.detach()), "loss", batch)
             self.run.accelerator.backward(total / len(batch))
-        facts = {name: self.run.objective.facts(own.sums) for name, own in observed.items()}
-        if self._outgrown(facts[state.race.leader]):
+            sums.add(losses, objective, leader, float(total.detach()))
+        sums = sums.of_all(self._team)
+        self._stop_unless_finite(sums.total.sums["total"], "loss", batch)
+        if state.preview is None:
+            self._add_prequential(sums.tallies[leader])
+        facts = {name: objective.facts(own.sums) for name, own in sums.observed.items()}
+        if self._outgrown(facts[leader]):
             return
         sampled = self._add_online_kl(batch, updating)
-        self._pull_to_anchor(updating)
         critics = self._add_critic(batch)
+        for name in (*updating, *critics):
+            self._team.add_up(state.modules.parameters(name).values())
+        self._pull_to_anchor(updating)
         norms = {name: self._clip(name) for name in (*updating, *critics)}
         for name, norm in norms.items():
             self._stop_unless_finite(norm, f"gradient norm of module {name}", batch)
@@ -161,16 +168,14 @@ class Loop:
 
         state.step += 1
         state.pairs_seen += len(batch)
-        leader = state.race.leader
-        means = {name: tally.means() for name, tally in tallies.items()}
-        for name in names:
-            seen, count = summed(self.run.accelerator, observed[name].sums, len(batch))
-            state.running[name] = self.run.objective.advance(state.running[name], seen, count)
-        state.race.record({name: tally.sums["loss"] for name, tally in tallies.items()})
+        means = {name: tally.means() for name, tally in sums.tallies.items()}
+        for name, seen in sums.observed.items():
+            state.running[name] = objective.advance(state.running[name], seen.sums, len(batch))
+        state.race.record({name: tally.sums["loss"] for name, tally in sums.tallies.items()})
         swapped = state.race.finish_step()
         for item in batch:
             # Replayed ones are in a memory already; what only this policy learns from is in none.
-            if not (is_replayed(item.example) or self.run.objective.on_policy):
+            if not (is_replayed(item.example) or objective.on_policy):
                 state.memory.add(item.example)
         self._tell(
             {
@@ -201,7 +206,7 @@ class Loop:
         if swapped:
             state.swaps += 1
             self._tell({"event": "swap", "step": state.step, "leader": state.race.leader})
-        if state.drift is not None and state.drift.hear(leader_losses):
+        if state.drift is not None and state.drift.hear(sums.leader_losses):
             self._tell({"event": "drift", "step": state.step, "pairs_seen": state.pairs_seen})
 
     def _outgrown(self, facts: Mapping[str, float]) -> bool:
@@ -229,7 +234,7 @@ class Loop:
         """Gradients of the KL on fresh answers; what was measured of each module's."""
         if self.run.online_kl is None:
             return {}
-        backward, seed = self.run.accelerator.backward, self._draw(batch)
+        backward, seed = self.run.accelerator.backward, self._seed()
         return self.run.online_kl.add_gradients(
             updating, batch, reference=self._reference, seed=seed, backward=backward
         )
@@ -240,10 +245,8 @@ class Loop:
             self.run.accelerator.backward(pull)
 
     def _micro_batches(self, batch: list[Encoded]) -> list[list[Encoded]]:
-        """The batch by length, so that rows of a micro-batch carry little padding."""
-        size = self.recipe.train.micro_batch_size or len(batch)
-        ordered = sorted(batch, key=lambda item: item.tree.num_tokens)
-        return [ordered[i : i + size] for i in range(0, len(ordered), size)]
+        size = self.recipe.train.micro_batch_size or max(1, len(batch))
+        return [batch[i : i + size] for i in range(0, len(batch), size)]
 
     def _losses(self, items: list[Encoded], updating: tuple[str, ...]) -> dict[str, ModuleLoss]:
         policies, objective, state = self.run.policies, self.run.objective, self.state
@@ -252,7 +255,7 @@ class Loop:
             objective,
             items,
             reference=self._reference,
-            seed=self._draw(items),
+            seed=self._seed(),
             temperature=self._temperature,
         )
         # Answers that are weighed by how likely they were were given without dropout.
@@ -276,18 +279,11 @@ class Loop:
             confidence=confidences_of(items, device),
         )
 
-    def _draw(self, items: list[Encoded]) -> int:
-        """Seed of the random numbers of a micro-batch, which is known by its first example."""
-        text = f"{self.recipe.seed}/{self.state.step}/{items[0].example.source}"
-        return zlib.crc32(text.encode())
+    def _seed(self) -> int:
+        """Of the random numbers of this step."""
+        return zlib.crc32(f"{self.recipe.seed}/{self.state.step}".encode())
 
-    def _observe(self, loss: ModuleLoss) -> dict[str, float]:
-        sums = self.run.objective.observe(loss.logps)
-        return {key: value.item() for key, value in sums.items()}
-
-    def _add_prequential(self, loss: ModuleLoss) -> None:
-        tally = Tally()
-        add_measured(tally, loss)
+    def _add_prequential(self, tally: Tally) -> None:
         tested = {key: tally.sums[key] for key in TESTED}
         self.state.prequential.add(tested, count=tally.count)
 
@@ -377,6 +373,7 @@ class Loop:
         state = self.state
         if state.step == self._step_on_disk:
             return
+        self._team.check_same(state.modules.digest(*state.modules.trainable))
         self._take_time()
         state.log_size = self._log.sync()
         path = write_checkpoint(

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fastslow.config import OnlineKlConfig
+from fastslow.evaluation import Tally
 from fastslow.objectives.sampled import reverse_kl_surrogate, sampled_reverse_kl
 from fastslow.scoring import Encoded, Encoder, Tree
 from fastslow.training.answering import sample
 from fastslow.training.policies import Policies
+from fastslow.training.processes import Team
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,20 @@ class OnlineKl:
         backward: Callable[[Tensor], None],
     ) -> dict[str, float]:
         trees = self._answered(name, batch[: self.config.prompts], seed)
-        kl, length = 0.0, 0
-        for first in range(0, len(trees), self.at_once):
-            own = trees[first : first + self.at_once]
+        team, tally = Team(), Tally()
+        share = team.share(trees)
+        for first in range(0, len(share), self.at_once):
+            own = share[first : first + self.at_once]
             policy, against = self._scores(name, reference, own)
             surrogate = reverse_kl_surrogate(policy, against).mean(1).sum()
             backward(self.config.weight * surrogate / len(trees))
-            kl += sampled_reverse_kl(policy, against).sum().item()
-            length += sum(len(answer) for tree in own for answer in tree.responses)
-        answers = len(trees) * self.config.answers
-        return {"reverse_kl": kl / len(trees), "mean_length": length / answers}
+            length = sum(len(answer) for tree in own for answer in tree.responses)
+            sums = {
+                "reverse_kl": sampled_reverse_kl(policy, against).sum().item(),
+                "mean_length": length / self.config.answers,
+            }
+            tally.add(sums, count=len(own))
+        return team.merged(tally).means()
 
     def _answered(self, name: str, batch: Sequence[Encoded], seed: int) -> list[Tree]:
         """Each prompt with the policy's answers, shortest first."""

@@ -10,6 +10,10 @@ from torch import Tensor
 from fastslow.adapters import BASE, Modules
 from fastslow.sampling import Sample, generate
 from fastslow.scoring import Layout, Scorer, Scores, Tree, TreeBatch, probe_layout, tree_batch
+from fastslow.training.processes import Team
+
+SEEDS_APART = 15_485_863
+"""Between the seeds of two processes: no run counts its seeds up so far."""
 
 
 class Policies:
@@ -25,6 +29,7 @@ class Policies:
     def __init__(self, modules: Modules, *, bfloat16: bool, max_length: int, pad_id: int) -> None:
         self.modules = modules
         self.pad_id = pad_id
+        self._team = Team()
         self._bfloat16 = bfloat16
         self._device = modules.causal_lm.get_input_embeddings().weight.device
         with self._precision():
@@ -85,9 +90,17 @@ class Policies:
     def answer(
         self, name: str, prompts: Sequence[tuple[int, ...]], **settings: Any
     ) -> list[list[Sample]]:
-        """Answers of the named policy to each prompt; the settings are those of `generate`."""
-        with self.modules.using(name):
-            return generate(self.modules.causal_lm, prompts, pad_id=self.pad_id, **settings)
+        """Answers of the named policy to each prompt; the settings are those of `generate`.
+
+        Several processes answer a share of the prompts each, with seeds of their own.
+        """
+        own = self._team.share(prompts)
+        settings["seed"] += SEEDS_APART * self._team.rank
+        answers: list[list[Sample]] = []
+        if own:
+            with self.modules.using(name):
+                answers = generate(self.modules.causal_lm, own, pad_id=self.pad_id, **settings)
+        return self._team.together(answers)
 
     def embed(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
         """The bare model's mean embedding of each prompt, [N, 2 d], float32: see `Scorer.embed`."""

@@ -4,6 +4,7 @@ A `Prepared` batch holds what does not depend on the policy: token trees, the re
 random numbers. `logps_of` adds a policy's scores and the labels.
 """
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,7 +76,7 @@ class Prepared:
     batch: TreeBatch
     reference: Scores
     uniform: Tensor
-    """Random numbers from 0 to 1, one for each example."""
+    """Random numbers from 0 to 1, one for each example: its own, whatever stands beside it."""
     mismatched: tuple[TreeBatch, Tensor] | None
     """Each prompt with the first response to another one, and the reference's sums of them, [N],
     where the objective needs them."""
@@ -97,14 +98,14 @@ def prepare(
     if "mismatched_log_ratio" in objective.needs:
         other = policies.batch(_mismatched([item.tree for item in items]))
         mismatched = other, policies.score(reference, other)
-    generator = torch.Generator().manual_seed(seed)
+    drawn = [random.Random(f"{seed}/{item.example.source}").random() for item in items]
     return Prepared(
         items=items,
         batch=batch,
         reference=policies.measure(
             reference, batch, statistics=sorted(wanted), temperature=temperature
         ),
-        uniform=torch.rand(len(items), generator=generator),
+        uniform=torch.tensor(drawn),
         mismatched=mismatched,
     )
 

@@ -1,17 +1,118 @@
-"""What the processes of a run have to agree on."""
+"""The processes that train one run together: each learns from its share of every batch.
 
-from collections.abc import Mapping
+All read the same stream and keep the same state, so what they do differs only in which examples
+they score. Gradients and sums are added up before anything is decided, and decisions that another
+process could not repeat, as those of a judge, are the first one's. Each process has a run folder of
+its own; the first one's is the run's.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, zip_longest
+from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
+from torch import nn
+
+from fastslow.errors import FastslowError, StateError
+from fastslow.evaluation import Tally
+
+T = TypeVar("T")
 
 
-def summed(
-    accelerator: Accelerator, sums: Mapping[str, float], count: int
-) -> tuple[dict[str, float], int]:
-    """Sums over a batch, and its size, added up over the shares that the processes have of it."""
-    if accelerator.num_processes == 1:
-        return dict(sums), count
-    own = torch.tensor([*sums.values(), count], dtype=torch.float64, device=accelerator.device)
-    *totals, all_of_them = accelerator.reduce(own, reduction="sum").tolist()
-    return dict(zip(sums, totals, strict=True)), round(all_of_them)
+class Team:
+    """This process and those beside it; one alone where nothing launched several."""
+
+    def __init__(self) -> None:
+        # Unless it is told that it is on a CPU, several processes there would each train alone.
+        told = parse_flag_from_env("ACCELERATE_USE_CPU")
+        self._state = PartialState(cpu=told or not torch.accelerator.is_available())
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+        return int(self._state.num_processes)
+
+    @property
+    def rank(self) -> int:
+        """Which of them this is, from 0."""
+        return int(self._state.process_index)
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This process's part of the items: every `size`-th."""
+        return list(items[self.rank :: self.size])
+
+    def exchange(self, own: T) -> list[T]:
+        """What each process has, in their order, on all of them."""
+        return [own] if self.size == 1 else list(gather_object([own]))
+
+    def together(self, own: Sequence[T]) -> list[T]:
+        """The whole that the processes have shares of, in its order."""
+        missing = object()
+        rows = zip_longest(*self.exchange(list(own)), fillvalue=missing)
+        return [item for item in chain.from_iterable(rows) if item is not missing]  # type: ignore[misc]
+
+    def merged(self, own: Tally) -> Tally:
+        """The sums of all processes."""
+        whole = Tally()
+        for tally in self.exchange(own):
+            whole.add(tally.sums, count=tally.count, counts=tally.counts)
+        return whole
+
+    def any(self, here: bool) -> bool:
+        """Whether it holds in any process."""
+        return any(self.exchange(here))
+
+    def from_first(self, call: Callable[[], T]) -> T:
+        """What the call returns in the first process, which alone makes it; raises what it does."""
+        if self.size == 1:
+            return call()
+        outcome: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                outcome = [call(), None]
+            except FastslowError as error:
+                outcome = [None, error]
+        value, fault = broadcast_object_list(outcome)
+        if fault is not None:
+            raise fault
+        return value  # type: ignore[no-any-return]
+
+    def add_up(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by the sum over all processes; none counts as 0."""
+        own = list(parameters)
+        if self.size == 1 or not own:
+            return
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in own]
+        whole = torch.cat([part.flatten() for part in parts])
+        torch.distributed.all_reduce(whole)
+        for parameter, part in zip(own, whole.split([p.numel() for p in own]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def check_same(self, digest: str) -> None:
+        """Raise StateError unless the weights, which `digest` stands for, are the same in all."""
+        if len(set(self.exchange(digest))) > 1:
+            raise StateError(
+                "the processes' weights are no longer the same, so they train different models; "
+                "checkpoints written before this are intact. Look for devices or libraries that "
+                "differ between the processes"
+            )
+
+    @contextmanager
+    def folder(self, of_run: Path) -> Iterator[Path]:
+        """Where this process writes: the run's folder, or a copy of it that is thrown away."""
+        self._state.wait_for_everyone()
+        if self.rank == 0:
+            self._state.wait_for_everyone()  # The others are copying.
+            yield of_run
+            return
+        with TemporaryDirectory(prefix="fastslow-") as scratch:
+            own = Path(scratch) / of_run.name
+            copytree(of_run, own)
+            self._state.wait_for_everyone()
+            yield own

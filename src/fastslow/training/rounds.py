@@ -14,6 +14,7 @@ returns learned_T. Sums of modules are exact: factors side by side.
 
 import random
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,6 +27,7 @@ from fastslow.config import LoraConfig, ObjectiveConfig, Recipe, ReplayConfig, d
 from fastslow.durable import file_hash, new_folder, write_text
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
+from fastslow.sampling import Engine
 from fastslow.training.answers import Answering, finished_answers, write_answers
 from fastslow.training.assemble import (
     make_base,
@@ -41,6 +43,7 @@ from fastslow.training.data import objective_of, prompt_stream
 from fastslow.training.events import Listener
 from fastslow.training.plan import check_parts
 from fastslow.training.policies import Policies
+from fastslow.training.processes import Team
 from fastslow.training.stages import TrainOne
 from fastslow.training.summary import leader_of
 
@@ -187,7 +190,7 @@ def _answer(
     if engine is not None:
         told["engine"] = engine.name
         if start is not None:
-            engine.load(f"fastslow-{uuid4().hex[:12]}", _readable(recipe, start, index))
+            Team().from_first(partial(_hand_over, engine, recipe, start, index))
     answering = Answering(
         policies=_opened(recipe, start, tokenizer),
         policy=POLICY if start else BASE,
@@ -208,8 +211,12 @@ def _answer(
         ),
     )
     if engine is not None:
-        engine.unload()
+        Team().from_first(engine.unload)
     listener({"event": "answers", "judge": judge.name, **counts})
+
+
+def _hand_over(engine: Engine, recipe: Recipe, start: Path, index: int) -> None:
+    engine.load(f"fastslow-{uuid4().hex[:12]}", _readable(recipe, start, index))
 
 
 def _readable(recipe: Recipe, start: Path, index: int) -> Path:

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from fastslow.adapters import BASE
 from fastslow.config import Recipe, dump_recipe, load_recipe
 from fastslow.durable import file_hash, new_folder, write_rows, write_text
-from fastslow.errors import DataError, StateError
+from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.objectives import objective_problems
 from fastslow.testing import failed_checks
 from fastslow.training.assemble import Run, assemble, reference_policy
@@ -20,10 +21,11 @@ from fastslow.training.checkpoint import read_newest
 from fastslow.training.claim import claim, locked
 from fastslow.training.continual import train_domains
 from fastslow.training.data import input_fingerprints, written_out
-from fastslow.training.events import EventLog, Listener
+from fastslow.training.events import Event, EventLog, Listener
 from fastslow.training.finished import last_part
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
+from fastslow.training.processes import Team
 from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
 from fastslow.training.summary import ContinualSummary, RunSummary, versions
@@ -38,6 +40,9 @@ def train(
     with the same weights, bit for bit on a CPU, as if it had never stopped; a finished one returns
     its summary.
 
+    Started by a launcher in several processes, these share every batch and return the same summary;
+    the first one alone tells the listener and writes to `output_dir`.
+
     Args:
         recipe: a Recipe, the same as a mapping, or the path of a YAML file.
         listener: is told of every event of the log, and of progress and checkpoints.
@@ -47,13 +52,30 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, checks=[objective_problems])
     recipe = written_out(recipe)
-    folder = Path(recipe.output_dir)
-    with locked(folder):
+    team, of_run = Team(), Path(recipe.output_dir)
+    with ExitStack() as stack:
+        team.from_first(partial(_lock, of_run, stack))
+        folder = stack.enter_context(team.folder(of_run))
+        if team.size > 1 and "-" in recipe.data.train_sources:
+            raise ConfigError(
+                "data.train: only the first of several processes has standard input; give files"
+            )
+        if team.rank > 0:
+            recipe = recipe.model_copy(update={"output_dir": str(folder)})
+            listener = _nobody
         if recipe.continual is not None:
             return train_domains(recipe, folder, listener, train_one=train_ordinary)
         if recipe.stages or recipe.rounds is not None:
             return _train_in_parts(recipe, folder, listener)
         return train_ordinary(recipe, folder, listener)
+
+
+def _lock(folder: Path, until: ExitStack) -> None:
+    until.enter_context(locked(folder))
+
+
+def _nobody(event: Event) -> None:
+    """What the other processes tell would be told again."""
 
 
 def _train_in_parts(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | None:
@@ -149,6 +171,7 @@ def _start_event(run: Run, *, resumed: bool) -> dict[str, Any]:
         "trains": recipe.trains,
         "moving_reference": recipe.moving_reference and recipe.moving_reference.model_dump(),
         "device": _device(run),
+        "processes": run.team.size,
         "layout": "trees" if layout.trees else f"one response a row: {layout.reason}",
         "heldout": run.heldout_counts,
     }

@@ -1,0 +1,45 @@
+"""fastslow, in a process of its own: `python -m benchmarks.speed.ours SETTINGS`."""
+
+import json
+import sys
+
+from benchmarks.speed.pace import Pace
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    pace = Pace(settings["steps"])
+    import fastslow
+    from fastslow.config import load_recipe
+
+    recipe = load_recipe(
+        {
+            "model": settings["model"],
+            "output_dir": settings["out"],
+            "data": {"train": settings["data"], "max_length": settings["max_length"]},
+            "lora": {"rank": 16, "alpha": 32},
+            "objective": {"name": "dpo", "beta": 0.1},
+            "train": {
+                "learning_rate": 1e-5,
+                "schedule": "constant",
+                "batch_size": settings["batch_size"],
+                "precision": settings["precision"],
+                "epochs": 10_000,
+            },
+            "checkpoint": {"every": 1_000_000},
+            **settings["sections"],
+        },
+        [],
+    )
+
+    def hear(event: dict) -> None:
+        if event["event"] == "start":
+            pace.ready()
+        elif event["event"] == "step":
+            pace.step()
+
+    fastslow.train(recipe, listener=hear)
+
+
+if __name__ == "__main__":
+    main()

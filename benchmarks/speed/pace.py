@@ -1,0 +1,56 @@
+"""How a training waits its turn: blocks of steps, each timed, started over a pipe.
+
+The parent writes a line for each block; the child answers with what the block took. Two trainings
+that take turns see the same machine.
+"""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import torch
+
+
+class Pace:
+    """In a child: counts steps and lets a block of them pass at a time."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = self._left = steps
+        # Libraries print to stdout; the pipe keeps its own handle.
+        self._out = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+        self._began = 0.0
+
+    def ready(self) -> None:
+        """Called once, when the first step could begin."""
+        self._say({"ready": True, "peak_bytes": peak_bytes()})
+        self._wait()
+
+    def step(self) -> None:
+        """Called after every optimiser step."""
+        self._left -= 1
+        if self._left == 0:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self._say({"seconds": time.perf_counter() - self._began, "peak_bytes": peak_bytes()})
+            self._left = self._steps
+            self._wait()
+
+    def _say(self, found: dict[str, Any]) -> None:
+        print(json.dumps(found), file=self._out, flush=True)
+
+    def _wait(self) -> None:
+        if not sys.stdin.readline():
+            os._exit(0)
+        self._began = time.perf_counter()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had: of the GPU where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    with open("/proc/self/status", encoding="ascii") as file:
+        (line,) = (line for line in file if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
