@@ -13,6 +13,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ import typer
 from rich.console import Console
 from transformers import AutoConfig, AutoTokenizer
 
-from benchmarks.speed.floor import matmul_peak, median, unavoidable
+from benchmarks.speed.floor import matmul_peak, unavoidable
 from benchmarks.speed.pairs import choose_pairs
 from benchmarks.speed.shapes import SHAPES, make_model
 

@@ -1,7 +1,6 @@
 """The arithmetic that a step cannot avoid, and how much the machine does at best."""
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -53,8 +52,3 @@ def matmul_peak(
             torch.cuda.synchronize()
         best = max(best, 4 * 2 * x.numel() * len(weight) / (time.perf_counter() - began))
     return best
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle value."""
-    return sorted(values)[len(values) // 2]
