@@ -1,8 +1,8 @@
 """Token trees to summed log-probs, with logits only where a response token is predicted.
 
 `Scorer` is the one path for training, evaluation and every objective. It scores whole trees where
-the architecture takes a 4-D mask and positions, which a probe on the loaded model decides, and each
-response alone through the model's own forward pass where it does not.
+the architecture takes positions and an attention of ours, which a probe on the loaded model
+decides, and each response alone through the model's own forward pass where it does not.
 """
 
 import math
@@ -250,7 +250,7 @@ def probe_layout(model: Any, *, max_length: int) -> Layout:
                 scores.append(scorer.score(batch))
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             cause = str(error).splitlines()[0][:100]
-            return Layout(False, f"it does not take a 4-D mask and positions ({cause})")
+            return Layout(False, f"it does not take positions and an attention of ours ({cause})")
     # Twelve tokens: bfloat16 rounds logits by up to 2^-8 of their size, float32 by far less.
     coarse = alone.dtype == torch.float32 and _computes_coarsely(model)
     tolerance = 0.25 if coarse else 1e-3

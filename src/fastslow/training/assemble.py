@@ -90,7 +90,6 @@ def assemble(recipe: Recipe) -> Run:
     accelerator = Accelerator(
         mixed_precision="no", gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1)
     )
-    team = Team()
     planned = plan(recipe)
     objective = objective_of(recipe)
     torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
@@ -117,7 +116,7 @@ def assemble(recipe: Recipe) -> Run:
     return Run(
         recipe=recipe,
         accelerator=accelerator,
-        team=team,
+        team=Team(),
         policies=policies,
         objective=objective,
         anchor=Anchor(recipe.anchor, modules, PREVIOUS) if recipe.anchor else None,

@@ -150,7 +150,7 @@ class Loop:
             self.run.accelerator.backward(total / len(batch))
             sums.add(losses, objective, leader, float(total.detach()))
         sums = sums.of_all(self._team)
-        self._stop_unless_finite(sums.total.sums["total"], "loss", batch)
+        self._stop_unless_finite(sums.total, "loss", batch)
         if state.preview is None:
             self._add_prequential(sums.tallies[leader])
         facts = {name: objective.facts(own.sums) for name, own in sums.observed.items()}

@@ -53,13 +53,13 @@ def train(
         recipe = load_recipe(recipe, checks=[objective_problems])
     recipe = written_out(recipe)
     team, of_run = Team(), Path(recipe.output_dir)
+    if team.size > 1 and "-" in recipe.data.train_sources:
+        raise ConfigError(
+            "data.train: only the first of several processes has standard input; give files"
+        )
     with ExitStack() as stack:
         team.from_first(partial(_lock, of_run, stack))
         folder = stack.enter_context(team.folder(of_run))
-        if team.size > 1 and "-" in recipe.data.train_sources:
-            raise ConfigError(
-                "data.train: only the first of several processes has standard input; give files"
-            )
         if team.rank > 0:
             recipe = recipe.model_copy(update={"output_dir": str(folder)})
             listener = _nobody

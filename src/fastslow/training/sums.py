@@ -17,8 +17,8 @@ class StepSums:
     """What is reported."""
     observed: dict[str, Tally]
     """What the objective remembers."""
-    total: Tally
-    """What is minimised, as `total`."""
+    total: float = 0.0
+    """What is minimised."""
     leader_losses: list[float] = field(default_factory=list)
     """In the order of the batch."""
 
@@ -26,7 +26,7 @@ class StepSums:
     def of(cls, names: Iterable[str]) -> "StepSums":
         """Nothing yet."""
         own = tuple(names)
-        return cls({n: Tally() for n in own}, {n: Tally() for n in own}, Tally())
+        return cls({n: Tally() for n in own}, {n: Tally() for n in own})
 
     def add(
         self, losses: dict[str, ModuleLoss], objective: Objective, leader: str, total: float
@@ -37,7 +37,7 @@ class StepSums:
             add_measured(self.tallies[name], loss)
             seen = {key: value.item() for key, value in objective.observe(loss.logps).items()}
             self.observed[name].add(seen, count=count)
-        self.total.add({"total": total}, count=count)
+        self.total += total
         self.leader_losses += losses[leader].objective.tolist()
 
     def of_all(self, team: Team) -> "StepSums":
@@ -47,6 +47,6 @@ class StepSums:
         return StepSums(
             {name: team.merged(tally) for name, tally in self.tallies.items()},
             {name: team.merged(tally) for name, tally in self.observed.items()},
-            team.merged(self.total),
+            sum(team.exchange(self.total)),
             team.together(self.leader_losses),
         )
