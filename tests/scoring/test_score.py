@@ -7,10 +7,11 @@ import tiny
 import torch
 from torch.overrides import TorchFunctionMode
 
-from fastslow.scoring import Layout, Scorer, Tree, probe_layout, token_logps, tree_batch
+from fastslow.scoring import Layout, Scorer, Tree, probe_layout, tree_batch
 from fastslow.scoring import score as score_module
 from fastslow.scoring import tree as tree_module
 from fastslow.scoring.attention import tree_attention
+from fastslow.scoring.head import Head
 
 CPU = torch.device("cpu")
 
@@ -110,35 +111,27 @@ def test_gradients_equal_those_of_responses_alone():
     torch.testing.assert_close(together, weight.grad, atol=1e-10, rtol=1e-8)
 
 
-def test_logits_in_chunks_are_the_logits_in_one(monkeypatch):
-    model = tiny.model().double()
-    weight = model.model.layers[1].mlp.up_proj.weight.requires_grad_()
-    results = []
-    for limit in (1 << 24, 320 * 3):
-        monkeypatch.setattr(score_module, "LOGITS_AT_ONCE", limit)
-        weight.grad = None
-        scores = Scorer(model).score(tree_batch(random_trees(4), pad_id=0))
-        scores.sum().backward()
-        results.append((scores.detach(), weight.grad.clone()))
-    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-12, rtol=0)
-    torch.testing.assert_close(results[0][1], results[1][1], atol=1e-10, rtol=1e-9)
-
-
 def test_logits_exist_for_response_tokens_only_and_prompts_stand_once(monkeypatch):
     model, trees = tiny.model(), random_trees(4, seed=6, most=3)
-    seen, head_rows = [], []
+    seen, made = [], []
     model.model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["input_ids"].shape), with_kwargs=True
     )
-    model.lm_head.register_forward_hook(
-        lambda module, args, output: head_rows.append(output.shape[:-1].numel())
-    )
-    monkeypatch.setattr(score_module, "LOGITS_AT_ONCE", 320 * 8)
+    columns = Head.columns
+
+    def spied(head, hidden, part):
+        made.append(columns(head, hidden, part).shape)
+        return columns(head, hidden, part)
+
+    monkeypatch.setattr(Head, "columns", spied)
+    monkeypatch.setattr(score_module, "ROWS", 8)
+    monkeypatch.setattr(score_module, "COLUMNS", 100)
     Scorer(model).score(tree_batch(trees, pad_id=0))
     tokens = sum(tree.num_tokens for tree in trees)
     assert seen == [torch.Size([1, tokens + -tokens % 64])]
-    assert sum(head_rows) == sum(len(r) for t in trees for r in t.responses)
-    assert max(head_rows) <= 8
+    said = sum(len(r) for t in trees for r in t.responses)
+    assert sum(shape.numel() for shape in made) == said * 320
+    assert max(shape.numel() for shape in made) == 8 * 100
 
 
 def test_the_layout_of_a_row(monkeypatch):
@@ -178,16 +171,6 @@ def test_empty_prompts_and_responses_are_refused():
     for tree in (Tree((), ((1,),)), Tree((1,), ((1,), ()))):
         with pytest.raises(ValueError, match="at least one"):
             tree_batch([tree], pad_id=0)
-
-
-def test_token_logps_are_log_softmax_also_for_huge_logits():
-    logits = torch.tensor([[1e4, 0.0, -1e4]], dtype=torch.bfloat16)
-    got = token_logps(logits, torch.tensor([1]))
-    assert got.dtype == torch.float32 and got.item() == pytest.approx(-1e4, rel=1e-2)
-    exact = torch.randn(7, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    targets = torch.arange(7)
-    expected = exact.log_softmax(-1)[torch.arange(7), targets]
-    torch.testing.assert_close(token_logps(exact, targets), expected)
 
 
 def test_architectures_that_cannot_are_found_out_and_scored_one_by_one():

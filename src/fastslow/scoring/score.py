@@ -12,15 +12,16 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastslow.scoring.attention import attending_trees
 from fastslow.scoring.encode import Tree
-from fastslow.scoring.head import chunked_logps, token_logps
+from fastslow.scoring.head import Head, chunked_logps, token_logps
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
-LOGITS_AT_ONCE = 1 << 24
-"""Largest number of logits held at a time; in float32 they take four bytes each."""
+ROWS, COLUMNS = 2048, 2048
+"""Response tokens and tokens of the vocabulary whose logits are held at a time: 16 MiB, which stay
+in the cache of a processor, and of which a GPU has enough to do."""
 
 STATISTICS = ("entropy", "collision")
 """What can be measured of the predictions besides the log-probs of what was said."""
@@ -146,20 +147,18 @@ class Scorer:
         self, hidden: Tensor, targets: Tensor, statistics: Sequence[str], temperature: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Log-prob of each target, and statistics of each prediction, [S] each."""
-        size = max(1, LOGITS_AT_ONCE // self._head.weight.shape[0])
-        logits = partial(self._logits, temperature=temperature)
+        head = Head(self._head, partial(self._after_head, temperature=temperature))
         found: dict[str, list[Tensor]] = {name: [] for name in statistics}
         if found:
             with torch.no_grad():
-                for part in hidden.split(size):
-                    for name, values in _statistics(logits(part), statistics).items():
+                for part in hidden.split(max(1, ROWS * COLUMNS // self._head.weight.shape[0])):
+                    for name, values in _statistics(head.logits(part), statistics).items():
                         found[name].append(values)
-        logps = chunked_logps(logits, hidden, targets, size=size)
+        logps = chunked_logps(head, hidden, targets, rows=ROWS, columns=COLUMNS)
         return logps, {name: torch.cat(values) for name, values in found.items()}
 
-    def _logits(self, hidden: Tensor, temperature: float) -> Tensor:
-        """The model's output layer with what its configuration adds to it; the probe checks it."""
-        logits = self._head(hidden)
+    def _after_head(self, logits: Tensor, temperature: float) -> Tensor:
+        """What the model's configuration makes of its logits; the probe checks it."""
         if (scale := getattr(self._config, "logit_scale", None)) is not None:
             logits = logits * scale
         if (scaling := getattr(self._config, "logits_scaling", None)) is not None:
@@ -229,6 +228,8 @@ def probe_layout(model: Any, *, max_length: int) -> Layout:
     A short tree is scored as a tree and response by response; then the first response is replaced,
     which must leave the second's score where it was.
     """
+    if not isinstance(model.get_output_embeddings(), nn.Linear):
+        return Layout(False, "its output layer is not an ordinary linear one")
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     if window and window < max_length:
         return Layout(False, f"its attention window of {window} tokens is below max_length")
