@@ -55,13 +55,18 @@ def _random_module(folder, rank, *, seed):
     return Factors.read(folder / "adapter")
 
 
-def mixture(modules, folder, *, double=False):
+def mixture(modules, folder, *, double=False, recompute=False):
     combine(modules, [1.0] * len(modules)).write(folder / "sum")
     loaded = Modules.load(tiny.model(), {"sum": folder / "sum"}, trainable=())
     if double:
         loaded.model.double()
-    policies = Policies(loaded, bfloat16=False, max_length=96, pad_id=0)
+    policies = Policies(loaded, bfloat16=False, max_length=96, pad_id=0, recompute=recompute)
     return Mixture(policies, "sum", modules, OBJECTIVE)
+
+
+def loss_of(mixed, weights, pairs):
+    with mixed.loss(weights, mixed.prepare(pairs)) as loss:
+        return loss.item()
 
 
 def losses_of(modules, points, pairs):
@@ -97,7 +102,7 @@ def test_a_mixtures_loss_is_that_of_the_adapter_written_with_those_weights(
     points = [[1.0, 1.0], [0.3, -0.7], [0.0, 1.25], [0.0, 0.0]]
     dense = losses_of(random_modules, points, pairs)
     for number, point in enumerate(points):
-        loss = mixed.loss(torch.tensor(point), mixed.prepare(pairs)).item()
+        loss = loss_of(mixed, torch.tensor(point), pairs)
         folder = tmp_path / str(number)
         combine(random_modules, point).write(folder)
         alone = Modules.load(tiny.model(), {"one": folder}, trainable=())
@@ -114,17 +119,14 @@ def test_a_mixtures_loss_is_that_of_the_adapter_written_with_those_weights(
 def test_the_gradient_in_the_weights_is_that_of_finite_differences(random_modules, tmp_path):
     mixed = mixture(random_modules, tmp_path, double=True)
     weights = torch.tensor([0.4, -0.2], dtype=torch.float64, requires_grad=True)
-    loss = mixed.loss(weights, mixed.prepare(WARM[:5]))
-    assert loss.dtype == torch.float64
-    loss.backward()
+    with mixed.loss(weights, mixed.prepare(WARM[:5])) as loss:
+        assert loss.dtype == torch.float64
+        loss.backward()
 
     def slope(index, step):
         shift = torch.zeros(2, dtype=torch.float64)
         shift[index] = step
-        up, down = (
-            mixed.loss(weights.detach() + sign * shift, mixed.prepare(WARM[:5])).item()
-            for sign in (1, -1)
-        )
+        up, down = (loss_of(mixed, weights.detach() + sign * shift, WARM[:5]) for sign in (1, -1))
         return (up - down) / (2 * step)
 
     for index in range(2):
@@ -134,10 +136,22 @@ def test_the_gradient_in_the_weights_is_that_of_finite_differences(random_module
         assert weights.grad[index].item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_gradient_is_the_same_with_layers_computed_anew(random_modules, tmp_path):
+    found = []
+    for recompute in (False, True):
+        mixed = mixture(random_modules, tmp_path / str(recompute), recompute=recompute)
+        weights = torch.tensor([0.4, -0.2], requires_grad=True)
+        with mixed.loss(weights, mixed.prepare(WARM[:5])) as loss:
+            loss.backward()
+        found.append(weights.grad)
+    assert torch.equal(*found)
+
+
 def test_gradients_reach_the_weights_only(random_modules, tmp_path):
     mixed = mixture(random_modules, tmp_path)
     weights = torch.tensor([0.5, 0.5], requires_grad=True)
-    mixed.loss(weights, mixed.prepare(WARM[:2])).backward()
+    with mixed.loss(weights, mixed.prepare(WARM[:2])) as loss:
+        loss.backward()
     assert weights.grad.abs().min() > 0
     model = mixed._policies.modules.model
     assert all(p.grad is None and not p.requires_grad for p in model.parameters())
@@ -145,7 +159,7 @@ def test_gradients_reach_the_weights_only(random_modules, tmp_path):
     policies = mixed._policies
     batch = policies.batch([item.tree for item in WARM[:2]])
     before = policies.score("sum", batch)
-    mixed.loss(torch.tensor([0.0, 0.0]), mixed.prepare(WARM[:2]))
+    loss_of(mixed, torch.tensor([0.0, 0.0]), WARM[:2])
     assert torch.equal(policies.score("sum", batch), before)
 
 

@@ -42,7 +42,7 @@ class Modules:
     def __init__(self, model: PeftModel, *, trainable: tuple[str, ...]) -> None:
         self.model = model
         self.trainable = trainable
-        self._layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+        self._layers = _lora_layers(model)
         for layer in self._layers:
             make_direct(layer)
         self._parameters = {
@@ -59,7 +59,7 @@ class Modules:
                 "pieces; name other layers or all-linear"
             )
         model.eval()  # PEFT adds modules in training mode.
-        self._activate(BASE, learning=False)
+        self._activate(BASE, self._layers, learning=False)
 
     @classmethod
     def attach(
@@ -202,16 +202,20 @@ class Modules:
             parameter.data.copy_(tensors[key])
 
     @contextmanager
-    def using(self, name: str, *, learning: bool = False) -> Iterator[None]:
+    def using(
+        self, name: str, *, learning: bool = False, within: nn.Module | None = None
+    ) -> Iterator[None]:
         """Inside, the model answers with the named module, or as the bare model for BASE.
 
-        With `learning`, the module's dropout is on; it is off in every other case.
+        With `learning`, the module's dropout is on; it is off in every other case. `within` says
+        which part of the model is needed; None is all of it.
         """
-        self._activate(name, learning=learning)
+        layers = self._layers if within is None else _lora_layers(within)
+        self._activate(name, layers, learning=learning)
         try:
             yield
         finally:
-            self._activate(BASE, learning=False)
+            self._activate(BASE, layers, learning=False)
 
     def strengthen(self, name: str, factor: float) -> None:
         """From now on the named module's update counts `factor` times; 1 is as it was made."""
@@ -237,8 +241,8 @@ class Modules:
             for handle in handles:
                 handle.remove()
 
-    def _activate(self, name: str, *, learning: bool) -> None:
-        for layer in self._layers:
+    def _activate(self, name: str, layers: list[Any], *, learning: bool) -> None:
+        for layer in layers:
             if name != BASE:
                 layer.set_adapter(name)
             layer.enable_adapters(name != BASE)
@@ -274,6 +278,10 @@ class Modules:
         """The base with one module folded into its weights. The modules are gone afterwards."""
         with self.using(name):
             return self.model.merge_and_unload(adapter_names=[name])
+
+
+def _lora_layers(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
 
 
 def _head_key(name: str) -> str:

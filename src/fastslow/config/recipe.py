@@ -133,6 +133,10 @@ class Recipe(Section):
             f"train.batch_size = {train.batch_size}",
         )
         yield (
+            train.compile and train.gradient_checkpointing,
+            "train.compile: cannot be had with train.gradient_checkpointing; set one of them",
+        )
+        yield (
             train.max_steps is not None and train.warmup_steps >= train.max_steps,
             f"train.warmup_steps: got {train.warmup_steps}; must be below train.max_steps = "
             f"{train.max_steps}",

@@ -148,6 +148,11 @@ class TrainConfig(Section):
     bfloat16. Modules, log-prob sums and losses are float32 in every case."""
     clip_norm: PositiveFloat | None = 1.0
     """Largest gradient norm of each module; null does not clip."""
+    gradient_checkpointing: bool = False
+    """Compute the inside of each layer again for the backward pass: memory for one layer in place
+    of all, about a third more time, the same update."""
+    compile: bool = False
+    """Compile the layers: some minutes at the start, less time and memory for every step after."""
 
 
 class EvalConfig(Section):

@@ -2,6 +2,7 @@
 
 from fastslow.scoring.encode import Dropped, Encoded, Encoder, Tree, truncate
 from fastslow.scoring.head import token_logps
+from fastslow.scoring.layers import Recomputing, compile_layers
 from fastslow.scoring.score import STATISTICS, Layout, Scorer, Scores, probe_layout
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
@@ -11,10 +12,12 @@ __all__ = [
     "Encoded",
     "Encoder",
     "Layout",
+    "Recomputing",
     "Scorer",
     "Scores",
     "Tree",
     "TreeBatch",
+    "compile_layers",
     "probe_layout",
     "token_logps",
     "tree_batch",

@@ -7,6 +7,7 @@ decides, and each response alone through the model's own forward pass where it d
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -134,7 +135,7 @@ class Scorer:
 
     def _hidden(self, batch: TreeBatch) -> Tensor:
         """Last hidden states of the row, [T, d]."""
-        with attending_trees(self.model):
+        with self.attending():
             hidden: Tensor = self._backbone(
                 input_ids=batch.input_ids,
                 position_ids=batch.position_ids,
@@ -142,6 +143,10 @@ class Scorer:
                 use_cache=False,
             ).last_hidden_state[0]
         return hidden
+
+    def attending(self) -> AbstractContextManager[None]:
+        """Inside, the layers attend as when batches are scored."""
+        return attending_trees(self.model) if self.layout.trees else nullcontext()
 
     def _logps(
         self, hidden: Tensor, targets: Tensor, statistics: Sequence[str], temperature: float

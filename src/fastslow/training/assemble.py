@@ -19,7 +19,7 @@ from fastslow.errors import ConfigError
 from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
 from fastslow.sampling import Engine
-from fastslow.scoring import Encoder
+from fastslow.scoring import Encoder, compile_layers
 from fastslow.streams import Reservoir
 from fastslow.training.anchoring import Anchor
 from fastslow.training.asking import Asker
@@ -99,6 +99,8 @@ def assemble(recipe: Recipe) -> Run:
     heldout, heldout_counts = held_out(recipe, encoder) if recipe.data.eval_sources else (None, {})
     modules = make_modules(recipe, base)
     policies = make_policies(recipe, modules, tokenizer)
+    if recipe.train.compile:
+        compile_layers(modules.causal_lm)
     race = _race(recipe)
     critic = _critic(recipe, objective, policies)
     reader = _reader(recipe, planned.stream, encoder, objective, policies, race, critic)
@@ -290,6 +292,7 @@ def make_policies(
         "bfloat16": recipe.train.precision != "float32",
         "max_length": recipe.data.max_length,
         "pad_id": pad_id if known else tokenizer.eos_token_id,
+        "recompute": recipe.train.gradient_checkpointing,
     }
     if recipe.trains == "reward":
         return RewardPolicies(modules, **settings)

@@ -1,15 +1,25 @@
 """Scores pairs under any policy of a run: the reference and each trained module in turn."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastslow.adapters import BASE, Modules
 from fastslow.sampling import Sample, generate
-from fastslow.scoring import Layout, Scorer, Scores, Tree, TreeBatch, probe_layout, tree_batch
+from fastslow.scoring import (
+    Layout,
+    Recomputing,
+    Scorer,
+    Scores,
+    Tree,
+    TreeBatch,
+    probe_layout,
+    tree_batch,
+)
 from fastslow.training.processes import Team
 
 SEEDS_APART = 15_485_863
@@ -24,9 +34,18 @@ class Policies:
         bfloat16: compute in bfloat16; sums stay float32.
         max_length: longest prompt plus response, for the probe of the layout.
         pad_id: token that fills rows up.
+        recompute: compute layers anew for the backward pass.
     """
 
-    def __init__(self, modules: Modules, *, bfloat16: bool, max_length: int, pad_id: int) -> None:
+    def __init__(
+        self,
+        modules: Modules,
+        *,
+        bfloat16: bool,
+        max_length: int,
+        pad_id: int,
+        recompute: bool = False,
+    ) -> None:
         self.modules = modules
         self.pad_id = pad_id
         self._team = Team()
@@ -35,6 +54,7 @@ class Policies:
         with self._precision():
             self.layout: Layout = probe_layout(modules.causal_lm, max_length=max_length)
         self._scorer = Scorer(modules.causal_lm, self.layout)
+        self._recomputing = Recomputing(modules.causal_lm) if recompute else None
 
     def batch(self, trees: list[Tree]) -> TreeBatch:
         """The trees as one batch on the model's device."""
@@ -61,11 +81,7 @@ class Policies:
         dropout: bool = True,
     ) -> Scores:
         """The sums as of `score`, at a temperature, and statistics of the predictions."""
-        with (
-            self.modules.using(name, learning=learning and dropout),
-            torch.set_grad_enabled(learning),
-            self._precision(),
-        ):
+        with self._under(name, learning=learning, dropout=dropout):
             return self._scorer.measure(batch, statistics, temperature=temperature)
 
     def values(
@@ -78,11 +94,7 @@ class Policies:
     ) -> Tensor:
         """What the named module's head makes of the states before each token, [S], or of the last
         one of each response, [N]; float32."""
-        with (
-            self.modules.using(name, learning=learning),
-            torch.set_grad_enabled(learning),
-            self._precision(),
-        ):
+        with self._under(name, learning=learning):
             states = self._scorer.states(batch, where)
             # A product by elements: autocast leaves it in float32.
             return (states * self.modules.head(name)).sum(-1)
@@ -106,6 +118,23 @@ class Policies:
         """The bare model's mean embedding of each prompt, [N, 2 d], float32: see `Scorer.embed`."""
         with self.modules.using(BASE), torch.no_grad(), self._precision():
             return self._scorer.embed(self.batch([Tree(prompt, ()) for prompt in prompts]))
+
+    @contextmanager
+    def _under(self, name: str, *, learning: bool, dropout: bool = True) -> Iterator[None]:
+        active = partial(self.modules.using, name, learning=learning and dropout)
+        with ExitStack() as stack:
+            stack.enter_context(active())
+            stack.enter_context(torch.set_grad_enabled(learning))
+            stack.enter_context(self._precision())
+            if self._recomputing is not None:
+                again = partial(self._again, active)
+                stack.enter_context(self._recomputing.passing(again))
+            yield
+
+    @contextmanager
+    def _again(self, active: Any, layer: nn.Module) -> Iterator[None]:
+        with active(within=layer), self._scorer.attending():
+            yield
 
     def _precision(self) -> AbstractContextManager[Any]:
         # Opened anew for every pass: its cache of weights cast without gradients must not outlive

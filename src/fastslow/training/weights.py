@@ -8,6 +8,7 @@ not confined to the simplex and feel a weak pull towards equality.
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from statistics import fmean
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from fastslow.adapters import BASE, Factors
 from fastslow.objectives import Objective
-from fastslow.scoring import Encoded, Scores, TreeBatch
+from fastslow.scoring import Encoded
 from fastslow.training.events import Progress
 from fastslow.training.policies import Policies
 from fastslow.training.prepared import Prepared, logps_of, prepare
@@ -61,20 +62,19 @@ class Mixture:
         """Some examples with the base's scores, which no weight changes."""
         return prepare(self._policies, self._objective, examples, reference=BASE)
 
-    def loss(self, weights: Tensor, prepared: Prepared) -> Tensor:
-        """Mean objective of the weighted sum against the base, a scalar; differentiable in [K]."""
-        logps = logps_of(prepared, self._objective, partial(self._measure, weights))
-        return self._objective(logps).loss.mean()
+    @contextmanager
+    def loss(self, weights: Tensor, prepared: Prepared) -> Iterator[Tensor]:
+        """Mean objective of the weighted sum against the base, a scalar; differentiable in [K].
 
-    def _measure(self, weights: Tensor, batch: TreeBatch, statistics: Sequence[str]) -> Scores:
+        Inside the modules stay weighed, for layers that are computed anew in the backward pass.
+        """
         columns = {
             layer: weights.repeat_interleave(ranks.to(weights.device))
             for layer, ranks in self._ranks.items()
         }
+        measure = partial(self._policies.measure, self._name, learning=weights.requires_grad)
         with self._policies.modules.weighed(self._name, columns):
-            return self._policies.measure(
-                self._name, batch, statistics=statistics, learning=weights.requires_grad
-            )
+            yield self._objective(logps_of(prepared, self._objective, measure)).loss.mean()
 
 
 def uniform_weights(count: int) -> list[float]:
@@ -125,8 +125,8 @@ def learned_weights(
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
         examples = [next(draw) for draw in draws for _ in range(BATCH)]
-        loss = mixture.loss(weights, mixture.prepare(examples))
-        (loss + PULL * (weights - equal).square().sum()).backward()
+        with mixture.loss(weights, mixture.prepare(examples)) as loss:
+            (loss + PULL * (weights - equal).square().sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
         if step >= STEPS // 2:
@@ -148,8 +148,11 @@ def _mean_loss(
     weights: Tensor,
     groups: Sequence[tuple[int, Prepared]],
 ) -> float:
-    sums = [count * float(mixture.loss(weights, group)) for count, group in groups]
-    return sum(sums) / sum(count for count, _ in groups)
+    total = 0.0
+    for count, group in groups:
+        with mixture.loss(weights, group) as loss:
+            total += count * float(loss)
+    return total / sum(count for count, _ in groups)
 
 
 def _endless(memory: Sequence[Encoded], seed: str) -> Iterator[Encoded]:

@@ -1,0 +1,71 @@
+"""The layers of a transformers model: compiled, or computed anew where gradients need them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from fastslow.errors import ConfigError
+
+Again = Callable[[nn.Module], AbstractContextManager[Any]]
+"""Called with a layer: inside, it computes what it did when the function was made."""
+
+VARIANTS = 32
+"""Compiled forms of a layer: with or without gradients, of each module, of the base."""
+
+
+def layers_of(model: Any) -> list[nn.Module]:
+    """The blocks that follow one another in a model. Raises ConfigError where none are known."""
+    found = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    if not found:
+        raise ConfigError(
+            f"model: the layers of {type(model).__name__} are not known, so they can neither be "
+            "compiled nor computed anew; set train.compile and train.gradient_checkpointing to "
+            "false"
+        )
+    return found
+
+
+def compile_layers(model: Any) -> None:
+    """From now on the layers run compiled, from their first pass on."""
+    torch._dynamo.config.recompile_limit = VARIANTS
+    for layer in layers_of(model):
+        layer.compile(dynamic=True)
+
+
+class Recomputing:
+    """Layers keep what goes into them only, and are computed again for the backward pass.
+
+    Takes memory for one layer at a time in place of all, and about a third more time.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._again: Again | None = None
+        for layer in layers_of(model):
+            layer.forward = partial(self._forward, layer, layer.forward)
+
+    @contextmanager
+    def passing(self, again: Again) -> Iterator[None]:
+        """Inside, forward passes are to be had again: under `again`, whatever is active by then."""
+        self._again = again
+        try:
+            yield
+        finally:
+            self._again = None
+
+    def _forward(self, layer: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
+        again = self._again
+        if again is None or not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return checkpoint(
+            forward,
+            *args,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), again(layer)),
+            **kwargs,
+        )
