@@ -10,6 +10,7 @@ from fastslow.config import OnlineKlConfig
 from fastslow.errors import ConfigError
 from fastslow.records import Demonstration
 from fastslow.scoring import Encoder
+from fastslow.training.micro_batches import MicroBatches
 from fastslow.training.online_kl import OnlineKl
 from fastslow.training.policies import Policies
 
@@ -36,7 +37,7 @@ def test_the_gradient_is_that_of_the_written_formula(at_once, temperature):
         for thing, tail in (("river", ""), ("song", " and the road"), ("story", ""), ("road", "s"))
     ]
     config = OnlineKlConfig(weight=0.2, answers=3, max_new_tokens=7, temperature=temperature)
-    online = OnlineKl(config, policies, encoder, at_once)
+    online = OnlineKl(config, policies, encoder, MicroBatches(at_once))
     parameters = modules.parameters("policy")
     found = online.add_gradients(
         ["policy"], items, reference=BASE, seed=5, backward=lambda loss: loss.backward()

@@ -80,9 +80,10 @@ class Scorer:
         # index_select, because its gradient is deterministic where two tokens share a predictor.
         hidden = self._hidden(batch).index_select(0, batch.predictors)
         logps, found = self._logps(hidden, batch.targets, statistics, temperature)
-        sums = _sum_by_response(logps, batch.lengths)
+        lengths = [len(response) for tree in batch.trees for response in tree.responses]
+        sums = _sum_by_response(logps, lengths)
         means = {
-            name: _sum_by_response(values, batch.lengths) / batch.lengths
+            name: _sum_by_response(values, lengths) / batch.lengths
             for name, values in found.items()
         }
         return Scores(sums, logps, means)
@@ -221,9 +222,9 @@ def _statistics(logits: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
     return {name: measures[name]() for name in names}
 
 
-def _sum_by_response(logps: Tensor, lengths: Tensor) -> Tensor:
+def _sum_by_response(logps: Tensor, lengths: list[int]) -> Tensor:
     """Sums of consecutive runs of the given lengths, [N]. Padded, so that no sum is reordered."""
-    parts = logps.split(lengths.tolist())
+    parts = logps.split(lengths)
     return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True).sum(-1)
 
 

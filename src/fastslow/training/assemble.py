@@ -37,6 +37,7 @@ from fastslow.training.drift import DriftDetector
 from fastslow.training.filtering import FilteredReader
 from fastslow.training.fresh import FreshReader
 from fastslow.training.heldout import HeldOut
+from fastslow.training.micro_batches import MicroBatches
 from fastslow.training.online_kl import OnlineKl
 from fastslow.training.plan import plan
 from fastslow.training.policies import Policies
@@ -72,6 +73,7 @@ class Run:
     policies: Policies
     objective: Objective
     anchor: Anchor | None
+    micro: MicroBatches
     online_kl: OnlineKl | None
     critic: Critic | None
     heldout: HeldOut | None
@@ -102,7 +104,11 @@ def assemble(recipe: Recipe) -> Run:
     if recipe.train.compile:
         compile_layers(modules.causal_lm)
     race = _race(recipe)
-    critic = _critic(recipe, objective, policies)
+    micro = MicroBatches(
+        recipe.train.micro_batch_size or recipe.train.batch_size,
+        coupled=recipe.objective.name if objective.coupled else None,
+    )
+    critic = _critic(recipe, objective, policies, micro)
     reader = _reader(recipe, planned.stream, encoder, objective, policies, race, critic)
     state = TrainingState(
         modules=modules,
@@ -122,7 +128,8 @@ def assemble(recipe: Recipe) -> Run:
         policies=policies,
         objective=objective,
         anchor=Anchor(recipe.anchor, modules, PREVIOUS) if recipe.anchor else None,
-        online_kl=_online_kl(recipe, policies, encoder),
+        micro=micro,
+        online_kl=_online_kl(recipe, policies, encoder, micro),
         critic=critic,
         heldout=heldout,
         heldout_counts=heldout_counts,
@@ -132,14 +139,17 @@ def assemble(recipe: Recipe) -> Run:
     )
 
 
-def _online_kl(recipe: Recipe, policies: Policies, encoder: Encoder) -> OnlineKl | None:
+def _online_kl(
+    recipe: Recipe, policies: Policies, encoder: Encoder, micro: MicroBatches
+) -> OnlineKl | None:
     if recipe.online_kl is None:
         return None
-    at_once = recipe.train.micro_batch_size or recipe.train.batch_size
-    return OnlineKl(recipe.online_kl, policies, encoder, at_once)
+    return OnlineKl(recipe.online_kl, policies, encoder, micro)
 
 
-def _critic(recipe: Recipe, objective: Objective, policies: Policies) -> Critic | None:
+def _critic(
+    recipe: Recipe, objective: Objective, policies: Policies, micro: MicroBatches
+) -> Critic | None:
     if not isinstance(objective, ActorCritic):
         return None
     assert recipe.online is not None
@@ -148,7 +158,7 @@ def _critic(recipe: Recipe, objective: Objective, policies: Policies) -> Critic 
         objective,
         reference=MOVING if recipe.moving_reference else reference_policy(recipe),
         temperature=recipe.online.temperature,
-        at_once=recipe.train.micro_batch_size or recipe.train.batch_size,
+        micro=micro,
     )
 
 

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from fastslow.objectives import ActorCritic
 from fastslow.records import Ranking
 from fastslow.scoring import Encoded, TreeBatch
+from fastslow.training.micro_batches import MicroBatches
 from fastslow.training.policies import Policies
 from fastslow.training.processes import Team
 
@@ -27,14 +28,14 @@ class Critic:
     Args:
         reference: name of the policy that the KL in the rewards is against.
         temperature: of the answers.
-        at_once: prompts whose answers are scored in one pass.
+        micro: prompts whose answers are scored in one pass.
     """
 
     policies: Policies
     objective: ActorCritic
     reference: str
     temperature: float
-    at_once: int
+    micro: MicroBatches
 
     def appraise(self, items: Sequence[Encoded]) -> list[Encoded]:
         """The items, which know the log-probs of their tokens, with what the critic makes of them.
@@ -69,8 +70,8 @@ class Critic:
         """Of each answer the reference's log-probs of its tokens, and the values before them."""
         reference: list[Tensor] = []
         values: list[Tensor] = []
-        for first in range(0, len(items), self.at_once):
-            batch = self.policies.batch([i.tree for i in items[first : first + self.at_once]])
+        for own in self.micro.split(items):
+            batch = self.policies.batch([item.tree for item in own])
             lengths = batch.lengths.tolist()
             tokens = self.policies.measure(
                 self.reference, batch, temperature=self.temperature
@@ -93,9 +94,7 @@ class Critic:
         team, total = Team(), 0.0
         found: list[float] = []
         wanted: list[float] = []
-        share = team.share(batch)
-        for first in range(0, len(share), self.at_once):
-            items = share[first : first + self.at_once]
+        for items in self.micro.split(team.share(batch)):
             trees = self.policies.batch([item.tree for item in items])
             values = self._values(trees, learning=True)
             lengths, device = trees.lengths.tolist(), values.device

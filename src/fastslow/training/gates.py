@@ -1,13 +1,19 @@
 """Checks that stop a run which would train silently wrong, or warn of one that would crawl."""
 
+import json
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fastslow.adapters import Modules
+from fastslow.durable import write_text
 from fastslow.errors import StateError
+from fastslow.scoring import Encoded
 
 SAME = 1e-3
 """Nats by which two computations of the same log-prob sum may differ."""
@@ -128,3 +134,19 @@ class MovedTensors:
             key = min(wrong)
             state = "moved" if key in moved else "did not move"
             raise StateError(f"the first update is wrong: {key} {state}")
+
+
+def check_finite(
+    value: float, what: str, *, step: int, batch: Sequence[Encoded], folder: Path
+) -> None:
+    """Raise StateError if a number of the step is not finite, and leave its batch in the folder."""
+    if math.isfinite(value):
+        return
+    path = folder / f"failed-batch-{step}.json"
+    rows = [{"example": asdict(item.example), "tree": asdict(item.tree)} for item in batch]
+    write_text(path, json.dumps(rows, ensure_ascii=False, indent=1, default=str))
+    raise StateError(
+        f"step {step}: the {what} is {value}; nothing was updated. The batch is in {path}. "
+        "Checkpoints are intact. Lower train.learning_rate, set train.clip_norm, or look for "
+        "damaged weights in the model folder."
+    )

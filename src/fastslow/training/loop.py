@@ -10,7 +10,6 @@ for each batch off the stream, of which every process has its share:
 measure, write adapters and summary
 """
 
-import json
 import math
 import time
 import zlib
@@ -25,9 +24,8 @@ from typing import Any
 import torch
 
 from fastslow.config import Recipe
-from fastslow.durable import write_text
 from fastslow.dynamics import follow
-from fastslow.errors import StateError, UnreachableError
+from fastslow.errors import UnreachableError
 from fastslow.evaluation import Tally
 from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
@@ -37,7 +35,7 @@ from fastslow.training.critic import CRITIC
 from fastslow.training.data import eval_objective, temperature_of
 from fastslow.training.events import Event, EventLog, Listener
 from fastslow.training.fresh import FreshReader
-from fastslow.training.gates import MovedTensors, check_start, chosen_sinks
+from fastslow.training.gates import MovedTensors, check_finite, check_start, chosen_sinks
 from fastslow.training.interrupt import Interrupted, StopRequest
 from fastslow.training.preferences import ModuleLoss, add_measured, module_losses
 from fastslow.training.prepared import confidences_of, logps_of, prepare, weights_of
@@ -65,6 +63,7 @@ class Loop:
         self._temperature = temperature_of(run.recipe)
         self._team = run.team
         self._clock = time.monotonic()
+        run.micro.tell = self._warn
         # A resumed run's state is on disk already; step 0 of a new one is not.
         self._step_on_disk = run.state.step or None
         self.final: dict[str, Any] | None = None
@@ -127,7 +126,7 @@ class Loop:
             return
         for batch in self.state.preview.due(self.state.step):
             tally = Tally()
-            for micro in self._micro_batches(self._team.share(batch)):
+            for micro in self.run.micro.split(self._team.share(batch)):
                 add_measured(tally, self._losses(micro, ())[self.state.race.leader])
             self._add_prequential(self._team.merged(tally))
 
@@ -143,14 +142,11 @@ class Loop:
         rates = self._rates.of_step(state.step, state.race)
         updating = self._rates.updating(state.step, state.race)
         leader, objective = state.race.leader, self.run.objective
-        sums = StepSums.of(names)
-        for micro in self._micro_batches(self._team.share(batch)):
-            losses = self._losses(micro, updating)
-            total = torch.stack([losses[name].total.sum() for name in updating]).sum()
-            self.run.accelerator.backward(total / len(batch))
-            sums.add(losses, objective, leader, float(total.detach()))
-        sums = sums.of_all(self._team)
-        self._stop_unless_finite(sums.total, "loss", batch)
+        add_gradients = partial(self._add_gradients, batch, updating)
+        own = self.run.micro.fitting(add_gradients, undo=self._forget_gradients)
+        sums = own.of_all(self._team)
+        finite = partial(check_finite, step=state.step + 1, batch=batch, folder=self.folder)
+        finite(sums.total, "loss")
         if state.preview is None:
             self._add_prequential(sums.tallies[leader])
         facts = {name: objective.facts(own.sums) for name, own in sums.observed.items()}
@@ -163,7 +159,7 @@ class Loop:
         self._pull_to_anchor(updating)
         norms = {name: self._clip(name) for name in (*updating, *critics)}
         for name, norm in norms.items():
-            self._stop_unless_finite(norm, f"gradient norm of module {name}", batch)
+            finite(norm, f"gradient norm of module {name}")
         self._update({name: rates[name] for name in norms})
 
         state.step += 1
@@ -209,6 +205,17 @@ class Loop:
         if state.drift is not None and state.drift.hear(sums.leader_losses):
             self._tell({"event": "drift", "step": state.step, "pairs_seen": state.pairs_seen})
 
+    def _add_gradients(self, batch: list[Encoded], updating: tuple[str, ...]) -> StepSums:
+        """Learn from this process's share of the batch, as far as gradients go."""
+        sums = StepSums.of(self.state.race.modules)
+        for micro in self.run.micro.split(self._team.share(batch)):
+            losses = self._losses(micro, updating)
+            total = torch.stack([losses[name].total.sum() for name in updating]).sum()
+            self.run.accelerator.backward(total / len(batch))
+            leader = self.state.race.leader
+            sums.add(losses, self.run.objective, leader, float(total.detach()))
+        return sums
+
     def _outgrown(self, facts: Mapping[str, float]) -> bool:
         """Whether these answers teach no more; then new ones are asked for and nothing moves."""
         if not self.run.objective.outgrown(facts):
@@ -243,10 +250,6 @@ class Loop:
         if self.run.anchor is not None:
             pull = torch.stack([self.run.anchor.penalty(name) for name in updating]).sum()
             self.run.accelerator.backward(pull)
-
-    def _micro_batches(self, batch: list[Encoded]) -> list[list[Encoded]]:
-        size = self.recipe.train.micro_batch_size or max(1, len(batch))
-        return [batch[i : i + size] for i in range(0, len(batch), size)]
 
     def _losses(self, items: list[Encoded], updating: tuple[str, ...]) -> dict[str, ModuleLoss]:
         policies, objective, state = self.run.policies, self.run.objective, self.state
@@ -290,7 +293,7 @@ class Loop:
     def _check_start(self, batch: list[Encoded]) -> None:
         """The gate of the first step, on its first micro-batch and without dropout."""
         policies, recipe = self.run.policies, self.recipe
-        trees = policies.batch([item.tree for item in self._micro_batches(batch)[0]])
+        trees = policies.batch([item.tree for item in self.run.micro.split(batch)[0]])
         scores = {name: policies.score(name, trees) for name in self.state.race.modules}
         starts_at_reference = recipe.lora.start_from is None or recipe.reference_name == "previous"
         reference = policies.score(self._reference, trees) if starts_at_reference else None
@@ -326,19 +329,6 @@ class Loop:
 
     # What is checked, measured and kept.
 
-    def _stop_unless_finite(self, value: float, what: str, batch: list[Encoded]) -> None:
-        if math.isfinite(value):
-            return
-        step = self.state.step + 1
-        path = self.folder / f"failed-batch-{step}.json"
-        rows = [{"example": asdict(item.example), "tree": asdict(item.tree)} for item in batch]
-        write_text(path, json.dumps(rows, ensure_ascii=False, indent=1, default=str))
-        raise StateError(
-            f"step {step}: the {what} is {value}; nothing was updated. The batch is in {path}. "
-            "Checkpoints are intact. Lower train.learning_rate, set train.clip_norm, or look for "
-            "damaged weights in the model folder."
-        )
-
     def _done(self) -> bool:
         """Whether the run has come to its end before the stream has."""
         limit, drift = self.recipe.train.max_steps, self.state.drift
@@ -366,7 +356,7 @@ class Loop:
         self._tell({"event": "eval", "moment": moment, **where, **result})
         sinking = self.recipe.trains == "policy" and chosen_sinks(measured.chosen_log_ratio)
         if sinking:
-            self._tell({"event": "warning", "step": self.state.step, "message": sinking})
+            self._warn(sinking)
         return result
 
     def _checkpoint(self) -> None:
@@ -389,6 +379,9 @@ class Loop:
         now = time.monotonic()
         self.state.wall_s += now - self._clock
         self._clock = now
+
+    def _warn(self, message: str) -> None:
+        self._tell({"event": "warning", "step": self.state.step, "message": message})
 
     def _tell(self, event: Event) -> None:
         self._log.write(event)

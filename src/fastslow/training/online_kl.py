@@ -14,6 +14,7 @@ from fastslow.evaluation import Tally
 from fastslow.objectives.sampled import reverse_kl_surrogate, sampled_reverse_kl
 from fastslow.scoring import Encoded, Encoder, Tree
 from fastslow.training.answering import sample
+from fastslow.training.micro_batches import MicroBatches
 from fastslow.training.policies import Policies
 from fastslow.training.processes import Team
 
@@ -25,7 +26,7 @@ class OnlineKl:
     config: OnlineKlConfig
     policies: Policies
     encoder: Encoder
-    at_once: int
+    micro: MicroBatches
     """Prompts whose answers are scored in one pass."""
 
     def add_gradients(
@@ -53,9 +54,7 @@ class OnlineKl:
     ) -> dict[str, float]:
         trees = self._answered(name, batch[: self.config.prompts], seed)
         team, tally = Team(), Tally()
-        share = team.share(trees)
-        for first in range(0, len(share), self.at_once):
-            own = share[first : first + self.at_once]
+        for own in self.micro.split(team.share(trees)):
             policy, against = self._scores(name, reference, own)
             surrogate = reverse_kl_surrogate(policy, against).mean(1).sum()
             backward(self.config.weight * surrogate / len(trees))
