@@ -422,8 +422,8 @@ def test_the_first_update_must_move_exactly_what_learns(recipe, monkeypatch):
 
     plain = Modules._activate
 
-    def freezes_slow(self, name, *, learning):
-        plain(self, name, learning=learning)
+    def freezes_slow(self, name, layers, *, learning):
+        plain(self, name, layers, learning=learning)
         if "slow" in self._parameters and name == "fast":
             for parameter in self.parameters("slow").values():
                 parameter.requires_grad_(False)

@@ -56,12 +56,11 @@ def load_base(
     Raises ConfigError when the folder holds no such model, or only pickled weights.
     """
     _check_exists(model)
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     extra = {"quantization_config": _four_bit()} if load_in_4bit else {}
     try:
         base = AutoModelForCausalLM.from_pretrained(
             model,
-            dtype=dtype,
+            dtype=storage_dtype(precision),
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             **extra,
@@ -72,6 +71,11 @@ def load_base(
         base = base.to(device)
     base.requires_grad_(False)
     return base.eval()
+
+
+def storage_dtype(precision: Precision) -> torch.dtype:
+    """What the base's weights are kept in."""
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def _check_exists(model: str) -> None:

@@ -92,6 +92,8 @@ class RunDisplay:
         )
         if event["layout"] != "trees":
             self.say(f"scoring {event['layout']}", style="yellow")
+        if event["memory"]:
+            self.say(f"memory: about {event['memory']}")
         if event["heldout"]:
             self.say(f"held-out rows: {_counts(event['heldout'])}")
         if event["resumed"]:

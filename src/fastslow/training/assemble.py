@@ -37,6 +37,7 @@ from fastslow.training.drift import DriftDetector
 from fastslow.training.filtering import FilteredReader
 from fastslow.training.fresh import FreshReader
 from fastslow.training.heldout import HeldOut
+from fastslow.training.memory import Memory, check_memory
 from fastslow.training.micro_batches import MicroBatches
 from fastslow.training.online_kl import OnlineKl
 from fastslow.training.plan import plan
@@ -44,6 +45,7 @@ from fastslow.training.policies import Policies
 from fastslow.training.preview import Preview
 from fastslow.training.processes import Team
 from fastslow.training.rewards import RewardPolicies
+from fastslow.training.room import give_back_at_once
 from fastslow.training.router import RoutedPolicies, Router
 from fastslow.training.state import Reader, TrainingState
 
@@ -81,6 +83,8 @@ class Run:
     state: TrainingState
     total_steps: int | None
     """Optimiser steps planned; None for a stream without a known end."""
+    memory: Memory | None
+    """What it will take; None where that is no question."""
     warnings: list[str]
     """What looks odd about the data."""
 
@@ -96,8 +100,11 @@ def assemble(recipe: Recipe) -> Run:
     objective = objective_of(recipe)
     torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    base = make_base(recipe, accelerator.device)
     encoder = make_encoder(recipe, tokenizer)
+    if recipe.train.gradient_checkpointing and accelerator.device.type == "cpu":
+        give_back_at_once()
+    memory = check_memory(recipe, encoder, make_modules, accelerator.device)
+    base = make_base(recipe, accelerator.device)
     heldout, heldout_counts = held_out(recipe, encoder) if recipe.data.eval_sources else (None, {})
     modules = make_modules(recipe, base)
     policies = make_policies(recipe, modules, tokenizer)
@@ -135,6 +142,7 @@ def assemble(recipe: Recipe) -> Run:
         heldout_counts=heldout_counts,
         state=state,
         total_steps=planned.total_steps,
+        memory=memory,
         warnings=planned.warnings,
     )
 

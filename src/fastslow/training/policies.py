@@ -35,6 +35,7 @@ class Policies:
         max_length: longest prompt plus response, for the probe of the layout.
         pad_id: token that fills rows up.
         recompute: compute layers anew for the backward pass.
+        layout: how the model is scored; None is found out on the model.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Policies:
         max_length: int,
         pad_id: int,
         recompute: bool = False,
+        layout: Layout | None = None,
     ) -> None:
         self.modules = modules
         self.pad_id = pad_id
@@ -52,7 +54,7 @@ class Policies:
         self._bfloat16 = bfloat16
         self._device = modules.causal_lm.get_input_embeddings().weight.device
         with self._precision():
-            self.layout: Layout = probe_layout(modules.causal_lm, max_length=max_length)
+            self.layout = layout or probe_layout(modules.causal_lm, max_length=max_length)
         self._scorer = Scorer(modules.causal_lm, self.layout)
         self._recomputing = Recomputing(modules.causal_lm) if recompute else None
 

@@ -26,6 +26,7 @@ from fastslow.training.finished import last_part
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
 from fastslow.training.processes import Team
+from fastslow.training.room import peak_memory
 from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
 from fastslow.training.summary import ContinualSummary, RunSummary, versions
@@ -174,6 +175,7 @@ def _start_event(run: Run, *, resumed: bool) -> dict[str, Any]:
         "processes": run.team.size,
         "layout": "trees" if layout.trees else f"one response a row: {layout.reason}",
         "heldout": run.heldout_counts,
+        "memory": None if run.memory is None else str(run.memory),
     }
 
 
@@ -232,6 +234,10 @@ def _summary(
         versions=versions(),
         device=_device(run),
         wall_s=round(state.wall_s, 3),
+        memory={
+            "foreseen": run.memory and run.memory.total,
+            "peak": peak_memory(run.accelerator.device),
+        },
         running=state.of_heldout,
     )
 

@@ -42,6 +42,9 @@ class RunSummary:
     versions: dict[str, str]
     device: str
     wall_s: float
+    memory: dict[str, int | None] = field(default_factory=dict)
+    """Bytes: `foreseen`, what the run was thought to take besides what the process has anyway, and
+    `peak`, the most that the process has held. Null where the model is small."""
     running: dict[str, dict[str, float]] = field(default_factory=dict)
     """What the objective remembers of each module's batches, for the loss of held-out pairs."""
 

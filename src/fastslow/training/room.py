@@ -1,0 +1,63 @@
+"""How much memory there is, and how much this process has held."""
+
+import ctypes
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import torch
+
+M_MMAP_THRESHOLD = -3
+"""Of mallopt(3): from which size on memory is the system's own."""
+CONTAINER = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may have."""
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process can still have on a device; None where that cannot be asked."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu":
+        return None
+    free = int(psutil.virtual_memory().available)
+    limit, used = (_number_in(CONTAINER / name) for name in ("memory.max", "memory.current"))
+    return free if limit is None or used is None else min(free, max(0, limit - used))
+
+
+def held_memory(device: torch.device) -> int:
+    """Bytes that this process holds on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_reserved(device))
+    return int(psutil.Process().memory_info().rss)
+
+
+def give_back_at_once() -> None:
+    """Let glibc return the memory of every tensor above 1 MiB when it is freed.
+
+    It keeps it otherwise, in holes between smaller tensors into which the next ones may not fit,
+    which costs layers that are computed anew half of what they save. Takes a fifth more time on a
+    CPU. Other allocators are left as they are.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 1 << 20)
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that this process has held on a device so far."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # Bytes on a Mac, KiB elsewhere.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _number_in(file: Path) -> int | None:
+    """What a control group's file says; None where there is none or no limit."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,159 @@
+"""What a run will take, found out before its model is loaded, against what it then takes."""
+
+import subprocess
+import sys
+
+import pytest
+import tiny
+import torch
+
+import fastslow
+from fastslow.errors import ConfigError
+from fastslow.scoring import Tree
+from fastslow.training import memory as memory_module
+from fastslow.training.assemble import make_base, make_modules, make_policies
+from fastslow.training.memory import foresee
+from fastslow.training.room import free_memory, peak_memory
+
+CPU = torch.device("cpu")
+TREES = [Tree((5,) * 20, ((6,) * 30, (7,) * 10))] * 8
+MANY = Tree((5,) * 20, ((6,) * 30,) * 2)
+
+
+def kept_bytes(recipe, trees, *, name="fast"):
+    """What a real forward pass keeps for its backward pass, without the model."""
+    modules = make_modules(recipe, make_base(recipe, CPU))
+    policies = make_policies(recipe, modules, tiny.tokenizer())
+    known = {p.untyped_storage().data_ptr() for p in modules.model.parameters()}
+    kept = {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        scores = policies.score(name, policies.batch(trees), learning=True)
+    assert scores.requires_grad
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_base_and_modules_are_counted_to_the_byte(recipe, precision):
+    made = recipe(f"train.precision={precision}", "lora.rank=4")
+    found = foresee(made, TREES, make_modules, CPU)
+    modules = make_modules(made, make_base(made, CPU))
+    own = sum(p.numel() * 4 for name in ("fast", "slow") for p in modules.parameters(name).values())
+    assert found.modules == 4 * own  # Weights, gradients, two moments.
+    lora = {id(p) for name in modules.names for p in modules.parameters(name).values()}
+    frozen = [p for p in modules.model.parameters() if id(p) not in lora]
+    buffers = sum(b.numel() * b.element_size() for b in modules.model.buffers())
+    assert found.base == sum(p.numel() * p.element_size() for p in frozen) + buffers
+
+
+def test_activations_are_those_that_a_real_pass_keeps(recipe):
+    made = recipe()
+    kept = kept_bytes(made, TREES)
+    two = foresee(made, TREES, make_modules, CPU).activations / memory_module.SCATTERED
+    one = foresee(recipe(chase=None), TREES, make_modules, CPU).activations
+    assert two - one / memory_module.SCATTERED == pytest.approx(kept, rel=0.05)
+
+
+def test_more_is_more(recipe):
+    def of(*overrides, trees=TREES, **sections):
+        return foresee(recipe(*overrides, **sections), trees, make_modules, CPU)
+
+    plain = of()
+    assert of(trees=TREES[:4]).activations == pytest.approx(plain.activations / 2, rel=0.1)
+    assert of("train.gradient_checkpointing=true").activations < 0.5 * plain.activations
+    assert of("train.optimizer=sgd").modules == plain.modules / 2
+    assert of("train.precision=bfloat16").base < 0.6 * plain.base
+    assert of("train.precision=bfloat16", "load_in_4bit=true").base < 0.5 * plain.base
+    assert of(chase=None).modules == plain.modules / 2
+
+
+def test_nothing_is_allocated_for_it(recipe):
+    before = peak_memory(CPU)
+    huge = [Tree((5,) * 200_000, ((6,) * 1000, (7,) * 1000))]
+    assert foresee(recipe(), huge, make_modules, CPU).activations > 500e6
+    assert peak_memory(CPU) - before < 50e6
+
+
+@pytest.fixture
+def scarce(monkeypatch):
+    """So many bytes are free, and no model is too small to ask."""
+
+    def make(free):
+        monkeypatch.setattr(memory_module, "SMALL", 0)
+        monkeypatch.setattr(memory_module, "free_memory", lambda device: free)
+
+    return make
+
+
+def test_a_run_that_does_not_fit_is_refused_with_what_would(recipe, scarce, tmp_path):
+    made = recipe()
+    need = foresee(made, [MANY] * 8, make_modules, CPU)
+    scarce(need.base + need.modules + need.activations // 3)
+    with pytest.raises(ConfigError) as refused:
+        fastslow.train(made)
+    text = str(refused.value)
+    assert text.startswith("memory: this run takes about ") and "are free on cpu" in text
+    assert "train.micro_batch_size: 2 takes about" in text
+    assert " or train.micro_batch_size: 1 takes" in text
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_where_nothing_helps_this_is_said(recipe, scarce):
+    scarce(1000)
+    with pytest.raises(ConfigError, match="take a smaller model or lower data.max_length"):
+        fastslow.train(recipe())
+
+
+def test_an_objective_that_needs_its_batch_whole_is_not_told_to_split_it(recipe, scarce, tmp_path):
+    scarce(10**9)
+    done = fastslow.train(recipe("train.max_steps=1", f"output_dir={tmp_path / 'first'}"))
+    scarce(0.7 * done.memory["foreseen"])
+    with pytest.raises(ConfigError, match=r"; train.gradient_checkpointing: true takes") as refused:
+        fastslow.train(recipe("objective.name=beta_dpo"))
+    assert "micro_batch_size" not in str(refused.value)
+
+
+def test_what_fits_is_foreseen_in_the_summary(recipe, scarce):
+    scarce(10**9)
+    summary = fastslow.train(recipe("train.max_steps=2"))
+    assert 0 < summary.memory["foreseen"] < summary.memory["peak"]
+
+
+def test_small_models_are_not_asked_about(recipe):
+    assert fastslow.train(recipe("train.max_steps=1")).memory["foreseen"] is None
+
+
+def test_fresh_answers_and_adapters_to_start_from_are_foreseen(recipe, scarce, tmp_path):
+    scarce(10**9)
+    first = fastslow.train(recipe("train.max_steps=1", f"output_dir={tmp_path / 'first'}"))
+    start = tmp_path / "first" / first.adapters["fast"]
+    made = recipe(
+        "train.max_steps=1",
+        lora={"start_from": str(start)},
+        online={"answers": 2, "max_new_tokens": 4},
+        judge={"kind": "rule", "file": str(_rule(tmp_path))},
+    )
+    assert fastslow.train(made).memory["foreseen"] > 0
+
+
+def _rule(folder):
+    path = folder / "rule.py"
+    path.write_text("def score(prompt, answer):\n    return float(len(answer))\n")
+    return path
+
+
+def test_what_is_free_and_what_was_held():
+    assert 1e6 < free_memory(CPU) < 1e13
+    assert free_memory(torch.device("meta")) is None
+    code = (
+        "import torch; from fastslow.training.room import peak_memory; d = torch.device('cpu');"
+        "a = peak_memory(d); t = torch.ones(200_000_000); b = peak_memory(d); del t;"
+        "assert 0.5e9 < b - a < 0.85e9 and peak_memory(d) >= b, (a, b)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
