@@ -8,13 +8,15 @@ import torch
 from benchmarks.speed.pairs import Chosen
 
 
-def unavoidable(config: Any, chosen: Chosen, *, modules: int, rank: int) -> float:
+def unavoidable(
+    config: Any, chosen: Chosen, *, modules: int, rank: int, reference: bool = True
+) -> float:
     """Floating-point operations that one pass over the pairs needs at the least.
 
-    Per tree, the prompt once: a forward pass of the reference, and of every module a forward pass
-    and the gradients of activations and of LoRA weights; no gradients of frozen weights, and none
-    below the first layer. Attention counts what may be seen only; the head counts response tokens
-    only, its product once for the log-probs and once for their slope.
+    Per tree, the prompt once: a forward pass of the reference unless it is known, and of every
+    module a forward pass and the gradients of activations and of LoRA weights; no gradients of
+    frozen weights, and none below the first layer. Attention counts what may be seen only; the head
+    counts response tokens only, its product once for the log-probs and once for their slope.
     """
     hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     head_size = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
@@ -29,9 +31,9 @@ def unavoidable(config: Any, chosen: Chosen, *, modules: int, rank: int) -> floa
         seen = prompt**2 / 2 + sum(r * prompt + r**2 / 2 for r in responses)
         attention = 4 * layers * wide * seen
         head = 2 * hidden * config.vocab_size * said
-        reference = tokens * dense + attention + head
+        forward = tokens * dense + attention + head
         module = tokens * (2 * dense + 3 * lora) + 3 * attention + 2 * head
-        total += reference + modules * module
+        total += reference * forward + modules * module
     return total
 
 

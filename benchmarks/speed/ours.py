@@ -16,7 +16,11 @@ def main() -> None:
         {
             "model": settings["model"],
             "output_dir": settings["out"],
-            "data": {"train": settings["data"], "max_length": settings["max_length"]},
+            "data": {
+                # The same pairs in one epoch, which does not know what the reference said before.
+                "train": [settings["data"]] * (1 if settings.get("again") else 1000),
+                "max_length": settings["max_length"],
+            },
             "lora": {"rank": 16, "alpha": 32},
             "objective": {"name": "dpo", "beta": 0.1},
             "train": {
@@ -24,7 +28,7 @@ def main() -> None:
                 "schedule": "constant",
                 "batch_size": settings["batch_size"],
                 "precision": settings["precision"],
-                "epochs": 10_000,
+                "epochs": 10_000 if settings.get("again") else 1,
             },
             "checkpoint": {"every": 1_000_000},
             **settings["sections"],

@@ -44,6 +44,7 @@ from fastslow.training.plan import plan
 from fastslow.training.policies import Policies
 from fastslow.training.preview import Preview
 from fastslow.training.processes import Team
+from fastslow.training.remembered import Remembered
 from fastslow.training.rewards import RewardPolicies
 from fastslow.training.room import give_back_at_once
 from fastslow.training.router import RoutedPolicies, Router
@@ -126,6 +127,7 @@ def assemble(recipe: Recipe) -> Run:
         memory=Reservoir(recipe.data.memory, seed=recipe.seed),
         drift=DriftDetector(recipe.drift) if recipe.drift else None,
         preview=_preview(recipe, encoder),
+        remembered=Remembered() if _comes_again(recipe) else None,
         running={name: objective.initial_state() for name in recipe.module_names},
     )
     return Run(
@@ -291,6 +293,11 @@ def _lora_modules(
         )
     folder = Path(recipe.lora.start_from)
     return Modules.load(base, dict.fromkeys((*names, PREVIOUS, *frozen), folder), trainable=names)
+
+
+def _comes_again(recipe: Recipe) -> bool:
+    """Whether the same examples meet the same reference more than once."""
+    return recipe.train.epochs > 1 and recipe.online is None and recipe.moving_reference is None
 
 
 def _moving_modules(recipe: Recipe) -> tuple[str, ...]:

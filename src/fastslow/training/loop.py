@@ -145,6 +145,8 @@ class Loop:
         add_gradients = partial(self._add_gradients, batch, updating)
         own = self.run.micro.fitting(add_gradients, undo=self._forget_gradients)
         sums = own.of_all(self._team)
+        if state.remembered is not None:
+            state.remembered.share(self._team)
         finite = partial(check_finite, step=state.step + 1, batch=batch, folder=self.folder)
         finite(sums.total, "loss")
         if state.preview is None:
@@ -260,6 +262,7 @@ class Loop:
             reference=self._reference,
             seed=self._seed(),
             temperature=self._temperature,
+            remembered=state.remembered,
         )
         # Answers that are weighed by how likely they were were given without dropout.
         settings = {"temperature": self._temperature, "dropout": not objective.on_policy}

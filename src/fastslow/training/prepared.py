@@ -7,6 +7,7 @@ random numbers. `logps_of` adds a policy's scores and the labels.
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from fastslow.objectives import (
 from fastslow.records import Example, Pair, Ranking, Rating
 from fastslow.scoring import Encoded, Scores, Tree, TreeBatch
 from fastslow.training.policies import Policies
+from fastslow.training.remembered import Remembered
 
 Score = Callable[..., Scores]
 """Called with a batch and `statistics`."""
@@ -74,7 +76,10 @@ class Prepared:
 
     items: Sequence[Encoded]
     batch: TreeBatch
-    reference: Scores
+    reference: Tensor
+    """The reference's sums, [N]."""
+    statistics: Mapping[str, Tensor]
+    """What is measured of its predictions, [N]."""
     uniform: Tensor
     """Random numbers from 0 to 1, one for each example: its own, whatever stands beside it."""
     mismatched: tuple[TreeBatch, Tensor] | None
@@ -90,10 +95,17 @@ def prepare(
     reference: str,
     seed: int = 0,
     temperature: float = 1.0,
+    remembered: Remembered | None = None,
 ) -> Prepared:
-    """The examples as a batch, scored under the reference at a temperature."""
+    """The examples as a batch, scored under the reference at a temperature if that is not known."""
     batch = policies.batch([item.tree for item in items])
-    wanted = {OF_REFERENCE[name] for name in objective.needs if name in OF_REFERENCE}
+    wanted = sorted({OF_REFERENCE[name] for name in objective.needs if name in OF_REFERENCE})
+    score = partial(policies.measure, reference, batch, statistics=wanted, temperature=temperature)
+    if remembered is None:
+        scores = score()
+        sums, statistics = scores.sums, scores.statistics
+    else:
+        sums, statistics = remembered.measure(items, wanted, score)
     mismatched = None
     if "mismatched_log_ratio" in objective.needs:
         other = policies.batch(_mismatched([item.tree for item in items]))
@@ -102,9 +114,8 @@ def prepare(
     return Prepared(
         items=items,
         batch=batch,
-        reference=policies.measure(
-            reference, batch, statistics=sorted(wanted), temperature=temperature
-        ),
+        reference=sums.to(batch.lengths.device),
+        statistics={name: values.to(batch.lengths.device) for name, values in statistics.items()},
         uniform=torch.tensor(drawn),
         mismatched=mismatched,
     )
@@ -153,7 +164,7 @@ def _extras(
             values = [OF_PAIRS[name](example) for example in examples if isinstance(example, Pair)]
             extras[name] = torch.tensor(values, device=device, dtype=sums.dtype)
         elif name in OF_REFERENCE:
-            extras[name] = prepared.reference.statistics[OF_REFERENCE[name]].view(-1, 2).mean(1)
+            extras[name] = prepared.statistics[OF_REFERENCE[name]].view(-1, 2).mean(1)
         elif name in OF_POLICY:
             side = int(name.startswith("rejected"))
             extras[name] = policy.statistics[OF_POLICY[name]].view(-1, 2)[:, side]
@@ -174,8 +185,7 @@ def _pairs(
     prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
 ) -> PairLogps:
     policy, reference, lengths = (
-        values.view(-1, 2)
-        for values in (scores.sums, prepared.reference.sums, prepared.batch.lengths)
+        values.view(-1, 2) for values in (scores.sums, prepared.reference, prepared.batch.lengths)
     )
     return PairLogps(
         policy_chosen=policy[:, 0],
@@ -241,7 +251,7 @@ def _of_rankings(prepared: Prepared, scores: Scores, extras: dict[str, Tensor]) 
         extras = {**extras, "sampled": of_rankings(sampled, policy.dtype)}
     return {
         "policy": padded(policy),
-        "reference": padded(prepared.reference.sums),
+        "reference": padded(prepared.reference),
         "length": padded(prepared.batch.lengths),
         "rank": ranks,
         "present": padded(torch.ones_like(policy, dtype=torch.bool)),
@@ -255,7 +265,7 @@ def _ratings(
     desirable = [isinstance(i.example, Rating) and i.example.desirable for i in prepared.items]
     return RatedLogps(
         policy=scores.sums,
-        reference=prepared.reference.sums,
+        reference=prepared.reference,
         length=prepared.batch.lengths,
         desirable=torch.tensor(desirable, device=scores.sums.device),
         extras=extras,
@@ -268,7 +278,7 @@ def _demonstrations(
 ) -> DemonstrationLogps:
     return DemonstrationLogps(
         policy_chosen=scores.sums,
-        reference_chosen=prepared.reference.sums,
+        reference_chosen=prepared.reference,
         chosen_length=prepared.batch.lengths,
         extras=extras,
         state=state,

@@ -18,6 +18,7 @@ from fastslow.training.drift import DriftDetector
 from fastslow.training.filtering import FilteredReader
 from fastslow.training.fresh import FreshReader
 from fastslow.training.preview import Preview
+from fastslow.training.remembered import Remembered
 
 Reader = BatchReader | FilteredReader | FreshReader
 """Where batches come from: what is stored, the part of it that is not outgrown, fresh answers."""
@@ -39,6 +40,8 @@ class TrainingState:
     drift: DriftDetector | None = None
     preview: Preview | None = None
     """Where labels come late, what is shown meanwhile."""
+    remembered: Remembered | None = None
+    """The reference's scores, where examples meet it again."""
     running: dict[str, dict[str, float]] = field(default_factory=dict)
     """What the objective remembers of each module's batches."""
     step: int = 0
@@ -69,11 +72,13 @@ class TrainingState:
         for name in self.optimizers:
             for key, value in _optimizer_tensors(self.optimizers[name]).items():
                 optimizer_tensors[f"{name}/{key}"] = value
+        remembered = {"remembered": self.remembered.tensors()} if self.remembered else {}
         return Snapshot(
             tensors={
                 "modules": module_tensors,
                 "optimizers": optimizer_tensors,
                 "generators": _generators(),
+                **remembered,
             },
             facts={
                 "step": self.step,
@@ -114,6 +119,8 @@ class TrainingState:
             self.drift.load_state(facts["drift"])
         if self.preview is not None:
             self.preview.load_state(facts["preview"])
+        if self.remembered is not None:
+            self.remembered.load_tensors(tensors["remembered"])
         self.running = facts["running"]
         self.prequential = Tally(**facts["prequential"])
         _restore_generators(tensors["generators"])

@@ -1,0 +1,90 @@
+"""One pass over many made-up pairs: whether memory stays where it was.
+
+    python -m benchmarks.speed.stream MODEL OUT --pairs 1000000
+
+A tiny model with random weights and MODEL's tokenizer learns, as reading is what could grow; what
+the process holds is noted all the way.
+"""
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+import fastslow
+from fastslow.training.room import held_memory
+
+WORDS = "red green blue one two three river garden letter window song market".split()
+BATCH = 256
+CPU = torch.device("cpu")
+
+
+def main(model: Path, out: Path, pairs: int = typer.Option(1_000_000, min=10 * BATCH)) -> None:
+    """Train, and write stream.json."""
+    shutil.rmtree(out / "run", ignore_errors=True)
+    tiny, file = out / "tiny", out / "pairs.jsonl"
+    make_tiny(model, tiny)
+    draw = random.Random(0)
+    with file.open("w", encoding="utf-8") as stream:
+        for _ in range(pairs):
+            stream.write(json.dumps(pair(draw)) + "\n")
+    noted: list[tuple[int, int]] = []
+    every = max(1, pairs // BATCH // 50)
+
+    def hear(event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["step"] % every == 0:
+            noted.append((event["pairs_seen"], held_memory(CPU)))
+            print(f"{event['pairs_seen']} pairs: {noted[-1][1] / 1e6:.0f} MB", flush=True)
+
+    summary = fastslow.train(
+        {
+            "model": str(tiny),
+            "output_dir": str(out / "run"),
+            "data": {"train": str(file), "max_length": 64},
+            "lora": {"rank": 2, "alpha": 4},
+            "train": {"batch_size": BATCH},
+            "checkpoint": {"every": 200},
+        },
+        listener=hear,
+    )
+    tenth = [held for seen, held in noted if seen >= pairs / 10]
+    result = {
+        "pairs": summary.pairs_seen,
+        "seconds": summary.wall_s,
+        "bytes at a tenth": tenth[0],
+        "most bytes after": max(tenth),
+        "bytes at the end": tenth[-1],
+        "noted": noted,
+    }
+    (out / "stream.json").write_text(json.dumps(result) + "\n")
+    print({key: value for key, value in result.items() if key != "noted"})
+
+
+def pair(draw: random.Random) -> dict[str, str]:
+    """A row that no other is like."""
+    prompt, chosen, rejected = (" ".join(draw.choices(WORDS, k=count)) for count in (6, 4, 4))
+    return {"prompt": f"{prompt} {draw.random()}", "chosen": chosen, "rejected": rejected}
+
+
+def make_tiny(model: Path, to: Path) -> None:
+    """A model that costs next to nothing."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    config = LlamaConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=128,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(to)
+    tokenizer.save_pretrained(to)
+
+
+if __name__ == "__main__":
+    typer.run(main)
