@@ -125,6 +125,19 @@ def test_what_fits_is_foreseen_in_the_summary(recipe, scarce):
     assert 0 < summary.memory["foreseen"] < summary.memory["peak"]
 
 
+def test_a_model_that_cannot_be_imagined_is_trained_all_the_same(recipe, scarce, monkeypatch):
+    def refuse(*args):
+        raise torch._subclasses.fake_tensor.DynamicOutputShapeException("aten.nonzero.default")
+
+    scarce(10**9)
+    monkeypatch.setattr(memory_module, "foresee", refuse)
+    heard = []
+    summary = fastslow.train(recipe("train.max_steps=1"), listener=heard.append)
+    assert summary.memory["foreseen"] is None
+    warnings = [event["message"] for event in heard if event["event"] == "warning"]
+    assert any("cannot be foreseen (aten.nonzero.default)" in text for text in warnings)
+
+
 def test_small_models_are_not_asked_about(recipe):
     assert fastslow.train(recipe("train.max_steps=1")).memory["foreseen"] is None
 

@@ -104,7 +104,8 @@ def assemble(recipe: Recipe) -> Run:
     encoder = make_encoder(recipe, tokenizer)
     if recipe.train.gradient_checkpointing and accelerator.device.type == "cpu":
         give_back_at_once()
-    memory = check_memory(recipe, encoder, make_modules, accelerator.device)
+    warnings = list(planned.warnings)
+    memory = check_memory(recipe, encoder, make_modules, accelerator.device, warn=warnings.append)
     base = make_base(recipe, accelerator.device)
     heldout, heldout_counts = held_out(recipe, encoder) if recipe.data.eval_sources else (None, {})
     modules = make_modules(recipe, base)
@@ -145,7 +146,7 @@ def assemble(recipe: Recipe) -> Run:
         state=state,
         total_steps=planned.total_steps,
         memory=memory,
-        warnings=planned.warnings,
+        warnings=warnings,
     )
 
 

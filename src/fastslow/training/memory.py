@@ -15,7 +15,7 @@ from torch import nn
 
 from fastslow.adapters import Modules, imagining
 from fastslow.config import Recipe
-from fastslow.errors import ConfigError
+from fastslow.errors import ConfigError, FastslowError
 from fastslow.scoring import Encoder, Layout, Tree
 from fastslow.training.batches import BatchReader
 from fastslow.training.data import objective_of, prompt_stream, train_stream
@@ -64,7 +64,12 @@ class Memory:
 
 
 def check_memory(
-    recipe: Recipe, encoder: Encoder, attach: Attach, device: torch.device
+    recipe: Recipe,
+    encoder: Encoder,
+    attach: Attach,
+    device: torch.device,
+    *,
+    warn: Callable[[str], None],
 ) -> Memory | None:
     """What the run will take; None where the model is small or nothing can be looked at.
 
@@ -73,7 +78,14 @@ def check_memory(
     trees = _longest(recipe, encoder) if _matters(recipe) else []
     if not trees:
         return None
-    found = foresee(recipe, trees, attach, device)
+    try:
+        found = foresee(recipe, trees, attach, device)
+    except FastslowError:
+        raise
+    except Exception as error:  # Some models ask tensors for numbers, which imagined ones lack.
+        cause = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        warn(f"how much memory this model takes cannot be foreseen ({cause})")
+        return None
     free = free_memory(device)
     if free is None or SURE * found.total <= free:
         return found
