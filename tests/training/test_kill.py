@@ -132,14 +132,16 @@ def attempts(path, moments):
 
 
 def end_state(folder: Path) -> dict[str, object]:
-    """Everything that a run leaves but its checkpoints, less what a clock has said."""
+    """Everything that a run leaves but its checkpoints, less what a clock has said and how much
+    memory each process has held."""
     state: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if not path.is_file() or "checkpoints" in parts or any(p.startswith(".") for p in parts):
             continue
         if path.name == "summary.json":
-            state["/".join(parts)] = json.loads(path.read_text()) | {"wall_s": None}
+            measured = {"wall_s": None, "memory": None}
+            state["/".join(parts)] = json.loads(path.read_text()) | measured
         elif path.name == "events.jsonl":
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             state["/".join(parts)] = [line | {"pairs_per_s": None} for line in lines]
