@@ -12,16 +12,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
+import psutil
 import typer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 import fastslow
-from fastslow.training.room import held_memory
 
 WORDS = "red green blue one two three river garden letter window song market".split()
 BATCH = 256
-CPU = torch.device("cpu")
 
 
 def main(model: Path, out: Path, pairs: int = typer.Option(1_000_000, min=10 * BATCH)) -> None:
@@ -38,7 +36,7 @@ def main(model: Path, out: Path, pairs: int = typer.Option(1_000_000, min=10 * B
 
     def hear(event: dict[str, Any]) -> None:
         if event["event"] == "step" and event["step"] % every == 0:
-            noted.append((event["pairs_seen"], held_memory(CPU)))
+            noted.append((event["pairs_seen"], psutil.Process().memory_info().rss))
             print(f"{event['pairs_seen']} pairs: {noted[-1][1] / 1e6:.0f} MB", flush=True)
 
     summary = fastslow.train(

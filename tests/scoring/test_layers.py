@@ -14,7 +14,6 @@ from fastslow.scoring.layers import layers_of
 from fastslow.training.policies import Policies
 
 TREES = [Tree((5, 6, 7), ((8, 9), (10,))), Tree((11, 12), ((13,), (14, 15, 16), (17,)))]
-OFTEN = sorted(set(tiny.ARCHITECTURES) - {"falcon_mamba"})
 
 
 def policies_on(architecture, *, recompute, dropout=0.0):
@@ -42,7 +41,7 @@ def gradients(policies):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("architecture", OFTEN)
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_gradients_of_two_modules_are_the_same_bits(architecture, dropout):
     kept, anew = (
         gradients(policies_on(architecture, recompute=recompute, dropout=dropout))

@@ -52,6 +52,17 @@ def test_base_and_modules_are_counted_to_the_byte(recipe, precision):
     assert found.base == sum(p.numel() * p.element_size() for p in frozen) + buffers
 
 
+def test_four_bits_are_of_the_layers_weights_alone(recipe, tmp_path):
+    folder = tiny.save_model(tmp_path / "qwen2", architecture="qwen2")
+    half = recipe(f"model={folder}", "train.precision=bfloat16")
+    loaded = dict(make_base(half, CPU).named_parameters())
+    layers = [p for name, p in loaded.items() if "proj.weight" in name]
+    assert len(layers) == 14 and any(name.endswith("proj.bias") for name in loaded)
+    saved = sum((2 - memory_module.NF4) * p.numel() for p in layers)
+    found = foresee(half.model_copy(update={"load_in_4bit": True}), TREES, make_modules, CPU)
+    assert found.base == pytest.approx(foresee(half, TREES, make_modules, CPU).base - saved, abs=1)
+
+
 def test_activations_are_those_that_a_real_pass_keeps(recipe):
     made = recipe()
     kept = kept_bytes(made, TREES)
@@ -69,7 +80,6 @@ def test_more_is_more(recipe):
     assert of("train.gradient_checkpointing=true").activations < 0.5 * plain.activations
     assert of("train.optimizer=sgd").modules == plain.modules / 2
     assert of("train.precision=bfloat16").base < 0.6 * plain.base
-    assert of("train.precision=bfloat16", "load_in_4bit=true").base < 0.5 * plain.base
     assert of(chase=None).modules == plain.modules / 2
 
 
@@ -162,11 +172,14 @@ def _rule(folder):
 
 
 def test_what_is_free_and_what_was_held():
+    """Held by this process alone: its parent has held more."""
+    held = torch.ones(300_000_000)
     assert 1e6 < free_memory(CPU) < 1e13
     assert free_memory(torch.device("meta")) is None
     code = (
         "import torch; from fastslow.training.room import peak_memory; d = torch.device('cpu');"
         "a = peak_memory(d); t = torch.ones(200_000_000); b = peak_memory(d); del t;"
-        "assert 0.5e9 < b - a < 0.85e9 and peak_memory(d) >= b, (a, b)"
+        "assert 0.5e9 < b - a < 0.85e9 and peak_memory(d) > 0.99 * b, (a, b)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+    assert peak_memory(CPU) > held.nbytes

@@ -76,7 +76,7 @@ def test_other_errors_are_not_taken_for_full_memory(recipe, room):
 
 def test_odd_sizes_are_halved_upwards_and_split_covers_everything():
     heard, failures = [], [RuntimeError("CUDA out of memory. Tried")] * 2
-    micro = MicroBatches(7, tell=heard.append)
+    micro = MicroBatches(7)
     undone = []
 
     def attempt():
@@ -84,7 +84,7 @@ def test_odd_sizes_are_halved_upwards_and_split_covers_everything():
             raise failures.pop()
         return micro.split(range(7))
 
-    found = micro.fitting(attempt, undo=lambda: undone.append(True))
+    found = micro.fitting(attempt, undo=lambda: undone.append(True), tell=heard.append)
     assert found == [[0, 1], [2, 3], [4, 5], [6]]
     assert len(heard) == len(undone) == 2
 
@@ -115,6 +115,5 @@ def test_when_the_system_gives_no_more(recipe, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(written)], capture_output=True, text=True
     )
-    print(done.stderr)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "over 64 examples" in warnings(made.output_dir)[0]

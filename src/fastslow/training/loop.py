@@ -63,7 +63,6 @@ class Loop:
         self._temperature = temperature_of(run.recipe)
         self._team = run.team
         self._clock = time.monotonic()
-        run.micro.tell = self._warn
         # A resumed run's state is on disk already; step 0 of a new one is not.
         self._step_on_disk = run.state.step or None
         self.final: dict[str, Any] | None = None
@@ -143,7 +142,7 @@ class Loop:
         updating = self._rates.updating(state.step, state.race)
         leader, objective = state.race.leader, self.run.objective
         add_gradients = partial(self._add_gradients, batch, updating)
-        own = self.run.micro.fitting(add_gradients, undo=self._forget_gradients)
+        own = self.run.micro.fitting(add_gradients, undo=self._forget_gradients, tell=self._warn)
         sums = own.of_all(self._team)
         if state.remembered is not None:
             state.remembered.share(self._team)
@@ -209,13 +208,12 @@ class Loop:
 
     def _add_gradients(self, batch: list[Encoded], updating: tuple[str, ...]) -> StepSums:
         """Learn from this process's share of the batch, as far as gradients go."""
-        sums = StepSums.of(self.state.race.modules)
+        race, sums = self.state.race, StepSums.of(self.state.race.modules)
         for micro in self.run.micro.split(self._team.share(batch)):
             losses = self._losses(micro, updating)
             total = torch.stack([losses[name].total.sum() for name in updating]).sum()
             self.run.accelerator.backward(total / len(batch))
-            leader = self.state.race.leader
-            sums.add(losses, self.run.objective, leader, float(total.detach()))
+            sums.add(losses, self.run.objective, race.leader, float(total.detach()))
         return sums
 
     def _outgrown(self, facts: Mapping[str, float]) -> bool:

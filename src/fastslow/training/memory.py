@@ -155,11 +155,11 @@ def _fitting(
 
 
 def _changes(recipe: Recipe, count: int) -> Iterator[dict[str, Any]]:
-    if not objective_of(recipe).coupled:
-        while count > 1:
-            count //= 2
-            yield {"train.micro_batch_size": count}
-    fewer = {} if objective_of(recipe).coupled else {"train.micro_batch_size": 1}
+    coupled = objective_of(recipe).coupled
+    while count > 1 and not coupled:
+        count //= 2
+        yield {"train.micro_batch_size": count}
+    fewer = {} if coupled else {"train.micro_batch_size": 1}
     anew = {"train.gradient_checkpointing": True}
     halved = {"train.precision": "bfloat16"}
     yield anew
@@ -177,7 +177,7 @@ def _matters(recipe: Recipe) -> bool:
 def _longest(recipe: Recipe, encoder: Encoder) -> list[Tree]:
     """The micro-batch with most tokens among the first ones, its longest tree first."""
     size = recipe.train.micro_batch_size or recipe.train.batch_size
-    batches = [list(batch) for batch in islice(_micro_batches(recipe, encoder, size), LOOKED_AT)]
+    batches = islice(_micro_batches(recipe, encoder, size), LOOKED_AT)
     longest = max(batches, key=lambda trees: sum(tree.num_tokens for tree in trees), default=[])
     return sorted(longest, key=lambda tree: -tree.num_tokens)
 
@@ -210,7 +210,7 @@ def _in_4_bits(base: int, modules: Modules) -> int:
     head = modules.causal_lm.get_output_embeddings()
     weights = [
         layer.weight
-        for layer in modules.causal_lm.modules()
-        if type(layer) is nn.Linear and layer.weight is not head.weight and layer.bias is None
+        for name, layer in modules.causal_lm.named_modules()
+        if type(layer) is nn.Linear and layer.weight is not head.weight and "lora_" not in name
     ]
     return int(base - _size(weights) + NF4 * sum(weight.numel() for weight in weights))

@@ -22,30 +22,28 @@ class MicroBatches:
     Args:
         size: to begin with.
         coupled: name of an objective that needs a batch whole.
-        tell: hears of every change, in words.
     """
 
-    def __init__(
-        self,
-        size: int,
-        *,
-        coupled: str | None = None,
-        tell: Callable[[str], None] = lambda message: None,
-    ) -> None:
+    def __init__(self, size: int, *, coupled: str | None = None) -> None:
         self.size = size
-        self.tell = tell
         self._coupled = coupled
 
     def split(self, items: Sequence[T]) -> list[list[T]]:
         """The items in runs of `size`, the last one perhaps shorter."""
         return [list(items[i : i + self.size]) for i in range(0, len(items), self.size)]
 
-    def fitting(self, attempt: Callable[[], T], *, undo: Callable[[], None]) -> T:
+    def fitting(
+        self,
+        attempt: Callable[[], T],
+        *,
+        undo: Callable[[], None],
+        tell: Callable[[str], None],
+    ) -> T:
         """What the attempt returns, made again with half the size as often as memory runs out.
 
         Where there are several processes, all make it again when it has run out for one. `undo`
-        is called before, to drop what the attempt has done so far. Raises StateError where no
-        smaller size can be had.
+        is called before, to drop what the attempt has done so far, and `tell` hears of the change
+        in words. Raises StateError where no smaller size can be had.
         """
         while True:
             try:
@@ -59,9 +57,9 @@ class MicroBatches:
                 return found
             undo()
             clear_device_cache(garbage_collection=True)
-            self._halve()
+            tell(self._halve())
 
-    def _halve(self) -> None:
+    def _halve(self) -> str:
         if self._coupled:
             raise StateError(
                 f"memory ran out over {self.size} examples, which objective {self._coupled} "
@@ -70,7 +68,7 @@ class MicroBatches:
         if self.size == 1:
             raise StateError(f"memory ran out over a single example: {ADVICE}")
         before, self.size = self.size, (self.size + 1) // 2
-        self.tell(
+        return (
             f"memory ran out over {before} examples at once; from now on {self.size} are scored at "
             "once, which takes less memory and changes nothing else. Set train.micro_batch_size: "
             f"{self.size} to begin so"

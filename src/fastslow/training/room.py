@@ -1,6 +1,7 @@
 """How much memory there is, and how much this process has held."""
 
 import ctypes
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ M_MMAP_THRESHOLD = -3
 """Of mallopt(3): from which size on memory is the system's own."""
 CONTAINER = Path("/sys/fs/cgroup")
 """Where Linux says what a container may have."""
+OWN_STATUS = Path("/proc/self/status")
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -23,13 +25,6 @@ def free_memory(device: torch.device) -> int | None:
     free = int(psutil.virtual_memory().available)
     limit, used = (_number_in(CONTAINER / name) for name in ("memory.max", "memory.current"))
     return free if limit is None or used is None else min(free, max(0, limit - used))
-
-
-def held_memory(device: torch.device) -> int:
-    """Bytes that this process holds on a device."""
-    if device.type == "cuda":
-        return int(torch.cuda.memory_reserved(device))
-    return int(psutil.Process().memory_info().rss)
 
 
 def give_back_at_once() -> None:
@@ -49,6 +44,9 @@ def peak_memory(device: torch.device) -> int:
         return int(torch.cuda.max_memory_reserved(device))
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
+    if sys.platform == "linux":  # getrusage's is no less than what the parent had held by then.
+        (held,) = re.findall(r"VmHWM:\s+(\d+) kB", OWN_STATUS.read_text())
+        return int(held) * 1024
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024  # Bytes on a Mac, KiB elsewhere.
