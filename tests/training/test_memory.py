@@ -13,9 +13,11 @@ from fastslow.scoring import Tree
 from fastslow.training import memory as memory_module
 from fastslow.training.assemble import make_base, make_modules, make_policies
 from fastslow.training.memory import foresee
+from fastslow.training.processes import Team
 from fastslow.training.room import free_memory, peak_memory
 
 CPU = torch.device("cpu")
+ALONE = Team()
 TREES = [Tree((5,) * 20, ((6,) * 30, (7,) * 10))] * 8
 MANY = Tree((5,) * 20, ((6,) * 30,) * 2)
 
@@ -42,7 +44,7 @@ def kept_bytes(recipe, trees, *, name="fast"):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_base_and_modules_are_counted_to_the_byte(recipe, precision):
     made = recipe(f"train.precision={precision}", "lora.rank=4")
-    found = foresee(made, TREES, make_modules, CPU)
+    found = foresee(made, TREES, make_modules, CPU, ALONE)
     modules = make_modules(made, make_base(made, CPU))
     own = sum(p.numel() * 4 for name in ("fast", "slow") for p in modules.parameters(name).values())
     assert found.modules == 4 * own  # Weights, gradients, two moments.
@@ -59,21 +61,37 @@ def test_four_bits_are_of_the_layers_weights_alone(recipe, tmp_path):
     layers = [p for name, p in loaded.items() if "proj.weight" in name]
     assert len(layers) == 14 and any(name.endswith("proj.bias") for name in loaded)
     saved = sum((2 - memory_module.NF4) * p.numel() for p in layers)
-    found = foresee(half.model_copy(update={"load_in_4bit": True}), TREES, make_modules, CPU)
-    assert found.base == pytest.approx(foresee(half, TREES, make_modules, CPU).base - saved, abs=1)
+    quarter = half.model_copy(update={"load_in_4bit": True})
+    before, after = (foresee(r, TREES, make_modules, CPU, ALONE).base for r in (half, quarter))
+    assert after == pytest.approx(before - saved, abs=1)
+
+
+class Three(Team):
+    """As if the layers were divided over three processes."""
+
+    size, divided = 3, True
+
+
+def test_of_divided_layers_a_part_is_here_and_two_are_whole(recipe):
+    layer = sum(
+        p.numel() * 4 for name, p in make_base(recipe(), CPU).named_parameters() if ".0." in name
+    )
+    whole, part = (foresee(recipe(), TREES, make_modules, CPU, team) for team in (ALONE, Three()))
+    assert part.base == whole.base - 2 * layer + 2 * layer // 3 + 2 * layer
+    assert part.modules == whole.modules and part.activations == whole.activations
 
 
 def test_activations_are_those_that_a_real_pass_keeps(recipe):
     made = recipe()
     kept = kept_bytes(made, TREES)
-    two = foresee(made, TREES, make_modules, CPU).activations / memory_module.SCATTERED
-    one = foresee(recipe(chase=None), TREES, make_modules, CPU).activations
+    two = foresee(made, TREES, make_modules, CPU, ALONE).activations / memory_module.SCATTERED
+    one = foresee(recipe(chase=None), TREES, make_modules, CPU, ALONE).activations
     assert two - one / memory_module.SCATTERED == pytest.approx(kept, rel=0.05)
 
 
 def test_more_is_more(recipe):
     def of(*overrides, trees=TREES, **sections):
-        return foresee(recipe(*overrides, **sections), trees, make_modules, CPU)
+        return foresee(recipe(*overrides, **sections), trees, make_modules, CPU, ALONE)
 
     plain = of()
     assert of(trees=TREES[:4]).activations == pytest.approx(plain.activations / 2, rel=0.1)
@@ -86,7 +104,7 @@ def test_more_is_more(recipe):
 def test_nothing_is_allocated_for_it(recipe):
     before = peak_memory(CPU)
     huge = [Tree((5,) * 200_000, ((6,) * 1000, (7,) * 1000))]
-    assert foresee(recipe(), huge, make_modules, CPU).activations > 500e6
+    assert foresee(recipe(), huge, make_modules, CPU, ALONE).activations > 500e6
     assert peak_memory(CPU) - before < 50e6
 
 
@@ -103,7 +121,7 @@ def scarce(monkeypatch):
 
 def test_a_run_that_does_not_fit_is_refused_with_what_would(recipe, scarce, tmp_path):
     made = recipe()
-    need = foresee(made, [MANY] * 8, make_modules, CPU)
+    need = foresee(made, [MANY] * 8, make_modules, CPU, ALONE)
     scarce(need.base + need.modules + need.activations // 3)
     with pytest.raises(ConfigError) as refused:
         fastslow.train(made)

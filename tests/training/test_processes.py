@@ -1,8 +1,6 @@
 """Several processes learn what one would, and stay the same."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -11,86 +9,14 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from safetensors.torch import load_file
+from two import TRAIN, apart, events, in_two, written
 
 import fastslow
-from fastslow.config import dump_recipe
 from fastslow.objectives import make_objective, objective_names
 from fastslow.testing import example
 
 COUPLED = ("beta_dpo",)
 """Their losses depend on what else is in the part of the batch that is scored at once."""
-
-TRAIN = """
-import json, os, signal, sys
-import fastslow
-from fastslow.errors import FastslowError
-from fastslow.training.processes import Team
-
-stop_at = int(sys.argv[1])
-def hear(event):
-    if event["event"] == "step" and event["step"] == stop_at:
-        os.kill(os.getpid(), signal.SIGTERM)
-for path in sys.argv[2:]:
-    try:
-        summary = fastslow.train(path, listener=hear)
-    except FastslowError as error:
-        print("RESULT", json.dumps(f"{type(error).__name__}: {error}"))
-    else:
-        print("RESULT", json.dumps(summary and [Team().rank, summary.steps, summary.leader]))
-"""
-
-
-def in_two(script, *arguments):
-    """What two processes print after RESULT, line by line."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    settings = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, arguments)],
-            env=os.environ | settings | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
-    outputs = [process.communicate(timeout=300) for process in started]
-    for process, (_, complaints) in zip(started, outputs, strict=True):
-        assert process.returncode == 0, complaints[-3000:]
-    return [
-        [json.loads(line.removeprefix("RESULT ")) for line in out.splitlines() if "RESULT" in line]
-        for out, _ in outputs
-    ]
-
-
-def written(recipe):
-    """The recipe as a file."""
-    path = Path(recipe.output_dir).with_suffix(".yaml")
-    path.write_text(dump_recipe(recipe), encoding="utf-8")
-    return path
-
-
-def adapters(folder):
-    return {
-        file.parent.name: load_file(file)
-        for file in sorted(Path(folder).glob("adapters/*/adapter_model.safetensors"))
-    }
-
-
-def apart(folder, other):
-    """Largest difference of two runs' final weights, in largest weights of their tensor."""
-    found, expected = adapters(folder), adapters(other)
-    assert found.keys() == expected.keys() and found
-    return max(
-        float((found[name][key] - tensor).abs().max() / tensor.abs().max().clamp(min=1e-6))
-        for name, tensors in expected.items()
-        for key, tensor in tensors.items()
-    )
-
-
-def events(folder):
-    return [json.loads(line) for line in (Path(folder) / "events.jsonl").read_text().splitlines()]
 
 
 def rows_of(kind):

@@ -144,6 +144,11 @@ class Modules:
         return self.model.get_base_model()
 
     @property
+    def carriers(self) -> tuple[nn.Module, ...]:
+        """The layers that modules change."""
+        return tuple(self._layers)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Every module, trainable or not."""
         return tuple(self._parameters)

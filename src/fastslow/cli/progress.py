@@ -89,6 +89,7 @@ class RunDisplay:
             f"objective {event['objective']}, modules {' and '.join(event['modules'])}, "
             f"reference {event['reference']}{_moving(event)}, device {event['device']}"
             + (f" in {event['processes']} processes" if event["processes"] > 1 else "")
+            + (", the base's layers divided over them" if event["divided"] else "")
         )
         if event["layout"] != "trees":
             self.say(f"scoring {event['layout']}", style="yellow")

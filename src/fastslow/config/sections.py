@@ -64,7 +64,9 @@ class LoraConfig(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the input of each module while learning."""
     targets: str | list[str] = "all-linear"
-    """Names of the layers that get a module, or `all-linear` (all but the output layer)."""
+    """Names of the layers that get a module, or `all-linear` (all but the output layer), or a
+    regular expression of full names, as `.*layers\\.(2|3)\\..*_proj`. What lies below the lowest
+    module is computed once for all policies."""
     start_from: UserPath | None = None
     """PEFT folder both modules start from; its frozen copy is then the reference."""
 

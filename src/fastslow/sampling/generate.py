@@ -31,14 +31,16 @@ def generate(
     temperature: float = 1.0,
     top_p: float = 1.0,
     per_prompt: int = 1,
+    in_step: bool = False,
 ) -> list[list[Sample]]:
     """`per_prompt` answers to each prompt, in order. The same seed gives the same answers.
 
     A prompt is read once, however many answers it gets. With temperature 1 and top_p 1 they are
     samples of the policy itself, whatever the generation settings in the model folder say;
-    temperature 0 takes the likeliest token.
+    temperature 0 takes the likeliest token. `in_step` says that other processes answer at the same
+    time, and that all must pass through the model as often.
     """
-    width = max(len(prompt) for prompt in prompts)
+    width = max(2, *(len(prompt) for prompt in prompts))
     device = model.get_input_embeddings().weight.device
     ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
@@ -62,7 +64,9 @@ def generate(
     try:
         with torch.random.fork_rng(devices=cuda), torch.no_grad():
             torch.manual_seed(seed)
-            rows = model.generate(**asked, **shared, generation_config=settings)
+            rows = model.generate(
+                **asked, **shared, generation_config=settings, synced_gpus=in_step
+            )
     finally:
         model.generation_config = own
     answers = [_until_end(row, frozenset(end_ids)) for row in rows[:, width:].tolist()]
@@ -75,7 +79,7 @@ def _read_once(model: Any, ids: Tensor, mask: Tensor, per_prompt: int) -> dict[s
     Nothing where there is one answer, or the model cannot be told the positions of padded rows.
     """
     told = "position_ids" in signature(model.forward).parameters
-    if per_prompt == 1 or ids.shape[1] == 1 or not told:
+    if per_prompt == 1 or not told:
         return {}
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     with torch.no_grad():

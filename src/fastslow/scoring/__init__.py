@@ -2,7 +2,7 @@
 
 from fastslow.scoring.encode import Dropped, Encoded, Encoder, Tree, truncate
 from fastslow.scoring.head import token_logps
-from fastslow.scoring.layers import Recomputing, compile_layers
+from fastslow.scoring.layers import Recomputing, compile_layers, layers_of
 from fastslow.scoring.score import STATISTICS, Layout, Scorer, Scores, probe_layout
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
@@ -18,6 +18,7 @@ __all__ = [
     "Tree",
     "TreeBatch",
     "compile_layers",
+    "layers_of",
     "probe_layout",
     "token_logps",
     "tree_batch",

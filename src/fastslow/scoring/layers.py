@@ -19,14 +19,19 @@ VARIANTS = 32
 """Compiled forms of a layer: with or without gradients, of each module, of the base."""
 
 
+def blocks_of(model: Any) -> list[nn.Module]:
+    """The layers that follow one another in a model; none where they are not known."""
+    return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+
+
 def layers_of(model: Any) -> list[nn.Module]:
-    """The blocks that follow one another in a model. Raises ConfigError where none are known."""
-    found = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    """As `blocks_of`, but raises ConfigError where they are not known."""
+    found = blocks_of(model)
     if not found:
         raise ConfigError(
             f"model: the layers of {type(model).__name__} are not known, so they can neither be "
-            "compiled nor computed anew; set train.compile and train.gradient_checkpointing to "
-            "false"
+            "compiled, nor computed anew, nor divided over processes; set train.compile and "
+            "train.gradient_checkpointing to false, and launch without --use_fsdp"
         )
     return found
 

@@ -6,7 +6,7 @@ decides, and each response alone through the model's own forward pass where it d
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from fastslow.scoring.attention import attending_trees
 from fastslow.scoring.encode import Tree
 from fastslow.scoring.head import Head, chunked_logps, token_logps
 from fastslow.scoring.tree import TreeBatch, tree_batch
+from fastslow.scoring.trunk import Trunk
 
 ROWS, COLUMNS = 2048, 2048
 """Response tokens and tokens of the vocabulary whose logits are held at a time: 16 MiB, which stay
@@ -55,11 +56,16 @@ class Scorer:
     Args:
         model: the causal LM itself, with or without adapters injected in its layers.
         layout: from `probe_layout`; None takes trees.
+        differing: parts of the model that differ between policies; what lies below all of them is
+            computed once for passes of the same batch after one another. Empty: nothing is kept.
     """
 
-    def __init__(self, model: Any, layout: Layout | None = None) -> None:
+    def __init__(
+        self, model: Any, layout: Layout | None = None, *, differing: Collection[nn.Module] = ()
+    ) -> None:
         self.model = model
         self.layout = layout or Layout(trees=True)
+        self._trunk = Trunk(model, differing) if differing else None
         self._backbone = getattr(model, model.base_model_prefix)
         self._head = model.get_output_embeddings()
         self._config = model.config.get_text_config()
@@ -136,7 +142,8 @@ class Scorer:
 
     def _hidden(self, batch: TreeBatch) -> Tensor:
         """Last hidden states of the row, [T, d]."""
-        with self.attending():
+        sharing = self._trunk.passing(batch) if self._trunk else nullcontext()
+        with self.attending(), sharing:
             hidden: Tensor = self._backbone(
                 input_ids=batch.input_ids,
                 position_ids=batch.position_ids,

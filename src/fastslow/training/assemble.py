@@ -48,6 +48,7 @@ from fastslow.training.remembered import Remembered
 from fastslow.training.rewards import RewardPolicies
 from fastslow.training.room import give_back_at_once
 from fastslow.training.router import RoutedPolicies, Router
+from fastslow.training.sharding import check_sharding, shard_layers
 from fastslow.training.state import Reader, TrainingState
 
 PREVIOUS = "previous"
@@ -97,6 +98,7 @@ def assemble(recipe: Recipe) -> Run:
     accelerator = Accelerator(
         mixed_precision="no", gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1)
     )
+    check_sharding(recipe)
     planned = plan(recipe)
     objective = objective_of(recipe)
     torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
@@ -248,14 +250,16 @@ def _preview(recipe: Recipe, encoder: Encoder) -> Preview | None:
 
 
 def make_base(recipe: Recipe, device: torch.device) -> Any:
-    """The recipe's frozen base model on a device."""
-    return load_base(
+    """The recipe's frozen base model on a device, or its part of it where layers are divided."""
+    divided = Team().divided
+    base = load_base(
         recipe.model,
         precision=recipe.train.precision,
         load_in_4bit=recipe.load_in_4bit,
         trust_remote_code=recipe.trust_remote_code,
-        device=device,
+        device=None if divided else device,
     )
+    return shard_layers(base, device) if divided else base
 
 
 def make_encoder(recipe: Recipe, tokenizer: Any) -> Encoder:

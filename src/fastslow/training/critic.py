@@ -94,7 +94,7 @@ class Critic:
         team, total = Team(), 0.0
         found: list[float] = []
         wanted: list[float] = []
-        for items in self.micro.split(team.share(batch)):
+        for items, counts in self.micro.shares(batch):
             trees = self.policies.batch([item.tree for item in items])
             values = self._values(trees, learning=True)
             lengths, device = trees.lengths.tolist(), values.device
@@ -112,10 +112,11 @@ class Critic:
                 ).sum()
                 / answers
             )
-            backward(loss)
-            total += loss.item()
-            found += values.tolist()
-            wanted += returns.tolist()
+            backward(loss * counts)
+            if counts:
+                total += loss.item()
+                found += values.tolist()
+                wanted += returns.tolist()
         total = sum(team.exchange(total))
         values, returns = (torch.tensor(team.together(own)) for own in (found, wanted))
         variance = returns.var(correction=0).clamp(min=1e-12)

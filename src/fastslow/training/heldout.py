@@ -117,15 +117,17 @@ class HeldOut:
     ) -> Measurement:
         """The named policy against the reference; `state` is what the objective remembers."""
         team, tally = Team(), Tally()
-        groups = team.share(_groups(self.examples))
+        groups = _groups(self.examples)
+        own = team.evened(team.share(groups), team.largest_share(len(groups)), groups[0])
         total = len(self.examples) + len(self._prompts)
-        for index, group in enumerate(groups):
+        for index, (group, counts) in enumerate(own):
             if index == len(self._prepared):
                 self._prepared.append(prepare(policies, objective, group, reference=reference))
             logps = logps_of(
                 self._prepared[index], objective, partial(policies.measure, name), state=state
             )
-            add_measured(tally, objective_alone(logps, objective))
+            if counts:
+                add_measured(tally, objective_alone(logps, objective))
             progress(tally.count, total)
         tally = team.merged(tally)
         sampled = self._measure_samples(

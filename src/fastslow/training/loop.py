@@ -125,8 +125,10 @@ class Loop:
             return
         for batch in self.state.preview.due(self.state.step):
             tally = Tally()
-            for micro in self.run.micro.split(self._team.share(batch)):
-                add_measured(tally, self._losses(micro, ())[self.state.race.leader])
+            for micro, counts in self.run.micro.shares(batch):
+                losses = self._losses(micro, ())
+                if counts:
+                    add_measured(tally, losses[self.state.race.leader])
             self._add_prequential(self._team.merged(tally))
 
     # One step, from scores to the next role.
@@ -209,11 +211,12 @@ class Loop:
     def _add_gradients(self, batch: list[Encoded], updating: tuple[str, ...]) -> StepSums:
         """Learn from this process's share of the batch, as far as gradients go."""
         race, sums = self.state.race, StepSums.of(self.state.race.modules)
-        for micro in self.run.micro.split(self._team.share(batch)):
+        for micro, counts in self.run.micro.shares(batch):
             losses = self._losses(micro, updating)
             total = torch.stack([losses[name].total.sum() for name in updating]).sum()
-            self.run.accelerator.backward(total / len(batch))
-            sums.add(losses, self.run.objective, race.leader, float(total.detach()))
+            self.run.accelerator.backward(total * counts / len(batch))
+            if counts:
+                sums.add(losses, self.run.objective, race.leader, float(total.detach()))
         return sums
 
     def _outgrown(self, facts: Mapping[str, float]) -> bool:

@@ -16,10 +16,11 @@ from torch import nn
 from fastslow.adapters import Modules, imagining
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, FastslowError
-from fastslow.scoring import Encoder, Layout, Tree
+from fastslow.scoring import Encoder, Layout, Tree, layers_of
 from fastslow.training.batches import BatchReader
 from fastslow.training.data import objective_of, prompt_stream, train_stream
 from fastslow.training.policies import Policies
+from fastslow.training.processes import Team
 from fastslow.training.room import free_memory
 
 LOOKED_AT = 16
@@ -75,11 +76,12 @@ def check_memory(
 
     Raises ConfigError, which says what would fit, if so much is not free.
     """
-    trees = _longest(recipe, encoder) if _matters(recipe) else []
+    team = Team()
+    trees = _longest(recipe, encoder, team) if _matters(recipe) else []
     if not trees:
         return None
     try:
-        found = foresee(recipe, trees, attach, device)
+        found = foresee(recipe, trees, attach, device, team)
     except FastslowError:
         raise
     except Exception as error:  # Some models ask tensors for numbers, which imagined ones lack.
@@ -87,9 +89,13 @@ def check_memory(
         warn(f"how much memory this model takes cannot be foreseen ({cause})")
         return None
     free = free_memory(device)
-    if free is None or SURE * found.total <= free:
+    if free is None:
         return found
-    fitting = islice(_fitting(recipe, trees, attach, device, free), 2)
+    if device.type == "cpu":  # A device of its own is not shared.
+        free //= team.on_this_machine
+    if SURE * found.total <= free:
+        return found
+    fitting = islice(_fitting(recipe, trees, attach, device, team, free), 2)
     advice = " or ".join(fitting) or "take a smaller model or lower data.max_length"
     raise ConfigError(
         f"memory: this run takes about {found}, and {free / GB:.1f} GB are free on {device}; "
@@ -97,8 +103,10 @@ def check_memory(
     )
 
 
-def foresee(recipe: Recipe, trees: list[Tree], attach: Attach, device: torch.device) -> Memory:
-    """What learning from some trees at once takes."""
+def foresee(
+    recipe: Recipe, trees: list[Tree], attach: Attach, device: torch.device, team: Team
+) -> Memory:
+    """What learning from some trees at once takes in each process."""
     with imagining(
         recipe.model,
         lambda base: attach(recipe, base),
@@ -111,6 +119,8 @@ def foresee(recipe: Recipe, trees: list[Tree], attach: Attach, device: torch.dev
         base = weights - sum(own.values())
         if recipe.load_in_4bit:
             base = _in_4_bits(base, modules)
+        if team.divided:
+            base = _divided(base, modules, team.size)
         policies = Policies(
             modules,
             bfloat16=recipe.train.precision != "float32",
@@ -135,7 +145,12 @@ def foresee(recipe: Recipe, trees: list[Tree], attach: Attach, device: torch.dev
 
 
 def _fitting(
-    recipe: Recipe, trees: list[Tree], attach: Attach, device: torch.device, free: int
+    recipe: Recipe,
+    trees: list[Tree],
+    attach: Attach,
+    device: torch.device,
+    team: Team,
+    free: int,
 ) -> Iterator[str]:
     """Settings under which the run fits, with what it takes then, the mildest first."""
     for changes in _changes(recipe, len(trees)):
@@ -148,7 +163,7 @@ def _fitting(
             }
         )
         some = trees[: changes.get("train.micro_batch_size", len(trees))]
-        total = foresee(other, some, attach, device).total
+        total = foresee(other, some, attach, device, team).total
         if total <= free:
             settings = ", ".join(f"{key}: {str(value).lower()}" for key, value in changes.items())
             yield f"{settings} takes about {total / GB:.1f} GB"
@@ -174,9 +189,10 @@ def _matters(recipe: Recipe) -> bool:
     return "-" not in recipe.data.train_sources and (not sizes or sum(sizes) >= SMALL)
 
 
-def _longest(recipe: Recipe, encoder: Encoder) -> list[Tree]:
+def _longest(recipe: Recipe, encoder: Encoder, team: Team) -> list[Tree]:
     """The micro-batch with most tokens among the first ones, its longest tree first."""
-    size = recipe.train.micro_batch_size or recipe.train.batch_size
+    share = team.largest_share(recipe.train.batch_size)
+    size = min(recipe.train.micro_batch_size or share, share)
     batches = islice(_micro_batches(recipe, encoder, size), LOOKED_AT)
     longest = max(batches, key=lambda trees: sum(tree.num_tokens for tree in trees), default=[])
     return sorted(longest, key=lambda tree: -tree.num_tokens)
@@ -203,6 +219,15 @@ def _scattered(recipe: Recipe, device: torch.device) -> float:
 
 def _size(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _divided(base: int, modules: Modules, parts: int) -> int:
+    """Bytes of a base of whose layers one part is here, and two layers at a time are whole."""
+    sizes = [
+        _size(p for name, p in layer.named_parameters() if "lora_" not in name)
+        for layer in layers_of(modules.causal_lm)
+    ]
+    return base - sum(sizes) + sum(sizes) // parts + 2 * max(sizes)
 
 
 def _in_4_bits(base: int, modules: Modules) -> int:

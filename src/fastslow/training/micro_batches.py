@@ -16,6 +16,12 @@ ADVICE = (
 )
 
 
+DIVIDED_FULL = (
+    "memory ran out over {} examples at once, and processes that divide the base cannot begin the "
+    f"step again: {ADVICE}, or set a smaller train.micro_batch_size"
+)
+
+
 class MicroBatches:
     """The number of examples that are scored at once in this run, now `size`.
 
@@ -31,6 +37,12 @@ class MicroBatches:
     def split(self, items: Sequence[T]) -> list[list[T]]:
         """The items in runs of `size`, the last one perhaps shorter."""
         return [list(items[i : i + self.size]) for i in range(0, len(items), self.size)]
+
+    def shares(self, items: Sequence[T]) -> list[tuple[list[T], bool]]:
+        """This process's part of the items in such runs, and whether each counts: `Team.evened`."""
+        team = Team()
+        most = -(-team.largest_share(len(items)) // self.size)
+        return team.evened(self.split(team.share(items)), most, list(items[:1]))
 
     def fitting(
         self,
@@ -51,6 +63,8 @@ class MicroBatches:
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
+                if Team().divided:  # The others are waiting for this one's part of a layer.
+                    raise StateError(DIVIDED_FULL.format(self.size)) from None
                 full = True
             # Outside of the handler, as the error holds on to what was computed.
             if not Team().any(full):

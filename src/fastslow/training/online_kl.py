@@ -54,10 +54,12 @@ class OnlineKl:
     ) -> dict[str, float]:
         trees = self._answered(name, batch[: self.config.prompts], seed)
         team, tally = Team(), Tally()
-        for own in self.micro.split(team.share(trees)):
+        for own, counts in self.micro.shares(trees):
             policy, against = self._scores(name, reference, own)
             surrogate = reverse_kl_surrogate(policy, against).mean(1).sum()
-            backward(self.config.weight * surrogate / len(trees))
+            backward(self.config.weight * surrogate * counts / len(trees))
+            if not counts:
+                continue
             length = sum(len(answer) for tree in own for answer in tree.responses)
             sums = {
                 "reverse_kl": sampled_reverse_kl(policy, against).sum().item(),

@@ -55,7 +55,7 @@ class Policies:
         self._device = modules.causal_lm.get_input_embeddings().weight.device
         with self._precision():
             self.layout = layout or probe_layout(modules.causal_lm, max_length=max_length)
-        self._scorer = Scorer(modules.causal_lm, self.layout)
+        self._scorer = Scorer(modules.causal_lm, self.layout, differing=modules.carriers)
         self._recomputing = Recomputing(modules.causal_lm) if recompute else None
 
     def batch(self, trees: list[Tree]) -> TreeBatch:
@@ -108,13 +108,14 @@ class Policies:
 
         Several processes answer a share of the prompts each, with seeds of their own.
         """
-        own = self._team.share(prompts)
-        settings["seed"] += SEEDS_APART * self._team.rank
+        team, own = self._team, self._team.share(prompts)
+        settings |= {"seed": settings["seed"] + SEEDS_APART * team.rank, "pad_id": self.pad_id}
         answers: list[list[Sample]] = []
-        if own:
+        for asked, counts in team.evened([own] if own else [], min(1, len(prompts)), prompts[:1]):
             with self.modules.using(name):
-                answers = generate(self.modules.causal_lm, own, pad_id=self.pad_id, **settings)
-        return self._team.together(answers)
+                given = generate(self.modules.causal_lm, asked, in_step=team.divided, **settings)
+            answers += given if counts else []
+        return team.together(answers)
 
     def embed(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
         """The bare model's mean embedding of each prompt, [N, 2 d], float32: see `Scorer.embed`."""

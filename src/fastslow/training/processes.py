@@ -6,6 +6,7 @@ process could not repeat, as those of a judge, are the first one's. Each process
 its own; the first one's is the run's.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, zip_longest
@@ -19,16 +20,24 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 from torch import nn
 
-from fastslow.errors import FastslowError, StateError
+from fastslow.errors import ConfigError, FastslowError, StateError
 from fastslow.evaluation import Tally
 
 T = TypeVar("T")
+
+NO_DEEPSPEED = (
+    "launcher: DeepSpeed is not supported. Its ZeRO stages 1 and 2 divide gradients and what "
+    "optimisers keep, which is of the small modules only here: launch with --multi_gpu. To divide "
+    "the base as stage 3 does, launch with --use_fsdp --fsdp_version 2"
+)
 
 
 class Team:
     """This process and those beside it; one alone where nothing launched several."""
 
     def __init__(self) -> None:
+        if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+            raise ConfigError(NO_DEEPSPEED)
         # Unless it is told that it is on a CPU, several processes there would each train alone.
         told = parse_flag_from_env("ACCELERATE_USE_CPU")
         self._state = PartialState(cpu=told or not torch.accelerator.is_available())
@@ -43,9 +52,32 @@ class Team:
         """Which of them this is, from 0."""
         return int(self._state.process_index)
 
+    @property
+    def on_this_machine(self) -> int:
+        """How many of them share this one's memory."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if self.size > 1 else 1
+
+    @property
+    def divided(self) -> bool:
+        """Whether the base's layers are divided over the processes (accelerate's --use_fsdp)."""
+        return self.size > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
+
     def share(self, items: Sequence[T]) -> list[T]:
         """This process's part of the items: every `size`-th."""
         return list(items[self.rank :: self.size])
+
+    def evened(self, own: Sequence[T], most: int, stand_in: T) -> list[tuple[T, bool]]:
+        """This process's passes through the model, each with True.
+
+        Where layers are divided every process must make as many as the one with `most`; those that
+        are missing are of the stand-in, with False, and what comes of them does not count.
+        """
+        missing = most - len(own) if self.divided else 0
+        return [(one, True) for one in own] + [(stand_in, False)] * missing
+
+    def largest_share(self, count: int) -> int:
+        """How many of `count` items the process with most of them has."""
+        return -(-count // self.size)
 
     def exchange(self, own: T) -> list[T]:
         """What each process has, in their order, on all of them."""

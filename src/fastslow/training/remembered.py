@@ -35,7 +35,8 @@ class Remembered:
         keys = [_key(item) for item in items]
         counts = [len(item.tree.responses) for item in items]
         known = [self._kept[key] for key in keys if key in self._kept]
-        if len(known) < len(keys):
+        team, unknown = Team(), len(known) < len(keys)
+        if team.any(unknown) if team.divided else unknown:
             scores = score()
             columns = torch.stack([scores.sums, *(scores.statistics[name] for name in statistics)])
             parts = (part.flatten().tolist() for part in columns.split(counts, dim=1))

@@ -173,6 +173,7 @@ def _start_event(run: Run, *, resumed: bool) -> dict[str, Any]:
         "moving_reference": recipe.moving_reference and recipe.moving_reference.model_dump(),
         "device": _device(run),
         "processes": run.team.size,
+        "divided": run.team.divided,
         "layout": "trees" if layout.trees else f"one response a row: {layout.reason}",
         "heldout": run.heldout_counts,
         "memory": None if run.memory is None else str(run.memory),

@@ -1,0 +1,187 @@
+"""Processes that divide the base's layers learn, bit for bit, what those with a whole one do."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
+from safetensors.torch import load_file
+from two import TRAIN, apart, events, in_two, written
+
+import fastslow
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+
+
+def launched(config):
+    """The environment that accelerate's launcher makes of a file, but on a CPU."""
+    command = ["--config_file", str(LAUNCH / config), "-m", "fastslow"]
+    arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(command))
+    made = prepare_multi_gpu_env(arguments)
+    settings = {key: value for key, value in made.items() if key not in os.environ}
+    return settings | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+
+
+WHOLE, DIVIDED = launched("several-gpus.yaml"), launched("divided-base.yaml")
+SAMPLED = {"max_new_tokens": 8, "temperature": 1.5, "answers": 3}
+
+
+def told(folder):
+    """What a run wrote about itself, without its pace."""
+    return [{k: v for k, v in e.items() if k != "pairs_per_s"} for e in events(folder)]
+
+
+def same_runs(recipe, tmp_path, kinds, *settings):
+    """Every kind in two processes with whole and with divided layers."""
+    made = {
+        where: [
+            recipe(f"output_dir={tmp_path / where / name}", *settings, *own, **sections)
+            for name, (own, sections) in kinds.items()
+        ]
+        for where in ("whole", "divided")
+    }
+    for where in made:
+        (tmp_path / where).mkdir()
+    whole = in_two(TRAIN, 0, *map(written, made["whole"]), **WHOLE)
+    divided = in_two(TRAIN, 0, *map(written, made["divided"]), **DIVIDED)
+    assert whole == divided
+    for name, one, other in zip(kinds, made["whole"], made["divided"], strict=True):
+        assert told(one.output_dir) == told(other.output_dir), name
+        assert tiny.same(tiny.adapters(one.output_dir), tiny.adapters(other.output_dir)), name
+    return divided
+
+
+def test_learning_is_the_same_to_the_bit(recipe, tmp_path, model_folder):
+    # Batches of 5 and a last one of 1: one process has nothing to do while the other has.
+    kinds = {
+        "ofs": (("train.micro_batch_size=1",), {}),
+        "again": (("train.gradient_checkpointing=true", "lora.dropout=0.2"), {}),
+        "epochs": (("train.epochs=2", "train.max_steps=11", "chase=null"), {}),
+        "mixed": (("train.precision=mixed",), {}),
+        "bfloat16": (("train.precision=bfloat16",), {}),
+        "slow": (("chase.slow_every=2", "eval.samples=0"), {}),
+        "reward": ((), {"trains": "reward", "chase": None}),
+        "beta": ((), {"objective": {"name": "beta_dpo"}}),
+        "delay": (("data.label_delay=4",), {}),
+    }
+    rows = tiny.write_rows(tmp_path / "few.jsonl", tiny.rows(26, seed=4))
+    settings = (f"data.train={rows}", "train.batch_size=5", "eval.every=4", "eval.samples=3")
+    first, second = same_runs(recipe, tmp_path, kinds, *settings)
+    assert all(isinstance(result, list) for result in first), first
+
+
+def test_sampling_is_the_same_to_the_bit(recipe, tmp_path):
+    rule = tmp_path / "rule.py"
+    rule.write_text(
+        "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
+    )
+    judge = {"kind": "rule", "file": str(rule)}
+    kinds = {
+        "rloo": ((), {"objective": {"name": "rloo"}, "online": SAMPLED, "judge": judge}),
+        "ppo": ((), {"objective": {"name": "ppo"}, "online": SAMPLED, "judge": judge}),
+        "hypo": ((), {"online_kl": {"weight": 0.05, "answers": 2, "max_new_tokens": 6}}),
+        "filter": ((), {"filter": {"answers": 2, "max_new_tokens": 6}, "judge": judge}),
+        "rounds": (
+            (),
+            {"rounds": {**SAMPLED, "count": 2, "prompts_per_round": 5}, "judge": judge},
+        ),
+    }
+    settings = ("train.max_steps=3", "eval.samples=1", "train.batch_size=3", "chase=null")
+    first, second = same_runs(recipe, tmp_path, kinds, *settings)
+    assert all(isinstance(result, list) for result in first), first
+
+
+CONTINUAL = """
+import json, sys, fastslow
+summary = fastslow.train(sys.argv[1])
+print("RESULT", json.dumps(summary.domains))
+"""
+
+
+def test_domains_one_after_another_are_the_same_to_the_bit(continual, tmp_path):
+    found = {}
+    for where, settings in (("whole", WHOLE), ("divided", DIVIDED)):
+        made = continual("train.max_steps=3", f"output_dir={tmp_path / where}")
+        first, second = in_two(CONTINUAL, written(made), **settings)
+        assert first == second
+        files = sorted(Path(made.output_dir).rglob("adapter_model.safetensors"))
+        found[where] = {str(f.relative_to(made.output_dir)): load_file(f) for f in files}
+    assert len(found["whole"]) > 4
+    assert tiny.same(found["divided"], found["whole"])
+
+
+@pytest.mark.parametrize("began", [1, 2])
+def test_a_run_goes_on_with_a_whole_base_and_back(recipe, tmp_path, began):
+    settings = ("train.max_steps=6", "checkpoint.every=100", "eval.samples=2")
+    whole, part = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("whole", "part"))
+    fastslow.train(whole)
+    if began == 2:
+        assert in_two(TRAIN, 3, written(part), **DIVIDED) == [[None], [None]]
+        assert fastslow.train(part).steps == 6
+    else:
+        command = [sys.executable, "-c", TRAIN, "3", str(written(part))]
+        assert subprocess.run(command, env=os.environ | DIVIDED, timeout=200).returncode == 0
+        first, second = in_two(TRAIN, 0, written(part), **DIVIDED)
+        assert first[0][1] == second[0][1] == 6
+    assert apart(part.output_dir, whole.output_dir) < 1e-3
+
+
+HELD = """
+import json, sys, torch
+from torch.distributed.tensor import DTensor
+from fastslow.config import load_recipe
+from fastslow.scoring import Tree, layers_of
+from fastslow.training.assemble import make_base, make_modules, make_policies
+from fastslow.training.processes import Team
+from fastslow.adapters import load_tokenizer
+
+recipe = load_recipe(sys.argv[1])
+Team()
+modules = make_modules(recipe, make_base(recipe, torch.device("cpu")))
+policies = make_policies(recipe, modules, load_tokenizer(recipe.model))
+def held():
+    layers = [p for layer in layers_of(modules.causal_lm) for p in layer.parameters()]
+    divided = [p for p in layers if isinstance(p, DTensor)]
+    return [sum(p.to_local().numel() for p in divided), sum(p.numel() for p in divided)]
+before = held()
+scores = policies.score("fast", policies.batch([Tree((5, 6), ((7, 8), (9,)))]), learning=True)
+during = held()
+scores.sum().backward()
+print("RESULT", json.dumps([before, during, held()]))
+"""
+
+
+def test_each_holds_its_part_of_the_layers_before_during_and_after_a_step(recipe):
+    for before, during, after in sum(in_two(HELD, written(recipe()), **DIVIDED), []):
+        assert before == during == after
+        mine, all_of_them = before
+        assert mine == pytest.approx(all_of_them / 2, rel=0.01)
+
+
+REFUSED = {
+    "fsdp_version": ({"FSDP_VERSION": "1"}, (), "--fsdp_version 2"),
+    "offload": ({"FSDP_OFFLOAD_PARAMS": "true"}, (), "fsdp_offload_params"),
+    "anew": (
+        {"FSDP_ACTIVATION_CHECKPOINTING": "true"},
+        (),
+        "set train.gradient_checkpointing in the recipe",
+    ),
+    "compile": ({}, ("train.compile=true",), "train.compile: layers that are divided"),
+    "four bits": (
+        {},
+        ("load_in_4bit=true", "train.precision=bfloat16"),
+        "load_in_4bit: 4-bit layers cannot be divided",
+    ),
+    "deepspeed": ({"ACCELERATE_USE_DEEPSPEED": "true"}, (), "--use_fsdp --fsdp_version 2"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_divided_is_refused(recipe, case):
+    environment, overrides, message = REFUSED[case]
+    for (said,) in in_two(TRAIN, 0, written(recipe(*overrides)), **(DIVIDED | environment)):
+        assert said.startswith("ConfigError") and message in said
