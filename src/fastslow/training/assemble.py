@@ -93,12 +93,12 @@ class Run:
 
 def assemble(recipe: Recipe) -> Run:
     """Load and build everything a recipe names. Raises ConfigError or DataError."""
+    check_sharding(recipe)
     # Both are settled here, whatever a launcher's environment says: the loop weighs micro-batches
     # itself and opens autocast for each pass.
     accelerator = Accelerator(
         mixed_precision="no", gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1)
     )
-    check_sharding(recipe)
     planned = plan(recipe)
     objective = objective_of(recipe)
     torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
