@@ -35,6 +35,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "sections": PLAIN,
         "again": True,
     },
+    "fastslow dpo, compiled": {"module": "ours", "modules": 1, "sections": PLAIN, "compile": True},
+    "fastslow ofs-dpo, compiled": {"module": "ours", "modules": 2, "sections": {}, "compile": True},
     "trl dpo": {"module": "trl_dpo", "options": {}},
     "trl dpo, cached reference": {
         "module": "trl_dpo",
@@ -42,7 +44,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     },
 }
 USUAL = [name for name in SYSTEMS if "," not in name]
-"""Without the reference's scores of an earlier epoch, or of a pass beforehand."""
+"""Not compiled, and without the reference's scores of an earlier epoch or of a pass beforehand."""
 CHOICE = f"Of {', '.join(SYSTEMS)}."
 AGAINST = "trl dpo"
 

@@ -28,6 +28,7 @@ def main() -> None:
                 "schedule": "constant",
                 "batch_size": settings["batch_size"],
                 "precision": settings["precision"],
+                "compile": settings.get("compile", False),
                 "epochs": 10_000 if settings.get("again") else 1,
             },
             "checkpoint": {"every": 1_000_000},

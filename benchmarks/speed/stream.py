@@ -43,7 +43,7 @@ def main(model: Path, out: Path, pairs: int = typer.Option(1_000_000, min=10 * B
         {
             "model": str(tiny),
             "output_dir": str(out / "run"),
-            "data": {"train": str(file), "max_length": 64},
+            "data": {"train": str(file), "max_length": 64, "template": "plain"},
             "lora": {"rank": 2, "alpha": 4},
             "train": {"batch_size": BATCH},
             "checkpoint": {"every": 200},

@@ -4,9 +4,10 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 
 from fastslow.errors import ConfigError
-from fastslow.records import Message, Pair
+from fastslow.records import Message, Pair, Ranking
 from fastslow.scoring import Dropped, Encoder, Tree, truncate
 
 CHAT = tiny.tokenizer()
@@ -166,3 +167,28 @@ def test_a_conversation_the_template_refuses_is_dropped_with_its_words():
     pair = Pair(prompt=(Message("system", "x"), Message("user", "y")), chosen="a", rejected="b")
     dropped = encoder(strict).encode(pair)
     assert isinstance(dropped, Dropped) and "no system turns" in dropped.reason
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_examples_together_are_what_each_is_alone(closes):
+    tokens = tiny.tokenizer()
+    if closes:  # Adds a token before and one behind, as T5's does.
+        tokens._tokenizer.post_processor = TemplateProcessing(
+            single="<|bos|> $A <|end|>", special_tokens=[("<|bos|>", 1), ("<|end|>", END)]
+        )
+    encoder = Encoder(tokens, max_length=24, template="plain")
+    turns = (Message("user", "Describe the river."),)
+    examples = [
+        Pair("The river is", " calm", " grim"),
+        Pair("<|bos|>The road is", " warm", " cold"),  # Has its special token.
+        Pair(turns, "calm", "grim"),  # Gets the chat template's.
+        Pair("Same", " x", " x"),
+        Ranking("The song is", (" kind", " clear", " dull"), (0, 1, 2)),
+        Pair("Long " * 20, " calm", " grim"),
+    ]
+    together = encoder.encode_all(examples)
+    assert together == [encoder.encode(example) for example in examples]
+    assert [type(one).__name__ for one in together] == ["Encoded"] * 3 + ["Dropped"] + [
+        "Encoded"
+    ] * 2
+    assert encoder.encode_all([]) == []

@@ -7,6 +7,7 @@ is appended once, where the template did not write it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 from jinja2 import TemplateError
@@ -51,6 +52,15 @@ class Dropped:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """A prompt, and the prompt with each response."""
+
+    texts: list[str]
+    special: bool
+    """Whether special tokens are to be added. A chat template writes its own."""
+
+
 class Encoder:
     """Turns text into token trees with one tokenizer, template and length limit.
 
@@ -86,10 +96,25 @@ class Encoder:
 
         Raises ConfigError for a conversation when the tokenizer has no chat template.
         """
-        try:
-            tree = self.tree(example.prompt, example.responses, example.unended)
-        except TemplateError as error:
-            return Dropped(example, f"the chat template refuses it: {error}")
+        return self.encode_all([example])[0]
+
+    def encode_all(self, examples: Sequence[Example]) -> list[Encoded | Dropped]:
+        """As `encode`, of each. They are tokenised together, which uses all cores."""
+        asked: list[_Texts] = []
+        found: list[Encoded | Dropped | None] = []
+        for example in examples:
+            try:
+                asked.append(self._texts(example.prompt, example.responses))
+                found.append(None)
+            except TemplateError as error:
+                found.append(Dropped(example, f"the chat template refuses it: {error}"))
+        rows = iter(self._tokenize(asked))
+        return [
+            dropped or self._encoded(example, self._tree(next(rows), example.unended))
+            for example, dropped in zip(examples, found, strict=True)
+        ]
+
+    def _encoded(self, example: Example, tree: Tree) -> Encoded | Dropped:
         if not tree.prompt:
             return Dropped(example, "the prompt has no tokens")
         if not all(tree.responses):
@@ -105,8 +130,11 @@ class Encoder:
 
         A response that is `unended` gets no end of the turn.
         """
-        texts, special = self._texts(prompt, responses)
-        prompt_ids, *full_ids = self._tokenize(texts, special=special)
+        (rows,) = self._tokenize([self._texts(prompt, responses)])
+        return self._tree(rows, unended)
+
+    def _tree(self, rows: list[list[int]], unended: Sequence[bool]) -> Tree:
+        prompt_ids, *full_ids = rows
         boundary = _shared_prefix([prompt_ids, *full_ids])
         return Tree(
             prompt=tuple(prompt_ids[:boundary]),
@@ -133,21 +161,16 @@ class Encoder:
                 f"answers of {room} tokens leave no room for a prompt within max_length = "
                 f"{self.max_length}"
             )
-        texts, special = self._texts(prompt, ())
-        (ids,) = self._tokenize(texts, special=special)
+        ((ids,),) = self._tokenize([self._texts(prompt, ())])
         bos_id = self.tokenizer.bos_token_id
         return _newest(tuple(ids), self.max_length - room, bos_id=bos_id)
 
-    def _texts(self, prompt: Text, responses: Sequence[Text]) -> tuple[list[str], bool]:
-        """Prompt, and prompt with each response, as text; whether special tokens are to be added.
-
-        A chat template writes its own special tokens.
-        """
+    def _texts(self, prompt: Text, responses: Sequence[Text]) -> _Texts:
         plain = isinstance(prompt, str) and all(isinstance(r, str) for r in responses)
         if isinstance(prompt, str) and plain and not self._template_for_text:
             texts = [prompt, *(f"{prompt}{response}" for response in responses)]
             bos = self.tokenizer.bos_token
-            return texts, not (bos and prompt.startswith(bos))
+            return _Texts(texts, special=not (bos and prompt.startswith(bos)))
         if not self._has_template:
             raise ConfigError(
                 "the data holds conversations but the tokenizer has no chat template; add "
@@ -157,7 +180,7 @@ class Encoder:
         texts = [self._render(turns, add_generation_prompt=True)]
         for response in responses:
             texts.append(self._render(turns + _as_turns(response, "assistant")))
-        return texts, False
+        return _Texts(texts, special=False)
 
     def _render(self, turns: tuple[Message, ...], add_generation_prompt: bool = False) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
@@ -166,20 +189,32 @@ class Encoder:
         )
         return text
 
-    def _tokenize(self, texts: list[str], *, special: bool) -> list[list[int]]:
-        ids: list[list[int]] = self.tokenizer(
-            texts, add_special_tokens=special, return_attention_mask=False, verbose=False
-        )["input_ids"]
-        eos_id = self.tokenizer.eos_token_id
-        # Some tokenizers close every text; the prompt is not closed where the response begins.
-        if (
-            special
+    def _tokenize(self, asked: Sequence[_Texts]) -> list[list[list[int]]]:
+        """The tokens of each text of each."""
+        found: dict[int, list[list[int]]] = {}
+        for special in (False, True):
+            own = {place: one.texts for place, one in enumerate(asked) if one.special == special}
+            if not own:
+                continue
+            ids = self.tokenizer(
+                list(chain.from_iterable(own.values())),
+                add_special_tokens=special,
+                return_attention_mask=False,
+                verbose=False,
+            )["input_ids"]
+            rows = iter(ids)
+            found |= {place: list(islice(rows, len(texts))) for place, texts in own.items()}
+        return [self._unclosed(found[place], one) for place, one in enumerate(asked)]
+
+    def _unclosed(self, ids: list[list[int]], asked: _Texts) -> list[list[int]]:
+        """Some tokenizers close every text; the prompt is not closed where the response begins."""
+        closed = (
+            asked.special
             and len(ids[0]) > 1
-            and ids[0][-1] == eos_id
-            and not texts[0].endswith(self.tokenizer.eos_token)
-        ):
-            ids = [row[:-1] for row in ids]
-        return ids
+            and ids[0][-1] == self.tokenizer.eos_token_id
+            and not asked.texts[0].endswith(self.tokenizer.eos_token)
+        )
+        return [row[:-1] for row in ids] if closed else ids
 
     def _end_turn(self, ids: list[int], *, unended: bool) -> tuple[int, ...]:
         """The response closed by exactly one end-of-turn token, or by none if it is unended."""

@@ -21,6 +21,7 @@ from fastslow.objectives import ActorCritic, Objective
 from fastslow.sampling import Engine
 from fastslow.scoring import Encoder, compile_layers
 from fastslow.streams import Reservoir
+from fastslow.training.ahead import AheadReader
 from fastslow.training.anchoring import Anchor
 from fastslow.training.asking import Asker
 from fastslow.training.batches import BatchReader
@@ -189,7 +190,8 @@ def _reader(
     if recipe.judge is None or recipe.online is None:
         reader = BatchReader(stream, encoder, objective, batch_size=size)
         if recipe.judge is None or recipe.filter is None:
-            return reader
+            # What came on standard input cannot be given back.
+            return reader if "-" in recipe.data.train_sources else AheadReader(reader)
         judge = make_judge(recipe.judge)
         return FilteredReader(
             reader,

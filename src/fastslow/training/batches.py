@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from fastslow.errors import DataError
@@ -62,23 +63,10 @@ class BatchReader:
 
     def __iter__(self) -> Iterator[list[Encoded]]:
         batch: list[Encoded] = []
-        for example in self.stream:
-            if is_idle_tie(example, self._objective):
-                self.counts.ties += 1
-                continue
-            if lacking := lacks(example, self._objective):
-                self.counts.lacking += 1
-                self._leave_out(example, lacking)
-                continue
-            encoded = self._encoder.encode(example)
-            if isinstance(encoded, Dropped):
-                self.counts.dropped += 1
-                self._leave_out(example, encoded.reason)
-                continue
-            self.counts.kept += 1
-            self.counts.cut += encoded.cut
-            self.counts.learned_ties += isinstance(example, Pair) and example.is_tie
-            batch.append(encoded)
+        examples = self._learnable()
+        # No more than there is room for, so that the position is that after the batch.
+        while some := list(islice(examples, self.batch_size - len(batch))):
+            batch += self._kept(self._encoder.encode_all(some))
             if len(batch) == self.batch_size:
                 yield batch
                 batch = []
@@ -87,6 +75,32 @@ class BatchReader:
         self._check_left_out(1)
         if not self.counts.kept:
             raise DataError(self._nothing())
+
+    def _learnable(self) -> Iterator[Example]:
+        for example in self.stream:
+            if is_idle_tie(example, self._objective):
+                self.counts.ties += 1
+            elif lacking := lacks(example, self._objective):
+                self.counts.lacking += 1
+                self._leave_out(example, lacking)
+            else:
+                yield example
+
+    def _kept(self, found: Sequence[Encoded | Dropped]) -> Iterator[Encoded]:
+        for one in found:
+            if isinstance(one, Dropped):
+                self.counts.dropped += 1
+                self._leave_out(one.example, one.reason)
+                continue
+            self.counts.kept += 1
+            self.counts.cut += one.cut
+            self.counts.learned_ties += isinstance(one.example, Pair) and one.example.is_tie
+            yield one
+
+    @property
+    def given(self) -> int:
+        """Examples of the stream that came out so far."""
+        return self.stream.given
 
     def _nothing(self) -> str:
         counts = ", ".join(f"{n} {name}" for name, n in self.summary().items() if n)

@@ -15,7 +15,6 @@ from fastslow.errors import DataError
 from fastslow.judges import Asked, Judge
 from fastslow.records import plain_text
 from fastslow.scoring import Encoded, Encoder
-from fastslow.streams import ExampleStream, ReplayStream
 from fastslow.training.answering import sample, text_of
 from fastslow.training.batches import BatchReader, encoded_from_json, encoded_to_json
 from fastslow.training.policies import Policies
@@ -43,9 +42,9 @@ class FilteredReader:
     _asked: int = 0
 
     @property
-    def stream(self) -> ExampleStream | ReplayStream:
-        """Where the examples come from."""
-        return self.reader.stream
+    def given(self) -> int:
+        """As of the reader."""
+        return self.reader.given
 
     def __iter__(self) -> Iterator[list[Encoded]]:
         size = self.reader.batch_size

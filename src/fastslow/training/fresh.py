@@ -102,6 +102,11 @@ class FreshReader:
             items = random.Random(f"{self.seed}/{self._asked}/{done}").sample(items, len(items))
         return items[place * size : (place + 1) * size]
 
+    @property
+    def given(self) -> int:
+        """Prompts of the stream that came out so far."""
+        return self.stream.given
+
     def renew(self) -> None:
         """Give up the answers that are left: the policy has outgrown them."""
         self._answered, self._given = [], 0

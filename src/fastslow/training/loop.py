@@ -15,7 +15,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -88,7 +88,10 @@ class Loop:
 
     def _train(self, stop: StopRequest) -> bool:
         """Step through the stream; whether a signal ended it."""
-        batches = iter(self.state.reader)
+        with closing(iter(self.state.reader)) as batches:
+            return self._learn(batches, stop)
+
+    def _learn(self, batches: Iterator[list[Encoded]], stop: StopRequest) -> bool:
         while not self._team.any(stop.received):
             batch = self._next(batches, stop)
             if batch is None:

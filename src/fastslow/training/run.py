@@ -16,13 +16,14 @@ from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.objectives import objective_problems
 from fastslow.testing import failed_checks
 from fastslow.training.assemble import Run, assemble, reference_policy
-from fastslow.training.batches import BatchReader
 from fastslow.training.checkpoint import read_newest
 from fastslow.training.claim import claim, locked
 from fastslow.training.continual import train_domains
 from fastslow.training.data import input_fingerprints, written_out
 from fastslow.training.events import Event, EventLog, Listener
+from fastslow.training.filtering import FilteredReader
 from fastslow.training.finished import last_part
+from fastslow.training.fresh import FreshReader
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
 from fastslow.training.processes import Team
@@ -109,7 +110,7 @@ def train_ordinary(
         return RunSummary.read(folder / "summary.json")
     run = assemble(recipe)
     inputs = input_fingerprints(recipe)
-    if not isinstance(run.state.reader, BatchReader):
+    if isinstance(run.state.reader, FilteredReader | FreshReader):
         inputs["judge"] = [run.state.reader.judge.name]
     if began:
         _check_inputs(folder, inputs)
@@ -228,7 +229,7 @@ def _summary(
         reference=reference_policy(run.recipe),
         eval={"start": state.start, "final": final},
         ended="drift" if state.drift and state.drift.found else "complete",
-        pairs_taken=state.reader.stream.given,
+        pairs_taken=state.reader.given,
         prequential=state.prequential.means(),
         data=state.reader.summary(),
         left_out=state.reader.left_out(),

@@ -12,6 +12,7 @@ from fastslow.adapters import Modules
 from fastslow.dynamics import Race
 from fastslow.evaluation import Tally
 from fastslow.streams import Reservoir
+from fastslow.training.ahead import AheadReader
 from fastslow.training.batches import BatchReader
 from fastslow.training.checkpoint import Snapshot
 from fastslow.training.drift import DriftDetector
@@ -20,7 +21,7 @@ from fastslow.training.fresh import FreshReader
 from fastslow.training.preview import Preview
 from fastslow.training.remembered import Remembered
 
-Reader = BatchReader | FilteredReader | FreshReader
+Reader = BatchReader | AheadReader | FilteredReader | FreshReader
 """Where batches come from: what is stored, the part of it that is not outgrown, fresh answers."""
 
 
