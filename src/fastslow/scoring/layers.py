@@ -46,7 +46,7 @@ def compile_layers(model: Any) -> None:
 class Recomputing:
     """Layers keep what goes into them only, and are computed again for the backward pass.
 
-    Takes memory for one layer at a time in place of all, and about a third more time.
+    Takes memory for one layer at a time in place of all, and about a third more operations.
     """
 
     def __init__(self, model: Any) -> None:

@@ -31,8 +31,9 @@ def give_back_at_once() -> None:
     """Let glibc return the memory of every tensor above 1 MiB when it is freed.
 
     It keeps it otherwise, in holes between smaller tensors into which the next ones may not fit,
-    which costs layers that are computed anew half of what they save. Takes a fifth more time on a
-    CPU. Other allocators are left as they are.
+    which costs layers that are computed anew half of what they save. Every page is then touched
+    for the first time again and again: their steps take 1.8 times as long, without it 1.2 times.
+    Other allocators are left as they are.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 1 << 20)
