@@ -180,6 +180,13 @@ REFUSED = {
 }
 
 
+def test_a_model_that_is_scored_response_by_response_is_refused(recipe, tmp_path):
+    folder = tiny.save_model(tmp_path / "model", architecture="mistral", sliding_window=16)
+    made = recipe(f"model={folder}", "train.max_steps=2")
+    for (said,) in in_two(TRAIN, 0, written(made), **DIVIDED):
+        assert said.startswith("ConfigError: model: its attention window of 16 tokens is below")
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_divided_is_refused(recipe, case):
     environment, overrides, message = REFUSED[case]

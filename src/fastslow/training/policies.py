@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastslow.adapters import BASE, Modules
+from fastslow.errors import ConfigError
 from fastslow.sampling import Sample, generate
 from fastslow.scoring import (
     Layout,
@@ -36,6 +37,8 @@ class Policies:
         pad_id: token that fills rows up.
         recompute: compute layers anew for the backward pass.
         layout: how the model is scored; None is found out on the model.
+
+    Raises ConfigError where processes that divide the base could not score in step.
     """
 
     def __init__(
@@ -55,6 +58,11 @@ class Policies:
         self._device = modules.causal_lm.get_input_embeddings().weight.device
         with self._precision():
             self.layout = layout or probe_layout(modules.causal_lm, max_length=max_length)
+        if self._team.divided and not self.layout.trees:
+            raise ConfigError(
+                f"model: {self.layout.reason}, so responses are scored one by one, which processes "
+                "that divide the base (FSDP) would not do in step; launch without --use_fsdp"
+            )
         self._scorer = Scorer(modules.causal_lm, self.layout, differing=modules.carriers)
         self._recomputing = Recomputing(modules.causal_lm) if recompute else None
 
