@@ -1,9 +1,9 @@
 """The rooms import one way, heavy libraries have one door, and the light parts stay light."""
 
 import ast
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -116,7 +116,8 @@ def test_help_is_quick_and_light():
     )
     times = []
     for _ in range(3):
-        begun = time.perf_counter()
+        begun = os.times()
         subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-        times.append(time.perf_counter() - begun)
-    assert min(times) < 0.5
+        ended = os.times()  # Of the processor, which other tests may be busy with.
+        times.append(sum(ended[2:4]) - sum(begun[2:4]))
+    assert 0.05 < min(times) < 0.5
