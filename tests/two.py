@@ -8,8 +8,25 @@ import sys
 from pathlib import Path
 
 import tiny
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 
 from fastslow.config import dump_recipe
+
+LAUNCH = Path(__file__).parents[1] / "launch"
+
+
+def launched(config):
+    """The environment that accelerate's launcher makes of a file, but on a CPU."""
+    command = ["--config_file", str(LAUNCH / config), "-m", "fastslow"]
+    arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(command))
+    made = prepare_multi_gpu_env(arguments)
+    settings = {key: value for key, value in made.items() if key not in os.environ}
+    return settings | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+
+
+WHOLE, DIVIDED = launched("several-gpus.yaml"), launched("divided-base.yaml")
+"""Two processes with whole bases, and with its layers divided over them."""
 
 TRAIN = """
 import json, os, signal, sys

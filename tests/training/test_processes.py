@@ -1,6 +1,7 @@
 """Several processes learn what one would, and stay the same."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from two import TRAIN, apart, events, in_two, written
+from two import DIVIDED, TRAIN, apart, events, in_two, written
 
 import fastslow
 from fastslow.objectives import make_objective, objective_names
@@ -85,20 +86,21 @@ def test_everything_that_is_told_and_measured_is_what_one_process_says(recipe, t
     assert not [path.name for path in tmp_path.iterdir() if "fastslow-" in path.name]
 
 
+@pytest.mark.parametrize("launched", [{}, DIVIDED], ids=["whole", "divided"])
 @pytest.mark.parametrize("began", [1, 2])
-def test_a_run_goes_on_in_another_number_of_processes(recipe, tmp_path, began):
+def test_a_run_goes_on_in_another_number_of_processes(recipe, tmp_path, began, launched):
     settings = ("train.max_steps=6", "checkpoint.every=100", "eval.samples=2")
     whole, part = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("whole", "part"))
     fastslow.train(whole)
     if began == 2:
-        assert in_two(TRAIN, 3, written(part)) == [[None], [None]]
+        assert in_two(TRAIN, 3, written(part), **launched) == [[None], [None]]
         assert (Path(part.output_dir) / "checkpoints" / "step-00000003").exists()
         assert fastslow.train(part).steps == 6
     else:
         stopped = TRAIN.replace("from fastslow.training.processes import Team", "Team = None")
         command = [sys.executable, "-c", stopped, "3", str(written(part))]
-        assert subprocess.run(command, timeout=200).returncode == 0
-        first, second = in_two(TRAIN, 0, written(part))
+        assert subprocess.run(command, env=os.environ | launched, timeout=200).returncode == 0
+        first, second = in_two(TRAIN, 0, written(part), **launched)
         assert first[0][1] == second[0][1] == 6
     assert apart(part.output_dir, whole.output_dir) < 1e-3
 

@@ -49,7 +49,7 @@ from fastslow.training.remembered import Remembered
 from fastslow.training.rewards import RewardPolicies
 from fastslow.training.room import give_back_at_once
 from fastslow.training.router import RoutedPolicies, Router
-from fastslow.training.sharding import check_sharding, shard_layers
+from fastslow.training.sharding import shard_layers
 from fastslow.training.state import Reader, TrainingState
 
 PREVIOUS = "previous"
@@ -94,13 +94,12 @@ class Run:
 
 def assemble(recipe: Recipe) -> Run:
     """Load and build everything a recipe names. Raises ConfigError or DataError."""
-    check_sharding(recipe)
+    planned = plan(recipe)
     # Both are settled here, whatever a launcher's environment says: the loop weighs micro-batches
     # itself and opens autocast for each pass.
     accelerator = Accelerator(
         mixed_precision="no", gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1)
     )
-    planned = plan(recipe)
     objective = objective_of(recipe)
     torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)

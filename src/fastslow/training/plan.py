@@ -30,6 +30,7 @@ from fastslow.training.data import (
     train_stream,
 )
 from fastslow.training.prepared import EXTRAS, OF_PAIRS, lacks
+from fastslow.training.sharding import sharding_faults
 
 COMPARING = ("llm", "ensemble")
 """Kinds of judges that say nothing of one answer alone."""
@@ -176,6 +177,7 @@ def _faults(recipe: Recipe) -> Iterator[str]:
         yield f"moving_reference: objective {name} compares with no reference; set it to null"
     if "file" in recipe.objective.settings:
         yield from _own_faults(name, objective)
+    yield from sharding_faults(recipe)
     limit = load_context_length(recipe.model, trust_remote_code=recipe.trust_remote_code)
     if limit is not None and recipe.data.max_length > limit:
         yield (

@@ -29,7 +29,6 @@ from fastslow.training.loop import Loop
 from fastslow.training.processes import Team
 from fastslow.training.room import peak_memory
 from fastslow.training.rounds import train_rounds
-from fastslow.training.sharding import check_sharding
 from fastslow.training.stages import train_stages
 from fastslow.training.summary import ContinualSummary, RunSummary, versions
 
@@ -60,7 +59,6 @@ def train(
         raise ConfigError(
             "data.train: only the first of several processes has standard input; give files"
         )
-    check_sharding(recipe)
     with ExitStack() as stack:
         team.from_first(partial(_lock, of_run, stack))
         folder = stack.enter_context(team.folder(of_run))

@@ -6,6 +6,7 @@ and what scores know nothing of it. Only the passes must be as many everywhere: 
 """
 
 import os
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
@@ -18,31 +19,35 @@ from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from fastslow.config import Recipe
-from fastslow.errors import ConfigError
 from fastslow.scoring import layers_of
 from fastslow.training.processes import Team
 
 
-def check_sharding(recipe: Recipe) -> None:
-    """Raise ConfigError where the launcher's settings and the recipe's cannot go together."""
+def sharding_faults(recipe: Recipe) -> Iterator[str]:
+    """Settings of the launcher that are not supported, and of the recipe that do not go with it."""
     if not Team().divided:
         return
     if os.environ.get("FSDP_VERSION", "1") != "2":  # Accelerate's default is 1.
-        raise ConfigError("fsdp_version: only 2 is supported; launch with --fsdp_version 2")
+        yield "fsdp_version: only 2 is supported; launch with --fsdp_version 2"
+        return
     asked = FullyShardedDataParallelPlugin()
-    faults = {
-        "fsdp_offload_params: is not supported; load the base in bfloat16 to save "
-        "memory": isinstance(asked.cpu_offload, CPUOffloadPolicy),
-        "fsdp_activation_checkpointing: is ignored; set train.gradient_checkpointing in the "
-        "recipe instead": asked.activation_checkpointing,
-        "train.compile: layers that are divided over processes (FSDP) are not compiled; set it to "
-        "false": recipe.train.compile,
-        "load_in_4bit: 4-bit layers cannot be divided over processes (FSDP); set it to false, or "
-        "launch without --use_fsdp": recipe.load_in_4bit,
-    }
-    for fault, holds in faults.items():
-        if holds:
-            raise ConfigError(fault)
+    if isinstance(asked.cpu_offload, CPUOffloadPolicy):
+        yield ("fsdp_offload_params: is not supported; load the base in bfloat16 to save memory")
+    if asked.activation_checkpointing:
+        yield (
+            "fsdp_activation_checkpointing: is ignored; set train.gradient_checkpointing in the "
+            "recipe instead"
+        )
+    if recipe.train.compile:
+        yield (
+            "train.compile: layers that are divided over processes (FSDP) are not compiled; set it "
+            "to false"
+        )
+    if recipe.load_in_4bit:
+        yield (
+            "load_in_4bit: 4-bit layers cannot be divided over processes (FSDP); set it to false, "
+            "or launch without --use_fsdp"
+        )
 
 
 def shard_layers(base: Any, device: torch.device) -> Any:
