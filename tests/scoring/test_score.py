@@ -1,17 +1,16 @@
 """The tree batch against scoring each response alone, on every architecture it must work with."""
 
-from itertools import chain
-
 import pytest
 import tiny
 import torch
 from torch.overrides import TorchFunctionMode
+from transformers import LlamaForCausalLM
 
-from fastslow.scoring import Layout, Scorer, Tree, probe_layout, tree_batch
-from fastslow.scoring import score as score_module
+from fastslow.scoring import Layout, Scorer, Sizes, Tree, probe_layout, tree_batch
 from fastslow.scoring import tree as tree_module
 from fastslow.scoring.attention import tree_attention
 from fastslow.scoring.head import Head
+from fastslow.scoring.pieces import Piece, cut
 
 CPU = torch.device("cpu")
 
@@ -47,10 +46,11 @@ def alone(scorer, trees):
     return torch.stack(scores)
 
 
+@pytest.mark.parametrize("together", [0, 50, 2048], ids=["cut", "some-cut", "masked"])
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-def test_trees_score_as_responses_alone_do(architecture):
+def test_trees_score_as_responses_alone_do(architecture, together):
     trees, model = random_trees(), tiny.model(architecture)
-    scorer = Scorer(model)
+    scorer = Scorer(model, sizes=Sizes(together=together, columns=100))
     together = scorer.score(tree_batch(trees, pad_id=0))
     assert together.dtype == torch.float32
     torch.testing.assert_close(together, alone(scorer, trees), atol=1e-4, rtol=1e-6)
@@ -100,10 +100,12 @@ def test_prompt_predictions_do_not_count_but_the_first_and_the_end_do():
     assert ((after - before).abs() > 1e-3).all()
 
 
-def test_gradients_equal_those_of_responses_alone():
+@pytest.mark.parametrize("together", [0, 2048])
+def test_gradients_equal_those_of_responses_alone(together):
     model = tiny.model().double()
     weight = model.model.layers[0].self_attn.q_proj.weight.requires_grad_()
-    scorer, trees = Scorer(model), random_trees(3, seed=4)
+    scorer = Scorer(model, sizes=Sizes(together=together, columns=100))
+    trees = random_trees(3, seed=4)
     with NoFloat32():
         scorer.score(tree_batch(trees, pad_id=0)).sum().backward()
         together, weight.grad = weight.grad, None
@@ -124,9 +126,8 @@ def test_logits_exist_for_response_tokens_only_and_prompts_stand_once(monkeypatc
         return columns(head, hidden, part)
 
     monkeypatch.setattr(Head, "columns", spied)
-    monkeypatch.setattr(score_module, "ROWS", 8)
-    monkeypatch.setattr(score_module, "COLUMNS", 100)
-    Scorer(model).score(tree_batch(trees, pad_id=0))
+    sizes = Sizes(together=0, columns=100, rows=8)
+    Scorer(model, sizes=sizes).score(tree_batch(trees, pad_id=0))
     tokens = sum(tree.num_tokens for tree in trees)
     assert seen == [torch.Size([1, tokens + -tokens % 64])]
     said = sum(len(r) for t in trees for r in t.responses)
@@ -146,15 +147,21 @@ def test_the_layout_of_a_row(monkeypatch):
     assert [tree.num_tokens for tree in batch.attended] == [5, 2, 3]
 
 
-def test_a_token_attends_to_its_prompt_and_itself_only():
+@pytest.mark.parametrize(
+    "together, lengths",
+    [(0, [4, 2, 1, 2, 2]), (5, [4, 2, 1, 4]), (9, [9, 2]), (100, [11])],
+)
+def test_a_token_attends_to_its_prompt_and_itself_only(together, lengths):
     """Each position's gradient shows what it looked at."""
     trees = (Tree((5, 6), ((7, 8), (9, 3), (4,))), Tree((4,), ((3,),)), Tree((1, 2), ()))
     count = sum(tree.num_tokens for tree in trees)
     draw = torch.Generator().manual_seed(0)
     states = [torch.randn(1, 4, count, 8, dtype=torch.float64, generator=draw) for _ in range(3)]
     query, key, value = states[0], states[1][:, :2], states[2][:, :2].requires_grad_()
+    pieces = cut(trees, together=together)
+    assert [piece.length for piece in pieces] == lengths
     for softcap in (None, 20.0):
-        found, _ = tree_attention(None, query, key, value, None, trees=trees, softcap=softcap)
+        found, _ = tree_attention(None, query, key, value, None, pieces=pieces, softcap=softcap)
         assert found.shape == (1, count, 4, 8)
         seen = []
         for place in range(count):
@@ -165,6 +172,32 @@ def test_a_token_attends_to_its_prompt_and_itself_only():
             [7], [7, 8],
             [9], [9, 10],
         ]  # fmt: skip
+
+
+def test_a_gpu_is_given_few_calls_that_its_kernels_know():
+    """On the meta device, which is no CPU either: the calls are looked at, not their results."""
+    trees = [Tree((1,) * 40, ((2,) * 30, (3,) * 20))] * 8
+    config = tiny.model().config
+    assert config.num_key_value_heads < config.num_attention_heads
+    calls = []
+
+    class Spy(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function is torch.nn.functional.scaled_dot_product_attention:
+                query, key, _ = args
+                calls.append((query.shape[1:3], key.shape[1:3], kwargs))
+            return function(*args, **(kwargs or {}))
+
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    batch = tree_batch(trees, pad_id=0).to(model.device)
+    with Spy():
+        assert Scorer(model).score(batch).shape == (16,)
+    heads, tokens = config.num_attention_heads, 8 * 90 + -8 * 90 % 64
+    for queries, keys, settings in calls:
+        assert queries == keys == (heads, tokens)
+        assert settings["attn_mask"].shape == (tokens, tokens) and not settings["enable_gqa"]
+    assert len(calls) == config.num_hidden_layers
 
 
 def test_empty_prompts_and_responses_are_refused():
@@ -191,11 +224,10 @@ def test_the_probe_finds_a_leak_between_responses():
     model = tiny.model()
 
     def causal_only(module, args, kwargs):
-        if "trees" not in kwargs:
+        if "pieces" not in kwargs:
             return args, kwargs
-        tree, *others = kwargs["trees"]
-        whole = Tree((*tree.prompt, *chain(*tree.responses)), ())
-        return args, kwargs | {"trees": (whole, *others)}
+        first, second, *others = kwargs["pieces"]
+        return args, kwargs | {"pieces": [Piece(first.length + second.length), *others]}
 
     model.model.register_forward_pre_hook(causal_only, with_kwargs=True)
     layout = probe_layout(model, max_length=64)

@@ -3,7 +3,7 @@
 from fastslow.scoring.encode import Dropped, Encoded, Encoder, Tree, truncate
 from fastslow.scoring.head import token_logps
 from fastslow.scoring.layers import Recomputing, compile_layers, layers_of
-from fastslow.scoring.score import STATISTICS, Layout, Scorer, Scores, probe_layout
+from fastslow.scoring.score import STATISTICS, Layout, Scorer, Scores, Sizes, probe_layout
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Recomputing",
     "Scorer",
     "Scores",
+    "Sizes",
     "Tree",
     "TreeBatch",
     "compile_layers",

@@ -1,8 +1,7 @@
-"""Attention of packed trees, piece by piece: what no token may see is never computed.
+"""Attention of packed trees, a piece of the row at a time.
 
 Transformers' models call it in place of their own attention while trees are scored, see
-`attending_trees`. Each tree's prompt with its first response is one causal piece; every further
-response attends to the prompt and itself.
+`attending_trees`; `pieces` says how the row is cut.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,14 +13,14 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from fastslow.scoring.encode import Tree
+from fastslow.scoring.pieces import Piece
 
 NAME = "fastslow_trees"
 
 
 @contextmanager
 def attending_trees(model: Any) -> Iterator[None]:
-    """Inside, the model's layers attend as `trees=`, given to its forward pass, says."""
+    """Inside, the model's layers attend as `pieces=`, given to its forward pass, says."""
     config = model.config.get_text_config()
     before = config._attn_implementation
     config._attn_implementation = NAME
@@ -39,7 +38,7 @@ def tree_attention(
     value: Tensor,
     attention_mask: None,
     *,
-    trees: Sequence[Tree],
+    pieces: Sequence[Piece],
     scaling: float | None = None,
     softcap: float | None = None,
     **_: Any,
@@ -51,76 +50,73 @@ def tree_attention(
         query: [1, H, N, d], all trees after one another.
         key: [1, H or fewer, N, d].
         value: as `key`.
-        attention_mask: None, as the trees say it all.
-        trees: whose tokens these are, in order.
+        attention_mask: None, as the pieces say it all.
+        pieces: what attends in one call, in order.
         scaling: what products of queries and keys are multiplied by; None is 1 / sqrt(d).
         softcap: Gemma-2's bound on these products.
     """
-    lengths = [length for tree in trees for length in _piece_lengths(tree)]
+    lengths = [piece.length for piece in pieces]
     # split, because its gradient is one concatenation where slices would each fill a whole row.
-    pieces = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
-    found = []
-    for tree in trees:
-        queries, keys, values = next(pieces)
-        found.append(_attend(queries, keys, values, None, scaling, softcap))
-        prompt = len(tree.prompt)
-        for _ in tree.responses[1:]:
-            own, own_keys, own_values = next(pieces)
-            seen = torch.cat([keys[:, :, :prompt], own_keys], dim=2)
-            said = torch.cat([values[:, :, :prompt], own_values], dim=2)
-            found.append(_attend(own, seen, said, prompt, scaling, softcap))
+    parts = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
+    before, found = (key, value), []
+    for piece, (queries, keys, values) in zip(pieces, parts, strict=True):
+        if piece.prompt:
+            keys, values = (
+                torch.cat([theirs[:, :, : piece.prompt], own], dim=2)
+                for theirs, own in zip(before, (keys, values), strict=True)
+            )
+        else:
+            before = keys, values
+        found.append(_attend(queries, keys, values, piece.mask(queries), scaling, softcap))
     return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
-
-
-def _piece_lengths(tree: Tree) -> Iterator[int]:
-    yield len(tree.prompt) + sum(map(len, tree.responses[:1]))
-    yield from map(len, tree.responses[1:])
 
 
 def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    prompt: int | None,
+    mask: Tensor | None,
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
-    """Causal attention, [1, H, T, d], of queries that come after `prompt` keys; None: all of them
-    have theirs."""
+    """Attention, [1, H, T, d], where a mask added to the products allows it; None: causal."""
     if softcap is not None:
-        return _capped(query, key, value, prompt or 0, scaling, softcap)
+        return _capped(query, key, value, mask, scaling, softcap)
+    fewer = query.shape[1] > key.shape[1]
+    if fewer and mask is not None and query.device.type != "cpu":
+        # Of a GPU's kernels only the slowest takes both fewer heads of keys and a mask.
+        key, value = _one_a_head(query, key, value)
+        fewer = False
     return scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=None if prompt is None else _mask(query, key, prompt),
-        is_causal=prompt is None,
-        scale=scaling,
-        enable_gqa=query.shape[1] > key.shape[1],
+        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=fewer
     )
-
-
-def _mask(query: Tensor, key: Tensor, prompt: int) -> Tensor:
-    """0 where a token may look and the lowest number elsewhere, [T, prompt + T]."""
-    mask = torch.full(
-        (query.shape[2], key.shape[2]),
-        torch.finfo(query.dtype).min,
-        dtype=query.dtype,
-        device=query.device,
-    )
-    return mask.triu_(prompt + 1)
 
 
 def _capped(
-    query: Tensor, key: Tensor, value: Tensor, prompt: int, scaling: float | None, softcap: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    softcap: float,
 ) -> Tensor:
     """The same with Gemma-2's bound, which the fused kernels do not know."""
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    key, value = _one_a_head(query, key, value)
     products = query @ key.transpose(2, 3) * (scaling or query.shape[-1] ** -0.5)
-    products = torch.tanh(products / softcap) * softcap + _mask(query, key, prompt)
+    products = torch.tanh(products / softcap) * softcap
+    if mask is None:
+        later = torch.ones_like(products[0, 0], dtype=torch.bool).triu_(1)
+        products = products.masked_fill(later, torch.finfo(products.dtype).min)
+    else:
+        products = products + mask
     weights = products.softmax(-1, dtype=torch.float32).to(query.dtype)
     return weights @ value
+
+
+def _one_a_head(query: Tensor, *states: Tensor) -> Iterator[Tensor]:
+    """Keys and values repeated for every head of the queries that shares them."""
+    for of_fewer in states:
+        yield of_fewer.repeat_interleave(query.shape[1] // of_fewer.shape[1], dim=1)
 
 
 AttentionInterface.register(NAME, tree_attention)

@@ -8,7 +8,7 @@ decides, and each response alone through the model's own forward pass where it d
 import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -18,12 +18,9 @@ from torch import Tensor, nn
 from fastslow.scoring.attention import attending_trees
 from fastslow.scoring.encode import Tree
 from fastslow.scoring.head import Head, chunked_logps, token_logps
+from fastslow.scoring.pieces import cut
 from fastslow.scoring.tree import TreeBatch, tree_batch
 from fastslow.scoring.trunk import Trunk
-
-ROWS, COLUMNS = 2048, 2048
-"""Response tokens and tokens of the vocabulary whose logits are held at a time: 16 MiB, which stay
-in the cache of a processor, and of which a GPU has enough to do."""
 
 STATISTICS = ("entropy", "collision")
 """What can be measured of the predictions besides the log-probs of what was said."""
@@ -50,6 +47,24 @@ class Layout:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much one call computes."""
+
+    together: int
+    """Tokens up to which trees attend in one call."""
+    columns: int
+    """Tokens of the vocabulary whose logits are made at a time."""
+    rows: int = 2048
+    """Response tokens whose logits are made at a time."""
+
+
+ON_CPU = Sizes(together=0, columns=2048)
+"""Nothing is computed that a mask would throw away, and 16 MiB of logits stay in the cache."""
+ON_GPU = Sizes(together=2048, columns=32_768)
+"""Calls that take longer than their launch."""
+
+
 class Scorer:
     """Scores responses under whatever adapter is active on a causal LM of transformers.
 
@@ -58,17 +73,27 @@ class Scorer:
         layout: from `probe_layout`; None takes trees.
         differing: parts of the model that differ between policies; what lies below all of them is
             computed once for passes of the same batch after one another. Empty: nothing is kept.
+        sizes: None takes what suits the model's device. They do not change what is computed.
     """
 
     def __init__(
-        self, model: Any, layout: Layout | None = None, *, differing: Collection[nn.Module] = ()
+        self,
+        model: Any,
+        layout: Layout | None = None,
+        *,
+        differing: Collection[nn.Module] = (),
+        sizes: Sizes | None = None,
     ) -> None:
         self.model = model
         self.layout = layout or Layout(trees=True)
+        self._sizes = sizes or (ON_CPU if model.device.type == "cpu" else ON_GPU)
         self._trunk = Trunk(model, differing) if differing else None
         self._backbone = getattr(model, model.base_model_prefix)
         self._head = model.get_output_embeddings()
         self._config = model.config.get_text_config()
+        if getattr(self._config, "attn_logit_softcapping", None):
+            # No kernel knows the bound, so what is masked would be held in memory.
+            self._sizes = replace(self._sizes, together=0)
 
     def score(self, batch: TreeBatch) -> Tensor:
         """Sum of log pi(token) over each response's tokens, [N], nats, float32 (or float64)."""
@@ -147,7 +172,7 @@ class Scorer:
             hidden: Tensor = self._backbone(
                 input_ids=batch.input_ids,
                 position_ids=batch.position_ids,
-                trees=batch.attended,
+                pieces=cut(batch.attended, together=self._sizes.together),
                 use_cache=False,
             ).last_hidden_state[0]
         return hidden
@@ -161,13 +186,14 @@ class Scorer:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Log-prob of each target, and statistics of each prediction, [S] each."""
         head = Head(self._head, partial(self._after_head, temperature=temperature))
+        rows, columns = self._sizes.rows, self._sizes.columns
         found: dict[str, list[Tensor]] = {name: [] for name in statistics}
         if found:
             with torch.no_grad():
-                for part in hidden.split(max(1, ROWS * COLUMNS // self._head.weight.shape[0])):
+                for part in hidden.split(max(1, rows * columns // self._head.weight.shape[0])):
                     for name, values in _statistics(head.logits(part), statistics).items():
                         found[name].append(values)
-        logps = chunked_logps(head, hidden, targets, rows=ROWS, columns=COLUMNS)
+        logps = chunked_logps(head, hidden, targets, rows=rows, columns=columns)
         return logps, {name: torch.cat(values) for name, values in found.items()}
 
     def _after_head(self, logits: Tensor, temperature: float) -> Tensor:
