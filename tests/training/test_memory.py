@@ -1,5 +1,6 @@
 """What a run will take, found out before its model is loaded, against what it then takes."""
 
+import json
 import subprocess
 import sys
 
@@ -8,6 +9,8 @@ import tiny
 import torch
 
 import fastslow
+from fastslow.cli.validate import validate
+from fastslow.config import dump_recipe
 from fastslow.errors import ConfigError
 from fastslow.scoring import Tree
 from fastslow.training import memory as memory_module
@@ -130,6 +133,18 @@ def test_a_run_that_does_not_fit_is_refused_with_what_would(recipe, scarce, tmp_
     assert "train.micro_batch_size: 2 takes about" in text
     assert " or train.micro_batch_size: 1 takes" in text
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_validation_says_what_would_be_taken_and_refuses_nothing(recipe, scarce, tmp_path, capsys):
+    made = recipe()
+    scarce(1000)
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(made))
+    validate(tmp_path / "recipe.yaml", [], show=0, json_output=True)
+    found = json.loads(capsys.readouterr().out)["train"]["memory (GB)"]
+    assert list(found) == ["total", "base", "modules", "activations"]
+    assert found["total"] == pytest.approx(sum(found.values()) / 2, abs=0.02) and found["total"] > 0
+    validate(tmp_path / "recipe.yaml", [], show=0, json_output=False)
+    assert f"total {found['total']}, base" in capsys.readouterr().out
 
 
 def test_where_nothing_helps_this_is_said(recipe, scarce):

@@ -30,7 +30,7 @@ def validate(
     from fastslow.adapters import load_tokenizer
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.cli.masked import masked_example
-    from fastslow.training.assemble import make_encoder
+    from fastslow.training.assemble import make_encoder, make_modules
     from fastslow.training.data import (
         eval_objective,
         eval_stream,
@@ -39,7 +39,9 @@ def validate(
         train_stream,
     )
     from fastslow.training.inspection import inspect_examples
+    from fastslow.training.memory import needed_memory
     from fastslow.training.plan import check_parts, parts
+    from fastslow.training.processes import Team
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
@@ -67,6 +69,11 @@ def validate(
                 findings[name] = found.as_json()
                 if name.endswith("train"):
                     examples += found.examples[:show]
+                    memory = needed_memory(
+                        part, encoder, make_modules, Team().device, warn=warnings.append
+                    )
+                    if memory is not None:
+                        findings[name]["memory (GB)"] = memory.gigabytes()
     if json_output:
         print(json.dumps(findings))
         return

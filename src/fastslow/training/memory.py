@@ -59,6 +59,11 @@ class Memory:
         """All of it."""
         return self.base + self.modules + self.activations
 
+    def gigabytes(self) -> dict[str, float]:
+        """All of it and its parts, by name."""
+        parts = {name: getattr(self, name) for name in ("total", *self.__slots__)}
+        return {name: round(size / GB, 2) for name, size in parts.items()}
+
     def __str__(self) -> str:
         parts = (f"{name} {getattr(self, name) / GB:.1f}" for name in self.__slots__)
         return f"{self.total / GB:.1f} GB ({', '.join(parts)})"
@@ -72,35 +77,46 @@ def check_memory(
     *,
     warn: Callable[[str], None],
 ) -> Memory | None:
-    """What the run will take; None where the model is small or nothing can be looked at.
-
-    Raises ConfigError, which says what would fit, if so much is not free.
-    """
-    team = Team()
-    trees = _longest(recipe, encoder, team) if _matters(recipe) else []
-    if not trees:
-        return None
-    try:
-        found = foresee(recipe, trees, attach, device, team)
-    except FastslowError:
-        raise
-    except Exception as error:  # Some models ask tensors for numbers, which imagined ones lack.
-        cause = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        warn(f"how much memory this model takes cannot be foreseen ({cause})")
-        return None
-    free = free_memory(device)
-    if free is None:
+    """What `needed_memory` finds. Raises ConfigError, which says what would fit, if so much is not
+    free."""
+    team, free = Team(), free_memory(device)
+    found = needed_memory(recipe, encoder, attach, device, warn=warn)
+    if found is None or free is None:
         return found
     if device.type == "cpu":  # A device of its own is not shared.
         free //= team.on_this_machine
     if SURE * found.total <= free:
         return found
+    trees = _longest(recipe, encoder, team)
     fitting = islice(_fitting(recipe, trees, attach, device, team, free), 2)
     advice = " or ".join(fitting) or "take a smaller model or lower data.max_length"
     raise ConfigError(
         f"memory: this run takes about {found}, and {free / GB:.1f} GB are free on {device}; "
         f"{advice}"
     )
+
+
+def needed_memory(
+    recipe: Recipe,
+    encoder: Encoder,
+    attach: Attach,
+    device: torch.device,
+    *,
+    warn: Callable[[str], None],
+) -> Memory | None:
+    """What a run will take; None where the model is small or nothing can be looked at."""
+    team = Team()
+    trees = _longest(recipe, encoder, team) if _matters(recipe) else []
+    if not trees:
+        return None
+    try:
+        return foresee(recipe, trees, attach, device, team)
+    except FastslowError:
+        raise
+    except Exception as error:  # Some models ask tensors for numbers, which imagined ones lack.
+        cause = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        warn(f"how much memory this model takes cannot be foreseen ({cause})")
+        return None
 
 
 def foresee(

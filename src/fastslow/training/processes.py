@@ -48,6 +48,12 @@ class Team:
         return int(self._state.num_processes)
 
     @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        device: torch.device = self._state.device
+        return device
+
+    @property
     def rank(self) -> int:
         """Which of them this is, from 0."""
         return int(self._state.process_index)
