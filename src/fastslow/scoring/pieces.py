@@ -48,7 +48,7 @@ class Piece:
         ).triu_(self.prompt + 1)
         if not self._trees:
             return later
-        tree, response = torch.tensor(list(_places(self._trees)), device=device).T
+        tree, response = _places(self._trees).to(device)
         ours = tree[:, None] == tree
         return later | ~(ours & ((response == 0) | (response[:, None] == response)))
 
@@ -84,8 +84,12 @@ def _pieces(group: list[Tree], together: int) -> Iterator[Piece]:
         yield Piece(len(response), prompt=len(tree.prompt))
 
 
-def _places(trees: Sequence[Tree]) -> Iterator[tuple[int, int]]:
-    """Of each token its tree and its response, counted from one; 0 is the prompt."""
-    for number, tree in enumerate(trees):
-        for place, part in enumerate((tree.prompt, *tree.responses)):
-            yield from [(number, place)] * len(part)
+def _places(trees: Sequence[Tree]) -> Tensor:
+    """Of each of T tokens its tree and its response, counted from one, [2, T]; 0 is the prompt."""
+    parts = [
+        (number, place, len(part))
+        for number, tree in enumerate(trees)
+        for place, part in enumerate((tree.prompt, *tree.responses))
+    ]
+    *places, lengths = torch.tensor(parts).T
+    return torch.stack(places).repeat_interleave(lengths, dim=1)
