@@ -80,7 +80,7 @@ def test_bfloat16_and_float32_agree_to_rounding(shared, model_path):
 
 
 PAIRS = 12
-"""TRL holds the logits of all of them: 32 took 9 GB."""
+"""In one batch, which took TRL 9 GB for 32."""
 TRL_NAMES = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge", "robust_dpo": "robust"}
 
 

@@ -27,7 +27,7 @@ INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended on the spot."""
 COLLECTED_EVERY = 50_000
 """New objects after which garbage is looked for. Imports make 700,000 that stay; Python's own 700
-has them looked through so often that it takes a twelfth of the time until the first step."""
+has them looked through so often that it takes a twentieth of the time until the first step."""
 
 app = typer.Typer(
     no_args_is_help=True,
