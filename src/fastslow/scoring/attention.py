@@ -67,7 +67,7 @@ def tree_attention(
             )
         else:
             before = keys, values
-        found.append(_attend(queries, keys, values, piece.mask(queries), scaling, softcap))
+        found.append(_attend(queries, keys, values, piece, scaling, softcap))
     return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
 
 
@@ -75,20 +75,21 @@ def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    mask: Tensor | None,
+    piece: Piece,
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
-    """Attention, [1, H, T, d], where a mask added to the products allows it; None: causal."""
+    """What the tokens of a piece make of what they may see, [1, H, T, d]."""
     if softcap is not None:
-        return _capped(query, key, value, mask, scaling, softcap)
+        return _capped(query, key, value, piece.mask(query), scaling, softcap)
+    mask = None if piece.causal else piece.mask(query)
     fewer = query.shape[1] > key.shape[1]
     if fewer and mask is not None and query.device.type != "cpu":
         # Of a GPU's kernels only the slowest takes both fewer heads of keys and a mask.
         key, value = _one_a_head(query, key, value)
         fewer = False
     return scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=fewer
+        query, key, value, attn_mask=mask, is_causal=piece.causal, scale=scaling, enable_gqa=fewer
     )
 
 
@@ -96,19 +97,14 @@ def _capped(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    mask: Tensor | None,
+    mask: Tensor,
     scaling: float | None,
     softcap: float,
 ) -> Tensor:
     """The same with Gemma-2's bound, which the fused kernels do not know."""
     key, value = _one_a_head(query, key, value)
     products = query @ key.transpose(2, 3) * (scaling or query.shape[-1] ** -0.5)
-    products = torch.tanh(products / softcap) * softcap
-    if mask is None:
-        later = torch.ones_like(products[0, 0], dtype=torch.bool).triu_(1)
-        products = products.masked_fill(later, torch.finfo(products.dtype).min)
-    else:
-        products = products + mask
+    products = torch.tanh(products / softcap) * softcap + mask
     weights = products.softmax(-1, dtype=torch.float32).to(query.dtype)
     return weights @ value
 

@@ -28,14 +28,17 @@ class Piece:
         self._trees = trees
         self._mask: Tensor | None = None
 
-    def mask(self, like: Tensor) -> Tensor | None:
+    @property
+    def causal(self) -> bool:
+        """Whether each token sees all before it, which kernels know without a mask."""
+        return not self.prompt and not self._trees
+
+    def mask(self, like: Tensor) -> Tensor:
         """0 where a token may look and the lowest number elsewhere, [length, prompt + length], on
-        the device and in the precision of another tensor; None where each sees all before it.
+        the device and in the precision of another tensor.
 
         Made once, as all layers of a pass ask for the same.
         """
-        if not self.prompt and not self._trees:
-            return None
         if self._mask is None or self._mask.dtype != like.dtype:
             hidden = self._hidden(like.device)
             lowest = torch.finfo(like.dtype).min

@@ -65,6 +65,14 @@ ON_GPU = Sizes(together=2048, columns=32_768)
 """Calls that take longer than their launch."""
 
 
+def _suitable(model: Any) -> Sizes:
+    sizes = ON_CPU if model.device.type == "cpu" else ON_GPU
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        # No kernel knows the bound, so what is masked would be held in memory.
+        return replace(sizes, together=0)
+    return sizes
+
+
 class Scorer:
     """Scores responses under whatever adapter is active on a causal LM of transformers.
 
@@ -86,14 +94,11 @@ class Scorer:
     ) -> None:
         self.model = model
         self.layout = layout or Layout(trees=True)
-        self._sizes = sizes or (ON_CPU if model.device.type == "cpu" else ON_GPU)
+        self._sizes = sizes or _suitable(model)
         self._trunk = Trunk(model, differing) if differing else None
         self._backbone = getattr(model, model.base_model_prefix)
         self._head = model.get_output_embeddings()
         self._config = model.config.get_text_config()
-        if getattr(self._config, "attn_logit_softcapping", None):
-            # No kernel knows the bound, so what is masked would be held in memory.
-            self._sizes = replace(self._sizes, together=0)
 
     def score(self, batch: TreeBatch) -> Tensor:
         """Sum of log pi(token) over each response's tokens, [N], nats, float32 (or float64)."""

@@ -32,7 +32,7 @@ def sharding_faults(recipe: Recipe) -> Iterator[str]:
         return
     asked = FullyShardedDataParallelPlugin()
     if isinstance(asked.cpu_offload, CPUOffloadPolicy):
-        yield ("fsdp_offload_params: is not supported; load the base in bfloat16 to save memory")
+        yield "fsdp_offload_params: is not supported; load the base in bfloat16 to save memory"
     if asked.activation_checkpointing:
         yield (
             "fsdp_activation_checkpointing: is ignored; set train.gradient_checkpointing in the "
