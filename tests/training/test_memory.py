@@ -147,6 +147,20 @@ def test_validation_says_what_would_be_taken_and_refuses_nothing(recipe, scarce,
     assert f"total {found['total']}, base" in capsys.readouterr().out
 
 
+def test_validation_foresees_what_is_known_and_fresh_answers(recipe, scarce, tmp_path, capsys):
+    scarce(10**9)
+    online = recipe(
+        online={"answers": 2, "max_new_tokens": 4},
+        judge={"kind": "rule", "file": str(_rule(tmp_path))},
+    )
+    staged = recipe(stages=["sft", "preferences"])
+    for made, wanted in [(online, "train"), (staged, "stage 1, sft: train")]:
+        (tmp_path / "recipe.yaml").write_text(dump_recipe(made))
+        validate(tmp_path / "recipe.yaml", [], show=0, json_output=True)
+        found = json.loads(capsys.readouterr().out)
+        assert [name for name in found if "memory (GB)" in found[name]] == [wanted]
+
+
 def test_where_nothing_helps_this_is_said(recipe, scarce):
     scarce(1000)
     with pytest.raises(ConfigError, match="take a smaller model or lower data.max_length"):

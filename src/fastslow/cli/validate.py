@@ -15,7 +15,7 @@ def validate(
     json_output: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
 ) -> None:
     """Check the recipe, read all data, and show how pairs are tokenised and masked."""
-    from fastslow.config import load_recipe
+    from fastslow.config import STAGE_BEFORE, load_recipe
     from fastslow.objectives import objective_problems
 
     checked = load_recipe(recipe, overrides or [], checks=[objective_problems])
@@ -45,7 +45,7 @@ def validate(
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
-    warnings = check_parts(checked)
+    warnings, device = check_parts(checked), Team().device
     findings: dict[str, Any] = {}
     examples = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -69,11 +69,12 @@ def validate(
                 findings[name] = found.as_json()
                 if name.endswith("train"):
                     examples += found.examples[:show]
-                    memory = needed_memory(
-                        part, encoder, make_modules, Team().device, warn=warnings.append
-                    )
-                    if memory is not None:
-                        findings[name]["memory (GB)"] = memory.gigabytes()
+            # The adapter of a stage before is not there yet, nor are the answers of a round.
+            if part.lora.start_from == STAGE_BEFORE or not (stored_sources(part) or part.online):
+                continue
+            memory = needed_memory(part, encoder, make_modules, device, warn=warnings.append)
+            if memory is not None:
+                findings.setdefault(f"{where}train", {})["memory (GB)"] = memory.gigabytes()
     if json_output:
         print(json.dumps(findings))
         return

@@ -16,7 +16,14 @@ from fastslow.config.judging import (
     RuleJudgeConfig,
     WorldJudgeConfig,
 )
-from fastslow.config.load import dump_recipe, flat, load_recipe, stage_recipe, stage_recipes
+from fastslow.config.load import (
+    STAGE_BEFORE,
+    dump_recipe,
+    flat,
+    load_recipe,
+    stage_recipe,
+    stage_recipes,
+)
 from fastslow.config.recipe import Recipe
 from fastslow.config.sampling import (
     AnswerConfig,
@@ -40,6 +47,7 @@ from fastslow.config.sections import (
 from fastslow.config.stages import StageConfig
 
 __all__ = [
+    "STAGE_BEFORE",
     "AnswerConfig",
     "EngineConfig",
     "FilterConfig",
