@@ -15,8 +15,8 @@ from fastslow.errors import ConfigError
 from fastslow.scoring import Tree
 from fastslow.training import memory as memory_module
 from fastslow.training.assemble import make_base, make_modules, make_policies
+from fastslow.training.distributed.processes import Team
 from fastslow.training.memory import foresee
-from fastslow.training.processes import Team
 from fastslow.training.room import free_memory, peak_memory
 
 CPU = torch.device("cpu")

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 import fastslow
 from fastslow.records import Pair
 from fastslow.scoring import Encoded, Scores, Tree
+from fastslow.training.distributed.processes import Team
 from fastslow.training.policies import Policies
-from fastslow.training.processes import Team
 from fastslow.training.remembered import Remembered
 
 EPOCHS = ("train.epochs=3", "eval.samples=0")

@@ -29,7 +29,7 @@ def train(
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.cli.progress import RunDisplay
     from fastslow.training import train as run_recipe
-    from fastslow.training.processes import Team
+    from fastslow.training.distributed.processes import Team
 
     quiet_libraries()
     first = Team().rank == 0

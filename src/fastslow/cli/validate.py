@@ -38,10 +38,10 @@ def validate(
         stored_sources,
         train_stream,
     )
+    from fastslow.training.distributed.processes import Team
     from fastslow.training.inspection import inspect_examples
     from fastslow.training.memory import needed_memory
     from fastslow.training.plan import check_parts, parts
-    from fastslow.training.processes import Team
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)

@@ -8,8 +8,8 @@ from fastslow.judges import Asked, Judgement
 from fastslow.records import Example, Pair, Prompt, Ranking, Text
 from fastslow.sampling import Engine, Sample
 from fastslow.scoring import Encoder, Tree, truncate
+from fastslow.training.distributed.processes import Team
 from fastslow.training.policies import Policies
-from fastslow.training.processes import Team
 
 RANKED = ("rankings", "tokens", "demonstrations")
 """Kinds that learn from a list of answers as it is."""

@@ -19,9 +19,9 @@ from fastslow.sampling import Engine
 from fastslow.scoring import Encoder
 from fastslow.streams import row_of
 from fastslow.training.answering import answer, judged
+from fastslow.training.distributed.processes import Team
 from fastslow.training.events import Progress
 from fastslow.training.policies import Policies
-from fastslow.training.processes import Team
 
 AT_ONCE = 32
 """Prompts of one part."""

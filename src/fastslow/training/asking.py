@@ -26,8 +26,8 @@ from fastslow.training.answering import (
     usable,
     with_logps,
 )
+from fastslow.training.distributed.processes import Team
 from fastslow.training.policies import Policies
-from fastslow.training.processes import Team
 from fastslow.training.revive import frozen, record
 
 Judged = list[tuple[Answered, Judgement]]

@@ -34,6 +34,8 @@ from fastslow.training.data import (
     stored_per_batch,
     train_stream,
 )
+from fastslow.training.distributed.fsdp import shard_layers
+from fastslow.training.distributed.processes import Team
 from fastslow.training.drift import DriftDetector
 from fastslow.training.filtering import FilteredReader
 from fastslow.training.fresh import FreshReader
@@ -44,12 +46,10 @@ from fastslow.training.online_kl import OnlineKl
 from fastslow.training.plan import plan
 from fastslow.training.policies import Policies
 from fastslow.training.preview import Preview
-from fastslow.training.processes import Team
 from fastslow.training.remembered import Remembered
 from fastslow.training.rewards import RewardPolicies
 from fastslow.training.room import give_back_at_once
 from fastslow.training.router import RoutedPolicies, Router
-from fastslow.training.sharding import shard_layers
 from fastslow.training.state import Reader, TrainingState
 
 PREVIOUS = "previous"

@@ -13,9 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from fastslow.objectives import ActorCritic
 from fastslow.records import Ranking
 from fastslow.scoring import Encoded, TreeBatch
+from fastslow.training.distributed.processes import Team
 from fastslow.training.micro_batches import MicroBatches
 from fastslow.training.policies import Policies
-from fastslow.training.processes import Team
 
 CRITIC = "critic"
 """Name of its module."""

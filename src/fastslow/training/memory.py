@@ -19,8 +19,8 @@ from fastslow.errors import ConfigError, FastslowError
 from fastslow.scoring import Encoder, Layout, Tree, layers_of
 from fastslow.training.batches import BatchReader
 from fastslow.training.data import objective_of, prompt_stream, train_stream
+from fastslow.training.distributed.processes import Team
 from fastslow.training.policies import Policies
-from fastslow.training.processes import Team
 from fastslow.training.room import free_memory
 
 LOOKED_AT = 16

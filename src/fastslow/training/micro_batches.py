@@ -6,7 +6,7 @@ from typing import TypeVar
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from fastslow.errors import StateError
-from fastslow.training.processes import Team
+from fastslow.training.distributed.processes import Team
 
 T = TypeVar("T")
 

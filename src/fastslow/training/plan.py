@@ -29,8 +29,8 @@ from fastslow.training.data import (
     stored_sources,
     train_stream,
 )
+from fastslow.training.distributed.fsdp import sharding_faults
 from fastslow.training.prepared import EXTRAS, OF_PAIRS, lacks
-from fastslow.training.sharding import sharding_faults
 
 COMPARING = ("llm", "ensemble")
 """Kinds of judges that say nothing of one answer alone."""

@@ -21,7 +21,7 @@ from fastslow.scoring import (
     probe_layout,
     tree_batch,
 )
-from fastslow.training.processes import Team
+from fastslow.training.distributed.processes import Team
 
 SEEDS_APART = 15_485_863
 """Between the seeds of two processes: no run counts its seeds up so far."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastslow.scoring import Encoded, Scores
-from fastslow.training.processes import Team
+from fastslow.training.distributed.processes import Team
 
 MOST = 1_000_000
 """Examples that are kept, at about 300 bytes each."""

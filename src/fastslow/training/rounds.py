@@ -40,10 +40,10 @@ from fastslow.training.assemble import (
 )
 from fastslow.training.claim import claim
 from fastslow.training.data import objective_of, prompt_stream
+from fastslow.training.distributed.processes import Team
 from fastslow.training.events import Listener
 from fastslow.training.plan import check_parts
 from fastslow.training.policies import Policies
-from fastslow.training.processes import Team
 from fastslow.training.stages import TrainOne
 from fastslow.training.summary import leader_of
 

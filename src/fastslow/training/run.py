@@ -20,13 +20,13 @@ from fastslow.training.checkpoint import read_newest
 from fastslow.training.claim import claim, locked
 from fastslow.training.continual import train_domains
 from fastslow.training.data import input_fingerprints, written_out
+from fastslow.training.distributed.processes import Team
 from fastslow.training.events import Event, EventLog, Listener
 from fastslow.training.filtering import FilteredReader
 from fastslow.training.finished import last_part
 from fastslow.training.fresh import FreshReader
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
-from fastslow.training.processes import Team
 from fastslow.training.room import peak_memory
 from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages

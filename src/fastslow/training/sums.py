@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from fastslow.evaluation import Tally
 from fastslow.objectives import Objective
+from fastslow.training.distributed.processes import Team
 from fastslow.training.preferences import ModuleLoss, add_measured
-from fastslow.training.processes import Team
 
 
 @dataclass(slots=True)

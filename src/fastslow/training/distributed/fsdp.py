@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from fastslow.config import Recipe
 from fastslow.scoring import layers_of
-from fastslow.training.processes import Team
+from fastslow.training.distributed.processes import Team
 
 
 def sharding_faults(recipe: Recipe) -> Iterator[str]:
