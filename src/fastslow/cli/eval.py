@@ -27,7 +27,7 @@ def evaluate(
 
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.training.assemble import held_out
-    from fastslow.training.data import eval_objective
+    from fastslow.training.data.dataset import eval_objective
     from fastslow.training.finished import open_run, read_run
 
     quiet_libraries()

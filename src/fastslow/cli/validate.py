@@ -31,15 +31,15 @@ def validate(
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.cli.masked import masked_example
     from fastslow.training.assemble import make_encoder, make_modules
-    from fastslow.training.data import (
+    from fastslow.training.data.dataset import (
         eval_objective,
         eval_stream,
         objective_of,
         stored_sources,
         train_stream,
     )
+    from fastslow.training.data.statistics import inspect_examples
     from fastslow.training.distributed.processes import Team
-    from fastslow.training.inspection import inspect_examples
     from fastslow.training.memory import needed_memory
     from fastslow.training.plan import check_parts, parts
 

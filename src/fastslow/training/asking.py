@@ -26,9 +26,9 @@ from fastslow.training.answering import (
     usable,
     with_logps,
 )
+from fastslow.training.data.serialization import frozen, record
 from fastslow.training.distributed.processes import Team
 from fastslow.training.policies import Policies
-from fastslow.training.revive import frozen, record
 
 Judged = list[tuple[Answered, Judgement]]
 

@@ -21,12 +21,11 @@ from fastslow.objectives import ActorCritic, Objective
 from fastslow.sampling import Engine
 from fastslow.scoring import Encoder, compile_layers
 from fastslow.streams import Reservoir
-from fastslow.training.ahead import AheadReader
 from fastslow.training.anchoring import Anchor
 from fastslow.training.asking import Asker
-from fastslow.training.batches import BatchReader
 from fastslow.training.critic import CRITIC, Critic
-from fastslow.training.data import (
+from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.dataset import (
     eval_objective,
     eval_stream,
     objective_of,
@@ -34,6 +33,8 @@ from fastslow.training.data import (
     stored_per_batch,
     train_stream,
 )
+from fastslow.training.data.delayed_labels import Preview
+from fastslow.training.data.prefetch import AheadReader
 from fastslow.training.distributed.fsdp import shard_layers
 from fastslow.training.distributed.processes import Team
 from fastslow.training.drift import DriftDetector
@@ -45,7 +46,6 @@ from fastslow.training.micro_batches import MicroBatches
 from fastslow.training.online_kl import OnlineKl
 from fastslow.training.plan import plan
 from fastslow.training.policies import Policies
-from fastslow.training.preview import Preview
 from fastslow.training.remembered import Remembered
 from fastslow.training.rewards import RewardPolicies
 from fastslow.training.room import give_back_at_once

@@ -17,8 +17,8 @@ from fastslow.objectives import Objective
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream, open_sources
 from fastslow.training.assemble import make_encoder, open_policies
-from fastslow.training.batches import BatchReader
-from fastslow.training.data import objective_of
+from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.dataset import objective_of
 from fastslow.training.events import Progress
 from fastslow.training.policies import Policies
 from fastslow.training.router import ROUTED, fit_router

@@ -16,7 +16,7 @@ from fastslow.training.assemble import (
     reference_policy,
 )
 from fastslow.training.combination import combine_entries, keep_last, read_memory
-from fastslow.training.data import objective_of, train_stream
+from fastslow.training.data.dataset import objective_of, train_stream
 from fastslow.training.events import Listener
 from fastslow.training.summary import RunSummary
 

@@ -22,8 +22,13 @@ from fastslow.streams import ExampleStream
 from fastslow.streams.labels import as_kind
 from fastslow.training.answering import Answered, judged, order_of, places_of, ranking_of
 from fastslow.training.asking import Asker, Draw
-from fastslow.training.batches import BatchReader, encoded_from_json, encoded_to_json, is_idle_tie
 from fastslow.training.critic import Critic
+from fastslow.training.data.batch_reader import (
+    BatchReader,
+    encoded_from_json,
+    encoded_to_json,
+    is_idle_tie,
+)
 
 COUNTED = ("read", "answers", "alike", "ties", "unended")
 MARKED = ("counts", "score", "age", "_answered", "_asked", "_given", "_born", "_total", "_ahead")

@@ -32,7 +32,7 @@ from fastslow.streams import is_replayed
 from fastslow.training.assemble import MOVING, Run, reference_policy
 from fastslow.training.checkpoint import write_checkpoint
 from fastslow.training.critic import CRITIC
-from fastslow.training.data import eval_objective, temperature_of
+from fastslow.training.data.dataset import eval_objective, temperature_of
 from fastslow.training.events import Event, EventLog, Listener
 from fastslow.training.fresh import FreshReader
 from fastslow.training.gates import MovedTensors, check_finite, check_start, chosen_sinks

@@ -11,7 +11,7 @@ from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe
 from fastslow.training.assemble import held_out, make_encoder, open_policies
 from fastslow.training.combination import Combination
-from fastslow.training.data import eval_objective
+from fastslow.training.data.dataset import eval_objective
 from fastslow.training.events import Listener
 from fastslow.training.heldout import HeldOut
 from fastslow.training.policies import Policies

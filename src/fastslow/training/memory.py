@@ -17,8 +17,8 @@ from fastslow.adapters import Modules, imagining
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, FastslowError
 from fastslow.scoring import Encoder, Layout, Tree, layers_of
-from fastslow.training.batches import BatchReader
-from fastslow.training.data import objective_of, prompt_stream, train_stream
+from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.dataset import objective_of, prompt_stream, train_stream
 from fastslow.training.distributed.processes import Team
 from fastslow.training.policies import Policies
 from fastslow.training.room import free_memory

@@ -18,8 +18,8 @@ from fastslow.objectives import ActorCritic, Objective
 from fastslow.records import Example
 from fastslow.streams import ExampleStream, ReplayStream, odd_columns
 from fastslow.testing import failure, one_loss_and_reward_per_row
-from fastslow.training.batches import GIVE_COLUMNS, MAX_LEFT_OUT, SHOWN, too_many
-from fastslow.training.data import (
+from fastslow.training.data.batch_reader import GIVE_COLUMNS, MAX_LEFT_OUT, SHOWN, too_many
+from fastslow.training.data.dataset import (
     eval_objective,
     eval_stream,
     objective_of,

@@ -39,7 +39,7 @@ from fastslow.training.assemble import (
     served_folder,
 )
 from fastslow.training.claim import claim
-from fastslow.training.data import objective_of, prompt_stream
+from fastslow.training.data.dataset import objective_of, prompt_stream
 from fastslow.training.distributed.processes import Team
 from fastslow.training.events import Listener
 from fastslow.training.plan import check_parts

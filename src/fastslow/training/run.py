@@ -19,7 +19,7 @@ from fastslow.training.assemble import Run, assemble, reference_policy
 from fastslow.training.checkpoint import read_newest
 from fastslow.training.claim import claim, locked
 from fastslow.training.continual import train_domains
-from fastslow.training.data import input_fingerprints, written_out
+from fastslow.training.data.dataset import input_fingerprints, written_out
 from fastslow.training.distributed.processes import Team
 from fastslow.training.events import Event, EventLog, Listener
 from fastslow.training.filtering import FilteredReader

@@ -12,13 +12,13 @@ from fastslow.adapters import Modules
 from fastslow.dynamics import Race
 from fastslow.evaluation import Tally
 from fastslow.streams import Reservoir
-from fastslow.training.ahead import AheadReader
-from fastslow.training.batches import BatchReader
 from fastslow.training.checkpoint import Snapshot
+from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.delayed_labels import Preview
+from fastslow.training.data.prefetch import AheadReader
 from fastslow.training.drift import DriftDetector
 from fastslow.training.filtering import FilteredReader
 from fastslow.training.fresh import FreshReader
-from fastslow.training.preview import Preview
 from fastslow.training.remembered import Remembered
 
 Reader = BatchReader | AheadReader | FilteredReader | FreshReader

@@ -10,8 +10,8 @@ from fastslow.objectives import Objective
 from fastslow.records import Demonstration, Example, Pair, Ranking, Rating
 from fastslow.scoring import Dropped, Encoded, Encoder, Tree
 from fastslow.streams import ExampleStream, ReplayStream
+from fastslow.training.data.serialization import frozen, record
 from fastslow.training.prepared import lacks
-from fastslow.training.revive import frozen, record
 
 MAX_LEFT_OUT = 0.1
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Pair, Ranking, Rating, Demonstration)}

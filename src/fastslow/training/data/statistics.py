@@ -10,7 +10,7 @@ from fastslow.objectives import Objective
 from fastslow.records import Example, Pair, Ranking, Rating
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream
-from fastslow.training.batches import BatchReader
+from fastslow.training.data.batch_reader import BatchReader
 
 
 @dataclass(slots=True)

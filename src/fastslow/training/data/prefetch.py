@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastslow.scoring import Encoded
-from fastslow.training.batches import BatchReader
+from fastslow.training.data.batch_reader import BatchReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastslow.scoring import Encoded
-from fastslow.training.batches import BatchReader
+from fastslow.training.data.batch_reader import BatchReader
 
 
 class Preview:
