@@ -11,7 +11,7 @@ import fastslow
 from fastslow.records import Pair
 from fastslow.scoring import Encoded, Scores, Tree
 from fastslow.training.distributed.processes import Team
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 from fastslow.training.remembered import Remembered
 
 EPOCHS = ("train.epochs=3", "eval.samples=0")

@@ -490,7 +490,7 @@ def test_a_chosen_response_that_sinks_is_reported(recipe, tmp_path, monkeypatch)
 
 def test_one_response_a_row_trains_to_the_same_place(recipe, tmp_path, monkeypatch):
     from fastslow.scoring import Layout
-    from fastslow.training import policies
+    from fastslow.training.policies import policies
 
     trees = fastslow.train(recipe(f"output_dir={tmp_path / 'a'}", "train.max_steps=4"))
     monkeypatch.setattr(policies, "probe_layout", lambda *a, **k: Layout(False, "by request"))

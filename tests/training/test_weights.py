@@ -12,7 +12,7 @@ from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.scoring import Encoder, Scorer
 from fastslow.training import weights as weights_module
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 from fastslow.training.weights import (
     GRID,
     Mixture,

@@ -16,7 +16,7 @@ from fastslow.bench.methods import JOINT, Method
 from fastslow.bench.scenario import Scenario
 from fastslow.training.combination import LAST, Combination, combine_entries, copy_adapter
 from fastslow.training.measuring import Measuring
-from fastslow.training.router import ROUTED
+from fastslow.training.policies.routed import ROUTED
 from fastslow.training.summary import ContinualSummary, read_summary
 
 FAR = 2.5

@@ -15,7 +15,7 @@ from fastslow.dynamics import anchor_penalty
 from fastslow.errors import ConfigError
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 from fastslow.training.prepared import logps_of, prepare
 
 

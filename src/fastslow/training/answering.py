@@ -9,7 +9,7 @@ from fastslow.records import Example, Pair, Prompt, Ranking, Text
 from fastslow.sampling import Engine, Sample
 from fastslow.scoring import Encoder, Tree, truncate
 from fastslow.training.distributed.processes import Team
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 
 RANKED = ("rankings", "tokens", "demonstrations")
 """Kinds that learn from a list of answers as it is."""

@@ -21,7 +21,7 @@ from fastslow.streams import row_of
 from fastslow.training.answering import answer, judged
 from fastslow.training.distributed.processes import Team
 from fastslow.training.events import Progress
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 
 AT_ONCE = 32
 """Prompts of one part."""

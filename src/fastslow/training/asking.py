@@ -28,7 +28,7 @@ from fastslow.training.answering import (
 )
 from fastslow.training.data.serialization import frozen, record
 from fastslow.training.distributed.processes import Team
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 
 Judged = list[tuple[Answered, Judgement]]
 

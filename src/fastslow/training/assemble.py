@@ -45,11 +45,11 @@ from fastslow.training.memory import Memory, check_memory
 from fastslow.training.micro_batches import MicroBatches
 from fastslow.training.online_kl import OnlineKl
 from fastslow.training.plan import plan
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.reward import RewardPolicies
+from fastslow.training.policies.routed import RoutedPolicies, Router
 from fastslow.training.remembered import Remembered
-from fastslow.training.rewards import RewardPolicies
 from fastslow.training.room import give_back_at_once
-from fastslow.training.router import RoutedPolicies, Router
 from fastslow.training.state import Reader, TrainingState
 
 PREVIOUS = "previous"

@@ -15,7 +15,7 @@ from fastslow.records import Ranking
 from fastslow.scoring import Encoded, TreeBatch
 from fastslow.training.distributed.processes import Team
 from fastslow.training.micro_batches import MicroBatches
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 
 CRITIC = "critic"
 """Name of its module."""

@@ -14,7 +14,7 @@ from fastslow.config import Recipe
 from fastslow.durable import new_folder
 from fastslow.errors import ConfigError, StateError
 from fastslow.training.finished import read_whole
-from fastslow.training.router import ROUTED
+from fastslow.training.policies.routed import ROUTED
 from fastslow.training.summary import ContinualSummary, RunSummary
 
 PROBES = 8

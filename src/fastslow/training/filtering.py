@@ -18,7 +18,7 @@ from fastslow.scoring import Encoded, Encoder
 from fastslow.training.answering import sample, text_of
 from fastslow.training.data.batch_reader import BatchReader, encoded_from_json, encoded_to_json
 from fastslow.training.distributed.processes import Team
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 
 
 @dataclass(slots=True)

@@ -14,9 +14,9 @@ from fastslow.training.assemble import (
     open_policies,
     reference_policy,
 )
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.routed import Router
 from fastslow.training.rounds import last_round
-from fastslow.training.router import Router
 from fastslow.training.stages import last_stage
 from fastslow.training.summary import ContinualSummary, RunSummary, read_summary
 

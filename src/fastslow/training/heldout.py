@@ -16,7 +16,7 @@ from fastslow.sampling import Sample
 from fastslow.scoring import Encoded, Encoder, Tree
 from fastslow.training.distributed.processes import Team
 from fastslow.training.events import Progress
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 from fastslow.training.preferences import add_measured, objective_alone
 from fastslow.training.prepared import Prepared, logps_of, prepare
 

@@ -14,8 +14,8 @@ from fastslow.training.combination import Combination
 from fastslow.training.data.dataset import eval_objective
 from fastslow.training.events import Listener
 from fastslow.training.heldout import HeldOut
-from fastslow.training.policies import Policies
-from fastslow.training.router import ROUTED, Router
+from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.routed import ROUTED, Router
 
 WHOLE_STREAM = "held out"
 """The one measured domain of a stream that drift cuts up."""

@@ -16,7 +16,7 @@ from fastslow.scoring import Encoded, Encoder, Tree
 from fastslow.training.answering import sample
 from fastslow.training.distributed.processes import Team
 from fastslow.training.micro_batches import MicroBatches
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 
 
 @dataclass(frozen=True, slots=True)

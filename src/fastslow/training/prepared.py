@@ -24,7 +24,7 @@ from fastslow.objectives import (
 )
 from fastslow.records import Example, Pair, Ranking, Rating
 from fastslow.scoring import Encoded, Scores, Tree, TreeBatch
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 from fastslow.training.remembered import Remembered
 
 Score = Callable[..., Scores]

@@ -43,7 +43,7 @@ from fastslow.training.data.dataset import objective_of, prompt_stream
 from fastslow.training.distributed.processes import Team
 from fastslow.training.events import Listener
 from fastslow.training.plan import check_parts
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 from fastslow.training.stages import TrainOne
 from fastslow.training.summary import leader_of
 

@@ -20,7 +20,7 @@ from fastslow.adapters import BASE, Factors
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded
 from fastslow.training.events import Progress
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 from fastslow.training.prepared import Prepared, logps_of, prepare
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)

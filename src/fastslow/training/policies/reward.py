@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from fastslow.adapters import BASE
 from fastslow.scoring import Scores, TreeBatch
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 
 
 class RewardPolicies(Policies):

@@ -24,7 +24,7 @@ from fastslow.errors import StateError
 from fastslow.objectives import Objective
 from fastslow.sampling import Sample
 from fastslow.scoring import Encoded, Scores, Tree, TreeBatch
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 from fastslow.training.prepared import logps_of, prepare
 
 ROUTED = "routed"
