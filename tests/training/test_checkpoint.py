@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fastslow import durable
-from fastslow.training.checkpoint import Snapshot, read_newest, write_checkpoint
+from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 
 
 def snapshot(step):

@@ -23,7 +23,7 @@ from fastslow.durable import write_rows, write_text
 from fastslow.streams.arrange import arranged
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.files import TEST_SEED
-from fastslow.training.summary import versions
+from fastslow.training.state.summary import versions
 
 DOMAIN = "reviews"
 PHASES = {"steady": 1, "drifting": 4}

@@ -12,7 +12,7 @@ from fastslow.bench.suite import Task, gathered, plan, read_records, run_tasks
 from fastslow.bench.table import BUDGET, BUDGETS, best_rates, differences, results, shown
 from fastslow.durable import write_text
 from fastslow.streams.worlds import World
-from fastslow.training.summary import versions
+from fastslow.training.state.summary import versions
 
 TUNING_SEEDS = (1000, 1001)
 """Worlds that rates are chosen on; none of them is reported."""

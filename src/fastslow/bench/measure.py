@@ -17,7 +17,7 @@ from fastslow.bench.scenario import Scenario
 from fastslow.training.combination import LAST, Combination, combine_entries, copy_adapter
 from fastslow.training.measuring import Measuring
 from fastslow.training.policies.routed import ROUTED
-from fastslow.training.summary import ContinualSummary, read_summary
+from fastslow.training.state.summary import ContinualSummary, read_summary
 
 FAR = 2.5
 """Reverse KL in nats, mean over domains, beyond which no greater strength above 1 is measured."""

@@ -29,7 +29,7 @@ from fastslow.streams.labels import as_kind, examples_of_row
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.files import TEST_SEED
 from fastslow.training.prepared import lacks
-from fastslow.training.summary import versions
+from fastslow.training.state.summary import versions
 
 DOMAIN = "reviews"
 LIST = 4

@@ -27,7 +27,7 @@ from fastslow.bench.table import interval
 from fastslow.config import load_recipe
 from fastslow.durable import write_rows, write_text
 from fastslow.streams.worlds import World
-from fastslow.training.summary import versions
+from fastslow.training.state.summary import versions
 
 EPOCHS = 4
 """Passes of the offline methods over their pairs."""

@@ -22,8 +22,8 @@ from fastslow.bench.scenario import Scenario
 from fastslow.config import Recipe
 from fastslow.durable import write_text
 from fastslow.errors import StateError
-from fastslow.training.events import Listener, Progress
-from fastslow.training.summary import RunSummary
+from fastslow.training.state.event_log import Listener, Progress
+from fastslow.training.state.summary import RunSummary
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from fastslow.training.events import Event
-from fastslow.training.summary import ContinualSummary, RunSummary
+from fastslow.training.state.event_log import Event
+from fastslow.training.state.summary import ContinualSummary, RunSummary
 
 PLAIN_EVERY_S = 10.0
 SMOOTHING = 0.9

@@ -20,8 +20,8 @@ from fastslow.scoring import Encoder
 from fastslow.streams import row_of
 from fastslow.training.answering import answer, judged
 from fastslow.training.distributed.processes import Team
-from fastslow.training.events import Progress
 from fastslow.training.policies.policies import Policies
+from fastslow.training.state.event_log import Progress
 
 AT_ONCE = 32
 """Prompts of one part."""

@@ -50,7 +50,7 @@ from fastslow.training.policies.reward import RewardPolicies
 from fastslow.training.policies.routed import RoutedPolicies, Router
 from fastslow.training.remembered import Remembered
 from fastslow.training.room import give_back_at_once
-from fastslow.training.state import Reader, TrainingState
+from fastslow.training.state.state import Reader, TrainingState
 
 PREVIOUS = "previous"
 """Name of the frozen copy of the adapter that a run starts from."""

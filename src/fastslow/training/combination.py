@@ -19,9 +19,9 @@ from fastslow.streams import ExampleStream, open_sources
 from fastslow.training.assemble import make_encoder, open_policies
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import objective_of
-from fastslow.training.events import Progress
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.routed import ROUTED, fit_router
+from fastslow.training.state.event_log import Progress
 from fastslow.training.weights import Mixture, grid_weights, learned_weights, uniform_weights
 
 SUM = "sum"

@@ -17,8 +17,8 @@ from fastslow.training.assemble import (
 )
 from fastslow.training.combination import combine_entries, keep_last, read_memory
 from fastslow.training.data.dataset import objective_of, train_stream
-from fastslow.training.events import Listener
-from fastslow.training.summary import RunSummary
+from fastslow.training.state.event_log import Listener
+from fastslow.training.state.summary import RunSummary
 
 LEARNED = "learned"
 

@@ -15,7 +15,7 @@ from fastslow.durable import new_folder
 from fastslow.errors import ConfigError, StateError
 from fastslow.training.finished import read_whole
 from fastslow.training.policies.routed import ROUTED
-from fastslow.training.summary import ContinualSummary, RunSummary
+from fastslow.training.state.summary import ContinualSummary, RunSummary
 
 PROBES = 8
 PROBE_TOKENS = 32

@@ -18,7 +18,7 @@ from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.routed import Router
 from fastslow.training.rounds import last_round
 from fastslow.training.stages import last_stage
-from fastslow.training.summary import ContinualSummary, RunSummary, read_summary
+from fastslow.training.state.summary import ContinualSummary, RunSummary, read_summary
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,16 +30,16 @@ from fastslow.evaluation import Tally
 from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
 from fastslow.training.assemble import MOVING, Run, reference_policy
-from fastslow.training.checkpoint import write_checkpoint
 from fastslow.training.critic import CRITIC
 from fastslow.training.data.dataset import eval_objective, temperature_of
-from fastslow.training.events import Event, EventLog, Listener
 from fastslow.training.fresh import FreshReader
 from fastslow.training.gates import MovedTensors, check_finite, check_start, chosen_sinks
 from fastslow.training.interrupt import Interrupted, StopRequest
 from fastslow.training.preferences import ModuleLoss, add_measured, module_losses
 from fastslow.training.prepared import confidences_of, logps_of, prepare, weights_of
 from fastslow.training.schedule import Rates
+from fastslow.training.state.checkpoint import write_checkpoint
+from fastslow.training.state.event_log import Event, EventLog, Listener
 from fastslow.training.sums import StepSums
 
 TESTED = ("accuracy", "loss")

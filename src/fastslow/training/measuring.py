@@ -12,10 +12,10 @@ from fastslow.config import Recipe
 from fastslow.training.assemble import held_out, make_encoder, open_policies
 from fastslow.training.combination import Combination
 from fastslow.training.data.dataset import eval_objective
-from fastslow.training.events import Listener
 from fastslow.training.heldout import HeldOut
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.routed import ROUTED, Router
+from fastslow.training.state.event_log import Listener
 
 WHOLE_STREAM = "held out"
 """The one measured domain of a stream that drift cuts up."""

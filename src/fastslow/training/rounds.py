@@ -38,14 +38,14 @@ from fastslow.training.assemble import (
     open_policies,
     served_folder,
 )
-from fastslow.training.claim import claim
 from fastslow.training.data.dataset import objective_of, prompt_stream
 from fastslow.training.distributed.processes import Team
-from fastslow.training.events import Listener
 from fastslow.training.plan import check_parts
 from fastslow.training.policies.policies import Policies
 from fastslow.training.stages import TrainOne
-from fastslow.training.summary import leader_of
+from fastslow.training.state.event_log import Listener
+from fastslow.training.state.run_lock import claim
+from fastslow.training.state.summary import leader_of
 
 POLICY = "policy"
 

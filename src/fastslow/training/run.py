@@ -16,12 +16,9 @@ from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.objectives import objective_problems
 from fastslow.testing import failed_checks
 from fastslow.training.assemble import Run, assemble, reference_policy
-from fastslow.training.checkpoint import read_newest
-from fastslow.training.claim import claim, locked
 from fastslow.training.continual import train_domains
 from fastslow.training.data.dataset import input_fingerprints, written_out
 from fastslow.training.distributed.processes import Team
-from fastslow.training.events import Event, EventLog, Listener
 from fastslow.training.filtering import FilteredReader
 from fastslow.training.finished import last_part
 from fastslow.training.fresh import FreshReader
@@ -30,7 +27,10 @@ from fastslow.training.loop import Loop
 from fastslow.training.room import peak_memory
 from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
-from fastslow.training.summary import ContinualSummary, RunSummary, versions
+from fastslow.training.state.checkpoint import read_newest
+from fastslow.training.state.event_log import Event, EventLog, Listener
+from fastslow.training.state.run_lock import claim, locked
+from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
 
 def train(

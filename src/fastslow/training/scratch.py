@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fastslow.durable import new_folder
 from fastslow.streams.worlds import World
-from fastslow.training.events import Progress
+from fastslow.training.state.event_log import Progress
 
 FORMAT = 1
 """Part of the cache's key; raised whenever the same settings would make another model."""

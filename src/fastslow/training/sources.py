@@ -7,7 +7,7 @@ from pathlib import Path
 from fastslow.adapters import Bank, Entry, read_entry, select, slug
 from fastslow.errors import ConfigError
 from fastslow.training.finished import read_run
-from fastslow.training.summary import RunSummary
+from fastslow.training.state.summary import RunSummary
 
 
 def entries_of(sources: Sequence[Path]) -> list[Entry]:

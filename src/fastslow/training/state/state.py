@@ -12,7 +12,6 @@ from fastslow.adapters import Modules
 from fastslow.dynamics import Race
 from fastslow.evaluation import Tally
 from fastslow.streams import Reservoir
-from fastslow.training.checkpoint import Snapshot
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.delayed_labels import Preview
 from fastslow.training.data.prefetch import AheadReader
@@ -20,6 +19,7 @@ from fastslow.training.drift import DriftDetector
 from fastslow.training.filtering import FilteredReader
 from fastslow.training.fresh import FreshReader
 from fastslow.training.remembered import Remembered
+from fastslow.training.state.checkpoint import Snapshot
 
 Reader = BatchReader | AheadReader | FilteredReader | FreshReader
 """Where batches come from: what is stored, the part of it that is not outgrown, fresh answers."""
