@@ -11,7 +11,7 @@ import torch
 
 import fastslow
 from fastslow.errors import StateError
-from fastslow.training.micro_batches import MicroBatches
+from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.policies.policies import Policies
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")

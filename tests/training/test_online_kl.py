@@ -10,7 +10,7 @@ from fastslow.config import OnlineKlConfig
 from fastslow.errors import ConfigError
 from fastslow.records import Demonstration
 from fastslow.scoring import Encoder
-from fastslow.training.micro_batches import MicroBatches
+from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.online_kl import OnlineKl
 from fastslow.training.policies.policies import Policies
 

@@ -40,7 +40,7 @@ def validate(
     )
     from fastslow.training.data.statistics import inspect_examples
     from fastslow.training.distributed.processes import Team
-    from fastslow.training.memory import needed_memory
+    from fastslow.training.memory.estimate import needed_memory
     from fastslow.training.plan import check_parts, parts
 
     quiet_libraries()

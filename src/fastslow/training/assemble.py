@@ -41,15 +41,15 @@ from fastslow.training.drift import DriftDetector
 from fastslow.training.filtering import FilteredReader
 from fastslow.training.fresh import FreshReader
 from fastslow.training.heldout import HeldOut
-from fastslow.training.memory import Memory, check_memory
-from fastslow.training.micro_batches import MicroBatches
+from fastslow.training.memory.device_memory import give_back_at_once
+from fastslow.training.memory.estimate import Memory, check_memory
+from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.online_kl import OnlineKl
 from fastslow.training.plan import plan
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.reward import RewardPolicies
 from fastslow.training.policies.routed import RoutedPolicies, Router
 from fastslow.training.remembered import Remembered
-from fastslow.training.room import give_back_at_once
 from fastslow.training.state.state import Reader, TrainingState
 
 PREVIOUS = "previous"

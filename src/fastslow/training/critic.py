@@ -14,7 +14,7 @@ from fastslow.objectives import ActorCritic
 from fastslow.records import Ranking
 from fastslow.scoring import Encoded, TreeBatch
 from fastslow.training.distributed.processes import Team
-from fastslow.training.micro_batches import MicroBatches
+from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.policies.policies import Policies
 
 CRITIC = "critic"

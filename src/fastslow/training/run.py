@@ -24,7 +24,7 @@ from fastslow.training.finished import last_part
 from fastslow.training.fresh import FreshReader
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
-from fastslow.training.room import peak_memory
+from fastslow.training.memory.device_memory import peak_memory
 from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
 from fastslow.training.state.checkpoint import read_newest

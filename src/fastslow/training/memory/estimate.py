@@ -20,8 +20,8 @@ from fastslow.scoring import Encoder, Layout, Tree, layers_of
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import objective_of, prompt_stream, train_stream
 from fastslow.training.distributed.processes import Team
+from fastslow.training.memory.device_memory import free_memory
 from fastslow.training.policies.policies import Policies
-from fastslow.training.room import free_memory
 
 LOOKED_AT = 16
 """Micro-batches of which the longest is taken."""
