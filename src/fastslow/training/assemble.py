@@ -22,8 +22,6 @@ from fastslow.sampling import Engine
 from fastslow.scoring import Encoder, compile_layers
 from fastslow.streams import Reservoir
 from fastslow.training.anchoring import Anchor
-from fastslow.training.asking import Asker
-from fastslow.training.critic import CRITIC, Critic
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import (
     eval_objective,
@@ -38,13 +36,15 @@ from fastslow.training.data.prefetch import AheadReader
 from fastslow.training.distributed.fsdp import shard_layers
 from fastslow.training.distributed.processes import Team
 from fastslow.training.drift import DriftDetector
-from fastslow.training.filtering import FilteredReader
-from fastslow.training.fresh import FreshReader
 from fastslow.training.heldout import HeldOut
 from fastslow.training.memory.device_memory import give_back_at_once
 from fastslow.training.memory.estimate import Memory, check_memory
 from fastslow.training.memory.micro_batches import MicroBatches
-from fastslow.training.online_kl import OnlineKl
+from fastslow.training.on_policy.critic import CRITIC, Critic
+from fastslow.training.on_policy.filtered_reader import FilteredReader
+from fastslow.training.on_policy.online_kl import OnlineKl
+from fastslow.training.on_policy.online_reader import FreshReader
+from fastslow.training.on_policy.sampler import Asker
 from fastslow.training.plan import plan
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.reward import RewardPolicies

@@ -30,11 +30,11 @@ from fastslow.evaluation import Tally
 from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
 from fastslow.training.assemble import MOVING, Run, reference_policy
-from fastslow.training.critic import CRITIC
 from fastslow.training.data.dataset import eval_objective, temperature_of
-from fastslow.training.fresh import FreshReader
 from fastslow.training.gates import MovedTensors, check_finite, check_start, chosen_sinks
 from fastslow.training.interrupt import Interrupted, StopRequest
+from fastslow.training.on_policy.critic import CRITIC
+from fastslow.training.on_policy.online_reader import FreshReader
 from fastslow.training.preferences import ModuleLoss, add_measured, module_losses
 from fastslow.training.prepared import confidences_of, logps_of, prepare, weights_of
 from fastslow.training.schedule import Rates

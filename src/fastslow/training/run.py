@@ -19,12 +19,12 @@ from fastslow.training.assemble import Run, assemble, reference_policy
 from fastslow.training.continual import train_domains
 from fastslow.training.data.dataset import input_fingerprints, written_out
 from fastslow.training.distributed.processes import Team
-from fastslow.training.filtering import FilteredReader
 from fastslow.training.finished import last_part
-from fastslow.training.fresh import FreshReader
 from fastslow.training.gates import slow_bfloat16
 from fastslow.training.loop import Loop
 from fastslow.training.memory.device_memory import peak_memory
+from fastslow.training.on_policy.filtered_reader import FilteredReader
+from fastslow.training.on_policy.online_reader import FreshReader
 from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
 from fastslow.training.state.checkpoint import read_newest

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fastslow.config import Recipe
 from fastslow.dynamics import Race
-from fastslow.training.critic import CRITIC
+from fastslow.training.on_policy.critic import CRITIC
 
 
 @dataclass(frozen=True, slots=True)

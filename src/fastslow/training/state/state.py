@@ -16,8 +16,8 @@ from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.delayed_labels import Preview
 from fastslow.training.data.prefetch import AheadReader
 from fastslow.training.drift import DriftDetector
-from fastslow.training.filtering import FilteredReader
-from fastslow.training.fresh import FreshReader
+from fastslow.training.on_policy.filtered_reader import FilteredReader
+from fastslow.training.on_policy.online_reader import FreshReader
 from fastslow.training.remembered import Remembered
 from fastslow.training.state.checkpoint import Snapshot
 

@@ -13,9 +13,9 @@ from fastslow.config import OnlineKlConfig
 from fastslow.evaluation import Tally
 from fastslow.objectives.sampled import reverse_kl_surrogate, sampled_reverse_kl
 from fastslow.scoring import Encoded, Encoder, Tree
-from fastslow.training.answering import sample
 from fastslow.training.distributed.processes import Team
 from fastslow.training.memory.micro_batches import MicroBatches
+from fastslow.training.on_policy.generation import sample
 from fastslow.training.policies.policies import Policies
 
 

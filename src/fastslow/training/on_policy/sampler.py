@@ -19,15 +19,15 @@ from fastslow.judges import Judge, Judgement
 from fastslow.records import Prompt
 from fastslow.sampling import Engine
 from fastslow.scoring import Encoder, Tree
-from fastslow.training.answering import (
+from fastslow.training.data.serialization import frozen, record
+from fastslow.training.distributed.processes import Team
+from fastslow.training.on_policy.generation import (
     Answered,
     given_by,
     given_here,
     usable,
     with_logps,
 )
-from fastslow.training.data.serialization import frozen, record
-from fastslow.training.distributed.processes import Team
 from fastslow.training.policies.policies import Policies
 
 Judged = list[tuple[Answered, Judgement]]

@@ -15,9 +15,9 @@ from fastslow.errors import DataError
 from fastslow.judges import Asked, Judge
 from fastslow.records import plain_text
 from fastslow.scoring import Encoded, Encoder
-from fastslow.training.answering import sample, text_of
 from fastslow.training.data.batch_reader import BatchReader, encoded_from_json, encoded_to_json
 from fastslow.training.distributed.processes import Team
+from fastslow.training.on_policy.generation import sample, text_of
 from fastslow.training.policies.policies import Policies
 
 

@@ -20,15 +20,15 @@ from fastslow.records import Example
 from fastslow.scoring import Encoded, Tree
 from fastslow.streams import ExampleStream
 from fastslow.streams.labels import as_kind
-from fastslow.training.answering import Answered, judged, order_of, places_of, ranking_of
-from fastslow.training.asking import Asker, Draw
-from fastslow.training.critic import Critic
 from fastslow.training.data.batch_reader import (
     BatchReader,
     encoded_from_json,
     encoded_to_json,
     is_idle_tie,
 )
+from fastslow.training.on_policy.critic import Critic
+from fastslow.training.on_policy.generation import Answered, judged, order_of, places_of, ranking_of
+from fastslow.training.on_policy.sampler import Asker, Draw
 
 COUNTED = ("read", "answers", "alike", "ties", "unended")
 MARKED = ("counts", "score", "age", "_answered", "_asked", "_given", "_born", "_total", "_ahead")

@@ -18,8 +18,8 @@ from fastslow.records import Prompt
 from fastslow.sampling import Engine
 from fastslow.scoring import Encoder
 from fastslow.streams import row_of
-from fastslow.training.answering import answer, judged
 from fastslow.training.distributed.processes import Team
+from fastslow.training.on_policy.generation import answer, judged
 from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
 
