@@ -11,7 +11,7 @@ import fastslow
 from fastslow import load_recipe
 from fastslow.adapters import Bank, Factors, combine
 from fastslow.errors import ConfigError, StateError
-from fastslow.training import loop as loop_module
+from fastslow.training.loop import loop as loop_module
 
 FINAL = "adapter_model.safetensors"
 

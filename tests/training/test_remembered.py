@@ -11,8 +11,8 @@ import fastslow
 from fastslow.records import Pair
 from fastslow.scoring import Encoded, Scores, Tree
 from fastslow.training.distributed.processes import Team
+from fastslow.training.loop.reference_cache import Remembered
 from fastslow.training.policies.policies import Policies
-from fastslow.training.remembered import Remembered
 
 EPOCHS = ("train.epochs=3", "eval.samples=0")
 STEPS = 12

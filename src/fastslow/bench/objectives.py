@@ -28,7 +28,7 @@ from fastslow.streams import row_of
 from fastslow.streams.labels import as_kind, examples_of_row
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.files import TEST_SEED
-from fastslow.training.prepared import lacks
+from fastslow.training.loop.logps import lacks
 from fastslow.training.state.summary import versions
 
 DOMAIN = "reviews"

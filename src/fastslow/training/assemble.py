@@ -21,7 +21,6 @@ from fastslow.objectives import ActorCritic, Objective
 from fastslow.sampling import Engine
 from fastslow.scoring import Encoder, compile_layers
 from fastslow.streams import Reservoir
-from fastslow.training.anchoring import Anchor
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import (
     eval_objective,
@@ -35,8 +34,10 @@ from fastslow.training.data.delayed_labels import Preview
 from fastslow.training.data.prefetch import AheadReader
 from fastslow.training.distributed.fsdp import shard_layers
 from fastslow.training.distributed.processes import Team
-from fastslow.training.drift import DriftDetector
-from fastslow.training.heldout import HeldOut
+from fastslow.training.loop.anchor import Anchor
+from fastslow.training.loop.drift import DriftDetector
+from fastslow.training.loop.evaluator import HeldOut
+from fastslow.training.loop.reference_cache import Remembered
 from fastslow.training.memory.device_memory import give_back_at_once
 from fastslow.training.memory.estimate import Memory, check_memory
 from fastslow.training.memory.micro_batches import MicroBatches
@@ -49,7 +50,6 @@ from fastslow.training.plan import plan
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.reward import RewardPolicies
 from fastslow.training.policies.routed import RoutedPolicies, Router
-from fastslow.training.remembered import Remembered
 from fastslow.training.state.state import Reader, TrainingState
 
 PREVIOUS = "previous"

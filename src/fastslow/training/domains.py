@@ -8,7 +8,6 @@ from safetensors.torch import load_file, save_file
 
 from fastslow.adapters import Bank, Entry, load_tokenizer, select, slug
 from fastslow.config import AnchorConfig, LoraConfig, Recipe, ReplayConfig
-from fastslow.training.anchoring import fisher_information
 from fastslow.training.assemble import (
     PREVIOUS,
     make_encoder,
@@ -17,6 +16,7 @@ from fastslow.training.assemble import (
 )
 from fastslow.training.combination import combine_entries, keep_last, read_memory
 from fastslow.training.data.dataset import objective_of, train_stream
+from fastslow.training.loop.anchor import fisher_information
 from fastslow.training.state.event_log import Listener
 from fastslow.training.state.summary import RunSummary
 

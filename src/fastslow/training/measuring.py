@@ -12,7 +12,7 @@ from fastslow.config import Recipe
 from fastslow.training.assemble import held_out, make_encoder, open_policies
 from fastslow.training.combination import Combination
 from fastslow.training.data.dataset import eval_objective
-from fastslow.training.heldout import HeldOut
+from fastslow.training.loop.evaluator import HeldOut
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.routed import ROUTED, Router
 from fastslow.training.state.event_log import Listener

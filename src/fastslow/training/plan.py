@@ -30,7 +30,7 @@ from fastslow.training.data.dataset import (
     train_stream,
 )
 from fastslow.training.distributed.fsdp import sharding_faults
-from fastslow.training.prepared import EXTRAS, OF_PAIRS, lacks
+from fastslow.training.loop.logps import EXTRAS, OF_PAIRS, lacks
 
 COMPARING = ("llm", "ensemble")
 """Kinds of judges that say nothing of one answer alone."""

@@ -20,8 +20,8 @@ from fastslow.training.continual import train_domains
 from fastslow.training.data.dataset import input_fingerprints, written_out
 from fastslow.training.distributed.processes import Team
 from fastslow.training.finished import last_part
-from fastslow.training.gates import slow_bfloat16
-from fastslow.training.loop import Loop
+from fastslow.training.loop.loop import Loop
+from fastslow.training.loop.sanity_checks import slow_bfloat16
 from fastslow.training.memory.device_memory import peak_memory
 from fastslow.training.on_policy.filtered_reader import FilteredReader
 from fastslow.training.on_policy.online_reader import FreshReader

@@ -19,8 +19,8 @@ from torch import Tensor
 from fastslow.adapters import BASE, Factors
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded
+from fastslow.training.loop.logps import Prepared, logps_of, prepare
 from fastslow.training.policies.policies import Policies
-from fastslow.training.prepared import Prepared, logps_of, prepare
 from fastslow.training.state.event_log import Progress
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)

@@ -11,7 +11,7 @@ from fastslow.records import Demonstration, Example, Pair, Ranking, Rating
 from fastslow.scoring import Dropped, Encoded, Encoder, Tree
 from fastslow.streams import ExampleStream, ReplayStream
 from fastslow.training.data.serialization import frozen, record
-from fastslow.training.prepared import lacks
+from fastslow.training.loop.logps import lacks
 
 MAX_LEFT_OUT = 0.1
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Pair, Ranking, Rating, Demonstration)}

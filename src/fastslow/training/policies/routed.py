@@ -24,8 +24,8 @@ from fastslow.errors import StateError
 from fastslow.objectives import Objective
 from fastslow.sampling import Sample
 from fastslow.scoring import Encoded, Scores, Tree, TreeBatch
+from fastslow.training.loop.logps import logps_of, prepare
 from fastslow.training.policies.policies import Policies
-from fastslow.training.prepared import logps_of, prepare
 
 ROUTED = "routed"
 """Name of the policy that chooses a module for each prompt."""

@@ -15,10 +15,10 @@ from fastslow.streams import Reservoir
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.delayed_labels import Preview
 from fastslow.training.data.prefetch import AheadReader
-from fastslow.training.drift import DriftDetector
+from fastslow.training.loop.drift import DriftDetector
+from fastslow.training.loop.reference_cache import Remembered
 from fastslow.training.on_policy.filtered_reader import FilteredReader
 from fastslow.training.on_policy.online_reader import FreshReader
-from fastslow.training.remembered import Remembered
 from fastslow.training.state.checkpoint import Snapshot
 
 Reader = BatchReader | AheadReader | FilteredReader | FreshReader

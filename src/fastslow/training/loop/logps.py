@@ -24,8 +24,8 @@ from fastslow.objectives import (
 )
 from fastslow.records import Example, Pair, Ranking, Rating
 from fastslow.scoring import Encoded, Scores, Tree, TreeBatch
+from fastslow.training.loop.reference_cache import Remembered
 from fastslow.training.policies.policies import Policies
-from fastslow.training.remembered import Remembered
 
 Score = Callable[..., Scores]
 """Called with a batch and `statistics`."""

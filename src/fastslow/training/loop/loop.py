@@ -31,16 +31,21 @@ from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
 from fastslow.training.assemble import MOVING, Run, reference_policy
 from fastslow.training.data.dataset import eval_objective, temperature_of
-from fastslow.training.gates import MovedTensors, check_finite, check_start, chosen_sinks
-from fastslow.training.interrupt import Interrupted, StopRequest
+from fastslow.training.loop.logps import confidences_of, logps_of, prepare, weights_of
+from fastslow.training.loop.losses import ModuleLoss, add_measured, module_losses
+from fastslow.training.loop.lr_schedule import Rates
+from fastslow.training.loop.sanity_checks import (
+    MovedTensors,
+    check_finite,
+    check_start,
+    chosen_sinks,
+)
+from fastslow.training.loop.signals import Interrupted, StopRequest
+from fastslow.training.loop.step_sums import StepSums
 from fastslow.training.on_policy.critic import CRITIC
 from fastslow.training.on_policy.online_reader import FreshReader
-from fastslow.training.preferences import ModuleLoss, add_measured, module_losses
-from fastslow.training.prepared import confidences_of, logps_of, prepare, weights_of
-from fastslow.training.schedule import Rates
 from fastslow.training.state.checkpoint import write_checkpoint
 from fastslow.training.state.event_log import Event, EventLog, Listener
-from fastslow.training.sums import StepSums
 
 TESTED = ("accuracy", "loss")
 SIDES = ("chosen_logp", "rejected_logp", "chosen_log_ratio", "rejected_log_ratio")

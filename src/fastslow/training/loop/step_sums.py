@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fastslow.evaluation import Tally
 from fastslow.objectives import Objective
 from fastslow.training.distributed.processes import Team
-from fastslow.training.preferences import ModuleLoss, add_measured
+from fastslow.training.loop.losses import ModuleLoss, add_measured
 
 
 @dataclass(slots=True)

@@ -15,8 +15,8 @@ from fastslow.dynamics import anchor_penalty
 from fastslow.errors import ConfigError
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded
+from fastslow.training.loop.logps import logps_of, prepare
 from fastslow.training.policies.policies import Policies
-from fastslow.training.prepared import logps_of, prepare
 
 
 class Anchor:

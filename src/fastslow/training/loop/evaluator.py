@@ -15,9 +15,9 @@ from fastslow.records import Example, Text, plain_text
 from fastslow.sampling import Sample
 from fastslow.scoring import Encoded, Encoder, Tree
 from fastslow.training.distributed.processes import Team
+from fastslow.training.loop.logps import Prepared, logps_of, prepare
+from fastslow.training.loop.losses import add_measured, objective_alone
 from fastslow.training.policies.policies import Policies
-from fastslow.training.preferences import add_measured, objective_alone
-from fastslow.training.prepared import Prepared, logps_of, prepare
 from fastslow.training.state.event_log import Progress
 
 TOKENS_AT_ONCE = 8192
