@@ -12,8 +12,8 @@ from fastslow.config import Recipe
 from fastslow.errors import StateError
 from fastslow.streams.worlds import World
 from fastslow.training import train
-from fastslow.training.combination import combine_entries
-from fastslow.training.measuring import Measuring
+from fastslow.training.continual.combination import combine_entries
+from fastslow.training.continual.measurement import Measuring
 from fastslow.training.scratch import world_base
 from fastslow.training.state.event_log import Listener
 from fastslow.training.state.summary import ContinualSummary

@@ -14,8 +14,8 @@ from typing import Any
 from fastslow.adapters import BASE, Bank
 from fastslow.bench.methods import JOINT, Method
 from fastslow.bench.scenario import Scenario
-from fastslow.training.combination import LAST, Combination, combine_entries, copy_adapter
-from fastslow.training.measuring import Measuring
+from fastslow.training.continual.combination import LAST, Combination, combine_entries, copy_adapter
+from fastslow.training.continual.measurement import Measuring
 from fastslow.training.policies.routed import ROUTED
 from fastslow.training.state.summary import ContinualSummary, read_summary
 

@@ -33,7 +33,7 @@ def combine(
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.config import load_recipe
     from fastslow.errors import ConfigError
-    from fastslow.training.combination import combine_entries
+    from fastslow.training.continual.combination import combine_entries
     from fastslow.training.sources import entries_of
 
     quiet_libraries()

@@ -14,7 +14,7 @@ from fastslow.training.assemble import (
     open_policies,
     reference_policy,
 )
-from fastslow.training.combination import combine_entries, keep_last, read_memory
+from fastslow.training.continual.combination import combine_entries, keep_last, read_memory
 from fastslow.training.data.dataset import objective_of, train_stream
 from fastslow.training.loop.anchor import fisher_information
 from fastslow.training.state.event_log import Listener

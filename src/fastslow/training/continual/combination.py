@@ -17,12 +17,17 @@ from fastslow.objectives import Objective
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream, open_sources
 from fastslow.training.assemble import make_encoder, open_policies
+from fastslow.training.continual.merge_weights import (
+    Mixture,
+    grid_weights,
+    learned_weights,
+    uniform_weights,
+)
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import objective_of
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.routed import ROUTED, fit_router
 from fastslow.training.state.event_log import Progress
-from fastslow.training.weights import Mixture, grid_weights, learned_weights, uniform_weights
 
 SUM = "sum"
 COMBINED = "combined"

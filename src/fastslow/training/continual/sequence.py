@@ -20,9 +20,14 @@ from fastslow.config import Recipe, dump_recipe
 from fastslow.durable import file_hash, new_folder, write_text
 from fastslow.errors import StateError
 from fastslow.evaluation import Retention, retention
-from fastslow.training.combination import Combination, copy_adapter
-from fastslow.training.domains import DomainRun, domain_runs, policy_after, write_fisher
-from fastslow.training.measuring import Measuring
+from fastslow.training.continual.combination import Combination, copy_adapter
+from fastslow.training.continual.domain_recipes import (
+    DomainRun,
+    domain_runs,
+    policy_after,
+    write_fisher,
+)
+from fastslow.training.continual.measurement import Measuring
 from fastslow.training.plan import check_parts
 from fastslow.training.stages import TrainOne
 from fastslow.training.state.event_log import Listener

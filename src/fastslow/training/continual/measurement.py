@@ -10,7 +10,7 @@ from typing import Any
 from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe
 from fastslow.training.assemble import held_out, make_encoder, open_policies
-from fastslow.training.combination import Combination
+from fastslow.training.continual.combination import Combination
 from fastslow.training.data.dataset import eval_objective
 from fastslow.training.loop.evaluator import HeldOut
 from fastslow.training.policies.policies import Policies
