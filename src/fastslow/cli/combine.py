@@ -34,7 +34,7 @@ def combine(
     from fastslow.config import load_recipe
     from fastslow.errors import ConfigError
     from fastslow.training.continual.combination import combine_entries
-    from fastslow.training.sources import entries_of
+    from fastslow.training.export.module_sources import entries_of
 
     quiet_libraries()
     if to.exists():

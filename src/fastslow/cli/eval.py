@@ -28,7 +28,7 @@ def evaluate(
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.training.assemble import held_out
     from fastslow.training.data.dataset import eval_objective
-    from fastslow.training.finished import open_run, read_run
+    from fastslow.training.export.open_run import open_run, read_run
 
     quiet_libraries()
     read_run(run)

@@ -25,7 +25,7 @@ def export(
         raise ConfigError("--dtype has no effect without --merged: an adapter keeps its float32")
 
     from fastslow.adapters.quiet import quiet_libraries
-    from fastslow.training.export import export_adapter, export_merged
+    from fastslow.training.export.export import export_adapter, export_merged
 
     quiet_libraries()
     if not merged:

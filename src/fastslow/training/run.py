@@ -19,7 +19,7 @@ from fastslow.training.assemble import Run, assemble, reference_policy
 from fastslow.training.continual.sequence import train_domains
 from fastslow.training.data.dataset import input_fingerprints, written_out
 from fastslow.training.distributed.processes import Team
-from fastslow.training.finished import last_part
+from fastslow.training.export.open_run import last_part
 from fastslow.training.loop.loop import Loop
 from fastslow.training.loop.sanity_checks import slow_bfloat16
 from fastslow.training.memory.device_memory import peak_memory

@@ -13,7 +13,7 @@ from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
 from fastslow.config import Recipe
 from fastslow.durable import new_folder
 from fastslow.errors import ConfigError, StateError
-from fastslow.training.finished import read_whole
+from fastslow.training.export.open_run import read_whole
 from fastslow.training.policies.routed import ROUTED
 from fastslow.training.state.summary import ContinualSummary, RunSummary
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastslow.adapters import Bank, Entry, read_entry, select, slug
 from fastslow.errors import ConfigError
-from fastslow.training.finished import read_run
+from fastslow.training.export.open_run import read_run
 from fastslow.training.state.summary import RunSummary
 
 
