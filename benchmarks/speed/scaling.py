@@ -18,7 +18,7 @@ import typer
 import fastslow
 from fastslow.adapters import load_tokenizer
 from fastslow.config import Recipe, load_recipe
-from fastslow.training.assemble import make_encoder
+from fastslow.training.build import make_encoder
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import objective_of, train_stream
 

@@ -83,7 +83,7 @@ def test_only_the_named_files_know_transformers():
     }
     assert users == {
         "adapters/base.py", "sampling/generate.py", "training/export/export.py",
-        "training/scratch.py", "adapters/quiet.py", "adapters/rewards.py", "scoring/attention.py",
+        "bench/tiny_base.py", "adapters/quiet.py", "adapters/rewards.py", "scoring/attention.py",
         "scoring/layers.py", "adapters/imagined.py",
     }  # fmt: skip
 

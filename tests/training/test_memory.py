@@ -13,7 +13,7 @@ from fastslow.cli.validate import validate
 from fastslow.config import dump_recipe
 from fastslow.errors import ConfigError
 from fastslow.scoring import Tree
-from fastslow.training.assemble import make_base, make_modules, make_policies
+from fastslow.training.build import make_base, make_modules, make_policies
 from fastslow.training.distributed.processes import Team
 from fastslow.training.memory import estimate as memory_module
 from fastslow.training.memory.device_memory import free_memory, peak_memory

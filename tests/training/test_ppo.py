@@ -11,7 +11,7 @@ import torch
 import fastslow
 from fastslow.adapters import BASE
 from fastslow.errors import ConfigError
-from fastslow.training.assemble import assemble
+from fastslow.training.build import assemble
 from fastslow.training.on_policy.critic import CRITIC
 
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"

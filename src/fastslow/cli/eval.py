@@ -26,7 +26,7 @@ def evaluate(
     from rich.table import Table
 
     from fastslow.adapters.quiet import quiet_libraries
-    from fastslow.training.assemble import held_out
+    from fastslow.training.build import held_out
     from fastslow.training.data.dataset import eval_objective
     from fastslow.training.export.open_run import open_run, read_run
 

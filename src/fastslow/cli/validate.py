@@ -30,7 +30,7 @@ def validate(
     from fastslow.adapters import load_tokenizer
     from fastslow.adapters.quiet import quiet_libraries
     from fastslow.cli.masked import masked_example
-    from fastslow.training.assemble import make_encoder, make_modules
+    from fastslow.training.build import make_encoder, make_modules
     from fastslow.training.data.dataset import (
         eval_objective,
         eval_stream,
@@ -41,7 +41,7 @@ def validate(
     from fastslow.training.data.statistics import inspect_examples
     from fastslow.training.distributed.processes import Team
     from fastslow.training.memory.estimate import needed_memory
-    from fastslow.training.plan import check_parts, parts
+    from fastslow.training.preflight import check_parts, parts
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)

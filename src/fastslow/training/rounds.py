@@ -28,7 +28,7 @@ from fastslow.durable import file_hash, new_folder, write_text
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
 from fastslow.sampling import Engine
-from fastslow.training.assemble import (
+from fastslow.training.build import (
     make_base,
     make_encoder,
     make_engine,
@@ -40,8 +40,8 @@ from fastslow.training.assemble import (
 from fastslow.training.data.dataset import objective_of, prompt_stream
 from fastslow.training.distributed.processes import Team
 from fastslow.training.on_policy.answer_files import Answering, finished_answers, write_answers
-from fastslow.training.plan import check_parts
 from fastslow.training.policies.policies import Policies
+from fastslow.training.preflight import check_parts
 from fastslow.training.stages import TrainOne
 from fastslow.training.state.event_log import Listener
 from fastslow.training.state.run_lock import claim

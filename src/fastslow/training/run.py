@@ -15,7 +15,7 @@ from fastslow.durable import file_hash, new_folder, write_rows, write_text
 from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.objectives import objective_problems
 from fastslow.testing import failed_checks
-from fastslow.training.assemble import Run, assemble, reference_policy
+from fastslow.training.build import Run, assemble, reference_policy
 from fastslow.training.continual.sequence import train_domains
 from fastslow.training.data.dataset import input_fingerprints, written_out
 from fastslow.training.distributed.processes import Team

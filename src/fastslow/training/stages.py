@@ -14,7 +14,7 @@ from pathlib import Path
 from fastslow.config import Recipe, dump_recipe, stage_recipe
 from fastslow.durable import write_text
 from fastslow.training.data.dataset import written_out
-from fastslow.training.plan import check_parts
+from fastslow.training.preflight import check_parts
 from fastslow.training.state.event_log import Listener
 from fastslow.training.state.run_lock import claim
 from fastslow.training.state.summary import RunSummary, leader_of

@@ -16,7 +16,7 @@ from fastslow.errors import ConfigError, DataError
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream, open_sources
-from fastslow.training.assemble import make_encoder, open_policies
+from fastslow.training.build import make_encoder, open_policies
 from fastslow.training.continual.merge_weights import (
     Mixture,
     grid_weights,

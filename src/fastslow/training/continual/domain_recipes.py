@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from fastslow.adapters import Bank, Entry, load_tokenizer, select, slug
 from fastslow.config import AnchorConfig, LoraConfig, Recipe, ReplayConfig
-from fastslow.training.assemble import (
+from fastslow.training.build import (
     PREVIOUS,
     make_encoder,
     open_policies,

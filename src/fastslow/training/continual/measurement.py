@@ -9,7 +9,7 @@ from typing import Any
 
 from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe
-from fastslow.training.assemble import held_out, make_encoder, open_policies
+from fastslow.training.build import held_out, make_encoder, open_policies
 from fastslow.training.continual.combination import Combination
 from fastslow.training.data.dataset import eval_objective
 from fastslow.training.loop.evaluator import HeldOut

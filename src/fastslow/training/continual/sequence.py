@@ -28,7 +28,7 @@ from fastslow.training.continual.domain_recipes import (
     write_fisher,
 )
 from fastslow.training.continual.measurement import Measuring
-from fastslow.training.plan import check_parts
+from fastslow.training.preflight import check_parts
 from fastslow.training.stages import TrainOne
 from fastslow.training.state.event_log import Listener
 from fastslow.training.state.run_lock import claim

@@ -8,7 +8,7 @@ from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.scoring import Encoder
-from fastslow.training.assemble import (
+from fastslow.training.build import (
     PREVIOUS,
     make_encoder,
     open_policies,

@@ -29,7 +29,7 @@ from fastslow.errors import UnreachableError
 from fastslow.evaluation import Tally
 from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
-from fastslow.training.assemble import MOVING, Run, reference_policy
+from fastslow.training.build import MOVING, Run, reference_policy
 from fastslow.training.data.dataset import eval_objective, temperature_of
 from fastslow.training.loop.logps import confidences_of, logps_of, prepare, weights_of
 from fastslow.training.loop.losses import ModuleLoss, add_measured, module_losses

@@ -46,10 +46,10 @@ from fastslow.training.on_policy.filtered_reader import FilteredReader
 from fastslow.training.on_policy.online_kl import OnlineKl
 from fastslow.training.on_policy.online_reader import FreshReader
 from fastslow.training.on_policy.sampler import Asker
-from fastslow.training.plan import plan
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.reward import RewardPolicies
 from fastslow.training.policies.routed import RoutedPolicies, Router
+from fastslow.training.preflight import plan
 from fastslow.training.state.state import Reader, TrainingState
 
 PREVIOUS = "previous"
