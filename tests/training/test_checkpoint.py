@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from fastslow import durable
+from fastslow import atomic_io as durable
 from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 
 

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from fastslow.atomic_io import write_text
 from fastslow.bench.methods import METHODS
 from fastslow.bench.scenario import Scenario, world_scenario
 from fastslow.bench.suite import Task, gathered, plan, read_records, run_tasks
 from fastslow.bench.table import BUDGET, BUDGETS, best_rates, differences, results, shown
-from fastslow.durable import write_text
 from fastslow.streams.worlds import World
 from fastslow.training.state.summary import versions
 

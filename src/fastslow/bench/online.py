@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from fastslow.atomic_io import write_rows, write_text
 from fastslow.bench.continual import TUNING_SEEDS, Tell
 from fastslow.bench.curve import Curve
 from fastslow.bench.measure import measure_run
@@ -25,7 +26,6 @@ from fastslow.bench.scenario import Scenario
 from fastslow.bench.suite import gathered, kept, trained
 from fastslow.bench.table import interval
 from fastslow.config import load_recipe
-from fastslow.durable import write_rows, write_text
 from fastslow.streams.worlds import World
 from fastslow.training.state.summary import versions
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastslow.atomic_io import write_rows
 from fastslow.bench.methods import JOINT, TRAININGS
 from fastslow.bench.tiny_base import copy_base, world_base
 from fastslow.config import DomainConfig, Recipe, load_recipe
-from fastslow.durable import write_rows
 from fastslow.errors import ConfigError
 from fastslow.records import Pair
 from fastslow.streams import ExampleStream, open_sources, row_of

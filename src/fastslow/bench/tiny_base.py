@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from fastslow.durable import new_folder
+from fastslow.atomic_io import new_folder
 from fastslow.streams.worlds import World
 from fastslow.training.state.event_log import Progress
 

@@ -27,11 +27,11 @@ def judge(
     from rich.progress import Progress
     from rich.table import Table
 
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.config import load_recipe
     from fastslow.errors import ConfigError, DataError
     from fastslow.judges import make_judge
-    from fastslow.judges.probe import probe
+    from fastslow.judges.reliability import probe
     from fastslow.streams import ExampleStream, open_sources
 
     checked = load_recipe(recipe, overrides or [])

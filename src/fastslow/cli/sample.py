@@ -39,7 +39,7 @@ def sample(
     from rich.console import Console
     from rich.markup import escape
 
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.streams import open_sources, read_prompts
     from fastslow.training.export.open_run import open_run, read_run
 

@@ -28,7 +28,7 @@ def validate(
     from rich.table import Table
 
     from fastslow.adapters import load_tokenizer
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.cli.masked import masked_example
     from fastslow.training.build import make_encoder, make_modules
     from fastslow.training.data.dataset import (

@@ -29,7 +29,7 @@ def world(
     from rich.console import Console
     from rich.progress import Progress
 
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.errors import ConfigError
     from fastslow.streams.worlds import World, write_stream, write_world
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from fastslow.scoring.pieces import Piece
+from fastslow.scoring.attention_segments import Piece
 
 NAME = "fastslow_trees"
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from fastslow.scoring.attention import attending_trees
+from fastslow.scoring.attention_segments import cut
 from fastslow.scoring.encode import Tree
-from fastslow.scoring.head import Head, chunked_logps, token_logps
-from fastslow.scoring.pieces import cut
+from fastslow.scoring.lm_head import Head, chunked_logps, token_logps
+from fastslow.scoring.shared_layers import Trunk
 from fastslow.scoring.tree import TreeBatch, tree_batch
-from fastslow.scoring.trunk import Trunk
 
 STATISTICS = ("entropy", "collision")
 """What can be measured of the predictions besides the log-probs of what was said."""

@@ -23,8 +23,8 @@ from accelerate import Accelerator
 
 from fastslow.adapters import BASE, Factors, combine, load_tokenizer
 from fastslow.adapters import recompress as nearest
+from fastslow.atomic_io import file_hash, new_folder, write_text
 from fastslow.config import LoraConfig, ObjectiveConfig, Recipe, ReplayConfig, dump_recipe
-from fastslow.durable import file_hash, new_folder, write_text
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
 from fastslow.sampling import Engine

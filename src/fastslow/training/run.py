@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from fastslow.adapters import BASE
+from fastslow.atomic_io import file_hash, new_folder, write_rows, write_text
 from fastslow.config import Recipe, dump_recipe, load_recipe
-from fastslow.durable import file_hash, new_folder, write_rows, write_text
 from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.objectives import objective_problems
 from fastslow.testing import failed_checks

@@ -11,8 +11,8 @@ changed.
 from collections.abc import Callable
 from pathlib import Path
 
+from fastslow.atomic_io import write_text
 from fastslow.config import Recipe, dump_recipe, stage_recipe
-from fastslow.durable import write_text
 from fastslow.training.data.dataset import written_out
 from fastslow.training.preflight import check_parts
 from fastslow.training.state.event_log import Listener

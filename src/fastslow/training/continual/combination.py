@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 from fastslow.adapters import Entry, Factors, check_one_base, combine, load_tokenizer
 from fastslow.adapters import recompress as nearest
+from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe
-from fastslow.durable import new_folder
 from fastslow.errors import ConfigError, DataError
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded, Encoder

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.adapters import BASE, Bank, Entry
+from fastslow.atomic_io import file_hash, new_folder, write_text
 from fastslow.config import Recipe, dump_recipe
-from fastslow.durable import file_hash, new_folder, write_text
 from fastslow.errors import StateError
 from fastslow.evaluation import Retention, retention
 from fastslow.training.continual.combination import Combination, copy_adapter

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
+from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe
-from fastslow.durable import new_folder
 from fastslow.errors import ConfigError, StateError
 from fastslow.training.export.open_run import read_whole
 from fastslow.training.policies.routed import ROUTED

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastslow.adapters import Modules
-from fastslow.durable import write_text
+from fastslow.atomic_io import write_text
 from fastslow.errors import StateError
 from fastslow.scoring import Encoded
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastslow.atomic_io import write_rows, write_text
 from fastslow.config import RoundsConfig
-from fastslow.durable import write_rows, write_text
 from fastslow.errors import DataError
 from fastslow.judges import Judge
 from fastslow.records import Prompt

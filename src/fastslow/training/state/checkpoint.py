@@ -16,7 +16,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fastslow.durable import file_hash, new_folder
+from fastslow.atomic_io import file_hash, new_folder
 
 FORMAT = 1
 

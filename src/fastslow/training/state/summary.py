@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastslow.durable import write_text
+from fastslow.atomic_io import write_text
 from fastslow.errors import StateError
 
 PACKAGES = ("fastslow", "torch", "transformers", "peft", "accelerate", "datasets")
