@@ -78,7 +78,7 @@ def imagining(
 
 class _Counting(TorchDispatchMode):
     def __init__(self, bytes_: Bytes) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._bytes = bytes_
 
     def __torch_dispatch__(
@@ -95,7 +95,8 @@ def _place(model: nn.Module, device: torch.device) -> None:
     """Put an imagined tensor in place of each of the model's, where two share one for both."""
     made: dict[Tensor, Tensor] = {}
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
+        registries: Any = (module._parameters, module._buffers)
+        for tensors in registries:
             for key, tensor in tensors.items():
                 if tensor is None:
                     continue

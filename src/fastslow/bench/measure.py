@@ -113,4 +113,5 @@ def _retention(method: Method, run: Path) -> dict[str, Any] | None:
     summary = read_summary(run / "summary.json")
     if method.policy != "own" or not isinstance(summary, ContinualSummary) or not summary.metrics:
         return None
-    return asdict(summary)["metrics"]
+    metrics: dict[str, Any] = asdict(summary)["metrics"]
+    return metrics

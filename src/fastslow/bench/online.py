@@ -56,7 +56,7 @@ FRUGAL = 0.7
 
 
 def _grid(rates: Sequence[float], **others: Sequence[Any]) -> list[Setting]:
-    found: list[dict[str, Any]] = [{"train.learning_rate": rate} for rate in rates]
+    found: list[Setting] = [{"train.learning_rate": rate} for rate in rates]
     for key, values in others.items():
         found = [{**one, key.replace("__", "."): value} for one in found for value in values]
     return found

@@ -9,7 +9,7 @@ out/
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +57,7 @@ class Task:
 
 def plan(
     scenarios: Iterable[Scenario],
-    rates: dict[str, Sequence[float]],
+    rates: Mapping[str, Sequence[float]],
     out: Path,
     *,
     pairs: int,

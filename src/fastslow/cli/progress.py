@@ -177,8 +177,9 @@ class RunDisplay:
 
     def _smooth(self, event: Event) -> None:
         for key in ("loss", "accuracy", "margin", "pairs_per_s"):
-            before = self._means.get(key, event[key])
-            self._means[key] = SMOOTHING * before + (1 - SMOOTHING) * event[key]
+            now: float = event[key]
+            before = self._means.get(key, now)
+            self._means[key] = SMOOTHING * before + (1 - SMOOTHING) * now
 
     def _numbers(self, event: Event) -> str:
         means = self._means

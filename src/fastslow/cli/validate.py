@@ -21,6 +21,7 @@ def validate(
     checked = load_recipe(recipe, overrides or [], checks=[objective_problems])
 
     import json
+    from functools import partial
 
     from rich.console import Console
     from rich.markup import escape
@@ -64,7 +65,7 @@ def validate(
                     encoder,
                     eval_objective(part) if name.endswith("eval") else objective_of(part),
                     batch_size=part.train.batch_size,
-                    progress=lambda rows, task=task: progress.update(task, completed=rows),
+                    progress=partial(_advance, progress, task),
                 )
                 findings[name] = found.as_json()
                 if name.endswith("train"):
@@ -87,6 +88,10 @@ def validate(
     console.print(table)
     for example in examples:
         console.print(masked_example(example, tokenizer))
+
+
+def _advance(progress: Any, task: Any, rows: int) -> None:
+    progress.update(task, completed=rows)
 
 
 def _cell(value: object) -> str:

@@ -30,7 +30,7 @@ def attending_trees(model: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
-@torch.compiler.disable  # How many pieces there are differs from batch to batch.
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # How many pieces there are differs from batch to batch.
 def tree_attention(
     module: Any,
     query: Tensor,

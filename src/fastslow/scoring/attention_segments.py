@@ -53,7 +53,8 @@ class Piece:
             return later
         tree, response = _places(self._trees).to(device)
         ours = tree[:, None] == tree
-        return later | ~(ours & ((response == 0) | (response[:, None] == response)))
+        seen: Tensor = ours & ((response == 0) | (response[:, None] == response))
+        return later | ~seen
 
 
 def cut(trees: Sequence[Tree], *, together: int) -> list[Piece]:

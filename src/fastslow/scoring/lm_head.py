@@ -79,7 +79,7 @@ class _Chunked(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (slopes,) = ctx.saved_tensors
         return (gradient[:, None] * slopes).to(ctx.dtype), None, None, None, None
 
@@ -89,7 +89,7 @@ def _log_softmax(
 ) -> tuple[Tensor, Tensor | None]:
     """log softmax(z)[target], [S], and where hidden states want a gradient the mean over the
     softmax of the gradients of the logits, [S, d]."""
-    wide = {"dtype": _wide(hidden).dtype, "device": hidden.device}
+    wide: dict[str, Any] = {"dtype": _wide(hidden).dtype, "device": hidden.device}
     top = torch.full((len(targets), 1), torch.finfo(wide["dtype"]).min, **wide)
     total, said = torch.zeros_like(top), torch.zeros_like(top)
     mean = torch.zeros_like(hidden, **wide) if hidden.requires_grad else None

@@ -100,8 +100,9 @@ def check_parts(recipe: Recipe, *, trained: int = 0) -> list[str]:
         where = f"{label}: " if label else ""
         try:
             warnings += plan(part).warnings if part.rounds is None else _check_rounds(part)
-            for judge in filter(None, (part.judge, part.eval.judge)):
-                make_judge(judge)
+            for judge in (part.judge, part.eval.judge):
+                if judge is not None:
+                    make_judge(judge)
         except (ConfigError, DataError) as error:
             kinds.add(type(error))
             found = error.problems if isinstance(error, ConfigError) else [str(error)]

@@ -14,9 +14,10 @@ returns learned_T. Sums of modules are exact: factors side by side.
 
 import random
 import shutil
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from accelerate import Accelerator
@@ -116,7 +117,7 @@ def round_prompts(recipe: Recipe) -> list[list[Prompt]]:
     """
     assert recipe.rounds is not None
     rounds = recipe.rounds
-    rows = prompt_stream(recipe, rounds, epochs=1)
+    rows = cast(Iterable[Prompt], prompt_stream(recipe, rounds, epochs=1))
     prompts = list({row.prompt: row for row in rows}.values())
     random.Random(f"{recipe.seed}/prompts").shuffle(prompts)
     size = rounds.prompts_per_round or max(1, len(prompts) // rounds.count)

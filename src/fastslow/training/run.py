@@ -88,7 +88,7 @@ def _train_in_parts(recipe: Recipe, folder: Path, listener: Listener) -> RunSumm
     else:
         train_earlier = train_rounds if recipe.rounds else train_stages
         last = train_earlier(recipe, folder, listener, train_one=train_ordinary)
-    return last and train_ordinary(last, folder, listener, whole=recipe)
+    return train_ordinary(last, folder, listener, whole=recipe) if last else None
 
 
 def train_ordinary(
@@ -237,7 +237,7 @@ def _summary(
         device=_device(run),
         wall_s=round(state.wall_s, 3),
         memory={
-            "foreseen": run.memory and run.memory.total,
+            "foreseen": run.memory.total if run.memory else None,
             "peak": peak_memory(run.accelerator.device),
         },
         running=state.of_heldout,

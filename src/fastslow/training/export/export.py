@@ -68,7 +68,7 @@ def export_merged(
         )
     name = _module(summary, module)
     _check_free(to)
-    trusted = {"trust_remote_code": recipe.trust_remote_code}
+    trusted: dict[str, Any] = {"trust_remote_code": recipe.trust_remote_code}
     tokenizer = load_tokenizer(recipe.model, **trusted)
     target = _dtype(recipe, dtype)
     base = load_base(recipe.model, precision="float32", **trusted)
@@ -139,7 +139,8 @@ def _probes(model: Any) -> Tensor:
 
 def _log_probs(model: Any, probes: Tensor) -> Tensor:
     with torch.no_grad():
-        return model(input_ids=probes, use_cache=False).logits.float().log_softmax(-1)
+        logps: Tensor = model(input_ids=probes, use_cache=False).logits.float().log_softmax(-1)
+    return logps
 
 
 def _kl(first: Tensor, second: Tensor) -> float:

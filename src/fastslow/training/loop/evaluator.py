@@ -133,7 +133,8 @@ class HeldOut:
         sampled = self._measure_samples(
             policies, name, reference, lambda done: progress(tally.count + done, total)
         )
-        return Measurement(pairs=tally.count, **tally.means(), **sampled)
+        measured: dict[str, Any] = {**tally.means(), **sampled}
+        return Measurement(pairs=tally.count, **measured)
 
     def _measure_samples(
         self, policies: Policies, name: str, reference: str, progress: Callable[[int], None]

@@ -93,7 +93,8 @@ class Loop:
 
     def _train(self, stop: StopRequest) -> bool:
         """Step through the stream; whether a signal ended it."""
-        with closing(iter(self.state.reader)) as batches:
+        batches: Any = iter(self.state.reader)  # A generator, which may hold a thread.
+        with closing(batches):
             return self._learn(batches, stop)
 
     def _learn(self, batches: Iterator[list[Encoded]], stop: StopRequest) -> bool:
@@ -274,7 +275,10 @@ class Loop:
             remembered=state.remembered,
         )
         # Answers that are weighed by how likely they were were given without dropout.
-        settings = {"temperature": self._temperature, "dropout": not objective.on_policy}
+        settings: dict[str, Any] = {
+            "temperature": self._temperature,
+            "dropout": not objective.on_policy,
+        }
         logps = {
             name: logps_of(
                 prepared,

@@ -107,7 +107,9 @@ class Critic:
             )
             loss = (
                 self.objective.value_loss(
-                    *(_padded(t.split(lengths)) for t in (values, then, returns)),
+                    _padded(values.split(lengths)),
+                    _padded(then.split(lengths)),
+                    _padded(returns.split(lengths)),
                     _padded(torch.ones_like(returns, dtype=torch.bool).split(lengths)),
                 ).sum()
                 / answers

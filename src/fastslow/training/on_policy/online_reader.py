@@ -7,16 +7,16 @@ the next ones are judged meanwhile, twice as many. Trees hold the very tokens th
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from fastslow.config import OnlineConfig
 from fastslow.judges import Judge, Judgement
 from fastslow.objectives import Objective
-from fastslow.records import Example
+from fastslow.records import Example, Prompt
 from fastslow.scoring import Encoded, Tree
 from fastslow.streams import ExampleStream
 from fastslow.streams.labels import as_kind
@@ -133,7 +133,7 @@ class FreshReader:
 
     def _draw(self, count: int) -> Draw | None:
         """Ask the next prompts, if there are any."""
-        prompts = list(islice(iter(self.stream), count))
+        prompts = list(islice(cast(Iterable[Prompt], self.stream), count))
         if not prompts:
             return None
         seed = self.seed + self._asked

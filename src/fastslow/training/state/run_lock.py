@@ -1,9 +1,11 @@
 """A run folder belongs to one recipe and to one process at a time."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 from fastslow.config import Recipe, flat, load_recipe
 from fastslow.errors import ConfigError, StateError
@@ -13,7 +15,7 @@ WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/
 """What shows that a folder holds work that could be lost, beside that of stages."""
 
 
-def locked(folder: Path) -> AcquireReturnProxy:
+def locked(folder: Path) -> AbstractContextManager[Any]:
     """The folder, made if need be, for this process alone while the context is open."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

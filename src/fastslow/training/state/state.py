@@ -67,7 +67,8 @@ class TrainingState:
 
     def snapshot(self) -> Snapshot:
         """The state as tensors and JSON facts."""
-        module_tensors, optimizer_tensors = {}, {}
+        module_tensors: dict[str, Tensor] = {}
+        optimizer_tensors: dict[str, Tensor] = {}
         for name in (*self.optimizers, *self.moving):
             module_tensors |= self.modules.tensors(name)
         for name in self.optimizers:
