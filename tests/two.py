@@ -32,7 +32,7 @@ TRAIN = """
 import json, os, signal, sys
 import fastslow
 from fastslow.errors import FastslowError
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 
 stop_at = int(sys.argv[1])
 def hear(event):
@@ -44,7 +44,8 @@ for path in sys.argv[2:]:
     except FastslowError as error:
         print("RESULT", json.dumps(f"{type(error).__name__}: {error}"))
     else:
-        print("RESULT", json.dumps(summary and [Team().rank, summary.steps, summary.leader]))
+        rank = ProcessGroup().rank
+        print("RESULT", json.dumps(summary and [rank, summary.steps, summary.leader]))
 """
 
 

@@ -32,6 +32,13 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def make_empty(path: Path) -> None:
+    """Make a folder, if need be. Raises FileExistsError where there is something in it."""
+    path.mkdir(parents=True, exist_ok=True)
+    if any(path.iterdir()):
+        raise FileExistsError(f"{path} is not empty")
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A draft folder to fill, which takes the place of `path` when the block ends well.

@@ -36,6 +36,10 @@ class StateError(FastslowError):
     """A run folder, a checkpoint or the training itself is not in a state to go on."""
 
 
+class NonFiniteError(StateError):
+    """A loss or a gradient is not finite; nothing was updated."""
+
+
 class UnreachableError(StateError):
     """Whoever a run asks gives no answer any more. What was done before is on disk."""
 

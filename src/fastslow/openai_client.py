@@ -11,7 +11,7 @@ class ChatServer:
 
     Args:
         url: base URL of the API, as `http://127.0.0.1:8000/v1`.
-        key_variable: environment variable that holds the API key; servers that need none ignore it.
+        api_key_env: environment variable that holds the API key; servers that need none ignore it.
         timeout_s: for one reply.
         retries: after failures.
         section: of the recipe that asks for it, for errors.
@@ -21,7 +21,7 @@ class ChatServer:
     """
 
     def __init__(
-        self, *, url: str, key_variable: str, timeout_s: float, retries: int, section: str
+        self, *, url: str, api_key_env: str, timeout_s: float, retries: int, section: str
     ) -> None:
         try:
             from openai import OpenAI
@@ -30,7 +30,7 @@ class ChatServer:
         self.url = url
         self._client = OpenAI(
             base_url=url,
-            api_key=environ.get(key_variable) or "none",
+            api_key=environ.get(api_key_env) or "none",
             timeout=timeout_s,
             max_retries=retries,
         )

@@ -35,7 +35,7 @@ class Origin:
     """Where it was read, as `file:row`."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """The columns of the row that mean nothing to fastslow, kept as they were."""
-    unended: tuple[bool, ...] = ()
+    truncated: tuple[bool, ...] = ()
     """Of each response, whether it was cut off before its end; empty where none was."""
 
 

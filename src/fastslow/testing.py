@@ -115,8 +115,8 @@ def check_objective(objective: Objective, but: Iterable[str] = ()) -> None:
 
     Raises AssertionError that lists all that failed, ValueError for a name that is no check.
     """
-    todo, left_out = checks(objective), set(but)
-    if unknown := left_out - set(todo):
+    todo, skipped_examples = checks(objective), set(but)
+    if unknown := skipped_examples - set(todo):
         raise ValueError(f"no such checks: {sorted(unknown)}; there are {sorted(todo)}")
     failed = failed_checks(objective, but)
     if failed:

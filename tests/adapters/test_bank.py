@@ -10,7 +10,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastslow.adapters import Bank, Factors, read_entry, select
+from fastslow.adapters import Bank, Factors, latest_per_domain, read_entry
 from fastslow.adapters import bank as bank_module
 from fastslow.errors import ConfigError, StateError
 
@@ -211,5 +211,9 @@ def test_adding_never_replaces_an_entry_even_where_one_was_removed(bank, source)
 def test_of_a_domain_that_returned_the_newest_is_selected(bank, source):
     add(bank, source, "reviews")
     add(bank, source, "guests")
-    assert [e.name for e in select(bank.entries())] == ["02-notes", "03-reviews", "04-guests"]
-    refused(lambda: select([]), "the bank is empty")
+    assert [e.name for e in latest_per_domain(bank.entries())] == [
+        "02-notes",
+        "03-reviews",
+        "04-guests",
+    ]
+    refused(lambda: latest_per_domain([]), "the bank is empty")

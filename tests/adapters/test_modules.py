@@ -186,7 +186,7 @@ def test_four_bit_without_bitsandbytes_says_what_is_missing(model_folder, monkey
 @pytest.mark.parametrize("targets", ["no_such_layer", ["q_proj", "k_proj"]])
 def test_targets(targets):
     if targets == "no_such_layer":
-        with pytest.raises(ConfigError, match="lora.targets"):
+        with pytest.raises(ConfigError, match="lora.target_modules"):
             attach(targets=targets)
     else:
         modules = attach(targets=targets)

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fastslow.bench import demo, scenario
-from fastslow.bench.tiny_base import Pretraining, world_base
+from fastslow.bench.tiny_base import Pretraining, pretrain_base
 from fastslow.cli.main import app
 
 SMALL = Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs=1)
@@ -13,11 +13,11 @@ SMALL = Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs
 @pytest.fixture
 def small_demo(monkeypatch, tmp_path):
     def small(world, **kwargs):
-        return world_base(world, settings=SMALL, cache=tmp_path / "bases")
+        return pretrain_base(world, settings=SMALL, cache=tmp_path / "bases")
 
-    monkeypatch.setattr(demo, "world_base", small)
-    monkeypatch.setattr(scenario, "world_base", small)
-    monkeypatch.setattr(scenario, "SAMPLED", {"samples": 3, "answers": 2, "sample_tokens": 12})
+    monkeypatch.setattr(demo, "pretrain_base", small)
+    monkeypatch.setattr(scenario, "pretrain_base", small)
+    monkeypatch.setattr(scenario, "SAMPLED", {"samples": 3, "answers": 2, "max_new_tokens": 12})
     monkeypatch.setattr(demo, "PAIRS", 80)
 
 

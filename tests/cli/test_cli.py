@@ -42,7 +42,7 @@ def finished(model_folder, train_file, eval_file, tmp_path_factory):
             "data": {"train": str(train_file), "eval": str(eval_file), "max_length": 96},
             "lora": {"rank": 4, "alpha": 8.0},
             "train": {"batch_size": 8, "learning_rate": 1e-2},
-            "eval": {"samples": 4, "sample_tokens": 8},
+            "eval": {"num_prompts": 4, "max_new_tokens": 8},
         }
     )
     return folder, fastslow.train(recipe)

@@ -53,7 +53,11 @@ def single_runs(model_folder, domain_files, tmp_path_factory):
             {
                 "model": str(model_folder),
                 "output_dir": str(folder / name),
-                "data": {"train": domain_files[domain]["train"], "max_length": 96, "memory": 12},
+                "data": {
+                    "train": domain_files[domain]["train"],
+                    "max_length": 96,
+                    "replay_buffer_size": 12,
+                },
                 "lora": {"rank": 2, "alpha": 4.0},
                 "train": {"batch_size": 8, "learning_rate": 1e-2},
             }

@@ -15,12 +15,12 @@ SMALL = scratch.Pretraining(hidden_size=16, layers=1, heads=2, conversations=400
 
 @pytest.fixture
 def small_base(monkeypatch, tmp_path):
-    train = scratch.world_base
+    train = scratch.pretrain_base
 
     def small(world, *, progress):
         return train(world, settings=SMALL, cache=tmp_path / "bases", progress=progress)
 
-    monkeypatch.setattr(scratch, "world_base", small)
+    monkeypatch.setattr(scratch, "pretrain_base", small)
 
 
 def test_a_world_is_written_and_a_run_in_it_knows_its_reward(small_base, tmp_path):
@@ -46,9 +46,9 @@ def test_a_world_is_written_and_a_run_in_it_knows_its_reward(small_base, tmp_pat
             "lora": {"rank": 4, "alpha": 8.0},
             "train": {"learning_rate": 1e-2},
             "eval": {
-                "samples": 4,
-                "answers": 2,
-                "sample_tokens": 16,
+                "num_prompts": 4,
+                "num_generations": 2,
+                "max_new_tokens": 16,
                 "judge": {"kind": "world", "file": str(to / "world.json")},
             },
         }

@@ -25,7 +25,7 @@ def test_every_key_but_the_model_has_a_default_that_is_written_out():
     written = yaml.safe_load(dump_recipe(recipe))
     assert written["chase"] == {
         "alpha": 0.01, "speeds": 2, "slow_ratio": 0.3, "slow_every": 1, "swap_every": 2,
-        "loss_memory": 0.8, "swap": "roles",
+        "loss_decay": 0.8, "swap": "roles",
     }  # fmt: skip
     assert written["train"]["learning_rate"] == 1e-4 and written["lora"]["rank"] == 16
     assert load_recipe(written) == recipe
@@ -95,7 +95,7 @@ def test_all_faults_are_named_at_once():
     [
         (["reference=previous"], "needs|without lora.start_from is the base"),
         (["load_in_4bit=true"], "a 4-bit base computes in bfloat16"),
-        (["eval.sample_tokens=2000", "data.eval=e"], "must be below data.max_length"),
+        (["eval.max_new_tokens=2000", "data.eval=e"], "must be below data.max_length"),
         (["train.learning_rate=.inf"], "finite number"),
         (["train.learning_rate=0"], "greater than 0"),
         (["data.train=[1, {]"], "not valid YAML"),
@@ -136,12 +136,16 @@ ONE = [{"name": "c", "train": "c.jsonl", "eval": None}]
         ({"domains": DOMAINS, "weights": None, "recompress": 2}, [], "nothing|no combination"),
         ({"domains": DOMAINS, "weights": "routed", "recompress": 2}, [], "weights: routed"),
         ({"domains": DOMAINS, "anchor": "ewc"}, [], "fresh modules have nothing to be held near"),
-        ({"domains": DOMAINS}, ["data.memory=0"], "data.memory: is 0"),
-        ({"domains": DOMAINS, "weights": None, "replay": 0.1}, ["data.memory=0"], "data.memory"),
+        ({"domains": DOMAINS}, ["data.replay_buffer_size=0"], "data.replay_buffer_size: is 0"),
+        (
+            {"domains": DOMAINS, "weights": None, "replay": 0.1},
+            ["data.replay_buffer_size=0"],
+            "data.replay_buffer_size",
+        ),
         (
             {"domains": DOMAINS, "weights": None, "start": "continue", "anchor": "ewc"},
-            ["data.memory=0"],
-            "data.memory: is 0, but replay, ewc",
+            ["data.replay_buffer_size=0"],
+            "data.replay_buffer_size: is 0, but replay, ewc",
         ),
         ({"domains": DOMAINS}, ["lora.start_from=x"], "set for each domain by continual"),
         ({"domains": DOMAINS}, ["replay.memory=[x]"], "set for each domain by continual"),
@@ -173,7 +177,7 @@ def test_continual_settings_that_can_work():
         ({"domains": [*DOMAINS, DOMAINS[0]], "start": "recall"}, []),
         ({"domains": ONE * 3}, []),
         ({"domains": [ONE[0] | {"train": "-"}, *ONE]}, []),
-        ({"domains": DOMAINS, "weights": "uniform"}, ["data.memory=0"]),
+        ({"domains": DOMAINS, "weights": "uniform"}, ["data.replay_buffer_size=0"]),
         ({"start": "continue", "anchor": "ewc"}, ["drift={}", "data.train=a", "data.eval=b"]),
     ]:
         assert load_recipe({"model": "m", "continual": section}, overrides).continual

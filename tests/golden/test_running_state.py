@@ -366,13 +366,13 @@ def test_beta_dpo_draws_without_replacement_by_its_weights():
     objective = make_objective("beta_dpo", filter=1 / 3)
     logps = deltas([3.0, 7.0, 11.0], state=STATE)
     draws = 4000
-    left_out = np.zeros(3)
+    skipped_examples = np.zeros(3)
     for uniform in np.random.default_rng(0).random((draws, 3)):
         loss = objective(replace(logps, extras={"uniform": torch.from_numpy(uniform)})).loss
-        left_out += (loss == 0).numpy()
-    assert left_out.sum() == draws
+        skipped_examples += (loss == 0).numpy()
+    assert skipped_examples.sum() == draws
     # four standard errors
-    np.testing.assert_allclose(left_out / draws, out, atol=4 * 0.5 / math.sqrt(draws))
+    np.testing.assert_allclose(skipped_examples / draws, out, atol=4 * 0.5 / math.sqrt(draws))
 
 
 def test_beta_dpo_keeps_beta_above_0():

@@ -7,10 +7,10 @@ import tiny
 
 from fastslow.errors import ConfigError, DataError, JudgeError
 from fastslow.judges import (
-    Asked,
     ClassifierJudge,
     EnsembleJudge,
     Judgement,
+    JudgeRequest,
     RuleJudge,
     WorldJudge,
     compared,
@@ -51,7 +51,9 @@ def rule(tmp_path, text=RULE, function="score"):
 def test_a_rule_scores_the_last_turn_and_the_answer(tmp_path):
     judge = rule(tmp_path)
     talk = (Message("user", "Hello."), Message("assistant", "Hi."), Message("user", "Go on."))
-    first, second = judge.judge([Asked("ab", ("abc", "a")), Asked(talk, ("12345678", ""))])
+    first, second = judge.judge(
+        [JudgeRequest("ab", ("abc", "a")), JudgeRequest(talk, ("12345678", ""))]
+    )
     assert first.scores == (1.0, -1.0) and second.scores == (2.0, -6.0)
     assert judge.name.startswith("rule score of rule.py (")
     assert rule(tmp_path, RULE + "# Changed.\n").name != judge.name
@@ -69,7 +71,7 @@ def test_a_rule_scores_the_last_turn_and_the_answer(tmp_path):
 )
 def test_rules_that_cannot_be_used_say_why(tmp_path, text, function, error, message):
     with pytest.raises(error, match=message):
-        rule(tmp_path, text, function).judge([Asked("p", ("a", "b"))])
+        rule(tmp_path, text, function).judge([JudgeRequest("p", ("a", "b"))])
 
 
 def test_a_world_judges_as_its_people_would_without_their_noise(tmp_path):
@@ -78,13 +80,13 @@ def test_a_world_judges_as_its_people_would_without_their_noise(tmp_path):
     judge = WorldJudge(tmp_path / "world.json")
     row = next(world.pairs("guests", seed=0))
     answers = (row["chosen"], row["rejected"])
-    (found,) = judge.judge([Asked(row["prompt"], answers)])
+    (found,) = judge.judge([JudgeRequest(row["prompt"], answers)])
     rewards = [world.reward(row["prompt"], answer) for answer in answers]
     assert found.scores == pytest.approx(rewards)
     # Of two, an answer's win rate is half its probability of being preferred and half a half.
     assert found.win_rates[0] == pytest.approx((row["probability"] + 0.5) / 2)
     with pytest.raises(ConfigError, match="no request of this world"):
-        judge.judge([Asked("What?", answers)])
+        judge.judge([JudgeRequest("What?", answers)])
 
 
 def texts(count):
@@ -95,7 +97,7 @@ def texts(count):
 
 def test_a_classifier_prefers_what_it_was_shown_as_good_and_is_the_same_each_time(tmp_path):
     path = tiny.write_rows(tmp_path / "texts.jsonl.gz", texts(80))
-    asked = [Asked("Describe the sea.", ("It is warm and kind.", "It is cold.", "It is."))]
+    asked = [JudgeRequest("Describe the sea.", ("It is warm and kind.", "It is cold.", "It is."))]
     judges = [ClassifierJudge([str(path)], positive=1, with_prompt=False) for _ in range(2)]
     first, second = (judge.judge(asked)[0] for judge in judges)
     assert first == second and first.scores[0] > first.scores[2] > first.scores[1]
@@ -123,7 +125,7 @@ class Fixed:
 
 def test_several_judges_average_how_sure_they_are_not_their_scales():
     judge = EnsembleJudge([Fixed(1000.0, 0.0), Fixed(0.0, 1.0)])
-    (found,) = judge.judge([Asked("p", ("a", "b"))])
+    (found,) = judge.judge([JudgeRequest("p", ("a", "b"))])
     assert found == Judgement(*2 * (((0.75 + (0.5 + sigmoid(-1)) / 2) / 2,
                                      (0.25 + (0.5 + sigmoid(1)) / 2) / 2),))  # fmt: skip
     assert judge.name == "ensemble of fixed (1000.0, 0.0); fixed (0.0, 1.0)"

@@ -93,9 +93,9 @@ def test_how_far_the_policy_has_left_is_a_mean_over_the_tokens_there():
     sums = {name: float(value) for name, value in espo.observe(given).items()}
     away = [tensor(0.1).exp() - 1, 1 - tensor(-0.2).exp(), tensor(0.0)]
     assert espo.facts(sums) == {"ratio_deviation": pytest.approx(sum(away).item() / 3)}
-    assert not espo.outgrown(espo.facts(sums))
-    assert espo.outgrown({"ratio_deviation": 0.11})
-    assert not make_objective("ppo").outgrown({"ratio_deviation": 100.0})
+    assert not espo.exceeds_max_ratio(espo.facts(sums))
+    assert espo.exceeds_max_ratio({"ratio_deviation": 0.11})
+    assert not make_objective("ppo").exceeds_max_ratio({"ratio_deviation": 100.0})
 
 
 def test_values_that_move_far_from_what_they_were_earn_nothing_more():

@@ -24,7 +24,8 @@ def policies_on(architecture, *, recompute, dropout=0.0):
     for name in modules.names:
         for parameter in modules.parameters(name).values():
             parameter.data.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return Policies(modules, bfloat16=False, max_length=64, pad_id=0, recompute=recompute)
+    settings = {"max_length": 64, "pad_id": 0, "gradient_checkpointing": recompute}
+    return Policies(modules, bfloat16=False, **settings)
 
 
 def gradients(policies):

@@ -9,7 +9,7 @@ from transformers import LlamaForCausalLM
 from fastslow.scoring import Layout, Scorer, Sizes, Tree, probe_layout, tree_batch
 from fastslow.scoring import tree as tree_module
 from fastslow.scoring.attention import tree_attention
-from fastslow.scoring.attention_segments import Piece, cut
+from fastslow.scoring.attention_segments import AttentionSegment, cut
 from fastslow.scoring.lm_head import Head
 
 CPU = torch.device("cpu")
@@ -227,7 +227,7 @@ def test_the_probe_finds_a_leak_between_responses():
         if "pieces" not in kwargs:
             return args, kwargs
         first, second, *others = kwargs["pieces"]
-        return args, kwargs | {"pieces": [Piece(first.length + second.length), *others]}
+        return args, kwargs | {"pieces": [AttentionSegment(first.length + second.length), *others]}
 
     model.model.register_forward_pre_hook(causal_only, with_kwargs=True)
     layout = probe_layout(model, max_length=64)

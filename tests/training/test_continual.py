@@ -326,11 +326,12 @@ def test_modules_that_were_trained_with_dropout_have_the_same_importances_again(
 def test_contradictions_are_refused_all_at_once(continual):
     with pytest.raises(ConfigError) as caught:
         continual(
-            "data.memory=0", "reference=previous",
+            "data.replay_buffer_size=0", "reference=previous",
             weights=None, fixed=[1.0], recompress=2, anchor="l2_sp", replay=0.2,
         )  # fmt: skip
     text = "\n".join(caught.value.problems)
     for part in ("continual.fixed: is for", "got 1 weights for 2 domains", "nothing to be held",
-                 "continual.recompress", "data.memory", "reference: 'previous'"):  # fmt: skip
+                 "continual.recompress", "data.replay_buffer_size",
+                 "reference: 'previous'"):  # fmt: skip
         assert part in text, text
     assert len(caught.value.problems) == 6

@@ -27,7 +27,7 @@ def alarm(kind, values, **settings):
     """The number of pairs heard when the detector found a drift; None without."""
     detector = DriftDetector(DriftConfig(detector=kind, **settings))
     for count, value in enumerate(values, 1):
-        if detector.hear([value]):
+        if detector.update([value]):
             return count
     return None
 
@@ -66,17 +66,17 @@ def test_a_restored_detector_decides_as_if_never_stopped(kind):
     for cut in (1, 300, 505, whole - 1, whole, whole + 20):
         config = DriftConfig(detector=kind)
         first, resumed = DriftDetector(config), DriftDetector(config)
-        first.hear(values[:cut])
+        first.update(values[:cut])
         resumed.load_state(json.loads(json.dumps(first.state())))
         assert resumed.state() == first.state() and resumed.found == (cut >= whole)
         for count, value in enumerate(values[cut:], cut + 1):
-            assert resumed.hear([value]) == (count >= whole)
+            assert resumed.update([value]) == (count >= whole)
 
 
 def test_pairs_heard_together_count_one_by_one():
     values = losses(700, lambda i: 1.5 if i < 500 else -1.5, seed=4)
     together = DriftDetector(DriftConfig())
-    found = [together.hear(values[i : i + 16]) for i in range(0, 700, 16)]
+    found = [together.update(values[i : i + 16]) for i in range(0, 700, 16)]
     assert found.index(True) == (alarm("adwin", values) - 1) // 16
     assert all(found[found.index(True) :])
 
@@ -100,7 +100,7 @@ def turning(tmp_path_factory):
 
 
 OPTIONS = (
-    "chase=null", "data.eval=null", "data.memory=512", "train.schedule=constant",
+    "chase=null", "data.eval=null", "data.replay_buffer_size=512", "train.schedule=constant",
     "drift.detector=adwin", "drift.min_pairs=64", "train.learning_rate=0.003",
 )  # fmt: skip
 
@@ -148,7 +148,7 @@ def test_stretches_between_drifts_are_the_stream_without_loss_or_repetition(
 ):
     settings = {"start": "continue", "weights": "uniform", **extra}
     made = recipe(
-        f"data.train={turning}", *OPTIONS, f"data.eval={eval_file}", "eval.samples=0",
+        f"data.train={turning}", *OPTIONS, f"data.eval={eval_file}", "eval.num_prompts=0",
         continual=settings,
     )  # fmt: skip
     summary = fastslow.train(made)

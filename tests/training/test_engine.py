@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 from loopback import chat_reply
+from tiny import components
 
 import fastslow
 from fastslow.adapters import BASE, Modules, load_tokenizer
@@ -14,10 +15,9 @@ from fastslow.errors import ConfigError, UnreachableError
 from fastslow.judges import RuleJudge
 from fastslow.sampling import generate
 from fastslow.scoring import Encoder
-from fastslow.training.build import assemble
 
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
-SHORT = ("train.max_steps=6", "eval.samples=2", "train.batch_size=4", "checkpoint.every=2")
+SHORT = ("train.max_steps=6", "eval.num_prompts=2", "train.batch_size=4", "checkpoint.every=2")
 
 
 class TinyEngine:
@@ -53,10 +53,10 @@ class TinyEngine:
             (samples,) = generate(
                 modules.causal_lm, [self.encoder.prompt_ids(turns, room=body["max_tokens"])],
                 end_ids=[2], pad_id=0, max_new_tokens=body["max_tokens"], seed=body["seed"],
-                temperature=body["temperature"], per_prompt=body["n"],
+                temperature=body["temperature"], num_generations=body["n"],
             )  # fmt: skip
         texts = [self.tokenizer.decode(s.tokens, skip_special_tokens=True) for s in samples]
-        finish = "stop" if samples[0].ended else "length"
+        finish = "length" if samples[0].truncated else "stop"
         return chat_reply(texts, finish=finish)
 
 
@@ -97,14 +97,14 @@ def test_the_engine_answers_with_the_leaders_module_of_now(online, engine):
 
 
 def test_its_answers_are_learned_in_our_tokens_with_our_log_probs(online, engine):
-    run = assemble(online("chase=null", "objective.name=rloo", answers=3, engine=at(engine)))
-    batch = next(iter(run.state.reader))
+    run = components(online("chase=null", "objective.name=rloo", answers=3, engine=at(engine)))
+    batch = next(iter(run.reader))
     for item in batch:
-        scored = run.policies.measure(
-            "policy", run.policies.batch([item.tree]), temperature=1.5
+        scored = run.learner.policies.measure(
+            "policy", run.learner.policies.batch([item.tree]), temperature=1.5
         ).sums
         assert scored.tolist() == pytest.approx(list(item.sampled), abs=1e-4)
-        texts = [run.state.reader.asker.encoder.tokenizer.decode(t, skip_special_tokens=True)
+        texts = [run.reader.sampler.encoder.tokenizer.decode(t, skip_special_tokens=True)
                  for t in item.tree.responses]  # fmt: skip
         assert texts == list(item.example.responses)
 

@@ -2,10 +2,10 @@
 
 import pytest
 import tiny
+from tiny import components
 
 import fastslow
 from fastslow.errors import ConfigError, DataError, JudgeError
-from fastslow.training.build import assemble
 
 RULE = """
 def score(prompt, answer):
@@ -44,12 +44,12 @@ def test_where_every_answer_is_better_nothing_is_left(filtered):
 
 
 def test_pairs_whose_chosen_answer_is_beaten_are_passed_over(filtered):
-    run = assemble(filtered(WARM, "train.max_steps=null"))
-    kept = [item.example for batch in run.state.reader for item in batch]
+    run = components(filtered(WARM, "train.max_steps=null"))
+    kept = [item.example for batch in run.reader for item in batch]
     assert kept and all("warm" in pair.chosen for pair in kept)
-    counts = run.state.reader.summary()
+    counts = run.reader.summary()
     assert counts["read"] == 96 and counts["beaten"] == 96 - len(kept)
-    assert len({len(batch) for batch in assemble(filtered(WARM)).state.reader} - {4}) <= 1
+    assert len({len(batch) for batch in components(filtered(WARM)).reader} - {4}) <= 1
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(filtered, tmp_path):

@@ -2,15 +2,15 @@
 
 import pytest
 import tiny
+from tiny import components
 from typer.testing import CliRunner
 
 import fastslow
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, JudgeError, StateError
-from fastslow.training.build import assemble
 
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
-SHORT = ("train.max_steps=6", "eval.samples=2", "train.batch_size=4", "checkpoint.every=2")
+SHORT = ("train.max_steps=6", "eval.num_prompts=2", "train.batch_size=4", "checkpoint.every=2")
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def online(recipe, train_file, tmp_path):
 
 
 def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
-    run = assemble(online(answers=3))
-    batch = next(iter(run.state.reader))
+    run = components(online(answers=3))
+    batch = next(iter(run.reader))
     assert len(batch) == 4
     for item in batch:
         example = item.example
@@ -39,8 +39,8 @@ def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
         tokenizer = fastslow.training.build.load_tokenizer(run.recipe.model)
         said = [tokenizer.decode(t, skip_special_tokens=True) for t in item.tree.responses]
         assert said == list(example.responses)
-        scored = run.policies.measure(
-            run.state.race.leader, run.policies.batch([item.tree]), temperature=1.5
+        scored = run.learner.policies.measure(
+            run.learner.leader, run.learner.policies.batch([item.tree]), temperature=1.5
         ).sums
         assert scored.tolist() == pytest.approx(list(item.sampled), abs=1e-4)
 
@@ -85,7 +85,7 @@ def test_stored_pairs_have_their_share_of_every_batch(online, tmp_path):
     made = online("train.max_steps=3", prompts=str(prompts), stored=0.25)
     summary = fastslow.train(made)
     assert summary.pairs_seen == 12 and summary.data["stored_read"] > 0
-    first = next(iter(assemble(made).state.reader))
+    first = next(iter(components(made).reader))
     assert [bool(item.sampled) for item in first] == [True, True, True, False]
 
 
@@ -103,7 +103,8 @@ def test_prompts_alone_are_enough(online, tmp_path):
 def test_the_score_rises(online):
     made = online(
         "train.max_steps=24", "train.epochs=2", "train.learning_rate=0.03", "chase=null",
-        "objective.name=rloo", "eval.samples=16", "eval.answers=4", "train.batch_size=8", answers=4,
+        "objective.name=rloo", "eval.num_prompts=16", "eval.num_generations=4",
+        "train.batch_size=8", num_generations=4,
     )  # fmt: skip
     measured = fastslow.train(made).eval
     assert measured["final"]["reward"] > measured["start"]["reward"] + 0.1
@@ -159,7 +160,7 @@ def test_another_judge_cannot_go_on(online, tmp_path):
         (("judge=null",), {}, "judge: compares answers of rounds, online or filter"),
         (("rounds={}",), {}, "rounds and online: answer the same prompts"),
         (("data.label_delay=8",), {}, "online: the policy's own answers neither come late"),
-        ((), {"answers": 1}, "online.answers: got 1"),
+        ((), {"answers": 1}, "online.num_generations: got 1"),
         (("data.train=[]",), {}, "prompts: are missing"),
         (("data.train=-",), {}, "online: prompts are read more than once"),
     ],

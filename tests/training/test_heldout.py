@@ -11,7 +11,7 @@ from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.sampling import generate
 from fastslow.scoring import Encoder
-from fastslow.training.loop.evaluator import HeldOut
+from fastslow.training.loop.evaluator import Evaluator
 from fastslow.training.policies.policies import Policies
 
 MODULES = Modules.attach(tiny.model(), ("policy",), rank=4, alpha=8.0)
@@ -33,8 +33,8 @@ class Rewarding:
 
 
 def held_out(judge=None, **options):
-    settings = EvalConfig(**({"samples": 5, "sample_tokens": 10} | options))
-    return HeldOut(PAIRS, ENCODER, sampling=settings, seed=1, judge=judge)
+    settings = EvalConfig(**({"samples": 5, "max_new_tokens": 10} | options))
+    return Evaluator(PAIRS, ENCODER, sampling=settings, seed=1, judge=judge)
 
 
 def measure_with(held, name):
@@ -118,7 +118,7 @@ def answers_of(name, prompts, *, count):
     with MODULES.using(name):
         rows = generate(
             MODULES.causal_lm, prompts, end_ids=[2], pad_id=0, max_new_tokens=10, seed=1,
-            per_prompt=count,
+            num_generations=count,
         )  # fmt: skip
     decode = ENCODER.tokenizer.decode
     return [[decode(a.tokens, skip_special_tokens=True) for a in row] for row in rows]

@@ -47,7 +47,7 @@ def rows_of(kind, count=80):
 def test_each_kind_is_learned_with_chasing_and_goes_on_after_a_stop(recipe, tmp_path, name, kind):
     path = str(tiny.write_rows(tmp_path / "rows.jsonl", rows_of(kind)))
     common = (
-        f"objective.name={name}", f"data.train={path}", f"data.eval={path}", "eval.samples=0",
+        f"objective.name={name}", f"data.train={path}", f"data.eval={path}", "eval.num_prompts=0",
         "eval.max_pairs=24", "train.max_steps=6", "checkpoint.every=3", "chase.alpha=0.05",
     )  # fmt: skip
     whole = recipe(f"output_dir={tmp_path / 'whole'}", *common)
@@ -108,7 +108,7 @@ def test_weight_and_confidence_in_the_loss():
 def test_a_weight_of_nothing_teaches_nothing_and_of_two_counts_twice(recipe, tmp_path):
     rows = tiny.rows(8)
     options = ("train.max_steps=1", "train.optimizer=sgd", "train.learning_rate=0.5",
-               "chase=null", "eval.samples=0", "train.clip_norm=null")  # fmt: skip
+               "chase=null", "eval.num_prompts=0", "train.max_grad_norm=null")  # fmt: skip
     files = {
         "alone": rows[4:],
         "once": [row | {"weight": int(i >= 4)} for i, row in enumerate(rows)],
@@ -118,7 +118,7 @@ def test_a_weight_of_nothing_teaches_nothing_and_of_two_counts_twice(recipe, tmp
     for name, weighted in files.items():
         path = tiny.write_rows(tmp_path / f"{name}.jsonl", weighted)
         made = recipe(f"data.train={path}", f"output_dir={tmp_path / name}", *options)
-        counts[name] = fastslow.train(made).data["passed_over"]
+        counts[name] = fastslow.train(made).data["skipped"]
         lines = (tmp_path / name / "events.jsonl").read_text().splitlines()
         step = next(e for e in map(json.loads, lines) if e["event"] == "step")
         norms[name] = step["modules"]["policy"]["grad_norm"]
@@ -165,7 +165,7 @@ def test_a_finished_run_is_measured_with_what_its_objective_remembers(recipe, tm
     kind = make_objective(name).takes
     path = tiny.write_rows(tmp_path / "rows.jsonl", rows_of(kind, 24))
     made = recipe(
-        f"objective.name={name}", f"data.train={path}", f"data.eval={path}", "eval.samples=0",
+        f"objective.name={name}", f"data.train={path}", f"data.eval={path}", "eval.num_prompts=0",
         "train.max_steps=4",
     )  # fmt: skip
     final = fastslow.train(made).eval["final"]

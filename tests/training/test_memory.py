@@ -14,13 +14,13 @@ from fastslow.config import dump_recipe
 from fastslow.errors import ConfigError
 from fastslow.scoring import Tree
 from fastslow.training.build import make_base, make_modules, make_policies
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.memory import estimate as memory_module
 from fastslow.training.memory.device_memory import free_memory, peak_memory
 from fastslow.training.memory.estimate import foresee
 
 CPU = torch.device("cpu")
-ALONE = Team()
+ALONE = ProcessGroup()
 TREES = [Tree((5,) * 20, ((6,) * 30, (7,) * 10))] * 8
 MANY = Tree((5,) * 20, ((6,) * 30,) * 2)
 
@@ -69,7 +69,7 @@ def test_four_bits_are_of_the_layers_weights_alone(recipe, tmp_path):
     assert after == pytest.approx(before - saved, abs=1)
 
 
-class Three(Team):
+class Three(ProcessGroup):
     """As if the layers were divided over three processes."""
 
     size, divided = 3, True
@@ -79,7 +79,9 @@ def test_of_divided_layers_a_part_is_here_and_two_are_whole(recipe):
     layer = sum(
         p.numel() * 4 for name, p in make_base(recipe(), CPU).named_parameters() if ".0." in name
     )
-    whole, part = (foresee(recipe(), TREES, make_modules, CPU, team) for team in (ALONE, Three()))
+    whole, part = (
+        foresee(recipe(), TREES, make_modules, CPU, processes) for processes in (ALONE, Three())
+    )
     assert part.base == whole.base - 2 * layer + 2 * layer // 3 + 2 * layer
     assert part.modules == whole.modules and part.activations == whole.activations
 
@@ -150,7 +152,7 @@ def test_validation_says_what_would_be_taken_and_refuses_nothing(recipe, scarce,
 def test_validation_foresees_what_is_known_and_fresh_answers(recipe, scarce, tmp_path, capsys):
     scarce(10**9)
     online = recipe(
-        online={"answers": 2, "max_new_tokens": 4},
+        online={"num_generations": 2, "max_new_tokens": 4},
         judge={"kind": "rule", "file": str(_rule(tmp_path))},
     )
     staged = recipe(stages=["sft", "preferences"])
@@ -206,7 +208,7 @@ def test_fresh_answers_and_adapters_to_start_from_are_foreseen(recipe, scarce, t
     made = recipe(
         "train.max_steps=1",
         lora={"start_from": str(start)},
-        online={"answers": 2, "max_new_tokens": 4},
+        online={"num_generations": 2, "max_new_tokens": 4},
         judge={"kind": "rule", "file": str(_rule(tmp_path))},
     )
     assert fastslow.train(made).memory["foreseen"] > 0

@@ -84,7 +84,7 @@ def test_odd_sizes_are_halved_upwards_and_split_covers_everything():
             raise failures.pop()
         return micro.split(range(7))
 
-    found = micro.fitting(attempt, undo=lambda: undone.append(True), tell=heard.append)
+    found = micro.retry_on_oom(attempt, undo=lambda: undone.append(True), warn=heard.append)
     assert found == [[0, 1], [2, 3], [4, 5], [6]]
     assert len(heard) == len(undone) == 2
 
@@ -109,7 +109,7 @@ fastslow.train(sys.argv[1])
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: needs a limit on memory")
 def test_when_the_system_gives_no_more(recipe, tmp_path):
-    made = recipe("train.max_steps=2", "train.batch_size=64", "lora.rank=64", "eval.samples=0")
+    made = recipe("train.max_steps=2", "train.batch_size=64", "lora.rank=64", "eval.num_prompts=0")
     written = tmp_path / "recipe.yaml"
     written.write_text(made.model_dump_json())
     done = subprocess.run(

@@ -14,7 +14,7 @@ from fastslow.cli.main import app
 from fastslow.errors import ConfigError
 from fastslow.training.state.checkpoint import read_newest
 
-EVERY_STEP = ("checkpoint.every=1", "checkpoint.keep=20", "eval.samples=0")
+EVERY_STEP = ("checkpoint.every=1", "checkpoint.keep=20", "eval.num_prompts=0")
 
 
 def modules_at(folder, step):

@@ -14,7 +14,7 @@ from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.on_policy.online_kl import OnlineKl
 from fastslow.training.policies.policies import Policies
 
-KL = ("online_kl.weight=0.5", "online_kl.answers=3", "online_kl.max_new_tokens=6")
+KL = ("online_kl.weight=0.5", "online_kl.num_generations=3", "online_kl.max_new_tokens=6")
 
 
 def moved_module():
@@ -48,9 +48,9 @@ def test_the_gradient_is_that_of_the_written_formula(at_once, temperature):
     for parameter in parameters.values():
         parameter.grad = None
     prompts = sorted((encoder.prompt_ids(item.example.prompt, room=7) for item in items), key=len)
-    answers = policies.answer(
+    answers = policies.generate(
         "policy", prompts, end_ids=sorted(encoder.end_ids), max_new_tokens=7, seed=5,
-        temperature=temperature, per_prompt=3,
+        temperature=temperature, num_generations=3,
     )  # fmt: skip
 
     def log_prob(name, prompt, answer):
@@ -95,7 +95,7 @@ def test_it_holds_the_policy_near_its_reference(recipe, tmp_path):
         extra = ("online_kl=null",) if weight is None else (*KL, f"online_kl.weight={weight}")
         made = recipe(
             f"output_dir={tmp_path / str(weight)}", "train.max_steps=24", "train.epochs=2",
-            "chase=null", "eval.samples=16", "eval.answers=4", *extra,
+            "chase=null", "eval.num_prompts=16", "eval.num_generations=4", *extra,
         )  # fmt: skip
         final = fastslow.train(made).eval["final"]
         kl[weight] = final["reverse_kl"]
@@ -116,11 +116,11 @@ def test_each_module_has_answers_and_an_estimate_of_its_own(recipe):
 
 
 def test_without_a_chase_the_modules_are_runs_of_their_own(recipe, tmp_path):
-    race = recipe(
+    selector = recipe(
         f"output_dir={tmp_path / 'race'}", "train.max_steps=3", "chase.alpha=0",
         "chase.slow_ratio=0.5", *KL,
     )  # fmt: skip
-    fastslow.train(race)
+    fastslow.train(selector)
     for name, rate in (("fast", 1e-2), ("slow", 5e-3)):
         alone = recipe(
             f"output_dir={tmp_path / name}", "train.max_steps=3", "chase=null",
@@ -128,7 +128,7 @@ def test_without_a_chase_the_modules_are_runs_of_their_own(recipe, tmp_path):
         )  # fmt: skip
         fastslow.train(alone)
         (own,) = tiny.adapters(alone.output_dir).values()
-        assert tiny.same({name: own}, {name: tiny.adapters(race.output_dir)[name]})
+        assert tiny.same({name: own}, {name: tiny.adapters(selector.output_dir)[name]})
 
 
 def test_resuming_is_as_if_never_stopped(recipe, tmp_path):
@@ -150,7 +150,7 @@ def test_resuming_is_as_if_never_stopped(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("online_kl.answers=2",), "online_kl.weight: is missing"),
+        (("online_kl.num_generations=2",), "online_kl.weight: is missing"),
         (("online_kl.weight=0",), "online_kl.weight: got 0"),
         ((*KL, "online_kl.max_new_tokens=96"), "online_kl.max_new_tokens: got 96; must be below"),
         ((*KL, "online_kl.prompts=9"), "online_kl.prompts: got 9; must not be above"),

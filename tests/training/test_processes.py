@@ -55,7 +55,7 @@ def test_every_objective_learns_in_two_processes_what_it_learns_in_one(recipe, t
                 f"output_dir={tmp_path / where / name}", f"objective.name={name}",
                 f"data.train={path}", "data.eval=null", "train.max_steps=3", "train.batch_size=5",
                 "train.optimizer=sgd", "train.learning_rate=0.01", "chase.alpha=0.05",
-                "train.clip_norm=null",
+                "train.max_grad_norm=null",
             )  # fmt: skip
     names = [name for name, where in made if where == "one"]
     (tmp_path / "two").mkdir()
@@ -71,7 +71,7 @@ def test_every_objective_learns_in_two_processes_what_it_learns_in_one(recipe, t
 
 
 def test_everything_that_is_told_and_measured_is_what_one_process_says(recipe, tmp_path):
-    settings = ("train.max_steps=5", "eval.every=2", "chase.swap_every=1", "eval.samples=0",
+    settings = ("train.max_steps=5", "eval.every=2", "chase.swap_every=1", "eval.num_prompts=0",
                 "train.micro_batch_size=2")  # fmt: skip
     one, two = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("one", "two"))
     fastslow.train(one)
@@ -89,7 +89,7 @@ def test_everything_that_is_told_and_measured_is_what_one_process_says(recipe, t
 @pytest.mark.parametrize("launched", [{}, DIVIDED], ids=["whole", "divided"])
 @pytest.mark.parametrize("began", [1, 2])
 def test_a_run_goes_on_in_another_number_of_processes(recipe, tmp_path, began, launched):
-    settings = ("train.max_steps=6", "checkpoint.every=100", "eval.samples=2")
+    settings = ("train.max_steps=6", "checkpoint.every=100", "eval.num_prompts=2")
     whole, part = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("whole", "part"))
     fastslow.train(whole)
     if began == 2:
@@ -98,7 +98,8 @@ def test_a_run_goes_on_in_another_number_of_processes(recipe, tmp_path, began, l
         assert fastslow.train(part).steps == 6
     else:
         stopped = TRAIN.replace(
-            "from fastslow.training.distributed.processes import Team", "Team = None"
+            "from fastslow.training.distributed.processes import ProcessGroup",
+            "ProcessGroup = None",
         )
         command = [sys.executable, "-c", stopped, "3", str(written(part))]
         assert subprocess.run(command, env=os.environ | launched, timeout=200).returncode == 0
@@ -120,13 +121,16 @@ def test_answers_are_sampled_by_all_and_judged_by_the_first(recipe, tmp_path):
         "    return answer.count('e') - 0.1 * len(answer)\n"
     )
     judge = {"kind": "rule", "file": str(rule)}
-    settings = ("train.max_steps=3", "eval.samples=2", "train.batch_size=4", "chase=null")
+    settings = ("train.max_steps=3", "eval.num_prompts=2", "train.batch_size=4", "chase=null")
     kinds = {
         "rloo": {"objective": {"name": "rloo"}, "online": ONLINE, "judge": judge},
-        "ppo": {"objective": {"name": "ppo"}, "online": {**ONLINE, "passes": 2}, "judge": judge},
+        "ppo": {
+            "objective": {"name": "ppo"}, "online": {**ONLINE, "num_iterations": 2},
+            "judge": judge,
+        },
         "overlap": {"online": {**ONLINE, "overlap": True}, "judge": judge},
-        "hypo": {"online_kl": {"weight": 0.05, "answers": 2, "max_new_tokens": 6}},
-        "filter": {"filter": {"answers": 2, "max_new_tokens": 6}, "judge": judge},
+        "hypo": {"online_kl": {"weight": 0.05, "num_generations": 2, "max_new_tokens": 6}},
+        "filter": {"filter": {"num_generations": 2, "max_new_tokens": 6}, "judge": judge},
         "rounds": {
             "rounds": {**ONLINE, "count": 2, "prompts_per_round": 6}, "judge": judge,
             "checkpoint": {"every": 2},
@@ -149,7 +153,7 @@ def test_what_stops_the_first_stops_all(recipe, tmp_path):
         f"output_dir={tmp_path / 'fails'}",
         online=ONLINE,
         judge={"kind": "rule", "file": str(rule)},
-        eval={"samples": 0},
+        eval={"num_prompts": 0},
     )
     live = recipe(f"output_dir={tmp_path / 'live'}", "data.train=-", "train.max_steps=2")
     first, second = in_two(TRAIN, 0, written(fails), written(live))
@@ -162,9 +166,9 @@ SUMS = """
 import json, sys
 from fastslow.errors import StateError
 from fastslow.evaluation import Tally
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 
-team = Team()
+team = ProcessGroup()
 part = json.loads(sys.argv[1])[team.rank]
 tally = Tally()
 tally.add(part["sums"], count=part["count"])

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 import fastslow
 from fastslow.records import Pair
 from fastslow.scoring import Encoded, Scores, Tree
-from fastslow.training.distributed.processes import Team
-from fastslow.training.loop.reference_cache import Remembered
+from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.loop.reference_cache import ReferenceCache
 from fastslow.training.policies.policies import Policies
 
-EPOCHS = ("train.epochs=3", "eval.samples=0")
+EPOCHS = ("train.epochs=3", "eval.num_prompts=0")
 STEPS = 12
 """Of an epoch."""
 
@@ -40,12 +40,12 @@ def test_only_the_first_epoch_scores_the_reference(recipe, passes):
 
 
 def test_the_update_is_the_same(recipe, tmp_path, monkeypatch):
-    from fastslow.training import build as assemble
+    from fastslow.training import build
 
     runs = []
     for comes_again in (None, lambda recipe: False):
         if comes_again:
-            monkeypatch.setattr(assemble, "_comes_again", comes_again)
+            monkeypatch.setattr(build, "_comes_again", comes_again)
         made = recipe(*EPOCHS, f"output_dir={tmp_path / str(len(runs))}")
         fastslow.train(made)
         runs.append(tiny.adapters(made.output_dir))
@@ -100,12 +100,12 @@ def test_lists_of_any_length_with_statistics_come_back_as_they_were():
     scores = Scores(
         torch.arange(6.0), torch.zeros(6), {"entropy": torch.arange(6.0) / 7, "x": torch.ones(6)}
     )
-    remembered = Remembered()
-    first, _ = remembered.measure(items, ["entropy", "x"], lambda: scores)
+    reference_cache = ReferenceCache()
+    first, _ = reference_cache.measure(items, ["entropy", "x"], lambda: scores)
     assert torch.equal(first, scores.sums)
-    remembered.share(Team())
-    other = Remembered()
-    other.load_tensors(remembered.tensors())
+    reference_cache.share(ProcessGroup())
+    other = ReferenceCache()
+    other.load_tensors(reference_cache.tensors())
     swapped = [items[1], items[2], items[0]]
     sums, statistics = other.measure(swapped, ["entropy", "x"], pytest.fail)
     assert sums.tolist() == [2, 3, 4, 5, 0, 1]
@@ -114,15 +114,15 @@ def test_lists_of_any_length_with_statistics_come_back_as_they_were():
 
 
 def test_other_responses_are_another_example():
-    remembered = Remembered()
-    remembered.measure([item((1,), (2,))], [], lambda: Scores(torch.ones(2), torch.ones(2)))
-    remembered.share(Team())
+    reference_cache = ReferenceCache()
+    reference_cache.measure([item((1,), (2,))], [], lambda: Scores(torch.ones(2), torch.ones(2)))
+    reference_cache.share(ProcessGroup())
     asked = []
 
     def score():
         asked.append(True)
         return Scores(torch.zeros(2), torch.zeros(2))
 
-    remembered.measure([item((1, 2), ())], [], score)
-    remembered.measure([item((2,), (1,))], [], score)
+    reference_cache.measure([item((1, 2), ())], [], score)
+    reference_cache.measure([item((2,), (1,))], [], score)
     assert len(asked) == 2

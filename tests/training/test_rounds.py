@@ -22,7 +22,7 @@ def score(prompt, answer):
     return answer.count("e") - 0.1 * len(answer)
 """
 SHORT = (
-    "chase=null", "train.max_steps=3", "eval.samples=2", "data.train=[]", "lora.rank=2",
+    "chase=null", "train.max_steps=3", "eval.num_prompts=2", "data.train=[]", "lora.rank=2",
     "train.batch_size=4",
 )  # fmt: skip
 
@@ -189,7 +189,7 @@ def test_probabilities_for_sppo_come_from_the_judge(rounds):
     made = rounds(
         "objective.name=sppo", "objective.targets=probabilities", "data.eval=null", count=1
     )
-    assert fastslow.train(made).data["lacking"] == 0
+    assert fastslow.train(made).data["missing_fields"] == 0
 
 
 def test_stored_pairs_are_mixed_in(rounds, train_file):
@@ -268,11 +268,15 @@ def test_answers_that_teach_nothing_stop_the_run(rounds):
     ("section", "overrides", "message"),
     [
         ({}, ("judge=null",), "judge: compares answers of rounds, online or filter"),
-        ({"answers": 1}, (), "rounds.answers: got 1"),
+        ({"answers": 1}, (), "rounds.num_generations: got 1"),
         ({"max_new_tokens": 96}, (), "rounds.max_new_tokens: got 96; must be below"),
         ({"prompts": None}, (), "prompts: are missing; give rows"),
         ({"prompts": "-"}, (), "rounds: prompts are read more than once"),
-        ({"stored": 0.5}, (), "rounds.stored: takes pairs of data.train, which is missing"),
+        (
+            {"offline_fraction": 0.5},
+            (),
+            "rounds.offline_fraction: takes pairs of data.train, which is missing",
+        ),
         ({"recompress": 4}, (), "rounds.recompress: without momentum"),
         ({"beta": [0.1]}, (), "rounds.beta: got 1 values for 2 rounds"),
         ({}, ("stages=[sft, preferences]",), "rounds: cannot be had with continual or stages"),

@@ -187,7 +187,7 @@ def test_a_routed_score_is_that_of_each_tree_under_its_own_module(routed):
 
 def test_routed_answers_are_those_of_each_prompts_module(routed):
     prompts = [tree.prompt for tree in mixed_trees()]
-    settings = {"end_ids": [2], "max_new_tokens": 8, "seed": 3, "per_prompt": 2}
+    settings = {"end_ids": [2], "max_new_tokens": 8, "seed": 3, "num_generations": 2}
     answers = routed.answer(ROUTED, prompts, **settings)
     routes = routed.routes(prompts)
     assert [len(samples) for samples in answers] == [2] * 9

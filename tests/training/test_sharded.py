@@ -27,9 +27,9 @@ def same_runs(recipe, tmp_path, kinds, *settings):
     for where in made:
         (tmp_path / where).mkdir()
     whole = in_two(TRAIN, 0, *map(written, made["whole"]), **WHOLE)
-    divided = in_two(TRAIN, 0, *map(written, made["divided"]), **DIVIDED)
-    assert whole == divided
-    assert all(isinstance(result, list) for result in divided[0]), divided[0]
+    sharded = in_two(TRAIN, 0, *map(written, made["divided"]), **DIVIDED)
+    assert whole == sharded
+    assert all(isinstance(result, list) for result in sharded[0]), sharded[0]
     for name, one, other in zip(kinds, made["whole"], made["divided"], strict=True):
         assert told(one.output_dir) == told(other.output_dir), name
         assert tiny.same(tiny.adapters(one.output_dir), tiny.adapters(other.output_dir)), name
@@ -43,13 +43,13 @@ def test_learning_is_the_same_to_the_bit(recipe, tmp_path, model_folder):
         "epochs": (("train.epochs=2", "train.max_steps=11", "chase=null"), {}),
         "mixed": (("train.precision=mixed",), {}),
         "bfloat16": (("train.precision=bfloat16",), {}),
-        "slow": (("chase.slow_every=2", "eval.samples=0"), {}),
-        "reward": ((), {"trains": "reward", "chase": None}),
+        "slow": (("chase.slow_every=2", "eval.num_prompts=0"), {}),
+        "reward": ((), {"task": "reward", "chase": None}),
         "beta": ((), {"objective": {"name": "beta_dpo"}}),
         "delay": (("data.label_delay=4",), {}),
     }
     rows = tiny.write_rows(tmp_path / "few.jsonl", tiny.rows(26, seed=4))
-    settings = (f"data.train={rows}", "train.batch_size=5", "eval.every=4", "eval.samples=3")
+    settings = (f"data.train={rows}", "train.batch_size=5", "eval.every=4", "eval.num_prompts=3")
     same_runs(recipe, tmp_path, kinds, *settings)
 
 
@@ -62,14 +62,14 @@ def test_sampling_is_the_same_to_the_bit(recipe, tmp_path):
     kinds = {
         "rloo": ((), {"objective": {"name": "rloo"}, "online": SAMPLED, "judge": judge}),
         "ppo": ((), {"objective": {"name": "ppo"}, "online": SAMPLED, "judge": judge}),
-        "hypo": ((), {"online_kl": {"weight": 0.05, "answers": 2, "max_new_tokens": 6}}),
-        "filter": ((), {"filter": {"answers": 2, "max_new_tokens": 6}, "judge": judge}),
+        "hypo": ((), {"online_kl": {"weight": 0.05, "num_generations": 2, "max_new_tokens": 6}}),
+        "filter": ((), {"filter": {"num_generations": 2, "max_new_tokens": 6}, "judge": judge}),
         "rounds": (
             (),
             {"rounds": {**SAMPLED, "count": 2, "prompts_per_round": 5}, "judge": judge},
         ),
     }
-    settings = ("train.max_steps=3", "eval.samples=1", "train.batch_size=3", "chase=null")
+    settings = ("train.max_steps=3", "eval.num_prompts=1", "train.batch_size=3", "chase=null")
     same_runs(recipe, tmp_path, kinds, *settings)
 
 
@@ -98,11 +98,11 @@ from torch.distributed.tensor import DTensor
 from fastslow.config import load_recipe
 from fastslow.scoring import Tree, layers_of
 from fastslow.training.build import make_base, make_modules, make_policies
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.adapters import load_tokenizer
 
 recipe = load_recipe(sys.argv[1])
-Team()
+ProcessGroup()
 modules = make_modules(recipe, make_base(recipe, torch.device("cpu")))
 policies = make_policies(recipe, modules, load_tokenizer(recipe.model))
 def held():

@@ -50,8 +50,8 @@ def test_a_run_learns_and_leaves_everything_it_should(recipe):
     )
     assert summary.steps == 36 and summary.pairs_seen == 288
     assert summary.data == {
-        "read": 288, "bad": 0, "passed_over": 0, "ties": 0, "learned_ties": 0, "cut": 0,
-        "dropped": 0, "lacking": 0,
+        "read": 288, "invalid": 0, "skipped": 0, "ties": 0, "learned_ties": 0, "truncated": 0,
+        "dropped": 0, "missing_fields": 0,
     }  # fmt: skip
     assert 0.5 < summary.prequential["accuracy"] <= 1
     folder = Path(made.output_dir)
@@ -173,7 +173,7 @@ def test_two_processes_cannot_train_in_one_folder(recipe):
 
 @pytest.mark.parametrize("objective", ["dpo", "ipo", "hinge", "robust_dpo", "reference_free"])
 def test_alpha_zero_is_two_independent_runs_bit_for_bit(recipe, tmp_path, objective):
-    common = (f"objective.name={objective}", "train.max_steps=5", "eval.samples=0")
+    common = (f"objective.name={objective}", "train.max_steps=5", "eval.num_prompts=0")
     fastslow.train(
         recipe(f"output_dir={tmp_path / 'chase'}", "chase.alpha=0", "chase.swap=never", *common)
     )
@@ -189,7 +189,7 @@ def test_alpha_zero_is_two_independent_runs_bit_for_bit(recipe, tmp_path, object
 
 
 def test_four_speeds_are_four_independent_runs_without_a_chase(recipe, tmp_path):
-    common = ("train.max_steps=3", "eval.samples=0")
+    common = ("train.max_steps=3", "eval.num_prompts=0")
     ladder = ("chase.alpha=0", "chase.speeds=4", "chase.slow_ratio=0.5", "chase.swap=never")
     fastslow.train(recipe(f"output_dir={tmp_path / 'chase'}", *ladder, *common))
     chased = weights(tmp_path / "chase")
@@ -216,7 +216,7 @@ def test_of_several_speeds_the_leader_takes_the_fastest_rate_if_asked(recipe):
 
 
 def test_the_leader_is_pushed_as_hard_by_several_chasers_as_by_one():
-    from fastslow.dynamics import Race
+    from fastslow.dynamics import LeaderSelector
     from fastslow.objectives import PairLogps, make_objective
     from fastslow.training.loop.losses import module_losses
 
@@ -231,7 +231,7 @@ def test_the_leader_is_pushed_as_hard_by_several_chasers_as_by_one():
             for name, value in chosen.items()
         }
         losses = module_losses(
-            logps, make_objective("dpo", beta=0.5), Race(names), alpha=0.3,
+            logps, make_objective("dpo", beta=0.5), LeaderSelector(names), alpha=0.3,
             weight=torch.ones(1), confidence=None,
         )  # fmt: skip
         sum(loss.total.sum() for loss in losses.values()).backward()
@@ -275,7 +275,7 @@ def test_micro_batches_give_the_update_of_the_whole_batch(recipe, tmp_path):
 
 
 def test_slow_every_updates_the_slow_module_every_kth_step_only(recipe, tmp_path):
-    fastslow.train(recipe("chase.slow_every=3", "train.max_steps=7", "eval.samples=0"))
+    fastslow.train(recipe("chase.slow_every=3", "train.max_steps=7", "eval.num_prompts=0"))
     steps = events(recipe().output_dir, "step")
     assert [e["modules"]["slow"]["grad_norm"] is not None for e in steps] == [
         True, False, False, True, False, False, True,
@@ -340,7 +340,7 @@ def test_bfloat16_runs_learn_and_keep_float32_modules(recipe, precision):
 
 
 def test_starting_from_an_adapter_makes_its_frozen_copy_the_reference(recipe, tmp_path):
-    first = fastslow.train(recipe("train.epochs=3", "eval.samples=0"))
+    first = fastslow.train(recipe("train.epochs=3", "eval.num_prompts=0"))
     start = Path(recipe().output_dir) / "adapters" / first.leader
     lora = {"start_from": str(start)}
     second = recipe(f"output_dir={tmp_path / 'two'}", "train.max_steps=6", lora=lora)
@@ -442,10 +442,12 @@ def test_ties_cut_and_dropped_pairs_are_counted(recipe, tmp_path):
     rows[5] |= {"prompt": "Describe the river. " * 30}
     rows[7] |= {"chosen": "calm " * 100 + "end", "rejected": "calm " * 100 + "fin"}
     data = tiny.write_rows(tmp_path / "d.jsonl", rows)
-    summary = fastslow.train(recipe(f"data.train={data}", "train.max_steps=99", "eval.samples=0"))
+    summary = fastslow.train(
+        recipe(f"data.train={data}", "train.max_steps=99", "eval.num_prompts=0")
+    )
     assert summary.data == {
-        "read": 40, "bad": 0, "passed_over": 0, "ties": 1, "learned_ties": 0, "cut": 1,
-        "dropped": 1, "lacking": 0,
+        "read": 40, "invalid": 0, "skipped": 0, "ties": 1, "learned_ties": 0, "truncated": 1,
+        "dropped": 1, "missing_fields": 0,
     }  # fmt: skip
     assert summary.pairs_seen == 38
 
@@ -563,7 +565,7 @@ def test_other_architectures_train_on_plain_text(recipe, tmp_path, architecture)
 
 
 def test_a_recipe_may_be_a_path_or_a_mapping(recipe, tmp_path):
-    made = recipe("train.max_steps=1", "eval.samples=0")
+    made = recipe("train.max_steps=1", "eval.num_prompts=0")
     path = tmp_path / "r.yaml"
     path.write_text(fastslow.config.dump_recipe(made))
     assert fastslow.train(path) == fastslow.train(made.model_dump())
@@ -571,9 +573,9 @@ def test_a_recipe_may_be_a_path_or_a_mapping(recipe, tmp_path):
 
 @pytest.mark.parametrize("moment", ["SIGINT", "SIGTERM"])
 def test_signals_checkpoint_exit_0_and_resume_exactly(recipe, tmp_path, moment):
-    whole = recipe(f"output_dir={tmp_path / 'whole'}", "train.epochs=3", "eval.samples=0")
+    whole = recipe(f"output_dir={tmp_path / 'whole'}", "train.epochs=3", "eval.num_prompts=0")
     fastslow.train(whole)
-    stopped = recipe(f"output_dir={tmp_path / 'stopped'}", "train.epochs=3", "eval.samples=0")
+    stopped = recipe(f"output_dir={tmp_path / 'stopped'}", "train.epochs=3", "eval.num_prompts=0")
     path = tmp_path / "r.yaml"
     path.write_text(fastslow.config.dump_recipe(stopped))
     script = f"""

@@ -99,7 +99,7 @@ class Bank:
         others = self.entries()
         # Behind the last one rather than their number: an entry may have been removed.
         position = others[-1].position + 1 if others else 1
-        path = self.folder / f"{position:02d}-{slug(domain)}"
+        path = self.folder / f"{position:02d}-{folder_name(domain)}"
         with new_folder(path) as draft:
             for name in FILES[:2]:
                 shutil.copyfile(adapter / name, draft / name)
@@ -161,7 +161,7 @@ def check_one_base(entries: Sequence[Entry]) -> None:
             )
 
 
-def select(entries: Sequence[Entry]) -> list[Entry]:
+def latest_per_domain(entries: Sequence[Entry]) -> list[Entry]:
     """The newest entry of each domain, in order: a domain that returned stands once.
 
     Raises ConfigError without entries.
@@ -187,6 +187,6 @@ def _entry(folder: Path, manifest: Mapping[str, Any]) -> Entry:
     )
 
 
-def slug(name: str) -> str:
+def folder_name(name: str) -> str:
     """A folder's name for a domain: letters, digits and dashes only, so it stays in the bank."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "domain"

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fastslow.adapters.modules import check_lora_folder
+from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
 
 PREFIX = "base_model.model."
@@ -86,8 +87,8 @@ class Factors:
         return cls(layers, known, config.get("base_model_name_or_path"))
 
     def write(self, folder: Path) -> None:
-        """Write an ordinary PEFT folder; it must not exist yet."""
-        folder.mkdir(parents=True)
+        """Write an ordinary PEFT folder, made if need be; it must be empty."""
+        make_empty(folder)
         tensors = {}
         for layer, (a, b) in self.layers.items():
             tensors[f"{PREFIX}{layer}.lora_A.weight"] = a.contiguous()

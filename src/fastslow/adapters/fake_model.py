@@ -45,7 +45,7 @@ class Bytes:
 
 
 @contextmanager
-def imagining(
+def fake_modules(
     model: str,
     attach: Callable[[Any], Modules],
     *,

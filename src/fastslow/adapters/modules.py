@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fastslow.adapters.linear import make_direct
+from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
 
 HEAD_KEY = "base_model.model.score.weight"
@@ -57,8 +58,8 @@ class Modules:
         causal_lm: Any = model.get_base_model()
         if isinstance(causal_lm.get_output_embeddings(), BaseTunerLayer):
             raise ConfigError(
-                "lora.targets: the output layer cannot carry a module, its logits are computed in "
-                "pieces; name other layers or all-linear"
+                "lora.target_modules: the output layer cannot carry a module, its logits are "
+                "computed in pieces; name other layers or all-linear"
             )
         model.eval()  # PEFT adds modules in training mode.
         self._activate(BASE, self._layers, learning=False)
@@ -93,7 +94,7 @@ class Modules:
             try:
                 model = get_peft_model(base, config, adapter_name=names[0])
             except ValueError as error:
-                raise ConfigError(f"lora.targets: {error}") from None
+                raise ConfigError(f"lora.target_modules: {error}") from None
             for name in (*names[1:], *frozen):
                 model.add_adapter(name, config)
         modules = cls(model, trainable=names)
@@ -146,7 +147,7 @@ class Modules:
         return self.model.get_base_model()
 
     @property
-    def carriers(self) -> tuple[nn.Module, ...]:
+    def lora_layers(self) -> tuple[nn.Module, ...]:
         """The layers that modules change."""
         return tuple(self._layers)
 
@@ -224,14 +225,14 @@ class Modules:
         finally:
             self._activate(BASE, layers, learning=False)
 
-    def strengthen(self, name: str, factor: float) -> None:
+    def set_scale(self, name: str, factor: float) -> None:
         """From now on the named module's update counts `factor` times; 1 is as it was made."""
         for layer in self._layers:
             if name in layer.lora_A:
                 layer.set_scale(name, factor)
 
     @contextmanager
-    def weighed(self, name: str, factors: Mapping[str, Tensor]) -> Iterator[None]:
+    def rank_scales(self, name: str, factors: Mapping[str, Tensor]) -> Iterator[None]:
         """Inside, every rank of the named module counts by a factor, and gradients reach it.
 
         `factors` holds [r] values for each layer of the module, by the layer's name in the causal
@@ -261,11 +262,11 @@ class Modules:
                 parameter.requires_grad_(key in self.trainable)
 
     def save(self, name: str, folder: Path) -> None:
-        """Write one module as an ordinary PEFT folder; it must not exist yet.
+        """Write one module as an ordinary PEFT folder, made if need be; it must be empty.
 
         With a head it is that of a sequence classifier of one label.
         """
-        folder.mkdir(parents=True)
+        make_empty(folder)
         state = get_peft_model_state_dict(
             self.model, adapter_name=name, save_embedding_layers=False
         )
@@ -285,6 +286,16 @@ class Modules:
         """The base with one module folded into its weights. The modules are gone afterwards."""
         with self.using(name):
             return self.model.merge_and_unload(adapter_names=[name])
+
+
+def strip_modules(base: Any) -> None:
+    """Take all LoRA modules off a base, whose own weights are as before."""
+    for name, layer in list(base.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            above, _, child = name.rpartition(".")
+            setattr(base.get_submodule(above), child, layer.get_base_layer())
+    if hasattr(base, "peft_config"):
+        del base.peft_config
 
 
 def _lora_layers(model: nn.Module) -> list[Any]:

@@ -8,13 +8,15 @@ from typing import Any
 
 from fastslow.adapters import Bank
 from fastslow.bench.scenario import world_scenario
-from fastslow.bench.tiny_base import world_base
+from fastslow.bench.tiny_base import pretrain_base
 from fastslow.config import Recipe
 from fastslow.errors import StateError
 from fastslow.streams.worlds import World
 from fastslow.training import train
 from fastslow.training.continual.combination import combine_entries
-from fastslow.training.continual.measurement import Measuring
+from fastslow.training.continual.measurement import DomainEvaluator
+from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.policies.loading import SharedBase
 from fastslow.training.state.event_log import Listener
 from fastslow.training.state.summary import ContinualSummary
 
@@ -42,7 +44,7 @@ def run_demo(to: Path, *, seed: int, begin: Callable[[str], None], listener: Lis
     """
     world = World(seed=seed)
     begin("training a tiny base model from scratch on how people in this world speak")
-    world_base(world, progress=lambda done, total: listener(_progress("base", done, total)))
+    pretrain_base(world, progress=lambda done, total: listener(_progress("base", done, total)))
     scenario = world_scenario(world, to / "world", pairs=PAIRS, held_out=96)
     summaries, recipes = {}, {}
     for name, (training, rate) in RUNS.items():
@@ -66,10 +68,17 @@ def _routed(recipe: Recipe, to: Path, listener: Listener) -> list[dict[str, Any]
     folder = to / "routed"
     if not folder.exists():
         entries = Bank(to / "fastslow" / "bank").entries()
-        combine_entries(entries, recipe, folder, kind="routed", progress=lambda d, t: None)
-    measuring = Measuring(recipe, listener)
-    with measuring.of(folder) as (policies, policy):
-        return measuring.measure(policies, policy, label=policy)
+        combine_entries(
+            entries,
+            recipe,
+            folder,
+            SharedBase(ProcessGroup()),
+            kind="routed",
+            progress=lambda done, total: None,
+        )
+    evaluator = DomainEvaluator(recipe, SharedBase(ProcessGroup()), listener)
+    with evaluator.of(folder) as (policies, policy):
+        return evaluator.evaluate(policies, policy, label=policy)
 
 
 def _samples(recipes: Mapping[str, Recipe], to: Path) -> list[dict[str, Any]]:

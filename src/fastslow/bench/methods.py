@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CHASE = {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20, "loss_memory": 0.0}
+CHASE = {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20, "loss_decay": 0.0}
 SEQUENTIAL = {"start": "continue", "weights": None}
 
 JOINT = "joint"

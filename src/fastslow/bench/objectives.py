@@ -28,7 +28,7 @@ from fastslow.streams import row_of
 from fastslow.streams.labels import as_kind, examples_of_row
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.files import TEST_SEED
-from fastslow.training.loop.logps import lacks
+from fastslow.training.data.requirements import missing_fields
 from fastslow.training.state.summary import versions
 
 DOMAIN = "reviews"
@@ -58,7 +58,7 @@ def bench_worlds(
     pairs: int,
     names: Sequence[str],
     workers: int,
-    tell: Tell,
+    on_progress: Tell,
 ) -> dict[str, Any]:
     """Tune every objective on the tuning worlds, measure it on the others, write the results.
 
@@ -68,15 +68,15 @@ def bench_worlds(
         partial(one_domain, World(seed=seed, num_domains=1), out, pairs)
         for seed in (*TUNING_SEEDS, *seeds)
     ]
-    scenarios = gathered(calls, workers=workers, progress=partial(tell, "making worlds"))
+    scenarios = gathered(calls, workers=workers, progress=partial(on_progress, "making worlds"))
     made = {scenario.name: scenario for scenario in scenarios}
     tuning = [made[f"world-{seed}"] for seed in TUNING_SEEDS]
     reported = [made[f"world-{seed}"] for seed in seeds]
     run = partial(_records, out=out, steps=_steps(pairs), workers=workers)
-    tried = run(tuning, dict.fromkeys(names, rates), tell=partial(tell, "tuning"))
+    tried = run(tuning, dict.fromkeys(names, rates), on_progress=partial(on_progress, "tuning"))
     tuned = best_rates(tried, "reward")
     chosen = {name: (rate,) for name, rate in tuned.items()}
-    records = run(reported, chosen, tell=partial(tell, "measuring objectives"))
+    records = run(reported, chosen, on_progress=partial(on_progress, "measuring objectives"))
     setting = {"worlds": list(seeds), "tuning_worlds": list(TUNING_SEEDS), "rates": list(rates)}
     return _write(out, records, "reward", {**setting, "pairs": pairs}, tuned)
 
@@ -89,7 +89,7 @@ def bench_files(
     pairs: int,
     names: Sequence[str],
     workers: int,
-    tell: Tell,
+    on_progress: Tell,
 ) -> dict[str, Any]:
     """Measure every objective at one rate on files of real pairs, by held-out accuracy."""
     records = _records(
@@ -98,7 +98,7 @@ def bench_files(
         out=out,
         steps=_steps(pairs),
         workers=workers,
-        tell=partial(tell, "measuring objectives"),
+        on_progress=partial(on_progress, "measuring objectives"),
     )
     setting = {
         "domain": scenarios[0].domains[0].name,
@@ -126,7 +126,7 @@ def lacking(objectives: Mapping[str, Objective], pair: Pair) -> str | None:
         f"{name}: {what}"
         for name, objective in objectives.items()
         for example in as_kind(pair, objective.takes)
-        if (what := lacks(example, objective))
+        if (what := missing_fields(example, objective))
     )
     return next(found, None)
 
@@ -163,7 +163,7 @@ def _records(
     out: Path,
     steps: int,
     workers: int,
-    tell: Any,
+    on_progress: Any,
 ) -> list[dict[str, Any]]:
     calls = [
         partial(_record, scenario, name, rate, out, steps)
@@ -171,7 +171,7 @@ def _records(
         for name, own in rates.items()
         for rate in own
     ]
-    return gathered(calls, workers=workers, progress=tell)
+    return gathered(calls, workers=workers, progress=on_progress)
 
 
 def _record(scenario: Scenario, name: str, rate: float, out: Path, steps: int) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _run(scenario: Scenario, name: str, rate: float, run: Path, steps: int) -> d
                 **scenario.settings["data"],
                 "train": str(lists) if in_lists else scenario.domains[0].train,
             },
-            "eval": {"samples": 0},
+            "eval": {"num_prompts": 0},
             "train": train,
         }
     )

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from fastslow.bench.table import BUDGETS, gain_at_end, gain_at_kl, interval, shown
-from fastslow.dynamics import Race
+from fastslow.dynamics import LeaderSelector
 from fastslow.evaluation import relative_regret
 
 Record = Mapping[str, Any]
@@ -69,7 +69,7 @@ def _races(
 
 def race_runs(runs: Mapping[str, Record]) -> Record:
     """The record of a race of finished runs, fastest first, on the same stream."""
-    race = Race(tuple(runs), swap_every=SWAP_EVERY, memory=MEMORY)
+    race = LeaderSelector(tuple(runs), swap_every=SWAP_EVERY, decay=MEMORY)
     steps = zip(*(run["losses"] for run in runs.values()), strict=True)
     losses, swaps = [], 0
     for now in steps:

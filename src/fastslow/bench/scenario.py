@@ -8,14 +8,14 @@ from typing import Any
 
 from fastslow.atomic_io import write_rows
 from fastslow.bench.methods import JOINT, TRAININGS
-from fastslow.bench.tiny_base import copy_base, world_base
+from fastslow.bench.tiny_base import copy_base, pretrain_base
 from fastslow.config import DomainConfig, Recipe, load_recipe
 from fastslow.errors import ConfigError
 from fastslow.records import Pair
 from fastslow.streams import ExampleStream, open_sources, row_of
 from fastslow.streams.worlds import World, write_world
 
-SAMPLED = {"samples": 21, "answers": 8, "sample_tokens": 48}
+SAMPLED = {"samples": 21, "answers": 8, "max_new_tokens": 48}
 STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 DRAWN_FROM = 2048
 """Pairs are shuffled within blocks of so many before the first ones are taken."""
@@ -75,7 +75,7 @@ def world_scenario(
 ) -> Scenario:
     """The scenario of a world, written to a folder unless it is there already."""
     if not (folder / "world.json").exists():
-        copy_base(world_base(world), folder / "base")
+        copy_base(pretrain_base(world), folder / "base")
         write_world(world, folder, pairs=pairs, held_out=held_out, noise=noise, seed=world.seed)
     domains = tuple(
         DomainConfig(

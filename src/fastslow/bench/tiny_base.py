@@ -50,7 +50,7 @@ class Pretraining:
     seed: int = 0
 
 
-def world_base(
+def pretrain_base(
     world: World,
     *,
     settings: Pretraining = Pretraining(),  # noqa: B008

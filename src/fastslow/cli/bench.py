@@ -56,11 +56,17 @@ def continual(
     chosen = methods or list(METHODS)
     _check_known(chosen, METHODS)
     _check_options(context, data, model, recipe, rates)
-    with _bars() as tell:
+    with _bars() as on_progress:
         if data:
             scenarios, rate, most = _scenarios(data, model, recipe, out, pairs=pairs, seeds=seeds)
             found = bench_files(
-                out, scenarios, rate=rate, pairs=most, methods=chosen, workers=workers, tell=tell
+                out,
+                scenarios,
+                rate=rate,
+                pairs=most,
+                methods=chosen,
+                workers=workers,
+                on_progress=on_progress,
             )
         else:
             found = bench_worlds(
@@ -73,7 +79,7 @@ def continual(
                 noise=noise,
                 methods=chosen,
                 workers=workers,
-                tell=tell,
+                on_progress=on_progress,
             )
     _show(as_markdown(found), out)
 
@@ -95,14 +101,14 @@ def chasing(
     quiet_libraries()
     if optimizer not in RATES:
         raise ConfigError(f"optimizer: there is no {optimizer}; there are {', '.join(RATES)}")
-    with _bars() as tell:
+    with _bars() as on_progress:
         found = bench_chasing(
             out,
             seeds=range(worlds),
             pairs=pairs,
             optimizer=optimizer,
             workers=workers,
-            tell=tell,
+            on_progress=on_progress,
         )
     _show(as_markdown(found), out)
 
@@ -143,14 +149,20 @@ def objectives(
     chosen = names or offline
     made = {name: asked(name)[1] for name in chosen}
     _check_options(context, data, model, recipe, rates)
-    with _bars() as tell:
+    with _bars() as on_progress:
         if data:
-            lacks = partial(lacking, made)
+            missing_fields_of = partial(lacking, made)
             scenarios, rate, most = _scenarios(
-                [data], model, recipe, out, pairs=pairs, seeds=seeds, lacking=lacks
+                [data], model, recipe, out, pairs=pairs, seeds=seeds, lacking=missing_fields_of
             )
             found = bench_files(
-                out, scenarios, rate=rate, pairs=most, names=chosen, workers=workers, tell=tell
+                out,
+                scenarios,
+                rate=rate,
+                pairs=most,
+                names=chosen,
+                workers=workers,
+                on_progress=on_progress,
             )
         else:
             found = bench_worlds(
@@ -160,7 +172,7 @@ def objectives(
                 pairs=pairs,
                 names=chosen,
                 workers=workers,
-                tell=tell,
+                on_progress=on_progress,
             )
     _show(as_markdown(found), out)
 
@@ -193,11 +205,11 @@ def online(
     chosen = methods or known
     _check_known(chosen, known)
     _check_options(context, data, model, recipe, [])
-    with _bars() as tell:
+    with _bars() as on_progress:
         if data:
             scenarios, _, most = _scenarios([data], model, recipe, out, pairs=pairs, seeds=seeds)
             found = bench_files(
-                out, scenarios, pairs=most, names=chosen, workers=workers, tell=tell
+                out, scenarios, pairs=most, names=chosen, workers=workers, on_progress=on_progress
             )
         else:
             found = bench_online(
@@ -206,7 +218,7 @@ def online(
                 pairs=pairs,
                 names=chosen,
                 workers=workers,
-                tell=tell,
+                on_progress=on_progress,
             )
     _show(as_markdown(found), out)
 
@@ -292,12 +304,12 @@ def _bars() -> Iterator[Any]:
     shown: dict[str, TaskID] = {}
     with Progress(*columns, console=Console(stderr=True)) as progress:
 
-        def tell(task: str, done: int, total: int) -> None:
+        def on_progress(task: str, done: int, total: int) -> None:
             if task not in shown:
                 shown[task] = progress.add_task(task, total=total)
             progress.update(shown[task], completed=done, total=total)
 
-        yield tell
+        yield on_progress
 
 
 def _show(markdown: str, out: Path) -> None:

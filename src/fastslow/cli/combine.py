@@ -34,7 +34,9 @@ def combine(
     from fastslow.config import load_recipe
     from fastslow.errors import ConfigError
     from fastslow.training.continual.combination import combine_entries
+    from fastslow.training.distributed.processes import ProcessGroup
     from fastslow.training.export.module_sources import entries_of
+    from fastslow.training.policies.loading import SharedBase
 
     quiet_libraries()
     if to.exists():
@@ -51,6 +53,7 @@ def combine(
             entries,
             recipe,
             to,
+            SharedBase(ProcessGroup()),
             kind=weights,
             fixed=fixed,
             recompress=recompress,

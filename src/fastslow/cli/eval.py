@@ -26,9 +26,9 @@ def evaluate(
     from rich.table import Table
 
     from fastslow.adapters.library_logging import quiet_libraries
-    from fastslow.training.build import held_out
     from fastslow.training.data.dataset import eval_objective
     from fastslow.training.export.open_run import open_run, read_run
+    from fastslow.training.loop.evaluator import held_out
 
     quiet_libraries()
     read_run(run)
@@ -41,15 +41,15 @@ def evaluate(
             **_given(seed=seed),
         }
     )
-    heldout, counts = held_out(recipe, finished.encoder)
+    evaluator, counts = held_out(recipe, finished.encoder, finished.objective)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring", total=None)
-        measured = heldout.measure(
+        measured = evaluator.evaluate(
             finished.policies,
             finished.policy(module),
             reference=finished.reference,
-            objective=eval_objective(recipe),
-            state=finished.remembered(finished.policy(module)),
+            objective=eval_objective(finished.objective),
+            state=finished.objective_state(finished.policy(module)),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     result = {"module": finished.policy(module), "data": counts, **asdict(measured)}

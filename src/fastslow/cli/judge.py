@@ -53,7 +53,7 @@ def judge(
         found = probe(
             made,
             asked,
-            at_once=16,
+            max_concurrency=16,
             progress=lambda done, total: progress.update(task, completed=done),
         )
     if json_output:

@@ -82,14 +82,14 @@ class RunDisplay:
     def _on_start(self, event: Event) -> None:
         self._progress.start()  # Not before: the model's own loading bar comes first.
         self._total, self._first_step = event["total_steps"], event["step"]
-        self._rewards = event["trains"] == "reward"
+        self._rewards = event["task"] == "reward"
         if self._brief:
             return
         self.say(
             f"objective {event['objective']}, modules {' and '.join(event['modules'])}, "
             f"reference {event['reference']}{_moving(event)}, device {event['device']}"
             + (f" in {event['processes']} processes" if event["processes"] > 1 else "")
-            + (", the base's layers divided over them" if event["divided"] else "")
+            + (", the base's layers divided over them" if event["sharded"] else "")
         )
         if event["layout"] != "trees":
             self.say(f"scoring {event['layout']}", style="yellow")
@@ -249,7 +249,7 @@ class RunDisplay:
                 f"test-then-train accuracy {test_then_train['accuracy']:.3f}, loss "
                 f"{test_then_train['loss']:.3f}"
             )
-        for line in summary.left_out:
+        for line in summary.skipped_examples:
             self.say(f"left out: {line}", style="yellow")
         self.say(
             f"{summary.steps} steps, {summary.pairs_seen} pairs ({_counts(summary.data)}) in "

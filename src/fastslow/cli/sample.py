@@ -44,7 +44,7 @@ def sample(
     from fastslow.training.export.open_run import open_run, read_run
 
     quiet_libraries()
-    if read_run(run)[0].trains == "reward":
+    if read_run(run)[0].task == "reward":
         raise ConfigError(f"the run in {run} trained a reward model, which answers nothing")
     rows = islice(read_prompts(open_sources(data or [])), limit)
     asked = [*(prompts or []), *(row.prompt for row in rows)]
@@ -58,7 +58,7 @@ def sample(
         if not json_output:
             console.print(f"[bold]{escape(finished.tokenizer.decode(ids))}[/bold]")
         for name, policy in names.items():
-            (answers,) = policies.answer(
+            (answers,) = policies.generate(
                 policy,
                 [ids],
                 end_ids=sorted(encoder.end_ids),
@@ -66,7 +66,7 @@ def sample(
                 seed=seed,
                 temperature=temperature,
                 top_p=top_p,
-                per_prompt=count,
+                num_generations=count,
             )
             for answer in answers:
                 text = finished.tokenizer.decode(answer.tokens, skip_special_tokens=True)
@@ -76,11 +76,11 @@ def sample(
                         "module": policy,
                         "answer": text,
                         "tokens": len(answer.tokens),
-                        "ended": answer.ended,
+                        "truncated": answer.truncated,
                     }
                     print(json.dumps(row, ensure_ascii=False), flush=True)
                 else:
-                    mark = "" if answer.ended else " [dim](cut at the limit)[/dim]"
+                    mark = " [dim](cut at the limit)[/dim]" if answer.truncated else ""
                     console.print(f"[cyan]{name}[/cyan]: {escape(text)}{mark}")
         if not json_output:
             console.print()

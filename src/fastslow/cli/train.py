@@ -29,10 +29,10 @@ def train(
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.cli.progress import RunDisplay
     from fastslow.training import train as run_recipe
-    from fastslow.training.distributed.processes import Team
+    from fastslow.training.distributed.processes import ProcessGroup
 
     quiet_libraries()
-    first = Team().rank == 0
+    first = ProcessGroup().rank == 0
     with RunDisplay(None if first else Console(quiet=True)) as display:
         summary = run_recipe(checked, listener=display.show)
         if summary is not None:

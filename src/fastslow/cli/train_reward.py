@@ -15,4 +15,4 @@ def train_reward(
     json_output: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:
     """Train a reward model on preferences. Ctrl-C writes a checkpoint, from which it goes on."""
-    train(recipe, ["trains=reward", *(overrides or [])], json_output)
+    train(recipe, ["task=reward", *(overrides or [])], json_output)

@@ -31,7 +31,6 @@ def validate(
     from fastslow.adapters import load_tokenizer
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.cli.masked import masked_example
-    from fastslow.training.build import make_encoder, make_modules
     from fastslow.training.data.dataset import (
         eval_objective,
         eval_stream,
@@ -39,31 +38,33 @@ def validate(
         stored_sources,
         train_stream,
     )
-    from fastslow.training.data.statistics import inspect_examples
-    from fastslow.training.distributed.processes import Team
+    from fastslow.training.data.statistics import data_statistics
+    from fastslow.training.distributed.processes import ProcessGroup
     from fastslow.training.memory.estimate import needed_memory
+    from fastslow.training.policies.loading import make_encoder
     from fastslow.training.preflight import check_parts, parts
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
-    warnings, device = check_parts(checked), Team().device
+    processes = ProcessGroup()
+    warnings = check_parts(checked, processes)
     findings: dict[str, Any] = {}
     examples = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for label, part in parts(checked).items():
             where = f"{label}: " if label else ""
-            streams = {}
+            streams, objective = {}, objective_of(part)
             if stored_sources(part):
-                streams[f"{where}train"] = train_stream(part, epochs=1)
+                streams[f"{where}train"] = train_stream(part, objective, epochs=1)
             if part.data.eval_sources:
-                streams[f"{where}eval"] = eval_stream(part)
+                streams[f"{where}eval"] = eval_stream(part, eval_objective(objective))
             encoder = make_encoder(part, tokenizer)
             for name, stream in streams.items():
                 task = progress.add_task(f"reading {name}", total=stream.count_rows())
-                found = inspect_examples(
+                found = data_statistics(
                     stream,
                     encoder,
-                    eval_objective(part) if name.endswith("eval") else objective_of(part),
+                    eval_objective(objective) if name.endswith("eval") else objective,
                     batch_size=part.train.batch_size,
                     progress=partial(_advance, progress, task),
                 )
@@ -73,7 +74,9 @@ def validate(
             # The adapter of a stage before is not there yet, nor are the answers of a round.
             if part.lora.start_from == STAGE_BEFORE or not (stored_sources(part) or part.online):
                 continue
-            memory = needed_memory(part, encoder, make_modules, device, warn=warnings.append)
+            memory = needed_memory(
+                part, objective, encoder, processes.device, processes, warn=warnings.append
+            )
             if memory is not None:
                 findings.setdefault(f"{where}train", {})["memory (GB)"] = memory.gigabytes()
     if json_output:

@@ -37,13 +37,13 @@ def world(
         raise ConfigError(f"{to} exists already; give a folder that does not")
     made = World(seed=seed, num_domains=domains, conflict=conflict, sharpness=sharpness)
 
-    from fastslow.bench.tiny_base import copy_base, world_base
+    from fastslow.bench.tiny_base import copy_base, pretrain_base
 
     quiet_libraries()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("training the base", total=None)
-        base = world_base(
+        base = pretrain_base(
             made,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

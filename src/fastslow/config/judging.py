@@ -75,13 +75,13 @@ class LlmJudgeConfig(Section):
     """The model's name there."""
     criterion: str = "the answer that helps the person most, truthfully and to the point"
     """What makes an answer better."""
-    key_variable: str = "OPENAI_API_KEY"
+    api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the API key. The key itself is kept nowhere."""
     timeout_s: PositiveFloat = 60.0
     """For one reply."""
     retries: NonNegative = 6
     """After a failure, with growing pauses."""
-    at_once: Positive = 8
+    max_concurrency: Positive = 8
     """Questions on their way at a time."""
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fastslow.config.recipe import Recipe
+from fastslow.config.renamed import new_name, with_new_names
 from fastslow.config.stages import stage_settings
 from fastslow.errors import ConfigError
 
@@ -33,7 +35,9 @@ def load_recipe(
     stages among them.
     """
     raw = dict(source) if isinstance(source, Mapping) else _read_yaml(Path(source))
-    problems = _apply_overrides(raw, overrides)
+    raw, problems = with_new_names(raw)
+    for override in overrides:
+        problems += _override(raw, override)
     recipe, faults = _checked(raw, checks)
     problems += faults
     if recipe is not None and not problems:
@@ -182,20 +186,21 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
-    problems = []
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            problems.append(f"override {override!r}: write it as section.key=value")
-            continue
-        try:
-            # A lone dash is standard input, not YAML's empty list item.
-            value = text if text == "-" else yaml.load(text, Loader=_UniqueKeyLoader)
-        except yaml.YAMLError:
-            problems.append(f"override {override!r}: the value is not valid YAML")
-            continue
-        _set(raw, key.strip().split("."), value)
+def _override(raw: dict[str, Any], override: str) -> list[str]:
+    """Put one override into the raw recipe; what is wrong with it."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        return [f"override {override!r}: write it as section.key=value"]
+    try:
+        # A lone dash is standard input, not YAML's empty list item.
+        value = text if text == "-" else yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError:
+        return [f"override {override!r}: the value is not valid YAML"]
+    path = new_name(key.strip()).split(".")
+    nested: dict[str, Any] = {}
+    _set(nested, path, value)
+    nested, problems = with_new_names(nested)
+    _set(raw, path, reduce(lambda section, part: section[part], path, nested))
     return problems
 
 

@@ -43,7 +43,7 @@ class Recipe(Section):
 
     model: UserPath
     """Folder or hub id of the base model."""
-    trains: Literal["policy", "reward"] = "policy"
+    task: Literal["policy", "reward"] = "policy"
     """`reward` trains a model that scores answers, for the judge `reward_model`: modules get a head
     on the last token of a response, and the objective compares their rewards instead of log-probs
     against a reference (dpo with beta 1, Bradley and Terry's model, where none is given)."""
@@ -88,7 +88,7 @@ class Recipe(Section):
     @classmethod
     def _rewards_on_their_own_scale(cls, given: Any) -> Any:
         """A reward model's objective where none is given."""
-        if isinstance(given, dict) and given.get("trains") == "reward":
+        if isinstance(given, dict) and given.get("task") == "reward":
             return {"objective": {"name": "dpo", "beta": 1.0}} | given
         return given
 
@@ -111,7 +111,7 @@ class Recipe(Section):
             "reference: 'previous' is the policy at the start of the run, which without "
             "lora.start_from is the base; set lora.start_from or reference: base",
         )
-        own = ("rank", "alpha", "dropout", "targets")
+        own = ("rank", "alpha", "dropout", "target_modules")
         changed = [key for key in own if getattr(lora, key) != getattr(defaults, key)]
         yield (
             lora.start_from is not None and bool(changed),
@@ -122,9 +122,9 @@ class Recipe(Section):
             "load_in_4bit: a 4-bit base computes in bfloat16; set train.precision to 'bfloat16'",
         )
         yield (
-            bool(self.data.eval_sources and self.eval.samples and self.trains == "policy")
-            and self.eval.sample_tokens >= self.data.max_length,
-            f"eval.sample_tokens: got {self.eval.sample_tokens}; must be below data.max_length = "
+            bool(self.data.eval_sources and self.eval.num_prompts and self.task == "policy")
+            and self.eval.max_new_tokens >= self.data.max_length,
+            f"eval.max_new_tokens: got {self.eval.max_new_tokens}; must be below data.max_length = "
             f"{self.data.max_length}, or no prompt fits",
         )
         yield (
@@ -171,7 +171,7 @@ class Recipe(Section):
         )
 
     def _reward_contradictions(self) -> Iterator[tuple[bool, str]]:
-        if self.trains == "policy":
+        if self.task == "policy":
             return
         of_policies = (
             "online_kl", "rounds", "online", "filter", "judge", "moving_reference", "anchor",
@@ -252,8 +252,8 @@ class Recipe(Section):
             f"{self.data.max_length}, or no prompt fits",
         )
         yield (
-            answers.stored > 0 and not self.data.train_sources,
-            f"{name}.stored: takes pairs of data.train, which is missing",
+            answers.offline_fraction > 0 and not self.data.train_sources,
+            f"{name}.offline_fraction: takes pairs of data.train, which is missing",
         )
         yield (
             "-" in [*answers.prompt_sources, *self.data.train_sources],
@@ -261,7 +261,7 @@ class Recipe(Section):
         )
         yield (
             self.replay is not None and name == "rounds",
-            f"{name}: bring stored pairs by {name}.stored; remove replay",
+            f"{name}: bring stored pairs by {name}.offline_fraction; remove replay",
         )
 
     def _continual_contradictions(self) -> Iterator[tuple[bool, str]]:
@@ -302,9 +302,9 @@ class Recipe(Section):
         )
         fitted = continual.weights in ("grid", "learned", "routed")
         yield (
-            self.data.memory == 0
+            self.data.replay_buffer_size == 0
             and (fitted or bool(continual.replay) or continual.anchor == "ewc"),
-            "data.memory: is 0, but replay, ewc and weights that are fitted need a memory",
+            "data.replay_buffer_size: is 0, but replay, ewc and fitted weights need the examples",
         )
         yield (
             self.lora.start_from is not None or self.anchor is not None or self.replay is not None,

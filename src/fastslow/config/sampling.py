@@ -18,7 +18,7 @@ from fastslow.config.section import (
 class SamplingConfig(Section):
     """How answers are sampled to be learned from."""
 
-    answers: Positive = 2
+    num_generations: Positive = 2
     """Answers to each prompt."""
     temperature: PositiveFloat = 1.0
     """Divides the logits."""
@@ -30,7 +30,7 @@ class FilterConfig(SamplingConfig):
     """Passes over stored pairs whose chosen answer the judge places below a fresh one (fDPO, arXiv
     2404.13846)."""
 
-    answers: Positive = 1
+    num_generations: Positive = 1
     """Fresh answers that the chosen one is held against."""
 
 
@@ -44,20 +44,20 @@ class EngineConfig(Section):
     """The base model's name there; it must be the recipe's."""
     folder: UserPath | None = None
     """Where modules are written for it to read; null takes the run folder."""
-    key_variable: str = "OPENAI_API_KEY"
+    api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the API key. The key itself is kept nowhere."""
     timeout_s: PositiveFloat = 300.0
     """For the answers to one prompt."""
     retries: NonNegative = 6
     """After a failure, with growing pauses."""
-    at_once: Positive = 64
+    max_concurrency: Positive = 64
     """Prompts on their way at a time."""
 
 
 class AnswerConfig(SamplingConfig):
     """Answers that a judge compares, and what is learned of them."""
 
-    answers: Annotated[int, Field(ge=2)] = 4
+    num_generations: Annotated[int, Field(ge=2)] = 4
     """Answers to each prompt."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Nucleus that answers are sampled from."""
@@ -65,7 +65,7 @@ class AnswerConfig(SamplingConfig):
     """Rows whose prompts are answered; null takes those of data.train."""
     pick: Literal["best_worst", "all"] = "best_worst"
     """What is learned of the answers to a prompt: the best against the worst, or all of them."""
-    stored: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    offline_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the learned pairs that come from data.train."""
 
     engine: EngineConfig | None = None
@@ -80,12 +80,12 @@ class OnlineConfig(AnswerConfig):
     """Fresh answers in every step (online DPO, arXiv 2402.04792): the leader answers, the judge
     compares, the step learns from that."""
 
-    answers: Positive = 2
+    num_generations: Positive = 2
     """Answers to each prompt; one is enough for `ppo` and `espo`, which have a critic."""
-    every: Positive = 1
+    steps_per_generation: Positive = 1
     """Batches that are sampled for at once."""
-    passes: Positive = 1
-    """Times that those batches are gone over. No answer is older than every times passes, less one,
+    num_iterations: Positive = 1
+    """Times that those batches are gone over. No answer is older than their product less one
     updates when it is learned from."""
     overlap: bool = False
     """Whether the next answers are judged, and by an engine sampled, while those before are learned

@@ -38,10 +38,13 @@ class DataConfig(Section):
     """Pairs are shuffled within blocks of this many; 0 keeps the order of arrival."""
     skip: NonNegative = 0
     """Leave out the first so many pairs of the stream."""
+    max_wait_s: PositiveFloat | None = None
+    """Standard input: learn from a batch that is not full after so many seconds; null waits until
+    it is."""
     label_delay: NonNegative = 0
     """Pairs that are shown between a pair and the arrival of its label: it is tested when shown and
     learned so much later, in whole batches."""
-    memory: NonNegative = 256
+    replay_buffer_size: NonNegative = 256
     """Pairs kept with the run as an even sample of what it learned from: what a later combination
     of modules is weighed on, and what can be replayed."""
 
@@ -63,7 +66,7 @@ class LoraConfig(Section):
     """LoRA scaling numerator: updates are scaled by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the input of each module while learning."""
-    targets: str | list[str] = "all-linear"
+    target_modules: str | list[str] = "all-linear"
     """Names of the layers that get a module, or `all-linear` (all but the output layer), or a
     regular expression of full names, as `.*layers\\.(2|3)\\..*_proj`. What lies below the lowest
     module is computed once for all policies."""
@@ -100,7 +103,7 @@ class ChaseConfig(Section):
     """The slower modules are updated every so many steps; above 1 they also cost less."""
     swap_every: Positive = 2
     """Optimiser steps between two decisions on who leads."""
-    loss_memory: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    loss_decay: Annotated[float, Field(ge=0, lt=1)] = 0.8
     """Share of what a decision looked at that the next one still counts; 0, the paper's rule, looks
     at the last `swap_every` steps only."""
     swap: Literal["roles", "roles_and_rates", "never"] = "roles"
@@ -148,8 +151,11 @@ class TrainConfig(Section):
     precision: Literal["float32", "mixed", "bfloat16"] = "float32"
     """`mixed` keeps the base in float32 and computes in bfloat16; `bfloat16` also loads the base in
     bfloat16. Modules, log-prob sums and losses are float32 in every case."""
-    clip_norm: PositiveFloat | None = 1.0
+    max_grad_norm: PositiveFloat | None = 1.0
     """Largest gradient norm of each module; null does not clip."""
+    skip_non_finite: bool = False
+    """Set a batch aside whose loss or gradient is not finite, with a warning, instead of ending the
+    run."""
     gradient_checkpointing: bool = False
     """Compute the inside of each layer again for the backward pass: memory for one layer in place
     of all, and a third more operations; on a CPU 1.8 times the time. The same update."""
@@ -164,11 +170,11 @@ class EvalConfig(Section):
     """Optimiser steps between evaluations; null evaluates at the start and the end only."""
     max_pairs: Positive | None = None
     """Use the first so many held-out pairs; null uses all."""
-    samples: NonNegative = 64
+    num_prompts: NonNegative = 64
     """Prompts answered by the leader to estimate reverse KL and length; 0 for none."""
-    sample_tokens: Positive = 128
+    max_new_tokens: Positive = 128
     """Longest sampled answer, in tokens."""
-    answers: Positive = 1
+    num_generations: Positive = 1
     """Answers sampled to each of those prompts."""
     judge: JudgeConfig | None = None
     """Who scores those answers and compares them with the base's: `{kind: world, file: world.json}`

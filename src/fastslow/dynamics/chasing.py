@@ -11,7 +11,7 @@ which stays alive where both objectives are saturated. Without the stop-gradient
 would cancel exactly.
 
 Deviations: the two networks keep their own learning rate whatever their role, unless the recipe
-asks for `roles_and_rates`; a race may have more than two speeds; with `memory` a decision also
+asks for `roles_and_rates`; a race may have more than two speeds; with `decay` a decision also
 counts losses from before the last one.
 """
 
@@ -40,12 +40,12 @@ def chase_terms(
 
 
 @dataclass(slots=True)
-class Race:
+class LeaderSelector:
     """Who leads, and the losses since the last check that decide it.
 
-    A race of one module is plain training: it leads for ever.
+    With one module it is plain training: that leads for ever.
 
-    >>> race = Race(("fast", "slow"), swap_every=1)
+    >>> race = LeaderSelector(("fast", "slow"), swap_every=1)
     >>> race.record({"fast": 14.0, "slow": 12.0})
     >>> race.finish_step(), race.leader
     (True, 'slow')
@@ -54,7 +54,7 @@ class Race:
     modules: tuple[str, ...]
     swap_every: int = 20
     """Optimiser steps between two checks."""
-    memory: float = 0.0
+    decay: float = 0.0
     """What remains of the losses that a check looked at for the next one."""
     may_swap: bool = True
     leader: str = field(init=False)
@@ -77,7 +77,7 @@ class Race:
         """Count one optimiser step and say whether the lead has changed hands.
 
         Every `swap_every` steps the module with the lowest mean loss leads: steps since the last
-        check count fully, those before it `memory` times as much for each check gone by. A tie
+        check count fully, those before it `decay` times as much for each check gone by. A tie
         keeps the leader.
         """
         self.steps += 1
@@ -88,7 +88,7 @@ class Race:
         if changed:
             self.leader = best
         self.steps = 0
-        self.loss_sums = {name: self.memory * total for name, total in self.loss_sums.items()}
+        self.loss_sums = {name: self.decay * total for name, total in self.loss_sums.items()}
         return changed
 
     def state(self) -> dict[str, Any]:

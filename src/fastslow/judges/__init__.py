@@ -11,7 +11,7 @@ from fastslow.config import (
     RuleJudgeConfig,
     WorldJudgeConfig,
 )
-from fastslow.judges.base import Asked, Judge, Judgement, compared, scored
+from fastslow.judges.base import Judge, Judgement, JudgeRequest, compared, scored
 from fastslow.judges.classifier import ClassifierJudge
 from fastslow.judges.ensemble import EnsembleJudge
 from fastslow.judges.llm import LlmJudge
@@ -20,7 +20,7 @@ from fastslow.judges.rule import RuleJudge
 from fastslow.judges.world import WorldJudge
 
 __all__ = [
-    "Asked",
+    "JudgeRequest",
     "ClassifierJudge",
     "EnsembleJudge",
     "Judge",

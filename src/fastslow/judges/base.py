@@ -9,7 +9,7 @@ from fastslow.records import Text
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class JudgeRequest:
     """A prompt and the answers that are to be compared."""
 
     prompt: Text
@@ -39,7 +39,7 @@ class Judge(Protocol):
         """What asking has cost so far, by what is counted; empty where it costs nothing."""
         return {}
 
-    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+    def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
         ...
 

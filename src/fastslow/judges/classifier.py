@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.errors import ConfigError, DataError
-from fastslow.judges.base import Asked, Judge, Judgement, scored
+from fastslow.judges.base import Judge, Judgement, JudgeRequest, scored
 from fastslow.records import plain_text
 from fastslow.streams import Unreadable, open_sources
 
@@ -45,13 +45,13 @@ class ClassifierJudge(Judge):
     def name(self) -> str:
         return self._name
 
-    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+    def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
         texts = [self._text(one, answer) for one in asked for answer in one.answers]
         scores = iter(self._pipeline.decision_function(texts).tolist())
         return [scored([next(scores) for _ in one.answers]) for one in asked]
 
-    def _text(self, asked: Asked, answer: str) -> str:
+    def _text(self, asked: JudgeRequest, answer: str) -> str:
         return f"{plain_text(asked.prompt)}{answer}" if self._with_prompt else answer
 
 

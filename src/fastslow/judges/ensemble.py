@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from fastslow.judges.base import Asked, Judge, Judgement
+from fastslow.judges.base import Judge, Judgement, JudgeRequest
 
 
 class EnsembleJudge(Judge):
@@ -23,7 +23,7 @@ class EnsembleJudge(Judge):
             total.update(member.cost)
         return total
 
-    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+    def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
         given = [member.judge(asked) for member in self._members]
         return [_mean(judgements) for judgements in zip(*given, strict=True)]

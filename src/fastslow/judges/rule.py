@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fastslow.errors import ConfigError, JudgeError
-from fastslow.judges.base import Asked, Judge, Judgement, scored
+from fastslow.judges.base import Judge, Judgement, JudgeRequest, scored
 from fastslow.plugins import module_in
 from fastslow.records import plain_text
 
@@ -32,7 +32,7 @@ class RuleJudge(Judge):
     def name(self) -> str:
         return self._name
 
-    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+    def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
         return [
             scored([self._score(plain_text(one.prompt), answer) for answer in one.answers])

@@ -319,12 +319,12 @@ class Objective:
         """Losses and rewards, [B]; `logps` is of the kind that it `takes`."""
         raise NotImplementedError
 
-    def facts(self, sums: Mapping[str, float]) -> dict[str, float]:
+    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """What is logged of a batch, of which the sums that `observe` gives are these."""
         return {}
 
-    def outgrown(self, facts: Mapping[str, float]) -> bool:
-        """Whether the policy has moved too far, by these `facts`, to learn on from its answers."""
+    def exceeds_max_ratio(self, metrics: Mapping[str, float]) -> bool:
+        """Whether by these `metrics` the policy has moved too far to learn on from its answers."""
         return False
 
     # Running state: what some objectives remember between optimiser steps. It is explicit, so that

@@ -98,7 +98,7 @@ class ActorCritic(Objective):
         away = (_weights(logps) - 1).abs().detach() * logps.token_present
         return {"away": away.sum(), "tokens": logps.token_present.sum()}
 
-    def facts(self, sums: Mapping[str, float]) -> dict[str, float]:
+    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """How far the policy is from the one that gave the answers: the mean of |w - 1|."""
         return {"ratio_deviation": sums["away"] / sums["tokens"]}
 
@@ -139,9 +139,9 @@ class Espo(ActorCritic):
         ActorCritic.__post_init__(self)
         check_positive("max_deviation", self.max_deviation)
 
-    def outgrown(self, facts: Mapping[str, float]) -> bool:
+    def exceeds_max_ratio(self, metrics: Mapping[str, float]) -> bool:
         """Whether the policy has left the one that gave the answers."""
-        return facts["ratio_deviation"] > self.max_deviation
+        return metrics["ratio_deviation"] > self.max_deviation
 
     def _gain(self, weight: Tensor, advantage: Tensor) -> Tensor:
         return weight * advantage

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastslow.errors import StateError
 
-Measurement = dict[str, Any]
+EvalResult = dict[str, Any]
 """A held-out measurement as the run wrote it; any value may be missing or null."""
 
 LEADER_VALUES = ("loss", "accuracy", "margin")
@@ -49,7 +49,7 @@ class Evaluation:
     moment: str
     step: int
     pairs: int
-    measured: Measurement
+    measured: EvalResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastslow.reports.curves import cumulative
-from fastslow.reports.events import Measurement
+from fastslow.reports.events import EvalResult
 from fastslow.reports.retention import domain_means, shared_metric
 from fastslow.reports.runs import ReportedRun
 from fastslow.reports.style import DrawnRun
@@ -39,7 +39,7 @@ def headline(drawn: Sequence[DrawnRun]) -> Table:
     return Table("run", [columns[i].title for i in used], rows)
 
 
-def latest(run: ReportedRun) -> Measurement:
+def latest(run: ReportedRun) -> EvalResult:
     """The last held-out measurement; in a continual run the mean over all its domains.
 
     Empty where there is none: without held-out pairs, and in an unfinished continual run.

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastslow.config import Recipe, load_recipe, stage_recipes
 from fastslow.errors import ConfigError, StateError
-from fastslow.reports.events import Measurement, Record, read_record
+from fastslow.reports.events import EvalResult, Record, read_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class Retention:
     """In training order."""
     measured: list[str]
     """The domains that were measured, the columns of what follows; maybe none."""
-    initial: list[Measurement]
+    initial: list[EvalResult]
     """Of the base, on each domain."""
-    after: list[list[Measurement]]
+    after: list[list[EvalResult]]
     """`after[i][j]`: on domain j, after training on domain i."""
     metrics: dict[str, dict[str, float | None]]
     """For `accuracy` and maybe `reward`: average, backward_transfer and so on; empty where the
@@ -60,7 +60,7 @@ class ReportedRun:
     @property
     def of_rewards(self) -> bool:
         """Whether a reward model was trained, whose rewards stand for log-probs."""
-        return self.recipe is not None and self.recipe.trains == "reward"
+        return self.recipe is not None and self.recipe.task == "reward"
 
     @property
     def continual(self) -> bool:

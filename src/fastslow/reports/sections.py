@@ -282,10 +282,10 @@ def _answers(drawn: Sequence[DrawnRun]) -> list[Section]:
                     heldout_figure(answered, "mean_length", "tokens"),
                 ),
                 Plot(
-                    "Ended by themselves",
-                    "Share of the sampled answers that ended before the length limit. A fall "
-                    "towards 0 is a policy that has forgotten how to stop.",
-                    heldout_figure(answered, "ended", "share"),
+                    "Truncated",
+                    "Share of the sampled answers that the length limit cut off. A rise towards 1 "
+                    "is a policy that has forgotten how to stop.",
+                    heldout_figure(answered, "truncated", "share"),
                 ),
             ],
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from fastslow.scoring.attention_segments import Piece
+from fastslow.scoring.attention_segments import AttentionSegment
 
 NAME = "fastslow_trees"
 
@@ -38,7 +38,7 @@ def tree_attention(
     value: Tensor,
     attention_mask: None,
     *,
-    pieces: Sequence[Piece],
+    pieces: Sequence[AttentionSegment],
     scaling: float | None = None,
     softcap: float | None = None,
     **_: Any,
@@ -75,7 +75,7 @@ def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    piece: Piece,
+    piece: AttentionSegment,
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:

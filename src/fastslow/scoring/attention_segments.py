@@ -13,7 +13,7 @@ from torch import Tensor
 from fastslow.scoring.encode import Tree
 
 
-class Piece:
+class AttentionSegment:
     """Tokens after one another that attend in one call.
 
     Args:
@@ -57,7 +57,7 @@ class Piece:
         return later | ~seen
 
 
-def cut(trees: Sequence[Tree], *, together: int) -> list[Piece]:
+def cut(trees: Sequence[Tree], *, together: int) -> list[AttentionSegment]:
     """The pieces of a row.
 
     Args:
@@ -78,14 +78,14 @@ def _groups(trees: Sequence[Tree], together: int) -> Iterator[list[Tree]]:
         yield group
 
 
-def _pieces(group: list[Tree], together: int) -> Iterator[Piece]:
+def _pieces(group: list[Tree], together: int) -> Iterator[AttentionSegment]:
     tree, *others = group
     if others or (len(tree.responses) > 1 and tree.num_tokens <= together):
-        yield Piece(sum(tree.num_tokens for tree in group), trees=group)
+        yield AttentionSegment(sum(tree.num_tokens for tree in group), trees=group)
         return
-    yield Piece(len(tree.prompt) + sum(map(len, tree.responses[:1])))
+    yield AttentionSegment(len(tree.prompt) + sum(map(len, tree.responses[:1])))
     for response in tree.responses[1:]:
-        yield Piece(len(response), prompt=len(tree.prompt))
+        yield AttentionSegment(len(response), prompt=len(tree.prompt))
 
 
 def _places(trees: Sequence[Tree]) -> Tensor:

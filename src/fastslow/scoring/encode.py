@@ -35,7 +35,7 @@ class Encoded:
 
     example: Example
     tree: Tree
-    cut: bool
+    truncated: bool
     """Whether truncation took tokens."""
     sampled: tuple[float, ...] = ()
     """Of each response, its log-prob under the policy that gave it, nats; empty where nobody knows.
@@ -110,7 +110,7 @@ class Encoder:
                 found.append(Dropped(example, f"the chat template refuses it: {error}"))
         rows = iter(self._tokenize(asked))
         return [
-            dropped or self._encoded(example, self._tree(next(rows), example.unended))
+            dropped or self._encoded(example, self._tree(next(rows), example.truncated))
             for example, dropped in zip(examples, found, strict=True)
         ]
 
@@ -123,24 +123,24 @@ class Encoder:
         if len(set(kept.responses)) < len(kept.responses):
             same = "after truncation" if kept != tree else "as tokens"
             return Dropped(example, f"{_named(example)} are identical {same}")
-        return Encoded(example, kept, cut=kept != tree)
+        return Encoded(example, kept, truncated=kept != tree)
 
-    def tree(self, prompt: Text, responses: Sequence[Text], unended: Sequence[bool] = ()) -> Tree:
+    def tree(self, prompt: Text, responses: Sequence[Text], truncated: Sequence[bool] = ()) -> Tree:
         """The token tree of a prompt and its responses, not truncated.
 
         A response that is `unended` gets no end of the turn.
         """
         (rows,) = self._tokenize([self._texts(prompt, responses)])
-        return self._tree(rows, unended)
+        return self._tree(rows, truncated)
 
-    def _tree(self, rows: list[list[int]], unended: Sequence[bool]) -> Tree:
+    def _tree(self, rows: list[list[int]], truncated: Sequence[bool]) -> Tree:
         prompt_ids, *full_ids = rows
         boundary = _shared_prefix([prompt_ids, *full_ids])
         return Tree(
             prompt=tuple(prompt_ids[:boundary]),
             responses=tuple(
-                self._end_turn(ids[boundary:], unended=cut)
-                for ids, cut in zip(full_ids, unended or [False] * len(full_ids), strict=True)
+                self._end_turn(ids[boundary:], truncated=cut)
+                for ids, cut in zip(full_ids, truncated or [False] * len(full_ids), strict=True)
             ),
         )
 
@@ -216,13 +216,13 @@ class Encoder:
         )
         return [row[:-1] for row in ids] if closed else ids
 
-    def _end_turn(self, ids: list[int], *, unended: bool) -> tuple[int, ...]:
+    def _end_turn(self, ids: list[int], *, truncated: bool) -> tuple[int, ...]:
         """The response closed by exactly one end-of-turn token, or by none if it is unended."""
         end = len(ids)
         while end and self._is_blank(ids[end - 1]):
             end -= 1
         closed = end > 0 and ids[end - 1] in self.end_ids
-        if unended:
+        if truncated:
             return tuple(ids[: end - 1] if closed else ids)
         return tuple(ids[:end]) if closed else (*ids, self.tokenizer.eos_token_id)
 

@@ -1,5 +1,6 @@
-"""The layers of a transformers model: compiled, or computed anew where gradients need them."""
+"""The layers of a transformers model: compiled, or computed again where gradients need them."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -30,7 +31,7 @@ def layers_of(model: Any) -> list[nn.Module]:
     if not found:
         raise ConfigError(
             f"model: the layers of {type(model).__name__} are not known, so they can neither be "
-            "compiled, nor computed anew, nor divided over processes; set train.compile and "
+            "compiled, nor computed again, nor divided over processes; set train.compile and "
             "train.gradient_checkpointing to false, and launch without --use_fsdp"
         )
     return found
@@ -43,7 +44,28 @@ def compile_layers(model: Any) -> None:
         layer.compile(dynamic=True)
 
 
-class Recomputing:
+def wrap_layer(layer: nn.Module, around: Callable[..., Any]) -> None:
+    """Have a layer's forward pass made by `around(layer, forward, *args, **kwargs)`.
+
+    The layer does not refer to itself by this, so that it is freed as soon as nobody needs it.
+    """
+    before, owner = layer.__dict__.get("forward"), weakref.ref(layer)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        own = owner()
+        assert own is not None
+        return around(own, before or partial(type(own).forward, own), *args, **kwargs)
+
+    layer.forward = forward
+
+
+def unwrap_layers(model: Any) -> None:
+    """Take back what `wrap_layer` did to a model's layers."""
+    for layer in blocks_of(model):
+        layer.__dict__.pop("forward", None)
+
+
+class ActivationCheckpointing:
     """Layers keep what goes into them only, and are computed again for the backward pass.
 
     Takes memory for one layer at a time in place of all, and about a third more operations.
@@ -52,11 +74,11 @@ class Recomputing:
     def __init__(self, model: Any) -> None:
         self._again: Again | None = None
         for layer in layers_of(model):
-            layer.forward = partial(self._forward, layer, layer.forward)
+            wrap_layer(layer, self._forward)
 
     @contextmanager
     def passing(self, again: Again) -> Iterator[None]:
-        """Inside, forward passes are to be had again: under `again`, whatever is active by then."""
+        """Inside, forward passes can be made again: under `again`, whatever is active by then."""
         self._again = again
         try:
             yield

@@ -19,7 +19,7 @@ from fastslow.scoring.attention import attending_trees
 from fastslow.scoring.attention_segments import cut
 from fastslow.scoring.encode import Tree
 from fastslow.scoring.lm_head import Head, chunked_logps, token_logps
-from fastslow.scoring.shared_layers import Trunk
+from fastslow.scoring.shared_layers import SharedLayers
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
 STATISTICS = ("entropy", "collision")
@@ -95,7 +95,7 @@ class Scorer:
         self.model = model
         self.layout = layout or Layout(trees=True)
         self._sizes = sizes or _suitable(model)
-        self._trunk = Trunk(model, differing) if differing else None
+        self._trunk = SharedLayers(model, differing) if differing else None
         self._backbone = getattr(model, model.base_model_prefix)
         self._head = model.get_output_embeddings()
         self._config = model.config.get_text_config()

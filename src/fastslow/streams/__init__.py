@@ -1,6 +1,13 @@
 """Iterables of labelled examples with a domain and a position, resumable. Loads without torch."""
 
-from fastslow.streams.files import Source, Unreadable, file_fingerprint, open_sources
+from fastslow.streams.files import (
+    WAITING,
+    Source,
+    Unreadable,
+    Waiting,
+    file_fingerprint,
+    open_sources,
+)
 from fastslow.streams.formats import RowError, json_text, odd_columns, row_of
 from fastslow.streams.labels import examples_of_row
 from fastslow.streams.prompts import read_prompts
@@ -9,6 +16,7 @@ from fastslow.streams.reservoir import Reservoir
 from fastslow.streams.stream import ExampleStream, RowCounts
 
 __all__ = [
+    "WAITING",
     "ExampleStream",
     "ReplayStream",
     "Reservoir",
@@ -16,6 +24,7 @@ __all__ = [
     "RowError",
     "Source",
     "Unreadable",
+    "Waiting",
     "examples_of_row",
     "file_fingerprint",
     "is_replayed",

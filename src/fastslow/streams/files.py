@@ -8,13 +8,15 @@ import glob
 import gzip
 import hashlib
 import json
+import os
 import re
+import select
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, ClassVar, Protocol
 
 from fastslow.errors import DataError
 
@@ -31,6 +33,15 @@ class Unreadable:
 Row = Mapping[str, Any] | Unreadable
 
 
+class Waiting:
+    """Stands for no row for now: a live source has had nothing for POLL_S."""
+
+
+WAITING = Waiting()
+POLL_S = 0.2
+"""Seconds."""
+
+
 def file_fingerprint(path: Path) -> list[Any]:
     """A file's name, size and a hash of its first and last MiB: quick, and rarely the same."""
     digest = hashlib.sha256()
@@ -44,6 +55,11 @@ def file_fingerprint(path: Path) -> list[Any]:
 
 class Source(Protocol):
     """Something with rows in a fixed order."""
+
+    live: ClassVar[bool]
+    """Whether rows come as they are made, so that they may have to be waited for."""
+    rereadable: ClassVar[bool]
+    """Whether rows can be read more than once in this process."""
 
     @property
     def name(self) -> str:
@@ -148,6 +164,9 @@ def _decode(line: bytes) -> Row:
 class JsonLines:
     """A .jsonl file, compressed or not; any line ending, with or without a byte order mark."""
 
+    live: ClassVar[bool] = False
+    rereadable: ClassVar[bool] = True
+
     path: Path
 
     @property
@@ -185,6 +204,9 @@ class JsonLines:
 @dataclass(frozen=True, slots=True)
 class ParquetFile:
     """A .parquet file, read in batches of rows."""
+
+    live: ClassVar[bool] = False
+    rereadable: ClassVar[bool] = True
 
     path: Path
 
@@ -235,6 +257,9 @@ class ParquetFile:
 class DatasetFolder:
     """A folder written by `datasets.Dataset.save_to_disk`, or one split of a DatasetDict."""
 
+    live: ClassVar[bool] = False
+    rereadable: ClassVar[bool] = True
+
     path: Path
     split: str
 
@@ -274,6 +299,9 @@ class DatasetFolder:
 class HubDataset:
     """A dataset of the hub, streamed."""
 
+    live: ClassVar[bool] = False
+    rereadable: ClassVar[bool] = True
+
     repo: str
     split: str
 
@@ -303,13 +331,57 @@ class HubDataset:
 class StandardInput:
     """JSON lines piped in. To resume, the same lines are piped again."""
 
+    live: ClassVar[bool] = True
+    rereadable: ClassVar[bool] = False
     name: str = "stdin"
 
     def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
         yield from _decode_lines(sys.stdin.buffer, start)
+
+    def poll(self, start: int = 0) -> Iterator[tuple[int, Row | Waiting]]:
+        """As `rows`, with WAITING whenever nothing has come for POLL_S."""
+        number = 0
+        for line in _lines_or_waiting(sys.stdin.buffer):
+            if isinstance(line, Waiting):
+                yield number, line
+                continue
+            number += 1
+            if number > start and line.strip():
+                yield number, _decode(line)
 
     def count(self) -> None:
         return None
 
     def fingerprint(self) -> list[Any]:
         return ["stdin"]
+
+
+class LiveSource(Source, Protocol):
+    """A source whose rows come as they are made."""
+
+    def poll(self, start: int = 0) -> Iterator[tuple[int, Row | Waiting]]:
+        """As `rows`, with WAITING whenever nothing has come for POLL_S."""
+        ...
+
+
+def _lines_or_waiting(stream: IO[bytes]) -> Iterator[bytes | Waiting]:
+    """Lines of a pipe as they come. What cannot be polled is waited for line by line."""
+    try:
+        handle = stream.fileno()
+        select.select([handle], [], [], 0)
+    except (OSError, ValueError, AttributeError):
+        yield from iter(stream.readline, b"")
+        return
+    rest = b""
+    while True:
+        ready, _, _ = select.select([handle], [], [], POLL_S)
+        if not ready:
+            yield WAITING
+            continue
+        chunk = os.read(handle, 1 << 16)
+        if not chunk:
+            break
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+    if rest:
+        yield rest

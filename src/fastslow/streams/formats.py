@@ -9,8 +9,8 @@ Accepted, as plain text or as lists of {role, content} messages:
     prompt, completion                     a demonstration
     messages                               a demonstration: the last turn answers the others
 
-each with optional `domain`, `weight` and `unended` (of each response in the order above, whether it
-was cut off before its end: it is then learned without one); pairs also with `verdict` (`chosen`,
+each with optional `domain`, `weight` and `truncated` (of each response in the order above, whether
+it was cut off before its end: it is then learned without one); pairs also with `verdict` (`chosen`,
 `tie`, `both_bad`), `score_chosen`, `score_rejected`, `win_rate_chosen`, `win_rate_rejected` and
 `confidence`, or with `verdicts`, a list of what several people, or one person shown both orders,
 said of the same pair.
@@ -39,7 +39,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 _MEANINGFUL = {
     "prompt", "chosen", "rejected", "completions", "scores", "ranks", "completion", "label",
     "messages", "verdict", "verdicts", "domain", "weight", "confidence", "score_chosen",
-    "score_rejected", "win_rate_chosen", "win_rate_rejected", "unended",
+    "score_rejected", "win_rate_chosen", "win_rate_rejected", "truncated", "unended",
 }  # fmt: skip
 _OPTIONAL = sorted(
     _MEANINGFUL - {"prompt", "chosen", "rejected", "completions", "completion", "messages"}
@@ -109,8 +109,8 @@ def row_of(example: Example) -> dict[str, Any]:
         if isinstance(example, Rating):
             row["label"] = example.desirable
     row |= {"domain": example.domain, "source": example.source}
-    if any(example.unended):
-        row["unended"] = list(example.unended)
+    if any(example.truncated):
+        row["truncated"] = list(example.truncated)
     return row if example.weight == 1.0 else row | {"weight": example.weight}
 
 
@@ -131,11 +131,11 @@ def _pair(row: Mapping[str, Any], common: dict[str, Any]) -> Pair:
         raise RowError("chosen and rejected are identical")
     scores = _number(row, "score_chosen"), _number(row, "score_rejected")
     rates = _share(row, "win_rate_chosen"), _share(row, "win_rate_rejected")
-    unended = _unended(row, 2)
+    truncated = _truncated(row, 2)
     if confidence < 0.5:
         # The opposite of the columns' names is likelier.
         chosen, rejected, confidence = rejected, chosen, 1 - confidence
-        scores, rates, unended = scores[::-1], rates[::-1], unended[::-1]
+        scores, rates, truncated = scores[::-1], rates[::-1], truncated[::-1]
     return Pair(
         prompt=prompt,
         chosen=chosen,
@@ -146,7 +146,7 @@ def _pair(row: Mapping[str, Any], common: dict[str, Any]) -> Pair:
         score_rejected=scores[1],
         win_rate_chosen=rates[0],
         win_rate_rejected=rates[1],
-        unended=unended,
+        truncated=truncated,
         **common,
     )
 
@@ -171,13 +171,13 @@ def _ranking(row: Mapping[str, Any], common: dict[str, Any]) -> Ranking:
     best_first = sorted(range(len(answers)), key=lambda i: -values[i])
     distinct = sorted(set(values), reverse=True)
     scored = row.get("scores") is not None
-    unended = _unended(row, len(answers))
+    truncated = _truncated(row, len(answers))
     return Ranking(
         prompt=prompt,
         responses=tuple(answers[i] for i in best_first),
         ranks=tuple(distinct.index(values[i]) for i in best_first),
         scores=tuple(values[i] for i in best_first) if scored else None,
-        unended=tuple(unended[i] for i in best_first) if unended else (),
+        truncated=tuple(truncated[i] for i in best_first) if truncated else (),
         **common,
     )
 
@@ -197,22 +197,23 @@ def _single(row: Mapping[str, Any], common: dict[str, Any]) -> Rating | Demonstr
         prompt, response = turns[:-1], turns[-1:]
     _check_prompt(prompt)
     _check_answer("the answer", response)
-    label, unended = row.get("label"), _unended(row, 1)
+    label, truncated = row.get("label"), _truncated(row, 1)
     if label is None:
-        return Demonstration(prompt, response, unended=unended, **common)
+        return Demonstration(prompt, response, truncated=truncated, **common)
     if not isinstance(label, bool):
         raise RowError(f"label must be true or false, not {label!r}")
-    return Rating(prompt, response, label, unended=unended, **common)
+    return Rating(prompt, response, label, truncated=truncated, **common)
 
 
-def _unended(row: Mapping[str, Any], count: int) -> tuple[bool, ...]:
+def _truncated(row: Mapping[str, Any], count: int) -> tuple[bool, ...]:
     """Which responses were cut off; empty where none was."""
-    given = row.get("unended")
+    key = "truncated" if row.get("truncated") is not None else "unended"  # Its name before 0.2.
+    given = row.get(key)
     if given is None:
         return ()
     listed = isinstance(given, Sequence) and all(isinstance(one, bool) for one in given)
     if not listed or len(given) != count:
-        raise RowError(f"unended must be a list of {count} times true or false, not {given!r}")
+        raise RowError(f"{key} must be a list of {count} times true or false, not {given!r}")
     return tuple(given) if any(given) else ()
 
 

@@ -60,7 +60,7 @@ def _pair_of(ranking: Ranking, better: int, worse: int) -> Pair:
         verdict="tie" if equal else "chosen",
         score_chosen=ranking.scores[better] if ranking.scores else None,
         score_rejected=ranking.scores[worse] if ranking.scores else None,
-        unended=_of(ranking, better, worse),
+        truncated=_of(ranking, better, worse),
         **_common(ranking),
     )
 
@@ -78,7 +78,7 @@ def _rankings(example: Example) -> list[Example]:
             responses=example.responses,
             ranks=(0, 0) if example.is_tie else (0, 1),
             scores=known if len(known) == len(scores) else None,
-            unended=example.unended,
+            truncated=example.truncated,
             **_common(example),
         )
     ]
@@ -91,7 +91,9 @@ def _ratings(example: Example) -> list[Example]:
         raise _impossible(example, "ratings")
     liked = {"chosen": (True, False), "tie": (True, True), "both_bad": (False, False)}
     return [
-        Rating(example.prompt, response, desirable, unended=_of(example, side), **_common(example))
+        Rating(
+            example.prompt, response, desirable, truncated=_of(example, side), **_common(example)
+        )
         for side, (response, desirable) in enumerate(
             zip(example.responses, liked[example.verdict], strict=True)
         )
@@ -106,12 +108,12 @@ def _demonstrations(example: Example) -> list[Example]:
     if isinstance(example, Pair) and example.is_tie:
         return []
     best = example.responses[0]
-    return [Demonstration(example.prompt, best, unended=_of(example, 0), **_common(example))]
+    return [Demonstration(example.prompt, best, truncated=_of(example, 0), **_common(example))]
 
 
 def _of(example: Example, *places: int) -> tuple[bool, ...]:
     """What `unended` says of some of the responses."""
-    return tuple(example.unended[place] for place in places) if example.unended else ()
+    return tuple(example.truncated[place] for place in places) if example.truncated else ()
 
 
 def _common(example: Example) -> dict[str, Any]:

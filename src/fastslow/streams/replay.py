@@ -7,6 +7,7 @@ from typing import Any
 
 from fastslow.errors import DataError
 from fastslow.records import Example
+from fastslow.streams.files import Waiting
 from fastslow.streams.stream import ExampleStream, RowCounts
 
 REPLAYED = "replayed"
@@ -40,9 +41,9 @@ class ReplayStream:
         return self._stream.counts
 
     @property
-    def given(self) -> int:
+    def num_consumed(self) -> int:
         """Pairs of the stream itself that came out so far."""
-        return self._stream.given
+        return self._stream.num_consumed
 
     def estimate_pairs(self) -> int | None:
         """As of the stream, with the remembered pairs that are to be expected."""
@@ -62,10 +63,11 @@ class ReplayStream:
         self._stream.load_state(state["stream"])
         self._position = state["position"]
 
-    def __iter__(self) -> Iterator[Example]:
+    def __iter__(self) -> Iterator[Any]:
+        """Examples, and WAITING among them where the stream polls."""
         fresh = iter(self._stream)
         while example := self._remembered() or next(fresh, None):
-            self._position += 1
+            self._position += not isinstance(example, Waiting)
             yield example
 
     def _remembered(self) -> Example | None:

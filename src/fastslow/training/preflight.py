@@ -16,9 +16,14 @@ from fastslow.errors import ConfigError, DataError, FastslowError
 from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
 from fastslow.records import Example
-from fastslow.streams import ExampleStream, ReplayStream, odd_columns
+from fastslow.streams import ExampleStream, ReplayStream, odd_columns, open_sources
 from fastslow.testing import failure, one_loss_and_reward_per_row
-from fastslow.training.data.batch_reader import GIVE_COLUMNS, MAX_LEFT_OUT, SHOWN, too_many
+from fastslow.training.data.batch_reader import (
+    GIVE_COLUMNS,
+    MAX_SKIPPED,
+    SHOWN,
+    too_many_skipped,
+)
 from fastslow.training.data.dataset import (
     eval_objective,
     eval_stream,
@@ -29,8 +34,9 @@ from fastslow.training.data.dataset import (
     stored_sources,
     train_stream,
 )
+from fastslow.training.data.requirements import EXTRAS, OF_PAIRS, missing_fields
 from fastslow.training.distributed.fsdp import sharding_faults
-from fastslow.training.loop.logps import EXTRAS, OF_PAIRS, lacks
+from fastslow.training.distributed.processes import ProcessGroup
 
 COMPARING = ("llm", "ensemble")
 """Kinds of judges that say nothing of one answer alone."""
@@ -49,18 +55,18 @@ class Plan:
     """What looks odd about the data."""
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Plan:
     """The plan of one run. Raises ConfigError or DataError where it cannot be trained."""
-    faults = list(_faults(recipe))
+    faults = list(_faults(recipe, objective, processes))
     if faults:
         raise ConfigError(*faults)
-    warnings = _check_columns(recipe)
+    warnings = _check_columns(recipe, objective)
     if recipe.online is not None:
         prompts = prompt_stream(recipe, recipe.online)
         fresh = recipe.train.batch_size - stored_per_batch(recipe)
-        steps = _total_steps(recipe, prompts, fresh, passes=recipe.online.passes)
+        steps = _total_steps(recipe, prompts, fresh, passes=recipe.online.num_iterations)
         return Plan(prompts, steps, warnings)
-    stream = replayed_stream(recipe)
+    stream = replayed_stream(recipe, objective)
     return Plan(stream, _total_steps(recipe, stream, recipe.train.batch_size), warnings)
 
 
@@ -87,7 +93,7 @@ def parts(recipe: Recipe) -> dict[str, Recipe]:
     } or {"": recipe}
 
 
-def check_parts(recipe: Recipe, *, trained: int = 0) -> list[str]:
+def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) -> list[str]:
     """Check all parts of a recipe but the first few, which are `trained`; warnings about the data.
 
     Raises ConfigError with everything for which one of them could not be trained, or DataError
@@ -99,7 +105,11 @@ def check_parts(recipe: Recipe, *, trained: int = 0) -> list[str]:
     for label, part in list(parts(recipe).items())[trained:]:
         where = f"{label}: " if label else ""
         try:
-            warnings += plan(part).warnings if part.rounds is None else _check_rounds(part)
+            objective = objective_of(part)
+            if part.rounds is None:
+                warnings += plan(part, objective, processes).warnings
+            else:
+                warnings += _check_rounds(part, objective, processes)
             for judge in (part.judge, part.eval.judge):
                 if judge is not None:
                     make_judge(judge)
@@ -114,44 +124,44 @@ def check_parts(recipe: Recipe, *, trained: int = 0) -> list[str]:
     return warnings
 
 
-def _check_columns(recipe: Recipe) -> list[str]:
+def _check_columns(recipe: Recipe, objective: Objective) -> list[str]:
     """Look at the first examples of all data but standard input, for what no run should find late.
 
     Returns warnings of columns that are not used, but are named nearly as one that is. Raises
     DataError where more than a tenth of the examples lack what the objective learns from.
     """
     first: list[Example] = []
-    for sources, stream, objective in (
-        (stored_sources(recipe), train_stream, objective_of(recipe)),
-        (recipe.data.eval_sources, eval_stream, eval_objective(recipe)),
+    for sources, stream, learned in (
+        (stored_sources(recipe), train_stream, objective),
+        (recipe.data.eval_sources, eval_stream, eval_objective(objective)),
     ):
-        if sources and "-" not in sources:
-            own = list(islice(stream(recipe), LOOKED_AT))
-            _check_lacking(own, objective)
+        if sources and all(source.rereadable for source in open_sources(sources)):
+            own = list(islice(stream(recipe, learned), LOOKED_AT))
+            _check_missing(own, learned)
             first += own
     return odd_columns(first)
 
 
-def _check_lacking(examples: Sequence[Example], objective: Objective) -> None:
-    lacking = [f"{e.source}: {reason}" for e in examples if (reason := lacks(e, objective))]
-    if len(lacking) > MAX_LEFT_OUT * len(examples):
-        raise too_many(len(lacking), len(examples), lacking[:SHOWN], [GIVE_COLUMNS])
+def _check_missing(examples: Sequence[Example], objective: Objective) -> None:
+    found = ((example, missing_fields(example, objective)) for example in examples)
+    lacking = [f"{example.source}: {reason}" for example, reason in found if reason]
+    if len(lacking) > MAX_SKIPPED * len(examples):
+        raise too_many_skipped(len(lacking), len(examples), lacking[:SHOWN], [GIVE_COLUMNS])
 
 
-def _check_rounds(recipe: Recipe) -> list[str]:
+def _check_rounds(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> list[str]:
     """Check what there is of a run whose pairs are still to be made; raises and warns as `plan`."""
     assert recipe.rounds is not None
-    if faults := list(_faults(recipe)):
+    if faults := list(_faults(recipe, objective, processes)):
         raise ConfigError(*faults)
     if next(iter(prompt_stream(recipe, recipe.rounds)), None) is None:
         raise DataError("rounds.prompts: no prompt in them")
-    return _check_columns(recipe)
+    return _check_columns(recipe, objective)
 
 
-def _faults(recipe: Recipe) -> Iterator[str]:
+def _faults(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Iterator[str]:
     """Settings that do not go with the objective or the model."""
     train, name = recipe.train, recipe.objective.name
-    objective = objective_of(recipe)
     if objective.coupled and train.batch_size == 1:
         yield (
             f"train.batch_size: got 1; objective {name} compares the examples of a batch with each "
@@ -169,7 +179,7 @@ def _faults(recipe: Recipe) -> Iterator[str]:
     if objective.on_policy and recipe.online is None:
         yield f"objective {name}: is for the policy's own answers; give online and judge"
     yield from _online_faults(recipe, objective)
-    if recipe.trains == "reward" and not _compares_rewards(objective):
+    if recipe.task == "reward" and not _compares_rewards(objective):
         yield (
             f"objective {name}: cannot be had of rewards; take one that learns from pairs or "
             "ranked lists by their log-ratios alone, such as dpo, hinge, davidson or plackett_luce"
@@ -178,7 +188,7 @@ def _faults(recipe: Recipe) -> Iterator[str]:
         yield f"moving_reference: objective {name} compares with no reference; set it to null"
     if "file" in recipe.objective.settings:
         yield from _own_faults(name, objective)
-    yield from sharding_faults(recipe)
+    yield from sharding_faults(recipe, processes)
     limit = load_context_length(recipe.model, trust_remote_code=recipe.trust_remote_code)
     if limit is not None and recipe.data.max_length > limit:
         yield (
@@ -200,17 +210,20 @@ def _online_faults(recipe: Recipe, objective: Objective) -> Iterator[str]:
     if online is None:
         return
     has_critic = isinstance(objective, ActorCritic)
-    if online.answers == 1 and not has_critic:
-        yield f"online.answers: got 1; objective {name} compares answers, so it needs two or more"
-    if online.answers == 1 and recipe.judge is not None and recipe.judge.kind in COMPARING:
+    if online.num_generations == 1 and not has_critic:
         yield (
-            f"online.answers: got 1; a judge of kind {recipe.judge.kind} compares answers, so it "
-            "needs two or more"
+            f"online.num_generations: got 1; objective {name} compares answers, so it needs two or "
+            "more"
         )
-    if online.answers == 1 and recipe.chase is not None and recipe.chase.alpha:
+    if online.num_generations == 1 and recipe.judge is not None and recipe.judge.kind in COMPARING:
         yield (
-            "chase.alpha: is a push between answers, of which online.answers: 1 gives no two; set "
-            "it to 0, or chase: null"
+            f"online.num_generations: got 1; a judge of kind {recipe.judge.kind} compares answers, "
+            "so it needs two or more"
+        )
+    if online.num_generations == 1 and recipe.chase is not None and recipe.chase.alpha:
+        yield (
+            "chase.alpha: is a push between answers, of which online.num_generations: 1 gives no "
+            "two; set it to 0, or chase: null"
         )
     if online.critic_rate != 1 and not has_critic:
         yield f"online.critic_rate: objective {name} has no critic; remove it"
@@ -222,10 +235,12 @@ def _online_faults(recipe: Recipe, objective: Objective) -> Iterator[str]:
     if online.engine is not None and online.overlap and objective.on_policy:
         yield (
             f"online.overlap: objective {name} weighs answers by how likely they were, which "
-            "nobody knows any more when an engine has given them; set it to false"
+            "needs sampling log-probs, which this engine does not return; set it to false"
         )
-    if online.stored and objective.on_policy:
-        yield f"online.stored: objective {name} is for the policy's own answers; remove it"
+    if online.offline_fraction and objective.on_policy:
+        yield (
+            f"online.offline_fraction: objective {name} is for the policy's own answers; remove it"
+        )
 
 
 def _own_faults(name: str, objective: Objective) -> Iterator[str]:

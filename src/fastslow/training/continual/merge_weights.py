@@ -19,7 +19,7 @@ from torch import Tensor
 from fastslow.adapters import BASE, Factors
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded
-from fastslow.training.loop.logps import Prepared, logps_of, prepare
+from fastslow.training.loop.logps import ReferenceScoredBatch, logps_of, score_reference
 from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
 
@@ -35,7 +35,7 @@ PULL = 0.01
 """Weight of the squared distance from equal weights, in nats."""
 
 
-class Mixture:
+class WeightedMerge:
     """The modules side by side on one base, with the weights left open.
 
     Args:
@@ -58,12 +58,12 @@ class Mixture:
             for layer in layers
         }
 
-    def prepare(self, examples: Sequence[Encoded]) -> Prepared:
+    def score_reference(self, examples: Sequence[Encoded]) -> ReferenceScoredBatch:
         """Some examples with the base's scores, which no weight changes."""
-        return prepare(self._policies, self._objective, examples, reference=BASE)
+        return score_reference(self._policies, self._objective, examples, reference=BASE)
 
     @contextmanager
-    def loss(self, weights: Tensor, prepared: Prepared) -> Iterator[Tensor]:
+    def loss(self, weights: Tensor, prepared: ReferenceScoredBatch) -> Iterator[Tensor]:
         """Mean objective of the weighted sum against the base, a scalar; differentiable in [K].
 
         Inside the modules stay weighed, for layers that are computed anew in the backward pass.
@@ -73,7 +73,7 @@ class Mixture:
             for layer, ranks in self._ranks.items()
         }
         measure = partial(self._policies.measure, self._name, learning=weights.requires_grad)
-        with self._policies.modules.weighed(self._name, columns):
+        with self._policies.modules.rank_scales(self._name, columns):
             yield self._objective(logps_of(prepared, self._objective, measure)).loss.mean()
 
 
@@ -83,7 +83,7 @@ def uniform_weights(count: int) -> list[float]:
 
 
 def grid_weights(
-    mixture: Mixture,
+    mixture: WeightedMerge,
     memories: Sequence[Sequence[Encoded]],
     *,
     progress: Progress,
@@ -105,7 +105,7 @@ def grid_weights(
 
 
 def learned_weights(
-    mixture: Mixture,
+    mixture: WeightedMerge,
     memories: Sequence[Sequence[Encoded]],
     *,
     seed: int,
@@ -125,7 +125,7 @@ def learned_weights(
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
         examples = [next(draw) for draw in draws for _ in range(BATCH)]
-        with mixture.loss(weights, mixture.prepare(examples)) as loss:
+        with mixture.loss(weights, mixture.score_reference(examples)) as loss:
             (loss + PULL * (weights - equal).square().sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -136,17 +136,19 @@ def learned_weights(
     return mean
 
 
-def _groups(mixture: Mixture, examples: Sequence[Encoded]) -> list[tuple[int, Prepared]]:
+def _groups(
+    mixture: WeightedMerge, examples: Sequence[Encoded]
+) -> list[tuple[int, ReferenceScoredBatch]]:
     """The examples in passes of a bearable size, each with their number."""
     size = 4 * BATCH
     groups = (examples[i : i + size] for i in range(0, len(examples), size))
-    return [(len(group), mixture.prepare(group)) for group in groups]
+    return [(len(group), mixture.score_reference(group)) for group in groups]
 
 
 def _mean_loss(
-    mixture: Mixture,
+    mixture: WeightedMerge,
     weights: Tensor,
-    groups: Sequence[tuple[int, Prepared]],
+    groups: Sequence[tuple[int, ReferenceScoredBatch]],
 ) -> float:
     total = 0.0
     for count, group in groups:

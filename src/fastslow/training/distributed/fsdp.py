@@ -2,7 +2,8 @@
 
 Each process keeps a part of every layer and gets the rest from the others when it is the layer's
 turn. Modules, embeddings and output layer are whole in every process, so what learns, what is saved
-and what scores know nothing of it. Only the passes must be as many everywhere: see `Team.evened`.
+and what scores know nothing of it. Only the passes must be as many everywhere: see
+`ProcessGroup.pad_passes`.
 """
 
 import os
@@ -20,12 +21,12 @@ from torch.distributed.tensor import DTensor
 
 from fastslow.config import Recipe
 from fastslow.scoring import layers_of
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 
 
-def sharding_faults(recipe: Recipe) -> Iterator[str]:
+def sharding_faults(recipe: Recipe, processes: ProcessGroup) -> Iterator[str]:
     """Settings of the launcher that are not supported, and of the recipe that do not go with it."""
-    if not Team().divided:
+    if not processes.sharded:
         return
     if os.environ.get("FSDP_VERSION", "1") != "2":  # Accelerate's default is 1.
         yield "fsdp_version: only 2 is supported; launch with --fsdp_version 2"
@@ -50,7 +51,7 @@ def sharding_faults(recipe: Recipe) -> Iterator[str]:
         )
 
 
-def shard_layers(base: Any, device: torch.device) -> Any:
+def shard_layers(base: Any, device: torch.device, processes: ProcessGroup) -> Any:
     """A frozen base from the processor's memory on the device, its layers divided.
 
     No more than one layer is whole on the device at a time. The weights are the first process's:
@@ -58,7 +59,7 @@ def shard_layers(base: Any, device: torch.device) -> Any:
     """
     asked = FullyShardedDataParallelPlugin()
     settings: dict[str, Any] = {
-        "mesh": init_device_mesh(device.type, (Team().size,)),
+        "mesh": init_device_mesh(device.type, (processes.size,)),
         "reshard_after_forward": asked.reshard_after_forward,
     }
     for layer in layers_of(base):

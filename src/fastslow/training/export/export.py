@@ -13,7 +13,7 @@ from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
 from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, StateError
-from fastslow.training.export.open_run import read_whole
+from fastslow.training.export.open_run import read_run
 from fastslow.training.policies.routed import ROUTED
 from fastslow.training.state.summary import ContinualSummary, RunSummary
 
@@ -39,7 +39,7 @@ class MergeCheck:
 
 def export_adapter(run: Path, to: Path, *, module: str = "leader") -> str:
     """Copy one module's PEFT folder; returns its name. Raises ConfigError if `to` exists."""
-    recipe, summary = read_whole(run)
+    recipe, summary = read_run(run)
     name = _module(summary, module)
     _check_free(to)
     with new_folder(to) as draft:
@@ -60,8 +60,8 @@ def export_merged(
     compared with the adapter on probe prompts. Raises StateError, and writes nothing, if they
     differ by more than rounding.
     """
-    recipe, summary = read_whole(run)
-    if recipe.trains == "reward":
+    recipe, summary = read_run(run)
+    if recipe.task == "reward":
         raise ConfigError(
             "merged: a reward model is exported as an adapter, which PEFT puts on a sequence "
             "classifier; leave --merged out"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastslow.adapters import Modules
 from fastslow.atomic_io import write_text
-from fastslow.errors import StateError
+from fastslow.errors import NonFiniteError, StateError
 from fastslow.scoring import Encoded
 
 SAME = 1e-3
@@ -139,14 +139,14 @@ class MovedTensors:
 def check_finite(
     value: float, what: str, *, step: int, batch: Sequence[Encoded], folder: Path
 ) -> None:
-    """Raise StateError if a number of the step is not finite, and leave its batch in the folder."""
+    """Raise NonFiniteError if a number of the step is not finite; its batch stays in the folder."""
     if math.isfinite(value):
         return
     path = folder / f"failed-batch-{step}.json"
     rows = [{"example": asdict(item.example), "tree": asdict(item.tree)} for item in batch]
     write_text(path, json.dumps(rows, ensure_ascii=False, indent=1, default=str))
-    raise StateError(
+    raise NonFiniteError(
         f"step {step}: the {what} is {value}; nothing was updated. The batch is in {path}. "
-        "Checkpoints are intact. Lower train.learning_rate, set train.clip_norm, or look for "
+        "Checkpoints are intact. Lower train.learning_rate, set train.max_grad_norm, or look for "
         "damaged weights in the model folder."
     )

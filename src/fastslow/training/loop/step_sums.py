@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from fastslow.evaluation import Tally
+from fastslow.evaluation import MetricSums
 from fastslow.objectives import Objective
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.loop.losses import ModuleLoss, add_measured
 
 
@@ -13,9 +13,9 @@ from fastslow.training.loop.losses import ModuleLoss, add_measured
 class StepSums:
     """Sums of every module over a batch, and each example's loss under the leader."""
 
-    tallies: dict[str, Tally]
+    metrics: dict[str, MetricSums]
     """What is reported."""
-    observed: dict[str, Tally]
+    observed: dict[str, MetricSums]
     """What the objective remembers."""
     total: float = 0.0
     """What is minimised."""
@@ -26,7 +26,7 @@ class StepSums:
     def of(cls, names: Iterable[str]) -> "StepSums":
         """Nothing yet."""
         own = tuple(names)
-        return cls({n: Tally() for n in own}, {n: Tally() for n in own})
+        return cls({n: MetricSums() for n in own}, {n: MetricSums() for n in own})
 
     def add(
         self, losses: dict[str, ModuleLoss], objective: Objective, leader: str, total: float
@@ -34,19 +34,19 @@ class StepSums:
         """Add a micro-batch."""
         count = len(losses[leader].objective)
         for name, loss in losses.items():
-            add_measured(self.tallies[name], loss)
+            add_measured(self.metrics[name], loss)
             seen = {key: value.item() for key, value in objective.observe(loss.logps).items()}
             self.observed[name].add(seen, count=count)
         self.total += total
         self.leader_losses += losses[leader].objective.tolist()
 
-    def of_all(self, team: Team) -> "StepSums":
+    def of_all(self, processes: ProcessGroup) -> "StepSums":
         """The sums of all processes, whose shares make up the batch."""
-        if team.size == 1:
+        if processes.size == 1:
             return self
         return StepSums(
-            {name: team.merged(tally) for name, tally in self.tallies.items()},
-            {name: team.merged(tally) for name, tally in self.observed.items()},
-            sum(team.exchange(self.total)),
-            team.together(self.leader_losses),
+            {name: processes.merged(totals) for name, totals in self.metrics.items()},
+            {name: processes.merged(totals) for name, totals in self.observed.items()},
+            sum(processes.all_gather(self.total)),
+            processes.gather(self.leader_losses),
         )

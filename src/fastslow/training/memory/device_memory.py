@@ -27,7 +27,7 @@ def free_memory(device: torch.device) -> int | None:
     return free if limit is None or used is None else min(free, max(0, limit - used))
 
 
-def give_back_at_once() -> None:
+def return_memory_at_once() -> None:
     """Let glibc return the memory of every tensor above 1 MiB when it is freed.
 
     It keeps it otherwise, in holes between smaller tensors into which the next ones may not fit,

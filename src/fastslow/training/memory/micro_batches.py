@@ -6,7 +6,7 @@ from typing import TypeVar
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from fastslow.errors import StateError
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 
 T = TypeVar("T")
 
@@ -27,11 +27,15 @@ class MicroBatches:
 
     Args:
         size: to begin with.
+        processes: those that share every batch.
         coupled: name of an objective that needs a batch whole.
     """
 
-    def __init__(self, size: int, *, coupled: str | None = None) -> None:
+    def __init__(
+        self, size: int, processes: ProcessGroup | None = None, *, coupled: str | None = None
+    ) -> None:
         self.size = size
+        self._processes = processes or ProcessGroup()
         self._coupled = coupled
 
     def split(self, items: Sequence[T]) -> list[list[T]]:
@@ -39,22 +43,23 @@ class MicroBatches:
         return [list(items[i : i + self.size]) for i in range(0, len(items), self.size)]
 
     def shares(self, items: Sequence[T]) -> list[tuple[list[T], bool]]:
-        """This process's part of the items in such runs, and whether each counts: `Team.evened`."""
-        team = Team()
-        most = -(-team.largest_share(len(items)) // self.size)
-        return team.evened(self.split(team.share(items)), most, list(items[:1]))
+        """This process's part of the items in such runs, and whether each is real: see
+        `ProcessGroup.pad_passes`."""
+        processes = self._processes
+        most = -(-processes.largest_share(len(items)) // self.size)
+        return processes.pad_passes(self.split(processes.shard(items)), most, list(items[:1]))
 
-    def fitting(
+    def retry_on_oom(
         self,
         attempt: Callable[[], T],
         *,
         undo: Callable[[], None],
-        tell: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> T:
         """What the attempt returns, made again with half the size as often as memory runs out.
 
         Where there are several processes, all make it again when it has run out for one. `undo`
-        is called before, to drop what the attempt has done so far, and `tell` hears of the change
+        is called before, to drop what the attempt has done so far, and `warn` is given the change
         in words. Raises StateError where no smaller size can be had.
         """
         while True:
@@ -63,15 +68,17 @@ class MicroBatches:
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
-                if Team().divided:  # The others are waiting for this one's part of a layer.
+                if (
+                    self._processes.sharded
+                ):  # The others are waiting for this one's part of a layer.
                     raise StateError(DIVIDED_FULL.format(self.size)) from None
                 full = True
             # Outside of the handler, as the error holds on to what was computed.
-            if not Team().any(full):
+            if not self._processes.any(full):
                 return found
             undo()
             clear_device_cache(garbage_collection=True)
-            tell(self._halve())
+            warn(self._halve())
 
     def _halve(self) -> str:
         if self._coupled:

@@ -18,8 +18,7 @@ from fastslow.records import Prompt
 from fastslow.sampling import Engine
 from fastslow.scoring import Encoder
 from fastslow.streams import row_of
-from fastslow.training.distributed.processes import Team
-from fastslow.training.on_policy.generation import answer, judged
+from fastslow.training.on_policy.generation import generate_groups, judged
 from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
 
@@ -31,7 +30,7 @@ COST = "cost.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
+class RoundSampling:
     """Everything that answers depend on beside their prompts.
 
     `policy` names the one that answers, `told` is what its answers' provenance says of it, `kind`
@@ -42,16 +41,16 @@ class Answering:
     policy: str
     encoder: Encoder
     judge: Judge
-    sampling: RoundsConfig
+    config: RoundsConfig
     kind: str
     seed: int
-    told: dict[str, Any]
+    provenance: dict[str, Any]
     engine: Engine | None = None
     """Answers in the policy's stead, with its module."""
 
 
 def write_answers(
-    to: Path, prompts: Sequence[Prompt], answering: Answering, *, progress: Progress
+    to: Path, prompts: Sequence[Prompt], sampling: RoundSampling, *, progress: Progress
 ) -> dict[str, int]:
     """Answer the prompts, have the answers judged, and write rows to learn from into a folder.
 
@@ -61,19 +60,19 @@ def write_answers(
     """
     to.mkdir(parents=True, exist_ok=True)
     parts = [prompts[first : first + AT_ONCE] for first in range(0, len(prompts), AT_ONCE)]
-    before = dict(answering.judge.cost)
+    before = dict(sampling.judge.cost)
     for number, part in enumerate(parts):
         path = to / f"{number:05d}.jsonl"
         if not path.exists():
-            write_rows(path, _rows(part, answering, seed=answering.seed + number))
-            _add_cost(to / COST, answering.judge.cost, before)
-            before = dict(answering.judge.cost)
+            write_rows(path, _rows(part, sampling, seed=sampling.seed + number))
+            _add_cost(to / COST, sampling.judge.cost, before)
+            before = dict(sampling.judge.cost)
         progress(min((number + 1) * AT_ONCE, len(prompts)), len(prompts))
     counts = _counts(to, len(prompts))
     if not counts["rows"]:
         raise DataError(
             f"none of {len(prompts)} prompts has two different answers; raise the temperature, or "
-            f"max_new_tokens = {answering.sampling.max_new_tokens}"
+            f"max_new_tokens = {sampling.config.max_new_tokens}"
         )
     counts |= _cost(to / COST)
     write_text(to / COUNTS, json.dumps(counts, indent=1) + "\n")
@@ -105,34 +104,36 @@ def _counts(folder: Path, prompts: int) -> dict[str, int]:
         with path.open(encoding="utf-8") as lines:
             rows += [json.loads(line) for line in lines]
     ties = sum(len(set(row["sampled"]["scores"])) == 1 for row in rows)
-    unended = sum(sum(row["sampled"]["unended"]) for row in rows)
-    return {"prompts": prompts, "rows": len(rows), "ties": ties, "unended": unended}
+    truncated = sum(sum(row["sampled"]["truncated"]) for row in rows)
+    return {"prompts": prompts, "rows": len(rows), "ties": ties, "truncated": truncated}
 
 
 def _rows(
-    prompts: Sequence[Prompt], answering: Answering, *, seed: int
+    prompts: Sequence[Prompt], sampling: RoundSampling, *, seed: int
 ) -> Iterator[dict[str, Any]]:
-    sampling = answering.sampling
-    answered = answer(
-        answering.policies,
-        answering.policy,
-        answering.encoder,
-        sampling,
+    config = sampling.config
+    groups = generate_groups(
+        sampling.policies,
+        sampling.policy,
+        sampling.encoder,
+        config,
         prompts,
         seed=seed,
-        engine=answering.engine,
+        engine=sampling.engine,
     )
-    asked = [one.asked for one in answered]
-    judgements = Team().from_first(lambda: answering.judge.judge(asked))
-    for one, judgement in zip(answered, judgements, strict=True):
-        provenance = {
-            **answering.told,
-            "judge": answering.judge.name,
-            "temperature": sampling.temperature,
-            "answers": list(one.texts),
+    requests = [group.request for group in groups]
+    judgements = sampling.policies.processes.broadcast_from_main(
+        lambda: sampling.judge.judge(requests)
+    )
+    for group, judgement in zip(groups, judgements, strict=True):
+        sampled = {
+            **sampling.provenance,
+            "judge": sampling.judge.name,
+            "temperature": config.temperature,
+            "answers": list(group.texts),
             "scores": list(judgement.scores),
-            "logps": [round(value, 4) for value in one.logps],
-            "unended": list(one.unended),
+            "logps": [round(value, 4) for value in group.logps],
+            "truncated": list(group.truncated),
         }
-        kept = judged(one, judgement, kind=answering.kind, pick=sampling.pick)
-        yield row_of(kept) | {"sampled": provenance}
+        example = judged(group, judgement, kind=sampling.kind, pick=config.pick)
+        yield {**example.provenance, **row_of(example), "sampled": sampled}

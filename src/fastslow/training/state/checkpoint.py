@@ -51,16 +51,16 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, *, keep: int) 
 
 def read_newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
     """The newest complete checkpoint, or None, and why newer ones were passed over."""
-    passed_over = []
+    skipped = []
     for path in _newest_first(folder):
         fault = _fault(path)
         if fault:
-            passed_over.append(f"{path}: {fault}")
+            skipped.append(f"{path}: {fault}")
             continue
         groups = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
         facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        return Snapshot(groups, facts), passed_over
-    return None, passed_over
+        return Snapshot(groups, facts), skipped
+    return None, skipped
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """A run folder belongs to one recipe and to one process at a time."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/
 """What shows that a folder holds work that could be lost, beside that of stages."""
 
 
-def locked(folder: Path) -> AbstractContextManager[Any]:
+def lock_run_folder(folder: Path) -> AbstractContextManager[Any]:
     """The folder, made if need be, for this process alone while the context is open."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,21 +25,20 @@ def locked(folder: Path) -> AbstractContextManager[Any]:
         raise ConfigError(f"output_dir: nothing can be written to {folder}: {error}") from None
 
 
-def claim(folder: Path, recipe: Recipe, *, apart: Sequence[Path] = ()) -> bool:
+def check_run_folder(folder: Path, recipe: Recipe) -> bool:
     """Whether the folder holds work of this very recipe; refuses one that is something else's.
 
-    A run without a checkpoint has nothing to lose: its folder is free for another recipe. `apart`
-    are folders of stages in it, which are claimed one by one.
+    A run without a checkpoint has nothing to lose: its folder is free for another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
     began = any(any(folder.glob(sign)) for sign in WORK)
-    if path.exists() and (began or set(folder.glob("stages/*")) - set(apart)):
+    if path.exists() and began:
         changed = _changed(load_recipe(path), recipe)
         if changed:
             raise StateError(
                 f"{folder} holds a run of another recipe, which differs in {', '.join(changed)}; "
-                "give another output_dir, or remove the folder to start anew"
+                "give another output_dir, or remove the folder to start over"
             )
     elif not path.exists() and any(not file.name.startswith(".") for file in folder.iterdir()):
         raise StateError(f"{folder} holds other files and no run; give another output_dir")

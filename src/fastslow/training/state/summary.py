@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.atomic_io import write_text
-from fastslow.errors import StateError
 
 PACKAGES = ("fastslow", "torch", "transformers", "peft", "accelerate", "datasets")
 
@@ -24,16 +23,17 @@ class RunSummary:
     swaps: int
     reference: str
     eval: dict[str, Any]
-    """Held-out measurements of the leader: `start`, before the first step, and `final`."""
+    """Held-out metrics of the leader: `start`, before the first step, and `final`."""
     ended: str
     """`complete`, or `drift` where a change of the preferences ended the run."""
     pairs_taken: int
-    """Pairs that came off the stream, those left out or passed over among them."""
+    """Pairs that came off the stream, skipped ones among them."""
     prequential: dict[str, float]
     """Leader's accuracy and loss on every pair before it was learned."""
     data: dict[str, int]
-    """Rows read, bad and passed over; pairs tied, cut, dropped and lacking what is learned."""
-    left_out: list[str]
+    """Rows read, invalid and skipped; pairs tied, truncated, dropped, and without a field that the
+    objective needs."""
+    skipped_examples: list[str]
     """The first few rows and pairs that were not used, as `file:row: reason`."""
     adapters: dict[str, str]
     """Folder of each module, relative to the run folder."""
@@ -43,10 +43,15 @@ class RunSummary:
     device: str
     wall_s: float
     memory: dict[str, int | None] = field(default_factory=dict)
-    """Bytes: `foreseen`, what the run was thought to take besides what the process has anyway, and
+    """Bytes: `estimated`, what the run was thought to take besides what the process has anyway, and
     `peak`, the most that the process has held. Null where the model is small."""
     running: dict[str, dict[str, float]] = field(default_factory=dict)
     """What the objective remembers of each module's batches, for the loss of held-out pairs."""
+    set_aside: int = 0
+    """Examples of batches that gave a number which was not finite, with `train.skip_non_finite`."""
+    parts: list[str] = field(default_factory=list)
+    """Of a run in stages or rounds, the folder of each, relative to the run folder; all else here
+    is of the last one."""
 
     def write(self, path: Path) -> None:
         """Write the summary in one step."""
@@ -56,17 +61,6 @@ class RunSummary:
     def read(cls, path: Path) -> "RunSummary":
         """The summary that `write` wrote."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
-
-
-def leader_of(run: Path, what: str) -> Path:
-    """Folder of the adapter that an earlier part of a run answers with; `what` names the part.
-
-    Raises StateError where that part is missing or not finished.
-    """
-    if not (run / "summary.json").exists():
-        raise StateError(f"the {what} in {run} is missing or not finished; train it again")
-    summary = RunSummary.read(run / "summary.json")
-    return run / summary.adapters[summary.leader]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Tally:
+class MetricSums:
     """Named sums over the same items.
 
-    >>> tally = Tally()
-    >>> tally.add({"loss": 6.0}, count=3)
-    >>> tally.add({"loss": 2.0}, count=1)
-    >>> tally.means()
+    >>> metrics = MetricSums()
+    >>> metrics.add({"loss": 6.0}, count=3)
+    >>> metrics.add({"loss": 2.0}, count=1)
+    >>> metrics.means()
     {'loss': 2.0}
     """
 
