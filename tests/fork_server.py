@@ -19,8 +19,8 @@ Where a forked child differs from a fresh `python`:
 - At its end it runs exit handlers, waits for threads and flushes, but tears no modules down.
 - Its outputs are files, its input is a file, a pipe or nothing; for a terminal take `pexpect`.
 
-So everything that comes here is run with fresh ones too: FASTSLOW_COLD_STARTS=1, as in `make slow`,
-or any system but Linux, makes both calls start `python` itself.
+So whatever starts processes is marked `processes`, and `make slow` runs it once more with fresh
+ones: FASTSLOW_COLD_STARTS=1, or any system but Linux, makes both calls start `python` itself.
 """
 
 import atexit
@@ -49,6 +49,8 @@ from typing import Any, NoReturn
 
 COLD = os.environ.get("FASTSLOW_COLD_STARTS", "0") != "0" or sys.platform != "linux"
 """Whether every process is a fresh `python`."""
+allowed = True
+"""Whether the test at hand is marked `processes`."""
 BEGAN_WITH = dict(os.environ)
 """Before any test has changed it."""
 LIBRARIES = (
@@ -147,6 +149,7 @@ def start(
         bare: leave it to the process to import fastslow.
         cold: start a fresh `python` in any case.
     """
+    assert allowed, "mark this test `processes`: it is to be run with fresh ones too"
     given = tuple(map(str, arguments))
     return Process(given, env=env, cwd=cwd, input=input, pipe=pipe, bare=bare, cold=cold)
 
