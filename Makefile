@@ -2,8 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
+WORKERS := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: venv demo test lint clean
+.PHONY: venv demo test slow lint clean
 
 venv: $(STAMP)
 
@@ -22,7 +23,11 @@ lint: venv
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	$(BIN)/python -m pytest $(WORKERS)
+
+# What `make test` leaves out, and every test that starts processes again, now with fresh ones.
+slow: venv
+	FASTSLOW_COLD_STARTS=1 $(BIN)/python -m pytest $(WORKERS) -m "slow or processes"
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -11,10 +11,25 @@ import torch  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import fork_server  # noqa: E402
 import tiny  # noqa: E402
 from loopback import loopback  # noqa: E402, F401
 
+FAST = "not slow"
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_report_header(config):
+    """Which part of the tests this is."""
+    chosen = config.option.markexpr
+    return [
+        f"tests: {'the fast ones; `make slow` runs the others' if chosen == FAST else chosen}",
+        f"Python processes: {'fresh ones' if fork_server.COLD else 'forked, but for a few'}",
+    ]
+
+
+def pytest_runtest_setup(item):
+    fork_server.allowed = item.get_closest_marker("processes") is not None
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 import json
 import os
 import socket
-import subprocess
-import sys
+import time
 from pathlib import Path
 
+import fork_server
 import tiny
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
@@ -56,20 +56,33 @@ def in_two(script, *arguments, **settings):
         port = str(free.getsockname()[1])
     settings |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     started = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, arguments)],
+        fork_server.start(
+            "-c", script, *arguments,
             env=os.environ | settings | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in (0, 1)
     ]  # fmt: skip
-    outputs = [process.communicate(timeout=300) for process in started]
-    for process, (_, complaints) in zip(started, outputs, strict=True):
-        assert process.returncode == 0, complaints[-3000:]
+    wait_for(*started)
+    for process in started:
+        assert process.returncode == 0, process.stderr[-3000:]
     return [
         [json.loads(line.removeprefix("RESULT ")) for line in out.splitlines() if "RESULT" in line]
-        for out, _ in outputs
+        for out in (process.stdout for process in started)
     ]
+
+
+def wait_for(*processes, timeout=300):
+    """Until all have ended; where one fails, the others would wait for it and are killed."""
+    ends = time.monotonic() + timeout
+    while (codes := [process.poll() for process in processes]).count(None):
+        failed = next((p for p, code in zip(processes, codes, strict=True) if code), None)
+        if failed or time.monotonic() > ends:
+            for process in processes:
+                process.kill()
+                process.wait()
+            assert failed is None, failed.stderr[-3000:]
+            raise TimeoutError("\n\n".join(process.stderr[-3000:] for process in processes))
+        time.sleep(0.01)
 
 
 def written(recipe):

@@ -1,9 +1,8 @@
 """The modules, and every trap of switching them that has cost others a run."""
 
 import json
-import subprocess
-import sys
 
+import fork_server
 import pytest
 import tiny
 import torch
@@ -135,6 +134,7 @@ def test_modules_do_not_touch_each_other():
     assert not torch.equal(logits(modules, "slow"), logits(modules, "fast"))
 
 
+@pytest.mark.processes
 def test_saved_folders_load_with_peft_alone_and_score_the_same(tmp_path):
     modules = attach()
     stir(modules, "fast")
@@ -150,7 +150,8 @@ model = PeftModel.from_pretrained(base, {str(tmp_path / "fast")!r})
 torch.save(model(torch.tensor({IDS.tolist()})).logits, {str(tmp_path / "out.pt")!r})
 assert "fastslow" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    done = fork_server.run("-c", script, bare=True)
+    assert done.returncode == 0, done.stderr
     got = torch.load(tmp_path / "out.pt", weights_only=True)
     torch.testing.assert_close(got, expected.detach(), atol=1e-6, rtol=0)
     names = {key for key in load_file(tmp_path / "fast" / "adapter_model.safetensors")}

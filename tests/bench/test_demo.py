@@ -17,7 +17,9 @@ def small_demo(monkeypatch, tmp_path):
 
     monkeypatch.setattr(demo, "pretrain_base", small)
     monkeypatch.setattr(scenario, "pretrain_base", small)
-    monkeypatch.setattr(scenario, "SAMPLED", {"samples": 3, "answers": 2, "max_new_tokens": 12})
+    monkeypatch.setattr(
+        scenario, "SAMPLED", {"num_prompts": 3, "num_generations": 2, "max_new_tokens": 12}
+    )
     monkeypatch.setattr(demo, "PAIRS", 80)
 
 

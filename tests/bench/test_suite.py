@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastslow.bench import chasing, continual, objectives, scenario, suite
+from fastslow.bench import chasing, continual, measure, objectives, scenario, suite
 from fastslow.bench.methods import METHODS, TRAININGS
 from fastslow.bench.tiny_base import Pretraining, pretrain_base
 from fastslow.config import load_recipe
@@ -15,7 +15,8 @@ from fastslow.objectives import make_objective
 from fastslow.streams.worlds import World
 
 SMALL = Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs=1)
-SAMPLED = {"samples": 3, "answers": 2, "max_new_tokens": 12}
+SAMPLED = {"num_prompts": 2, "num_generations": 2, "max_new_tokens": 8}
+STRENGTHS = (1.0, 2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +26,17 @@ def small_bases(monkeypatch, tmp_path_factory):
         scenario, "pretrain_base", lambda world: pretrain_base(world, settings=SMALL, cache=cache)
     )
     monkeypatch.setattr(scenario, "SAMPLED", SAMPLED)
+
+
+@pytest.fixture(autouse=True)
+def few_strengths(monkeypatch):
+    plain = scenario.Scenario
+
+    def measured_at_few(name, domains, settings, strengths=()):
+        return plain(name, domains, settings, STRENGTHS)
+
+    for place in (scenario, chasing):
+        monkeypatch.setattr(place, "Scenario", measured_at_few)
 
 
 def on_progress(task, done, total):
@@ -66,23 +78,24 @@ def test_the_benchmark_on_worlds_from_start_to_table_and_again(tmp_path, monkeyp
     monkeypatch.setattr(continual, "TUNING_SEEDS", (1000,))
     settings = {
         "seeds": [0],
-        "rates": [1e-3, 1e-2],
+        "rates": [1e-2],
         "pairs": 80,
         "conflict": 0.5,
         "num_domains": 2,
         "noise": 0.0,
         "methods": ["oracle", "cofs", "cofs-routed", "joint"],
         "workers": 1,
-        "tell": on_progress,
+        "on_progress": on_progress,
     }
     found = continual.bench_worlds(tmp_path, **settings)
     assert json.loads((tmp_path / "results.json").read_text()) == found
     assert set(found["methods"]) == set(settings["methods"])
-    assert set(found["rates"].values()) <= {1e-3, 1e-2}
+    assert set(found["rates"].values()) == {1e-2}
     table = (tmp_path / "table.md").read_text()
     assert all(f"| {method} |" in table for method in settings["methods"])
     record = json.loads(next((tmp_path / "records" / "world-0").glob("cofs-0*.json")).read_text())
     assert record["points"][0]["strength"] == 0.0
+    assert {point["strength"] for point in record["points"]} <= {0.0, *STRENGTHS}
     assert all(domain["win_rate"] == 0.5 for domain in record["points"][0]["domains"])
 
     def refuse(*args):
@@ -92,14 +105,20 @@ def test_the_benchmark_on_worlds_from_start_to_table_and_again(tmp_path, monkeyp
     assert continual.bench_worlds(tmp_path, **settings) == found
 
 
-def test_the_oracle_measures_each_module_on_its_own_domain(tmp_path):
-    made = small_scenario(tmp_path)
+def test_the_oracle_measures_each_module_on_its_own_domain(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "FAR", -1.0)
+    made = small_scenario(tmp_path, pairs=80)
     (task,) = suite.plan(
         [made], {"oracle": (1e-2,), "cofs-routed": (1e-2,)}, tmp_path,
         pairs=80, retention=True,
     )  # fmt: skip
     suite.run_task(task)
-    oracle = json.loads(task.record("oracle").read_text())
+    oracle, routed = (
+        json.loads(task.record(method).read_text()) for method in ("oracle", "cofs-routed")
+    )
+    # Both are too far from the base for a greater strength.
+    assert [point["strength"] for point in oracle["points"]] == [0.0, 1.0]
+    assert [point["strength"] for point in routed["points"]] == [0.0, 1.0]
     runs = sorted((task.run / "domains").iterdir())
     trained = next(point for point in oracle["points"] if point["strength"] == 1.0)
     for run, measured in zip(runs, trained["domains"], strict=True):
@@ -171,13 +190,13 @@ def test_objectives_on_the_same_answers_of_small_worlds(tmp_path, monkeypatch):
     monkeypatch.setattr(objectives, "TUNING_SEEDS", (1000,))
     names = ("dpo", "sdpo", "kto", "sft", "odpo beta=0.5 alpha=0.2")
     run = partial(
-        objectives.bench_worlds, tmp_path, seeds=[0], rates=[1e-3, 1e-2], pairs=80, names=names,
+        objectives.bench_worlds, tmp_path, seeds=[0], rates=[1e-2], pairs=80, names=names,
         workers=1, on_progress=on_progress,
     )  # fmt: skip
     found = run()
     assert set(found["objectives"]) == set(names) and found["metric"] == "reward"
     for name, row in found["objectives"].items():
-        assert row["rate"] in (1e-3, 1e-2) and row["gain@1"]["mean"] >= 0.0
+        assert row["rate"] == 1e-2 and row["gain@1"]["mean"] >= 0.0
         path = tmp_path / "runs" / "world-0" / f"{name.replace(' ', '-')}-{row['rate']:g}"
         # Five steps of 32 answers each, whatever the label; a demonstration is one answer.
         summary = json.loads((path / "summary.json").read_text())
@@ -187,7 +206,7 @@ def test_objectives_on_the_same_answers_of_small_worlds(tmp_path, monkeypatch):
     table = objectives.as_markdown(found)
     assert all(f"| {name} |" in table for name in names)
     records = {path: path.stat().st_mtime_ns for path in tmp_path.glob("records/*/*.json")}
-    assert len(records) == 5 * 2 + 5
+    assert len(records) == 5 + 5
     assert run() == found
     assert all(path.stat().st_mtime_ns == before for path, before in records.items())
 

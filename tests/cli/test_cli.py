@@ -3,10 +3,10 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import fork_server
 import pexpect
 import pytest
 import tiny
@@ -14,13 +14,13 @@ import tiny
 import fastslow
 from fastslow.config import dump_recipe
 
+pytestmark = pytest.mark.processes
+
 COMMAND = [sys.executable, "-m", "fastslow"]
 
 
 def run(*arguments, **options):
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, **options
-    )
+    return fork_server.run("-m", "fastslow", *arguments, **options)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_training_from_standard_input(path, train_file):
     import gzip
 
     text = gzip.decompress(Path(train_file).read_bytes()).decode()
-    done = run("train", path, "data.train=-", "train.epochs=1", "--json", input=text)
+    done = run("train", path, "data.train=-", "train.epochs=1", "--json", input=text, cold=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 6
 

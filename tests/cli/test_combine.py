@@ -5,9 +5,9 @@ Called in this process, as `fastslow` calls it: starting Python anew for each wo
 
 import json
 import shutil
-import subprocess
 import sys
 
+import fork_server
 import pytest
 import tiny
 import torch
@@ -260,13 +260,11 @@ def test_export_of_a_routed_run_offers_its_modules_one_by_one(cli, finished, tmp
     from_pretrained(tmp_path / "x")
 
 
+@pytest.mark.processes
 def test_train_runs_a_continual_recipe_from_a_shell(continual, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(dump_recipe(continual(weights="uniform")))
-    done = subprocess.run(
-        [sys.executable, "-m", "fastslow", "train", str(path), "--json"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    done = fork_server.run("-m", "fastslow", "train", path, "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["kind"] == "continual" and summary["policy"] == "combined"

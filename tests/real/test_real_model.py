@@ -2,11 +2,10 @@
 
 import gzip
 import json
-import subprocess
-import sys
 from functools import partial
 from itertools import islice
 
+import fork_server
 import pytest
 import torch
 
@@ -165,6 +164,7 @@ def objective_at_start(name):
     return {"dpo": 0.693147, "robust_dpo": 0.693147, "hinge": 1.0, "ipo": 25.0}[name]
 
 
+@pytest.mark.processes
 def test_a_short_run_learns_and_its_adapter_works_without_fastslow(shared, model_path, tmp_path):
     data = shared / "data" / "sentiment"
     recipe = fastslow.load_recipe(
@@ -210,7 +210,7 @@ for response in {[list(r) for r in tree.responses]}:
 assert "fastslow" not in sys.modules
 print(json.dumps(scores))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = fork_server.run("-c", script, bare=True)
     assert done.returncode == 0, done.stderr
     got = json.loads(done.stdout.splitlines()[-1])
     assert got == pytest.approx(expected, abs=2e-3)

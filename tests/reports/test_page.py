@@ -3,11 +3,10 @@
 import builtins
 import json
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 
 import folders
+import fork_server
 import pytest
 
 from fastslow.errors import ConfigError
@@ -104,12 +103,10 @@ def test_without_plotly_the_message_says_what_to_install(tmp_path, monkeypatch):
 
 
 def command(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "fastslow", "report", *arguments],
-        capture_output=True, text=True, cwd=cwd,
-    )  # fmt: skip
+    return fork_server.run("-m", "fastslow", "report", *arguments, cwd=cwd)
 
 
+@pytest.mark.processes
 def test_the_command_writes_beside_one_run_and_here_for_several(tmp_path):
     for name in ("a", "b"):
         folders.ordinary(tmp_path / name, [folders.step(1, pairs=8, loss=0.7)])
@@ -123,6 +120,7 @@ def test_the_command_writes_beside_one_run_and_here_for_several(tmp_path):
     assert (tmp_path / "x" / "y.html").exists()
 
 
+@pytest.mark.processes
 def test_the_commands_mistakes_get_one_message(tmp_path):
     done = command("none", cwd=tmp_path)
     assert done.returncode == 1 and "none is not a run folder" in done.stderr

@@ -5,22 +5,25 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import fork_server
+import pytest
+
 import fastslow
 
+pytestmark = pytest.mark.processes
+
 KILLS = 10
+COLD = 4
+"""The kill of a process that has started by itself."""
 STEPS = 120
 
 
-def start(recipe_path, output_dir):
-    command = [sys.executable, "-m", "fastslow", "train", str(recipe_path)]
-    return subprocess.Popen(
-        [*command, f"output_dir={output_dir}"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
+def start(recipe_path, output_dir, **settings):
+    command = ("-m", "fastslow", "train", recipe_path, f"output_dir={output_dir}")
+    return fork_server.start(*command, **settings)
 
 
 def logged(folder: Path) -> int:
@@ -44,12 +47,12 @@ def test_ten_kills_at_random_moments_change_no_bit(recipe, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(fastslow.config.dump_recipe(recipe(*options)))
     whole = start(path, tmp_path / "whole")
-    assert whole.wait() == 0, whole.stderr.read().decode()
+    assert whole.wait() == 0, whole.stderr
 
     killed = tmp_path / "killed"
     moments = []
     for kill in range(KILLS):
-        process = start(path, killed)
+        process = start(path, killed, cold=kill == COLD)
         # Let it come a random way further, then cut it off anywhere within a step or a write.
         target = (kill * STEPS) // KILLS + draw.randint(1, STEPS // KILLS)
         while process.poll() is None and logged(killed) < target:
@@ -59,8 +62,7 @@ def test_ten_kills_at_random_moments_change_no_bit(recipe, tmp_path):
         process.wait()
         moments.append(logged(killed))
     final = start(path, killed)
-    _, errors = final.communicate()
-    assert final.returncode == 0, errors.decode()
+    assert final.wait() == 0, final.stderr
     assert len(adapter_hashes(killed)) == 2
     assert adapter_hashes(killed) == adapter_hashes(tmp_path / "whole"), f"killed at {moments}"
     assert logged(killed) == STEPS
@@ -123,10 +125,7 @@ MOMENTS = [
 def attempts(path, moments):
     """Exit codes of one attempt after the other, each going on where the one before was cut."""
     given = [{"at": None, "after": None} | moment for moment in moments]
-    done = subprocess.run(
-        [sys.executable, "-c", ATTEMPTS, str(path), json.dumps(given)],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    done = fork_server.run("-c", ATTEMPTS, path, json.dumps(given))
     assert done.returncode == 0, done.stderr
     return [int(code) for code in done.stdout.split()], done.stderr
 

@@ -1,10 +1,10 @@
 """Runs whose memory runs out go on with less of it, to the same end."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+import fork_server
 import pytest
 import tiny
 import torch
@@ -107,13 +107,12 @@ fastslow.train(sys.argv[1])
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: needs a limit on memory")
 def test_when_the_system_gives_no_more(recipe, tmp_path):
     made = recipe("train.max_steps=2", "train.batch_size=64", "lora.rank=64", "eval.num_prompts=0")
     written = tmp_path / "recipe.yaml"
     written.write_text(made.model_dump_json())
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(written)], capture_output=True, text=True
-    )
+    done = fork_server.run("-c", SCRIPT, written)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "over 64 examples" in warnings(made.output_dir)[0]

@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
+import fork_server
 import pytest
 import tiny
 import torch
@@ -15,6 +14,8 @@ from two import DIVIDED, TRAIN, apart, events, in_two, written
 import fastslow
 from fastslow.objectives import make_objective, objective_names
 from fastslow.testing import example
+
+pytestmark = pytest.mark.processes
 
 COUPLED = ("beta_dpo",)
 """Their losses depend on what else is in the part of the batch that is scored at once."""
@@ -101,8 +102,8 @@ def test_a_run_goes_on_in_another_number_of_processes(recipe, tmp_path, began, l
             "from fastslow.training.distributed.processes import ProcessGroup",
             "ProcessGroup = None",
         )
-        command = [sys.executable, "-c", stopped, "3", str(written(part))]
-        assert subprocess.run(command, env=os.environ | launched, timeout=200).returncode == 0
+        done = fork_server.run("-c", stopped, 3, written(part), env=os.environ | launched)
+        assert done.returncode == 0, done.stderr
         first, second = in_two(TRAIN, 0, written(part), **launched)
         assert first[0][1] == second[0][1] == 6
     assert apart(part.output_dir, whole.output_dir) < 1e-3

@@ -15,6 +15,7 @@ from fastslow.adapters import Factors
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError, JudgeError, StateError
 from fastslow.reports.runs import read_runs
+from fastslow.training.policies.policies import Policies
 from fastslow.training.rounds import round_recipe
 
 RULE = """
@@ -85,25 +86,54 @@ def test_each_round_learns_from_the_judged_answers_of_the_policy_before(rounds):
     assert [run.label for run in read_runs([folder])] == ["01", folder.name]
 
 
-def test_answers_are_scored_with_the_policys_own_log_probs(rounds):
+def test_answers_are_scored_with_the_policys_own_log_probs(rounds, monkeypatch):
+    sampled, plain = [], Policies.answer
+
+    def noted(self, name, prompts, **settings):
+        answers = plain(self, name, prompts, **settings)
+        if settings.get("temperature") == 1.5:
+            sampled.extend(zip(prompts, answers, strict=True))
+        return answers
+
+    monkeypatch.setattr(Policies, "answer", noted)
     made = rounds()
     fastslow.train(made)
     run = fastslow.load_recipe(Path(made.output_dir) / "rounds" / "01" / "config.yaml")
     assert run.reference == "base" and run.lora.start_from is None
-    row = rows(Path(made.output_dir) / "answers" / "01")[0]
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(made.model)
     tokenizer = AutoTokenizer.from_pretrained(made.model)
-    turns = row["prompt"]
-    turns = [{"role": "user", "content": turns}] if isinstance(turns, str) else turns
-    prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
-    for answer, logp in zip(row["sampled"]["answers"], row["sampled"]["logps"], strict=True):
-        said = [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        logits = model(torch.tensor([[*prompt, *said]])).logits[0, len(prompt) - 1 : -1] / 1.5
-        own = logits.log_softmax(-1).gather(1, torch.tensor(said)[:, None]).sum().item()
-        # Other tokens may make the same text, and then it is at most as likely.
-        assert own == pytest.approx(logp, abs=1e-3) or own < logp + 30
+    first, compared = sampled[:6], 0
+    for row in rows(Path(made.output_dir) / "answers" / "01"):
+        turns, told = row["prompt"], row["sampled"]
+        turns = [{"role": "user", "content": turns}] if isinstance(turns, str) else turns
+        prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        # Other tokens may make the same text, so those that were sampled are compared.
+        spoken = next(
+            said
+            for said in (tokens_by_text(tokenizer, group) for ids, group in first
+                         if list(ids) == prompt)
+            if set(told["answers"]) <= said.keys()
+        )  # fmt: skip
+        for answer, logp, truncated in zip(
+            told["answers"], told["logps"], told["unended"], strict=True
+        ):
+            said = spoken[answer]
+            logits = model(torch.tensor([[*prompt, *said]])).logits[0, len(prompt) - 1 : -1] / 1.5
+            own = logits.log_softmax(-1).gather(1, torch.tensor(said)[:, None]).sum().item()
+            assert own == pytest.approx(logp, abs=1e-3)
+            assert truncated == (said[-1] != tokenizer.eos_token_id)
+            compared += 1
+    assert compared > 12
+
+
+def tokens_by_text(tokenizer, answers):
+    """The tokens of each text, of equal ones the first."""
+    return {
+        tokenizer.decode(answer.tokens, skip_special_tokens=True): answer.tokens
+        for answer in reversed(answers)
+    }
 
 
 def test_by_hand_two_runs_are_the_same(rounds, recipe, tmp_path):

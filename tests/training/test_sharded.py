@@ -1,11 +1,14 @@
 """Processes that divide the base's layers learn, bit for bit, what those with a whole one do."""
 
+import json
 from pathlib import Path
 
 import pytest
 import tiny
 from safetensors.torch import load_file
 from two import DIVIDED, TRAIN, WHOLE, events, in_two, written
+
+pytestmark = pytest.mark.processes
 
 SAMPLED = {"max_new_tokens": 8, "temperature": 1.5, "answers": 3}
 
@@ -149,8 +152,30 @@ def test_a_model_that_is_scored_response_by_response_is_refused(recipe, tmp_path
         assert said.startswith("ConfigError: model: its attention window of 16 tokens is below")
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_divided_is_refused(recipe, case):
-    environment, overrides, message = REFUSED[case]
-    for (said,) in in_two(TRAIN, 0, written(recipe(*overrides)), **(DIVIDED | environment)):
-        assert said.startswith("ConfigError") and message in said
+REFUSALS = """
+import json, os, sys
+import fastslow
+from fastslow.errors import FastslowError
+
+before = dict(os.environ)
+for environment, path in json.loads(sys.argv[1]):
+    os.environ.update(environment)
+    try:
+        said = fastslow.train(path)
+    except FastslowError as error:
+        said = f"{type(error).__name__}: {error}"
+    print("RESULT", json.dumps(said))
+    for name in environment:
+        del os.environ[name]
+    os.environ.update(before)
+"""
+
+
+def test_what_cannot_be_divided_is_refused(recipe, tmp_path):
+    cases = [
+        (environment, str(written(recipe(f"output_dir={tmp_path / case}", *overrides))))
+        for case, (environment, overrides, _) in REFUSED.items()
+    ]
+    for said in in_two(REFUSALS, json.dumps(cases), **DIVIDED):
+        for (case, (_, _, message)), text in zip(REFUSED.items(), said, strict=True):
+            assert text.startswith("ConfigError") and message in text, case

@@ -5,15 +5,17 @@ import json
 import math
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
+import fork_server
 import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 import fastslow
 from fastslow.errors import ConfigError, DataError, StateError
@@ -120,11 +122,24 @@ def test_resuming_is_as_if_never_stopped(recipe, tmp_path):
         assert steps == list(range(1, 25))
 
 
-def test_a_finished_run_returns_its_summary_and_trains_no_more(recipe):
+def test_a_finished_run_returns_its_summary_and_trains_no_more(recipe, monkeypatch):
     first = fastslow.train(recipe("train.max_steps=2"))
+    folder = Path(recipe().output_dir)
+    files = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
+
+    def refuse(*_, **__):
+        raise AssertionError("a model was loaded or asked")
+
+    for place, name in ((AutoModelForCausalLM, "from_pretrained"), (torch.nn.Module, "__call__")):
+        monkeypatch.setattr(place, name, refuse)
     seen = []
-    assert fastslow.train(recipe("train.max_steps=2"), listener=seen.append) == first
+    again = fastslow.train(recipe("train.max_steps=2"), listener=seen.append)
+    assert again == first and again is not first
+    assert asdict(again) == json.loads((folder / "summary.json").read_text())
     assert [event["event"] for event in seen] == ["already_complete"]
+    assert files == {
+        p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()
+    }
 
 
 def test_a_folder_of_another_recipe_or_of_something_else_is_refused(recipe, tmp_path):
@@ -420,18 +435,16 @@ def test_the_start_gate_stops_modules_that_differ(recipe, monkeypatch):
 def test_the_first_update_must_move_exactly_what_learns(recipe, monkeypatch):
     from fastslow.adapters import Modules
 
-    plain = Modules._activate
+    plain = Modules.using
 
-    def freezes_slow(self, name, layers, *, learning):
-        plain(self, name, layers, learning=learning)
-        if "slow" in self._parameters and name == "fast":
+    @contextmanager
+    def freezes_slow(self, name, **settings):
+        with plain(self, name, **settings):
             for parameter in self.parameters("slow").values():
                 parameter.requires_grad_(False)
-        if name == "slow":
-            for parameter in self.parameters("slow").values():
-                parameter.requires_grad_(False)
+            yield
 
-    monkeypatch.setattr(Modules, "_activate", freezes_slow)
+    monkeypatch.setattr(Modules, "using", freezes_slow)
     with pytest.raises(StateError, match="module slow got no gradient"):
         fastslow.train(recipe("data.eval=null"))
 
@@ -565,12 +578,22 @@ def test_other_architectures_train_on_plain_text(recipe, tmp_path, architecture)
 
 
 def test_a_recipe_may_be_a_path_or_a_mapping(recipe, tmp_path):
-    made = recipe("train.max_steps=1", "eval.num_prompts=0")
+    made = {
+        kind: recipe("train.max_steps=1", "eval.num_prompts=0", f"output_dir={tmp_path / kind}")
+        for kind in ("recipe", "path", "mapping")
+    }
     path = tmp_path / "r.yaml"
-    path.write_text(fastslow.config.dump_recipe(made))
-    assert fastslow.train(path) == fastslow.train(made.model_dump())
+    path.write_text(fastslow.config.dump_recipe(made["path"]))
+    given = {"recipe": made["recipe"], "path": path, "mapping": made["mapping"].model_dump()}
+    for kind, source in given.items():
+        seen = []
+        summary = fastslow.train(source, listener=seen.append)
+        assert summary.steps == 1 and [e["event"] for e in seen].count("step") == 1, kind
+        assert same(weights(tmp_path / kind), weights(tmp_path / "recipe")), kind
+        assert summary.eval == fastslow.train(made["recipe"]).eval, kind
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("moment", ["SIGINT", "SIGTERM"])
 def test_signals_checkpoint_exit_0_and_resume_exactly(recipe, tmp_path, moment):
     whole = recipe(f"output_dir={tmp_path / 'whole'}", "train.epochs=3", "eval.num_prompts=0")
@@ -586,21 +609,22 @@ def listen(event):
         os.kill(os.getpid(), signal.{moment})
 sys.exit(0 if fastslow.train({str(path)!r}, listener=listen) is None else 9)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = fork_server.run("-c", script)
     assert done.returncode == 0, done.stderr
     assert (Path(stopped.output_dir) / "checkpoints" / "step-00000007").is_dir()
     fastslow.train(stopped)
     assert same(weights(stopped.output_dir), weights(whole.output_dir))
 
 
+@pytest.mark.processes
 def test_a_signal_ends_the_wait_for_a_live_stream_with_a_checkpoint(recipe, tmp_path, train_file):
     lines = gzip.decompress(train_file.read_bytes()).splitlines(keepends=True)
     options = ("train.schedule=constant", "data.eval=null")
     live = recipe("data.train=-", *options)
     path = tmp_path / "r.yaml"
     path.write_text(fastslow.config.dump_recipe(live))
-    command = [sys.executable, "-m", "fastslow", "train", str(path)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = ("-m", "fastslow", "train", path)
+    process = fork_server.start(*command, pipe=True)
     process.stdin.write(b"".join(lines[:20]))  # two batches of eight and half of the third
     process.stdin.flush()
     log = Path(live.output_dir) / "events.jsonl"
@@ -608,11 +632,10 @@ def test_a_signal_ends_the_wait_for_a_live_stream_with_a_checkpoint(recipe, tmp_
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 3, errors.decode()
-    assert b"stopped after step 2" in errors
+    assert process.wait(timeout=60) == 3, process.stderr
+    assert "stopped after step 2" in process.stderr
     # The same lines again: the run goes on with the third batch.
-    done = subprocess.run(command, input=b"".join(lines), capture_output=True)
+    done = fork_server.run(*command, input=b"".join(lines))
     assert done.returncode == 0, done.stderr
     whole = recipe(f"output_dir={tmp_path / 'whole'}", *options)
     fastslow.train(whole)

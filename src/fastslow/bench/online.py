@@ -270,7 +270,7 @@ def _sections(scenario: Scenario, data: str, pairs: int, *, learned: int) -> dic
         judge = measured.get("judge") or settings["judge"]
         own = {"train": {**train, "epochs": EPOCHS}, "eval": {**measured, "judge": judge}}
         return {**sections, **own, "judge": None, "online": None}
-    asked = {"answers": ANSWERS, "max_new_tokens": measured["max_new_tokens"]}
+    asked = {"num_generations": ANSWERS, "max_new_tokens": measured["max_new_tokens"]}
     judge = settings.get("judge") or measured["judge"]
     sections |= {"train": {**train, "warmup_steps": 0, "schedule": "constant"}, "judge": judge}
     if data == "rounds":

@@ -15,7 +15,7 @@ from fastslow.records import Pair
 from fastslow.streams import ExampleStream, open_sources, row_of
 from fastslow.streams.worlds import World, write_world
 
-SAMPLED = {"samples": 21, "answers": 8, "max_new_tokens": 48}
+SAMPLED = {"num_prompts": 21, "num_generations": 8, "max_new_tokens": 48}
 STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 DRAWN_FROM = 2048
 """Pairs are shuffled within blocks of so many before the first ones are taken."""
@@ -62,7 +62,7 @@ class Scenario:
             whole = math.ceil(pairs * SPARE) * count
             sources = [source for domain in self.domains for source in domain.train_sources]
             raw["data"] = {**raw["data"], "train": sources, "shuffle": whole}
-            raw["eval"] = {**raw["eval"], "samples": 0, "judge": None}
+            raw["eval"] = {**raw["eval"], "num_prompts": 0, "judge": None}
         else:
             kept = {} if measure else {"eval": None}
             domains = [domain.model_dump() | kept for domain in self.domains]
