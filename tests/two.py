@@ -32,7 +32,7 @@ TRAIN = """
 import json, os, signal, sys
 import fastslow
 from fastslow.errors import FastslowError
-from fastslow.training.processes import Team
+from fastslow.training.distributed.processes import Team
 
 stop_at = int(sys.argv[1])
 def hear(event):

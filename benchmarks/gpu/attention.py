@@ -15,7 +15,7 @@ from benchmarks.gpu.setting import Setting, trees_of
 from fastslow.adapters import Modules, load_base
 from fastslow.scoring import Scorer, Sizes, Tree, tree_batch
 from fastslow.scoring.attention import tree_attention
-from fastslow.scoring.pieces import cut
+from fastslow.scoring.attention_segments import cut
 from fastslow.scoring.ragged import Ragged
 
 TOGETHER = (0, 2048)

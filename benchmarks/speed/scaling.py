@@ -18,9 +18,9 @@ import typer
 import fastslow
 from fastslow.adapters import load_tokenizer
 from fastslow.config import Recipe, load_recipe
-from fastslow.training.assemble import make_encoder
-from fastslow.training.batches import BatchReader
-from fastslow.training.data import objective_of, train_stream
+from fastslow.training.build import make_encoder
+from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.dataset import objective_of, train_stream
 
 BY_RESPONSES = [(responses, 32) for responses in (2, 4, 8, 16)]
 BY_LENGTH = [(2, words) for words in (16, 32, 64, 128, 256)]

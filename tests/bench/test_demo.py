@@ -4,8 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fastslow.bench import demo, scenario
+from fastslow.bench.tiny_base import Pretraining, world_base
 from fastslow.cli.main import app
-from fastslow.training.scratch import Pretraining, world_base
 
 SMALL = Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs=1)
 

@@ -8,11 +8,11 @@ import pytest
 
 from fastslow.bench import chasing, continual, objectives, scenario, suite
 from fastslow.bench.methods import METHODS, TRAININGS
+from fastslow.bench.tiny_base import Pretraining, world_base
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError
 from fastslow.objectives import make_objective
 from fastslow.streams.worlds import World
-from fastslow.training.scratch import Pretraining, world_base
 
 SMALL = Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs=1)
 SAMPLED = {"samples": 3, "answers": 2, "sample_tokens": 12}

@@ -200,7 +200,7 @@ def test_export_writes_an_adapter_or_a_checked_model(finished, tmp_path):
 def test_a_merge_that_loses_the_adapter_is_refused(finished, tmp_path, monkeypatch):
     from fastslow.adapters import Modules
     from fastslow.errors import StateError
-    from fastslow.training.export import export_merged
+    from fastslow.training.export.export import export_merged
 
     folder, _ = finished
     monkeypatch.setattr(Modules, "merge", lambda self, name: self.model.unload())

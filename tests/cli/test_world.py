@@ -6,9 +6,9 @@ import math
 import pytest
 from typer.testing import CliRunner
 
+from fastslow.bench import tiny_base as scratch
 from fastslow.cli.main import app
 from fastslow.streams.worlds import World
-from fastslow.training import scratch
 
 SMALL = scratch.Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs=1)
 

@@ -11,7 +11,7 @@ from fastslow.cli.main import app
 from fastslow.config import dump_recipe
 from fastslow.errors import ConfigError
 from fastslow.judges import Judge, LlmJudge, scored
-from fastslow.judges.probe import probe
+from fastslow.judges.reliability import probe
 from fastslow.records import Pair
 
 PAIRS = [

@@ -15,8 +15,8 @@ from fastslow.adapters import Modules, load_base, load_tokenizer
 from fastslow.objectives import make_objective
 from fastslow.scoring import Encoded, Encoder, Scorer, tree_batch
 from fastslow.streams import ExampleStream, open_sources
-from fastslow.training.policies import Policies
-from fastslow.training.prepared import logps_of, prepare
+from fastslow.training.loop.logps import logps_of, prepare
+from fastslow.training.policies.policies import Policies
 
 CPU = torch.device("cpu")
 

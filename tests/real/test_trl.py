@@ -33,8 +33,8 @@ from fastslow.adapters import Modules  # noqa: E402
 from fastslow.objectives import make_objective  # noqa: E402
 from fastslow.scoring import Encoder, Tree  # noqa: E402
 from fastslow.streams import examples_of_row  # noqa: E402
-from fastslow.training.policies import Policies  # noqa: E402
-from fastslow.training.prepared import logps_of, prepare  # noqa: E402
+from fastslow.training.loop.logps import logps_of, prepare  # noqa: E402
+from fastslow.training.policies.policies import Policies  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TRL's, of its experiments and deprecations.
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fastslow.scoring import token_logps
-from fastslow.scoring.head import Head, chunked_logps
+from fastslow.scoring.lm_head import Head, chunked_logps
 
 WORDS, WIDTH, TOKENS = 37, 6, 11
 

@@ -11,7 +11,7 @@ from fastslow.adapters import Modules
 from fastslow.errors import ConfigError
 from fastslow.scoring import Tree, compile_layers
 from fastslow.scoring.layers import layers_of
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 
 TREES = [Tree((5, 6, 7), ((8, 9), (10,))), Tree((11, 12), ((13,), (14, 15, 16), (17,)))]
 

@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from fastslow.scoring import Scorer, Sizes, Tree, ragged, tree_batch
 from fastslow.scoring.attention import tree_attention
-from fastslow.scoring.pieces import cut
+from fastslow.scoring.attention_segments import cut
 from fastslow.scoring.ragged import Ragged
 
 TREES = (Tree((5, 6), ((7, 8), (9, 3, 2), (4,))), Tree((4,), ((3,),)), Tree((1, 2), ()))

@@ -9,8 +9,8 @@ from transformers import LlamaForCausalLM
 from fastslow.scoring import Layout, Scorer, Sizes, Tree, probe_layout, tree_batch
 from fastslow.scoring import tree as tree_module
 from fastslow.scoring.attention import tree_attention
-from fastslow.scoring.head import Head
-from fastslow.scoring.pieces import Piece, cut
+from fastslow.scoring.attention_segments import Piece, cut
+from fastslow.scoring.lm_head import Head
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ import fastslow
 from fastslow.adapters import Modules
 from fastslow.scoring import Layout, Scorer, Tree
 from fastslow.scoring.layers import blocks_of
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 
 TREES = [Tree((5, 6, 7), ((8, 9), (10,))), Tree((11, 12), ((13,), (14, 15, 16), (17,)))]
 

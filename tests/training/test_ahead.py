@@ -11,9 +11,9 @@ from fastslow.errors import DataError
 from fastslow.objectives import make_objective
 from fastslow.scoring import Encoder
 from fastslow.streams import ExampleStream, open_sources
-from fastslow.training import assemble
-from fastslow.training.ahead import AheadReader
-from fastslow.training.batches import BatchReader
+from fastslow.training import build as assemble
+from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.prefetch import AheadReader
 
 
 def rows(count):

@@ -7,8 +7,8 @@ import shutil
 import pytest
 import torch
 
-from fastslow import durable
-from fastslow.training.checkpoint import Snapshot, read_newest, write_checkpoint
+from fastslow import atomic_io as durable
+from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 
 
 def snapshot(step):

@@ -11,8 +11,13 @@ from fastslow.adapters import BASE, Bank, Factors, Modules, load_base
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.objectives import make_objective
-from fastslow.training.combination import Combination, combine_entries, keep_last, read_memory
-from fastslow.training.router import Router
+from fastslow.training.continual.combination import (
+    Combination,
+    combine_entries,
+    keep_last,
+    read_memory,
+)
+from fastslow.training.policies.routed import Router
 
 IDS = torch.tensor([[5, 60, 7, 81, 9, 110]])
 

@@ -11,7 +11,7 @@ import fastslow
 from fastslow import load_recipe
 from fastslow.adapters import Bank, Factors, combine
 from fastslow.errors import ConfigError, StateError
-from fastslow.training import loop as loop_module
+from fastslow.training.loop import loop as loop_module
 
 FINAL = "adapter_model.safetensors"
 
@@ -217,7 +217,7 @@ def test_a_routed_run_keeps_every_module(continual):
 
 def test_the_summary_holds_the_matrix_and_what_follows_from_it(continual_run):
     folder, summary = continual_run
-    assert summary == fastslow.training.summary.read_summary(folder / "summary.json")
+    assert summary == fastslow.training.state.summary.read_summary(folder / "summary.json")
     assert summary.measured == summary.domains == ["warm", "cold"]
     measured = [json.loads((folder / "measurements" / f"0{i}.json").read_text()) for i in range(3)]
     assert [summary.initial, *summary.after] == measured

@@ -11,8 +11,8 @@ import tiny
 import fastslow
 from fastslow.config import DriftConfig
 from fastslow.errors import ConfigError
-from fastslow.training import drift as drift_module
-from fastslow.training.drift import DriftDetector
+from fastslow.training.loop import drift as drift_module
+from fastslow.training.loop.drift import DriftDetector
 
 DETECTORS = ("adwin", "page_hinkley", "kswin")
 

@@ -14,7 +14,7 @@ from fastslow.errors import ConfigError, UnreachableError
 from fastslow.judges import RuleJudge
 from fastslow.sampling import generate
 from fastslow.scoring import Encoder
-from fastslow.training.assemble import assemble
+from fastslow.training.build import assemble
 
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
 SHORT = ("train.max_steps=6", "eval.samples=2", "train.batch_size=4", "checkpoint.every=2")

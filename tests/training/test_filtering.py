@@ -5,7 +5,7 @@ import tiny
 
 import fastslow
 from fastslow.errors import ConfigError, DataError, JudgeError
-from fastslow.training.assemble import assemble
+from fastslow.training.build import assemble
 
 RULE = """
 def score(prompt, answer):

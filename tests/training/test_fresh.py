@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 import fastslow
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, JudgeError, StateError
-from fastslow.training.assemble import assemble
+from fastslow.training.build import assemble
 
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
 SHORT = ("train.max_steps=6", "eval.samples=2", "train.batch_size=4", "checkpoint.every=2")
@@ -36,7 +36,7 @@ def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
         scores = [text.count("e") - 0.1 * len(text) for text in example.responses]
         assert (example.score_chosen, example.score_rejected) == pytest.approx(tuple(scores))
         assert scores[0] > scores[1] and len(item.tree.responses) == 2
-        tokenizer = fastslow.training.assemble.load_tokenizer(run.recipe.model)
+        tokenizer = fastslow.training.build.load_tokenizer(run.recipe.model)
         said = [tokenizer.decode(t, skip_special_tokens=True) for t in item.tree.responses]
         assert said == list(example.responses)
         scored = run.policies.measure(

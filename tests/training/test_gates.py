@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import fastslow
-from fastslow.training import gates
+from fastslow.training.loop import sanity_checks as gates
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.sampling import generate
 from fastslow.scoring import Encoder
-from fastslow.training.heldout import HeldOut
-from fastslow.training.policies import Policies
+from fastslow.training.loop.evaluator import HeldOut
+from fastslow.training.policies.policies import Policies
 
 MODULES = Modules.attach(tiny.model(), ("policy",), rank=4, alpha=8.0)
 for parameter in MODULES.parameters("policy").values():

@@ -15,7 +15,7 @@ from fastslow.errors import ConfigError, DataError
 from fastslow.objectives import PairLogps, make_objective, objective_names
 from fastslow.scoring import Tree
 from fastslow.streams.formats import read_row
-from fastslow.training.preferences import labelled_loss
+from fastslow.training.loop.losses import labelled_loss
 
 
 def rows_of(kind, count=80):
@@ -194,7 +194,7 @@ def test_every_objective_moves_both_modules_of_a_race(recipe, tmp_path, name):
 
 
 def test_a_mismatched_response_is_to_another_prompt():
-    from fastslow.training.prepared import _mismatched
+    from fastslow.training.loop.logps import _mismatched
 
     def tree(prompt, response):
         return Tree((prompt,), ((response,),))

@@ -14,11 +14,11 @@ from fastslow.config import dump_recipe
 from fastslow.errors import ConfigError
 from fastslow.scoring import Tree, score
 from fastslow.scoring.ragged import Ragged
-from fastslow.training import memory as memory_module
-from fastslow.training.assemble import make_base, make_modules, make_policies
-from fastslow.training.memory import foresee
-from fastslow.training.processes import Team
-from fastslow.training.room import free_memory, peak_memory
+from fastslow.training.build import make_base, make_modules, make_policies
+from fastslow.training.distributed.processes import Team
+from fastslow.training.memory import estimate as memory_module
+from fastslow.training.memory.device_memory import free_memory, peak_memory
+from fastslow.training.memory.estimate import foresee
 
 CPU = torch.device("cpu")
 ALONE = Team()
@@ -232,7 +232,8 @@ def test_what_is_free_and_what_was_held():
     assert 1e6 < free_memory(CPU) < 1e13
     assert free_memory(torch.device("meta")) is None
     code = (
-        "import torch; from fastslow.training.room import peak_memory; d = torch.device('cpu');"
+        "import torch; from fastslow.training.memory.device_memory import peak_memory;"
+        "d = torch.device('cpu');"
         "a = peak_memory(d); t = torch.ones(200_000_000); b = peak_memory(d); del t;"
         "assert 0.5e9 < b - a < 0.85e9 and peak_memory(d) > 0.99 * b, (a, b)"
     )

@@ -11,8 +11,8 @@ import torch
 
 import fastslow
 from fastslow.errors import StateError
-from fastslow.training.micro_batches import MicroBatches
-from fastslow.training.policies import Policies
+from fastslow.training.memory.micro_batches import MicroBatches
+from fastslow.training.policies.policies import Policies
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
@@ -93,7 +93,7 @@ SCRIPT = """
 import resource, sys
 import torch
 import fastslow
-from fastslow.training.policies import Policies
+from fastslow.training.policies.policies import Policies
 measure = Policies.measure
 def limited(self, name, batch, *, learning=False, **settings):
     if learning and len(batch.trees) > 32:  # As much as a larger model would ask for.

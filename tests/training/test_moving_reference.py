@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import fastslow
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError
-from fastslow.training.checkpoint import read_newest
+from fastslow.training.state.checkpoint import read_newest
 
 EVERY_STEP = ("checkpoint.every=1", "checkpoint.keep=20", "eval.samples=0")
 

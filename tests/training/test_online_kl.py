@@ -10,9 +10,9 @@ from fastslow.config import OnlineKlConfig
 from fastslow.errors import ConfigError
 from fastslow.records import Demonstration
 from fastslow.scoring import Encoder
-from fastslow.training.micro_batches import MicroBatches
-from fastslow.training.online_kl import OnlineKl
-from fastslow.training.policies import Policies
+from fastslow.training.memory.micro_batches import MicroBatches
+from fastslow.training.on_policy.online_kl import OnlineKl
+from fastslow.training.policies.policies import Policies
 
 KL = ("online_kl.weight=0.5", "online_kl.answers=3", "online_kl.max_new_tokens=6")
 

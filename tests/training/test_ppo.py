@@ -11,8 +11,8 @@ import torch
 import fastslow
 from fastslow.adapters import BASE
 from fastslow.errors import ConfigError
-from fastslow.training.assemble import assemble
-from fastslow.training.critic import CRITIC
+from fastslow.training.build import assemble
+from fastslow.training.on_policy.critic import CRITIC
 
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
 SHORT = ("train.max_steps=6", "eval.samples=2", "train.batch_size=4", "checkpoint.every=2",

@@ -97,7 +97,9 @@ def test_a_run_goes_on_in_another_number_of_processes(recipe, tmp_path, began, l
         assert (Path(part.output_dir) / "checkpoints" / "step-00000003").exists()
         assert fastslow.train(part).steps == 6
     else:
-        stopped = TRAIN.replace("from fastslow.training.processes import Team", "Team = None")
+        stopped = TRAIN.replace(
+            "from fastslow.training.distributed.processes import Team", "Team = None"
+        )
         command = [sys.executable, "-c", stopped, "3", str(written(part))]
         assert subprocess.run(command, env=os.environ | launched, timeout=200).returncode == 0
         first, second = in_two(TRAIN, 0, written(part), **launched)
@@ -160,7 +162,7 @@ SUMS = """
 import json, sys
 from fastslow.errors import StateError
 from fastslow.evaluation import Tally
-from fastslow.training.processes import Team
+from fastslow.training.distributed.processes import Team
 
 team = Team()
 part = json.loads(sys.argv[1])[team.rank]

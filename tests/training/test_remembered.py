@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 import fastslow
 from fastslow.records import Pair
 from fastslow.scoring import Encoded, Scores, Tree
-from fastslow.training.policies import Policies
-from fastslow.training.processes import Team
-from fastslow.training.remembered import Remembered
+from fastslow.training.distributed.processes import Team
+from fastslow.training.loop.reference_cache import Remembered
+from fastslow.training.policies.policies import Policies
 
 EPOCHS = ("train.epochs=3", "eval.samples=0")
 STEPS = 12
@@ -40,7 +40,7 @@ def test_only_the_first_epoch_scores_the_reference(recipe, passes):
 
 
 def test_the_update_is_the_same(recipe, tmp_path, monkeypatch):
-    from fastslow.training import assemble
+    from fastslow.training import build as assemble
 
     runs = []
     for comes_again in (None, lambda recipe: False):

@@ -16,7 +16,7 @@ from fastslow.cli.main import app
 from fastslow.config import RewardModelJudgeConfig, dump_recipe
 from fastslow.errors import ConfigError
 from fastslow.judges import Asked, make_judge
-from fastslow.training.assemble import assemble
+from fastslow.training.build import assemble
 
 RUN = CliRunner()
 

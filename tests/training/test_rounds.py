@@ -223,7 +223,7 @@ def _here(tmp_path, monkeypatch):
 
 
 def test_a_judge_that_gives_up_loses_nothing_that_was_judged(rounds, tmp_path, monkeypatch):
-    monkeypatch.setattr("fastslow.training.answers.AT_ONCE", 2)
+    monkeypatch.setattr("fastslow.training.on_policy.answer_files.AT_ONCE", 2)
     made, left = rounds(), tmp_path / "left"
     left.write_text("12")
     (tmp_path / "rule.py").write_text(tiny.FAILING_RULE.format(left=str(left)))

@@ -11,8 +11,8 @@ from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.sampling import generate
 from fastslow.scoring import Encoder, Tree
-from fastslow.training.policies import Policies
-from fastslow.training.router import DECAY, ROUTED, RoutedPolicies, Router, fit_router
+from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.routed import DECAY, ROUTED, RoutedPolicies, Router, fit_router
 
 ENCODER = Encoder(tiny.tokenizer(), max_length=96)
 SETTINGS = {"bfloat16": False, "max_length": 96, "pad_id": 0}

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from fastslow.adapters import load_base, load_end_ids, load_tokenizer
+from fastslow.bench import tiny_base as scratch
+from fastslow.bench.tiny_base import Pretraining, copy_base, default_cache, world_base
 from fastslow.records import Pair
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.language import LONGEST, MANNERS
-from fastslow.training import scratch
-from fastslow.training.scratch import Pretraining, copy_base, default_cache, world_base
 
 WORLD = World(seed=1)
 SMALL = Pretraining(

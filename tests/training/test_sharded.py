@@ -97,8 +97,8 @@ import json, sys, torch
 from torch.distributed.tensor import DTensor
 from fastslow.config import load_recipe
 from fastslow.scoring import Tree, layers_of
-from fastslow.training.assemble import make_base, make_modules, make_policies
-from fastslow.training.processes import Team
+from fastslow.training.build import make_base, make_modules, make_policies
+from fastslow.training.distributed.processes import Team
 from fastslow.adapters import load_tokenizer
 
 recipe = load_recipe(sys.argv[1])

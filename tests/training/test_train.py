@@ -218,7 +218,7 @@ def test_of_several_speeds_the_leader_takes_the_fastest_rate_if_asked(recipe):
 def test_the_leader_is_pushed_as_hard_by_several_chasers_as_by_one():
     from fastslow.dynamics import Race
     from fastslow.objectives import PairLogps, make_objective
-    from fastslow.training.preferences import module_losses
+    from fastslow.training.loop.losses import module_losses
 
     def gradients(chasers):
         names = ("leader", *chasers)
@@ -472,7 +472,7 @@ def test_a_stream_without_an_end_needs_steps_or_a_constant_rate(recipe):
 
 
 def test_a_chosen_response_that_sinks_is_reported(recipe, tmp_path, monkeypatch):
-    from fastslow.training import gates
+    from fastslow.training.loop import sanity_checks as gates
 
     def warnings(name, limit):
         monkeypatch.setattr(gates, "CHOSEN_SINKS", limit)
@@ -490,7 +490,7 @@ def test_a_chosen_response_that_sinks_is_reported(recipe, tmp_path, monkeypatch)
 
 def test_one_response_a_row_trains_to_the_same_place(recipe, tmp_path, monkeypatch):
     from fastslow.scoring import Layout
-    from fastslow.training import policies
+    from fastslow.training.policies import policies
 
     trees = fastslow.train(recipe(f"output_dir={tmp_path / 'a'}", "train.max_steps=4"))
     monkeypatch.setattr(policies, "probe_layout", lambda *a, **k: Layout(False, "by request"))

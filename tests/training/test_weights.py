@@ -11,15 +11,15 @@ from fastslow.adapters import BASE, Factors, Modules, combine
 from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.scoring import Encoder, Scorer
-from fastslow.training import weights as weights_module
-from fastslow.training.policies import Policies
-from fastslow.training.weights import (
+from fastslow.training.continual import merge_weights as weights_module
+from fastslow.training.continual.merge_weights import (
     GRID,
     Mixture,
     grid_weights,
     learned_weights,
     uniform_weights,
 )
+from fastslow.training.policies.policies import Policies
 
 OBJECTIVE = make_objective("dpo", beta=0.5)
 ENCODER = Encoder(tiny.tokenizer(), max_length=96)

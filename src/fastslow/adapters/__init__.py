@@ -3,7 +3,7 @@
 from fastslow.adapters.bank import Bank, Entry, check_one_base, read_entry, select, slug
 from fastslow.adapters.base import load_base, load_context_length, load_end_ids, load_tokenizer
 from fastslow.adapters.factors import Factors, combine, recompress
-from fastslow.adapters.imagined import imagining
+from fastslow.adapters.fake_model import imagining
 from fastslow.adapters.modules import BASE, Modules
 from fastslow.adapters.rewards import load_reward_model
 

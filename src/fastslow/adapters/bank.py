@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.adapters.factors import Factors
-from fastslow.durable import file_hash, new_folder
+from fastslow.atomic_io import file_hash, new_folder
 from fastslow.errors import ConfigError, StateError
 
 FORMAT = 1

@@ -58,7 +58,7 @@ def load_base(
     _check_exists(model)
     extra = {"quantization_config": _four_bit()} if load_in_4bit else {}
     try:
-        base = AutoModelForCausalLM.from_pretrained(
+        base: Any = AutoModelForCausalLM.from_pretrained(
             model,
             dtype=storage_dtype(precision),
             use_safetensors=True,

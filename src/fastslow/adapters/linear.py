@@ -21,7 +21,9 @@ class DirectLinear(Linear):
         name = self._ordinary()
         if name is None or args or kwargs:
             return super().forward(x, *args, **kwargs)
-        base, down, up = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
+        base: Any = self.base_layer
+        down: Any = self.lora_A[name].weight
+        up: Any = self.lora_B[name].weight
         return lora_linear(x, base.weight, base.bias, down, up, scale=self.scaling[name])
 
     def _ordinary(self) -> str | None:
@@ -92,7 +94,7 @@ class _LoraLinear(torch.autograd.Function):
         return found.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, down, up, low = ctx.saved_tensors
         of_x, _, _, of_down, of_up, _ = ctx.needs_input_grad
         shape, gradient = gradient.shape[:-1], gradient.reshape(-1, gradient.shape[-1])

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
@@ -54,7 +55,8 @@ class Modules:
             }
             for name in model.peft_config
         }
-        if isinstance(model.get_base_model().get_output_embeddings(), BaseTunerLayer):
+        causal_lm: Any = model.get_base_model()
+        if isinstance(causal_lm.get_output_embeddings(), BaseTunerLayer):
             raise ConfigError(
                 "lora.targets: the output layer cannot carry a module, its logits are computed in "
                 "pieces; name other layers or all-linear"
@@ -204,7 +206,7 @@ class Modules:
         found = sha256()
         for name in names:
             for tensor in self.tensors(name).values():
-                found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+                found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return found.hexdigest()
 
     def load_tensors(self, name: str, tensors: dict[str, Tensor]) -> None:
@@ -231,8 +233,8 @@ class Modules:
     def strengthen(self, name: str, factor: float) -> None:
         """From now on the named module's update counts `factor` times; 1 is as it was made."""
         for layer in self._layers:
-            if name in layer.lora_A:  # type: ignore[operator]
-                layer.set_scale(name, factor)  # type: ignore[operator]
+            if name in layer.lora_A:
+                layer.set_scale(name, factor)
 
     @contextmanager
     def weighed(self, name: str, factors: Mapping[str, Tensor]) -> Iterator[None]:
@@ -243,9 +245,9 @@ class Modules:
         """
         handles = []
         for layer, module in self.causal_lm.named_modules():
-            if isinstance(module, BaseTunerLayer) and layer in factors:
+            if isinstance(module, LoraLayer) and layer in factors:
                 hook = _scale_by(factors[layer])
-                handles.append(module.lora_A[name].register_forward_hook(hook))  # type: ignore[union-attr, index]
+                handles.append(module.lora_A[name].register_forward_hook(hook))
         try:
             yield
         finally:

@@ -13,17 +13,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from fastslow.atomic_io import write_rows, write_text
 from fastslow.bench.continual import Tell
 from fastslow.bench.measure import measure_run
 from fastslow.bench.races import as_markdown, results
 from fastslow.bench.scenario import Scenario, world_scenario
 from fastslow.bench.suite import gathered, kept, trained
 from fastslow.config import DomainConfig, load_recipe
-from fastslow.durable import write_rows, write_text
 from fastslow.streams.arrange import arranged
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.files import TEST_SEED
-from fastslow.training.summary import versions
+from fastslow.training.state.summary import versions
 
 DOMAIN = "reviews"
 PHASES = {"steady": 1, "drifting": 4}

@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from fastslow.atomic_io import write_text
 from fastslow.bench.methods import METHODS
 from fastslow.bench.scenario import Scenario, world_scenario
 from fastslow.bench.suite import Task, gathered, plan, read_records, run_tasks
 from fastslow.bench.table import BUDGET, BUDGETS, best_rates, differences, results, shown
-from fastslow.durable import write_text
 from fastslow.streams.worlds import World
-from fastslow.training.summary import versions
+from fastslow.training.state.summary import versions
 
 TUNING_SEEDS = (1000, 1001)
 """Worlds that rates are chosen on; none of them is reported."""

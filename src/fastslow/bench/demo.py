@@ -8,15 +8,15 @@ from typing import Any
 
 from fastslow.adapters import Bank
 from fastslow.bench.scenario import world_scenario
+from fastslow.bench.tiny_base import world_base
 from fastslow.config import Recipe
 from fastslow.errors import StateError
 from fastslow.streams.worlds import World
 from fastslow.training import train
-from fastslow.training.combination import combine_entries
-from fastslow.training.events import Listener
-from fastslow.training.measuring import Measuring
-from fastslow.training.scratch import world_base
-from fastslow.training.summary import ContinualSummary
+from fastslow.training.continual.combination import combine_entries
+from fastslow.training.continual.measurement import Measuring
+from fastslow.training.state.event_log import Listener
+from fastslow.training.state.summary import ContinualSummary
 
 PAIRS = 768
 RUNS = {"sequential": ("sequential-base", 1e-3), "fastslow": ("fresh-ofs", 3e-3)}

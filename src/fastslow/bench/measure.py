@@ -14,10 +14,10 @@ from typing import Any
 from fastslow.adapters import BASE, Bank
 from fastslow.bench.methods import JOINT, Method
 from fastslow.bench.scenario import Scenario
-from fastslow.training.combination import LAST, Combination, combine_entries, copy_adapter
-from fastslow.training.measuring import Measuring
-from fastslow.training.router import ROUTED
-from fastslow.training.summary import ContinualSummary, read_summary
+from fastslow.training.continual.combination import LAST, Combination, combine_entries, copy_adapter
+from fastslow.training.continual.measurement import Measuring
+from fastslow.training.policies.routed import ROUTED
+from fastslow.training.state.summary import ContinualSummary, read_summary
 
 FAR = 2.5
 """Reverse KL in nats, mean over domains, beyond which no greater strength above 1 is measured."""
@@ -113,4 +113,5 @@ def _retention(method: Method, run: Path) -> dict[str, Any] | None:
     summary = read_summary(run / "summary.json")
     if method.policy != "own" or not isinstance(summary, ContinualSummary) or not summary.metrics:
         return None
-    return asdict(summary)["metrics"]
+    metrics: dict[str, Any] = asdict(summary)["metrics"]
+    return metrics

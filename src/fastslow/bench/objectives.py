@@ -14,13 +14,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from fastslow.atomic_io import write_rows, write_text
 from fastslow.bench.continual import TUNING_SEEDS, Tell
 from fastslow.bench.measure import measure_run
 from fastslow.bench.scenario import Scenario, world_scenario
 from fastslow.bench.suite import gathered, kept, trained
 from fastslow.bench.table import BUDGETS, best_rates, gain_at_kl, interval, shown
 from fastslow.config import DomainConfig, ObjectiveConfig, load_recipe
-from fastslow.durable import write_rows, write_text
 from fastslow.evaluation import at_kl
 from fastslow.objectives import Objective, make_objective
 from fastslow.records import Pair
@@ -28,8 +28,8 @@ from fastslow.streams import row_of
 from fastslow.streams.labels import as_kind, examples_of_row
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.files import TEST_SEED
-from fastslow.training.prepared import lacks
-from fastslow.training.summary import versions
+from fastslow.training.loop.logps import lacks
+from fastslow.training.state.summary import versions
 
 DOMAIN = "reviews"
 LIST = 4

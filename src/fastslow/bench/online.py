@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from fastslow.atomic_io import write_rows, write_text
 from fastslow.bench.continual import TUNING_SEEDS, Tell
 from fastslow.bench.curve import Curve
 from fastslow.bench.measure import measure_run
@@ -25,9 +26,8 @@ from fastslow.bench.scenario import Scenario
 from fastslow.bench.suite import gathered, kept, trained
 from fastslow.bench.table import interval
 from fastslow.config import load_recipe
-from fastslow.durable import write_rows, write_text
 from fastslow.streams.worlds import World
-from fastslow.training.summary import versions
+from fastslow.training.state.summary import versions
 
 EPOCHS = 4
 """Passes of the offline methods over their pairs."""
@@ -56,7 +56,7 @@ FRUGAL = 0.7
 
 
 def _grid(rates: Sequence[float], **others: Sequence[Any]) -> list[Setting]:
-    found: list[dict[str, Any]] = [{"train.learning_rate": rate} for rate in rates]
+    found: list[Setting] = [{"train.learning_rate": rate} for rate in rates]
     for key, values in others.items():
         found = [{**one, key.replace("__", "."): value} for one in found for value in values]
     return found

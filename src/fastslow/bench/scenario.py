@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastslow.atomic_io import write_rows
 from fastslow.bench.methods import JOINT, TRAININGS
+from fastslow.bench.tiny_base import copy_base, world_base
 from fastslow.config import DomainConfig, Recipe, load_recipe
-from fastslow.durable import write_rows
 from fastslow.errors import ConfigError
 from fastslow.records import Pair
 from fastslow.streams import ExampleStream, open_sources, row_of
 from fastslow.streams.worlds import World, write_world
-from fastslow.training.scratch import copy_base, world_base
 
 SAMPLED = {"samples": 21, "answers": 8, "sample_tokens": 48}
 STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)

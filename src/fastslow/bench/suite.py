@@ -9,21 +9,21 @@ out/
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fastslow.atomic_io import write_text
 from fastslow.bench.measure import measure_method
 from fastslow.bench.methods import METHODS
 from fastslow.bench.scenario import Scenario
 from fastslow.config import Recipe
-from fastslow.durable import write_text
 from fastslow.errors import StateError
-from fastslow.training.events import Listener, Progress
-from fastslow.training.summary import RunSummary
+from fastslow.training.state.event_log import Listener, Progress
+from fastslow.training.state.summary import RunSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Task:
 
 def plan(
     scenarios: Iterable[Scenario],
-    rates: dict[str, Sequence[float]],
+    rates: Mapping[str, Sequence[float]],
     out: Path,
     *,
     pairs: int,
@@ -161,7 +161,7 @@ def gathered(calls: Sequence[Callable[[], Any]], *, workers: int, progress: Prog
 def _one_thread() -> None:
     import torch
 
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
 
     torch.set_num_threads(1)
     quiet_libraries()

@@ -48,7 +48,7 @@ def continual(
     workers: Workers = 1,
 ) -> None:
     """COFS-DPO, sequential and joint DPO, replay, EWC, L2-SP and oracles on several domains."""
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.bench.continual import as_markdown, bench_files, bench_worlds
     from fastslow.bench.methods import METHODS
 
@@ -87,7 +87,7 @@ def chasing(
     workers: Workers = 1,
 ) -> None:
     """Fast-slow chasing in fixed settings against DPO at six learning rates."""
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.bench.chasing import RATES, bench_chasing
     from fastslow.bench.races import as_markdown
     from fastslow.errors import ConfigError
@@ -128,7 +128,7 @@ def objectives(
     workers: Workers = 1,
 ) -> None:
     """Every objective on the same answers, compared at the same reverse KL."""
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.bench.objectives import (
         as_markdown,
         asked,
@@ -184,7 +184,7 @@ def online(
     workers: Workers = 1,
 ) -> None:
     """DPO and HyPO; iterative DPO, APO and SPPO; online DPO, RLOO, PPO and ESPO."""
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.bench.online import METHODS, bench_files, bench_online
     from fastslow.bench.online_table import as_markdown
 

@@ -30,11 +30,11 @@ def combine(
     from rich.progress import Progress
     from rich.table import Table
 
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.config import load_recipe
     from fastslow.errors import ConfigError
-    from fastslow.training.combination import combine_entries
-    from fastslow.training.sources import entries_of
+    from fastslow.training.continual.combination import combine_entries
+    from fastslow.training.export.module_sources import entries_of
 
     quiet_libraries()
     if to.exists():

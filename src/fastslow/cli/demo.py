@@ -15,7 +15,7 @@ def demo(
 
     from rich.console import Console
 
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.bench.demo import run_demo
     from fastslow.cli.progress import RunDisplay
     from fastslow.reports import write_report

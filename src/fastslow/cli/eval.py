@@ -25,10 +25,10 @@ def evaluate(
     from rich.progress import Progress
     from rich.table import Table
 
-    from fastslow.adapters.quiet import quiet_libraries
-    from fastslow.training.assemble import held_out
-    from fastslow.training.data import eval_objective
-    from fastslow.training.finished import open_run, read_run
+    from fastslow.adapters.library_logging import quiet_libraries
+    from fastslow.training.build import held_out
+    from fastslow.training.data.dataset import eval_objective
+    from fastslow.training.export.open_run import open_run, read_run
 
     quiet_libraries()
     read_run(run)

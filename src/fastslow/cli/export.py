@@ -24,8 +24,8 @@ def export(
     if dtype and not merged:
         raise ConfigError("--dtype has no effect without --merged: an adapter keeps its float32")
 
-    from fastslow.adapters.quiet import quiet_libraries
-    from fastslow.training.export import export_adapter, export_merged
+    from fastslow.adapters.library_logging import quiet_libraries
+    from fastslow.training.export.export import export_adapter, export_merged
 
     quiet_libraries()
     if not merged:

@@ -27,11 +27,12 @@ def judge(
     from rich.progress import Progress
     from rich.table import Table
 
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.config import load_recipe
     from fastslow.errors import ConfigError, DataError
     from fastslow.judges import make_judge
-    from fastslow.judges.probe import probe
+    from fastslow.judges.reliability import probe
+    from fastslow.records import Pair
     from fastslow.streams import ExampleStream, open_sources
 
     checked = load_recipe(recipe, overrides or [])
@@ -43,7 +44,7 @@ def judge(
         raise ConfigError("data.eval: is missing; give labelled pairs there or with --data")
     quiet_libraries()
     stream = ExampleStream(open_sources(sources), domain=checked.data.domain)
-    asked = list(islice((pair for pair in stream if not pair.is_tie), pairs))
+    asked = list(islice((p for p in stream if isinstance(p, Pair) and not p.is_tie), pairs))
     if not asked:
         raise DataError("no pair with a preference in the data")
     made = make_judge(config)

@@ -21,8 +21,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from fastslow.training.events import Event
-from fastslow.training.summary import ContinualSummary, RunSummary
+from fastslow.training.state.event_log import Event
+from fastslow.training.state.summary import ContinualSummary, RunSummary
 
 PLAIN_EVERY_S = 10.0
 SMOOTHING = 0.9
@@ -177,8 +177,9 @@ class RunDisplay:
 
     def _smooth(self, event: Event) -> None:
         for key in ("loss", "accuracy", "margin", "pairs_per_s"):
-            before = self._means.get(key, event[key])
-            self._means[key] = SMOOTHING * before + (1 - SMOOTHING) * event[key]
+            now: float = event[key]
+            before = self._means.get(key, now)
+            self._means[key] = SMOOTHING * before + (1 - SMOOTHING) * now
 
     def _numbers(self, event: Event) -> str:
         means = self._means

@@ -39,9 +39,9 @@ def sample(
     from rich.console import Console
     from rich.markup import escape
 
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.streams import open_sources, read_prompts
-    from fastslow.training.finished import open_run, read_run
+    from fastslow.training.export.open_run import open_run, read_run
 
     quiet_libraries()
     if read_run(run)[0].trains == "reward":

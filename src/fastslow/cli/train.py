@@ -26,10 +26,10 @@ def train(
 
     from rich.console import Console
 
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.cli.progress import RunDisplay
     from fastslow.training import train as run_recipe
-    from fastslow.training.processes import Team
+    from fastslow.training.distributed.processes import Team
 
     quiet_libraries()
     first = Team().rank == 0

@@ -21,6 +21,7 @@ def validate(
     checked = load_recipe(recipe, overrides or [], checks=[objective_problems])
 
     import json
+    from functools import partial
 
     from rich.console import Console
     from rich.markup import escape
@@ -28,20 +29,20 @@ def validate(
     from rich.table import Table
 
     from fastslow.adapters import load_tokenizer
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.cli.masked import masked_example
-    from fastslow.training.assemble import make_encoder, make_modules
-    from fastslow.training.data import (
+    from fastslow.training.build import make_encoder, make_modules
+    from fastslow.training.data.dataset import (
         eval_objective,
         eval_stream,
         objective_of,
         stored_sources,
         train_stream,
     )
-    from fastslow.training.inspection import inspect_examples
-    from fastslow.training.memory import needed_memory
-    from fastslow.training.plan import check_parts, parts
-    from fastslow.training.processes import Team
+    from fastslow.training.data.statistics import inspect_examples
+    from fastslow.training.distributed.processes import Team
+    from fastslow.training.memory.estimate import needed_memory
+    from fastslow.training.preflight import check_parts, parts
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
@@ -64,7 +65,7 @@ def validate(
                     encoder,
                     eval_objective(part) if name.endswith("eval") else objective_of(part),
                     batch_size=part.train.batch_size,
-                    progress=lambda rows, task=task: progress.update(task, completed=rows),
+                    progress=partial(_advance, progress, task),
                 )
                 findings[name] = found.as_json()
                 if name.endswith("train"):
@@ -87,6 +88,10 @@ def validate(
     console.print(table)
     for example in examples:
         console.print(masked_example(example, tokenizer))
+
+
+def _advance(progress: Any, task: Any, rows: int) -> None:
+    progress.update(task, completed=rows)
 
 
 def _cell(value: object) -> str:

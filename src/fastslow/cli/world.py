@@ -29,7 +29,7 @@ def world(
     from rich.console import Console
     from rich.progress import Progress
 
-    from fastslow.adapters.quiet import quiet_libraries
+    from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.errors import ConfigError
     from fastslow.streams.worlds import World, write_stream, write_world
 
@@ -37,7 +37,7 @@ def world(
         raise ConfigError(f"{to} exists already; give a folder that does not")
     made = World(seed=seed, num_domains=domains, conflict=conflict, sharpness=sharpness)
 
-    from fastslow.training.scratch import copy_base, world_base
+    from fastslow.bench.tiny_base import copy_base, world_base
 
     quiet_libraries()
     console = Console(stderr=True, soft_wrap=True, highlight=False)

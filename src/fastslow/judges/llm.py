@@ -13,8 +13,8 @@ from typing import Any
 
 from fastslow.errors import JudgeError, UnreachableError
 from fastslow.judges.base import Asked, Judge, Judgement, compared
+from fastslow.openai_client import ChatServer
 from fastslow.records import Text
-from fastslow.remote import ChatServer
 
 INSTRUCTION = """\
 You compare two answers to the same request. Judge by this: {criterion}

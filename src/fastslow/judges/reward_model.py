@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastslow.atomic_io import file_hash
 from fastslow.config import load_recipe
-from fastslow.durable import file_hash
 from fastslow.errors import ConfigError
 from fastslow.judges.base import Asked, Judge, Judgement, scored
 from fastslow.records import plain_text

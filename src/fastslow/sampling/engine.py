@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.errors import UnreachableError
+from fastslow.openai_client import ChatServer
 from fastslow.records import Text
-from fastslow.remote import ChatServer
 
 
 @dataclass(frozen=True, slots=True)

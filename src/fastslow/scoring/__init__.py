@@ -1,8 +1,8 @@
 """Text to tokens to tree batch to summed log-probs: the only place that shifts, masks and sums."""
 
 from fastslow.scoring.encode import Dropped, Encoded, Encoder, Tree, truncate
-from fastslow.scoring.head import token_logps
 from fastslow.scoring.layers import Recomputing, compile_layers, layers_of
+from fastslow.scoring.lm_head import token_logps
 from fastslow.scoring.score import STATISTICS, Layout, Scorer, Scores, Sizes, probe_layout
 from fastslow.scoring.tree import TreeBatch, tree_batch
 

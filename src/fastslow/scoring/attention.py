@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from fastslow.scoring.pieces import Piece
+from fastslow.scoring.attention_segments import Piece
 from fastslow.scoring.ragged import Ragged
 
 NAME = "fastslow_trees"
@@ -31,7 +31,7 @@ def attending_trees(model: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
-@torch.compiler.disable  # How many pieces there are differs from batch to batch.
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # How many pieces there are differs from batch to batch.
 def tree_attention(
     module: Any,
     query: Tensor,

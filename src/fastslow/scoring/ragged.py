@@ -14,8 +14,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from fastslow.scoring.attention_segments import cut
 from fastslow.scoring.encode import Tree
-from fastslow.scoring.pieces import cut
 
 KERNEL = torch.ops.aten._flash_attention_forward
 """Its gradient is known to torch, and heads of keys may be fewer."""

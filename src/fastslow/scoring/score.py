@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from fastslow.scoring.attention import attending_trees
+from fastslow.scoring.attention_segments import Piece, cut
 from fastslow.scoring.encode import Tree
-from fastslow.scoring.head import Head, chunked_logps, token_logps
-from fastslow.scoring.pieces import Piece, cut
+from fastslow.scoring.lm_head import Head, chunked_logps, token_logps
 from fastslow.scoring.ragged import Ragged
+from fastslow.scoring.shared_layers import Trunk
 from fastslow.scoring.tree import TreeBatch, tree_batch
-from fastslow.scoring.trunk import Trunk
 
 STATISTICS = ("entropy", "collision")
 """What can be measured of the predictions besides the log-probs of what was said."""
@@ -228,7 +228,8 @@ class Scorer:
         self, batch: TreeBatch, statistics: Sequence[str], temperature: float
     ) -> Scores:
         device = batch.input_ids.device
-        tokens, found = [], {name: [] for name in statistics}
+        tokens: list[Tensor] = []
+        found: dict[str, list[Tensor]] = {name: [] for name in statistics}
         for tree in batch.trees:
             for response in tree.responses:
                 logits = _at(self._logits_alone(tree.prompt, response, device), temperature)
@@ -313,11 +314,11 @@ def probe_layout(model: Any, *, max_length: int) -> Layout:
     coarse = alone.dtype == torch.float32 and _computes_coarsely(model)
     tolerance = 0.25 if coarse else 1e-3
     leak = (scores[0][1] - scores[1][1]).abs().item()
-    error = (scores[0] - alone).abs().max().item()
+    difference = (scores[0] - alone).abs().max().item()
     if leak > tolerance / 10:
         return Layout(False, f"responses of one row see each other (off by {leak:.2g} nats)")
-    if error > tolerance:
-        return Layout(False, f"a tree scores {error:.2g} nats away from its responses alone")
+    if difference > tolerance:
+        return Layout(False, f"a tree scores {difference:.2g} nats away from its responses alone")
     return Layout(True)
 
 

@@ -12,6 +12,7 @@ This room is the only place that shifts, masks and sums.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ class TreeBatch:
 
     def to(self, device: torch.device) -> "TreeBatch":
         """The same batch with its tensors on a device."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device)
             for name in self.__slots__
             if isinstance(value := getattr(self, name), Tensor)

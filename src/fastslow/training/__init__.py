@@ -1,6 +1,6 @@
 """From a recipe to a trained adapter. The only door to accelerate."""
 
 from fastslow.training.run import train
-from fastslow.training.summary import RunSummary
+from fastslow.training.state.summary import RunSummary
 
 __all__ = ["RunSummary", "train"]

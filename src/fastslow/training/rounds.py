@@ -14,22 +14,22 @@ returns learned_T. Sums of modules are exact: factors side by side.
 
 import random
 import shutil
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from accelerate import Accelerator
 
 from fastslow.adapters import BASE, Factors, combine, load_tokenizer
 from fastslow.adapters import recompress as nearest
+from fastslow.atomic_io import file_hash, new_folder, write_text
 from fastslow.config import LoraConfig, ObjectiveConfig, Recipe, ReplayConfig, dump_recipe
-from fastslow.durable import file_hash, new_folder, write_text
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
 from fastslow.sampling import Engine
-from fastslow.training.answers import Answering, finished_answers, write_answers
-from fastslow.training.assemble import (
+from fastslow.training.build import (
     make_base,
     make_encoder,
     make_engine,
@@ -38,14 +38,15 @@ from fastslow.training.assemble import (
     open_policies,
     served_folder,
 )
-from fastslow.training.claim import claim
-from fastslow.training.data import objective_of, prompt_stream
-from fastslow.training.events import Listener
-from fastslow.training.plan import check_parts
-from fastslow.training.policies import Policies
-from fastslow.training.processes import Team
+from fastslow.training.data.dataset import objective_of, prompt_stream
+from fastslow.training.distributed.processes import Team
+from fastslow.training.on_policy.answer_files import Answering, finished_answers, write_answers
+from fastslow.training.policies.policies import Policies
+from fastslow.training.preflight import check_parts
 from fastslow.training.stages import TrainOne
-from fastslow.training.summary import leader_of
+from fastslow.training.state.event_log import Listener
+from fastslow.training.state.run_lock import claim
+from fastslow.training.state.summary import leader_of
 
 POLICY = "policy"
 
@@ -116,7 +117,7 @@ def round_prompts(recipe: Recipe) -> list[list[Prompt]]:
     """
     assert recipe.rounds is not None
     rounds = recipe.rounds
-    rows = prompt_stream(recipe, rounds, epochs=1)
+    rows = cast(Iterable[Prompt], prompt_stream(recipe, rounds, epochs=1))
     prompts = list({row.prompt: row for row in rows}.values())
     random.Random(f"{recipe.seed}/prompts").shuffle(prompts)
     size = rounds.prompts_per_round or max(1, len(prompts) // rounds.count)

@@ -10,27 +10,27 @@ from typing import Any
 import torch
 
 from fastslow.adapters import BASE
+from fastslow.atomic_io import file_hash, new_folder, write_rows, write_text
 from fastslow.config import Recipe, dump_recipe, load_recipe
-from fastslow.durable import file_hash, new_folder, write_rows, write_text
 from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.objectives import objective_problems
 from fastslow.testing import failed_checks
-from fastslow.training.assemble import Run, assemble, reference_policy
-from fastslow.training.checkpoint import read_newest
-from fastslow.training.claim import claim, locked
-from fastslow.training.continual import train_domains
-from fastslow.training.data import input_fingerprints, written_out
-from fastslow.training.events import Event, EventLog, Listener
-from fastslow.training.filtering import FilteredReader
-from fastslow.training.finished import last_part
-from fastslow.training.fresh import FreshReader
-from fastslow.training.gates import slow_bfloat16
-from fastslow.training.loop import Loop
-from fastslow.training.processes import Team
-from fastslow.training.room import peak_memory
+from fastslow.training.build import Run, assemble, reference_policy
+from fastslow.training.continual.sequence import train_domains
+from fastslow.training.data.dataset import input_fingerprints, written_out
+from fastslow.training.distributed.processes import Team
+from fastslow.training.export.open_run import last_part
+from fastslow.training.loop.loop import Loop
+from fastslow.training.loop.sanity_checks import slow_bfloat16
+from fastslow.training.memory.device_memory import peak_memory
+from fastslow.training.on_policy.filtered_reader import FilteredReader
+from fastslow.training.on_policy.online_reader import FreshReader
 from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
-from fastslow.training.summary import ContinualSummary, RunSummary, versions
+from fastslow.training.state.checkpoint import read_newest
+from fastslow.training.state.event_log import Event, EventLog, Listener
+from fastslow.training.state.run_lock import claim, locked
+from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
 
 def train(
@@ -88,7 +88,7 @@ def _train_in_parts(recipe: Recipe, folder: Path, listener: Listener) -> RunSumm
     else:
         train_earlier = train_rounds if recipe.rounds else train_stages
         last = train_earlier(recipe, folder, listener, train_one=train_ordinary)
-    return last and train_ordinary(last, folder, listener, whole=recipe)
+    return train_ordinary(last, folder, listener, whole=recipe) if last else None
 
 
 def train_ordinary(
@@ -237,7 +237,7 @@ def _summary(
         device=_device(run),
         wall_s=round(state.wall_s, 3),
         memory={
-            "foreseen": run.memory and run.memory.total,
+            "foreseen": run.memory.total if run.memory else None,
             "peak": peak_memory(run.accelerator.device),
         },
         running=state.of_heldout,

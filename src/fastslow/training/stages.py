@@ -11,13 +11,13 @@ changed.
 from collections.abc import Callable
 from pathlib import Path
 
+from fastslow.atomic_io import write_text
 from fastslow.config import Recipe, dump_recipe, stage_recipe
-from fastslow.durable import write_text
-from fastslow.training.claim import claim
-from fastslow.training.data import written_out
-from fastslow.training.events import Listener
-from fastslow.training.plan import check_parts
-from fastslow.training.summary import RunSummary, leader_of
+from fastslow.training.data.dataset import written_out
+from fastslow.training.preflight import check_parts
+from fastslow.training.state.event_log import Listener
+from fastslow.training.state.run_lock import claim
+from fastslow.training.state.summary import RunSummary, leader_of
 
 TrainOne = Callable[[Recipe, Path, Listener], RunSummary | None]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from fastslow.durable import write_rows
+from fastslow.atomic_io import write_rows
 from fastslow.errors import ConfigError
 from fastslow.streams.arrange import arranged
 from fastslow.streams.worlds.world import World

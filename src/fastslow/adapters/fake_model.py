@@ -1,0 +1,108 @@
+"""A model with modules as it would be, of tensors that have shapes and no memory.
+
+A pass over it runs the code of a real one, so what it would keep can be counted before anything is
+loaded.
+"""
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from fastslow.adapters.base import Precision, storage_dtype
+from fastslow.adapters.modules import Modules
+
+
+@dataclass
+class Bytes:
+    """What the imagined tensors would take, in bytes."""
+
+    now: int = 0
+    most: int = 0
+    seen: Any = field(default_factory=weakref.WeakSet)
+
+    def count(self, tensor: Tensor) -> None:
+        """Add the memory of a tensor, unless another one shares it, for as long as it lives."""
+        storage = tensor.untyped_storage()
+        if storage in self.seen:
+            return
+        self.seen.add(storage)
+        self._add(storage.nbytes())
+        weakref.finalize(storage, self._add, -storage.nbytes())
+
+    def _add(self, size: int) -> None:
+        self.now += size
+        self.most = max(self.most, self.now)
+
+
+@contextmanager
+def imagining(
+    model: str,
+    attach: Callable[[Any], Modules],
+    *,
+    precision: Precision,
+    device: torch.device,
+    trust_remote_code: bool = False,
+) -> Iterator[tuple[Modules, Bytes]]:
+    """Inside, new tensors are imagined and their bytes are counted, the model's among them.
+
+    Args:
+        model: its folder or hub id, of which the configuration is read.
+        attach: puts the modules on the base that it is given.
+        precision: of the base.
+        device: where the tensors would be.
+        trust_remote_code: as for loading.
+    """
+    with torch.device("meta"), warnings.catch_warnings():
+        # An adapter's weights are read, and nothing becomes of them.
+        warnings.filterwarnings("ignore", message=".*no-op.*", category=UserWarning)
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+        base = AutoModelForCausalLM.from_config(
+            config, dtype=storage_dtype(precision), trust_remote_code=trust_remote_code
+        )
+        modules = attach(base.requires_grad_(False).eval())
+    bytes_ = Bytes()
+    with FakeTensorMode(), _Counting(bytes_):
+        _place(modules.model, device)
+        yield Modules(modules.model, trainable=modules.trainable), bytes_
+
+
+class _Counting(TorchDispatchMode):
+    def __init__(self, bytes_: Bytes) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._bytes = bytes_
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        found = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(found):
+            if isinstance(leaf, Tensor):
+                self._bytes.count(leaf)
+        return found
+
+
+def _place(model: nn.Module, device: torch.device) -> None:
+    """Put an imagined tensor in place of each of the model's, where two share one for both."""
+    made: dict[Tensor, Tensor] = {}
+    for module in model.modules():
+        registries: Any = (module._parameters, module._buffers)
+        for tensors in registries:
+            for key, tensor in tensors.items():
+                if tensor is None:
+                    continue
+                if tensor not in made:
+                    found = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+                    if isinstance(tensor, nn.Parameter):
+                        found = nn.Parameter(found, tensor.requires_grad)
+                    made[tensor] = found
+                tensors[key] = made[tensor]

@@ -1,0 +1,114 @@
+"""Log-probs of given tokens from hidden states, without ever holding all logits.
+
+The vocabulary is gone through some columns at a time, as flash attention goes through its keys:
+what was added up so far is scaled down where a larger logit is found. A piece of logits stays in
+the processor's cache, and none is made twice.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
+    """log softmax(logits)[target], [S], of logits [S, V], at least float32."""
+    return _wide(logits).log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A model's output layer."""
+
+    linear: Any
+    """torch's linear layer, [V, d]."""
+    after: Callable[[Tensor], Tensor]
+    """What becomes of each logit after it. Elementwise, and its gradient does not need its result,
+    which is overwritten."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[S, V] for hidden states [S, d]."""
+        return self.after(self.linear(hidden))
+
+    def columns(self, hidden: Tensor, columns: slice) -> Tensor:
+        """The logits of some tokens, in memory of their own."""
+        bias = self.linear.bias
+        of_columns = None if bias is None else bias[columns]
+        return self.after(functional.linear(hidden, self.linear.weight[columns], of_columns))
+
+    def at(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """The logit of each state's target, [S], without rounding on the way."""
+        found = (hidden * self.linear.weight[targets]).sum(-1)
+        bias = self.linear.bias
+        return self.after(found if bias is None else found + bias[targets])
+
+
+def chunked_logps(
+    head: Head, hidden: Tensor, targets: Tensor, *, rows: int, columns: int
+) -> Tensor:
+    """token_logps(head.logits(hidden), targets), [S], with at most [rows, columns] logits at once.
+
+    A row's log-prob depends on its own hidden state only, so where gradients are needed the slope
+    of each, as large as the hidden state, is kept from the forward pass on. Gradients reach the
+    hidden states, and nothing that the head holds.
+    """
+    found: Tensor = _Chunked.apply(hidden, targets, head, rows, columns)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, targets: Tensor, head: Head, rows: int, columns: int
+    ) -> Tensor:
+        parts, slopes = [], []
+        for h, t in zip(hidden.split(rows), targets.split(rows), strict=True):
+            states = h.detach().requires_grad_(ctx.needs_input_grad[0])
+            logps, mean = _log_softmax(head, states, t, columns)
+            parts.append(logps)
+            if mean is not None:
+                with torch.enable_grad():
+                    (of_target,) = torch.autograd.grad(head.at(states, t).sum(), states)
+                slopes.append(of_target - mean)
+        if slopes:
+            ctx.save_for_backward(torch.cat(slopes))
+            ctx.dtype = hidden.dtype
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        return (gradient[:, None] * slopes).to(ctx.dtype), None, None, None, None
+
+
+def _log_softmax(
+    head: Head, hidden: Tensor, targets: Tensor, columns: int
+) -> tuple[Tensor, Tensor | None]:
+    """log softmax(z)[target], [S], and where hidden states want a gradient the mean over the
+    softmax of the gradients of the logits, [S, d]."""
+    wide: dict[str, Any] = {"dtype": _wide(hidden).dtype, "device": hidden.device}
+    top = torch.full((len(targets), 1), torch.finfo(wide["dtype"]).min, **wide)
+    total, said = torch.zeros_like(top), torch.zeros_like(top)
+    mean = torch.zeros_like(hidden, **wide) if hidden.requires_grad else None
+    for first in range(0, head.linear.weight.shape[0], columns):
+        with torch.set_grad_enabled(mean is not None):
+            made = head.columns(hidden, slice(first, first + columns))
+        z = _wide(made.detach())
+        place = targets[:, None] - first
+        inside = (place >= 0) & (place < z.shape[1])
+        said = torch.where(inside, z.gather(-1, place.clamp(0, z.shape[1] - 1)), said)
+        higher = torch.maximum(top, z.amax(-1, keepdim=True))
+        weights, fewer = z.sub_(higher).exp_(), (top - higher).exp_()
+        total.mul_(fewer).add_(weights.sum(-1, keepdim=True))
+        if mean is not None:
+            (slope,) = torch.autograd.grad(made, hidden, weights.to(made.dtype))
+            mean.mul_(fewer).add_(slope)
+        top = higher
+    return (said - top - total.log()).squeeze(-1), None if mean is None else mean / total
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

@@ -1,0 +1,1 @@
+"""Domain after domain: recipes, combination, measurement."""

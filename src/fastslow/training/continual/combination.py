@@ -1,0 +1,190 @@
+"""Entries of the bank to one policy: a single adapter, or one adapter a prompt."""
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fastslow.adapters import Entry, Factors, check_one_base, combine, load_tokenizer
+from fastslow.adapters import recompress as nearest
+from fastslow.atomic_io import new_folder
+from fastslow.config import Recipe
+from fastslow.errors import ConfigError, DataError
+from fastslow.objectives import Objective
+from fastslow.scoring import Encoded, Encoder
+from fastslow.streams import ExampleStream, open_sources
+from fastslow.training.build import make_encoder, open_policies
+from fastslow.training.continual.merge_weights import (
+    Mixture,
+    grid_weights,
+    learned_weights,
+    uniform_weights,
+)
+from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.dataset import objective_of
+from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.routed import ROUTED, fit_router
+from fastslow.training.state.event_log import Progress
+
+SUM = "sum"
+COMBINED = "combined"
+LAST = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """How entries became one policy."""
+
+    kind: str
+    """uniform, fixed, grid, learned or routed; last where one entry answers alone."""
+    entries: list[str]
+    weights: dict[str, float] | None
+    """Of each entry; None where the prompt decides."""
+    rank: int | None
+    """Of the combined adapter."""
+    lost: float | None
+    """Share of the update, in the Frobenius norm, that recompression left out."""
+
+    @property
+    def policy(self) -> str:
+        """What the policy is called: combined, routed or last."""
+        return self.kind if self.kind in (ROUTED, LAST) else COMBINED
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The adapters that the policy needs."""
+        return tuple(self.entries) if self.kind == ROUTED else (self.policy,)
+
+    def place(self, module: str) -> str:
+        """Folder of one of its adapters, relative to that of the combination."""
+        return module if self.kind == ROUTED else "."
+
+    def write(self, folder: Path) -> None:
+        """Write `combination.json`."""
+        text = json.dumps(asdict(self), indent=1) + "\n"
+        (folder / "combination.json").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Combination":
+        """What `combine_entries` wrote into a folder."""
+        return cls(**json.loads((folder / "combination.json").read_text(encoding="utf-8")))
+
+
+def combine_entries(
+    entries: Sequence[Entry],
+    recipe: Recipe,
+    to: Path,
+    *,
+    kind: str,
+    fixed: Sequence[float] | None = None,
+    recompress: int | None = None,
+    progress: Progress,
+) -> Combination:
+    """Write the combination of some entries into a new folder, with `combination.json`.
+
+    The folder is an ordinary PEFT adapter or, for `routed`, holds one for each entry and a router.
+    `recipe` says how the memories are encoded and scored. Raises ConfigError, StateError or
+    DataError.
+    """
+    check_one_base(entries)
+    names = [entry.name for entry in entries]
+    if len(set(names)) < len(names):
+        raise ConfigError("combine: two of the entries have the same name; give each once")
+    with new_folder(to) as draft:
+        if kind == ROUTED:
+            made = Combination(kind, names, None, None, None)
+            _route(entries, recipe, draft)
+        else:
+            modules = [entry.factors() for entry in entries]
+            weights = _weights(kind, entries, modules, recipe, fixed, progress)
+            total, lost = combine(modules, weights), None
+            if recompress is not None:
+                total, lost = nearest(total, recompress)
+            shares = dict(zip(names, weights, strict=True))
+            made = Combination(kind, names, shares, total.rank, lost)
+            draft.rmdir()
+            total.write(draft)
+        made.write(draft)
+    return made
+
+
+def keep_last(entry: Entry, to: Path) -> Combination:
+    """Write the policy that is one entry alone into a new folder."""
+    made = Combination(LAST, [entry.name], None, None, None)
+    with new_folder(to) as draft:
+        draft.rmdir()
+        copy_adapter(entry.folder, draft)
+        made.write(draft)
+    return made
+
+
+def _weights(
+    kind: str,
+    entries: Sequence[Entry],
+    modules: Sequence[Factors],
+    recipe: Recipe,
+    fixed: Sequence[float] | None,
+    progress: Progress,
+) -> list[float]:
+    if kind == "uniform":
+        return uniform_weights(len(entries))
+    if kind == "fixed":
+        if fixed is None or len(fixed) != len(entries):
+            raise ConfigError(
+                f"fixed: got {len(fixed or [])} weights for {len(entries)} modules "
+                f"({', '.join(entry.name for entry in entries)})"
+            )
+        if not all(map(math.isfinite, fixed)):
+            raise ConfigError(f"fixed: got {list(fixed)}; every weight must be a finite number")
+        return list(fixed)
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch) / SUM
+        combine(modules, [1.0] * len(modules)).write(folder)
+        policies, encoder = _open(recipe, {SUM: folder})
+    objective = objective_of(recipe)
+    memories = [read_memory(entry, encoder, objective) for entry in entries]
+    mixture = Mixture(policies, SUM, modules, objective)
+    if kind == "grid":
+        return grid_weights(mixture, memories, progress=progress)
+    if kind == "learned":
+        return learned_weights(mixture, memories, seed=recipe.seed, progress=progress)
+    raise ConfigError(
+        f"weights: got {kind!r}; allowed are uniform, fixed, grid, learned and routed"
+    )
+
+
+def _route(entries: Sequence[Entry], recipe: Recipe, draft: Path) -> None:
+    folders = {entry.name: entry.folder for entry in entries}
+    policies, encoder = _open(recipe, folders)
+    objective = objective_of(recipe)
+    memories = [read_memory(entry, encoder, objective) for entry in entries]
+    fit_router(policies, list(folders), memories, objective).save(draft)
+    for name, folder in folders.items():
+        copy_adapter(folder, draft / name)
+
+
+def copy_adapter(folder: Path, to: Path) -> None:
+    """Copy the two files of a PEFT adapter."""
+    to.mkdir(parents=True)
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(folder / file, to / file)
+
+
+def read_memory(entry: Entry, encoder: Encoder, objective: Objective) -> list[Encoded]:
+    """The examples kept with an entry, encoded. Raises DataError if there are none."""
+    stream = ExampleStream(open_sources([str(entry.memory)]), kind=objective.takes)
+    reader = BatchReader(stream, encoder, objective, batch_size=1024)
+    examples = [item for batch in reader for item in batch]
+    if not examples:
+        raise DataError(
+            f"{entry.memory} holds no examples; weights cannot be fitted without a memory"
+        )
+    return examples
+
+
+def _open(recipe: Recipe, folders: dict[str, Path]) -> tuple[Policies, Encoder]:
+    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    return open_policies(recipe, folders, tokenizer), make_encoder(recipe, tokenizer)

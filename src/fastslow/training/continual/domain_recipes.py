@@ -1,0 +1,166 @@
+"""What each domain of a sequence trains: its recipe, made from the whole run's and the bank."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from fastslow.adapters import Bank, Entry, load_tokenizer, select, slug
+from fastslow.config import AnchorConfig, LoraConfig, Recipe, ReplayConfig
+from fastslow.records import Pair
+from fastslow.training.build import (
+    PREVIOUS,
+    make_encoder,
+    open_policies,
+    reference_policy,
+)
+from fastslow.training.continual.combination import combine_entries, keep_last, read_memory
+from fastslow.training.data.dataset import objective_of, train_stream
+from fastslow.training.loop.anchor import fisher_information
+from fastslow.training.state.event_log import Listener
+from fastslow.training.state.summary import RunSummary
+
+LEARNED = "learned"
+
+
+@dataclass(frozen=True, slots=True)
+class DomainRun:
+    """One domain's training."""
+
+    number: int
+    """Place in the sequence, from 1."""
+    name: str
+    """Of the domain."""
+    recipe: Recipe
+    parent: Entry | None
+    """The entry that its modules start from; None for a fresh start."""
+    last: bool
+    """Whether no other is known to follow."""
+
+
+def domain_runs(
+    recipe: Recipe, folder: Path, bank: Bank, finished: Sequence[tuple[DomainRun, RunSummary]]
+) -> Iterator[DomainRun]:
+    """The runs in order. Each is asked for when the one before is finished and in the bank."""
+    assert recipe.continual is not None
+    domains = recipe.continual.domains
+    for number, domain in enumerate(domains, 1):
+        data = {"train": domain.train, "eval": domain.eval, "domain": domain.name}
+        last = number == len(domains)
+        yield _domain_run(recipe, folder, bank, number, domain.name, data=data, last=last)
+    if not domains:
+        yield from _drifting(recipe, folder, bank, finished)
+
+
+def _drifting(
+    recipe: Recipe, folder: Path, bank: Bank, finished: Sequence[tuple[DomainRun, RunSummary]]
+) -> Iterator[DomainRun]:
+    """One run for each stretch of data.train between two drifts."""
+    number, skip = 1, 0
+    while True:
+        data = {"skip": skip}
+        run = _domain_run(recipe, folder, bank, number, f"stretch {number}", data=data, last=True)
+        # A rest of nothing but ties would be a domain without a pair to learn from.
+        rest = train_stream(run.recipe) if skip else ()
+        if skip and all(isinstance(pair, Pair) and pair.is_tie for pair in rest):
+            return
+        yield run
+        summary = finished[-1][1]
+        if summary.ended != "drift":
+            return
+        number, skip = number + 1, summary.pairs_taken
+
+
+def _domain_run(
+    recipe: Recipe,
+    folder: Path,
+    bank: Bank,
+    number: int,
+    name: str,
+    *,
+    data: Mapping[str, object],
+    last: bool,
+) -> DomainRun:
+    assert recipe.continual is not None
+    continual, earlier = recipe.continual, bank.entries()[: number - 1]
+    parent = _parent(continual.start, name, earlier)
+    label = f"{number:02d}-{slug(name)}"
+    changes: dict[str, object] = {
+        "output_dir": str(folder / "domains" / label),
+        "data": recipe.data.model_copy(update=data),
+        "continual": None,
+        "reference": (recipe.reference or "base") if parent else "base",
+    }
+    if parent is not None:
+        changes["lora"] = LoraConfig(start_from=str(parent.folder))
+    if earlier and continual.replay:
+        memory = [str(entry.memory) for entry in earlier]
+        changes["replay"] = ReplayConfig(memory=memory, share=continual.replay)
+    if parent is not None and continual.anchor is not None:
+        fisher = str(_fisher(folder, number - 1)) if continual.anchor == "ewc" else None
+        changes["anchor"] = AnchorConfig(strength=continual.anchor_strength, fisher=fisher)
+    # Built anew rather than copied, so that the run's recipe is checked as any other.
+    raw = recipe.model_copy(update=changes).model_dump(mode="json")
+    return DomainRun(number, name, Recipe.model_validate(raw), parent, last)
+
+
+def _parent(start: str, name: str, earlier: Sequence[Entry]) -> Entry | None:
+    if start == "continue" and earlier:
+        return earlier[-1]
+    if start == "recall":
+        return next((entry for entry in reversed(earlier) if entry.domain == name), None)
+    return None
+
+
+def policy_after(recipe: Recipe, entries: Sequence[Entry], to: Path, listener: Listener) -> None:
+    """Write the policy that answers after some entries: a combination, or the last alone."""
+    assert recipe.continual is not None
+    continual = recipe.continual
+    if continual.weights is None:
+        keep_last(entries[-1], to)
+        return
+    chosen = select(entries)
+    combine_entries(
+        chosen,
+        recipe,
+        to,
+        kind=continual.weights,
+        # Of a domain that returned, the newest entry has the weight of its own place.
+        fixed=[continual.fixed[e.position - 1] for e in chosen] if continual.fixed else None,
+        recompress=continual.recompress,
+        progress=lambda done, total: listener(
+            {"event": "progress", "task": "weighing modules", "done": done, "total": total}
+        ),
+    )
+
+
+def _fisher(folder: Path, number: int) -> Path:
+    return folder / "fisher" / f"{number:02d}.safetensors"
+
+
+def write_fisher(recipe: Recipe, folder: Path, run: DomainRun, entry: Entry) -> None:
+    """For EWC, what each weight of the entry is worth to all domains so far: a running sum."""
+    assert recipe.continual is not None
+    path = _fisher(folder, run.number)
+    follows = not run.last or not recipe.continual.domains  # After a drift one does.
+    if recipe.continual.anchor != "ewc" or not follows or path.exists():
+        return
+    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    parent = {PREVIOUS: run.parent.folder} if run.parent else {}
+    folders = {LEARNED: entry.folder, **parent}
+    objective = objective_of(recipe)
+    fisher = fisher_information(
+        open_policies(recipe, folders, tokenizer, trainable=(LEARNED,)),
+        LEARNED,
+        reference_policy(run.recipe),
+        objective,
+        read_memory(entry, make_encoder(recipe, tokenizer), objective),
+    )
+    if run.number > 1:
+        before = load_file(_fisher(folder, run.number - 1))
+        fisher = {key: value + before[key].to(value.device) for key, value in fisher.items()}
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_suffix(".draft")
+    save_file({key: value.cpu() for key, value in fisher.items()}, draft)
+    draft.replace(path)

@@ -1,0 +1,90 @@
+"""The same held-out pairs and prompts of every domain, measured after each of them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fastslow.adapters import BASE, load_tokenizer
+from fastslow.config import Recipe
+from fastslow.training.build import held_out, make_encoder, open_policies
+from fastslow.training.continual.combination import Combination
+from fastslow.training.data.dataset import eval_objective
+from fastslow.training.loop.evaluator import HeldOut
+from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.routed import ROUTED, Router
+from fastslow.training.state.event_log import Listener
+
+WHOLE_STREAM = "held out"
+"""The one measured domain of a stream that drift cuts up."""
+
+
+class Measuring:
+    """Measures policies of a continual run on all its domains, always against the base."""
+
+    def __init__(self, recipe: Recipe, listener: Listener) -> None:
+        assert recipe.continual is not None
+        self._recipe = recipe
+        self._listener = listener
+        self._tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+        sources: dict[str, Any] = {d.name: d.eval for d in recipe.continual.domains}
+        if not sources:
+            sources = {WHOLE_STREAM: recipe.data.eval}
+        self._sources = {name: given for name, given in sources.items() if given}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The domains that can be measured."""
+        return tuple(self._sources)
+
+    @cached_property
+    def _held_out(self) -> dict[str, HeldOut]:
+        encoder = make_encoder(self._recipe, self._tokenizer)
+        found = {}
+        for name, source in self._sources.items():
+            data = self._recipe.data.model_copy(update={"eval": source, "domain": name})
+            found[name], _ = held_out(self._recipe.model_copy(update={"data": data}), encoder)
+        return found
+
+    @contextmanager
+    def of(self, folder: Path) -> Iterator[tuple[Policies, str]]:
+        """The policies of a combination's folder, and the name of the one that answers."""
+        combination = Combination.read(folder)
+        folders = {name: folder / combination.place(name) for name in combination.modules}
+        router = Router.load(folder) if combination.kind == ROUTED else None
+        policies = open_policies(self._recipe, folders, self._tokenizer, router=router)
+        yield policies, combination.policy
+
+    def measure(
+        self, policies: Policies, name: str, *, label: str, domains: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """The policy's measurement on each domain; `label` names it in the progress.
+
+        `domains` names those to be measured; all by default.
+        """
+        found = []
+        names = self.names if domains is None else domains
+        for domain in names:
+            heldout = self._held_out[domain]
+            task = f"measuring {label} on {domain}"
+            measurement = heldout.measure(
+                policies,
+                name,
+                reference=BASE,
+                objective=eval_objective(self._recipe),
+                progress=lambda done, total, task=task: self._listener(  # type: ignore[misc]
+                    {"event": "progress", "task": task, "done": done, "total": total}
+                ),
+            )
+            found.append(asdict(measurement))
+        results = dict(zip(names, found, strict=True))
+        self._listener({"event": "measured", "label": label, "results": results})
+        return found
+
+    def samples(self, policies: Policies, name: str) -> list[dict[str, Any]]:
+        """Answers of the base and of the policy to a few prompts of each domain, side by side."""
+        policies_shown = {"base": BASE, name: name}
+        shown = [h.side_by_side(policies, policies_shown) for h in self._held_out.values()]
+        return [answers for domain in shown for answers in domain]

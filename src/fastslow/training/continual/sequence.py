@@ -1,0 +1,181 @@
+"""Domain after domain: train a module for each, put it in the bank, combine, measure on all.
+
+run folder/
+  domains/01-reviews/        an ordinary run, one for each domain
+  bank/01-reviews/           its leader and memory
+  combinations/01/           the policy after that domain
+  measurements/01.json       what it does on every domain; 00 is the base
+  adapters/, summary.json    the policy after the last domain, and the whole story
+
+Each of these is written whole and found again, so a run that was killed goes on where it was.
+Sequential training is `start: continue, weights: null`; replay, L2-SP and EWC are settings of it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastslow.adapters import BASE, Bank, Entry
+from fastslow.atomic_io import file_hash, new_folder, write_text
+from fastslow.config import Recipe, dump_recipe
+from fastslow.errors import StateError
+from fastslow.evaluation import Retention, retention
+from fastslow.training.continual.combination import Combination, copy_adapter
+from fastslow.training.continual.domain_recipes import (
+    DomainRun,
+    domain_runs,
+    policy_after,
+    write_fisher,
+)
+from fastslow.training.continual.measurement import Measuring
+from fastslow.training.preflight import check_parts
+from fastslow.training.stages import TrainOne
+from fastslow.training.state.event_log import Listener
+from fastslow.training.state.run_lock import claim
+from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
+
+
+def train_domains(
+    recipe: Recipe, folder: Path, listener: Listener, *, train_one: TrainOne
+) -> ContinualSummary | None:
+    """Run a recipe with a `continual` section in its folder, which is locked for it.
+
+    None if a signal stopped a domain's run; the same call then goes on. Raises as `train`.
+    """
+    claim(folder, recipe)
+    path = folder / "summary.json"
+    if path.exists():
+        listener({"event": "already_complete", "folder": str(folder)})
+        return ContinualSummary.read(path)
+    check_parts(recipe, trained=len(list(folder.glob("domains/*/summary.json"))))
+    write_text(folder / "config.yaml", dump_recipe(recipe))
+    bank, measuring = Bank(folder / "bank"), Measuring(recipe, listener)
+    finished: list[tuple[DomainRun, RunSummary]] = []
+    for run in domain_runs(recipe, folder, bank, finished):
+        listener({"event": "domain", "number": run.number, "name": run.name})
+        summary = train_one(run.recipe, Path(run.recipe.output_dir), listener)
+        if summary is None:
+            return None
+        finished.append((run, summary))
+        entry = _put_in_bank(bank, run, summary)
+        write_fisher(recipe, folder, run, entry)
+        _combine_and_measure(recipe, folder, bank, run, measuring, listener)
+    result = _summarise(recipe, folder, finished, measuring)
+    result.write(path)
+    listener({"event": "complete", "folder": str(folder), "leader": result.policy})
+    return result
+
+
+def _put_in_bank(bank: Bank, run: DomainRun, summary: RunSummary) -> Entry:
+    entries = bank.entries()
+    if len(entries) >= run.number:
+        entry = entries[run.number - 1]
+        if (entry.position, entry.domain) != (run.number, run.name):
+            raise StateError(
+                f"{bank.folder} lacks the module of domain {run.number}, {run.name}, which the "
+                "later ones stand on; restore it, or remove the run folder to start anew"
+            )
+        return entry
+    folder = Path(run.recipe.output_dir)
+    inputs = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
+    return bank.add(
+        domain=run.name,
+        adapter=folder / summary.adapters[summary.leader],
+        config=folder / "config.yaml",
+        memory=folder / "memory.jsonl",
+        parents=[run.parent.name] if run.parent else [],
+        base=inputs["model"],
+        data=inputs["data"],
+        metrics=summary.eval["final"] or {},
+    )
+
+
+def _combine_and_measure(
+    recipe: Recipe,
+    folder: Path,
+    bank: Bank,
+    run: DomainRun,
+    measuring: Measuring,
+    listener: Listener,
+) -> None:
+    """The policy after a domain and what it does, each made only if it is not there yet."""
+    to = folder / "combinations" / f"{run.number:02d}"
+    measured = folder / "measurements" / f"{run.number:02d}.json"
+    if not to.exists():
+        listener({"event": "combining", "modules": run.number})
+        policy_after(recipe, bank.entries()[: run.number], to, listener)
+    if measured.exists():
+        return
+    measured.parent.mkdir(exist_ok=True)
+    with measuring.of(to) as (policies, policy):
+        initial = measured.with_name("00.json")
+        if not initial.exists():
+            _write_json(initial, measuring.measure(policies, BASE, label="base"))
+        if run.last:
+            _write_json(folder / "samples.json", measuring.samples(policies, policy))
+        _write_json(measured, measuring.measure(policies, policy, label=f"after {run.name}"))
+
+
+def _summarise(
+    recipe: Recipe,
+    folder: Path,
+    finished: list[tuple[DomainRun, RunSummary]],
+    measuring: Measuring,
+) -> ContinualSummary:
+    combination = Combination.read(folder / "combinations" / f"{len(finished):02d}")
+    adapters = _keep_adapters(folder, combination, len(finished))
+    measured = folder / "measurements"
+    initial, *after = (
+        json.loads((measured / f"{i:02d}.json").read_text(encoding="utf-8"))
+        for i in range(len(finished) + 1)
+    )
+    domains = [run.name for run, _ in finished]
+    summaries = [summary for _, summary in finished]
+    hashes = {"recipe": file_hash(folder / "config.yaml")}
+    for name, path in adapters.items():
+        hashes[f"adapter/{name}"] = file_hash(folder / path / "adapter_model.safetensors")
+    return ContinualSummary(
+        domains=domains,
+        runs=[str(Path(s.recipe.output_dir).relative_to(folder)) for s, _ in finished],
+        policy=combination.policy,
+        weights=combination.weights,
+        measured=list(measuring.names),
+        initial=initial,
+        after=after,
+        metrics=_metrics(initial, after) if domains == list(measuring.names) else {},
+        reference=BASE,
+        adapters=adapters,
+        steps=sum(summary.steps for summary in summaries),
+        pairs_seen=sum(summary.pairs_seen for summary in summaries),
+        hashes=hashes,
+        versions=versions(),
+        device=summaries[0].device,
+        wall_s=round(sum(summary.wall_s for summary in summaries), 3),
+    )
+
+
+def _keep_adapters(folder: Path, combination: Combination, last: int) -> dict[str, str]:
+    """Copy the last policy's adapters, and its router if it has one, to `adapters`."""
+    source = folder / "combinations" / f"{last:02d}"
+    with new_folder(folder / "adapters") as draft:
+        for name in combination.modules:
+            copy_adapter(source / combination.place(name), draft / name)
+        for file in source.glob("router.*"):
+            (draft / file.name).write_bytes(file.read_bytes())
+    return {name: f"adapters/{name}" for name in combination.modules}
+
+
+def _metrics(
+    initial: list[dict[str, Any]], after: list[list[dict[str, Any]]]
+) -> dict[str, dict[str, float | None]]:
+    found = {}
+    for key in ("accuracy", "reward"):
+        if all(one[key] is not None for one in initial):
+            matrix = [[one[key] for one in row] for row in after]
+            kept = retention(matrix, [one[key] for one in initial])
+            found[key] = {name: getattr(kept, name) for name in Retention.__slots__}
+    return found
+
+
+def _write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")

@@ -1,0 +1,1 @@
+"""Rows to batches: datasets, readers, what is skipped and counted."""

@@ -1,0 +1,84 @@
+"""What a stream of examples holds, found by reading all of it without a model."""
+
+import statistics
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastslow.objectives import Objective
+from fastslow.records import Example, Pair, Ranking, Rating
+from fastslow.scoring import Encoded, Encoder
+from fastslow.streams import ExampleStream
+from fastslow.training.data.batch_reader import BatchReader
+
+
+@dataclass(slots=True)
+class Inspection:
+    """Findings about one stream; lengths in tokens."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    domains: Counter[str] = field(default_factory=Counter)
+    prompt_lengths: list[int] = field(default_factory=list)
+    response_lengths: dict[str, list[int]] = field(default_factory=dict)
+    """By what the response is."""
+    examples: list[Encoded] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """The findings without the examples."""
+        return {
+            "rows and pairs": self.counts,
+            "first left out": self.left_out,
+            "domains": dict(self.domains),
+            "prompt tokens": _spread(self.prompt_lengths),
+            **{f"{n} tokens": _spread(lengths) for n, lengths in self.response_lengths.items()},
+        }
+
+
+def response_names(example: Example) -> list[str]:
+    """What each response of an example is, in its order."""
+    if isinstance(example, Pair):
+        return (
+            ["first of a tie's", "second of a tie's"] if example.is_tie else ["chosen", "rejected"]
+        )
+    if isinstance(example, Ranking):
+        return [f"rank {rank}" for rank in example.ranks]
+    if isinstance(example, Rating):
+        return ["liked" if example.desirable else "not liked"]
+    return ["demonstrated"]
+
+
+def inspect_examples(
+    stream: ExampleStream,
+    encoder: Encoder,
+    objective: Objective,
+    *,
+    batch_size: int,
+    progress: Callable[[int], None],
+) -> Inspection:
+    """Read and encode every example. Raises DataError as training would."""
+    found = Inspection()
+    reader = BatchReader(stream, encoder, objective, batch_size=batch_size)
+    for batch in reader:
+        for item in batch:
+            found.domains[item.example.domain] += 1
+            found.prompt_lengths.append(len(item.tree.prompt))
+            names = response_names(item.example)
+            for name, response in zip(names, item.tree.responses, strict=True):
+                found.response_lengths.setdefault(name, []).append(len(response))
+        if len(found.examples) < 16:
+            found.examples += batch
+        progress(stream.counts.read)
+    found.counts = reader.summary()
+    found.left_out = reader.left_out()
+    return found
+
+
+def _spread(lengths: list[int]) -> dict[str, int]:
+    ordered = sorted(lengths)
+    return {
+        "median": int(statistics.median(ordered)),
+        "95 %": ordered[int(0.95 * (len(ordered) - 1))],
+        "longest": ordered[-1],
+    }

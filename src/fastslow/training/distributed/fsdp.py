@@ -1,0 +1,78 @@
+"""The base's layers divided over the processes (FSDP2).
+
+Each process keeps a part of every layer and gets the rest from the others when it is the layer's
+turn. Modules, embeddings and output layer are whole in every process, so what learns, what is saved
+and what scores know nothing of it. Only the passes must be as many everywhere: see `Team.evened`.
+"""
+
+import os
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+import torch.distributed
+from accelerate.utils import FullyShardedDataParallelPlugin
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from fastslow.config import Recipe
+from fastslow.scoring import layers_of
+from fastslow.training.distributed.processes import Team
+
+
+def sharding_faults(recipe: Recipe) -> Iterator[str]:
+    """Settings of the launcher that are not supported, and of the recipe that do not go with it."""
+    if not Team().divided:
+        return
+    if os.environ.get("FSDP_VERSION", "1") != "2":  # Accelerate's default is 1.
+        yield "fsdp_version: only 2 is supported; launch with --fsdp_version 2"
+        return
+    asked = FullyShardedDataParallelPlugin()
+    if isinstance(asked.cpu_offload, CPUOffloadPolicy):
+        yield "fsdp_offload_params: is not supported; load the base in bfloat16 to save memory"
+    if asked.activation_checkpointing:
+        yield (
+            "fsdp_activation_checkpointing: is ignored; set train.gradient_checkpointing in the "
+            "recipe instead"
+        )
+    if recipe.train.compile:
+        yield (
+            "train.compile: layers that are divided over processes (FSDP) are not compiled; set it "
+            "to false"
+        )
+    if recipe.load_in_4bit:
+        yield (
+            "load_in_4bit: 4-bit layers cannot be divided over processes (FSDP); set it to false, "
+            "or launch without --use_fsdp"
+        )
+
+
+def shard_layers(base: Any, device: torch.device) -> Any:
+    """A frozen base from the processor's memory on the device, its layers divided.
+
+    No more than one layer is whole on the device at a time. The weights are the first process's:
+    transformers lets only one on each machine read them (`fsdp_cpu_ram_efficient_loading`).
+    """
+    asked = FullyShardedDataParallelPlugin()
+    settings: dict[str, Any] = {
+        "mesh": init_device_mesh(device.type, (Team().size,)),
+        "reshard_after_forward": asked.reshard_after_forward,
+    }
+    for layer in layers_of(base):
+        _take_from_first(layer.to(device))
+        fully_shard(layer, **settings)
+    # The first to be called in a pass, it knows the layers and has the next one fetched ahead.
+    backbone = getattr(base, base.base_model_prefix)
+    whole = {p for p in backbone.parameters() if not isinstance(p, DTensor)}
+    fully_shard(backbone, ignored_params=whole, **settings)
+    return _take_from_first(base.to(device))
+
+
+def _take_from_first(part: nn.Module) -> nn.Module:
+    for tensor in chain(part.parameters(), part.buffers()):
+        if not isinstance(tensor, DTensor):
+            torch.distributed.broadcast(tensor.data, 0)
+    return part

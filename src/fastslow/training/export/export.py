@@ -1,0 +1,148 @@
+"""Exports a finished run: its adapter as it is, or merged into the base and checked."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
+from fastslow.atomic_io import new_folder
+from fastslow.config import Recipe
+from fastslow.errors import ConfigError, StateError
+from fastslow.training.export.open_run import read_whole
+from fastslow.training.policies.routed import ROUTED
+from fastslow.training.state.summary import ContinualSummary, RunSummary
+
+PROBES = 8
+PROBE_TOKENS = 32
+EXACT = 1e-6
+"""KL in nats a token that float32 rounding alone may cause."""
+LOST = 0.05
+"""Share of the adapter's effect that rounding to the export's precision may lose."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeCheck:
+    """How the exported model compares with the adapter on the base; KL in nats a token."""
+
+    dtype: str
+    probes: int
+    error: float
+    """KL(adapter || exported), mean over probe tokens."""
+    effect: float
+    """KL(adapter || base), mean over probe tokens."""
+
+
+def export_adapter(run: Path, to: Path, *, module: str = "leader") -> str:
+    """Copy one module's PEFT folder; returns its name. Raises ConfigError if `to` exists."""
+    recipe, summary = read_whole(run)
+    name = _module(summary, module)
+    _check_free(to)
+    with new_folder(to) as draft:
+        for file in sorted((run / summary.adapters[name]).iterdir()):
+            shutil.copy(file, draft / file.name)
+        load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code).save_pretrained(
+            str(draft)
+        )
+    return name
+
+
+def export_merged(
+    run: Path, to: Path, *, module: str = "leader", dtype: str | None = None
+) -> MergeCheck:
+    """Write base plus module as one model folder with tokenizer and template.
+
+    Merged in float32, written in `dtype` (default: the base folder's own), loaded again and
+    compared with the adapter on probe prompts. Raises StateError, and writes nothing, if they
+    differ by more than rounding.
+    """
+    recipe, summary = read_whole(run)
+    if recipe.trains == "reward":
+        raise ConfigError(
+            "merged: a reward model is exported as an adapter, which PEFT puts on a sequence "
+            "classifier; leave --merged out"
+        )
+    name = _module(summary, module)
+    _check_free(to)
+    trusted: dict[str, Any] = {"trust_remote_code": recipe.trust_remote_code}
+    tokenizer = load_tokenizer(recipe.model, **trusted)
+    target = _dtype(recipe, dtype)
+    base = load_base(recipe.model, precision="float32", **trusted)
+    modules = Modules.load(base, {name: run / summary.adapters[name]}, trainable=())
+    probes = _probes(base)
+    with modules.using(name):
+        wanted = _log_probs(base, probes)
+    with modules.using(BASE):
+        before = _log_probs(base, probes)
+    merged = modules.merge(name).to(target)
+    with new_folder(to) as draft:
+        merged.save_pretrained(str(draft))
+        tokenizer.save_pretrained(str(draft))
+        written = AutoModelForCausalLM.from_pretrained(
+            str(draft), dtype=torch.float32, use_safetensors=True, **trusted
+        ).eval()
+        check = MergeCheck(
+            dtype=str(target).removeprefix("torch."),
+            probes=PROBES * PROBE_TOKENS,
+            error=_kl(wanted, _log_probs(written, probes)),
+            effect=_kl(wanted, before),
+        )
+        if not check.error <= max(EXACT, LOST * check.effect):
+            shutil.rmtree(draft)
+            raise StateError(
+                f"the merged model differs from the adapter: KL {check.error:.2e} nats a token "
+                f"where the adapter's whole effect is {check.effect:.2e}. Nothing was written. "
+                "Export in float32 (--dtype float32) or export the adapter (without --merged)."
+            )
+    return check
+
+
+def _module(summary: RunSummary | ContinualSummary, asked: str) -> str:
+    name = summary.leader if asked == "leader" else asked
+    if name == ROUTED:
+        raise ConfigError(
+            "module: this run's policy chooses an adapter for each prompt, so no single one stands "
+            f"for it; export them one by one: {', '.join(summary.adapters)}"
+        )
+    if name not in summary.adapters:
+        raise ConfigError(
+            f"module: there is no {asked!r}; this run has leader, {', '.join(summary.adapters)}"
+        )
+    return name
+
+
+def _check_free(to: Path) -> None:
+    if to.exists():
+        raise ConfigError(f"{to} exists already; give a folder that does not")
+
+
+def _dtype(recipe: Recipe, asked: str | None) -> torch.dtype:
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if asked is not None:
+        if asked not in known:
+            raise ConfigError(f"dtype: got {asked!r}; allowed are {', '.join(known)}")
+        return known[asked]
+    config = AutoConfig.from_pretrained(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    return config.dtype or torch.float32
+
+
+def _probes(model: Any) -> Tensor:
+    """Token rows drawn from the whole vocabulary, [PROBES, PROBE_TOKENS]."""
+    size = model.get_input_embeddings().weight.shape[0]
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, size, (PROBES, PROBE_TOKENS), generator=generator)
+
+
+def _log_probs(model: Any, probes: Tensor) -> Tensor:
+    with torch.no_grad():
+        logps: Tensor = model(input_ids=probes, use_cache=False).logits.float().log_softmax(-1)
+    return logps
+
+
+def _kl(first: Tensor, second: Tensor) -> float:
+    """Mean KL(first || second) of log-probs [R, T, V], nats a token."""
+    return (first.exp() * (first - second)).sum(-1).mean().item()

@@ -1,0 +1,61 @@
+"""What a user may name to be combined: banks, entries, and finished runs of either kind."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastslow.adapters import Bank, Entry, read_entry, select, slug
+from fastslow.errors import ConfigError
+from fastslow.training.export.open_run import read_run
+from fastslow.training.state.summary import RunSummary
+
+
+def entries_of(sources: Sequence[Path]) -> list[Entry]:
+    """The modules that some folders hold, in order; a domain that returned in a bank stands once.
+
+    Raises ConfigError for a folder that holds none, StateError for one that is damaged.
+    """
+    found = [entry for source in sources for entry in _entries(source)]
+    names = [entry.name for entry in found]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ConfigError(
+            f"{', '.join(sorted(twice))}: several modules have this name; give each module once"
+        )
+    return found
+
+
+def _entries(source: Path) -> list[Entry]:
+    if (source / "bank").is_dir():
+        return select(Bank(source / "bank").entries())
+    if (source / "manifest.json").exists():
+        return [read_entry(source)]
+    if (source / "config.yaml").exists():
+        return [_entry_of_run(source)]
+    if source.is_dir() and any(source.glob("*/manifest.json")):
+        return select(Bank(source).entries())
+    raise ConfigError(
+        f"{source} holds no module; give a bank, an entry of one, or a finished run folder"
+    )
+
+
+def _entry_of_run(run: Path) -> Entry:
+    """The leader of an ordinary run, as if it stood in a bank."""
+    _, summary = read_run(run)
+    assert isinstance(summary, RunSummary)
+    inputs = json.loads((run / "inputs.json").read_text(encoding="utf-8"))
+    name = slug(run.resolve().name)
+    return Entry(
+        # As an adapter's name it may hold no dot; the dash keeps it apart from the base and from
+        # the model's own parts.
+        name=name if "-" in name else f"run-{name}",
+        folder=run / summary.adapters[summary.leader],
+        config=run / "config.yaml",
+        memory=run / "memory.jsonl",
+        domain=run.resolve().name,
+        position=1,
+        parents=(),
+        base=inputs["model"],
+        data=inputs["data"],
+        metrics=summary.eval["final"] or {},
+    )

@@ -1,0 +1,1 @@
+"""One training step, the loop over batches, and what they need."""

@@ -1,0 +1,239 @@
+"""Measurements on held-out pairs and on fresh samples, through the one scoring path."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from fastslow.adapters import BASE
+from fastslow.config import EvalConfig
+from fastslow.evaluation import Tally, wilson_interval
+from fastslow.judges import Asked, Judge
+from fastslow.objectives import Objective
+from fastslow.records import Example, Text, plain_text
+from fastslow.sampling import Sample
+from fastslow.scoring import Encoded, Encoder, Tree
+from fastslow.training.distributed.processes import Team
+from fastslow.training.loop.logps import Prepared, logps_of, prepare
+from fastslow.training.loop.losses import add_measured, objective_alone
+from fastslow.training.policies.policies import Policies
+from fastslow.training.state.event_log import Progress
+
+TOKENS_AT_ONCE = 8192
+"""Most tokens of one forward pass, where all examples were as long as the longest."""
+PROMPTS_AT_ONCE = 32
+SHOWN = 6
+"""Prompts whose answers are kept to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a policy does on held-out data. Log-probs in nats a response, lengths in tokens."""
+
+    pairs: int
+    accuracy: float
+    """Share of pairs with Delta > 0, ties counting half."""
+    loss: float
+    """Mean of the objective."""
+    margin: float
+    """Mean of Delta = m - m_ref."""
+    chosen_logp: float | None = None
+    """Of preferred responses, or of liked ones; None where there are none."""
+    rejected_logp: float | None = None
+    chosen_log_ratio: float | None = None
+    """Mean of log pi - log pi_ref of the chosen responses: how far their likelihood moved."""
+    rejected_log_ratio: float | None = None
+    reverse_kl: float | None = None
+    """Mean of log pi - log pi_ref over answers sampled from the policy; None without samples."""
+    mean_length: float | None = None
+    """Mean tokens of the sampled answers."""
+    ended: float | None = None
+    """Share of the sampled answers that ended by themselves."""
+    reward: float | None = None
+    """Mean score of the sampled answers by the judge; None without one."""
+    win_rate: float | None = None
+    """Share of them that the judge scores above the base's answer, equal ones counting half."""
+    win_rate_low: float | None = None
+    """Lower end of its Wilson 95 % interval."""
+    win_rate_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A prompt to be answered."""
+
+    example: Example
+    ids: tuple[int, ...]
+
+
+class HeldOut:
+    """Held-out pairs and prompts; what the reference and the base say is remembered.
+
+    Args:
+        examples: encoded.
+        encoder: for the prompts that are answered.
+        sampling: how many distinct prompts are answered, how often and at what length.
+        seed: of the sampled answers.
+        judge: scores the answers and compares them with the base's.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Encoded],
+        encoder: Encoder,
+        *,
+        sampling: EvalConfig,
+        seed: int,
+        judge: Judge | None = None,
+    ) -> None:
+        self.examples = sorted(examples, key=lambda item: item.tree.num_tokens)
+        self._tokenizer = encoder.tokenizer
+        self._end_ids = sorted(encoder.end_ids)
+        self._sampling = sampling
+        self._seed = seed
+        self._judge = judge
+        self._prepared: list[Prepared] = []
+        self._base_answers: dict[int, list[list[Sample]]] = {}
+        distinct: dict[Text, Example] = {}
+        for item in examples:
+            distinct.setdefault(item.example.prompt, item.example)
+        prompts = [
+            _Prompt(example, encoder.prompt_ids(example.prompt, room=sampling.sample_tokens))
+            for example in islice(distinct.values(), sampling.samples)
+        ]
+        self._shown = prompts[:SHOWN]
+        self._prompts = sorted(prompts, key=lambda prompt: len(prompt.ids))
+
+    def measure(
+        self,
+        policies: Policies,
+        name: str,
+        *,
+        reference: str,
+        objective: Objective,
+        progress: Progress,
+        state: Mapping[str, float] | None = None,
+    ) -> Measurement:
+        """The named policy against the reference; `state` is what the objective remembers."""
+        team, tally = Team(), Tally()
+        groups = _groups(self.examples)
+        own = team.evened(team.share(groups), team.largest_share(len(groups)), groups[0])
+        total = len(self.examples) + len(self._prompts)
+        for index, (group, counts) in enumerate(own):
+            if index == len(self._prepared):
+                self._prepared.append(prepare(policies, objective, group, reference=reference))
+            logps = logps_of(
+                self._prepared[index], objective, partial(policies.measure, name), state=state
+            )
+            if counts:
+                add_measured(tally, objective_alone(logps, objective))
+            progress(tally.count, total)
+        tally = team.merged(tally)
+        sampled = self._measure_samples(
+            policies, name, reference, lambda done: progress(tally.count + done, total)
+        )
+        measured: dict[str, Any] = {**tally.means(), **sampled}
+        return Measurement(pairs=tally.count, **measured)
+
+    def _measure_samples(
+        self, policies: Policies, name: str, reference: str, progress: Callable[[int], None]
+    ) -> dict[str, float | None]:
+        if not self._prompts:
+            return {}
+        tally = Tally()
+        for first in range(0, len(self._prompts), PROMPTS_AT_ONCE):
+            prompts = self._prompts[first : first + PROMPTS_AT_ONCE]
+            answers = self._answers(policies, name, prompts, first)
+            trees = [
+                Tree(prompt.ids, tuple(sample.tokens for sample in samples))
+                for prompt, samples in zip(prompts, answers, strict=True)
+            ]
+            batch = policies.batch(trees)
+            log_ratio = policies.score(name, batch) - policies.score(reference, batch)
+            sampled = [sample for samples in answers for sample in samples]
+            sums = {
+                "reverse_kl": log_ratio.double().sum().item(),
+                "mean_length": float(sum(len(sample.tokens) for sample in sampled)),
+                "ended": float(sum(sample.ended for sample in sampled)),
+            }
+            if self._judge is not None:
+                sums |= self._compare(self._judge, policies, prompts, answers, first)
+            tally.add(sums, count=len(sampled))
+            progress(min(first + PROMPTS_AT_ONCE, len(self._prompts)))
+        means: dict[str, float | None] = dict(tally.means())
+        if self._judge is not None:
+            low, high = wilson_interval(tally.sums["win_rate"], tally.count)
+            means |= {"win_rate_low": low, "win_rate_high": high}
+        return means
+
+    def _compare(
+        self,
+        judge: Judge,
+        policies: Policies,
+        prompts: Sequence[_Prompt],
+        answers: Sequence[Sequence[Sample]],
+        first: int,
+    ) -> dict[str, float]:
+        """Sums of the answers' scores and of their wins over the base's, a tie half a win."""
+        if first not in self._base_answers:
+            self._base_answers[first] = self._answers(policies, BASE, prompts, first)
+        asked = [
+            Asked(prompt.example.prompt, (self._text(mine), self._text(its)))
+            for prompt, own, base in zip(prompts, answers, self._base_answers[first], strict=True)
+            for mine, its in zip(own, base, strict=True)
+        ]
+        judgements = Team().from_first(lambda: judge.judge(asked))
+        pairs = [judgement.scores for judgement in judgements]
+        wins = sum((mine > its) + 0.5 * (mine == its) for mine, its in pairs)
+        return {"reward": sum(mine for mine, _ in pairs), "win_rate": wins}
+
+    def side_by_side(self, policies: Policies, names: Mapping[str, str]) -> list[dict[str, Any]]:
+        """What policies answer to the first few prompts, as JSON: prompt, answers, rewards.
+
+        `names` maps what a policy is called in the result to its module.
+        """
+        prompts = self._shown
+        if not prompts:
+            return []
+        answers = {
+            label: [samples[0] for samples in self._answers(policies, name, prompts, 0)]
+            for label, name in names.items()
+        }
+        shown = []
+        for i, prompt in enumerate(prompts):
+            texts = {label: self._text(given[i]) for label, given in answers.items()}
+            rewards = None
+            if self._judge is not None:
+                asked = Asked(prompt.example.prompt, tuple(texts.values()))
+                (judgement,) = Team().from_first(partial(self._judge.judge, [asked]))
+                rewards = dict(zip(texts, judgement.scores, strict=True))
+            facts = {"domain": prompt.example.domain, "prompt": plain_text(prompt.example.prompt)}
+            shown.append(facts | {"answers": texts, "rewards": rewards})
+        return shown
+
+    def _text(self, sample: Sample) -> str:
+        text: str = self._tokenizer.decode(sample.tokens, skip_special_tokens=True)
+        return text
+
+    def _answers(
+        self, policies: Policies, name: str, prompts: Sequence[_Prompt], first: int
+    ) -> list[list[Sample]]:
+        return policies.answer(
+            name,
+            [prompt.ids for prompt in prompts],
+            end_ids=self._end_ids,
+            max_new_tokens=self._sampling.sample_tokens,
+            seed=self._seed + first,
+            per_prompt=self._sampling.answers,
+        )
+
+
+def _groups(items: Sequence[Encoded]) -> list[list[Encoded]]:
+    """Runs of examples, sorted by length, of at most TOKENS_AT_ONCE padded tokens each."""
+    groups: list[list[Encoded]] = []
+    for item in items:
+        if not groups or (len(groups[-1]) + 1) * item.tree.num_tokens > TOKENS_AT_ONCE:
+            groups.append([])
+        groups[-1].append(item)
+    return groups

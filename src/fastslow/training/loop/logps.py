@@ -1,0 +1,308 @@
+"""Examples with everything that policies are compared on, and what an objective is called with.
+
+A `Prepared` batch holds what does not depend on the policy: token trees, the reference's scores,
+random numbers. `logps_of` adds a policy's scores and the labels.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from fastslow.objectives import (
+    DemonstrationLogps,
+    Objective,
+    PairLogps,
+    RankedLogps,
+    RatedLogps,
+    TokenLogps,
+)
+from fastslow.records import Example, Pair, Ranking, Rating
+from fastslow.scoring import Encoded, Scores, Tree, TreeBatch
+from fastslow.training.loop.reference_cache import Remembered
+from fastslow.training.policies.policies import Policies
+
+Score = Callable[..., Scores]
+"""Called with a batch and `statistics`."""
+
+OF_PAIRS: Mapping[str, Callable[[Pair], float | None]] = {
+    "score_gap": lambda pair: _difference(pair.score_chosen, pair.score_rejected),
+    "chosen_win_rate": lambda pair: pair.win_rate_chosen,
+    "rejected_win_rate": lambda pair: pair.win_rate_rejected,
+}
+"""Extras that come from the data."""
+COLUMNS = {
+    "score_gap": "score_chosen and score_rejected",
+    "chosen_win_rate": "win_rate_chosen",
+    "rejected_win_rate": "win_rate_rejected",
+}
+"""Where the data says them."""
+OF_REFERENCE = {"dispersion": "entropy"}
+"""Extras that are statistics of the reference, means over both responses."""
+OF_POLICY = {"chosen_collision": "collision", "rejected_collision": "collision"}
+"""Extras that are statistics of the policy, for one of the responses."""
+
+EXTRAS: Mapping[str, Sequence[str]] = {
+    "pairs": (*OF_PAIRS, *OF_REFERENCE, *OF_POLICY, "uniform"),
+    "rankings": ("score",),
+    "tokens": ("score",),
+    "ratings": ("mismatched_log_ratio", "uniform"),
+    "demonstrations": ("uniform",),
+}
+"""What `Objective.needs` may name, by the kind that it takes."""
+
+
+def lacks(example: Example, objective: Objective) -> str | None:
+    """What the objective needs and the example does not say; None where it says everything."""
+    missing: list[str] = []
+    if isinstance(example, Ranking) and "score" in objective.needs and example.scores is None:
+        missing = ["scores"]
+    if isinstance(example, Pair):
+        wanted = [name for name in objective.needs if name in OF_PAIRS]
+        missing = [COLUMNS[name] for name in wanted if OF_PAIRS[name](example) is None]
+    if not missing:
+        return None
+    return f"the objective learns from {' and '.join(missing)}, which the row does not have"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch of examples with the reference's scores."""
+
+    items: Sequence[Encoded]
+    batch: TreeBatch
+    reference: Tensor
+    """The reference's sums, [N]."""
+    statistics: Mapping[str, Tensor]
+    """What is measured of its predictions, [N]."""
+    uniform: Tensor
+    """Random numbers from 0 to 1, one for each example: its own, whatever stands beside it."""
+    mismatched: tuple[TreeBatch, Tensor] | None
+    """Each prompt with the first response to another one, and the reference's sums of them, [N],
+    where the objective needs them."""
+
+
+def prepare(
+    policies: Policies,
+    objective: Objective,
+    items: Sequence[Encoded],
+    *,
+    reference: str,
+    seed: int = 0,
+    temperature: float = 1.0,
+    remembered: Remembered | None = None,
+) -> Prepared:
+    """The examples as a batch, scored under the reference at a temperature if that is not known."""
+    batch = policies.batch([item.tree for item in items])
+    wanted = sorted({OF_REFERENCE[name] for name in objective.needs if name in OF_REFERENCE})
+    score = partial(policies.measure, reference, batch, statistics=wanted, temperature=temperature)
+    if remembered is None:
+        scores = score()
+        sums, statistics = scores.sums, scores.statistics
+    else:
+        sums, statistics = remembered.measure(items, wanted, score)
+    mismatched = None
+    if "mismatched_log_ratio" in objective.needs:
+        other = policies.batch(_mismatched([item.tree for item in items]))
+        mismatched = other, policies.score(reference, other)
+    drawn = [random.Random(f"{seed}/{item.example.source}").random() for item in items]
+    return Prepared(
+        items=items,
+        batch=batch,
+        reference=sums.to(batch.lengths.device),
+        statistics={name: values.to(batch.lengths.device) for name, values in statistics.items()},
+        uniform=torch.tensor(drawn),
+        mismatched=mismatched,
+    )
+
+
+def logps_of(
+    prepared: Prepared,
+    objective: Objective,
+    score: Score,
+    *,
+    state: Mapping[str, float] | None = None,
+) -> Any:
+    """What the objective is called with, of the kind that it `takes`.
+
+    Args:
+        prepared: from `prepare`.
+        objective: says what it needs.
+        score: the policy's scores of a batch, as `partial(policies.measure, name)`.
+        state: what the objective remembers.
+    """
+    wanted = {OF_POLICY[name] for name in objective.needs if name in OF_POLICY}
+    policy = score(prepared.batch, statistics=sorted(wanted))
+    extras = _extras(prepared, objective, policy, score)
+    return _CONTAINERS[objective.takes](prepared, policy, extras, dict(state or {}))
+
+
+def weights_of(items: Sequence[Encoded], device: torch.device) -> Tensor:
+    """How much each example counts, [B]."""
+    return torch.tensor([item.example.weight for item in items], device=device)
+
+
+def confidences_of(items: Sequence[Encoded], device: torch.device) -> Tensor | None:
+    """Probability that each label is right, [B]; None where all are sure."""
+    found = [getattr(item.example, "confidence", 1.0) for item in items]
+    return None if min(found) == 1.0 else torch.tensor(found, device=device)
+
+
+def _extras(
+    prepared: Prepared, objective: Objective, policy: Scores, score: Score
+) -> dict[str, Tensor]:
+    sums, device = policy.sums, policy.sums.device
+    examples = [item.example for item in prepared.items]
+    extras: dict[str, Tensor] = {}
+    for name in objective.needs:
+        if name in OF_PAIRS:
+            values = [OF_PAIRS[name](example) for example in examples if isinstance(example, Pair)]
+            extras[name] = torch.tensor(values, device=device, dtype=sums.dtype)
+        elif name in OF_REFERENCE:
+            extras[name] = prepared.statistics[OF_REFERENCE[name]].view(-1, 2).mean(1)
+        elif name in OF_POLICY:
+            side = int(name.startswith("rejected"))
+            extras[name] = policy.statistics[OF_POLICY[name]].view(-1, 2)[:, side]
+        elif name == "uniform":
+            extras[name] = prepared.uniform.to(device)
+        elif name == "mismatched_log_ratio":
+            assert prepared.mismatched is not None
+            other, reference = prepared.mismatched
+            with torch.no_grad():
+                extras[name] = score(other, statistics=()).sums.detach() - reference
+    if objective.learns_ties:
+        ties = [isinstance(example, Pair) and example.is_tie for example in examples]
+        extras["tie"] = torch.tensor(ties, device=device, dtype=sums.dtype)
+    return extras
+
+
+def _pairs(
+    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
+) -> PairLogps:
+    policy, reference, lengths = (
+        values.view(-1, 2) for values in (scores.sums, prepared.reference, prepared.batch.lengths)
+    )
+    return PairLogps(
+        policy_chosen=policy[:, 0],
+        policy_rejected=policy[:, 1],
+        reference_chosen=reference[:, 0],
+        reference_rejected=reference[:, 1],
+        chosen_length=lengths[:, 0],
+        rejected_length=lengths[:, 1],
+        extras=extras,
+        state=state,
+    )
+
+
+def _rankings(
+    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
+) -> RankedLogps:
+    return RankedLogps(**_of_rankings(prepared, scores, extras), state=state)
+
+
+def _tokens(
+    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
+) -> TokenLogps:
+    counts = [len(tree.responses) for tree in prepared.batch.trees]
+    lengths = prepared.batch.lengths.tolist()
+
+    def padded(values: Tensor) -> Tensor:
+        """[S] values as [B, K, T]."""
+        answers = pad_sequence(list(values.split(lengths)), batch_first=True)
+        return pad_sequence(list(answers.split(counts)), batch_first=True)
+
+    def known(name: str) -> Tensor:
+        flat = [value for item in prepared.items for own in item.of_tokens[name] for value in own]
+        return padded(torch.tensor(flat, dtype=scores.tokens.dtype, device=scores.tokens.device))
+
+    return TokenLogps(
+        **_of_rankings(prepared, scores, extras),
+        state=state,
+        policy_tokens=padded(scores.tokens),
+        sampled_tokens=known("sampled"),
+        advantage=known("advantage"),
+        token_present=padded(torch.ones_like(scores.tokens, dtype=torch.bool)),
+    )
+
+
+def _of_rankings(prepared: Prepared, scores: Scores, extras: dict[str, Tensor]) -> dict[str, Any]:
+    rankings = [item.example for item in prepared.items]
+    counts = [len(tree.responses) for tree in prepared.batch.trees]
+    policy = scores.sums
+
+    def padded(values: Tensor) -> Tensor:
+        return pad_sequence(list(torch.split(values, counts)), batch_first=True)
+
+    def of_rankings(values: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:
+        flat = [value for row in values for value in row]
+        return padded(torch.tensor(flat, dtype=dtype, device=policy.device))
+
+    ranks = of_rankings([r.ranks for r in rankings if isinstance(r, Ranking)], torch.int64)
+    given = [r.scores for r in rankings if isinstance(r, Ranking) and r.scores is not None]
+    if len(given) == len(rankings):
+        extras = {**extras, "score": of_rankings(given, policy.dtype)}
+    if all(item.sampled for item in prepared.items):
+        sampled = [item.sampled for item in prepared.items]
+        extras = {**extras, "sampled": of_rankings(sampled, policy.dtype)}
+    return {
+        "policy": padded(policy),
+        "reference": padded(prepared.reference),
+        "length": padded(prepared.batch.lengths),
+        "rank": ranks,
+        "present": padded(torch.ones_like(policy, dtype=torch.bool)),
+        "extras": extras,
+    }
+
+
+def _ratings(
+    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
+) -> RatedLogps:
+    desirable = [isinstance(i.example, Rating) and i.example.desirable for i in prepared.items]
+    return RatedLogps(
+        policy=scores.sums,
+        reference=prepared.reference,
+        length=prepared.batch.lengths,
+        desirable=torch.tensor(desirable, device=scores.sums.device),
+        extras=extras,
+        state=state,
+    )
+
+
+def _demonstrations(
+    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
+) -> DemonstrationLogps:
+    return DemonstrationLogps(
+        policy_chosen=scores.sums,
+        reference_chosen=prepared.reference,
+        chosen_length=prepared.batch.lengths,
+        extras=extras,
+        state=state,
+    )
+
+
+_CONTAINERS: Mapping[str, Callable[..., Any]] = {
+    "pairs": _pairs,
+    "rankings": _rankings,
+    "tokens": _tokens,
+    "ratings": _ratings,
+    "demonstrations": _demonstrations,
+}
+
+
+def _mismatched(trees: Sequence[Tree]) -> list[Tree]:
+    """Each prompt with the first response to the next other prompt; its own where there is none."""
+    found = []
+    for place, tree in enumerate(trees):
+        following = [*trees[place + 1 :], *trees[:place]]
+        others = (other for other in following if other.prompt != tree.prompt)
+        found.append(replace(tree, responses=(next(others, tree).responses[0],)))
+    return found
+
+
+def _difference(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first - second

@@ -1,0 +1,257 @@
+"""How much memory a run will take, found out before its model is loaded, and whether it is there.
+
+The step's own passes are run over imagined tensors, see `adapters.imagined`; gradients and what
+optimisers keep is known from the modules' sizes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastslow.adapters import Modules, imagining
+from fastslow.config import Recipe
+from fastslow.errors import ConfigError, FastslowError
+from fastslow.scoring import Encoder, Layout, Tree, layers_of
+from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.dataset import objective_of, prompt_stream, train_stream
+from fastslow.training.distributed.processes import Team
+from fastslow.training.memory.device_memory import free_memory
+from fastslow.training.policies.policies import Policies
+
+LOOKED_AT = 16
+"""Micro-batches of which the longest is taken."""
+SMALL = 64 << 20
+"""Bytes of a model's files below which memory is no question."""
+SCATTERED = 1.4
+"""Times of what activations take that glibc comes to hold for them, measured."""
+SCATTERED_ON_GPU = 1.1
+"""The same of torch's own allocator."""
+SURE = 0.8
+"""Share of the estimate that a run takes at the least."""
+KEPT = {"adamw": 2, "rmsprop": 1, "sgd": 0}
+"""Tensors that an optimiser keeps of each one it moves."""
+NF4 = 0.53
+"""Bytes of a weight in 4 bits, its scales among them."""
+GB = 1e9
+
+Attach = Callable[[Recipe, Any], Modules]
+"""Puts a recipe's modules on a base."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a run takes besides what the process has anyway, in bytes."""
+
+    base: int
+    """The frozen model."""
+    modules: int
+    """Weights of the modules, their gradients and what the optimisers keep."""
+    activations: int
+    """Of the longest micro-batch, under every module that learns."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.base + self.modules + self.activations
+
+    def gigabytes(self) -> dict[str, float]:
+        """All of it and its parts, by name."""
+        parts = {name: getattr(self, name) for name in ("total", *self.__slots__)}
+        return {name: round(size / GB, 2) for name, size in parts.items()}
+
+    def __str__(self) -> str:
+        parts = (f"{name} {getattr(self, name) / GB:.1f}" for name in self.__slots__)
+        return f"{self.total / GB:.1f} GB ({', '.join(parts)})"
+
+
+def check_memory(
+    recipe: Recipe,
+    encoder: Encoder,
+    attach: Attach,
+    device: torch.device,
+    *,
+    warn: Callable[[str], None],
+) -> Memory | None:
+    """What `needed_memory` finds. Raises ConfigError, which says what would fit, if so much is not
+    free."""
+    team, free = Team(), free_memory(device)
+    found = needed_memory(recipe, encoder, attach, device, warn=warn)
+    if found is None or free is None:
+        return found
+    if device.type == "cpu":  # A device of its own is not shared.
+        free //= team.on_this_machine
+    if SURE * found.total <= free:
+        return found
+    trees = _longest(recipe, encoder, team)
+    fitting = islice(_fitting(recipe, trees, attach, device, team, free), 2)
+    advice = " or ".join(fitting) or "take a smaller model or lower data.max_length"
+    raise ConfigError(
+        f"memory: this run takes about {found}, and {free / GB:.1f} GB are free on {device}; "
+        f"{advice}"
+    )
+
+
+def needed_memory(
+    recipe: Recipe,
+    encoder: Encoder,
+    attach: Attach,
+    device: torch.device,
+    *,
+    warn: Callable[[str], None],
+) -> Memory | None:
+    """What a run will take; None where the model is small or nothing can be looked at."""
+    team = Team()
+    trees = _longest(recipe, encoder, team) if _matters(recipe) else []
+    if not trees:
+        return None
+    try:
+        return foresee(recipe, trees, attach, device, team)
+    except FastslowError:
+        raise
+    except Exception as error:  # Some models ask tensors for numbers, which imagined ones lack.
+        cause = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        warn(f"how much memory this model takes cannot be foreseen ({cause})")
+        return None
+
+
+def foresee(
+    recipe: Recipe, trees: list[Tree], attach: Attach, device: torch.device, team: Team
+) -> Memory:
+    """What learning from some trees at once takes in each process."""
+    with imagining(
+        recipe.model,
+        lambda base: attach(recipe, base),
+        precision=recipe.train.precision,
+        device=device,
+        trust_remote_code=recipe.trust_remote_code,
+    ) as (modules, counted):
+        weights = counted.now
+        own = {name: _size(modules.parameters(name).values()) for name in modules.names}
+        base = weights - sum(own.values())
+        if recipe.load_in_4bit:
+            base = _in_4_bits(base, modules)
+        if team.divided:
+            base = _divided(base, modules, team.size)
+        policies = Policies(
+            modules,
+            bfloat16=recipe.train.precision != "float32",
+            max_length=recipe.data.max_length,
+            pad_id=0,
+            recompute=recipe.train.gradient_checkpointing,
+            layout=Layout(trees=True),
+        )
+        batch = policies.batch(trees)
+        before = counted.most = counted.now
+        scores = policies.score(modules.trainable[0], batch, learning=True)
+        kept = counted.now - before
+        if recipe.train.gradient_checkpointing:  # Then a layer's inside is there only now.
+            scores.sum().backward()
+        activations = (len(modules.trainable) - 1) * kept + counted.most - before
+    learned = sum(own[name] for name in modules.trainable)
+    return Memory(
+        base=base,
+        modules=sum(own.values()) + learned * (1 + KEPT[recipe.train.optimizer]),
+        activations=int(activations * _scattered(recipe, device)),
+    )
+
+
+def _fitting(
+    recipe: Recipe,
+    trees: list[Tree],
+    attach: Attach,
+    device: torch.device,
+    team: Team,
+    free: int,
+) -> Iterator[str]:
+    """Settings under which the run fits, with what it takes then, the mildest first."""
+    for changes in _changes(recipe, len(trees)):
+        other = recipe.model_copy(
+            update={
+                "load_in_4bit": changes.get("load_in_4bit", recipe.load_in_4bit),
+                "train": recipe.train.model_copy(
+                    update={k.removeprefix("train."): v for k, v in changes.items()}
+                ),
+            }
+        )
+        some = trees[: changes.get("train.micro_batch_size", len(trees))]
+        total = foresee(other, some, attach, device, team).total
+        if total <= free:
+            settings = ", ".join(f"{key}: {str(value).lower()}" for key, value in changes.items())
+            yield f"{settings} takes about {total / GB:.1f} GB"
+
+
+def _changes(recipe: Recipe, count: int) -> Iterator[dict[str, Any]]:
+    coupled = objective_of(recipe).coupled
+    while count > 1 and not coupled:
+        count //= 2
+        yield {"train.micro_batch_size": count}
+    fewer = {} if coupled else {"train.micro_batch_size": 1}
+    anew = {"train.gradient_checkpointing": True}
+    halved = {"train.precision": "bfloat16"}
+    yield anew
+    yield fewer | anew
+    yield fewer | anew | halved
+    yield fewer | anew | halved | {"load_in_4bit": True}
+
+
+def _matters(recipe: Recipe) -> bool:
+    sizes = [file.stat().st_size for file in Path(recipe.model).glob("*.safetensors")]
+    # Of a model on a hub nothing is known; what comes on standard input cannot be read twice.
+    return "-" not in recipe.data.train_sources and (not sizes or sum(sizes) >= SMALL)
+
+
+def _longest(recipe: Recipe, encoder: Encoder, team: Team) -> list[Tree]:
+    """The micro-batch with most tokens among the first ones, its longest tree first."""
+    share = team.largest_share(recipe.train.batch_size)
+    size = min(recipe.train.micro_batch_size or share, share)
+    batches = islice(_micro_batches(recipe, encoder, size), LOOKED_AT)
+    longest = max(batches, key=lambda trees: sum(tree.num_tokens for tree in trees), default=[])
+    return sorted(longest, key=lambda tree: -tree.num_tokens)
+
+
+def _micro_batches(recipe: Recipe, encoder: Encoder, size: int) -> Iterator[list[Tree]]:
+    if recipe.online is None:
+        stream, objective = train_stream(recipe), objective_of(recipe)
+        for batch in BatchReader(stream, encoder, objective, batch_size=size):
+            yield [item.tree for item in batch]
+        return
+    online, prompts = recipe.online, iter(prompt_stream(recipe, recipe.online))
+    answer = (0,) * online.max_new_tokens
+    while examples := list(islice(prompts, size)):
+        ids = (encoder.prompt_ids(e.prompt, room=online.max_new_tokens) for e in examples)
+        yield [Tree(prompt, (answer,) * online.answers) for prompt in ids]
+
+
+def _scattered(recipe: Recipe, device: torch.device) -> float:
+    if device.type != "cpu":
+        return SCATTERED_ON_GPU
+    return 1.0 if recipe.train.gradient_checkpointing else SCATTERED
+
+
+def _size(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _divided(base: int, modules: Modules, parts: int) -> int:
+    """Bytes of a base of whose layers one part is here, and two layers at a time are whole."""
+    sizes = [
+        _size(p for name, p in layer.named_parameters() if "lora_" not in name)
+        for layer in layers_of(modules.causal_lm)
+    ]
+    return base - sum(sizes) + sum(sizes) // parts + 2 * max(sizes)
+
+
+def _in_4_bits(base: int, modules: Modules) -> int:
+    """Bytes of a base whose layers' weights are loaded in 4 bits; its output layer is not."""
+    head = modules.causal_lm.get_output_embeddings()
+    weights = [
+        layer.weight
+        for name, layer in modules.causal_lm.named_modules()
+        if type(layer) is nn.Linear and layer.weight is not head.weight and "lora_" not in name
+    ]
+    return int(base - _size(weights) + NF4 * sum(weight.numel() for weight in weights))

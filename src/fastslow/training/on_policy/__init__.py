@@ -1,0 +1,1 @@
+"""Learning from the policy's own completions: sampled, judged, appraised."""

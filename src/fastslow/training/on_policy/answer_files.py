@@ -1,0 +1,138 @@
+"""A policy's answers to prompts, compared by a judge, as rows on disk to learn from.
+
+They are written in parts, each whole or not there, so that what was sampled and judged is never
+lost: the parts that are there are not made again.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastslow.atomic_io import write_rows, write_text
+from fastslow.config import RoundsConfig
+from fastslow.errors import DataError
+from fastslow.judges import Judge
+from fastslow.records import Prompt
+from fastslow.sampling import Engine
+from fastslow.scoring import Encoder
+from fastslow.streams import row_of
+from fastslow.training.distributed.processes import Team
+from fastslow.training.on_policy.generation import answer, judged
+from fastslow.training.policies.policies import Policies
+from fastslow.training.state.event_log import Progress
+
+AT_ONCE = 32
+"""Prompts of one part."""
+COUNTS = "counts.json"
+COST = "cost.json"
+"""What the judge has cost so far, where it counts that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Everything that answers depend on beside their prompts.
+
+    `policy` names the one that answers, `told` is what its answers' provenance says of it, `kind`
+    what the objective learns from.
+    """
+
+    policies: Policies
+    policy: str
+    encoder: Encoder
+    judge: Judge
+    sampling: RoundsConfig
+    kind: str
+    seed: int
+    told: dict[str, Any]
+    engine: Engine | None = None
+    """Answers in the policy's stead, with its module."""
+
+
+def write_answers(
+    to: Path, prompts: Sequence[Prompt], answering: Answering, *, progress: Progress
+) -> dict[str, int]:
+    """Answer the prompts, have the answers judged, and write rows to learn from into a folder.
+
+    A prompt whose answers are all the same has no row. Returns the counts, which are also in the
+    folder. Raises JudgeError, after which the same call goes on, and DataError if no prompt has a
+    row.
+    """
+    to.mkdir(parents=True, exist_ok=True)
+    parts = [prompts[first : first + AT_ONCE] for first in range(0, len(prompts), AT_ONCE)]
+    before = dict(answering.judge.cost)
+    for number, part in enumerate(parts):
+        path = to / f"{number:05d}.jsonl"
+        if not path.exists():
+            write_rows(path, _rows(part, answering, seed=answering.seed + number))
+            _add_cost(to / COST, answering.judge.cost, before)
+            before = dict(answering.judge.cost)
+        progress(min((number + 1) * AT_ONCE, len(prompts)), len(prompts))
+    counts = _counts(to, len(prompts))
+    if not counts["rows"]:
+        raise DataError(
+            f"none of {len(prompts)} prompts has two different answers; raise the temperature, or "
+            f"max_new_tokens = {answering.sampling.max_new_tokens}"
+        )
+    counts |= _cost(to / COST)
+    write_text(to / COUNTS, json.dumps(counts, indent=1) + "\n")
+    return counts
+
+
+def _cost(path: Path) -> dict[str, int]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _add_cost(path: Path, now: Mapping[str, int], before: Mapping[str, int]) -> None:
+    """Keep what judging a part has cost; processes may come and go between parts."""
+    known = _cost(path)
+    spent = {f"judge_{key}": value - before.get(key, 0) for key, value in now.items()}
+    if spent:
+        total = {key: known.get(key, 0) + value for key, value in spent.items()}
+        write_text(path, json.dumps(total, indent=1) + "\n")
+
+
+def finished_answers(folder: Path) -> bool:
+    """Whether all answers of a round are there."""
+    return (folder / COUNTS).exists()
+
+
+def _counts(folder: Path, prompts: int) -> dict[str, int]:
+    """Prompts, rows, ties among them, and answers that the limit cut off."""
+    rows = []
+    for path in sorted(folder.glob("*.jsonl")):
+        with path.open(encoding="utf-8") as lines:
+            rows += [json.loads(line) for line in lines]
+    ties = sum(len(set(row["sampled"]["scores"])) == 1 for row in rows)
+    unended = sum(sum(row["sampled"]["unended"]) for row in rows)
+    return {"prompts": prompts, "rows": len(rows), "ties": ties, "unended": unended}
+
+
+def _rows(
+    prompts: Sequence[Prompt], answering: Answering, *, seed: int
+) -> Iterator[dict[str, Any]]:
+    sampling = answering.sampling
+    answered = answer(
+        answering.policies,
+        answering.policy,
+        answering.encoder,
+        sampling,
+        prompts,
+        seed=seed,
+        engine=answering.engine,
+    )
+    asked = [one.asked for one in answered]
+    judgements = Team().from_first(lambda: answering.judge.judge(asked))
+    for one, judgement in zip(answered, judgements, strict=True):
+        provenance = {
+            **answering.told,
+            "judge": answering.judge.name,
+            "temperature": sampling.temperature,
+            "answers": list(one.texts),
+            "scores": list(judgement.scores),
+            "logps": [round(value, 4) for value in one.logps],
+            "unended": list(one.unended),
+        }
+        kept = judged(one, judgement, kind=answering.kind, pick=sampling.pick)
+        yield row_of(kept) | {"sampled": provenance}

@@ -1,0 +1,1 @@
+"""The policies that share one base, how they are loaded and handed on."""

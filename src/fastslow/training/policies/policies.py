@@ -1,0 +1,155 @@
+"""Scores pairs under any policy of a run: the reference and each trained module in turn."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fastslow.adapters import BASE, Modules
+from fastslow.errors import ConfigError
+from fastslow.sampling import Sample, generate
+from fastslow.scoring import (
+    Layout,
+    Recomputing,
+    Scorer,
+    Scores,
+    Tree,
+    TreeBatch,
+    probe_layout,
+    tree_batch,
+)
+from fastslow.training.distributed.processes import Team
+
+SEEDS_APART = 15_485_863
+"""Between the seeds of two processes: no run counts its seeds up so far."""
+
+
+class Policies:
+    """The policies that share one base.
+
+    Args:
+        modules: the LoRA modules; BASE names the bare model.
+        bfloat16: compute in bfloat16; sums stay float32.
+        max_length: longest prompt plus response, for the probe of the layout.
+        pad_id: token that fills rows up.
+        recompute: compute layers anew for the backward pass.
+        layout: how the model is scored; None is found out on the model.
+
+    Raises ConfigError where processes that divide the base could not score in step.
+    """
+
+    def __init__(
+        self,
+        modules: Modules,
+        *,
+        bfloat16: bool,
+        max_length: int,
+        pad_id: int,
+        recompute: bool = False,
+        layout: Layout | None = None,
+    ) -> None:
+        self.modules = modules
+        self.pad_id = pad_id
+        self._team = Team()
+        self._bfloat16 = bfloat16
+        self._device = modules.causal_lm.get_input_embeddings().weight.device
+        with self._precision():
+            self.layout = layout or probe_layout(modules.causal_lm, max_length=max_length)
+        if self._team.divided and not self.layout.trees:
+            raise ConfigError(
+                f"model: {self.layout.reason}, so responses are scored one by one, which processes "
+                "that divide the base (FSDP) would not do in step; launch without --use_fsdp"
+            )
+        self._scorer = Scorer(modules.causal_lm, self.layout, differing=modules.carriers)
+        self._recomputing = Recomputing(modules.causal_lm) if recompute else None
+
+    def batch(self, trees: list[Tree]) -> TreeBatch:
+        """The trees as one batch on the model's device."""
+        return tree_batch(trees, pad_id=self.pad_id).to(self._device)
+
+    def score(
+        self, name: str, batch: TreeBatch, *, learning: bool = False, dropout: bool = True
+    ) -> Tensor:
+        """Summed log-probs of every response under the named policy, [N], nats, float32.
+
+        Gradients reach the module only with `learning`, and its dropout is on only then; with
+        `dropout` False it is off then too.
+        """
+        return self.measure(name, batch, learning=learning, dropout=dropout).sums
+
+    def measure(
+        self,
+        name: str,
+        batch: TreeBatch,
+        *,
+        statistics: Sequence[str] = (),
+        temperature: float = 1.0,
+        learning: bool = False,
+        dropout: bool = True,
+    ) -> Scores:
+        """The sums as of `score`, at a temperature, and statistics of the predictions."""
+        with self._under(name, learning=learning, dropout=dropout):
+            return self._scorer.measure(batch, statistics, temperature=temperature)
+
+    def values(
+        self,
+        name: str,
+        batch: TreeBatch,
+        *,
+        where: Literal["predictors", "ends"],
+        learning: bool = False,
+    ) -> Tensor:
+        """What the named module's head makes of the states before each token, [S], or of the last
+        one of each response, [N]; float32."""
+        with self._under(name, learning=learning):
+            states = self._scorer.states(batch, where)
+            # A product by elements: autocast leaves it in float32.
+            return (states * self.modules.head(name)).sum(-1)
+
+    def answer(
+        self, name: str, prompts: Sequence[tuple[int, ...]], **settings: Any
+    ) -> list[list[Sample]]:
+        """Answers of the named policy to each prompt; the settings are those of `generate`.
+
+        Several processes answer a share of the prompts each, with seeds of their own.
+        """
+        team, own = self._team, self._team.share(prompts)
+        settings |= {"seed": settings["seed"] + SEEDS_APART * team.rank, "pad_id": self.pad_id}
+        answers: list[list[Sample]] = []
+        for asked, counts in team.evened([own] if own else [], min(1, len(prompts)), prompts[:1]):
+            with self.modules.using(name):
+                given = generate(self.modules.causal_lm, asked, in_step=team.divided, **settings)
+            answers += given if counts else []
+        return team.together(answers)
+
+    def embed(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
+        """The bare model's mean embedding of each prompt, [N, 2 d], float32: see `Scorer.embed`."""
+        with self.modules.using(BASE), torch.no_grad(), self._precision():
+            return self._scorer.embed(self.batch([Tree(prompt, ()) for prompt in prompts]))
+
+    @contextmanager
+    def _under(self, name: str, *, learning: bool, dropout: bool = True) -> Iterator[None]:
+        active = partial(self.modules.using, name, learning=learning and dropout)
+        with ExitStack() as stack:
+            stack.enter_context(active())
+            stack.enter_context(torch.set_grad_enabled(learning))
+            stack.enter_context(self._precision())
+            if self._recomputing is not None:
+                again = partial(self._again, active)
+                stack.enter_context(self._recomputing.passing(again))
+            yield
+
+    @contextmanager
+    def _again(self, active: Any, layer: nn.Module) -> Iterator[None]:
+        with active(within=layer), self._scorer.attending():
+            yield
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        # Opened anew for every pass: its cache of weights cast without gradients must not outlive
+        # a pass that needs none.
+        if not self._bfloat16:
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)

@@ -1,0 +1,1 @@
+"""Everything a run keeps on disk: state, checkpoints, events, summary, lock."""

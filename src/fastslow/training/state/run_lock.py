@@ -1,0 +1,55 @@
+"""A run folder belongs to one recipe and to one process at a time."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from fastslow.config import Recipe, flat, load_recipe
+from fastslow.errors import ConfigError, StateError
+
+LOCK = ".lock"
+WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/*/*.jsonl")
+"""What shows that a folder holds work that could be lost, beside that of stages."""
+
+
+def locked(folder: Path) -> AbstractContextManager[Any]:
+    """The folder, made if need be, for this process alone while the context is open."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout:
+        raise StateError(f"another process is training in {folder}") from None
+    except OSError as error:
+        raise ConfigError(f"output_dir: nothing can be written to {folder}: {error}") from None
+
+
+def claim(folder: Path, recipe: Recipe, *, apart: Sequence[Path] = ()) -> bool:
+    """Whether the folder holds work of this very recipe; refuses one that is something else's.
+
+    A run without a checkpoint has nothing to lose: its folder is free for another recipe. `apart`
+    are folders of stages in it, which are claimed one by one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.yaml"
+    began = any(any(folder.glob(sign)) for sign in WORK)
+    if path.exists() and (began or set(folder.glob("stages/*")) - set(apart)):
+        changed = _changed(load_recipe(path), recipe)
+        if changed:
+            raise StateError(
+                f"{folder} holds a run of another recipe, which differs in {', '.join(changed)}; "
+                "give another output_dir, or remove the folder to start anew"
+            )
+    elif not path.exists() and any(not file.name.startswith(".") for file in folder.iterdir()):
+        raise StateError(f"{folder} holds other files and no run; give another output_dir")
+    return began
+
+
+def _changed(before: Recipe, after: Recipe) -> list[str]:
+    """Keys in which two recipes differ, but for those that cannot change the result."""
+    old, new = (flat(recipe.model_dump(mode="json")) for recipe in (before, after))
+    keys = sorted(set(old) | set(new))
+    free = ("output_dir", "checkpoint.")
+    return [key for key in keys if old.get(key) != new.get(key) and not key.startswith(free)]

@@ -1,0 +1,128 @@
+"""What a run has to say for itself at its end: summary.json."""
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastslow.atomic_io import write_text
+from fastslow.errors import StateError
+
+PACKAGES = ("fastslow", "torch", "transformers", "peft", "accelerate", "datasets")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """The result of a run. Log-probs in nats a response, lengths in tokens, times in seconds."""
+
+    steps: int
+    pairs_seen: int
+    leader: str
+    """The module that is the run's answer."""
+    swaps: int
+    reference: str
+    eval: dict[str, Any]
+    """Held-out measurements of the leader: `start`, before the first step, and `final`."""
+    ended: str
+    """`complete`, or `drift` where a change of the preferences ended the run."""
+    pairs_taken: int
+    """Pairs that came off the stream, those left out or passed over among them."""
+    prequential: dict[str, float]
+    """Leader's accuracy and loss on every pair before it was learned."""
+    data: dict[str, int]
+    """Rows read, bad and passed over; pairs tied, cut, dropped and lacking what is learned."""
+    left_out: list[str]
+    """The first few rows and pairs that were not used, as `file:row: reason`."""
+    adapters: dict[str, str]
+    """Folder of each module, relative to the run folder."""
+    hashes: dict[str, str]
+    """sha256 of config.yaml, of inputs.json and of each adapter's weights."""
+    versions: dict[str, str]
+    device: str
+    wall_s: float
+    memory: dict[str, int | None] = field(default_factory=dict)
+    """Bytes: `foreseen`, what the run was thought to take besides what the process has anyway, and
+    `peak`, the most that the process has held. Null where the model is small."""
+    running: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What the objective remembers of each module's batches, for the loss of held-out pairs."""
+
+    def write(self, path: Path) -> None:
+        """Write the summary in one step."""
+        write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> "RunSummary":
+        """The summary that `write` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def leader_of(run: Path, what: str) -> Path:
+    """Folder of the adapter that an earlier part of a run answers with; `what` names the part.
+
+    Raises StateError where that part is missing or not finished.
+    """
+    if not (run / "summary.json").exists():
+        raise StateError(f"the {what} in {run} is missing or not finished; train it again")
+    summary = RunSummary.read(run / "summary.json")
+    return run / summary.adapters[summary.leader]
+
+
+@dataclass(frozen=True, slots=True)
+class ContinualSummary:
+    """The result of a run over several domains. Units as in RunSummary."""
+
+    domains: list[str]
+    """Names in the order of training."""
+    runs: list[str]
+    """Folder of each domain's run, relative to the run folder."""
+    policy: str
+    """What answers at the end: combined, routed or last."""
+    weights: dict[str, float] | None
+    """Weight of each module of the bank in the final combination."""
+    measured: list[str]
+    """Names of the domains that were measured: the columns of what follows."""
+    initial: list[dict[str, Any]]
+    """Held-out measurement of the base on each."""
+    after: list[list[dict[str, Any]]]
+    """The same of the policy after each domain of the training."""
+    metrics: dict[str, dict[str, float | None]]
+    """Average, backward and forward transfer and forgetting of accuracy and, where known, reward.
+    Only where every trained domain was measured."""
+    reference: str
+    adapters: dict[str, str]
+    """Folder of each module that the policy uses, relative to the run folder."""
+    steps: int
+    pairs_seen: int
+    hashes: dict[str, str]
+    versions: dict[str, str]
+    device: str
+    wall_s: float
+    """Of the domains' training."""
+    kind: str = "continual"
+
+    @property
+    def leader(self) -> str:
+        """The policy that is the run's answer."""
+        return self.policy
+
+    def write(self, path: Path) -> None:
+        """Write the summary in one step."""
+        write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> "ContinualSummary":
+        """The summary that `write` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_summary(path: Path) -> RunSummary | ContinualSummary:
+    """The summary of a finished run of either kind."""
+    kind = json.loads(path.read_text(encoding="utf-8")).get("kind")
+    return ContinualSummary.read(path) if kind == "continual" else RunSummary.read(path)
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages a result depends on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
