@@ -12,7 +12,8 @@ import fastslow
 from fastslow.cli.validate import validate
 from fastslow.config import dump_recipe
 from fastslow.errors import ConfigError
-from fastslow.scoring import Tree
+from fastslow.scoring import Tree, score
+from fastslow.scoring.ragged import Ragged
 from fastslow.training.build import make_base, make_modules, make_policies
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.memory import estimate as memory_module
@@ -92,6 +93,13 @@ def test_activations_are_those_that_a_real_pass_keeps(recipe):
     two = foresee(made, TREES, make_modules, CPU, ALONE).activations / memory_module.SCATTERED
     one = foresee(recipe(chase=None), TREES, make_modules, CPU, ALONE).activations
     assert two - one / memory_module.SCATTERED == pytest.approx(kept, rel=0.05)
+
+
+@pytest.mark.parametrize("one_call", [False, True])
+def test_a_gpus_calls_of_attention_can_be_imagined(recipe, monkeypatch, one_call):
+    monkeypatch.setattr(score, "ON_CPU", score.ON_GPU)
+    monkeypatch.setattr(Ragged, "takes", lambda own, query: one_call)
+    assert foresee(recipe(), TREES, make_modules, CPU, ALONE).activations > 0
 
 
 def test_more_is_more(recipe):

@@ -62,15 +62,15 @@ def lora_linear(
     """
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    with torch.autocast(device, enabled=False):
-        found: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
-            x.to(dtype),
-            weight.to(dtype),
-            None if bias is None else bias.to(dtype),
-            down.to(dtype),
-            up.to(dtype),
-            scale,
-        )
+    # Autocast has nothing left to change inside, and to turn it off takes longer than a product.
+    found: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
+        x.to(dtype),
+        weight.to(dtype),
+        None if bias is None else bias.to(dtype),
+        down.to(dtype),
+        up.to(dtype),
+        scale,
+    )
     return found
 
 

@@ -71,8 +71,8 @@ OFFLINE = (1e-3, 3e-4)
 HYPO = _grid((1e-3, 3e-3), online_kl__weight=(0.01, 0.03))
 APO = _grid((1e-3,), train__epochs=(2, 4), rounds__momentum=(0.3, 1.0))
 FRESH = (1e-3, 3e-3)
-PASSES = {"online__every": (2,), "online__passes": (4,)}
-MANY_PASSES = {"online__every": (2,), "online__passes": (10,)}
+PASSES = {"online__steps_per_generation": (2,), "online__num_iterations": (4,)}
+MANY_PASSES = {"online__steps_per_generation": (2,), "online__num_iterations": (10,)}
 METHODS: Mapping[str, Method] = {
     "dpo": Method("full", _grid(OFFLINE)),
     "hypo": Method("full", HYPO, "dpo", frugal=True),

@@ -1,7 +1,7 @@
 """Attention of packed trees, a piece of the row at a time.
 
 Transformers' models call it in place of their own attention while trees are scored, see
-`attending_trees`; `pieces` says how the row is cut.
+`attending_trees`; `pieces` says how the row is cut, `ragged` how it need not be.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from fastslow.scoring.attention_segments import AttentionSegment
+from fastslow.scoring.ragged import Ragged
 
 NAME = "fastslow_trees"
 
@@ -39,6 +40,7 @@ def tree_attention(
     attention_mask: None,
     *,
     pieces: Sequence[AttentionSegment],
+    ragged: Ragged | None = None,
     scaling: float | None = None,
     softcap: float | None = None,
     **_: Any,
@@ -52,9 +54,12 @@ def tree_attention(
         value: as `key`.
         attention_mask: None, as the pieces say it all.
         pieces: what attends in one call, in order.
+        ragged: the whole row in one call, which is made in place of these where there is a kernel.
         scaling: what products of queries and keys are multiplied by; None is 1 / sqrt(d).
         softcap: Gemma-2's bound on these products.
     """
+    if ragged is not None and softcap is None and ragged.takes(query):
+        return ragged.attend(query, key, value, scaling), None
     lengths = [piece.length for piece in pieces]
     # split, because its gradient is one concatenation where slices would each fill a whole row.
     parts = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)

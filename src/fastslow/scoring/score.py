@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from fastslow.scoring.attention import attending_trees
-from fastslow.scoring.attention_segments import cut
+from fastslow.scoring.attention_segments import AttentionSegment, cut
 from fastslow.scoring.encode import Tree
 from fastslow.scoring.lm_head import Head, chunked_logps, token_logps
+from fastslow.scoring.ragged import Ragged
 from fastslow.scoring.shared_layers import SharedLayers
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
@@ -57,11 +58,13 @@ class Sizes:
     """Tokens of the vocabulary whose logits are made at a time."""
     rows: int = 2048
     """Response tokens whose logits are made at a time."""
+    ragged: bool = False
+    """Whether all trees attend in one call where there is a kernel for that, see `ragged`."""
 
 
 ON_CPU = Sizes(together=0, columns=2048)
 """Nothing is computed that a mask would throw away, and 16 MiB of logits stay in the cache."""
-ON_GPU = Sizes(together=2048, columns=32_768)
+ON_GPU = Sizes(together=2048, columns=32_768, ragged=True)
 """Calls that take longer than their launch."""
 
 
@@ -95,7 +98,8 @@ class Scorer:
         self.model = model
         self.layout = layout or Layout(trees=True)
         self._sizes = sizes or _suitable(model)
-        self._trunk = SharedLayers(model, differing) if differing else None
+        self._shared_layers = SharedLayers(model, differing) if differing else None
+        self._attended: tuple[TreeBatch, dict[str, Any]] | None = None
         self._backbone = getattr(model, model.base_model_prefix)
         self._head = model.get_output_embeddings()
         self._config = model.config.get_text_config()
@@ -172,15 +176,24 @@ class Scorer:
 
     def _hidden(self, batch: TreeBatch) -> Tensor:
         """Last hidden states of the row, [T, d]."""
-        sharing = self._trunk.passing(batch) if self._trunk else nullcontext()
+        sharing = self._shared_layers.passing(batch) if self._shared_layers else nullcontext()
         with self.attending(), sharing:
             hidden: Tensor = self._backbone(
                 input_ids=batch.input_ids,
                 position_ids=batch.position_ids,
-                pieces=cut(batch.attended, together=self._sizes.together),
                 use_cache=False,
+                **self._calls(batch),
             ).last_hidden_state[0]
         return hidden
+
+    def _calls(self, batch: TreeBatch) -> dict[str, list[AttentionSegment] | Ragged]:
+        """How the row attends: settled once for passes of the same batch after one another."""
+        if self._attended is None or self._attended[0] is not batch:
+            calls: dict[str, Any] = {"pieces": cut(batch.attended, together=self._sizes.together)}
+            if self._sizes.ragged:
+                calls["ragged"] = Ragged(batch.attended)
+            self._attended = batch, calls
+        return self._attended[1]
 
     def attending(self) -> AbstractContextManager[None]:
         """Inside, the layers attend as when batches are scored."""
