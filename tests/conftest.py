@@ -99,11 +99,12 @@ def continual(model_folder, domain_files, tmp_path):
 @pytest.fixture(scope="session")
 def continual_run(model_folder, domain_files, tmp_path_factory):
     """A finished run over two domains, and its summary."""
-    import fastslow
+
+    from fastslow import training
 
     raw = tiny.continual_settings(model_folder, domain_files, ("warm", "cold"), weights="uniform")
     folder = tmp_path_factory.mktemp("continual") / "run"
-    return folder, fastslow.train(raw | {"output_dir": str(folder)})
+    return folder, training.train(raw | {"output_dir": str(folder)})
 
 
 @pytest.fixture(scope="session")

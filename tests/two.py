@@ -31,6 +31,7 @@ WHOLE, DIVIDED = launched("several-gpus.yaml"), launched("divided-base.yaml")
 TRAIN = """
 import json, os, signal, sys
 import fastslow
+from fastslow import training
 from fastslow.errors import FastslowError
 from fastslow.training.distributed.processes import ProcessGroup
 
@@ -40,7 +41,7 @@ def hear(event):
         os.kill(os.getpid(), signal.SIGTERM)
 for path in sys.argv[2:]:
     try:
-        summary = fastslow.train(path, listener=hear)
+        summary = training.train(path, listener=hear)
     except FastslowError as error:
         print("RESULT", json.dumps(f"{type(error).__name__}: {error}"))
     else:

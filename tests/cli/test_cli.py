@@ -12,6 +12,7 @@ import pytest
 import tiny
 
 import fastslow
+from fastslow import training
 from fastslow.config import dump_recipe
 
 pytestmark = pytest.mark.processes
@@ -45,7 +46,7 @@ def finished(model_folder, train_file, eval_file, tmp_path_factory):
             "eval": {"num_prompts": 4, "max_new_tokens": 8},
         }
     )
-    return folder, fastslow.train(recipe)
+    return folder, training.train(recipe)
 
 
 def test_train_prints_json_to_stdout_and_everything_else_to_stderr(path):

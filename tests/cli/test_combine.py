@@ -13,7 +13,7 @@ import tiny
 import torch
 from peft import PeftModel
 
-import fastslow
+from fastslow import training
 from fastslow.adapters import Bank, Factors, combine
 from fastslow.cli import main
 from fastslow.config import dump_recipe
@@ -49,7 +49,7 @@ def single_runs(model_folder, domain_files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("single")
     made = []
     for name, domain in (("warm.v1", "warm"), ("2", "cold")):
-        fastslow.train(
+        training.train(
             {
                 "model": str(model_folder),
                 "output_dir": str(folder / name),
@@ -185,7 +185,7 @@ def finished(continual_run, model_folder, domain_files, tmp_path_factory):
     for policy, weights in (("last", None), ("routed", "routed")):
         raw = tiny.continual_settings(model_folder, domain_files, ("warm", "cold"), weights=weights)
         runs[policy] = tmp_path_factory.mktemp(policy) / "run"
-        fastslow.train(raw | {"output_dir": str(runs[policy])})
+        training.train(raw | {"output_dir": str(runs[policy])})
     return runs
 
 

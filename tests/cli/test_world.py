@@ -6,6 +6,7 @@ import math
 import pytest
 from typer.testing import CliRunner
 
+from fastslow import training
 from fastslow.bench import tiny_base as scratch
 from fastslow.cli.main import app
 from fastslow.streams.worlds import World
@@ -24,7 +25,6 @@ def small_base(monkeypatch, tmp_path):
 
 
 def test_a_world_is_written_and_a_run_in_it_knows_its_reward(small_base, tmp_path):
-    import fastslow
 
     to = tmp_path / "world"
     options = ["--seed", "4", "--domains", "2", "--pairs", "48", "--held-out", "9"]
@@ -34,7 +34,7 @@ def test_a_world_is_written_and_a_run_in_it_knows_its_reward(small_base, tmp_pat
     assert World.load(to / "world.json") == World(seed=4, num_domains=2)
     assert len((to / "stream.jsonl").read_text().splitlines()) == 3 * 48
 
-    summary = fastslow.train(
+    summary = training.train(
         {
             "model": str(to / "base"),
             "output_dir": str(tmp_path / "run"),

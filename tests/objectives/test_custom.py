@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-import fastslow
+from fastslow import training
 from fastslow.errors import ConfigError, StateError
 from fastslow.objectives import make_objective, objective_settings
 from fastslow.testing import check_objective
@@ -48,12 +48,12 @@ def test_the_example_of_the_docs_is_a_whole_objective(file):
 
 def test_it_trains_by_its_name_and_its_file_may_not_change(file, recipe):
     made = recipe("objective.name=MarginDpo", f"objective.file={file}", "train.max_steps=3")
-    summary = fastslow.train(made)
+    summary = training.train(made)
     assert summary.eval["final"]["loss"] < summary.eval["start"]["loss"]
     (Path(made.output_dir) / "summary.json").unlink()
     file.write_text(file.read_text() + "# Changed.\n")
     with pytest.raises(StateError, match="objective of the run"):
-        fastslow.train(made)
+        training.train(made)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_one_that_would_fail_or_learn_nothing_stops_the_run_before_it_begins(
     path.write_text(CLASS.replace("RETURNED", returned))
     made = recipe("objective.name=Mine", f"objective.file={path}")
     with pytest.raises(ConfigError, match=f"objective Mine: .*{message}"):
-        fastslow.train(made)
+        training.train(made)
     assert not (Path(made.output_dir) / "inputs.json").exists()
 
 
@@ -118,7 +118,7 @@ def test_one_that_learns_the_wrong_way_is_warned_of(file, recipe):
     file.write_text(file.read_text().replace("loss=-logsigmoid", "loss=logsigmoid"))
     made = recipe("objective.name=MarginDpo", f"objective.file={file}", "train.max_steps=1")
     seen = []
-    fastslow.train(made, listener=seen.append)
+    training.train(made, listener=seen.append)
     told = [event["message"] for event in seen if event["event"] == "warning"]
     assert any(message.startswith("better_is_cheaper: ") for message in told)
 
@@ -136,7 +136,7 @@ def test_what_no_run_could_give_it_is_named(recipe, tmp_path, changed, message):
         CLASS.replace("RETURNED", "ObjectiveOutput(-logps.delta, z, z)").replace(*changed)
     )
     with pytest.raises(ConfigError, match=message):
-        fastslow.train(recipe("objective.name=Mine", f"objective.file={path}"))
+        training.train(recipe("objective.name=Mine", f"objective.file={path}"))
 
 
 def test_names_of_a_file_are_suggested(file):
@@ -160,6 +160,6 @@ def test_a_coupled_objective_refuses_small_micro_batches(recipe, tmp_path):
     path = tiny.write_rows(tmp_path / "rated.jsonl", rows)
     settings = ("objective.name=kto", f"data.train={path}", f"data.eval={path}")
     with pytest.raises(ConfigError, match=r"micro_batch_size: got 4.*depends on its whole batch"):
-        fastslow.train(recipe(*settings, "train.micro_batch_size=4"))
-    summary = fastslow.train(recipe(*settings, "train.max_steps=2"))
+        training.train(recipe(*settings, "train.micro_batch_size=4"))
+    summary = training.train(recipe(*settings, "train.max_steps=2"))
     assert json.loads(json.dumps(summary.eval["final"]))["chosen_log_ratio"] is not None

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import fastslow
+from fastslow import training
 from fastslow.adapters import Modules, load_base, load_tokenizer
 from fastslow.objectives import make_objective
 from fastslow.scoring import Encoded, Encoder, Scorer, tree_batch
@@ -183,7 +184,7 @@ def test_a_short_run_learns_and_its_adapter_works_without_fastslow(shared, model
             "eval": {"max_pairs": 160, "num_prompts": 0},
         }
     )  # fmt: skip
-    summary = fastslow.train(recipe)
+    summary = training.train(recipe)
     assert summary.eval["start"]["accuracy"] == 0.5
     assert summary.eval["final"]["accuracy"] >= 0.6
     adapter = tmp_path / "run" / summary.adapters[summary.leader]

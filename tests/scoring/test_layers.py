@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-import fastslow
+from fastslow import training
 from fastslow.adapters import Modules
 from fastslow.errors import ConfigError
 from fastslow.scoring import Tree, compile_layers
@@ -84,7 +84,7 @@ def test_a_run_is_the_same_with_layers_computed_anew(recipe):
         made = recipe(
             f"train.gradient_checkpointing={anew}", "train.max_steps=6", "lora.dropout=0.1"
         )
-        fastslow.train(made)
+        training.train(made)
         runs.append(tiny.adapters(made.output_dir))
         shutil.rmtree(made.output_dir)
     assert tiny.same(*runs)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-import fastslow
+from fastslow import training
 from fastslow.adapters import Modules
 from fastslow.scoring import Layout, Scorer, Tree
 from fastslow.scoring.layers import blocks_of
@@ -115,6 +115,6 @@ def test_a_pass_that_failed_leaves_nothing_behind(monkeypatch):
 
 def test_a_run_learns_in_the_upper_layers_only(recipe):
     made = recipe("train.max_steps=3", r"lora.target_modules=.*layers\.1\..*_proj")
-    fastslow.train(made)
+    training.train(made)
     for tensors in tiny.adapters(made.output_dir).values():
         assert tensors and all(".layers.1." in key for key in tensors)

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 import tiny
 
-import fastslow
+from fastslow import training
 from fastslow.errors import DataError
 from fastslow.objectives import make_objective
 from fastslow.scoring import Encoder
@@ -119,8 +119,8 @@ def test_the_next_batch_is_read_meanwhile_and_no_thread_is_left(path):
 def test_runs_end_the_same_with_and_without_it(recipe, tmp_path, monkeypatch):
     settings = ("train.max_steps=7", "checkpoint.every=3", "data.replay_buffer_size=10")
     ahead, plain = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("a", "p"))
-    first = fastslow.train(ahead)
+    first = training.train(ahead)
     monkeypatch.setattr(build, "PrefetchReader", lambda reader: reader)
-    second = fastslow.train(plain)
+    second = training.train(plain)
     assert tiny.same(tiny.adapters(ahead.output_dir), tiny.adapters(plain.output_dir))
     assert first.data == second.data and first.pairs_taken == second.pairs_taken == 56

@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 import fastslow
+from fastslow import training
 from fastslow.config import DriftConfig
 from fastslow.errors import ConfigError
 from fastslow.training.loop import drift as drift_module
@@ -86,7 +87,7 @@ def test_without_river_the_message_says_what_to_install(recipe, monkeypatch):
     with pytest.raises(ConfigError, match=r"needs river; install it with .*fastslow\[drift\]"):
         DriftDetector(DriftConfig())
     with pytest.raises(ConfigError, match="drift: needs river"):
-        fastslow.train(recipe("drift={}", "data.eval=null"))
+        training.train(recipe("drift={}", "data.eval=null"))
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def rows_learned(folder, path):
 def test_a_run_ends_where_the_preferences_turn_and_says_so(recipe, turning, tmp_path):
     seen = []
     made = recipe(f"data.train={turning}", *OPTIONS)
-    summary = fastslow.train(made, listener=seen.append)
+    summary = training.train(made, listener=seen.append)
     assert summary.ended == "drift"
     assert 144 < summary.pairs_taken <= 144 + 96
     assert summary.pairs_taken == summary.pairs_seen == summary.steps * 8
@@ -124,7 +125,7 @@ def test_a_run_ends_where_the_preferences_turn_and_says_so(recipe, turning, tmp_
     steady = recipe(
         f"output_dir={tmp_path / 'steady'}", f"data.train={turning}", "train.max_steps=18", *OPTIONS
     )
-    assert fastslow.train(steady).ended == "complete"
+    assert training.train(steady).ended == "complete"
 
     # Stopped one step before the alarm and right at it: the same end.
     for at in (summary.steps - 1, summary.steps):
@@ -135,8 +136,8 @@ def test_a_run_ends_where_the_preferences_turn_and_says_so(recipe, turning, tmp_
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            fastslow.train(broken, listener=cut)
-        again = fastslow.train(broken)
+            training.train(broken, listener=cut)
+        again = training.train(broken)
         assert (again.ended, again.pairs_taken, again.hashes["adapter/policy"]) == (
             "drift", summary.pairs_taken, summary.hashes["adapter/policy"],
         )  # fmt: skip
@@ -151,7 +152,7 @@ def test_stretches_between_drifts_are_the_stream_without_loss_or_repetition(
         f"data.train={turning}", *OPTIONS, f"data.eval={eval_file}", "eval.num_prompts=0",
         continual=settings,
     )  # fmt: skip
-    summary = fastslow.train(made)
+    summary = training.train(made)
     folder = Path(made.output_dir)
     assert summary.domains == ["stretch 1", "stretch 2"] and summary.measured == ["held out"]
     assert len(summary.after) == 2 and summary.metrics == {}
@@ -166,11 +167,11 @@ def test_stretches_between_drifts_are_the_stream_without_loss_or_repetition(
     assert (runs[1]["pairs_seen"] > len(second)) == ("replay" in extra)
     assert (folder / "fisher" / "01.safetensors").exists() == ("anchor" in extra)
     # The same again does nothing new.
-    assert fastslow.train(made) == summary
+    assert training.train(made) == summary
 
 
 def test_a_rest_of_ties_is_no_stretch_of_its_own(recipe, turning, tmp_path):
-    whole = fastslow.train(recipe(f"data.train={turning}", *OPTIONS))
+    whole = training.train(recipe(f"data.train={turning}", *OPTIONS))
     rows = [json.loads(line) for line in turning.read_text().splitlines()]
     rows = rows[: whole.pairs_taken] + rows[288:]
     cut = tiny.write_rows(tmp_path / "cut.jsonl", rows)
@@ -178,5 +179,5 @@ def test_a_rest_of_ties_is_no_stretch_of_its_own(recipe, turning, tmp_path):
         f"output_dir={tmp_path / 'cut'}", f"data.train={cut}", *OPTIONS,
         continual={"weights": None},
     )  # fmt: skip
-    summary = fastslow.train(made)
+    summary = training.train(made)
     assert summary.domains == ["stretch 1"] and summary.policy == "last"

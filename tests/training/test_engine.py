@@ -10,6 +10,7 @@ from loopback import chat_reply
 from tiny import components
 
 import fastslow
+from fastslow import training
 from fastslow.adapters import BASE, Modules, load_tokenizer
 from fastslow.errors import ConfigError, UnreachableError
 from fastslow.judges import RuleJudge
@@ -87,7 +88,7 @@ def at(engine):
 
 def test_the_engine_answers_with_the_leaders_module_of_now(online, engine):
     made = online("chase=null", every=2, engine=at(engine))
-    fastslow.train(made)
+    training.train(made)
     steps = tiny.steps(made.output_dir)
     assert [step["staleness"] for step in steps] == [0, 1] * 3
     names = list(dict.fromkeys(engine.asked))
@@ -116,10 +117,10 @@ def test_an_engine_that_dies_leaves_a_checkpoint_to_go_on_from(online, engine, t
         engine.fail = event["event"] == "step" and event["step"] == 3
 
     with pytest.raises(UnreachableError, match="the same command goes on"):
-        fastslow.train(made, listener=die)
+        training.train(made, listener=die)
     assert (Path(made.output_dir) / "checkpoints" / "step-00000003").exists()
     engine.fail = False
-    assert fastslow.train(made).steps == 6
+    assert training.train(made).steps == 6
 
 
 def test_rounds_are_answered_by_an_engine_too(recipe, engine, train_file, tmp_path):
@@ -132,7 +133,7 @@ def test_rounds_are_answered_by_an_engine_too(recipe, engine, train_file, tmp_pa
         judge={"kind": "rule", "file": str(tmp_path / "rule.py")},
         lora={"start_from": str(_start(recipe, tmp_path))},
     )  # fmt: skip
-    fastslow.train(made)
+    training.train(made)
     assert len(set(engine.asked)) == 2 and not engine.loaded
     copies = sorted(path.name for path in (tmp_path / "shared" / "run").iterdir())
     assert copies == ["round-01", "round-02"]
@@ -141,14 +142,14 @@ def test_rounds_are_answered_by_an_engine_too(recipe, engine, train_file, tmp_pa
 def _start(recipe, tmp_path):
     made = recipe(*SHORT, "train.max_steps=1", f"output_dir={tmp_path / 'start'}", "chase=null",
                   "lora.rank=2")  # fmt: skip
-    fastslow.train(made)
+    training.train(made)
     return tmp_path / "start" / "adapters" / "policy"
 
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_what_is_judged_meanwhile_is_a_set_older_and_never_more(online, every):
     made = online(every=every, overlap=True)
-    fastslow.train(made)
+    training.train(made)
     ages = [step["staleness"] for step in tiny.steps(made.output_dir)]
     assert ages == ([0, 1, 1, 1, 1, 1] if every == 1 else [0, 1, 2, 3, 2, 3])
 
@@ -161,13 +162,13 @@ def test_the_judge_works_while_the_policy_learns(online, monkeypatch):
         return judge(self, asked)
 
     monkeypatch.setattr(RuleJudge, "judge", watched)
-    fastslow.train(online("data.eval=null", overlap=True))
+    training.train(online("data.eval=null", overlap=True))
     assert seen and not any(seen)
 
 
 def test_log_probs_that_nobody_knows_are_not_learned_from(online, engine):
     with pytest.raises(ConfigError, match="online.overlap: objective rloo weighs answers"):
-        fastslow.train(online("objective.name=rloo", overlap=True, engine=at(engine)))
+        training.train(online("objective.name=rloo", overlap=True, engine=at(engine)))
 
 
 @pytest.mark.parametrize("section", ["online", "rounds"])
@@ -195,9 +196,9 @@ def test_what_a_judge_costs_is_in_the_summary_after_a_stop_too(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(made, listener=stop)
+        training.train(made, listener=stop)
     before = len(server.requests)
-    summary = fastslow.train(made)
+    summary = training.train(made)
     if section == "online":
         # Two questions a prompt; what was asked after the checkpoint of step 2 is asked again.
         assert summary.data["judge_questions"] == summary.data["judge_reply_tokens"] == 48

@@ -4,7 +4,7 @@ import pytest
 import tiny
 from tiny import components
 
-import fastslow
+from fastslow import training
 from fastslow.errors import ConfigError, DataError, JudgeError
 
 RULE = """
@@ -31,16 +31,16 @@ def filtered(recipe, tmp_path):
 
 def test_where_no_answer_is_better_it_is_the_run_without(filtered, recipe, tmp_path):
     made = filtered(ALL, f"output_dir={tmp_path / 'filtered'}")
-    summary = fastslow.train(made)
+    summary = training.train(made)
     plain = recipe(*SHORT, f"output_dir={tmp_path / 'plain'}")
-    fastslow.train(plain)
+    training.train(plain)
     assert tiny.same(tiny.adapters(made.output_dir), tiny.adapters(plain.output_dir))
     assert summary.data["beaten"] == 0
 
 
 def test_where_every_answer_is_better_nothing_is_left(filtered):
     with pytest.raises(DataError, match="beat the chosen one of all 96 pairs"):
-        fastslow.train(filtered(NONE))
+        training.train(filtered(NONE))
 
 
 def test_pairs_whose_chosen_answer_is_beaten_are_passed_over(filtered):
@@ -61,8 +61,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(filtered, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(broken, listener=stop)
-    assert fastslow.train(broken).data == fastslow.train(whole).data
+        training.train(broken, listener=stop)
+    assert training.train(broken).data == training.train(whole).data
     assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(broken.output_dir))
 
 
@@ -72,13 +72,13 @@ def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(filtered, tmp_p
     rule = tiny.FAILING_RULE.format(left=str(left)).replace(scored, "float(answer.endswith('.'))")
     left.write_text("100000")
     whole = filtered(rule, f"output_dir={tmp_path / 'whole'}", answers=2)
-    fastslow.train(whole)
+    training.train(whole)
     left.write_text("40")
     made = filtered(rule, f"output_dir={tmp_path / 'broken'}", answers=2)
     with pytest.raises(JudgeError):
-        fastslow.train(made)
+        training.train(made)
     left.write_text("100000")
-    fastslow.train(made)
+    training.train(made)
     assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(made.output_dir))
 
 
@@ -94,4 +94,4 @@ def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(filtered, tmp_p
 )
 def test_what_cannot_be_is_refused(filtered, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        fastslow.train(filtered(WARM, *overrides))
+        training.train(filtered(WARM, *overrides))

@@ -6,6 +6,7 @@ from tiny import components
 from typer.testing import CliRunner
 
 import fastslow
+from fastslow import training
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, JudgeError, StateError
 
@@ -50,7 +51,7 @@ def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
 )
 def test_no_answer_is_older_than_is_said(online, every, ages):
     made = online(every=every)
-    fastslow.train(made)
+    training.train(made)
     assert [step["staleness"] for step in tiny.steps(made.output_dir)] == ages
 
 
@@ -65,15 +66,15 @@ def test_a_stopped_run_goes_on_bit_for_bit(online, tmp_path, section):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(broken, listener=stop)
-    assert fastslow.train(broken).data == fastslow.train(whole).data
+        training.train(broken, listener=stop)
+    assert training.train(broken).data == training.train(whole).data
     assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(broken.output_dir))
 
 
 @pytest.mark.parametrize("name", ["dpo", "davidson", "sdpo", "rloo", "kto", "sft", "sppo"])
 def test_every_kind_of_objective_learns_with_and_without_a_chase(online, name):
     made = online(f"objective.name={name}", "data.eval=null", "train.max_steps=2", answers=3)
-    fastslow.train(made)
+    training.train(made)
     last = tiny.steps(made.output_dir)[-1]["modules"]
     assert last["fast"]["grad_norm"] > 0 and last["slow"]["grad_norm"] > 0
 
@@ -83,7 +84,7 @@ def test_stored_pairs_have_their_share_of_every_batch(online, tmp_path):
         tmp_path / "prompts.jsonl", [{"prompt": f"Say {i}."} for i in range(40)]
     )
     made = online("train.max_steps=3", prompts=str(prompts), stored=0.25)
-    summary = fastslow.train(made)
+    summary = training.train(made)
     assert summary.pairs_seen == 12 and summary.data["stored_read"] > 0
     first = next(iter(components(made).reader))
     assert [bool(item.sampled) for item in first] == [True, True, True, False]
@@ -95,7 +96,7 @@ def test_prompts_alone_are_enough(online, tmp_path):
         f"data.train={tiny.write_rows(tmp_path / 'p.jsonl', rows)}", "data.eval=null",
         "train.max_steps=null",
     )  # fmt: skip
-    summary = fastslow.train(made)
+    summary = training.train(made)
     assert summary.steps == 3 and summary.data["read"] == 12
     assert tiny.steps(made.output_dir)[0]["domains"] == {"talk": 4}
 
@@ -106,7 +107,7 @@ def test_the_score_rises(online):
         "objective.name=rloo", "eval.num_prompts=16", "eval.num_generations=4",
         "train.batch_size=8", num_generations=4,
     )  # fmt: skip
-    measured = fastslow.train(made).eval
+    measured = training.train(made).eval
     assert measured["final"]["reward"] > measured["start"]["reward"] + 0.1
     assert measured["final"]["win_rate"] > 0.6
 
@@ -114,18 +115,18 @@ def test_the_score_rises(online):
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(online, tmp_path, overlap):
     whole = online(f"output_dir={tmp_path / 'whole'}", "data.eval=null", overlap=overlap)
-    fastslow.train(whole)
+    training.train(whole)
     made = online(f"output_dir={tmp_path / 'broken'}", "data.eval=null", overlap=overlap)
     left = tmp_path / "left"
     left.write_text("30")
     (tmp_path / "rule.py").write_text(tiny.FAILING_RULE.format(left=str(left)))
     with pytest.raises(JudgeError, match="OSError: gone"):
-        fastslow.train(made)
+        training.train(made)
     done = len(tiny.steps(made.output_dir))
     assert 0 < done < 6
     assert (tmp_path / "broken" / "checkpoints" / f"step-{done:08d}").exists()
     left.write_text("100000")
-    fastslow.train(made)
+    training.train(made)
     assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(made.output_dir))
 
 
@@ -147,10 +148,10 @@ def test_another_judge_cannot_go_on(online, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(made, listener=stop)
+        training.train(made, listener=stop)
     (tmp_path / "rule.py").write_text(RULE + "# Changed.\n")
     with pytest.raises(StateError, match="the judge of the run .* has changed"):
-        fastslow.train(made)
+        training.train(made)
 
 
 @pytest.mark.parametrize(
@@ -167,4 +168,4 @@ def test_another_judge_cannot_go_on(online, tmp_path):
 )
 def test_what_cannot_be_is_refused(online, overrides, section, message):
     with pytest.raises(ConfigError, match=message):
-        fastslow.train(online(*overrides, **section))
+        training.train(online(*overrides, **section))

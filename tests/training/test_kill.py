@@ -94,7 +94,7 @@ for moment in moments:
                 os.kill(os.getpid(), signal.SIGKILL)
         code = 1
         try:
-            fastslow.train(recipe, listener=cut)
+            training.train(recipe, listener=cut)
             code = 0
         finally:
             os._exit(code)

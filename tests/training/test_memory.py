@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-import fastslow
+from fastslow import training
 from fastslow.cli.validate import validate
 from fastslow.config import dump_recipe
 from fastslow.errors import ConfigError
@@ -137,7 +137,7 @@ def test_a_run_that_does_not_fit_is_refused_with_what_would(recipe, scarce, tmp_
     need = foresee(made, [MANY] * 8, make_modules, CPU, ALONE)
     scarce(need.base + need.modules + need.activations // 3)
     with pytest.raises(ConfigError) as refused:
-        fastslow.train(made)
+        training.train(made)
     text = str(refused.value)
     assert text.startswith("memory: this run takes about ") and "are free on cpu" in text
     assert "train.micro_batch_size: 2 takes about" in text
@@ -174,21 +174,21 @@ def test_validation_foresees_what_is_known_and_fresh_answers(recipe, scarce, tmp
 def test_where_nothing_helps_this_is_said(recipe, scarce):
     scarce(1000)
     with pytest.raises(ConfigError, match="take a smaller model or lower data.max_length"):
-        fastslow.train(recipe())
+        training.train(recipe())
 
 
 def test_an_objective_that_needs_its_batch_whole_is_not_told_to_split_it(recipe, scarce, tmp_path):
     scarce(10**9)
-    done = fastslow.train(recipe("train.max_steps=1", f"output_dir={tmp_path / 'first'}"))
+    done = training.train(recipe("train.max_steps=1", f"output_dir={tmp_path / 'first'}"))
     scarce(0.7 * done.memory["foreseen"])
     with pytest.raises(ConfigError, match=r"; train.gradient_checkpointing: true takes") as refused:
-        fastslow.train(recipe("objective.name=beta_dpo"))
+        training.train(recipe("objective.name=beta_dpo"))
     assert "micro_batch_size" not in str(refused.value)
 
 
 def test_what_fits_is_foreseen_in_the_summary(recipe, scarce):
     scarce(10**9)
-    summary = fastslow.train(recipe("train.max_steps=2"))
+    summary = training.train(recipe("train.max_steps=2"))
     assert 0 < summary.memory["foreseen"] < summary.memory["peak"]
 
 
@@ -199,19 +199,19 @@ def test_a_model_that_cannot_be_imagined_is_trained_all_the_same(recipe, scarce,
     scarce(10**9)
     monkeypatch.setattr(memory_module, "foresee", refuse)
     heard = []
-    summary = fastslow.train(recipe("train.max_steps=1"), listener=heard.append)
+    summary = training.train(recipe("train.max_steps=1"), listener=heard.append)
     assert summary.memory["foreseen"] is None
     warnings = [event["message"] for event in heard if event["event"] == "warning"]
     assert any("cannot be foreseen (aten.nonzero.default)" in text for text in warnings)
 
 
 def test_small_models_are_not_asked_about(recipe):
-    assert fastslow.train(recipe("train.max_steps=1")).memory["foreseen"] is None
+    assert training.train(recipe("train.max_steps=1")).memory["foreseen"] is None
 
 
 def test_fresh_answers_and_adapters_to_start_from_are_foreseen(recipe, scarce, tmp_path):
     scarce(10**9)
-    first = fastslow.train(recipe("train.max_steps=1", f"output_dir={tmp_path / 'first'}"))
+    first = training.train(recipe("train.max_steps=1", f"output_dir={tmp_path / 'first'}"))
     start = tmp_path / "first" / first.adapters["fast"]
     made = recipe(
         "train.max_steps=1",
@@ -219,7 +219,7 @@ def test_fresh_answers_and_adapters_to_start_from_are_foreseen(recipe, scarce, t
         online={"num_generations": 2, "max_new_tokens": 4},
         judge={"kind": "rule", "file": str(_rule(tmp_path))},
     )
-    assert fastslow.train(made).memory["foreseen"] > 0
+    assert training.train(made).memory["foreseen"] > 0
 
 
 def _rule(folder):

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-import fastslow
+from fastslow import training
 from fastslow.errors import StateError
 from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.policies.policies import Policies
@@ -45,10 +45,10 @@ def warnings(folder):
 
 def test_halved_until_it_fits_with_the_same_update(recipe, room, tmp_path):
     asked = ["train.max_steps=4", f"output_dir={tmp_path / 'asked'}", "train.micro_batch_size=2"]
-    fastslow.train(recipe(*asked))
+    training.train(recipe(*asked))
     tried = room(3)
     made = recipe("train.max_steps=4")
-    fastslow.train(made)
+    training.train(made)
     assert tried == [8, 8, 4, 4] + [2] * 8 * 4
     assert tiny.same(tiny.adapters(made.output_dir), tiny.adapters(tmp_path / "asked"))
     first, second = warnings(made.output_dir)
@@ -59,19 +59,19 @@ def test_halved_until_it_fits_with_the_same_update(recipe, room, tmp_path):
 def test_a_single_example_that_does_not_fit_stops_the_run_and_says_what_helps(recipe, room):
     room(0)
     with pytest.raises(StateError, match=r"single example.*gradient_checkpointing.*max_length"):
-        fastslow.train(recipe("train.max_steps=4"))
+        training.train(recipe("train.max_steps=4"))
 
 
 def test_an_objective_that_needs_its_batch_whole_is_not_given_less(recipe, room):
     room(3)
     with pytest.raises(StateError, match=r"beta_dpo compares.*lower train.batch_size"):
-        fastslow.train(recipe("train.max_steps=4", "objective.name=beta_dpo"))
+        training.train(recipe("train.max_steps=4", "objective.name=beta_dpo"))
 
 
 def test_other_errors_are_not_taken_for_full_memory(recipe, room):
     room(3, error=RuntimeError("the weights are cursed"))
     with pytest.raises(RuntimeError, match="cursed"):
-        fastslow.train(recipe("train.max_steps=4"))
+        training.train(recipe("train.max_steps=4"))
 
 
 def test_odd_sizes_are_halved_upwards_and_split_covers_everything():
@@ -103,7 +103,7 @@ def limited(self, name, batch, *, learning=False, **settings):
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return measure(self, name, batch, learning=learning, **settings)
 Policies.measure = limited
-fastslow.train(sys.argv[1])
+training.train(sys.argv[1])
 """
 
 

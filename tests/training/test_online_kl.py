@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-import fastslow
+from fastslow import training
 from fastslow.adapters import BASE, Modules
 from fastslow.config import OnlineKlConfig
 from fastslow.errors import ConfigError
@@ -84,7 +84,7 @@ def test_the_first_step_is_that_of_the_objective_alone(recipe, tmp_path):
     found = []
     for name, extra in (("plain", ()), ("hybrid", KL)):
         made = recipe(f"output_dir={tmp_path / name}", "train.max_steps=1", *extra)
-        fastslow.train(made)
+        training.train(made)
         found.append(tiny.adapters(made.output_dir))
     assert tiny.same(*found)
 
@@ -97,7 +97,7 @@ def test_it_holds_the_policy_near_its_reference(recipe, tmp_path):
             f"output_dir={tmp_path / str(weight)}", "train.max_steps=24", "train.epochs=2",
             "chase=null", "eval.num_prompts=16", "eval.num_generations=4", *extra,
         )  # fmt: skip
-        final = fastslow.train(made).eval["final"]
+        final = training.train(made).eval["final"]
         kl[weight] = final["reverse_kl"]
         assert final["accuracy"] > 0.6
     assert kl[1.0] < 0.6 * kl[None]
@@ -105,7 +105,7 @@ def test_it_holds_the_policy_near_its_reference(recipe, tmp_path):
 
 def test_each_module_has_answers_and_an_estimate_of_its_own(recipe):
     made = recipe("train.max_steps=4", "chase.slow_every=2", *KL, "online_kl.prompts=2")
-    fastslow.train(made)
+    training.train(made)
     logged = [step["modules"] for step in tiny.steps(made.output_dir)]
     assert [sorted(name for name in step if "reverse_kl" in step[name]) for step in logged] == [
         ["fast", "slow"], ["fast"], ["fast", "slow"], ["fast"],
@@ -120,13 +120,13 @@ def test_without_a_chase_the_modules_are_runs_of_their_own(recipe, tmp_path):
         f"output_dir={tmp_path / 'race'}", "train.max_steps=3", "chase.alpha=0",
         "chase.slow_ratio=0.5", *KL,
     )  # fmt: skip
-    fastslow.train(selector)
+    training.train(selector)
     for name, rate in (("fast", 1e-2), ("slow", 5e-3)):
         alone = recipe(
             f"output_dir={tmp_path / name}", "train.max_steps=3", "chase=null",
             f"train.learning_rate={rate}", *KL,
         )  # fmt: skip
-        fastslow.train(alone)
+        training.train(alone)
         (own,) = tiny.adapters(alone.output_dir).values()
         assert tiny.same({name: own}, {name: tiny.adapters(selector.output_dir)[name]})
 
@@ -134,7 +134,7 @@ def test_without_a_chase_the_modules_are_runs_of_their_own(recipe, tmp_path):
 def test_resuming_is_as_if_never_stopped(recipe, tmp_path):
     options = ("train.max_steps=6", "checkpoint.every=2", "lora.dropout=0.2", *KL)
     whole = recipe(f"output_dir={tmp_path / 'whole'}", *options)
-    fastslow.train(whole)
+    training.train(whole)
     broken = recipe(f"output_dir={tmp_path / 'broken'}", *options)
 
     def stop(event):
@@ -142,8 +142,8 @@ def test_resuming_is_as_if_never_stopped(recipe, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(broken, listener=stop)
-    fastslow.train(broken)
+        training.train(broken, listener=stop)
+    training.train(broken)
     assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(broken.output_dir))
 
 

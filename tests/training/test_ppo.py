@@ -9,7 +9,7 @@ import tiny
 import torch
 from tiny import components
 
-import fastslow
+from fastslow import training
 from fastslow.adapters import BASE
 from fastslow.errors import ConfigError
 from fastslow.training.on_policy.critic import CRITIC
@@ -80,7 +80,7 @@ def test_every_pass_goes_over_the_same_answers_in_its_own_order(ppo):
     batches = [[item.example.responses for item in next(reader)] for _ in range(6)]
     sets = [batches[0] + batches[1], batches[2] + batches[3], batches[4] + batches[5]]
     assert sorted(sets[0]) == sorted(sets[1]) != sorted(sets[2]) and sets[0] != sets[1]
-    fastslow.train(made)
+    training.train(made)
     steps = tiny.steps(made.output_dir)
     assert [step["staleness"] for step in steps] == [0, 1, 2, 3, 0, 1]
     assert [step["answers"] for step in steps] == [8] * 4 + [16] * 2
@@ -93,7 +93,7 @@ def test_espo_leaves_answers_that_it_has_outgrown_and_never_goes_beyond(ppo):
         "objective.max_deviation=0.05", "train.max_steps=12", "train.learning_rate=0.02",
         name="espo", passes=50,
     )  # fmt: skip
-    fastslow.train(made)
+    training.train(made)
     steps = tiny.steps(made.output_dir)
     exceeds_max_ratio = events(made.output_dir, "exceeded_max_ratio")
     assert len(steps) == 12
@@ -116,8 +116,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(ppo, tmp_path, name):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(make("broken"), listener=stop)
-    assert fastslow.train(make("broken")).data == fastslow.train(make("whole")).data
+        training.train(make("broken"), listener=stop)
+    assert training.train(make("broken")).data == training.train(make("whole")).data
     whole, broken = (tiny.adapters(tmp_path / folder) for folder in ("whole", "broken"))
     assert tiny.same(whole, broken)
 
@@ -126,7 +126,7 @@ def test_all_passes_are_planned_and_dropout_is_off(ppo):
     made = ppo("train.max_steps=null", "lora.dropout=0.5", "train.schedule=linear", passes=2)
     run = components(made)
     assert run.total_steps == 2 * 24
-    fastslow.train(ppo("train.max_steps=1", "lora.dropout=0.5", f"output_dir={made.output_dir}-1"))
+    training.train(ppo("train.max_steps=1", "lora.dropout=0.5", f"output_dir={made.output_dir}-1"))
     (step,) = tiny.steps(f"{made.output_dir}-1")
     assert step["modules"]["policy"]["ratio_deviation"] == pytest.approx(0, abs=1e-4)
 
@@ -135,7 +135,7 @@ def test_micro_batches_give_the_same_run(ppo, tmp_path):
     runs = []
     for size in ("null", "2"):
         folder = tmp_path / f"run-{size}"
-        fastslow.train(
+        training.train(
             ppo(f"output_dir={folder}", f"train.micro_batch_size={size}", "train.max_steps=3")
         )
         runs.append(tiny.adapters(folder)["policy"])
@@ -149,7 +149,7 @@ def test_the_score_rises(ppo, name):
         "train.max_steps=60", "train.epochs=8", "train.learning_rate=0.03", "eval.num_prompts=16",
         "eval.num_generations=8", "train.batch_size=32", name=name, passes=4, temperature=1.0,
     )  # fmt: skip
-    measured = fastslow.train(made).eval
+    measured = training.train(made).eval
     assert measured["final"]["reward"] > measured["start"]["reward"] + 0.1
     assert measured["final"]["win_rate"] > 0.55
 
@@ -159,7 +159,7 @@ def test_the_critic_learns_what_answers_will_score(ppo):
         "train.max_steps=60", "train.batch_size=16", "train.schedule=constant",
         "objective.value_clip=100", passes=60,
     )  # fmt: skip
-    fastslow.train(made)
+    training.train(made)
     steps = tiny.steps(made.output_dir)
     assert steps[0]["critic"]["explained_variance"] < 0.05
     assert steps[-1]["critic"]["explained_variance"] > 0.6
@@ -171,14 +171,14 @@ def test_the_critic_neither_moves_the_policy_nor_is_left_as_an_answer(ppo, tmp_p
     for rate in ("1.0", "0.5"):
         folder = tmp_path / f"run-{rate}"
         made = ppo(f"output_dir={folder}", "train.max_steps=1", critic_rate=float(rate))
-        fastslow.train(made)
+        training.train(made)
         runs.append(tiny.adapters(folder))
     assert list(runs[0]) == ["policy"] and tiny.same(*runs)
 
 
 def test_fast_and_slow_learn_from_the_leaders_answers(ppo):
     made = ppo("chase={}", "train.max_steps=4", answers=2, passes=2)
-    fastslow.train(made)
+    training.train(made)
     last = tiny.steps(made.output_dir)[-1]["modules"]
     assert last["fast"]["grad_norm"] > 0 and last["slow"]["grad_norm"] > 0
 
@@ -197,4 +197,4 @@ def test_fast_and_slow_learn_from_the_leaders_answers(ppo):
 )  # fmt: skip
 def test_what_cannot_be_is_refused(ppo, overrides, section, message):
     with pytest.raises(ConfigError, match=message):
-        fastslow.train(ppo(*overrides, **section))
+        training.train(ppo(*overrides, **section))

@@ -11,7 +11,7 @@ import tiny
 import torch
 from two import DIVIDED, TRAIN, apart, events, in_two, written
 
-import fastslow
+from fastslow import training
 from fastslow.objectives import make_objective, objective_names
 from fastslow.testing import example
 
@@ -65,7 +65,7 @@ def test_every_objective_learns_in_two_processes_what_it_learns_in_one(recipe, t
     distances = {}
     for name, one, other in zip(names, first, second, strict=True):
         assert one[0] == 0 and other[0] == 1 and one[1:] == other[1:], (name, one)
-        fastslow.train(made[name, "one"])
+        training.train(made[name, "one"])
         distances[name] = apart(tmp_path / "two" / name, tmp_path / "one" / name)
     print(distances)
     assert {name: d for name, d in distances.items() if d > 1e-2 and name not in COUPLED} == {}
@@ -75,7 +75,7 @@ def test_everything_that_is_told_and_measured_is_what_one_process_says(recipe, t
     settings = ("train.max_steps=5", "eval.every=2", "chase.swap_every=1", "eval.num_prompts=0",
                 "train.micro_batch_size=2")  # fmt: skip
     one, two = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("one", "two"))
-    fastslow.train(one)
+    training.train(one)
     in_two(TRAIN, 0, written(two))
     found, expected = events(two.output_dir), events(one.output_dir)
     assert [event["event"] for event in found] == [event["event"] for event in expected]
@@ -92,11 +92,11 @@ def test_everything_that_is_told_and_measured_is_what_one_process_says(recipe, t
 def test_a_run_goes_on_in_another_number_of_processes(recipe, tmp_path, began, launched):
     settings = ("train.max_steps=6", "checkpoint.every=100", "eval.num_prompts=2")
     whole, part = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("whole", "part"))
-    fastslow.train(whole)
+    training.train(whole)
     if began == 2:
         assert in_two(TRAIN, 3, written(part), **launched) == [[None], [None]]
         assert (Path(part.output_dir) / "checkpoints" / "step-00000003").exists()
-        assert fastslow.train(part).steps == 6
+        assert training.train(part).steps == 6
     else:
         stopped = TRAIN.replace(
             "from fastslow.training.distributed.processes import ProcessGroup",

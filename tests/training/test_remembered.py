@@ -7,7 +7,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-import fastslow
+from fastslow import training
 from fastslow.records import Pair
 from fastslow.scoring import Encoded, Scores, Tree
 from fastslow.training.distributed.processes import ProcessGroup
@@ -33,7 +33,7 @@ def passes(monkeypatch):
 
 
 def test_only_the_first_epoch_scores_the_reference(recipe, passes):
-    fastslow.train(recipe(*EPOCHS, "data.eval=null"))
+    training.train(recipe(*EPOCHS, "data.eval=null"))
     gate = 1  # The first step's check scores the reference too.
     assert passes.count("base") == STEPS + gate
     assert passes.count("fast") == 3 * STEPS + gate
@@ -47,7 +47,7 @@ def test_the_update_is_the_same(recipe, tmp_path, monkeypatch):
         if comes_again:
             monkeypatch.setattr(build, "_comes_again", comes_again)
         made = recipe(*EPOCHS, f"output_dir={tmp_path / str(len(runs))}")
-        fastslow.train(made)
+        training.train(made)
         runs.append(tiny.adapters(made.output_dir))
     for name in ("fast", "slow"):
         for key, tensor in runs[0][name].items():
@@ -56,7 +56,7 @@ def test_the_update_is_the_same(recipe, tmp_path, monkeypatch):
 
 def test_a_run_that_goes_on_knows_them_and_ends_with_the_same_bits(recipe, tmp_path, passes):
     whole = recipe(*EPOCHS, f"output_dir={tmp_path / 'whole'}")
-    fastslow.train(whole)
+    training.train(whole)
     parted = recipe(*EPOCHS, f"output_dir={tmp_path / 'parted'}")
 
     class Stopped(Exception):
@@ -67,12 +67,12 @@ def test_a_run_that_goes_on_knows_them_and_ends_with_the_same_bits(recipe, tmp_p
             raise Stopped
 
     with pytest.raises(Stopped):
-        fastslow.train(parted, listener=stop)
+        training.train(parted, listener=stop)
     (newest,) = sorted(Path(parted.output_dir).glob("checkpoints/*"))[-1:]
     kept = load_file(newest / "remembered.safetensors")
     assert len(kept["keys"]) == 96 and kept["lengths"].tolist() == [2] * 96
     passes.clear()
-    fastslow.train(parted)
+    training.train(parted)
     assert "base" not in passes[: 2 * STEPS // 3]
     assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(parted.output_dir))
 
@@ -86,7 +86,7 @@ def test_a_run_that_goes_on_knows_them_and_ends_with_the_same_bits(recipe, tmp_p
 )
 def test_nothing_is_kept_where_it_would_be_of_no_use_or_wrong(recipe, changes):
     made = recipe(*changes)
-    fastslow.train(made)
+    training.train(made)
     assert not list(Path(made.output_dir).glob("checkpoints/*/remembered.safetensors"))
 
 

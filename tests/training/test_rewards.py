@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 import fastslow
+from fastslow import training
 from fastslow.adapters import BASE
 from fastslow.cli.main import app
 from fastslow.config import RewardModelJudgeConfig, dump_recipe
@@ -40,7 +41,7 @@ def trained(model_folder, train_file, eval_file, tmp_path_factory):
         "lora": {"rank": 4, "alpha": 8.0}, "train": {"batch_size": 8, "learning_rate": 1e-2,
         "epochs": 3},
     }  # fmt: skip
-    return folder, fastslow.train(raw)
+    return folder, training.train(raw)
 
 
 def judge(folder, **settings):
@@ -169,9 +170,9 @@ def test_fast_and_slow_race_stop_and_go_on_bit_for_bit(reward, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(make("broken"), listener=stop)
-    fastslow.train(make("broken"))
-    fastslow.train(make("whole"))
+        training.train(make("broken"), listener=stop)
+    training.train(make("broken"))
+    training.train(make("whole"))
     assert tiny.same(tiny.adapters(tmp_path / "whole"), tiny.adapters(tmp_path / "broken"))
     saved = load_file(tmp_path / "whole" / "adapters" / "fast" / "adapter_model.safetensors")
     assert saved["base_model.model.score.weight"].any()
@@ -179,7 +180,7 @@ def test_fast_and_slow_race_stop_and_go_on_bit_for_bit(reward, tmp_path):
 
 @pytest.mark.parametrize("name", ["hinge", "davidson", "plackett_luce"])
 def test_other_objectives_of_log_ratios_learn_rewards(reward, name):
-    fastslow.train(reward(f"objective.name={name}", "train.max_steps=2"))
+    training.train(reward(f"objective.name={name}", "train.max_steps=2"))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_other_objectives_of_log_ratios_learn_rewards(reward, name):
 )
 def test_what_means_nothing_to_a_reward_model_is_refused(reward, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        fastslow.train(reward(*overrides))
+        training.train(reward(*overrides))
 
 
 def test_the_command_measures_and_refuses(trained, reward, tmp_path, eval_file):
@@ -219,6 +220,6 @@ def test_the_command_measures_and_refuses(trained, reward, tmp_path, eval_file):
     assert RUN.invoke(app, ["report", str(folder)]).exit_code == 0
     assert "Rewards of both responses" in (folder / "report.html").read_text()
     with pytest.raises(ConfigError, match="holds a reward model, which answers nothing"):
-        fastslow.train(
+        training.train(
             reward("trains=policy", lora={"start_from": str(folder / "adapters" / "policy")})
         )

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import fastslow
+from fastslow import training
 from fastslow.adapters import Factors
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError, JudgeError, StateError
@@ -62,7 +63,7 @@ def same(first, second):
 def test_each_round_learns_from_the_judged_answers_of_the_policy_before(rounds):
     made = rounds()
     seen = []
-    summary = fastslow.train(made, listener=seen.append)
+    summary = training.train(made, listener=seen.append)
     folder = Path(made.output_dir)
     told = [event for event in seen if event["event"] in ("round", "answers")]
     assert [e["event"] for e in told] == ["round", "answers", "round", "answers"]
@@ -97,7 +98,7 @@ def test_answers_are_scored_with_the_policys_own_log_probs(rounds, monkeypatch):
 
     monkeypatch.setattr(Policies, "answer", noted)
     made = rounds()
-    fastslow.train(made)
+    training.train(made)
     run = fastslow.load_recipe(Path(made.output_dir) / "rounds" / "01" / "config.yaml")
     assert run.reference == "base" and run.lora.start_from is None
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -138,19 +139,19 @@ def tokens_by_text(tokenizer, answers):
 
 def test_by_hand_two_runs_are_the_same(rounds, recipe, tmp_path):
     made = rounds()
-    fastslow.train(made)
+    training.train(made)
     folder = Path(made.output_dir)
     by_hand = recipe(
         *SHORT, f"data.train={folder / 'answers' / '01'}", f"output_dir={tmp_path / 'one'}"
     )
-    fastslow.train(by_hand)
+    training.train(by_hand)
     assert same(adapter(tmp_path / "one"), adapter(folder / "rounds" / "01"))
     second = [option for option in SHORT if not option.startswith("lora")]
     by_hand = recipe(
         *second, f"data.train={folder / 'answers' / '02'}", f"output_dir={tmp_path / 'two'}",
         lora={"start_from": str(tmp_path / "one" / "adapters" / "policy")},
     )  # fmt: skip
-    fastslow.train(by_hand)
+    training.train(by_hand)
     assert same(adapter(tmp_path / "two"), adapter(folder))
 
 
@@ -162,8 +163,8 @@ def dense(folder):
 def test_beta_may_change_from_round_to_round(rounds, tmp_path):
     rising = rounds(beta=[0.01, 0.5])
     flat = rounds(f"output_dir={tmp_path / 'flat'}", "objective.beta=0.01")
-    fastslow.train(rising)
-    fastslow.train(flat)
+    training.train(rising)
+    training.train(flat)
     first = [adapter(round_recipe(made, Path(made.output_dir), 0).output_dir)
              for made in (rising, flat)]  # fmt: skip
     assert same(*first) and not same(adapter(rising.output_dir), adapter(flat.output_dir))
@@ -171,7 +172,7 @@ def test_beta_may_change_from_round_to_round(rounds, tmp_path):
 
 def test_momentum_carries_the_policy_that_answers_and_not_the_one_returned(rounds):
     made = rounds(count=3, momentum=0.5)
-    fastslow.train(made)
+    training.train(made)
     folder = Path(made.output_dir)
     learned = [dense(folder / "rounds" / f"{i:02d}" / "adapters" / "policy") for i in (1, 2)]
     carried = [dense(folder / "policies" / f"{i:02d}") for i in (1, 2)]
@@ -191,7 +192,7 @@ def test_momentum_carries_the_policy_that_answers_and_not_the_one_returned(round
 
 def test_a_carried_policy_can_be_compressed(rounds):
     made = rounds(count=3, momentum=0.5, recompress=2)
-    fastslow.train(made)
+    training.train(made)
     assert Factors.read(Path(made.output_dir) / "policies" / "02").rank == 2
 
 
@@ -209,7 +210,7 @@ def test_a_carried_policy_can_be_compressed(rounds):
 )
 def test_every_kind_of_objective_learns_from_answers(rounds, objective, pick, columns):
     made = rounds(f"objective.name={objective}", "data.eval=null", pick=pick, count=1)
-    summary = fastslow.train(made)
+    summary = training.train(made)
     assert summary.pairs_seen > 0
     row = rows(Path(made.output_dir) / "answers" / "01")[0]
     assert all(column in row for column in columns)
@@ -219,12 +220,12 @@ def test_probabilities_for_sppo_come_from_the_judge(rounds):
     made = rounds(
         "objective.name=sppo", "objective.targets=probabilities", "data.eval=null", count=1
     )
-    assert fastslow.train(made).data["missing_fields"] == 0
+    assert training.train(made).data["missing_fields"] == 0
 
 
 def test_stored_pairs_are_mixed_in(rounds, train_file):
     made = rounds(f"data.train={train_file}", stored=0.5, count=1, prompts=None)
-    summary = fastslow.train(made)
+    summary = training.train(made)
     config = (Path(made.output_dir) / "config.yaml").read_text()
     assert "stored: 0.5" in config and summary.pairs_seen > 6
 
@@ -241,9 +242,9 @@ def test_a_stopped_run_goes_on_where_it_was(rounds, at):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(broken, listener=stop)
-    fastslow.train(broken)
-    fastslow.train(whole)
+        training.train(broken, listener=stop)
+    training.train(broken)
+    training.train(whole)
     assert same(adapter("whole-run"), adapter("broken-run"))
 
 
@@ -258,18 +259,18 @@ def test_a_judge_that_gives_up_loses_nothing_that_was_judged(rounds, tmp_path, m
     left.write_text("12")
     (tmp_path / "rule.py").write_text(tiny.FAILING_RULE.format(left=str(left)))
     with pytest.raises(JudgeError, match="failed on an answer: OSError: gone"):
-        fastslow.train(made)
+        training.train(made)
     done = sorted((Path(made.output_dir) / "answers" / "01").glob("*.jsonl"))
     assert len(done) == 1 and len(rows(done[0].parent)) == 2
     before = done[0].read_bytes()
     left.write_text("1000")
-    fastslow.train(made)
+    training.train(made)
     assert done[0].read_bytes() == before
 
 
 def test_the_commands_know_a_run_in_rounds_wherever_it_is_moved(rounds, tmp_path):
     made = rounds(momentum=0.5)
-    summary = fastslow.train(made)
+    summary = training.train(made)
     moved = tmp_path / "moved"
     shutil.move(made.output_dir, moved)
     run = CliRunner().invoke
@@ -281,17 +282,17 @@ def test_the_commands_know_a_run_in_rounds_wherever_it_is_moved(rounds, tmp_path
 
 
 def test_a_finished_one_trains_no_more_and_another_recipe_is_refused(rounds):
-    first = fastslow.train(rounds())
+    first = training.train(rounds())
     seen = []
-    assert fastslow.train(rounds(), listener=seen.append) == first
+    assert training.train(rounds(), listener=seen.append) == first
     assert [event["event"] for event in seen] == ["already_complete"]
     with pytest.raises(StateError, match=r"differs in rounds.momentum"):
-        fastslow.train(rounds(momentum=0.1))
+        training.train(rounds(momentum=0.1))
 
 
 def test_answers_that_teach_nothing_stop_the_run(rounds):
     with pytest.raises(DataError, match="none of 6 prompts has two different answers"):
-        fastslow.train(rounds(temperature=0.001))
+        training.train(rounds(temperature=0.001))
 
 
 @pytest.mark.parametrize(
@@ -314,7 +315,7 @@ def test_answers_that_teach_nothing_stop_the_run(rounds):
 )
 def test_what_cannot_be_is_refused(rounds, section, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        fastslow.train(rounds(*overrides, **section))
+        training.train(rounds(*overrides, **section))
 
 
 def test_validate_reads_what_there_is(rounds, tmp_path):

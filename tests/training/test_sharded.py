@@ -78,7 +78,7 @@ def test_sampling_is_the_same_to_the_bit(recipe, tmp_path):
 
 CONTINUAL = """
 import json, sys, fastslow
-summary = fastslow.train(sys.argv[1])
+summary = training.train(sys.argv[1])
 print("RESULT", json.dumps(summary.domains))
 """
 
@@ -155,13 +155,14 @@ def test_a_model_that_is_scored_response_by_response_is_refused(recipe, tmp_path
 REFUSALS = """
 import json, os, sys
 import fastslow
+from fastslow import training
 from fastslow.errors import FastslowError
 
 before = dict(os.environ)
 for environment, path in json.loads(sys.argv[1]):
     os.environ.update(environment)
     try:
-        said = fastslow.train(path)
+        said = training.train(path)
     except FastslowError as error:
         said = f"{type(error).__name__}: {error}"
     print("RESULT", json.dumps(said))

@@ -24,7 +24,7 @@ from fastslow.adapters.modules import Modules
 
 @dataclass
 class Bytes:
-    """What the imagined tensors would take, in bytes."""
+    """What fake tensors would take, in bytes."""
 
     now: int = 0
     most: int = 0
@@ -53,7 +53,7 @@ def fake_modules(
     device: torch.device,
     trust_remote_code: bool = False,
 ) -> Iterator[tuple[Modules, Bytes]]:
-    """Inside, new tensors are imagined and their bytes are counted, the model's among them.
+    """Inside, new tensors are fake and their bytes are counted, the model's among them.
 
     Args:
         model: its folder or hub id, of which the configuration is read.
@@ -92,7 +92,7 @@ class _Counting(TorchDispatchMode):
 
 
 def _place(model: nn.Module, device: torch.device) -> None:
-    """Put an imagined tensor in place of each of the model's, where two share one for both."""
+    """Put a fake tensor in place of each of the model's, where two share one for both."""
     made: dict[Tensor, Tensor] = {}
     for module in model.modules():
         registries: Any = (module._parameters, module._buffers)

@@ -96,6 +96,6 @@ def _places(trees: Sequence[Tree]) -> Tensor:
         for place, part in enumerate((tree.prompt, *tree.responses))
     ]
     *places, lengths = torch.tensor(parts).T
-    # The size is said, as imagined lengths (`adapters.imagined`) do not add up to one.
+    # The size is said, as fake lengths (`adapters.fake_model`) do not add up to one.
     count = sum(tree.num_tokens for tree in trees)
     return torch.stack(places).repeat_interleave(lengths, dim=1, output_size=count)

@@ -79,11 +79,11 @@ class Ragged:
         queries = [piece.length for piece in pieces]
         keys = [piece.prompt + piece.length for piece in pieces]
         self._longest = max(queries), max(keys)
-        ends = (
+        ends_of_queries, ends_of_keys = (
             torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
             for lengths in (queries, keys)
         )
-        self._places = torch.tensor(gathered, device=device), *ends
+        self._places = torch.tensor(gathered, device=device), ends_of_queries, ends_of_keys
 
 
 @lru_cache(maxsize=8)
