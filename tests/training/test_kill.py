@@ -84,7 +84,7 @@ def test_a_second_interrupt_stops_at_once(recipe, tmp_path):
 # from outside after some seconds.
 ATTEMPTS = """
 import json, os, signal, sys, time
-import fastslow.training.run
+from fastslow import training
 recipe, moments = sys.argv[1], json.loads(sys.argv[2])
 for moment in moments:
     child = os.fork()
