@@ -37,7 +37,7 @@ def rounds(recipe, train_file, tmp_path):
 
     def make(*overrides, **section):
         settings = {
-            "count": 2, "prompts": str(train_file), "prompts_per_round": 6, "answers": 4,
+            "count": 2, "prompts": str(train_file), "prompts_per_round": 6, "num_generations": 4,
             "max_new_tokens": 12, "temperature": 1.5,
         } | section  # fmt: skip
         judge = {"kind": "rule", "file": str(rule)}
@@ -88,7 +88,7 @@ def test_each_round_learns_from_the_judged_answers_of_the_policy_before(rounds):
 
 
 def test_answers_are_scored_with_the_policys_own_log_probs(rounds, monkeypatch):
-    sampled, plain = [], Policies.answer
+    sampled, plain = [], Policies.generate
 
     def noted(self, name, prompts, **settings):
         answers = plain(self, name, prompts, **settings)
@@ -96,7 +96,7 @@ def test_answers_are_scored_with_the_policys_own_log_probs(rounds, monkeypatch):
             sampled.extend(zip(prompts, answers, strict=True))
         return answers
 
-    monkeypatch.setattr(Policies, "answer", noted)
+    monkeypatch.setattr(Policies, "generate", noted)
     made = rounds()
     training.train(made)
     run = fastslow.load_recipe(Path(made.output_dir) / "rounds" / "01" / "config.yaml")
@@ -118,7 +118,7 @@ def test_answers_are_scored_with_the_policys_own_log_probs(rounds, monkeypatch):
             if set(told["answers"]) <= said.keys()
         )  # fmt: skip
         for answer, logp, truncated in zip(
-            told["answers"], told["logps"], told["unended"], strict=True
+            told["answers"], told["logps"], told["truncated"], strict=True
         ):
             said = spoken[answer]
             logits = model(torch.tensor([[*prompt, *said]])).logits[0, len(prompt) - 1 : -1] / 1.5
@@ -224,7 +224,7 @@ def test_probabilities_for_sppo_come_from_the_judge(rounds):
 
 
 def test_stored_pairs_are_mixed_in(rounds, train_file):
-    made = rounds(f"data.train={train_file}", stored=0.5, count=1, prompts=None)
+    made = rounds(f"data.train={train_file}", offline_fraction=0.5, count=1, prompts=None)
     summary = training.train(made)
     config = (Path(made.output_dir) / "config.yaml").read_text()
     assert "stored: 0.5" in config and summary.pairs_seen > 6
@@ -299,7 +299,7 @@ def test_answers_that_teach_nothing_stop_the_run(rounds):
     ("section", "overrides", "message"),
     [
         ({}, ("judge=null",), "judge: compares answers of rounds, online or filter"),
-        ({"answers": 1}, (), "rounds.num_generations: got 1"),
+        ({"num_generations": 1}, (), "rounds.num_generations: got 1"),
         ({"max_new_tokens": 96}, (), "rounds.max_new_tokens: got 96; must be below"),
         ({"prompts": None}, (), "prompts: are missing; give rows"),
         ({"prompts": "-"}, (), "rounds: prompts are read more than once"),

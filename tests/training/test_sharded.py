@@ -10,7 +10,7 @@ from two import DIVIDED, TRAIN, WHOLE, events, in_two, written
 
 pytestmark = pytest.mark.processes
 
-SAMPLED = {"max_new_tokens": 8, "temperature": 1.5, "answers": 3}
+SAMPLED = {"max_new_tokens": 8, "temperature": 1.5, "num_generations": 3}
 
 
 def told(folder):

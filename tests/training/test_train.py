@@ -604,7 +604,7 @@ def test_signals_checkpoint_exit_0_and_resume_exactly(recipe, tmp_path, moment):
     path.write_text(fastslow.config.dump_recipe(stopped))
     script = f"""
 import os, signal, sys
-import fastslow
+from fastslow import training
 def listen(event):
     if event["event"] == "step" and event["step"] == 7:
         os.kill(os.getpid(), signal.{moment})
