@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 import fastslow
 from fastslow import training
 from fastslow.cli.main import app
+from fastslow.config import ObjectiveConfig
 from fastslow.errors import ConfigError, JudgeError, StateError
 
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
@@ -178,3 +179,13 @@ def test_another_judge_cannot_go_on(online, tmp_path):
 def test_what_cannot_be_is_refused(online, overrides, section, message):
     with pytest.raises(ConfigError, match=message):
         training.train(online(*overrides, **section))
+
+
+def test_an_answer_keeps_what_the_row_of_its_prompt_said(online, tmp_path):
+    rows = [{"prompt": f"Say {i}.", "id": i, "domain": "talk"} for i in range(8)]
+    made = online(prompts=str(tiny.write_rows(tmp_path / "p.jsonl", rows)), num_generations=3)
+    for name in ("dpo", "sdpo", "rloo"):
+        changed = made.model_copy(update={"objective": ObjectiveConfig(name=name)})
+        for item in next(iter(components(changed).reader)):
+            assert item.example.prompt == f"Say {item.example.provenance['id']}."
+            assert item.example.domain == "talk"

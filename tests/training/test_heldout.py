@@ -37,11 +37,11 @@ def held_out(judge=None, **options):
     return Evaluator(PAIRS, ENCODER, sampling=settings, seed=1, judge=judge)
 
 
-def measure_with(held, name):
+def measure_with(held, name, *, reference=BASE):
     return held.evaluate(
         POLICIES,
         name,
-        reference=BASE,
+        reference=reference,
         objective=make_objective("dpo"),
         progress=lambda done, total: None,
     )
@@ -194,3 +194,10 @@ def test_answers_side_by_side():
     without = held_out(num_prompts=2).side_by_side(POLICIES, names)
     assert len(without) == 2 and without[0]["rewards"] is None
     assert held_out(num_prompts=0).side_by_side(POLICIES, names) == []
+
+
+def test_a_measurement_is_against_the_reference_it_names_also_after_another():
+    held = held_out(num_prompts=0)
+    assert measure_with(held, "policy").margin != 0.0
+    assert measure_with(held, "policy", reference="policy").margin == 0.0
+    assert measure_with(held, "policy") == measure_with(held_out(num_prompts=0), "policy")

@@ -1,8 +1,10 @@
 """What a run will take, found out before its model is loaded, against what it then takes."""
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 
 import pytest
 import tiny
@@ -13,7 +15,7 @@ from fastslow.cli.validate import validate
 from fastslow.config import dump_recipe
 from fastslow.errors import ConfigError
 from fastslow.objectives import make_objective
-from fastslow.scoring import Tree, score
+from fastslow.scoring import Tree, layers_of, score
 from fastslow.scoring.ragged import Ragged
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.memory import estimate as memory_module
@@ -246,3 +248,17 @@ def test_what_is_free_and_what_was_held():
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert peak_memory(CPU) > held.nbytes
+
+
+def test_a_base_is_let_go_at_once(recipe):
+    run = tiny.components(recipe("train.gradient_checkpointing=true", "data.eval=null"))
+    batches = iter(run.reader)
+    run.learner.step(next(batches))
+    batches.close()
+    layer = weakref.ref(layers_of(run.learner.policies.modules.causal_lm)[0])
+    gc.disable()
+    try:
+        del run, batches
+        assert layer() is None
+    finally:
+        gc.enable()

@@ -215,3 +215,31 @@ def observed(objective, part):
     sums = objective.observe(replace(logps, **tensors, extras=extras))
     count = len(range(10)[part])
     return {"sums": {key: value.item() for key, value in sums.items()}, "count": count}
+
+
+BROADCAST = """
+import json
+from fastslow.training.distributed.processes import ProcessGroup
+
+group = ProcessGroup()
+def breaks():
+    raise error
+for error in (ValueError("no number"), json.JSONDecodeError("bad", "{", 1), KeyboardInterrupt()):
+    if group.rank and isinstance(error, KeyboardInterrupt):
+        continue  # Nothing is sent.
+    try:
+        group.broadcast_from_main(breaks)
+    except BaseException as raised:
+        print("RESULT", json.dumps([type(raised).__name__, str(raised)]))
+print("RESULT", json.dumps(group.broadcast_from_main(lambda: "still in step")))
+"""
+
+
+def test_whatever_the_main_process_raises_is_raised_by_all():
+    first, second = in_two(BROADCAST)
+    told = [
+        ["StateError", "the main process raised ValueError: no number"],
+        ["StateError", "the main process raised JSONDecodeError: bad: line 1 column 2 (char 1)"],
+    ]
+    assert first == [*told, ["KeyboardInterrupt", ""], "still in step"]
+    assert second == [*told, "still in step"]

@@ -16,6 +16,7 @@ from fastslow.adapters import Factors
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError, JudgeError, StateError
 from fastslow.reports.runs import read_runs
+from fastslow.training.policies import loading
 from fastslow.training.policies.policies import Policies
 from fastslow.training.rounds import round_recipe
 
@@ -338,3 +339,25 @@ def test_prompts_come_again_where_there_are_few(rounds, tmp_path):
     assert [len(part) for part in parts] == [5, 5]
     distinct = {row.prompt for part in parts for row in part}
     assert len(distinct) <= 3 and {row.prompt for row in parts[0]} == distinct
+
+
+def test_the_rows_of_answers_keep_what_the_rows_of_their_prompts_said(rounds, tmp_path):
+    asked = [{"prompt": f"Say {i}.", "id": i, "asked": {"by": "me"}} for i in range(12)]
+    made = rounds(prompts=str(tiny.write_rows(tmp_path / "asked.jsonl", asked)), count=1)
+    training.train(made)
+    written = rows(Path(made.output_dir) / "answers" / "01")
+    assert written
+    for row in written:
+        assert row["prompt"] == f"Say {row['id']}." and row["asked"] == {"by": "me"}
+
+
+def test_all_rounds_share_one_base(rounds, monkeypatch):
+    loaded, plain = [], loading.load_base
+
+    def counted(*args, **settings):
+        loaded.append(args)
+        return plain(*args, **settings)
+
+    monkeypatch.setattr(loading, "load_base", counted)
+    training.train(rounds())
+    assert len(loaded) == 1
