@@ -168,7 +168,7 @@ def test_the_bases_answers_are_drawn_once(monkeypatch):
         asked.append(name)
         return plain(self, name, prompts, **settings)
 
-    monkeypatch.setattr(Policies, "answer", counted)
+    monkeypatch.setattr(Policies, "generate", counted)
     held = held_out(judge=Rewarding())
     first, again, base = (measure_with(held, name) for name in ("policy", "policy", BASE))
     assert asked == ["policy", BASE, "policy", BASE]

@@ -85,7 +85,7 @@ def test_each_round_learns_from_the_judged_answers_of_the_policy_before(rounds):
     assert not prompts[0] & prompts[1]
     # The second round starts at the first one's policy, which is its reference.
     assert summary.reference == "previous" and summary.eval["start"]["margin"] == 0.0
-    assert [run.label for run in read_runs([folder])] == ["01", folder.name]
+    assert [run.label for run in read_runs([folder])] == ["01", "02"]
 
 
 def test_answers_are_scored_with_the_policys_own_log_probs(rounds, monkeypatch):
@@ -228,7 +228,7 @@ def test_stored_pairs_are_mixed_in(rounds, train_file):
     made = rounds(f"data.train={train_file}", offline_fraction=0.5, count=1, prompts=None)
     summary = training.train(made)
     config = (Path(made.output_dir) / "config.yaml").read_text()
-    assert "stored: 0.5" in config and summary.pairs_seen > 6
+    assert "offline_fraction: 0.5" in config and summary.pairs_seen > 6
 
 
 @pytest.mark.parametrize("at", ["answers", "step", "round"])

@@ -137,7 +137,7 @@ def test_a_report_shows_each_stage_that_has_begun(recipe):
     assert [run.label for run in read_runs([folder])] == ["01-sft"]
     training.train(made)
     first, last = read_runs([folder])
-    assert (first.label, last.label) == ("01-sft", folder.name)
+    assert (first.label, last.label) == ("01-sft", "02-preferences")
     assert (first.recipe.objective.name, last.recipe.objective.name) == ("sft", "dpo")
     assert len(first.records[0].steps.step) == 3 and len(last.records[0].steps.step) == 4
 
