@@ -146,24 +146,26 @@ ONCE = """
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch.nn.functional as F
+from torch.nn.functional import logsigmoid
 
 from fastslow.objectives import Objective, ObjectiveOutput
 
 ARMED = Path({armed!r})
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Once(Objective):
     beta: float = 0.1
 
     def __call__(self, logps):
-        loss = -F.logsigmoid(self.beta * logps.delta)
+        loss = -logsigmoid(self.beta * logps.delta)
         if loss.requires_grad and ARMED.exists():
             ARMED.unlink()
             loss = loss * float("nan")
-        reward = self.beta * (logps.policy_chosen - logps.reference_chosen).detach()
-        other = self.beta * (logps.policy_rejected - logps.reference_rejected).detach()
-        return ObjectiveOutput(loss, reward, other)
+        return ObjectiveOutput(
+            loss=loss,
+            chosen_reward=self.beta * logps.chosen_log_ratio.detach(),
+            rejected_reward=self.beta * logps.rejected_log_ratio.detach(),
+        )
 """
 
 

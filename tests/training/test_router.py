@@ -11,8 +11,9 @@ from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.sampling import generate
 from fastslow.scoring import Encoder, Tree
+from fastslow.training.continual.fit_router import fit_router
 from fastslow.training.policies.policies import Policies
-from fastslow.training.policies.routed import DECAY, ROUTED, RoutedPolicies, Router, fit_router
+from fastslow.training.policies.routed import DECAY, ROUTED, RoutedPolicies, Router
 
 ENCODER = Encoder(tiny.tokenizer(), max_length=96)
 SETTINGS = {"bfloat16": False, "max_length": 96, "pad_id": 0}
