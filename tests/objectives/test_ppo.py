@@ -92,8 +92,8 @@ def test_how_far_the_policy_has_left_is_a_mean_over_the_tokens_there():
     espo = make_objective("espo", max_deviation=0.1)
     sums = {name: float(value) for name, value in espo.observe(given).items()}
     away = [tensor(0.1).exp() - 1, 1 - tensor(-0.2).exp(), tensor(0.0)]
-    assert espo.facts(sums) == {"ratio_deviation": pytest.approx(sum(away).item() / 3)}
-    assert not espo.exceeds_max_ratio(espo.facts(sums))
+    assert espo.metrics(sums) == {"ratio_deviation": pytest.approx(sum(away).item() / 3)}
+    assert not espo.exceeds_max_ratio(espo.metrics(sums))
     assert espo.exceeds_max_ratio({"ratio_deviation": 0.11})
     assert not make_objective("ppo").exceeds_max_ratio({"ratio_deviation": 100.0})
 

@@ -92,7 +92,7 @@ def test_odd_sizes_are_halved_upwards_and_split_covers_everything():
 SCRIPT = """
 import resource, sys
 import torch
-import fastslow
+from fastslow import training
 from fastslow.training.policies.policies import Policies
 measure = Policies.measure
 def limited(self, name, batch, *, learning=False, **settings):

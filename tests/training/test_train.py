@@ -604,7 +604,7 @@ def test_signals_checkpoint_exit_0_and_resume_exactly(recipe, tmp_path, moment):
     path.write_text(fastslow.config.dump_recipe(stopped))
     script = f"""
 import os, signal, sys
-import fastslow
+from fastslow import training
 def listen(event):
     if event["event"] == "step" and event["step"] == 7:
         os.kill(os.getpid(), signal.{moment})
@@ -641,3 +641,27 @@ def test_a_signal_ends_the_wait_for_a_live_stream_with_a_checkpoint(recipe, tmp_
     whole = recipe(f"output_dir={tmp_path / 'whole'}", *options)
     training.train(whole)
     assert same(weights(live.output_dir), weights(whole.output_dir))
+
+
+@pytest.mark.processes
+def test_rows_that_trickle_in_are_learned_in_smaller_batches_after_a_while(recipe, tmp_path):
+    lines = [json.dumps(row).encode() + b"\n" for row in tiny.rows(14, seed=4)]
+    live = recipe(
+        "data.train=-", "data.max_wait_s=0.3", "train.schedule=constant", "data.eval=null"
+    )  # fmt: skip
+    path = tmp_path / "r.yaml"
+    path.write_text(fastslow.config.dump_recipe(live))
+    process = fork_server.start("-m", "fastslow", "train", path, pipe=True)
+    log, ends = Path(live.output_dir) / "events.jsonl", time.monotonic() + 120
+    try:
+        for count, first in enumerate((0, 3, 11), 1):  # three rows, a whole batch, the rest
+            process.stdin.write(b"".join(lines[first : {0: 3, 3: 11, 11: 14}[first]]))
+            process.stdin.flush()
+            while not log.exists() or len(events(live.output_dir, "step")) < count:
+                assert process.poll() is None and time.monotonic() < ends, process.stderr
+                time.sleep(0.05)
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0, process.stderr
+    finally:
+        process.kill()
+    assert [event["pairs_seen"] for event in events(live.output_dir, "step")] == [3, 11, 14]

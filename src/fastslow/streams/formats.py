@@ -54,13 +54,7 @@ class RowError(Exception):
 
 def read_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) -> Example:
     """What a row stands for."""
-    provenance = {key: value for key, value in row.items() if key not in _MEANINGFUL}
-    common: dict[str, Any] = {
-        "domain": _domain(row, domain),
-        "weight": _weight(row),
-        "source": source,
-        "provenance": provenance,
-    }
+    common = _origin(row, source, domain)
     if row.get("chosen") is not None and row.get("rejected") is not None:
         return _pair(row, common)
     if stray := [key for key in (*_JUDGEMENTS, *_OF_PAIRS) if row.get(key) is not None]:
@@ -80,7 +74,7 @@ def read_prompt(row: Mapping[str, Any], *, source: str, domain: str | None = Non
     else:
         prompt = read_text(row["prompt"], "prompt")
         _check_prompt(prompt)
-    return Prompt(prompt, domain=_domain(row, domain), weight=_weight(row), source=source)
+    return Prompt(prompt, **_origin(row, source, domain))
 
 
 def row_of(example: Example) -> dict[str, Any]:
@@ -112,6 +106,27 @@ def row_of(example: Example) -> dict[str, Any]:
     if any(example.truncated):
         row["truncated"] = list(example.truncated)
     return row if example.weight == 1.0 else row | {"weight": example.weight}
+
+
+def _origin(row: Mapping[str, Any], source: str, domain: str | None) -> dict[str, Any]:
+    """What is known of every row, whatever its label."""
+    return {
+        "domain": _domain(row, domain),
+        "weight": _weight(row),
+        "source": source,
+        "provenance": {k: _plain(value) for k, value in row.items() if k not in _MEANINGFUL},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A column's value as JSON has it; what JSON has no word for, a date or bytes, as text."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value)
 
 
 def json_text(text: Text) -> Any:

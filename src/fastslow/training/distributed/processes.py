@@ -107,18 +107,24 @@ class ProcessGroup:
         return any(self.all_gather(here))
 
     def broadcast_from_main(self, call: Callable[[], T]) -> T:
-        """What the call returns in the first process, which alone makes it; raises what it does."""
+        """What the call returns in the first process, which alone makes it; raises what it does.
+
+        Any other exception than fastslow's own becomes a StateError, so that it can be sent.
+        """
         if self.size == 1:
             return call()
-        outcome: list[Any] = [None, None]
+        outcome, cause = list[Any]([None, None]), None
         if self.rank == 0:
             try:
                 outcome = [call(), None]
             except FastslowError as error:
                 outcome = [None, error]
+            except Exception as error:
+                text = f"the main process raised {type(error).__name__}: {error}"
+                outcome, cause = [None, StateError(text)], error
         value, fault = broadcast_object_list(outcome)
         if fault is not None:
-            raise fault
+            raise fault from cause
         return value  # type: ignore[no-any-return]
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
