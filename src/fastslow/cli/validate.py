@@ -1,24 +1,19 @@
 """`fastslow validate`: check a recipe and its data without loading the model's weights."""
 
-from pathlib import Path
 from typing import Any
 
 import typer
 
+from fastslow.cli.arguments import Arguments, recipe_of
+
 
 def validate(
-    recipe: Path = typer.Argument(help="YAML recipe."),
-    overrides: list[str] = typer.Argument(
-        None, metavar="[SECTION.KEY=VALUE]...", help="Settings that replace the recipe's."
-    ),
+    arguments: list[str] = Arguments,
     show: int = typer.Option(1, min=0, help="Pairs to show as the model will see them."),
     json_output: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
 ) -> None:
     """Check the recipe, read all data, and show how pairs are tokenised and masked."""
-    from fastslow.config import STAGE_BEFORE, load_recipe
-    from fastslow.objectives import objective_problems
-
-    checked = load_recipe(recipe, overrides or [], checks=[objective_problems])
+    checked = recipe_of(arguments)
 
     import json
     from functools import partial
@@ -31,6 +26,7 @@ def validate(
     from fastslow.adapters import load_tokenizer
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.cli.masked import masked_example
+    from fastslow.config import STAGE_BEFORE
     from fastslow.training.data.dataset import (
         eval_objective,
         eval_stream,

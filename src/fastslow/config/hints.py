@@ -114,17 +114,23 @@ def hint(path: Sequence[str | int], recipe: type[BaseModel]) -> str:
         recipe: the model of the whole.
     """
     *outer, key = (str(part) for part in path)
-    known = ELSEWHERE.get(".".join([*outer, key]))
-    if known is None and (not outer or (len(outer) == 1 and outer[0] in SECTIONS)):
-        known = ELSEWHERE.get(key)
-    if known is not None:
-        return f"; {known}" if " " in known else f"; write {known}"
+    if known := from_elsewhere([*outer, key]):
+        return f"; {known}"
     homes = [] if outer else _homes(key, recipe)
     if homes:
         return f"; did you mean {' or '.join(homes)}?"
     names = list(section_at(outer, recipe).model_fields)
     close = get_close_matches(key, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; allowed are {', '.join(names)}"
+
+
+def from_elsewhere(path: Sequence[str]) -> str:
+    """What to write for another library's key; empty for any other key."""
+    *outer, key = path
+    known = ELSEWHERE.get(".".join(path), "")
+    if not known and (not outer or (len(outer) == 1 and outer[0] in SECTIONS)):
+        known = ELSEWHERE.get(key, "")
+    return f"write {known}" if known and " " not in known else known
 
 
 def section_at(path: Iterable[str], recipe: type[BaseModel]) -> type[BaseModel]:

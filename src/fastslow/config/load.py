@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fastslow.config.hints import hint, without_kinds
 from fastslow.config.recipe import Recipe
-from fastslow.config.renamed import new_name, with_new_names
+from fastslow.config.renamed import REMOVED, new_name, with_new_names
 from fastslow.config.shipped import nearest_recipe, recipe_names, recipe_text
 from fastslow.config.stages import stage_settings
 from fastslow.errors import ConfigError
@@ -211,6 +211,8 @@ def _override(raw: dict[str, Any], override: str) -> list[str]:
     nested: dict[str, Any] = {}
     _set(nested, path, value)
     nested, problems = with_new_names(nested)
+    if ".".join(path) in REMOVED:
+        return problems
     _set(raw, path, reduce(lambda section, part: section[part], path, nested))
     return problems
 

@@ -42,20 +42,20 @@ class Recipe(Section):
     model: UserPath
     """Folder or hub id of the base model."""
     task: Literal["policy", "reward"] = "policy"
-    """`reward` trains a model that scores answers, for the judge `reward_model`: modules get a head
-    on the last token of a response, and the objective compares their rewards instead of log-probs
-    against a reference (dpo with beta 1, Bradley and Terry's model, where none is given)."""
+    """`reward` trains a model that scores answers, for the judge `reward_model`: adapters get a
+    head on the last token of a response, and the objective compares rewards instead of log-probs
+    against a reference (by default dpo with beta 1, which is the Bradley-Terry model)."""
     output_dir: UserPath = "runs/fastslow"
-    """The run folder. An unfinished run of the same recipe in it is continued."""
+    """The run folder. An interrupted run of the same recipe in it is resumed."""
     seed: NonNegative = 0
-    """Seeds the modules' initial weights, shuffling, dropout and sampling."""
+    """Seeds the adapters' initial weights, shuffling, dropout and sampling."""
     reference: Literal["base", "previous"] | None = None
     """The policy the objective compares with: `base` is the bare model, `previous` the policy at
     the start of this run. null means `previous` with `lora.start_from`, else `base`."""
     moving_reference: MovingReferenceConfig | None = None
-    """null keeps the reference where it is."""
+    """null keeps the reference fixed."""
     online_kl: OnlineKlConfig | None = None
-    """null regularises on the pairs alone."""
+    """null takes the KL of the objective alone."""
     load_in_4bit: bool = False
     """Quantise the base to 4 bit (NF4) on loading; needs bitsandbytes."""
     trust_remote_code: bool = False
@@ -78,8 +78,8 @@ class Recipe(Section):
     """Who compares the policy's answers, by `kind`: `world`, `rule`, `classifier`,
     `reward_model`, `llm` or `ensemble`."""
     stages: list[StageConfig] = []
-    """Runs one after the other, each from the module of the one before, which is also its
-    reference: `[sft, preferences]`. A stage may have sections of its own: `{name: sft, data:
+    """Runs one after the other, each starting from the adapter of the one before, which is also
+    its reference: `[sft, preferences]`. A stage may have sections of its own: `{name: sft, data:
     {train: demonstrations.jsonl}}`. Empty: one run."""
 
     @model_validator(mode="before")
