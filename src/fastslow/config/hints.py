@@ -6,6 +6,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from fastslow.config.judging import JudgeConfig
+
 MIXED = "write train.precision=mixed (bfloat16 over a float32 base) or train.precision=bfloat16"
 RESPONSE = "data.max_length limits prompt plus response; longer pairs are truncated or skipped"
 REFERENCE = "reference: base, previous, or moving_reference"
@@ -102,7 +104,6 @@ ELSEWHERE: dict[str, str] = {
 }  # fmt: skip
 """A foreign key, and the key of a recipe, or what to do. One without a dot is foreign anywhere in
 `SECTIONS`."""
-KINDS = ("world", "rule", "classifier", "reward_model", "llm", "ensemble")
 SECTIONS = ("train", "data", "lora", "objective", "chase", "eval", "checkpoint")
 
 
@@ -147,13 +148,9 @@ def section_at(path: Iterable[str], recipe: type[BaseModel]) -> type[BaseModel]:
 
 
 def without_kinds(path: Sequence[str]) -> list[str]:
-    """A path without the kinds that pydantic puts behind a judge."""
-    judges = ("judge", "members")
-    return [
-        name
-        for place, name in enumerate(path)
-        if not (place and name in KINDS and path[place - 1 - path[place - 1].isdigit()] in judges)
-    ]
+    """A fault's path without the kinds of judges, which pydantic puts into it."""
+    kinds = {kind for model in _models(JudgeConfig) for kind in _kinds(model)}
+    return [*(name for name in path[:-1] if name not in kinds), *path[-1:]]
 
 
 def _homes(key: str, recipe: type[BaseModel]) -> list[str]:
