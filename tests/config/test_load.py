@@ -7,11 +7,9 @@ import pytest
 import yaml
 
 from fastslow import Recipe, load_recipe
-from fastslow.config import dump_recipe
+from fastslow.config import dump_recipe, recipe_names, recipe_summary, recipe_text
 from fastslow.errors import ConfigError
 from fastslow.objectives import objective_problems
-
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
 
 def problems(*overrides, **raw):
@@ -129,13 +127,13 @@ ONE = [{"name": "c", "train": "c.jsonl", "eval": None}]
         ({}, [], "continual: give either continual.domains, or drift"),
         ({"domains": DOMAINS}, ["drift={}"], "continual: give either continual.domains, or drift"),
         ({"domains": DOMAINS}, ["data.train=x"], "remove data.train and data.eval"),
-        ({"domains": DOMAINS, "weights": "fixed"}, [], "continual.fixed: is for weights: fixed"),
-        ({"domains": DOMAINS, "fixed": [1, 1]}, [], "continual.fixed: is for weights: fixed"),
+        ({"domains": DOMAINS, "weights": "fixed"}, [], "continual.fixed: goes together with"),
+        ({"domains": DOMAINS, "fixed": [1, 1]}, [], "continual.fixed: goes together with"),
         ({"domains": DOMAINS, "weights": "fixed", "fixed": [1]}, [], "1 weights for 2 domains"),
         ({"weights": "fixed", "fixed": [1]}, ["drift={}"], "how many domains drift will find"),
         ({"domains": DOMAINS, "weights": None, "recompress": 2}, [], "nothing|no combination"),
         ({"domains": DOMAINS, "weights": "routed", "recompress": 2}, [], "weights: routed"),
-        ({"domains": DOMAINS, "anchor": "ewc"}, [], "fresh modules have nothing to be held near"),
+        ({"domains": DOMAINS, "anchor": "ewc"}, [], "fresh adapters have nothing to be held near"),
         ({"domains": DOMAINS}, ["data.replay_buffer_size=0"], "data.replay_buffer_size: is 0"),
         (
             {"domains": DOMAINS, "weights": None, "replay": 0.1},
@@ -150,7 +148,7 @@ ONE = [{"name": "c", "train": "c.jsonl", "eval": None}]
         ({"domains": DOMAINS}, ["lora.start_from=x"], "set for each domain by continual"),
         ({"domains": DOMAINS}, ["replay.memory=[x]"], "set for each domain by continual"),
         ({"domains": DOMAINS}, ["reference=previous"], "'previous' with start: fresh is the base"),
-        ({"start": "recall"}, ["drift={}"], "recall needs names"),
+        ({"start": "recall"}, ["drift={}"], "no names that return"),
         ({}, ["drift={}", "data.train=-"], "standard input .* write it to a file first"),
         ({}, ["drift={}", "data.train=a", "data.eval=-"], "standard input"),
         ({"domains": [*DOMAINS, *ONE]}, [], "for all of them or for none; it is missing for c$"),
@@ -229,15 +227,42 @@ def test_yaml_files(tmp_path):
         load_recipe(path)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
-def test_every_shipped_recipe_is_valid(path):
-    recipe = load_recipe(path, ["model=m"], checks=[objective_problems])
-    assert recipe.output_dir == f"runs/{path.stem}"
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_is_valid_and_says_what_it_is(name):
+    recipe = load_recipe(name, ["model=m"], checks=[objective_problems])
+    assert recipe.output_dir == f"runs/{name}"
+    assert recipe_text(name).startswith(f"# {recipe_summary(name)}\n")
+
+
+def test_no_two_shipped_recipes_say_the_same():
+    summaries = [recipe_summary(name) for name in recipe_names()]
+    assert len(set(summaries)) == len(summaries) and max(map(len, summaries)) <= 110
 
 
 def test_recipes_are_there():
-    assert {path.stem for path in RECIPES} == {
+    assert set(recipe_names()) == {
         f"{domain}-{kind}"
         for domain in ("helpfulness", "summarization", "sentiment")
         for kind in ("dpo", "ofs")
     } | {"domains-cofs", "espo", "reward", "rounds", "sentiment-hypo"}
+
+
+def test_a_file_goes_before_a_shipped_recipe_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rounds").mkdir()
+    assert load_recipe("rounds", ["model=m"]).rounds.count == 3
+    (tmp_path / "reward").write_text("model: m\noutput_dir: mine\n")
+    assert load_recipe("reward").output_dir == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("sentimet-ofs", "did you mean 'sentiment-ofs', which comes with fastslow?"),
+        ("recipes/sentiment-ofs.yaml", "did you mean 'sentiment-ofs'"),
+        ("none.yaml", "a name that `fastslow recipes` lists"),
+    ],
+)
+def test_a_recipe_that_is_not_there_gets_a_hint(name, hint):
+    with pytest.raises(ConfigError, match=f"recipe {name} does not exist.*{re.escape(hint)}"):
+        load_recipe(name)

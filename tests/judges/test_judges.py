@@ -98,10 +98,10 @@ def texts(count):
 def test_a_classifier_prefers_what_it_was_shown_as_good_and_is_the_same_each_time(tmp_path):
     path = tiny.write_rows(tmp_path / "texts.jsonl.gz", texts(80))
     asked = [JudgeRequest("Describe the sea.", ("It is warm and kind.", "It is cold.", "It is."))]
-    judges = [ClassifierJudge([str(path)], positive=1, with_prompt=False) for _ in range(2)]
+    judges = [ClassifierJudge([str(path)], positive=1) for _ in range(2)]
     first, second = (judge.judge(asked)[0] for judge in judges)
     assert first == second and first.scores[0] > first.scores[2] > first.scores[1]
-    turned = ClassifierJudge([str(path)], positive=0, with_prompt=False).judge(asked)[0]
+    turned = ClassifierJudge([str(path)], positive=0).judge(asked)[0]
     assert turned.scores == pytest.approx([-score for score in first.scores], abs=1e-3)
     assert "80 texts" in judges[0].name
 
@@ -109,10 +109,10 @@ def test_a_classifier_prefers_what_it_was_shown_as_good_and_is_the_same_each_tim
 def test_texts_that_teach_a_classifier_nothing_are_refused(tmp_path):
     path = tiny.write_rows(tmp_path / "texts.jsonl", texts(10))
     with pytest.raises(ConfigError, match="0 of 10 texts have the label 'good'"):
-        ClassifierJudge([str(path)], positive="good", with_prompt=False)
+        ClassifierJudge([str(path)], positive="good")
     other = tiny.write_rows(tmp_path / "pairs.jsonl", tiny.rows(3))
     with pytest.raises(DataError, match="pairs.jsonl:1: a row of a classifier needs a text"):
-        ClassifierJudge([str(other)], positive=1, with_prompt=False)
+        ClassifierJudge([str(other)], positive=1)
 
 
 class Fixed:

@@ -115,5 +115,5 @@ def test_a_model_without_known_layers_is_refused():
 
 
 def test_compiled_layers_are_not_computed_anew(recipe):
-    with pytest.raises(ConfigError, match="cannot be had with train.gradient_checkpointing"):
+    with pytest.raises(ConfigError, match="cannot be combined with train.gradient_checkpointing"):
         recipe("train.compile=true", "train.gradient_checkpointing=true")

@@ -170,7 +170,7 @@ def test_another_judge_cannot_go_on(online, tmp_path):
         (("online=null", "judge=null", "objective.name=rloo"), {}, "rloo: is for the policy's own"),
         (("judge=null",), {}, "judge: compares answers of rounds, online or filter"),
         (("rounds={}",), {}, "rounds and online: answer the same prompts"),
-        (("data.label_delay=8",), {}, "online: the policy's own answers neither come late"),
+        (("data.label_delay=8",), {}, "online: cannot be combined with data.label_delay"),
         ((), {"num_generations": 1}, "online.num_generations: got 1"),
         (("data.train=[]",), {}, "prompts: are missing"),
         (("data.train=-",), {}, "online: prompts are read more than once"),

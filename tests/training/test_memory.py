@@ -156,11 +156,11 @@ def test_validation_says_what_would_be_taken_and_refuses_nothing(recipe, scarce,
     made = recipe()
     scarce(1000)
     (tmp_path / "recipe.yaml").write_text(dump_recipe(made))
-    validate(tmp_path / "recipe.yaml", [], show=0, json_output=True)
+    validate([str(tmp_path / "recipe.yaml")], show=0, json_output=True)
     found = json.loads(capsys.readouterr().out)["train"]["memory (GB)"]
     assert list(found) == ["total", "base", "modules", "activations"]
     assert found["total"] == pytest.approx(sum(found.values()) / 2, abs=0.02) and found["total"] > 0
-    validate(tmp_path / "recipe.yaml", [], show=0, json_output=False)
+    validate([str(tmp_path / "recipe.yaml")], show=0, json_output=False)
     assert f"total {found['total']}, base" in capsys.readouterr().out
 
 
@@ -173,7 +173,7 @@ def test_validation_estimates_what_is_known_and_fresh_answers(recipe, scarce, tm
     staged = recipe(stages=["sft", "preferences"])
     for made, wanted in [(online, "train"), (staged, "stage 1, sft: train")]:
         (tmp_path / "recipe.yaml").write_text(dump_recipe(made))
-        validate(tmp_path / "recipe.yaml", [], show=0, json_output=True)
+        validate([str(tmp_path / "recipe.yaml")], show=0, json_output=True)
         found = json.loads(capsys.readouterr().out)
         assert [name for name in found if "memory (GB)" in found[name]] == [wanted]
 

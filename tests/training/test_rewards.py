@@ -188,8 +188,8 @@ def test_other_objectives_of_log_ratios_learn_rewards(reward, name):
     [
         (("objective.name=simpo",), "simpo: cannot be had of rewards"),
         (("objective.name=wpo",), "wpo: cannot be had of rewards"),
-        (("moving_reference={}", "reference=base"), "moving_reference: means nothing to a reward"),
-        (("lora.start_from=elsewhere",), "reward models begin fresh"),
+        (("moving_reference={}", "reference=base"), "moving_reference: not supported for reward"),
+        (("lora.start_from=elsewhere",), "not supported for reward models, which start"),
     ],
 )
 def test_what_means_nothing_to_a_reward_model_is_refused(reward, overrides, message):

@@ -311,7 +311,7 @@ def test_answers_that_teach_nothing_stop_the_run(rounds):
         ),
         ({"recompress": 4}, (), "rounds.recompress: without momentum"),
         ({"beta": [0.1]}, (), "rounds.beta: got 1 values for 2 rounds"),
-        ({}, ("stages=[sft, preferences]",), "rounds: cannot be had with continual or stages"),
+        ({}, ("stages=[sft, preferences]",), "rounds: cannot be combined with continual or stages"),
     ],
 )
 def test_what_cannot_be_is_refused(rounds, section, overrides, message):

@@ -6,6 +6,9 @@ signal stopped the run, which has a checkpoint, 130 interrupted on the spot.
 
 import gc
 import sys
+import warnings
+from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -15,6 +18,8 @@ from fastslow.cli.demo import demo
 from fastslow.cli.eval import evaluate
 from fastslow.cli.export import export
 from fastslow.cli.judge import judge
+from fastslow.cli.recipe import recipe
+from fastslow.cli.recipes import recipes
 from fastslow.cli.report import report
 from fastslow.cli.sample import sample
 from fastslow.cli.train import train
@@ -41,6 +46,8 @@ app.command()(train_reward)
 app.command(name="eval")(evaluate)
 app.command()(sample)
 app.command()(validate)
+app.command()(recipe)
+app.command()(recipes)
 app.command()(judge)
 app.command()(export)
 app.command()(combine)
@@ -64,6 +71,7 @@ def version(
 def run() -> None:
     """The command's entry point: errors meant for the user come out as one message."""
     gc.set_threshold(COLLECTED_EVERY)
+    show_warnings_plainly()
     try:
         app()
     except FastslowError as error:
@@ -73,3 +81,19 @@ def run() -> None:
         if end.code == INTERRUPTED:
             print("interrupted; a run goes on with the same command", file=sys.stderr)
         raise
+
+
+def show_warnings_plainly() -> None:
+    """From now on what fastslow warns of comes out as one line, and once."""
+    package, others, shown = str(Path(__file__).parents[1]), warnings.showwarning, set[str]()
+
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, *rest: Any, **named: Any
+    ) -> None:
+        if not (issubclass(category, FutureWarning) and filename.startswith(package)):
+            others(message, category, filename, *rest, **named)
+        elif (text := str(message)) not in shown:
+            shown.add(text)
+            print(f"warning: {text}", file=sys.stderr)
+
+    warnings.showwarning = show

@@ -1,44 +1,35 @@
 """`fastslow validate`: check a recipe and its data without loading the model's weights."""
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fastslow.cli.arguments import Arguments, recipe_of
+
+if TYPE_CHECKING:
+    from fastslow.config import Recipe
+    from fastslow.scoring import Encoder
+    from fastslow.training.data.statistics import DataStatistics
+
 
 def validate(
-    recipe: Path = typer.Argument(help="YAML recipe."),
-    overrides: list[str] = typer.Argument(
-        None, metavar="[SECTION.KEY=VALUE]...", help="Settings that replace the recipe's."
-    ),
+    arguments: list[str] = Arguments,
     show: int = typer.Option(1, min=0, help="Pairs to show as the model will see them."),
     json_output: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
 ) -> None:
     """Check the recipe, read all data, and show how pairs are tokenised and masked."""
-    from fastslow.config import STAGE_BEFORE, load_recipe
-    from fastslow.objectives import objective_problems
-
-    checked = load_recipe(recipe, overrides or [], checks=[objective_problems])
+    checked = recipe_of(arguments)
 
     import json
-    from functools import partial
 
     from rich.console import Console
-    from rich.markup import escape
     from rich.progress import Progress
-    from rich.table import Table
 
     from fastslow.adapters import load_tokenizer
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.cli.masked import masked_example
-    from fastslow.training.data.dataset import (
-        eval_objective,
-        eval_stream,
-        objective_of,
-        stored_sources,
-        train_stream,
-    )
-    from fastslow.training.data.statistics import data_statistics
+    from fastslow.training.data.dataset import objective_of
     from fastslow.training.distributed.processes import ProcessGroup
     from fastslow.training.memory.estimate import needed_memory
     from fastslow.training.policies.loading import make_encoder
@@ -48,34 +39,20 @@ def validate(
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
     processes = ProcessGroup()
     warnings = check_parts(checked, processes)
-    findings: dict[str, Any] = {}
+    findings: dict[str, dict[str, Any]] = {}
     examples = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for label, part in parts(checked).items():
             where = f"{label}: " if label else ""
-            streams, objective = {}, objective_of(part)
-            if stored_sources(part):
-                streams[f"{where}train"] = train_stream(part, objective, epochs=1)
-            if part.data.eval_sources:
-                streams[f"{where}eval"] = eval_stream(part, eval_objective(objective))
             encoder = make_encoder(part, tokenizer)
-            for name, stream in streams.items():
-                task = progress.add_task(f"reading {name}", total=stream.count_rows())
-                found = data_statistics(
-                    stream,
-                    encoder,
-                    eval_objective(objective) if name.endswith("eval") else objective,
-                    batch_size=part.train.batch_size,
-                    progress=partial(_advance, progress, task),
-                )
-                findings[name] = found.as_json()
+            for name, statistics in _read(part, encoder, progress, where):
+                findings[name] = statistics.as_json()
                 if name.endswith("train"):
-                    examples += found.examples[:show]
-            # The adapter of a stage before is not there yet, nor are the answers of a round.
-            if part.lora.start_from == STAGE_BEFORE or not (stored_sources(part) or part.online):
+                    examples += statistics.examples[:show]
+            if not _is_known(part):
                 continue
             memory = needed_memory(
-                part, objective, encoder, processes.device, processes, warn=warnings.append
+                part, objective_of(part), encoder, processes.device, processes, warn=warnings.append
             )
             if memory is not None:
                 findings.setdefault(f"{where}train", {})["memory (GB)"] = memory.gigabytes()
@@ -83,14 +60,69 @@ def validate(
         print(json.dumps(findings))
         return
     console = Console(highlight=False, soft_wrap=True)
+    _print_findings(console, findings, warnings)
+    for example in examples:
+        console.print(masked_example(example, tokenizer))
+
+
+def _read(
+    part: "Recipe", encoder: "Encoder", progress: Any, where: str
+) -> Iterator[tuple[str, "DataStatistics"]]:
+    """Name and statistics of a run's stored data."""
+    from functools import partial
+
+    from fastslow.training.data.dataset import (
+        eval_objective,
+        eval_stream,
+        objective_of,
+        stored_sources,
+        train_stream,
+    )
+    from fastslow.training.data.statistics import data_statistics
+
+    objective = objective_of(part)
+    measured = eval_objective(objective)
+    streams: list[tuple[str, Any, Any]] = []
+    if stored_sources(part):
+        streams.append(("train", train_stream(part, objective, epochs=1), objective))
+    if part.data.eval_sources:
+        streams.append(("eval", eval_stream(part, measured), measured))
+    for name, stream, learned_with in streams:
+        task = progress.add_task(f"reading {where}{name}", total=stream.count_rows())
+        yield (
+            f"{where}{name}",
+            data_statistics(
+                stream,
+                encoder,
+                learned_with,
+                batch_size=part.train.batch_size,
+                progress=partial(_advance, progress, task),
+            ),
+        )
+
+
+def _is_known(part: "Recipe") -> bool:
+    """Whether its memory can be estimated now. The adapter of a stage before is not there yet, nor
+    are the answers of a round."""
+    from fastslow.config import STAGE_BEFORE
+    from fastslow.training.data.dataset import stored_sources
+
+    known = bool(stored_sources(part) or part.online)
+    return known and part.lora.start_from != STAGE_BEFORE
+
+
+def _print_findings(
+    console: Any, findings: Mapping[str, Mapping[str, Any]], warnings: Sequence[str]
+) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     for warning in warnings:
         console.print(f"warning: {escape(warning)}", style="yellow")
     table = Table("", *findings, box=None, pad_edge=False)
     for key in dict.fromkeys(key for values in findings.values() for key in values):
         table.add_row(key, *(_cell(values.get(key, [])) for values in findings.values()))
     console.print(table)
-    for example in examples:
-        console.print(masked_example(example, tokenizer))
 
 
 def _advance(progress: Any, task: Any, rows: int) -> None:

@@ -1,4 +1,5 @@
-"""Old names of recipe keys, taken for one release with a warning that says the new one."""
+"""Old names of recipe keys, taken for one release with a warning that says the new one; and keys
+that are gone, which get an error for one release."""
 
 import warnings
 from collections.abc import Mapping
@@ -31,10 +32,17 @@ RENAMED = {
     "eval.judge.at_once": "eval.judge.max_concurrency",
 }
 """Old key, new key; both with the same section before them. Stages have the same sections."""
+REMOVED: Mapping[str, tuple[Any, str]] = {
+    f"{judge}.with_prompt": (False, "the answer alone is classified, as by default before")
+    for judge in ("judge", "eval.judge")
+}
+"""A key that is gone, its default, with which it may still stand in the file of an old run, and
+what there is instead."""
+OLD = (*RENAMED, *REMOVED)
 
 
 def with_new_names(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A raw recipe with today's names, and a fault for each key that has both.
+    """A raw recipe with today's names, and a fault for each key that has both or is gone.
 
     Each old name is warned of (FutureWarning).
     """
@@ -64,7 +72,12 @@ def _renamed(section: Mapping[str, Any], prefix: str, faults: list[str]) -> dict
     result: dict[str, Any] = {}
     for key, value in section.items():
         path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and any(old.startswith(f"{path}.") for old in RENAMED):
+        if path in REMOVED:
+            default, instead = REMOVED[path]
+            if value != default:
+                faults.append(f"{path}: was removed; {instead}")
+            continue
+        if isinstance(value, Mapping) and any(old.startswith(f"{path}.") for old in OLD):
             value = _renamed(value, f"{path}.", faults)
         if path == "judge" or path == "eval.judge":
             value = _members(value, path, faults)

@@ -43,9 +43,7 @@ def make_judge(config: JudgeConfig) -> Judge:
         case RuleJudgeConfig():
             return RuleJudge(Path(config.file), config.function)
         case ClassifierJudgeConfig():
-            return ClassifierJudge(
-                config.sources, positive=config.positive, with_prompt=config.with_prompt
-            )
+            return ClassifierJudge(config.sources, positive=config.positive)
         case RewardModelJudgeConfig():
             return RewardModelJudge(
                 config.folder,
