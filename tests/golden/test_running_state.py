@@ -534,10 +534,10 @@ def test_each_term_of_a_sum_has_a_state_of_its_own():
 @pytest.mark.parametrize(
     ("name", "hyper", "message"),
     [
-        ("dpo +", {}, "objective.name: 'dpo [+]' is no name and no sum of names as 'dpo [+] 0.2"),
-        ("2 dpo", {}, "objective.name: '2 dpo' is no name and no sum"),
+        ("dpo +", {}, "objective.name: 'dpo [+]' neither a name nor a sum of names as 'dpo [+] 0.2"),
+        ("2 dpo", {}, "objective.name: '2 dpo' neither a name nor a sum"),
         ("", {}, "objective.name: '' is no name"),
-        ("dpo + -1 * sft", {}, "is no name and no sum"),
+        ("dpo + -1 * sft", {}, "neither a name nor a sum"),
         ("dpoo + sft", {}, "objective.name: there is no 'dpoo'; did you mean 'dpo'"),
         ("dpo + kto", {}, "must learn from the same labels; these take pairs and ratings"),
         ("sdpo + bco", {}, "these take rankings and ratings"),

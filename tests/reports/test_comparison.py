@@ -78,5 +78,5 @@ def test_results_of_something_else_are_refused(compared, found):
 
 
 def test_results_without_a_method_are_refused(compared):
-    with pytest.raises(StateError, match="no method that was measured"):
+    with pytest.raises(StateError, match="no measured method"):
         read_comparison(compared({"methods": {}}))

@@ -187,7 +187,7 @@ def test_fast_and_slow_learn_from_the_leaders_answers(ppo):
     ("overrides", "section", "message"),
     [
         (("online=null", "judge=null"), {}, "ppo: is for the policy's own answers"),
-        (("chase={}",), {}, "chase.alpha: is a push between answers"),
+        (("chase={}",), {}, "chase.alpha: needs two completions per prompt"),
         (("objective.name=dpo",), {}, "objective dpo compares answers, so it needs two"),
         (("objective.name=rloo",), {"answers": 2, "critic_rate": 2.0}, "rloo has no critic"),
         ((), {"stored": 0.5}, "online.offline_fraction: objective ppo is for the policy's own"),
