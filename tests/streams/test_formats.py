@@ -167,7 +167,7 @@ def test_a_tie_is_not_a_preference():
             "allowed are 'chosen', 'tie', 'both_bad'; or exchange chosen and rejected",
         ),
         ({"prompt": "p", "chosen": [ANSWER, USER], "rejected": "b"}, "ends with a user turn"),
-        ({"chosen": "abc", "rejected": "xyz"}, "do not begin alike"),
+        ({"chosen": "abc", "rejected": "xyz"}, "have no common beginning"),
         ({"chosen": [ANSWER], "rejected": "x"}, "both be text or both be messages"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "verdict": "maybe"}, "'maybe'"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "verdicts": ["x"]}, "'x'; allowed are"),

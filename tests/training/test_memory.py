@@ -146,8 +146,8 @@ def test_a_run_that_does_not_fit_is_refused_with_what_would(recipe, scarce, tmp_
     with pytest.raises(ConfigError) as refused:
         training.train(made)
     text = str(refused.value)
-    assert text.startswith("memory: this run takes about ") and "are free on cpu" in text
-    assert "train.micro_batch_size: 2 takes about" in text
+    assert text.startswith("memory: this run needs about ") and "are free on cpu" in text
+    assert "train.micro_batch_size: 2 needs about" in text
     assert " or train.micro_batch_size: 1 takes" in text
     assert not (tmp_path / "run" / "config.yaml").exists()
 
@@ -180,7 +180,7 @@ def test_validation_estimates_what_is_known_and_fresh_answers(recipe, scarce, tm
 
 def test_where_nothing_helps_this_is_said(recipe, scarce):
     scarce(1000)
-    with pytest.raises(ConfigError, match="take a smaller model or lower data.max_length"):
+    with pytest.raises(ConfigError, match="use a smaller model or lower data.max_length"):
         training.train(recipe())
 
 

@@ -194,7 +194,7 @@ def test_fast_and_slow_learn_from_the_leaders_answers(ppo):
     ("overrides", "section", "message"),
     [
         (("online=null", "judge=null"), {}, "ppo: is for the policy's own answers"),
-        (("chase={}",), {}, "chase.alpha: is a push between answers"),
+        (("chase={}",), {}, "chase.alpha: needs two completions per prompt"),
         (("objective.name=dpo",), {}, "objective dpo compares answers, so it needs two"),
         (("objective.name=rloo",), {"num_generations": 2, "critic_rate": 2.0},
          "rloo has no critic"),

@@ -218,8 +218,8 @@ def test_the_command_measures_and_refuses(trained, reward, tmp_path, eval_file):
         [JudgeRequest("Describe the road.", ("a", "b"))]
     )
     assert RUN.invoke(app, ["report", str(folder)]).exit_code == 0
-    assert "Rewards of both responses" in (folder / "report.html").read_text()
-    with pytest.raises(ConfigError, match="holds a reward model, which answers nothing"):
+    assert "Rewards of chosen and rejected" in (folder / "report.html").read_text()
+    with pytest.raises(ConfigError, match="holds a reward model, which cannot generate"):
         training.train(
             reward("task=policy", lora={"start_from": str(folder / "adapters" / "policy")})
         )

@@ -135,11 +135,15 @@ REFUSED = {
         (),
         "set train.gradient_checkpointing in the recipe",
     ),
-    "compile": ({}, ("train.compile=true",), "train.compile: layers that are divided"),
+    "compile": (
+        {},
+        ("train.compile=true",),
+        "train.compile: cannot be combined with a sharded base",
+    ),
     "four bits": (
         {},
         ("load_in_4bit=true", "train.precision=bfloat16"),
-        "load_in_4bit: 4-bit layers cannot be divided",
+        "load_in_4bit: cannot be combined with a sharded base",
     ),
     "deepspeed": ({"ACCELERATE_USE_DEEPSPEED": "true"}, (), "--use_fsdp --fsdp_version 2"),
 }

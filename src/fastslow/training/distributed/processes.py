@@ -26,9 +26,9 @@ from fastslow.evaluation import MetricSums
 T = TypeVar("T")
 
 NO_DEEPSPEED = (
-    "launcher: DeepSpeed is not supported. Its ZeRO stages 1 and 2 divide gradients and what "
-    "optimisers keep, which is of the small modules only here: launch with --multi_gpu. To divide "
-    "the base as stage 3 does, launch with --use_fsdp --fsdp_version 2"
+    "launcher: DeepSpeed is not supported. ZeRO stages 1 and 2 shard gradients and optimizer "
+    "states, which are small with LoRA: launch with --multi_gpu. To shard the base as stage 3 "
+    "does, launch with --use_fsdp --fsdp_version 2"
 )
 
 
@@ -142,9 +142,9 @@ class ProcessGroup:
         """Raise StateError unless the weights, which `digest` stands for, are the same in all."""
         if len(set(self.all_gather(digest))) > 1:
             raise StateError(
-                "the processes' weights are no longer the same, so they train different models; "
-                "checkpoints written before this are intact. Look for devices or libraries that "
-                "differ between the processes"
+                "the weights differ between the processes, so they no longer train the same model; "
+                "earlier checkpoints are intact. Check for different devices or library versions "
+                "between the processes"
             )
 
     @contextmanager
