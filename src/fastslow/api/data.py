@@ -66,7 +66,11 @@ def batches(
     """
     faults = [
         f"{name}: got {value!r}; must be a whole number of at least {least}"
-        for name, value, least in (("size", size, 1), ("epochs", epochs, 1), ("shuffle", shuffle, 0))
+        for name, value, least in (
+            ("size", size, 1),
+            ("epochs", epochs, 1),
+            ("shuffle", shuffle, 0),
+        )
         if not isinstance(value, int) or value < least
     ]
     if kind not in KINDS:

@@ -69,7 +69,9 @@ class Intake:
                 continue
             if not found:
                 self.rows.skipped += 1
-                skipped.append(f"{where}: nothing in it for an objective of {self._objective.takes}")
+                skipped.append(
+                    f"{where}: nothing in it for an objective of {self._objective.takes}"
+                )
             yield from found
 
     def _as_examples(self, row: Any, where: str) -> list[Example]:

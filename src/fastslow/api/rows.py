@@ -101,11 +101,11 @@ def sources_of(data: Any, *, name: str = "rows") -> list[Source]:
             f"{name}: got one mapping with {', '.join(map(str, list(data)[:4]))}; {ALLOWED}. Of a "
             "DatasetDict give one split, of one row a list of it"
         )
-    if isinstance(data, Sequence) or hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        if len(data) and all(isinstance(item, (str, Path)) for item in data[:1]):
-            return open_sources([str(item) for item in data])
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         if not len(data):
             raise DataError(f"{name}: got no rows; {ALLOWED}")
+        if isinstance(data, Sequence) and isinstance(data[0], (str, Path)):
+            return open_sources([str(item) for item in data])
         return [Rows(data, name)]
     if isinstance(data, Iterable):
         return [PassingRows(data, name)]

@@ -74,6 +74,7 @@ __all__ = [
     "objective_names",
     "objective_problems",
     "objective_settings",
+    "setting_names",
 ]
 
 _OBJECTIVES: dict[str, Callable[..., Objective]] = {
@@ -182,6 +183,15 @@ def make_objective(
             )
         made.append((nll_weight, Sft()))
     return made[0][1] if len(made) == 1 and made[0][0] == 1.0 else WeightedSum(tuple(made))
+
+
+def setting_names(name: str) -> list[str] | None:
+    """The settings of a named objective, or of a sum's terms; None where there is no such name."""
+    try:
+        kinds: list[Any] = [_OBJECTIVES[term] for _, term in _terms(name, _OBJECTIVES)]
+    except ConfigError:
+        return None
+    return list(dict.fromkeys([f.name for kind in kinds for f in fields(kind)] + ["nll_weight"]))
 
 
 def as_objective(value: Any, **settings: Any) -> Objective:
