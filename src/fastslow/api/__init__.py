@@ -1,1 +1,1 @@
-"""The Python API: what `fastslow` exports. The command line's verbs call exactly these functions."""
+"""The Python API: what `fastslow` exports, and what the command line's verbs call."""

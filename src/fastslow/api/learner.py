@@ -12,7 +12,12 @@ from fastslow.adapters import BASE
 from fastslow.adapters.objects import facts_of
 from fastslow.api.base import LearnerBase, RandomState
 from fastslow.api.intake import Intake
-from fastslow.api.options import default_length, learner_objective, learner_recipe
+from fastslow.api.options import (
+    default_length,
+    learner_objective,
+    learner_recipe,
+    objective_section,
+)
 from fastslow.api.policy import PolicyMethods
 from fastslow.api.view import View
 from fastslow.atomic_io import new_folder
@@ -99,6 +104,7 @@ class Learner(PolicyMethods):
         self._whole = micro_batch_size is None
         recipe = learner_recipe(
             self._base.name,
+            objective=objective_section(objective, settings),
             peft_config=peft_config,
             chase=chase,
             learning_rate=learning_rate,
@@ -224,8 +230,8 @@ class Learner(PolicyMethods):
         changed = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
         if changed:
             raise StateError(
-                f"the checkpoint is of another learner, which differs in {', '.join(changed)}; make "
-                "the learner with the settings that it had"
+                f"the checkpoint is of another learner, which differs in {', '.join(changed)}; "
+                "make the learner with the settings that it had"
             )
         with self._random.active():
             self.core.restore(snapshot)

@@ -84,10 +84,17 @@ def learner_objective(
     made = as_objective(objective, **settings)
     if made.on_policy:
         raise ConfigError(
-            f"objective: {type(made).__name__} learns from answers that the policy samples, which a "
-            "batch of rows does not have; use fastslow.train with a recipe that has online"
+            f"objective: {type(made).__name__} learns from answers that the policy samples, which "
+            "a batch of rows does not have; use fastslow.train with a recipe that has online"
         )
     return made
+
+
+def objective_section(objective: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's `objective`; of an object its name alone, as the core is handed the object."""
+    if isinstance(objective, str):
+        return {"name": objective, **settings}
+    return {"name": getattr(objective, "__name__", type(objective).__name__)}
 
 
 def default_length(context: int | None) -> int:

@@ -8,7 +8,6 @@ from typing import Any
 
 from fastslow.api.rows import sources_of
 from fastslow.api.view import (
-    LONGEST_ANSWER,
     Answer,
     RowScore,
     View,
@@ -92,7 +91,7 @@ class PolicyMethods(ABC):
         """As `generate`, with the length of each answer and whether it was cut off."""
         view = self._view()
         check_sampling(view, prompts, num_generations, temperature, top_p)
-        room = max_new_tokens or min(LONGEST_ANSWER, view.recipe.data.max_length // 2)
+        room = view.room(max_new_tokens)
         policy = view.policy(module)
         ids = [view.encoder.prompt_ids(text_of(prompt), room=room) for prompt in prompts]
         found: list[list[Answer]] = []
@@ -116,6 +115,12 @@ class PolicyMethods(ABC):
                     ]
                 )
         return found
+
+    def prompt_text(self, prompt: Any, *, max_new_tokens: int | None = None) -> str:
+        """What the model is given to answer: the prompt in its template, truncated to fit."""
+        view = self._view()
+        ids = view.encoder.prompt_ids(text_of(prompt), room=view.room(max_new_tokens))
+        return str(view.tokenizer.decode(ids))
 
     def score(self, rows: Any, *, module: str = "leader") -> list[RowScore]:
         """Log-probs (nats) and margin (nats) of each row, in their order.

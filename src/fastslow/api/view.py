@@ -71,6 +71,14 @@ class View:
             )
         return self.names[asked]
 
+    def room(self, max_new_tokens: int | None) -> int:
+        """Tokens of the longest answer. Raises ConfigError where that is no number above 0."""
+        if max_new_tokens is None:
+            return min(LONGEST_ANSWER, self.recipe.data.max_length // 2)
+        if max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens: got {max_new_tokens}; must be 1 or more")
+        return max_new_tokens
+
 
 def text_of(prompt: Any) -> Text:
     """Text, or the turns of a conversation. Raises ConfigError for anything else."""

@@ -1,7 +1,7 @@
 """Judges made of Python objects: functions and classes of the user's own.
 
     def judge(prompt, answer) -> float            one answer at a time, higher is better
-    def judge(prompt, answers) -> list[float]     all answers to a prompt; the name `answers` says so
+    def judge(prompt, answers) -> list[float]     all answers to a prompt: it is named `answers`
     class with judge(requests)                    a batch: scores or a Judgement for each request
     class with compare(prompt, a, b) -> float     two at a time: probability that a wins, 0 to 1
 
