@@ -17,6 +17,7 @@ LEVELS = [
     {"judges", "sampling"},
     {"training", "reports"},
     {"bench"},
+    {"api"},
     {"cli"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

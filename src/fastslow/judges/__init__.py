@@ -15,6 +15,7 @@ from fastslow.judges.base import Judge, Judgement, JudgeRequest, compared, score
 from fastslow.judges.classifier import ClassifierJudge
 from fastslow.judges.ensemble import EnsembleJudge
 from fastslow.judges.llm import LlmJudge
+from fastslow.judges.objects import ObjectJudge, as_judge
 from fastslow.judges.reward_model import RewardModelJudge
 from fastslow.judges.rule import RuleJudge
 from fastslow.judges.world import WorldJudge
@@ -26,9 +27,11 @@ __all__ = [
     "Judge",
     "Judgement",
     "LlmJudge",
+    "ObjectJudge",
     "RewardModelJudge",
     "RuleJudge",
     "WorldJudge",
+    "as_judge",
     "compared",
     "make_judge",
     "scored",

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from fastslow.objectives.contract import (
     check_not_negative,
 )
 from fastslow.objectives.cpo import Cpo
-from fastslow.objectives.custom import objectives_in
+from fastslow.objectives.custom import FunctionObjective, check_class, objectives_in
 from fastslow.objectives.discopop import Discopop
 from fastslow.objectives.dpo import Dpo, ReferenceFree, RobustDpo
 from fastslow.objectives.dpop import Dpop
@@ -60,6 +61,7 @@ __all__ = [
     "CONTAINERS",
     "ActorCritic",
     "DemonstrationLogps",
+    "FunctionObjective",
     "Objective",
     "ObjectiveOutput",
     "PairLogps",
@@ -67,10 +69,12 @@ __all__ = [
     "RatedLogps",
     "TokenLogps",
     "WeightedSum",
+    "as_objective",
     "make_objective",
     "objective_names",
     "objective_problems",
     "objective_settings",
+    "setting_names",
 ]
 
 _OBJECTIVES: dict[str, Callable[..., Objective]] = {
@@ -180,6 +184,51 @@ def make_objective(
             )
         made.append((nll_weight, Sft()))
     return made[0][1] if len(made) == 1 and made[0][0] == 1.0 else WeightedSum(tuple(made))
+
+
+def setting_names(name: str) -> list[str] | None:
+    """The settings of a named objective, or of a sum's terms; None where there is no such name."""
+    try:
+        kinds: list[Any] = [_OBJECTIVES[term] for _, term in _terms(name, _OBJECTIVES)]
+    except ConfigError:
+        return None
+    return list(dict.fromkeys([f.name for kind in kinds for f in fields(kind)] + ["nll_weight"]))
+
+
+def as_objective(value: Any, **settings: Any) -> Objective:
+    """The objective that a name, an object, a class or a function stands for.
+
+    Args:
+        value: a name as of `make_objective`; an Objective; a subclass of it, which is made with the
+            settings; or a function from PairLogps to the loss of each pair, [B].
+        settings: of a name or a class; of a function `beta` alone.
+
+    Raises ConfigError for anything else, or for a setting that it does not have.
+    """
+    if isinstance(value, str):
+        return make_objective(value, **settings)
+    if isinstance(value, Objective):
+        if settings:
+            raise ConfigError(
+                f"{', '.join(settings)}: the objective is an object, which has its settings; give "
+                f"them to {type(value).__name__}(...)"
+            )
+        check_class(type(value), "objective")
+        return value
+    if isinstance(value, type) and issubclass(value, Objective):
+        check_class(value, "objective")
+        made: Callable[..., Objective] = value
+    elif callable(value) and not isinstance(value, type):
+        made = partial(FunctionObjective, function=value)
+    else:
+        raise ConfigError(
+            f"objective: got {value!r}; give a name ({', '.join(objective_names()[:4])}, ...), an "
+            "Objective, a class that derives from it, or a function of PairLogps"
+        )
+    try:
+        return made(**settings)
+    except TypeError as error:
+        raise ConfigError(f"objective: cannot be made with {settings}: {error}") from None
 
 
 def objective_settings(name: str, **hyper: Any) -> dict[str, Any]:

@@ -64,7 +64,7 @@ from fastslow.training.policies.loading import (
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.publish import make_publisher
 from fastslow.training.preflight import plan
-from fastslow.training.state.state import TrainingState
+from fastslow.training.state.state import Stateful, TrainingState
 
 ENDLESS = 1_000_000
 """Passes over stored examples that stand beside new ones: as many as those need."""
@@ -162,6 +162,24 @@ def _check_memory(
     )
 
 
+def build_learner(
+    recipe: Recipe,
+    objective: Objective,
+    encoder: Encoder,
+    policies: Policies,
+    *,
+    reader: Stateful,
+) -> Learner:
+    """A learner without a run: batches are handed to it, at a learning rate without an end.
+
+    Args:
+        recipe: of an ordinary run; its data and its model are not opened.
+        reader: what hands the batches in; its position is part of every snapshot.
+    """
+    builder = _Builder(recipe, objective, encoder, policies)
+    return builder.learner(make_accelerator(), reader, None, None)
+
+
 class _Builder:
     """The parts that share recipe, objective, encoder and policies."""
 
@@ -196,7 +214,7 @@ class _Builder:
     def learner(
         self,
         accelerator: Accelerator,
-        reader: Reader,
+        reader: Stateful,
         delayed_labels: DelayedLabels | None,
         total_steps: int | None,
     ) -> Learner:

@@ -6,7 +6,13 @@ from typing import Any
 from fastslow.config import AnswerConfig, ObjectiveConfig, Recipe
 from fastslow.errors import ConfigError
 from fastslow.objectives import Objective, make_objective, objective_settings
-from fastslow.streams import ExampleStream, ReplayStream, file_fingerprint, open_sources
+from fastslow.streams import (
+    ExampleStream,
+    ReplayStream,
+    Source,
+    file_fingerprint,
+    open_sources,
+)
 from fastslow.streams.labels import PROMPTS
 
 
@@ -46,7 +52,7 @@ def train_stream(
         raise ConfigError("data.train: is missing; give files, a folder, a hub id or -")
     return _stream(
         recipe,
-        recipe.data.train_sources,
+        open_sources(recipe.data.train_sources),
         kind=objective.takes,
         epochs=epochs or recipe.train.epochs,
         skip=recipe.data.skip,
@@ -66,7 +72,9 @@ def prompt_stream(
     sources = answers.prompt_sources or recipe.data.train_sources
     if not sources:
         raise ConfigError("prompts: are missing; give rows with prompts, or data.train")
-    return _stream(recipe, sources, kind=PROMPTS, epochs=epochs or recipe.train.epochs)
+    return _stream(
+        recipe, open_sources(sources), kind=PROMPTS, epochs=epochs or recipe.train.epochs
+    )
 
 
 def stored_sources(recipe: Recipe) -> list[str]:
@@ -91,14 +99,17 @@ def replayed_stream(recipe: Recipe, objective: Objective) -> ExampleStream | Rep
     return ReplayStream(stream, earlier, share=recipe.replay.share, seed=recipe.seed)
 
 
-def eval_stream(recipe: Recipe, objective: Objective) -> ExampleStream:
-    """The held-out pairs of a recipe, in the order of their files, for `eval_objective`."""
-    return _stream(recipe, recipe.data.eval_sources, kind=objective.takes, shuffle=False)
+def eval_stream(
+    recipe: Recipe, objective: Objective, sources: list[Source] | None = None
+) -> ExampleStream:
+    """The held-out pairs of a recipe, or of other sources, in their order, for `eval_objective`."""
+    given = open_sources(recipe.data.eval_sources) if sources is None else sources
+    return _stream(recipe, given, kind=objective.takes, shuffle=False)
 
 
 def _stream(
     recipe: Recipe,
-    sources: list[str],
+    sources: list[Source],
     *,
     kind: str,
     epochs: int = 1,
@@ -107,7 +118,7 @@ def _stream(
     poll: bool = False,
 ) -> ExampleStream:
     return ExampleStream(
-        open_sources(sources),
+        sources,
         kind=kind,
         domain=recipe.data.domain,
         shuffle=recipe.data.shuffle if shuffle else 0,

@@ -16,6 +16,7 @@ from fastslow.objectives import Objective
 from fastslow.records import Example, Text, plain_text
 from fastslow.sampling import Completion
 from fastslow.scoring import Encoded, Encoder, Tree
+from fastslow.streams import Source
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import eval_objective, eval_stream
 from fastslow.training.loop.logps import ReferenceScoredBatch, logps_of, score_reference
@@ -122,7 +123,7 @@ class Evaluator:
     ) -> EvalResult:
         """The named policy against the reference; `state` is what the objective remembers."""
         processes, totals = policies.processes, MetricSums()
-        groups = _groups(self.examples)
+        groups = length_groups(self.examples)
         own = processes.pad_passes(
             processes.shard(groups), processes.largest_share(len(groups)), groups[0]
         )
@@ -246,7 +247,7 @@ class Evaluator:
         )
 
 
-def _groups(items: Sequence[Encoded]) -> list[list[Encoded]]:
+def length_groups(items: Sequence[Encoded]) -> list[list[Encoded]]:
     """Runs of examples, sorted by length, of at most TOKENS_AT_ONCE padded tokens each."""
     groups: list[list[Encoded]] = []
     for item in items:
@@ -257,17 +258,24 @@ def _groups(items: Sequence[Encoded]) -> list[list[Encoded]]:
 
 
 def held_out(
-    recipe: Recipe, encoder: Encoder, objective: Objective
+    recipe: Recipe,
+    encoder: Encoder,
+    objective: Objective,
+    *,
+    sources: list[Source] | None = None,
+    judge: Judge | None = None,
 ) -> tuple[Evaluator, dict[str, int]]:
     """The recipe's held-out pairs, encoded, and the counts of what was read and skipped.
 
     Args:
         objective: what is learned from; `eval_objective` says what is measured with.
+        sources: read in place of the recipe's.
+        judge: asked in place of the recipe's.
     """
-    if not recipe.data.eval_sources:
+    if sources is None and not recipe.data.eval_sources:
         raise ConfigError("data.eval: is missing; give files, a folder or a hub id")
     size, measured_with = recipe.eval.max_pairs, eval_objective(objective)
-    stream = eval_stream(recipe, measured_with)
+    stream = eval_stream(recipe, measured_with, sources)
     reader = BatchReader(stream, encoder, measured_with, batch_size=size or 1024)
     examples: list[Encoded] = []
     for batch in reader:
@@ -275,12 +283,14 @@ def held_out(
         if size is not None:
             break
     judging = recipe.eval.judge or recipe.judge
+    if judge is None and judging is not None:
+        judge = make_judge(judging)
     no_prompts = {"num_prompts": 0} if recipe.task == "reward" else {}
     evaluator = Evaluator(
         examples,
         encoder,
         sampling=recipe.eval.model_copy(update=no_prompts),
         seed=recipe.seed,
-        judge=make_judge(judging) if judging else None,
+        judge=judge,
     )
     return evaluator, reader.summary()

@@ -170,9 +170,9 @@ class Learner:
             of_terms = self._add_terms(batch, updating)
             norms = self._clip(updating, batch)
         except NonFiniteError as error:
+            self._zero_grad()
             if not self.recipe.train.skip_non_finite:
                 raise
-            self._zero_grad()
             self.state.set_aside += len(batch)
             told = (*warnings, f"batch skipped: {error}")
             return result(step=self.state.step, updated=False, warnings=told)

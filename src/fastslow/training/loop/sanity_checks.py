@@ -142,6 +142,7 @@ def check_finite(
     """Raise NonFiniteError if a number of the step is not finite; its batch stays in the folder."""
     if math.isfinite(value):
         return
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"failed-batch-{step}.json"
     rows = [{"example": asdict(item.example), "tree": asdict(item.tree)} for item in batch]
     write_text(path, json.dumps(rows, ensure_ascii=False, indent=1, default=str))

@@ -15,6 +15,9 @@ WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/
 WORK_OF_STAGES = ("stages/*/summary.json", "stages/*/checkpoints/step-*")
 """The same of stages, which are checked one by one where a recipe has them."""
 
+GIVEN = "data"
+"""Folder of the rows that a run was given in memory, written before it begins."""
+
 
 def lock_run_folder(folder: Path) -> AbstractContextManager[Any]:
     """The folder, made if need be, for this process alone while the context is open."""
@@ -43,9 +46,14 @@ def check_run_folder(folder: Path, recipe: Recipe) -> bool:
                 f"{folder} holds a run of another recipe, which differs in {', '.join(changed)}; "
                 "give another output_dir, or remove the folder to start over"
             )
-    elif not path.exists() and any(not file.name.startswith(".") for file in folder.iterdir()):
+    elif not path.exists() and any(_foreign(file.name) for file in folder.iterdir()):
         raise StateError(f"{folder} holds other files and no run; give another output_dir")
     return began
+
+
+def _foreign(name: str) -> bool:
+    """Whether a file in a folder without a run is somebody else's."""
+    return not name.startswith(".") and name != GIVEN
 
 
 def _changed(before: Recipe, after: Recipe) -> list[str]:
