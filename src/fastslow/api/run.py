@@ -14,7 +14,8 @@ from fastslow.errors import ConfigError, StateError
 from fastslow.training.export.export import MergeCheck, export_adapter, export_merged
 from fastslow.training.export.open_run import FinishedRun, open_run, read_run
 from fastslow.training.loop.signals import StopToken
-from fastslow.training.state.event_log import Event, ignore
+from fastslow.training.state.event_log import ignore
+from fastslow.training.state.events import Event
 from fastslow.training.state.summary import ContinualSummary, RunSummary, read_summary
 
 PARTS = ("stages", "rounds", "domains")
@@ -89,7 +90,7 @@ class Run(PolicyMethods):
                 for line in lines:
                     yield where | json.loads(line)
 
-    def _steps(self) -> Iterator[Event]:
+    def _steps(self) -> Iterator[dict[str, Any]]:
         return (
             {key: value for key, value in event.items() if key != "event"}
             for event in self.events()

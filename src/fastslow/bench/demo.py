@@ -17,7 +17,7 @@ from fastslow.training.continual.combination import combine_entries
 from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase
-from fastslow.training.state.event_log import Listener
+from fastslow.training.state.event_log import Listener, progress_of
 from fastslow.training.state.summary import ContinualSummary
 
 PAIRS = 768
@@ -44,7 +44,7 @@ def run_demo(to: Path, *, seed: int, begin: Callable[[str], None], listener: Lis
     """
     world = World(seed=seed)
     begin("pretraining a tiny base model on the text of this world")
-    pretrain_base(world, progress=lambda done, total: listener(_progress("base", done, total)))
+    pretrain_base(world, progress=progress_of(listener, "base"))
     scenario = world_scenario(world, to / "world", pairs=PAIRS, held_out=96)
     summaries, recipes = {}, {}
     for name, (training, rate) in RUNS.items():
@@ -91,7 +91,3 @@ def _samples(recipes: Mapping[str, Recipe], to: Path) -> list[dict[str, Any]]:
                 for label, value in sample[kind].items():
                     entry[kind][label if label == "base" else name] = value
     return list(merged.values())
-
-
-def _progress(task: str, done: int, total: int) -> dict[str, Any]:
-    return {"event": "progress", "task": task, "done": done, "total": total}

@@ -21,7 +21,20 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from fastslow.training.state.event_log import Event
+from fastslow.training.state.events import (
+    AnswersEvent,
+    CompleteEvent,
+    EvalEvent,
+    Event,
+    MeasuredEvent,
+    PartEvent,
+    ProgressEvent,
+    StartEvent,
+    StepEvent,
+    StopEvent,
+    SwapEvent,
+    WarningEvent,
+)
 from fastslow.training.state.summary import ContinualSummary, RunSummary
 
 PLAIN_EVERY_S = 10.0
@@ -79,7 +92,7 @@ class RunDisplay:
         """Print a line above the bar."""
         self.console.print(escape(text), style=style, highlight=False)
 
-    def _on_start(self, event: Event) -> None:
+    def _on_start(self, event: StartEvent) -> None:
         self._progress.start()  # Not earlier: the model's loading bar comes first.
         self._total, self._first_step = event["total_steps"], event["step"]
         self._rewards = event["task"] == "reward"
@@ -114,22 +127,22 @@ class RunDisplay:
             f"final policy: {summary.policy}"
         )
 
-    def _on_stage(self, event: Event) -> None:
+    def _on_stage(self, event: PartEvent) -> None:
         self._begin_part()
         self.say(f"stage {event['number']} of {event['of']}: {event['name']}", style="bold")
 
-    def _on_round(self, event: Event) -> None:
+    def _on_round(self, event: PartEvent) -> None:
         self._begin_part()
         self.say(f"round {event['number']} of {event['of']}", style="bold")
 
-    def _on_answers(self, event: Event) -> None:
+    def _on_answers(self, event: AnswersEvent) -> None:
         self._drop_side()
         self.say(
             f"{event['rows']}/{event['prompts']} prompts gave training examples, {event['ties']} "
             f"of them ties; judge: {event['judge']}"
         )
 
-    def _on_domain(self, event: Event) -> None:
+    def _on_domain(self, event: PartEvent) -> None:
         self._begin_part()
         if not self._brief:
             self.say(f"domain {event['number']}: {event['name']}", style="bold")
@@ -142,7 +155,7 @@ class RunDisplay:
             self._train = None
         self._means = {}
 
-    def _on_measured(self, event: Event) -> None:
+    def _on_measured(self, event: MeasuredEvent) -> None:
         self._drop_side()
         if self._brief:
             return
@@ -154,7 +167,7 @@ class RunDisplay:
             self._progress.remove_task(self._side)
             self._side = None
 
-    def _on_progress(self, event: Event) -> None:
+    def _on_progress(self, event: ProgressEvent) -> None:
         self._progress.start()
         if self._side is None:
             self._side = self._progress.add_task(event["task"], total=event["total"], numbers="")
@@ -165,7 +178,7 @@ class RunDisplay:
             description=event["task"],
         )
 
-    def _on_step(self, event: Event) -> None:
+    def _on_step(self, event: StepEvent) -> None:
         if self._train is None:
             self._started = time.monotonic()
             self._train = self._progress.add_task(
@@ -175,13 +188,13 @@ class RunDisplay:
         self._progress.update(self._train, completed=event["step"], numbers=self._numbers(event))
         self._plain(event)
 
-    def _smooth(self, event: Event) -> None:
+    def _smooth(self, event: StepEvent) -> None:
         for key in ("loss", "accuracy", "margin", "pairs_per_s"):
             now: float = event[key]
             before = self._means.get(key, now)
             self._means[key] = SMOOTHING * before + (1 - SMOOTHING) * now
 
-    def _numbers(self, event: Event) -> str:
+    def _numbers(self, event: StepEvent) -> str:
         means = self._means
         score = f"  score {event['score']:+.2f}" if "score" in event else ""
         return (
@@ -189,7 +202,7 @@ class RunDisplay:
             f"{score}  {event['leader']} leads  {means['pairs_per_s']:.1f} pairs/s"
         )
 
-    def _plain(self, event: Event) -> None:
+    def _plain(self, event: StepEvent) -> None:
         now = time.monotonic()
         last = event["step"] == self._total
         if self._live or (now - self._last_plain < PLAIN_EVERY_S and not last):
@@ -198,7 +211,7 @@ class RunDisplay:
         total = f"/{self._total}" if self._total else ""
         self.say(f"step {event['step']}{total}  {self._numbers(event)}{self._time_left(event)}")
 
-    def _time_left(self, event: Event) -> str:
+    def _time_left(self, event: StepEvent) -> str:
         done = event["step"] - self._first_step
         if not self._total or done < 2:
             return ""
@@ -206,31 +219,31 @@ class RunDisplay:
         left = int(each * (self._total - event["step"]))
         return f"  {left // 60}:{left % 60:02d} left"
 
-    def _on_eval(self, event: Event) -> None:
+    def _on_eval(self, event: EvalEvent) -> None:
         self._drop_side()
         if not self._brief:
             moment = f"held-out ({event['moment']}, step {event['step']}, {event['leader']})"
             self.say(f"{moment}: {_measurement(event, rewards=self._rewards)}")
 
-    def _on_swap(self, event: Event) -> None:
+    def _on_swap(self, event: SwapEvent) -> None:
         self.say(f"step {event['step']}: {event['leader']} now leads")
 
-    def _on_warning(self, event: Event) -> None:
+    def _on_warning(self, event: WarningEvent) -> None:
         self.say(f"warning: {event['message']}", style="yellow")
 
-    def _on_stopping(self, event: Event) -> None:
+    def _on_stopping(self, event: StopEvent) -> None:
         self.say(
             f"{event['signal']}: finishing this step; press Ctrl-C again to abort",
             style="yellow",
         )
 
-    def _on_stopped(self, event: Event) -> None:
+    def _on_stopped(self, event: StopEvent) -> None:
         self.say(
             f"{event['signal']}: stopped after step {event['step']}, checkpoint saved; rerun the "
             "command to resume"
         )
 
-    def _on_already_complete(self, event: Event) -> None:
+    def _on_already_complete(self, event: CompleteEvent) -> None:
         if not self._brief:
             self.say(f"the run in {event['folder']} is complete")
 
@@ -317,7 +330,7 @@ def _counts(counts: dict[str, int]) -> str:
     )
 
 
-def _moving(event: Event) -> str:
+def _moving(event: StartEvent) -> str:
     moving = event["moving_reference"]
     if moving is None:
         return ""

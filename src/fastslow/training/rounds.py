@@ -41,6 +41,7 @@ from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.publish import EnginePublisher, make_publisher
 from fastslow.training.preflight import check_parts
 from fastslow.training.state.event_log import progress_of
+from fastslow.training.state.events import AnswersEvent
 from fastslow.training.state.parts import leader_of
 from fastslow.training.state.run_lock import check_run_folder
 
@@ -192,7 +193,8 @@ def _generate(
     counts = write_answers(to, prompts, sampling, progress=progress)
     if publisher is not None:
         publisher.unload()
-    context.listener({"event": "answers", "judge": judge.name, **counts})
+    answers = {"event": "answers", "judge": judge.name, **counts}
+    context.listener(cast(AnswersEvent, answers))
 
 
 def _provenance(

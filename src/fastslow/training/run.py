@@ -31,6 +31,7 @@ from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
 from fastslow.training.state.checkpoint import read_newest
 from fastslow.training.state.event_log import EventLog, Listener, ignore
+from fastslow.training.state.events import StartEvent
 from fastslow.training.state.parts import answering_part, finish_parts
 from fastslow.training.state.run_lock import check_run_folder, lock_run_folder
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
@@ -160,7 +161,7 @@ def _resume(components: Components, folder: Path, listener: Listener) -> bool:
     return True
 
 
-def _start_event(components: Components, *, resumed: bool) -> dict[str, Any]:
+def _start_event(components: Components, *, resumed: bool) -> StartEvent:
     recipe, learner = components.recipe, components.learner
     layout, memory = learner.policies.layout, components.memory
     return {

@@ -32,8 +32,8 @@ def train_stages(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
     _check_folders(recipe, folder)
     write_text(folder / "config.yaml", dump_recipe(recipe))
     for index, path in enumerate(folders):
-        event = {"number": index + 1, "of": len(folders), "name": recipe.stages[index].name}
-        context.listener({"event": "stage", **event})
+        number, name = index + 1, recipe.stages[index].name
+        context.listener({"event": "stage", "number": number, "of": len(folders), "name": name})
         if context.train(_stage(recipe, folder, index), path) is None:
             return None
     return folders

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fastslow.errors import UnreachableError
 from fastslow.scoring import Encoded
@@ -24,7 +24,8 @@ from fastslow.training.loop.sanity_checks import chosen_sinks
 from fastslow.training.loop.signals import StopToken
 from fastslow.training.policies.loading import reference_policy
 from fastslow.training.state.checkpoint import write_checkpoint
-from fastslow.training.state.event_log import Event, EventLog, Listener, progress_of
+from fastslow.training.state.event_log import EventLog, Listener, progress_of
+from fastslow.training.state.events import EvalEvent, Event, StepEvent
 
 SIDES = ("chosen_logp", "rejected_logp", "chosen_log_ratio", "rejected_log_ratio")
 """Null in the log where a batch has no such responses."""
@@ -138,12 +139,19 @@ class Loop:
     def _not_updated(self, result: StepResult) -> None:
         if result.metrics:  # Nothing more to learn from these completions.
             self.components.reader.renew()
-            self._emit({"event": "exceeded_max_ratio", "step": result.step, **result.metrics})
+            deviation = result.metrics["ratio_deviation"]
+            self._emit(
+                {
+                    "event": "exceeded_max_ratio",
+                    "step": result.step,
+                    "ratio_deviation": deviation,
+                }
+            )
 
-    def _step_event(self, batch: list[Encoded], result: StepResult, began: float) -> Event:
+    def _step_event(self, batch: list[Encoded], result: StepResult, began: float) -> StepEvent:
         modules = self.state.selector.modules
         others = {name: own for name, own in result.modules.items() if name not in modules}
-        return {
+        event: dict[str, Any] = {
             "event": "step",
             "step": result.step,
             "pairs_seen": self.state.pairs_seen,
@@ -156,6 +164,7 @@ class Loop:
             **self.components.reader.metrics(),
             "pairs_per_s": len(batch) / (time.monotonic() - began),
         }
+        return cast(StepEvent, event)
 
     def _done(self) -> bool:
         """Whether the run has come to its end before the stream has."""
@@ -178,8 +187,8 @@ class Loop:
             progress=progress_of(self._listener, f"evaluating ({moment})"),
         )
         measured = asdict(result)
-        where = {"step": self.state.step, "leader": leader}
-        self._emit({"event": "eval", "moment": moment, **where, **measured})
+        where = {"event": "eval", "moment": moment, "step": self.state.step, "leader": leader}
+        self._emit(cast(EvalEvent, {**where, **measured}))
         sinking = self._recipe.task == "policy" and chosen_sinks(result.chosen_log_ratio)
         if sinking:
             self._warn(sinking)

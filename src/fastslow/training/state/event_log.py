@@ -4,9 +4,9 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-Event = dict[str, Any]
+from fastslow.training.state.events import Event
+
 Listener = Callable[[Event], None]
 """Is given every event; it cannot change the run."""
 Progress = Callable[[int, int], None]
