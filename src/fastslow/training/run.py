@@ -163,6 +163,7 @@ def _resume(components: Components, folder: Path, listener: Listener) -> bool:
 
 def _start_event(components: Components, *, resumed: bool) -> StartEvent:
     recipe, learner = components.recipe, components.learner
+    moving = recipe.moving_reference
     layout, memory = learner.policies.layout, components.memory
     return {
         "event": "start",
@@ -173,7 +174,7 @@ def _start_event(components: Components, *, resumed: bool) -> StartEvent:
         "objective": repr(learner.objective),
         "reference": recipe.reference_name,
         "task": recipe.task,
-        "moving_reference": recipe.moving_reference and recipe.moving_reference.model_dump(),
+        "moving_reference": moving.model_dump() if moving else None,
         "device": _device_name(learner.accelerator.device),
         "processes": learner.processes.size,
         "sharded": learner.processes.sharded,

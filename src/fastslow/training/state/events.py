@@ -162,7 +162,7 @@ class AnswersEvent(TypedDict):
 
 
 class ExceededEvent(TypedDict):
-    """The policy has moved too far from its completions to learn on from them: it makes new ones."""
+    """The policy has moved too far from its completions, which are generated again."""
 
     event: Literal["exceeded_max_ratio"]
     step: int
