@@ -1,12 +1,12 @@
-"""What every objective must hold to, as checks to call on one of your own. Imports torch alone.
+"""Checks that every objective must pass, to run on a custom one. Imports torch only.
 
 >>> from fastslow.objectives import make_objective
 >>> check_objective(make_objective("dpo"))
 
-Each check stands alone, too: it takes the objective and raises AssertionError. A row is a pair, a
-ranking, a rating or a demonstration, its margin the container's `policy_margin`. Runs begin at the
-reference, where the policy has its log-probs. Which way an objective learns is told by margins,
-not by the better response alone, which some methods lower with the worse one.
+Each check can also be called alone: it takes the objective and raises AssertionError. A row is a
+pair, a ranking, a rating or a demonstration, and its margin is the container's `policy_margin`.
+Runs start with policy log-probs equal to the reference's. The direction of learning is judged by
+margins, not by the chosen response alone, which some methods lower together with the rejected one.
 """
 
 import json
@@ -33,7 +33,7 @@ RANGES = {
     "score_gap": (0.1, 3.0),
     "uniform": (0.0, 1.0),
 }
-"""Where `example` draws extras from, others from (0, 1). Add the ranges of your own here."""
+"""Ranges of the extras that `example` samples; (0, 1) for others. Add custom ranges here."""
 
 
 def example(
@@ -47,14 +47,15 @@ def example(
     also: Iterable[str] = (),
     state: Mapping[str, float] | None = None,
 ) -> Any:
-    """Random input of the kind that the objective takes, with all that it needs.
+    """Random input of the kind that the objective takes, with all extras it needs.
 
     Args:
-        count: rows, B. Rankings have two or three responses; ties are there if learned from.
-        scale: log-probs are drawn from (-scale, 0).
+        count: rows, B. Rankings have two or three responses; ties are included if the objective
+            learns them.
+        scale: log-probs are sampled from (-scale, 0).
         grad: whether the policy's log-probs require gradients.
-        also: names of extras beyond those it needs.
-        state: None for that after three steps on other examples.
+        also: names of further extras.
+        state: None for the state after three steps on other examples.
     """
     if state is None:
         state = objective.initial_state()
@@ -89,12 +90,12 @@ def example(
 
 
 def checks(objective: Objective) -> dict[str, Callable[[], None]]:
-    """The checks that apply to an objective, by name, ready to be called.
+    """The checks that apply to an objective, by name, as callables.
 
     Raises ValueError for one that takes tokens.
     """
     if objective.takes == "tokens":
-        raise ValueError(f"{objective!r} learns from tokens, of which these checks know nothing")
+        raise ValueError(f"{objective!r} takes tokens, which these checks do not support")
     chosen: list[Callable[[Objective], None]] = [
         one_loss_and_reward_per_row, gradient_is_derivative, no_gradient_beyond_the_policy,
         huge_gaps_stay_finite, calling_changes_nothing, order_does_not_matter,
@@ -113,18 +114,18 @@ def checks(objective: Objective) -> dict[str, Callable[[], None]]:
 def check_objective(objective: Objective, but: Iterable[str] = ()) -> None:
     """Run all checks that apply, except those named in `but`.
 
-    Raises AssertionError that lists all that failed, ValueError for a name that is no check.
+    Raises AssertionError that lists all failures, ValueError for an unknown check.
     """
     todo, skipped_examples = checks(objective), set(but)
     if unknown := skipped_examples - set(todo):
-        raise ValueError(f"no such checks: {sorted(unknown)}; there are {sorted(todo)}")
+        raise ValueError(f"got {sorted(unknown)}; the checks are {sorted(todo)}")
     failed = failed_checks(objective, but)
     if failed:
         raise AssertionError("\n- ".join([f"{objective!r}: {len(failed)} checks failed", *failed]))
 
 
 def failed_checks(objective: Objective, but: Iterable[str] = ()) -> list[str]:
-    """What the checks that fail say, each after its name; empty where all hold."""
+    """Failed checks as `name: message`; empty if all pass."""
     todo = checks(objective)
     found = {name: failure(todo[name]) for name in sorted(set(todo) - set(but))}
     return [f"{name}: {said}" for name, said in found.items() if said is not None]

@@ -139,7 +139,7 @@ def test_a_folder_that_is_no_entry_is_refused_and_loose_files_are_not(bank):
     (bank.folder / "notes.txt").write_text("kept by somebody")
     assert len(bank.entries()) == 2
     (bank.folder / "my-backup").mkdir()
-    refused(bank.entries, bank.folder / "my-backup", "it is no entry")
+    refused(bank.entries, bank.folder / "my-backup", "it is not a bank entry")
 
 
 def test_a_module_of_another_base_never_comes_in(bank, source):

@@ -54,7 +54,7 @@ def test_train_prints_json_to_stdout_and_everything_else_to_stderr(path):
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["steps"] == 6 and summary["leader"] in ("fast", "slow")
-    for part in ("step 6/6", "fast leads", "pairs/s", "held out (start", "accuracy", "reference"):
+    for part in ("step 6/6", "fast leads", "pairs/s", "held-out (start", "accuracy", "reference"):
         assert part in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
     again = run("train", path, "--json")
@@ -122,7 +122,7 @@ def test_training_from_standard_input(path, train_file):
 def test_validate_counts_and_shows_what_will_be_learned(path):
     done = run("validate", path)
     assert done.returncode == 0, done.stderr
-    for part in ("read 96", "prompt tokens", "tokens scored", "<|end|>", "domains"):
+    for part in ("read 96", "prompt tokens", " tokens:", "<|end|>", "domains"):
         assert part in done.stdout, done.stdout
     found = json.loads(run("validate", path, "--json").stdout)
     assert found["train"]["rows and pairs"]["read"] == 96
@@ -225,4 +225,4 @@ def test_an_interruption_before_training_says_what_to_do(path, monkeypatch, caps
     with pytest.raises(SystemExit) as end:
         main.run()
     assert end.value.code == 130
-    assert "interrupted; a run goes on with the same command" in capsys.readouterr().err
+    assert "interrupted; rerun the command to resume" in capsys.readouterr().err

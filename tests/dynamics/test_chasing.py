@@ -121,7 +121,7 @@ def test_the_lower_loss_since_the_last_check_leads():
 
 
 def test_a_race_with_memory_counts_earlier_losses_less_and_less():
-    run = selector(swap_every=1, memory=0.5)
+    run = selector(swap_every=1, decay=0.5)
     run.record({"fast": 1.0, "slow": 4.0})
     assert not run.finish_step()
     run.record({"fast": 3.0, "slow": 2.0})

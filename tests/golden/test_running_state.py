@@ -534,15 +534,15 @@ def test_each_term_of_a_sum_has_a_state_of_its_own():
 @pytest.mark.parametrize(
     ("name", "hyper", "message"),
     [
-        ("dpo +", {}, "objective.name: 'dpo [+]' is no name and no sum of names as 'dpo [+] 0.2"),
-        ("2 dpo", {}, "objective.name: '2 dpo' is no name and no sum"),
-        ("", {}, "objective.name: '' is no name"),
-        ("dpo + -1 * sft", {}, "is no name and no sum"),
-        ("dpoo + sft", {}, "objective.name: there is no 'dpoo'; did you mean 'dpo'"),
-        ("dpo + kto", {}, "must learn from the same labels; these take pairs and ratings"),
+        ("dpo +", {}, "objective.name: 'dpo [+]' is neither a name nor a sum like 'dpo [+]"),
+        ("2 dpo", {}, "objective.name: '2 dpo' is neither a name nor a sum"),
+        ("", {}, "objective.name: '' is neither a name"),
+        ("dpo + -1 * sft", {}, "neither a name nor a sum"),
+        ("dpoo + sft", {}, "objective.name: got 'dpoo'; did you mean 'dpo'"),
+        ("dpo + kto", {}, "must take the same labels; these take pairs and ratings"),
         ("sdpo + bco", {}, "these take rankings and ratings"),
         ("kto + 0.1 * sft", {}, "these take demonstrations and ratings"),
-        ("bco", {"nll_weight": 0.1}, "bco learns from ratings"),
+        ("bco", {"nll_weight": 0.1}, "bco takes ratings"),
         ("dpo + sdpo + sft", {}, "these take demonstrations and pairs and rankings"),
         ("dpo + sft", {"reductoin": "sum"}, "objective.reductoin: dpo [+] sft has no such setting; "
          "did you mean 'reduction'"),

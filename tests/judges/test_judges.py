@@ -85,7 +85,7 @@ def test_a_world_judges_as_its_people_would_without_their_noise(tmp_path):
     assert found.scores == pytest.approx(rewards)
     # Of two, an answer's win rate is half its probability of being preferred and half a half.
     assert found.win_rates[0] == pytest.approx((row["probability"] + 0.5) / 2)
-    with pytest.raises(ConfigError, match="no request of this world"):
+    with pytest.raises(ConfigError, match="not a prompt of this world"):
         judge.judge([JudgeRequest("What?", answers)])
 
 

@@ -103,7 +103,7 @@ def test_failures_are_tried_again_and_then_stop_with_a_word(serve, failure):
     (found,) = patient.judge([JudgeRequest("p", ("aa", "b"))])
     assert found.win_rates == (0.75, 0.25) and len(server.requests) == 3
     server.failures += [failure] * 3
-    with pytest.raises(JudgeError, match="cannot be asked: .*the same command goes on"):
+    with pytest.raises(JudgeError, match="cannot be reached: .*rerun the command to resume"):
         judge_at(server, retries=0, timeout_s=0.5).judge([JudgeRequest("p", ("aa", "b"))])
 
 

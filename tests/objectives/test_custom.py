@@ -98,7 +98,10 @@ def test_what_a_recipe_leaves_open_about_a_file_is_asked_for(tmp_path, name, tex
     ("returned", "message"),
     [
         ("logps.delta", "AttributeError: 'Tensor' object has no attribute 'loss'"),
-        ("ObjectiveOutput(-logps.delta.mean(), z, z)", r"shape.* of loss .*check_objective says"),
+        (
+            "ObjectiveOutput(-logps.delta.mean(), z, z)",
+            r"shape.* of loss .*check_objective for all",
+        ),
         ("ObjectiveOutput(-logps.delta.detach(), z, z)", r"shape, dtype and gradient of loss"),
         ("1 / 0", "ZeroDivisionError"),
     ],
@@ -142,7 +145,7 @@ def test_what_no_run_could_give_it_is_named(recipe, tmp_path, changed, message):
 def test_names_of_a_file_are_suggested(file):
     with pytest.raises(ConfigError, match="did you mean 'MarginDpo'"):
         make_objective("MarginDp", file=str(file))
-    with pytest.raises(ConfigError, match="for one of your own give objective.file"):
+    with pytest.raises(ConfigError, match="for a custom one set objective.file"):
         make_objective("MarginDpo")
 
 

@@ -88,7 +88,7 @@ def test_failures_are_tried_again_and_then_stop_with_a_word(loopback):
     server = loopback(shaky)
     assert len(ask(engine_at(server, retries=2), ["p"])[0]) == 2
     left += [500, 500]
-    with pytest.raises(UnreachableError, match="cannot be asked: .*the same command goes on"):
+    with pytest.raises(UnreachableError, match="cannot be reached: .*rerun the command to resume"):
         ask(engine_at(server), ["p"])
     short = loopback(lambda path, body: (200, chat_reply(["only one"])))
     with pytest.raises(UnreachableError, match="gave 1 answers where 2 were asked for"):

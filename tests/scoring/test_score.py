@@ -231,7 +231,7 @@ def test_the_probe_finds_a_leak_between_responses():
 
     model.model.register_forward_pre_hook(causal_only, with_kwargs=True)
     layout = probe_layout(model, max_length=64)
-    assert not layout.trees and "see each other" in layout.reason
+    assert not layout.trees and "attend to each other" in layout.reason
 
 
 def test_the_probe_finds_ignored_positions_and_unknown_heads():

@@ -81,7 +81,7 @@ def test_a_list_as_pairs_and_as_a_demonstration():
         (
             PAIR | {"confidence": 0.9},
             "ratings",
-            "for objectives that learn from pairs; weight is for all",
+            "need an objective that takes pairs; weight works with all",
         ),
         (PAIR | {"confidence": 1.5}, "pairs", "confidence must be from 0 to 1, not 1.5"),
         (PAIR | {"win_rate_chosen": -0.1}, "pairs", "win_rate_chosen must be from 0 to 1"),

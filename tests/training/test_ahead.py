@@ -36,7 +36,7 @@ def said(reader):
         reader.summary(),
         reader.skipped_examples(),
         reader.num_consumed,
-        reader.facts(),
+        reader.metrics(),
     )
 
 
@@ -69,13 +69,13 @@ def test_it_goes_on_after_the_batch_that_came_out_last(path, again):
     assert seen + list(ahead) == expected
 
 
-def test_a_mark_is_gone_back_to(path):
+def test_a_position_is_gone_back_to(path):
     ahead = PrefetchReader(reader_of(path))
     batches = iter(ahead)
-    first, mark = next(batches), ahead.mark()
+    first, position = next(batches), ahead.position()
     second = next(batches)
     batches.close()
-    ahead.seek(mark)
+    ahead.seek(position)
     assert next(iter(ahead)) == second != first
 
 
@@ -86,7 +86,7 @@ def test_an_error_comes_when_it_is_its_batchs_turn(tmp_path):
     encoder = Encoder(tiny.tokenizer(), max_length=2)
     ahead = PrefetchReader(BatchReader(stream, encoder, make_objective("dpo"), batch_size=5))
     before = ahead.state()
-    with pytest.raises(DataError, match="cannot be learned from"):
+    with pytest.raises(DataError, match="pairs are unusable"):
         list(ahead)
     assert ahead.state() == before
 
@@ -111,9 +111,9 @@ def test_the_next_batch_is_read_meanwhile_and_no_thread_is_left(path):
     assert not noticed.second.is_set()
     next(batches)
     assert noticed.second.wait(timeout=20)
-    assert any(thread.name.startswith("ahead") for thread in threading.enumerate())
+    assert any(thread.name.startswith("prefetch") for thread in threading.enumerate())
     batches.close()
-    assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
 
 
 def test_runs_end_the_same_with_and_without_it(recipe, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from fastslow.errors import ConfigError
 from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.scoring import Encoder, Scorer
-from fastslow.training.loop.anchor import fisher_information
+from fastslow.training.continual.fisher import fisher_information
 from fastslow.training.policies.policies import Policies
 
 ENCODER = Encoder(tiny.tokenizer(), max_length=96)

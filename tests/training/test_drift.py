@@ -181,3 +181,19 @@ def test_a_rest_of_ties_is_no_stretch_of_its_own(recipe, turning, tmp_path):
     )  # fmt: skip
     summary = training.train(made)
     assert summary.domains == ["stretch 1"] and summary.policy == "last"
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_what_a_detector_keeps_of_a_long_stream_is_bounded_and_enough(kind):
+    values = losses(20_000, lambda i: 1.5, seed=2) + losses(200, lambda i: -1.5, seed=3)
+    config = DriftConfig(detector=kind, min_pairs=20_001)
+    whole, parted = DriftDetector(config), DriftDetector(config)
+    for first in range(0, len(values), 50):
+        some = values[first : first + 50]
+        assert parted.update(some) == whole.update(some)
+        assert parted.state() == whole.state()
+        assert len(whole.state()["losses"]) <= drift_module.KEPT
+        if first % 1000 == 0:  # Stopped and restored.
+            state, parted = json.loads(json.dumps(parted.state())), DriftDetector(config)
+            parted.load_state(state)
+    assert whole.found

@@ -87,7 +87,7 @@ def at(engine):
 
 
 def test_the_engine_answers_with_the_leaders_module_of_now(online, engine):
-    made = online("chase=null", every=2, engine=at(engine))
+    made = online("chase=null", steps_per_generation=2, engine=at(engine))
     training.train(made)
     steps = tiny.steps(made.output_dir)
     assert [step["staleness"] for step in steps] == [0, 1] * 3
@@ -98,7 +98,9 @@ def test_the_engine_answers_with_the_leaders_module_of_now(online, engine):
 
 
 def test_its_answers_are_learned_in_our_tokens_with_our_log_probs(online, engine):
-    run = components(online("chase=null", "objective.name=rloo", answers=3, engine=at(engine)))
+    run = components(
+        online("chase=null", "objective.name=rloo", num_generations=3, engine=at(engine))
+    )
     batch = next(iter(run.reader))
     for item in batch:
         scored = run.learner.policies.measure(
@@ -148,7 +150,7 @@ def _start(recipe, tmp_path):
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_what_is_judged_meanwhile_is_a_set_older_and_never_more(online, every):
-    made = online(every=every, overlap=True)
+    made = online(steps_per_generation=every, overlap=True)
     training.train(made)
     ages = [step["staleness"] for step in tiny.steps(made.output_dir)]
     assert ages == ([0, 1, 1, 1, 1, 1] if every == 1 else [0, 1, 2, 3, 2, 3])
@@ -183,7 +185,12 @@ def test_what_a_judge_costs_is_in_the_summary_after_a_stop_too(
         lambda path, body: (200, chat_reply(["C"], prompt_tokens=50, completion_tokens=1,
                                             total_tokens=51))
     )  # fmt: skip
-    settings = {"prompts": str(train_file), "answers": 2, "max_new_tokens": 8, "temperature": 1.5}
+    settings = {
+        "prompts": str(train_file),
+        "num_generations": 2,
+        "max_new_tokens": 8,
+        "temperature": 1.5,
+    }
     if section == "rounds":
         settings |= {"count": 1, "prompts_per_round": 40}
     made = recipe(

@@ -71,10 +71,10 @@ def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(filtered, tmp_p
     scored = 'answer.count("e") - 0.1 * len(answer)'
     rule = tiny.FAILING_RULE.format(left=str(left)).replace(scored, "float(answer.endswith('.'))")
     left.write_text("100000")
-    whole = filtered(rule, f"output_dir={tmp_path / 'whole'}", answers=2)
+    whole = filtered(rule, f"output_dir={tmp_path / 'whole'}", num_generations=2)
     training.train(whole)
     left.write_text("40")
-    made = filtered(rule, f"output_dir={tmp_path / 'broken'}", answers=2)
+    made = filtered(rule, f"output_dir={tmp_path / 'broken'}", num_generations=2)
     with pytest.raises(JudgeError):
         training.train(made)
     left.write_text("100000")

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 import fastslow
 from fastslow import training
 from fastslow.cli.main import app
+from fastslow.config import ObjectiveConfig
 from fastslow.errors import ConfigError, JudgeError, StateError
 
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
@@ -29,7 +30,7 @@ def online(recipe, train_file, tmp_path):
 
 
 def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
-    run = components(online(answers=3))
+    run = components(online(num_generations=3))
     batch = next(iter(run.reader))
     assert len(batch) == 4
     for item in batch:
@@ -50,12 +51,19 @@ def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
     ("every", "ages"), [(1, [0] * 6), (3, [0, 1, 2] * 2), (4, [0, 1, 2, 3, 0, 1])]
 )
 def test_no_answer_is_older_than_is_said(online, every, ages):
-    made = online(every=every)
+    made = online(steps_per_generation=every)
     training.train(made)
     assert [step["staleness"] for step in tiny.steps(made.output_dir)] == ages
 
 
-@pytest.mark.parametrize("section", [{"every": 1}, {"every": 4}, {"every": 2, "overlap": True}])
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"steps_per_generation": 1},
+        {"steps_per_generation": 4},
+        {"steps_per_generation": 2, "overlap": True},
+    ],
+)
 def test_a_stopped_run_goes_on_bit_for_bit(online, tmp_path, section):
     options = ("lora.dropout=0.1", "data.shuffle=8")
     whole = online(f"output_dir={tmp_path / 'whole'}", *options, **section)
@@ -73,7 +81,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(online, tmp_path, section):
 
 @pytest.mark.parametrize("name", ["dpo", "davidson", "sdpo", "rloo", "kto", "sft", "sppo"])
 def test_every_kind_of_objective_learns_with_and_without_a_chase(online, name):
-    made = online(f"objective.name={name}", "data.eval=null", "train.max_steps=2", answers=3)
+    made = online(
+        f"objective.name={name}", "data.eval=null", "train.max_steps=2", num_generations=3
+    )
     training.train(made)
     last = tiny.steps(made.output_dir)[-1]["modules"]
     assert last["fast"]["grad_norm"] > 0 and last["slow"]["grad_norm"] > 0
@@ -83,7 +93,7 @@ def test_stored_pairs_have_their_share_of_every_batch(online, tmp_path):
     prompts = tiny.write_rows(
         tmp_path / "prompts.jsonl", [{"prompt": f"Say {i}."} for i in range(40)]
     )
-    made = online("train.max_steps=3", prompts=str(prompts), stored=0.25)
+    made = online("train.max_steps=3", prompts=str(prompts), offline_fraction=0.25)
     summary = training.train(made)
     assert summary.pairs_seen == 12 and summary.data["stored_read"] > 0
     first = next(iter(components(made).reader))
@@ -161,7 +171,7 @@ def test_another_judge_cannot_go_on(online, tmp_path):
         (("judge=null",), {}, "judge: compares the answers of rounds, online or filter"),
         (("rounds={}",), {}, "rounds and online: cannot be combined"),
         (("data.label_delay=8",), {}, "online: cannot be combined with data.label_delay"),
-        ((), {"answers": 1}, "online.num_generations: got 1"),
+        ((), {"num_generations": 1}, "online.num_generations: got 1"),
         (("data.train=[]",), {}, "prompts: are missing"),
         (("data.train=-",), {}, "online: prompts are read more than once"),
     ],
@@ -169,3 +179,13 @@ def test_another_judge_cannot_go_on(online, tmp_path):
 def test_what_cannot_be_is_refused(online, overrides, section, message):
     with pytest.raises(ConfigError, match=message):
         training.train(online(*overrides, **section))
+
+
+def test_an_answer_keeps_what_the_row_of_its_prompt_said(online, tmp_path):
+    rows = [{"prompt": f"Say {i}.", "id": i, "domain": "talk"} for i in range(8)]
+    made = online(prompts=str(tiny.write_rows(tmp_path / "p.jsonl", rows)), num_generations=3)
+    for name in ("dpo", "sdpo", "rloo"):
+        changed = made.model_copy(update={"objective": ObjectiveConfig(name=name)})
+        for item in next(iter(components(changed).reader)):
+            assert item.example.prompt == f"Say {item.example.provenance['id']}."
+            assert item.example.domain == "talk"

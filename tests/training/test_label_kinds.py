@@ -131,7 +131,7 @@ def test_rows_without_what_the_objective_needs_are_dropped_by_name(recipe, tmp_p
     path = tiny.write_rows(tmp_path / "bare.jsonl", tiny.rows(60))
     with pytest.raises(DataError, match="learns from score_chosen and score_rejected") as error:
         training.train(recipe("objective.name=odpo", f"data.train={path}", "data.eval=null"))
-    assert "Give the columns" in str(error.value) and "max_length" not in str(error.value)
+    assert "Add the columns" in str(error.value) and "max_length" not in str(error.value)
 
 
 def test_ties_that_are_learned_are_counted_and_odd_columns_are_asked_about(recipe, tmp_path):

@@ -58,7 +58,7 @@ def test_halved_until_it_fits_with_the_same_update(recipe, room, tmp_path):
 
 def test_a_single_example_that_does_not_fit_stops_the_run_and_says_what_helps(recipe, room):
     room(0)
-    with pytest.raises(StateError, match=r"single example.*gradient_checkpointing.*max_length"):
+    with pytest.raises(StateError, match=r"micro-batch 1:.*gradient_checkpointing.*max_length"):
         training.train(recipe("train.max_steps=4"))
 
 
@@ -92,7 +92,7 @@ def test_odd_sizes_are_halved_upwards_and_split_covers_everything():
 SCRIPT = """
 import resource, sys
 import torch
-import fastslow
+from fastslow import training
 from fastslow.training.policies.policies import Policies
 measure = Policies.measure
 def limited(self, name, batch, *, learning=False, **settings):

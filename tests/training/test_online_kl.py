@@ -36,7 +36,9 @@ def test_the_gradient_is_that_of_the_written_formula(at_once, temperature):
         encoder.encode(Demonstration(f"Describe the {thing}{tail}.", "x"))
         for thing, tail in (("river", ""), ("song", " and the road"), ("story", ""), ("road", "s"))
     ]
-    config = OnlineKlConfig(weight=0.2, answers=3, max_new_tokens=7, temperature=temperature)
+    config = OnlineKlConfig(
+        weight=0.2, num_generations=3, max_new_tokens=7, temperature=temperature
+    )
     online = OnlineKl(config, policies, encoder, MicroBatches(at_once))
     parameters = modules.parameters("policy")
     found = online.add_gradients(

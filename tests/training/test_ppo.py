@@ -26,7 +26,7 @@ def ppo(recipe, tmp_path):
     rule.write_text(RULE)
 
     def make(*overrides, name="ppo", **section):
-        settings = {"max_new_tokens": 8, "temperature": 1.5, "answers": 1} | section
+        settings = {"max_new_tokens": 8, "temperature": 1.5, "num_generations": 1} | section
         judge = {"kind": "rule", "file": str(rule)}
         objective = {"name": name}
         return recipe(*SHORT, *overrides, online=settings, judge=judge, objective=objective)
@@ -41,7 +41,7 @@ def events(folder, kind):
 
 @pytest.mark.parametrize("answers", [1, 3])
 def test_answers_come_appraised_token_by_token(ppo, answers):
-    run = components(ppo(answers=answers, every=2))
+    run = components(ppo(num_generations=answers, steps_per_generation=2))
     head = run.learner.state.modules.head(CRITIC)
     head.data.copy_(torch.randn(head.shape) * 0.1)
     first, second = (next(iter(run.reader)) for _ in range(2))
@@ -75,7 +75,7 @@ def test_answers_come_appraised_token_by_token(ppo, answers):
 
 
 def test_every_pass_goes_over_the_same_answers_in_its_own_order(ppo):
-    made = ppo(every=2, passes=2)
+    made = ppo(steps_per_generation=2, num_iterations=2)
     reader = iter(components(made).reader)
     batches = [[item.example.responses for item in next(reader)] for _ in range(6)]
     sets = [batches[0] + batches[1], batches[2] + batches[3], batches[4] + batches[5]]
@@ -91,16 +91,16 @@ def test_every_pass_goes_over_the_same_answers_in_its_own_order(ppo):
 def test_espo_leaves_answers_that_it_has_outgrown_and_never_goes_beyond(ppo):
     made = ppo(
         "objective.max_deviation=0.05", "train.max_steps=12", "train.learning_rate=0.02",
-        name="espo", passes=50,
+        name="espo", num_iterations=50,
     )  # fmt: skip
     training.train(made)
     steps = tiny.steps(made.output_dir)
-    exceeds_max_ratio = events(made.output_dir, "exceeded_max_ratio")
+    exceeded = events(made.output_dir, "exceeded_max_ratio")
     assert len(steps) == 12
     assert all(step["modules"]["policy"]["ratio_deviation"] <= 0.05 for step in steps)
-    assert exceeds_max_ratio and all(event["ratio_deviation"] > 0.05 for event in exceeds_max_ratio)
+    assert exceeded and all(event["ratio_deviation"] > 0.05 for event in exceeded)
     fresh = [b["step"] - 1 for a, b in pairwise(steps) if b["staleness"] <= a["staleness"]]
-    assert [event["step"] for event in exceeds_max_ratio if event["step"] < 12] == fresh
+    assert [event["step"] for event in exceeded if event["step"] < 12] == fresh
 
 
 @pytest.mark.parametrize("name", ["ppo", "espo"])
@@ -108,7 +108,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(ppo, tmp_path, name):
     def make(folder):
         limit = ("objective.max_deviation=0.1",) if name == "espo" else ()
         return ppo(
-            f"output_dir={tmp_path / folder}", "lora.dropout=0.1", *limit, name=name, passes=3
+            f"output_dir={tmp_path / folder}",
+            "lora.dropout=0.1",
+            *limit,
+            name=name,
+            num_iterations=3,
         )
 
     def stop(event):
@@ -123,7 +127,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(ppo, tmp_path, name):
 
 
 def test_all_passes_are_planned_and_dropout_is_off(ppo):
-    made = ppo("train.max_steps=null", "lora.dropout=0.5", "train.schedule=linear", passes=2)
+    made = ppo(
+        "train.max_steps=null", "lora.dropout=0.5", "train.schedule=linear", num_iterations=2
+    )
     run = components(made)
     assert run.total_steps == 2 * 24
     training.train(ppo("train.max_steps=1", "lora.dropout=0.5", f"output_dir={made.output_dir}-1"))
@@ -147,7 +153,8 @@ def test_micro_batches_give_the_same_run(ppo, tmp_path):
 def test_the_score_rises(ppo, name):
     made = ppo(
         "train.max_steps=60", "train.epochs=8", "train.learning_rate=0.03", "eval.num_prompts=16",
-        "eval.num_generations=8", "train.batch_size=32", name=name, passes=4, temperature=1.0,
+        "eval.num_generations=8", "train.batch_size=32", name=name, num_iterations=4,
+        temperature=1.0,
     )  # fmt: skip
     measured = training.train(made).eval
     assert measured["final"]["reward"] > measured["start"]["reward"] + 0.1
@@ -157,7 +164,7 @@ def test_the_score_rises(ppo, name):
 def test_the_critic_learns_what_answers_will_score(ppo):
     made = ppo(
         "train.max_steps=60", "train.batch_size=16", "train.schedule=constant",
-        "objective.value_clip=100", passes=60,
+        "objective.value_clip=100", num_iterations=60,
     )  # fmt: skip
     training.train(made)
     steps = tiny.steps(made.output_dir)
@@ -177,7 +184,7 @@ def test_the_critic_neither_moves_the_policy_nor_is_left_as_an_answer(ppo, tmp_p
 
 
 def test_fast_and_slow_learn_from_the_leaders_answers(ppo):
-    made = ppo("chase={}", "train.max_steps=4", answers=2, passes=2)
+    made = ppo("chase={}", "train.max_steps=4", num_generations=2, num_iterations=2)
     training.train(made)
     last = tiny.steps(made.output_dir)[-1]["modules"]
     assert last["fast"]["grad_norm"] > 0 and last["slow"]["grad_norm"] > 0
@@ -187,10 +194,12 @@ def test_fast_and_slow_learn_from_the_leaders_answers(ppo):
     ("overrides", "section", "message"),
     [
         (("online=null", "judge=null"), {}, "ppo: is for the policy's own answers"),
-        (("chase={}",), {}, "chase.alpha: is a push between answers"),
+        (("chase={}",), {}, "chase.alpha: needs two completions per prompt"),
         (("objective.name=dpo",), {}, "objective dpo compares answers, so it needs two"),
-        (("objective.name=rloo",), {"answers": 2, "critic_rate": 2.0}, "rloo has no critic"),
-        ((), {"stored": 0.5}, "online.offline_fraction: objective ppo is for the policy's own"),
+        (("objective.name=rloo",), {"num_generations": 2, "critic_rate": 2.0},
+         "rloo has no critic"),
+        ((), {"offline_fraction": 0.5},
+         "online.offline_fraction: objective ppo is for the policy's own"),
         (('judge={"kind": "llm", "url": "http://127.0.0.1:9/v1", "model": "m"}',), {},
          "a judge of kind llm compares answers"),
     ],

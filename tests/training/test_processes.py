@@ -109,7 +109,7 @@ def test_a_run_goes_on_in_another_number_of_processes(recipe, tmp_path, began, l
     assert apart(part.output_dir, whole.output_dir) < 1e-3
 
 
-ONLINE = {"max_new_tokens": 8, "temperature": 1.5, "answers": 3}
+ONLINE = {"max_new_tokens": 8, "temperature": 1.5, "num_generations": 3}
 
 
 def test_answers_are_sampled_by_all_and_judged_by_the_first(recipe, tmp_path):
@@ -160,26 +160,26 @@ def test_what_stops_the_first_stops_all(recipe, tmp_path):
     first, second = in_two(TRAIN, 0, written(fails), written(live))
     assert first == second and len(first) == 2
     assert "Error" in first[0] and "no" in first[0]
-    assert first[1].startswith("ConfigError: data.train: only the first of several processes")
+    assert first[1].startswith("ConfigError: data.train: only the main one of several processes")
 
 
 SUMS = """
 import json, sys
 from fastslow.errors import StateError
-from fastslow.evaluation import Tally
+from fastslow.evaluation import MetricSums
 from fastslow.training.distributed.processes import ProcessGroup
 
-team = ProcessGroup()
-part = json.loads(sys.argv[1])[team.rank]
-tally = Tally()
-tally.add(part["sums"], count=part["count"])
-whole = team.merged(tally)
+group = ProcessGroup()
+part = json.loads(sys.argv[1])[group.rank]
+own = MetricSums()
+own.add(part["sums"], count=part["count"])
+whole = group.merged(own)
 print("RESULT", json.dumps({"sums": whole.sums, "count": whole.count}))
-shares = team.share([0, 1, 2, 3, 4])
-print("RESULT", json.dumps([shares, team.together(shares), team.any(team.rank == 1)]))
-team.check_same("equal")
+share = group.shard([0, 1, 2, 3, 4])
+print("RESULT", json.dumps([share, group.gather(share), group.any(group.rank == 1)]))
+group.check_same("equal")
 try:
-    team.check_same(str(team.rank))
+    group.check_same(str(group.rank))
 except StateError as error:
     print("RESULT", json.dumps(str(error)))
 """
@@ -200,7 +200,7 @@ def test_two_processes_remember_what_one_would(name):
         assert after == pytest.approx(alone, rel=1e-12)
         assert share == [[0, 2, 4], [1, 3]][rank]
         assert all_shares == [0, 1, 2, 3, 4] and either
-        assert "train different models" in fault
+        assert "no longer train the same model" in fault
 
 
 def observed(objective, part):
@@ -215,3 +215,31 @@ def observed(objective, part):
     sums = objective.observe(replace(logps, **tensors, extras=extras))
     count = len(range(10)[part])
     return {"sums": {key: value.item() for key, value in sums.items()}, "count": count}
+
+
+BROADCAST = """
+import json
+from fastslow.training.distributed.processes import ProcessGroup
+
+group = ProcessGroup()
+def breaks():
+    raise error
+for error in (ValueError("no number"), json.JSONDecodeError("bad", "{", 1), KeyboardInterrupt()):
+    if group.rank and isinstance(error, KeyboardInterrupt):
+        continue  # Nothing is sent.
+    try:
+        group.broadcast_from_main(breaks)
+    except BaseException as raised:
+        print("RESULT", json.dumps([type(raised).__name__, str(raised)]))
+print("RESULT", json.dumps(group.broadcast_from_main(lambda: "still in step")))
+"""
+
+
+def test_whatever_the_main_process_raises_is_raised_by_all():
+    first, second = in_two(BROADCAST)
+    told = [
+        ["StateError", "the main process raised ValueError: no number"],
+        ["StateError", "the main process raised JSONDecodeError: bad: line 1 column 2 (char 1)"],
+    ]
+    assert first == [*told, ["KeyboardInterrupt", ""], "still in step"]
+    assert second == [*told, "still in step"]

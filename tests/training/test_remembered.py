@@ -69,7 +69,7 @@ def test_a_run_that_goes_on_knows_them_and_ends_with_the_same_bits(recipe, tmp_p
     with pytest.raises(Stopped):
         training.train(parted, listener=stop)
     (newest,) = sorted(Path(parted.output_dir).glob("checkpoints/*"))[-1:]
-    kept = load_file(newest / "remembered.safetensors")
+    kept = load_file(newest / "reference_cache.safetensors")
     assert len(kept["keys"]) == 96 and kept["lengths"].tolist() == [2] * 96
     passes.clear()
     training.train(parted)
@@ -87,12 +87,12 @@ def test_a_run_that_goes_on_knows_them_and_ends_with_the_same_bits(recipe, tmp_p
 def test_nothing_is_kept_where_it_would_be_of_no_use_or_wrong(recipe, changes):
     made = recipe(*changes)
     training.train(made)
-    assert not list(Path(made.output_dir).glob("checkpoints/*/remembered.safetensors"))
+    assert not list(Path(made.output_dir).glob("checkpoints/*/reference_cache.safetensors"))
 
 
 def item(*responses):
     pair = Pair("p", "c", "r")
-    return Encoded(example=pair, tree=Tree((1, 2), responses), cut=False)
+    return Encoded(example=pair, tree=Tree((1, 2), responses), truncated=False)
 
 
 def test_lists_of_any_length_with_statistics_come_back_as_they_were():
@@ -100,11 +100,11 @@ def test_lists_of_any_length_with_statistics_come_back_as_they_were():
     scores = Scores(
         torch.arange(6.0), torch.zeros(6), {"entropy": torch.arange(6.0) / 7, "x": torch.ones(6)}
     )
-    reference_cache = ReferenceCache()
+    reference_cache = ReferenceCache(ProcessGroup())
     first, _ = reference_cache.measure(items, ["entropy", "x"], lambda: scores)
     assert torch.equal(first, scores.sums)
-    reference_cache.share(ProcessGroup())
-    other = ReferenceCache()
+    reference_cache.share()
+    other = ReferenceCache(ProcessGroup())
     other.load_tensors(reference_cache.tensors())
     swapped = [items[1], items[2], items[0]]
     sums, statistics = other.measure(swapped, ["entropy", "x"], pytest.fail)
@@ -114,9 +114,9 @@ def test_lists_of_any_length_with_statistics_come_back_as_they_were():
 
 
 def test_other_responses_are_another_example():
-    reference_cache = ReferenceCache()
+    reference_cache = ReferenceCache(ProcessGroup())
     reference_cache.measure([item((1,), (2,))], [], lambda: Scores(torch.ones(2), torch.ones(2)))
-    reference_cache.share(ProcessGroup())
+    reference_cache.share()
     asked = []
 
     def score():

@@ -200,7 +200,7 @@ def test_what_means_nothing_to_a_reward_model_is_refused(reward, overrides, mess
 def test_the_command_measures_and_refuses(trained, reward, tmp_path, eval_file):
     folder, summary = trained
     path = tmp_path / "recipe.yaml"
-    path.write_text(dump_recipe(reward("trains=policy", "train.max_steps=2")))
+    path.write_text(dump_recipe(reward("task=policy", "train.max_steps=2")))
     done = RUN.invoke(app, ["train-reward", str(path), f"output_dir={tmp_path / 'by-command'}"])
     assert done.exit_code == 0, done.output
     measured = RUN.invoke(app, ["eval", str(folder), "--json"])
@@ -218,8 +218,8 @@ def test_the_command_measures_and_refuses(trained, reward, tmp_path, eval_file):
         [JudgeRequest("Describe the road.", ("a", "b"))]
     )
     assert RUN.invoke(app, ["report", str(folder)]).exit_code == 0
-    assert "Rewards of both responses" in (folder / "report.html").read_text()
-    with pytest.raises(ConfigError, match="holds a reward model, which answers nothing"):
+    assert "Rewards of chosen and rejected" in (folder / "report.html").read_text()
+    with pytest.raises(ConfigError, match="holds a reward model, which cannot generate"):
         training.train(
-            reward("trains=policy", lora={"start_from": str(folder / "adapters" / "policy")})
+            reward("task=policy", lora={"start_from": str(folder / "adapters" / "policy")})
         )

@@ -16,6 +16,7 @@ from fastslow.adapters import Factors
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError, JudgeError, StateError
 from fastslow.reports.runs import read_runs
+from fastslow.training.policies import loading
 from fastslow.training.policies.policies import Policies
 from fastslow.training.rounds import round_recipe
 
@@ -37,7 +38,7 @@ def rounds(recipe, train_file, tmp_path):
 
     def make(*overrides, **section):
         settings = {
-            "count": 2, "prompts": str(train_file), "prompts_per_round": 6, "answers": 4,
+            "count": 2, "prompts": str(train_file), "prompts_per_round": 6, "num_generations": 4,
             "max_new_tokens": 12, "temperature": 1.5,
         } | section  # fmt: skip
         judge = {"kind": "rule", "file": str(rule)}
@@ -84,11 +85,11 @@ def test_each_round_learns_from_the_judged_answers_of_the_policy_before(rounds):
     assert not prompts[0] & prompts[1]
     # The second round starts at the first one's policy, which is its reference.
     assert summary.reference == "previous" and summary.eval["start"]["margin"] == 0.0
-    assert [run.label for run in read_runs([folder])] == ["01", folder.name]
+    assert [run.label for run in read_runs([folder])] == ["01", "02"]
 
 
 def test_answers_are_scored_with_the_policys_own_log_probs(rounds, monkeypatch):
-    sampled, plain = [], Policies.answer
+    sampled, plain = [], Policies.generate
 
     def noted(self, name, prompts, **settings):
         answers = plain(self, name, prompts, **settings)
@@ -96,7 +97,7 @@ def test_answers_are_scored_with_the_policys_own_log_probs(rounds, monkeypatch):
             sampled.extend(zip(prompts, answers, strict=True))
         return answers
 
-    monkeypatch.setattr(Policies, "answer", noted)
+    monkeypatch.setattr(Policies, "generate", noted)
     made = rounds()
     training.train(made)
     run = fastslow.load_recipe(Path(made.output_dir) / "rounds" / "01" / "config.yaml")
@@ -118,7 +119,7 @@ def test_answers_are_scored_with_the_policys_own_log_probs(rounds, monkeypatch):
             if set(told["answers"]) <= said.keys()
         )  # fmt: skip
         for answer, logp, truncated in zip(
-            told["answers"], told["logps"], told["unended"], strict=True
+            told["answers"], told["logps"], told["truncated"], strict=True
         ):
             said = spoken[answer]
             logits = model(torch.tensor([[*prompt, *said]])).logits[0, len(prompt) - 1 : -1] / 1.5
@@ -224,10 +225,10 @@ def test_probabilities_for_sppo_come_from_the_judge(rounds):
 
 
 def test_stored_pairs_are_mixed_in(rounds, train_file):
-    made = rounds(f"data.train={train_file}", stored=0.5, count=1, prompts=None)
+    made = rounds(f"data.train={train_file}", offline_fraction=0.5, count=1, prompts=None)
     summary = training.train(made)
     config = (Path(made.output_dir) / "config.yaml").read_text()
-    assert "stored: 0.5" in config and summary.pairs_seen > 6
+    assert "offline_fraction: 0.5" in config and summary.pairs_seen > 6
 
 
 @pytest.mark.parametrize("at", ["answers", "step", "round"])
@@ -299,7 +300,7 @@ def test_answers_that_teach_nothing_stop_the_run(rounds):
     ("section", "overrides", "message"),
     [
         ({}, ("judge=null",), "judge: compares the answers of rounds, online or filter"),
-        ({"answers": 1}, (), "rounds.num_generations: got 1"),
+        ({"num_generations": 1}, (), "rounds.num_generations: got 1"),
         ({"max_new_tokens": 96}, (), "rounds.max_new_tokens: got 96; must be below"),
         ({"prompts": None}, (), "prompts: are missing; give rows"),
         ({"prompts": "-"}, (), "rounds: prompts are read more than once"),
@@ -338,3 +339,25 @@ def test_prompts_come_again_where_there_are_few(rounds, tmp_path):
     assert [len(part) for part in parts] == [5, 5]
     distinct = {row.prompt for part in parts for row in part}
     assert len(distinct) <= 3 and {row.prompt for row in parts[0]} == distinct
+
+
+def test_the_rows_of_answers_keep_what_the_rows_of_their_prompts_said(rounds, tmp_path):
+    asked = [{"prompt": f"Say {i}.", "id": i, "asked": {"by": "me"}} for i in range(12)]
+    made = rounds(prompts=str(tiny.write_rows(tmp_path / "asked.jsonl", asked)), count=1)
+    training.train(made)
+    written = rows(Path(made.output_dir) / "answers" / "01")
+    assert written
+    for row in written:
+        assert row["prompt"] == f"Say {row['id']}." and row["asked"] == {"by": "me"}
+
+
+def test_all_rounds_share_one_base(rounds, monkeypatch):
+    loaded, plain = [], loading.load_base
+
+    def counted(*args, **settings):
+        loaded.append(args)
+        return plain(*args, **settings)
+
+    monkeypatch.setattr(loading, "load_base", counted)
+    training.train(rounds())
+    assert len(loaded) == 1

@@ -10,7 +10,7 @@ from two import DIVIDED, TRAIN, WHOLE, events, in_two, written
 
 pytestmark = pytest.mark.processes
 
-SAMPLED = {"max_new_tokens": 8, "temperature": 1.5, "answers": 3}
+SAMPLED = {"max_new_tokens": 8, "temperature": 1.5, "num_generations": 3}
 
 
 def told(folder):
@@ -100,14 +100,14 @@ import json, sys, torch
 from torch.distributed.tensor import DTensor
 from fastslow.config import load_recipe
 from fastslow.scoring import Tree, layers_of
-from fastslow.training.build import make_base, make_modules, make_policies
+from fastslow.training.policies.loading import make_base, make_modules, make_policies
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.adapters import load_tokenizer
 
 recipe = load_recipe(sys.argv[1])
-ProcessGroup()
-modules = make_modules(recipe, make_base(recipe, torch.device("cpu")))
-policies = make_policies(recipe, modules, load_tokenizer(recipe.model))
+processes = ProcessGroup()
+modules = make_modules(recipe, make_base(recipe, processes), critic=False)
+policies = make_policies(recipe, modules, load_tokenizer(recipe.model), processes)
 def held():
     layers = [p for layer in layers_of(modules.causal_lm) for p in layer.parameters()]
     divided = [p for p in layers if isinstance(p, DTensor)]
@@ -135,11 +135,15 @@ REFUSED = {
         (),
         "set train.gradient_checkpointing in the recipe",
     ),
-    "compile": ({}, ("train.compile=true",), "train.compile: layers that are divided"),
+    "compile": (
+        {},
+        ("train.compile=true",),
+        "train.compile: cannot be combined with a sharded base",
+    ),
     "four bits": (
         {},
         ("load_in_4bit=true", "train.precision=bfloat16"),
-        "load_in_4bit: 4-bit layers cannot be divided",
+        "load_in_4bit: cannot be combined with a sharded base",
     ),
     "deepspeed": ({"ACCELERATE_USE_DEEPSPEED": "true"}, (), "--use_fsdp --fsdp_version 2"),
 }

@@ -137,7 +137,7 @@ def test_a_report_shows_each_stage_that_has_begun(recipe):
     assert [run.label for run in read_runs([folder])] == ["01-sft"]
     training.train(made)
     first, last = read_runs([folder])
-    assert (first.label, last.label) == ("01-sft", folder.name)
+    assert (first.label, last.label) == ("01-sft", "02-preferences")
     assert (first.recipe.objective.name, last.recipe.objective.name) == ("sft", "dpo")
     assert len(first.records[0].steps.step) == 3 and len(last.records[0].steps.step) == 4
 
@@ -207,10 +207,14 @@ def test_the_commands_know_a_run_in_stages_wherever_it_is_moved(recipe, tmp_path
     assert json.loads(shown.stdout)["margin"] == 0.0
     assert run(app, ["export", str(moved), "--to", str(tmp_path / "out")]).exit_code == 0
     assert run(app, ["report", str(moved)]).exit_code == 0
-    shutil.rmtree(moved / "stages")
+    shutil.rmtree(moved / "stages" / "01-sft")
     assert run(app, ["export", str(moved), "--to", str(tmp_path / "again")]).exit_code == 0
     shown = run(app, ["eval", str(moved)])
-    assert isinstance(shown.exception, StateError) and "01-sft is missing" in str(shown.exception)
+    assert isinstance(shown.exception, StateError) and "01-sft" in str(shown.exception)
+    shutil.rmtree(moved / "stages")
+    shown = run(app, ["eval", str(moved)])
+    assert isinstance(shown.exception, StateError)
+    assert "02-preferences, the last part of the run" in str(shown.exception)
 
 
 def test_validate_reads_the_data_of_every_stage(recipe, tmp_path):

@@ -483,7 +483,7 @@ def test_requests_that_cannot_work_are_refused_before_training(recipe):
 
 
 def test_a_stream_without_an_end_needs_steps_or_a_constant_rate(recipe):
-    with pytest.raises(ConfigError, match="needs an end"):
+    with pytest.raises(ConfigError, match="needs a known number of steps"):
         training.train(recipe("data.train=-"))
 
 
@@ -501,7 +501,7 @@ def test_a_chosen_response_that_sinks_is_reported(recipe, tmp_path, monkeypatch)
     assert quiet == []
     # The same run with the limit just above where it ends.
     _, loud = warnings("loud", -final["chosen_log_ratio"] - 0.01)
-    assert loud and "the chosen responses have lost" in loud[-1]["message"]
+    assert loud and "less likely than under the reference" in loud[-1]["message"]
 
 
 def test_one_response_a_row_trains_to_the_same_place(recipe, tmp_path, monkeypatch):
@@ -514,7 +514,7 @@ def test_one_response_a_row_trains_to_the_same_place(recipe, tmp_path, monkeypat
     rows = training.train(
         recipe(f"output_dir={tmp_path / 'b'}", "train.max_steps=4"), listener=seen.append
     )
-    assert "one response a row: by request" in [e.get("layout") for e in seen]
+    assert "one response per row: by request" in [e.get("layout") for e in seen]
     assert rows.eval["final"]["margin"] == pytest.approx(trees.eval["final"]["margin"], abs=1e-2)
 
 
@@ -604,7 +604,7 @@ def test_signals_checkpoint_exit_0_and_resume_exactly(recipe, tmp_path, moment):
     path.write_text(fastslow.config.dump_recipe(stopped))
     script = f"""
 import os, signal, sys
-import fastslow
+from fastslow import training
 def listen(event):
     if event["event"] == "step" and event["step"] == 7:
         os.kill(os.getpid(), signal.{moment})
@@ -641,3 +641,27 @@ def test_a_signal_ends_the_wait_for_a_live_stream_with_a_checkpoint(recipe, tmp_
     whole = recipe(f"output_dir={tmp_path / 'whole'}", *options)
     training.train(whole)
     assert same(weights(live.output_dir), weights(whole.output_dir))
+
+
+@pytest.mark.processes
+def test_rows_that_trickle_in_are_learned_in_smaller_batches_after_a_while(recipe, tmp_path):
+    lines = [json.dumps(row).encode() + b"\n" for row in tiny.rows(14, seed=4)]
+    live = recipe(
+        "data.train=-", "data.max_wait_s=0.3", "train.schedule=constant", "data.eval=null"
+    )  # fmt: skip
+    path = tmp_path / "r.yaml"
+    path.write_text(fastslow.config.dump_recipe(live))
+    process = fork_server.start("-m", "fastslow", "train", path, pipe=True)
+    log, ends = Path(live.output_dir) / "events.jsonl", time.monotonic() + 120
+    try:
+        for count, first in enumerate((0, 3, 11), 1):  # three rows, a whole batch, the rest
+            process.stdin.write(b"".join(lines[first : {0: 3, 3: 11, 11: 14}[first]]))
+            process.stdin.flush()
+            while not log.exists() or len(events(live.output_dir, "step")) < count:
+                assert process.poll() is None and time.monotonic() < ends, process.stderr
+                time.sleep(0.05)
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0, process.stderr
+    finally:
+        process.kill()
+    assert [event["pairs_seen"] for event in events(live.output_dir, "step")] == [3, 11, 14]

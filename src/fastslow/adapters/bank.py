@@ -75,7 +75,7 @@ class Bank:
         found = sorted(path for path in self.folder.glob("[!.]*") if path.is_dir())
         strangers = [path for path in found if not (path / "manifest.json").exists()]
         if strangers:
-            raise StateError(f"{strangers[0]} has no manifest.json: it is no entry")
+            raise StateError(f"{strangers[0]} has no manifest.json, so it is not a bank entry")
         entries = sorted((read_entry(folder) for folder in found), key=lambda e: e.position)
         check_one_base(entries)
         return entries
@@ -129,7 +129,7 @@ def read_entry(folder: Path) -> Entry:
     except (OSError, ValueError):
         manifest = None
     if not isinstance(manifest, dict):
-        raise StateError(f"{path} cannot be read, so {folder} is no entry of a bank")
+        raise StateError(f"{path} cannot be read, so {folder} is not a bank entry")
     if manifest.get("format") != FORMAT:
         raise StateError(f"{path} has format {manifest.get('format')}; this version reads {FORMAT}")
     missing = [
@@ -156,7 +156,7 @@ def check_one_base(entries: Sequence[Entry]) -> None:
     for entry in entries[1:]:
         if entry.base != entries[0].base:
             raise StateError(
-                f"{entry.folder} was made for another base than {entries[0].folder}; modules can "
+                f"{entry.folder} was trained on another base than {entries[0].folder}; modules can "
                 "only be combined on the base they were trained on"
             )
 

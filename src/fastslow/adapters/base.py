@@ -81,7 +81,7 @@ def storage_dtype(precision: Precision) -> torch.dtype:
 def _check_exists(model: str) -> None:
     looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
     if looks_local and not Path(model).is_dir():
-        raise ConfigError(f"model: there is no folder {model}")
+        raise ConfigError(f"model: folder {model} does not exist")
 
 
 def _four_bit() -> Any:

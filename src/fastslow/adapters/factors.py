@@ -123,7 +123,7 @@ def _stems(tensors: Mapping[str, Tensor], folder: Path) -> list[str]:
     for key in tensors:
         stem, _, rest = key.rpartition(".lora_")
         if rest not in ("A.weight", "B.weight"):
-            raise ConfigError(f"{folder}: {key} is no factor of a layer's update")
+            raise ConfigError(f"{folder}: {key} is not a LoRA factor of a layer")
         stems.add(stem)
     if not stems:
         raise ConfigError(f"{folder}: adapter_model.safetensors holds no layer's update")
@@ -133,10 +133,10 @@ def _stems(tensors: Mapping[str, Tensor], folder: Path) -> list[str]:
 def _pair(tensors: Mapping[str, Tensor], stem: str, folder: Path) -> tuple[Tensor, Tensor]:
     a, b = (tensors.get(f"{stem}.lora_{factor}.weight") for factor in "AB")
     if a is None or b is None:
-        raise ConfigError(f"{folder}: {stem} has one of the factors lora_A and lora_B only")
+        raise ConfigError(f"{folder}: {stem} has only one of lora_A and lora_B")
     if not a.dim() == b.dim() == 2 or a.shape[0] != b.shape[1]:
         raise ConfigError(
-            f"{folder}: the factors of {stem} do not fit each other: lora_A is {tuple(a.shape)}, "
+            f"{folder}: the factors of {stem} do not match: lora_A is {tuple(a.shape)}, "
             f"lora_B is {tuple(b.shape)}"
         )
     return a.float(), b.float()

@@ -59,8 +59,8 @@ class Modules:
         causal_lm: Any = model.get_base_model()
         if isinstance(causal_lm.get_output_embeddings(), BaseTunerLayer):
             raise ConfigError(
-                "lora.target_modules: the output layer cannot carry a module, its logits are "
-                "computed in pieces; name other layers or all-linear"
+                "lora.target_modules: the output layer cannot have a module, as its logits are "
+                "computed in blocks; name other layers or use all-linear"
             )
         model.eval()  # PEFT adds modules in training mode.
         self._dropouts = {layer: _dropouts(layer) for layer in self._layers}
@@ -347,14 +347,14 @@ def check_lora_folder(folder: Path, *, head: bool = False) -> None:
     init = config.get("init_lora_weights")
     if isinstance(init, str) and init.lower().startswith(CHANGES_BASE):
         raise ConfigError(
-            f"{folder} was begun with init_lora_weights {init}, which changes the base's weights "
-            "whenever it is loaded; save it as an ordinary adapter with PEFT's "
+            f"{folder} was initialised with init_lora_weights {init}, which changes the base's "
+            "weights whenever it is loaded; save it as an ordinary adapter with PEFT's "
             "path_initial_model_for_weight_conversion"
         )
     is_reward = config.get("modules_to_save") == ["score"]
     if is_reward != head:
         raise ConfigError(
-            f"{folder} holds a reward model, which answers nothing"
+            f"{folder} holds a reward model, which cannot generate"
             if is_reward
             else f"{folder} holds an adapter of a policy, which has no head"
         )

@@ -27,23 +27,23 @@ RUNS = {"sequential": ("sequential-base", 1e-3), "fastslow": ("fresh-ofs", 3e-3)
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the demo has to show."""
+    """The results of the demo."""
 
     summaries: Mapping[str, ContinualSummary]
-    """Of each run, by its folder's name."""
+    """By the name of the run folder."""
     routed: list[dict[str, Any]]
-    """Measurement on each domain of the fast-slow modules with one chosen by the prompt."""
+    """Evaluation of the fast-slow modules on each domain, with one module chosen per prompt."""
     samples: list[dict[str, Any]]
     """Prompts with the answers and rewards of the base and of both runs."""
 
 
 def run_demo(to: Path, *, seed: int, begin: Callable[[str], None], listener: Listener) -> Shown:
-    """Make the world and its base, learn its domains in both ways, and measure.
+    """Make the world and its base, train on its domains with both methods, and evaluate.
 
-    `begin` is told of each part. What is there already is not done again.
+    `begin` is called with a line for each part. Finished parts are not repeated.
     """
     world = World(seed=seed)
-    begin("training a tiny base model from scratch on how people in this world speak")
+    begin("pretraining a tiny base model on the text of this world")
     pretrain_base(world, progress=lambda done, total: listener(_progress("base", done, total)))
     scenario = world_scenario(world, to / "world", pairs=PAIRS, held_out=96)
     summaries, recipes = {}, {}
@@ -52,7 +52,7 @@ def run_demo(to: Path, *, seed: int, begin: Callable[[str], None], listener: Lis
         recipe = scenario.recipe(training, rate, to / name, pairs=PAIRS, measure=True)
         summaries[name] = _finished(recipe, listener)
         recipes[name] = recipe
-    begin("fastslow, one module chosen by the prompt")
+    begin("fastslow, one module per prompt (routed)")
     routed = _routed(recipes["fastslow"], to, listener)
     return Shown(summaries, routed, _samples(recipes, to))
 
@@ -60,7 +60,7 @@ def run_demo(to: Path, *, seed: int, begin: Callable[[str], None], listener: Lis
 def _finished(recipe: Recipe, listener: Listener) -> ContinualSummary:
     summary = train(recipe, listener=listener)
     if not isinstance(summary, ContinualSummary):
-        raise StateError("stopped; the same command goes on from here")
+        raise StateError("stopped; rerun the command to resume")
     return summary
 
 
@@ -86,10 +86,10 @@ def _samples(recipes: Mapping[str, Recipe], to: Path) -> list[dict[str, Any]]:
     merged: dict[str, dict[str, Any]] = {}
     for name in recipes:
         for sample in json.loads((to / name / "samples.json").read_text(encoding="utf-8")):
-            own = merged.setdefault(sample["prompt"], {**sample, "answers": {}, "rewards": {}})
+            entry = merged.setdefault(sample["prompt"], {**sample, "answers": {}, "rewards": {}})
             for kind in ("answers", "rewards"):
                 for label, value in sample[kind].items():
-                    own[kind][label if label == "base" else name] = value
+                    entry[kind][label if label == "base" else name] = value
     return list(merged.values())
 
 

@@ -125,7 +125,7 @@ def files_scenario(
             drawn = ExampleStream(sources, domain=folder.name, shuffle=DRAWN_FROM, seed=seed)
             rows, why = _rows(drawn, math.ceil(pairs * SPARE), lacking)
             if not rows:
-                raise ConfigError(f"{folder} has no training pair for all of them: {why}")
+                raise ConfigError(f"{folder} has no training pair usable by all objectives: {why}")
             write_rows(train, rows)
         domains.append(
             DomainConfig(

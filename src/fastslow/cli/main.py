@@ -1,7 +1,7 @@
 """The `fastslow` command: one verb per file, heavy imports inside the functions.
 
-Exit codes: 0 done, 1 the training or its state failed, 2 the request or the data is wrong, 3 a
-signal stopped the run, which has a checkpoint, 130 interrupted on the spot.
+Exit codes: 0 success; 1 training or its state failed; 2 the recipe, arguments or data are invalid;
+3 a signal stopped the run after saving a checkpoint; 130 aborted by Ctrl-C.
 """
 
 import gc
@@ -29,16 +29,16 @@ from fastslow.cli.world import world
 from fastslow.errors import FastslowError, StateError
 
 INTERRUPTED = 130
-"""Exit code of a command that Ctrl-C ended on the spot."""
+"""Exit code of a command aborted by Ctrl-C."""
 COLLECTED_EVERY = 50_000
-"""New objects after which garbage is looked for. Imports make 700,000 that stay; Python's own 700
-has them looked through so often that it takes a twentieth of the time until the first step."""
+"""Allocations between garbage collections. Imports create 700,000 long-lived objects; with Python's
+default of 700, collections take a twentieth of the time until the first step."""
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Teach a language model from a stream of human preferences, online.",
+    help="Online preference learning for language models with LoRA.",
 )
 app.command()(demo)
 app.command()(train)
@@ -60,7 +60,7 @@ app.add_typer(bench, name="bench")
 def version(
     show: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
-    """Teach a language model from a stream of human preferences, online."""
+    """Online preference learning for language models with LoRA."""
     if show:
         from importlib.metadata import version as installed
 
@@ -69,7 +69,7 @@ def version(
 
 
 def run() -> None:
-    """The command's entry point: errors meant for the user come out as one message."""
+    """Entry point of the command; errors meant for the user are printed as one message."""
     gc.set_threshold(COLLECTED_EVERY)
     show_warnings_plainly()
     try:
@@ -79,7 +79,7 @@ def run() -> None:
         sys.exit(1 if isinstance(error, StateError) else 2)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print("interrupted; a run goes on with the same command", file=sys.stderr)
+            print("interrupted; rerun the command to resume", file=sys.stderr)
         raise
 
 

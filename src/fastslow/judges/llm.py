@@ -136,7 +136,7 @@ class LlmJudge(Judge):
         if usage.undecided > MEANINGLESS * max(usage.questions, ENOUGH):
             raise JudgeError(
                 f"{self.name} gave no verdict on {usage.undecided} of {usage.questions} questions; "
-                "it must reply with A, B or C. Take another model, or another judge."
+                "it must reply with A, B or C. Choose another model or judge."
             )
 
     def _ask(self, one: JudgeRequest, first: int, second: int) -> "_Verdict":

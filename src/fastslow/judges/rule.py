@@ -48,5 +48,5 @@ class RuleJudge(Judge):
                 f"{self.name} failed on an answer: {type(error).__name__}: {error}"
             ) from error
         if not isinstance(score, (int, float)) or not math.isfinite(score):
-            raise JudgeError(f"{self.name} gave {score!r}; it must give a finite number")
+            raise JudgeError(f"{self.name} gave {score!r}; it must return a finite number")
         return float(score)

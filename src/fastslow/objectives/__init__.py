@@ -147,7 +147,8 @@ def make_objective(
     weighted = _terms(name, table)
     if own and not any(term in own for _, term in weighted):
         raise ConfigError(
-            f"objective.name: got {name!r}, which is not of {file}; that defines {', '.join(own)}"
+            f"objective.name: got {name!r}, which {file} does not define; it defines "
+            f"{', '.join(own)}"
         )
     kinds: dict[str, Any] = {term: table[term] for _, term in weighted}
     known = {term: [f.name for f in fields(kind)] for term, kind in kinds.items()}
@@ -168,13 +169,13 @@ def make_objective(
     ]
     if (len(made) > 1 or nll_weight) and any(isinstance(part, ActorCritic) for _, part in made):
         raise ConfigError(
-            f"objective.name: {name} has a critic and cannot be a part of a sum; online_kl can "
-            "stand beside it"
+            f"objective.name: {name} has a critic and cannot be part of a sum; it can be combined "
+            "with online_kl"
         )
     if nll_weight:
         if any(objective.takes == "ratings" for _, objective in made):
             raise ConfigError(
-                f"objective.nll_weight: {name} learns from ratings, of which none is chosen; set "
+                f"objective.nll_weight: {name} takes ratings, which have no chosen response; set "
                 "it to 0"
             )
         made.append((nll_weight, Sft()))
@@ -209,13 +210,13 @@ def _terms(name: str, table: Mapping[str, Any]) -> list[tuple[float, str]]:
         match = _TERM.fullmatch(part)
         if match is None:
             raise ConfigError(
-                f"objective.name: {name!r} is no name and no sum of names as 'dpo + 0.2 * sft'"
+                f"objective.name: {name!r} is neither a name nor a sum like 'dpo + 0.2 * sft'"
             )
         weight, term = match.groups()
         if term not in table:
             raise ConfigError(
-                f"objective.name: there is no {term!r}{_suggest(term, list(table))}; for one of "
-                "your own give objective.file"
+                f"objective.name: got {term!r}{_suggest(term, list(table))}; for a custom one "
+                "set objective.file"
             )
         check_not_negative("name", float(weight or 1.0))
         found.append((float(weight or 1.0), term))

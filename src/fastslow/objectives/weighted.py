@@ -28,7 +28,7 @@ class WeightedSum(Objective):
         kinds = {objective.takes for _, objective in self.terms} - {ANCHOR}
         if len(kinds) > 1 or (len(self.terms) > 1 and kinds == {"ratings"} and self._anchored):
             raise ConfigError(
-                f"objective.name: terms of a sum must learn from the same labels; these take "
+                f"objective.name: terms of a sum must take the same labels; these take "
                 f"{' and '.join(sorted({o.takes for o in self._objectives}))}. sft may stand "
                 "beside all but ratings"
             )

@@ -59,7 +59,7 @@ def test_then_train(run: ReportedRun, key: str) -> float | None:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it.
+    """A duration in a readable form.
 
     >>> duration(12.34), duration(354), duration(7384)
     ('12.3 s', '5 min 54 s', '2 h 03 min')
@@ -115,8 +115,8 @@ def _columns(kept: str) -> list[Column]:
     """All columns; transfer and forgetting are those of the metric `kept`."""
     return [
         Column("held-out accuracy", _measured("accuracy"), "{:.3f}".format),
-        Column("score by the judge", _measured("reward"), "{:.3f}".format),
-        Column("win rate against base", _win_rate, _write_win_rate),
+        Column("judge score", _measured("reward"), "{:.3f}".format),
+        Column("win rate vs base", _win_rate, _write_win_rate),
         Column("chosen log-ratio (nats)", _of_policies("chosen_log_ratio"), "{:+.2f}".format),
         Column("rejected log-ratio (nats)", _of_policies("rejected_log_ratio"), "{:+.2f}".format),
         Column("reward of chosen", _of_rewards("chosen_log_ratio"), "{:+.2f}".format),

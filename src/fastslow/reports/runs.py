@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastslow.config import Recipe, load_recipe, stage_recipes
+from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.reports.events import EvalResult, Record, read_record
 
@@ -87,15 +87,18 @@ def read_runs(folders: Sequence[Path]) -> list[ReportedRun]:
     twice = [str(path) for path, count in Counter(paths).items() if count > 1]
     if twice:
         raise ConfigError(f"{', '.join(twice)}: given twice; give each run folder once")
-    runs = [run for path in paths for run in _with_stages(path)]
+    runs = [run for path in paths for run in _parts(path)]
     return [_read_run(folder, label) for folder, label in zip(runs, _labels(runs), strict=True)]
 
 
-def _with_stages(folder: Path) -> list[Path]:
-    """Folders of the earlier stages or rounds and, as far as the last has begun, the run's own."""
-    earlier = sorted(path.parent for kind in ("stages", "rounds")
-                     for path in folder.glob(f"{kind}/*/config.yaml"))  # fmt: skip
-    return [*earlier, folder] if not earlier or (folder / "events.jsonl").exists() else earlier
+def _parts(folder: Path) -> list[Path]:
+    """Folders of the stages or rounds that have begun, in order; else the run's own."""
+    begun = [
+        path.parent
+        for kind in ("stages", "rounds")
+        for path in sorted(folder.glob(f"{kind}/*/config.yaml"))
+    ]
+    return begun or [folder]
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
@@ -132,8 +135,7 @@ def _read_run(folder: Path, label: str) -> ReportedRun:
 
 def _recipe(path: Path) -> Recipe | None:
     try:
-        recipe = load_recipe(path)
-        return stage_recipes(recipe)[-1] if recipe.stages else recipe
+        return load_recipe(path)
     except ConfigError:
         return None  # Of another version: a finished run is still worth looking at.
 

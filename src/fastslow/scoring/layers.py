@@ -30,8 +30,8 @@ def layers_of(model: Any) -> list[nn.Module]:
     found = blocks_of(model)
     if not found:
         raise ConfigError(
-            f"model: the layers of {type(model).__name__} are not known, so they can neither be "
-            "compiled, nor computed again, nor divided over processes; set train.compile and "
+            f"model: the layers of {type(model).__name__} are not known, so they cannot be "
+            "compiled, checkpointed or sharded; set train.compile and "
             "train.gradient_checkpointing to false, and launch without --use_fsdp"
         )
     return found

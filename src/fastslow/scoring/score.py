@@ -287,7 +287,7 @@ def probe_layout(model: Any, *, max_length: int) -> Layout:
     which must leave the second's score where it was.
     """
     if not isinstance(model.get_output_embeddings(), nn.Linear):
-        return Layout(False, "its output layer is not an ordinary linear one")
+        return Layout(False, "its output layer is not a plain nn.Linear")
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     if window and window < max_length:
         return Layout(False, f"its attention window of {window} tokens is below max_length")
@@ -309,16 +309,18 @@ def probe_layout(model: Any, *, max_length: int) -> Layout:
                 scores.append(scorer.score(batch))
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             cause = str(error).splitlines()[0][:100]
-            return Layout(False, f"it does not take positions and an attention of ours ({cause})")
+            return Layout(
+                False, f"it does not accept position ids and a custom attention ({cause})"
+            )
     # Twelve tokens: bfloat16 rounds logits by up to 2^-8 of their size, float32 by far less.
     coarse = alone.dtype == torch.float32 and _computes_coarsely(model)
     tolerance = 0.25 if coarse else 1e-3
     leak = (scores[0][1] - scores[1][1]).abs().item()
     difference = (scores[0] - alone).abs().max().item()
     if leak > tolerance / 10:
-        return Layout(False, f"responses of one row see each other (off by {leak:.2g} nats)")
+        return Layout(False, f"responses in one row attend to each other (off by {leak:.2g} nats)")
     if difference > tolerance:
-        return Layout(False, f"a tree scores {difference:.2g} nats away from its responses alone")
+        return Layout(False, f"tree scores differ by {difference:.2g} nats from separate scoring")
     return Layout(True)
 
 

@@ -54,13 +54,7 @@ class RowError(Exception):
 
 def read_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) -> Example:
     """What a row stands for."""
-    provenance = {key: value for key, value in row.items() if key not in _MEANINGFUL}
-    common: dict[str, Any] = {
-        "domain": _domain(row, domain),
-        "weight": _weight(row),
-        "source": source,
-        "provenance": provenance,
-    }
+    common = _origin(row, source, domain)
     if row.get("chosen") is not None and row.get("rejected") is not None:
         return _pair(row, common)
     if stray := [key for key in (*_JUDGEMENTS, *_OF_PAIRS) if row.get(key) is not None]:
@@ -80,7 +74,7 @@ def read_prompt(row: Mapping[str, Any], *, source: str, domain: str | None = Non
     else:
         prompt = read_text(row["prompt"], "prompt")
         _check_prompt(prompt)
-    return Prompt(prompt, domain=_domain(row, domain), weight=_weight(row), source=source)
+    return Prompt(prompt, **_origin(row, source, domain))
 
 
 def row_of(example: Example) -> dict[str, Any]:
@@ -112,6 +106,27 @@ def row_of(example: Example) -> dict[str, Any]:
     if any(example.truncated):
         row["truncated"] = list(example.truncated)
     return row if example.weight == 1.0 else row | {"weight": example.weight}
+
+
+def _origin(row: Mapping[str, Any], source: str, domain: str | None) -> dict[str, Any]:
+    """What is known of every row, whatever its label."""
+    return {
+        "domain": _domain(row, domain),
+        "weight": _weight(row),
+        "source": source,
+        "provenance": {k: _plain(value) for k, value in row.items() if k not in _MEANINGFUL},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A column's value as JSON has it; what JSON has no word for, a date or bytes, as text."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value)
 
 
 def json_text(text: Text) -> Any:
@@ -160,7 +175,7 @@ def _ranking(row: Mapping[str, Any], common: dict[str, Any]) -> Ranking:
     if not isinstance(completions, Sequence) or isinstance(completions, str):
         raise RowError("completions must be a list")
     if len(completions) < 2:
-        raise RowError(f"completions needs at least 2 answers, not {len(completions)}")
+        raise RowError(f"completions needs at least 2 responses, not {len(completions)}")
     answers = [
         _without_prompt(read_text(answer, f"completions[{i}]"), prompt)
         for i, answer in enumerate(completions)
@@ -193,7 +208,9 @@ def _single(row: Mapping[str, Any], common: dict[str, Any]) -> Rating | Demonstr
         if isinstance(turns, str):
             raise RowError("messages must be a list of messages")
         if not turns or turns[-1].role != "assistant":
-            raise RowError("messages must end with the assistant's turn, which is what is learned")
+            raise RowError(
+                "messages must end with the assistant's turn, which is the training target"
+            )
         prompt, response = turns[:-1], turns[-1:]
     _check_prompt(prompt)
     _check_answer("the answer", response)
@@ -245,7 +262,7 @@ def _prompted(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
     else:
         raise RowError("chosen and rejected must both be text or both be messages")
     if cut == 0:
-        raise RowError("no prompt, and chosen and rejected do not begin alike")
+        raise RowError("no prompt, and chosen and rejected have no common beginning")
     return chosen[:cut], chosen[cut:], rejected[cut:]
 
 
@@ -285,7 +302,7 @@ def _check_prompt(prompt: Text) -> None:
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise RowError("the prompt is empty")
     if isinstance(prompt, tuple) and prompt[-1].role == "assistant":
-        raise RowError("the prompt ends with an assistant turn; end it where the answer begins")
+        raise RowError("the prompt ends with an assistant turn; end it before the response")
 
 
 def _check_answer(name: str, answer: Text) -> None:
@@ -360,7 +377,9 @@ def _judged(row: Mapping[str, Any]) -> tuple[Verdict, float]:
         verdict = row.get("verdict")
         return "chosen" if verdict is None else _verdict(verdict, VERDICTS), _confidence(row)
     if row.get("verdict") is not None or row.get("confidence") is not None:
-        raise RowError("verdicts says all that verdict and confidence would; give one or the other")
+        raise RowError(
+            "verdicts cannot be combined with verdict and confidence; give one or the other"
+        )
     if not isinstance(verdicts, Sequence) or isinstance(verdicts, str) or not verdicts:
         raise RowError("verdicts must be a list of at least one verdict")
     given = [_verdict(verdict, (*VERDICTS, "rejected")) for verdict in verdicts]
@@ -374,7 +393,7 @@ def _judged(row: Mapping[str, Any]) -> tuple[Verdict, float]:
 def _verdict(verdict: Any, allowed: Sequence[str]) -> Any:
     if verdict not in allowed:
         named = ", ".join(repr(one) for one in allowed)
-        hint = "; or exchange chosen and rejected" if verdict == "rejected" else ""
+        hint = "; or swap chosen and rejected" if verdict == "rejected" else ""
         raise RowError(f"verdict is {verdict!r}; allowed are {named}{hint}")
     return verdict
 

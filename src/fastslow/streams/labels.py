@@ -26,8 +26,8 @@ def as_kind(example: Example, kind: str) -> list[Example]:
     """The example as `pairs`, `rankings`, `ratings` or `demonstrations`."""
     if kind != "pairs" and isinstance(example, Pair) and example.confidence != 1.0:
         raise RowError(
-            "confidence, or verdicts that differ, are for objectives that learn from pairs; weight "
-            "is for all"
+            "confidence and verdicts that differ need an objective that takes pairs; weight works "
+            "with all"
         )
     return _KINDS[kind](example) if example.weight else []
 
@@ -122,15 +122,15 @@ def _common(example: Example) -> dict[str, Any]:
 
 
 def _impossible(example: Example, wanted: str) -> RowError:
-    words, learners = _IN_WORDS[type(example)]
-    return RowError(f"{words} cannot be made {wanted}, which the objective learns from; {learners}")
+    label, hint = _IN_WORDS[type(example)]
+    return RowError(f"{label} cannot be used as {wanted}, which the objective needs; {hint}")
 
 
 _IN_WORDS: Mapping[type, tuple[str, str]] = {
-    Pair: ("a pair (chosen, rejected)", "most objectives learn from pairs"),
-    Ranking: ("a ranked list (completions)", "dpo, plackett_luce and others do from such lists"),
-    Rating: ("a rating (completion, label)", "kto and bco learn from ratings"),
-    Demonstration: ("a demonstration (completion without label)", "sft learns from it"),
+    Pair: ("a pair (chosen, rejected)", "most objectives take pairs"),
+    Ranking: ("a ranked list (completions)", "dpo, plackett_luce and others take such lists"),
+    Rating: ("a rating (completion, label)", "kto and bco take ratings"),
+    Demonstration: ("a demonstration (completion without label)", "sft takes demonstrations"),
 }
 
 

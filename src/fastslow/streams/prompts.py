@@ -21,4 +21,4 @@ def read_prompts(sources: list[Source], *, domain: str | None = None) -> Iterato
             try:
                 yield read_prompt(row, source=where, domain=domain)
             except RowError as error:
-                raise DataError(f"{where}: no prompt can be read: {error}") from None
+                raise DataError(f"{where}: the prompt cannot be read: {error}") from None

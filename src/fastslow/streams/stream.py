@@ -234,7 +234,7 @@ class ExampleStream:
                 f"{self.counts.invalid} of {self.counts.read} rows cannot be used, more than "
                 f"data.max_bad_fraction = {self._max_bad_fraction:g} allows:\n  "
                 + "\n  ".join(self.counts.shown)
-                + "\nMend the rows, or raise data.max_bad_fraction to leave them out."
+                + "\nFix the rows, or raise data.max_bad_fraction to skip them."
             )
         if at_end and self.counts.read == 0:
             names = ", ".join(source.name for source in self.sources)

@@ -71,7 +71,7 @@ def plan(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Plan:
 
 
 def parts(recipe: Recipe) -> dict[str, Recipe]:
-    """The runs of a recipe by what tells them apart, as far as they are known before the first."""
+    """The runs of a recipe by label, as far as they are known before the first."""
     if recipe.stages:
         return {
             f"stage {number}, {stage.name}": part
@@ -155,7 +155,7 @@ def _check_rounds(recipe: Recipe, objective: Objective, processes: ProcessGroup)
     if faults := list(_faults(recipe, objective, processes)):
         raise ConfigError(*faults)
     if next(iter(prompt_stream(recipe, recipe.rounds)), None) is None:
-        raise DataError("rounds.prompts: no prompt in them")
+        raise DataError("rounds.prompts: no prompts found")
     return _check_columns(recipe, objective)
 
 
@@ -164,8 +164,8 @@ def _faults(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> It
     train, name = recipe.train, recipe.objective.name
     if objective.coupled and train.batch_size == 1:
         yield (
-            f"train.batch_size: got 1; objective {name} compares the examples of a batch with each "
-            "other, so it needs more"
+            f"train.batch_size: got 1; objective {name} compares the examples of a batch, so "
+            "it needs 2 or more"
         )
     size = train.micro_batch_size
     if objective.coupled and size is not None and size < train.batch_size:
@@ -175,17 +175,17 @@ def _faults(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> It
             f"{train.batch_size}"
         )
     if recipe.filter is not None and objective.takes == "ratings":
-        yield f"filter: objective {name} learns from ratings, of which none is chosen"
+        yield f"filter: objective {name} takes ratings, which have no chosen response"
     if objective.on_policy and recipe.online is None:
-        yield f"objective {name}: is for the policy's own answers; give online and judge"
+        yield f"objective {name}: is on-policy; set online and judge"
     yield from _online_faults(recipe, objective)
     if recipe.task == "reward" and not _compares_rewards(objective):
         yield (
-            f"objective {name}: cannot be had of rewards; take one that learns from pairs or "
-            "ranked lists by their log-ratios alone, such as dpo, hinge, davidson or plackett_luce"
+            f"objective {name}: cannot train a reward model; choose one on pairs or ranked lists "
+            "that needs log-ratios only, such as dpo, hinge, davidson or plackett_luce"
         )
     if recipe.moving_reference and not objective.needs_reference:
-        yield f"moving_reference: objective {name} compares with no reference; set it to null"
+        yield f"moving_reference: objective {name} has no reference; set it to null"
     if "file" in recipe.objective.settings:
         yield from _own_faults(name, objective)
     yield from sharding_faults(recipe, processes)
@@ -212,57 +212,52 @@ def _online_faults(recipe: Recipe, objective: Objective) -> Iterator[str]:
     has_critic = isinstance(objective, ActorCritic)
     if online.num_generations == 1 and not has_critic:
         yield (
-            f"online.num_generations: got 1; objective {name} compares answers, so it needs two or "
-            "more"
+            f"online.num_generations: got 1; objective {name} compares completions, so it needs "
+            "2 or more"
         )
     if online.num_generations == 1 and recipe.judge is not None and recipe.judge.kind in COMPARING:
         yield (
-            f"online.num_generations: got 1; a judge of kind {recipe.judge.kind} compares answers, "
-            "so it needs two or more"
+            f"online.num_generations: got 1; a judge of kind {recipe.judge.kind} compares "
+            "completions, so it needs 2 or more"
         )
     if online.num_generations == 1 and recipe.chase is not None and recipe.chase.alpha:
         yield (
-            "chase.alpha: is a push between answers, of which online.num_generations: 1 gives no "
-            "two; set it to 0, or chase: null"
+            "chase.alpha: needs two completions per prompt, but online.num_generations is 1; set "
+            "it to 0, or chase: null"
         )
     if online.critic_rate != 1 and not has_critic:
         yield f"online.critic_rate: objective {name} has no critic; remove it"
     if online.top_p < 1 and objective.on_policy:
         yield (
-            f"online.top_p: got {online.top_p}; objective {name} weighs answers by how likely they "
-            "were, which the nucleus changes; set it to 1"
+            f"online.top_p: got {online.top_p}; objective {name} needs sampling log-probs, which "
+            "nucleus sampling changes; set it to 1"
         )
     if online.engine is not None and online.overlap and objective.on_policy:
         yield (
-            f"online.overlap: objective {name} weighs answers by how likely they were, which "
-            "needs sampling log-probs, which this engine does not return; set it to false"
+            f"online.overlap: objective {name} needs sampling log-probs, which this engine does "
+            "not return; set it to false"
         )
     if online.offline_fraction and objective.on_policy:
-        yield (
-            f"online.offline_fraction: objective {name} is for the policy's own answers; remove it"
-        )
+        yield (f"online.offline_fraction: objective {name} is on-policy; remove it")
 
 
 def _own_faults(name: str, objective: Objective) -> Iterator[str]:
     """What would make a run with a user's own objective fail or learn nothing."""
     if objective.takes == "tokens":
-        yield f"objective {name}: takes tokens, which is for ppo and espo"
+        yield f"objective {name}: takes tokens, which only ppo and espo can"
         return
     known = EXTRAS[objective.takes]
     unknown = [extra for extra in objective.needs if extra not in known]
     if unknown:
         yield (
-            f"objective {name}: needs {', '.join(unknown)}; what is known of {objective.takes} is "
+            f"objective {name}: needs {', '.join(unknown)}; available for {objective.takes} are "
             f"{', '.join(known)}"
         )
         return
     if not isinstance(getattr(objective, "beta", None), (int, float)):
-        yield f"objective {name}: has no beta, which the chase is scaled by; give it one"
+        yield f"objective {name}: has no beta, which scales the chase term; add one"
     if (said := failure(partial(one_loss_and_reward_per_row, objective))) is not None:
-        yield (
-            f"objective {name}: {said}; fastslow.testing.check_objective says all that is wrong "
-            "with it"
-        )
+        yield (f"objective {name}: {said}; run fastslow.testing.check_objective for all problems")
 
 
 def _total_steps(
@@ -276,7 +271,7 @@ def _total_steps(
         return min(planned)
     if recipe.train.schedule != "constant":
         raise ConfigError(
-            f"train.schedule: {recipe.train.schedule!r} needs an end, and the stream has none that "
-            "is known; set train.max_steps or train.schedule=constant"
+            f"train.schedule: {recipe.train.schedule!r} needs a known number of steps, but the "
+            "length of the stream is not known; set train.max_steps or train.schedule=constant"
         )
     return None

@@ -188,7 +188,7 @@ def _generate(
         provenance=_provenance(start, index, publisher),
         engine=publisher.engine if publisher else None,
     )
-    progress = progress_of(context.listener, "answering")
+    progress = progress_of(context.listener, "sampling")
     counts = write_answers(to, prompts, sampling, progress=progress)
     if publisher is not None:
         publisher.unload()

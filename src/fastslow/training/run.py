@@ -63,9 +63,7 @@ def train(
     recipe = written_out(recipe)
     processes, run_folder = ProcessGroup(), Path(recipe.output_dir)
     if processes.size > 1 and not rereadable(recipe):
-        raise ConfigError(
-            "data.train: only the main one of several processes has standard input; give files"
-        )
+        raise ConfigError("data.train: only the main process has standard input; give files")
     with ExitStack() as stack:
         processes.broadcast_from_main(partial(_lock, run_folder, stack))
         folder = stack.enter_context(processes.folder(run_folder))
@@ -178,7 +176,7 @@ def _start_event(components: Components, *, resumed: bool) -> dict[str, Any]:
         "device": _device_name(learner.accelerator.device),
         "processes": learner.processes.size,
         "sharded": learner.processes.sharded,
-        "layout": "trees" if layout.trees else f"one response a row: {layout.reason}",
+        "layout": "trees" if layout.trees else f"one response per row: {layout.reason}",
         "heldout": components.heldout_counts,
         "memory": None if memory is None else str(memory),
     }
@@ -196,8 +194,8 @@ def _warnings(components: Components) -> Iterator[str]:
     moving = recipe.moving_reference
     if moving is not None and steps is not None and moving.every > steps:
         yield (
-            f"the reference does not move: moving_reference.every is {moving.every}, and the run "
-            f"has {steps} steps"
+            f"the reference never moves: moving_reference.every is {moving.every}, but the run has "
+            f"{steps} steps"
         )
 
 

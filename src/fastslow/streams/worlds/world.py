@@ -87,7 +87,7 @@ class World:
     def domain_of(self, prompt: str) -> str:
         """The domain that asks so. Raises ConfigError for a prompt of no domain here."""
         if prompt not in self._asked:
-            raise ConfigError(f"{prompt!r} is no request of this world")
+            raise ConfigError(f"{prompt!r} is not a prompt of this world")
         return self._asked[prompt][0]
 
     def reward(self, prompt: str, answer: str) -> float:
@@ -243,7 +243,7 @@ class World:
             world = cls(**facts)
             same = world.fingerprint() == fingerprint
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise ConfigError(f"{path} is no world; make one with fastslow world") from None
+            raise ConfigError(f"{path} is not a world; create one with fastslow world") from None
         if not same:
             raise ConfigError(
                 f"the world in {path} was made by another version of fastslow, whose language "

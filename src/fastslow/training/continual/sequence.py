@@ -72,7 +72,7 @@ def _put_in_bank(bank: Bank, run: DomainRun, summary: RunSummary) -> Entry:
         if (entry.position, entry.domain) != (run.number, run.name):
             raise StateError(
                 f"{bank.folder} lacks the module of domain {run.number}, {run.name}, which the "
-                "later ones stand on; restore it, or remove the run folder to start over"
+                "later ones depend on; restore it, or remove the run folder to start over"
             )
         return entry
     folder = Path(run.recipe.output_dir)

@@ -16,7 +16,7 @@ from fastslow.training.data.requirements import is_idle_tie, missing_fields
 
 MAX_SKIPPED = 0.1
 SHOWN = 5
-GIVE_COLUMNS = "Give the columns, or take an objective that does without them."
+GIVE_COLUMNS = "Add the columns, or choose an objective that does not need them."
 ENOUGH_PAIRS = 100
 
 
@@ -115,7 +115,7 @@ class BatchReader(Reader):
 
     def _no_examples(self) -> str:
         counts = ", ".join(f"{n} {name}" for name, n in self.summary().items() if n)
-        ties = "; davidson and rao_kupper learn from ties" if self.counts.ties else ""
+        ties = "; davidson and rao_kupper can train on ties" if self.counts.ties else ""
         return f"no usable examples in the data ({counts}){ties}"
 
     def _skip(self, example: Example, reason: str) -> None:
@@ -160,7 +160,7 @@ class BatchReader(Reader):
         if lost <= MAX_SKIPPED * max(examples, enough):
             return
         advice = {
-            f"Raise data.max_length = {self._encoder.max_length}, or leave such pairs out of the "
+            f"Raise data.max_length = {self._encoder.max_length}, or remove such pairs from the "
             "data.": counts.dropped,
             GIVE_COLUMNS: counts.missing_fields,
         }
@@ -182,6 +182,6 @@ def _take(examples: Iterator[Any], count: int) -> list[Any]:
 def too_many_skipped(
     lost: int, examples: int, shown: Sequence[str], advice: Sequence[str]
 ) -> DataError:
-    """The error of data of which too much cannot be learned from."""
+    """The error when too many examples are unusable."""
     first = f"{lost} of the first {examples} pairs are unusable, more than a tenth:"
     return DataError("\n".join([first, *(f"  {line}" for line in shown), *advice]))

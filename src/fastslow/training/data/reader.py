@@ -83,4 +83,6 @@ class Reader(ABC):
 
     def renew(self) -> None:
         """Give up what is left of the last completions. Raises StateError where there are none."""
-        raise StateError(f"{type(self).__name__} gives stored examples, which cannot be renewed")
+        raise StateError(
+            f"{type(self).__name__} reads stored examples, which cannot be sampled again"
+        )

@@ -42,7 +42,7 @@ def missing_fields(example: Example, objective: Objective) -> str | None:
         missing = [COLUMNS[name] for name in wanted if OF_PAIRS[name](example) is None]
     if not missing:
         return None
-    return f"the objective learns from {' and '.join(missing)}, which the row does not have"
+    return f"the objective needs {' and '.join(missing)}, which this row lacks"
 
 
 def is_idle_tie(example: Example, objective: Objective) -> bool:

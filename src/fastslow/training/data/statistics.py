@@ -39,9 +39,7 @@ class DataStatistics:
 def response_names(example: Example) -> list[str]:
     """What each response of an example is, in its order."""
     if isinstance(example, Pair):
-        return (
-            ["first of a tie's", "second of a tie's"] if example.is_tie else ["chosen", "rejected"]
-        )
+        return ["tied response 1", "tied response 2"] if example.is_tie else ["chosen", "rejected"]
     if isinstance(example, Ranking):
         return [f"rank {rank}" for rank in example.ranks]
     if isinstance(example, Rating):

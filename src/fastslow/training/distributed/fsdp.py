@@ -40,14 +40,11 @@ def sharding_faults(recipe: Recipe, processes: ProcessGroup) -> Iterator[str]:
             "recipe instead"
         )
     if recipe.train.compile:
-        yield (
-            "train.compile: layers that are divided over processes (FSDP) are not compiled; set it "
-            "to false"
-        )
+        yield ("train.compile: cannot be combined with a sharded base (FSDP); set it to false")
     if recipe.load_in_4bit:
         yield (
-            "load_in_4bit: 4-bit layers cannot be divided over processes (FSDP); set it to false, "
-            "or launch without --use_fsdp"
+            "load_in_4bit: cannot be combined with a sharded base (FSDP); set it to false, or "
+            "launch without --use_fsdp"
         )
 
 

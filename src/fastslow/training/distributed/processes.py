@@ -26,9 +26,9 @@ from fastslow.evaluation import MetricSums
 T = TypeVar("T")
 
 NO_DEEPSPEED = (
-    "launcher: DeepSpeed is not supported. Its ZeRO stages 1 and 2 divide gradients and what "
-    "optimisers keep, which is of the small modules only here: launch with --multi_gpu. To divide "
-    "the base as stage 3 does, launch with --use_fsdp --fsdp_version 2"
+    "launcher: DeepSpeed is not supported. ZeRO stages 1 and 2 shard gradients and optimizer "
+    "states, which are small with LoRA: launch with --multi_gpu. To shard the base as stage 3 "
+    "does, launch with --use_fsdp --fsdp_version 2"
 )
 
 
@@ -107,18 +107,24 @@ class ProcessGroup:
         return any(self.all_gather(here))
 
     def broadcast_from_main(self, call: Callable[[], T]) -> T:
-        """What the call returns in the first process, which alone makes it; raises what it does."""
+        """What the call returns in the first process, which alone makes it; raises what it does.
+
+        Any other exception than fastslow's own becomes a StateError, so that it can be sent.
+        """
         if self.size == 1:
             return call()
-        outcome: list[Any] = [None, None]
+        outcome, cause = list[Any]([None, None]), None
         if self.rank == 0:
             try:
                 outcome = [call(), None]
             except FastslowError as error:
                 outcome = [None, error]
+            except Exception as error:
+                text = f"the main process raised {type(error).__name__}: {error}"
+                outcome, cause = [None, StateError(text)], error
         value, fault = broadcast_object_list(outcome)
         if fault is not None:
-            raise fault
+            raise fault from cause
         return value  # type: ignore[no-any-return]
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -136,9 +142,9 @@ class ProcessGroup:
         """Raise StateError unless the weights, which `digest` stands for, are the same in all."""
         if len(set(self.all_gather(digest))) > 1:
             raise StateError(
-                "the processes' weights are no longer the same, so they train different models; "
-                "checkpoints written before this are intact. Look for devices or libraries that "
-                "differ between the processes"
+                "the weights differ between the processes, so they no longer train the same model; "
+                "earlier checkpoints are intact. Check for different devices or library versions "
+                "between the processes"
             )
 
     @contextmanager

@@ -64,7 +64,7 @@ def export_merged(
     if recipe.task == "reward":
         raise ConfigError(
             "merged: a reward model is exported as an adapter, which PEFT puts on a sequence "
-            "classifier; leave --merged out"
+            "classifier; remove --merged"
         )
     name = _module(summary, module)
     _check_free(to)

@@ -174,7 +174,7 @@ class Learner:
                 raise
             self._zero_grad()
             self.state.set_aside += len(batch)
-            told = (*warnings, f"batch set aside: {error}")
+            told = (*warnings, f"batch skipped: {error}")
             return result(step=self.state.step, updated=False, warnings=told)
         rates = self._schedule.at(self.state.step, self.state.selector)
         self._update({name: rates[name] for name in norms})

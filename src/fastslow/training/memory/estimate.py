@@ -91,9 +91,9 @@ def check_memory(
     trees = _longest(recipe, objective, encoder, processes)
     estimate = partial(estimate_memory, objective=objective, device=device, processes=processes)
     fitting = islice(_fitting(recipe, objective, trees, estimate, free), 2)
-    advice = " or ".join(fitting) or "take a smaller model or lower data.max_length"
+    advice = " or ".join(fitting) or "use a smaller model or lower data.max_length"
     raise ConfigError(
-        f"memory: this run takes about {found}, and {free / GB:.1f} GB are free on {device}; "
+        f"memory: this run needs about {found}, but {free / GB:.1f} GB are free on {device}; "
         f"{advice}"
     )
 
@@ -119,7 +119,7 @@ def needed_memory(
         raise
     except Exception as error:  # Some models ask tensors for numbers, which fake ones lack.
         cause = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        warn(f"the memory that this model takes could not be estimated ({cause})")
+        warn(f"the memory this run needs could not be estimated ({cause})")
         return None
 
 
@@ -191,7 +191,7 @@ def _fitting(
         total = estimate(other, some).total
         if total <= free:
             settings = ", ".join(f"{key}: {str(value).lower()}" for key, value in changes.items())
-            yield f"{settings} takes about {total / GB:.1f} GB"
+            yield f"{settings} needs about {total / GB:.1f} GB"
 
 
 def _changes(objective: Objective, count: int) -> Iterator[dict[str, Any]]:

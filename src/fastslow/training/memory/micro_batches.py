@@ -17,8 +17,8 @@ ADVICE = (
 
 
 DIVIDED_FULL = (
-    "memory ran out over {} examples at once, and processes that divide the base cannot begin the "
-    f"step again: {ADVICE}, or set a smaller train.micro_batch_size"
+    "out of memory at micro-batch {}, and a step cannot be retried with a sharded base (FSDP2): "
+    f"{ADVICE}, or set a smaller train.micro_batch_size"
 )
 
 
@@ -83,14 +83,13 @@ class MicroBatches:
     def _halve(self) -> str:
         if self._coupled:
             raise StateError(
-                f"memory ran out over {self.size} examples, which objective {self._coupled} "
-                f"compares with each other and needs at once: lower train.batch_size; {ADVICE}"
+                f"out of memory at micro-batch {self.size}, which cannot be split, as objective "
+                f"{self._coupled} depends on the whole batch: lower train.batch_size; {ADVICE}"
             )
         if self.size == 1:
-            raise StateError(f"memory ran out over a single example: {ADVICE}")
+            raise StateError(f"out of memory at micro-batch 1: {ADVICE}")
         before, self.size = self.size, (self.size + 1) // 2
         return (
-            f"memory ran out over {before} examples at once; from now on {self.size} are scored at "
-            "once, which takes less memory and changes nothing else. Set train.micro_batch_size: "
-            f"{self.size} to begin so"
+            f"out of memory at micro-batch {before}; continuing with {self.size}, same update. "
+            f"Set train.micro_batch_size: {self.size} to start with it"
         )

@@ -71,8 +71,8 @@ def write_answers(
     counts = _counts(to, len(prompts))
     if not counts["rows"]:
         raise DataError(
-            f"none of {len(prompts)} prompts has two different answers; raise the temperature, or "
-            f"max_new_tokens = {sampling.config.max_new_tokens}"
+            f"none of {len(prompts)} prompts got two different completions; raise the temperature, "
+            f"or max_new_tokens = {sampling.config.max_new_tokens}"
         )
     counts |= _cost(to / COST)
     write_text(to / COUNTS, json.dumps(counts, indent=1) + "\n")

@@ -62,8 +62,8 @@ class FilteredReader(Reader):
                 yield batch
         if not self.counts["kept"]:
             raise DataError(
-                f"filter: the policy's answers beat the chosen one of all {self.counts['beaten']} "
-                "pairs; take better pairs, or learn from its answers (online, rounds)"
+                f"filter: the policy beats the chosen response of all {self.counts['beaten']} "
+                "pairs; use better pairs, or train on its completions (online, rounds)"
             )
         if self._waiting:
             batch, self._waiting = self._waiting, []

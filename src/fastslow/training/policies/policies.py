@@ -62,8 +62,8 @@ class Policies:
             self.layout = layout or probe_layout(modules.causal_lm, max_length=max_length)
         if self.processes.sharded and not self.layout.trees:
             raise ConfigError(
-                f"model: {self.layout.reason}, so responses are scored one by one, which processes "
-                "that divide the base (FSDP) would not do in step; launch without --use_fsdp"
+                f"model: {self.layout.reason}, so responses are scored one by one, which is not "
+                "supported with a sharded base (FSDP); launch without --use_fsdp"
             )
         self._scorer = Scorer(modules.causal_lm, self.layout, differing=modules.lora_layers)
         self._checkpointing = (

@@ -77,7 +77,7 @@ def _fault(path: Path) -> str | None:
     for name, expected in manifest["sha256"].items():
         file = path / name
         if not file.is_file():
-            return f"lacks {name}"
+            return f"{name} is missing"
         if file_hash(file) != expected:
             return f"{name} has changed since it was written"
     return None

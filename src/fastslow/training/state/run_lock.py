@@ -11,7 +11,9 @@ from fastslow.errors import ConfigError, StateError
 
 LOCK = ".lock"
 WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/*/*.jsonl")
-"""What shows that a folder holds work that could be lost, beside that of stages."""
+"""What shows that a folder holds work that could be lost."""
+WORK_OF_STAGES = ("stages/*/summary.json", "stages/*/checkpoints/step-*")
+"""The same of stages, which are checked one by one where a recipe has them."""
 
 
 def lock_run_folder(folder: Path) -> AbstractContextManager[Any]:
@@ -32,7 +34,8 @@ def check_run_folder(folder: Path, recipe: Recipe) -> bool:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
-    began = any(any(folder.glob(sign)) for sign in WORK)
+    signs = WORK if recipe.stages else (*WORK, *WORK_OF_STAGES)
+    began = any(any(folder.glob(sign)) for sign in signs)
     if path.exists() and began:
         changed = _changed(load_recipe(path), recipe)
         if changed:
