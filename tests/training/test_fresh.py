@@ -168,8 +168,8 @@ def test_another_judge_cannot_go_on(online, tmp_path):
     ("overrides", "section", "message"),
     [
         (("online=null", "judge=null", "objective.name=rloo"), {}, "rloo: is for the policy's own"),
-        (("judge=null",), {}, "judge: compares answers of rounds, online or filter"),
-        (("rounds={}",), {}, "rounds and online: answer the same prompts"),
+        (("judge=null",), {}, "judge: compares the answers of rounds, online or filter"),
+        (("rounds={}",), {}, "rounds and online: cannot be combined"),
         (("data.label_delay=8",), {}, "online: cannot be combined with data.label_delay"),
         ((), {"num_generations": 1}, "online.num_generations: got 1"),
         (("data.train=[]",), {}, "prompts: are missing"),
