@@ -54,6 +54,6 @@ class ChatServer:
             return call(**request)
         except OpenAIError as error:
             raise UnreachableError(
-                f"{self.url} cannot be reached: {type(error).__name__}: {error}. What is done is "
-                "on disk; the same command goes on from there."
+                f"{self.url} cannot be reached: {type(error).__name__}: {error}. Finished work is "
+                "on disk; rerun the command to resume."
             ) from error

@@ -84,7 +84,7 @@ def test_all_faults_are_named_at_once():
         "chase.slow_ratio: got 2; input should be less than or equal to 1",
         "data.max_bad_fraction: got -1",
         "data.template: got 'chatml'; input should be 'chat' or 'plain'",
-        "objective.name: there is no 'dpoo'; did you mean 'dpo'?",
+        "objective.name: got 'dpoo'; did you mean 'dpo'?",
     ]:
         assert part in text, text
     assert len(found) == 9
