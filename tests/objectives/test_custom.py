@@ -82,7 +82,11 @@ def test_files_that_hold_no_objective_are_refused(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("dpo", CLASS, r"objective.name: got 'dpo', which .*mine.py does not define; it defines Mine"),
+        (
+            "dpo",
+            CLASS,
+            r"objective.name: got 'dpo', which .*mine.py does not define; it defines Mine",
+        ),
         ("Mine", CLASS.replace("= 0.1", "= 0.1; wide: float"), "objective.wide: is missing"),
     ],
 )

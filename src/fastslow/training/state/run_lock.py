@@ -11,7 +11,7 @@ from fastslow.errors import ConfigError, StateError
 
 LOCK = ".lock"
 WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/*/*.jsonl")
-"""What shows that a folder holds work that could be lost, beside that of stages."""
+"""Files that show that a folder holds work, besides those of stages."""
 
 
 def lock_run_folder(folder: Path) -> AbstractContextManager[Any]:
