@@ -11,7 +11,7 @@ from fastslow.errors import ConfigError
 def module_in(path: Path, *, key: str) -> ModuleType:
     """What a Python file defines.
 
-    Raises ConfigError, naming the recipe's key, where there is no such file or it fails.
+    Raises ConfigError, naming the recipe's key, if the file is missing or fails.
     """
     if not path.is_file():
         raise ConfigError(f"{key}: {path.resolve()} does not exist")

@@ -1,4 +1,4 @@
-"""A classifier of texts, fitted when the run begins: scikit-learn's words and logistic regression.
+"""A text classifier, fitted when the run starts: bag of words and logistic regression.
 
 Nothing is unpickled: what is kept is the data, and the same data give the same classifier.
 """
@@ -19,7 +19,7 @@ class ClassifierJudge(Judge):
     Args:
         sources: rows with `text` and `label`; positive are those whose label is `positive`.
         positive: a label.
-        with_prompt: whether the prompt stands before the answer in what is classified.
+        with_prompt: whether the prompt is part of the classified text.
     """
 
     def __init__(self, sources: list[str], *, positive: Any, with_prompt: bool) -> None:
