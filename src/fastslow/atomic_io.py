@@ -1,4 +1,4 @@
-"""Writes that are either whole or not there, whatever happens in between; hashes to tell."""
+"""Atomic writes, and hashes of files."""
 
 import hashlib
 import json

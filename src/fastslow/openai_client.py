@@ -1,4 +1,4 @@
-"""Servers that speak OpenAI's API: vLLM, llama.cpp and others, OpenAI's own. The door to them."""
+"""Client for OpenAI-compatible servers: vLLM, llama.cpp, OpenAI and others."""
 
 from os import environ
 from typing import Any
@@ -40,7 +40,7 @@ class ChatServer:
         return self._ask(self._client.chat.completions.create, **request)
 
     def complete(self, **request: Any) -> Any:
-        """The reply to a `prompt` as it stands."""
+        """The completion of a plain `prompt`."""
         return self._ask(self._client.completions.create, **request)
 
     def post(self, path: str, body: dict[str, Any]) -> None:
@@ -54,6 +54,6 @@ class ChatServer:
             return call(**request)
         except OpenAIError as error:
             raise UnreachableError(
-                f"{self.url} cannot be reached: {type(error).__name__}: {error}. What is done is "
-                "on disk; the same command goes on from there."
+                f"{self.url} cannot be reached: {type(error).__name__}: {error}. Finished work is "
+                "on disk; rerun the command to resume."
             ) from error

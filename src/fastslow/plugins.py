@@ -15,7 +15,7 @@ _LOADED: dict[tuple[Path, str], ModuleType] = {}
 def module_in(path: Path, *, key: str) -> ModuleType:
     """What a Python file defines. It is run again in this process only when it has changed.
 
-    Raises ConfigError, naming the recipe's key, where there is no such file or it fails.
+    Raises ConfigError, naming the recipe's key, if the file is missing or fails.
     """
     if not path.is_file():
         raise ConfigError(f"{key}: {path.resolve()} does not exist")

@@ -178,7 +178,9 @@ def test_files_of_real_pairs(tmp_path):
     with pytest.raises(ConfigError, match="has no train and no test"):
         scenario.files_scenario([tmp_path], shared, tmp_path / "none", pairs=1)
     both = {name: make_objective(name) for name in ("dpo", "odpo")}
-    with pytest.raises(ConfigError, match="for all of them: odpo: the objective learns from score"):
+    with pytest.raises(
+        ConfigError, match="usable by all objectives: odpo: the objective needs score"
+    ):
         scenario.files_scenario(
             folders, shared, tmp_path / "none", pairs=1,
             lacking=lambda pair: objectives.lacking(both, pair),

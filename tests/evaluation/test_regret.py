@@ -64,7 +64,7 @@ def test_the_unit_scales_the_curve_and_not_the_share(drawn, unit):
 
 @pytest.mark.parametrize("regret", [regret_curve, relative_regret])
 def test_steps_that_do_not_correspond_are_refused(regret):
-    with pytest.raises(ValueError, match="2 losses and 3 of the comparator"):
+    with pytest.raises(ValueError, match="2 losses, but 3 of the comparator"):
         regret([1.0, 1.0], [1.0, 1.0, 1.0])
 
 

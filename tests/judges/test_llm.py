@@ -109,5 +109,5 @@ def test_failures_are_tried_again_and_then_stop_with_a_word(serve, failure):
 
 def test_a_server_that_is_not_there(serve):
     judge = judge_at(serve(longer), url="http://127.0.0.1:9/v1")
-    with pytest.raises(JudgeError, match="llm m at http://127.0.0.1:9/v1 cannot be asked"):
+    with pytest.raises(JudgeError, match="llm m at http://127.0.0.1:9/v1 cannot be reached"):
         judge.judge([JudgeRequest("p", ("aa", "b"))])

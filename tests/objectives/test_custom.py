@@ -82,7 +82,11 @@ def test_files_that_hold_no_objective_are_refused(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("dpo", CLASS, r"objective.name: got 'dpo', which is not of .*mine.py; that defines Mine"),
+        (
+            "dpo",
+            CLASS,
+            r"objective.name: got 'dpo', which .*mine.py does not define; it defines Mine",
+        ),
         ("Mine", CLASS.replace("= 0.1", "= 0.1; wide: float"), "objective.wide: is missing"),
     ],
 )
@@ -130,7 +134,7 @@ def test_one_that_learns_the_wrong_way_is_warned_of(file, recipe):
     ("changed", "message"),
     [
         (("beta: float = 0.1", "weight: float = 1.0"), "objective Mine: has no beta"),
-        (("beta:", 'needs = ("mood",); beta:'), "needs mood; what is known of pairs is score_gap"),
+        (("beta:", 'needs = ("mood",); beta:'), "needs mood; available for pairs are score_gap"),
     ],
 )
 def test_what_no_run_could_give_it_is_named(recipe, tmp_path, changed, message):
@@ -150,7 +154,7 @@ def test_names_of_a_file_are_suggested(file):
 
 
 def test_an_nll_term_needs_a_chosen_response():
-    with pytest.raises(ConfigError, match="objective.nll_weight: kto learns from ratings"):
+    with pytest.raises(ConfigError, match="objective.nll_weight: kto takes ratings"):
         make_objective("kto", nll_weight=0.1)
 
 

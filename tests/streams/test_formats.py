@@ -157,14 +157,14 @@ def test_a_tie_is_not_a_preference():
             {"prompt": "p", "completion": "a", "label": True, "confidence": 0.9, "score_chosen": 1},
             "confidence, score_chosen: for rows with chosen and rejected only",
         ),
-        ({"prompt": "p", "completions": ["a"], "scores": [1]}, "at least 2 answers, not 1"),
+        ({"prompt": "p", "completions": ["a"], "scores": [1]}, "at least 2 responses, not 1"),
         (
             {"prompt": "p", "completions": ["a", "b"], "scores": [1, "x"]},
             r"scores\[1\] must be a finite number, not 'x'",
         ),
         (
             {"prompt": "p", "chosen": "a", "rejected": "b", "verdict": "rejected"},
-            "allowed are 'chosen', 'tie', 'both_bad'; or exchange chosen and rejected",
+            "allowed are 'chosen', 'tie', 'both_bad'; or swap chosen and rejected",
         ),
         ({"prompt": "p", "chosen": [ANSWER, USER], "rejected": "b"}, "ends with a user turn"),
         ({"chosen": "abc", "rejected": "xyz"}, "have no common beginning"),

@@ -73,11 +73,11 @@ def test_a_list_as_pairs_and_as_a_demonstration():
 @pytest.mark.parametrize(
     ("row", "kind", "reason"),
     [
-        (LIKED, "pairs", r"a rating \(completion, label\) cannot be made a pair"),
-        (LIKED, "rankings", "cannot be made a ranked list"),
-        (SHOWN, "pairs", r"a demonstration \(completion without label\) cannot be made a pair"),
-        (SHOWN, "ratings", "cannot be made ratings"),
-        (LIST, "ratings", r"a ranked list \(completions\) cannot be made ratings"),
+        (LIKED, "pairs", r"a rating \(completion, label\) cannot be used as a pair"),
+        (LIKED, "rankings", "cannot be used as a ranked list"),
+        (SHOWN, "pairs", r"a demonstration \(completion without label\) cannot be used as a pair"),
+        (SHOWN, "ratings", "cannot be used as ratings"),
+        (LIST, "ratings", r"a ranked list \(completions\) cannot be used as ratings"),
         (
             PAIR | {"confidence": 0.9},
             "ratings",

@@ -260,7 +260,7 @@ def test_prompts_alone(tmp_path):
     )
     assert [row.prompt for row in read_prompts(open_sources([str(path)]))] == ["only", "say"]
     path = tiny.write_rows(tmp_path / "q.jsonl", [{"text": "x"}])
-    with pytest.raises(DataError, match="q.jsonl:1: no prompt"):
+    with pytest.raises(DataError, match="q.jsonl:1: the prompt cannot be read"):
         list(read_prompts(open_sources([str(path)])))
 
 

@@ -89,7 +89,7 @@ def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(filtered, tmp_p
         (("online={}",), "online and filter: cannot be combined"),
         (("stages=[sft, preferences]",), "filter: cannot be combined with"),
         (("filter.max_new_tokens=96",), "filter.max_new_tokens: got .*must be below"),
-        (("objective.name=kto",), "filter: objective kto learns from ratings"),
+        (("objective.name=kto",), "filter: objective kto takes ratings"),
     ],
 )
 def test_what_cannot_be_is_refused(filtered, overrides, message):

@@ -129,7 +129,7 @@ def test_a_weight_of_nothing_teaches_nothing_and_of_two_counts_twice(recipe, tmp
 
 def test_rows_without_what_the_objective_needs_are_dropped_by_name(recipe, tmp_path):
     path = tiny.write_rows(tmp_path / "bare.jsonl", tiny.rows(60))
-    with pytest.raises(DataError, match="learns from score_chosen and score_rejected") as error:
+    with pytest.raises(DataError, match="needs score_chosen and score_rejected") as error:
         training.train(recipe("objective.name=odpo", f"data.train={path}", "data.eval=null"))
     assert "Add the columns" in str(error.value) and "max_length" not in str(error.value)
 

@@ -1,4 +1,4 @@
-"""The frozen base and the LoRA modules on it, in memory and in the bank: the only door to peft."""
+"""The frozen base and its LoRA modules, in memory and in the bank. Only this package uses peft."""
 
 from fastslow.adapters.bank import (
     Bank,

@@ -1,13 +1,13 @@
-"""The bank: the modules of past domains on disk, each with what is needed to use it again.
+"""The bank: the modules of past domains on disk, each with everything needed to reuse it.
 
 bank/
   01-reviews/
     adapter_config.json, adapter_model.safetensors    an ordinary PEFT folder
     config.yaml       the recipe that made it
-    memory.jsonl      an even sample of the pairs it learned from
+    memory.jsonl      its replay buffer, a uniform sample of its training pairs
     manifest.json     domain, position, parents, base, data, metrics, sha256 of the other files
 
-An entry is written whole or not at all and never changed.
+An entry is written atomically and never changed.
 """
 
 import json
@@ -28,7 +28,7 @@ FACTS = {
     "domain": str, "position": int, "parents": list, "base": object, "data": object,
     "metrics": dict, "sha256": dict,
 }  # fmt: skip
-"""What a manifest says beside its format, and of what kind it is."""
+"""Fields of a manifest besides its format, with their types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Bank:
         Raises StateError naming the file that is missing or changed, or the entries whose bases
         differ.
         """
-        # What begins with a dot is a draft that was cut off, however much of it is there.
+        # Names with a leading dot are unfinished drafts.
         found = sorted(path for path in self.folder.glob("[!.]*") if path.is_dir())
         strangers = [path for path in found if not (path / "manifest.json").exists()]
         if strangers:
@@ -92,12 +92,12 @@ class Bank:
         data: Any,
         metrics: Mapping[str, Any],
     ) -> Entry:
-        """Put a module in the bank, behind all others.
+        """Append a module to the bank.
 
         Raises StateError if its base is not that of the others.
         """
         others = self.entries()
-        # Behind the last one rather than their number: an entry may have been removed.
+        # After the last one, not the count: an entry may have been removed.
         position = others[-1].position + 1 if others else 1
         path = self.folder / f"{position:02d}-{folder_name(domain)}"
         with new_folder(path) as draft:
@@ -162,7 +162,7 @@ def check_one_base(entries: Sequence[Entry]) -> None:
 
 
 def latest_per_domain(entries: Sequence[Entry]) -> list[Entry]:
-    """The newest entry of each domain, in order: a domain that returned stands once.
+    """The newest entry of each domain, in order; a domain that returned counts once.
 
     Raises ConfigError without entries.
     """

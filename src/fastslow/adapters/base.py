@@ -31,9 +31,9 @@ def load_end_ids(model: str) -> list[int]:
 
 
 def load_context_length(model: str, *, trust_remote_code: bool = False) -> int | None:
-    """Most tokens that the model reads at once, by its configuration; None where it does not say.
+    """Context length of the model according to its configuration; None if it does not define one.
 
-    Raises ConfigError when there is no configuration.
+    Raises ConfigError without a configuration.
     """
     _check_exists(model)
     try:
@@ -74,7 +74,7 @@ def load_base(
 
 
 def storage_dtype(precision: Precision) -> torch.dtype:
-    """What the base's weights are kept in."""
+    """Dtype of the base's weights."""
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 

@@ -1,7 +1,7 @@
 """LoRA modules as plain pairs of factors, and exact arithmetic on them.
 
-The update of a layer is W + B A. A weighted sum of updates is again one such pair, by putting the
-factors side by side:
+The update of a layer is W + B A. A weighted sum of updates is again one such pair, by concatenating
+the factors:
 
     sum_d w_d B_d A_d = [w_1 B_1, ..., w_K B_K] [A_1; ...; A_K]
 
@@ -33,7 +33,7 @@ NOT_PLAIN = (
     "kasa_config", "monteclora_config", "layer_replication", "target_parameters",
     "trainable_token_indices",
 )  # fmt: skip
-"""Settings of variants whose effect is more than B A of a layer."""
+"""Settings of variants whose update is more than B A of a layer."""
 SOME_LAYERS = ("layers_to_transform", "layers_pattern", "exclude_modules")
 """Settings by which target_modules names more layers than carry a module."""
 
@@ -143,9 +143,9 @@ def _pair(tensors: Mapping[str, Tensor], stem: str, folder: Path) -> tuple[Tenso
 
 
 def _scaling(config: Mapping[str, Any], layer: str, rank: int) -> float:
-    """What PEFT multiplies a layer's B A with."""
+    """PEFT's scaling of a layer's B A."""
     patterns = config.get("alpha_pattern") or {}
-    # As PEFT reads them: regular expressions of a name's end, of which the first that fits counts.
+    # As in PEFT: regular expressions on the end of a name; the first match counts.
     fits = (value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", layer))
     alpha = next(fits, config["lora_alpha"])
     return float(alpha / math.sqrt(rank)) if config.get("use_rslora") else float(alpha / rank)
@@ -184,7 +184,7 @@ def recompress(module: Factors, rank: int) -> tuple[Factors, float]:
     """The nearest module of at most `rank` in every layer, and the share of the update lost.
 
     Nearest in the Frobenius norm: a truncated SVD, found from the factors without the dense update.
-    The share is the Frobenius norm of what is left out over that of the whole. Raises ConfigError
+    The share is the Frobenius norm of the lost part over that of the whole. Raises ConfigError
     for a rank below 1.
     """
     if rank < 1:

@@ -1,7 +1,6 @@
-"""A model with modules as it would be, of tensors that have shapes and no memory.
+"""A model with modules on fake tensors, which have shapes but no memory.
 
-A pass over it runs the code of a real one, so what it would keep can be counted before anything is
-loaded.
+A pass runs the real code, so the memory it would keep can be counted before anything is loaded.
 """
 
 import warnings
@@ -31,7 +30,7 @@ class Bytes:
     seen: Any = field(default_factory=weakref.WeakSet)
 
     def count(self, tensor: Tensor) -> None:
-        """Add the memory of a tensor, unless another one shares it, for as long as it lives."""
+        """Count the memory of a tensor while it lives, unless it shares storage."""
         storage = tensor.untyped_storage()
         if storage in self.seen:
             return
@@ -56,14 +55,14 @@ def fake_modules(
     """Inside, new tensors are fake and their bytes are counted, the model's among them.
 
     Args:
-        model: its folder or hub id, of which the configuration is read.
+        model: its folder or hub id; only the configuration is read.
         attach: puts the modules on the base that it is given.
         precision: of the base.
         device: where the tensors would be.
         trust_remote_code: as for loading.
     """
     with torch.device("meta"), warnings.catch_warnings():
-        # An adapter's weights are read, and nothing becomes of them.
+        # An adapter's weights are read and discarded.
         warnings.filterwarnings("ignore", message=".*no-op.*", category=UserWarning)
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         base = AutoModelForCausalLM.from_config(

@@ -1,8 +1,8 @@
-"""LoRA on a frozen linear layer in as few passes over its activations as there can be.
+"""LoRA on a frozen linear layer with as few passes over its activations as possible.
 
-PEFT computes the update beside the layer's output, scales it and adds it, each into memory of its
-own, and autograd mirrors all of that. Here the update is accumulated onto the output by the same
-matrix product that makes it, and so is its gradient.
+PEFT computes the update separately from the layer's output, scales it and adds it, each as a new
+tensor, and autograd mirrors all of that. Here the matrix product accumulates the update directly
+onto the output, and the same for its gradient.
 """
 
 from typing import Any

@@ -1,10 +1,10 @@
-"""LoRA modules on one frozen base: attach, activate, freeze, save. The only door to peft.
+"""LoRA modules on one frozen base: attach, activate, freeze, save.
 
 PEFT's own switching changes what trains: activating one module turns the gradients of every other
 one off, and leaving `disable_adapter()` turns them on for frozen ones. `Modules.using` therefore
-sets what PEFT's layers look at and nothing else, so that several modules can be scored in turn and
-learn from one backward pass. A step switches ten times, and PEFT's way takes longer than a GPU does
-for a small model's layers.
+sets only what PEFT's layers look at, so that several modules can be scored alternately and trained
+in one backward pass. A step switches ten times, and PEFT's own switching takes longer than a small
+model's layers on a GPU.
 """
 
 import json
@@ -33,11 +33,11 @@ HEAD_KEY = "base_model.model.score.weight"
 BASE = "base"
 """Names the bare model where a module's name is expected."""
 CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
-"""Ways to begin a module that take its first weights out of the base's."""
+"""Initialisations of a module that change the weights of the base."""
 
 
 class Modules:
-    """Named LoRA modules on one base, of which the `trainable` ones learn.
+    """Named LoRA modules on one base; the `trainable` ones are trained.
 
     Made by `attach` or `load`. Outside `using`, the bare base is active.
     """
@@ -84,7 +84,7 @@ class Modules:
     ) -> "Modules":
         """Fresh modules that all start from the same weights and, B being 0, change nothing yet.
 
-        Those in `names` are trainable, the `frozen` ones beside them are not. Raises ConfigError
+        Those in `names` are trainable, the `frozen` ones are not. Raises ConfigError
         when no layer of the base has such a name.
         """
         config = LoraConfig(
@@ -172,7 +172,7 @@ class Modules:
         return config
 
     def add_head(self, name: str) -> None:
-        """Give a module a head of its own, which makes a number of a hidden state: 0 to begin with.
+        """Add a scalar head to a module, initialised to 0.
 
         It is one of the module's tensors from now on.
         """
@@ -203,7 +203,7 @@ class Modules:
         return {key: parameter.detach() for key, parameter in self._parameters[name].items()}
 
     def digest(self, *names: str) -> str:
-        """What modules of the same weights have in common, and of others not."""
+        """A hash that is the same for modules with the same weights only."""
         found = sha256()
         for name in names:
             for tensor in self.tensors(name).values():
@@ -232,7 +232,7 @@ class Modules:
             self._activate(BASE, layers, learning=False)
 
     def set_scale(self, name: str, factor: float) -> None:
-        """From now on the named module's update counts `factor` times; 1 is as it was made."""
+        """Scale the update of the named module by `factor`; 1 is the original scale."""
         for layer in self._layers:
             if name in layer.lora_A:
                 layer.set_scale(name, factor)
@@ -286,7 +286,7 @@ class Modules:
         config.save_pretrained(str(folder))
 
     def merge(self, name: str) -> Any:
-        """The base with one module folded into its weights. The modules are gone afterwards."""
+        """Merge one module into the base's weights; removes all modules."""
         with self.using(name):
             return self.model.merge_and_unload(adapter_names=[name])
 
@@ -320,7 +320,7 @@ def _scale_by(factors: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
 
 
 def _check_all_loaded(model: Any, name: str, folder: Path) -> None:
-    """PEFT only warns of weights that find no place, and leaves the module without effect."""
+    """PEFT only warns about unmatched weights and leaves the module without effect."""
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     with safe_open(folder / "adapter_model.safetensors", "pt") as file:
         strangers = (set(file.keys()) - {HEAD_KEY}) ^ set(state)

@@ -27,7 +27,7 @@ COMPARED = (
 
 
 class Tell(Protocol):
-    """Is told what is being done, and how much of it."""
+    """A progress callback."""
 
     def __call__(self, task: str, done: int, total: int) -> None: ...
 
@@ -131,8 +131,8 @@ def _write(
 def as_markdown(found: Mapping[str, Any]) -> str:
     """The results as tables to read.
 
-    KL, tokens and log-ratios against the base (nats a response) are as the training ended. In
-    brackets are 95 % intervals over the scenarios, where there are several.
+    KL, tokens and log-ratios to the base (nats per response) are those at the end of training. In
+    brackets are 95 % intervals over the scenarios, if there are several.
     """
     head = ["method", "rate"]
     head += [f"gain at {budget:g} nats" for budget in BUDGETS]

@@ -1,7 +1,7 @@
 """`fastslow bench objectives`: what every objective makes of the same answers, at the same KL.
 
 Each objective has its own defaults and chooses its learning rate on worlds that are not reported.
-All take as many steps, and as many answers a step, whatever kind of label they learn from.
+All take the same number of steps and of responses per step, for every kind of label.
 """
 
 import json
@@ -187,7 +187,7 @@ def _run(scenario: Scenario, name: str, rate: float, run: Path, steps: int) -> d
     shared = scenario.settings["train"]
     lists = Path(scenario.domains[0].train_sources[0]).with_name("lists.jsonl")
     in_lists = objective.takes == "rankings" and lists.exists()
-    # A pair is two thumbs, a list of four is two pairs: the same answers in every step.
+    # A pair is two ratings, a list of four is two pairs: the same responses in every step.
     per_pair = {"ratings": 2.0, "rankings": 2 / LIST if in_lists else 1.0}.get(objective.takes, 1.0)
     train = {**shared, "batch_size": int(16 * per_pair), "learning_rate": rate, "max_steps": steps}
     if objective.coupled:
@@ -266,8 +266,8 @@ def _values(record: Mapping[str, Any]) -> list[dict[str, float]]:
 def as_markdown(found: Mapping[str, Any]) -> str:
     """The results as a table to read, the highest gain within MATCHED nats first.
 
-    What a policy does is shown at MATCHED nats; one that never moved so far is shown where it
-    moved furthest, with that KL beside its accuracy.
+    Metrics of a policy are shown at MATCHED nats; for one that never moved so far, at its largest
+    KL, which is shown next to its accuracy.
     """
     head = ["objective", "learns from", "rate"]
     head += [f"{found['metric']} gained at {budget:g} nats" for budget in GAINS]

@@ -2,7 +2,7 @@
 
 On worlds, where the true reward is known, or on real prompts with one judge to learn from and
 another to be measured by. Offline methods learn from the same stored pairs, 4 times over: of all
-that people there say, or of a narrow slice of it. The others learn from as many answers of their
+of the world's text, or of a narrow slice of it. The others learn from as many answers of their
 own, in rounds or in every step. On worlds each chooses its settings on worlds that are not
 reported.
 """

@@ -18,13 +18,13 @@ from fastslow.streams.worlds import World, write_world
 SAMPLED = {"num_prompts": 21, "num_generations": 8, "max_new_tokens": 48}
 STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 DRAWN_FROM = 2048
-"""Pairs are shuffled within blocks of so many before the first ones are taken."""
+"""Block size for shuffling pairs before the first ones are taken."""
 SPARE = 1.02
-"""So many times the pairs that are to be learned are taken, as some may not be usable."""
+"""Factor of extra pairs, as some may not be usable."""
 OF_LEARNING = ("online", "judge")
 """Sections that say where training pairs come from, which a measurement does not ask."""
 FEW_STRENGTHS = (0.5, 1.0, 2.0, 4.0)
-"""For real pairs, where a measurement takes a minute instead of a second."""
+"""For real pairs, where an evaluation takes a minute instead of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +108,9 @@ def files_scenario(
 ) -> Scenario:
     """The scenario of folders that each hold a domain's `train` and `test` pairs, in their order.
 
-    The seed draws `pairs` training pairs of each that lack nothing, which are written to a folder
-    `to`, so that every method learns from the same ones, and starts the modules. Raises ConfigError
-    for a folder without both files, or without such a pair.
+    The seed selects `pairs` training pairs of each without missing fields, which are written to a
+    folder `to`, so that every method trains on the same ones, and initialises the modules. Raises
+    ConfigError for a folder without both files, or without such a pair.
     """
     domains = []
     for folder in folders:
@@ -141,7 +141,7 @@ def files_scenario(
 def _rows(
     drawn: ExampleStream, most: int, lacking: Callable[[Pair], str | None]
 ) -> tuple[list[dict[str, Any]], str]:
-    """Rows of the first so many pairs that lack nothing, and why the last one was left out."""
+    """Rows of the first pairs without missing fields, and why the last one was skipped."""
     rows: list[dict[str, Any]] = []
     why = "all are ties"
     for pair in drawn:
@@ -157,7 +157,7 @@ def _rows(
 
 
 def smallest_domain(scenario: Scenario) -> int:
-    """Pairs of the domain that has the fewest."""
+    """Number of pairs of the smallest domain."""
     counts = (
         ExampleStream(open_sources(domain.train_sources)).estimate_pairs()
         for domain in scenario.domains

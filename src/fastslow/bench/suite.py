@@ -1,4 +1,4 @@
-"""Runs every method on every scenario and keeps one record each; goes on where it was stopped.
+"""Runs every method on every scenario and keeps one record each; resumes where it was stopped.
 
 out/
   scenarios/<name>/                 a world's files and base

@@ -35,6 +35,6 @@ class MetricSums:
             self.counts[name] = self.counts.get(name, 0) + own
 
     def means(self) -> dict[str, float]:
-        """Each sum over its count; those of nothing are left out."""
+        """Each sum over its count; metrics without values are omitted."""
         counts = {name: self.counts.get(name, self.count) for name in self.sums}
         return {name: self.sums[name] / counts[name] for name in self.sums if counts[name]}

@@ -23,11 +23,11 @@ class Judgement:
     scores: tuple[float, ...]
     """Higher is better, on the judge's own scale; equal scores are a tie."""
     win_rates: tuple[float, ...]
-    """Probability of each to win against one of them drawn at random, itself (1/2) included."""
+    """Probability of each to win against a random one of them, itself (1/2) included."""
 
 
 class Judge(Protocol):
-    """Compares answers. Raises JudgeError where it cannot be asked any more."""
+    """Compares answers. Raises JudgeError if it fails."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""A classifier of texts, fitted when the run begins: scikit-learn's words and logistic regression.
+"""A text classifier, fitted when the run starts: bag of words and logistic regression.
 
 Nothing is unpickled: what is kept is the data, and the same data give the same classifier.
 """

@@ -1,4 +1,4 @@
-"""Several judges at once: the mean of how surely each prefers an answer."""
+"""Several judges: the mean of their win rates."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from fastslow.judges.base import Judge, Judgement, JudgeRequest
 
 
 class EnsembleJudge(Judge):
-    """Averages win rates, so that no judge's scale weighs more than another's."""
+    """Averages win rates, so that the judges' scales do not matter."""
 
     def __init__(self, members: Sequence[Judge]) -> None:
         self._members = list(members)

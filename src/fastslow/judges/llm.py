@@ -1,4 +1,4 @@
-"""A language model as the judge, behind an API that speaks OpenAI's chat completions.
+"""A language model as the judge, behind an OpenAI-compatible chat API.
 
 It is shown two answers at a time, in both orders, because such judges favour a place. Where the two
 orders disagree nobody wins.
@@ -35,7 +35,7 @@ VALUES = {"A": 1.0, "B": 0.0, "C": 0.5}
 TRIES = 3
 """Times a question is put before a reply without a verdict counts as none."""
 MEANINGLESS = 0.5
-"""Share of questions without a verdict above which the judge is given up."""
+"""Share of questions without a verdict above which the judge fails."""
 ENOUGH = 10
 
 
@@ -50,7 +50,7 @@ class JudgeUsage:
     undecided: int = 0
     """Questions without a verdict."""
     contradicted: int = 0
-    """Pairs of which the same place won in both orders."""
+    """Pairs where the same position won in both orders."""
 
     def count(self, verdict: "_Verdict") -> None:
         self.questions += 1
@@ -69,7 +69,7 @@ class LlmJudge(Judge):
         api_key_env: environment variable that holds the API key; servers that need none ignore it.
         timeout_s: for one reply.
         retries: after failures of the connection or the server, with growing pauses.
-        max_concurrency: questions on their way at a time.
+        max_concurrency: concurrent requests.
 
     Raises JudgeError when the server cannot be reached after all retries, or most replies hold no
     verdict.

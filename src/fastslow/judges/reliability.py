@@ -20,9 +20,9 @@ class Probe:
     agreement_low: float
     agreement_high: float
     ties: float
-    """Pairs of which the judge prefers neither."""
+    """Share of pairs where the judge prefers neither."""
     consistent: float
-    """Pairs of which the same answer wins, or none, when the two change places."""
+    """Position consistency: the same answer wins, or none, when the order is swapped."""
     consistent_low: float
     consistent_high: float
     repeatable: float
@@ -30,7 +30,7 @@ class Probe:
     seconds: float
     """For one pair in one order."""
     cost: dict[str, int]
-    """What the judge counts of its own work, over all of this."""
+    """The judge's usage in total."""
 
 
 def probe(
@@ -46,7 +46,7 @@ def probe(
         pairs: one or more, none of them a tie.
         max_concurrency: pairs asked about in one call.
 
-    Raises JudgeError where the judge gives up.
+    Raises JudgeError if the judge fails.
     """
     straight: list[int] = []
     turned: list[int] = []

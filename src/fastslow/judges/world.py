@@ -9,7 +9,7 @@ from fastslow.streams.worlds import World
 
 
 class WorldJudge(Judge):
-    """Scores answers by the world's reward, in standard deviations of what people there say.
+    """Scores answers by the world's reward, in standard deviations over the world's text.
 
     Win rates are the probabilities with which somebody there prefers one. Raises ConfigError for a
     prompt that is no request of the world.

@@ -135,7 +135,7 @@ def make_objective(
 
     Args:
         name: one of `objective_names()`, or a weighted sum of some, as `dpo + 0.2 * sft`.
-        file: a Python file of yours that defines `name`, a subclass of `Objective`; it is run.
+        file: a Python file that defines `name`, a subclass of `Objective`; it is executed.
         nll_weight: weight of the mean negative log-likelihood of the chosen response's tokens,
             added to any objective over pairs.
         hyper: settings; in a sum, each goes to every term that has it.

@@ -31,7 +31,7 @@ class PairLogps:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     """Per-pair values that only some objectives need, such as a score gap; each [B]."""
     state: Mapping[str, float] = field(default_factory=dict)
-    """What the objective remembers from earlier steps; empty before the first."""
+    """Running statistics from earlier steps; empty before the first."""
 
     def __post_init__(self) -> None:
         _check_shapes(self, "policy_chosen", dim=1, form="[B]")
@@ -73,12 +73,12 @@ class PairLogps:
 
     @property
     def chosen_mean(self) -> Tensor:
-        """s_w / n_w, [B], nats a token, at least float32."""
+        """s_w / n_w, [B], nats per token, at least float32."""
         return widen(self.policy_chosen) / widen(self.chosen_length)
 
     @property
     def rejected_mean(self) -> Tensor:
-        """s_l / n_l, [B], nats a token, at least float32."""
+        """s_l / n_l, [B], nats per token, at least float32."""
         return widen(self.policy_rejected) / widen(self.rejected_length)
 
     @property
@@ -128,7 +128,7 @@ class RankedLogps:
 
     @property
     def chosen_mean(self) -> Tensor:
-        """The best response's s / n, [B], nats a token."""
+        """The best response's s / n, [B], nats per token."""
         return widen(self.policy[:, 0]) / widen(self.length[:, 0])
 
     def sides(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -250,7 +250,7 @@ class DemonstrationLogps:
 
     @property
     def chosen_mean(self) -> Tensor:
-        """s / n, [B], nats a token, at least float32."""
+        """s / n, [B], nats per token, at least float32."""
         return widen(self.policy_chosen) / widen(self.chosen_length)
 
     def sides(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -308,7 +308,7 @@ class Objective:
     needs: tuple[str, ...] = ()
     """Names of the `extras` without which it cannot be computed."""
     learns_ties = False
-    """Whether a pair without a preference (`extras["tie"]`) is learned from."""
+    """Whether pairs without a preference (`extras["tie"]`) are used."""
     on_policy = False
     """Whether the loss means something for the policy's own answers only; held-out pairs are then
     measured with DPO's."""
@@ -327,11 +327,11 @@ class Objective:
         """Whether by these `metrics` the policy has moved too far to learn on from its answers."""
         return False
 
-    # Running state: what some objectives remember between optimiser steps. It is explicit, so that
-    # it can be saved, shared between processes and left alone in evaluation.
+    # Running statistics: the state of some objectives between optimiser steps. It is explicit, so
+    # that it can be saved, shared between processes and left alone in evaluation.
 
     def initial_state(self) -> dict[str, float]:
-        """State before the first step; empty for those that remember nothing."""
+        """State before the first step; empty for objectives without running statistics."""
         return {}
 
     def observe(self, logps: Any) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from fastslow.objectives.contract import (
 class Exo(Objective):
     """L = p [log p - log(1 - e)] + (1 - p) [log(1 - p) - log e], p = sigmoid(u).
 
-    Least at the finite u = log((1 - e) / e); a pair that is badly wrong is given up.
+    Least at the finite u = log((1 - e) / e); a pair that is badly wrong gets almost no gradient.
     """
 
     beta: float = 0.1

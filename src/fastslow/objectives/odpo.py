@@ -1,4 +1,4 @@
-"""DPO with an offset: a pair whose scores are far apart has to be told apart further.
+"""DPO with an offset: a pair with a large score gap needs a larger margin.
 
 Source: arXiv 2402.10571; rycolab/odpo, `preference_loss`. Log-probs are summed over tokens.
 """

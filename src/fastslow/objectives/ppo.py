@@ -25,7 +25,7 @@ from fastslow.objectives.contract import (
 from fastslow.objectives.rankings import ranked_output
 
 LARGEST = 20.0
-"""Log-ratio to the policy that gave a token at which its weight stops growing."""
+"""Log-ratio to the sampling policy at which a token's weight stops growing."""
 TINY = 1e-8
 
 
@@ -41,7 +41,7 @@ class Appraisal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorCritic(Objective):
-    """A policy gradient of tokens. Subclasses say how far it may go on the same answers.
+    """A token-level policy gradient. Subclasses limit the updates on the same completions.
 
     The reward of a token is -beta (log pi_then - log pi_ref), and the last one's has the answer's
     score added.

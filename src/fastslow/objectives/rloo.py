@@ -21,7 +21,7 @@ from fastslow.objectives.contract import (
 from fastslow.objectives.rankings import ranked_output
 
 LARGEST = 20.0
-"""Log-ratio to the policy that gave an answer at which the weight stops growing."""
+"""Log-ratio to the sampling policy at which a completion's weight stops growing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

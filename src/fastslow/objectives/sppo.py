@@ -1,4 +1,4 @@
-"""Self-play preference optimisation: log-ratios are drawn to how often each response wins.
+"""Self-play preference optimisation: log-ratios are regressed onto win rates.
 
 Source: arXiv 2405.00675; uclaml/SPPO, `loss_type == "sppo"`. The code halves the two squares, the
 paper (4.12) and TRL do not; the code is followed. Log-probs are summed over tokens.

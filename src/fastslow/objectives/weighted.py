@@ -71,7 +71,7 @@ class WeightedSum(Objective):
 
     def __call__(self, logps: Any) -> ObjectiveOutput:
         if not self.learns_ties:
-            # A term that learns them by itself must not where the others cannot.
+            # A term that learns ties must not do so if the others cannot.
             logps = replace(logps, extras={k: v for k, v in logps.extras.items() if k != "tie"})
         outputs = [
             objective(replace(logps, state=_part(logps.state, i)))

@@ -52,7 +52,7 @@ def latest(run: ReportedRun) -> EvalResult:
 
 
 def test_then_train(run: ReportedRun, key: str) -> float | None:
-    """The leader's mean value over every pair just before it was learned."""
+    """The leader's test-then-train mean over every pair."""
     if not run.pairs:
         return None
     return cumulative(run.records, key).y[-1] / run.pairs

@@ -39,7 +39,7 @@ class ReportedRun:
     """All that a report says of one run."""
 
     label: str
-    """Folder's name, with as many parents as tell it from the other runs."""
+    """Folder's name, with as many parents as needed to be unique."""
     folder: Path
     recipe: Recipe | None
     """None where this version cannot read the recipe; `yaml` has it all the same."""
@@ -47,7 +47,7 @@ class ReportedRun:
     summary: dict[str, Any] | None
     """None while the run is not finished."""
     records: list[Record]
-    """One in an ordinary run, one a domain in a continual run; never empty."""
+    """One in an ordinary run, one per domain in a continual run; never empty."""
     retention: Retention | None
     """None in an ordinary or unfinished run, and where nothing was held out."""
     samples: list[dict[str, Any]]
@@ -59,7 +59,7 @@ class ReportedRun:
 
     @property
     def of_rewards(self) -> bool:
-        """Whether a reward model was trained, whose rewards stand for log-probs."""
+        """Whether a reward model was trained, with rewards in place of log-probs."""
         return self.recipe is not None and self.recipe.task == "reward"
 
     @property
@@ -68,7 +68,7 @@ class ReportedRun:
 
     @property
     def warnings(self) -> list[str]:
-        """What the run warned of, in order, with the domain it was in."""
+        """Warnings of the run, in order, with their domain."""
         return [
             warning if record.domain is None else f"{record.domain}, {warning}"
             for record in self.records

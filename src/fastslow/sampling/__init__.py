@@ -1,4 +1,4 @@
-"""Answers drawn from a policy."""
+"""Sampling from a policy."""
 
 from fastslow.sampling.engine import Engine, EngineCompletion
 from fastslow.sampling.generate import Completion, generate

@@ -1,4 +1,4 @@
-"""Answers by an engine of its own, over HTTP, with the policy's module loaded there by name.
+"""Sampling by an external engine over HTTP, with the policy's module loaded there by name.
 
 vLLM's protocol: `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, modules as PEFT folders
 that the engine can read.
@@ -21,16 +21,16 @@ class EngineCompletion:
 
     text: str
     truncated: bool
-    """Whether the length limit cut it off before it ended by itself."""
+    """Whether it was cut by the length limit."""
 
 
 class Engine:
-    """Asks the engine at a URL.
+    """Client of the engine at a URL.
 
     Args:
         model: name of the base model there.
-        plain: whether prompts that are text go as they stand, instead of as a user's turn.
-        max_concurrency: requests on their way at a time.
+        plain: whether text prompts are sent unchanged, instead of as a user's turn.
+        max_concurrency: concurrent requests.
         settings: of `ChatServer`.
     """
 

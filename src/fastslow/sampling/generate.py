@@ -1,4 +1,4 @@
-"""Answers sampled from whatever adapter is active, in batches, with a key-value cache."""
+"""Batched sampling from the active adapter, with a key-value cache."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Completion:
     tokens: tuple[int, ...]
     """Up to and including the end-of-turn token, where it came."""
     truncated: bool
-    """Whether the length limit cut it off before it ended by itself."""
+    """Whether it was cut by the length limit."""
 
 
 def generate(
@@ -35,10 +35,10 @@ def generate(
 ) -> list[list[Completion]]:
     """`num_generations` answers to each prompt, in order. The same seed gives the same answers.
 
-    A prompt is read once, however many answers it gets. With temperature 1 and top_p 1 they are
-    samples of the policy itself, whatever the generation settings in the model folder say;
-    temperature 0 takes the likeliest token. `in_step` says that other processes answer at the same
-    time, and that all must pass through the model as often.
+    A prompt is prefilled once for all its answers. With temperature 1 and top_p 1 they are samples
+    of the policy itself, independent of the generation settings in the model folder; temperature 0
+    is greedy. `in_step` means that other processes sample at the same time, and that all must make
+    the same number of forward passes.
     """
     width = max(2, *(len(prompt) for prompt in prompts))
     device = model.get_input_embeddings().weight.device
@@ -59,7 +59,7 @@ def generate(
     asked = {"input_ids": ids, "attention_mask": mask}
     shared = _read_once(model, ids, mask, num_generations)
     asked = {name: values.repeat_interleave(num_generations, 0) for name, values in asked.items()}
-    # What `settings` leaves open would be filled from the model folder's own generation settings.
+    # Unset fields of `settings` would be filled from the model folder's generation settings.
     own, model.generation_config = model.generation_config, GenerationConfig()
     try:
         with torch.random.fork_rng(devices=cuda), torch.no_grad():
@@ -76,7 +76,7 @@ def generate(
 def _read_once(model: Any, ids: Tensor, mask: Tensor, num_generations: int) -> dict[str, Any]:
     """The cache of all prompts but their last tokens, once for each answer to come.
 
-    Nothing where there is one answer, or the model cannot be told the positions of padded rows.
+    Nothing for one answer, or if the model does not accept position ids for padded rows.
     """
     told = "position_ids" in signature(model.forward).parameters
     if num_generations == 1 or not told:

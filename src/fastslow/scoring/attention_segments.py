@@ -1,8 +1,8 @@
-"""How a row of trees is cut into calls of attention, so that little is computed that none may see.
+"""Splits a row of trees into attention calls, so that few masked scores are computed.
 
-On a CPU each tree's prompt with its first response is one causal piece, and every further response
-is one that sees the prompt and itself. On a GPU a call costs more than what a mask throws away, so
-trees are taken together.
+On a CPU each tree's prompt with its first response is one causal segment, and every further
+response is one that sees the prompt and itself. On a GPU a call costs more than masked scores, so
+trees are grouped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,12 @@ from fastslow.scoring.encode import Tree
 
 
 class AttentionSegment:
-    """Tokens after one another that attend in one call.
+    """Consecutive tokens that attend in one call.
 
     Args:
-        length: how many.
-        prompt: tokens at the beginning of the last piece without a prompt that these see too.
-        trees: whose these are, where they are not simply seen by all that come after them.
+        length: number of tokens.
+        prompt: tokens at the start of the last segment without a prompt that these also see.
+        trees: the trees of these tokens, if attention is not simply causal.
     """
 
     def __init__(self, length: int, *, prompt: int = 0, trees: Sequence[Tree] = ()) -> None:
@@ -30,7 +30,7 @@ class AttentionSegment:
 
     @property
     def causal(self) -> bool:
-        """Whether each token sees all before it, which kernels know without a mask."""
+        """Whether each token sees all before it, which needs no mask."""
         return not self.prompt and not self._trees
 
     def mask(self, like: Tensor) -> Tensor:
@@ -58,11 +58,11 @@ class AttentionSegment:
 
 
 def cut(trees: Sequence[Tree], *, together: int) -> list[AttentionSegment]:
-    """The pieces of a row.
+    """The segments of a row.
 
     Args:
         trees: in their order.
-        together: tokens up to which trees are one piece; one with more is cut, as are all for 0.
+        together: trees of up to this many tokens in total form one segment; 0 splits all trees.
     """
     return [piece for group in _groups(trees, together) for piece in _pieces(group, together)]
 

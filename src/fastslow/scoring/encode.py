@@ -128,7 +128,7 @@ class Encoder:
     def tree(self, prompt: Text, responses: Sequence[Text], truncated: Sequence[bool] = ()) -> Tree:
         """The token tree of a prompt and its responses, not truncated.
 
-        A response that is `unended` gets no end of the turn.
+        A truncated response gets no end-of-turn token.
         """
         (rows,) = self._tokenize([self._texts(prompt, responses)])
         return self._tree(rows, truncated)
@@ -217,7 +217,7 @@ class Encoder:
         return [row[:-1] for row in ids] if closed else ids
 
     def _end_turn(self, ids: list[int], *, truncated: bool) -> tuple[int, ...]:
-        """The response closed by exactly one end-of-turn token, or by none if it is unended."""
+        """The response closed by exactly one end-of-turn token, or by none if it is truncated."""
         end = len(ids)
         while end and self._is_blank(ids[end - 1]):
             end -= 1
@@ -238,8 +238,8 @@ def truncate(tree: Tree, max_length: int, *, bos_id: int | None = None) -> Tree:
     """The tree with every prompt-plus-response path at most max_length tokens long.
 
     The prompt loses its oldest tokens first, but keeps its last one, which predicts the first
-    response token, and a leading `bos_id`, on which models lean. Then all responses are cut at the
-    same length.
+    response token, and a leading `bos_id`, which models rely on. Then all responses are truncated
+    to the same length.
     """
     longest = max(len(response) for response in tree.responses)
     if len(tree.prompt) + longest <= max_length:

@@ -14,10 +14,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from fastslow.errors import ConfigError
 
 Again = Callable[[nn.Module], AbstractContextManager[Any]]
-"""Called with a layer: inside, it computes what it did when the function was made."""
+"""Called with a layer: inside, the layer runs in the state of when the function was created."""
 
 VARIANTS = 32
-"""Compiled forms of a layer: with or without gradients, of each module, of the base."""
+"""Compiled variants of a layer: with or without gradients, per module and for the base."""
 
 
 def blocks_of(model: Any) -> list[nn.Module]:
@@ -45,7 +45,7 @@ def compile_layers(model: Any) -> None:
 
 
 def wrap_layer(layer: nn.Module, around: Callable[..., Any]) -> None:
-    """Have a layer's forward pass made by `around(layer, forward, *args, **kwargs)`.
+    """Replace a layer's forward pass by `around(layer, forward, *args, **kwargs)`.
 
     The layer does not refer to itself by this, so that it is freed as soon as nobody needs it.
     """
@@ -66,9 +66,9 @@ def unwrap_layers(model: Any) -> None:
 
 
 class ActivationCheckpointing:
-    """Layers keep what goes into them only, and are computed again for the backward pass.
+    """Layers keep only their inputs and are computed again for the backward pass.
 
-    Takes memory for one layer at a time in place of all, and about a third more operations.
+    Needs memory for one layer at a time instead of all, and about a third more operations.
     """
 
     def __init__(self, model: Any) -> None:
@@ -78,7 +78,7 @@ class ActivationCheckpointing:
 
     @contextmanager
     def passing(self, again: Again) -> Iterator[None]:
-        """Inside, forward passes can be made again: under `again`, whatever is active by then."""
+        """Inside, layers are recomputed under `again`, independent of the active adapter."""
         self._again = again
         try:
             yield

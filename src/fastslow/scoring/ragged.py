@@ -1,10 +1,10 @@
-"""A row of trees in one call of CUDA's flash kernel for sequences of many lengths.
+"""A row of trees in one call of CUDA's variable-length flash attention.
 
-The row is cut as on a CPU: a tree's prompt with its first response is one piece, every further
-response another, whose keys are gathered behind those of its prompt. The kernel's causal mask
-begins where the keys end, so it lets each token see what it may, and nothing is computed that none
-may see. Kernels that take a mask would do that, and cuDNN's besides prepare anew for every shape,
-which takes longer than the call.
+The row is split as on a CPU: a tree's prompt with its first response is one sequence, every further
+response another, with its keys appended to those of its prompt. The kernel's causal mask is aligned
+to the end of the keys, so each token sees what it may, and no masked score is computed. Kernels
+with a mask would compute them, and cuDNN's also prepare again for every shape, which takes longer
+than the call.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class Ragged:
         )
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
-        """What a layer makes of its queries, [1, N, H, d]; as `tree_attention`."""
+        """The attention output of a layer, [1, N, H, d], as `tree_attention`."""
         if self._places is None:
             self._place(query.device)
         assert self._places is not None
@@ -68,7 +68,7 @@ class Ragged:
         return found[None]
 
     def _place(self, device: torch.device) -> None:
-        """Which keys are gathered, and where each piece's queries and keys end."""
+        """The gathered keys, and where the queries and keys of each sequence end."""
         pieces, gathered, of_prompt, begin = cut(self._trees, together=0), [], 0, 0
         for piece in pieces:
             if not piece.prompt:

@@ -24,7 +24,7 @@ from fastslow.scoring.shared_layers import SharedLayers
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
 STATISTICS = ("entropy", "collision")
-"""What can be measured of the predictions besides the log-probs of what was said."""
+"""Statistics of the predictions besides the log-probs of the targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,13 @@ ON_GPU = Sizes(together=2048, columns=32_768, ragged=True)
 def _suitable(model: Any) -> Sizes:
     sizes = ON_CPU if model.device.type == "cpu" else ON_GPU
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
-        # No kernel knows the bound, so what is masked would be held in memory.
+        # No kernel supports softcapping, so masked scores would be kept in memory.
         return replace(sizes, together=0)
     return sizes
 
 
 class Scorer:
-    """Scores responses under whatever adapter is active on a causal LM of transformers.
+    """Scores responses under the active adapter of a transformers causal LM.
 
     Args:
         model: the causal LM itself, with or without adapters injected in its layers.
@@ -281,10 +281,10 @@ def _sum_by_response(logps: Tensor, lengths: list[int]) -> Tensor:
 
 
 def probe_layout(model: Any, *, max_length: int) -> Layout:
-    """Whether trees score right on this model, found by trying, and why not where they do not.
+    """Whether tree scoring is correct on this model, by trying it, and why not.
 
     A short tree is scored as a tree and response by response; then the first response is replaced,
-    which must leave the second's score where it was.
+    which must not change the second's score.
     """
     if not isinstance(model.get_output_embeddings(), nn.Linear):
         return Layout(False, "its output layer is not a plain nn.Linear")

@@ -54,7 +54,7 @@ class TreeBatch:
 
     @property
     def attended(self) -> tuple[Tree, ...]:
-        """The trees as the row has them: its padding is a prompt without a response."""
+        """The trees in the row; padding is a prompt without a response."""
         filling = (Tree((0,) * self.padding, ()),) if self.padding else ()
         return (*self.trees, *filling)
 

@@ -1,7 +1,7 @@
 """Files, folders, hub ids and standard input to numbered rows, one at a time.
 
-A row is read when it is asked for: a compressed file of any size costs one row of memory. A row
-that cannot be decoded comes out as an `Unreadable` with its reason; the rows after it still come.
+Rows are read lazily: a compressed file of any size needs memory for one row. A row that cannot be
+decoded gives an `Unreadable` with its reason; the rows after it are still read.
 """
 
 import glob
@@ -25,7 +25,7 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A row that is not even a mapping, and why."""
+    """A row that cannot be decoded, and why."""
 
     reason: str
 
@@ -34,7 +34,7 @@ Row = Mapping[str, Any] | Unreadable
 
 
 class Waiting:
-    """Stands for no row for now: a live source has had nothing for POLL_S."""
+    """No row yet: a live source has had no data for POLL_S."""
 
 
 WAITING = Waiting()
@@ -57,7 +57,7 @@ class Source(Protocol):
     """Something with rows in a fixed order."""
 
     live: ClassVar[bool]
-    """Whether rows come as they are made, so that they may have to be waited for."""
+    """Whether rows arrive over time, so that reading may block."""
     rereadable: ClassVar[bool]
     """Whether rows can be read more than once in this process."""
 
@@ -71,18 +71,18 @@ class Source(Protocol):
         ...
 
     def count(self) -> int | None:
-        """How many rows there are, or None where only reading would tell."""
+        """Number of rows, or None if unknown without reading."""
         ...
 
     def fingerprint(self) -> list[Any]:
-        """What must stay the same for a row number to mean the same row."""
+        """Changes whenever a row number may refer to another row."""
         ...
 
 
 def open_sources(specs: list[str]) -> list[Source]:
-    """The sources that files, directories, globs, dataset folders, hub ids or `-` stand for.
+    """The sources for files, directories, globs, dataset folders, hub ids or `-`.
 
-    Raises DataError when one stands for nothing.
+    Raises DataError if one matches nothing.
     """
     return [source for spec in specs for source in _expand(spec)]
 
@@ -194,7 +194,7 @@ class JsonLines:
                     lines += chunk.count(b"\n")
                     last = chunk
             except (EOFError, zlib.error, gzip.BadGzipFile):
-                pass  # `rows` reports the damage where it stands.
+                pass  # `rows` reports the damage at its row.
         return lines + (not last.endswith(b"\n"))
 
     def fingerprint(self) -> list[Any]:
@@ -365,7 +365,7 @@ class LiveSource(Source, Protocol):
 
 
 def _lines_or_waiting(stream: IO[bytes]) -> Iterator[bytes | Waiting]:
-    """Lines of a pipe as they come. What cannot be polled is waited for line by line."""
+    """Lines of a pipe as they arrive. If it cannot be polled, reading blocks line by line."""
     try:
         handle = stream.fileno()
         select.select([handle], [], [], 0)

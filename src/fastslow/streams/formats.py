@@ -3,17 +3,17 @@
 Accepted, as plain text or as lists of {role, content} messages:
 
     prompt, chosen, rejected               a pair
-    chosen, rejected                       the prompt is what both begin with
+    chosen, rejected                       the prompt is their common beginning
     prompt, completions, scores | ranks    a ranked list (higher score, lower rank is better)
-    prompt, completion, label              a response that was liked or not (true, false)
+    prompt, completion, label              a response with binary feedback (true, false)
     prompt, completion                     a demonstration
     messages                               a demonstration: the last turn answers the others
 
-each with optional `domain`, `weight` and `truncated` (of each response in the order above, whether
-it was cut off before its end: it is then learned without one); pairs also with `verdict` (`chosen`,
-`tie`, `both_bad`), `score_chosen`, `score_rejected`, `win_rate_chosen`, `win_rate_rejected` and
-`confidence`, or with `verdicts`, a list of what several people, or one person shown both orders,
-said of the same pair.
+each with optional `domain`, `weight` and `truncated` (for each response in the order above, whether
+it was cut by a length limit: it is then trained without an end-of-turn token); pairs also with
+`verdict` (`chosen`, `tie`, `both_bad`), `score_chosen`, `score_rejected`, `win_rate_chosen`,
+`win_rate_rejected` and `confidence`, or with `verdicts`, a list of the verdicts of several
+annotators, or of one who saw both orders.
 Other columns are kept as provenance.
 """
 
@@ -53,7 +53,7 @@ class RowError(Exception):
 
 
 def read_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) -> Example:
-    """What a row stands for."""
+    """The example in a row."""
     common = _origin(row, source, domain)
     if row.get("chosen") is not None and row.get("rejected") is not None:
         return _pair(row, common)
@@ -68,7 +68,7 @@ def read_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) 
 
 
 def read_prompt(row: Mapping[str, Any], *, source: str, domain: str | None = None) -> Prompt:
-    """The prompt of a row, given or shared by its responses, whatever else it holds."""
+    """The prompt of a row, explicit or the common beginning of its responses."""
     if row.get("prompt") is None:
         prompt = read_row(row, source=source).prompt
     else:
@@ -78,7 +78,7 @@ def read_prompt(row: Mapping[str, Any], *, source: str, domain: str | None = Non
 
 
 def row_of(example: Example) -> dict[str, Any]:
-    """The row that stands for an example, as JSON; what it was read from becomes provenance."""
+    """An example as a JSON row; its source becomes provenance."""
     row: dict[str, Any] = {"prompt": json_text(example.prompt)}
     if isinstance(example, Pair):
         row |= {
@@ -223,7 +223,7 @@ def _single(row: Mapping[str, Any], common: dict[str, Any]) -> Rating | Demonstr
 
 
 def _truncated(row: Mapping[str, Any], count: int) -> tuple[bool, ...]:
-    """Which responses were cut off; empty where none was."""
+    """Which responses were truncated; empty if none was."""
     key = "truncated" if row.get("truncated") is not None else "unended"  # Its name before 0.2.
     given = row.get(key)
     if given is None:

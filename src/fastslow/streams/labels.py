@@ -1,15 +1,15 @@
-"""Examples as the kind of label that an objective learns from.
+"""Converts examples to the kind of label that an objective takes.
 
     a              as a pair            as a ranking   as ratings            as a demonstration
     pair           itself               of two         chosen up, other down   chosen
     tie            itself               equal ranks    both up                 none
     both bad       itself               equal ranks    both down               none
     ranking        every two responses  itself         none                    the best
-    rating         none                 none           itself                  if it was liked
+    rating         none                 none           itself                  if desirable
     demonstration  none                 none           none                    itself
 
-Raises RowError where there is none, but for a rating or a tie that is no demonstration: it is
-passed over, as is all that has weight 0.
+Raises RowError for `none`, except for a rating or a tie that is not a demonstration: these are
+skipped, like all examples with weight 0.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ def as_kind(example: Example, kind: str) -> list[Example]:
 def examples_of_row(
     row: Mapping[str, Any], *, source: str, domain: str | None = None, kind: str = "pairs"
 ) -> list[Any]:
-    """What a row stands for, as the kind wanted; `prompts` are the prompts alone."""
+    """The example in a row, as the given kind; `prompts` are prompts only."""
     if kind == PROMPTS:
         prompt = read_prompt(row, source=source, domain=domain)
         return [prompt] if prompt.weight else []
@@ -112,7 +112,7 @@ def _demonstrations(example: Example) -> list[Example]:
 
 
 def _of(example: Example, *places: int) -> tuple[bool, ...]:
-    """What `unended` says of some of the responses."""
+    """The `truncated` flags of some of the responses."""
     return tuple(example.truncated[place] for place in places) if example.truncated else ()
 
 

@@ -46,18 +46,18 @@ class ExampleStream:
     """Iterates over the examples of some sources, `epochs` times over.
 
     Args:
-        sources: read one after the other.
+        sources: read in sequence.
         kind: `pairs`, `rankings`, `ratings`, `demonstrations` or `prompts`; rows of other kinds
             become examples of this one where they can.
         domain: the domain of examples whose row names none.
         shuffle: examples are shuffled within blocks of this many; 0 keeps the order.
         seed: of the shuffling; each epoch and block has its own order.
         max_bad_fraction: more unusable rows than this share raise DataError.
-        skip: so many examples are passed over at the beginning.
-        poll: WAITING comes out whenever a live source has had nothing for a while.
+        skip: number of examples skipped at the beginning.
+        poll: yield WAITING whenever a live source has had no data for a while.
 
-    `state()` is the position after the last example that came out; a stream that was given it by
-    `load_state()` goes on with the next one.
+    `state()` is the position after the last example; a stream continues from there after
+    `load_state()`.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ExampleStream:
         self.counts = RowCounts()
         self.epoch = 0
         self.num_consumed = 0
-        """Pairs that came out so far, those passed over among them."""
+        """Pairs read so far, including skipped ones."""
         self._kind = kind
         self._domain = domain
         self._shuffle = shuffle
@@ -225,8 +225,8 @@ class ExampleStream:
         return examples
 
     def _check_bad(self, *, at_end: bool) -> None:
-        # Early in a long stream one bad row is a large share; wait until the share means something.
-        # A live stream's end comes when everything is learned, too late to refuse a few rows.
+        # Early in a long stream one invalid row is a large share; wait until it is meaningful.
+        # At the end of a live stream all is trained already, too late to refuse a few rows.
         early = self._live or not at_end
         counted = max(self.counts.read, READ_AHEAD) if early else self.counts.read
         if self.counts.invalid > self._max_bad_fraction * counted:

@@ -67,7 +67,7 @@ from fastslow.training.preflight import plan
 from fastslow.training.state.state import Stateful, TrainingState
 
 ENDLESS = 1_000_000
-"""Passes over stored examples that stand beside new ones: as many as those need."""
+"""Passes over stored examples mixed with fresh ones: as many as those need."""
 
 OPTIMIZERS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,

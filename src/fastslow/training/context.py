@@ -20,7 +20,7 @@ class RunContext:
     stop: StopToken
     bases: SharedBase
     train_one: "Callable[[Recipe, Path, RunContext], RunSummary | None]"
-    """An ordinary run in a folder, which is locked for it; None if it was asked to stop."""
+    """An ordinary run in a locked folder; None if it was stopped."""
 
     @property
     def processes(self) -> ProcessGroup:

@@ -1,15 +1,15 @@
-"""Rounds: the policy answers, a judge compares, a run learns from that, and again.
+"""Rounds: the policy samples, a judge compares, a run trains on the result; repeat.
 
 run folder/
-  answers/01/               what was generated in the first round and how it was judged
-  rounds/01/                the run that learned from it
-  policies/01/              the policy that answers next, where momentum carries it further
-  adapters/, summary.json   of the last round, which is the run's answer
+  answers/01/               completions of the first round and their judgements
+  rounds/01/                the run trained on them
+  policies/01/              the next sampling policy, if there is momentum
+  adapters/, summary.json   of the last round, the result of the run
 
-Each is written whole and found again, so a run that was killed, or whose judge gave up, resumes
-where it was. Iterative DPO is momentum 0; APO (arXiv 2410.06293) has pi_t = learned_t + momentum
-(learned_t - learned_{t-1}) as the policy that answers and is the round's start and reference, and
-returns learned_T. Sums of modules are exact: factors side by side.
+Each is written atomically, so a run that was killed, or whose judge failed, resumes where it was.
+Iterative DPO is momentum 0; APO (arXiv 2410.06293) has pi_t = learned_t + momentum (learned_t -
+learned_{t-1}) as the sampling policy and the round's start and reference, and returns learned_T.
+Sums of modules are exact: concatenated factors.
 """
 
 import random
@@ -52,7 +52,7 @@ def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
     """Generate, judge and train all rounds in a run's folder, which is locked for it.
 
     Returns the folders of their runs, or None if it was asked to stop. Raises as `train`, and
-    JudgeError where the judge gives up; what is done is then on disk.
+    JudgeError if the judge fails; finished work is then on disk.
     """
     assert recipe.rounds is not None and recipe.judge is not None
     check_run_folder(folder, recipe)
@@ -102,9 +102,9 @@ def round_recipe(recipe: Recipe, folder: Path, index: int) -> Recipe:
 
 
 def round_prompts(recipe: Recipe) -> list[list[Prompt]]:
-    """The different prompts of each round, in an order drawn by the seed.
+    """The distinct prompts of each round, shuffled with the seed.
 
-    Where there are fewer than all rounds want, they come again.
+    If there are too few for all rounds, they repeat.
     """
     assert recipe.rounds is not None
     rounds = recipe.rounds
@@ -134,7 +134,7 @@ def _learned(recipe: Recipe, folder: Path, index: int) -> Path | None:
 
 
 def _policy(recipe: Recipe, folder: Path, index: int) -> Path | None:
-    """The adapter of the policy that answers in a round; None for the base."""
+    """The adapter of the sampling policy of a round; None for the base."""
     assert recipe.rounds is not None
     if index == 0 or not recipe.rounds.momentum:
         return _learned(recipe, folder, index)
@@ -142,7 +142,7 @@ def _policy(recipe: Recipe, folder: Path, index: int) -> Path | None:
 
 
 def _carry_on(recipe: Recipe, folder: Path, index: int) -> None:
-    """Write the policy that answers after a round, if momentum makes it another than learned."""
+    """Write the sampling policy after a round, if momentum makes it differ from the learned one."""
     assert recipe.rounds is not None
     momentum, to = recipe.rounds.momentum, _policy(recipe, folder, index + 1)
     assert to is not None
@@ -211,10 +211,12 @@ def _provenance(
 def _opened(recipe: Recipe, start: Path | None, tokenizer: Any, bases: SharedBase) -> Policies:
     if start is not None:
         return open_policies(recipe, {POLICY: start}, tokenizer, bases)
-    modules = make_modules(recipe, bases.load(recipe), critic=False)  # Of which none answers.
+    modules = make_modules(
+        recipe, bases.load(recipe), critic=False
+    )  # None of them is used for sampling.
     return make_policies(recipe, modules, tokenizer, bases.processes)
 
 
 def _seed(seed: int, index: int) -> int:
-    """Far enough apart that no two parts of a run share one."""
+    """A seed per round, far enough apart that no two parts of a run share one."""
     return (seed + 1) * 1_000_003 + index * 100_003

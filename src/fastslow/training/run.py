@@ -43,7 +43,7 @@ def train(
     listener: Listener = ignore,
     stop: StopToken | None = None,
 ) -> RunSummary | ContinualSummary | None:
-    """Run a recipe and return its summary, or None if it was asked to stop on the way.
+    """Run a recipe and return its summary, or None if it was stopped.
 
     An interrupted run of the same recipe in `output_dir` resumes from its newest checkpoint and
     ends with the same weights, bit for bit on a CPU, as if it had never stopped; a finished one
@@ -54,8 +54,8 @@ def train(
 
     Args:
         recipe: a Recipe, the same as a mapping, or the path of a YAML file.
-        listener: is given every event of the log, and of progress and checkpoints.
-        stop: asks for a stop, from any thread, as SIGINT and SIGTERM do in the main one.
+        listener: called with every event of the log, and with progress and checkpoint events.
+        stop: requests a stop from any thread, like SIGINT and SIGTERM in the main thread.
 
     Raises ConfigError, DataError or StateError.
     """
@@ -136,7 +136,7 @@ def _stopping(listener: Listener, signal: str) -> None:
 
 
 def _check_finished(folder: Path, recipe: Recipe) -> None:
-    with suppress(DataError, OSError):  # What a finished run has learned from may be gone.
+    with suppress(DataError, OSError):  # A finished run's data may be gone.
         _check_inputs(folder, input_fingerprints(recipe))
 
 
@@ -185,7 +185,7 @@ def _start_event(components: Components, *, resumed: bool) -> StartEvent:
 
 
 def _warnings(components: Components) -> Iterator[str]:
-    """What the run will do that its user can hardly want."""
+    """Warnings about settings with unwanted effects."""
     recipe, steps = components.recipe, components.total_steps
     yield from components.warnings
     if "file" in recipe.objective.settings:

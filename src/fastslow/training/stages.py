@@ -1,10 +1,10 @@
-"""Stages: runs one after the other, each in a folder of its own, from the module of the one before.
+"""Stages: consecutive runs, each in its own folder, from the module of the previous one.
 
 run folder/
   stages/01-sft/, stages/02-preferences/    ordinary runs
-  adapters/, summary.json                   of the last one, which is the run's answer
+  adapters/, summary.json                   of the last one, the result of the run
 
-An interrupted run resumes in the stage where it was. Stages that have not begun may still be
+An interrupted run resumes in the stage where it was. Stages that have not started may still be
 changed.
 """
 

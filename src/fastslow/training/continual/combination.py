@@ -47,7 +47,7 @@ class Combination:
     rank: int | None
     """Of the combined adapter."""
     lost: float | None
-    """Share of the update, in the Frobenius norm, that recompression left out."""
+    """Share of the update, in the Frobenius norm, lost by recompression."""
 
     @property
     def policy(self) -> str:
@@ -88,8 +88,8 @@ def combine_entries(
     """Write the combination of some entries into a new folder, with `combination.json`.
 
     The folder is an ordinary PEFT adapter or, for `routed`, holds one for each entry and a router.
-    `recipe` says how the memories are encoded and scored. Raises ConfigError, StateError or
-    DataError.
+    `recipe` defines how the replay buffers are encoded and scored. Raises ConfigError, StateError
+    or DataError.
     """
     check_one_base(entries)
     names = [entry.name for entry in entries]

@@ -63,7 +63,7 @@ def _drifting(
     while True:
         data = {"skip": skip}
         run = _domain_run(recipe, folder, bank, number, f"stretch {number}", data=data, last=True)
-        # A rest of nothing but ties would be a domain without a pair to learn from.
+        # A remainder of ties only would be a domain without training pairs.
         rest = train_stream(run.recipe, objective_of(run.recipe)) if skip else ()
         if skip and all(isinstance(pair, Pair) and pair.is_tie for pair in rest):
             return
@@ -129,7 +129,7 @@ def policy_after(recipe: Recipe, entries: Sequence[Entry], to: Path, context: Ru
         to,
         context.bases,
         kind=continual.weights,
-        # Of a domain that returned, the newest entry has the weight of its own place.
+        # If a domain returned, its newest entry uses the weight at its own position.
         fixed=[continual.fixed[e.position - 1] for e in chosen] if continual.fixed else None,
         recompress=continual.recompress,
         progress=progress_of(context.listener, "fitting merge weights"),

@@ -19,7 +19,7 @@ def fit_router(
     memories: Sequence[Sequence[Encoded]],
     objective: Objective,
 ) -> Router:
-    """The router over the named modules, from one memory for each domain."""
+    """The router over the named modules, from one replay buffer per domain."""
     choices = (*names, BASE)
     features, labels = [], []
     for memory in memories:

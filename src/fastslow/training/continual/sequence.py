@@ -1,13 +1,13 @@
-"""Domain after domain: train a module for each, put it in the bank, combine, measure on all.
+"""A sequence of domains: train a module for each, add it to the bank, combine, evaluate on all.
 
 run folder/
   domains/01-reviews/        an ordinary run, one for each domain
-  bank/01-reviews/           its leader and memory
+  bank/01-reviews/           its leader and replay buffer
   combinations/01/           the policy after that domain
-  measurements/01.json       what it does on every domain; 00 is the base
-  adapters/, summary.json    the policy after the last domain, and the whole story
+  measurements/01.json       its evaluation on every domain; 00 is the base
+  adapters/, summary.json    the final policy and all results
 
-Each of these is written whole and found again, so a run that was killed goes on where it was.
+Each of these is written atomically, so a killed run resumes where it was.
 Sequential training is `start: continue, weights: null`; replay, L2-SP and EWC are settings of it.
 """
 

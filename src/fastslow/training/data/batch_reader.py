@@ -22,7 +22,7 @@ ENOUGH_PAIRS = 100
 
 @dataclass(slots=True)
 class ExampleCounts:
-    """What became of the examples that came off the stream."""
+    """Counts of the examples read from the stream."""
 
     kept: int = 0
     ties: int = 0
@@ -38,11 +38,11 @@ class ExampleCounts:
 
 
 class BatchReader(Reader):
-    """Iterates over batches of up to `batch_size` examples that the objective can learn from.
+    """Iterates over batches of up to `batch_size` examples that the objective can use.
 
-    The last may be smaller. Off a live source one may be smaller that has waited for `max_wait_s`
-    seconds, and an empty one comes whenever there is nothing for now. Raises DataError when more
-    than a tenth of the examples cannot be learned from, or none can.
+    The last may be smaller. From a live source a batch may be smaller after `max_wait_s` seconds,
+    and empty when there is no data yet. Raises DataError when more than a tenth of the examples, or
+    all, are unusable.
     """
 
     def __init__(

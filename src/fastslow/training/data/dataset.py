@@ -131,8 +131,8 @@ def _stream(
 
 
 def input_fingerprints(recipe: Recipe) -> dict[str, Any]:
-    """What a run depends on beside its recipe, in a form that JSON keeps; a hub id stands for
-    itself. Raises DataError or OSError where some of it is gone."""
+    """Fingerprints of a run's inputs besides its recipe, as JSON; a hub id is its own fingerprint.
+    Raises DataError or OSError if some are missing."""
     prints: dict[str, Any] = {"model": _folder_fingerprint(recipe.model)}
     if recipe.lora.start_from is not None:
         prints["adapter in lora.start_from"] = _folder_fingerprint(recipe.lora.start_from)

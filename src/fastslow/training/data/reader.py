@@ -17,7 +17,7 @@ class Reader(ABC):
     """
 
     _moves = 0
-    """How often it was sent to another position."""
+    """How often `seek` was called."""
 
     def __iter__(self) -> Generator[list[Encoded]]:
         """Batches from the present position on, also when that is changed on the way.
@@ -73,16 +73,16 @@ class Reader(ABC):
         self.load_state(position)
 
     def metrics(self) -> dict[str, float]:
-        """What a step's event says of the last batch beside its scores."""
+        """Metrics of the last batch for the step event, besides its scores."""
         return {}
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What batches depend on beside the recipe and its data, by name, as JSON."""
+        """Inputs of the batches besides the recipe and its data, by name, as JSON."""
         return {}
 
     def renew(self) -> None:
-        """Give up what is left of the last completions. Raises StateError where there are none."""
+        """Discard the remaining completions. Raises StateError if there are none."""
         raise StateError(
             f"{type(self).__name__} reads stored examples, which cannot be sampled again"
         )

@@ -1,4 +1,4 @@
-"""What an objective needs beside log-probs, where it comes from, and which examples lack it."""
+"""What an objective needs besides log-probs, its sources, and examples with missing fields."""
 
 from collections.abc import Callable, Mapping, Sequence
 

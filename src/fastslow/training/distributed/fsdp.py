@@ -1,9 +1,8 @@
-"""The base's layers divided over the processes (FSDP2).
+"""The base sharded over the processes (FSDP2).
 
-Each process keeps a part of every layer and gets the rest from the others when it is the layer's
-turn. Modules, embeddings and output layer are whole in every process, so what learns, what is saved
-and what scores know nothing of it. Only the passes must be as many everywhere: see
-`ProcessGroup.pad_passes`.
+Each process keeps a shard of every layer and gathers the rest when the layer is used. Modules,
+embeddings and output layer are whole in every process, so training, saving and scoring code does
+not change. Only the number of passes must be the same everywhere: see `ProcessGroup.pad_passes`.
 """
 
 import os
@@ -49,7 +48,7 @@ def sharding_faults(recipe: Recipe, processes: ProcessGroup) -> Iterator[str]:
 
 
 def shard_layers(base: Any, device: torch.device, processes: ProcessGroup) -> Any:
-    """A frozen base from the processor's memory on the device, its layers divided.
+    """Move a frozen base from CPU memory to the device, with its layers sharded.
 
     No more than one layer is whole on the device at a time. The weights are the first process's:
     transformers lets only one on each machine read them (`fsdp_cpu_ram_efficient_loading`).

@@ -33,12 +33,12 @@ NO_DEEPSPEED = (
 
 
 class ProcessGroup:
-    """This process and those beside it; one alone where nothing launched several."""
+    """This process and its peers; a single one if no launcher started several."""
 
     def __init__(self) -> None:
         if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
             raise ConfigError(NO_DEEPSPEED)
-        # Unless it is told that it is on a CPU, several processes there would each train alone.
+        # Without cpu=True, several processes on a CPU would each train alone.
         told = parse_flag_from_env("ACCELERATE_USE_CPU")
         self._state = PartialState(cpu=told or not torch.accelerator.is_available())
 
@@ -60,12 +60,12 @@ class ProcessGroup:
 
     @property
     def on_this_machine(self) -> int:
-        """How many of them share this one's memory."""
+        """How many processes share the memory of this machine."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if self.size > 1 else 1
 
     @property
     def sharded(self) -> bool:
-        """Whether the base's layers are divided over the processes (accelerate's --use_fsdp)."""
+        """Whether the base is sharded over the processes (accelerate's --use_fsdp)."""
         return self.size > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
 
     def shard(self, items: Sequence[T]) -> list[T]:
@@ -75,8 +75,8 @@ class ProcessGroup:
     def pad_passes(self, own: Sequence[T], most: int, stand_in: T) -> list[tuple[T, bool]]:
         """This process's passes through the model, each with True.
 
-        Where layers are divided every process must make as many as the one with `most`; those that
-        are missing are of the stand-in, with False, and what comes of them does not count.
+        With a sharded base every process must make the same number of passes, `most`; missing ones
+        use the stand-in, with False, and their results are ignored.
         """
         missing = most - len(own) if self.sharded else 0
         return [(one, True) for one in own] + [(stand_in, False)] * missing
@@ -107,7 +107,7 @@ class ProcessGroup:
         return any(self.all_gather(here))
 
     def broadcast_from_main(self, call: Callable[[], T]) -> T:
-        """What the call returns in the first process, which alone makes it; raises what it does.
+        """The result of the call, made in the main process only; errors are raised in all.
 
         Any other exception than fastslow's own becomes a StateError, so that it can be sent.
         """

@@ -20,14 +20,14 @@ from fastslow.training.state.summary import ContinualSummary, RunSummary
 PROBES = 8
 PROBE_TOKENS = 32
 EXACT = 1e-6
-"""KL in nats a token that float32 rounding alone may cause."""
+"""KL in nats per token that float32 rounding alone may cause."""
 LOST = 0.05
 """Share of the adapter's effect that rounding to the export's precision may lose."""
 
 
 @dataclass(frozen=True, slots=True)
 class MergeCheck:
-    """How the exported model compares with the adapter on the base; KL in nats a token."""
+    """How the exported model compares with the adapter on the base; KL in nats per token."""
 
     dtype: str
     probes: int
@@ -131,7 +131,7 @@ def _dtype(recipe: Recipe, asked: str | None) -> torch.dtype:
 
 
 def _probes(model: Any) -> Tensor:
-    """Token rows drawn from the whole vocabulary, [PROBES, PROBE_TOKENS]."""
+    """Random token rows from the whole vocabulary, [PROBES, PROBE_TOKENS]."""
     size = model.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, size, (PROBES, PROBE_TOKENS), generator=generator)
@@ -144,5 +144,5 @@ def _log_probs(model: Any, probes: Tensor) -> Tensor:
 
 
 def _kl(first: Tensor, second: Tensor) -> float:
-    """Mean KL(first || second) of log-probs [R, T, V], nats a token."""
+    """Mean KL(first || second) of log-probs [R, T, V], nats per token."""
     return (first.exp() * (first - second)).sum(-1).mean().item()

@@ -12,7 +12,7 @@ from fastslow.training.state.summary import RunSummary
 
 
 def entries_of(sources: Sequence[Path]) -> list[Entry]:
-    """The modules that some folders hold, in order; a domain that returned in a bank stands once.
+    """The modules that some folders hold, in order; a domain that returned counts once.
 
     Raises ConfigError for a folder that holds none, StateError for one that is damaged.
     """
@@ -41,7 +41,7 @@ def _entries(source: Path) -> list[Entry]:
 
 
 def _entry_of_run(run: Path) -> Entry:
-    """The leader of an ordinary run, as if it stood in a bank."""
+    """The leader of an ordinary run as a bank entry."""
     _, summary = read_run(run)
     assert isinstance(summary, RunSummary)
     part = answering_part(run, summary)

@@ -42,7 +42,7 @@ class FinishedRun:
         return reference_policy(self.recipe) if self.recipe.continual is None else BASE
 
     def objective_state(self, policy: str) -> dict[str, float] | None:
-        """What the objective remembers of a module's training; None for any other policy."""
+        """The objective's running statistics for a trained module; None for any other policy."""
         running = self.summary.running if isinstance(self.summary, RunSummary) else {}
         return running.get(policy)
 

@@ -24,9 +24,9 @@ COMPARED = 5 * RECENT
 
 
 class DriftDetector:
-    """Listens to the loss of each pair before it was learned.
+    """Detects a rise of the test-then-train loss.
 
-    Only a rise counts: a loss that falls is learning. Raises ConfigError where river is missing.
+    Only a rise counts, as a falling loss means learning. Raises ConfigError where river is missing.
     """
 
     def __init__(self, config: DriftConfig) -> None:

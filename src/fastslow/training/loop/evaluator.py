@@ -1,4 +1,4 @@
-"""Measurements on held-out pairs and on fresh samples, through the one scoring path."""
+"""Evaluation on held-out pairs and on fresh samples, with the training's scoring code."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ TOKENS_AT_ONCE = 8192
 """Most tokens of one forward pass, where all examples were as long as the longest."""
 PROMPTS_AT_ONCE = 32
 SHOWN = 6
-"""Prompts whose answers are kept to be read."""
+"""Prompts whose answers are kept as samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalResult:
-    """What a policy does on held-out data. Log-probs in nats a response, lengths in tokens."""
+    """Held-out metrics of a policy. Log-probs in nats per response, lengths in tokens."""
 
     pairs: int
     accuracy: float
@@ -53,7 +53,7 @@ class EvalResult:
     mean_length: float | None = None
     """Mean tokens of the sampled answers."""
     truncated: float | None = None
-    """Share of the sampled answers that the length limit cut off."""
+    """Share of the sampled answers truncated by the length limit."""
     reward: float | None = None
     """Mean score of the sampled answers by the judge; None without one."""
     win_rate: float | None = None
@@ -72,7 +72,7 @@ class _Prompt:
 
 
 class Evaluator:
-    """Held-out pairs and prompts; what the reference and the base say is remembered.
+    """Held-out pairs and prompts, with cached scores of the reference and answers of the base.
 
     Args:
         examples: encoded.
@@ -121,7 +121,7 @@ class Evaluator:
         progress: Progress,
         state: Mapping[str, float] | None = None,
     ) -> EvalResult:
-        """The named policy against the reference; `state` is what the objective remembers."""
+        """The named policy against the reference; `state` are its running statistics."""
         processes, totals = policies.processes, MetricSums()
         groups = length_groups(self.examples)
         own = processes.pad_passes(

@@ -1,7 +1,7 @@
-"""What adds gradients to a step beside the objective: a critic, an online KL, an anchor.
+"""Gradient terms of a step besides the objective: a critic, an online KL, an anchor.
 
-Each is given the batch and the modules that learn, differentiates its own loss, and returns what it
-measured by module.
+Each gets the batch and the trained modules, differentiates its own loss, and returns its metrics by
+module.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +74,7 @@ class OnlineKlTerm:
     summed: bool = True
 
     def add_gradients(self, context: TermContext) -> Metrics:
-        """The KL of each module, nats an answer, and its completions' mean length, tokens."""
+        """KL (nats per completion) and mean completion length (tokens) of each module."""
         return self.online_kl.add_gradients(
             context.updating,
             context.batch,

@@ -1,11 +1,11 @@
-"""One step on one batch, from scores to the next leader. It tells nobody: it returns what it saw.
+"""One training step on one batch, from scores to the next leader. It returns its metrics.
 
-score the batch under the reference and every module   test: the metrics are of this moment
+score the batch under the reference and every module   test: metrics from before the update
 losses and chase -> one backward pass                   in micro-batches, weighted to the batch
-sum gradients and metrics over the processes            so that all of them go on as one
+sum gradients and metrics over the processes            so that all stay identical
 stop if anything is not finite                          before the update, with the batch saved
 clip and step each module's optimiser                   then train
-settle who leads
+select the leader
 """
 
 import math
@@ -58,10 +58,10 @@ class StepResult:
     """The module that led while the batch was scored."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Means over the batch under the leader: loss, accuracy, margin (nats), and the log-probs and
-    log-ratios (nats a response) of the sides that the batch has."""
+    log-ratios (nats per response) of the sides that the batch has."""
     modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Of each module: loss, margin, learning_rate, grad_norm (None where it sat the step out), and
-    what objective and gradient terms measured. A critic's among them."""
+    """Of each module: loss, margin, learning_rate, grad_norm (None in steps where it is not
+    updated), and the metrics of objective and gradient terms. Includes a critic."""
     updated: bool = True
     """False where no step was made: the policy has moved too far from the completions, or a number
     was not finite and such batches are set aside."""
@@ -82,7 +82,7 @@ class Learner:
         reference: name of the policy that the objective compares with.
         state: everything that changes.
         micro_batches: how many examples are scored at once.
-        terms: what adds gradients beside the objective.
+        terms: gradients besides those of the objective.
         schedule: learning rates.
         accelerator: backward passes and clipping.
         temperature: of the log-probs.
@@ -147,7 +147,7 @@ class Learner:
         """Learn from a batch of one or more examples.
 
         Raises NonFiniteError where a loss or a gradient is not finite and such batches are not set
-        aside, StateError where the first update is wrong or memory runs out for good.
+        aside, StateError where the first update is wrong or no micro-batch fits into memory.
         """
         batch = list(batch)
         self._prepare_step(batch)
@@ -205,7 +205,7 @@ class Learner:
             self._check_start(batch)
         if (
             self.processes.size > 1
-        ):  # A checkpoint keeps one generator, and dropout draws from each.
+        ):  # A checkpoint keeps one generator, but dropout uses the generator of each process.
             torch.manual_seed(self._seed() + self.processes.rank)
 
     def _backward(
@@ -241,7 +241,7 @@ class Learner:
         )
         settings: dict[str, Any] = {
             "temperature": self._temperature,
-            # Completions that are weighed by how likely they were came without dropout.
+            # Completions with importance weights were sampled without dropout.
             "dropout": not objective.on_policy,
         }
         logps = {
@@ -264,7 +264,7 @@ class Learner:
         )
 
     def _add_terms(self, batch: list[Encoded], updating: tuple[str, ...]) -> dict[str, Any]:
-        """Gradients beside the objective's, all summed over the processes; what was measured."""
+        """Add the gradient terms, sum all gradients over the processes; returns the metrics."""
         backward = self.accelerator.backward
         context = TermContext(batch, updating, self._seed(), backward)
         measured: dict[str, Any] = {}
@@ -311,7 +311,7 @@ class Learner:
         self._zero_grad()
 
     def _finish_step(self, batch: list[Encoded], sums: StepSums) -> tuple[bool, bool]:
-        """Count the step and settle who leads; whether that changed, and whether it drifts."""
+        """Count the step and select the leader; whether that changed, and whether it drifts."""
         state, objective = self.state, self.objective
         state.step += 1
         state.pairs_seen += len(batch)

@@ -43,7 +43,7 @@ class ReferenceScoredBatch:
     statistics: Mapping[str, Tensor]
     """What is measured of its predictions, [N]."""
     uniform: Tensor
-    """Random numbers from 0 to 1, one for each example: its own, whatever stands beside it."""
+    """Random numbers from 0 to 1, one per example, independent of the rest of the batch."""
     mismatched: tuple[TreeBatch, Tensor] | None
     """Each prompt with the first response to another one, and the reference's sums of them, [N],
     where the objective needs them."""
@@ -96,7 +96,7 @@ def logps_of(
         scored: from `score_reference`.
         objective: says what it needs.
         score: the policy's scores of a batch, as `partial(policies.measure, name)`.
-        state: what the objective remembers.
+        state: running statistics of the objective.
     """
     wanted = {OF_POLICY[name] for name in objective.needs if name in OF_POLICY}
     policy = score(scored.batch, statistics=sorted(wanted))

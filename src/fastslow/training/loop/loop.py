@@ -1,8 +1,8 @@
-"""The loop: batches to the learner, what it saw to the log, and a stop where it is asked for.
+"""The training loop: batches to the learner, its metrics to the log, and a clean stop.
 
 for each batch of the reader, of which every process has its share:
   learner.step(batch)                          test, then train
-  write an event                               who leads, what was measured
+  write an event                               leader and metrics
   evaluate and checkpoint where they are due
 evaluate, checkpoint
 """
@@ -58,9 +58,9 @@ class Loop:
         """The held-out metrics of the finished run."""
 
     def finish(self) -> bool:
-        """Train and evaluate to the end; False if it was asked to stop before.
+        """Train and evaluate to the end; False if it was stopped before.
 
-        The step or evaluation at hand is finished; what is done is then on disk.
+        A stop finishes the current step or evaluation and writes a checkpoint.
         """
         if self.state.step == 0 and self.state.start is None:
             self.state.start = self._evaluate("start")
@@ -75,7 +75,7 @@ class Loop:
         return True
 
     def _train(self) -> bool:
-        """Step through the stream; whether it was asked to stop."""
+        """Step through the stream; returns whether a stop was requested."""
         with closing(iter(self.components.reader)) as batches:
             return self._learn_all(batches)
 
@@ -95,7 +95,7 @@ class Loop:
         return True
 
     def _next(self, batches: Iterator[list[Encoded]]) -> list[Encoded] | None:
-        """The next batch; None at the end, or where it was asked to stop before it was full."""
+        """The next batch; None at the end, or if a stop was requested before it was full."""
         reader = self.components.reader
         position = reader.position()
         try:

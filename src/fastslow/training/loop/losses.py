@@ -78,11 +78,11 @@ def module_losses(
     weight: Tensor,
     confidence: Tensor | None,
 ) -> dict[str, ModuleLoss]:
-    """The loss of every module of the race on the same examples, keyed by module.
+    """The loss of every chasing module on the same examples, by module.
 
-    `alpha` weighs the chase between the leader and each chaser; a race of one has none. With
-    several chasers the leader is pushed by their mean, as hard as by one. Of an example that is
-    no pair, the margin is that of its container.
+    `alpha` is the weight of the chase term between the leader and each chaser; a single module has
+    none. With several chasers the leader's term is their mean. For examples that are not pairs, the
+    margin is that of the container.
     """
     losses = {
         name: labelled_loss(objective, values, weight=weight, confidence=confidence)

@@ -1,4 +1,4 @@
-"""Which modules learn in a step, and how fast."""
+"""Which modules are updated in a step, and their learning rates."""
 
 import math
 from dataclasses import dataclass

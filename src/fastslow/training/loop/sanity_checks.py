@@ -1,4 +1,4 @@
-"""Checks that stop a run which would train silently wrong, or warn of one that would crawl."""
+"""Checks that stop a run that would train silently wrong, or warn of a very slow one."""
 
 import json
 import math

@@ -1,6 +1,6 @@
-"""What asks a run to stop: a token, which SIGINT and SIGTERM set in the main thread.
+"""Stopping a run: a token, which SIGINT and SIGTERM set in the main thread.
 
-The step or measurement at hand is finished, then comes a checkpoint. A second SIGINT aborts.
+The current step or evaluation is finished, then a checkpoint is written. A second SIGINT aborts.
 """
 
 import signal
@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopToken:
-    """Asks a run to stop, from any thread.
+    """Requests a clean stop of a run, from any thread.
 
     >>> token = StopToken()
     >>> token.stop("enough")
@@ -27,11 +27,11 @@ class StopToken:
 
     @property
     def received(self) -> bool:
-        """Whether somebody has asked."""
+        """Whether a stop was requested."""
         return self._event.is_set()
 
     def stop(self, reason: str = "stopped") -> None:
-        """Ask; the first reason counts."""
+        """Request a stop; the first reason counts."""
         if not self.received:
             self.reason = reason
             self._event.set()
@@ -41,8 +41,8 @@ class StopSignals:
     """Inside the block, SIGINT and SIGTERM set a token.
 
     Args:
-        token: what they set.
-        on_first: is told the name of the first one when it comes.
+        token: the token to set.
+        on_first: called with the name of the first signal.
     """
 
     def __init__(self, token: StopToken, on_first: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""What the micro-batches of a step add up to, over all processes."""
+"""Sums over the micro-batches of a step and over all processes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class StepSums:
     metrics: dict[str, MetricSums]
     """What is reported."""
     observed: dict[str, MetricSums]
-    """What the objective remembers."""
+    """Running statistics of the objective."""
     total: float = 0.0
     """What is minimised."""
     leader_losses: list[float] = field(default_factory=list)

@@ -1,7 +1,7 @@
-"""How much memory a run will take, found out before its model is loaded, and whether it is there.
+"""Estimates the memory of a run before its model is loaded, and checks whether it is free.
 
-The step's own passes are run over fake tensors, see `adapters.fake_model`; gradients and what
-optimisers keep is known from the modules' sizes.
+The passes of a step are run on fake tensors, see `adapters.fake_model`; gradients and optimizer
+states follow from the modules' sizes.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,25 +27,25 @@ from fastslow.training.policies.loading import make_modules
 from fastslow.training.policies.policies import Policies
 
 LOOKED_AT = 16
-"""Micro-batches of which the longest is taken."""
+"""Number of micro-batches; the longest one is used."""
 SMALL = 64 << 20
-"""Bytes of a model's files below which memory is no question."""
+"""Models with smaller files, in bytes, are not checked."""
 SCATTERED = 1.4
-"""Times of what activations take that glibc comes to hold for them, measured."""
+"""Memory that glibc holds relative to the size of the activations, measured."""
 SCATTERED_ON_GPU = 1.1
-"""The same of torch's own allocator."""
+"""The same for torch's CUDA allocator."""
 SURE = 0.8
-"""Share of the estimate that a run takes at the least."""
+"""Share of the estimate that a run needs at least."""
 KEPT = {"adamw": 2, "rmsprop": 1, "sgd": 0}
-"""Tensors that an optimiser keeps of each one it moves."""
+"""Optimizer state tensors per parameter tensor."""
 NF4 = 0.53
-"""Bytes of a weight in 4 bits, its scales among them."""
+"""Bytes per weight in 4 bits, including scales."""
 GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """What a run takes besides what the process has anyway, in bytes."""
+    """Memory of a run on top of the process itself, in bytes."""
 
     base: int
     """The frozen model."""
@@ -78,7 +78,7 @@ def check_memory(
     *,
     warn: Callable[[str], None],
 ) -> MemoryEstimate | None:
-    """What `needed_memory` finds. Raises ConfigError, which says what would fit, if so much is not
+    """The result of `needed_memory`. Raises ConfigError with settings that would fit if it is not
     free."""
     free = free_memory(device)
     found = needed_memory(recipe, objective, encoder, device, processes, warn=warn)
@@ -107,7 +107,7 @@ def needed_memory(
     *,
     warn: Callable[[str], None],
 ) -> MemoryEstimate | None:
-    """What a run will take; None where the model is small or nothing can be looked at."""
+    """Estimated memory of a run; None if the model is small or there is no data to look at."""
     trees = _longest(recipe, objective, encoder, processes) if _matters(recipe) else []
     if not trees:
         return None
@@ -131,7 +131,7 @@ def estimate_memory(
     device: torch.device,
     processes: ProcessGroup,
 ) -> MemoryEstimate:
-    """What learning from some trees at once takes in each process."""
+    """Memory per process for a training pass over some trees."""
     with fake_modules(
         recipe.model,
         partial(make_modules, recipe, critic=isinstance(objective, ActorCritic)),
@@ -159,7 +159,9 @@ def estimate_memory(
         before = counted.most = counted.now
         scores = policies.score(modules.trainable[0], batch, learning=True)
         kept = counted.now - before
-        if recipe.train.gradient_checkpointing:  # Then a layer's inside is there only now.
+        if (
+            recipe.train.gradient_checkpointing
+        ):  # Then the activations inside a layer exist only now.
             scores.sum().backward()
         activations = (len(modules.trainable) - 1) * kept + counted.most - before
     learned = sum(own[name] for name in modules.trainable)

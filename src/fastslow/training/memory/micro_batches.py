@@ -1,4 +1,4 @@
-"""How many examples are scored at once: fewer when memory runs out, with the same update."""
+"""Micro-batch size: halved when out of memory, with the same update."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -23,7 +23,7 @@ DIVIDED_FULL = (
 
 
 class MicroBatches:
-    """The number of examples that are scored at once in this run, now `size`.
+    """The current micro-batch size of a run, `size`.
 
     Args:
         size: to begin with.
@@ -56,11 +56,11 @@ class MicroBatches:
         undo: Callable[[], None],
         warn: Callable[[str], None],
     ) -> T:
-        """What the attempt returns, made again with half the size as often as memory runs out.
+        """The result of the attempt, repeated with half the size while it is out of memory.
 
-        Where there are several processes, all make it again when it has run out for one. `undo`
-        is called before, to drop what the attempt has done so far, and `warn` is given the change
-        in words. Raises StateError where no smaller size can be had.
+        With several processes all repeat it if one is out of memory. `undo` is called first, to
+        drop partial results, and `warn` gets a message. Raises StateError if the size cannot be
+        halved.
         """
         while True:
             try:
@@ -68,12 +68,10 @@ class MicroBatches:
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
-                if (
-                    self._processes.sharded
-                ):  # The others are waiting for this one's part of a layer.
+                if self._processes.sharded:  # The others wait for this process's shard of a layer.
                     raise StateError(DIVIDED_FULL.format(self.size)) from None
                 full = True
-            # Outside of the handler, as the error holds on to what was computed.
+            # Outside the handler, as the error keeps tensors alive.
             if not self._processes.any(full):
                 return found
             undo()

@@ -1,7 +1,7 @@
-"""A policy's answers to prompts, compared by a judge, as rows on disk to learn from.
+"""A policy's completions of prompts, compared by a judge, as rows on disk to train on.
 
-They are written in parts, each whole or not there, so that what was sampled and judged is never
-lost: the parts that are there are not made again.
+They are written in parts, each atomically, so that finished parts survive an interruption and are
+not repeated.
 """
 
 import json
@@ -26,15 +26,15 @@ AT_ONCE = 32
 """Prompts of one part."""
 COUNTS = "counts.json"
 COST = "cost.json"
-"""What the judge has cost so far, where it counts that."""
+"""The judge's usage so far, if it counts it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoundSampling:
-    """Everything that answers depend on beside their prompts.
+    """Everything that completions depend on besides their prompts.
 
-    `policy` names the one that answers, `told` is what its answers' provenance says of it, `kind`
-    what the objective learns from.
+    `policy` is the name of the sampling policy, `provenance` is stored with its completions, `kind`
+    is what the objective takes.
     """
 
     policies: Policies
@@ -46,17 +46,17 @@ class RoundSampling:
     seed: int
     provenance: dict[str, Any]
     engine: Engine | None = None
-    """Answers in the policy's stead, with its module."""
+    """Samples instead of the local policy, with its module."""
 
 
 def write_answers(
     to: Path, prompts: Sequence[Prompt], sampling: RoundSampling, *, progress: Progress
 ) -> dict[str, int]:
-    """Answer the prompts, have the answers judged, and write rows to learn from into a folder.
+    """Sample completions, judge them, and write training rows into a folder.
 
-    A prompt whose answers are all the same has no row. Returns the counts, which are also in the
-    folder. Raises JudgeError, after which the same call goes on, and DataError if no prompt has a
-    row.
+    A prompt whose completions are all the same has no row. Returns the counts, which are also in
+    the folder. Raises JudgeError, after which the same call resumes, and DataError if no prompt has
+    a row.
     """
     to.mkdir(parents=True, exist_ok=True)
     parts = [prompts[first : first + AT_ONCE] for first in range(0, len(prompts), AT_ONCE)]
@@ -84,7 +84,7 @@ def _cost(path: Path) -> dict[str, int]:
 
 
 def _add_cost(path: Path, now: Mapping[str, int], before: Mapping[str, int]) -> None:
-    """Keep what judging a part has cost; processes may come and go between parts."""
+    """Record the cost of judging a part; parts may be judged by different processes."""
     known = _cost(path)
     spent = {f"judge_{key}": value - before.get(key, 0) for key, value in now.items()}
     if spent:
@@ -98,7 +98,7 @@ def finished_answers(folder: Path) -> bool:
 
 
 def _counts(folder: Path, prompts: int) -> dict[str, int]:
-    """Prompts, rows, ties among them, and answers that the limit cut off."""
+    """Prompts, rows, ties among them, and truncated completions."""
     rows = []
     for path in sorted(folder.glob("*.jsonl")):
         with path.open(encoding="utf-8") as lines:

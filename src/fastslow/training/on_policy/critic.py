@@ -1,6 +1,6 @@
-"""The critic of PPO: a module of its own with a head, that says how well an answer will end.
+"""The critic of PPO: a separate module with a head that predicts the score of a completion.
 
-It appraises answers when they are given and learns beside the policy, which it never reaches.
+It values completions when they are sampled and trains alongside the policy without changing it.
 """
 
 from collections.abc import Callable, Sequence

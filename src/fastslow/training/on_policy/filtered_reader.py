@@ -1,8 +1,8 @@
-"""Stored pairs without those that the policy has outgrown (fDPO).
+"""Stored pairs without those whose chosen response the policy already beats (fDPO).
 
-Source: arXiv 2404.13846: where the policy's own answer scores above the chosen one, the pair would
-teach it something worse than it does already, and is skipped. Here that is asked of every pair when
-it comes up, of the leader of that moment.
+Source: arXiv 2404.13846: if the policy's own completion scores above the chosen response, the pair
+would make it worse, and is skipped. Here every pair is checked against the current leader when it
+is read.
 """
 
 from collections import Counter
@@ -27,8 +27,8 @@ from fastslow.training.policies.policies import Policies
 class FilteredReader(Reader):
     """Iterates over batches of those examples whose best response no new completion beats.
 
-    It stands where the reader it filters would. Raises JudgeError where the judge gives up, and
-    DataError where nothing is left.
+    It replaces the reader that it filters. Raises JudgeError if the judge fails, and DataError if
+    nothing is left.
     """
 
     reader: BatchReader

@@ -24,7 +24,7 @@ class CompletionGroup:
     tree: Tree
     """The very tokens."""
     truncated: tuple[bool, ...]
-    """Of each, whether the length limit cut it off."""
+    """For each, whether it was cut by the length limit."""
     logps: tuple[float, ...] = ()
     """Of each under the policy at the temperature of sampling, nats; empty where not known."""
     token_logps: tuple[tuple[float, ...], ...] = ()
@@ -87,8 +87,8 @@ def generate_groups(
 ) -> list[CompletionGroup]:
     """Different completions of the named policy to prompts, with its log-probs of them.
 
-    Prompts to which it gives fewer than two different texts are left out. An `engine` generates in
-    its place, if it has the policy's module loaded.
+    Prompts with fewer than two different completions are skipped. An `engine` generates instead,
+    if it has the policy's module loaded.
     """
     if engine is None:
         groups = generate_local(policies, name, encoder, config, prompts, seed=seed)
@@ -145,7 +145,7 @@ def generate_with_engine(
     groups = []
     for prompt, completions in zip(prompts, replies, strict=True):
         texts = tuple(completion.text for completion in completions)
-        # One that was cut off before it said anything has no token but the end of the turn.
+        # One that was truncated before any text has no token but the end of the turn.
         cut = tuple(completion.truncated and bool(completion.text) for completion in completions)
         tree = encoder.tree(prompt.prompt, texts, cut)
         bos_id = encoder.tokenizer.bos_token_id

@@ -1,7 +1,7 @@
-"""The reverse KL on fresh answers, beside an objective over stored examples (HyPO).
+"""The reverse KL on fresh completions, added to an objective on stored examples (HyPO).
 
-Source: arXiv 2406.01462, Algorithm 1, with the leave-one-out baseline. What stored pairs do not
-cover drifts freely under an offline objective; answers that the policy gives now show it.
+Source: arXiv 2406.01462, Algorithm 1, with the leave-one-out baseline. An offline
+objective does not control what stored pairs do not cover; fresh completions show that drift.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ class OnlineKl:
     ) -> dict[str, dict[str, float]]:
         """Sample from each of the policies, score and differentiate.
 
-        Returns of each the estimated KL, nats an answer, and the answers' mean length, tokens.
+        Returns for each the estimated KL (nats per completion) and the mean length (tokens).
         """
         return {name: self._add_gradient(name, batch, reference, seed, backward) for name in names}
 

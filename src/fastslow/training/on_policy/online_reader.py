@@ -1,9 +1,9 @@
-"""Batches of the policy's own completions, sampled while it learns and judged at once (online DPO).
+"""Batches of the policy's own completions, sampled during training and judged (online DPO).
 
-The leader answers the prompts of `steps_per_generation` batches at once, and these are gone over
-`num_iterations` times, so no completion is older than their product - 1 updates when it is learned
-from; with `overlap`, where the next ones are judged meanwhile, twice as many. Trees hold the very
-tokens that were sampled.
+The leader completes the prompts of `steps_per_generation` batches at once, and each set is used
+`num_iterations` times, so no completion is older than their product - 1 updates when it is used;
+with `overlap`, where the next set is judged in the background, twice as many. Trees hold exactly
+the sampled tokens.
 """
 
 import random
@@ -40,7 +40,7 @@ MOVING = (
     "counts", "score", "age", "_examples", "_generations", "_used", "_generated_at", "_num_batches",
     "_pending",
 )  # fmt: skip
-"""What a position consists of beside those of the streams."""
+"""The fields of a position besides those of the streams."""
 
 
 @dataclass(slots=True)
@@ -48,15 +48,15 @@ class OnlineReader(Reader):
     """Iterates over batches of judged completions, and of stored examples among them.
 
     Args:
-        stream: of kind `prompts`; its end is the end.
-        stored: batches of the stored examples of each batch; None for none.
-        sampler: has the policy of now generate, and the completions judged.
-        critic: appraises the completions, where the objective has one.
+        stream: of kind `prompts`; training ends with it.
+        stored: the stored examples of each batch, in batches; None for none.
+        sampler: samples from the current policy and has the completions judged.
+        critic: values the completions, if the objective has one.
         batch_size: prompts of a batch.
         seed: of the completions.
 
-    `state` is the position with all completions that are not learned yet. Raises JudgeError where
-    the judge gives up; a position from before it still holds.
+    `state` is the position with all pending completions. Raises JudgeError if the judge fails; an
+    earlier position stays valid.
     """
 
     stream: ExampleStream
@@ -68,10 +68,10 @@ class OnlineReader(Reader):
     batch_size: int
     seed: int
     counts: Counter[str] = field(default_factory=Counter)
-    """Prompts read, completions generated, prompts whose completions were all alike, ties skipped,
-    completions that the limit cut off."""
+    """Prompts read, completions sampled, prompts with identical completions, ties skipped,
+    truncated completions."""
     score: float | None = None
-    """Mean score of the completions that are learned from, by the judge."""
+    """The judge's mean score of the current completions."""
     age: int = 0
     """Updates since the completions of the last batch were generated."""
     _examples: list[Encoded] = field(default_factory=list)
@@ -85,9 +85,9 @@ class OnlineReader(Reader):
     _num_batches: int = 0
     """Batches that came out in all."""
     _cost_before: Counter[str] = field(default_factory=Counter)
-    """What the judge has cost in processes before this one."""
+    """The judge's usage in earlier processes."""
     _pending: tuple[PendingRollouts, int] | None = None
-    """What is judged meanwhile, and the batches that had come out when it was generated."""
+    """The set judged in the background, and the number of batches when it was sampled."""
 
     @property
     def judge(self) -> Judge:
@@ -119,7 +119,7 @@ class OnlineReader(Reader):
             yield [*batch, *(next(stored, []) if stored else [])]
 
     def _next(self) -> list[Encoded]:
-        """The next batch; each pass after the first goes in an order of its own."""
+        """The next batch; each pass after the first has a new order."""
         size, items = self.batch_size, self._examples
         passes, place = divmod(self._used, -(-len(items) // size))
         if passes:
@@ -128,7 +128,7 @@ class OnlineReader(Reader):
         return items[place * size : (place + 1) * size]
 
     def renew(self) -> None:
-        """Give up the completions that are left: the policy has moved too far from them."""
+        """Discard the remaining completions: the policy has moved too far from them."""
         self._examples, self._used = [], 0
 
     def _generate(self) -> None:
@@ -208,8 +208,8 @@ class OnlineReader(Reader):
         return cost
 
     def metrics(self) -> dict[str, float]:
-        """How many updates the last batch's completions are behind, how many were generated so
-        far, and the judge's mean score of those that were generated together."""
+        """Staleness of the last batch in updates, completions sampled so far, and the judge's mean
+        score of the current set."""
         known = {} if self.score is None else {"score": self.score}
         return {"staleness": self.age, "answers": self.counts["answers"], **known}
 

@@ -1,7 +1,7 @@
-"""Rollouts: the policy generates, a judge compares, maybe while something else is learned.
+"""Rollouts: the policy samples, a judge compares, optionally in the background.
 
-What needs the model happens where it is asked for; the judge, and an engine that generates in the
-policy's place, can be waited for in the background. Of several processes the main one waits.
+Work on the model happens in the calling thread. The judge, and an engine that samples instead of
+the local policy, can run in the background, in the main process only.
 """
 
 from collections.abc import Callable, Sequence

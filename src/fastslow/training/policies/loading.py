@@ -58,7 +58,7 @@ class SharedBase:
         return self._key == _base_key(recipe)
 
     def load(self, recipe: Recipe) -> Any:
-        """The recipe's base without modules; those that were on it cannot be used any more."""
+        """The recipe's base without modules; modules that were on it become invalid."""
         if self.holds(recipe):
             unwrap_layers(self._base)
             strip_modules(self._base)
@@ -104,9 +104,9 @@ def make_encoder(recipe: Recipe, tokenizer: Any) -> Encoder:
 
 
 def make_modules(recipe: Recipe, base: Any, *, critic: bool) -> Modules:
-    """The recipe's trainable modules, fresh or from an adapter with its frozen copy beside them.
+    """The recipe's trainable modules, fresh or from an adapter, together with its frozen copy.
 
-    With `critic`, a module with a head beside them.
+    With `critic`, also a module with a head.
     """
     critics = (CRITIC,) if critic else ()
     names, frozen = (*recipe.module_names, *critics), moving_modules(recipe)

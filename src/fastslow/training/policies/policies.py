@@ -39,7 +39,7 @@ class Policies:
         gradient_checkpointing: compute layers again for the backward pass.
         layout: how the model is scored; None is found out on the model.
 
-    Raises ConfigError where processes that divide the base could not score in step.
+    Raises ConfigError if the model does not support a sharded base.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Policies:
     ) -> list[list[Completion]]:
         """Answers of the named policy to each prompt; the settings are those of `generate`.
 
-        Several processes answer a share of the prompts each, with seeds of their own.
+        With several processes each samples for its share of the prompts, with its own seed.
         """
         processes, own = self.processes, self.processes.shard(prompts)
         settings |= {"seed": settings["seed"] + SEEDS_APART * processes.rank, "pad_id": self.pad_id}
@@ -156,7 +156,7 @@ class Policies:
             yield
 
     def _precision(self) -> AbstractContextManager[Any]:
-        # Opened anew for every pass: its cache of weights cast without gradients must not outlive
+        # Opened again for every pass: its cache of weights cast without gradients must not outlive
         # a pass that needs none.
         if not self._bfloat16:
             return nullcontext()

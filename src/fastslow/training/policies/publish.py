@@ -26,7 +26,7 @@ class EnginePublisher:
         engine: reads the folders.
         folder: where they are written; of those that this wrote only the last one stays.
         copies: whether adapters that are on disk already are copied there.
-        processes: of which the main one publishes.
+        processes: the main one publishes.
     """
 
     engine: Engine

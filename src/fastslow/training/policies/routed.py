@@ -2,9 +2,9 @@
 
 One fixed sum cannot please domains that contradict each other. The router is a softmax regression
 on the frozen base's mean prompt embedding, of words and of last hidden states. It learns from the
-memories which module to choose: for each domain the one with the lowest mean objective there, or
-none if no module beats the base.
-Choosing one adapter a request is what engines that hold many adapters serve.
+replay buffers which module to choose: for each domain the one with the lowest mean objective there,
+or none if no module beats the base. Choosing one adapter a request is what engines that hold many
+adapters serve.
 """
 
 import json

@@ -41,7 +41,7 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, *, keep: int) 
         hashes = {file.name: file_hash(file) for file in sorted(draft.iterdir())}
         manifest = json.dumps({"format": FORMAT, "step": step, "sha256": hashes}, indent=1)
         (draft / "manifest.json").write_text(manifest, encoding="utf-8")
-    # Anything newer than the run itself was passed over as damaged when it resumed.
+    # Anything newer than the run was skipped as damaged on resume.
     older = [other for other in _newest_first(folder) if other.name < path.name]
     newer = [other for other in _newest_first(folder) if other.name > path.name]
     for other in newer + older[keep - 1 :]:
@@ -50,7 +50,7 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, *, keep: int) 
 
 
 def read_newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
-    """The newest complete checkpoint, or None, and why newer ones were passed over."""
+    """The newest complete checkpoint, or None, and why newer ones were skipped."""
     skipped = []
     for path in _newest_first(folder):
         fault = _fault(path)

@@ -1,4 +1,4 @@
-"""Runs of several parts: each in a folder of its own, the last one's answer at the top.
+"""Runs of several parts: each in its own folder, the result of the last one at the top.
 
 run folder/
   stages/01-sft/, stages/02-preferences/    or rounds/01/, rounds/02/: ordinary runs
@@ -27,7 +27,7 @@ def leader_of(run: Path, what: str) -> Path:
 
 
 def finish_parts(folder: Path, parts: Sequence[Path]) -> RunSummary:
-    """Put the last part's answer at the top of the run folder; its summary."""
+    """Copy the last part's result to the top of the run folder; returns its summary."""
     last = parts[-1]
     summary = RunSummary.read(last / "summary.json")
     with new_folder(folder / "adapters") as draft:

@@ -1,4 +1,4 @@
-"""Everything that changes while a run goes on, in one place, and its way to disk and back."""
+"""The mutable state of a run in one place, and its serialisation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -17,7 +17,7 @@ from fastslow.training.state.checkpoint import Snapshot
 
 
 class Stateful(Protocol):
-    """Something with a position or a memory, which JSON can hold."""
+    """Something with a state that JSON can hold."""
 
     def state(self) -> dict[str, Any]:
         """What `load_state` needs to be where this is now."""
@@ -80,7 +80,7 @@ class TrainingState:
     reference_cache: CacheState | None = None
     """The reference's scores, where examples meet it again."""
     running: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What the objective remembers of each module's batches."""
+    """The objective's running statistics per module."""
     step: int = 0
     """Finished optimiser steps."""
     pairs_seen: int = 0
@@ -93,14 +93,14 @@ class TrainingState:
     start: dict[str, Any] | None = None
     """Held-out metrics before the first step."""
     wall_s: float = 0.0
-    """Seconds spent so far, over all sessions of the run."""
+    """Seconds spent so far, over all processes that worked on the run."""
     log_size: int = 0
     """Bytes of the event log that belong to this state."""
 
     @property
     def of_heldout(self) -> dict[str, dict[str, float]]:
-        """What the objective remembers, where it is of use for held-out pairs: those are measured
-        against the start, and what was seen against a reference that moved says nothing there."""
+        """The running statistics for held-out pairs. They are evaluated against the initial
+        reference, so statistics of a moving reference are not used."""
         return {} if self.moving else self.running
 
     def snapshot(self) -> Snapshot:

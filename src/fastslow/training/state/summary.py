@@ -1,4 +1,4 @@
-"""What a run has to say for itself at its end: summary.json."""
+"""The results of a run: summary.json."""
 
 import json
 import platform
@@ -14,12 +14,12 @@ PACKAGES = ("fastslow", "torch", "transformers", "peft", "accelerate", "datasets
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """The result of a run. Log-probs in nats a response, lengths in tokens, times in seconds."""
+    """The result of a run. Log-probs in nats per response, lengths in tokens, times in seconds."""
 
     steps: int
     pairs_seen: int
     leader: str
-    """The module that is the run's answer."""
+    """The module that the run returns."""
     swaps: int
     reference: str
     eval: dict[str, Any]
@@ -27,7 +27,7 @@ class RunSummary:
     ended: str
     """`complete`, or `drift` where a change of the preferences ended the run."""
     pairs_taken: int
-    """Pairs that came off the stream, skipped ones among them."""
+    """Pairs read from the stream, including skipped ones."""
     prequential: dict[str, float]
     """Leader's accuracy and loss on every pair before it was learned."""
     data: dict[str, int]
@@ -43,15 +43,15 @@ class RunSummary:
     device: str
     wall_s: float
     memory: dict[str, int | None] = field(default_factory=dict)
-    """Bytes: `estimated`, what the run was thought to take besides what the process has anyway, and
-    `peak`, the most that the process has held. Null where the model is small."""
+    """Bytes: `estimated`, on top of the process itself, and `peak`, the peak memory of the process.
+    Null for small models."""
     running: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What the objective remembers of each module's batches, for the loss of held-out pairs."""
+    """The objective's running statistics per module, for the loss of held-out pairs."""
     set_aside: int = 0
-    """Examples of batches that gave a number which was not finite, with `train.skip_non_finite`."""
+    """Examples of batches skipped for a non-finite loss or gradient (`train.skip_non_finite`)."""
     parts: list[str] = field(default_factory=list)
-    """Of a run in stages or rounds, the folder of each, relative to the run folder; all else here
-    is of the last one."""
+    """For stages and rounds, the folder of each part, relative to the run folder; all other fields
+    are those of the last part."""
 
     def write(self, path: Path) -> None:
         """Write the summary in one step."""
@@ -72,7 +72,7 @@ class ContinualSummary:
     runs: list[str]
     """Folder of each domain's run, relative to the run folder."""
     policy: str
-    """What answers at the end: combined, routed or last."""
+    """The final policy: combined, routed or last."""
     weights: dict[str, float] | None
     """Weight of each module of the bank in the final combination."""
     measured: list[str]
@@ -98,7 +98,7 @@ class ContinualSummary:
 
     @property
     def leader(self) -> str:
-        """The policy that is the run's answer."""
+        """The policy that the run returns."""
         return self.policy
 
     def write(self, path: Path) -> None:
@@ -118,5 +118,5 @@ def read_summary(path: Path) -> RunSummary | ContinualSummary:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages a result depends on."""
+    """Versions of Python and of the packages that affect results."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
