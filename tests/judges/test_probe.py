@@ -98,6 +98,6 @@ def test_the_command_asks_a_recipes_judge(recipe, tmp_path):
     calm = [("calm" in row["chosen"]) for row in tiny.rows(24, seed=2)[:10]]
     assert found["agreement"] == pytest.approx(0.5 + sum(calm) / 20)
     table = run(app, ["judge", str(path), "--pairs", "3"])
-    assert "the same when answers change places" in table.output
+    assert "position consistency" in table.output
     path.write_text(dump_recipe(recipe()))
     assert isinstance(run(app, ["judge", str(path)]).exception, ConfigError)

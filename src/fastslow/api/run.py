@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastslow import training
 from fastslow.api.given import one_listener, recipe_with
 from fastslow.api.policy import PolicyMethods
 from fastslow.api.view import View
@@ -14,6 +13,7 @@ from fastslow.errors import ConfigError, StateError
 from fastslow.training.export.export import MergeCheck, export_adapter, export_merged
 from fastslow.training.export.open_run import FinishedRun, open_run, read_run
 from fastslow.training.loop.signals import StopToken
+from fastslow.training.run import train as train_recipe
 from fastslow.training.state.event_log import ignore
 from fastslow.training.state.events import Event
 from fastslow.training.state.summary import ContinualSummary, RunSummary, read_summary
@@ -184,7 +184,7 @@ def train(
     checked = recipe_with(
         recipe, train_dataset=train_dataset, eval_dataset=eval_dataset, judge=judge
     )
-    summary = training.train(checked, listener=hears or ignore, stop=stop)
+    summary = train_recipe(checked, listener=hears or ignore, stop=stop)
     return Run(Path(checked.output_dir), summary)
 
 
