@@ -28,7 +28,7 @@ def test_files_need_a_model_and_a_recipe(tmp_path, command, given):
         (["continual", "out", "--method", "coffs"], "method: got coffs"),
         (["online", "out", "--method", "grpo"], "method: got grpo; allowed are dpo, hypo"),
         (["online", "out", *FILES, "--method", "dpo, narrow pairs"], "got dpo, narrow"),
-        (["chasing", "out", "--optimizer", "adam"], "optimizer: got .adam."),
+        (["chasing", "out", "--optimizer", "adam"], "optimizer: got 'adam'"),
         (["objectives", "out", "--rate", "-1"], "--rate: got -1; must be above 0"),
         (["continual", "out", "--seeds", "2"], "--seeds: no effect without --data"),
         (["objectives", "out", *FILES, "--rate", "0.1"], "--rate: no effect with --data"),
