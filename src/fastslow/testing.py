@@ -328,7 +328,7 @@ def learns_three_answers(objective: Objective) -> None:
     """Descent in a world of three answers ends with all margins above the reference's.
 
     A softmax over three logits starts at the reference, which holds them alike, and takes 40 steps
-    of 0.05 nats along the gradient, whatever its size. All margins must grow, by more than 0.1
+    of 0.05 nats along the gradient, for any size. All margins must grow, by more than 0.1
     nats on average.
     """
     logits, state = torch.zeros(3, dtype=torch.float64), objective.initial_state()

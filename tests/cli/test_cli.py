@@ -88,7 +88,7 @@ def test_all_config_errors_come_at_once_with_exit_code_2(path):
     ("arguments", "code", "message"),
     [
         (["train", "none.yaml"], 2, "recipe none.yaml does not exist"),
-        (["train", "{path}", "model=./none"], 2, "there is no folder ./none"),
+        (["train", "{path}", "model=./none"], 2, "folder ./none does not exist"),
         (["train", "{path}", "data.train=none.jsonl"], 2, "none.jsonl does not exist"),
         (["eval", "none"], 1, "none is not a run folder"),
         (["sample", "none"], 2, "give prompts"),

@@ -138,7 +138,7 @@ MISTAKES = [
     (["{run}", "{run}/bank/01-warm", "--to", "x", "--weights", "uniform"], 2,
      "01-warm: several modules have this name"),
     (["{run}", "--to", "x", "--weights", "routed", "--recompress", "2"], 2, "no sum to compress"),
-    (["{run}", "--to", "x", "--model", "./none"], 2, "there is no folder ./none"),
+    (["{run}", "--to", "x", "--model", "./none"], 2, "folder ./none does not exist"),
     (["{damaged}", "--to", "x"], 1, "memory.jsonl has changed"),
     (["{foreign}", "{run}", "--to", "x", "--weights", "uniform"], 1, "another base"),
     (["{unfinished}", "--to", "x"], 1, "is not finished"),

@@ -68,7 +68,7 @@ def test_a_world_is_written_and_a_run_in_it_knows_its_reward(small_base, tmp_pat
     [
         (["--domains", "9"], "must be from 1 to 6"),
         (["--conflict", "2"], "must be from 0 to 1"),
-        (["--stream", "poems"], "there is no domain 'poems'"),
+        (["--stream", "poems"], "got domain 'poems'"),
     ],
 )
 def test_a_world_that_cannot_be_is_refused(options, text, small_base, tmp_path):

@@ -102,7 +102,7 @@ def test_what_is_no_run_is_refused_by_name(tmp_path):
         read_runs([tmp_path / "none"])
     with pytest.raises(StateError, match=r"is not a run folder: it has no config.yaml"):
         read_runs([tmp_path])
-    with pytest.raises(ConfigError, match="no run folder was given"):
+    with pytest.raises(ConfigError, match="no run folder given"):
         read_runs([])
     folder = folders.ordinary(tmp_path / "run", EVENTS)
     with pytest.raises(ConfigError, match="run: given twice"):

@@ -91,7 +91,7 @@ def test_failures_are_tried_again_and_then_stop_with_a_word(loopback):
     with pytest.raises(UnreachableError, match="cannot be reached: .*rerun the command to resume"):
         ask(engine_at(server), ["p"])
     short = loopback(lambda path, body: (200, chat_reply(["only one"])))
-    with pytest.raises(UnreachableError, match="gave 1 answers where 2 were asked for"):
+    with pytest.raises(UnreachableError, match="returned 1 completions instead of 2"):
         ask(engine_at(short), ["p"])
     with pytest.raises(UnreachableError, match="127.0.0.1:9"):
         engine_at(server, url="http://127.0.0.1:9/v1").load("a", Path("a"))

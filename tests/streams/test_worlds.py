@@ -479,7 +479,7 @@ def test_a_tampered_file_is_refused(tmp_path, change):
     path = tmp_path / "world.json"
     World().save(path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ConfigError, match="made by another version"):
+    with pytest.raises(ConfigError, match="created by another version"):
         World.load(path)
 
 

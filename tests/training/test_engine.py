@@ -118,7 +118,7 @@ def test_an_engine_that_dies_leaves_a_checkpoint_to_go_on_from(online, engine, t
     def die(event):
         engine.fail = event["event"] == "step" and event["step"] == 3
 
-    with pytest.raises(UnreachableError, match="the same command goes on"):
+    with pytest.raises(UnreachableError, match="rerun the command to resume"):
         training.train(made, listener=die)
     assert (Path(made.output_dir) / "checkpoints" / "step-00000003").exists()
     engine.fail = False

@@ -39,7 +39,7 @@ def test_where_no_answer_is_better_it_is_the_run_without(filtered, recipe, tmp_p
 
 
 def test_where_every_answer_is_better_nothing_is_left(filtered):
-    with pytest.raises(DataError, match="beat the chosen one of all 96 pairs"):
+    with pytest.raises(DataError, match="beats the chosen response of all 96 pairs"):
         training.train(filtered(NONE))
 
 

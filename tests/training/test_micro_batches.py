@@ -52,8 +52,8 @@ def test_halved_until_it_fits_with_the_same_update(recipe, room, tmp_path):
     assert tried == [8, 8, 4, 4] + [2] * 8 * 4
     assert tiny.same(tiny.adapters(made.output_dir), tiny.adapters(tmp_path / "asked"))
     first, second = warnings(made.output_dir)
-    assert "over 8 examples" in first and "micro_batch_size: 4" in first
-    assert "over 4 examples" in second and "micro_batch_size: 2" in second
+    assert "micro-batch 8;" in first and "micro_batch_size: 4" in first
+    assert "micro-batch 4;" in second and "micro_batch_size: 2" in second
 
 
 def test_a_single_example_that_does_not_fit_stops_the_run_and_says_what_helps(recipe, room):
@@ -64,7 +64,7 @@ def test_a_single_example_that_does_not_fit_stops_the_run_and_says_what_helps(re
 
 def test_an_objective_that_needs_its_batch_whole_is_not_given_less(recipe, room):
     room(3)
-    with pytest.raises(StateError, match=r"beta_dpo compares.*lower train.batch_size"):
+    with pytest.raises(StateError, match=r"beta_dpo depends.*lower train.batch_size"):
         training.train(recipe("train.max_steps=4", "objective.name=beta_dpo"))
 
 
@@ -115,4 +115,4 @@ def test_when_the_system_gives_no_more(recipe, tmp_path):
     written.write_text(made.model_dump_json())
     done = fork_server.run("-c", SCRIPT, written)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "over 64 examples" in warnings(made.output_dir)[0]
+    assert "micro-batch 64;" in warnings(made.output_dir)[0]

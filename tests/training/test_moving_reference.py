@@ -131,7 +131,7 @@ def test_one_that_will_not_move_is_told(recipe, every, warned):
     seen = []
     training.train(recipe("train.max_steps=4", *moving(every, 1.0)), listener=seen.append)
     told = [event["message"] for event in seen if event["event"] == "warning"]
-    assert told == ["the reference does not move: moving_reference.every is 5, and the run has 4 "
+    assert told == ["the reference never moves: moving_reference.every is 5, but the run has 4 "
                     "steps"] * warned  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def test_any_classifier_of_one_or_two_labels_judges(model_folder, tmp_path):
         model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=labels)
         model.save_pretrained(folder)
         if labels == 3:
-            with pytest.raises(ConfigError, match="tells 3 labels apart"):
+            with pytest.raises(ConfigError, match="has 3 labels"):
                 judge(folder)
             continue
         (found,) = judge(folder, template="plain").judge(

@@ -292,7 +292,7 @@ def test_a_finished_one_trains_no_more_and_another_recipe_is_refused(rounds):
 
 
 def test_answers_that_teach_nothing_stop_the_run(rounds):
-    with pytest.raises(DataError, match="none of 6 prompts has two different answers"):
+    with pytest.raises(DataError, match="none of 6 prompts got two different completions"):
         training.train(rounds(temperature=0.001))
 
 

@@ -361,7 +361,7 @@ def check_lora_folder(folder: Path, *, head: bool = False) -> None:
     if config.get("modules_to_save") and not is_reward:
         raise ConfigError(
             f"{folder} also replaces whole layers ({', '.join(config['modules_to_save'])}), which "
-            "cannot be switched with the modules"
+            "cannot be switched together with modules"
         )
     if not (folder / "adapter_model.safetensors").exists():
         raise ConfigError(f"{folder} has no adapter_model.safetensors; pickled weights are refused")

@@ -87,7 +87,7 @@ def run_task(task: Task) -> None:
         measure=task.retention,
     )
     if train(recipe) is None:
-        raise StateError(f"the training in {task.run} was stopped by a signal")
+        raise StateError(f"the run in {task.run} was stopped by a signal")
     for method in task.methods:
         kept(task.record(method), partial(_record, task, method))
     for checkpoints in task.run.rglob("checkpoints"):
@@ -105,7 +105,7 @@ def trained(recipe: Recipe, listener: Listener = lambda event: None) -> RunSumma
 
     summary = train(recipe, listener=listener)
     if not isinstance(summary, RunSummary):
-        raise StateError(f"the training in {recipe.output_dir} was stopped by a signal")
+        raise StateError(f"the run in {recipe.output_dir} was stopped by a signal")
     return summary
 
 

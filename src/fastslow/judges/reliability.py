@@ -26,7 +26,7 @@ class Probe:
     consistent_low: float
     consistent_high: float
     repeatable: float
-    """Pairs that are judged the same when asked again."""
+    """Repeat consistency: share of pairs with the same judgement on repetition."""
     seconds: float
     """For one pair in one order."""
     cost: dict[str, int]

@@ -110,8 +110,8 @@ def _of_run(run: Path) -> tuple[str, str, str, int]:
     recipe = load_recipe(run / "config.yaml")
     if recipe.task != "reward":
         raise ConfigError(
-            f"judge.folder: the run in {run} trained a policy; fastslow train-reward trains what "
-            "can judge"
+            f"judge.folder: the run in {run} trained a policy; judges need a run of "
+            "fastslow train-reward"
         )
     try:
         summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))

@@ -254,7 +254,7 @@ class DemonstrationLogps:
         return widen(self.policy_chosen) / widen(self.chosen_length)
 
     def sides(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """As of pairs, of which it is the chosen side."""
+        """As for the chosen side of pairs."""
         return {"chosen": (self.policy_chosen, self.delta)}
 
     @property
@@ -320,7 +320,7 @@ class Objective:
         raise NotImplementedError
 
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """What is logged of a batch, of which the sums that `observe` gives are these."""
+        """Metrics of a batch for the log, from the sums that `observe` returns."""
         return {}
 
     def exceeds_max_ratio(self, metrics: Mapping[str, float]) -> bool:

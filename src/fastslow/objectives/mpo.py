@@ -21,7 +21,7 @@ from fastslow.objectives.contract import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mpo(Objective):
-    """L = -sigmoid(beta (s_w - s_l)): bounded, so badly wrong pairs lose their gradient."""
+    """L = -sigmoid(beta (s_w - s_l)): bounded, so badly wrong pairs have little gradient."""
 
     beta: float = 0.1
 

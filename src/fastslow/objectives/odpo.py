@@ -23,7 +23,7 @@ class Odpo(Objective):
     """L = -logsigmoid(u - alpha log(max(gap, floor))), gap = score_w - score_l.
 
     The released code takes the logarithm of the gap as it is: below a gap of 1 it relaxes DPO
-    instead of strengthening it, a tie loses nothing whatever the policy does, and a pair in the
+    instead of strengthening it, a tie has no loss for any policy, and a pair in the
     wrong order is not a number. `floor` guards against all three: the default, 1, never relaxes;
     a smaller one follows the code down to that gap.
     """

@@ -82,7 +82,7 @@ def read_runs(folders: Sequence[Path]) -> list[ReportedRun]:
     Raises ConfigError for no folder or the same one twice, StateError for one that is no run.
     """
     if not folders:
-        raise ConfigError("no run folder was given; give the output_dir of one run or of several")
+        raise ConfigError("no run folder given; give the output_dir of one or more runs")
     paths = [folder.resolve() for folder in folders]
     twice = [str(path) for path, count in Counter(paths).items() if count > 1]
     if twice:
@@ -117,9 +117,7 @@ def _read_run(folder: Path, label: str) -> ReportedRun:
     config = folder / "config.yaml"
     if not config.exists():
         what = "has no config.yaml" if folder.is_dir() else "does not exist"
-        raise StateError(
-            f"{folder} is not a run folder: it {what}; give the output_dir of a training"
-        )
+        raise StateError(f"{folder} is not a run folder: it {what}; give the output_dir of a run")
     summary = _read_json(folder / "summary.json")
     return ReportedRun(
         label=label,

@@ -105,7 +105,7 @@ class Engine:
             texts = [choice.message.content or "" for choice in reply.choices]
         if len(texts) != settings["n"]:
             raise UnreachableError(
-                f"{self.name} gave {len(texts)} answers where {settings['n']} were asked for"
+                f"{self.name} returned {len(texts)} completions instead of {settings['n']}"
             )
         return [
             EngineCompletion(text, choice.finish_reason == "length")

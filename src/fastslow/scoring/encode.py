@@ -38,7 +38,7 @@ class Encoded:
     truncated: bool
     """Whether truncation took tokens."""
     sampled: tuple[float, ...] = ()
-    """Of each response, its log-prob under the policy that gave it, nats; empty where nobody knows.
+    """Of each response, its log-prob under the sampling policy, nats; empty if unknown.
     """
     of_tokens: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     """By name, values of each token of each response, as an objective of tokens learns from."""
@@ -118,7 +118,7 @@ class Encoder:
         if not tree.prompt:
             return Dropped(example, "the prompt has no tokens")
         if not all(tree.responses):
-            return Dropped(example, "a response has no tokens of its own")
+            return Dropped(example, "a response has no tokens")
         kept = truncate(tree, self.max_length, bos_id=self.tokenizer.bos_token_id)
         if len(set(kept.responses)) < len(kept.responses):
             same = "after truncation" if kept != tree else "as tokens"
@@ -158,7 +158,7 @@ class Encoder:
         """
         if room >= self.max_length:
             raise ConfigError(
-                f"answers of {room} tokens leave no room for a prompt within max_length = "
+                f"completions of {room} tokens leave no room for a prompt in max_length = "
                 f"{self.max_length}"
             )
         ((ids,),) = self._tokenize([self._texts(prompt, ())])

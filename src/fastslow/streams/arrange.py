@@ -32,5 +32,5 @@ def arranged(
             index = nearest if draw.random() < 0.5 + distance / width else nearest - 1
         row = next(regimes[index], None)
         if row is None:
-            raise ValueError(f"regime {index + 1} has no more rows at row {position + 1} of all")
+            raise ValueError(f"regime {index + 1} has no more rows at row {position + 1}")
         yield row

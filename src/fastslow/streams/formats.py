@@ -357,7 +357,7 @@ def _unicode(text: str, key: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise RowError(f"{key} has half a character at {error.start} (a cut surrogate)") from None
+        raise RowError(f"{key} has half a character at {error.start} (a lone surrogate)") from None
     return text
 
 

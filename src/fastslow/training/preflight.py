@@ -144,9 +144,9 @@ def _check_columns(recipe: Recipe, objective: Objective) -> list[str]:
 
 def _check_missing(examples: Sequence[Example], objective: Objective) -> None:
     found = ((example, missing_fields(example, objective)) for example in examples)
-    lacking = [f"{example.source}: {reason}" for example, reason in found if reason]
-    if len(lacking) > MAX_SKIPPED * len(examples):
-        raise too_many_skipped(len(lacking), len(examples), lacking[:SHOWN], [GIVE_COLUMNS])
+    skipped = [f"{example.source}: {reason}" for example, reason in found if reason]
+    if len(skipped) > MAX_SKIPPED * len(examples):
+        raise too_many_skipped(len(skipped), len(examples), skipped[:SHOWN], [GIVE_COLUMNS])
 
 
 def _check_rounds(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> list[str]:

@@ -246,7 +246,7 @@ class World:
             raise ConfigError(f"{path} is not a world; create one with fastslow world") from None
         if not same:
             raise ConfigError(
-                f"the world in {path} was made by another version of fastslow, whose language "
+                f"the world in {path} was created by another version of fastslow, whose language "
                 "differs; make it again with fastslow world"
             )
         return world

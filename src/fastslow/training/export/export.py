@@ -94,7 +94,7 @@ def export_merged(
         if not check.error <= max(EXACT, LOST * check.effect):
             shutil.rmtree(draft)
             raise StateError(
-                f"the merged model differs from the adapter: KL {check.error:.2e} nats a token "
+                f"the merged model differs from the adapter: KL {check.error:.2e} nats per token "
                 f"where the adapter's whole effect is {check.effect:.2e}. Nothing was written. "
                 "Export in float32 (--dtype float32) or export the adapter (without --merged)."
             )
@@ -110,7 +110,7 @@ def _module(summary: RunSummary | ContinualSummary, asked: str) -> str:
         )
     if name not in summary.adapters:
         raise ConfigError(
-            f"module: there is no {asked!r}; this run has leader, {', '.join(summary.adapters)}"
+            f"module: got {asked!r}; this run has leader, {', '.join(summary.adapters)}"
         )
     return name
 

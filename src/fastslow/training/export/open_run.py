@@ -55,7 +55,7 @@ class FinishedRun:
         names = {name: name for name in (*self.summary.adapters, leader)}
         names |= {"leader": leader, "reference": self.reference, "base": BASE}
         if asked not in names:
-            raise ConfigError(f"module: there is no {asked!r}; this run has {', '.join(names)}")
+            raise ConfigError(f"module: got {asked!r}; this run has {', '.join(names)}")
         return names[asked]
 
 

@@ -81,7 +81,7 @@ class Learner:
         objective: what is minimised.
         reference: name of the policy that the objective compares with.
         state: everything that changes.
-        micro_batches: how many examples are scored at once.
+        micro_batches: the micro-batch size.
         terms: gradients besides those of the objective.
         schedule: learning rates.
         accelerator: backward passes and clipping.

@@ -1,6 +1,6 @@
 """The training loop: batches to the learner, its metrics to the log, and a clean stop.
 
-for each batch of the reader, of which every process has its share:
+for each batch of the reader, sharded over the processes:
   learner.step(batch)                          test, then train
   write an event                               leader and metrics
   evaluate and checkpoint where they are due

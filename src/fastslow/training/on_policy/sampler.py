@@ -95,7 +95,7 @@ class RolloutSampler:
         }
 
     def from_json(self, saved: dict[str, Any]) -> PendingRollouts:
-        """What `to_json` gave; an engine is asked again, with the policy of now."""
+        """From the result of `to_json`; an engine samples again, with the current policy."""
         prompts = [example_from_json(Prompt, prompt) for prompt in saved["prompts"]]
         if saved["groups"] is None:
             return self.begin(prompts, seed=saved["seed"])

@@ -21,7 +21,7 @@ def leader_of(run: Path, what: str) -> Path:
     Raises StateError where that part is missing or not finished.
     """
     if not (run / "summary.json").exists():
-        raise StateError(f"the {what} in {run} is missing or not finished; train it again")
+        raise StateError(f"the {what} in {run} is missing or not finished; rerun the command")
     summary = RunSummary.read(run / "summary.json")
     return run / summary.adapters[summary.leader]
 

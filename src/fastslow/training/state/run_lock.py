@@ -27,7 +27,7 @@ def lock_run_folder(folder: Path) -> AbstractContextManager[Any]:
     except Timeout:
         raise StateError(f"another process is training in {folder}") from None
     except OSError as error:
-        raise ConfigError(f"output_dir: nothing can be written to {folder}: {error}") from None
+        raise ConfigError(f"output_dir: {folder} is not writable: {error}") from None
 
 
 def check_run_folder(folder: Path, recipe: Recipe) -> bool:
@@ -47,7 +47,7 @@ def check_run_folder(folder: Path, recipe: Recipe) -> bool:
                 "give another output_dir, or remove the folder to start over"
             )
     elif not path.exists() and any(_foreign(file.name) for file in folder.iterdir()):
-        raise StateError(f"{folder} holds other files and no run; give another output_dir")
+        raise StateError(f"{folder} is not empty and holds no run; give another output_dir")
     return began
 
 
