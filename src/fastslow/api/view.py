@@ -162,6 +162,8 @@ def eval_recipe(
 ) -> Recipe:
     """The recipe with other settings of evaluation, checked. Raises ConfigError."""
     given = {key: value for key, value in settings.items() if value is not None}
+    if recipe.eval.max_new_tokens >= recipe.data.max_length:  # Of a recipe without data.eval.
+        given = {"max_new_tokens": recipe.data.max_length // 2} | given
     raw = recipe.model_dump(mode="json")
     raw["eval"] |= given
     return load_recipe(raw | {key: value for key, value in top.items() if value is not None})
