@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from fastslow.reports import write_report
     from fastslow.testing import check_objective
     from fastslow.training.loop.evaluator import EvalResult
-    from fastslow.training.loop.learner import StepResult
     from fastslow.training.loop.signals import StopToken
+    from fastslow.training.loop.step_sums import StepResult
 
 __version__ = version("fastslow")
 
@@ -50,7 +50,7 @@ _PLACES = {
     "reports": ("write_report",),
     "testing": ("check_objective",),
     "training.loop.evaluator": ("EvalResult",),
-    "training.loop.learner": ("StepResult",),
+    "training.loop.step_sums": ("StepResult",),
     "training.loop.signals": ("StopToken",),
 }
 _PUBLIC = {name: (place, name) for place, names in _PLACES.items() for name in names}

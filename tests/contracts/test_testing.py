@@ -8,7 +8,8 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from fastslow.objectives import CONTAINERS, Objective, make_objective
-from fastslow.objectives.contract import needed, with_rewards
+from fastslow.objectives.containers import needed
+from fastslow.objectives.contract import with_rewards
 from fastslow.testing import RANGES, check_objective, checks, example
 
 

@@ -65,17 +65,6 @@ ALLOWED = {
 """Files that may have an old name. LOG.md (entries keep the names of their day) and CHANGELOG.md
 (lists old names beside new ones) are not checked at all."""
 
-PENDING = {
-    "docs/architecture.md",
-    "src/fastslow/cli/combine.py",
-    "src/fastslow/cli/judge.py",
-    "src/fastslow/cli/train.py",
-    "src/fastslow/cli/world.py",
-    "src/fastslow/config/recipe.py",
-    "src/fastslow/config/sampling.py",
-    "src/fastslow/config/sections.py",
-}
-"""Files that still have to be reworded. Remove them from here; add none."""
 
 CHECKED = ("src/fastslow/**/*.py", "README.md", "docs/*.md", "benchmarks/README.md", "recipes/*",
            "launch/*")  # fmt: skip
@@ -95,7 +84,7 @@ def old_words(text):
     return [(match.group(0), text.count("\n", 0, match.start()) + 1) for match in found]
 
 
-@pytest.mark.parametrize("path", sorted(set(FILES) - PENDING))
+@pytest.mark.parametrize("path", sorted(FILES))
 def test_old_names_and_phrases_do_not_come_back(path):
     found = old_words((ROOT / path).read_text(encoding="utf-8"))
     found = [f"{path}:{line}: {word!r}" for word, line in found if (path, word) not in ALLOWED]
@@ -103,7 +92,7 @@ def test_old_names_and_phrases_do_not_come_back(path):
 
 
 def test_every_exception_is_a_file():
-    assert PENDING | {path for path, _ in ALLOWED} <= set(FILES)
+    assert {path for path, _ in ALLOWED} <= set(FILES)
 
 
 @pytest.mark.parametrize(

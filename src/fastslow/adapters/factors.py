@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fastslow.adapters.modules import check_lora_folder
+from fastslow.adapters.lora_folder import check_lora_folder
 from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
 

@@ -25,7 +25,7 @@ from fastslow.config import ChaseConfig, MovingReferenceConfig, Recipe, flat
 from fastslow.errors import ConfigError, StateError
 from fastslow.scoring import Encoder
 from fastslow.training.build import build_learner
-from fastslow.training.loop.learner import StepResult
+from fastslow.training.loop.step_sums import StepResult
 from fastslow.training.policies.loading import make_modules, make_policies, reference_policy
 from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 

@@ -12,7 +12,8 @@ from fastslow.objectives import Objective
 from fastslow.records import Example, Message, Pair, Text
 from fastslow.scoring import Dropped, Encoded, Encoder
 from fastslow.streams import RowError, Unreadable
-from fastslow.streams.formats import read_row, read_text
+from fastslow.streams.columns import read_text
+from fastslow.streams.formats import read_row
 from fastslow.training.policies.policies import Policies
 
 LONGEST_ANSWER = 128

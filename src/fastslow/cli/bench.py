@@ -149,29 +149,13 @@ def objectives(
     _check_options(context, data, model, recipe, rates)
     with _bars() as on_progress:
         if data:
-            missing_fields_of = partial(lacking, made)
             scenarios, rate, most = _scenarios(
-                [data], model, recipe, out, pairs=pairs, seeds=seeds, lacking=missing_fields_of
+                [data], model, recipe, out, pairs=pairs, seeds=seeds, lacking=partial(lacking, made)
             )
-            found = bench_files(
-                out,
-                scenarios,
-                rate=rate,
-                pairs=most,
-                names=chosen,
-                workers=workers,
-                on_progress=on_progress,
-            )
+            bench = partial(bench_files, out, scenarios, rate=rate, pairs=most)
         else:
-            found = bench_worlds(
-                out,
-                seeds=range(worlds),
-                rates=rates,
-                pairs=pairs,
-                names=chosen,
-                workers=workers,
-                on_progress=on_progress,
-            )
+            bench = partial(bench_worlds, out, seeds=range(worlds), rates=rates, pairs=pairs)
+        found = bench(names=chosen, workers=workers, on_progress=on_progress)
     _show(as_markdown(found), out)
 
 

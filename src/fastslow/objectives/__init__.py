@@ -18,17 +18,15 @@ from fastslow.objectives.alpha_dpo import AlphaDpo
 from fastslow.objectives.anchored import AnchoredDown, AnchoredZero
 from fastslow.objectives.beta_dpo import BetaDpo
 from fastslow.objectives.chi_po import ChiPo
-from fastslow.objectives.contract import (
+from fastslow.objectives.containers import (
     CONTAINERS,
     DemonstrationLogps,
-    Objective,
-    ObjectiveOutput,
     PairLogps,
     RankedLogps,
     RatedLogps,
     TokenLogps,
-    check_not_negative,
 )
+from fastslow.objectives.contract import Objective, ObjectiveOutput
 from fastslow.objectives.cpo import Cpo
 from fastslow.objectives.custom import FunctionObjective, check_class, objectives_in
 from fastslow.objectives.discopop import Discopop
@@ -50,6 +48,7 @@ from fastslow.objectives.rankings import PlackettLuce, RankedExo, SoftmaxDpo
 from fastslow.objectives.ratings import Bco, Kto
 from fastslow.objectives.rloo import Rloo
 from fastslow.objectives.rpo import Rpo
+from fastslow.objectives.settings import check_not_negative
 from fastslow.objectives.sft import Sft
 from fastslow.objectives.simpo import Simpo
 from fastslow.objectives.sppo import Sppo

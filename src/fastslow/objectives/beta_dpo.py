@@ -13,16 +13,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from fastslow.objectives import running
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_not_negative,
-    check_positive,
-    check_range,
-    needed,
-    with_rewards,
-)
+from fastslow.objectives.containers import PairLogps, needed
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
+from fastslow.objectives.settings import check_not_negative, check_positive, check_range
 
 LEAST_BETA = 1e-3
 

@@ -8,14 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from fastslow.errors import ConfigError
-from fastslow.objectives.contract import (
-    CONTAINERS,
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_positive,
-    with_rewards,
-)
+from fastslow.objectives.containers import CONTAINERS, PairLogps
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
+from fastslow.objectives.settings import check_positive
 from fastslow.plugins import module_in
 
 

@@ -10,13 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_positive,
-    with_policy_rewards,
-)
+from fastslow.objectives.containers import PairLogps
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_policy_rewards
+from fastslow.objectives.settings import check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,16 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    TokenLogps,
-    check_not_negative,
-    check_positive,
-    check_range,
-    widen,
-)
+from fastslow.objectives.containers import TokenLogps, widen
+from fastslow.objectives.contract import Objective, ObjectiveOutput
 from fastslow.objectives.rankings import ranked_output
+from fastslow.objectives.settings import check_not_negative, check_positive, check_range
 
 LARGEST = 20.0
 """Log-ratio to the sampling policy at which a token's weight stops growing."""

@@ -7,13 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    RatedLogps,
-    check_positive,
-    needed,
-)
+from fastslow.objectives.containers import RatedLogps, needed
+from fastslow.objectives.contract import Objective, ObjectiveOutput
+from fastslow.objectives.settings import check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,39 +7,18 @@ decoded gives an `Unreadable` with its reason; the rows after it are still read.
 import glob
 import gzip
 import hashlib
-import json
-import os
 import re
-import select
-import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar, Protocol
 
 from fastslow.errors import DataError
+from fastslow.streams.jsonl import Row, decode_lines
+from fastslow.streams.live import StandardInput, Waiting
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A row that cannot be decoded, and why."""
-
-    reason: str
-
-
-Row = Mapping[str, Any] | Unreadable
-
-
-class Waiting:
-    """No row yet: a live source has had no data for POLL_S."""
-
-
-WAITING = Waiting()
-POLL_S = 0.2
-"""Seconds."""
 
 
 def file_fingerprint(path: Path) -> list[Any]:
@@ -129,37 +108,6 @@ def _is_hub_id(text: str) -> bool:
     return not text.endswith((*SUFFIXES, ".json", ".csv")) and not Path(text).parent.is_dir()
 
 
-def _decode_lines(stream: IO[bytes], start: int) -> Iterator[tuple[int, Row]]:
-    number = 0
-    while True:
-        try:
-            line = stream.readline()
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            if number >= start:
-                yield number + 1, Unreadable(f"the compressed file is damaged here: {error}")
-            return
-        if not line:
-            return
-        number += 1
-        if number <= start or not line.strip():
-            continue
-        yield number, _decode(line)
-
-
-def _decode(line: bytes) -> Row:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return Unreadable(f"not UTF-8 (byte {error.start} of the line)")
-    except json.JSONDecodeError as error:
-        return Unreadable(f"not JSON ({error.msg}, character {error.pos} of the line)")
-    except (RecursionError, ValueError) as error:
-        return Unreadable(f"not JSON ({error})")
-    if not isinstance(row, dict):
-        return Unreadable(f"a {type(row).__name__}, not an object with columns")
-    return row
-
-
 @dataclass(frozen=True, slots=True)
 class JsonLines:
     """A .jsonl file, compressed or not; any line ending, with or without a byte order mark."""
@@ -184,7 +132,7 @@ class JsonLines:
 
     def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
         with self._open() as stream:
-            yield from _decode_lines(stream, start)
+            yield from decode_lines(stream, start)
 
     def count(self) -> int:
         lines, last = 0, b"\n"
@@ -327,61 +275,9 @@ class HubDataset:
         return [self.repo, self.split]
 
 
-@dataclass(frozen=True, slots=True)
-class StandardInput:
-    """JSON lines piped in. To resume, the same lines are piped again."""
-
-    live: ClassVar[bool] = True
-    rereadable: ClassVar[bool] = False
-    name: str = "stdin"
-
-    def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
-        yield from _decode_lines(sys.stdin.buffer, start)
-
-    def poll(self, start: int = 0) -> Iterator[tuple[int, Row | Waiting]]:
-        """As `rows`, with WAITING whenever nothing has come for POLL_S."""
-        number = 0
-        for line in _lines_or_waiting(sys.stdin.buffer):
-            if isinstance(line, Waiting):
-                yield number, line
-                continue
-            number += 1
-            if number > start and line.strip():
-                yield number, _decode(line)
-
-    def count(self) -> None:
-        return None
-
-    def fingerprint(self) -> list[Any]:
-        return ["stdin"]
-
-
 class LiveSource(Source, Protocol):
     """A source whose rows come as they are made."""
 
     def poll(self, start: int = 0) -> Iterator[tuple[int, Row | Waiting]]:
         """As `rows`, with WAITING whenever nothing has come for POLL_S."""
         ...
-
-
-def _lines_or_waiting(stream: IO[bytes]) -> Iterator[bytes | Waiting]:
-    """Lines of a pipe as they arrive. If it cannot be polled, reading blocks line by line."""
-    try:
-        handle = stream.fileno()
-        select.select([handle], [], [], 0)
-    except (OSError, ValueError, AttributeError):
-        yield from iter(stream.readline, b"")
-        return
-    rest = b""
-    while True:
-        ready, _, _ = select.select([handle], [], [], POLL_S)
-        if not ready:
-            yield WAITING
-            continue
-        chunk = os.read(handle, 1 << 16)
-        if not chunk:
-            break
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line + b"\n" for line in lines)
-    if rest:
-        yield rest

@@ -17,7 +17,8 @@ from itertools import combinations
 from typing import Any
 
 from fastslow.records import Demonstration, Example, Pair, Ranking, Rating
-from fastslow.streams.formats import RowError, read_prompt, read_row
+from fastslow.streams.columns import RowError
+from fastslow.streams.formats import read_prompt, read_row
 
 PROMPTS = "prompts"
 

@@ -12,9 +12,11 @@ from typing import Any
 
 from fastslow.errors import DataError
 from fastslow.records import Example, Pair
-from fastslow.streams.files import Row, Source, Unreadable, Waiting
-from fastslow.streams.formats import RowError
+from fastslow.streams.columns import RowError
+from fastslow.streams.files import Source
+from fastslow.streams.jsonl import Row, Unreadable
 from fastslow.streams.labels import examples_of_row
+from fastslow.streams.live import Waiting
 
 _NumberedRow = tuple[int, int, Row | Waiting]
 
@@ -79,7 +81,7 @@ class ExampleStream:
         self.num_consumed = 0
         """Pairs read so far, including skipped ones."""
         self._kind = kind
-        self._domain = domain
+        self.domain_of = domain
         self._shuffle = shuffle
         self._seed = seed
         self._max_bad_fraction = max_bad_fraction
@@ -216,7 +218,7 @@ class ExampleStream:
                 self.counts.add_invalid(where, row.reason)
                 continue
             try:
-                found = examples_of_row(row, source=where, domain=self._domain, kind=self._kind)
+                found = examples_of_row(row, source=where, domain=self.domain_of, kind=self._kind)
             except RowError as error:
                 self.counts.add_invalid(where, str(error))
                 continue

@@ -11,7 +11,6 @@ select the leader
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from fastslow.training.loop.logps import (
 from fastslow.training.loop.losses import ModuleLoss, add_measured, module_losses
 from fastslow.training.loop.lr_schedule import LrSchedule
 from fastslow.training.loop.sanity_checks import MovedTensors, check_finite, check_start
-from fastslow.training.loop.step_sums import StepSums
+from fastslow.training.loop.step_sums import StepResult, StepSums
 from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.policies.loading import MOVING
 from fastslow.training.policies.policies import Policies
@@ -45,31 +44,6 @@ from fastslow.training.state.checkpoint import Snapshot
 from fastslow.training.state.state import TrainingState
 
 TESTED = ("accuracy", "loss")
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """What one batch showed, before the update where nothing else is said."""
-
-    step: int
-    """Optimiser steps finished, this one included."""
-    num_examples: int
-    leader: str
-    """The module that led while the batch was scored."""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    """Means over the batch under the leader: loss, accuracy, margin (nats), and the log-probs and
-    log-ratios (nats per response) of the sides that the batch has."""
-    modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Of each module: loss, margin, learning_rate, grad_norm (None in steps where it is not
-    updated), and the metrics of objective and gradient terms. Includes a critic."""
-    updated: bool = True
-    """False where no step was made: the policy has moved too far from the completions, or a number
-    was not finite and such batches are set aside."""
-    swapped: bool = False
-    """Whether another module leads from now on."""
-    drifted: bool = False
-    """Whether the preferences have changed so far that the domain ends."""
-    warnings: tuple[str, ...] = ()
 
 
 class Learner:

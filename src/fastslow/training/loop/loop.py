@@ -19,9 +19,9 @@ from fastslow.errors import UnreachableError
 from fastslow.scoring import Encoded
 from fastslow.training.data.dataset import eval_objective
 from fastslow.training.loop.components import Components
-from fastslow.training.loop.learner import StepResult
 from fastslow.training.loop.sanity_checks import chosen_sinks
 from fastslow.training.loop.signals import StopToken
+from fastslow.training.loop.step_sums import StepResult
 from fastslow.training.policies.loading import reference_policy
 from fastslow.training.state.checkpoint import write_checkpoint
 from fastslow.training.state.event_log import EventLog, Listener, progress_of

@@ -1,7 +1,8 @@
 """Sums over the micro-batches of a step and over all processes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastslow.evaluation import MetricSums
 from fastslow.objectives import Objective
@@ -50,3 +51,28 @@ class StepSums:
             sum(processes.all_gather(self.total)),
             processes.gather(self.leader_losses),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one batch showed, before the update where nothing else is said."""
+
+    step: int
+    """Optimiser steps finished, this one included."""
+    num_examples: int
+    leader: str
+    """The module that led while the batch was scored."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Means over the batch under the leader: loss, accuracy, margin (nats), and the log-probs and
+    log-ratios (nats per response) of the sides that the batch has."""
+    modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of each module: loss, margin, learning_rate, grad_norm (None in steps where it is not
+    updated), and the metrics of objective and gradient terms. Includes a critic."""
+    updated: bool = True
+    """False where no step was made: the policy has moved too far from the completions, or a number
+    was not finite and such batches are set aside."""
+    swapped: bool = False
+    """Whether another module leads from now on."""
+    drifted: bool = False
+    """Whether the preferences have changed so far that the domain ends."""
+    warnings: tuple[str, ...] = ()
