@@ -57,7 +57,7 @@ def batches(
         size: examples in a batch. The last batch may be smaller.
         kind: `pairs`, `rankings`, `ratings` or `demonstrations`; rows of other kinds become this
             one where they can.
-        epochs: passes over the data. An iterator can be passed over once.
+        epochs: passes over the data. An iterator can be read once.
         shuffle: examples are shuffled within blocks of this many; 0 keeps their order.
         seed: of the shuffling; each epoch has its own order.
 

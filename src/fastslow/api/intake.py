@@ -35,7 +35,7 @@ class Intake:
         self._objective = objective
 
     def encode(self, batch: Any) -> tuple[list[Encoded], list[str]]:
-        """What can be learned from, and why the rest cannot.
+        """The usable examples, and why the rest is not.
 
         Raises DataError where that is nothing.
         """

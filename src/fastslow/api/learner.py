@@ -201,8 +201,8 @@ class Learner(PolicyMethods):
         and log-probs in nats), `modules` of each, whether the lead `swapped`. Its `warnings` name
         every row that was skipped.
 
-        Raises DataError where nothing in the batch can be learned from, NonFiniteError where a loss
-        or gradient is not finite, StateError where memory runs out for good.
+        Raises DataError where the batch has no usable example, NonFiniteError where a loss
+        or gradient is not finite, StateError where it is out of memory at one example.
         """
         kept, skipped = self._intake.encode(batch)
         sizes = self.core.micro_batches
@@ -211,7 +211,7 @@ class Learner(PolicyMethods):
         size = sizes.size
         with self._random.active():
             result = self.core.step(kept)
-        self._whole = self._whole and sizes.size == size  # Less since memory ran out.
+        self._whole = self._whole and sizes.size == size  # Fewer since it was out of memory.
         told = tuple(f"skipped: {reason}" for reason in skipped)
         return replace(result, warnings=(*result.warnings, *told))
 
@@ -250,7 +250,7 @@ class Learner(PolicyMethods):
     def load_checkpoint(self, folder: str | Path) -> int:
         """Resume from the newest complete checkpoint in a folder, bit for bit; its step.
 
-        A damaged one is passed over with a warning. Raises StateError where there is none, or where
+        A damaged one is skipped with a warning. Raises StateError where there is none, or where
         it is of a learner with other settings.
         """
         snapshot, faults = read_newest(Path(folder))

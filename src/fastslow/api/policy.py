@@ -1,4 +1,4 @@
-"""What every trained policy can do, whoever holds it: generate, score, be measured."""
+"""What every trained policy can do: generate, score, be evaluated."""
 
 import shutil
 from abc import ABC, abstractmethod

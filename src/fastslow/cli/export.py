@@ -39,5 +39,5 @@ def export(
         return
     print(
         f"{to}: merged model in {check.dtype}; over {check.probes} probe tokens its KL to the "
-        f"adapter is {check.error:.2e} nats a token, the adapter's own effect {check.effect:.2e}"
+        f"adapter is {check.error:.2e} nats per token, the adapter's own effect {check.effect:.2e}"
     )
