@@ -114,8 +114,8 @@ class Run(PolicyMethods):
             module: `leader` or a module's name.
             dtype: `float32`, `bfloat16` or `float16`. Default: the base's.
 
-        Returns how far the written model is from the adapter: KL in nats per token. Raises StateError
-        and writes nothing where that is more than rounding.
+        Returns how far the written model is from the adapter: KL in nats per token. Raises
+        StateError and writes nothing where that is more than rounding.
         """
         return export_merged(self.folder, Path(to), module=module, dtype=dtype)
 

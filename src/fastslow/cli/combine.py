@@ -22,7 +22,7 @@ def combine(
     model: str = typer.Option(None, help="The base, where it is not in the recorded place."),
     json_output: bool = typer.Option(False, "--json", help="Print the combination as JSON."),
 ) -> None:
-    """Sum past modules exactly into one ordinary PEFT adapter, with weights fitted on kept examples."""
+    """Sum past modules exactly into one PEFT adapter, with weights fitted on kept examples."""
     import json
     from dataclasses import asdict
 
