@@ -95,7 +95,7 @@ def test_it_holds_the_policy_near_its_reference(recipe, tmp_path):
         extra = ("online_kl=null",) if weight is None else (*KL, f"online_kl.weight={weight}")
         made = recipe(
             f"output_dir={tmp_path / str(weight)}", "train.max_steps=24", "train.epochs=2",
-            "chase=null", "eval.samples=16", "eval.answers=4", *extra,
+            "chase=null", "eval.samples=16", "eval.answers=4", "eval.sample_tokens=8", *extra,
         )  # fmt: skip
         final = fastslow.train(made).eval["final"]
         kl[weight] = final["reverse_kl"]

@@ -15,7 +15,7 @@ from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.reports.runs import read_runs
 
-SHORT = ("train.max_steps=4", "eval.samples=2", "eval.sample_tokens=8")
+SHORT = ("train.max_steps=4", "eval.samples=2", "eval.sample_tokens=4")
 STAGES = [{"name": "sft", "train": {"max_steps": 3}}, "preferences"]
 
 
