@@ -61,7 +61,7 @@ def recipe(model_folder, train_file, eval_file, tmp_path):
             "data": {"train": str(train_file), "eval": str(eval_file), "max_length": 96},
             "lora": {"rank": 4, "alpha": 8.0},
             "train": {"batch_size": 8, "learning_rate": 1e-2},
-            "eval": {"num_prompts": 4, "max_new_tokens": 8},
+            "eval": {"num_prompts": 2, "max_new_tokens": 4},
             "checkpoint": {"every": 4},
         }
         return load_recipe(raw | sections, overrides)

@@ -1,11 +1,15 @@
 """The demo on the smallest base."""
 
+from functools import partial
+
 import pytest
 from typer.testing import CliRunner
 
 from fastslow.bench import demo, scenario
 from fastslow.bench.tiny_base import Pretraining, pretrain_base
 from fastslow.cli.main import app
+from fastslow.streams.worlds import World
+from fastslow.training.continual import merge_weights
 
 SMALL = Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs=1)
 
@@ -17,10 +21,11 @@ def small_demo(monkeypatch, tmp_path):
 
     monkeypatch.setattr(demo, "pretrain_base", small)
     monkeypatch.setattr(scenario, "pretrain_base", small)
-    monkeypatch.setattr(
-        scenario, "SAMPLED", {"num_prompts": 3, "num_generations": 2, "max_new_tokens": 12}
-    )
+    few = {"num_prompts": 2, "num_generations": 2, "max_new_tokens": 8}
+    monkeypatch.setattr(scenario, "SAMPLED", few)
     monkeypatch.setattr(demo, "PAIRS", 80)
+    monkeypatch.setattr(demo, "World", partial(World, num_domains=2))
+    monkeypatch.setattr(merge_weights, "STEPS", 6)
 
 
 def test_the_demo_shows_tables_samples_and_a_report_and_can_be_called_again(small_demo, tmp_path):

@@ -13,6 +13,7 @@ from fastslow.config import load_recipe
 from fastslow.errors import ConfigError
 from fastslow.objectives import make_objective
 from fastslow.streams.worlds import World
+from fastslow.training.continual import merge_weights
 
 SMALL = Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs=1)
 SAMPLED = {"num_prompts": 2, "num_generations": 2, "max_new_tokens": 8}
@@ -26,6 +27,11 @@ def small_bases(monkeypatch, tmp_path_factory):
         scenario, "pretrain_base", lambda world: pretrain_base(world, settings=SMALL, cache=cache)
     )
     monkeypatch.setattr(scenario, "SAMPLED", SAMPLED)
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(merge_weights, "STEPS", 6)
 
 
 @pytest.fixture(autouse=True)

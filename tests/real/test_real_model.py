@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from functools import partial
 from itertools import islice
 
@@ -21,14 +22,6 @@ from fastslow.training.policies.policies import Policies
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _two_threads():
-    """A real model is quicker on every core; the tiny ones of other tests are not."""
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def model_path(shared):
     return str(shared / "models" / "base-6m")
@@ -41,16 +34,17 @@ def encoded(shared, model_path, domain, count, *, max_length=512, wanted=lambda 
     return list(islice((item for item in items if isinstance(item, Encoded)), count))
 
 
-def test_trees_equal_single_responses_on_200_multi_turn_pairs(shared, model_path):
+@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
+def test_trees_equal_single_responses_on_multi_turn_pairs(shared, model_path, count):
     pairs = encoded(
-        shared, model_path, "helpfulness", 200, wanted=lambda p: not isinstance(p.prompt, str)
+        shared, model_path, "helpfulness", count, wanted=lambda p: not isinstance(p.prompt, str)
     )
-    assert len(pairs) == 200 and all(len(item.example.prompt) >= 3 for item in pairs)
+    assert len(pairs) == count and all(len(item.example.prompt) >= 3 for item in pairs)
     ordered = sorted((item.tree for item in pairs), key=lambda tree: tree.num_tokens)
     scorer = Scorer(load_base(model_path))
     worst = 0.0
     with torch.no_grad():
-        for first in range(0, 200, 8):
+        for first in range(0, count, 8):
             trees = ordered[first : first + 8]
             together = scorer.score(tree_batch(trees, pad_id=0))
             alone = [
@@ -79,20 +73,19 @@ def test_bfloat16_and_float32_agree_to_rounding(shared, model_path):
     assert relative.max() < 0.01
 
 
-PAIRS = 12
-"""In one batch, which took TRL 9 GB for 32."""
 TRL_NAMES = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge", "robust_dpo": "robust"}
 
 
 @pytest.fixture(scope="module")
-def some_pairs(shared, model_path):
+def some_pairs(shared, model_path, request):
     """Real pairs, our policies with weights that disagree with the base, and TRL's trainer."""
     trl = pytest.importorskip("trl", reason="NOT COMPARED WITH TRL: it is not installed")
     import datasets
     from peft import LoraConfig
 
+    count = request.param
     items = encoded(
-        shared, model_path, "helpfulness", PAIRS, wanted=lambda p: len(str(p.prompt)) < 400
+        shared, model_path, "helpfulness", count, wanted=lambda p: len(str(p.prompt)) < 400
     )
     base = load_base(model_path)
     modules = Modules.attach(base, ("policy",), rank=4, alpha=8.0)
@@ -121,7 +114,7 @@ def some_pairs(shared, model_path):
             args=trl.DPOConfig(
                 output_dir=str(folder), loss_type=[loss_type], beta=0.1, max_length=512,
                 label_smoothing=0.1 if loss_type == "robust" else 0.0, use_cpu=True, bf16=False,
-                gradient_checkpointing=False, report_to=[], per_device_train_batch_size=PAIRS,
+                gradient_checkpointing=False, report_to=[], per_device_train_batch_size=count,
             ),
             train_dataset=datasets.Dataset.from_list(rows),
             processing_class=load_tokenizer(model_path),
@@ -137,7 +130,12 @@ def some_pairs(shared, model_path):
     return items, policies, trainer
 
 
-@pytest.mark.parametrize("name", TRL_NAMES)
+# In one batch, which took TRL 9 GB for 32.
+@pytest.mark.parametrize(
+    ("some_pairs", "name"),
+    [(4, "dpo"), *(pytest.param(12, name, marks=pytest.mark.slow) for name in TRL_NAMES)],
+    indirect=["some_pairs"],
+)
 def test_losses_and_gradients_equal_trls(some_pairs, tmp_path, name):
     items, policies, make_trainer = some_pairs
     hyper = {"label_smoothing": 0.1} if name == "robust_dpo" else {}
@@ -150,7 +148,7 @@ def test_losses_and_gradients_equal_trls(some_pairs, tmp_path, name):
 
     trainer, named = make_trainer(TRL_NAMES[name], tmp_path)
     trainer.model.train()
-    rows = trainer.data_collator([trainer.train_dataset[i] for i in range(PAIRS)])
+    rows = trainer.data_collator([trainer.train_dataset[i] for i in range(len(items))])
     theirs = trainer.compute_loss(trainer.model, rows)
     theirs.backward()
     assert loss.item() == pytest.approx(theirs.item(), rel=1e-4)
@@ -166,7 +164,13 @@ def objective_at_start(name):
 
 
 @pytest.mark.processes
-def test_a_short_run_learns_and_its_adapter_works_without_fastslow(shared, model_path, tmp_path):
+@pytest.mark.parametrize(
+    ("steps", "batch", "pairs", "accuracy"),
+    [(8, 8, 24, 0.55), pytest.param(20, 16, 160, 0.6, marks=pytest.mark.slow)],
+)
+def test_a_short_run_learns_and_its_adapter_works_without_fastslow(
+    shared, model_path, tmp_path, steps, batch, pairs, accuracy
+):
     data = shared / "data" / "sentiment"
     recipe = fastslow.load_recipe(
         {
@@ -179,14 +183,17 @@ def test_a_short_run_learns_and_its_adapter_works_without_fastslow(shared, model
                 "shuffle": 1024,
             },
             "train": {
-                "learning_rate": 5e-4, "max_steps": 20, "micro_batch_size": 4,
+                "learning_rate": 5e-4, "max_steps": steps, "batch_size": batch,
+                "micro_batch_size": 4,
             },
-            "eval": {"max_pairs": 160, "num_prompts": 0},
+            "eval": {"max_pairs": pairs, "num_prompts": 0},
         }
     )  # fmt: skip
     summary = training.train(recipe)
     assert summary.eval["start"]["accuracy"] == 0.5
-    assert summary.eval["final"]["accuracy"] >= 0.6
+    final = summary.eval["final"]
+    assert final["accuracy"] >= accuracy
+    assert final["loss"] < math.log(2) and final["margin"] > 0.1
     adapter = tmp_path / "run" / summary.adapters[summary.leader]
 
     encoder = Encoder(load_tokenizer(model_path), max_length=128)

@@ -1,6 +1,7 @@
 """Layers that are compiled or computed anew: the same numbers, other memory."""
 
 import shutil
+from functools import partialmethod
 
 import pytest
 import tiny
@@ -16,9 +17,9 @@ from fastslow.training.policies.policies import Policies
 TREES = [Tree((5, 6, 7), ((8, 9), (10,))), Tree((11, 12), ((13,), (14, 15, 16), (17,)))]
 
 
-def policies_on(architecture, *, recompute, dropout=0.0):
+def policies_on(architecture, *, recompute, dropout=0.0, **changes):
     modules = Modules.attach(
-        tiny.model(architecture), ("fast", "slow"), rank=2, alpha=4.0, dropout=dropout
+        tiny.model(architecture, **changes), ("fast", "slow"), rank=2, alpha=4.0, dropout=dropout
     )
     generator = torch.Generator().manual_seed(1)
     for name in modules.names:
@@ -90,9 +91,22 @@ def test_a_run_is_the_same_with_layers_computed_anew(recipe):
     assert tiny.same(*runs)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="NOT TESTED: there is no C++ compiler")
-def test_compiled_layers_give_the_same_numbers():
-    plain, compiled = (policies_on("llama", recompute=False) for _ in range(2))
+WITH_GPP = (
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="NOT TESTED: there is no C++ compiler"),
+)
+
+
+@pytest.mark.parametrize(
+    ("backend", "layers"), [("eager", 1), pytest.param("inductor", 2, marks=WITH_GPP)]
+)
+def test_compiled_layers_give_the_same_numbers(backend, layers, monkeypatch):
+    """With the graphs that are traced as they are, and with the code that is made of them."""
+    with_default = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(with_default, backend=backend))
+    plain, compiled = (
+        policies_on("llama", recompute=False, num_hidden_layers=layers) for _ in range(2)
+    )
     compile_layers(compiled.modules.causal_lm)
     counters = torch._dynamo.utils.counters
     counters.clear()

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.processes
 KILLS = 10
 COLD = 4
 """The kill of a process that has started by itself."""
-STEPS = 120
+STEPS = 60
 
 
 def start(recipe_path, output_dir, **settings):
@@ -42,7 +42,7 @@ def test_ten_kills_at_random_moments_change_no_bit(recipe, tmp_path):
     draw = random.Random(time.time_ns())
     options = (
         f"train.max_steps={STEPS}", "train.epochs=20", "lora.dropout=0.1", "data.shuffle=16",
-        "chase.swap_every=5", "eval.every=40", "checkpoint.every=3",
+        "chase.swap_every=5", "eval.every=20", "checkpoint.every=3",
     )  # fmt: skip
     path = tmp_path / "recipe.yaml"
     path.write_text(fastslow.config.dump_recipe(recipe(*options)))
@@ -85,6 +85,8 @@ def test_a_second_interrupt_stops_at_once(recipe, tmp_path):
 ATTEMPTS = """
 import json, os, signal, sys, time
 from fastslow import training
+from fastslow.training.continual import merge_weights
+merge_weights.STEPS = 8
 recipe, moments = sys.argv[1], json.loads(sys.argv[2])
 for moment in moments:
     child = os.fork()
@@ -103,13 +105,13 @@ for moment in moments:
         os.kill(child, signal.SIGKILL)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-WEIGHING = {"event": "progress", "task": "weighing modules", "total": 60}
+WEIGHING = {"event": "progress", "task": "weighing modules", "total": 8}
 MOMENTS = [
     {"event": "eval", "moment": "start"},
     {"event": "step", "step": 3},
     {"event": "complete"},
     {"event": "combining", "modules": 1},
-    WEIGHING | {"done": 30},
+    WEIGHING | {"done": 4},
     {"event": "measured", "label": "base"},
     {"event": "measured", "label": "after warm"},
     {"event": "domain", "number": 2},
@@ -117,7 +119,7 @@ MOMENTS = [
     {"event": "checkpoint"},
     {"event": "eval", "moment": "final"},
     {"event": "combining", "modules": 2},
-    WEIGHING | {"done": 60},
+    WEIGHING | {"done": 8},
     {"event": "measured", "label": "after cold"},
 ]
 

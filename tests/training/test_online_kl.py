@@ -97,7 +97,8 @@ def test_it_holds_the_policy_near_its_reference(recipe, tmp_path):
         extra = ("online_kl=null",) if weight is None else (*KL, f"online_kl.weight={weight}")
         made = recipe(
             f"output_dir={tmp_path / str(weight)}", "train.max_steps=24", "train.epochs=2",
-            "chase=null", "eval.num_prompts=16", "eval.num_generations=4", *extra,
+            "chase=null", "eval.num_prompts=16", "eval.num_generations=4", "eval.max_new_tokens=8",
+            *extra,
         )  # fmt: skip
         final = training.train(made).eval["final"]
         kl[weight] = final["reverse_kl"]

@@ -14,8 +14,8 @@ from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.loop.reference_cache import ReferenceCache
 from fastslow.training.policies.policies import Policies
 
-EPOCHS = ("train.epochs=3", "eval.num_prompts=0")
-STEPS = 12
+EPOCHS = ("train.epochs=3", "eval.num_prompts=0", "train.batch_size=16", "eval.max_pairs=8")
+STEPS = 6
 """Of an epoch."""
 
 
@@ -63,7 +63,7 @@ def test_a_run_that_goes_on_knows_them_and_ends_with_the_same_bits(recipe, tmp_p
         pass
 
     def stop(event):
-        if event["event"] == "step" and event["step"] == STEPS + 6:
+        if event["event"] == "step" and event["step"] == STEPS + 3:
             raise Stopped
 
     with pytest.raises(Stopped):

@@ -16,7 +16,7 @@ from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.reports.runs import read_runs
 
-SHORT = ("train.max_steps=4", "eval.num_prompts=2", "eval.max_new_tokens=8")
+SHORT = ("train.max_steps=4", "eval.num_prompts=2", "eval.max_new_tokens=4")
 STAGES = [{"name": "sft", "train": {"max_steps": 3}}, "preferences"]
 
 
