@@ -156,7 +156,9 @@ def test_sample_answers_prompts_side_by_side(finished, eval_file):
     done = run(*arguments, *modules)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rows) == 4 and {"prompt", "answer", "tokens", "truncated", "module"} <= rows[0].keys()
+    assert (
+        len(rows) == 4 and {"prompt", "answer", "tokens", "truncated", "module"} <= rows[0].keys()
+    )
     assert run(*arguments, *modules).stdout == done.stdout
     assert run(*arguments, *modules, "--seed", 1).stdout != done.stdout
     from_file = run("sample", folder, "--data", eval_file, "--limit", 3, "--max-new-tokens", 4)
