@@ -52,10 +52,8 @@ for path in sys.argv[2:]:
 
 def in_two(script, *arguments, **settings):
     """What two processes, with such environment variables, print after RESULT, line by line."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    settings |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    settings |= {"WORLD_SIZE": "2", **port}
     started = [
         fork_server.start(
             "-c", script, *arguments,
@@ -70,6 +68,13 @@ def in_two(script, *arguments, **settings):
         [json.loads(line.removeprefix("RESULT ")) for line in out.splitlines() if "RESULT" in line]
         for out in (process.stdout for process in started)
     ]
+
+
+def free_port():
+    """One that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def wait_for(*processes, timeout=300):

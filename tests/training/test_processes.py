@@ -9,7 +9,7 @@ import fork_server
 import pytest
 import tiny
 import torch
-from two import DIVIDED, TRAIN, apart, events, in_two, written
+from two import DIVIDED, LAUNCH, TRAIN, apart, events, free_port, in_two, written
 
 from fastslow import training
 from fastslow.objectives import make_objective, objective_names
@@ -97,6 +97,22 @@ def test_everything_that_is_told_and_measured_is_what_one_process_says(recipe, t
             assert event[key] == pytest.approx(other[key], abs=1e-4), key
     assert apart(two.output_dir, one.output_dir) < 1e-3
     assert not [path.name for path in tmp_path.iterdir() if "fastslow-" in path.name]
+
+
+def test_accelerates_own_launcher_starts_two(recipe, tmp_path):
+    settings = ("train.max_steps=2", "eval.samples=0")
+    one, two = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("one", "two"))
+    fastslow.train(one)
+    done = fork_server.run(
+        "-m", "accelerate.commands.launch", "--config_file", LAUNCH / "several-gpus.yaml",
+        "--num_processes", 2, "--main_process_port", free_port(),
+        "-m", "fastslow", "train", written(two), "--json",
+        env=os.environ | {"ACCELERATE_USE_CPU": "true"}, cold=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("step 2/2") == 1 and json.loads(done.stdout)["steps"] == 2
+    assert [e["processes"] for e in events(two.output_dir) if e["event"] == "start"] == [2]
+    assert apart(two.output_dir, one.output_dir) < 1e-3
 
 
 @pytest.mark.parametrize("launched", [{}, DIVIDED], ids=["whole", "divided"])
