@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 NAMES = """
     AheadReader Answering Asked Asker FreshReader Given HeldOut Judged Measuring Mixture Prepared
     Preview Race Recomputing Remembered Tally Team
-    add_up carriers max_grad_norm evened foresee foreseen from_first given_by given_here go_back
-    imagined api_key_env left_out loss_decay outgrown passed_over max_new_tokens strengthen unended
+    add_up carriers clip_norm evened foresee foreseen from_first given_by given_here go_back
+    imagined key_variable left_out loss_memory outgrown passed_over sample_tokens strengthen unended
     weighed world_base
 """.split()
 """Identifiers and keys that were renamed, as whole words, upper and lower case as written."""
@@ -54,19 +54,19 @@ PHRASES = """
 
 ALLOWED = {
     # Maps the old keys to the new ones, for one release.
-    ("src/fastslow/config/renamed.py", "max_grad_norm"),
-    ("src/fastslow/config/renamed.py", "api_key_env"),
-    ("src/fastslow/config/renamed.py", "loss_decay"),
-    ("src/fastslow/config/renamed.py", "max_new_tokens"),
+    ("src/fastslow/config/renamed.py", "clip_norm"),
+    ("src/fastslow/config/renamed.py", "key_variable"),
+    ("src/fastslow/config/renamed.py", "loss_memory"),
+    ("src/fastslow/config/renamed.py", "sample_tokens"),
     # The old name of the column `truncated` is still read, and documented as such.
     ("src/fastslow/streams/formats.py", "unended"),
     ("docs/objectives.md", "unended"),
     ("src/fastslow/streams/columns.py", "unended"),
     # The reference lists old names beside the new ones.
-    ("docs/recipe.md", "max_grad_norm"),
-    ("docs/recipe.md", "api_key_env"),
-    ("docs/recipe.md", "loss_decay"),
-    ("docs/recipe.md", "max_new_tokens"),
+    ("docs/recipe.md", "clip_norm"),
+    ("docs/recipe.md", "key_variable"),
+    ("docs/recipe.md", "loss_memory"),
+    ("docs/recipe.md", "sample_tokens"),
 }
 """Files that may have an old name. LOG.md (entries keep the names of their day) and CHANGELOG.md
 (lists old names beside new ones) are not checked at all."""
@@ -102,8 +102,7 @@ def test_every_exception_is_a_file():
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["a run\ngoes on from there", "Mend the rows", "max_grad_norm: 1", "class Team:", "anew"],
+    "text", ["a run\ngoes on from there", "Mend the rows", "clip_norm: 1", "class Team:", "anew"]
 )
 def test_old_words_are_found(text):
     assert old_words(text)
