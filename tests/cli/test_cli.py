@@ -124,7 +124,10 @@ def test_validate_counts_and_shows_what_will_be_learned(path):
     assert done.returncode == 0, done.stderr
     for part in ("read 96", "prompt tokens", " tokens:", "<|end|>", "domains"):
         assert part in done.stdout, done.stdout
-    found = json.loads(run("validate", path, "--json").stdout)
+    answer = run("validate", path, "eval.samples=3", "--json")
+    found = json.loads(answer.stdout)
+    assert found["warnings"] == ["eval.samples is called eval.num_prompts now; rename it"]
+    assert not answer.stderr
     assert found["train"]["rows and pairs"]["read"] == 96
     assert found["eval"]["rows and pairs"]["read"] == 24
 

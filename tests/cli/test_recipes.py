@@ -50,10 +50,10 @@ def test_a_reward_model_is_trained_whatever_the_recipe_says(monkeypatch):
 
 
 def test_an_old_name_is_warned_of_in_one_line_and_once(monkeypatch, capsys):
-    settings = ["eval.num_prompts=3", "eval.num_prompts=4", "train.batch_size=0"]
+    settings = ["eval.samples=3", "eval.samples=4", "train.batch_size=0"]
     code, _, err = command(monkeypatch, capsys, "validate", "model=m", *settings)
     warning, error = err.splitlines()
-    assert warning == "warning: eval.num_prompts is called eval.num_prompts now; rename it"
+    assert warning == "warning: eval.samples is called eval.num_prompts now; rename it"
     assert code == 2 and error.startswith("error: train.batch_size")
 
 

@@ -39,11 +39,9 @@ def test_a_section_in_two_places_is_found_in_both_and_printed_whole_once():
 
 
 def test_an_old_name_leads_to_the_new_one():
-    text = describe("eval.num_prompts")
-    assert (
-        text.startswith("eval.num_prompts is called eval.num_prompts now.") and "default 64" in text
-    )
-    assert "| `eval.num_prompts` | `eval.num_prompts` |" in markdown()
+    text = describe("eval.samples")
+    assert text.startswith("eval.samples is called eval.num_prompts now.") and "default 64" in text
+    assert "| `eval.samples` | `eval.num_prompts` |" in markdown()
 
 
 @pytest.mark.parametrize(

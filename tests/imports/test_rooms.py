@@ -32,7 +32,9 @@ def room(path):
     return path.relative_to(TRAINING).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", sorted(TRAINING.rglob("*.py")), ids=lambda p: str(p.relative_to(TRAINING)))
+@pytest.mark.parametrize(
+    "path", sorted(TRAINING.rglob("*.py")), ids=lambda path: str(path.relative_to(TRAINING))
+)
 def test_rooms_of_training_import_downwards(path):
     for node in ast.walk(ast.parse(path.read_text())):
         module = node.module if isinstance(node, ast.ImportFrom) else None

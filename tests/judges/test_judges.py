@@ -64,7 +64,12 @@ def test_a_rule_scores_the_last_turn_and_the_answer(tmp_path):
     [
         (RULE, "rate", ConfigError, "judge.function: .*rule.py defines no function 'rate'"),
         ("1 / 0", "score", ConfigError, "judge.file: .* cannot be run: ZeroDivisionError"),
-        ("def score(p, a):\n    return None", "score", JudgeError, "gave None; it must give a finite number"),
+        (
+            "def score(p, a):\n    return None",
+            "score",
+            JudgeError,
+            "gave None; it must give a finite",
+        ),
         ("def score(p, a):\n    return float('nan')", "score", JudgeError, "gave nan"),
         ("def score(p, a):\n    return {}[a]", "score", JudgeError, "failed on an .* KeyError"),
     ],

@@ -239,12 +239,12 @@ def test_the_probe_finds_ignored_positions_and_unknown_heads():
     hook = model.model.register_forward_pre_hook(
         lambda module, args, kwargs: (args, kwargs | {"position_ids": None}), with_kwargs=True
     )
-    assert "nats away" in probe_layout(model, max_length=64).reason
+    assert "nats from separate scoring" in probe_layout(model, max_length=64).reason
     hook.remove()
     model.register_forward_hook(
         lambda module, args, output: setattr(output, "logits", output.logits * 0.5)
     )
-    assert "nats away" in probe_layout(model, max_length=64).reason
+    assert "nats from separate scoring" in probe_layout(model, max_length=64).reason
 
 
 def test_a_window_shorter_than_the_rows_is_scored_one_by_one():

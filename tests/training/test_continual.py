@@ -329,8 +329,8 @@ def test_contradictions_are_refused_all_at_once(continual):
             weights=None, fixed=[1.0], recompress=2, anchor="l2_sp", replay=0.2,
         )  # fmt: skip
     text = "\n".join(caught.value.problems)
-    for part in ("continual.fixed: is for", "got 1 weights for 2 domains", "nothing to be held",
-                 "continual.recompress", "data.replay_buffer_size",
+    for part in ("continual.fixed: goes together", "got 1 weights for 2 domains",
+                 "nothing to be held", "continual.recompress", "data.replay_buffer_size",
                  "reference: 'previous'"):  # fmt: skip
         assert part in text, text
     assert len(caught.value.problems) == 6

@@ -102,7 +102,7 @@ def test_everything_that_is_told_and_measured_is_what_one_process_says(recipe, t
 def test_accelerates_own_launcher_starts_two(recipe, tmp_path):
     settings = ("train.max_steps=2", "eval.samples=0")
     one, two = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("one", "two"))
-    fastslow.train(one)
+    training.train(one)
     done = fork_server.run(
         "-m", "accelerate.commands.launch", "--config_file", LAUNCH / "several-gpus.yaml",
         "--num_processes", 2, "--main_process_port", free_port(),

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from fastslow.scoring import Encoder
     from fastslow.training.data.statistics import DataStatistics
 
+OLD_COUNTS = {
+    "bad": "invalid",
+    "passed_over": "skipped",
+    "cut": "truncated",
+    "lacking": "missing_fields",
+}
+"""Old names of counts, still in the JSON for one release."""
+
 
 def validate(
     arguments: list[str] = Arguments,
@@ -19,7 +27,9 @@ def validate(
     json_output: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
 ) -> None:
     """Check the recipe, read all data, and show how pairs are tokenised and masked."""
-    checked = recipe_of(arguments)
+    checked, renamings = (
+        _recipe_and_renamings(arguments) if json_output else (recipe_of(arguments), [])
+    )
 
     import json
 
@@ -38,7 +48,7 @@ def validate(
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
     processes = ProcessGroup()
-    warnings = check_parts(checked, processes)
+    warnings = [*renamings, *check_parts(checked, processes)]
     findings: dict[str, dict[str, Any]] = {}
     examples = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -57,12 +67,29 @@ def validate(
             if memory is not None:
                 findings.setdefault(f"{where}train", {})["memory (GB)"] = memory.gigabytes()
     if json_output:
-        print(json.dumps(findings))
+        _add_old_names(findings)
+        print(json.dumps(findings | {"warnings": warnings}))
         return
     console = Console(highlight=False, soft_wrap=True)
     _print_findings(console, findings, warnings)
     for example in examples:
         console.print(masked_example(example, tokenizer))
+
+
+def _recipe_and_renamings(arguments: list[str]) -> tuple["Recipe", list[str]]:
+    """The recipe, and the warnings about old names in it, which belong into the JSON."""
+    import warnings
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FutureWarning)
+        checked = recipe_of(arguments)
+    return checked, list(dict.fromkeys(str(warning.message) for warning in caught))
+
+
+def _add_old_names(findings: Mapping[str, dict[str, Any]]) -> None:
+    for finding in findings.values():
+        if counts := finding.get("rows and pairs"):
+            counts |= {old: counts[new] for old, new in OLD_COUNTS.items()}
 
 
 def _read(
