@@ -122,12 +122,12 @@ def test_training_from_standard_input(path, train_file):
 def test_validate_counts_and_shows_what_will_be_learned(path):
     done = run("validate", path)
     assert done.returncode == 0, done.stderr
-    for part in ("read 96", "prompt tokens", " tokens:", "<|end|>", "domains"):
+    for part in ("read 96", "prompt tokens", " tokens scored:", "<|end|>", "domains"):
         assert part in done.stdout, done.stdout
     answer = run("validate", path, "eval.samples=3", "--json")
     found = json.loads(answer.stdout)
     assert found["warnings"] == ["eval.samples is called eval.num_prompts now; rename it"]
-    assert not answer.stderr
+    assert not answer.stderr.strip()
     assert found["train"]["rows and pairs"]["read"] == 96
     assert found["eval"]["rows and pairs"]["read"] == 24
 

@@ -169,7 +169,7 @@ def test_the_judge_works_while_the_policy_learns(online, monkeypatch):
 
 
 def test_log_probs_that_nobody_knows_are_not_learned_from(online, engine):
-    with pytest.raises(ConfigError, match="online.overlap: objective rloo weighs answers"):
+    with pytest.raises(ConfigError, match="online.overlap: objective rloo needs sampling"):
         training.train(online("objective.name=rloo", overlap=True, engine=at(engine)))
 
 

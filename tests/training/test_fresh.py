@@ -115,7 +115,7 @@ def test_the_score_rises(online):
     made = online(
         "train.max_steps=24", "train.epochs=2", "train.learning_rate=0.03", "chase=null",
         "objective.name=rloo", "eval.num_prompts=16", "eval.num_generations=4",
-        "train.batch_size=8", num_generations=4,
+        "eval.max_new_tokens=8", "train.batch_size=8", num_generations=4,
     )  # fmt: skip
     measured = training.train(made).eval
     assert measured["final"]["reward"] > measured["start"]["reward"] + 0.1
@@ -167,7 +167,7 @@ def test_another_judge_cannot_go_on(online, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "section", "message"),
     [
-        (("online=null", "judge=null", "objective.name=rloo"), {}, "rloo: is for the policy's own"),
+        (("online=null", "judge=null", "objective.name=rloo"), {}, "objective rloo: is on-policy"),
         (("judge=null",), {}, "judge: compares the answers of rounds, online or filter"),
         (("rounds={}",), {}, "rounds and online: cannot be combined"),
         (("data.label_delay=8",), {}, "online: cannot be combined with data.label_delay"),

@@ -39,7 +39,7 @@ def warnings(recipe, *overrides):
 
 def test_bfloat16_in_software_is_warned_of(recipe, software_bfloat16):
     (warning,) = warnings(recipe, "train.precision=mixed")
-    (times,) = re.findall(r"takes (\d+) times as long", warning)
+    (times,) = re.findall(r"are (\d+) times slower", warning)
     assert int(times) >= 5 and "train.precision=float32" in warning
 
 

@@ -105,13 +105,13 @@ for moment in moments:
         os.kill(child, signal.SIGKILL)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-WEIGHING = {"event": "progress", "task": "weighing modules", "total": 8}
+FITTING = {"event": "progress", "task": "fitting merge weights", "total": 8}
 MOMENTS = [
     {"event": "eval", "moment": "start"},
     {"event": "step", "step": 3},
     {"event": "complete"},
     {"event": "combining", "modules": 1},
-    WEIGHING | {"done": 4},
+    FITTING | {"done": 4},
     {"event": "measured", "label": "base"},
     {"event": "measured", "label": "after warm"},
     {"event": "domain", "number": 2},
@@ -119,7 +119,7 @@ MOMENTS = [
     {"event": "checkpoint"},
     {"event": "eval", "moment": "final"},
     {"event": "combining", "modules": 2},
-    WEIGHING | {"done": 8},
+    FITTING | {"done": 8},
     {"event": "measured", "label": "after cold"},
 ]
 

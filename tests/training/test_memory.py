@@ -147,7 +147,7 @@ def test_a_run_that_does_not_fit_is_refused_with_what_would(recipe, scarce, tmp_
     text = str(refused.value)
     assert text.startswith("memory: this run needs about ") and "are free on cpu" in text
     assert "train.micro_batch_size: 2 needs about" in text
-    assert " or train.micro_batch_size: 1 takes" in text
+    assert " or train.micro_batch_size: 1 needs" in text
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 

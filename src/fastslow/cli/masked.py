@@ -12,10 +12,10 @@ PREFERRED = ("chosen", "liked", "demonstrated", "rank 0")
 
 def masked_example(item: Encoded, tokenizer: Any) -> Text:
     """The decoded prompt (dim, not scored) and its responses (coloured, scored)."""
-    text = Text(f"\n{item.example.source} ({item.example.domain}), prompt (masked):\n")
+    text = Text(f"\n{item.example.source} ({item.example.domain}), prompt not scored:\n")
     text.append(tokenizer.decode(item.tree.prompt), style="dim")
     for name, response in zip(response_names(item.example), item.tree.responses, strict=True):
-        text.append(f"\n{name}, {len(response)} tokens:\n")
+        text.append(f"\n{name}, {len(response)} tokens scored:\n")
         style = "green" if name in PREFERRED else "red"
         text.append(tokenizer.decode(response), style=style)
     return text

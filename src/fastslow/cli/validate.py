@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fastslow.cli.arguments import Arguments, recipe_of
+from fastslow.errors import ConfigError
 
 if TYPE_CHECKING:
     from fastslow.config import Recipe
@@ -27,9 +28,7 @@ def validate(
     json_output: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
 ) -> None:
     """Check the recipe, read all data, and show how pairs are tokenised and masked."""
-    checked, renamings = (
-        _recipe_and_renamings(arguments) if json_output else (recipe_of(arguments), [])
-    )
+    checked, renamings = _recipe_and_renamings(arguments)
 
     import json
 
@@ -77,13 +76,19 @@ def validate(
 
 
 def _recipe_and_renamings(arguments: list[str]) -> tuple["Recipe", list[str]]:
-    """The recipe, and the warnings about old names in it, which belong into the JSON."""
+    """The recipe, and the warnings about old names in it, which belong to the findings."""
     import warnings
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", FutureWarning)
-        checked = recipe_of(arguments)
-    return checked, list(dict.fromkeys(str(warning.message) for warning in caught))
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", FutureWarning)
+            checked = recipe_of(arguments)
+    except ConfigError:
+        for each in caught:
+            warnings.showwarning(each.message, each.category, each.filename, each.lineno)
+        raise
+    return checked, list(dict.fromkeys(str(each.message) for each in caught))
 
 
 def _add_old_names(findings: Mapping[str, dict[str, Any]]) -> None:
