@@ -192,7 +192,9 @@ def test_a_batch_that_gives_nan_is_set_aside_where_that_is_asked_for(once):
     summary = training.train(made, listener=listen)
     assert (summary.steps, summary.pairs_seen, summary.set_aside) == (5, 36, 8)
     (told,) = [
-        event for event in heard if event["event"] == "warning" and "batch skipped" in event["message"]
+        event
+        for event in heard
+        if event["event"] == "warning" and "batch skipped" in event["message"]
     ]
     assert told["step"] == 2 and "step 3: the loss is nan" in told["message"]
     assert len(json.loads((Path(made.output_dir) / "failed-batch-3.json").read_text())) == 8
