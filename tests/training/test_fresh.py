@@ -103,7 +103,8 @@ def test_prompts_alone_are_enough(online, tmp_path):
 def test_the_score_rises(online):
     made = online(
         "train.max_steps=24", "train.epochs=2", "train.learning_rate=0.03", "chase=null",
-        "objective.name=rloo", "eval.samples=16", "eval.answers=4", "train.batch_size=8", answers=4,
+        "objective.name=rloo", "eval.samples=16", "eval.answers=4", "eval.sample_tokens=8",
+        "train.batch_size=8", answers=4,
     )  # fmt: skip
     measured = fastslow.train(made).eval
     assert measured["final"]["reward"] > measured["start"]["reward"] + 0.1

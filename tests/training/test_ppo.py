@@ -146,7 +146,8 @@ def test_micro_batches_give_the_same_run(ppo, tmp_path):
 def test_the_score_rises(ppo, name):
     made = ppo(
         "train.max_steps=60", "train.epochs=8", "train.learning_rate=0.03", "eval.samples=16",
-        "eval.answers=8", "train.batch_size=32", name=name, passes=4, temperature=1.0,
+        "eval.answers=8", "eval.sample_tokens=8", "train.batch_size=32", name=name, passes=4,
+        temperature=1.0,
     )  # fmt: skip
     measured = fastslow.train(made).eval
     assert measured["final"]["reward"] > measured["start"]["reward"] + 0.1
