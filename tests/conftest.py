@@ -66,7 +66,7 @@ def recipe(model_folder, train_file, eval_file, tmp_path):
             "data": {"train": str(train_file), "eval": str(eval_file), "max_length": 96},
             "lora": {"rank": 4, "alpha": 8.0},
             "train": {"batch_size": 8, "learning_rate": 1e-2},
-            "eval": {"samples": 2, "sample_tokens": 4},
+            "eval": {"num_prompts": 2, "max_new_tokens": 4},
             "checkpoint": {"every": 4},
         }
         return load_recipe(raw | sections, overrides)
@@ -110,11 +110,11 @@ def continual_run(model_folder, domain_files, tmp_path_factory):
     """A finished run over two domains, and its summary."""
     import tiny
 
-    import fastslow
+    from fastslow import training
 
     raw = tiny.continual_settings(model_folder, domain_files, ("warm", "cold"), weights="uniform")
     folder = tmp_path_factory.mktemp("continual") / "run"
-    return folder, fastslow.train(raw | {"output_dir": str(folder)})
+    return folder, training.train(raw | {"output_dir": str(folder)})
 
 
 @pytest.fixture(scope="session")

@@ -157,10 +157,10 @@ def continual_settings(model_folder, domain_files, names, **continual) -> dict:
     """A recipe of a few steps for each of the named domains, as a mapping."""
     return {
         "model": str(model_folder),
-        "data": {"max_length": 96, "memory": 12},
+        "data": {"max_length": 96, "replay_buffer_size": 12},
         "lora": {"rank": 2, "alpha": 4.0},
         "train": {"batch_size": 8, "learning_rate": 1e-2},
-        "eval": {"samples": 2, "sample_tokens": 4},
+        "eval": {"num_prompts": 2, "max_new_tokens": 4},
         "checkpoint": {"every": 2},
         "chase": None,
         "continual": {"domains": [{"name": n, **domain_files[n]} for n in names], **continual},
@@ -179,6 +179,15 @@ def score(prompt, answer):
     return answer.count("e") - 0.1 * len(answer)
 """
 """A judge that scores as many answers as the file `left` says and then fails."""
+
+
+def components(recipe):
+    """The parts of a recipe's run, ready for the loop."""
+    from fastslow.training.build import build
+    from fastslow.training.distributed.processes import ProcessGroup
+    from fastslow.training.policies.loading import SharedBase
+
+    return build(recipe, SharedBase(ProcessGroup()))
 
 
 def steps(folder) -> list[dict]:

@@ -31,8 +31,9 @@ WHOLE, DIVIDED = launched("several-gpus.yaml"), launched("divided-base.yaml")
 TRAIN = """
 import json, os, signal, sys
 import fastslow
+from fastslow import training
 from fastslow.errors import FastslowError
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 
 stop_at = int(sys.argv[1])
 def hear(event):
@@ -40,11 +41,12 @@ def hear(event):
         os.kill(os.getpid(), signal.SIGTERM)
 for path in sys.argv[2:]:
     try:
-        summary = fastslow.train(path, listener=hear)
+        summary = training.train(path, listener=hear)
     except FastslowError as error:
         print("RESULT", json.dumps(f"{type(error).__name__}: {error}"))
     else:
-        print("RESULT", json.dumps(summary and [Team().rank, summary.steps, summary.leader]))
+        rank = ProcessGroup().rank
+        print("RESULT", json.dumps(summary and [rank, summary.steps, summary.leader]))
 """
 
 

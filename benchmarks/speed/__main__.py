@@ -11,7 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +24,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from benchmarks.speed.floor import matmul_peak, unavoidable
 from benchmarks.speed.pairs import choose_pairs
-from benchmarks.speed.shapes import SHAPES, make_model
+from benchmarks.speed.shapes import SHAPES, learn_tokenizer, make_model
 
 PLAIN = {"chase": None}
 SYSTEMS: dict[str, dict[str, Any]] = {
@@ -55,6 +56,8 @@ class Child:
     def __init__(self, name: str, settings: dict[str, Any], log: Path) -> None:
         self.name = name
         self.blocks: list[dict[str, float]] = []
+        self.failed = False
+        """Whether it has come to its end, for want of memory as a rule; its log says why."""
         module = f"benchmarks.speed.{SYSTEMS[name]['module']}"
         self._log = log.open("w")
         self._process = subprocess.Popen(
@@ -65,13 +68,18 @@ class Child:
             text=True,
             env=os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
         )
+        self.ready: dict[str, float] = {}
+
+    def wait(self) -> None:
+        """Until its first step could begin."""
         self.ready = self._hear()
 
     def block(self) -> dict[str, float]:
         """What the next block took."""
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
         return self._hear()
 
     def close(self) -> None:
@@ -82,8 +90,10 @@ class Child:
     def _hear(self) -> dict[str, float]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} stopped; see {self._log.name}")
+        self.failed = not line
+        if self.failed:
+            print(f"{self.name} stopped; see {self._log.name}", flush=True)
+            return {}
         return json.loads(line)
 
 
@@ -102,7 +112,8 @@ def main(
     """Alternate, measure, and write results.json and table.md."""
     out.mkdir(parents=True, exist_ok=True)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    folder = model or make_model(shape, data, out / f"model-{shape}", dtype=dtype)
+    tokens = partial(learn_tokenizer, data)
+    folder = model or make_model(shape, tokens, out / f"model-{shape}", dtype=dtype)
     config = AutoConfig.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     count = steps * batch_size
@@ -124,11 +135,17 @@ def main(
             child = Child(name, {**own, **SYSTEMS[name]}, out / f"{name.replace(' ', '-')}.log")
             stack.callback(child.close)
             children.append(child)
+        for child in children:
+            child.wait()
+        for child in children:
             child.block()
+        children = [child for child in children if not child.failed]
         for number in range(rounds):
             peaks.append(matmul_peak(config, dtype=dtype))
             for child in children:
                 child.blocks.append(child.block())
+                if child.failed:
+                    raise SystemExit(f"{child.name} stopped")
                 took = child.blocks[-1]["seconds"]
                 print(f"{number + 1}/{rounds} {child.name}: {took:.2f} s", flush=True)
     rows = {}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 from benchmarks.speed.pace import Pace
 
@@ -12,38 +13,39 @@ def main() -> None:
     import fastslow
     from fastslow.config import load_recipe
 
-    recipe = load_recipe(
-        {
-            "model": settings["model"],
-            "output_dir": settings["out"],
-            "data": {
-                # The same pairs in one epoch, which does not know what the reference said before.
-                "train": [settings["data"]] * (1 if settings.get("again") else 1000),
-                "max_length": settings["max_length"],
-            },
-            "lora": {"rank": 16, "alpha": 32},
-            "objective": {"name": "dpo", "beta": 0.1},
-            "train": {
-                "learning_rate": 1e-5,
-                "schedule": "constant",
-                "batch_size": settings["batch_size"],
-                "precision": settings["precision"],
-                "compile": settings.get("compile", False),
-                "epochs": 10_000 if settings.get("again") else 1,
-            },
-            "checkpoint": {"every": 1_000_000},
-            **settings["sections"],
-        },
-        [],
-    )
-
     def hear(event: dict) -> None:
         if event["event"] == "start":
             pace.ready()
         elif event["event"] == "step":
             pace.step()
 
-    fastslow.train(recipe, listener=hear)
+    fastslow.train(load_recipe(raw_recipe(settings), []), listener=hear)
+
+
+def raw_recipe(settings: dict[str, Any]) -> dict[str, Any]:
+    """The recipe that a system's settings stand for."""
+    return {
+        "model": settings["model"],
+        "output_dir": settings["out"],
+        "data": {
+            # The same pairs in one epoch, which does not know what the reference said before.
+            "train": [settings["data"]] * (1 if settings.get("again") else 1000),
+            "max_length": settings["max_length"],
+        },
+        "lora": {"rank": 16, "alpha": 32},
+        "objective": {"name": "dpo", "beta": 0.1},
+        "train": {
+            "learning_rate": 1e-5,
+            "schedule": "constant",
+            "batch_size": settings["batch_size"],
+            "precision": settings["precision"],
+            "compile": settings.get("compile", False),
+            "epochs": 10_000 if settings.get("again") else 1,
+            **settings.get("train", {}),
+        },
+        "checkpoint": {"every": 1_000_000},
+        **settings["sections"],
+    }
 
 
 if __name__ == "__main__":

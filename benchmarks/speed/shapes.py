@@ -6,8 +6,9 @@ say. The tokenizer is learned from the pairs that are trained on.
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -59,13 +60,23 @@ TEMPLATE = (
 )
 
 
-def make_model(shape: str, data: Path, to: Path, *, dtype: torch.dtype) -> Path:
-    """The folder of a model, made once."""
+def make_model(
+    shape: str,
+    tokenizer: Callable[[], Any],
+    to: Path,
+    *,
+    dtype: torch.dtype,
+    vocabulary: int = VOCABULARY,
+) -> Path:
+    """The folder of a model, made once.
+
+    Its vocabulary may be larger than that of the tokenizer that the function gives.
+    """
     if not (to / "tokenizer.json").exists():
         torch.manual_seed(0)
         config = LlamaConfig(
             **SHAPES[shape],
-            vocab_size=VOCABULARY,
+            vocab_size=vocabulary,
             max_position_embeddings=4096,
             tie_word_embeddings=shape != "8b",
             pad_token_id=0,
@@ -73,8 +84,10 @@ def make_model(shape: str, data: Path, to: Path, *, dtype: torch.dtype) -> Path:
             eos_token_id=2,
             dtype=dtype,
         )
-        AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(to)
-        _tokenizer(data).save_pretrained(to)
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model.save_pretrained(to)
+        tokenizer().save_pretrained(to)
     return to
 
 
@@ -84,7 +97,8 @@ def rows_of(data: Path) -> Iterator[dict]:
         yield from map(json.loads, file)
 
 
-def _tokenizer(data: Path) -> PreTrainedTokenizerFast:
+def learn_tokenizer(data: Path) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of VOCABULARY tokens, learned from a domain's pairs."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()

@@ -1,27 +1,107 @@
 """fastslow: teach a language model from a stream of human preferences, online.
 
-`fastslow.train(recipe)` runs a recipe and returns its summary; everything else is in the rooms
-named in docs/architecture.md. Importing this module is cheap: torch loads with the first use.
+`Learner` learns from one batch after another in a loop of yours, `train(recipe)` runs a recipe,
+`Run` opens what it left, `combine` makes one policy of several. docs/python.md shows them.
+
+Importing this module is cheap: torch loads with the first use.
 """
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastslow.config import Recipe, load_recipe
-    from fastslow.training import train
+    from fastslow.api.combine import combine
+    from fastslow.api.data import batches
+    from fastslow.api.judge import check_judge
+    from fastslow.api.learner import Learner
+    from fastslow.api.policy import Policy
+    from fastslow.api.run import Run, train
+    from fastslow.api.view import Answer, RowScore
+    from fastslow.api.world import make_world
+    from fastslow.config import ChaseConfig as Chase
+    from fastslow.config import Recipe, dump_recipe, load_recipe
+    from fastslow.errors import ConfigError, DataError, FastslowError, JudgeError, StateError
+    from fastslow.judges import Judgement, JudgeRequest
+    from fastslow.objectives import Objective, ObjectiveOutput, PairLogps, objective_names
+    from fastslow.records import Demonstration, Message, Pair, Ranking, Rating
+    from fastslow.reports import write_report
+    from fastslow.testing import check_objective
+    from fastslow.training.loop.evaluator import EvalResult
+    from fastslow.training.loop.signals import StopToken
+    from fastslow.training.loop.step_sums import StepResult
 
 __version__ = version("fastslow")
-__all__ = ["Recipe", "__version__", "load_recipe", "train"]
+
+_PLACES = {
+    "api.combine": ("combine",),
+    "api.data": ("batches",),
+    "api.judge": ("check_judge",),
+    "api.learner": ("Learner",),
+    "api.policy": ("Policy",),
+    "api.run": ("Run", "train"),
+    "api.view": ("Answer", "RowScore"),
+    "api.world": ("make_world",),
+    "config": ("Recipe", "dump_recipe", "load_recipe"),
+    "errors": ("ConfigError", "DataError", "FastslowError", "JudgeError", "StateError"),
+    "judges": ("JudgeRequest", "Judgement"),
+    "objectives": ("Objective", "ObjectiveOutput", "PairLogps", "objective_names"),
+    "records": ("Demonstration", "Message", "Pair", "Ranking", "Rating"),
+    "reports": ("write_report",),
+    "testing": ("check_objective",),
+    "training.loop.evaluator": ("EvalResult",),
+    "training.loop.step_sums": ("StepResult",),
+    "training.loop.signals": ("StopToken",),
+}
+_PUBLIC = {name: (place, name) for place, names in _PLACES.items() for name in names}
+_PUBLIC["Chase"] = ("config", "ChaseConfig")
+
+__all__ = [
+    "Answer",
+    "Chase",
+    "ConfigError",
+    "DataError",
+    "Demonstration",
+    "EvalResult",
+    "FastslowError",
+    "JudgeError",
+    "JudgeRequest",
+    "Judgement",
+    "Learner",
+    "Message",
+    "Objective",
+    "ObjectiveOutput",
+    "Pair",
+    "PairLogps",
+    "Policy",
+    "Ranking",
+    "Rating",
+    "Recipe",
+    "RowScore",
+    "Run",
+    "StateError",
+    "StepResult",
+    "StopToken",
+    "__version__",
+    "batches",
+    "check_judge",
+    "check_objective",
+    "combine",
+    "dump_recipe",
+    "load_recipe",
+    "make_world",
+    "objective_names",
+    "train",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "train":
-        from fastslow.training import train
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fastslow' has no attribute {name!r}")
+    place, attribute = _PUBLIC[name]
+    return getattr(import_module(f"fastslow.{place}"), attribute)
 
-        return train
-    if name in ("Recipe", "load_recipe"):
-        import fastslow.config
 
-        return getattr(fastslow.config, name)
-    raise AttributeError(f"module 'fastslow' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted(__all__)

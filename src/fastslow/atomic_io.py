@@ -1,4 +1,4 @@
-"""Writes that are either whole or not there, whatever happens in between; hashes to tell."""
+"""Atomic writes, and hashes of files."""
 
 import hashlib
 import json
@@ -30,6 +30,13 @@ def file_hash(path: Path) -> str:
     """sha256 of a file's content, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_empty(path: Path) -> None:
+    """Make a folder, if need be. Raises FileExistsError where there is something in it."""
+    path.mkdir(parents=True, exist_ok=True)
+    if any(path.iterdir()):
+        raise FileExistsError(f"{path} is not empty")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""The three things that can be wrong: the request, the data, or a run's state on disk.
+"""Three kinds of errors: in the request, in the data, or in a run's state on disk.
 
-Every message says what was given, what is allowed and what to do about it.
+Every message names the value, what is allowed, and how to fix it.
 """
 
 
@@ -11,7 +11,7 @@ class FastslowError(Exception):
 class ConfigError(FastslowError):
     """A recipe or an argument asks for something that cannot be done.
 
-    `problems` holds one line per fault, so that all of them can be mended at once.
+    `problems` holds one line per fault, so that all can be fixed at once.
 
     >>> print(ConfigError("seed: must be 0 or more", "model: is missing"))
     2 problems:
@@ -33,12 +33,16 @@ class DataError(FastslowError):
 
 
 class StateError(FastslowError):
-    """A run folder, a checkpoint or the training itself is not in a state to go on."""
+    """A run folder, a checkpoint or the training itself is in a state that cannot continue."""
+
+
+class NonFiniteError(StateError):
+    """A loss or a gradient is not finite; nothing was updated."""
 
 
 class UnreachableError(StateError):
-    """Whoever a run asks gives no answer any more. What was done before is on disk."""
+    """A server that the run needs does not respond. Finished work is on disk."""
 
 
 class JudgeError(UnreachableError):
-    """A judge gives no judgement any more. What was judged before is on disk."""
+    """A judge fails. Finished judgements are on disk."""

@@ -1,4 +1,4 @@
-"""Servers that speak OpenAI's API: vLLM, llama.cpp and others, OpenAI's own. The door to them."""
+"""Client for OpenAI-compatible servers: vLLM, llama.cpp, OpenAI and others."""
 
 from os import environ
 from typing import Any
@@ -11,7 +11,7 @@ class ChatServer:
 
     Args:
         url: base URL of the API, as `http://127.0.0.1:8000/v1`.
-        key_variable: environment variable that holds the API key; servers that need none ignore it.
+        api_key_env: environment variable that holds the API key; servers that need none ignore it.
         timeout_s: for one reply.
         retries: after failures.
         section: of the recipe that asks for it, for errors.
@@ -21,7 +21,7 @@ class ChatServer:
     """
 
     def __init__(
-        self, *, url: str, key_variable: str, timeout_s: float, retries: int, section: str
+        self, *, url: str, api_key_env: str, timeout_s: float, retries: int, section: str
     ) -> None:
         try:
             from openai import OpenAI
@@ -30,7 +30,7 @@ class ChatServer:
         self.url = url
         self._client = OpenAI(
             base_url=url,
-            api_key=environ.get(key_variable) or "none",
+            api_key=environ.get(api_key_env) or "none",
             timeout=timeout_s,
             max_retries=retries,
         )
@@ -40,7 +40,7 @@ class ChatServer:
         return self._ask(self._client.chat.completions.create, **request)
 
     def complete(self, **request: Any) -> Any:
-        """The reply to a `prompt` as it stands."""
+        """The completion of a plain `prompt`."""
         return self._ask(self._client.completions.create, **request)
 
     def post(self, path: str, body: dict[str, Any]) -> None:
@@ -54,6 +54,6 @@ class ChatServer:
             return call(**request)
         except OpenAIError as error:
             raise UnreachableError(
-                f"{self.url} cannot be asked: {type(error).__name__}: {error}. What is done is on "
-                "disk; the same command goes on from there."
+                f"{self.url} cannot be reached: {type(error).__name__}: {error}. Finished work is "
+                "on disk; rerun the command to resume."
             ) from error

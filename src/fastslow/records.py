@@ -1,4 +1,4 @@
-"""The facts that cross rooms and disks, frozen once made. Imports nothing of the package."""
+"""Immutable records shared by all packages and written to disk. Imports nothing of the package."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,31 +20,31 @@ Text = str | tuple[Message, ...]
 
 
 def plain_text(prompt: Text) -> str:
-    """The text itself; of a conversation, its last turn's."""
+    """The text itself; for a conversation, the text of its last turn."""
     return prompt if isinstance(prompt, str) else prompt[-1].content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What is known of every example, whatever its label."""
+    """Fields that all kinds of examples have."""
 
     domain: str = "default"
     weight: float = 1.0
-    """How much the example counts."""
+    """Weight of the example in the loss."""
     source: str = ""
-    """Where it was read, as `file:row`."""
+    """Its origin, as `file:row`."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """The columns of the row that mean nothing to fastslow, kept as they were."""
-    unended: tuple[bool, ...] = ()
-    """Of each response, whether it was cut off before its end; empty where none was."""
+    """Unused columns of the row, kept unchanged."""
+    truncated: tuple[bool, ...] = ()
+    """For each response, whether it was truncated; empty if none was."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair(Origin):
     """Two responses to one prompt and which of them was preferred.
 
-    With `verdict="tie"` neither was, both being good, and with `both_bad` neither was, both being
-    bad; the names `chosen` and `rejected` then carry no meaning.
+    With `verdict="tie"` neither was preferred and both are good, with `both_bad` both are not; the
+    names `chosen` and `rejected` then have no meaning.
 
     >>> Pair(prompt="2 + 2 =", chosen=" 4", rejected=" 5", domain="math").verdict
     'chosen'
@@ -69,7 +69,7 @@ class Pair(Origin):
 
     @property
     def is_tie(self) -> bool:
-        """Whether neither was preferred."""
+        """Whether there is no preference."""
         return self.verdict != "chosen"
 
 
@@ -86,7 +86,7 @@ class Ranking(Origin):
 
 @dataclass(frozen=True, slots=True)
 class Rating(Origin):
-    """One response to a prompt that somebody liked or did not."""
+    """One response to a prompt with binary feedback."""
 
     prompt: Text
     response: Text
@@ -100,7 +100,7 @@ class Rating(Origin):
 
 @dataclass(frozen=True, slots=True)
 class Demonstration(Origin):
-    """One response to a prompt, as it should be given."""
+    """One response to a prompt to imitate."""
 
     prompt: Text
     response: Text
@@ -113,10 +113,10 @@ class Demonstration(Origin):
 
 @dataclass(frozen=True, slots=True)
 class Prompt(Origin):
-    """A prompt that is to be answered."""
+    """A prompt without a response."""
 
     prompt: Text
 
 
 Example = Pair | Ranking | Rating | Demonstration
-"""What there is to learn from: a prompt, its responses and a label."""
+"""A training example: a prompt, its responses and a label."""

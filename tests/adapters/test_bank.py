@@ -10,7 +10,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastslow.adapters import Bank, Factors, read_entry, select
+from fastslow.adapters import Bank, Factors, latest_per_domain, read_entry
 from fastslow.adapters import bank as bank_module
 from fastslow.errors import ConfigError, StateError
 
@@ -139,7 +139,7 @@ def test_a_folder_that_is_no_entry_is_refused_and_loose_files_are_not(bank):
     (bank.folder / "notes.txt").write_text("kept by somebody")
     assert len(bank.entries()) == 2
     (bank.folder / "my-backup").mkdir()
-    refused(bank.entries, bank.folder / "my-backup", "it is no entry")
+    refused(bank.entries, bank.folder / "my-backup", "it is not a bank entry")
 
 
 def test_a_module_of_another_base_never_comes_in(bank, source):
@@ -211,5 +211,9 @@ def test_adding_never_replaces_an_entry_even_where_one_was_removed(bank, source)
 def test_of_a_domain_that_returned_the_newest_is_selected(bank, source):
     add(bank, source, "reviews")
     add(bank, source, "guests")
-    assert [e.name for e in select(bank.entries())] == ["02-notes", "03-reviews", "04-guests"]
-    refused(lambda: select([]), "the bank is empty")
+    assert [e.name for e in latest_per_domain(bank.entries())] == [
+        "02-notes",
+        "03-reviews",
+        "04-guests",
+    ]
+    refused(lambda: latest_per_domain([]), "the bank is empty")

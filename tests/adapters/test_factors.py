@@ -481,17 +481,23 @@ def test_pickled_and_damaged_weights_are_refused(tmp_path):
     [
         (
             lambda t: t | {"base_model.model.a.wte.lora_embedding_A": torch.ones(2, 3)},
-            "wte.*no fac",
+            "wte.*not a LoRA fac",
         ),
         (
             lambda t: t | {"base_model.model.a.q_proj.lora_B.bias": torch.ones(7)},
-            "bias is no factor",
+            "bias is not a LoRA factor",
         ),
-        (lambda t: {k: v for k, v in t.items() if "q_proj.lora_A" not in k}, "a.q_proj has one of"),
-        (lambda t: {k: v for k, v in t.items() if "q_proj.lora_B" not in k}, "a.q_proj has one of"),
+        (
+            lambda t: {k: v for k, v in t.items() if "q_proj.lora_A" not in k},
+            "a.q_proj has only one of",
+        ),
+        (
+            lambda t: {k: v for k, v in t.items() if "q_proj.lora_B" not in k},
+            "a.q_proj has only one of",
+        ),
         (
             lambda t: t | {"base_model.model.a.q_proj.lora_B.weight": torch.ones(7, 3)},
-            r"do not fit each other: lora_A is \(2, 5\), lora_B is \(7, 3\)",
+            r"do not match: lora_A is \(2, 5\), lora_B is \(7, 3\)",
         ),
         (lambda t: {}, "holds no layer's update"),
     ],

@@ -187,7 +187,7 @@ def test_four_bit_without_bitsandbytes_says_what_is_missing(model_folder, monkey
 @pytest.mark.parametrize("targets", ["no_such_layer", ["q_proj", "k_proj"]])
 def test_targets(targets):
     if targets == "no_such_layer":
-        with pytest.raises(ConfigError, match="lora.targets"):
+        with pytest.raises(ConfigError, match="lora.target_modules"):
             attach(targets=targets)
     else:
         modules = attach(targets=targets)
@@ -198,7 +198,7 @@ def test_targets(targets):
 
 
 def test_the_output_layer_cannot_carry_a_module():
-    with pytest.raises(ConfigError, match="the output layer cannot carry a module"):
+    with pytest.raises(ConfigError, match="the output layer cannot have a module"):
         attach(targets=["q_proj", "lm_head"])
 
 
@@ -233,7 +233,7 @@ def test_foreign_and_damaged_adapter_folders_are_refused(tmp_path):
 
 
 def test_models_that_cannot_be_loaded_say_why(tmp_path, model_folder):
-    with pytest.raises(ConfigError, match="there is no folder"):
+    with pytest.raises(ConfigError, match="does not exist"):
         load_base(str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_base(str(tmp_path))

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fastslow.bench import demo, scenario
-from fastslow.bench.tiny_base import Pretraining, world_base
+from fastslow.bench.tiny_base import Pretraining, pretrain_base
 from fastslow.cli.main import app
 from fastslow.streams.worlds import World
 from fastslow.training.continual import merge_weights
@@ -17,11 +17,12 @@ SMALL = Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs
 @pytest.fixture
 def small_demo(monkeypatch, tmp_path):
     def small(world, **kwargs):
-        return world_base(world, settings=SMALL, cache=tmp_path / "bases")
+        return pretrain_base(world, settings=SMALL, cache=tmp_path / "bases")
 
-    monkeypatch.setattr(demo, "world_base", small)
-    monkeypatch.setattr(scenario, "world_base", small)
-    monkeypatch.setattr(scenario, "SAMPLED", {"samples": 2, "answers": 2, "sample_tokens": 8})
+    monkeypatch.setattr(demo, "pretrain_base", small)
+    monkeypatch.setattr(scenario, "pretrain_base", small)
+    few = {"num_prompts": 2, "num_generations": 2, "max_new_tokens": 8}
+    monkeypatch.setattr(scenario, "SAMPLED", few)
     monkeypatch.setattr(demo, "PAIRS", 80)
     monkeypatch.setattr(demo, "World", partial(World, num_domains=2))
     monkeypatch.setattr(merge_weights, "STEPS", 6)

@@ -13,7 +13,7 @@ RULE = {"kind": "rule", "file": "rule.py"}
 def scenario(**settings):
     shared = {
         "model": "m", "data": {"max_length": 96}, "train": {"batch_size": 16, "warmup_steps": 4},
-        "eval": {"samples": 4, "sample_tokens": 24, "judge": WORLD}, **settings,
+        "eval": {"num_prompts": 4, "max_new_tokens": 24, "judge": WORLD}, **settings,
     }  # fmt: skip
     domain = DomainConfig(name="d", train="train.jsonl", eval="test.jsonl")
     return Scenario("s", (domain,), shared)
@@ -22,7 +22,7 @@ def scenario(**settings):
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("files", [False, True])
 def test_every_setting_of_every_method_is_a_recipe(name, files):
-    made = scenario(judge=RULE, online={"answers": 4}) if files else scenario()
+    made = scenario(judge=RULE, online={"num_generations": 4}) if files else scenario()
     method = METHODS[name]
     for setting in method.grid:
         raw = {**made.settings, "chase": None, **_sections(made, method.data, 96, learned=96)}
@@ -36,7 +36,7 @@ def test_every_setting_of_every_method_is_a_recipe(name, files):
 
 
 def test_final_policies_are_measured_without_what_learning_asks_for():
-    measured = scenario(judge=RULE, online={"answers": 4}).measured()
+    measured = scenario(judge=RULE, online={"num_generations": 4}).measured()
     assert measured.online is measured.judge is None
     assert measured.eval.judge.kind == "world"
 

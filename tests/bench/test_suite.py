@@ -8,7 +8,7 @@ import pytest
 
 from fastslow.bench import chasing, continual, measure, objectives, scenario, suite
 from fastslow.bench.methods import METHODS, TRAININGS
-from fastslow.bench.tiny_base import Pretraining, world_base
+from fastslow.bench.tiny_base import Pretraining, pretrain_base
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError
 from fastslow.objectives import make_objective
@@ -16,7 +16,7 @@ from fastslow.streams.worlds import World
 from fastslow.training.continual import merge_weights
 
 SMALL = Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs=1)
-SAMPLED = {"samples": 2, "answers": 2, "sample_tokens": 8}
+SAMPLED = {"num_prompts": 2, "num_generations": 2, "max_new_tokens": 8}
 STRENGTHS = (1.0, 2.0)
 
 
@@ -24,7 +24,7 @@ STRENGTHS = (1.0, 2.0)
 def small_bases(monkeypatch, tmp_path_factory):
     cache = tmp_path_factory.getbasetemp() / "bases"
     monkeypatch.setattr(
-        scenario, "world_base", lambda world: world_base(world, settings=SMALL, cache=cache)
+        scenario, "pretrain_base", lambda world: pretrain_base(world, settings=SMALL, cache=cache)
     )
     monkeypatch.setattr(scenario, "SAMPLED", SAMPLED)
 
@@ -45,7 +45,7 @@ def few_strengths(monkeypatch):
         monkeypatch.setattr(place, "Scenario", measured_at_few)
 
 
-def tell(task, done, total):
+def on_progress(task, done, total):
     assert 0 <= done <= total
 
 
@@ -91,7 +91,7 @@ def test_the_benchmark_on_worlds_from_start_to_table_and_again(tmp_path, monkeyp
         "noise": 0.0,
         "methods": ["oracle", "cofs", "cofs-routed", "joint"],
         "workers": 1,
-        "tell": tell,
+        "on_progress": on_progress,
     }
     found = continual.bench_worlds(tmp_path, **settings)
     assert json.loads((tmp_path / "results.json").read_text()) == found
@@ -138,9 +138,9 @@ def test_chasing_on_small_streams(tmp_path, monkeypatch):
     monkeypatch.setattr(chasing, "RATES", {"adamw": (1e-3, 1e-2)})
     monkeypatch.setattr(chasing, "FIXED", 1)
     monkeypatch.setattr(chasing, "CHASES", {"chase": {"alpha": 0.0, "slow_ratio": 0.1,
-                                            "swap_every": 2, "loss_memory": 0.8}})  # fmt: skip
+                                            "swap_every": 2, "loss_decay": 0.8}})  # fmt: skip
     found = chasing.bench_chasing(
-        tmp_path, seeds=[0], pairs=128, optimizer="adamw", workers=1, tell=tell
+        tmp_path, seeds=[0], pairs=128, optimizer="adamw", workers=1, on_progress=on_progress
     )
     for kind in ("steady", "drifting"):
         rows = found["streams"][kind]["settings"]
@@ -174,7 +174,7 @@ def test_files_of_real_pairs(tmp_path):
     assert joint.data.shuffle >= 144 and joint.train.max_steps == 10
     found = continual.bench_files(
         tmp_path / "out", [files], rate=1e-2, pairs=70, methods=["oracle", "cofs"], workers=1,
-        tell=tell,
+        on_progress=on_progress,
     )  # fmt: skip
     assert found["metric"] == "accuracy"
     assert found["setting"]["domains"] == ["reviews", "notes"]
@@ -184,7 +184,9 @@ def test_files_of_real_pairs(tmp_path):
     with pytest.raises(ConfigError, match="has no train and no test"):
         scenario.files_scenario([tmp_path], shared, tmp_path / "none", pairs=1)
     both = {name: make_objective(name) for name in ("dpo", "odpo")}
-    with pytest.raises(ConfigError, match="for all of them: odpo: the objective learns from score"):
+    with pytest.raises(
+        ConfigError, match="usable by all objectives: odpo: the objective needs score"
+    ):
         scenario.files_scenario(
             folders, shared, tmp_path / "none", pairs=1,
             lacking=lambda pair: objectives.lacking(both, pair),
@@ -197,7 +199,7 @@ def test_objectives_on_the_same_answers_of_small_worlds(tmp_path, monkeypatch):
     names = ("dpo", "sdpo", "kto", "sft", "odpo beta=0.5 alpha=0.2")
     run = partial(
         objectives.bench_worlds, tmp_path, seeds=[0], rates=[1e-2], pairs=80, names=names,
-        workers=1, tell=tell,
+        workers=1, on_progress=on_progress,
     )  # fmt: skip
     found = run()
     assert set(found["objectives"]) == set(names) and found["metric"] == "reward"
@@ -225,7 +227,7 @@ def test_objectives_on_files(tmp_path):
     )
     found = objectives.bench_files(
         tmp_path / "out", [files], rate=1e-2, pairs=76, names=["dpo", "plackett_luce"], workers=1,
-        tell=tell,
+        on_progress=on_progress,
     )  # fmt: skip
     assert found["metric"] == "accuracy" and found["setting"]["domain"] == "reviews"
     dpo, lists = (found["objectives"][name] for name in ("dpo", "plackett_luce"))

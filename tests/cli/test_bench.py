@@ -23,12 +23,12 @@ def test_files_need_a_model_and_a_recipe(tmp_path, command, given):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["objectives", "out", "--objective", "dop"], "objective.name: there is no 'dop'"),
+        (["objectives", "out", "--objective", "dop"], "objective.name: got 'dop'"),
         (["objectives", "out", "--objective", "dpo bta=1"], "dpo has no such setting"),
-        (["continual", "out", "--method", "coffs"], "method: there is no coffs"),
-        (["online", "out", "--method", "grpo"], "method: there is no grpo; there are dpo, hypo"),
-        (["online", "out", *FILES, "--method", "dpo, narrow pairs"], "there is no dpo, narrow"),
-        (["chasing", "out", "--optimizer", "adam"], "optimizer: there is no adam"),
+        (["continual", "out", "--method", "coffs"], "method: got coffs"),
+        (["online", "out", "--method", "grpo"], "method: got grpo; allowed are dpo, hypo"),
+        (["online", "out", *FILES, "--method", "dpo, narrow pairs"], "got dpo, narrow"),
+        (["chasing", "out", "--optimizer", "adam"], "optimizer: got 'adam'"),
         (["objectives", "out", "--rate", "-1"], "--rate: got -1; must be above 0"),
         (["continual", "out", "--seeds", "2"], "--seeds: no effect without --data"),
         (["objectives", "out", *FILES, "--rate", "0.1"], "--rate: no effect with --data"),

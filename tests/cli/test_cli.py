@@ -12,6 +12,7 @@ import pytest
 import tiny
 
 import fastslow
+from fastslow import training
 from fastslow.config import dump_recipe
 
 pytestmark = pytest.mark.processes
@@ -42,10 +43,10 @@ def finished(model_folder, train_file, eval_file, tmp_path_factory):
             "data": {"train": str(train_file), "eval": str(eval_file), "max_length": 96},
             "lora": {"rank": 4, "alpha": 8.0},
             "train": {"batch_size": 8, "learning_rate": 1e-2},
-            "eval": {"samples": 4, "sample_tokens": 8},
+            "eval": {"num_prompts": 4, "max_new_tokens": 8},
         }
     )
-    return folder, fastslow.train(recipe)
+    return folder, training.train(recipe)
 
 
 def test_train_prints_json_to_stdout_and_everything_else_to_stderr(path):
@@ -53,7 +54,7 @@ def test_train_prints_json_to_stdout_and_everything_else_to_stderr(path):
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["steps"] == 6 and summary["leader"] in ("fast", "slow")
-    for part in ("step 6/6", "fast leads", "pairs/s", "held out (start", "accuracy", "reference"):
+    for part in ("step 6/6", "fast leads", "pairs/s", "held-out (start", "accuracy", "reference"):
         assert part in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
     again = run("train", path, "--json")
@@ -87,7 +88,7 @@ def test_all_config_errors_come_at_once_with_exit_code_2(path):
     ("arguments", "code", "message"),
     [
         (["train", "none.yaml"], 2, "recipe none.yaml does not exist"),
-        (["train", "{path}", "model=./none"], 2, "there is no folder ./none"),
+        (["train", "{path}", "model=./none"], 2, "folder ./none does not exist"),
         (["train", "{path}", "data.train=none.jsonl"], 2, "none.jsonl does not exist"),
         (["eval", "none"], 1, "none is not a run folder"),
         (["sample", "none"], 2, "give prompts"),
@@ -121,9 +122,12 @@ def test_training_from_standard_input(path, train_file):
 def test_validate_counts_and_shows_what_will_be_learned(path):
     done = run("validate", path)
     assert done.returncode == 0, done.stderr
-    for part in ("read 96", "prompt tokens", "tokens scored", "<|end|>", "domains"):
+    for part in ("read 96", "prompt tokens", " tokens:", "<|end|>", "domains"):
         assert part in done.stdout, done.stdout
-    found = json.loads(run("validate", path, "--json").stdout)
+    answer = run("validate", path, "eval.samples=3", "--json")
+    found = json.loads(answer.stdout)
+    assert found["warnings"] == ["eval.samples is called eval.num_prompts now; rename it"]
+    assert not answer.stderr
     assert found["train"]["rows and pairs"]["read"] == 96
     assert found["eval"]["rows and pairs"]["read"] == 24
 
@@ -155,7 +159,8 @@ def test_sample_answers_prompts_side_by_side(finished, eval_file):
     done = run(*arguments, *modules)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rows) == 4 and {"prompt", "answer", "tokens", "ended", "module"} <= rows[0].keys()
+    keys = {"prompt", "answer", "tokens", "truncated", "module"}
+    assert len(rows) == 4 and keys <= rows[0].keys()
     assert run(*arguments, *modules).stdout == done.stdout
     assert run(*arguments, *modules, "--seed", 1).stdout != done.stdout
     from_file = run("sample", folder, "--data", eval_file, "--limit", 3, "--max-new-tokens", 4)
@@ -224,4 +229,4 @@ def test_an_interruption_before_training_says_what_to_do(path, monkeypatch, caps
     with pytest.raises(SystemExit) as end:
         main.run()
     assert end.value.code == 130
-    assert "interrupted; a run goes on with the same command" in capsys.readouterr().err
+    assert "interrupted; rerun the command to resume" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import tiny
 import torch
 from peft import PeftModel
 
-import fastslow
+from fastslow import training
 from fastslow.adapters import Bank, Factors, combine
 from fastslow.cli import main
 from fastslow.config import dump_recipe
@@ -49,11 +49,15 @@ def single_runs(model_folder, domain_files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("single")
     made = []
     for name, domain in (("warm.v1", "warm"), ("2", "cold")):
-        fastslow.train(
+        training.train(
             {
                 "model": str(model_folder),
                 "output_dir": str(folder / name),
-                "data": {"train": domain_files[domain]["train"], "max_length": 96, "memory": 12},
+                "data": {
+                    "train": domain_files[domain]["train"],
+                    "max_length": 96,
+                    "replay_buffer_size": 12,
+                },
                 "lora": {"rank": 2, "alpha": 4.0},
                 "train": {"batch_size": 8, "learning_rate": 1e-2},
             }
@@ -125,8 +129,8 @@ MISTAKES = [
     (["none", "--to", "x"], 2, "none holds no module"),
     (["{run}", "--to", "{run}"], 2, "exists already; give a folder that does not"),
     (["{run}", "--to", "x", "--weights", "best"], 2, "'best'; allowed are uniform"),
-    (["{run}", "--to", "x", "--weights", "fixed"], 2, "needs --fixed W once for each"),
-    (["{run}", "--to", "x", "--fixed", "1"], 2, "needs --fixed W once for each"),
+    (["{run}", "--to", "x", "--weights", "fixed"], 2, "needs a weight for each module"),
+    (["{run}", "--to", "x", "--fixed", "1"], 2, "needs a weight for each module"),
     (["{run}", "--to", "x", "--weights", "fixed", "--fixed", "1"], 2,
      "got 1 weights for 2 modules (01-warm, 02-cold)"),
     (["{run}", "--to", "x", "--weights", "fixed", "--fixed", "1", "--fixed", "inf"], 2,
@@ -134,7 +138,7 @@ MISTAKES = [
     (["{run}", "{run}/bank/01-warm", "--to", "x", "--weights", "uniform"], 2,
      "01-warm: several modules have this name"),
     (["{run}", "--to", "x", "--weights", "routed", "--recompress", "2"], 2, "no sum to compress"),
-    (["{run}", "--to", "x", "--model", "./none"], 2, "there is no folder ./none"),
+    (["{run}", "--to", "x", "--model", "./none"], 2, "folder ./none does not exist"),
     (["{damaged}", "--to", "x"], 1, "memory.jsonl has changed"),
     (["{foreign}", "{run}", "--to", "x", "--weights", "uniform"], 1, "another base"),
     (["{unfinished}", "--to", "x"], 1, "is not finished"),
@@ -181,7 +185,7 @@ def finished(continual_run, model_folder, domain_files, tmp_path_factory):
     for policy, weights in (("last", None), ("routed", "routed")):
         raw = tiny.continual_settings(model_folder, domain_files, ("warm", "cold"), weights=weights)
         runs[policy] = tmp_path_factory.mktemp(policy) / "run"
-        fastslow.train(raw | {"output_dir": str(runs[policy])})
+        training.train(raw | {"output_dir": str(runs[policy])})
     return runs
 
 

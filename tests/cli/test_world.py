@@ -6,6 +6,7 @@ import math
 import pytest
 from typer.testing import CliRunner
 
+from fastslow import training
 from fastslow.bench import tiny_base as scratch
 from fastslow.cli.main import app
 from fastslow.streams.worlds import World
@@ -15,16 +16,15 @@ SMALL = scratch.Pretraining(hidden_size=16, layers=1, heads=2, conversations=400
 
 @pytest.fixture
 def small_base(monkeypatch, tmp_path):
-    train = scratch.world_base
+    train = scratch.pretrain_base
 
     def small(world, *, progress):
         return train(world, settings=SMALL, cache=tmp_path / "bases", progress=progress)
 
-    monkeypatch.setattr(scratch, "world_base", small)
+    monkeypatch.setattr(scratch, "pretrain_base", small)
 
 
 def test_a_world_is_written_and_a_run_in_it_knows_its_reward(small_base, tmp_path):
-    import fastslow
 
     to = tmp_path / "world"
     options = ["--seed", "4", "--domains", "2", "--pairs", "48", "--held-out", "9"]
@@ -34,7 +34,7 @@ def test_a_world_is_written_and_a_run_in_it_knows_its_reward(small_base, tmp_pat
     assert World.load(to / "world.json") == World(seed=4, num_domains=2)
     assert len((to / "stream.jsonl").read_text().splitlines()) == 3 * 48
 
-    summary = fastslow.train(
+    summary = training.train(
         {
             "model": str(to / "base"),
             "output_dir": str(tmp_path / "run"),
@@ -46,9 +46,9 @@ def test_a_world_is_written_and_a_run_in_it_knows_its_reward(small_base, tmp_pat
             "lora": {"rank": 4, "alpha": 8.0},
             "train": {"learning_rate": 1e-2},
             "eval": {
-                "samples": 4,
-                "answers": 2,
-                "sample_tokens": 16,
+                "num_prompts": 4,
+                "num_generations": 2,
+                "max_new_tokens": 16,
                 "judge": {"kind": "world", "file": str(to / "world.json")},
             },
         }
@@ -68,7 +68,7 @@ def test_a_world_is_written_and_a_run_in_it_knows_its_reward(small_base, tmp_pat
     [
         (["--domains", "9"], "must be from 1 to 6"),
         (["--conflict", "2"], "must be from 0 to 1"),
-        (["--stream", "poems"], "there is no domain 'poems'"),
+        (["--stream", "poems"], "got domain 'poems'"),
     ],
 )
 def test_a_world_that_cannot_be_is_refused(options, text, small_base, tmp_path):

@@ -7,11 +7,9 @@ import pytest
 import yaml
 
 from fastslow import Recipe, load_recipe
-from fastslow.config import dump_recipe
+from fastslow.config import dump_recipe, recipe_names, recipe_summary, recipe_text
 from fastslow.errors import ConfigError
 from fastslow.objectives import objective_problems
-
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
 
 def problems(*overrides, **raw):
@@ -25,7 +23,7 @@ def test_every_key_but_the_model_has_a_default_that_is_written_out():
     written = yaml.safe_load(dump_recipe(recipe))
     assert written["chase"] == {
         "alpha": 0.01, "speeds": 2, "slow_ratio": 0.3, "slow_every": 1, "swap_every": 2,
-        "loss_memory": 0.8, "swap": "roles",
+        "loss_decay": 0.8, "swap": "roles",
     }  # fmt: skip
     assert written["train"]["learning_rate"] == 1e-4 and written["lora"]["rank"] == 16
     assert load_recipe(written) == recipe
@@ -84,7 +82,7 @@ def test_all_faults_are_named_at_once():
         "chase.slow_ratio: got 2; input should be less than or equal to 1",
         "data.max_bad_fraction: got -1",
         "data.template: got 'chatml'; input should be 'chat' or 'plain'",
-        "objective.name: there is no 'dpoo'; did you mean 'dpo'?",
+        "objective.name: got 'dpoo'; did you mean 'dpo'?",
     ]:
         assert part in text, text
     assert len(found) == 9
@@ -95,7 +93,7 @@ def test_all_faults_are_named_at_once():
     [
         (["reference=previous"], "needs|without lora.start_from is the base"),
         (["load_in_4bit=true"], "a 4-bit base computes in bfloat16"),
-        (["eval.sample_tokens=2000", "data.eval=e"], "must be below data.max_length"),
+        (["eval.max_new_tokens=2000", "data.eval=e"], "must be below data.max_length"),
         (["train.learning_rate=.inf"], "finite number"),
         (["train.learning_rate=0"], "greater than 0"),
         (["data.train=[1, {]"], "not valid YAML"),
@@ -129,24 +127,28 @@ ONE = [{"name": "c", "train": "c.jsonl", "eval": None}]
         ({}, [], "continual: give either continual.domains, or drift"),
         ({"domains": DOMAINS}, ["drift={}"], "continual: give either continual.domains, or drift"),
         ({"domains": DOMAINS}, ["data.train=x"], "remove data.train and data.eval"),
-        ({"domains": DOMAINS, "weights": "fixed"}, [], "continual.fixed: is for weights: fixed"),
-        ({"domains": DOMAINS, "fixed": [1, 1]}, [], "continual.fixed: is for weights: fixed"),
+        ({"domains": DOMAINS, "weights": "fixed"}, [], "continual.fixed: goes together with"),
+        ({"domains": DOMAINS, "fixed": [1, 1]}, [], "continual.fixed: goes together with"),
         ({"domains": DOMAINS, "weights": "fixed", "fixed": [1]}, [], "1 weights for 2 domains"),
         ({"weights": "fixed", "fixed": [1]}, ["drift={}"], "how many domains drift will find"),
         ({"domains": DOMAINS, "weights": None, "recompress": 2}, [], "nothing|no combination"),
         ({"domains": DOMAINS, "weights": "routed", "recompress": 2}, [], "weights: routed"),
-        ({"domains": DOMAINS, "anchor": "ewc"}, [], "fresh modules have nothing to be held near"),
-        ({"domains": DOMAINS}, ["data.memory=0"], "data.memory: is 0"),
-        ({"domains": DOMAINS, "weights": None, "replay": 0.1}, ["data.memory=0"], "data.memory"),
+        ({"domains": DOMAINS, "anchor": "ewc"}, [], "fresh adapters have nothing to be held near"),
+        ({"domains": DOMAINS}, ["data.replay_buffer_size=0"], "data.replay_buffer_size: is 0"),
+        (
+            {"domains": DOMAINS, "weights": None, "replay": 0.1},
+            ["data.replay_buffer_size=0"],
+            "data.replay_buffer_size",
+        ),
         (
             {"domains": DOMAINS, "weights": None, "start": "continue", "anchor": "ewc"},
-            ["data.memory=0"],
-            "data.memory: is 0, but replay, ewc",
+            ["data.replay_buffer_size=0"],
+            "data.replay_buffer_size: is 0, but replay, ewc",
         ),
         ({"domains": DOMAINS}, ["lora.start_from=x"], "set for each domain by continual"),
         ({"domains": DOMAINS}, ["replay.memory=[x]"], "set for each domain by continual"),
         ({"domains": DOMAINS}, ["reference=previous"], "'previous' with start: fresh is the base"),
-        ({"start": "recall"}, ["drift={}"], "recall needs names"),
+        ({"start": "recall"}, ["drift={}"], "no names that return"),
         ({}, ["drift={}", "data.train=-"], "standard input .* write it to a file first"),
         ({}, ["drift={}", "data.train=a", "data.eval=-"], "standard input"),
         ({"domains": [*DOMAINS, *ONE]}, [], "for all of them or for none; it is missing for c$"),
@@ -173,7 +175,7 @@ def test_continual_settings_that_can_work():
         ({"domains": [*DOMAINS, DOMAINS[0]], "start": "recall"}, []),
         ({"domains": ONE * 3}, []),
         ({"domains": [ONE[0] | {"train": "-"}, *ONE]}, []),
-        ({"domains": DOMAINS, "weights": "uniform"}, ["data.memory=0"]),
+        ({"domains": DOMAINS, "weights": "uniform"}, ["data.replay_buffer_size=0"]),
         ({"start": "continue", "anchor": "ewc"}, ["drift={}", "data.train=a", "data.eval=b"]),
     ]:
         assert load_recipe({"model": "m", "continual": section}, overrides).continual
@@ -225,15 +227,42 @@ def test_yaml_files(tmp_path):
         load_recipe(path)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
-def test_every_shipped_recipe_is_valid(path):
-    recipe = load_recipe(path, ["model=m"], checks=[objective_problems])
-    assert recipe.output_dir == f"runs/{path.stem}"
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_is_valid_and_says_what_it_is(name):
+    recipe = load_recipe(name, ["model=m"], checks=[objective_problems])
+    assert recipe.output_dir == f"runs/{name}"
+    assert recipe_text(name).startswith(f"# {recipe_summary(name)}\n")
+
+
+def test_no_two_shipped_recipes_say_the_same():
+    summaries = [recipe_summary(name) for name in recipe_names()]
+    assert len(set(summaries)) == len(summaries) and max(map(len, summaries)) <= 110
 
 
 def test_recipes_are_there():
-    assert {path.stem for path in RECIPES} == {
+    assert set(recipe_names()) == {
         f"{domain}-{kind}"
         for domain in ("helpfulness", "summarization", "sentiment")
         for kind in ("dpo", "ofs")
     } | {"domains-cofs", "espo", "reward", "rounds", "sentiment-hypo"}
+
+
+def test_a_file_goes_before_a_shipped_recipe_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rounds").mkdir()
+    assert load_recipe("rounds", ["model=m"]).rounds.count == 3
+    (tmp_path / "reward").write_text("model: m\noutput_dir: mine\n")
+    assert load_recipe("reward").output_dir == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("sentimet-ofs", "did you mean 'sentiment-ofs', which comes with fastslow?"),
+        ("recipes/sentiment-ofs.yaml", "did you mean 'sentiment-ofs'"),
+        ("none.yaml", "a name that `fastslow recipes` lists"),
+    ],
+)
+def test_a_recipe_that_is_not_there_gets_a_hint(name, hint):
+    with pytest.raises(ConfigError, match=f"recipe {name} does not exist.*{re.escape(hint)}"):
+        load_recipe(name)

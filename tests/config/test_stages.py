@@ -70,7 +70,7 @@ def test_stages_from_the_command_line_and_back_from_yaml(tmp_path):
     [
         (["sft", "dpo"], "stages.2.name: got 'dpo'; input should be 'sft' or 'preferences'"),
         ([{"name": "sft", "model": "x"}], "stage 1, sft: model is the same for all stages"),
-        (["sft", {"name": "preferences", "lora": {}}], "stage 2, preferences: takes up the module"),
+        (["sft", {"name": "preferences", "lora": {}}], "stage 2, preferences: starts from"),
         ([{"name": "sft", "train": {"epoch": 2}}], "stage 1, sft: train.epoch: there is no such"),
         ([{"name": "sft", "objective": {"bta": 1}}], "stage 1, sft: objective.bta: sft has no"),
         ([{"name": "sft", "tain": {}}], "stage 1, sft: tain: there is no such key; did you mean"),
@@ -104,5 +104,5 @@ def test_standard_input_is_for_one_stage():
 
 def test_stages_and_several_domains_do_not_go_together():
     domains = [{"name": "a", "train": "a.jsonl"}]
-    with pytest.raises(ConfigError, match=r"stages: cannot be followed by several domains"):
+    with pytest.raises(ConfigError, match=r"stages: cannot be combined with continual"):
         load(["sft", "preferences"], continual={"domains": domains}, data={"max_length": 256})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from fastslow.dynamics import Race, chase_terms
+from fastslow.dynamics import LeaderSelector, chase_terms
 
 
 def gradients(leader, chaser, alpha=1.0, beta=0.1, objective=True, detached=True):
@@ -104,12 +104,12 @@ def test_where_labels_are_noisy_the_chase_makes_both_surer_than_people_are(alpha
     assert settled.tolist() == pytest.approx([p + alpha * (p - 0.5)] * 2, abs=1e-6)
 
 
-def race(**options):
-    return Race(("fast", "slow"), **options)
+def selector(**options):
+    return LeaderSelector(("fast", "slow"), **options)
 
 
 def test_the_lower_loss_since_the_last_check_leads():
-    run = race(swap_every=2)
+    run = selector(swap_every=2)
     run.record({"fast": 5.0, "slow": 4.0})
     assert not run.finish_step() and run.leader == "fast"
     run.record({"fast": 1.0, "slow": 1.5})
@@ -121,7 +121,7 @@ def test_the_lower_loss_since_the_last_check_leads():
 
 
 def test_a_race_with_memory_counts_earlier_losses_less_and_less():
-    run = race(swap_every=1, memory=0.5)
+    run = selector(swap_every=1, decay=0.5)
     run.record({"fast": 1.0, "slow": 4.0})
     assert not run.finish_step()
     run.record({"fast": 3.0, "slow": 2.0})
@@ -132,16 +132,16 @@ def test_a_race_with_memory_counts_earlier_losses_less_and_less():
 
 
 def test_swap_never_keeps_the_leader():
-    run = race(swap_every=1, may_swap=False)
+    run = selector(swap_every=1, may_swap=False)
     run.record({"fast": 9.0, "slow": 1.0})
     assert not run.finish_step() and run.leader == "fast"
 
 
 def test_a_race_of_one_and_of_three():
-    alone = Race(("policy",), swap_every=1)
+    alone = LeaderSelector(("policy",), swap_every=1)
     alone.record({"policy": 1.0})
     assert not alone.finish_step() and alone.leader == "policy"
-    three = Race(("a", "b", "c"), swap_every=1)
+    three = LeaderSelector(("a", "b", "c"), swap_every=1)
     three.record({"a": 3.0, "b": 2.0, "c": 1.0})
     assert three.finish_step() and three.leader == "c"
 
@@ -149,7 +149,7 @@ def test_a_race_of_one_and_of_three():
 def test_state_goes_through_json_and_back():
     import json
 
-    first, second = race(swap_every=3), race(swap_every=3)
+    first, second = selector(swap_every=3), selector(swap_every=3)
     first.record({"fast": 1 / 3, "slow": 0.1})
     first.finish_step()
     second.load_state(json.loads(json.dumps(first.state())))

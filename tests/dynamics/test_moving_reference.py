@@ -2,7 +2,7 @@
 
 import torch
 
-from fastslow.dynamics import follow
+from fastslow.dynamics import ema_update
 
 
 def tensors(seed, dtype=torch.float32):
@@ -14,7 +14,7 @@ def test_the_reference_goes_the_stated_share_of_the_way():
     reference, policy = tensors(0, torch.float64), tensors(1, torch.float64)
     expected = [0.75 * own + 0.25 * its for own, its in zip(reference, policy, strict=True)]
     before = [its.clone() for its in policy]
-    follow(reference, policy, share=0.25)
+    ema_update(reference, policy, share=0.25)
     for own, wanted in zip(reference, expected, strict=True):
         torch.testing.assert_close(own, wanted, rtol=1e-15, atol=1e-15)
     assert all(torch.equal(its, was) for its, was in zip(policy, before, strict=True))
@@ -22,7 +22,7 @@ def test_the_reference_goes_the_stated_share_of_the_way():
 
 def test_the_whole_way_is_a_copy_bit_for_bit():
     reference, policy = tensors(0), tensors(1)
-    follow(reference, policy, share=1.0)
+    ema_update(reference, policy, share=1.0)
     assert all(torch.equal(own, its) for own, its in zip(reference, policy, strict=True))
     assert all(own is not its for own, its in zip(reference, policy, strict=True))
 
@@ -30,7 +30,7 @@ def test_the_whole_way_is_a_copy_bit_for_bit():
 def test_every_step_a_little_is_an_exponential_moving_average():
     reference, policies = [torch.tensor([2.0])], [[torch.tensor([float(i)])] for i in (5, -1, 4)]
     for policy in policies:
-        follow(reference, policy, share=0.1)
+        ema_update(reference, policy, share=0.1)
     # 0.9^3 2 + 0.1 (0.81 * 5 + 0.9 * -1 + 4) = 1.458 + 0.1 (4.05 - 0.9 + 4) = 2.173
     torch.testing.assert_close(reference[0], torch.tensor([2.173]))
 
@@ -38,5 +38,5 @@ def test_every_step_a_little_is_an_exponential_moving_average():
 def test_gradients_of_the_policy_stay_out():
     policy = torch.ones(2, requires_grad=True)
     reference = torch.zeros(2)
-    follow([reference], [policy], share=0.5)
+    ema_update([reference], [policy], share=0.5)
     assert not reference.requires_grad and policy.grad is None

@@ -175,7 +175,7 @@ def test_adding_one_constant_to_both_responses_changes_nothing():
 @pytest.mark.parametrize(
     ("name", "hyper", "message"),
     [
-        ("dpoo", {}, "objective.name: there is no 'dpoo'; did you mean 'dpo'"),
+        ("dpoo", {}, "objective.name: got 'dpoo'; did you mean 'dpo'"),
         ("dpo", {"bta": 1}, "objective.bta: dpo has no such setting; did you mean 'beta'"),
         ("dpo", {"beta": 0}, "objective.beta: got 0; must be a number above 0"),
         ("dpo", {"beta": "big"}, "objective.beta: got 'big'"),

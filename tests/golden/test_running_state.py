@@ -366,13 +366,13 @@ def test_beta_dpo_draws_without_replacement_by_its_weights():
     objective = make_objective("beta_dpo", filter=1 / 3)
     logps = deltas([3.0, 7.0, 11.0], state=STATE)
     draws = 4000
-    left_out = np.zeros(3)
+    skipped_examples = np.zeros(3)
     for uniform in np.random.default_rng(0).random((draws, 3)):
         loss = objective(replace(logps, extras={"uniform": torch.from_numpy(uniform)})).loss
-        left_out += (loss == 0).numpy()
-    assert left_out.sum() == draws
+        skipped_examples += (loss == 0).numpy()
+    assert skipped_examples.sum() == draws
     # four standard errors
-    np.testing.assert_allclose(left_out / draws, out, atol=4 * 0.5 / math.sqrt(draws))
+    np.testing.assert_allclose(skipped_examples / draws, out, atol=4 * 0.5 / math.sqrt(draws))
 
 
 def test_beta_dpo_keeps_beta_above_0():
@@ -534,15 +534,15 @@ def test_each_term_of_a_sum_has_a_state_of_its_own():
 @pytest.mark.parametrize(
     ("name", "hyper", "message"),
     [
-        ("dpo +", {}, "objective.name: 'dpo [+]' is no name and no sum of names as 'dpo [+] 0.2"),
-        ("2 dpo", {}, "objective.name: '2 dpo' is no name and no sum"),
-        ("", {}, "objective.name: '' is no name"),
-        ("dpo + -1 * sft", {}, "is no name and no sum"),
-        ("dpoo + sft", {}, "objective.name: there is no 'dpoo'; did you mean 'dpo'"),
-        ("dpo + kto", {}, "must learn from the same labels; these take pairs and ratings"),
+        ("dpo +", {}, "objective.name: 'dpo [+]' is neither a name nor a sum like 'dpo [+]"),
+        ("2 dpo", {}, "objective.name: '2 dpo' is neither a name nor a sum"),
+        ("", {}, "objective.name: '' is neither a name"),
+        ("dpo + -1 * sft", {}, "neither a name nor a sum"),
+        ("dpoo + sft", {}, "objective.name: got 'dpoo'; did you mean 'dpo'"),
+        ("dpo + kto", {}, "must take the same labels; these take pairs and ratings"),
         ("sdpo + bco", {}, "these take rankings and ratings"),
         ("kto + 0.1 * sft", {}, "these take demonstrations and ratings"),
-        ("bco", {"nll_weight": 0.1}, "bco learns from ratings"),
+        ("bco", {"nll_weight": 0.1}, "bco takes ratings"),
         ("dpo + sdpo + sft", {}, "these take demonstrations and pairs and rankings"),
         ("dpo + sft", {"reductoin": "sum"}, "objective.reductoin: dpo [+] sft has no such setting; "
          "did you mean 'reduction'"),

@@ -17,6 +17,7 @@ LEVELS = [
     {"judges", "sampling"},
     {"training", "reports"},
     {"bench"},
+    {"api"},
     {"cli"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
@@ -61,7 +62,7 @@ def test_rooms_import_downwards_and_through_doors(path):
     for name in imports(path):
         package, *rest = name.split(".")
         if package == "fastslow" and own not in ("__init__", "__main__"):
-            target = rest[0]
+            target = rest[0] if rest else "api"  # What `import fastslow` offers.
             assert target == own or LEVEL[target] < LEVEL[own], f"{own} imports {target}"
         elif package in DOORS:
             assert own in DOORS[package], f"{own} imports {package}"
@@ -86,11 +87,6 @@ def test_only_the_named_files_know_transformers():
         "bench/tiny_base.py", "adapters/library_logging.py", "adapters/rewards.py",
         "scoring/attention.py", "scoring/layers.py", "adapters/fake_model.py",
     }  # fmt: skip
-
-
-def test_the_loop_stays_readable_in_one_sitting():
-    assert len((SOURCE / "training/loop/loop.py").read_text().splitlines()) <= 400
-    assert max(len(path.read_text().splitlines()) for path in FILES) <= 450
 
 
 LIGHT = (

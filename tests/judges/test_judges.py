@@ -7,10 +7,10 @@ import tiny
 
 from fastslow.errors import ConfigError, DataError, JudgeError
 from fastslow.judges import (
-    Asked,
     ClassifierJudge,
     EnsembleJudge,
     Judgement,
+    JudgeRequest,
     RuleJudge,
     WorldJudge,
     compared,
@@ -51,7 +51,9 @@ def rule(tmp_path, text=RULE, function="score"):
 def test_a_rule_scores_the_last_turn_and_the_answer(tmp_path):
     judge = rule(tmp_path)
     talk = (Message("user", "Hello."), Message("assistant", "Hi."), Message("user", "Go on."))
-    first, second = judge.judge([Asked("ab", ("abc", "a")), Asked(talk, ("12345678", ""))])
+    first, second = judge.judge(
+        [JudgeRequest("ab", ("abc", "a")), JudgeRequest(talk, ("12345678", ""))]
+    )
     assert first.scores == (1.0, -1.0) and second.scores == (2.0, -6.0)
     assert judge.name.startswith("rule score of rule.py (")
     assert rule(tmp_path, RULE + "# Changed.\n").name != judge.name
@@ -62,14 +64,19 @@ def test_a_rule_scores_the_last_turn_and_the_answer(tmp_path):
     [
         (RULE, "rate", ConfigError, "judge.function: .*rule.py defines no function 'rate'"),
         ("1 / 0", "score", ConfigError, "judge.file: .* cannot be run: ZeroDivisionError"),
-        ("def score(p, a):\n    return None", "score", JudgeError, "gave None; it must give"),
+        (
+            "def score(p, a):\n    return None",
+            "score",
+            JudgeError,
+            "gave None; it must give a finite",
+        ),
         ("def score(p, a):\n    return float('nan')", "score", JudgeError, "gave nan"),
         ("def score(p, a):\n    return {}[a]", "score", JudgeError, "failed on an .* KeyError"),
     ],
 )
 def test_rules_that_cannot_be_used_say_why(tmp_path, text, function, error, message):
     with pytest.raises(error, match=message):
-        rule(tmp_path, text, function).judge([Asked("p", ("a", "b"))])
+        rule(tmp_path, text, function).judge([JudgeRequest("p", ("a", "b"))])
 
 
 def test_a_world_judges_as_its_people_would_without_their_noise(tmp_path):
@@ -78,13 +85,13 @@ def test_a_world_judges_as_its_people_would_without_their_noise(tmp_path):
     judge = WorldJudge(tmp_path / "world.json")
     row = next(world.pairs("guests", seed=0))
     answers = (row["chosen"], row["rejected"])
-    (found,) = judge.judge([Asked(row["prompt"], answers)])
+    (found,) = judge.judge([JudgeRequest(row["prompt"], answers)])
     rewards = [world.reward(row["prompt"], answer) for answer in answers]
     assert found.scores == pytest.approx(rewards)
     # Of two, an answer's win rate is half its probability of being preferred and half a half.
     assert found.win_rates[0] == pytest.approx((row["probability"] + 0.5) / 2)
-    with pytest.raises(ConfigError, match="no request of this world"):
-        judge.judge([Asked("What?", answers)])
+    with pytest.raises(ConfigError, match="not a prompt of this world"):
+        judge.judge([JudgeRequest("What?", answers)])
 
 
 def texts(count):
@@ -95,11 +102,11 @@ def texts(count):
 
 def test_a_classifier_prefers_what_it_was_shown_as_good_and_is_the_same_each_time(tmp_path):
     path = tiny.write_rows(tmp_path / "texts.jsonl.gz", texts(80))
-    asked = [Asked("Describe the sea.", ("It is warm and kind.", "It is cold.", "It is."))]
-    judges = [ClassifierJudge([str(path)], positive=1, with_prompt=False) for _ in range(2)]
+    asked = [JudgeRequest("Describe the sea.", ("It is warm and kind.", "It is cold.", "It is."))]
+    judges = [ClassifierJudge([str(path)], positive=1) for _ in range(2)]
     first, second = (judge.judge(asked)[0] for judge in judges)
     assert first == second and first.scores[0] > first.scores[2] > first.scores[1]
-    turned = ClassifierJudge([str(path)], positive=0, with_prompt=False).judge(asked)[0]
+    turned = ClassifierJudge([str(path)], positive=0).judge(asked)[0]
     assert turned.scores == pytest.approx([-score for score in first.scores], abs=1e-3)
     assert "80 texts" in judges[0].name
 
@@ -107,10 +114,10 @@ def test_a_classifier_prefers_what_it_was_shown_as_good_and_is_the_same_each_tim
 def test_texts_that_teach_a_classifier_nothing_are_refused(tmp_path):
     path = tiny.write_rows(tmp_path / "texts.jsonl", texts(10))
     with pytest.raises(ConfigError, match="0 of 10 texts have the label 'good'"):
-        ClassifierJudge([str(path)], positive="good", with_prompt=False)
+        ClassifierJudge([str(path)], positive="good")
     other = tiny.write_rows(tmp_path / "pairs.jsonl", tiny.rows(3))
     with pytest.raises(DataError, match="pairs.jsonl:1: a row of a classifier needs a text"):
-        ClassifierJudge([str(other)], positive=1, with_prompt=False)
+        ClassifierJudge([str(other)], positive=1)
 
 
 class Fixed:
@@ -123,7 +130,7 @@ class Fixed:
 
 def test_several_judges_average_how_sure_they_are_not_their_scales():
     judge = EnsembleJudge([Fixed(1000.0, 0.0), Fixed(0.0, 1.0)])
-    (found,) = judge.judge([Asked("p", ("a", "b"))])
+    (found,) = judge.judge([JudgeRequest("p", ("a", "b"))])
     assert found == Judgement(*2 * (((0.75 + (0.5 + sigmoid(-1)) / 2) / 2,
                                      (0.25 + (0.5 + sigmoid(1)) / 2) / 2),))  # fmt: skip
     assert judge.name == "ensemble of fixed (1000.0, 0.0); fixed (0.0, 1.0)"

@@ -7,7 +7,7 @@ import pytest
 from loopback import chat_reply
 
 from fastslow.errors import JudgeError
-from fastslow.judges import Asked, LlmJudge
+from fastslow.judges import JudgeRequest, LlmJudge
 from fastslow.records import Message
 
 
@@ -38,8 +38,8 @@ def serve(loopback):
 
 def judge_at(server, **changes):
     settings = {
-        "url": server.url, "model": "m", "criterion": "brevity", "key_variable": "JUDGE_KEY",
-        "timeout_s": 5.0, "retries": 0, "at_once": 4,
+        "url": server.url, "model": "m", "criterion": "brevity", "api_key_env": "JUDGE_KEY",
+        "timeout_s": 5.0, "retries": 0, "max_concurrency": 4,
     }  # fmt: skip
     return LlmJudge(**settings | changes)
 
@@ -55,15 +55,17 @@ def test_every_two_answers_are_compared_in_both_orders(serve, monkeypatch):
     server = serve(longer)
     judge = judge_at(server)
     talk = (Message("user", "Hello."), Message("assistant", "Hi."), Message("user", "Go on."))
-    first, second = judge.judge([Asked("p", ("ccc", "bb", "aa")), Asked(talk, ("x", "yy"))])
+    first, second = judge.judge(
+        [JudgeRequest("p", ("ccc", "bb", "aa")), JudgeRequest(talk, ("x", "yy"))]
+    )
     assert (
         first.scores == pytest.approx((2.5 / 3, 1 / 3, 1 / 3))
         and first.scores[1] == (first.scores[2])
     )
     assert second.win_rates == (0.25, 0.75)
-    tally = judge.tally
-    assert (tally.questions, tally.undecided, tally.contradicted) == (8, 0, 0)
-    assert (tally.prompt_tokens, tally.reply_tokens) == (800, 8)
+    usage = judge.usage
+    assert (usage.questions, usage.undecided, usage.contradicted) == (8, 0, 0)
+    assert (usage.prompt_tokens, usage.reply_tokens) == (800, 8)
     paths, keys, bodies = zip(*server.requests, strict=True)
     assert set(paths) == {"/v1/chat/completions"} and set(keys) == {"Bearer secret-1"}
     assert all(body["temperature"] == 0 and body["model"] == "m" for body in bodies)
@@ -73,39 +75,39 @@ def test_every_two_answers_are_compared_in_both_orders(serve, monkeypatch):
 
 def test_a_judge_that_favours_a_place_decides_nothing(serve):
     judge = judge_at(serve(lambda first, second: "A"))
-    (found,) = judge.judge([Asked("p", ("one", "two", "three"))])
-    assert found.scores == (0.5, 0.5, 0.5) and judge.tally.contradicted == 3
+    (found,) = judge.judge([JudgeRequest("p", ("one", "two", "three"))])
+    assert found.scores == (0.5, 0.5, 0.5) and judge.usage.contradicted == 3
 
 
 def test_a_reply_without_a_verdict_is_asked_again_and_then_counts_as_none(serve):
     replies = iter(["Well, both have merits.", "A"] + ["?"] * 3)
-    judge = judge_at(serve(lambda first, second: next(replies)), at_once=1)
-    (found,) = judge.judge([Asked("p", ("one", "two"))])
+    judge = judge_at(serve(lambda first, second: next(replies)), max_concurrency=1)
+    (found,) = judge.judge([JudgeRequest("p", ("one", "two"))])
     # A and nothing: three quarters sure that the first wins.
     assert found.win_rates == pytest.approx(((0.5 + 0.75) / 2, (0.5 + 0.25) / 2))
-    assert (judge.tally.questions, judge.tally.undecided) == (2, 1)
-    assert judge.tally.prompt_tokens == 500
+    assert (judge.usage.questions, judge.usage.undecided) == (2, 1)
+    assert judge.usage.prompt_tokens == 500
 
 
 def test_a_judge_that_talks_nonsense_is_given_up(serve):
     judge = judge_at(serve(lambda first, second: "I am a teapot"))
     with pytest.raises(JudgeError, match="gave no verdict on 6 of 6 questions"):
-        judge.judge([Asked("p", ("one", "two", "three"))])
+        judge.judge([JudgeRequest("p", ("one", "two", "three"))])
 
 
 @pytest.mark.parametrize("failure", [500, 429, "slow"])
 def test_failures_are_tried_again_and_then_stop_with_a_word(serve, failure):
     server = serve(longer)
     server.failures += [failure]
-    patient = judge_at(server, retries=2, timeout_s=0.5, at_once=1)
-    (found,) = patient.judge([Asked("p", ("aa", "b"))])
+    patient = judge_at(server, retries=2, timeout_s=0.5, max_concurrency=1)
+    (found,) = patient.judge([JudgeRequest("p", ("aa", "b"))])
     assert found.win_rates == (0.75, 0.25) and len(server.requests) == 3
     server.failures += [failure] * 3
-    with pytest.raises(JudgeError, match="cannot be asked: .*the same command goes on"):
-        judge_at(server, retries=0, timeout_s=0.5).judge([Asked("p", ("aa", "b"))])
+    with pytest.raises(JudgeError, match="cannot be reached: .*rerun the command to resume"):
+        judge_at(server, retries=0, timeout_s=0.5).judge([JudgeRequest("p", ("aa", "b"))])
 
 
 def test_a_server_that_is_not_there(serve):
     judge = judge_at(serve(longer), url="http://127.0.0.1:9/v1")
-    with pytest.raises(JudgeError, match="llm m at http://127.0.0.1:9/v1 cannot be asked"):
-        judge.judge([Asked("p", ("aa", "b"))])
+    with pytest.raises(JudgeError, match="llm m at http://127.0.0.1:9/v1 cannot be reached"):
+        judge.judge([JudgeRequest("p", ("aa", "b"))])

@@ -47,7 +47,9 @@ class First(Longer):
 
 def ask(judge, pairs=PAIRS):
     seen = []
-    found = probe(judge, pairs, at_once=3, progress=lambda done, total: seen.append((done, total)))
+    found = probe(
+        judge, pairs, max_concurrency=3, progress=lambda done, total: seen.append((done, total))
+    )
     assert seen[-1] == (len(pairs), len(pairs))
     return found
 
@@ -69,8 +71,8 @@ def test_a_language_model_tells_what_it_cost_and_how_often_it_contradicted_itsel
         lambda path, body: (200, chat_reply(["A"], prompt_tokens=50, completion_tokens=1,
                                             total_tokens=51))
     )  # fmt: skip
-    judge = LlmJudge(url=server.url, model="m", criterion="c", key_variable="K", timeout_s=5.0,
-                     retries=0, at_once=2)  # fmt: skip
+    judge = LlmJudge(url=server.url, model="m", criterion="c", api_key_env="K", timeout_s=5.0,
+                     retries=0, max_concurrency=2)  # fmt: skip
     found = ask(judge)
     assert (found.ties, found.consistent, found.agreement) == (1.0, 1.0, 0.5)
     assert found.cost == {
@@ -84,7 +86,9 @@ def test_the_command_asks_a_recipes_judge(recipe, tmp_path):
     rule.write_text("def score(prompt, answer):\n    return 'calm' in answer\n")
     path = tmp_path / "recipe.yaml"
     path.write_text(
-        dump_recipe(recipe("eval.samples=0", eval={"judge": {"kind": "rule", "file": str(rule)}}))
+        dump_recipe(
+            recipe("eval.num_prompts=0", eval={"judge": {"kind": "rule", "file": str(rule)}})
+        )
     )
     run = CliRunner().invoke
     shown = run(app, ["judge", str(path), "--pairs", "10", "--json"])
@@ -94,6 +98,6 @@ def test_the_command_asks_a_recipes_judge(recipe, tmp_path):
     calm = [("calm" in row["chosen"]) for row in tiny.rows(24, seed=2)[:10]]
     assert found["agreement"] == pytest.approx(0.5 + sum(calm) / 20)
     table = run(app, ["judge", str(path), "--pairs", "3"])
-    assert "the same when answers change places" in table.output
+    assert "position consistency" in table.output
     path.write_text(dump_recipe(recipe()))
     assert isinstance(run(app, ["judge", str(path)]).exception, ConfigError)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-import fastslow
+from fastslow import training
 from fastslow.errors import ConfigError, StateError
 from fastslow.objectives import make_objective, objective_settings
 from fastslow.testing import check_objective
@@ -48,12 +48,12 @@ def test_the_example_of_the_docs_is_a_whole_objective(file):
 
 def test_it_trains_by_its_name_and_its_file_may_not_change(file, recipe):
     made = recipe("objective.name=MarginDpo", f"objective.file={file}", "train.max_steps=3")
-    summary = fastslow.train(made)
+    summary = training.train(made)
     assert summary.eval["final"]["loss"] < summary.eval["start"]["loss"]
     (Path(made.output_dir) / "summary.json").unlink()
     file.write_text(file.read_text() + "# Changed.\n")
     with pytest.raises(StateError, match="objective of the run"):
-        fastslow.train(made)
+        training.train(made)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,11 @@ def test_files_that_hold_no_objective_are_refused(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("dpo", CLASS, r"objective.name: got 'dpo', which is not of .*mine.py; that defines Mine"),
+        (
+            "dpo",
+            CLASS,
+            r"objective.name: got 'dpo', which .*mine.py does not define; it defines Mine",
+        ),
         ("Mine", CLASS.replace("= 0.1", "= 0.1; wide: float"), "objective.wide: is missing"),
     ],
 )
@@ -98,7 +102,10 @@ def test_what_a_recipe_leaves_open_about_a_file_is_asked_for(tmp_path, name, tex
     ("returned", "message"),
     [
         ("logps.delta", "AttributeError: 'Tensor' object has no attribute 'loss'"),
-        ("ObjectiveOutput(-logps.delta.mean(), z, z)", r"shape.* of loss .*check_objective says"),
+        (
+            "ObjectiveOutput(-logps.delta.mean(), z, z)",
+            r"shape.* of loss .*check_objective for all",
+        ),
         ("ObjectiveOutput(-logps.delta.detach(), z, z)", r"shape, dtype and gradient of loss"),
         ("1 / 0", "ZeroDivisionError"),
     ],
@@ -110,7 +117,7 @@ def test_one_that_would_fail_or_learn_nothing_stops_the_run_before_it_begins(
     path.write_text(CLASS.replace("RETURNED", returned))
     made = recipe("objective.name=Mine", f"objective.file={path}")
     with pytest.raises(ConfigError, match=f"objective Mine: .*{message}"):
-        fastslow.train(made)
+        training.train(made)
     assert not (Path(made.output_dir) / "inputs.json").exists()
 
 
@@ -118,7 +125,7 @@ def test_one_that_learns_the_wrong_way_is_warned_of(file, recipe):
     file.write_text(file.read_text().replace("loss=-logsigmoid", "loss=logsigmoid"))
     made = recipe("objective.name=MarginDpo", f"objective.file={file}", "train.max_steps=1")
     seen = []
-    fastslow.train(made, listener=seen.append)
+    training.train(made, listener=seen.append)
     told = [event["message"] for event in seen if event["event"] == "warning"]
     assert any(message.startswith("better_is_cheaper: ") for message in told)
 
@@ -127,7 +134,7 @@ def test_one_that_learns_the_wrong_way_is_warned_of(file, recipe):
     ("changed", "message"),
     [
         (("beta: float = 0.1", "weight: float = 1.0"), "objective Mine: has no beta"),
-        (("beta:", 'needs = ("mood",); beta:'), "needs mood; what is known of pairs is score_gap"),
+        (("beta:", 'needs = ("mood",); beta:'), "needs mood; available for pairs are score_gap"),
     ],
 )
 def test_what_no_run_could_give_it_is_named(recipe, tmp_path, changed, message):
@@ -136,18 +143,18 @@ def test_what_no_run_could_give_it_is_named(recipe, tmp_path, changed, message):
         CLASS.replace("RETURNED", "ObjectiveOutput(-logps.delta, z, z)").replace(*changed)
     )
     with pytest.raises(ConfigError, match=message):
-        fastslow.train(recipe("objective.name=Mine", f"objective.file={path}"))
+        training.train(recipe("objective.name=Mine", f"objective.file={path}"))
 
 
 def test_names_of_a_file_are_suggested(file):
     with pytest.raises(ConfigError, match="did you mean 'MarginDpo'"):
         make_objective("MarginDp", file=str(file))
-    with pytest.raises(ConfigError, match="for one of your own give objective.file"):
+    with pytest.raises(ConfigError, match="for a custom one set objective.file"):
         make_objective("MarginDpo")
 
 
 def test_an_nll_term_needs_a_chosen_response():
-    with pytest.raises(ConfigError, match="objective.nll_weight: kto learns from ratings"):
+    with pytest.raises(ConfigError, match="objective.nll_weight: kto takes ratings"):
         make_objective("kto", nll_weight=0.1)
 
 
@@ -160,6 +167,6 @@ def test_a_coupled_objective_refuses_small_micro_batches(recipe, tmp_path):
     path = tiny.write_rows(tmp_path / "rated.jsonl", rows)
     settings = ("objective.name=kto", f"data.train={path}", f"data.eval={path}")
     with pytest.raises(ConfigError, match=r"micro_batch_size: got 4.*depends on its whole batch"):
-        fastslow.train(recipe(*settings, "train.micro_batch_size=4"))
-    summary = fastslow.train(recipe(*settings, "train.max_steps=2"))
+        training.train(recipe(*settings, "train.micro_batch_size=4"))
+    summary = training.train(recipe(*settings, "train.max_steps=2"))
     assert json.loads(json.dumps(summary.eval["final"]))["chosen_log_ratio"] is not None

@@ -92,10 +92,10 @@ def test_how_far_the_policy_has_left_is_a_mean_over_the_tokens_there():
     espo = make_objective("espo", max_deviation=0.1)
     sums = {name: float(value) for name, value in espo.observe(given).items()}
     away = [tensor(0.1).exp() - 1, 1 - tensor(-0.2).exp(), tensor(0.0)]
-    assert espo.facts(sums) == {"ratio_deviation": pytest.approx(sum(away).item() / 3)}
-    assert not espo.outgrown(espo.facts(sums))
-    assert espo.outgrown({"ratio_deviation": 0.11})
-    assert not make_objective("ppo").outgrown({"ratio_deviation": 100.0})
+    assert espo.metrics(sums) == {"ratio_deviation": pytest.approx(sum(away).item() / 3)}
+    assert not espo.exceeds_max_ratio(espo.metrics(sums))
+    assert espo.exceeds_max_ratio({"ratio_deviation": 0.11})
+    assert not make_objective("ppo").exceeds_max_ratio({"ratio_deviation": 100.0})
 
 
 def test_values_that_move_far_from_what_they_were_earn_nothing_more():
@@ -150,12 +150,12 @@ def test_the_gradient_is_that_of_the_expected_score_less_beta_times_the_kl(name,
     ("name", "hyper"), [("ppo + 0.1 * sft", {}), ("espo", {"nll_weight": 0.1})]
 )
 def test_they_are_no_part_of_a_sum(name, hyper):
-    with pytest.raises(ConfigError, match="has a critic and cannot be a part of a sum"):
+    with pytest.raises(ConfigError, match="has a critic and cannot be part of a sum"):
         make_objective(name, **hyper)
 
 
 def test_checks_of_other_objectives_know_nothing_of_tokens():
-    with pytest.raises(ValueError, match="learns from tokens"):
+    with pytest.raises(ValueError, match="takes tokens"):
         checks(make_objective("ppo"))
 
 

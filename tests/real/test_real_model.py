@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import fastslow
+from fastslow import training
 from fastslow.adapters import Modules, load_base, load_tokenizer
 from fastslow.objectives import make_objective
 from fastslow.scoring import Encoded, Encoder, Scorer, tree_batch
 from fastslow.streams import ExampleStream, open_sources
-from fastslow.training.loop.logps import logps_of, prepare
+from fastslow.training.loop.logps import logps_of, score_reference
 from fastslow.training.policies.policies import Policies
 
 CPU = torch.device("cpu")
@@ -139,7 +140,7 @@ def test_losses_and_gradients_equal_trls(some_pairs, tmp_path, name):
     items, policies, make_trainer = some_pairs
     hyper = {"label_smoothing": 0.1} if name == "robust_dpo" else {}
     objective = make_objective(name, **hyper)
-    prepared = prepare(policies, objective, items, reference="base")
+    prepared = score_reference(policies, objective, items, reference="base")
     logps = logps_of(prepared, objective, partial(policies.measure, "policy", learning=True))
     loss = objective(logps).loss.mean()
     own = policies.modules.parameters("policy")
@@ -185,10 +186,10 @@ def test_a_short_run_learns_and_its_adapter_works_without_fastslow(
                 "learning_rate": 5e-4, "max_steps": steps, "batch_size": batch,
                 "micro_batch_size": 4,
             },
-            "eval": {"max_pairs": pairs, "samples": 0},
+            "eval": {"max_pairs": pairs, "num_prompts": 0},
         }
     )  # fmt: skip
-    summary = fastslow.train(recipe)
+    summary = training.train(recipe)
     assert summary.eval["start"]["accuracy"] == 0.5
     final = summary.eval["final"]
     assert final["accuracy"] >= accuracy

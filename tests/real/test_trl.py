@@ -33,7 +33,7 @@ from fastslow.adapters import Modules  # noqa: E402
 from fastslow.objectives import make_objective  # noqa: E402
 from fastslow.scoring import Encoder, Tree  # noqa: E402
 from fastslow.streams import examples_of_row  # noqa: E402
-from fastslow.training.loop.logps import logps_of, prepare  # noqa: E402
+from fastslow.training.loop.logps import logps_of, score_reference  # noqa: E402
 from fastslow.training.policies.policies import Policies  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TRL's, of its experiments and deprecations.
@@ -157,7 +157,7 @@ class Ours:
         """The loss of every example, and the log-probs; without a reference, its are 0."""
         objective = make_objective(name, beta=self.beta, **hyper)
         items = items or self.items(objective.takes)
-        prepared = prepare(self.world.policies, objective, items, reference="base")
+        prepared = score_reference(self.world.policies, objective, items, reference="base")
         score = partial(self.world.policies.measure, "policy", learning=True)
         logps = logps_of(prepared, objective, score, state=objective.initial_state())
         if not reference:

@@ -49,7 +49,7 @@ def measurement(**changes) -> dict:
         "rejected_log_ratio": 0.0,
         "reverse_kl": 0.0,
         "mean_length": 80.0,
-        "ended": 1.0,
+        "truncated": 0.0,
     }
     return values | changes
 

@@ -6,7 +6,7 @@ import folders
 import pytest
 from browser import opened
 
-import fastslow
+from fastslow import training
 from fastslow.reports import write_report
 
 
@@ -18,7 +18,7 @@ def drawn_figures(document: str) -> tuple[int, int]:
 
 def test_every_figure_is_drawn(recipe, pair_of_continual_runs, tmp_path):
     made = recipe("train.max_steps=10", "eval.every=4")
-    fastslow.train(made)
+    training.train(made)
     ordinary = write_report([tmp_path / "run"], tmp_path / "ordinary.html")
     document = opened(ordinary)
     assert drawn_figures(document) == (10, 10)

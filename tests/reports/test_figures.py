@@ -84,8 +84,8 @@ def test_the_frontier_is_reward_over_all_domains_where_there_is_one(pair):
     assert list(careful.y) == pytest.approx([5, 10 * 1.85 / 3, 10 * 2.15 / 3, 7.5])
     assert careful.marker.symbol[0] == "circle-open" and careful.marker.size[-1] == 14
     assert careful.line.color == COLOURS[0] and careless.line.color == COLOURS[1]
-    frontier = next(s for s in all_sections(pair) if s.title == "Score by the judge against KL")
-    assert frontier.plots[0].figure.layout.yaxis.title.text == "score by the judge"
+    frontier = next(s for s in all_sections(pair) if s.title == "Judge score against KL")
+    assert frontier.plots[0].figure.layout.yaxis.title.text == "judge score"
 
 
 def test_an_ordinary_runs_frontier_is_its_evaluations(tmp_path):
@@ -119,22 +119,22 @@ def test_retention_without_reward_or_with_one_domain(tmp_path):
     figure = retention_figure(drawn[0].run.retention, "accuracy", (0.5, 0.8))
     assert list(figure.data[0].z) == [[0.5], [0.8]]
     assert retention_table(drawn).rows[0].cells[1] == "–"
-    assert "score by the judge" not in headline(drawn).columns
+    assert "judge score" not in headline(drawn).columns
 
 
 def test_the_headline_has_a_row_a_run_and_only_columns_with_a_value(pair):
     table = headline(pair)
     assert [row.heading for row in table.rows] == ["careful", "careless"]
     row = dict(zip(table.columns, table.rows[0].cells, strict=True))
-    assert row["held-out accuracy"] == "0.750" and row["score by the judge"] == "7.500"
-    assert row["win rate against base"] == "0.500", "a mean of intervals is no interval"
+    assert row["held-out accuracy"] == "0.750" and row["judge score"] == "7.500"
+    assert row["win rate vs base"] == "0.500", "a mean of intervals is no interval"
     assert row["pairs"] == "480" and row["steps"] == "60" and row["wall time"] == "12.3 s"
 
 
 def test_an_ordinary_runs_win_rate_has_its_interval(tmp_path):
     rates = {"win_rate": 0.7, "win_rate_low": 0.6, "win_rate_high": 0.78}
     table = headline(one_run(tmp_path / "run", [folders.evaluation("final", 0, **rates)]))
-    assert table.rows[0].cells[table.columns.index("win rate against base")] == (
+    assert table.rows[0].cells[table.columns.index("win rate vs base")] == (
         "0.700\n(0.600 to 0.780)"
     )
 
@@ -144,7 +144,7 @@ def test_sections_without_data_are_left_out(tmp_path):
     modules = {"policy": {"loss": 0.7, "margin": 0.0, "grad_norm": 1.0}}
     single = [events[0] | {"leader": "policy", "modules": modules}]
     titles = [section.title for section in all_sections(one_run(tmp_path / "run", single))]
-    assert titles == ["Training curves", "Both likelihoods", "Regret"]
+    assert titles == ["Training curves", "Log-ratios of chosen and rejected", "Regret"]
     assert all_sections(one_run(tmp_path / "empty", [])) == []
 
 
@@ -155,10 +155,10 @@ def test_fresh_answers_have_their_own_curves(tmp_path):
         events[number - 1]["modules"]["slow"]["ratio_deviation"] = 9.0
         events[number - 1]["critic"] = {"loss": 9.0, "explained_variance": number / 10}
     sections = all_sections(one_run(tmp_path / "run", events))
-    (found,) = (section for section in sections if section.title == "Answers learned from")
+    (found,) = (section for section in sections if section.title == "Training completions")
     curves = {plot.title: lines_of(plot.figure, "leader")[0] for plot in found.plots}
     assert {title: (curve.x, curve.y) for title, curve in curves.items()} == {
-        "Score by the judge": ((8, 16, 24, 32), (0.25, 0.5, 0.75, 1.0)),
+        "Judge score": ((8, 16, 24, 32), (0.25, 0.5, 0.75, 1.0)),
         "Ratio deviation": ((16, 32), (0.02, 0.04)),
         "Critic": ((16, 32), (0.2, 0.4)),
     }

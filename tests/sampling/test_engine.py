@@ -7,22 +7,22 @@ from loopback import chat_reply
 
 from fastslow.errors import UnreachableError
 from fastslow.records import Message
-from fastslow.sampling import Engine, Said
+from fastslow.sampling import Engine, EngineCompletion
 
 TALK = (Message("user", "Hello."), Message("assistant", "Hi."), Message("user", "Go on."))
 
 
 def engine_at(server, **changes):
     settings = {
-        "url": server.url, "model": "base-model", "plain": False, "at_once": 4, "timeout_s": 5.0,
-        "key_variable": "ENGINE_KEY", "retries": 0,
+        "url": server.url, "model": "base-model", "plain": False, "max_concurrency": 4,
+        "timeout_s": 5.0, "api_key_env": "ENGINE_KEY", "retries": 0,
     }  # fmt: skip
     return Engine(**settings | changes)
 
 
 def ask(engine, prompts, **changes):
     settings = {"count": 2, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 32, "seed": 5}
-    return engine.answer(prompts, **settings | changes)
+    return engine.generate(prompts, **settings | changes)
 
 
 def test_every_prompt_is_asked_as_a_conversation_and_answered_in_order(loopback, monkeypatch):
@@ -36,9 +36,9 @@ def test_every_prompt_is_asked_as_a_conversation_and_answered_in_order(loopback,
     server = loopback(echo)
     answers = ask(engine_at(server), ["One?", TALK, "Two?"])
     assert answers == [
-        [Said("One? 0", True), Said("One? 1", True)],
-        [Said("Go on. 0", False), Said("Go on. 1", False)],
-        [Said("Two? 0", True), Said("Two? 1", True)],
+        [EngineCompletion("One? 0", False), EngineCompletion("One? 1", False)],
+        [EngineCompletion("Go on. 0", True), EngineCompletion("Go on. 1", True)],
+        [EngineCompletion("Two? 0", False), EngineCompletion("Two? 1", False)],
     ]
     bodies = {body["messages"][-1]["content"]: body for _, _, body in server.requests}
     assert [bodies[key]["seed"] for key in ("One?", "Go on.", "Two?")] == [5, 6, 7]
@@ -57,10 +57,10 @@ def test_plain_text_goes_as_it_stands(loopback):
         return 200, head | {"choices": choices}
 
     answers = ask(engine_at(loopback(complete), plain=True), ["The river is"], count=1)
-    assert answers == [[Said(" calm", True)]]
+    assert answers == [[EngineCompletion(" calm", False)]]
 
 
-def test_modules_are_loaded_by_name_and_the_one_before_is_unloaded(loopback, tmp_path):
+def test_modules_are_loaded_by_name_and_the_one_before_is_unloaded_last(loopback, tmp_path):
     server = loopback(lambda path, body: (200, chat_reply(["a"] * body.get("n", 1))))
     engine = engine_at(server)
     for name in ("first", "second"):
@@ -72,7 +72,7 @@ def test_modules_are_loaded_by_name_and_the_one_before_is_unloaded(loopback, tmp
             for path, _, body in server.requests]  # fmt: skip
     assert seen == [
         ("load_lora_adapter", "first"), ("chat/completions", "first"),
-        ("unload_lora_adapter", "first"), ("load_lora_adapter", "second"),
+        ("load_lora_adapter", "second"), ("unload_lora_adapter", "first"),
         ("chat/completions", "second"), ("unload_lora_adapter", "second"),
         ("chat/completions", "base-model"),
     ]  # fmt: skip
@@ -88,10 +88,10 @@ def test_failures_are_tried_again_and_then_stop_with_a_word(loopback):
     server = loopback(shaky)
     assert len(ask(engine_at(server, retries=2), ["p"])[0]) == 2
     left += [500, 500]
-    with pytest.raises(UnreachableError, match="cannot be asked: .*the same command goes on"):
+    with pytest.raises(UnreachableError, match="cannot be reached: .*rerun the command to resume"):
         ask(engine_at(server), ["p"])
     short = loopback(lambda path, body: (200, chat_reply(["only one"])))
-    with pytest.raises(UnreachableError, match="gave 1 answers where 2 were asked for"):
+    with pytest.raises(UnreachableError, match="returned 1 completions instead of 2"):
         ask(engine_at(short), ["p"])
     with pytest.raises(UnreachableError, match="127.0.0.1:9"):
         engine_at(server, url="http://127.0.0.1:9/v1").load("a", Path("a"))

@@ -16,20 +16,20 @@ COMMON = {"end_ids": [2], "pad_id": 0, "max_new_tokens": 12}
 def test_the_same_seed_gives_the_same_answers_and_leaves_the_generator_alone():
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = generate(MODEL, [[5, 6, 7]], seed=3, per_prompt=4, **COMMON)
+    first = generate(MODEL, [[5, 6, 7]], seed=3, num_generations=4, **COMMON)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert generate(MODEL, [[5, 6, 7]], seed=3, per_prompt=4, **COMMON) == first
-    assert generate(MODEL, [[5, 6, 7]], seed=4, per_prompt=4, **COMMON) != first
+    assert generate(MODEL, [[5, 6, 7]], seed=3, num_generations=4, **COMMON) == first
+    assert generate(MODEL, [[5, 6, 7]], seed=4, num_generations=4, **COMMON) != first
 
 
 def test_answers_end_with_the_end_of_turn_or_at_the_limit():
-    answers = generate(MODEL, [[5], [6, 7]], seed=0, per_prompt=40, **COMMON)
+    answers = generate(MODEL, [[5], [6, 7]], seed=0, num_generations=40, **COMMON)
     assert [len(group) for group in answers] == [40, 40]
     for answer in (a for group in answers for a in group):
-        assert answer.ended == (answer.tokens[-1] == 2)
+        assert answer.truncated == (answer.tokens[-1] != 2)
         assert 2 not in answer.tokens[:-1]
-        assert answer.ended or len(answer.tokens) == 12
+        assert not answer.truncated or len(answer.tokens) == 12
 
 
 def test_padding_on_the_left_changes_no_greedy_answer():
@@ -49,7 +49,7 @@ def test_first_tokens_follow_the_policy_whatever_the_folder_says(temperature):
     model.generation_config.suppress_tokens = [3, 4, 5, 6]
     count = 6000
     (answers,) = generate(
-        model, [[5, 6]], seed=0, per_prompt=count, end_ids=[2], pad_id=0, max_new_tokens=1,
+        model, [[5, 6]], seed=0, num_generations=count, end_ids=[2], pad_id=0, max_new_tokens=1,
         temperature=temperature,
     )  # fmt: skip
     probabilities = (model(torch.tensor([[5, 6]])).logits[0, -1] / temperature).softmax(-1)
@@ -63,9 +63,9 @@ def test_first_tokens_follow_the_policy_whatever_the_folder_says(temperature):
 def test_reading_a_prompt_once_gives_the_answers_of_reading_it_for_each(architecture, monkeypatch):
     model = tiny.model(architecture, scale=2.0)
     prompts = [[5, 6, 7, 8, 9], [10], [11, 12, 13]]
-    once = generate(model, prompts, seed=3, per_prompt=4, **COMMON)
+    once = generate(model, prompts, seed=3, num_generations=4, **COMMON)
     monkeypatch.setattr(sys.modules[generate.__module__], "_read_once", lambda *_: {})
-    assert generate(model, prompts, seed=3, per_prompt=4, **COMMON) == once
+    assert generate(model, prompts, seed=3, num_generations=4, **COMMON) == once
     assert len({answer.tokens for answers in once for answer in answers}) > 6
 
 
@@ -73,7 +73,7 @@ def test_reading_a_prompt_once_gives_the_answers_of_reading_it_for_each(architec
 def test_the_scorer_gives_the_log_probs_that_were_sampled_with(temperature):
     """The sampler's own, from the logits of each of its steps."""
     prompts = [[5, 6, 7, 8, 9], [11, 12, 13]]
-    settings = {"seed": 0, "temperature": temperature, "per_prompt": 3, **COMMON}
+    settings = {"seed": 0, "temperature": temperature, "num_generations": 3, **COMMON}
     answers = generate(MODEL, prompts, **settings)
     seen = []
 

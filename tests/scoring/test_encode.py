@@ -52,7 +52,7 @@ def test_a_response_that_was_cut_off_gets_no_end(template):
     cut = encoder.tree("Describe the sea.", ["The sea is", "It is calm."], [True, False])
     assert whole.responses[0] == (*cut.responses[0], encoder.tokenizer.eos_token_id)
     assert whole.responses[1] == cut.responses[1] and whole.prompt == cut.prompt
-    pair = Pair(prompt="p", chosen="The sea is", rejected="It is", unended=(False, True))
+    pair = Pair(prompt="p", chosen="The sea is", rejected="It is", truncated=(False, True))
     ends = [response[-1] in encoder.end_ids for response in encoder.encode(pair).tree.responses]
     assert ends == [True, False]
 
@@ -124,7 +124,7 @@ def test_pairs_that_become_identical_are_dropped_with_a_reason():
     tight = encoder(max_length=5).encode(same)
     assert isinstance(tight, Dropped) and "identical after truncation" in tight.reason
     kept = encoder().encode(same)
-    assert not isinstance(kept, Dropped) and not kept.cut
+    assert not isinstance(kept, Dropped) and not kept.truncated
 
 
 def test_truncation_by_hand():

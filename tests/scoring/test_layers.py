@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-import fastslow
+from fastslow import training
 from fastslow.adapters import Modules
 from fastslow.errors import ConfigError
 from fastslow.scoring import Tree, compile_layers
@@ -25,7 +25,8 @@ def policies_on(architecture, *, recompute, dropout=0.0, **changes):
     for name in modules.names:
         for parameter in modules.parameters(name).values():
             parameter.data.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return Policies(modules, bfloat16=False, max_length=64, pad_id=0, recompute=recompute)
+    settings = {"max_length": 64, "pad_id": 0, "gradient_checkpointing": recompute}
+    return Policies(modules, bfloat16=False, **settings)
 
 
 def gradients(policies):
@@ -84,7 +85,7 @@ def test_a_run_is_the_same_with_layers_computed_anew(recipe):
         made = recipe(
             f"train.gradient_checkpointing={anew}", "train.max_steps=6", "lora.dropout=0.1"
         )
-        fastslow.train(made)
+        training.train(made)
         runs.append(tiny.adapters(made.output_dir))
         shutil.rmtree(made.output_dir)
     assert tiny.same(*runs)
@@ -128,5 +129,5 @@ def test_a_model_without_known_layers_is_refused():
 
 
 def test_compiled_layers_are_not_computed_anew(recipe):
-    with pytest.raises(ConfigError, match="cannot be had with train.gradient_checkpointing"):
+    with pytest.raises(ConfigError, match="cannot be combined with train.gradient_checkpointing"):
         recipe("train.compile=true", "train.gradient_checkpointing=true")

@@ -9,7 +9,7 @@ from transformers import LlamaForCausalLM
 from fastslow.scoring import Layout, Scorer, Sizes, Tree, probe_layout, tree_batch
 from fastslow.scoring import tree as tree_module
 from fastslow.scoring.attention import tree_attention
-from fastslow.scoring.attention_segments import Piece, cut
+from fastslow.scoring.attention_segments import AttentionSegment, cut
 from fastslow.scoring.lm_head import Head
 
 CPU = torch.device("cpu")
@@ -227,11 +227,11 @@ def test_the_probe_finds_a_leak_between_responses():
         if "pieces" not in kwargs:
             return args, kwargs
         first, second, *others = kwargs["pieces"]
-        return args, kwargs | {"pieces": [Piece(first.length + second.length), *others]}
+        return args, kwargs | {"pieces": [AttentionSegment(first.length + second.length), *others]}
 
     model.model.register_forward_pre_hook(causal_only, with_kwargs=True)
     layout = probe_layout(model, max_length=64)
-    assert not layout.trees and "see each other" in layout.reason
+    assert not layout.trees and "attend to each other" in layout.reason
 
 
 def test_the_probe_finds_ignored_positions_and_unknown_heads():
@@ -239,12 +239,12 @@ def test_the_probe_finds_ignored_positions_and_unknown_heads():
     hook = model.model.register_forward_pre_hook(
         lambda module, args, kwargs: (args, kwargs | {"position_ids": None}), with_kwargs=True
     )
-    assert "nats away" in probe_layout(model, max_length=64).reason
+    assert "nats from separate scoring" in probe_layout(model, max_length=64).reason
     hook.remove()
     model.register_forward_hook(
         lambda module, args, output: setattr(output, "logits", output.logits * 0.5)
     )
-    assert "nats away" in probe_layout(model, max_length=64).reason
+    assert "nats from separate scoring" in probe_layout(model, max_length=64).reason
 
 
 def test_a_window_shorter_than_the_rows_is_scored_one_by_one():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-import fastslow
+from fastslow import training
 from fastslow.adapters import Modules
 from fastslow.scoring import Layout, Scorer, Tree
 from fastslow.scoring.layers import blocks_of
@@ -68,7 +68,7 @@ def found(policies, batch):
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_scores_and_gradients_are_the_same_bits(architecture, recompute):
-    policies = policies_on(architecture, recompute=recompute)
+    policies = policies_on(architecture, gradient_checkpointing=recompute)
     batch, other = policies.batch(TREES), policies.batch(TREES[::-1])
     kept = [*found(policies, batch), *found(policies, other), *found(policies, batch)]
     policies._scorer = Scorer(policies.modules.causal_lm, policies.layout)
@@ -114,7 +114,7 @@ def test_a_pass_that_failed_leaves_nothing_behind(monkeypatch):
 
 
 def test_a_run_learns_in_the_upper_layers_only(recipe):
-    made = recipe("train.max_steps=3", r"lora.targets=.*layers\.1\..*_proj")
-    fastslow.train(made)
+    made = recipe("train.max_steps=3", r"lora.target_modules=.*layers\.1\..*_proj")
+    training.train(made)
     for tensors in tiny.adapters(made.output_dir).values():
         assert tensors and all(".layers.1." in key for key in tensors)

@@ -64,5 +64,5 @@ def test_settings_out_of_range_are_refused(options):
 
 
 def test_a_regime_with_too_few_rows_is_named():
-    with pytest.raises(ValueError, match="regime 2 has no more rows at row 6 of all"):
+    with pytest.raises(ValueError, match="regime 2 has no more rows at row 6"):
         list(arranged([regime("a"), iter([("b", 0), ("b", 1)])], each=3))

@@ -1,9 +1,12 @@
 """Rows of every accepted form, and the reason given for every row that cannot be used."""
 
+import datetime
+
 import pytest
 
 from fastslow.records import Message
 from fastslow.streams import RowError, examples_of_row
+from fastslow.streams.formats import read_prompt, read_row
 
 
 def read(**row):
@@ -154,17 +157,17 @@ def test_a_tie_is_not_a_preference():
             {"prompt": "p", "completion": "a", "label": True, "confidence": 0.9, "score_chosen": 1},
             "confidence, score_chosen: for rows with chosen and rejected only",
         ),
-        ({"prompt": "p", "completions": ["a"], "scores": [1]}, "at least 2 answers, not 1"),
+        ({"prompt": "p", "completions": ["a"], "scores": [1]}, "at least 2 responses, not 1"),
         (
             {"prompt": "p", "completions": ["a", "b"], "scores": [1, "x"]},
             r"scores\[1\] must be a finite number, not 'x'",
         ),
         (
             {"prompt": "p", "chosen": "a", "rejected": "b", "verdict": "rejected"},
-            "allowed are 'chosen', 'tie', 'both_bad'; or exchange chosen and rejected",
+            "allowed are 'chosen', 'tie', 'both_bad'; or swap chosen and rejected",
         ),
         ({"prompt": "p", "chosen": [ANSWER, USER], "rejected": "b"}, "ends with a user turn"),
-        ({"chosen": "abc", "rejected": "xyz"}, "do not begin alike"),
+        ({"chosen": "abc", "rejected": "xyz"}, "have no common beginning"),
         ({"chosen": [ANSWER], "rejected": "x"}, "both be text or both be messages"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "verdict": "maybe"}, "'maybe'"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "verdicts": ["x"]}, "'x'; allowed are"),
@@ -194,3 +197,18 @@ def test_a_tie_is_not_a_preference():
 def test_unusable_rows_say_why(row, reason):
     with pytest.raises(RowError, match=reason):
         examples_of_row(row, source="")
+
+
+def test_a_prompt_keeps_the_other_columns_of_its_row():
+    row = {"prompt": "Why?", "chosen": "a", "rejected": "b", "domain": "d", "id": 7, "tags": ["x"]}
+    read = read_prompt(row, source="f:1")
+    assert read.provenance == {"id": 7, "tags": ["x"]} and read.domain == "d"
+
+
+def test_what_json_has_no_word_for_is_kept_as_text():
+    day = datetime.date(2024, 5, 1)
+    row = {"prompt": "Why?", "completion": "So.", "day": day, "raw": b"x", "deep": {"days": [day]}}
+    for example in (read_row(row, source=""), read_prompt(row, source="")):
+        assert example.provenance == {
+            "day": "2024-05-01", "raw": "b'x'", "deep": {"days": ["2024-05-01"]},
+        }  # fmt: skip

@@ -73,15 +73,15 @@ def test_a_list_as_pairs_and_as_a_demonstration():
 @pytest.mark.parametrize(
     ("row", "kind", "reason"),
     [
-        (LIKED, "pairs", r"a rating \(completion, label\) cannot be made a pair"),
-        (LIKED, "rankings", "cannot be made a ranked list"),
-        (SHOWN, "pairs", r"a demonstration \(completion without label\) cannot be made a pair"),
-        (SHOWN, "ratings", "cannot be made ratings"),
-        (LIST, "ratings", r"a ranked list \(completions\) cannot be made ratings"),
+        (LIKED, "pairs", r"a rating \(completion, label\) cannot be used as a pair"),
+        (LIKED, "rankings", "cannot be used as a ranked list"),
+        (SHOWN, "pairs", r"a demonstration \(completion without label\) cannot be used as a pair"),
+        (SHOWN, "ratings", "cannot be used as ratings"),
+        (LIST, "ratings", r"a ranked list \(completions\) cannot be used as ratings"),
         (
             PAIR | {"confidence": 0.9},
             "ratings",
-            "for objectives that learn from pairs; weight is for all",
+            "need an objective that takes pairs; weight works with all",
         ),
         (PAIR | {"confidence": 1.5}, "pairs", "confidence must be from 0 to 1, not 1.5"),
         (PAIR | {"win_rate_chosen": -0.1}, "pairs", "win_rate_chosen must be from 0 to 1"),
@@ -102,24 +102,24 @@ def test_what_cannot_be_learned_from_says_why(row, kind, reason):
 
 
 def test_what_was_cut_off_stays_known_whatever_it_is_learned_as():
-    pair = PAIR | {"unended": [True, False]}
-    assert kinds(pair, "pairs")[0].unended == (True, False)
-    assert kinds(pair, "rankings")[0].unended == (True, False)
-    assert [r.unended for r in kinds(pair, "ratings")] == [(True,), (False,)]
-    assert kinds(pair, "demonstrations")[0].unended == (True,)
-    turned = PAIR | {"unended": [True, False], "verdicts": ["rejected"]}
-    assert kinds(turned, "pairs")[0].unended == (False, True)
+    pair = PAIR | {"truncated": [True, False]}
+    assert kinds(pair, "pairs")[0].truncated == (True, False)
+    assert kinds(pair, "rankings")[0].truncated == (True, False)
+    assert [r.truncated for r in kinds(pair, "ratings")] == [(True,), (False,)]
+    assert kinds(pair, "demonstrations")[0].truncated == (True,)
+    turned = PAIR | {"truncated": [True, False], "verdicts": ["rejected"]}
+    assert kinds(turned, "pairs")[0].truncated == (False, True)
     row = {"prompt": "p", "completions": ["x", "y", "z"], "scores": [1, 3, 2],
-           "unended": [True, False, False]}  # fmt: skip
+           "truncated": [True, False, False]}  # fmt: skip
     (ranking,) = kinds(row, "rankings")
-    assert ranking.responses == ("y", "z", "x") and ranking.unended == (False, False, True)
-    assert [p.unended for p in kinds(row, "pairs")] == [
+    assert ranking.responses == ("y", "z", "x") and ranking.truncated == (False, False, True)
+    assert [p.truncated for p in kinds(row, "pairs")] == [
         (False, False), (False, True), (False, True),
     ]  # fmt: skip
-    assert kinds(PAIR | {"unended": [False, False]}, "pairs")[0].unended == ()
+    assert kinds(PAIR | {"truncated": [False, False]}, "pairs")[0].truncated == ()
     for given in ("no", [True], [0, 1]):
-        with pytest.raises(RowError, match="unended must be a list of 2 times true or false"):
-            kinds(PAIR | {"unended": given}, "pairs")
+        with pytest.raises(RowError, match="truncated must be a list of 2 times true or false"):
+            kinds(PAIR | {"truncated": given}, "pairs")
 
 
 def test_an_unliked_response_is_no_demonstration_and_no_fault():
@@ -141,8 +141,8 @@ def test_what_has_no_weight_is_passed_over(row, kind):
         {"prompt": "p", "completions": ["x", "y"], "ranks": [1, 1]},
         LIKED | {"label": False},
         SHOWN,
-        SHOWN | {"unended": [True]},
-        LIST | {"unended": [False, True, False, False]},
+        SHOWN | {"truncated": [True]},
+        LIST | {"truncated": [False, True, False, False]},
     ],
 )
 def test_the_row_of_an_example_reads_back_as_that_example(row):

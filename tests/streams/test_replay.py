@@ -85,7 +85,7 @@ def test_no_pair_is_lost_or_repeated_and_every_position_resumes(
     resumed = replay(files[SMALL], **options)
     resumed.load_state(json.loads(json.dumps(begun.state())))
     assert first + prompts(resumed) == whole
-    assert resumed.given == epochs * SMALL
+    assert resumed.num_consumed == epochs * SMALL
 
 
 def test_the_seed_alone_decides(files):
@@ -108,4 +108,4 @@ def test_counts_and_fingerprint_are_of_the_stream_itself(files):
     plain = ExampleStream(open_sources([str(files[SMALL])]))
     assert mixed.fingerprint() == plain.fingerprint()
     list(mixed)
-    assert mixed.counts.read == SMALL and mixed.given == SMALL
+    assert mixed.counts.read == SMALL and mixed.num_consumed == SMALL

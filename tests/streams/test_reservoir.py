@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import fastslow
+from fastslow import training
 from fastslow.records import Message, Pair
 from fastslow.streams import Reservoir
 
@@ -86,8 +86,8 @@ def test_conversations_domains_and_scores_are_kept():
 
 
 def test_a_killed_and_resumed_run_keeps_the_same_pairs(recipe, tmp_path):
-    options = ("data.memory=10", "data.shuffle=16", "data.eval=null")
-    fastslow.train(recipe(f"output_dir={tmp_path / 'whole'}", *options))
+    options = ("data.replay_buffer_size=10", "data.shuffle=16", "data.eval=null")
+    training.train(recipe(f"output_dir={tmp_path / 'whole'}", *options))
     broken = recipe(f"output_dir={tmp_path / 'broken'}", *options)
 
     def cut(event):
@@ -95,10 +95,12 @@ def test_a_killed_and_resumed_run_keeps_the_same_pairs(recipe, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(broken, listener=cut)
-    fastslow.train(broken)
+        training.train(broken, listener=cut)
+    training.train(broken)
     memories = [(tmp_path / name / "memory.jsonl").read_bytes() for name in ("whole", "broken")]
     assert memories[0] == memories[1] and memories[0].count(b"\n") == 10
-    none = recipe(f"output_dir={tmp_path / 'none'}", "data.memory=0", "train.max_steps=1")
-    fastslow.train(none)
+    none = recipe(
+        f"output_dir={tmp_path / 'none'}", "data.replay_buffer_size=0", "train.max_steps=1"
+    )
+    training.train(none)
     assert Path(none.output_dir, "memory.jsonl").read_bytes() == b""

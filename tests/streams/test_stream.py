@@ -112,7 +112,7 @@ def test_windows_line_ends_byte_order_mark_and_blank_lines(tmp_path):
     (tmp_path / "w.jsonl").write_bytes(text.encode())
     read = stream(tmp_path / "w.jsonl")
     assert chosen(read) == CHOSEN[:3]
-    assert read.counts.bad == 0
+    assert read.counts.invalid == 0
 
 
 def test_bad_rows_are_counted_and_shown_with_file_and_line(tmp_path):
@@ -125,7 +125,7 @@ def test_bad_rows_are_counted_and_shown_with_file_and_line(tmp_path):
     path.write_bytes(b"\n".join(lines))
     read = stream(path, max_bad_fraction=1.0)
     assert chosen(read) == ["good 0", "good 5"]
-    assert (read.counts.read, read.counts.bad) == (6, 4)
+    assert (read.counts.read, read.counts.invalid) == (6, 4)
     reasons = ["not JSON", "not UTF-8", "a list, not an object", "identical"]
     for line, (shown, reason) in enumerate(zip(read.counts.shown, reasons, strict=True), 2):
         assert shown.startswith(f"{path}:{line}: ") and reason in shown
@@ -151,14 +151,14 @@ def test_a_truncated_gzip_is_one_bad_row_where_it_breaks(tmp_path):
     (tmp_path / "t.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     read = stream(tmp_path / "t.jsonl.gz")
     got = chosen(read)
-    assert read.counts.bad == 1 and 0 < len(got) < 5000
+    assert read.counts.invalid == 1 and 0 < len(got) < 5000
     assert "damaged" in read.counts.shown[0]
     again = stream(tmp_path / "t.jsonl.gz")
     partly = iter(again)
     head = [next(partly).chosen for _ in range(len(got) // 2)]
     resumed = stream(tmp_path / "t.jsonl.gz")
     resumed.load_state(again.state())
-    assert head + chosen(resumed) == got and resumed.counts.bad == 1
+    assert head + chosen(resumed) == got and resumed.counts.invalid == 1
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_prompts_alone(tmp_path):
     )
     assert [row.prompt for row in read_prompts(open_sources([str(path)]))] == ["only", "say"]
     path = tiny.write_rows(tmp_path / "q.jsonl", [{"text": "x"}])
-    with pytest.raises(DataError, match="q.jsonl:1: no prompt"):
+    with pytest.raises(DataError, match="q.jsonl:1: the prompt cannot be read"):
         list(read_prompts(open_sources([str(path)])))
 
 
@@ -280,12 +280,12 @@ def test_skipped_pairs_are_passed_over_and_every_later_position_resumes(
 
     begun = stream(skipped_file, skip=skip, **options)
     first = list(islice(begun, stop))
-    assert not first or begun.given == skip + len(first)
+    assert not first or begun.num_consumed == skip + len(first)
     resumed = stream(skipped_file, skip=skip, **options)
     resumed.load_state(json.loads(json.dumps(begun.state())))
     assert first + list(resumed) == rest
     if skip < 60 * epochs:
-        assert resumed.given == 60 * epochs
+        assert resumed.num_consumed == 60 * epochs
 
 
 @pytest.fixture(scope="module")

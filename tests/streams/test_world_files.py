@@ -54,5 +54,5 @@ def test_an_overlap_mixes_neighbours_only_around_the_change(tmp_path):
 
 
 def test_a_stream_of_unknown_domains_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="no domain 'poems'; this world has reviews"):
+    with pytest.raises(ConfigError, match="got domain 'poems'; this world has reviews"):
         write_stream(WORLD, tmp_path / "s.jsonl", ["poems"], pairs=1)

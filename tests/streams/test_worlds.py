@@ -280,7 +280,7 @@ def test_a_stranger_request_is_refused(world):
         lambda prompt: world.reward(prompt, sentence(UP)),
         lambda prompt: world.answer(prompt, random.Random(0)),
     ):
-        with pytest.raises(ConfigError, match="is no request of this world"):
+        with pytest.raises(ConfigError, match="is not a prompt of this world"):
             ask(stranger)
 
 
@@ -479,7 +479,7 @@ def test_a_tampered_file_is_refused(tmp_path, change):
     path = tmp_path / "world.json"
     World().save(path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ConfigError, match="made by another version"):
+    with pytest.raises(ConfigError, match="created by another version"):
         World.load(path)
 
 
@@ -490,7 +490,7 @@ def test_numbers_that_are_none_are_refused(tmp_path, change):
     path = tmp_path / "world.json"
     World().save(path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ConfigError, match="is no world"):
+    with pytest.raises(ConfigError, match="is not a world"):
         World.load(path)
 
 
@@ -500,12 +500,12 @@ def test_numbers_that_are_none_are_refused(tmp_path, change):
 def test_a_foreign_file_is_refused(tmp_path, content):
     path = tmp_path / "world.json"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="is no world; make one"):
+    with pytest.raises(ConfigError, match="is not a world; create one"):
         World.load(path)
 
 
 def test_a_missing_file_and_a_later_format_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="is no world"):
+    with pytest.raises(ConfigError, match="is not a world"):
         World.load(tmp_path / "none.json")
     path = tmp_path / "world.json"
     World().save(path)

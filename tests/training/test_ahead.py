@@ -6,14 +6,14 @@ from contextlib import closing
 import pytest
 import tiny
 
-import fastslow
+from fastslow import training
 from fastslow.errors import DataError
 from fastslow.objectives import make_objective
 from fastslow.scoring import Encoder
 from fastslow.streams import ExampleStream, open_sources
-from fastslow.training import build as assemble
+from fastslow.training import build
 from fastslow.training.data.batch_reader import BatchReader
-from fastslow.training.data.prefetch import AheadReader
+from fastslow.training.data.prefetch import PrefetchReader
 
 
 def rows(count):
@@ -31,7 +31,13 @@ def reader_of(path, *, max_length=96, **settings):
 
 
 def said(reader):
-    return reader.state(), reader.summary(), reader.left_out(), reader.given, reader.facts()
+    return (
+        reader.state(),
+        reader.summary(),
+        reader.skipped_examples(),
+        reader.num_consumed,
+        reader.metrics(),
+    )
 
 
 @pytest.fixture
@@ -40,7 +46,7 @@ def path(tmp_path):
 
 
 def test_batches_and_what_is_said_of_each_are_the_readers_own(path):
-    plain, ahead = reader_of(path, epochs=2), AheadReader(reader_of(path, epochs=2))
+    plain, ahead = reader_of(path, epochs=2), PrefetchReader(reader_of(path, epochs=2))
     assert said(plain) == said(ahead)
     batches = 0
     for batch, other in zip(plain, ahead, strict=True):
@@ -53,23 +59,23 @@ def test_batches_and_what_is_said_of_each_are_the_readers_own(path):
 @pytest.mark.parametrize("again", [True, False])
 def test_it_goes_on_after_the_batch_that_came_out_last(path, again):
     expected = list(reader_of(path))
-    ahead = AheadReader(reader_of(path))
+    ahead = PrefetchReader(reader_of(path))
     with closing(iter(ahead)) as batches:
         seen = [next(batches), next(batches)]
     if not again:
         state = ahead.state()
-        ahead = AheadReader(reader_of(path))
+        ahead = PrefetchReader(reader_of(path))
         ahead.load_state(state)
     assert seen + list(ahead) == expected
 
 
-def test_a_mark_is_gone_back_to(path):
-    ahead = AheadReader(reader_of(path))
+def test_a_position_is_gone_back_to(path):
+    ahead = PrefetchReader(reader_of(path))
     batches = iter(ahead)
-    first, mark = next(batches), ahead.mark()
+    first, position = next(batches), ahead.position()
     second = next(batches)
     batches.close()
-    ahead.go_back(mark)
+    ahead.seek(position)
     assert next(iter(ahead)) == second != first
 
 
@@ -78,9 +84,9 @@ def test_an_error_comes_when_it_is_its_batchs_turn(tmp_path):
     path = tiny.write_rows(tmp_path / "bad.jsonl", [*rows(10), *bad])
     stream = ExampleStream(open_sources([str(path)]), max_bad_fraction=0.9)
     encoder = Encoder(tiny.tokenizer(), max_length=2)
-    ahead = AheadReader(BatchReader(stream, encoder, make_objective("dpo"), batch_size=5))
+    ahead = PrefetchReader(BatchReader(stream, encoder, make_objective("dpo"), batch_size=5))
     before = ahead.state()
-    with pytest.raises(DataError, match="cannot be learned from"):
+    with pytest.raises(DataError, match="unusable"):
         list(ahead)
     assert ahead.state() == before
 
@@ -101,20 +107,20 @@ class Noticed(BatchReader):
 
 def test_the_next_batch_is_read_meanwhile_and_no_thread_is_left(path):
     noticed = Noticed(reader_of(path))
-    batches = iter(AheadReader(noticed))
+    batches = iter(PrefetchReader(noticed))
     assert not noticed.second.is_set()
     next(batches)
     assert noticed.second.wait(timeout=20)
-    assert any(thread.name.startswith("ahead") for thread in threading.enumerate())
+    assert any(thread.name.startswith("prefetch") for thread in threading.enumerate())
     batches.close()
-    assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
 
 
 def test_runs_end_the_same_with_and_without_it(recipe, tmp_path, monkeypatch):
-    settings = ("train.max_steps=7", "checkpoint.every=3", "data.memory=10")
+    settings = ("train.max_steps=7", "checkpoint.every=3", "data.replay_buffer_size=10")
     ahead, plain = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("a", "p"))
-    first = fastslow.train(ahead)
-    monkeypatch.setattr(assemble, "AheadReader", lambda reader: reader)
-    second = fastslow.train(plain)
+    first = training.train(ahead)
+    monkeypatch.setattr(build, "PrefetchReader", lambda reader: reader)
+    second = training.train(plain)
     assert tiny.same(tiny.adapters(ahead.output_dir), tiny.adapters(plain.output_dir))
     assert first.data == second.data and first.pairs_taken == second.pairs_taken == 56

@@ -8,12 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import fastslow
+from fastslow import training
 from fastslow.adapters import BASE, Modules
 from fastslow.errors import ConfigError
 from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.scoring import Encoder, Scorer
-from fastslow.training.loop.anchor import fisher_information
+from fastslow.training.continual.fisher import fisher_information
 from fastslow.training.policies.policies import Policies
 
 ENCODER = Encoder(tiny.tokenizer(), max_length=96)
@@ -71,7 +72,7 @@ def test_dropout_takes_no_part_in_fisher_information():
 def start(model_folder, train_file, tmp_path_factory):
     """An adapter to start from."""
     folder = tmp_path_factory.mktemp("start") / "run"
-    fastslow.train(
+    training.train(
         {
             "model": str(model_folder),
             "output_dir": str(folder),
@@ -96,7 +97,7 @@ def continued(recipe, start, tmp_path):
             "train.schedule=constant", *overrides,
             lora={"start_from": str(start)}, anchor=anchor,
         )  # fmt: skip
-        summary = fastslow.train(made)
+        summary = training.train(made)
         return {
             key: load_file(Path(made.output_dir) / path / "adapter_model.safetensors")
             for key, path in summary.adapters.items()
@@ -187,10 +188,10 @@ def test_a_changed_importance_file_is_noticed_on_resumption(recipe, start, tmp_p
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(made, listener=cut)
+        training.train(made, listener=cut)
     ones_like(start, tmp_path, 2.0)
     with pytest.raises(fastslow.errors.StateError, match="the fisher information of the run"):
-        fastslow.train(made)
+        training.train(made)
 
 
 def test_an_anchor_needs_an_adapter_to_start_from(recipe):

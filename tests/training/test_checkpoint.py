@@ -16,8 +16,8 @@ def snapshot(step):
 
 
 def newest(folder):
-    found, passed_over = read_newest(folder)
-    return found.facts["step"] if found else None, passed_over
+    found, skipped = read_newest(folder)
+    return found.facts["step"] if found else None, skipped
 
 
 def test_what_is_written_comes_back_bit_for_bit(tmp_path):
@@ -60,8 +60,8 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_reason(tmp_path, damage):
         manifest.write_text("{")
     else:
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 99}))
-    step, passed_over = newest(tmp_path)
-    assert step == 1 and len(passed_over) == 1 and "step-00000002" in passed_over[0]
+    step, skipped = newest(tmp_path)
+    assert step == 1 and len(skipped) == 1 and "step-00000002" in skipped[0]
 
 
 def test_a_damaged_newer_checkpoint_does_not_crowd_out_good_ones(tmp_path):

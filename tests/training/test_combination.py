@@ -17,6 +17,8 @@ from fastslow.training.continual.combination import (
     keep_last,
     read_memory,
 )
+from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.policies.loading import SharedBase
 from fastslow.training.policies.routed import Router
 
 IDS = torch.tensor([[5, 60, 7, 81, 9, 110]])
@@ -29,8 +31,9 @@ def entries(continual_run):
 
 def combined(entries, to, kind="fixed", **options):
     recipe = load_recipe(entries[-1].config)
+    bases = SharedBase(ProcessGroup())
     return combine_entries(
-        entries, recipe, to, kind=kind, progress=lambda done, total: None, **options
+        entries, recipe, to, bases, kind=kind, progress=lambda done, total: None, **options
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import fastslow
-from fastslow import load_recipe
+from fastslow import load_recipe, training
 from fastslow.adapters import Bank, Factors, combine
 from fastslow.errors import ConfigError, StateError
 from fastslow.training.loop.sanity_checks import MovedTensors
@@ -52,7 +52,7 @@ def parents(folder):
 
 
 def run(recipe):
-    return fastslow.train(recipe), Path(recipe.output_dir)
+    return training.train(recipe), Path(recipe.output_dir)
 
 
 def test_fresh_modules_all_start_from_the_same_nothing(continual, starts):
@@ -252,10 +252,10 @@ def test_a_finished_run_returns_its_summary_and_a_begun_one_refuses_another_reci
 ):
     first, _ = run(continual(weights="uniform"))
     seen = []
-    assert fastslow.train(continual(weights="uniform"), listener=seen.append) == first
+    assert training.train(continual(weights="uniform"), listener=seen.append) == first
     assert [event["event"] for event in seen] == ["already_complete"]
     with pytest.raises(StateError, match=r"differs in continual.replay, continual.weights"):
-        fastslow.train(continual(weights="routed", replay=0.1))
+        training.train(continual(weights="routed", replay=0.1))
 
     begun = f"output_dir={tmp_path / 'begun'}"
 
@@ -264,13 +264,13 @@ def test_a_finished_run_returns_its_summary_and_a_begun_one_refuses_another_reci
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(continual(begun, weights="uniform"), listener=stop)
+        training.train(continual(begun, weights="uniform"), listener=stop)
     with pytest.raises(StateError, match=r"differs in lora.rank"):
-        fastslow.train(continual(begun, "lora.rank=3", weights="uniform"))
+        training.train(continual(begun, "lora.rank=3", weights="uniform"))
     with pytest.raises(StateError, match="differs in continual"):
-        fastslow.train(continual(begun, weights="uniform").model_copy(update={"continual": None}))
-    assert fastslow.train(continual(begun, weights="uniform")).hashes == first.hashes | {
-        "recipe": fastslow.train(continual(begun, weights="uniform")).hashes["recipe"]
+        training.train(continual(begun, weights="uniform").model_copy(update={"continual": None}))
+    assert training.train(continual(begun, weights="uniform")).hashes == first.hashes | {
+        "recipe": training.train(continual(begun, weights="uniform")).hashes["recipe"]
     }
 
 
@@ -286,26 +286,26 @@ def test_a_bank_that_lost_a_module_or_whose_module_changed_is_refused(continual,
 
     made = continual(weights="uniform")
     with pytest.raises(PowerCut):
-        fastslow.train(made, listener=cut)
+        training.train(made, listener=cut)
     bank = Path(made.output_dir) / "bank"
     aside = tmp_path / "aside"
     shutil.move(bank / "01-warm", aside)
     with pytest.raises(StateError, match="lacks the module of domain 1, warm"):
-        fastslow.train(made)
+        training.train(made)
     shutil.move(aside, bank / "01-warm")
     memory = bank / "02-cold" / "memory.jsonl"
     whole = memory.read_bytes()
     memory.write_bytes(whole[:-1])
     with pytest.raises(StateError, match="memory.jsonl has changed"):
-        fastslow.train(made)
+        training.train(made)
     memory.write_bytes(whole)
-    assert fastslow.train(made).domains == ["warm", "cold"]
+    assert training.train(made).domains == ["warm", "cold"]
 
 
 def test_data_that_is_missing_stops_the_run_and_leaves_the_folder_free(continual, domain_files):
     domains = [{"name": "x", "train": "none.jsonl"}]
     with pytest.raises(fastslow.errors.DataError, match="none.jsonl does not exist"):
-        fastslow.train(continual(weights="uniform", domains=domains))
+        training.train(continual(weights="uniform", domains=domains))
     assert run(continual(weights="uniform"))[0].domains == ["warm", "cold"]
 
 
@@ -325,11 +325,12 @@ def test_modules_that_were_trained_with_dropout_have_the_same_importances_again(
 def test_contradictions_are_refused_all_at_once(continual):
     with pytest.raises(ConfigError) as caught:
         continual(
-            "data.memory=0", "reference=previous",
+            "data.replay_buffer_size=0", "reference=previous",
             weights=None, fixed=[1.0], recompress=2, anchor="l2_sp", replay=0.2,
         )  # fmt: skip
     text = "\n".join(caught.value.problems)
-    for part in ("continual.fixed: is for", "got 1 weights for 2 domains", "nothing to be held",
-                 "continual.recompress", "data.memory", "reference: 'previous'"):  # fmt: skip
+    for part in ("continual.fixed: goes together", "got 1 weights for 2 domains",
+                 "nothing to be held", "continual.recompress", "data.replay_buffer_size",
+                 "reference: 'previous'"):  # fmt: skip
         assert part in text, text
     assert len(caught.value.problems) == 6

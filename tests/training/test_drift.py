@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 import fastslow
+from fastslow import training
 from fastslow.config import DriftConfig
 from fastslow.errors import ConfigError
 from fastslow.training.loop import drift as drift_module
@@ -27,7 +28,7 @@ def alarm(kind, values, **settings):
     """The number of pairs heard when the detector found a drift; None without."""
     detector = DriftDetector(DriftConfig(detector=kind, **settings))
     for count, value in enumerate(values, 1):
-        if detector.hear([value]):
+        if detector.update([value]):
             return count
     return None
 
@@ -66,17 +67,17 @@ def test_a_restored_detector_decides_as_if_never_stopped(kind):
     for cut in (1, 300, 505, whole - 1, whole, whole + 20):
         config = DriftConfig(detector=kind)
         first, resumed = DriftDetector(config), DriftDetector(config)
-        first.hear(values[:cut])
+        first.update(values[:cut])
         resumed.load_state(json.loads(json.dumps(first.state())))
         assert resumed.state() == first.state() and resumed.found == (cut >= whole)
         for count, value in enumerate(values[cut:], cut + 1):
-            assert resumed.hear([value]) == (count >= whole)
+            assert resumed.update([value]) == (count >= whole)
 
 
 def test_pairs_heard_together_count_one_by_one():
     values = losses(700, lambda i: 1.5 if i < 500 else -1.5, seed=4)
     together = DriftDetector(DriftConfig())
-    found = [together.hear(values[i : i + 16]) for i in range(0, 700, 16)]
+    found = [together.update(values[i : i + 16]) for i in range(0, 700, 16)]
     assert found.index(True) == (alarm("adwin", values) - 1) // 16
     assert all(found[found.index(True) :])
 
@@ -86,7 +87,7 @@ def test_without_river_the_message_says_what_to_install(recipe, monkeypatch):
     with pytest.raises(ConfigError, match=r"needs river; install it with .*fastslow\[drift\]"):
         DriftDetector(DriftConfig())
     with pytest.raises(ConfigError, match="drift: needs river"):
-        fastslow.train(recipe("drift={}", "data.eval=null"))
+        training.train(recipe("drift={}", "data.eval=null"))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def turning(tmp_path_factory):
 
 
 OPTIONS = (
-    "chase=null", "data.eval=null", "data.memory=512", "train.schedule=constant",
+    "chase=null", "data.eval=null", "data.replay_buffer_size=512", "train.schedule=constant",
     "drift.detector=adwin", "drift.min_pairs=64", "train.learning_rate=0.003",
 )  # fmt: skip
 
@@ -115,7 +116,7 @@ def rows_learned(folder, path):
 def test_a_run_ends_where_the_preferences_turn_and_says_so(recipe, turning, tmp_path):
     seen = []
     made = recipe(f"data.train={turning}", *OPTIONS)
-    summary = fastslow.train(made, listener=seen.append)
+    summary = training.train(made, listener=seen.append)
     assert summary.ended == "drift"
     assert 144 < summary.pairs_taken <= 144 + 96
     assert summary.pairs_taken == summary.pairs_seen == summary.steps * 8
@@ -124,7 +125,7 @@ def test_a_run_ends_where_the_preferences_turn_and_says_so(recipe, turning, tmp_
     steady = recipe(
         f"output_dir={tmp_path / 'steady'}", f"data.train={turning}", "train.max_steps=18", *OPTIONS
     )
-    assert fastslow.train(steady).ended == "complete"
+    assert training.train(steady).ended == "complete"
 
     # Stopped one step before the alarm and right at it: the same end.
     for at in (summary.steps - 1, summary.steps):
@@ -135,8 +136,8 @@ def test_a_run_ends_where_the_preferences_turn_and_says_so(recipe, turning, tmp_
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            fastslow.train(broken, listener=cut)
-        again = fastslow.train(broken)
+            training.train(broken, listener=cut)
+        again = training.train(broken)
         assert (again.ended, again.pairs_taken, again.hashes["adapter/policy"]) == (
             "drift", summary.pairs_taken, summary.hashes["adapter/policy"],
         )  # fmt: skip
@@ -148,10 +149,10 @@ def test_stretches_between_drifts_are_the_stream_without_loss_or_repetition(
 ):
     settings = {"start": "continue", "weights": "uniform", **extra}
     made = recipe(
-        f"data.train={turning}", *OPTIONS, f"data.eval={eval_file}", "eval.samples=0",
+        f"data.train={turning}", *OPTIONS, f"data.eval={eval_file}", "eval.num_prompts=0",
         continual=settings,
     )  # fmt: skip
-    summary = fastslow.train(made)
+    summary = training.train(made)
     folder = Path(made.output_dir)
     assert summary.domains == ["stretch 1", "stretch 2"] and summary.measured == ["held out"]
     assert len(summary.after) == 2 and summary.metrics == {}
@@ -166,11 +167,11 @@ def test_stretches_between_drifts_are_the_stream_without_loss_or_repetition(
     assert (runs[1]["pairs_seen"] > len(second)) == ("replay" in extra)
     assert (folder / "fisher" / "01.safetensors").exists() == ("anchor" in extra)
     # The same again does nothing new.
-    assert fastslow.train(made) == summary
+    assert training.train(made) == summary
 
 
 def test_a_rest_of_ties_is_no_stretch_of_its_own(recipe, turning, tmp_path):
-    whole = fastslow.train(recipe(f"data.train={turning}", *OPTIONS))
+    whole = training.train(recipe(f"data.train={turning}", *OPTIONS))
     rows = [json.loads(line) for line in turning.read_text().splitlines()]
     rows = rows[: whole.pairs_taken] + rows[288:]
     cut = tiny.write_rows(tmp_path / "cut.jsonl", rows)
@@ -178,5 +179,21 @@ def test_a_rest_of_ties_is_no_stretch_of_its_own(recipe, turning, tmp_path):
         f"output_dir={tmp_path / 'cut'}", f"data.train={cut}", *OPTIONS,
         continual={"weights": None},
     )  # fmt: skip
-    summary = fastslow.train(made)
+    summary = training.train(made)
     assert summary.domains == ["stretch 1"] and summary.policy == "last"
+
+
+@pytest.mark.parametrize("kind", ["adwin", "page_hinkley"])  # KSWIN takes minutes over so many.
+def test_what_a_detector_keeps_of_a_long_stream_is_bounded_and_enough(kind):
+    values = losses(20_000, lambda i: 1.5, seed=2) + losses(200, lambda i: -1.5, seed=3)
+    config = DriftConfig(detector=kind, min_pairs=20_001)
+    whole, parted = DriftDetector(config), DriftDetector(config)
+    for first in range(0, len(values), 50):
+        some = values[first : first + 50]
+        assert parted.update(some) == whole.update(some)
+        assert parted.state() == whole.state()
+        assert len(whole.state()["losses"]) <= drift_module.KEPT
+        if first % 1000 == 0:  # Stopped and restored.
+            state, parted = json.loads(json.dumps(parted.state())), DriftDetector(config)
+            parted.load_state(state)
+    assert whole.found

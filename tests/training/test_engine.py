@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 import tiny
 from loopback import chat_reply
+from tiny import components
 
 import fastslow
+from fastslow import training
 from fastslow.adapters import BASE, Modules, load_tokenizer
 from fastslow.errors import ConfigError, UnreachableError
 from fastslow.judges import RuleJudge
 from fastslow.sampling import generate
 from fastslow.scoring import Encoder
-from fastslow.training.build import assemble
 
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
-SHORT = ("train.max_steps=6", "eval.samples=2", "train.batch_size=4", "checkpoint.every=2")
+SHORT = ("train.max_steps=6", "eval.num_prompts=2", "train.batch_size=4", "checkpoint.every=2")
 
 
 class TinyEngine:
@@ -53,10 +54,10 @@ class TinyEngine:
             (samples,) = generate(
                 modules.causal_lm, [self.encoder.prompt_ids(turns, room=body["max_tokens"])],
                 end_ids=[2], pad_id=0, max_new_tokens=body["max_tokens"], seed=body["seed"],
-                temperature=body["temperature"], per_prompt=body["n"],
+                temperature=body["temperature"], num_generations=body["n"],
             )  # fmt: skip
         texts = [self.tokenizer.decode(s.tokens, skip_special_tokens=True) for s in samples]
-        finish = "stop" if samples[0].ended else "length"
+        finish = "length" if samples[0].truncated else "stop"
         return chat_reply(texts, finish=finish)
 
 
@@ -86,8 +87,8 @@ def at(engine):
 
 
 def test_the_engine_answers_with_the_leaders_module_of_now(online, engine):
-    made = online("chase=null", every=2, engine=at(engine))
-    fastslow.train(made)
+    made = online("chase=null", steps_per_generation=2, engine=at(engine))
+    training.train(made)
     steps = tiny.steps(made.output_dir)
     assert [step["staleness"] for step in steps] == [0, 1] * 3
     names = list(dict.fromkeys(engine.asked))
@@ -97,14 +98,16 @@ def test_the_engine_answers_with_the_leaders_module_of_now(online, engine):
 
 
 def test_its_answers_are_learned_in_our_tokens_with_our_log_probs(online, engine):
-    run = assemble(online("chase=null", "objective.name=rloo", answers=3, engine=at(engine)))
-    batch = next(iter(run.state.reader))
+    run = components(
+        online("chase=null", "objective.name=rloo", num_generations=3, engine=at(engine))
+    )
+    batch = next(iter(run.reader))
     for item in batch:
-        scored = run.policies.measure(
-            "policy", run.policies.batch([item.tree]), temperature=1.5
+        scored = run.learner.policies.measure(
+            "policy", run.learner.policies.batch([item.tree]), temperature=1.5
         ).sums
         assert scored.tolist() == pytest.approx(list(item.sampled), abs=1e-4)
-        texts = [run.state.reader.asker.encoder.tokenizer.decode(t, skip_special_tokens=True)
+        texts = [run.reader.sampler.encoder.tokenizer.decode(t, skip_special_tokens=True)
                  for t in item.tree.responses]  # fmt: skip
         assert texts == list(item.example.responses)
 
@@ -115,11 +118,11 @@ def test_an_engine_that_dies_leaves_a_checkpoint_to_go_on_from(online, engine, t
     def die(event):
         engine.fail = event["event"] == "step" and event["step"] == 3
 
-    with pytest.raises(UnreachableError, match="the same command goes on"):
-        fastslow.train(made, listener=die)
+    with pytest.raises(UnreachableError, match="rerun the command to resume"):
+        training.train(made, listener=die)
     assert (Path(made.output_dir) / "checkpoints" / "step-00000003").exists()
     engine.fail = False
-    assert fastslow.train(made).steps == 6
+    assert training.train(made).steps == 6
 
 
 def test_rounds_are_answered_by_an_engine_too(recipe, engine, train_file, tmp_path):
@@ -132,7 +135,7 @@ def test_rounds_are_answered_by_an_engine_too(recipe, engine, train_file, tmp_pa
         judge={"kind": "rule", "file": str(tmp_path / "rule.py")},
         lora={"start_from": str(_start(recipe, tmp_path))},
     )  # fmt: skip
-    fastslow.train(made)
+    training.train(made)
     assert len(set(engine.asked)) == 2 and not engine.loaded
     copies = sorted(path.name for path in (tmp_path / "shared" / "run").iterdir())
     assert copies == ["round-01", "round-02"]
@@ -141,14 +144,14 @@ def test_rounds_are_answered_by_an_engine_too(recipe, engine, train_file, tmp_pa
 def _start(recipe, tmp_path):
     made = recipe(*SHORT, "train.max_steps=1", f"output_dir={tmp_path / 'start'}", "chase=null",
                   "lora.rank=2")  # fmt: skip
-    fastslow.train(made)
+    training.train(made)
     return tmp_path / "start" / "adapters" / "policy"
 
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_what_is_judged_meanwhile_is_a_set_older_and_never_more(online, every):
-    made = online(every=every, overlap=True)
-    fastslow.train(made)
+    made = online(steps_per_generation=every, overlap=True)
+    training.train(made)
     ages = [step["staleness"] for step in tiny.steps(made.output_dir)]
     assert ages == ([0, 1, 1, 1, 1, 1] if every == 1 else [0, 1, 2, 3, 2, 3])
 
@@ -161,13 +164,13 @@ def test_the_judge_works_while_the_policy_learns(online, monkeypatch):
         return judge(self, asked)
 
     monkeypatch.setattr(RuleJudge, "judge", watched)
-    fastslow.train(online("data.eval=null", overlap=True))
+    training.train(online("data.eval=null", overlap=True))
     assert seen and not any(seen)
 
 
 def test_log_probs_that_nobody_knows_are_not_learned_from(online, engine):
     with pytest.raises(ConfigError, match="online.overlap: objective rloo weighs answers"):
-        fastslow.train(online("objective.name=rloo", overlap=True, engine=at(engine)))
+        training.train(online("objective.name=rloo", overlap=True, engine=at(engine)))
 
 
 @pytest.mark.parametrize("section", ["online", "rounds"])
@@ -182,7 +185,12 @@ def test_what_a_judge_costs_is_in_the_summary_after_a_stop_too(
         lambda path, body: (200, chat_reply(["C"], prompt_tokens=50, completion_tokens=1,
                                             total_tokens=51))
     )  # fmt: skip
-    settings = {"prompts": str(train_file), "answers": 2, "max_new_tokens": 8, "temperature": 1.5}
+    settings = {
+        "prompts": str(train_file),
+        "num_generations": 2,
+        "max_new_tokens": 8,
+        "temperature": 1.5,
+    }
     if section == "rounds":
         settings |= {"count": 1, "prompts_per_round": 40}
     made = recipe(
@@ -195,9 +203,9 @@ def test_what_a_judge_costs_is_in_the_summary_after_a_stop_too(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(made, listener=stop)
+        training.train(made, listener=stop)
     before = len(server.requests)
-    summary = fastslow.train(made)
+    summary = training.train(made)
     if section == "online":
         # Two questions a prompt; what was asked after the checkpoint of step 2 is asked again.
         assert summary.data["judge_questions"] == summary.data["judge_reply_tokens"] == 48

@@ -2,15 +2,17 @@
 
 import pytest
 import tiny
+from tiny import components
 from typer.testing import CliRunner
 
 import fastslow
+from fastslow import training
 from fastslow.cli.main import app
+from fastslow.config import ObjectiveConfig
 from fastslow.errors import ConfigError, JudgeError, StateError
-from fastslow.training.build import assemble
 
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
-SHORT = ("train.max_steps=6", "eval.samples=2", "train.batch_size=4", "checkpoint.every=2")
+SHORT = ("train.max_steps=6", "eval.num_prompts=2", "train.batch_size=4", "checkpoint.every=2")
 
 
 @pytest.fixture
@@ -28,8 +30,8 @@ def online(recipe, train_file, tmp_path):
 
 
 def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
-    run = assemble(online(answers=3))
-    batch = next(iter(run.state.reader))
+    run = components(online(num_generations=3))
+    batch = next(iter(run.reader))
     assert len(batch) == 4
     for item in batch:
         example = item.example
@@ -39,8 +41,8 @@ def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
         tokenizer = fastslow.training.build.load_tokenizer(run.recipe.model)
         said = [tokenizer.decode(t, skip_special_tokens=True) for t in item.tree.responses]
         assert said == list(example.responses)
-        scored = run.policies.measure(
-            run.state.race.leader, run.policies.batch([item.tree]), temperature=1.5
+        scored = run.learner.policies.measure(
+            run.learner.leader, run.learner.policies.batch([item.tree]), temperature=1.5
         ).sums
         assert scored.tolist() == pytest.approx(list(item.sampled), abs=1e-4)
 
@@ -49,12 +51,19 @@ def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
     ("every", "ages"), [(1, [0] * 6), (3, [0, 1, 2] * 2), (4, [0, 1, 2, 3, 0, 1])]
 )
 def test_no_answer_is_older_than_is_said(online, every, ages):
-    made = online(every=every)
-    fastslow.train(made)
+    made = online(steps_per_generation=every)
+    training.train(made)
     assert [step["staleness"] for step in tiny.steps(made.output_dir)] == ages
 
 
-@pytest.mark.parametrize("section", [{"every": 1}, {"every": 4}, {"every": 2, "overlap": True}])
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"steps_per_generation": 1},
+        {"steps_per_generation": 4},
+        {"steps_per_generation": 2, "overlap": True},
+    ],
+)
 def test_a_stopped_run_goes_on_bit_for_bit(online, tmp_path, section):
     options = ("lora.dropout=0.1", "data.shuffle=8")
     whole = online(f"output_dir={tmp_path / 'whole'}", *options, **section)
@@ -65,15 +74,17 @@ def test_a_stopped_run_goes_on_bit_for_bit(online, tmp_path, section):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(broken, listener=stop)
-    assert fastslow.train(broken).data == fastslow.train(whole).data
+        training.train(broken, listener=stop)
+    assert training.train(broken).data == training.train(whole).data
     assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(broken.output_dir))
 
 
 @pytest.mark.parametrize("name", ["dpo", "davidson", "sdpo", "rloo", "kto", "sft", "sppo"])
 def test_every_kind_of_objective_learns_with_and_without_a_chase(online, name):
-    made = online(f"objective.name={name}", "data.eval=null", "train.max_steps=2", answers=3)
-    fastslow.train(made)
+    made = online(
+        f"objective.name={name}", "data.eval=null", "train.max_steps=2", num_generations=3
+    )
+    training.train(made)
     last = tiny.steps(made.output_dir)[-1]["modules"]
     assert last["fast"]["grad_norm"] > 0 and last["slow"]["grad_norm"] > 0
 
@@ -82,10 +93,10 @@ def test_stored_pairs_have_their_share_of_every_batch(online, tmp_path):
     prompts = tiny.write_rows(
         tmp_path / "prompts.jsonl", [{"prompt": f"Say {i}."} for i in range(40)]
     )
-    made = online("train.max_steps=3", prompts=str(prompts), stored=0.25)
-    summary = fastslow.train(made)
+    made = online("train.max_steps=3", prompts=str(prompts), offline_fraction=0.25)
+    summary = training.train(made)
     assert summary.pairs_seen == 12 and summary.data["stored_read"] > 0
-    first = next(iter(assemble(made).state.reader))
+    first = next(iter(components(made).reader))
     assert [bool(item.sampled) for item in first] == [True, True, True, False]
 
 
@@ -95,7 +106,7 @@ def test_prompts_alone_are_enough(online, tmp_path):
         f"data.train={tiny.write_rows(tmp_path / 'p.jsonl', rows)}", "data.eval=null",
         "train.max_steps=null",
     )  # fmt: skip
-    summary = fastslow.train(made)
+    summary = training.train(made)
     assert summary.steps == 3 and summary.data["read"] == 12
     assert tiny.steps(made.output_dir)[0]["domains"] == {"talk": 4}
 
@@ -103,10 +114,10 @@ def test_prompts_alone_are_enough(online, tmp_path):
 def test_the_score_rises(online):
     made = online(
         "train.max_steps=24", "train.epochs=2", "train.learning_rate=0.03", "chase=null",
-        "objective.name=rloo", "eval.samples=16", "eval.answers=4", "eval.sample_tokens=8",
-        "train.batch_size=8", answers=4,
+        "objective.name=rloo", "eval.num_prompts=16", "eval.num_generations=4",
+        "eval.max_new_tokens=8", "train.batch_size=8", num_generations=4,
     )  # fmt: skip
-    measured = fastslow.train(made).eval
+    measured = training.train(made).eval
     assert measured["final"]["reward"] > measured["start"]["reward"] + 0.1
     assert measured["final"]["win_rate"] > 0.6
 
@@ -114,18 +125,18 @@ def test_the_score_rises(online):
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(online, tmp_path, overlap):
     whole = online(f"output_dir={tmp_path / 'whole'}", "data.eval=null", overlap=overlap)
-    fastslow.train(whole)
+    training.train(whole)
     made = online(f"output_dir={tmp_path / 'broken'}", "data.eval=null", overlap=overlap)
     left = tmp_path / "left"
     left.write_text("30")
     (tmp_path / "rule.py").write_text(tiny.FAILING_RULE.format(left=str(left)))
     with pytest.raises(JudgeError, match="OSError: gone"):
-        fastslow.train(made)
+        training.train(made)
     done = len(tiny.steps(made.output_dir))
     assert 0 < done < 6
     assert (tmp_path / "broken" / "checkpoints" / f"step-{done:08d}").exists()
     left.write_text("100000")
-    fastslow.train(made)
+    training.train(made)
     assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(made.output_dir))
 
 
@@ -147,24 +158,34 @@ def test_another_judge_cannot_go_on(online, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(made, listener=stop)
+        training.train(made, listener=stop)
     (tmp_path / "rule.py").write_text(RULE + "# Changed.\n")
     with pytest.raises(StateError, match="the judge of the run .* has changed"):
-        fastslow.train(made)
+        training.train(made)
 
 
 @pytest.mark.parametrize(
     ("overrides", "section", "message"),
     [
         (("online=null", "judge=null", "objective.name=rloo"), {}, "rloo: is for the policy's own"),
-        (("judge=null",), {}, "judge: compares answers of rounds, online or filter"),
-        (("rounds={}",), {}, "rounds and online: answer the same prompts"),
-        (("data.label_delay=8",), {}, "online: the policy's own answers neither come late"),
-        ((), {"answers": 1}, "online.answers: got 1"),
+        (("judge=null",), {}, "judge: compares the answers of rounds, online or filter"),
+        (("rounds={}",), {}, "rounds and online: cannot be combined"),
+        (("data.label_delay=8",), {}, "online: cannot be combined with data.label_delay"),
+        ((), {"num_generations": 1}, "online.num_generations: got 1"),
         (("data.train=[]",), {}, "prompts: are missing"),
         (("data.train=-",), {}, "online: prompts are read more than once"),
     ],
 )
 def test_what_cannot_be_is_refused(online, overrides, section, message):
     with pytest.raises(ConfigError, match=message):
-        fastslow.train(online(*overrides, **section))
+        training.train(online(*overrides, **section))
+
+
+def test_an_answer_keeps_what_the_row_of_its_prompt_said(online, tmp_path):
+    rows = [{"prompt": f"Say {i}.", "id": i, "domain": "talk"} for i in range(8)]
+    made = online(prompts=str(tiny.write_rows(tmp_path / "p.jsonl", rows)), num_generations=3)
+    for name in ("dpo", "sdpo", "rloo"):
+        changed = made.model_copy(update={"objective": ObjectiveConfig(name=name)})
+        for item in next(iter(components(changed).reader)):
+            assert item.example.prompt == f"Say {item.example.provenance['id']}."
+            assert item.example.domain == "talk"

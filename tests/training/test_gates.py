@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-import fastslow
+from fastslow import training
 from fastslow.training.loop import sanity_checks as gates
 
 
@@ -33,7 +33,7 @@ def software_bfloat16(products_take):
 
 def warnings(recipe, *overrides):
     seen = []
-    fastslow.train(recipe("train.max_steps=1", *overrides), listener=seen.append)
+    training.train(recipe("train.max_steps=1", *overrides), listener=seen.append)
     return [event["message"] for event in seen if event["event"] == "warning"]
 
 

@@ -11,7 +11,7 @@ from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.sampling import generate
 from fastslow.scoring import Encoder
-from fastslow.training.loop.evaluator import HeldOut
+from fastslow.training.loop.evaluator import Evaluator
 from fastslow.training.policies.policies import Policies
 
 MODULES = Modules.attach(tiny.model(), ("policy",), rank=4, alpha=8.0)
@@ -33,15 +33,15 @@ class Rewarding:
 
 
 def held_out(judge=None, **options):
-    settings = EvalConfig(**({"samples": 5, "sample_tokens": 10} | options))
-    return HeldOut(PAIRS, ENCODER, sampling=settings, seed=1, judge=judge)
+    settings = EvalConfig(**({"num_prompts": 5, "max_new_tokens": 10} | options))
+    return Evaluator(PAIRS, ENCODER, sampling=settings, seed=1, judge=judge)
 
 
-def measure_with(held, name):
-    return held.measure(
+def measure_with(held, name, *, reference=BASE):
+    return held.evaluate(
         POLICIES,
         name,
-        reference=BASE,
+        reference=reference,
         objective=make_objective("dpo"),
         progress=lambda done, total: None,
     )
@@ -105,8 +105,8 @@ def test_the_reference_against_itself_is_exactly_nothing():
 
 
 def test_without_samples_there_is_no_kl():
-    measured = measure("policy", samples=0)
-    assert (measured.reverse_kl, measured.mean_length, measured.ended) == (None, None, None)
+    measured = measure("policy", num_prompts=0)
+    assert (measured.reverse_kl, measured.mean_length, measured.truncated) == (None, None, None)
 
 
 def fake_reward(prompt, answer):
@@ -118,7 +118,7 @@ def answers_of(name, prompts, *, count):
     with MODULES.using(name):
         rows = generate(
             MODULES.causal_lm, prompts, end_ids=[2], pad_id=0, max_new_tokens=10, seed=1,
-            per_prompt=count,
+            num_generations=count,
         )  # fmt: skip
     decode = ENCODER.tokenizer.decode
     return [[decode(a.tokens, skip_special_tokens=True) for a in row] for row in rows]
@@ -143,7 +143,7 @@ def test_reward_and_win_rate_by_hand(count):
     total = 5 * count
     assert len(mine) == total
 
-    measured = measure("policy", judge=Rewarding(), answers=count)
+    measured = measure("policy", judge=Rewarding(), num_generations=count)
     assert measured.reward == pytest.approx(sum(mine) / total)
     assert measured.win_rate == pytest.approx(wins / total)
     # The ends of Wilson's interval solve (p - w)^2 = z^2 p (1 - p) / n.
@@ -154,7 +154,7 @@ def test_reward_and_win_rate_by_hand(count):
 
 
 def test_the_base_against_itself_wins_half():
-    measured = measure(BASE, judge=Rewarding(), answers=2)
+    measured = measure(BASE, judge=Rewarding(), num_generations=2)
     assert measured.win_rate == 0.5
     unknown = measure("policy")
     assert (unknown.reward, unknown.win_rate, unknown.win_rate_low) == (None, None, None)
@@ -162,13 +162,13 @@ def test_the_base_against_itself_wins_half():
 
 def test_the_bases_answers_are_drawn_once(monkeypatch):
     asked = []
-    plain = Policies.answer
+    plain = Policies.generate
 
     def counted(self, name, prompts, **settings):
         asked.append(name)
         return plain(self, name, prompts, **settings)
 
-    monkeypatch.setattr(Policies, "answer", counted)
+    monkeypatch.setattr(Policies, "generate", counted)
     held = held_out(judge=Rewarding())
     first, again, base = (measure_with(held, name) for name in ("policy", "policy", BASE))
     assert asked == ["policy", BASE, "policy", BASE]
@@ -177,7 +177,9 @@ def test_the_bases_answers_are_drawn_once(monkeypatch):
 
 def test_answers_side_by_side():
     names = {"before": BASE, "after": "policy"}
-    shown = held_out(samples=7, judge=Rewarding(), answers=2).side_by_side(POLICIES, names)
+    shown = held_out(num_prompts=7, judge=Rewarding(), num_generations=2).side_by_side(
+        POLICIES, names
+    )
     distinct = list(dict.fromkeys(item.example.prompt for item in PAIRS))
     assert [row["prompt"] for row in shown] == distinct[:6]
     ids = [ENCODER.prompt_ids(p, room=10) for p in distinct[:6]]
@@ -189,6 +191,13 @@ def test_answers_side_by_side():
             for prompt, answer in zip(distinct[:6], expected, strict=True)
         ]
     assert {row["domain"] for row in shown} == {"default"}
-    without = held_out(samples=2).side_by_side(POLICIES, names)
+    without = held_out(num_prompts=2).side_by_side(POLICIES, names)
     assert len(without) == 2 and without[0]["rewards"] is None
-    assert held_out(samples=0).side_by_side(POLICIES, names) == []
+    assert held_out(num_prompts=0).side_by_side(POLICIES, names) == []
+
+
+def test_a_measurement_is_against_the_reference_it_names_also_after_another():
+    held = held_out(num_prompts=0)
+    assert measure_with(held, "policy").margin != 0.0
+    assert measure_with(held, "policy", reference="policy").margin == 0.0
+    assert measure_with(held, "policy") == measure_with(held_out(num_prompts=0), "policy")

@@ -84,7 +84,7 @@ def test_a_second_interrupt_stops_at_once(recipe, tmp_path):
 # from outside after some seconds.
 ATTEMPTS = """
 import json, os, signal, sys, time
-import fastslow.training.run
+from fastslow import training
 from fastslow.training.continual import merge_weights
 merge_weights.STEPS = 8
 recipe, moments = sys.argv[1], json.loads(sys.argv[2])
@@ -96,7 +96,7 @@ for moment in moments:
                 os.kill(os.getpid(), signal.SIGKILL)
         code = 1
         try:
-            fastslow.train(recipe, listener=cut)
+            training.train(recipe, listener=cut)
             code = 0
         finally:
             os._exit(code)

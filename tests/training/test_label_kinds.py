@@ -9,7 +9,7 @@ import tiny
 import torch
 from typer.testing import CliRunner
 
-import fastslow
+from fastslow import training
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError
 from fastslow.objectives import PairLogps, make_objective, objective_names
@@ -47,11 +47,11 @@ def rows_of(kind, count=80):
 def test_each_kind_is_learned_with_chasing_and_goes_on_after_a_stop(recipe, tmp_path, name, kind):
     path = str(tiny.write_rows(tmp_path / "rows.jsonl", rows_of(kind)))
     common = (
-        f"objective.name={name}", f"data.train={path}", f"data.eval={path}", "eval.samples=0",
+        f"objective.name={name}", f"data.train={path}", f"data.eval={path}", "eval.num_prompts=0",
         "eval.max_pairs=24", "train.max_steps=6", "checkpoint.every=3", "chase.alpha=0.05",
     )  # fmt: skip
     whole = recipe(f"output_dir={tmp_path / 'whole'}", *common)
-    summary = fastslow.train(whole)
+    summary = training.train(whole)
     start, final = summary.eval["start"], summary.eval["final"]
     assert final["margin"] > start["margin"]
     # WPO's loss grows with the policy's own weights, and alpha-DPO's with the margin it asks for.
@@ -65,7 +65,7 @@ def test_each_kind_is_learned_with_chasing_and_goes_on_after_a_stop(recipe, tmp_
     )
     (stopped / "summary.json").unlink()
     shutil.rmtree(stopped / "checkpoints" / "step-00000006")
-    again = fastslow.train(made)
+    again = training.train(made)
     assert again.eval["final"] == final
     for module in ("fast", "slow"):
         weights = [
@@ -77,7 +77,7 @@ def test_each_kind_is_learned_with_chasing_and_goes_on_after_a_stop(recipe, tmp_
 
 def test_running_state_is_in_the_checkpoint_and_is_each_modules_own(recipe, tmp_path):
     made = recipe("objective.name=alpha_dpo", "train.max_steps=4", "checkpoint.every=4")
-    fastslow.train(made)
+    training.train(made)
     state = json.loads(
         (Path(made.output_dir) / "checkpoints" / "step-00000004" / "state.json").read_text()
     )
@@ -108,7 +108,7 @@ def test_weight_and_confidence_in_the_loss():
 def test_a_weight_of_nothing_teaches_nothing_and_of_two_counts_twice(recipe, tmp_path):
     rows = tiny.rows(8)
     options = ("train.max_steps=1", "train.optimizer=sgd", "train.learning_rate=0.5",
-               "chase=null", "eval.samples=0", "train.clip_norm=null")  # fmt: skip
+               "chase=null", "eval.num_prompts=0", "train.max_grad_norm=null")  # fmt: skip
     files = {
         "alone": rows[4:],
         "once": [row | {"weight": int(i >= 4)} for i, row in enumerate(rows)],
@@ -118,7 +118,7 @@ def test_a_weight_of_nothing_teaches_nothing_and_of_two_counts_twice(recipe, tmp
     for name, weighted in files.items():
         path = tiny.write_rows(tmp_path / f"{name}.jsonl", weighted)
         made = recipe(f"data.train={path}", f"output_dir={tmp_path / name}", *options)
-        counts[name] = fastslow.train(made).data["passed_over"]
+        counts[name] = training.train(made).data["skipped"]
         lines = (tmp_path / name / "events.jsonl").read_text().splitlines()
         step = next(e for e in map(json.loads, lines) if e["event"] == "step")
         norms[name] = step["modules"]["policy"]["grad_norm"]
@@ -129,9 +129,9 @@ def test_a_weight_of_nothing_teaches_nothing_and_of_two_counts_twice(recipe, tmp
 
 def test_rows_without_what_the_objective_needs_are_dropped_by_name(recipe, tmp_path):
     path = tiny.write_rows(tmp_path / "bare.jsonl", tiny.rows(60))
-    with pytest.raises(DataError, match="learns from score_chosen and score_rejected") as error:
-        fastslow.train(recipe("objective.name=odpo", f"data.train={path}", "data.eval=null"))
-    assert "Give the columns" in str(error.value) and "max_length" not in str(error.value)
+    with pytest.raises(DataError, match="needs score_chosen and score_rejected") as error:
+        training.train(recipe("objective.name=odpo", f"data.train={path}", "data.eval=null"))
+    assert "Add the columns" in str(error.value) and "max_length" not in str(error.value)
 
 
 def test_ties_that_are_learned_are_counted_and_odd_columns_are_asked_about(recipe, tmp_path):
@@ -140,7 +140,7 @@ def test_ties_that_are_learned_are_counted_and_odd_columns_are_asked_about(recip
     path = tiny.write_rows(tmp_path / "rows.jsonl", rows)
     made = recipe("objective.name=davidson", f"data.train={path}", "data.eval=null")
     seen = []
-    summary = fastslow.train(made, listener=seen.append)
+    summary = training.train(made, listener=seen.append)
     assert (summary.data["learned_ties"], summary.data["ties"]) == (4, 0)
     told = [event["message"] for event in seen if event["event"] == "warning"]
     assert told == ["the column 'wieght' is not used; did you mean 'weight'?"]
@@ -157,7 +157,7 @@ def test_nothing_but_ties_names_who_learns_from_them(recipe, tmp_path):
     path = tiny.write_rows(tmp_path / "ties.jsonl", ties)
     made = recipe(f"data.train={path}", "data.eval=null", "train.schedule=constant")
     with pytest.raises(DataError, match=r"\(20 read, 20 ties\); davidson and rao_kupper learn"):
-        fastslow.train(made)
+        training.train(made)
 
 
 @pytest.mark.parametrize("name", ["alpha_dpo", "beta_dpo", "bco"])
@@ -165,10 +165,10 @@ def test_a_finished_run_is_measured_with_what_its_objective_remembers(recipe, tm
     kind = make_objective(name).takes
     path = tiny.write_rows(tmp_path / "rows.jsonl", rows_of(kind, 24))
     made = recipe(
-        f"objective.name={name}", f"data.train={path}", f"data.eval={path}", "eval.samples=0",
+        f"objective.name={name}", f"data.train={path}", f"data.eval={path}", "eval.num_prompts=0",
         "train.max_steps=4",
     )  # fmt: skip
-    final = fastslow.train(made).eval["final"]
+    final = training.train(made).eval["final"]
     shown = CliRunner().invoke(app, ["eval", made.output_dir, "--json"])
     assert json.loads(shown.stdout)["loss"] == final["loss"]
     # And it does matter.
@@ -185,7 +185,7 @@ def test_every_objective_moves_both_modules_of_a_race(recipe, tmp_path, name):
         "chase.alpha=0.05", "chase.slow_ratio=0.5",
     )  # fmt: skip
     steps = []
-    fastslow.train(made, listener=lambda e: steps.append(e) if e["event"] == "step" else None)
+    training.train(made, listener=lambda e: steps.append(e) if e["event"] == "step" else None)
     assert len(steps) == 2
     fast, slow = (steps[1]["modules"][module] for module in ("fast", "slow"))
     assert fast["grad_norm"] > 0 and slow["grad_norm"] > 0
@@ -216,4 +216,4 @@ def test_a_mismatched_response_is_to_another_prompt():
 )
 def test_an_objective_that_compares_examples_needs_them_together(recipe, override, message):
     with pytest.raises(ConfigError, match=message):
-        fastslow.train(recipe("objective.name=beta_dpo", override))
+        training.train(recipe("objective.name=beta_dpo", override))

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-import fastslow
+from fastslow import training
 from fastslow.errors import StateError
 from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.policies.policies import Policies
@@ -45,33 +45,33 @@ def warnings(folder):
 
 def test_halved_until_it_fits_with_the_same_update(recipe, room, tmp_path):
     asked = ["train.max_steps=4", f"output_dir={tmp_path / 'asked'}", "train.micro_batch_size=2"]
-    fastslow.train(recipe(*asked))
+    training.train(recipe(*asked))
     tried = room(3)
     made = recipe("train.max_steps=4")
-    fastslow.train(made)
+    training.train(made)
     assert tried == [8, 8, 4, 4] + [2] * 8 * 4
     assert tiny.same(tiny.adapters(made.output_dir), tiny.adapters(tmp_path / "asked"))
     first, second = warnings(made.output_dir)
-    assert "over 8 examples" in first and "micro_batch_size: 4" in first
-    assert "over 4 examples" in second and "micro_batch_size: 2" in second
+    assert "micro-batch 8;" in first and "micro_batch_size: 4" in first
+    assert "micro-batch 4;" in second and "micro_batch_size: 2" in second
 
 
 def test_a_single_example_that_does_not_fit_stops_the_run_and_says_what_helps(recipe, room):
     room(0)
-    with pytest.raises(StateError, match=r"single example.*gradient_checkpointing.*max_length"):
-        fastslow.train(recipe("train.max_steps=4"))
+    with pytest.raises(StateError, match=r"micro-batch 1:.*gradient_checkpointing.*max_length"):
+        training.train(recipe("train.max_steps=4"))
 
 
 def test_an_objective_that_needs_its_batch_whole_is_not_given_less(recipe, room):
     room(3)
-    with pytest.raises(StateError, match=r"beta_dpo compares.*lower train.batch_size"):
-        fastslow.train(recipe("train.max_steps=4", "objective.name=beta_dpo"))
+    with pytest.raises(StateError, match=r"beta_dpo depends.*lower train.batch_size"):
+        training.train(recipe("train.max_steps=4", "objective.name=beta_dpo"))
 
 
 def test_other_errors_are_not_taken_for_full_memory(recipe, room):
     room(3, error=RuntimeError("the weights are cursed"))
     with pytest.raises(RuntimeError, match="cursed"):
-        fastslow.train(recipe("train.max_steps=4"))
+        training.train(recipe("train.max_steps=4"))
 
 
 def test_odd_sizes_are_halved_upwards_and_split_covers_everything():
@@ -84,7 +84,7 @@ def test_odd_sizes_are_halved_upwards_and_split_covers_everything():
             raise failures.pop()
         return micro.split(range(7))
 
-    found = micro.fitting(attempt, undo=lambda: undone.append(True), tell=heard.append)
+    found = micro.retry_on_oom(attempt, undo=lambda: undone.append(True), warn=heard.append)
     assert found == [[0, 1], [2, 3], [4, 5], [6]]
     assert len(heard) == len(undone) == 2
 
@@ -92,7 +92,7 @@ def test_odd_sizes_are_halved_upwards_and_split_covers_everything():
 SCRIPT = """
 import resource, sys
 import torch
-import fastslow
+from fastslow import training
 from fastslow.training.policies.policies import Policies
 measure = Policies.measure
 def limited(self, name, batch, *, learning=False, **settings):
@@ -103,16 +103,16 @@ def limited(self, name, batch, *, learning=False, **settings):
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return measure(self, name, batch, learning=learning, **settings)
 Policies.measure = limited
-fastslow.train(sys.argv[1])
+training.train(sys.argv[1])
 """
 
 
 @pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: needs a limit on memory")
 def test_when_the_system_gives_no_more(recipe, tmp_path):
-    made = recipe("train.max_steps=2", "train.batch_size=64", "lora.rank=64", "eval.samples=0")
+    made = recipe("train.max_steps=2", "train.batch_size=64", "lora.rank=64", "eval.num_prompts=0")
     written = tmp_path / "recipe.yaml"
     written.write_text(made.model_dump_json())
     done = fork_server.run("-c", SCRIPT, written)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "over 64 examples" in warnings(made.output_dir)[0]
+    assert "micro-batch 64;" in warnings(made.output_dir)[0]

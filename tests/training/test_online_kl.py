@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-import fastslow
+from fastslow import training
 from fastslow.adapters import BASE, Modules
 from fastslow.config import OnlineKlConfig
 from fastslow.errors import ConfigError
@@ -14,7 +14,7 @@ from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.on_policy.online_kl import OnlineKl
 from fastslow.training.policies.policies import Policies
 
-KL = ("online_kl.weight=0.5", "online_kl.answers=3", "online_kl.max_new_tokens=6")
+KL = ("online_kl.weight=0.5", "online_kl.num_generations=3", "online_kl.max_new_tokens=6")
 
 
 def moved_module():
@@ -36,7 +36,9 @@ def test_the_gradient_is_that_of_the_written_formula(at_once, temperature):
         encoder.encode(Demonstration(f"Describe the {thing}{tail}.", "x"))
         for thing, tail in (("river", ""), ("song", " and the road"), ("story", ""), ("road", "s"))
     ]
-    config = OnlineKlConfig(weight=0.2, answers=3, max_new_tokens=7, temperature=temperature)
+    config = OnlineKlConfig(
+        weight=0.2, num_generations=3, max_new_tokens=7, temperature=temperature
+    )
     online = OnlineKl(config, policies, encoder, MicroBatches(at_once))
     parameters = modules.parameters("policy")
     found = online.add_gradients(
@@ -48,9 +50,9 @@ def test_the_gradient_is_that_of_the_written_formula(at_once, temperature):
     for parameter in parameters.values():
         parameter.grad = None
     prompts = sorted((encoder.prompt_ids(item.example.prompt, room=7) for item in items), key=len)
-    answers = policies.answer(
+    answers = policies.generate(
         "policy", prompts, end_ids=sorted(encoder.end_ids), max_new_tokens=7, seed=5,
-        temperature=temperature, per_prompt=3,
+        temperature=temperature, num_generations=3,
     )  # fmt: skip
 
     def log_prob(name, prompt, answer):
@@ -84,7 +86,7 @@ def test_the_first_step_is_that_of_the_objective_alone(recipe, tmp_path):
     found = []
     for name, extra in (("plain", ()), ("hybrid", KL)):
         made = recipe(f"output_dir={tmp_path / name}", "train.max_steps=1", *extra)
-        fastslow.train(made)
+        training.train(made)
         found.append(tiny.adapters(made.output_dir))
     assert tiny.same(*found)
 
@@ -95,9 +97,10 @@ def test_it_holds_the_policy_near_its_reference(recipe, tmp_path):
         extra = ("online_kl=null",) if weight is None else (*KL, f"online_kl.weight={weight}")
         made = recipe(
             f"output_dir={tmp_path / str(weight)}", "train.max_steps=24", "train.epochs=2",
-            "chase=null", "eval.samples=16", "eval.answers=4", "eval.sample_tokens=8", *extra,
+            "chase=null", "eval.num_prompts=16", "eval.num_generations=4", "eval.max_new_tokens=8",
+            *extra,
         )  # fmt: skip
-        final = fastslow.train(made).eval["final"]
+        final = training.train(made).eval["final"]
         kl[weight] = final["reverse_kl"]
         assert final["accuracy"] > 0.6
     assert kl[1.0] < 0.6 * kl[None]
@@ -105,7 +108,7 @@ def test_it_holds_the_policy_near_its_reference(recipe, tmp_path):
 
 def test_each_module_has_answers_and_an_estimate_of_its_own(recipe):
     made = recipe("train.max_steps=4", "chase.slow_every=2", *KL, "online_kl.prompts=2")
-    fastslow.train(made)
+    training.train(made)
     logged = [step["modules"] for step in tiny.steps(made.output_dir)]
     assert [sorted(name for name in step if "reverse_kl" in step[name]) for step in logged] == [
         ["fast", "slow"], ["fast"], ["fast", "slow"], ["fast"],
@@ -116,25 +119,25 @@ def test_each_module_has_answers_and_an_estimate_of_its_own(recipe):
 
 
 def test_without_a_chase_the_modules_are_runs_of_their_own(recipe, tmp_path):
-    race = recipe(
+    selector = recipe(
         f"output_dir={tmp_path / 'race'}", "train.max_steps=3", "chase.alpha=0",
         "chase.slow_ratio=0.5", *KL,
     )  # fmt: skip
-    fastslow.train(race)
+    training.train(selector)
     for name, rate in (("fast", 1e-2), ("slow", 5e-3)):
         alone = recipe(
             f"output_dir={tmp_path / name}", "train.max_steps=3", "chase=null",
             f"train.learning_rate={rate}", *KL,
         )  # fmt: skip
-        fastslow.train(alone)
+        training.train(alone)
         (own,) = tiny.adapters(alone.output_dir).values()
-        assert tiny.same({name: own}, {name: tiny.adapters(race.output_dir)[name]})
+        assert tiny.same({name: own}, {name: tiny.adapters(selector.output_dir)[name]})
 
 
 def test_resuming_is_as_if_never_stopped(recipe, tmp_path):
     options = ("train.max_steps=6", "checkpoint.every=2", "lora.dropout=0.2", *KL)
     whole = recipe(f"output_dir={tmp_path / 'whole'}", *options)
-    fastslow.train(whole)
+    training.train(whole)
     broken = recipe(f"output_dir={tmp_path / 'broken'}", *options)
 
     def stop(event):
@@ -142,15 +145,15 @@ def test_resuming_is_as_if_never_stopped(recipe, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(broken, listener=stop)
-    fastslow.train(broken)
+        training.train(broken, listener=stop)
+    training.train(broken)
     assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(broken.output_dir))
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("online_kl.answers=2",), "online_kl.weight: is missing"),
+        (("online_kl.num_generations=2",), "online_kl.weight: is missing"),
         (("online_kl.weight=0",), "online_kl.weight: got 0"),
         ((*KL, "online_kl.max_new_tokens=96"), "online_kl.max_new_tokens: got 96; must be below"),
         ((*KL, "online_kl.prompts=9"), "online_kl.prompts: got 9; must not be above"),

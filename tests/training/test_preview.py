@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-import fastslow
+from fastslow import training
 from fastslow.errors import ConfigError
 
 
@@ -15,15 +15,15 @@ def steps(folder):
 
 
 def test_a_delay_changes_what_is_tested_and_not_what_is_learned(recipe, tmp_path):
-    at_once = fastslow.train(recipe(f"output_dir={tmp_path / 'at-once'}"))
-    late = fastslow.train(recipe(f"output_dir={tmp_path / 'late'}", "data.label_delay=24"))
+    at_once = training.train(recipe(f"output_dir={tmp_path / 'at-once'}"))
+    late = training.train(recipe(f"output_dir={tmp_path / 'late'}", "data.label_delay=24"))
     for name in at_once.adapters:
         assert at_once.hashes[f"adapter/{name}"] == late.hashes[f"adapter/{name}"]
     assert late.prequential["loss"] > at_once.prequential["loss"]
 
 
 def test_the_whole_stream_ahead_is_tested_by_the_untrained_policy(recipe):
-    late = fastslow.train(recipe("data.label_delay=1000"))
+    late = training.train(recipe("data.label_delay=1000"))
     assert late.prequential == {"accuracy": 0.5, "loss": pytest.approx(math.log(2), abs=1e-6)}
 
 
@@ -33,9 +33,9 @@ def test_the_test_of_a_delayed_batch_is_that_of_the_policy_some_steps_earlier(re
     same = tmp_path / "same.jsonl"
     same.write_text((json.dumps(row) + "\n") * 48)
     settings = (f"data.train={same}", "chase=null", "train.schedule=constant")
-    fastslow.train(recipe(f"output_dir={tmp_path / 'at-once'}", *settings))
+    training.train(recipe(f"output_dir={tmp_path / 'at-once'}", *settings))
     losses = [step["loss"] for step in steps(tmp_path / "at-once")]
-    late = fastslow.train(
+    late = training.train(
         recipe(f"output_dir={tmp_path / 'late'}", "data.label_delay=16", *settings)
     )
     # Six batches: three are shown before anything is learned, then one before each update.
@@ -44,7 +44,7 @@ def test_the_test_of_a_delayed_batch_is_that_of_the_policy_some_steps_earlier(re
 
 
 def test_a_stopped_run_with_a_delay_ends_the_same(recipe, tmp_path):
-    whole = fastslow.train(recipe(f"output_dir={tmp_path / 'whole'}", "data.label_delay=16"))
+    whole = training.train(recipe(f"output_dir={tmp_path / 'whole'}", "data.label_delay=16"))
     part = recipe(f"output_dir={tmp_path / 'part'}", "data.label_delay=16", "checkpoint.every=1")
 
     class Cut(Exception):
@@ -55,8 +55,8 @@ def test_a_stopped_run_with_a_delay_ends_the_same(recipe, tmp_path):
             raise Cut
 
     with pytest.raises(Cut):
-        fastslow.train(part, listener=cut)
-    again = fastslow.train(part)
+        training.train(part, listener=cut)
+    again = training.train(part)
     assert again.prequential == whole.prequential
     assert {k: v for k, v in again.hashes.items() if k.startswith("adapter")} == {
         k: v for k, v in whole.hashes.items() if k.startswith("adapter")

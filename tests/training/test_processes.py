@@ -11,7 +11,7 @@ import tiny
 import torch
 from two import DIVIDED, LAUNCH, TRAIN, apart, events, free_port, in_two, written
 
-import fastslow
+from fastslow import training
 from fastslow.objectives import make_objective, objective_names
 from fastslow.testing import example
 
@@ -68,7 +68,7 @@ def test_every_objective_learns_in_two_processes_what_it_learns_in_one(recipe, t
                 f"output_dir={tmp_path / where / name}", f"objective.name={name}",
                 f"data.train={path}", "data.eval=null", "train.max_steps=3", "train.batch_size=5",
                 "train.optimizer=sgd", "train.learning_rate=0.01", "chase.alpha=0.05",
-                "train.clip_norm=null",
+                "train.max_grad_norm=null",
             )  # fmt: skip
     names = [name for name, where in made if where == "one"]
     (tmp_path / "two").mkdir()
@@ -77,17 +77,17 @@ def test_every_objective_learns_in_two_processes_what_it_learns_in_one(recipe, t
     distances = {}
     for name, one, other in zip(names, first, second, strict=True):
         assert one[0] == 0 and other[0] == 1 and one[1:] == other[1:], (name, one)
-        fastslow.train(made[name, "one"])
+        training.train(made[name, "one"])
         distances[name] = apart(tmp_path / "two" / name, tmp_path / "one" / name)
     print(distances)
     assert {name: d for name, d in distances.items() if d > 1e-2 and name not in COUPLED} == {}
 
 
 def test_everything_that_is_told_and_measured_is_what_one_process_says(recipe, tmp_path):
-    settings = ("train.max_steps=5", "eval.every=2", "chase.swap_every=1", "eval.samples=0",
+    settings = ("train.max_steps=5", "eval.every=2", "chase.swap_every=1", "eval.num_prompts=0",
                 "train.micro_batch_size=2")  # fmt: skip
     one, two = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("one", "two"))
-    fastslow.train(one)
+    training.train(one)
     in_two(TRAIN, 0, written(two))
     found, expected = events(two.output_dir), events(one.output_dir)
     assert [event["event"] for event in found] == [event["event"] for event in expected]
@@ -100,9 +100,9 @@ def test_everything_that_is_told_and_measured_is_what_one_process_says(recipe, t
 
 
 def test_accelerates_own_launcher_starts_two(recipe, tmp_path):
-    settings = ("train.max_steps=2", "eval.samples=0")
+    settings = ("train.max_steps=2", "eval.num_prompts=0")
     one, two = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("one", "two"))
-    fastslow.train(one)
+    training.train(one)
     done = fork_server.run(
         "-m", "accelerate.commands.launch", "--config_file", LAUNCH / "several-gpus.yaml",
         "--num_processes", 2, "--main_process_port", free_port(),
@@ -118,25 +118,22 @@ def test_accelerates_own_launcher_starts_two(recipe, tmp_path):
 @pytest.mark.parametrize("launched", [{}, DIVIDED], ids=["whole", "divided"])
 @pytest.mark.parametrize("began", [1, 2])
 def test_a_run_goes_on_in_another_number_of_processes(recipe, tmp_path, began, launched):
-    settings = ("train.max_steps=6", "checkpoint.every=100", "eval.samples=0")
+    settings = ("train.max_steps=6", "checkpoint.every=100", "eval.num_prompts=0")
     whole, part = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("whole", "part"))
-    fastslow.train(whole)
+    training.train(whole)
     if began == 2:
         assert in_two(TRAIN, 3, written(part), **launched) == [[None], [None]]
         assert (Path(part.output_dir) / "checkpoints" / "step-00000003").exists()
-        assert fastslow.train(part).steps == 6
+        assert training.train(part).steps == 6
     else:
-        stopped = TRAIN.replace(
-            "from fastslow.training.distributed.processes import Team", "Team = None"
-        )
-        done = fork_server.run("-c", stopped, 3, written(part), env=os.environ | launched)
+        done = fork_server.run("-c", TRAIN, 3, written(part), env=os.environ | launched)
         assert done.returncode == 0, done.stderr
         first, second = in_two(TRAIN, 0, written(part), **launched)
         assert first[0][1] == second[0][1] == 6
     assert apart(part.output_dir, whole.output_dir) < 1e-3
 
 
-ONLINE = {"max_new_tokens": 5, "temperature": 1.5, "answers": 3}
+ONLINE = {"max_new_tokens": 5, "temperature": 1.5, "num_generations": 3}
 
 
 def test_answers_are_sampled_by_all_and_judged_by_the_first(recipe, tmp_path):
@@ -150,15 +147,18 @@ def test_answers_are_sampled_by_all_and_judged_by_the_first(recipe, tmp_path):
     )
     judge = {"kind": "rule", "file": str(rule)}
     settings = (
-        "train.max_steps=2", "eval.samples=2", "eval.sample_tokens=4", "eval.max_pairs=6",
+        "train.max_steps=2", "eval.num_prompts=2", "eval.max_new_tokens=4", "eval.max_pairs=6",
         "train.batch_size=4", "chase=null",
     )  # fmt: skip
     kinds = {
         "rloo": {"objective": {"name": "rloo"}, "online": ONLINE, "judge": judge},
-        "ppo": {"objective": {"name": "ppo"}, "online": {**ONLINE, "passes": 2}, "judge": judge},
+        "ppo": {
+            "objective": {"name": "ppo"}, "online": {**ONLINE, "num_iterations": 2},
+            "judge": judge,
+        },
         "overlap": {"online": {**ONLINE, "overlap": True}, "judge": judge},
-        "hypo": {"online_kl": {"weight": 0.05, "answers": 2, "max_new_tokens": 6}},
-        "filter": {"filter": {"answers": 2, "max_new_tokens": 6}, "judge": judge},
+        "hypo": {"online_kl": {"weight": 0.05, "num_generations": 2, "max_new_tokens": 6}},
+        "filter": {"filter": {"num_generations": 2, "max_new_tokens": 6}, "judge": judge},
         "rounds": {
             "rounds": {**ONLINE, "count": 2, "prompts_per_round": 6}, "judge": judge,
             "checkpoint": {"every": 2},
@@ -181,32 +181,32 @@ def test_what_stops_the_first_stops_all(recipe, tmp_path):
         f"output_dir={tmp_path / 'fails'}",
         online=ONLINE,
         judge={"kind": "rule", "file": str(rule)},
-        eval={"samples": 0},
+        eval={"num_prompts": 0},
     )
     live = recipe(f"output_dir={tmp_path / 'live'}", "data.train=-", "train.max_steps=2")
     first, second = in_two(TRAIN, 0, written(fails), written(live))
     assert first == second and len(first) == 2
     assert "Error" in first[0] and "no" in first[0]
-    assert first[1].startswith("ConfigError: data.train: only the first of several processes")
+    assert first[1].startswith("ConfigError: data.train: only the main one of several processes")
 
 
 SUMS = """
 import json, sys
 from fastslow.errors import StateError
-from fastslow.evaluation import Tally
-from fastslow.training.distributed.processes import Team
+from fastslow.evaluation import MetricSums
+from fastslow.training.distributed.processes import ProcessGroup
 
-team = Team()
-part = json.loads(sys.argv[1])[team.rank]
-tally = Tally()
-tally.add(part["sums"], count=part["count"])
-whole = team.merged(tally)
+group = ProcessGroup()
+part = json.loads(sys.argv[1])[group.rank]
+own = MetricSums()
+own.add(part["sums"], count=part["count"])
+whole = group.merged(own)
 print("RESULT", json.dumps({"sums": whole.sums, "count": whole.count}))
-shares = team.share([0, 1, 2, 3, 4])
-print("RESULT", json.dumps([shares, team.together(shares), team.any(team.rank == 1)]))
-team.check_same("equal")
+share = group.shard([0, 1, 2, 3, 4])
+print("RESULT", json.dumps([share, group.gather(share), group.any(group.rank == 1)]))
+group.check_same("equal")
 try:
-    team.check_same(str(team.rank))
+    group.check_same(str(group.rank))
 except StateError as error:
     print("RESULT", json.dumps(str(error)))
 """
@@ -227,7 +227,7 @@ def test_two_processes_remember_what_one_would(name):
         assert after == pytest.approx(alone, rel=1e-12)
         assert share == [[0, 2, 4], [1, 3]][rank]
         assert all_shares == [0, 1, 2, 3, 4] and either
-        assert "train different models" in fault
+        assert "no longer train the same model" in fault
 
 
 def observed(objective, part):
@@ -242,3 +242,31 @@ def observed(objective, part):
     sums = objective.observe(replace(logps, **tensors, extras=extras))
     count = len(range(10)[part])
     return {"sums": {key: value.item() for key, value in sums.items()}, "count": count}
+
+
+BROADCAST = """
+import json
+from fastslow.training.distributed.processes import ProcessGroup
+
+group = ProcessGroup()
+def breaks():
+    raise error
+for error in (ValueError("no number"), json.JSONDecodeError("bad", "{", 1), KeyboardInterrupt()):
+    if group.rank and isinstance(error, KeyboardInterrupt):
+        continue  # Nothing is sent.
+    try:
+        group.broadcast_from_main(breaks)
+    except BaseException as raised:
+        print("RESULT", json.dumps([type(raised).__name__, str(raised)]))
+print("RESULT", json.dumps(group.broadcast_from_main(lambda: "still in step")))
+"""
+
+
+def test_whatever_the_main_process_raises_is_raised_by_all():
+    first, second = in_two(BROADCAST)
+    told = [
+        ["StateError", "the main process raised ValueError: no number"],
+        ["StateError", "the main process raised JSONDecodeError: bad: line 1 column 2 (char 1)"],
+    ]
+    assert first == [*told, ["KeyboardInterrupt", ""], "still in step"]
+    assert second == [*told, "still in step"]

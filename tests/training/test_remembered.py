@@ -7,14 +7,14 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-import fastslow
+from fastslow import training
 from fastslow.records import Pair
 from fastslow.scoring import Encoded, Scores, Tree
-from fastslow.training.distributed.processes import Team
-from fastslow.training.loop.reference_cache import Remembered
+from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.loop.reference_cache import ReferenceCache
 from fastslow.training.policies.policies import Policies
 
-EPOCHS = ("train.epochs=3", "eval.samples=0", "train.batch_size=16", "eval.max_pairs=8")
+EPOCHS = ("train.epochs=3", "eval.num_prompts=0", "train.batch_size=16", "eval.max_pairs=8")
 STEPS = 6
 """Of an epoch."""
 
@@ -33,21 +33,21 @@ def passes(monkeypatch):
 
 
 def test_only_the_first_epoch_scores_the_reference(recipe, passes):
-    fastslow.train(recipe(*EPOCHS, "data.eval=null"))
+    training.train(recipe(*EPOCHS, "data.eval=null"))
     gate = 1  # The first step's check scores the reference too.
     assert passes.count("base") == STEPS + gate
     assert passes.count("fast") == 3 * STEPS + gate
 
 
 def test_the_update_is_the_same(recipe, tmp_path, monkeypatch):
-    from fastslow.training import build as assemble
+    from fastslow.training import build
 
     runs = []
     for comes_again in (None, lambda recipe: False):
         if comes_again:
-            monkeypatch.setattr(assemble, "_comes_again", comes_again)
+            monkeypatch.setattr(build, "_comes_again", comes_again)
         made = recipe(*EPOCHS, f"output_dir={tmp_path / str(len(runs))}")
-        fastslow.train(made)
+        training.train(made)
         runs.append(tiny.adapters(made.output_dir))
     for name in ("fast", "slow"):
         for key, tensor in runs[0][name].items():
@@ -56,7 +56,7 @@ def test_the_update_is_the_same(recipe, tmp_path, monkeypatch):
 
 def test_a_run_that_goes_on_knows_them_and_ends_with_the_same_bits(recipe, tmp_path, passes):
     whole = recipe(*EPOCHS, f"output_dir={tmp_path / 'whole'}")
-    fastslow.train(whole)
+    training.train(whole)
     parted = recipe(*EPOCHS, f"output_dir={tmp_path / 'parted'}")
 
     class Stopped(Exception):
@@ -67,12 +67,12 @@ def test_a_run_that_goes_on_knows_them_and_ends_with_the_same_bits(recipe, tmp_p
             raise Stopped
 
     with pytest.raises(Stopped):
-        fastslow.train(parted, listener=stop)
+        training.train(parted, listener=stop)
     (newest,) = sorted(Path(parted.output_dir).glob("checkpoints/*"))[-1:]
-    kept = load_file(newest / "remembered.safetensors")
+    kept = load_file(newest / "reference_cache.safetensors")
     assert len(kept["keys"]) == 96 and kept["lengths"].tolist() == [2] * 96
     passes.clear()
-    fastslow.train(parted)
+    training.train(parted)
     assert "base" not in passes[: 2 * STEPS // 3]
     assert tiny.same(tiny.adapters(whole.output_dir), tiny.adapters(parted.output_dir))
 
@@ -86,13 +86,13 @@ def test_a_run_that_goes_on_knows_them_and_ends_with_the_same_bits(recipe, tmp_p
 )
 def test_nothing_is_kept_where_it_would_be_of_no_use_or_wrong(recipe, changes):
     made = recipe(*changes)
-    fastslow.train(made)
-    assert not list(Path(made.output_dir).glob("checkpoints/*/remembered.safetensors"))
+    training.train(made)
+    assert not list(Path(made.output_dir).glob("checkpoints/*/reference_cache.safetensors"))
 
 
 def item(*responses):
     pair = Pair("p", "c", "r")
-    return Encoded(example=pair, tree=Tree((1, 2), responses), cut=False)
+    return Encoded(example=pair, tree=Tree((1, 2), responses), truncated=False)
 
 
 def test_lists_of_any_length_with_statistics_come_back_as_they_were():
@@ -100,12 +100,12 @@ def test_lists_of_any_length_with_statistics_come_back_as_they_were():
     scores = Scores(
         torch.arange(6.0), torch.zeros(6), {"entropy": torch.arange(6.0) / 7, "x": torch.ones(6)}
     )
-    remembered = Remembered()
-    first, _ = remembered.measure(items, ["entropy", "x"], lambda: scores)
+    reference_cache = ReferenceCache(ProcessGroup())
+    first, _ = reference_cache.measure(items, ["entropy", "x"], lambda: scores)
     assert torch.equal(first, scores.sums)
-    remembered.share(Team())
-    other = Remembered()
-    other.load_tensors(remembered.tensors())
+    reference_cache.share()
+    other = ReferenceCache(ProcessGroup())
+    other.load_tensors(reference_cache.tensors())
     swapped = [items[1], items[2], items[0]]
     sums, statistics = other.measure(swapped, ["entropy", "x"], pytest.fail)
     assert sums.tolist() == [2, 3, 4, 5, 0, 1]
@@ -114,15 +114,15 @@ def test_lists_of_any_length_with_statistics_come_back_as_they_were():
 
 
 def test_other_responses_are_another_example():
-    remembered = Remembered()
-    remembered.measure([item((1,), (2,))], [], lambda: Scores(torch.ones(2), torch.ones(2)))
-    remembered.share(Team())
+    reference_cache = ReferenceCache(ProcessGroup())
+    reference_cache.measure([item((1,), (2,))], [], lambda: Scores(torch.ones(2), torch.ones(2)))
+    reference_cache.share()
     asked = []
 
     def score():
         asked.append(True)
         return Scores(torch.zeros(2), torch.zeros(2))
 
-    remembered.measure([item((1, 2), ())], [], score)
-    remembered.measure([item((2,), (1,))], [], score)
+    reference_cache.measure([item((1, 2), ())], [], score)
+    reference_cache.measure([item((2,), (1,))], [], score)
     assert len(asked) == 2

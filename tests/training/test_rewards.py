@@ -7,16 +7,17 @@ import tiny
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from tiny import components
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 import fastslow
+from fastslow import training
 from fastslow.adapters import BASE
 from fastslow.cli.main import app
 from fastslow.config import RewardModelJudgeConfig, dump_recipe
 from fastslow.errors import ConfigError
-from fastslow.judges import Asked, make_judge
-from fastslow.training.build import assemble
+from fastslow.judges import JudgeRequest, make_judge
 
 RUN = CliRunner()
 
@@ -24,7 +25,7 @@ RUN = CliRunner()
 @pytest.fixture
 def reward(recipe):
     def make(*overrides, **sections):
-        return recipe("trains=reward", "chase=null", "train.learning_rate=0.01", *overrides,
+        return recipe("task=reward", "chase=null", "train.learning_rate=0.01", *overrides,
                       **sections)  # fmt: skip
 
     return make
@@ -35,12 +36,12 @@ def trained(model_folder, train_file, eval_file, tmp_path_factory):
     """A finished run of a reward model, and its summary."""
     folder = tmp_path_factory.mktemp("reward") / "run"
     raw = {
-        "model": str(model_folder), "output_dir": str(folder), "trains": "reward", "chase": None,
+        "model": str(model_folder), "output_dir": str(folder), "task": "reward", "chase": None,
         "data": {"train": str(train_file), "eval": str(eval_file), "max_length": 96},
         "lora": {"rank": 4, "alpha": 8.0}, "train": {"batch_size": 8, "learning_rate": 1e-2,
         "epochs": 3},
     }  # fmt: skip
-    return folder, fastslow.train(raw)
+    return folder, training.train(raw)
 
 
 def judge(folder, **settings):
@@ -49,11 +50,11 @@ def judge(folder, **settings):
 
 
 def test_it_is_bradley_and_terrys_model_of_a_head_on_the_last_token(reward):
-    run = assemble(reward())
-    modules, policies = run.state.modules, run.policies
+    run = components(reward())
+    modules, policies = run.learner.state.modules, run.learner.policies
     generator = torch.Generator().manual_seed(0)
     modules.head("policy").data.copy_(torch.randn(1, 32, generator=generator))
-    items = next(iter(run.state.reader))
+    items = next(iter(run.reader))
     batch = policies.batch([item.tree for item in items])
     rewards = policies.score("policy", batch)
     for item, pair in zip(items, rewards.view(-1, 2).tolist(), strict=True):
@@ -63,7 +64,7 @@ def test_it_is_bradley_and_terrys_model_of_a_head_on_the_last_token(reward):
                 hidden = modules.causal_lm.model(input_ids=ids).last_hidden_state[0, -1]
             assert found == pytest.approx((modules.head("policy")[0] @ hidden).item(), abs=1e-4)
     assert not policies.score(BASE, batch).any()
-    assert run.objective(
+    assert run.learner.objective(
         fastslow.objectives.PairLogps(
             *(torch.tensor([v]) for v in (2.0, 0.5, 0.0, 0.0)), torch.tensor([3]), torch.tensor([4])
         )
@@ -100,7 +101,7 @@ def test_peft_and_transformers_score_as_the_run_does(trained, model_folder, eval
             if isinstance(prompt, str)
             else tuple(fastslow.records.Message(**turn) for turn in prompt)
         )
-        (found,) = ours.judge([Asked(text, (row["chosen"], row["rejected"]))])
+        (found,) = ours.judge([JudgeRequest(text, (row["chosen"], row["rejected"]))])
         assert list(found.scores) == pytest.approx(scores, abs=1e-4)
 
 
@@ -108,7 +109,7 @@ def test_a_judge_scores_as_the_run_measures(trained, eval_file):
     folder, summary = trained
     rows = tiny.rows(24, seed=2)
     asked = [
-        Asked(row["prompt"], (row["chosen"], row["rejected"]))
+        JudgeRequest(row["prompt"], (row["chosen"], row["rejected"]))
         for row in rows if isinstance(row["prompt"], str)
     ]  # fmt: skip
     judgements = judge(folder, batch_size=5).judge(asked)
@@ -122,7 +123,7 @@ def test_a_judge_scores_as_the_run_measures(trained, eval_file):
 def test_the_end_of_a_turn_may_also_be_the_padding(trained, model_folder, tmp_path):
     folder, _ = trained
     expected = judge(folder).judge(
-        [Asked("Describe the river.", ("It is calm.", "It is grim and dull."))]
+        [JudgeRequest("Describe the river.", ("It is calm.", "It is grim and dull."))]
     )
     twin = tiny.save_model(tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(twin)
@@ -135,7 +136,7 @@ def test_the_end_of_a_turn_may_also_be_the_padding(trained, model_folder, tmp_pa
     (copy / "config.yaml").write_text(config)
     (copy / "summary.json").write_text((folder / "summary.json").read_text())
     found = judge(copy).judge(
-        [Asked("Describe the river.", ("It is calm.", "It is grim and dull."))]
+        [JudgeRequest("Describe the river.", ("It is calm.", "It is grim and dull."))]
     )
     assert found[0].scores == pytest.approx(expected[0].scores, abs=1e-4)
 
@@ -147,11 +148,11 @@ def test_any_classifier_of_one_or_two_labels_judges(model_folder, tmp_path):
         model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=labels)
         model.save_pretrained(folder)
         if labels == 3:
-            with pytest.raises(ConfigError, match="tells 3 labels apart"):
+            with pytest.raises(ConfigError, match="has 3 labels"):
                 judge(folder)
             continue
         (found,) = judge(folder, template="plain").judge(
-            [Asked("The river is", (" calm", " grim"))]
+            [JudgeRequest("The river is", (" calm", " grim"))]
         )
         ids = AutoTokenizer.from_pretrained(folder)("The river is calm")["input_ids"] + [2]
         with torch.no_grad():
@@ -169,9 +170,9 @@ def test_fast_and_slow_race_stop_and_go_on_bit_for_bit(reward, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(make("broken"), listener=stop)
-    fastslow.train(make("broken"))
-    fastslow.train(make("whole"))
+        training.train(make("broken"), listener=stop)
+    training.train(make("broken"))
+    training.train(make("whole"))
     assert tiny.same(tiny.adapters(tmp_path / "whole"), tiny.adapters(tmp_path / "broken"))
     saved = load_file(tmp_path / "whole" / "adapters" / "fast" / "adapter_model.safetensors")
     assert saved["base_model.model.score.weight"].any()
@@ -179,7 +180,7 @@ def test_fast_and_slow_race_stop_and_go_on_bit_for_bit(reward, tmp_path):
 
 @pytest.mark.parametrize("name", ["hinge", "davidson", "plackett_luce"])
 def test_other_objectives_of_log_ratios_learn_rewards(reward, name):
-    fastslow.train(reward(f"objective.name={name}", "train.max_steps=2"))
+    training.train(reward(f"objective.name={name}", "train.max_steps=2"))
 
 
 @pytest.mark.parametrize(
@@ -187,19 +188,19 @@ def test_other_objectives_of_log_ratios_learn_rewards(reward, name):
     [
         (("objective.name=simpo",), "simpo: cannot be had of rewards"),
         (("objective.name=wpo",), "wpo: cannot be had of rewards"),
-        (("moving_reference={}", "reference=base"), "moving_reference: means nothing to a reward"),
-        (("lora.start_from=elsewhere",), "reward models begin fresh"),
+        (("moving_reference={}", "reference=base"), "moving_reference: not supported for reward"),
+        (("lora.start_from=elsewhere",), "not supported for reward models, which start"),
     ],
 )
 def test_what_means_nothing_to_a_reward_model_is_refused(reward, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        fastslow.train(reward(*overrides))
+        training.train(reward(*overrides))
 
 
 def test_the_command_measures_and_refuses(trained, reward, tmp_path, eval_file):
     folder, summary = trained
     path = tmp_path / "recipe.yaml"
-    path.write_text(dump_recipe(reward("trains=policy", "train.max_steps=2")))
+    path.write_text(dump_recipe(reward("task=policy", "train.max_steps=2")))
     done = RUN.invoke(app, ["train-reward", str(path), f"output_dir={tmp_path / 'by-command'}"])
     assert done.exit_code == 0, done.output
     measured = RUN.invoke(app, ["eval", str(folder), "--json"])
@@ -214,11 +215,11 @@ def test_the_command_measures_and_refuses(trained, reward, tmp_path, eval_file):
         RUN.invoke(app, ["export", str(folder), "--to", str(tmp_path / "adapter")]).exit_code == 0
     )
     assert judge(tmp_path / "adapter", max_length=96).judge(
-        [Asked("Describe the road.", ("a", "b"))]
+        [JudgeRequest("Describe the road.", ("a", "b"))]
     )
     assert RUN.invoke(app, ["report", str(folder)]).exit_code == 0
-    assert "Rewards of both responses" in (folder / "report.html").read_text()
-    with pytest.raises(ConfigError, match="holds a reward model, which answers nothing"):
-        fastslow.train(
-            reward("trains=policy", lora={"start_from": str(folder / "adapters" / "policy")})
+    assert "Rewards of chosen and rejected" in (folder / "report.html").read_text()
+    with pytest.raises(ConfigError, match="holds a reward model, which cannot generate"):
+        training.train(
+            reward("task=policy", lora={"start_from": str(folder / "adapters" / "policy")})
         )

@@ -11,10 +11,12 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import fastslow
+from fastslow import training
 from fastslow.adapters import Factors
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError, JudgeError, StateError
 from fastslow.reports.runs import read_runs
+from fastslow.training.policies import loading
 from fastslow.training.policies.policies import Policies
 from fastslow.training.rounds import round_recipe
 
@@ -23,7 +25,7 @@ def score(prompt, answer):
     return answer.count("e") - 0.1 * len(answer)
 """
 SHORT = (
-    "chase=null", "train.max_steps=3", "eval.samples=2", "data.train=[]", "lora.rank=2",
+    "chase=null", "train.max_steps=3", "eval.num_prompts=2", "data.train=[]", "lora.rank=2",
     "train.batch_size=4",
 )  # fmt: skip
 
@@ -36,7 +38,7 @@ def rounds(recipe, train_file, tmp_path):
 
     def make(*overrides, **section):
         settings = {
-            "count": 2, "prompts": str(train_file), "prompts_per_round": 6, "answers": 4,
+            "count": 2, "prompts": str(train_file), "prompts_per_round": 6, "num_generations": 4,
             "max_new_tokens": 12, "temperature": 1.5,
         } | section  # fmt: skip
         judge = {"kind": "rule", "file": str(rule)}
@@ -62,7 +64,7 @@ def same(first, second):
 def test_each_round_learns_from_the_judged_answers_of_the_policy_before(rounds):
     made = rounds()
     seen = []
-    summary = fastslow.train(made, listener=seen.append)
+    summary = training.train(made, listener=seen.append)
     folder = Path(made.output_dir)
     told = [event for event in seen if event["event"] in ("round", "answers")]
     assert [e["event"] for e in told] == ["round", "answers", "round", "answers"]
@@ -83,11 +85,11 @@ def test_each_round_learns_from_the_judged_answers_of_the_policy_before(rounds):
     assert not prompts[0] & prompts[1]
     # The second round starts at the first one's policy, which is its reference.
     assert summary.reference == "previous" and summary.eval["start"]["margin"] == 0.0
-    assert [run.label for run in read_runs([folder])] == ["01", folder.name]
+    assert [run.label for run in read_runs([folder])] == ["01", "02"]
 
 
 def test_answers_are_scored_with_the_policys_own_log_probs(rounds, monkeypatch):
-    sampled, plain = [], Policies.answer
+    sampled, plain = [], Policies.generate
 
     def noted(self, name, prompts, **settings):
         answers = plain(self, name, prompts, **settings)
@@ -95,9 +97,9 @@ def test_answers_are_scored_with_the_policys_own_log_probs(rounds, monkeypatch):
             sampled.extend(zip(prompts, answers, strict=True))
         return answers
 
-    monkeypatch.setattr(Policies, "answer", noted)
+    monkeypatch.setattr(Policies, "generate", noted)
     made = rounds()
-    fastslow.train(made)
+    training.train(made)
     run = fastslow.load_recipe(Path(made.output_dir) / "rounds" / "01" / "config.yaml")
     assert run.reference == "base" and run.lora.start_from is None
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -116,14 +118,14 @@ def test_answers_are_scored_with_the_policys_own_log_probs(rounds, monkeypatch):
                          if list(ids) == prompt)
             if set(told["answers"]) <= said.keys()
         )  # fmt: skip
-        for answer, logp, unended in zip(
-            told["answers"], told["logps"], told["unended"], strict=True
+        for answer, logp, truncated in zip(
+            told["answers"], told["logps"], told["truncated"], strict=True
         ):
             said = spoken[answer]
             logits = model(torch.tensor([[*prompt, *said]])).logits[0, len(prompt) - 1 : -1] / 1.5
             own = logits.log_softmax(-1).gather(1, torch.tensor(said)[:, None]).sum().item()
             assert own == pytest.approx(logp, abs=1e-3)
-            assert unended == (said[-1] != tokenizer.eos_token_id)
+            assert truncated == (said[-1] != tokenizer.eos_token_id)
             compared += 1
     assert compared > 12
 
@@ -138,19 +140,19 @@ def tokens_by_text(tokenizer, answers):
 
 def test_by_hand_two_runs_are_the_same(rounds, recipe, tmp_path):
     made = rounds()
-    fastslow.train(made)
+    training.train(made)
     folder = Path(made.output_dir)
     by_hand = recipe(
         *SHORT, f"data.train={folder / 'answers' / '01'}", f"output_dir={tmp_path / 'one'}"
     )
-    fastslow.train(by_hand)
+    training.train(by_hand)
     assert same(adapter(tmp_path / "one"), adapter(folder / "rounds" / "01"))
     second = [option for option in SHORT if not option.startswith("lora")]
     by_hand = recipe(
         *second, f"data.train={folder / 'answers' / '02'}", f"output_dir={tmp_path / 'two'}",
         lora={"start_from": str(tmp_path / "one" / "adapters" / "policy")},
     )  # fmt: skip
-    fastslow.train(by_hand)
+    training.train(by_hand)
     assert same(adapter(tmp_path / "two"), adapter(folder))
 
 
@@ -162,8 +164,8 @@ def dense(folder):
 def test_beta_may_change_from_round_to_round(rounds, tmp_path):
     rising = rounds(beta=[0.01, 0.5])
     flat = rounds(f"output_dir={tmp_path / 'flat'}", "objective.beta=0.01")
-    fastslow.train(rising)
-    fastslow.train(flat)
+    training.train(rising)
+    training.train(flat)
     first = [adapter(round_recipe(made, Path(made.output_dir), 0).output_dir)
              for made in (rising, flat)]  # fmt: skip
     assert same(*first) and not same(adapter(rising.output_dir), adapter(flat.output_dir))
@@ -171,7 +173,7 @@ def test_beta_may_change_from_round_to_round(rounds, tmp_path):
 
 def test_momentum_carries_the_policy_that_answers_and_not_the_one_returned(rounds):
     made = rounds(count=3, momentum=0.5)
-    fastslow.train(made)
+    training.train(made)
     folder = Path(made.output_dir)
     learned = [dense(folder / "rounds" / f"{i:02d}" / "adapters" / "policy") for i in (1, 2)]
     carried = [dense(folder / "policies" / f"{i:02d}") for i in (1, 2)]
@@ -191,7 +193,7 @@ def test_momentum_carries_the_policy_that_answers_and_not_the_one_returned(round
 
 def test_a_carried_policy_can_be_compressed(rounds):
     made = rounds(count=3, momentum=0.5, recompress=2)
-    fastslow.train(made)
+    training.train(made)
     assert Factors.read(Path(made.output_dir) / "policies" / "02").rank == 2
 
 
@@ -209,7 +211,7 @@ def test_a_carried_policy_can_be_compressed(rounds):
 )
 def test_every_kind_of_objective_learns_from_answers(rounds, objective, pick, columns):
     made = rounds(f"objective.name={objective}", "data.eval=null", pick=pick, count=1)
-    summary = fastslow.train(made)
+    summary = training.train(made)
     assert summary.pairs_seen > 0
     row = rows(Path(made.output_dir) / "answers" / "01")[0]
     assert all(column in row for column in columns)
@@ -219,14 +221,14 @@ def test_probabilities_for_sppo_come_from_the_judge(rounds):
     made = rounds(
         "objective.name=sppo", "objective.targets=probabilities", "data.eval=null", count=1
     )
-    assert fastslow.train(made).data["lacking"] == 0
+    assert training.train(made).data["missing_fields"] == 0
 
 
 def test_stored_pairs_are_mixed_in(rounds, train_file):
-    made = rounds(f"data.train={train_file}", stored=0.5, count=1, prompts=None)
-    summary = fastslow.train(made)
+    made = rounds(f"data.train={train_file}", offline_fraction=0.5, count=1, prompts=None)
+    summary = training.train(made)
     config = (Path(made.output_dir) / "config.yaml").read_text()
-    assert "stored: 0.5" in config and summary.pairs_seen > 6
+    assert "offline_fraction: 0.5" in config and summary.pairs_seen > 6
 
 
 @pytest.mark.parametrize("at", ["answers", "step", "round"])
@@ -241,9 +243,9 @@ def test_a_stopped_run_goes_on_where_it_was(rounds, at):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(broken, listener=stop)
-    fastslow.train(broken)
-    fastslow.train(whole)
+        training.train(broken, listener=stop)
+    training.train(broken)
+    training.train(whole)
     assert same(adapter("whole-run"), adapter("broken-run"))
 
 
@@ -258,18 +260,18 @@ def test_a_judge_that_gives_up_loses_nothing_that_was_judged(rounds, tmp_path, m
     left.write_text("12")
     (tmp_path / "rule.py").write_text(tiny.FAILING_RULE.format(left=str(left)))
     with pytest.raises(JudgeError, match="failed on an answer: OSError: gone"):
-        fastslow.train(made)
+        training.train(made)
     done = sorted((Path(made.output_dir) / "answers" / "01").glob("*.jsonl"))
     assert len(done) == 1 and len(rows(done[0].parent)) == 2
     before = done[0].read_bytes()
     left.write_text("1000")
-    fastslow.train(made)
+    training.train(made)
     assert done[0].read_bytes() == before
 
 
 def test_the_commands_know_a_run_in_rounds_wherever_it_is_moved(rounds, tmp_path):
     made = rounds(momentum=0.5)
-    summary = fastslow.train(made)
+    summary = training.train(made)
     moved = tmp_path / "moved"
     shutil.move(made.output_dir, moved)
     run = CliRunner().invoke
@@ -281,36 +283,40 @@ def test_the_commands_know_a_run_in_rounds_wherever_it_is_moved(rounds, tmp_path
 
 
 def test_a_finished_one_trains_no_more_and_another_recipe_is_refused(rounds):
-    first = fastslow.train(rounds())
+    first = training.train(rounds())
     seen = []
-    assert fastslow.train(rounds(), listener=seen.append) == first
+    assert training.train(rounds(), listener=seen.append) == first
     assert [event["event"] for event in seen] == ["already_complete"]
     with pytest.raises(StateError, match=r"differs in rounds.momentum"):
-        fastslow.train(rounds(momentum=0.1))
+        training.train(rounds(momentum=0.1))
 
 
 def test_answers_that_teach_nothing_stop_the_run(rounds):
-    with pytest.raises(DataError, match="none of 6 prompts has two different answers"):
-        fastslow.train(rounds(temperature=0.001))
+    with pytest.raises(DataError, match="none of 6 prompts got two different completions"):
+        training.train(rounds(temperature=0.001))
 
 
 @pytest.mark.parametrize(
     ("section", "overrides", "message"),
     [
-        ({}, ("judge=null",), "judge: compares answers of rounds, online or filter"),
-        ({"answers": 1}, (), "rounds.answers: got 1"),
+        ({}, ("judge=null",), "judge: compares the answers of rounds, online or filter"),
+        ({"num_generations": 1}, (), "rounds.num_generations: got 1"),
         ({"max_new_tokens": 96}, (), "rounds.max_new_tokens: got 96; must be below"),
         ({"prompts": None}, (), "prompts: are missing; give rows"),
         ({"prompts": "-"}, (), "rounds: prompts are read more than once"),
-        ({"stored": 0.5}, (), "rounds.stored: takes pairs of data.train, which is missing"),
+        (
+            {"offline_fraction": 0.5},
+            (),
+            "rounds.offline_fraction: takes pairs of data.train, which is missing",
+        ),
         ({"recompress": 4}, (), "rounds.recompress: without momentum"),
         ({"beta": [0.1]}, (), "rounds.beta: got 1 values for 2 rounds"),
-        ({}, ("stages=[sft, preferences]",), "rounds: cannot be had with continual or stages"),
+        ({}, ("stages=[sft, preferences]",), "rounds: cannot be combined with continual or stages"),
     ],
 )
 def test_what_cannot_be_is_refused(rounds, section, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        fastslow.train(rounds(*overrides, **section))
+        training.train(rounds(*overrides, **section))
 
 
 def test_validate_reads_what_there_is(rounds, tmp_path):
@@ -333,3 +339,25 @@ def test_prompts_come_again_where_there_are_few(rounds, tmp_path):
     assert [len(part) for part in parts] == [5, 5]
     distinct = {row.prompt for part in parts for row in part}
     assert len(distinct) <= 3 and {row.prompt for row in parts[0]} == distinct
+
+
+def test_the_rows_of_answers_keep_what_the_rows_of_their_prompts_said(rounds, tmp_path):
+    asked = [{"prompt": f"Say {i}.", "id": i, "asked": {"by": "me"}} for i in range(12)]
+    made = rounds(prompts=str(tiny.write_rows(tmp_path / "asked.jsonl", asked)), count=1)
+    training.train(made)
+    written = rows(Path(made.output_dir) / "answers" / "01")
+    assert written
+    for row in written:
+        assert row["prompt"] == f"Say {row['id']}." and row["asked"] == {"by": "me"}
+
+
+def test_all_rounds_share_one_base(rounds, monkeypatch):
+    loaded, plain = [], loading.load_base
+
+    def counted(*args, **settings):
+        loaded.append(args)
+        return plain(*args, **settings)
+
+    monkeypatch.setattr(loading, "load_base", counted)
+    training.train(rounds())
+    assert len(loaded) == 1

@@ -11,8 +11,9 @@ from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.sampling import generate
 from fastslow.scoring import Encoder, Tree
+from fastslow.training.continual.fit_router import fit_router
 from fastslow.training.policies.policies import Policies
-from fastslow.training.policies.routed import DECAY, ROUTED, RoutedPolicies, Router, fit_router
+from fastslow.training.policies.routed import DECAY, ROUTED, RoutedPolicies, Router
 
 ENCODER = Encoder(tiny.tokenizer(), max_length=96)
 SETTINGS = {"bfloat16": False, "max_length": 96, "pad_id": 0}
@@ -187,8 +188,8 @@ def test_a_routed_score_is_that_of_each_tree_under_its_own_module(routed):
 
 def test_routed_answers_are_those_of_each_prompts_module(routed):
     prompts = [tree.prompt for tree in mixed_trees()]
-    settings = {"end_ids": [2], "max_new_tokens": 8, "seed": 3, "per_prompt": 2}
-    answers = routed.answer(ROUTED, prompts, **settings)
+    settings = {"end_ids": [2], "max_new_tokens": 8, "seed": 3, "num_generations": 2}
+    answers = routed.generate(ROUTED, prompts, **settings)
     routes = routed.routes(prompts)
     assert [len(samples) for samples in answers] == [2] * 9
     for route in set(routes):
@@ -198,5 +199,5 @@ def test_routed_answers_are_those_of_each_prompts_module(routed):
                 routed.modules.causal_lm, [prompts[i] for i in rows], pad_id=0, **settings
             )
         assert [answers[i] for i in rows] == own
-    plain = Policies.answer(routed, BASE, prompts, **settings)
-    assert routed.answer(BASE, prompts, **settings) == plain != answers
+    plain = Policies.generate(routed, BASE, prompts, **settings)
+    assert routed.generate(BASE, prompts, **settings) == plain != answers

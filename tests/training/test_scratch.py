@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from fastslow.adapters import load_base, load_end_ids, load_tokenizer
 from fastslow.bench import tiny_base as scratch
-from fastslow.bench.tiny_base import Pretraining, copy_base, default_cache, world_base
+from fastslow.bench.tiny_base import Pretraining, copy_base, default_cache, pretrain_base
 from fastslow.records import Pair
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams.worlds import World
@@ -39,7 +39,9 @@ class Counted:
 def train(cache, world=WORLD, stop=None, **changes):
     """The base's folder and how many steps were trained for it."""
     progress = Counted(stop)
-    folder = world_base(world, settings=replace(SMALL, **changes), cache=cache, progress=progress)
+    folder = pretrain_base(
+        world, settings=replace(SMALL, **changes), cache=cache, progress=progress
+    )
     return folder, len(progress.calls)
 
 
@@ -73,7 +75,7 @@ def untrained(monkeypatch):
 
 def test_progress_counts_every_step_of_every_epoch(tmp_path):
     progress = Counted()
-    world_base(WORLD, settings=replace(SMALL, epochs=2), cache=tmp_path, progress=progress)
+    pretrain_base(WORLD, settings=replace(SMALL, epochs=2), cache=tmp_path, progress=progress)
     assert progress.calls == [(step + 1, 2 * STEPS) for step in range(2 * STEPS)]
 
 
@@ -191,7 +193,7 @@ def test_the_folder_is_a_base_like_any_other(folder, tokenizer):
     encoder = Encoder(tokenizer, max_length=128, end_ids=load_end_ids(str(folder)))
     for row, _ in zip(WORLD.pairs("notes", seed=0), range(20), strict=False):
         encoded = encoder.encode(Pair(row["prompt"], row["chosen"], row["rejected"]))
-        assert isinstance(encoded, Encoded) and not encoded.cut
+        assert isinstance(encoded, Encoded) and not encoded.truncated
         prompt = tokenizer.decode(encoded.tree.prompt)
         assert prompt == f"<|user|>{row['prompt']}<|end|><|assistant|>"
         for ids, text in zip(encoded.tree.responses, (row["chosen"], row["rejected"]), strict=True):
@@ -254,7 +256,7 @@ def test_a_copy_is_whole_and_leaves_the_cache_alone(tmp_path, folder):
 def test_the_cache_is_where_the_system_keeps_caches(tmp_path, monkeypatch, untrained):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache() == tmp_path / "fastslow" / "bases"
-    assert world_base(WORLD, settings=SMALL).parent == default_cache()
+    assert pretrain_base(WORLD, settings=SMALL).parent == default_cache()
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert default_cache() == tmp_path / "home" / ".cache" / "fastslow" / "bases"

@@ -10,7 +10,7 @@ from two import DIVIDED, TRAIN, WHOLE, events, in_two, written
 
 pytestmark = pytest.mark.processes
 
-SAMPLED = {"max_new_tokens": 5, "temperature": 1.5, "answers": 3}
+SAMPLED = {"max_new_tokens": 5, "temperature": 1.5, "num_generations": 3}
 
 
 def told(folder):
@@ -30,9 +30,9 @@ def same_runs(recipe, tmp_path, kinds, *settings):
     for where in made:
         (tmp_path / where).mkdir()
     whole = in_two(TRAIN, 0, *map(written, made["whole"]), **WHOLE)
-    divided = in_two(TRAIN, 0, *map(written, made["divided"]), **DIVIDED)
-    assert whole == divided
-    assert all(isinstance(result, list) for result in divided[0]), divided[0]
+    sharded = in_two(TRAIN, 0, *map(written, made["divided"]), **DIVIDED)
+    assert whole == sharded
+    assert all(isinstance(result, list) for result in sharded[0]), sharded[0]
     for name, one, other in zip(kinds, made["whole"], made["divided"], strict=True):
         assert told(one.output_dir) == told(other.output_dir), name
         assert tiny.same(tiny.adapters(one.output_dir), tiny.adapters(other.output_dir)), name
@@ -41,20 +41,20 @@ def same_runs(recipe, tmp_path, kinds, *settings):
 def test_learning_is_the_same_to_the_bit(recipe, tmp_path, model_folder):
     # Batches of 5 and a last one of 1: one process has nothing to do while the other has.
     kinds = {
-        "ofs": (("train.micro_batch_size=1", "eval.samples=3"), {}),
+        "ofs": (("train.micro_batch_size=1", "eval.num_prompts=3"), {}),
         "again": (("train.gradient_checkpointing=true", "lora.dropout=0.2"), {}),
         "epochs": (("train.epochs=2", "train.max_steps=5", "chase=null"), {}),
         "mixed": (("train.precision=mixed",), {}),
-        "bfloat16": (("train.precision=bfloat16", "eval.samples=1"), {}),
+        "bfloat16": (("train.precision=bfloat16", "eval.num_prompts=1"), {}),
         "slow": (("chase.slow_every=2",), {}),
-        "reward": ((), {"trains": "reward", "chase": None}),
+        "reward": ((), {"task": "reward", "chase": None}),
         "beta": ((), {"objective": {"name": "beta_dpo"}}),
         "delay": (("data.label_delay=4",), {}),
     }
     rows = tiny.write_rows(tmp_path / "few.jsonl", tiny.rows(16, seed=4))
     settings = (
-        f"data.train={rows}", "train.batch_size=5", "eval.every=2", "eval.samples=0",
-        "eval.sample_tokens=4", "eval.max_pairs=5",
+        f"data.train={rows}", "train.batch_size=5", "eval.every=2", "eval.num_prompts=0",
+        "eval.max_new_tokens=4", "eval.max_pairs=5",
     )  # fmt: skip
     same_runs(recipe, tmp_path, kinds, *settings)
 
@@ -68,15 +68,15 @@ def test_sampling_is_the_same_to_the_bit(recipe, tmp_path):
     kinds = {
         "rloo": ((), {"objective": {"name": "rloo"}, "online": SAMPLED, "judge": judge}),
         "ppo": ((), {"objective": {"name": "ppo"}, "online": SAMPLED, "judge": judge}),
-        "hypo": ((), {"online_kl": {"weight": 0.05, "answers": 2, "max_new_tokens": 6}}),
-        "filter": ((), {"filter": {"answers": 2, "max_new_tokens": 6}, "judge": judge}),
+        "hypo": ((), {"online_kl": {"weight": 0.05, "num_generations": 2, "max_new_tokens": 6}}),
+        "filter": ((), {"filter": {"num_generations": 2, "max_new_tokens": 6}, "judge": judge}),
         "rounds": (
             (),
             {"rounds": {**SAMPLED, "count": 2, "prompts_per_round": 5}, "judge": judge},
         ),
     }
     settings = (
-        "train.max_steps=2", "eval.samples=1", "eval.sample_tokens=3", "eval.max_pairs=5",
+        "train.max_steps=2", "eval.num_prompts=1", "eval.max_new_tokens=3", "eval.max_pairs=5",
         "train.batch_size=3", "chase=null",
     )  # fmt: skip
     same_runs(recipe, tmp_path, kinds, *settings)
@@ -87,7 +87,7 @@ import json, sys, fastslow
 from fastslow.training.continual import merge_weights
 
 merge_weights.STEPS = 4
-summary = fastslow.train(sys.argv[1])
+summary = training.train(sys.argv[1])
 print("RESULT", json.dumps(summary.domains))
 """
 
@@ -96,7 +96,7 @@ def test_domains_one_after_another_are_the_same_to_the_bit(continual, tmp_path):
     found = {}
     for where, settings in (("whole", WHOLE), ("divided", DIVIDED)):
         made = continual(
-            "train.max_steps=3", "eval.samples=1", "eval.sample_tokens=3",
+            "train.max_steps=3", "eval.num_prompts=1", "eval.max_new_tokens=3",
             f"output_dir={tmp_path / where}",
         )  # fmt: skip
         first, second = in_two(CONTINUAL, written(made), **settings)
@@ -112,14 +112,14 @@ import json, sys, torch
 from torch.distributed.tensor import DTensor
 from fastslow.config import load_recipe
 from fastslow.scoring import Tree, layers_of
-from fastslow.training.build import make_base, make_modules, make_policies
-from fastslow.training.distributed.processes import Team
+from fastslow.training.policies.loading import make_base, make_modules, make_policies
+from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.adapters import load_tokenizer
 
 recipe = load_recipe(sys.argv[1])
-Team()
-modules = make_modules(recipe, make_base(recipe, torch.device("cpu")))
-policies = make_policies(recipe, modules, load_tokenizer(recipe.model))
+processes = ProcessGroup()
+modules = make_modules(recipe, make_base(recipe, processes), critic=False)
+policies = make_policies(recipe, modules, load_tokenizer(recipe.model), processes)
 def held():
     layers = [p for layer in layers_of(modules.causal_lm) for p in layer.parameters()]
     divided = [p for p in layers if isinstance(p, DTensor)]
@@ -147,11 +147,15 @@ REFUSED = {
         (),
         "set train.gradient_checkpointing in the recipe",
     ),
-    "compile": ({}, ("train.compile=true",), "train.compile: layers that are divided"),
+    "compile": (
+        {},
+        ("train.compile=true",),
+        "train.compile: cannot be combined with a sharded base",
+    ),
     "four bits": (
         {},
         ("load_in_4bit=true", "train.precision=bfloat16"),
-        "load_in_4bit: 4-bit layers cannot be divided",
+        "load_in_4bit: cannot be combined with a sharded base",
     ),
     "deepspeed": ({"ACCELERATE_USE_DEEPSPEED": "true"}, (), "--use_fsdp --fsdp_version 2"),
 }
@@ -167,13 +171,14 @@ def test_a_model_that_is_scored_response_by_response_is_refused(recipe, tmp_path
 REFUSALS = """
 import json, os, sys
 import fastslow
+from fastslow import training
 from fastslow.errors import FastslowError
 
 before = dict(os.environ)
 for environment, path in json.loads(sys.argv[1]):
     os.environ.update(environment)
     try:
-        said = fastslow.train(path)
+        said = training.train(path)
     except FastslowError as error:
         said = f"{type(error).__name__}: {error}"
     print("RESULT", json.dumps(said))

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import fastslow
+from fastslow import training
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.reports.runs import read_runs
 
-SHORT = ("train.max_steps=4", "eval.samples=2", "eval.sample_tokens=4")
+SHORT = ("train.max_steps=4", "eval.num_prompts=2", "eval.max_new_tokens=4")
 STAGES = [{"name": "sft", "train": {"max_steps": 3}}, "preferences"]
 
 
@@ -31,7 +32,7 @@ def same(first, second):
 def test_the_second_stage_takes_up_the_first_ones_module_as_its_frozen_reference(recipe, tmp_path):
     made = recipe(f"output_dir={tmp_path / 'staged'}", *SHORT, stages=STAGES)
     seen = []
-    summary = fastslow.train(made, listener=seen.append)
+    summary = training.train(made, listener=seen.append)
     assert [(e["number"], e["of"], e["name"]) for e in seen if e["event"] == "stage"] == [
         (1, 2, "sft"), (2, 2, "preferences"),
     ]  # fmt: skip
@@ -43,12 +44,12 @@ def test_the_second_stage_takes_up_the_first_ones_module_as_its_frozen_reference
         f"output_dir={tmp_path / 'first'}", *SHORT, "train.max_steps=3", "chase=null",
         "objective.name=sft",
     )  # fmt: skip
-    fastslow.train(first)
+    training.train(first)
     start = tmp_path / "first" / "adapters" / "policy"
     second = recipe(
         f"output_dir={tmp_path / 'second'}", *SHORT, lora={"start_from": str(start)}
     )  # fmt: skip
-    by_hand = fastslow.train(second)
+    by_hand = training.train(second)
     staged = tmp_path / "staged"
     assert same(
         adapter(staged / "stages" / "01-sft", "policy"), adapter(first.output_dir, "policy")
@@ -61,7 +62,7 @@ def test_the_second_stage_takes_up_the_first_ones_module_as_its_frozen_reference
 @pytest.mark.parametrize("at", [2, 5])
 def test_a_stopped_run_goes_on_in_the_stage_where_it_was(recipe, tmp_path, at):
     whole = recipe(f"output_dir={tmp_path / 'whole'}", *SHORT, stages=STAGES)
-    expected = fastslow.train(whole)
+    expected = training.train(whole)
     broken = recipe(f"output_dir={tmp_path / 'broken'}", *SHORT, stages=STAGES)
     steps = []
 
@@ -71,28 +72,28 @@ def test_a_stopped_run_goes_on_in_the_stage_where_it_was(recipe, tmp_path, at):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(broken, listener=stop)
-    assert fastslow.train(broken).eval == expected.eval
+        training.train(broken, listener=stop)
+    assert training.train(broken).eval == expected.eval
     for name in ("fast", "slow"):
         assert same(adapter(broken.output_dir, name), adapter(whole.output_dir, name))
 
 
 def test_a_finished_one_trains_no_more_and_another_recipe_is_refused(recipe):
     made = recipe(*SHORT, stages=STAGES)
-    first = fastslow.train(made)
+    first = training.train(made)
     seen = []
-    assert fastslow.train(made, listener=seen.append) == first
+    assert training.train(made, listener=seen.append) == first
     assert [event["event"] for event in seen] == ["already_complete"]
     other = [{"name": "sft", "train": {"max_steps": 2}}, "preferences"]
     with pytest.raises(StateError, match="differs in stages.1.train.max_steps"):
-        fastslow.train(recipe(*SHORT, stages=other))
+        training.train(recipe(*SHORT, stages=other))
 
 
 def test_a_changed_first_stage_is_refused_while_the_second_is_not_begun(recipe):
     trained_up_to_stage_2(recipe(*SHORT, stages=STAGES))
     with pytest.raises(StateError, match="differs in train.learning_rate"):
-        fastslow.train(recipe(*SHORT, "train.learning_rate=0.5", stages=STAGES))
-    assert fastslow.train(recipe(*SHORT, stages=STAGES)).steps == 4
+        training.train(recipe(*SHORT, "train.learning_rate=0.5", stages=STAGES))
+    assert training.train(recipe(*SHORT, stages=STAGES)).steps == 4
 
 
 def stop_at_stage_2(event):
@@ -102,7 +103,7 @@ def stop_at_stage_2(event):
 
 def trained_up_to_stage_2(made):
     with pytest.raises(KeyboardInterrupt):
-        fastslow.train(made, listener=stop_at_stage_2)
+        training.train(made, listener=stop_at_stage_2)
     return Path(made.output_dir) / "stages" / "01-sft" / "summary.json"
 
 
@@ -114,9 +115,9 @@ def test_changed_data_of_a_finished_stage_are_refused_and_may_be_gone(recipe, tm
     kept = own.read_bytes()
     own.write_bytes(kept + kept)
     with pytest.raises(StateError, match=r"the data of the run in .*01-sft has changed"):
-        fastslow.train(made)
+        training.train(made)
     own.unlink()
-    assert fastslow.train(made).steps == 4
+    assert training.train(made).steps == 4
 
 
 def test_a_stage_that_has_not_begun_may_be_changed(recipe):
@@ -124,9 +125,9 @@ def test_a_stage_that_has_not_begun_may_be_changed(recipe):
     before = first.read_bytes()
     longer = [STAGES[0], {"name": "preferences", "train": {"max_steps": 5}}]
     made = recipe(*SHORT, stages=longer)
-    assert fastslow.train(made).steps == 5 and first.read_bytes() == before
+    assert training.train(made).steps == 5 and first.read_bytes() == before
     with pytest.raises(StateError, match=r"differs in stages.2.train.max_steps"):
-        fastslow.train(recipe(*SHORT, stages=STAGES))
+        training.train(recipe(*SHORT, stages=STAGES))
 
 
 def test_a_report_shows_each_stage_that_has_begun(recipe):
@@ -134,9 +135,9 @@ def test_a_report_shows_each_stage_that_has_begun(recipe):
     trained_up_to_stage_2(made)
     folder = Path(made.output_dir)
     assert [run.label for run in read_runs([folder])] == ["01-sft"]
-    fastslow.train(made)
+    training.train(made)
     first, last = read_runs([folder])
-    assert (first.label, last.label) == ("01-sft", folder.name)
+    assert (first.label, last.label) == ("01-sft", "02-preferences")
     assert (first.recipe.objective.name, last.recipe.objective.name) == ("sft", "dpo")
     assert len(first.records[0].steps.step) == 3 and len(last.records[0].steps.step) == 4
 
@@ -144,9 +145,9 @@ def test_a_report_shows_each_stage_that_has_begun(recipe):
 def test_a_recipe_without_the_stages_that_are_there_is_refused(recipe):
     trained_up_to_stage_2(recipe(*SHORT, stages=STAGES))
     with pytest.raises(StateError, match="differs in stages"):
-        fastslow.train(recipe(*SHORT))
-    with pytest.raises(StateError, match=r"differs in stages.1.name"):
-        fastslow.train(recipe(*SHORT, stages=["preferences", "preferences"]))
+        training.train(recipe(*SHORT))
+    with pytest.raises(StateError, match=r"holds a run of other stages \(01-sft\)"):
+        training.train(recipe(*SHORT, stages=["preferences", "preferences"]))
 
 
 FAULTY = [
@@ -165,7 +166,7 @@ def test_faults_of_all_stages_come_before_the_first_is_trained(recipe, tmp_path)
     made = recipe(*SHORT, stages=FAULTY)
     seen = []
     with pytest.raises(ConfigError) as error:
-        fastslow.train(made, listener=seen.append)
+        training.train(made, listener=seen.append)
     assert [fault for fault in FAULTS if fault not in str(error.value)] == [] == seen
     path = tmp_path / "recipe.yaml"
     path.write_text(fastslow.config.dump_recipe(made))
@@ -178,7 +179,7 @@ def test_a_column_that_a_later_stage_lacks_is_missed_before_the_first_is_trained
     with pytest.raises(
         DataError, match=r"(?s)stage 2, preferences: .*of the first .* score_chosen"
     ):
-        fastslow.train(made)
+        training.train(made)
     assert not (Path(made.output_dir) / "stages").exists()
 
 
@@ -187,14 +188,14 @@ def test_demonstrations_of_their_own_come_first(recipe, tmp_path):
     shown = tiny.write_rows(tmp_path / "shown.jsonl", rows)
     stages = [{"name": "sft", "data": {"train": str(shown), "eval": None}}, "preferences"]
     made = recipe(*SHORT, stages=stages)
-    assert fastslow.train(made).pairs_seen == 32
+    assert training.train(made).pairs_seen == 32
     first = json.loads((Path(made.output_dir) / "stages/01-sft/summary.json").read_text())
     assert first["pairs_seen"] == 32 and first["eval"] == {"start": None, "final": None}
 
 
 def test_the_commands_know_a_run_in_stages_wherever_it_is_moved(recipe, tmp_path):
     made = recipe(*SHORT, stages=STAGES)
-    summary = fastslow.train(made)
+    summary = training.train(made)
     moved = tmp_path / "moved"
     shutil.move(made.output_dir, moved)
     run = CliRunner().invoke
@@ -206,10 +207,15 @@ def test_the_commands_know_a_run_in_stages_wherever_it_is_moved(recipe, tmp_path
     assert json.loads(shown.stdout)["margin"] == 0.0
     assert run(app, ["export", str(moved), "--to", str(tmp_path / "out")]).exit_code == 0
     assert run(app, ["report", str(moved)]).exit_code == 0
-    shutil.rmtree(moved / "stages")
+    shutil.rmtree(moved / "stages" / "01-sft")
     assert run(app, ["export", str(moved), "--to", str(tmp_path / "again")]).exit_code == 0
     shown = run(app, ["eval", str(moved)])
-    assert isinstance(shown.exception, StateError) and "01-sft is missing" in str(shown.exception)
+    assert isinstance(shown.exception, ConfigError)
+    assert "01-sft/adapters/policy holds no adapter" in str(shown.exception)
+    shutil.rmtree(moved / "stages")
+    shown = run(app, ["eval", str(moved)])
+    assert isinstance(shown.exception, StateError)
+    assert "02-preferences, the last part of the run" in str(shown.exception)
 
 
 def test_validate_reads_the_data_of_every_stage(recipe, tmp_path):

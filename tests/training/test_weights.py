@@ -14,7 +14,7 @@ from fastslow.scoring import Encoder, Scorer
 from fastslow.training.continual import merge_weights as weights_module
 from fastslow.training.continual.merge_weights import (
     GRID,
-    Mixture,
+    WeightedMerge,
     grid_weights,
     learned_weights,
     uniform_weights,
@@ -61,11 +61,11 @@ def mixture(modules, folder, *, double=False, recompute=False):
     if double:
         loaded.model.double()
     policies = Policies(loaded, bfloat16=False, max_length=96, pad_id=0, recompute=recompute)
-    return Mixture(policies, "sum", modules, OBJECTIVE)
+    return WeightedMerge(policies, "sum", modules, OBJECTIVE)
 
 
 def loss_of(mixed, weights, pairs):
-    with mixed.loss(weights, mixed.prepare(pairs)) as loss:
+    with mixed.loss(weights, mixed.score_reference(pairs)) as loss:
         return loss.item()
 
 
@@ -119,7 +119,7 @@ def test_a_mixtures_loss_is_that_of_the_adapter_written_with_those_weights(
 def test_the_gradient_in_the_weights_is_that_of_finite_differences(random_modules, tmp_path):
     mixed = mixture(random_modules, tmp_path, double=True)
     weights = torch.tensor([0.4, -0.2], dtype=torch.float64, requires_grad=True)
-    with mixed.loss(weights, mixed.prepare(WARM[:5])) as loss:
+    with mixed.loss(weights, mixed.score_reference(WARM[:5])) as loss:
         assert loss.dtype == torch.float64
         loss.backward()
 
@@ -141,7 +141,7 @@ def test_the_gradient_is_the_same_with_layers_computed_anew(random_modules, tmp_
     for recompute in (False, True):
         mixed = mixture(random_modules, tmp_path / str(recompute), recompute=recompute)
         weights = torch.tensor([0.4, -0.2], requires_grad=True)
-        with mixed.loss(weights, mixed.prepare(WARM[:5])) as loss:
+        with mixed.loss(weights, mixed.score_reference(WARM[:5])) as loss:
             loss.backward()
         found.append(weights.grad)
     assert torch.equal(*found)
@@ -150,7 +150,7 @@ def test_the_gradient_is_the_same_with_layers_computed_anew(random_modules, tmp_
 def test_gradients_reach_the_weights_only(random_modules, tmp_path):
     mixed = mixture(random_modules, tmp_path)
     weights = torch.tensor([0.5, 0.5], requires_grad=True)
-    with mixed.loss(weights, mixed.prepare(WARM[:2])) as loss:
+    with mixed.loss(weights, mixed.score_reference(WARM[:2])) as loss:
         loss.backward()
     assert weights.grad.abs().min() > 0
     model = mixed._policies.modules.model

@@ -1,10 +1,23 @@
-"""The frozen base and the LoRA modules on it, in memory and in the bank: the only door to peft."""
+"""The frozen base and its LoRA modules, in memory and in the bank. Only this package uses peft."""
 
-from fastslow.adapters.bank import Bank, Entry, check_one_base, read_entry, select, slug
-from fastslow.adapters.base import load_base, load_context_length, load_end_ids, load_tokenizer
+from fastslow.adapters.bank import (
+    Bank,
+    Entry,
+    check_one_base,
+    folder_name,
+    latest_per_domain,
+    read_entry,
+)
+from fastslow.adapters.base import (
+    load_base,
+    load_context_length,
+    load_end_ids,
+    load_tokenizer,
+    storage_dtype,
+)
 from fastslow.adapters.factors import Factors, combine, recompress
-from fastslow.adapters.fake_model import imagining
-from fastslow.adapters.modules import BASE, Modules
+from fastslow.adapters.fake_model import fake_modules
+from fastslow.adapters.modules import BASE, Modules, strip_modules
 from fastslow.adapters.rewards import load_reward_model
 
 __all__ = [
@@ -15,7 +28,7 @@ __all__ = [
     "Modules",
     "check_one_base",
     "combine",
-    "imagining",
+    "fake_modules",
     "load_base",
     "load_context_length",
     "load_end_ids",
@@ -23,6 +36,8 @@ __all__ = [
     "load_tokenizer",
     "read_entry",
     "recompress",
-    "select",
-    "slug",
+    "storage_dtype",
+    "strip_modules",
+    "latest_per_domain",
+    "folder_name",
 ]

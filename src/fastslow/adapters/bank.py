@@ -1,13 +1,13 @@
-"""The bank: the modules of past domains on disk, each with what is needed to use it again.
+"""The bank: the modules of past domains on disk, each with everything needed to reuse it.
 
 bank/
   01-reviews/
     adapter_config.json, adapter_model.safetensors    an ordinary PEFT folder
     config.yaml       the recipe that made it
-    memory.jsonl      an even sample of the pairs it learned from
+    memory.jsonl      its replay buffer, a uniform sample of its training pairs
     manifest.json     domain, position, parents, base, data, metrics, sha256 of the other files
 
-An entry is written whole or not at all and never changed.
+An entry is written atomically and never changed.
 """
 
 import json
@@ -28,7 +28,7 @@ FACTS = {
     "domain": str, "position": int, "parents": list, "base": object, "data": object,
     "metrics": dict, "sha256": dict,
 }  # fmt: skip
-"""What a manifest says beside its format, and of what kind it is."""
+"""Fields of a manifest besides its format, with their types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class Bank:
         Raises StateError naming the file that is missing or changed, or the entries whose bases
         differ.
         """
-        # What begins with a dot is a draft that was cut off, however much of it is there.
+        # Names with a leading dot are unfinished drafts.
         found = sorted(path for path in self.folder.glob("[!.]*") if path.is_dir())
         strangers = [path for path in found if not (path / "manifest.json").exists()]
         if strangers:
-            raise StateError(f"{strangers[0]} has no manifest.json: it is no entry")
+            raise StateError(f"{strangers[0]} has no manifest.json, so it is not a bank entry")
         entries = sorted((read_entry(folder) for folder in found), key=lambda e: e.position)
         check_one_base(entries)
         return entries
@@ -92,14 +92,14 @@ class Bank:
         data: Any,
         metrics: Mapping[str, Any],
     ) -> Entry:
-        """Put a module in the bank, behind all others.
+        """Append a module to the bank.
 
         Raises StateError if its base is not that of the others.
         """
         others = self.entries()
-        # Behind the last one rather than their number: an entry may have been removed.
+        # After the last one, not the count: an entry may have been removed.
         position = others[-1].position + 1 if others else 1
-        path = self.folder / f"{position:02d}-{slug(domain)}"
+        path = self.folder / f"{position:02d}-{folder_name(domain)}"
         with new_folder(path) as draft:
             for name in FILES[:2]:
                 shutil.copyfile(adapter / name, draft / name)
@@ -129,7 +129,7 @@ def read_entry(folder: Path) -> Entry:
     except (OSError, ValueError):
         manifest = None
     if not isinstance(manifest, dict):
-        raise StateError(f"{path} cannot be read, so {folder} is no entry of a bank")
+        raise StateError(f"{path} cannot be read, so {folder} is not a bank entry")
     if manifest.get("format") != FORMAT:
         raise StateError(f"{path} has format {manifest.get('format')}; this version reads {FORMAT}")
     missing = [
@@ -156,13 +156,13 @@ def check_one_base(entries: Sequence[Entry]) -> None:
     for entry in entries[1:]:
         if entry.base != entries[0].base:
             raise StateError(
-                f"{entry.folder} was made for another base than {entries[0].folder}; modules can "
+                f"{entry.folder} was trained on another base than {entries[0].folder}; modules can "
                 "only be combined on the base they were trained on"
             )
 
 
-def select(entries: Sequence[Entry]) -> list[Entry]:
-    """The newest entry of each domain, in order: a domain that returned stands once.
+def latest_per_domain(entries: Sequence[Entry]) -> list[Entry]:
+    """The newest entry of each domain, in order; a domain that returned counts once.
 
     Raises ConfigError without entries.
     """
@@ -187,6 +187,6 @@ def _entry(folder: Path, manifest: Mapping[str, Any]) -> Entry:
     )
 
 
-def slug(name: str) -> str:
+def folder_name(name: str) -> str:
     """A folder's name for a domain: letters, digits and dashes only, so it stays in the bank."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "domain"

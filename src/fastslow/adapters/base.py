@@ -31,9 +31,9 @@ def load_end_ids(model: str) -> list[int]:
 
 
 def load_context_length(model: str, *, trust_remote_code: bool = False) -> int | None:
-    """Most tokens that the model reads at once, by its configuration; None where it does not say.
+    """Context length of the model according to its configuration; None if it does not define one.
 
-    Raises ConfigError when there is no configuration.
+    Raises ConfigError without a configuration.
     """
     _check_exists(model)
     try:
@@ -58,7 +58,7 @@ def load_base(
     _check_exists(model)
     extra = {"quantization_config": _four_bit()} if load_in_4bit else {}
     try:
-        base = AutoModelForCausalLM.from_pretrained(
+        base: Any = AutoModelForCausalLM.from_pretrained(
             model,
             dtype=storage_dtype(precision),
             use_safetensors=True,
@@ -74,14 +74,14 @@ def load_base(
 
 
 def storage_dtype(precision: Precision) -> torch.dtype:
-    """What the base's weights are kept in."""
+    """Dtype of the base's weights."""
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def _check_exists(model: str) -> None:
     looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
     if looks_local and not Path(model).is_dir():
-        raise ConfigError(f"model: there is no folder {model}")
+        raise ConfigError(f"model: folder {model} does not exist")
 
 
 def _four_bit() -> Any:

@@ -1,7 +1,7 @@
 """LoRA modules as plain pairs of factors, and exact arithmetic on them.
 
-The update of a layer is W + B A. A weighted sum of updates is again one such pair, by putting the
-factors side by side:
+The update of a layer is W + B A. A weighted sum of updates is again one such pair, by concatenating
+the factors:
 
     sum_d w_d B_d A_d = [w_1 B_1, ..., w_K B_K] [A_1; ...; A_K]
 
@@ -23,7 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fastslow.adapters.modules import check_lora_folder
+from fastslow.adapters.lora_folder import check_lora_folder
+from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
 
 PREFIX = "base_model.model."
@@ -32,7 +33,7 @@ NOT_PLAIN = (
     "kasa_config", "monteclora_config", "layer_replication", "target_parameters",
     "trainable_token_indices",
 )  # fmt: skip
-"""Settings of variants whose effect is more than B A of a layer."""
+"""Settings of variants whose update is more than B A of a layer."""
 SOME_LAYERS = ("layers_to_transform", "layers_pattern", "exclude_modules")
 """Settings by which target_modules names more layers than carry a module."""
 
@@ -86,8 +87,8 @@ class Factors:
         return cls(layers, known, config.get("base_model_name_or_path"))
 
     def write(self, folder: Path) -> None:
-        """Write an ordinary PEFT folder; it must not exist yet."""
-        folder.mkdir(parents=True)
+        """Write an ordinary PEFT folder, made if need be; it must be empty."""
+        make_empty(folder)
         tensors = {}
         for layer, (a, b) in self.layers.items():
             tensors[f"{PREFIX}{layer}.lora_A.weight"] = a.contiguous()
@@ -122,7 +123,7 @@ def _stems(tensors: Mapping[str, Tensor], folder: Path) -> list[str]:
     for key in tensors:
         stem, _, rest = key.rpartition(".lora_")
         if rest not in ("A.weight", "B.weight"):
-            raise ConfigError(f"{folder}: {key} is no factor of a layer's update")
+            raise ConfigError(f"{folder}: {key} is not a LoRA factor of a layer")
         stems.add(stem)
     if not stems:
         raise ConfigError(f"{folder}: adapter_model.safetensors holds no layer's update")
@@ -132,19 +133,19 @@ def _stems(tensors: Mapping[str, Tensor], folder: Path) -> list[str]:
 def _pair(tensors: Mapping[str, Tensor], stem: str, folder: Path) -> tuple[Tensor, Tensor]:
     a, b = (tensors.get(f"{stem}.lora_{factor}.weight") for factor in "AB")
     if a is None or b is None:
-        raise ConfigError(f"{folder}: {stem} has one of the factors lora_A and lora_B only")
+        raise ConfigError(f"{folder}: {stem} has only one of lora_A and lora_B")
     if not a.dim() == b.dim() == 2 or a.shape[0] != b.shape[1]:
         raise ConfigError(
-            f"{folder}: the factors of {stem} do not fit each other: lora_A is {tuple(a.shape)}, "
+            f"{folder}: the factors of {stem} do not match: lora_A is {tuple(a.shape)}, "
             f"lora_B is {tuple(b.shape)}"
         )
     return a.float(), b.float()
 
 
 def _scaling(config: Mapping[str, Any], layer: str, rank: int) -> float:
-    """What PEFT multiplies a layer's B A with."""
+    """PEFT's scaling of a layer's B A."""
     patterns = config.get("alpha_pattern") or {}
-    # As PEFT reads them: regular expressions of a name's end, of which the first that fits counts.
+    # As in PEFT: regular expressions on the end of a name; the first match counts.
     fits = (value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", layer))
     alpha = next(fits, config["lora_alpha"])
     return float(alpha / math.sqrt(rank)) if config.get("use_rslora") else float(alpha / rank)
@@ -183,7 +184,7 @@ def recompress(module: Factors, rank: int) -> tuple[Factors, float]:
     """The nearest module of at most `rank` in every layer, and the share of the update lost.
 
     Nearest in the Frobenius norm: a truncated SVD, found from the factors without the dense update.
-    The share is the Frobenius norm of what is left out over that of the whole. Raises ConfigError
+    The share is the Frobenius norm of the lost part over that of the whole. Raises ConfigError
     for a rank below 1.
     """
     if rank < 1:

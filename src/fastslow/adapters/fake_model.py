@@ -1,7 +1,6 @@
-"""A model with modules as it would be, of tensors that have shapes and no memory.
+"""A model with modules on fake tensors, which have shapes but no memory.
 
-A pass over it runs the code of a real one, so what it would keep can be counted before anything is
-loaded.
+A pass runs the real code, so the memory it would keep can be counted before anything is loaded.
 """
 
 import warnings
@@ -24,14 +23,14 @@ from fastslow.adapters.modules import Modules
 
 @dataclass
 class Bytes:
-    """What the imagined tensors would take, in bytes."""
+    """What fake tensors would take, in bytes."""
 
     now: int = 0
     most: int = 0
     seen: Any = field(default_factory=weakref.WeakSet)
 
     def count(self, tensor: Tensor) -> None:
-        """Add the memory of a tensor, unless another one shares it, for as long as it lives."""
+        """Count the memory of a tensor while it lives, unless it shares storage."""
         storage = tensor.untyped_storage()
         if storage in self.seen:
             return
@@ -45,7 +44,7 @@ class Bytes:
 
 
 @contextmanager
-def imagining(
+def fake_modules(
     model: str,
     attach: Callable[[Any], Modules],
     *,
@@ -53,17 +52,17 @@ def imagining(
     device: torch.device,
     trust_remote_code: bool = False,
 ) -> Iterator[tuple[Modules, Bytes]]:
-    """Inside, new tensors are imagined and their bytes are counted, the model's among them.
+    """Inside, new tensors are fake and their bytes are counted, the model's among them.
 
     Args:
-        model: its folder or hub id, of which the configuration is read.
+        model: its folder or hub id; only the configuration is read.
         attach: puts the modules on the base that it is given.
         precision: of the base.
         device: where the tensors would be.
         trust_remote_code: as for loading.
     """
     with torch.device("meta"), warnings.catch_warnings():
-        # An adapter's weights are read, and nothing becomes of them.
+        # An adapter's weights are read and discarded.
         warnings.filterwarnings("ignore", message=".*no-op.*", category=UserWarning)
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         base = AutoModelForCausalLM.from_config(
@@ -78,7 +77,7 @@ def imagining(
 
 class _Counting(TorchDispatchMode):
     def __init__(self, bytes_: Bytes) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._bytes = bytes_
 
     def __torch_dispatch__(
@@ -92,10 +91,11 @@ class _Counting(TorchDispatchMode):
 
 
 def _place(model: nn.Module, device: torch.device) -> None:
-    """Put an imagined tensor in place of each of the model's, where two share one for both."""
+    """Put a fake tensor in place of each of the model's, where two share one for both."""
     made: dict[Tensor, Tensor] = {}
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
+        registries: Any = (module._parameters, module._buffers)
+        for tensors in registries:
             for key, tensor in tensors.items():
                 if tensor is None:
                     continue

@@ -1,8 +1,8 @@
-"""LoRA on a frozen linear layer in as few passes over its activations as there can be.
+"""LoRA on a frozen linear layer with as few passes over its activations as possible.
 
-PEFT computes the update beside the layer's output, scales it and adds it, each into memory of its
-own, and autograd mirrors all of that. Here the update is accumulated onto the output by the same
-matrix product that makes it, and so is its gradient.
+PEFT computes the update separately from the layer's output, scales it and adds it, each as a new
+tensor, and autograd mirrors all of that. Here the matrix product accumulates the update directly
+onto the output, and the same for its gradient.
 """
 
 from typing import Any
@@ -21,7 +21,9 @@ class DirectLinear(Linear):
         name = self._ordinary()
         if name is None or args or kwargs:
             return super().forward(x, *args, **kwargs)
-        base, down, up = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
+        base: Any = self.base_layer
+        down: Any = self.lora_A[name].weight
+        up: Any = self.lora_B[name].weight
         return lora_linear(x, base.weight, base.bias, down, up, scale=self.scaling[name])
 
     def _ordinary(self) -> str | None:
@@ -60,15 +62,15 @@ def lora_linear(
     """
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    with torch.autocast(device, enabled=False):
-        found: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
-            x.to(dtype),
-            weight.to(dtype),
-            None if bias is None else bias.to(dtype),
-            down.to(dtype),
-            up.to(dtype),
-            scale,
-        )
+    # Autocast has nothing left to change inside, and to turn it off takes longer than a product.
+    found: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
+        x.to(dtype),
+        weight.to(dtype),
+        None if bias is None else bias.to(dtype),
+        down.to(dtype),
+        up.to(dtype),
+        scale,
+    )
     return found
 
 
@@ -92,7 +94,7 @@ class _LoraLinear(torch.autograd.Function):
         return found.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, down, up, low = ctx.saved_tensors
         of_x, _, _, of_down, of_up, _ = ctx.needs_input_grad
         shape, gradient = gradient.shape[:-1], gradient.reshape(-1, gradient.shape[-1])

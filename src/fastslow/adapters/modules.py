@@ -1,12 +1,12 @@
-"""LoRA modules on one frozen base: attach, activate, freeze, save. The only door to peft.
+"""LoRA modules on one frozen base: attach, activate, freeze, save.
 
 PEFT's own switching changes what trains: activating one module turns the gradients of every other
 one off, and leaving `disable_adapter()` turns them on for frozen ones. `Modules.using` therefore
-restores after every switch which tensors train, so that several modules can be scored in turn and
-learn from one backward pass.
+sets only what PEFT's layers look at, so that several modules can be scored alternately and trained
+in one backward pass. A step switches ten times, and PEFT's own switching takes longer than a small
+model's layers on a GPU.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
@@ -23,18 +24,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fastslow.adapters.linear import make_direct
+from fastslow.adapters.lora_folder import HEAD_KEY, check_lora_folder
+from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
 
-HEAD_KEY = "base_model.model.score.weight"
-"""What PEFT calls the head of a sequence classifier."""
 BASE = "base"
 """Names the bare model where a module's name is expected."""
-CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
-"""Ways to begin a module that take its first weights out of the base's."""
 
 
 class Modules:
-    """Named LoRA modules on one base, of which the `trainable` ones learn.
+    """Named LoRA modules on one base; the `trainable` ones are trained.
 
     Made by `attach` or `load`. Outside `using`, the bare base is active.
     """
@@ -53,13 +52,18 @@ class Modules:
             }
             for name in model.peft_config
         }
-        if isinstance(model.get_base_model().get_output_embeddings(), BaseTunerLayer):
+        causal_lm: Any = model.get_base_model()
+        if isinstance(causal_lm.get_output_embeddings(), BaseTunerLayer):
             raise ConfigError(
-                "lora.targets: the output layer cannot carry a module, its logits are computed in "
-                "pieces; name other layers or all-linear"
+                "lora.target_modules: the output layer cannot have a module, as its logits are "
+                "computed in blocks; name other layers or use all-linear"
             )
         model.eval()  # PEFT adds modules in training mode.
+        self._dropouts = {layer: _dropouts(layer) for layer in self._layers}
         self._activate(BASE, self._layers, learning=False)
+        for key, parameters in self._parameters.items():
+            for parameter in parameters.values():
+                parameter.requires_grad_(key in trainable)
 
     @classmethod
     def attach(
@@ -76,7 +80,7 @@ class Modules:
     ) -> "Modules":
         """Fresh modules that all start from the same weights and, B being 0, change nothing yet.
 
-        Those in `names` are trainable, the `frozen` ones beside them are not. Raises ConfigError
+        Those in `names` are trainable, the `frozen` ones are not. Raises ConfigError
         when no layer of the base has such a name.
         """
         config = LoraConfig(
@@ -91,7 +95,7 @@ class Modules:
             try:
                 model = get_peft_model(base, config, adapter_name=names[0])
             except ValueError as error:
-                raise ConfigError(f"lora.targets: {error}") from None
+                raise ConfigError(f"lora.target_modules: {error}") from None
             for name in (*names[1:], *frozen):
                 model.add_adapter(name, config)
         modules = cls(model, trainable=names)
@@ -144,7 +148,7 @@ class Modules:
         return self.model.get_base_model()
 
     @property
-    def carriers(self) -> tuple[nn.Module, ...]:
+    def lora_layers(self) -> tuple[nn.Module, ...]:
         """The layers that modules change."""
         return tuple(self._layers)
 
@@ -164,14 +168,15 @@ class Modules:
         return config
 
     def add_head(self, name: str) -> None:
-        """Give a module a head of its own, which makes a number of a hidden state: 0 to begin with.
+        """Add a scalar head to a module, initialised to 0.
 
         It is one of the module's tensors from now on.
         """
         embedding = self.causal_lm.get_input_embeddings().weight
         width = self.causal_lm.config.get_text_config().hidden_size
         weight = torch.zeros(1, width, device=embedding.device, requires_grad=True)
-        self._parameters[name][_head_key(name)] = nn.Parameter(weight)
+        head = nn.Parameter(weight, requires_grad=name in self.trainable)
+        self._parameters[name][_head_key(name)] = head
 
     def has_head(self, name: str) -> bool:
         """Whether a module has one."""
@@ -194,11 +199,11 @@ class Modules:
         return {key: parameter.detach() for key, parameter in self._parameters[name].items()}
 
     def digest(self, *names: str) -> str:
-        """What modules of the same weights have in common, and of others not."""
+        """A hash that is the same for modules with the same weights only."""
         found = sha256()
         for name in names:
             for tensor in self.tensors(name).values():
-                found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+                found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return found.hexdigest()
 
     def load_tensors(self, name: str, tensors: dict[str, Tensor]) -> None:
@@ -222,14 +227,14 @@ class Modules:
         finally:
             self._activate(BASE, layers, learning=False)
 
-    def strengthen(self, name: str, factor: float) -> None:
-        """From now on the named module's update counts `factor` times; 1 is as it was made."""
+    def set_scale(self, name: str, factor: float) -> None:
+        """Scale the update of the named module by `factor`; 1 is the original scale."""
         for layer in self._layers:
-            if name in layer.lora_A:  # type: ignore[operator]
-                layer.set_scale(name, factor)  # type: ignore[operator]
+            if name in layer.lora_A:
+                layer.set_scale(name, factor)
 
     @contextmanager
-    def weighed(self, name: str, factors: Mapping[str, Tensor]) -> Iterator[None]:
+    def rank_scales(self, name: str, factors: Mapping[str, Tensor]) -> Iterator[None]:
         """Inside, every rank of the named module counts by a factor, and gradients reach it.
 
         `factors` holds [r] values for each layer of the module, by the layer's name in the causal
@@ -237,9 +242,9 @@ class Modules:
         """
         handles = []
         for layer, module in self.causal_lm.named_modules():
-            if isinstance(module, BaseTunerLayer) and layer in factors:
+            if isinstance(module, LoraLayer) and layer in factors:
                 hook = _scale_by(factors[layer])
-                handles.append(module.lora_A[name].register_forward_hook(hook))  # type: ignore[union-attr, index]
+                handles.append(module.lora_A[name].register_forward_hook(hook))
         try:
             yield
         finally:
@@ -247,23 +252,20 @@ class Modules:
                 handle.remove()
 
     def _activate(self, name: str, layers: list[Any], *, learning: bool) -> None:
+        switch: dict[str, Any] = {"_disable_adapters": name == BASE}
+        if name != BASE:
+            switch["_active_adapter"] = [name]
         for layer in layers:
-            if name != BASE:
-                layer.set_adapter(name)
-            layer.enable_adapters(name != BASE)
-            dropouts = getattr(layer, "lora_dropout", {})
-            for key, dropout in dropouts.items():
+            vars(layer).update(switch)
+            for key, dropout in self._dropouts[layer]:
                 dropout.train(learning and key == name)
-        for key, parameters in self._parameters.items():
-            for parameter in parameters.values():
-                parameter.requires_grad_(key in self.trainable)
 
     def save(self, name: str, folder: Path) -> None:
-        """Write one module as an ordinary PEFT folder; it must not exist yet.
+        """Write one module as an ordinary PEFT folder, made if need be; it must be empty.
 
         With a head it is that of a sequence classifier of one label.
         """
-        folder.mkdir(parents=True)
+        make_empty(folder)
         state = get_peft_model_state_dict(
             self.model, adapter_name=name, save_embedding_layers=False
         )
@@ -280,13 +282,29 @@ class Modules:
         config.save_pretrained(str(folder))
 
     def merge(self, name: str) -> Any:
-        """The base with one module folded into its weights. The modules are gone afterwards."""
+        """Merge one module into the base's weights; removes all modules."""
         with self.using(name):
             return self.model.merge_and_unload(adapter_names=[name])
 
 
+def strip_modules(base: Any) -> None:
+    """Take all LoRA modules off a base, whose own weights are as before."""
+    for name, layer in list(base.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            above, _, child = name.rpartition(".")
+            setattr(base.get_submodule(above), child, layer.get_base_layer())
+    if hasattr(base, "peft_config"):
+        del base.peft_config
+
+
 def _lora_layers(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def _dropouts(layer: Any) -> list[tuple[str, nn.Module]]:
+    """Those that drop anything, by module."""
+    own = getattr(layer, "lora_dropout", {})
+    return [(key, part) for key, part in own.items() if not isinstance(part, nn.Identity)]
 
 
 def _head_key(name: str) -> str:
@@ -298,7 +316,7 @@ def _scale_by(factors: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
 
 
 def _check_all_loaded(model: Any, name: str, folder: Path) -> None:
-    """PEFT only warns of weights that find no place, and leaves the module without effect."""
+    """PEFT only warns about unmatched weights and leaves the module without effect."""
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     with safe_open(folder / "adapter_model.safetensors", "pt") as file:
         strangers = (set(file.keys()) - {HEAD_KEY}) ^ set(state)
@@ -307,39 +325,3 @@ def _check_all_loaded(model: Any, name: str, folder: Path) -> None:
             f"adapter {folder} was made for another base model: {min(strangers)} and "
             f"{len(strangers) - 1} more weights have no counterpart"
         )
-
-
-def check_lora_folder(folder: Path, *, head: bool = False) -> None:
-    """Raise ConfigError unless the folder holds a LoRA adapter in safetensors, and nothing more.
-
-    With `head`, it is that of a reward model.
-    """
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ConfigError(
-            f"{folder} holds no adapter: adapter_config.json cannot be read"
-        ) from None
-    if config.get("peft_type") != "LORA":
-        raise ConfigError(f"{folder} holds a {config.get('peft_type')} adapter; only LORA is known")
-    init = config.get("init_lora_weights")
-    if isinstance(init, str) and init.lower().startswith(CHANGES_BASE):
-        raise ConfigError(
-            f"{folder} was begun with init_lora_weights {init}, which changes the base's weights "
-            "whenever it is loaded; save it as an ordinary adapter with PEFT's "
-            "path_initial_model_for_weight_conversion"
-        )
-    is_reward = config.get("modules_to_save") == ["score"]
-    if is_reward != head:
-        raise ConfigError(
-            f"{folder} holds a reward model, which answers nothing"
-            if is_reward
-            else f"{folder} holds an adapter of a policy, which has no head"
-        )
-    if config.get("modules_to_save") and not is_reward:
-        raise ConfigError(
-            f"{folder} also replaces whole layers ({', '.join(config['modules_to_save'])}), which "
-            "cannot be switched with the modules"
-        )
-    if not (folder / "adapter_model.safetensors").exists():
-        raise ConfigError(f"{folder} has no adapter_model.safetensors; pickled weights are refused")

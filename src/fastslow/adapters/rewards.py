@@ -52,8 +52,8 @@ def load_reward_model(
         raise ConfigError(f"no reward model can be loaded from {folder}: {error}") from None
     if model.config.num_labels > 2:
         raise ConfigError(
-            f"{folder} tells {model.config.num_labels} labels apart; a reward model has one, or "
-            "two of which the second is the good one"
+            f"{folder} has {model.config.num_labels} labels; a reward model has one, or "
+            "two with the preferred one second"
         )
     if device is not None:
         model = model.to(device)

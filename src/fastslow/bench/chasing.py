@@ -36,12 +36,12 @@ RATES: Mapping[str, tuple[float, ...]] = {
 """Learning rates of DPO for each optimiser, slowest first."""
 FIXED = 4
 """Index of the rate that the fast module has in every fixed setting."""
-RULE = {"slow_ratio": 0.3, "swap_every": 2, "loss_memory": 0.8}
+RULE = {"slow_ratio": 0.3, "swap_every": 2, "loss_decay": 0.8}
 CHASES: Mapping[str, Mapping[str, Any]] = {
     "chase": {**RULE, "alpha": 0.01},
     "chase-four-speeds": {**RULE, "alpha": 0.01, "speeds": 4},
     "chase-alpha-0.1": {**RULE, "alpha": 0.1},
-    "chase-window-of-20": {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20, "loss_memory": 0.0},
+    "chase-window-of-20": {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20, "loss_decay": 0.0},
 }
 """The fixed fast-slow settings; those without a chase term are worked out from the DPO runs."""
 
@@ -64,19 +64,19 @@ def settings_of(optimizer: str) -> tuple[Setting, ...]:
 
 
 def bench_chasing(
-    out: Path, *, seeds: Sequence[int], pairs: int, optimizer: str, workers: int, tell: Tell
+    out: Path, *, seeds: Sequence[int], pairs: int, optimizer: str, workers: int, on_progress: Tell
 ) -> dict[str, Any]:
     """Run every setting on every stream, write `results.json` and `table.md`, return the former."""
     settings = settings_of(optimizer)
     makers = [partial(_streams, World(seed=seed), out, pairs) for seed in seeds]
-    made = gathered(makers, workers=workers, progress=partial(tell, "making worlds"))
+    made = gathered(makers, workers=workers, progress=partial(on_progress, "making worlds"))
     scenarios = [scenario for of_world in made for scenario in of_world]
     calls = [
         partial(_record, scenario, setting, out, optimizer)
         for scenario in sorted(scenarios, key=lambda s: s.name)
         for setting in settings
     ]
-    records = gathered(calls, workers=workers, progress=partial(tell, "running settings"))
+    records = gathered(calls, workers=workers, progress=partial(on_progress, "running settings"))
     rates, names = RATES[optimizer], [setting.name for setting in settings]
     found = {
         "setting": {
@@ -138,7 +138,7 @@ def _run(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> dic
             "output_dir": str(run),
             "chase": setting.chase,
             "data": {**scenario.settings["data"], "train": scenario.domains[0].train},
-            "eval": {"samples": 0},
+            "eval": {"num_prompts": 0},
             "train": {
                 **scenario.settings["train"],
                 "learning_rate": setting.rate,

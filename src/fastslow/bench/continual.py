@@ -27,7 +27,7 @@ COMPARED = (
 
 
 class Tell(Protocol):
-    """Is told what is being done, and how much of it."""
+    """A progress callback."""
 
     def __call__(self, task: str, done: int, total: int) -> None: ...
 
@@ -43,7 +43,7 @@ def bench_worlds(
     noise: float,
     methods: Sequence[str],
     workers: int,
-    tell: Tell,
+    on_progress: Tell,
 ) -> dict[str, Any]:
     """Tune every method on the tuning worlds, measure it on the others, write the results.
 
@@ -51,15 +51,15 @@ def bench_worlds(
     reverse KL of BUDGET nats. Returns what `results.json` holds.
     """
     world = partial(World, conflict=conflict, num_domains=num_domains)
-    tuning = _prepare(out, [world(s) for s in TUNING_SEEDS], pairs, noise, workers, tell)
+    tuning = _prepare(out, [world(s) for s in TUNING_SEEDS], pairs, noise, workers, on_progress)
     tasks = plan(tuning, dict.fromkeys(methods, rates), out, pairs=pairs, retention=False)
-    run_tasks(tasks, workers=workers, progress=partial(tell, "tuning"))
+    run_tasks(tasks, workers=workers, progress=partial(on_progress, "tuning"))
     tuned = best_rates(read_records(tasks), "reward")
 
-    reported = _prepare(out, [world(s) for s in seeds], pairs, noise, workers, tell)
+    reported = _prepare(out, [world(s) for s in seeds], pairs, noise, workers, on_progress)
     chosen = {method: (rate,) for method, rate in tuned.items()}
     tasks = plan(reported, chosen, out, pairs=pairs, retention=True)
-    run_tasks(tasks, workers=workers, progress=partial(tell, "measuring methods"))
+    run_tasks(tasks, workers=workers, progress=partial(on_progress, "measuring methods"))
     setting = {
         "worlds": list(seeds),
         "tuning_worlds": list(TUNING_SEEDS),
@@ -80,11 +80,11 @@ def bench_files(
     pairs: int,
     methods: Sequence[str],
     workers: int,
-    tell: Tell,
+    on_progress: Tell,
 ) -> dict[str, Any]:
     """Measure every method at one rate on files of real pairs; held-out accuracy is the score."""
     tasks = plan(scenarios, dict.fromkeys(methods, (rate,)), out, pairs=pairs, retention=True)
-    run_tasks(tasks, workers=workers, progress=partial(tell, "measuring methods"))
+    run_tasks(tasks, workers=workers, progress=partial(on_progress, "measuring methods"))
     setting = {
         "domains": [domain.name for domain in scenarios[0].domains],
         "seeds": [scenario.settings["seed"] for scenario in scenarios],
@@ -95,13 +95,13 @@ def bench_files(
 
 
 def _prepare(
-    out: Path, worlds: Sequence[World], pairs: int, noise: float, workers: int, tell: Tell
+    out: Path, worlds: Sequence[World], pairs: int, noise: float, workers: int, on_progress: Tell
 ) -> list[Scenario]:
     calls = [
         partial(world_scenario, w, out / "scenarios" / f"world-{w.seed}", pairs=pairs, noise=noise)
         for w in worlds
     ]
-    found = gathered(calls, workers=workers, progress=partial(tell, "making worlds"))
+    found = gathered(calls, workers=workers, progress=partial(on_progress, "making worlds"))
     return sorted(found, key=lambda scenario: scenario.name)
 
 
@@ -131,8 +131,8 @@ def _write(
 def as_markdown(found: Mapping[str, Any]) -> str:
     """The results as tables to read.
 
-    KL, tokens and log-ratios against the base (nats a response) are as the training ended. In
-    brackets are 95 % intervals over the scenarios, where there are several.
+    KL, tokens and log-ratios to the base (nats per response) are those at the end of training. In
+    brackets are 95 % intervals over the scenarios, if there are several.
     """
     head = ["method", "rate"]
     head += [f"gain at {budget:g} nats" for budget in BUDGETS]

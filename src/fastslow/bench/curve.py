@@ -1,4 +1,4 @@
-"""What a training reached after how many answers and how long, from the events it tells."""
+"""Reward of a training over completions and time, from its events."""
 
 import time
 from collections.abc import Mapping

@@ -15,8 +15,11 @@ from fastslow.adapters import BASE, Bank
 from fastslow.bench.methods import JOINT, Method
 from fastslow.bench.scenario import Scenario
 from fastslow.training.continual.combination import LAST, Combination, combine_entries, copy_adapter
-from fastslow.training.continual.measurement import Measuring
+from fastslow.training.continual.measurement import DomainEvaluator
+from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.policies.loading import SharedBase
 from fastslow.training.policies.routed import ROUTED
+from fastslow.training.state.event_log import ignore
 from fastslow.training.state.summary import ContinualSummary, read_summary
 
 FAR = 2.5
@@ -30,23 +33,23 @@ def measure_method(scenario: Scenario, method: Method, run: Path) -> dict[str, A
     each domain.
     `retention`: scores after each domain, where the training measured them.
     """
-    measuring = Measuring(scenario.measured(), lambda event: None)
+    evaluator = DomainEvaluator(scenario.measured(), SharedBase(ProcessGroup()), ignore)
     with TemporaryDirectory() as scratch:
         policy = _policy(scenario, method, run, Path(scratch) / "policy")
         if method.policy == "oracle":
-            points = _oracle_points(scenario, measuring, policy, Bank(run / "bank"))
+            points = _oracle_points(scenario, evaluator, policy, Bank(run / "bank"))
         else:
-            points = _points(scenario, measuring, policy)
+            points = _points(scenario, evaluator, policy)
     return {"points": points, "retention": _retention(method, run)}
 
 
 def measure_run(scenario: Scenario, run: Path) -> list[dict[str, Any]]:
     """The points of an ordinary run's leader."""
-    measuring = Measuring(scenario.measured(), lambda event: None)
+    evaluator = DomainEvaluator(scenario.measured(), SharedBase(ProcessGroup()), ignore)
     with TemporaryDirectory() as scratch:
         to = Path(scratch) / "policy"
         _leader(run, to)
-        return _points(scenario, measuring, to)
+        return _points(scenario, evaluator, to)
 
 
 def _leader(run: Path, to: Path) -> None:
@@ -65,35 +68,42 @@ def _policy(scenario: Scenario, method: Method, run: Path, to: Path) -> Path:
         return run / "combinations" / f"{len(entries):02d}"
     # The router's folder holds every module, which is all that an oracle needs.
     kind = ROUTED if method.policy == "oracle" else method.policy
-    combine_entries(entries, scenario.measured(), to, kind=kind, progress=lambda done, total: None)
+    combine_entries(
+        entries,
+        scenario.measured(),
+        to,
+        SharedBase(ProcessGroup()),
+        kind=kind,
+        progress=lambda done, total: None,
+    )
     return to
 
 
-def _points(scenario: Scenario, measuring: Measuring, folder: Path) -> list[dict[str, Any]]:
-    with measuring.of(folder) as (policies, policy):
-        points = [_point(0.0, measuring.measure(policies, BASE, label="base"))]
+def _points(scenario: Scenario, evaluator: DomainEvaluator, folder: Path) -> list[dict[str, Any]]:
+    with evaluator.of(folder) as (policies, policy):
+        points = [_point(0.0, evaluator.evaluate(policies, BASE, label="base"))]
         for strength in scenario.strengths:
             if _far_enough(points):
                 break
             for name in policies.modules.names:
-                policies.modules.strengthen(name, strength)
-            points.append(_point(strength, measuring.measure(policies, policy, label=policy)))
+                policies.modules.set_scale(name, strength)
+            points.append(_point(strength, evaluator.evaluate(policies, policy, label=policy)))
     return points
 
 
 def _oracle_points(
-    scenario: Scenario, measuring: Measuring, folder: Path, bank: Bank
+    scenario: Scenario, evaluator: DomainEvaluator, folder: Path, bank: Bank
 ) -> list[dict[str, Any]]:
     """Each domain measured under its own module."""
-    with measuring.of(folder) as (policies, _):
-        points = [_point(0.0, measuring.measure(policies, BASE, label="base"))]
+    with evaluator.of(folder) as (policies, _):
+        points = [_point(0.0, evaluator.evaluate(policies, BASE, label="base"))]
         for strength in scenario.strengths:
             if _far_enough(points):
                 break
             own = []
             for entry in bank.entries():
-                policies.modules.strengthen(entry.name, strength)
-                own += measuring.measure(
+                policies.modules.set_scale(entry.name, strength)
+                own += evaluator.evaluate(
                     policies, entry.name, label=entry.name, domains=[entry.domain]
                 )
             points.append(_point(strength, own))
@@ -113,4 +123,5 @@ def _retention(method: Method, run: Path) -> dict[str, Any] | None:
     summary = read_summary(run / "summary.json")
     if method.policy != "own" or not isinstance(summary, ContinualSummary) or not summary.metrics:
         return None
-    return asdict(summary)["metrics"]
+    metrics: dict[str, Any] = asdict(summary)["metrics"]
+    return metrics

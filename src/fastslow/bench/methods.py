@@ -1,17 +1,17 @@
-"""The methods that are compared: how each trains, and which policy it answers with.
+"""The compared methods: how each trains, and which policy it is evaluated with.
 
-A training is a change of the recipe and nothing else; several methods may share one.
+A training is a set of recipe changes; several methods may share one.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CHASE = {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20, "loss_memory": 0.0}
+CHASE = {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20, "loss_decay": 0.0}
 SEQUENTIAL = {"start": "continue", "weights": None}
 
 JOINT = "joint"
-"""The training that has all domains at once, shuffled, and is one ordinary run."""
+"""The training on all domains at once, shuffled, as one ordinary run."""
 TRAININGS: Mapping[str, Mapping[str, Any]] = {
     "fresh-ofs": {"chase": CHASE, "continual": {"start": "fresh", "weights": "learned"}},
     "fresh-dpo": {"chase": None, "continual": {"start": "fresh", "weights": "learned"}},
@@ -34,13 +34,13 @@ class Method:
     training: str
     policy: str = "own"
     """`own`: what the training ends with; `oracle`: each domain's own module on that domain; else
-    how the modules of its bank are combined anew."""
+    how the modules of its bank are combined again."""
     says: str = ""
-    """What it is, in a few words."""
+    """A short description."""
 
 
 METHODS: Mapping[str, Method] = {
-    "oracle": Method("fresh-ofs", "oracle", "each domain's own fast-slow module, told the domain"),
+    "oracle": Method("fresh-ofs", "oracle", "each domain's own fast-slow module, given the domain"),
     "cofs-routed": Method("fresh-ofs", "routed", "fast-slow modules, one chosen by the prompt"),
     "cofs": Method("fresh-ofs", "own", "fast-slow modules, learned weights (COFS-DPO)"),
     "cofs-uniform": Method("fresh-ofs", "uniform", "fast-slow modules, averaged"),

@@ -1,7 +1,7 @@
 """`fastslow bench objectives`: what every objective makes of the same answers, at the same KL.
 
 Each objective has its own defaults and chooses its learning rate on worlds that are not reported.
-All take as many steps, and as many answers a step, whatever kind of label they learn from.
+All take the same number of steps and of responses per step, for every kind of label.
 """
 
 import json
@@ -28,7 +28,7 @@ from fastslow.streams import row_of
 from fastslow.streams.labels import as_kind, examples_of_row
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.files import TEST_SEED
-from fastslow.training.loop.logps import lacks
+from fastslow.training.data.requirements import missing_fields
 from fastslow.training.state.summary import versions
 
 DOMAIN = "reviews"
@@ -58,7 +58,7 @@ def bench_worlds(
     pairs: int,
     names: Sequence[str],
     workers: int,
-    tell: Tell,
+    on_progress: Tell,
 ) -> dict[str, Any]:
     """Tune every objective on the tuning worlds, measure it on the others, write the results.
 
@@ -68,15 +68,15 @@ def bench_worlds(
         partial(one_domain, World(seed=seed, num_domains=1), out, pairs)
         for seed in (*TUNING_SEEDS, *seeds)
     ]
-    scenarios = gathered(calls, workers=workers, progress=partial(tell, "making worlds"))
+    scenarios = gathered(calls, workers=workers, progress=partial(on_progress, "making worlds"))
     made = {scenario.name: scenario for scenario in scenarios}
     tuning = [made[f"world-{seed}"] for seed in TUNING_SEEDS]
     reported = [made[f"world-{seed}"] for seed in seeds]
     run = partial(_records, out=out, steps=_steps(pairs), workers=workers)
-    tried = run(tuning, dict.fromkeys(names, rates), tell=partial(tell, "tuning"))
+    tried = run(tuning, dict.fromkeys(names, rates), on_progress=partial(on_progress, "tuning"))
     tuned = best_rates(tried, "reward")
     chosen = {name: (rate,) for name, rate in tuned.items()}
-    records = run(reported, chosen, tell=partial(tell, "measuring objectives"))
+    records = run(reported, chosen, on_progress=partial(on_progress, "measuring objectives"))
     setting = {"worlds": list(seeds), "tuning_worlds": list(TUNING_SEEDS), "rates": list(rates)}
     return _write(out, records, "reward", {**setting, "pairs": pairs}, tuned)
 
@@ -89,7 +89,7 @@ def bench_files(
     pairs: int,
     names: Sequence[str],
     workers: int,
-    tell: Tell,
+    on_progress: Tell,
 ) -> dict[str, Any]:
     """Measure every objective at one rate on files of real pairs, by held-out accuracy."""
     records = _records(
@@ -98,7 +98,7 @@ def bench_files(
         out=out,
         steps=_steps(pairs),
         workers=workers,
-        tell=partial(tell, "measuring objectives"),
+        on_progress=partial(on_progress, "measuring objectives"),
     )
     setting = {
         "domain": scenarios[0].domains[0].name,
@@ -126,7 +126,7 @@ def lacking(objectives: Mapping[str, Objective], pair: Pair) -> str | None:
         f"{name}: {what}"
         for name, objective in objectives.items()
         for example in as_kind(pair, objective.takes)
-        if (what := lacks(example, objective))
+        if (what := missing_fields(example, objective))
     )
     return next(found, None)
 
@@ -163,7 +163,7 @@ def _records(
     out: Path,
     steps: int,
     workers: int,
-    tell: Any,
+    on_progress: Any,
 ) -> list[dict[str, Any]]:
     calls = [
         partial(_record, scenario, name, rate, out, steps)
@@ -171,7 +171,7 @@ def _records(
         for name, own in rates.items()
         for rate in own
     ]
-    return gathered(calls, workers=workers, progress=tell)
+    return gathered(calls, workers=workers, progress=on_progress)
 
 
 def _record(scenario: Scenario, name: str, rate: float, out: Path, steps: int) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _run(scenario: Scenario, name: str, rate: float, run: Path, steps: int) -> d
     shared = scenario.settings["train"]
     lists = Path(scenario.domains[0].train_sources[0]).with_name("lists.jsonl")
     in_lists = objective.takes == "rankings" and lists.exists()
-    # A pair is two thumbs, a list of four is two pairs: the same answers in every step.
+    # A pair is two ratings, a list of four is two pairs: the same responses in every step.
     per_pair = {"ratings": 2.0, "rankings": 2 / LIST if in_lists else 1.0}.get(objective.takes, 1.0)
     train = {**shared, "batch_size": int(16 * per_pair), "learning_rate": rate, "max_steps": steps}
     if objective.coupled:
@@ -202,7 +202,7 @@ def _run(scenario: Scenario, name: str, rate: float, run: Path, steps: int) -> d
                 **scenario.settings["data"],
                 "train": str(lists) if in_lists else scenario.domains[0].train,
             },
-            "eval": {"samples": 0},
+            "eval": {"num_prompts": 0},
             "train": train,
         }
     )
@@ -266,8 +266,8 @@ def _values(record: Mapping[str, Any]) -> list[dict[str, float]]:
 def as_markdown(found: Mapping[str, Any]) -> str:
     """The results as a table to read, the highest gain within MATCHED nats first.
 
-    What a policy does is shown at MATCHED nats; one that never moved so far is shown where it
-    moved furthest, with that KL beside its accuracy.
+    Metrics of a policy are shown at MATCHED nats; for one that never moved so far, at its largest
+    KL, which is shown next to its accuracy.
     """
     head = ["objective", "learns from", "rate"]
     head += [f"{found['metric']} gained at {budget:g} nats" for budget in GAINS]

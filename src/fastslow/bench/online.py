@@ -2,7 +2,7 @@
 
 On worlds, where the true reward is known, or on real prompts with one judge to learn from and
 another to be measured by. Offline methods learn from the same stored pairs, 4 times over: of all
-that people there say, or of a narrow slice of it. The others learn from as many answers of their
+of the world's text, or of a narrow slice of it. The others learn from as many answers of their
 own, in rounds or in every step. On worlds each chooses its settings on worlds that are not
 reported.
 """
@@ -56,7 +56,7 @@ FRUGAL = 0.7
 
 
 def _grid(rates: Sequence[float], **others: Sequence[Any]) -> list[Setting]:
-    found: list[dict[str, Any]] = [{"train.learning_rate": rate} for rate in rates]
+    found: list[Setting] = [{"train.learning_rate": rate} for rate in rates]
     for key, values in others.items():
         found = [{**one, key.replace("__", "."): value} for one in found for value in values]
     return found
@@ -71,8 +71,8 @@ OFFLINE = (1e-3, 3e-4)
 HYPO = _grid((1e-3, 3e-3), online_kl__weight=(0.01, 0.03))
 APO = _grid((1e-3,), train__epochs=(2, 4), rounds__momentum=(0.3, 1.0))
 FRESH = (1e-3, 3e-3)
-PASSES = {"online__every": (2,), "online__passes": (4,)}
-MANY_PASSES = {"online__every": (2,), "online__passes": (10,)}
+PASSES = {"online__steps_per_generation": (2,), "online__num_iterations": (4,)}
+MANY_PASSES = {"online__steps_per_generation": (2,), "online__num_iterations": (10,)}
 METHODS: Mapping[str, Method] = {
     "dpo": Method("full", _grid(OFFLINE)),
     "hypo": Method("full", HYPO, "dpo", frugal=True),
@@ -117,7 +117,7 @@ def bench_online(
     pairs: int,
     names: Sequence[str],
     workers: int,
-    tell: Tell,
+    on_progress: Tell,
 ) -> dict[str, Any]:
     """Tune every method on the tuning worlds, run it on the others, write the results.
 
@@ -127,16 +127,17 @@ def bench_online(
         partial(_scenario, World(seed=seed, num_domains=1), out, pairs)
         for seed in (*TUNING_SEEDS, *seeds)
     ]
-    made = {one.name: one for one in gathered(makers, workers=workers,
-                                              progress=partial(tell, "making worlds"))}  # fmt: skip
+    progress = partial(on_progress, "making worlds")
+    scenarios = gathered(makers, workers=workers, progress=progress)
+    made = {scenario.name: scenario for scenario in scenarios}
     tuning = [made[f"world-{seed}"] for seed in TUNING_SEEDS]
     grids = {name: METHODS[name].grid for name in names}
     run = partial(_records, out=out, pairs=pairs, workers=workers)
-    tried = run(tuning, grids, tell=partial(tell, "tuning"))
+    tried = run(tuning, grids, on_progress=partial(on_progress, "tuning"))
     chosen = {name: _best(name, tried) for name in names}
     reported = [made[f"world-{seed}"] for seed in seeds]
     only = {name: (setting,) for name, setting in chosen.items()}
-    records = run(reported, only, tell=partial(tell, "measuring methods"))
+    records = run(reported, only, on_progress=partial(on_progress, "measuring methods"))
     setting = {"worlds": list(seeds), "tuning_worlds": list(TUNING_SEEDS), "pairs": pairs}
     return _write(out, setting, chosen, records)
 
@@ -148,7 +149,7 @@ def bench_files(
     pairs: int,
     names: Sequence[str],
     workers: int,
-    tell: Tell,
+    on_progress: Tell,
 ) -> dict[str, Any]:
     """The same on real prompts, each method in its first setting at the recipe's rate.
 
@@ -162,7 +163,7 @@ def bench_files(
         out=out,
         pairs=pairs,
         workers=workers,
-        tell=partial(tell, "measuring methods"),
+        on_progress=partial(on_progress, "measuring methods"),
     )
     domain = scenarios[0].domains[0].name
     seeds = [scenario.settings["seed"] for scenario in scenarios]
@@ -210,7 +211,7 @@ def _records(
     out: Path,
     pairs: int,
     workers: int,
-    tell: Any,
+    on_progress: Any,
 ) -> list[dict[str, Any]]:
     calls = [
         partial(_record, scenario, name, setting, out, pairs)
@@ -218,7 +219,7 @@ def _records(
         for name, grid in grids.items()
         for setting in grid
     ]
-    return gathered(calls, workers=workers, progress=tell)
+    return gathered(calls, workers=workers, progress=on_progress)
 
 
 def _record(
@@ -234,7 +235,7 @@ def _record(
 
 
 def _run(scenario: Scenario, name: str, setting: Setting, run: Path, pairs: int) -> dict[str, Any]:
-    learned = pairs * setting.get("online.passes", 1)
+    learned = pairs * setting.get("online.num_iterations", 1)
     sections = _sections(scenario, METHODS[name].data, pairs, learned=learned)
     raw = {**scenario.settings, "output_dir": str(run), "chase": None, **sections}
     recipe = load_recipe(raw, [f"{key}={value}" for key, value in setting.items()])
@@ -269,7 +270,7 @@ def _sections(scenario: Scenario, data: str, pairs: int, *, learned: int) -> dic
         judge = measured.get("judge") or settings["judge"]
         own = {"train": {**train, "epochs": EPOCHS}, "eval": {**measured, "judge": judge}}
         return {**sections, **own, "judge": None, "online": None}
-    asked = {"answers": ANSWERS, "max_new_tokens": measured["sample_tokens"]}
+    asked = {"num_generations": ANSWERS, "max_new_tokens": measured["max_new_tokens"]}
     judge = settings.get("judge") or measured["judge"]
     sections |= {"train": {**train, "warmup_steps": 0, "schedule": "constant"}, "judge": judge}
     if data == "rounds":

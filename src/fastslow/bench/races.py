@@ -1,6 +1,6 @@
-"""Records of runs at single learning rates to regrets, and to races among those very runs.
+"""Records of runs at single learning rates to regrets, and to chasing between those same runs.
 
-Without a chase term the modules of a race are independent runs, bit for bit. So what switching
+Without a chase term the chasing modules are independent runs, bit for bit. So what switching
 alone is worth, with any number of speeds and from any rate, follows from the runs at single rates
 and costs no training.
 """
@@ -10,13 +10,13 @@ from statistics import fmean
 from typing import Any
 
 from fastslow.bench.table import BUDGETS, gain_at_end, gain_at_kl, interval, shown
-from fastslow.dynamics import Race
+from fastslow.dynamics import LeaderSelector
 from fastslow.evaluation import relative_regret
 
 Record = Mapping[str, Any]
 
 SWAP_EVERY, MEMORY = 2, 0.8
-"""How the races without a chase term decide, as the fixed settings do."""
+"""Leader decisions without a chase term, as in the fixed settings."""
 SPEEDS = (2, 4)
 
 
@@ -31,8 +31,8 @@ def results(
         num_rates: how many those are.
         fixed: index of the rate of the fast module in the fixed settings.
 
-    `settings`: one row for each setting, and for each race of the fixed rate without a chase term;
-    `fast_rates`: regret by rate, of DPO and of races whose fastest module has it.
+    `settings`: one row for each setting, and for switching alone at the fixed rate;
+    `fast_rates`: regret by rate, of DPO and of chasing with this rate for the fastest module.
     """
     streams: dict[str, dict[str, Record]] = {}
     for record in records:
@@ -62,14 +62,14 @@ def results(
 def _races(
     streams: Mapping[str, Mapping[str, Record]], rates: Sequence[str], fastest: int, speeds: int
 ) -> list[Record]:
-    """On each stream, the race of the run at one rate with those at the next slower ones."""
+    """On each stream, switching between the run at one rate and those at the next slower ones."""
     modules = tuple(reversed(rates[max(0, fastest + 1 - speeds) : fastest + 1]))
     return [race_runs({name: own[name] for name in modules}) for own in streams.values()]
 
 
 def race_runs(runs: Mapping[str, Record]) -> Record:
-    """The record of a race of finished runs, fastest first, on the same stream."""
-    race = Race(tuple(runs), swap_every=SWAP_EVERY, memory=MEMORY)
+    """The record of switching between finished runs, fastest first, on the same stream."""
+    race = LeaderSelector(tuple(runs), swap_every=SWAP_EVERY, decay=MEMORY)
     steps = zip(*(run["losses"] for run in runs.values()), strict=True)
     losses, swaps = [], 0
     for now in steps:

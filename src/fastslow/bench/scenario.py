@@ -8,23 +8,23 @@ from typing import Any
 
 from fastslow.atomic_io import write_rows
 from fastslow.bench.methods import JOINT, TRAININGS
-from fastslow.bench.tiny_base import copy_base, world_base
+from fastslow.bench.tiny_base import copy_base, pretrain_base
 from fastslow.config import DomainConfig, Recipe, load_recipe
 from fastslow.errors import ConfigError
 from fastslow.records import Pair
 from fastslow.streams import ExampleStream, open_sources, row_of
 from fastslow.streams.worlds import World, write_world
 
-SAMPLED = {"samples": 21, "answers": 8, "sample_tokens": 48}
+SAMPLED = {"num_prompts": 21, "num_generations": 8, "max_new_tokens": 48}
 STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 DRAWN_FROM = 2048
-"""Pairs are shuffled within blocks of so many before the first ones are taken."""
+"""Block size for shuffling pairs before the first ones are taken."""
 SPARE = 1.02
-"""So many times the pairs that are to be learned are taken, as some may not be usable."""
+"""Factor of extra pairs, as some may not be usable."""
 OF_LEARNING = ("online", "judge")
 """Sections that say where training pairs come from, which a measurement does not ask."""
 FEW_STRENGTHS = (0.5, 1.0, 2.0, 4.0)
-"""For real pairs, where a measurement takes a minute instead of a second."""
+"""For real pairs, where an evaluation takes a minute instead of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Scenario:
             whole = math.ceil(pairs * SPARE) * count
             sources = [source for domain in self.domains for source in domain.train_sources]
             raw["data"] = {**raw["data"], "train": sources, "shuffle": whole}
-            raw["eval"] = {**raw["eval"], "samples": 0, "judge": None}
+            raw["eval"] = {**raw["eval"], "num_prompts": 0, "judge": None}
         else:
             kept = {} if measure else {"eval": None}
             domains = [domain.model_dump() | kept for domain in self.domains]
@@ -75,7 +75,7 @@ def world_scenario(
 ) -> Scenario:
     """The scenario of a world, written to a folder unless it is there already."""
     if not (folder / "world.json").exists():
-        copy_base(world_base(world), folder / "base")
+        copy_base(pretrain_base(world), folder / "base")
         write_world(world, folder, pairs=pairs, held_out=held_out, noise=noise, seed=world.seed)
     domains = tuple(
         DomainConfig(
@@ -108,9 +108,9 @@ def files_scenario(
 ) -> Scenario:
     """The scenario of folders that each hold a domain's `train` and `test` pairs, in their order.
 
-    The seed draws `pairs` training pairs of each that lack nothing, which are written to a folder
-    `to`, so that every method learns from the same ones, and starts the modules. Raises ConfigError
-    for a folder without both files, or without such a pair.
+    The seed selects `pairs` training pairs of each without missing fields, which are written to a
+    folder `to`, so that every method trains on the same ones, and initialises the modules. Raises
+    ConfigError for a folder without both files, or without such a pair.
     """
     domains = []
     for folder in folders:
@@ -125,7 +125,7 @@ def files_scenario(
             drawn = ExampleStream(sources, domain=folder.name, shuffle=DRAWN_FROM, seed=seed)
             rows, why = _rows(drawn, math.ceil(pairs * SPARE), lacking)
             if not rows:
-                raise ConfigError(f"{folder} has no training pair for all of them: {why}")
+                raise ConfigError(f"{folder} has no training pair usable by all objectives: {why}")
             write_rows(train, rows)
         domains.append(
             DomainConfig(
@@ -141,7 +141,7 @@ def files_scenario(
 def _rows(
     drawn: ExampleStream, most: int, lacking: Callable[[Pair], str | None]
 ) -> tuple[list[dict[str, Any]], str]:
-    """Rows of the first so many pairs that lack nothing, and why the last one was left out."""
+    """Rows of the first pairs without missing fields, and why the last one was skipped."""
     rows: list[dict[str, Any]] = []
     why = "all are ties"
     for pair in drawn:
@@ -157,7 +157,7 @@ def _rows(
 
 
 def smallest_domain(scenario: Scenario) -> int:
-    """Pairs of the domain that has the fewest."""
+    """Number of pairs of the smallest domain."""
     counts = (
         ExampleStream(open_sources(domain.train_sources)).estimate_pairs()
         for domain in scenario.domains

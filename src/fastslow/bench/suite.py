@@ -1,4 +1,4 @@
-"""Runs every method on every scenario and keeps one record each; goes on where it was stopped.
+"""Runs every method on every scenario and keeps one record each; resumes where it was stopped.
 
 out/
   scenarios/<name>/                 a world's files and base
@@ -9,7 +9,7 @@ out/
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +57,7 @@ class Task:
 
 def plan(
     scenarios: Iterable[Scenario],
-    rates: dict[str, Sequence[float]],
+    rates: Mapping[str, Sequence[float]],
     out: Path,
     *,
     pairs: int,
@@ -87,7 +87,7 @@ def run_task(task: Task) -> None:
         measure=task.retention,
     )
     if train(recipe) is None:
-        raise StateError(f"the training in {task.run} was stopped by a signal")
+        raise StateError(f"the run in {task.run} was stopped by a signal")
     for method in task.methods:
         kept(task.record(method), partial(_record, task, method))
     for checkpoints in task.run.rglob("checkpoints"):
@@ -105,7 +105,7 @@ def trained(recipe: Recipe, listener: Listener = lambda event: None) -> RunSumma
 
     summary = train(recipe, listener=listener)
     if not isinstance(summary, RunSummary):
-        raise StateError(f"the training in {recipe.output_dir} was stopped by a signal")
+        raise StateError(f"the run in {recipe.output_dir} was stopped by a signal")
     return summary
 
 

@@ -9,7 +9,7 @@ from fastslow.evaluation import bootstrap_interval, reward_at_kl
 Record = Mapping[str, Any]
 
 BUDGETS = (0.5, 1.0, 2.0)
-"""Reverse KL in nats an answer, mean over the domains, at which methods are compared."""
+"""Reverse KL in nats per answer, mean over the domains, at which methods are compared."""
 BUDGET = 2.0
 """The one that tuning and the headline use: about what a domain's own module spends."""
 BESIDE = ("reverse_kl", "mean_length", "chosen_log_ratio", "rejected_log_ratio", "accuracy")
@@ -47,7 +47,7 @@ def results(
     """For each method, means over the scenarios with 95 % bootstrap intervals.
 
     `gain@B`: gain within a reverse KL of B nats; `kept@B`: as a share of the oracle's on the same
-    scenario; `gain`, and what stands beside it, as the training ended; retention where measured.
+    scenario; `gain` and the other metrics at the end of training; retention if measured.
     """
     by_method: dict[str, dict[str, Record]] = {}
     for record in records:

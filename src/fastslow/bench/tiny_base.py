@@ -1,6 +1,6 @@
 """A tiny chat model trained from scratch on a world's talk: the base of benchmarks and the demo.
 
-One word is one token, so the text of an answer and its tokens say the same.
+One word is one token, so text and tokens of an answer are equivalent.
 """
 
 import hashlib
@@ -50,14 +50,14 @@ class Pretraining:
     seed: int = 0
 
 
-def world_base(
+def pretrain_base(
     world: World,
     *,
     settings: Pretraining = Pretraining(),  # noqa: B008
     cache: Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Path:
-    """Folder of a tiny Llama that speaks as people in the world do, trained if not in the cache.
+    """Folder of a tiny Llama pretrained on the world's text; trained if not in the cache.
 
     The cache is `$XDG_CACHE_HOME/fastslow/bases`, by default in `~/.cache`, keyed by a hash of
     what the model is trained on and how. Tastes play no part: the base pleases nobody yet.
@@ -164,9 +164,9 @@ def _model(vocabulary: int, settings: Pretraining) -> Any:
 
 
 def _loss(model: Any, rows: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Mean negative log-likelihood of the answers' tokens, nats a token."""
+    """Mean negative log-likelihood of the answers' tokens, nats per token."""
     ids = pad_sequence([tokens for tokens, _ in rows], batch_first=True)
     targets = pad_sequence([t for _, t in rows], batch_first=True, padding_value=IGNORED)
-    # Padding stands on the right, so a causal mask alone hides it.
+    # Padding is on the right, so a causal mask alone hides it.
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     return cross_entropy(logits.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORED)

@@ -1,4 +1,4 @@
-"""`fastslow bench`: methods compared on the same data, budget and tuning grid."""
+"""`fastslow bench`: compare methods on the same data, budget and tuning grid."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,14 +11,12 @@ import typer
 app = typer.Typer(no_args_is_help=True, help="Compare methods; results as JSON and a table.")
 
 
-Out = Annotated[
-    Path, typer.Argument(help="Folder of the results; an unfinished one is gone on with.")
-]
+Out = Annotated[Path, typer.Argument(help="Folder of the results; interrupted benchmarks resume.")]
 Model = Annotated[str | None, typer.Option(help="With --data: the base model.")]
-Orders = Annotated[int, typer.Option(min=1, help="With --data: orders of the pairs to report on.")]
-Workers = Annotated[
-    int, typer.Option(min=1, help="Trainings at a time, on one thread each if > 1.")
+Orders = Annotated[
+    int, typer.Option(min=1, help="With --data: number of random orders of the pairs.")
 ]
+Workers = Annotated[int, typer.Option(min=1, help="Trainings in parallel, one thread each if > 1.")]
 
 
 OF_WORLDS = {"worlds": "--worlds", "first": "--first", "rates": "--rate", "domains": "--domains",
@@ -56,11 +54,17 @@ def continual(
     chosen = methods or list(METHODS)
     _check_known(chosen, METHODS)
     _check_options(context, data, model, recipe, rates)
-    with _bars() as tell:
+    with _bars() as on_progress:
         if data:
             scenarios, rate, most = _scenarios(data, model, recipe, out, pairs=pairs, seeds=seeds)
             found = bench_files(
-                out, scenarios, rate=rate, pairs=most, methods=chosen, workers=workers, tell=tell
+                out,
+                scenarios,
+                rate=rate,
+                pairs=most,
+                methods=chosen,
+                workers=workers,
+                on_progress=on_progress,
             )
         else:
             found = bench_worlds(
@@ -73,7 +77,7 @@ def continual(
                 noise=noise,
                 methods=chosen,
                 workers=workers,
-                tell=tell,
+                on_progress=on_progress,
             )
     _show(as_markdown(found), out)
 
@@ -94,15 +98,15 @@ def chasing(
 
     quiet_libraries()
     if optimizer not in RATES:
-        raise ConfigError(f"optimizer: there is no {optimizer}; there are {', '.join(RATES)}")
-    with _bars() as tell:
+        raise ConfigError(f"optimizer: got {optimizer!r}; allowed are {', '.join(RATES)}")
+    with _bars() as on_progress:
         found = bench_chasing(
             out,
             seeds=range(worlds),
             pairs=pairs,
             optimizer=optimizer,
             workers=workers,
-            tell=tell,
+            on_progress=on_progress,
         )
     _show(as_markdown(found), out)
 
@@ -143,25 +147,15 @@ def objectives(
     chosen = names or offline
     made = {name: asked(name)[1] for name in chosen}
     _check_options(context, data, model, recipe, rates)
-    with _bars() as tell:
+    with _bars() as on_progress:
         if data:
-            lacks = partial(lacking, made)
             scenarios, rate, most = _scenarios(
-                [data], model, recipe, out, pairs=pairs, seeds=seeds, lacking=lacks
+                [data], model, recipe, out, pairs=pairs, seeds=seeds, lacking=partial(lacking, made)
             )
-            found = bench_files(
-                out, scenarios, rate=rate, pairs=most, names=chosen, workers=workers, tell=tell
-            )
+            bench = partial(bench_files, out, scenarios, rate=rate, pairs=most)
         else:
-            found = bench_worlds(
-                out,
-                seeds=range(worlds),
-                rates=rates,
-                pairs=pairs,
-                names=chosen,
-                workers=workers,
-                tell=tell,
-            )
+            bench = partial(bench_worlds, out, seeds=range(worlds), rates=rates, pairs=pairs)
+        found = bench(names=chosen, workers=workers, on_progress=on_progress)
     _show(as_markdown(found), out)
 
 
@@ -170,14 +164,14 @@ def online(
     context: typer.Context,
     out: Out,
     worlds: int = typer.Option(5, min=1, help="Worlds with a known reward to report on."),
-    first: int = typer.Option(0, min=0, help="Number of the first of them."),
-    pairs: int = typer.Option(512, min=48, help="Stored pairs, or prompts in all."),
+    first: int = typer.Option(0, min=0, help="Seed of the first world."),
+    pairs: int = typer.Option(512, min=48, help="Stored pairs, or prompts in total."),
     data: Path = typer.Option(
         None, help="Instead of worlds: a folder with train and test pairs of one domain."
     ),
     model: Model = None,
     recipe: Path = typer.Option(
-        None, help="With --data: the settings all share, a judge and another in eval."
+        None, help="With --data: the shared settings, with a judge and another in eval."
     ),
     seeds: Orders = 1,
     methods: list[str] = typer.Option(None, "--method", help="Only these; all by default."),
@@ -189,15 +183,15 @@ def online(
     from fastslow.bench.online_table import as_markdown
 
     quiet_libraries()
-    known = [name for name, one in METHODS.items() if not data or one.data != "narrow"]
+    known = [name for name, method in METHODS.items() if not data or method.data != "narrow"]
     chosen = methods or known
     _check_known(chosen, known)
     _check_options(context, data, model, recipe, [])
-    with _bars() as tell:
+    with _bars() as on_progress:
         if data:
             scenarios, _, most = _scenarios([data], model, recipe, out, pairs=pairs, seeds=seeds)
             found = bench_files(
-                out, scenarios, pairs=most, names=chosen, workers=workers, tell=tell
+                out, scenarios, pairs=most, names=chosen, workers=workers, on_progress=on_progress
             )
         else:
             found = bench_online(
@@ -206,7 +200,7 @@ def online(
                 pairs=pairs,
                 names=chosen,
                 workers=workers,
-                tell=tell,
+                on_progress=on_progress,
             )
     _show(as_markdown(found), out)
 
@@ -216,13 +210,13 @@ def _check_known(chosen: list[str], known: Iterable[str]) -> None:
 
     unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise ConfigError(f"method: there is no {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ConfigError(f"method: got {', '.join(unknown)}; allowed are {', '.join(known)}")
 
 
 def _check_options(
     context: typer.Context, data: Any, model: str | None, recipe: Path | None, rates: list[float]
 ) -> None:
-    """Refuse options that lack others, that would do nothing, or that cannot be."""
+    """Refuse options that lack others, have no effect, or are invalid."""
     from fastslow.errors import ConfigError
 
     if len({bool(data), bool(model), bool(recipe)}) > 1:
@@ -233,8 +227,8 @@ def _check_options(
         if name in context.params and _on_command_line(context, name)
     ]
     if idle:
-        where = "with --data, whose recipe says it all" if data else "without --data"
-        raise ConfigError(f"{', '.join(idle)}: no effect {where}; leave it out")
+        where = "with --data, where the recipe decides" if data else "without --data"
+        raise ConfigError(f"{', '.join(idle)}: no effect {where}; remove it")
     if wrong := [rate for rate in rates if not rate > 0]:
         raise ConfigError(f"--rate: got {wrong[0]:g}; must be above 0")
 
@@ -254,7 +248,7 @@ def _scenarios(
     seeds: int,
     **chosen: Any,
 ) -> tuple[list[Any], float, int]:
-    """A scenario for each order of the pairs, the learning rate, and the pairs that there are."""
+    """One scenario per order of the pairs, the learning rate, and the number of pairs available."""
     from fastslow.bench.scenario import files_scenario, smallest_domain
     from fastslow.config import load_recipe
 
@@ -270,7 +264,7 @@ def _scenarios(
 
 @contextmanager
 def _bars() -> Iterator[Any]:
-    """A function that shows how much of each part is done."""
+    """A callback that shows the progress of each part."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -292,12 +286,12 @@ def _bars() -> Iterator[Any]:
     shown: dict[str, TaskID] = {}
     with Progress(*columns, console=Console(stderr=True)) as progress:
 
-        def tell(task: str, done: int, total: int) -> None:
+        def on_progress(task: str, done: int, total: int) -> None:
             if task not in shown:
                 shown[task] = progress.add_task(task, total=total)
             progress.update(shown[task], completed=done, total=total)
 
-        yield tell
+        yield on_progress
 
 
 def _show(markdown: str, out: Path) -> None:

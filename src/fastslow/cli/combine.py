@@ -22,7 +22,7 @@ def combine(
     model: str = typer.Option(None, help="The base, where it is not in the recorded place."),
     json_output: bool = typer.Option(False, "--json", help="Print the combination as JSON."),
 ) -> None:
-    """Sum past modules exactly into one ordinary PEFT adapter, weighed on their memories."""
+    """Sum past modules exactly into one PEFT adapter, with weights fitted on kept examples."""
     import json
     from dataclasses import asdict
 
@@ -30,40 +30,30 @@ def combine(
     from rich.progress import Progress
     from rich.table import Table
 
+    from fastslow import combine as combine_modules
     from fastslow.adapters.library_logging import quiet_libraries
-    from fastslow.config import load_recipe
-    from fastslow.errors import ConfigError
-    from fastslow.training.continual.combination import combine_entries
-    from fastslow.training.export.module_sources import entries_of
 
     quiet_libraries()
-    if to.exists():
-        raise ConfigError(f"{to} exists already; give a folder that does not")
-    if (weights == "fixed") != bool(fixed):
-        raise ConfigError("fixed: --weights fixed needs --fixed W once for each module, only it")
-    if recompress is not None and weights == "routed":
-        raise ConfigError("recompress: there is no sum to compress with --weights routed")
-    entries = entries_of(sources)
-    recipe = load_recipe(entries[-1].config, [f"model={model}"] if model else [])
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("weighing modules", total=None)
-        made = combine_entries(
-            entries,
-            recipe,
+        task = progress.add_task("fitting merge weights", total=None)
+        policy = combine_modules(
+            sources,
             to,
-            kind=weights,
+            weights,
             fixed=fixed,
             recompress=recompress,
+            model=model,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
+    made = policy.combination
     if json_output:
         print(json.dumps(asdict(made)))
         return
     table = Table("module", "domain", "weight", box=None, pad_edge=False)
-    for entry in entries:
-        weight = f"{made.weights[entry.name]:.3f}" if made.weights else "by prompt"
-        table.add_row(entry.name, entry.domain, weight)
+    for name, domain in policy.domains.items():
+        weight = f"{policy.weights[name]:.3f}" if policy.weights else "by prompt"
+        table.add_row(name, domain, weight)
     Console().print(table)
     if made.rank is not None:
-        lost = f", {made.lost:.1%} of the update left out" if made.lost is not None else ""
+        lost = f", {made.lost:.1%} of the update lost" if made.lost is not None else ""
         Console(stderr=True).print(f"{made.kind} sum of rank {made.rank}{lost}: {to}")

@@ -1,4 +1,4 @@
-"""`fastslow demo`: see forgetting, and what fast-slow modules do about it, within minutes."""
+"""`fastslow demo`: forgetting, and how fast-slow modules reduce it, within minutes."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,10 @@ import typer
 
 
 def demo(
-    to: Path = typer.Option(Path("demo"), help="Folder of everything the demo makes."),
-    seed: int = typer.Option(0, min=0, help="Another seed is another world."),
+    to: Path = typer.Option(Path("demo"), help="Output folder."),
+    seed: int = typer.Option(0, min=0, help="Seed of the synthetic world."),
 ) -> None:
-    """Learn three domains one after the other, with sequential DPO and with fast-slow modules."""
+    """Train on three domains in sequence, with sequential DPO and with fast-slow modules."""
     import time
 
     from rich.console import Console
@@ -30,7 +30,7 @@ def demo(
         console.print()
     console.print(_ends(shown))
     console.print()
-    for sample in _one_a_domain(shown.samples):
+    for sample in _one_per_domain(shown.samples):
         console.print(f"[bold]{sample['prompt']}[/bold]")
         for label, answer in sample["answers"].items():
             console.print(f"  [cyan]{label}[/cyan] ({sample['rewards'][label]:+.2f}): {answer}")
@@ -39,7 +39,7 @@ def demo(
 
 
 def _retention(name: str, summary: Any) -> Any:
-    """True reward above the base's on every domain after each."""
+    """True reward gained over the base on every domain, after each domain."""
     from rich.table import Table
 
     table = Table(
@@ -50,12 +50,14 @@ def _retention(name: str, summary: Any) -> Any:
     )
     for trained, row in zip(summary.domains, summary.after, strict=True):
         gains = zip(row, summary.initial, strict=True)
-        table.add_row(trained, *(f"{own['reward'] - base['reward']:+.2f}" for own, base in gains))
+        table.add_row(
+            trained, *(f"{policy['reward'] - base['reward']:+.2f}" for policy, base in gains)
+        )
     return table
 
 
 def _ends(shown: Any) -> Any:
-    """The policies at the end, side by side."""
+    """The final policies side by side."""
     from statistics import fmean
 
     from rich.table import Table
@@ -82,7 +84,7 @@ def _ends(shown: Any) -> Any:
     return table
 
 
-def _one_a_domain(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _one_per_domain(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     first: dict[str, dict[str, Any]] = {}
     for sample in samples:
         first.setdefault(sample["domain"], sample)

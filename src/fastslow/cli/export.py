@@ -24,19 +24,20 @@ def export(
     if dtype and not merged:
         raise ConfigError("--dtype has no effect without --merged: an adapter keeps its float32")
 
+    from fastslow import Run
     from fastslow.adapters.library_logging import quiet_libraries
-    from fastslow.training.export.export import export_adapter, export_merged
 
     quiet_libraries()
+    opened = Run.load(run)
     if not merged:
-        name = export_adapter(run, to, module=module)
+        name = opened.export(to, module=module)
         print(json.dumps({"adapter": name, "path": str(to)}) if json_output else f"{to}: {name}")
         return
-    check = export_merged(run, to, module=module, dtype=dtype)
+    check = opened.merge_and_unload(to, module=module, dtype=dtype)
     if json_output:
         print(json.dumps({"path": str(to), **asdict(check)}))
         return
     print(
-        f"{to}: merged model in {check.dtype}; on {check.probes} probe tokens its KL to the "
-        f"adapter is {check.error:.2e} nats, the adapter's own effect {check.effect:.2e}"
+        f"{to}: merged model in {check.dtype}; over {check.probes} probe tokens its KL to the "
+        f"adapter is {check.error:.2e} nats per token, the adapter's own effect {check.effect:.2e}"
     )

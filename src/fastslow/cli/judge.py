@@ -20,40 +20,26 @@ def judge(
     """Ask the judge about labelled pairs, in both orders and once more."""
     import json
     from dataclasses import asdict
-    from itertools import islice
 
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
     from rich.table import Table
 
+    from fastslow import check_judge
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.config import load_recipe
-    from fastslow.errors import ConfigError, DataError
-    from fastslow.judges import make_judge
-    from fastslow.judges.reliability import probe
-    from fastslow.streams import ExampleStream, open_sources
 
     checked = load_recipe(recipe, overrides or [])
-    config = checked.eval.judge if of_eval else checked.judge or checked.eval.judge
-    if config is None:
-        raise ConfigError(f"{'eval.' if of_eval else ''}judge: the recipe has none to ask")
-    sources = data or checked.data.eval_sources
-    if not sources:
-        raise ConfigError("data.eval: is missing; give labelled pairs there or with --data")
     quiet_libraries()
-    stream = ExampleStream(open_sources(sources), domain=checked.data.domain)
-    asked = list(islice((pair for pair in stream if not pair.is_tie), pairs))
-    if not asked:
-        raise DataError("no pair with a preference in the data")
-    made = make_judge(config)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("asking", total=len(asked))
-        found = probe(
-            made,
-            asked,
-            at_once=16,
-            progress=lambda done, total: progress.update(task, completed=done),
+        task = progress.add_task("asking", total=pairs)
+        found = check_judge(
+            checked,
+            data or None,
+            pairs=pairs,
+            of_eval=of_eval,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if json_output:
         print(json.dumps(asdict(found)))
@@ -62,15 +48,13 @@ def judge(
     rows = {
         "judge": found.judge,
         "pairs": str(found.pairs),
-        "agrees with the labels": _share(
-            found.agreement, found.agreement_low, found.agreement_high
-        ),
+        "agreement with labels": _share(found.agreement, found.agreement_low, found.agreement_high),
         "ties": f"{found.ties:.3f}",
-        "the same when answers change places": _share(
+        "position consistency": _share(
             found.consistent, found.consistent_low, found.consistent_high
         ),
-        "the same when asked again": f"{found.repeatable:.3f}",
-        "seconds a pair": f"{found.seconds:.3g}",
+        "repeat consistency": f"{found.repeatable:.3f}",
+        "seconds per pair": f"{found.seconds:.3g}",
         **{key.replace("_", " "): f"{value:,}" for key, value in found.cost.items()},
     }
     for name, value in rows.items():

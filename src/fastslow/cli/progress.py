@@ -1,6 +1,6 @@
-"""What a run shows while it goes on: a live bar on a terminal, plain lines elsewhere.
+"""The progress display of a run: a live bar on a terminal, plain lines elsewhere.
 
-Everything goes to standard error; standard output is for results that a script reads.
+Everything goes to standard error; standard output is reserved for results that scripts read.
 """
 
 import time
@@ -21,7 +21,20 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from fastslow.training.state.event_log import Event
+from fastslow.training.state.events import (
+    AnswersEvent,
+    CompleteEvent,
+    EvalEvent,
+    Event,
+    MeasuredEvent,
+    PartEvent,
+    ProgressEvent,
+    StartEvent,
+    StepEvent,
+    StopEvent,
+    SwapEvent,
+    WarningEvent,
+)
 from fastslow.training.state.summary import ContinualSummary, RunSummary
 
 PLAIN_EVERY_S = 10.0
@@ -31,7 +44,7 @@ SMOOTHING = 0.9
 class RunDisplay:
     """Shows the events of one run, of its stages or of several domains.
 
-    A `brief` display leaves out what a run says before it trains and its measurements.
+    A `brief` display omits the lines before training starts and the evaluations.
     """
 
     def __init__(self, console: Console | None = None, *, brief: bool = False) -> None:
@@ -70,7 +83,7 @@ class RunDisplay:
         self._progress.stop()
 
     def show(self, event: Event) -> None:
-        """Show one event; kinds without a method of their own are not shown."""
+        """Show one event; kinds without an `_on_` method are ignored."""
         handler = getattr(self, f"_on_{event['event']}", None)
         if handler is not None:
             handler(event)
@@ -79,17 +92,17 @@ class RunDisplay:
         """Print a line above the bar."""
         self.console.print(escape(text), style=style, highlight=False)
 
-    def _on_start(self, event: Event) -> None:
-        self._progress.start()  # Not before: the model's own loading bar comes first.
+    def _on_start(self, event: StartEvent) -> None:
+        self._progress.start()  # Not earlier: the model's loading bar comes first.
         self._total, self._first_step = event["total_steps"], event["step"]
-        self._rewards = event["trains"] == "reward"
+        self._rewards = event["task"] == "reward"
         if self._brief:
             return
         self.say(
             f"objective {event['objective']}, modules {' and '.join(event['modules'])}, "
             f"reference {event['reference']}{_moving(event)}, device {event['device']}"
             + (f" in {event['processes']} processes" if event["processes"] > 1 else "")
-            + (", the base's layers divided over them" if event["divided"] else "")
+            + (", base sharded (FSDP2)" if event["sharded"] else "")
         )
         if event["layout"] != "trees":
             self.say(f"scoring {event['layout']}", style="yellow")
@@ -98,7 +111,7 @@ class RunDisplay:
         if event["heldout"]:
             self.say(f"held-out rows: {_counts(event['heldout'])}")
         if event["resumed"]:
-            self.say(f"going on after step {event['step']}")
+            self.say(f"resuming from step {event['step']}")
 
     def _summarise_domains(self, summary: ContinualSummary) -> None:
         for key, kept in summary.metrics.items():
@@ -110,39 +123,39 @@ class RunDisplay:
             weights = (f"{name} {weight:.2f}" for name, weight in summary.weights.items())
             self.say(f"weights: {', '.join(weights)}")
         self.say(
-            f"{summary.steps} steps, {summary.pairs_seen} pairs in {summary.wall_s:.0f} s; the "
-            f"{summary.policy} policy answers"
+            f"{summary.steps} steps, {summary.pairs_seen} pairs in {summary.wall_s:.0f} s; "
+            f"final policy: {summary.policy}"
         )
 
-    def _on_stage(self, event: Event) -> None:
+    def _on_stage(self, event: PartEvent) -> None:
         self._begin_part()
         self.say(f"stage {event['number']} of {event['of']}: {event['name']}", style="bold")
 
-    def _on_round(self, event: Event) -> None:
+    def _on_round(self, event: PartEvent) -> None:
         self._begin_part()
         self.say(f"round {event['number']} of {event['of']}", style="bold")
 
-    def _on_answers(self, event: Event) -> None:
+    def _on_answers(self, event: AnswersEvent) -> None:
         self._drop_side()
         self.say(
-            f"{event['rows']} of {event['prompts']} prompts have answers to learn from, "
-            f"{event['ties']} of them ties; judge: {event['judge']}"
+            f"{event['rows']}/{event['prompts']} prompts gave training examples, {event['ties']} "
+            f"of them ties; judge: {event['judge']}"
         )
 
-    def _on_domain(self, event: Event) -> None:
+    def _on_domain(self, event: PartEvent) -> None:
         self._begin_part()
         if not self._brief:
             self.say(f"domain {event['number']}: {event['name']}", style="bold")
 
     def _begin_part(self) -> None:
-        """A stage or domain begins: a bar of its own, means of its own."""
+        """Start a stage, round or domain with a new bar and new moving averages."""
         self._drop_side()
         if self._train is not None:
             self._progress.remove_task(self._train)
             self._train = None
         self._means = {}
 
-    def _on_measured(self, event: Event) -> None:
+    def _on_measured(self, event: MeasuredEvent) -> None:
         self._drop_side()
         if self._brief:
             return
@@ -154,7 +167,7 @@ class RunDisplay:
             self._progress.remove_task(self._side)
             self._side = None
 
-    def _on_progress(self, event: Event) -> None:
+    def _on_progress(self, event: ProgressEvent) -> None:
         self._progress.start()
         if self._side is None:
             self._side = self._progress.add_task(event["task"], total=event["total"], numbers="")
@@ -165,7 +178,7 @@ class RunDisplay:
             description=event["task"],
         )
 
-    def _on_step(self, event: Event) -> None:
+    def _on_step(self, event: StepEvent) -> None:
         if self._train is None:
             self._started = time.monotonic()
             self._train = self._progress.add_task(
@@ -175,12 +188,13 @@ class RunDisplay:
         self._progress.update(self._train, completed=event["step"], numbers=self._numbers(event))
         self._plain(event)
 
-    def _smooth(self, event: Event) -> None:
+    def _smooth(self, event: StepEvent) -> None:
         for key in ("loss", "accuracy", "margin", "pairs_per_s"):
-            before = self._means.get(key, event[key])
-            self._means[key] = SMOOTHING * before + (1 - SMOOTHING) * event[key]
+            now: float = event[key]
+            before = self._means.get(key, now)
+            self._means[key] = SMOOTHING * before + (1 - SMOOTHING) * now
 
-    def _numbers(self, event: Event) -> str:
+    def _numbers(self, event: StepEvent) -> str:
         means = self._means
         score = f"  score {event['score']:+.2f}" if "score" in event else ""
         return (
@@ -188,7 +202,7 @@ class RunDisplay:
             f"{score}  {event['leader']} leads  {means['pairs_per_s']:.1f} pairs/s"
         )
 
-    def _plain(self, event: Event) -> None:
+    def _plain(self, event: StepEvent) -> None:
         now = time.monotonic()
         last = event["step"] == self._total
         if self._live or (now - self._last_plain < PLAIN_EVERY_S and not last):
@@ -197,7 +211,7 @@ class RunDisplay:
         total = f"/{self._total}" if self._total else ""
         self.say(f"step {event['step']}{total}  {self._numbers(event)}{self._time_left(event)}")
 
-    def _time_left(self, event: Event) -> str:
+    def _time_left(self, event: StepEvent) -> str:
         done = event["step"] - self._first_step
         if not self._total or done < 2:
             return ""
@@ -205,31 +219,31 @@ class RunDisplay:
         left = int(each * (self._total - event["step"]))
         return f"  {left // 60}:{left % 60:02d} left"
 
-    def _on_eval(self, event: Event) -> None:
+    def _on_eval(self, event: EvalEvent) -> None:
         self._drop_side()
         if not self._brief:
-            moment = f"held out ({event['moment']}, step {event['step']}, {event['leader']})"
+            moment = f"held-out ({event['moment']}, step {event['step']}, {event['leader']})"
             self.say(f"{moment}: {_measurement(event, rewards=self._rewards)}")
 
-    def _on_swap(self, event: Event) -> None:
-        self.say(f"step {event['step']}: {event['leader']} takes the lead")
+    def _on_swap(self, event: SwapEvent) -> None:
+        self.say(f"step {event['step']}: {event['leader']} now leads")
 
-    def _on_warning(self, event: Event) -> None:
+    def _on_warning(self, event: WarningEvent) -> None:
         self.say(f"warning: {event['message']}", style="yellow")
 
-    def _on_stopping(self, event: Event) -> None:
+    def _on_stopping(self, event: StopEvent) -> None:
         self.say(
-            f"{event['signal']}: finishing the step at hand; Ctrl-C again to stop at once",
+            f"{event['signal']}: finishing this step; press Ctrl-C again to abort",
             style="yellow",
         )
 
-    def _on_stopped(self, event: Event) -> None:
+    def _on_stopped(self, event: StopEvent) -> None:
         self.say(
-            f"{event['signal']}: stopped after step {event['step']} with a checkpoint; the same "
-            "command goes on from there"
+            f"{event['signal']}: stopped after step {event['step']}, checkpoint saved; rerun the "
+            "command to resume"
         )
 
-    def _on_already_complete(self, event: Event) -> None:
+    def _on_already_complete(self, event: CompleteEvent) -> None:
         if not self._brief:
             self.say(f"the run in {event['folder']} is complete")
 
@@ -248,29 +262,29 @@ class RunDisplay:
                 f"test-then-train accuracy {test_then_train['accuracy']:.3f}, loss "
                 f"{test_then_train['loss']:.3f}"
             )
-        for line in summary.left_out:
-            self.say(f"left out: {line}", style="yellow")
+        for line in summary.skipped_examples:
+            self.say(f"skipped: {line}", style="yellow")
         self.say(
             f"{summary.steps} steps, {summary.pairs_seen} pairs ({_counts(summary.data)}) in "
-            f"{summary.wall_s:.0f} s; {summary.leader} leads"
+            f"{summary.wall_s:.0f} s; leader: {summary.leader}"
         )
 
 
 def _retention(summary: ContinualSummary, key: str) -> Table:
-    """R[i][j] with the base's scores above it."""
+    """The retention matrix R[i][j] with the base's scores as its first row."""
     columns = (f"on {name}" for name in summary.measured)
     table = Table(f"{key} after", *columns, box=None, pad_edge=False)
-    rows = {"nothing": summary.initial} | {
+    rows = {"base": summary.initial} | {
         f"{number}. {name}": row
         for number, (name, row) in enumerate(zip(summary.domains, summary.after, strict=True), 1)
     }
     for label, row in rows.items():
-        table.add_row(label, *(f"{one[key]:.3f}" for one in row))
+        table.add_row(label, *(f"{result[key]:.3f}" for result in row))
     return table
 
 
 def _measurement(result: Mapping[str, Any], *, rewards: bool = False) -> str:
-    """A line; `rewards` where a reward model's stand for log-probs."""
+    """One line; with `rewards` the log-probs are a reward model's rewards."""
     sides = (
         f"{side} {result[key]:+.2f}"
         for side in ("chosen", "rejected")
@@ -279,7 +293,7 @@ def _measurement(result: Mapping[str, Any], *, rewards: bool = False) -> str:
     text = (
         f"accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f}, margin "
         f"{result['margin']:+.2f}, {' and '.join(sides)} "
-        f"{'of reward' if rewards else 'nats against the reference'}"
+        f"{'reward' if rewards else 'nats vs the reference'}"
     )
     if result["reverse_kl"] is not None:
         text += f", reverse KL {result['reverse_kl']:.2f}, {result['mean_length']:.0f} tokens"
@@ -290,7 +304,7 @@ def _measurement(result: Mapping[str, Any], *, rewards: bool = False) -> str:
 
 def _comparison(start: dict[str, Any], final: dict[str, Any], *, rewards: bool) -> Table:
     what, unit = ("reward", "") if rewards else ("log-prob", " (nats)")
-    table = Table("held out", "start", "final", box=None, pad_edge=False)
+    table = Table("held-out", "start", "final", box=None, pad_edge=False)
     for key, label, form in (
         ("accuracy", "accuracy", ".3f"),
         ("loss", "loss", ".3f"),
@@ -299,8 +313,8 @@ def _comparison(start: dict[str, Any], final: dict[str, Any], *, rewards: bool) 
         ("rejected_logp", f"{what} of rejected", ".1f"),
         ("reverse_kl", "reverse KL (nats)", ".2f"),
         ("mean_length", "answer length (tokens)", ".1f"),
-        ("reward", "score by the judge", "+.2f"),
-        ("win_rate", "wins over the base's", ".3f"),
+        ("reward", "judge score", "+.2f"),
+        ("win_rate", "win rate vs base", ".3f"),
     ):
         if final[key] is not None:
             table.add_row(label, format(start[key], form), format(final[key], form))
@@ -308,7 +322,7 @@ def _comparison(start: dict[str, Any], final: dict[str, Any], *, rewards: bool) 
 
 
 def _counts(counts: dict[str, int]) -> str:
-    """What was read, and what became of those that were not simply learned."""
+    """Rows read, and the nonzero counts of rows and pairs treated specially."""
     return ", ".join(
         f"{value} {name.replace('_', ' ')}"
         for name, value in counts.items()
@@ -316,7 +330,7 @@ def _counts(counts: dict[str, int]) -> str:
     )
 
 
-def _moving(event: Event) -> str:
+def _moving(event: StartEvent) -> str:
     moving = event["moving_reference"]
     if moving is None:
         return ""

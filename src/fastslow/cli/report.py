@@ -15,7 +15,7 @@ def report(
     show: bool = typer.Option(False, "--open", help="Open the page in a browser."),
 ) -> None:
     """One self-contained HTML page: curves, who led when, likelihoods, frontier, retention."""
-    from fastslow.reports import write_report
+    from fastslow import write_report
 
     page = write_report(runs, to or (runs[0] if len(runs) == 1 else Path()) / "report.html")
     print(f"the report is in {page}")

@@ -1,15 +1,19 @@
 """`fastslow sample`: answers of a finished run."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from fastslow.api.view import Answer
 
 
 def sample(
     run: Path = typer.Argument(help="Run folder."),
     prompts: list[str] = typer.Argument(None, help="Prompts to answer."),
     data: list[str] = typer.Option(None, help="Read prompts from the rows of these files."),
-    limit: int = typer.Option(8, min=1, help="Use the first so many rows of the files."),
+    limit: int = typer.Option(8, min=1, help="Use the first so many rows of these files."),
     module: list[str] = typer.Option(
         ["leader"], help="leader, a module's name, reference or base; give several to compare."
     ),
@@ -29,58 +33,59 @@ def sample(
 
     if not prompts and not data:
         raise ConfigError("give prompts as arguments, or files of them with --data")
-    if not all(text.strip() for text in prompts or []):
-        raise ConfigError("a prompt is empty; give some text to answer")
-    if temperature == 0 and count > 1:
-        raise ConfigError("at temperature 0 every answer is the same; set --count 1")
-    import json
+
     from itertools import islice
 
+    from fastslow import Run
+    from fastslow.adapters.library_logging import quiet_libraries
+    from fastslow.streams import open_sources, read_prompts
+
+    quiet_libraries()
+    opened = Run.load(run)
+    rows = islice(read_prompts(open_sources(data or [])), limit)
+    for prompt in [*(prompts or []), *(row.prompt for row in rows)]:
+        found = {
+            name: opened.answers(
+                [prompt],
+                num_generations=count,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                seed=seed,
+                module=name,
+            )[0]
+            for name in module
+        }
+        shown = opened.prompt_text(prompt, max_new_tokens=max_new_tokens)
+        if json_output:
+            _print_json(shown, {opened.policy(name): own for name, own in found.items()})
+        else:
+            _print_text(shown, found)
+
+
+def _print_json(prompt: str, found: "dict[str, list[Answer]]") -> None:
+    import json
+
+    for name, answers in found.items():
+        for answer in answers:
+            row = {
+                "prompt": prompt,
+                "module": name,
+                "answer": answer.text,
+                "tokens": answer.num_tokens,
+                "truncated": answer.truncated,
+            }
+            print(json.dumps(row, ensure_ascii=False), flush=True)
+
+
+def _print_text(prompt: str, found: "dict[str, list[Answer]]") -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from fastslow.adapters.library_logging import quiet_libraries
-    from fastslow.streams import open_sources, read_prompts
-    from fastslow.training.export.open_run import open_run, read_run
-
-    quiet_libraries()
-    if read_run(run)[0].trains == "reward":
-        raise ConfigError(f"the run in {run} trained a reward model, which answers nothing")
-    rows = islice(read_prompts(open_sources(data or [])), limit)
-    asked = [*(prompts or []), *(row.prompt for row in rows)]
-    finished = open_run(run)
-    encoder, policies = finished.encoder, finished.policies
-    longest = max_new_tokens or min(128, finished.recipe.data.max_length // 2)
-    names = {asked_for: finished.policy(asked_for) for asked_for in module}
     console = Console(soft_wrap=True, highlight=False)
-    for prompt in asked:
-        ids = encoder.prompt_ids(prompt, room=longest)
-        if not json_output:
-            console.print(f"[bold]{escape(finished.tokenizer.decode(ids))}[/bold]")
-        for name, policy in names.items():
-            (answers,) = policies.answer(
-                policy,
-                [ids],
-                end_ids=sorted(encoder.end_ids),
-                max_new_tokens=longest,
-                seed=seed,
-                temperature=temperature,
-                top_p=top_p,
-                per_prompt=count,
-            )
-            for answer in answers:
-                text = finished.tokenizer.decode(answer.tokens, skip_special_tokens=True)
-                if json_output:
-                    row = {
-                        "prompt": finished.tokenizer.decode(ids),
-                        "module": policy,
-                        "answer": text,
-                        "tokens": len(answer.tokens),
-                        "ended": answer.ended,
-                    }
-                    print(json.dumps(row, ensure_ascii=False), flush=True)
-                else:
-                    mark = "" if answer.ended else " [dim](cut at the limit)[/dim]"
-                    console.print(f"[cyan]{name}[/cyan]: {escape(text)}{mark}")
-        if not json_output:
-            console.print()
+    console.print(f"[bold]{escape(prompt)}[/bold]")
+    for name, answers in found.items():
+        for answer in answers:
+            mark = " [dim](truncated)[/dim]" if answer.truncated else ""
+            console.print(f"[cyan]{name}[/cyan]: {escape(answer.text)}{mark}")
+    console.print()

@@ -1,25 +1,19 @@
-"""`fastslow train`: run a recipe, or go on with it where it stopped."""
-
-from pathlib import Path
+"""`fastslow train`: run a recipe, or resume it where it stopped."""
 
 import typer
+
+from fastslow.cli.arguments import Arguments, recipe_of
 
 STOPPED = 3
 """Exit code of a run that a signal stopped, with a checkpoint."""
 
 
 def train(
-    recipe: Path = typer.Argument(help="YAML recipe."),
-    overrides: list[str] = typer.Argument(
-        None, metavar="[SECTION.KEY=VALUE]...", help="Settings that replace the recipe's."
-    ),
+    arguments: list[str] = Arguments,
     json_output: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:
-    """Train on preferences. Ctrl-C writes a checkpoint, from which the same command goes on."""
-    from fastslow.config import load_recipe
-    from fastslow.objectives import objective_problems
-
-    checked = load_recipe(recipe, overrides or [], checks=[objective_problems])
+    """Train on preferences. Ctrl-C writes a checkpoint, from which the same command resumes."""
+    checked = recipe_of(arguments)
 
     import json
     from dataclasses import asdict
@@ -29,10 +23,10 @@ def train(
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.cli.progress import RunDisplay
     from fastslow.training import train as run_recipe
-    from fastslow.training.distributed.processes import Team
+    from fastslow.training.distributed.processes import ProcessGroup
 
     quiet_libraries()
-    first = Team().rank == 0
+    first = ProcessGroup().rank == 0
     with RunDisplay(None if first else Console(quiet=True)) as display:
         summary = run_recipe(checked, listener=display.show)
         if summary is not None:

@@ -1,36 +1,103 @@
 """`fastslow validate`: check a recipe and its data without loading the model's weights."""
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fastslow.cli.arguments import Arguments, recipe_of
+
+if TYPE_CHECKING:
+    from fastslow.config import Recipe
+    from fastslow.scoring import Encoder
+    from fastslow.training.data.statistics import DataStatistics
+
+OLD_COUNTS = {
+    "bad": "invalid",
+    "passed_over": "skipped",
+    "cut": "truncated",
+    "lacking": "missing_fields",
+}
+"""Old names of counts, still in the JSON for one release."""
+
 
 def validate(
-    recipe: Path = typer.Argument(help="YAML recipe."),
-    overrides: list[str] = typer.Argument(
-        None, metavar="[SECTION.KEY=VALUE]...", help="Settings that replace the recipe's."
-    ),
+    arguments: list[str] = Arguments,
     show: int = typer.Option(1, min=0, help="Pairs to show as the model will see them."),
     json_output: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
 ) -> None:
     """Check the recipe, read all data, and show how pairs are tokenised and masked."""
-    from fastslow.config import STAGE_BEFORE, load_recipe
-    from fastslow.objectives import objective_problems
-
-    checked = load_recipe(recipe, overrides or [], checks=[objective_problems])
+    checked, renamings = (
+        _recipe_and_renamings(arguments) if json_output else (recipe_of(arguments), [])
+    )
 
     import json
 
     from rich.console import Console
-    from rich.markup import escape
     from rich.progress import Progress
-    from rich.table import Table
 
     from fastslow.adapters import load_tokenizer
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.cli.masked import masked_example
-    from fastslow.training.build import make_encoder, make_modules
+    from fastslow.training.data.dataset import objective_of
+    from fastslow.training.distributed.processes import ProcessGroup
+    from fastslow.training.memory.estimate import needed_memory
+    from fastslow.training.policies.loading import make_encoder
+    from fastslow.training.preflight import check_parts, parts
+
+    quiet_libraries()
+    tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
+    processes = ProcessGroup()
+    warnings = [*renamings, *check_parts(checked, processes)]
+    findings: dict[str, dict[str, Any]] = {}
+    examples = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for label, part in parts(checked).items():
+            where = f"{label}: " if label else ""
+            encoder = make_encoder(part, tokenizer)
+            for name, statistics in _read(part, encoder, progress, where):
+                findings[name] = statistics.as_json()
+                if name.endswith("train"):
+                    examples += statistics.examples[:show]
+            if not _is_known(part):
+                continue
+            memory = needed_memory(
+                part, objective_of(part), encoder, processes.device, processes, warn=warnings.append
+            )
+            if memory is not None:
+                findings.setdefault(f"{where}train", {})["memory (GB)"] = memory.gigabytes()
+    if json_output:
+        _add_old_names(findings)
+        print(json.dumps(findings | {"warnings": warnings}))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    _print_findings(console, findings, warnings)
+    for example in examples:
+        console.print(masked_example(example, tokenizer))
+
+
+def _recipe_and_renamings(arguments: list[str]) -> tuple["Recipe", list[str]]:
+    """The recipe, and the warnings about old names in it, which belong into the JSON."""
+    import warnings
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FutureWarning)
+        checked = recipe_of(arguments)
+    return checked, list(dict.fromkeys(str(warning.message) for warning in caught))
+
+
+def _add_old_names(findings: Mapping[str, dict[str, Any]]) -> None:
+    for finding in findings.values():
+        if counts := finding.get("rows and pairs"):
+            counts |= {old: counts[new] for old, new in OLD_COUNTS.items()}
+
+
+def _read(
+    part: "Recipe", encoder: "Encoder", progress: Any, where: str
+) -> Iterator[tuple[str, "DataStatistics"]]:
+    """Name and statistics of a run's stored data."""
+    from functools import partial
+
     from fastslow.training.data.dataset import (
         eval_objective,
         eval_stream,
@@ -38,55 +105,55 @@ def validate(
         stored_sources,
         train_stream,
     )
-    from fastslow.training.data.statistics import inspect_examples
-    from fastslow.training.distributed.processes import Team
-    from fastslow.training.memory.estimate import needed_memory
-    from fastslow.training.preflight import check_parts, parts
+    from fastslow.training.data.statistics import data_statistics
 
-    quiet_libraries()
-    tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
-    warnings, device = check_parts(checked), Team().device
-    findings: dict[str, Any] = {}
-    examples = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        for label, part in parts(checked).items():
-            where = f"{label}: " if label else ""
-            streams = {}
-            if stored_sources(part):
-                streams[f"{where}train"] = train_stream(part, epochs=1)
-            if part.data.eval_sources:
-                streams[f"{where}eval"] = eval_stream(part)
-            encoder = make_encoder(part, tokenizer)
-            for name, stream in streams.items():
-                task = progress.add_task(f"reading {name}", total=stream.count_rows())
-                found = inspect_examples(
-                    stream,
-                    encoder,
-                    eval_objective(part) if name.endswith("eval") else objective_of(part),
-                    batch_size=part.train.batch_size,
-                    progress=lambda rows, task=task: progress.update(task, completed=rows),
-                )
-                findings[name] = found.as_json()
-                if name.endswith("train"):
-                    examples += found.examples[:show]
-            # The adapter of a stage before is not there yet, nor are the answers of a round.
-            if part.lora.start_from == STAGE_BEFORE or not (stored_sources(part) or part.online):
-                continue
-            memory = needed_memory(part, encoder, make_modules, device, warn=warnings.append)
-            if memory is not None:
-                findings.setdefault(f"{where}train", {})["memory (GB)"] = memory.gigabytes()
-    if json_output:
-        print(json.dumps(findings))
-        return
-    console = Console(highlight=False, soft_wrap=True)
+    objective = objective_of(part)
+    measured = eval_objective(objective)
+    streams: list[tuple[str, Any, Any]] = []
+    if stored_sources(part):
+        streams.append(("train", train_stream(part, objective, epochs=1), objective))
+    if part.data.eval_sources:
+        streams.append(("eval", eval_stream(part, measured), measured))
+    for name, stream, learned_with in streams:
+        task = progress.add_task(f"reading {where}{name}", total=stream.count_rows())
+        yield (
+            f"{where}{name}",
+            data_statistics(
+                stream,
+                encoder,
+                learned_with,
+                batch_size=part.train.batch_size,
+                progress=partial(_advance, progress, task),
+            ),
+        )
+
+
+def _is_known(part: "Recipe") -> bool:
+    """Whether its memory can be estimated now. The adapter of a stage before is not there yet, nor
+    are the answers of a round."""
+    from fastslow.config import STAGE_BEFORE
+    from fastslow.training.data.dataset import stored_sources
+
+    known = bool(stored_sources(part) or part.online)
+    return known and part.lora.start_from != STAGE_BEFORE
+
+
+def _print_findings(
+    console: Any, findings: Mapping[str, Mapping[str, Any]], warnings: Sequence[str]
+) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     for warning in warnings:
         console.print(f"warning: {escape(warning)}", style="yellow")
     table = Table("", *findings, box=None, pad_edge=False)
     for key in dict.fromkeys(key for values in findings.values() for key in values):
         table.add_row(key, *(_cell(values.get(key, [])) for values in findings.values()))
     console.print(table)
-    for example in examples:
-        console.print(masked_example(example, tokenizer))
+
+
+def _advance(progress: Any, task: Any, rows: int) -> None:
+    progress.update(task, completed=rows)
 
 
 def _cell(value: object) -> str:

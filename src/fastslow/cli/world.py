@@ -25,41 +25,30 @@ def world(
         0.0, min=0, max=1, help="Share of a domain's length over which the stream changes to it."
     ),
 ) -> None:
-    """Write pairs of every domain, the world itself, and a tiny base model that speaks there."""
+    """Write pairs of every domain, the world itself, and a tiny base model pretrained on it."""
     from rich.console import Console
     from rich.progress import Progress
 
+    from fastslow import make_world
     from fastslow.adapters.library_logging import quiet_libraries
-    from fastslow.errors import ConfigError
-    from fastslow.streams.worlds import World, write_stream, write_world
-
-    if to.exists():
-        raise ConfigError(f"{to} exists already; give a folder that does not")
-    made = World(seed=seed, num_domains=domains, conflict=conflict, sharpness=sharpness)
-
-    from fastslow.bench.tiny_base import copy_base, world_base
 
     quiet_libraries()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("training the base", total=None)
-        base = world_base(
-            made,
+        task = progress.add_task("pretraining the base", total=None)
+        made = make_world(
+            to,
+            seed=seed,
+            domains=domains,
+            conflict=conflict,
+            sharpness=sharpness,
+            pairs=pairs,
+            held_out=held_out,
+            noise=noise,
+            stream=stream.split(",") if stream else None,
+            overlap=overlap,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    if stream:
-        to.mkdir(parents=True)
-        write_stream(
-            made,
-            to / "stream.jsonl",
-            stream.split(","),
-            pairs=pairs,
-            overlap=overlap,
-            noise=noise,
-            seed=seed,
-        )
-    write_world(made, to, pairs=pairs, held_out=held_out, noise=noise, seed=seed)
-    copy_base(base, to / "base")
     console.print(f"wrote {to}: base, world.json, train.jsonl and test.jsonl of each of")
     for domain in made.domains:
         row = next(made.pairs(domain, seed=seed))

@@ -44,6 +44,7 @@ from fastslow.config.sections import (
     ObjectiveConfig,
     TrainConfig,
 )
+from fastslow.config.shipped import recipe_names, recipe_summary, recipe_text
 from fastslow.config.stages import StageConfig
 
 __all__ = [
@@ -80,6 +81,9 @@ __all__ = [
     "dump_recipe",
     "flat",
     "load_recipe",
+    "recipe_names",
+    "recipe_summary",
+    "recipe_text",
     "stage_recipe",
     "stage_recipes",
 ]

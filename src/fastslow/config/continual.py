@@ -1,4 +1,4 @@
-"""The sections of runs over several domains, and of what keeps or finds them."""
+"""The sections of runs over several domains, and of what retains or detects them."""
 
 from typing import Annotated, Literal
 
@@ -13,14 +13,14 @@ class ReplayConfig(Section):
     memory: list[UserPath]
     """Files of pairs, such as the `memory.jsonl` of earlier runs."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """Share of all pairs learned that come from the memory."""
+    """Share of all pairs learned from that are replayed."""
 
 
 class AnchorConfig(Section):
-    """A pull of the modules' weights towards those they start from."""
+    """A penalty that keeps the adapters near their start (L2-SP, EWC)."""
 
     strength: PositiveFloat
-    """Weight of the penalty, half the (weighted) squared distance."""
+    """Weight of the penalty, which is half the (weighted) squared distance."""
     fisher: UserPath | None = None
     """Importance of each weight (EWC), a `fisher.safetensors`; null weighs all alike (L2-SP)."""
 
@@ -45,34 +45,35 @@ class DomainConfig(Section):
 
 
 class DriftConfig(Section):
-    """Ends a run, or with `continual` a domain, where the test-then-train loss drifts."""
+    """Ends a run, or with `continual` a domain, when the test-then-train loss drifts."""
 
     detector: Literal["adwin", "page_hinkley", "kswin"] = "adwin"
-    """Which of river's detectors listens."""
+    """Drift detector, from river."""
     sensitivity: Annotated[float, Field(gt=0, lt=1)] = 0.002
     """adwin: delta, kswin: alpha, both probabilities of a false alarm; page_hinkley: delta, the
     change that is tolerated. The detectors' other settings are river's defaults."""
     min_pairs: Positive = 256
-    """Shortest domain."""
+    """Shortest domain, in pairs."""
 
 
 class ContinualConfig(Section):
-    """Domain after domain: each learns a module, and the modules are combined (COFS-DPO)."""
+    """One domain after another: each trains an adapter, and the adapters are merged (COFS-DPO,
+    arXiv 2406.05534)."""
 
     domains: list[DomainConfig] = []
     """The domains in order. Empty: data.train is one stream, cut where `drift` is detected."""
     start: Literal["fresh", "continue", "recall"] = "fresh"
-    """Where a domain's modules start: from the base, from the module before, or, for a domain that
-    returns, from its own earlier one."""
+    """Where a domain's adapters start: from the base, from the adapter before, or, for a domain
+    that returns, from its own earlier one."""
     weights: Literal["uniform", "fixed", "grid", "learned", "routed"] | None = "learned"
-    """How the modules are combined after each domain; null: the last module alone answers."""
+    """How the adapters are merged after each domain; null: the last adapter alone is used."""
     fixed: list[Annotated[float, Field(allow_inf_nan=False)]] | None = None
     """The weights of `fixed`, in the order of the domains."""
     recompress: Positive | None = None
-    """Largest rank of the combination; null keeps it exact, with the ranks added up."""
+    """Largest rank of the merged adapter; null keeps it exact, with the ranks added up."""
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the pairs learned that come from the memories of earlier domains."""
+    """Share of the pairs learned from that are replayed from earlier domains."""
     anchor: Literal["l2_sp", "ewc"] | None = None
-    """Hold continued modules near the one before: all weights alike, or by importance."""
+    """Keep continued adapters near the one before: all weights alike, or by importance."""
     anchor_strength: PositiveFloat = 1.0
     """Weight of that penalty."""

@@ -1,4 +1,4 @@
-"""Who says which of the policy's answers is better."""
+"""Judges: which of the policy's answers is better."""
 
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,7 @@ class WorldJudgeConfig(Section):
 
 
 class RuleJudgeConfig(Section):
-    """A function of your own that scores an answer. The file is run."""
+    """A Python function of your own that scores an answer. The file is executed."""
 
     kind: Literal["rule"]
     file: UserPath
@@ -33,7 +33,7 @@ class RuleJudgeConfig(Section):
 
 
 class ClassifierJudgeConfig(Section):
-    """Words and logistic regression (scikit-learn), fitted on labelled texts when the run begins.
+    """TF-IDF and logistic regression (scikit-learn), fitted on labelled texts when the run starts.
     An answer's score is its log-odds of being positive."""
 
     kind: Literal["classifier"]
@@ -41,8 +41,6 @@ class ClassifierJudgeConfig(Section):
     """Rows with `text` and `label`, in files as of `data.train`."""
     positive: Any = 1
     """The label of good texts."""
-    with_prompt: bool = False
-    """Whether what is classified is prompt and answer or the answer alone."""
 
     @property
     def sources(self) -> list[str]:
@@ -56,13 +54,13 @@ class RewardModelJudgeConfig(Section):
 
     kind: Literal["reward_model"]
     folder: UserPath
-    """Or a hub id."""
+    """Folder or hub id."""
     template: Literal["chat", "plain"] = "chat"
-    """How prompt and answer are written; that of a fastslow run is known."""
+    """How prompt and answer are joined; ignored for a fastslow run, which knows its own."""
     max_length: Annotated[int, Field(ge=2)] = 1024
-    """Longest prompt plus answer, in tokens; that of a fastslow run is known."""
+    """Longest prompt plus answer, in tokens; ignored for a fastslow run, which knows its own."""
     batch_size: Positive = 32
-    """Answers scored at once."""
+    """Answers scored per forward pass."""
 
 
 class LlmJudgeConfig(Section):
@@ -75,14 +73,14 @@ class LlmJudgeConfig(Section):
     """The model's name there."""
     criterion: str = "the answer that helps the person most, truthfully and to the point"
     """What makes an answer better."""
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable that holds the API key. The key itself is kept nowhere."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the API key. The key itself is never stored."""
     timeout_s: PositiveFloat = 60.0
-    """For one reply."""
+    """Timeout for one reply."""
     retries: NonNegative = 6
-    """After a failure, with growing pauses."""
-    at_once: Positive = 8
-    """Questions on their way at a time."""
+    """Retries after a failure, with growing pauses."""
+    max_concurrency: Positive = 8
+    """Requests in flight at a time."""
 
 
 class EnsembleJudgeConfig(Section):
@@ -90,6 +88,7 @@ class EnsembleJudgeConfig(Section):
 
     kind: Literal["ensemble"]
     members: Annotated[list["JudgeConfig"], Field(min_length=2)]
+    """The judges, each with its own `kind`."""
 
 
 JudgeConfig = Annotated[

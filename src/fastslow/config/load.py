@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from fastslow.config.hints import hint, without_kinds
 from fastslow.config.recipe import Recipe
+from fastslow.config.renamed import REMOVED, new_name, with_new_names
+from fastslow.config.shipped import nearest_recipe, recipe_names, recipe_text
 from fastslow.config.stages import stage_settings
 from fastslow.errors import ConfigError
 
@@ -27,13 +30,20 @@ def load_recipe(
     *,
     checks: Sequence[Check] = (),
 ) -> Recipe:
-    """The recipe in a YAML file or a mapping, with `section.key=value` overrides applied.
+    """A recipe with `section.key=value` overrides applied.
+
+    Args:
+        source: a YAML file, the name of a recipe that comes with fastslow, or a mapping.
+        overrides: settings that replace the recipe's.
+        checks: find faults that the schema does not know of.
 
     Raises ConfigError with all faults of schema, overrides and `checks` together, those of its
     stages among them.
     """
-    raw = dict(source) if isinstance(source, Mapping) else _read_yaml(Path(source))
-    problems = _apply_overrides(raw, overrides)
+    raw = dict(source) if isinstance(source, Mapping) else _read(source)
+    raw, problems = with_new_names(raw)
+    for override in overrides:
+        problems += _override(raw, override)
     recipe, faults = _checked(raw, checks)
     problems += faults
     if recipe is not None and not problems:
@@ -164,13 +174,18 @@ _UniqueKeyLoader.add_implicit_resolver(
 )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"recipe {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {path} cannot be read: {error}") from None
+def _read(source: str | Path) -> dict[str, Any]:
+    """A file's mapping, or that of a shipped recipe; a file goes first."""
+    path, name = Path(source), str(source)
+    if name in recipe_names() and not path.is_file():
+        text = recipe_text(name)
+    else:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            raise ConfigError(f"recipe {path} does not exist{nearest_recipe(name)}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"recipe {path} cannot be read: {error}") from None
     try:
         raw = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
@@ -182,20 +197,23 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
-    problems = []
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            problems.append(f"override {override!r}: write it as section.key=value")
-            continue
-        try:
-            # A lone dash is standard input, not YAML's empty list item.
-            value = text if text == "-" else yaml.load(text, Loader=_UniqueKeyLoader)
-        except yaml.YAMLError:
-            problems.append(f"override {override!r}: the value is not valid YAML")
-            continue
-        _set(raw, key.strip().split("."), value)
+def _override(raw: dict[str, Any], override: str) -> list[str]:
+    """Put one override into the raw recipe; what is wrong with it."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        return [f"override {override!r}: write it as section.key=value"]
+    try:
+        # A lone dash is standard input, not YAML's empty list item.
+        value = text if text == "-" else yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError:
+        return [f"override {override!r}: the value is not valid YAML"]
+    path = new_name(key.strip()).split(".")
+    nested: dict[str, Any] = {}
+    _set(nested, path, value)
+    nested, problems = with_new_names(nested)
+    if ".".join(path) in REMOVED:
+        return problems
+    _set(raw, path, reduce(lambda section, part: section[part], path, nested))
     return problems
 
 
@@ -211,10 +229,11 @@ def _set(raw: dict[str, Any], path: list[str], value: Any) -> None:
 def _problems(item: Any) -> list[str]:
     # Places in lists count from 1, as stages and domains do elsewhere.
     names = [str(part + 1 if isinstance(part, int) else part) for part in item["loc"]]
-    path = ".".join(name for name in names if not name.startswith(UNION_BRANCHES))
+    shown = [name for name in names if not name.startswith(UNION_BRANCHES)]
+    path = ".".join(without_kinds(shown))
     kind = item["type"]
     if kind == "extra_forbidden":
-        return [f"{path}: there is no such key{_nearest(item['loc'])}"]
+        return [f"{path}: there is no such key{hint(item['loc'], Recipe)}"]
     if kind == "missing":
         in_list = any(isinstance(part, int) for part in item["loc"])
         return [
@@ -226,27 +245,6 @@ def _problems(item: Any) -> list[str]:
     if any(name.startswith(UNION_BRANCHES) for name in names):
         message = "input should be text or a list of texts"
     return [f"{path}: got {item['input']!r}; {message}"]
-
-
-def _nearest(location: Sequence[str | int]) -> str:
-    section: Any = Recipe
-    for part in location[:-1]:
-        section = _section_of(section, str(part))
-    names = list(section.model_fields)
-    close = get_close_matches(str(location[-1]), names, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; allowed are {', '.join(names)}"
-
-
-def _section_of(section: type[BaseModel], key: str) -> type[BaseModel]:
-    if key.isdigit():  # A place in a list, whose section is known already.
-        return section
-    annotation: Any = section.model_fields[key].annotation
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return section
 
 
 def _kind(value: Any) -> str:

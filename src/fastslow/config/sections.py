@@ -1,4 +1,4 @@
-"""The sections of one run: data, modules, objective, chase, optimiser, evaluation, checkpoints."""
+"""The sections of one run: data, adapters, objective, chase, optimiser, evaluation, checkpoints."""
 
 from typing import Annotated, Any, Literal
 
@@ -37,13 +37,16 @@ class DataConfig(Section):
     shuffle: NonNegative = 0
     """Pairs are shuffled within blocks of this many; 0 keeps the order of arrival."""
     skip: NonNegative = 0
-    """Leave out the first so many pairs of the stream."""
+    """Skip this many pairs at the start of the stream."""
+    max_wait_s: PositiveFloat | None = None
+    """Standard input: learn from an incomplete batch after this many seconds; null waits until it
+    is full."""
     label_delay: NonNegative = 0
-    """Pairs that are shown between a pair and the arrival of its label: it is tested when shown and
-    learned so much later, in whole batches."""
-    memory: NonNegative = 256
-    """Pairs kept with the run as an even sample of what it learned from: what a later combination
-    of modules is weighed on, and what can be replayed."""
+    """Pairs that arrive between a pair and its label: it is tested on arrival and learned from this
+    much later, in whole batches."""
+    replay_buffer_size: NonNegative = 256
+    """Pairs kept with the run, a uniform sample of those it learned from: merge weights are fitted
+    on them, and later runs can replay them."""
 
     @property
     def train_sources(self) -> list[str]:
@@ -55,20 +58,20 @@ class DataConfig(Section):
 
 
 class LoraConfig(Section):
-    """The trained modules."""
+    """The trained LoRA adapters."""
 
     rank: Positive = 16
     """Rank of each update."""
     alpha: PositiveFloat = 32.0
     """LoRA scaling numerator: updates are scaled by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Dropout on the input of each module while learning."""
-    targets: str | list[str] = "all-linear"
-    """Names of the layers that get a module, or `all-linear` (all but the output layer), or a
-    regular expression of full names, as `.*layers\\.(2|3)\\..*_proj`. What lies below the lowest
-    module is computed once for all policies."""
+    """Dropout on the input of each adapter while learning."""
+    target_modules: str | list[str] = "all-linear"
+    """Names of the layers that get an adapter, or `all-linear` (all but the output layer), or a
+    regular expression of full names, as `.*layers\\.(2|3)\\..*_proj`. Layers below the lowest
+    adapter are computed once for all policies."""
     start_from: UserPath | None = None
-    """PEFT folder both modules start from; its frozen copy is then the reference."""
+    """PEFT folder the adapters start from; its frozen copy is then the reference."""
 
 
 class ObjectiveConfig(BaseModel):
@@ -77,7 +80,8 @@ class ObjectiveConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     name: str = "dpo"
-    """One of `fastslow.objectives.objective_names()`."""
+    """One of those in docs/objectives.md (`fastslow.objectives.objective_names()`), or a sum, as
+    `dpo + 0.2 * sft`."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -85,52 +89,52 @@ class ObjectiveConfig(BaseModel):
 
 
 class ChaseConfig(Section):
-    """Fast-slow chasing (OFS-DPO, arXiv 2406.05534). `chase: null` trains one module."""
+    """Fast-slow chasing (OFS-DPO, arXiv 2406.05534). `chase: null` trains one adapter."""
 
     alpha: NonNegativeFloat = 0.01
-    """Weight of the chase term; 0 gives independent runs of which the best one leads. It makes
-    policies surer than people are, without end for pairs on which more than
+    """Weight of the chase term; 0 gives independent adapters of which the best one leads. Above 0
+    policies get overconfident, without bound for pairs on which more than
     (1 + alpha/2) / (1 + alpha) of people agree."""
     speeds: Annotated[int, Field(ge=2, le=8)] = 2
-    """Modules in the race, each slower than the one before; more than the paper's two cover a
-    wider range of learning rates."""
+    """Number of adapters, each slower than the one before; more than the paper's two cover a wider
+    range of learning rates."""
     slow_ratio: Annotated[float, Field(gt=0, le=1)] = 0.3
-    """Learning rate of a module over that of the next faster one."""
+    """Learning rate of an adapter over that of the next faster one."""
     slow_every: Positive = 1
-    """The slower modules are updated every so many steps; above 1 they also cost less."""
+    """The slower adapters are updated every this many steps; above 1 they also cost less."""
     swap_every: Positive = 2
     """Optimiser steps between two decisions on who leads."""
-    loss_memory: Annotated[float, Field(ge=0, lt=1)] = 0.8
-    """Share of what a decision looked at that the next one still counts; 0, the paper's rule, looks
-    at the last `swap_every` steps only."""
+    loss_decay: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    """Weight of the losses before the last decision in the next one; 0, the paper's rule, compares
+    the last `swap_every` steps only."""
     swap: Literal["roles", "roles_and_rates", "never"] = "roles"
-    """What changes hands when the chaser has the lower loss."""
+    """What is swapped when the adapter that does not lead has the lower loss."""
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Names of the modules, the fastest first."""
+        """Names of the adapters, the fastest first."""
         return ("fast", "slow", *(f"slow-{rank}" for rank in range(2, self.speeds)))
 
 
 class MovingReferenceConfig(Section):
-    """A reference that goes after the policy (TR-DPO, arXiv 2404.09656): a frozen module of its own
-    that begins where the policy does. Held-out pairs are measured against the start all the same.
+    """A reference that follows the policy (TR-DPO, arXiv 2404.09656): a frozen adapter that starts
+    where the policy does. Held-out pairs are still measured against the start.
     """
 
     every: Positive = 64
-    """Optimiser steps between two moves."""
+    """Optimiser steps between two updates of the reference."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Of the way to the policy that a move goes. 1 makes the reference the policy of that moment; a
+    """How far an update moves it towards the policy. 1 makes the reference the current policy; a
     small share with `every: 1` makes it a moving average."""
 
 
 class TrainConfig(Section):
-    """How the modules are optimised."""
+    """How the adapters are optimised."""
 
     learning_rate: PositiveFloat = 1e-4
-    """Peak learning rate of the fast (or only) module."""
+    """Peak learning rate of the fast (or only) adapter."""
     optimizer: Literal["adamw", "rmsprop", "sgd"] = "adamw"
-    """Update rule, of torch.optim, with its default moments."""
+    """Optimiser of torch.optim, with its default betas."""
     weight_decay: NonNegativeFloat = 0.0
     """Decoupled for adamw, added to the gradient for the others."""
     schedule: Literal["linear", "constant", "cosine"] = "linear"
@@ -142,19 +146,22 @@ class TrainConfig(Section):
     micro_batch_size: Positive | None = None
     """Pairs per forward pass; null takes the whole batch. Changes memory, not the update."""
     max_steps: Positive | None = None
-    """Stop after so many optimiser steps."""
+    """Stop after this many optimiser steps."""
     epochs: Positive = 1
     """Passes over the data."""
     precision: Literal["float32", "mixed", "bfloat16"] = "float32"
     """`mixed` keeps the base in float32 and computes in bfloat16; `bfloat16` also loads the base in
-    bfloat16. Modules, log-prob sums and losses are float32 in every case."""
-    clip_norm: PositiveFloat | None = 1.0
-    """Largest gradient norm of each module; null does not clip."""
+    bfloat16. Adapters, log-prob sums and losses are always float32."""
+    max_grad_norm: PositiveFloat | None = 1.0
+    """Largest gradient norm of each adapter; null does not clip."""
+    skip_non_finite: bool = False
+    """Skip a batch whose loss or gradient is not finite, with a warning, instead of ending the
+    run."""
     gradient_checkpointing: bool = False
-    """Compute the inside of each layer again for the backward pass: memory for one layer in place
-    of all, and a third more operations; on a CPU 1.8 times the time. The same update."""
+    """Compute each layer again in the backward pass: activations of one layer in memory instead of
+    all, for a third more operations (on a CPU 1.8 times the time). The same update."""
     compile: bool = False
-    """Compile the layers: some minutes at the start, less time and memory for every step after."""
+    """Compile the layers: some minutes at the start, then less time and memory per step."""
 
 
 class EvalConfig(Section):
@@ -163,23 +170,23 @@ class EvalConfig(Section):
     every: Positive | None = None
     """Optimiser steps between evaluations; null evaluates at the start and the end only."""
     max_pairs: Positive | None = None
-    """Use the first so many held-out pairs; null uses all."""
-    samples: NonNegative = 64
+    """Use only this many held-out pairs, the first ones; null uses all."""
+    num_prompts: NonNegative = 64
     """Prompts answered by the leader to estimate reverse KL and length; 0 for none."""
-    sample_tokens: Positive = 128
+    max_new_tokens: Positive = 128
     """Longest sampled answer, in tokens."""
-    answers: Positive = 1
+    num_generations: Positive = 1
     """Answers sampled to each of those prompts."""
     judge: JudgeConfig | None = None
-    """Who scores those answers and compares them with the base's: `{kind: world, file: world.json}`
-    for data of a world, whose true reward it knows, or any other judge. null takes the recipe's
-    judge, if it has one."""
+    """Scores those answers and compares them with the base's: `{kind: world, file: world.json}` for
+    data of a world, whose true reward it knows, or any other judge. null takes the recipe's judge,
+    if it has one."""
 
 
 class CheckpointConfig(Section):
-    """What a run leaves on disk so that it can go on exactly where it stopped."""
+    """What a run keeps on disk to resume exactly where it stopped."""
 
     every: Positive = 100
     """Optimiser steps between checkpoints."""
     keep: Positive = 2
-    """How many of the newest checkpoints stay."""
+    """How many of the newest checkpoints to keep."""

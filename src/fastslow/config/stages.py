@@ -1,7 +1,7 @@
-"""Stages: runs one after the other on one base, each taking up the module of the one before.
+"""Stages: runs one after the other on one base, each starting from the adapter of the one before.
 
 A stage is the recipe with some of its sections changed. `sft` learns demonstrations, or the chosen
-side of pairs, with one module; `preferences` is the recipe as it stands.
+side of pairs, with one adapter; `preferences` is the recipe as it stands.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,7 +81,7 @@ def stage_faults(stages: Sequence[StageConfig]) -> list[str]:
         shared = [key for key in OF_ALL if key in stage.sections]
         faults += [f"{where}: {key} is the same for all stages; give it once" for key in shared]
         if number > 1 and "lora" in stage.sections:
-            faults.append(f"{where}: takes up the module of the stage before; remove lora")
+            faults.append(f"{where}: starts from the adapter of the stage before; remove lora")
     return faults
 
 

@@ -1,7 +1,7 @@
 """How trained modules move relative to each other. Imports torch alone."""
 
 from fastslow.dynamics.anchor import anchor_penalty
-from fastslow.dynamics.chasing import Race, chase_terms
-from fastslow.dynamics.moving_reference import follow
+from fastslow.dynamics.chasing import LeaderSelector, chase_terms
+from fastslow.dynamics.moving_reference import ema_update
 
-__all__ = ["Race", "anchor_penalty", "chase_terms", "follow"]
+__all__ = ["LeaderSelector", "anchor_penalty", "chase_terms", "ema_update"]

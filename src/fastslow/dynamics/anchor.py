@@ -25,7 +25,7 @@ def anchor_penalty(
     Args:
         weights: tensors of one module.
         anchors: where they are held, same shapes.
-        importance: F of each, same shapes; None weighs all alike.
+        importance: F of each, same shapes; None uses equal weights.
         strength: s.
     """
     total = torch.zeros((), device=weights[0].device)

@@ -7,11 +7,11 @@ body is not public). m_M = log pi_M(y_w|x) - log pi_M(y_l|x), sg = stop-gradient
     chaser   objective(C) - alpha * (-logsigmoid(beta (sg m_L - m_C)))
 
 Both receive the same extra gradient, alpha * beta * sigmoid(-beta (m_L - m_C)) up their margin,
-which stays alive where both objectives are saturated. Without the stop-gradients the two terms
+which does not vanish when both objectives are saturated. Without the stop-gradients the two terms
 would cancel exactly.
 
-Deviations: the two networks keep their own learning rate whatever their role, unless the recipe
-asks for `roles_and_rates`; a race may have more than two speeds; with `memory` a decision also
+Deviations: the two networks keep their learning rate in both roles, unless the recipe sets
+`roles_and_rates`; there may be more than two speeds; with `decay` a decision also
 counts losses from before the last one.
 """
 
@@ -40,22 +40,22 @@ def chase_terms(
 
 
 @dataclass(slots=True)
-class Race:
-    """Who leads, and the losses since the last check that decide it.
+class LeaderSelector:
+    """The leader, and the losses since the last decision.
 
-    A race of one module is plain training: it leads for ever.
+    With one module it is plain training: that module always leads.
 
-    >>> race = Race(("fast", "slow"), swap_every=1)
-    >>> race.record({"fast": 14.0, "slow": 12.0})
-    >>> race.finish_step(), race.leader
+    >>> selector = LeaderSelector(("fast", "slow"), swap_every=1)
+    >>> selector.record({"fast": 14.0, "slow": 12.0})
+    >>> selector.finish_step(), selector.leader
     (True, 'slow')
     """
 
     modules: tuple[str, ...]
     swap_every: int = 20
-    """Optimiser steps between two checks."""
-    memory: float = 0.0
-    """What remains of the losses that a check looked at for the next one."""
+    """Optimiser steps between two decisions."""
+    decay: float = 0.0
+    """Decay of earlier losses from one decision to the next."""
     may_swap: bool = True
     leader: str = field(init=False)
     steps: int = field(init=False, default=0)
@@ -77,7 +77,7 @@ class Race:
         """Count one optimiser step and say whether the lead has changed hands.
 
         Every `swap_every` steps the module with the lowest mean loss leads: steps since the last
-        check count fully, those before it `memory` times as much for each check gone by. A tie
+        check count fully, those before it `decay` times as much for each check gone by. A tie
         keeps the leader.
         """
         self.steps += 1
@@ -88,7 +88,7 @@ class Race:
         if changed:
             self.leader = best
         self.steps = 0
-        self.loss_sums = {name: self.memory * total for name, total in self.loss_sums.items()}
+        self.loss_sums = {name: self.decay * total for name, total in self.loss_sums.items()}
         return changed
 
     def state(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 
-def follow(reference: Sequence[Tensor], policy: Sequence[Tensor], *, share: float) -> None:
+def ema_update(reference: Sequence[Tensor], policy: Sequence[Tensor], *, share: float) -> None:
     """Move each tensor of the reference towards the policy's of the same shape, in place.
 
     Args:

@@ -3,13 +3,13 @@
 from fastslow.evaluation.accuracy import pair_accuracy
 from fastslow.evaluation.frontier import at_kl, reward_at_kl
 from fastslow.evaluation.intervals import bootstrap_interval, wilson_interval
+from fastslow.evaluation.metric_sums import MetricSums
 from fastslow.evaluation.regret import regret_curve, relative_regret
 from fastslow.evaluation.retention import Retention, retention
-from fastslow.evaluation.tally import Tally
 
 __all__ = [
     "Retention",
-    "Tally",
+    "MetricSums",
     "at_kl",
     "bootstrap_interval",
     "pair_accuracy",

@@ -1,4 +1,4 @@
-"""How often the policy ranks a pair as people did, more than its reference does."""
+"""Share of pairs that the policy ranks correctly relative to its reference."""
 
 from typing import TYPE_CHECKING
 

@@ -28,10 +28,12 @@ def relative_regret(losses: Sequence[float], comparator: Sequence[float]) -> flo
     _check_same_steps(losses, comparator)
     best = sum(comparator)
     if not best > 0:
-        raise ValueError(f"the comparator lost {best} in all, so no share of it can be given")
+        raise ValueError(
+            f"the total loss of the comparator is {best}, so the relative regret is undefined"
+        )
     return (sum(losses) - best) / best
 
 
 def _check_same_steps(losses: Sequence[float], comparator: Sequence[float]) -> None:
     if len(losses) != len(comparator):
-        raise ValueError(f"got {len(losses)} losses and {len(comparator)} of the comparator")
+        raise ValueError(f"got {len(losses)} losses, but {len(comparator)} of the comparator")

@@ -8,7 +8,7 @@ score before any training; higher is better, K domains.
     forward transfer   (1/(K-1)) sum_{j>1} (R[j-1][j] - b[j])
     forgetting         (1/(K-1)) sum_{j<K} (max_{j<=l<K} R[l][j] - R[K][j])
 
-Forgetting is the fall from the best score since the domain was learned, the last row left out of
+Forgetting is the fall from the best score since the domain was learned, the last row excluded from
 the maximum, so it is negative where the last domain improved an earlier one; other definitions let
 the maximum run over all rows. At least minus the backward transfer in any case.
 """

@@ -11,24 +11,27 @@ from fastslow.config import (
     RuleJudgeConfig,
     WorldJudgeConfig,
 )
-from fastslow.judges.base import Asked, Judge, Judgement, compared, scored
+from fastslow.judges.base import Judge, Judgement, JudgeRequest, compared, scored
 from fastslow.judges.classifier import ClassifierJudge
 from fastslow.judges.ensemble import EnsembleJudge
 from fastslow.judges.llm import LlmJudge
+from fastslow.judges.objects import ObjectJudge, as_judge
 from fastslow.judges.reward_model import RewardModelJudge
 from fastslow.judges.rule import RuleJudge
 from fastslow.judges.world import WorldJudge
 
 __all__ = [
-    "Asked",
+    "JudgeRequest",
     "ClassifierJudge",
     "EnsembleJudge",
     "Judge",
     "Judgement",
     "LlmJudge",
+    "ObjectJudge",
     "RewardModelJudge",
     "RuleJudge",
     "WorldJudge",
+    "as_judge",
     "compared",
     "make_judge",
     "scored",
@@ -43,9 +46,7 @@ def make_judge(config: JudgeConfig) -> Judge:
         case RuleJudgeConfig():
             return RuleJudge(Path(config.file), config.function)
         case ClassifierJudgeConfig():
-            return ClassifierJudge(
-                config.sources, positive=config.positive, with_prompt=config.with_prompt
-            )
+            return ClassifierJudge(config.sources, positive=config.positive)
         case RewardModelJudgeConfig():
             return RewardModelJudge(
                 config.folder,

@@ -9,7 +9,7 @@ from fastslow.records import Text
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class JudgeRequest:
     """A prompt and the answers that are to be compared."""
 
     prompt: Text
@@ -23,11 +23,11 @@ class Judgement:
     scores: tuple[float, ...]
     """Higher is better, on the judge's own scale; equal scores are a tie."""
     win_rates: tuple[float, ...]
-    """Probability of each to win against one of them drawn at random, itself (1/2) included."""
+    """Probability of each to win against a random one of them, itself (1/2) included."""
 
 
 class Judge(Protocol):
-    """Compares answers. Raises JudgeError where it cannot be asked any more."""
+    """Compares answers. Raises JudgeError if it fails."""
 
     @property
     def name(self) -> str:
@@ -39,7 +39,7 @@ class Judge(Protocol):
         """What asking has cost so far, by what is counted; empty where it costs nothing."""
         return {}
 
-    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+    def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
         ...
 

@@ -1,4 +1,4 @@
-"""A classifier of texts, fitted when the run begins: scikit-learn's words and logistic regression.
+"""A text classifier, fitted when the run starts: bag of words and logistic regression.
 
 Nothing is unpickled: what is kept is the data, and the same data give the same classifier.
 """
@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.errors import ConfigError, DataError
-from fastslow.judges.base import Asked, Judge, Judgement, scored
-from fastslow.records import plain_text
+from fastslow.judges.base import Judge, Judgement, JudgeRequest, scored
 from fastslow.streams import Unreadable, open_sources
 
 
@@ -19,10 +18,9 @@ class ClassifierJudge(Judge):
     Args:
         sources: rows with `text` and `label`; positive are those whose label is `positive`.
         positive: a label.
-        with_prompt: whether the prompt stands before the answer in what is classified.
     """
 
-    def __init__(self, sources: list[str], *, positive: Any, with_prompt: bool) -> None:
+    def __init__(self, sources: list[str], *, positive: Any) -> None:
         try:
             from sklearn.feature_extraction.text import TfidfVectorizer
             from sklearn.linear_model import LogisticRegression
@@ -32,7 +30,6 @@ class ClassifierJudge(Judge):
                 "judge: kind classifier needs scikit-learn; pip install 'fastslow[judge]'"
             ) from None
         texts, labels = _read(sources, positive)
-        self._with_prompt = with_prompt
         names = ", ".join(Path(source).name for source in sources)
         self._name = f"classifier on {names} ({len(texts)} texts)"
         self._pipeline = make_pipeline(
@@ -45,14 +42,11 @@ class ClassifierJudge(Judge):
     def name(self) -> str:
         return self._name
 
-    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+    def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
-        texts = [self._text(one, answer) for one in asked for answer in one.answers]
+        texts = [answer for one in asked for answer in one.answers]
         scores = iter(self._pipeline.decision_function(texts).tolist())
         return [scored([next(scores) for _ in one.answers]) for one in asked]
-
-    def _text(self, asked: Asked, answer: str) -> str:
-        return f"{plain_text(asked.prompt)}{answer}" if self._with_prompt else answer
 
 
 def _read(sources: list[str], positive: Any) -> tuple[list[str], list[bool]]:

@@ -1,13 +1,13 @@
-"""Several judges at once: the mean of how surely each prefers an answer."""
+"""Several judges: the mean of their win rates."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from fastslow.judges.base import Asked, Judge, Judgement
+from fastslow.judges.base import Judge, Judgement, JudgeRequest
 
 
 class EnsembleJudge(Judge):
-    """Averages win rates, so that no judge's scale weighs more than another's."""
+    """Averages win rates, so that the judges' scales do not matter."""
 
     def __init__(self, members: Sequence[Judge]) -> None:
         self._members = list(members)
@@ -23,7 +23,7 @@ class EnsembleJudge(Judge):
             total.update(member.cost)
         return total
 
-    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+    def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
         given = [member.judge(asked) for member in self._members]
         return [_mean(judgements) for judgements in zip(*given, strict=True)]

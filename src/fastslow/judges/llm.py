@@ -1,4 +1,4 @@
-"""A language model as the judge, behind an API that speaks OpenAI's chat completions.
+"""A language model as the judge, behind an OpenAI-compatible chat API.
 
 It is shown two answers at a time, in both orders, because such judges favour a place. Where the two
 orders disagree nobody wins.
@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Any
 
 from fastslow.errors import JudgeError, UnreachableError
-from fastslow.judges.base import Asked, Judge, Judgement, compared
+from fastslow.judges.base import Judge, Judgement, JudgeRequest, compared
 from fastslow.openai_client import ChatServer
 from fastslow.records import Text
 
@@ -35,12 +35,12 @@ VALUES = {"A": 1.0, "B": 0.0, "C": 0.5}
 TRIES = 3
 """Times a question is put before a reply without a verdict counts as none."""
 MEANINGLESS = 0.5
-"""Share of questions without a verdict above which the judge is given up."""
+"""Share of questions without a verdict above which the judge fails."""
 ENOUGH = 10
 
 
 @dataclass(slots=True)
-class Tally:
+class JudgeUsage:
     """What asking has cost and shown so far."""
 
     questions: int = 0
@@ -50,7 +50,7 @@ class Tally:
     undecided: int = 0
     """Questions without a verdict."""
     contradicted: int = 0
-    """Pairs of which the same place won in both orders."""
+    """Pairs where the same position won in both orders."""
 
     def count(self, verdict: "_Verdict") -> None:
         self.questions += 1
@@ -66,10 +66,10 @@ class LlmJudge(Judge):
         url: base URL of the API, as `http://127.0.0.1:8000/v1`.
         model: its name there.
         criterion: what makes an answer better.
-        key_variable: environment variable that holds the API key; servers that need none ignore it.
+        api_key_env: environment variable that holds the API key; servers that need none ignore it.
         timeout_s: for one reply.
         retries: after failures of the connection or the server, with growing pauses.
-        at_once: questions on their way at a time.
+        max_concurrency: concurrent requests.
 
     Raises JudgeError when the server cannot be reached after all retries, or most replies hold no
     verdict.
@@ -81,21 +81,21 @@ class LlmJudge(Judge):
         url: str,
         model: str,
         criterion: str,
-        key_variable: str,
+        api_key_env: str,
         timeout_s: float,
         retries: int,
-        at_once: int,
+        max_concurrency: int,
     ) -> None:
         self._server = ChatServer(
             url=url,
-            key_variable=key_variable,
+            api_key_env=api_key_env,
             timeout_s=timeout_s,
             retries=retries,
             section="judge: kind llm",
         )
-        self._url, self._model, self._at_once = url, model, at_once
+        self._url, self._model, self._max_concurrency = url, model, max_concurrency
         self._instruction = INSTRUCTION.format(criterion=criterion)
-        self.tally = Tally()
+        self.usage = JudgeUsage()
 
     @property
     def name(self) -> str:
@@ -103,9 +103,9 @@ class LlmJudge(Judge):
 
     @property
     def cost(self) -> Mapping[str, int]:
-        return {name: getattr(self.tally, name) for name in Tally.__slots__}
+        return {name: getattr(self.usage, name) for name in JudgeUsage.__slots__}
 
-    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+    def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
         questions = [
             (one, first, second)
@@ -113,33 +113,33 @@ class LlmJudge(Judge):
             for pair in combinations(range(len(one.answers)), 2)
             for first, second in (pair, pair[::-1])
         ]
-        with ThreadPoolExecutor(self._at_once) as pool:
+        with ThreadPoolExecutor(self._max_concurrency) as pool:
             verdicts = iter(list(pool.map(lambda question: self._ask(*question), questions)))
         judgements = [self._judgement(one, verdicts) for one in asked]
         self._check_meaning()
         return judgements
 
-    def _judgement(self, one: Asked, verdicts: Iterator["_Verdict"]) -> Judgement:
+    def _judgement(self, one: JudgeRequest, verdicts: Iterator["_Verdict"]) -> Judgement:
         """Of the next verdicts, two for each pair of answers, one in either order."""
         wins = [[0.5] * len(one.answers) for _ in one.answers]
         for i, j in combinations(range(len(one.answers)), 2):
             straight, turned = next(verdicts), next(verdicts)
             for verdict in (straight, turned):
-                self.tally.count(verdict)
-            self.tally.contradicted += straight.value == turned.value != 0.5
+                self.usage.count(verdict)
+            self.usage.contradicted += straight.value == turned.value != 0.5
             wins[i][j] = (straight.value + 1 - turned.value) / 2
             wins[j][i] = 1 - wins[i][j]
         return compared(wins)
 
     def _check_meaning(self) -> None:
-        tally = self.tally
-        if tally.undecided > MEANINGLESS * max(tally.questions, ENOUGH):
+        usage = self.usage
+        if usage.undecided > MEANINGLESS * max(usage.questions, ENOUGH):
             raise JudgeError(
-                f"{self.name} gave no verdict on {tally.undecided} of {tally.questions} questions; "
-                "it must reply with A, B or C. Take another model, or another judge."
+                f"{self.name} gave no verdict on {usage.undecided} of {usage.questions} questions; "
+                "it must reply with A, B or C. Choose another model or judge."
             )
 
-    def _ask(self, one: Asked, first: int, second: int) -> "_Verdict":
+    def _ask(self, one: JudgeRequest, first: int, second: int) -> "_Verdict":
         question = QUESTION.format(
             prompt=_written(one.prompt), first=one.answers[first], second=one.answers[second]
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastslow.evaluation import wilson_interval
-from fastslow.judges.base import Asked, Judge
+from fastslow.judges.base import Judge, JudgeRequest
 from fastslow.records import Pair, plain_text
 
 
@@ -20,36 +20,40 @@ class Probe:
     agreement_low: float
     agreement_high: float
     ties: float
-    """Pairs of which the judge prefers neither."""
+    """Share of pairs where the judge prefers neither."""
     consistent: float
-    """Pairs of which the same answer wins, or none, when the two change places."""
+    """Position consistency: the same answer wins, or none, when the order is swapped."""
     consistent_low: float
     consistent_high: float
     repeatable: float
-    """Pairs that are judged the same when asked again."""
+    """Repeat consistency: share of pairs with the same judgement on repetition."""
     seconds: float
     """For one pair in one order."""
     cost: dict[str, int]
-    """What the judge counts of its own work, over all of this."""
+    """The judge's usage in total."""
 
 
 def probe(
-    judge: Judge, pairs: Sequence[Pair], *, at_once: int, progress: Callable[[int, int], None]
+    judge: Judge,
+    pairs: Sequence[Pair],
+    *,
+    max_concurrency: int,
+    progress: Callable[[int, int], None],
 ) -> Probe:
     """Ask a judge about pairs in both orders, and once more.
 
     Args:
         pairs: one or more, none of them a tie.
-        at_once: pairs asked about in one call.
+        max_concurrency: pairs asked about in one call.
 
-    Raises JudgeError where the judge gives up.
+    Raises JudgeError if the judge fails.
     """
     straight: list[int] = []
     turned: list[int] = []
     again: list[int] = []
     began = time.monotonic()
-    for first in range(0, len(pairs), at_once):
-        asked = [_asked(pair) for pair in pairs[first : first + at_once]]
+    for first in range(0, len(pairs), max_concurrency):
+        asked = [_asked(pair) for pair in pairs[first : first + max_concurrency]]
         straight += _winners(judge, asked)
         turned += [-winner for winner in _winners(judge, [_turned(one) for one in asked])]
         again += _winners(judge, asked)
@@ -75,15 +79,15 @@ def probe(
     )
 
 
-def _asked(pair: Pair) -> Asked:
-    return Asked(pair.prompt, (plain_text(pair.chosen), plain_text(pair.rejected)))
+def _asked(pair: Pair) -> JudgeRequest:
+    return JudgeRequest(pair.prompt, (plain_text(pair.chosen), plain_text(pair.rejected)))
 
 
-def _turned(asked: Asked) -> Asked:
-    return Asked(asked.prompt, asked.answers[::-1])
+def _turned(asked: JudgeRequest) -> JudgeRequest:
+    return JudgeRequest(asked.prompt, asked.answers[::-1])
 
 
-def _winners(judge: Judge, asked: Sequence[Asked]) -> list[int]:
+def _winners(judge: Judge, asked: Sequence[JudgeRequest]) -> list[int]:
     """1 where the first answer scores higher, -1 where the second does, 0 where neither."""
     pairs = [judgement.scores for judgement in judge.judge(asked)]
     return [(first > second) - (first < second) for first, second in pairs]

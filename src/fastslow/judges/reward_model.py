@@ -8,7 +8,7 @@ from typing import Any
 from fastslow.atomic_io import file_hash
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError
-from fastslow.judges.base import Asked, Judge, Judgement, scored
+from fastslow.judges.base import Judge, Judgement, JudgeRequest, scored
 from fastslow.records import plain_text
 
 
@@ -51,7 +51,7 @@ class RewardModelJudge(Judge):
     def name(self) -> str:
         return self._name
 
-    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+    def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
         rows = [row for one in asked for row in self._rows(one)]
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
@@ -64,7 +64,7 @@ class RewardModelJudge(Judge):
         each = iter(scores)
         return [scored([next(each) for _ in one.answers]) for one in asked]
 
-    def _rows(self, asked: Asked) -> list[list[int]]:
+    def _rows(self, asked: JudgeRequest) -> list[list[int]]:
         """Each answer with its prompt, in tokens."""
         if self._encoder is None:
             ids: list[list[int]] = self._tokenizer(
@@ -108,10 +108,10 @@ class RewardModelJudge(Judge):
 def _of_run(run: Path) -> tuple[str, str, str, int]:
     """Adapter, base, template and length of a finished run of a reward model."""
     recipe = load_recipe(run / "config.yaml")
-    if recipe.trains != "reward":
+    if recipe.task != "reward":
         raise ConfigError(
-            f"judge.folder: the run in {run} trained a policy; fastslow train-reward trains what "
-            "can judge"
+            f"judge.folder: the run in {run} trained a policy; judges need a run of "
+            "fastslow train-reward"
         )
     try:
         summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))

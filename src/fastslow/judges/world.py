@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastslow.judges.base import Asked, Judge, Judgement, scored
+from fastslow.judges.base import Judge, Judgement, JudgeRequest, scored
 from fastslow.records import plain_text
 from fastslow.streams.worlds import World
 
 
 class WorldJudge(Judge):
-    """Scores answers by the world's reward, in standard deviations of what people there say.
+    """Scores answers by the world's reward, in standard deviations over the world's text.
 
     Win rates are the probabilities with which somebody there prefers one. Raises ConfigError for a
     prompt that is no request of the world.
@@ -22,7 +22,7 @@ class WorldJudge(Judge):
     def name(self) -> str:
         return f"world {self._world.fingerprint()[:12]}"
 
-    def judge(self, asked: Sequence[Asked]) -> list[Judgement]:
+    def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
         world = self._world
         return [

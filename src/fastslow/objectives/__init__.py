@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,17 @@ from fastslow.objectives.alpha_dpo import AlphaDpo
 from fastslow.objectives.anchored import AnchoredDown, AnchoredZero
 from fastslow.objectives.beta_dpo import BetaDpo
 from fastslow.objectives.chi_po import ChiPo
-from fastslow.objectives.contract import (
+from fastslow.objectives.containers import (
     CONTAINERS,
     DemonstrationLogps,
-    Objective,
-    ObjectiveOutput,
     PairLogps,
     RankedLogps,
     RatedLogps,
     TokenLogps,
-    check_not_negative,
 )
+from fastslow.objectives.contract import Objective, ObjectiveOutput
 from fastslow.objectives.cpo import Cpo
-from fastslow.objectives.custom import objectives_in
+from fastslow.objectives.custom import FunctionObjective, check_class, objectives_in
 from fastslow.objectives.discopop import Discopop
 from fastslow.objectives.dpo import Dpo, ReferenceFree, RobustDpo
 from fastslow.objectives.dpop import Dpop
@@ -49,6 +48,7 @@ from fastslow.objectives.rankings import PlackettLuce, RankedExo, SoftmaxDpo
 from fastslow.objectives.ratings import Bco, Kto
 from fastslow.objectives.rloo import Rloo
 from fastslow.objectives.rpo import Rpo
+from fastslow.objectives.settings import check_not_negative
 from fastslow.objectives.sft import Sft
 from fastslow.objectives.simpo import Simpo
 from fastslow.objectives.sppo import Sppo
@@ -60,6 +60,7 @@ __all__ = [
     "CONTAINERS",
     "ActorCritic",
     "DemonstrationLogps",
+    "FunctionObjective",
     "Objective",
     "ObjectiveOutput",
     "PairLogps",
@@ -67,10 +68,12 @@ __all__ = [
     "RatedLogps",
     "TokenLogps",
     "WeightedSum",
+    "as_objective",
     "make_objective",
     "objective_names",
     "objective_problems",
     "objective_settings",
+    "setting_names",
 ]
 
 _OBJECTIVES: dict[str, Callable[..., Objective]] = {
@@ -131,7 +134,7 @@ def make_objective(
 
     Args:
         name: one of `objective_names()`, or a weighted sum of some, as `dpo + 0.2 * sft`.
-        file: a Python file of yours that defines `name`, a subclass of `Objective`; it is run.
+        file: a Python file that defines `name`, a subclass of `Objective`; it is executed.
         nll_weight: weight of the mean negative log-likelihood of the chosen response's tokens,
             added to any objective over pairs.
         hyper: settings; in a sum, each goes to every term that has it.
@@ -147,7 +150,8 @@ def make_objective(
     weighted = _terms(name, table)
     if own and not any(term in own for _, term in weighted):
         raise ConfigError(
-            f"objective.name: got {name!r}, which is not of {file}; that defines {', '.join(own)}"
+            f"objective.name: got {name!r}, which {file} does not define; it defines "
+            f"{', '.join(own)}"
         )
     kinds: dict[str, Any] = {term: table[term] for _, term in weighted}
     known = {term: [f.name for f in fields(kind)] for term, kind in kinds.items()}
@@ -168,17 +172,62 @@ def make_objective(
     ]
     if (len(made) > 1 or nll_weight) and any(isinstance(part, ActorCritic) for _, part in made):
         raise ConfigError(
-            f"objective.name: {name} has a critic and cannot be a part of a sum; online_kl can "
-            "stand beside it"
+            f"objective.name: {name} has a critic and cannot be part of a sum; it can be combined "
+            "with online_kl"
         )
     if nll_weight:
         if any(objective.takes == "ratings" for _, objective in made):
             raise ConfigError(
-                f"objective.nll_weight: {name} learns from ratings, of which none is chosen; set "
+                f"objective.nll_weight: {name} takes ratings, which have no chosen response; set "
                 "it to 0"
             )
         made.append((nll_weight, Sft()))
     return made[0][1] if len(made) == 1 and made[0][0] == 1.0 else WeightedSum(tuple(made))
+
+
+def setting_names(name: str) -> list[str] | None:
+    """The settings of a named objective, or of a sum's terms; None where there is no such name."""
+    try:
+        kinds: list[Any] = [_OBJECTIVES[term] for _, term in _terms(name, _OBJECTIVES)]
+    except ConfigError:
+        return None
+    return list(dict.fromkeys([f.name for kind in kinds for f in fields(kind)] + ["nll_weight"]))
+
+
+def as_objective(value: Any, **settings: Any) -> Objective:
+    """The objective that a name, an object, a class or a function stands for.
+
+    Args:
+        value: a name as of `make_objective`; an Objective; a subclass of it, which is made with the
+            settings; or a function from PairLogps to the loss of each pair, [B].
+        settings: of a name or a class; of a function `beta` alone.
+
+    Raises ConfigError for anything else, or for a setting that it does not have.
+    """
+    if isinstance(value, str):
+        return make_objective(value, **settings)
+    if isinstance(value, Objective):
+        if settings:
+            raise ConfigError(
+                f"{', '.join(settings)}: the objective is an object, which has its settings; give "
+                f"them to {type(value).__name__}(...)"
+            )
+        check_class(type(value), "objective")
+        return value
+    if isinstance(value, type) and issubclass(value, Objective):
+        check_class(value, "objective")
+        made: Callable[..., Objective] = value
+    elif callable(value) and not isinstance(value, type):
+        made = partial(FunctionObjective, function=value)
+    else:
+        raise ConfigError(
+            f"objective: got {value!r}; give a name ({', '.join(objective_names()[:4])}, ...), an "
+            "Objective, a class that derives from it, or a function of PairLogps"
+        )
+    try:
+        return made(**settings)
+    except TypeError as error:
+        raise ConfigError(f"objective: cannot be made with {settings}: {error}") from None
 
 
 def objective_settings(name: str, **hyper: Any) -> dict[str, Any]:
@@ -209,13 +258,13 @@ def _terms(name: str, table: Mapping[str, Any]) -> list[tuple[float, str]]:
         match = _TERM.fullmatch(part)
         if match is None:
             raise ConfigError(
-                f"objective.name: {name!r} is no name and no sum of names as 'dpo + 0.2 * sft'"
+                f"objective.name: {name!r} is neither a name nor a sum like 'dpo + 0.2 * sft'"
             )
         weight, term = match.groups()
         if term not in table:
             raise ConfigError(
-                f"objective.name: there is no {term!r}{_suggest(term, list(table))}; for one of "
-                "your own give objective.file"
+                f"objective.name: got {term!r}{_suggest(term, list(table))}; for a custom one "
+                "set objective.file"
             )
         check_not_negative("name", float(weight or 1.0))
         found.append((float(weight or 1.0), term))

@@ -19,15 +19,13 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from fastslow.objectives import running
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
+from fastslow.objectives.containers import PairLogps, widen
+from fastslow.objectives.contract import Objective, ObjectiveOutput
+from fastslow.objectives.settings import (
     check_not_negative,
     check_number,
     check_positive,
     check_range,
-    widen,
 )
 
 FAR = 5.0

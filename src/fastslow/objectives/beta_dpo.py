@@ -13,16 +13,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from fastslow.objectives import running
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_not_negative,
-    check_positive,
-    check_range,
-    needed,
-    with_rewards,
-)
+from fastslow.objectives.containers import PairLogps, needed
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
+from fastslow.objectives.settings import check_not_negative, check_positive, check_range
 
 LEAST_BETA = 1e-3
 
@@ -31,7 +24,7 @@ LEAST_BETA = 1e-3
 class BetaDpo(Objective):
     """L = -logsigmoid(b Delta), b = max(beta (1 + gain (mean Delta - running mean)), 1e-3).
 
-    A share `filter` of the batch is left out, the rest drawn without replacement with weights
+    A share `filter` of the batch is skipped, the rest sampled without replacement with weights
     exp(-((Delta - mean) / deviation)^2 / 2) by the random numbers in `extras["uniform"]`; the mean
     is over those that are kept, whose loss counts for all. gain = filter = 0 is DPO. Defaults are
     the official example's.
@@ -69,7 +62,7 @@ class BetaDpo(Objective):
         log_weight = torch.zeros_like(delta)
         if before := running.moments(logps.state):
             log_weight = -0.5 * ((delta - before.mean) / max(before.deviation, 1e-6)) ** 2
-        # The largest of log-weights with Gumbel noise are a draw without replacement.
+        # The largest log-weights with Gumbel noise are a sample without replacement.
         noise = -torch.log(-needed(logps, "uniform").clamp(1e-12, 1 - 1e-7).log())
         kept = torch.zeros_like(delta, dtype=torch.bool)
         kept[(log_weight + noise).topk(keep).indices] = True

@@ -5,277 +5,12 @@ the same under the reference, h = s - r the log-ratio, Delta = h_w - h_l, u = be
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from fastslow.errors import ConfigError
-
-
-@dataclass(frozen=True, slots=True)
-class PairLogps:
-    """Log-probabilities of B pairs, each summed over the response's tokens (end-of-turn included).
-
-    All tensors have shape [B]; log-probabilities are in nats, lengths in tokens. Gradients flow
-    through the policy's only. Raises ValueError when shapes differ.
-    """
-
-    policy_chosen: Tensor
-    policy_rejected: Tensor
-    reference_chosen: Tensor
-    reference_rejected: Tensor
-    chosen_length: Tensor
-    rejected_length: Tensor
-    extras: Mapping[str, Tensor] = field(default_factory=dict)
-    """Per-pair values that only some objectives need, such as a score gap; each [B]."""
-    state: Mapping[str, float] = field(default_factory=dict)
-    """What the objective remembers from earlier steps; empty before the first."""
-
-    def __post_init__(self) -> None:
-        _check_shapes(self, "policy_chosen", dim=1, form="[B]")
-
-    def swapped(self) -> "PairLogps":
-        """The same pairs with the other label."""
-        return replace(
-            self,
-            policy_chosen=self.policy_rejected,
-            policy_rejected=self.policy_chosen,
-            reference_chosen=self.reference_rejected,
-            reference_rejected=self.reference_chosen,
-            chosen_length=self.rejected_length,
-            rejected_length=self.chosen_length,
-            extras=dict(_other_side(name, values) for name, values in self.extras.items()),
-        )
-
-    def sides(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Log-probs and log-ratios, nats, of the `chosen` and the `rejected` responses."""
-        return {
-            "chosen": (self.policy_chosen, self.chosen_log_ratio),
-            "rejected": (self.policy_rejected, self.rejected_log_ratio),
-        }
-
-    @property
-    def policy_margin(self) -> Tensor:
-        """m = s_w - s_l, [B], nats, at least float32."""
-        return widen(self.policy_chosen) - widen(self.policy_rejected)
-
-    @property
-    def reference_margin(self) -> Tensor:
-        """m_ref = r_w - r_l, [B], nats, no gradient, at least float32."""
-        return widen(self.reference_chosen.detach()) - widen(self.reference_rejected.detach())
-
-    @property
-    def delta(self) -> Tensor:
-        """Delta = m - m_ref, [B], nats, at least float32."""
-        return self.policy_margin - self.reference_margin
-
-    @property
-    def chosen_mean(self) -> Tensor:
-        """s_w / n_w, [B], nats a token, at least float32."""
-        return widen(self.policy_chosen) / widen(self.chosen_length)
-
-    @property
-    def rejected_mean(self) -> Tensor:
-        """s_l / n_l, [B], nats a token, at least float32."""
-        return widen(self.policy_rejected) / widen(self.rejected_length)
-
-    @property
-    def chosen_log_ratio(self) -> Tensor:
-        """h_w = s_w - r_w, [B], nats, at least float32."""
-        return widen(self.policy_chosen) - widen(self.reference_chosen.detach())
-
-    @property
-    def rejected_log_ratio(self) -> Tensor:
-        """h_l = s_l - r_l, [B], nats, at least float32."""
-        return widen(self.policy_rejected) - widen(self.reference_rejected.detach())
-
-
-@dataclass(frozen=True, slots=True)
-class RankedLogps:
-    """Log-probabilities of B prompts with up to K responses each that are ordered by preference.
-
-    All tensors have shape [B, K], the best response first. Log-probabilities are summed over the
-    response's tokens, in nats, lengths in tokens; where a prompt has fewer responses the rest is
-    not `present` and means nothing. Raises ValueError when shapes differ.
-    """
-
-    policy: Tensor
-    reference: Tensor
-    length: Tensor
-    rank: Tensor
-    """0 for the best; equal responses have equal ranks. Rising along each row."""
-    present: Tensor
-    """Bool."""
-    extras: Mapping[str, Tensor] = field(default_factory=dict)
-    """Values of each response that only some objectives need, such as its score; each [B, K]."""
-    state: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _check_shapes(self, "policy", dim=2, form="[B, K]")
-
-    @property
-    def log_ratio(self) -> Tensor:
-        """h = s - r, [B, K], nats, at least float32; 0 where no response is."""
-        ratio = widen(self.policy) - widen(self.reference.detach())
-        return torch.where(self.present, ratio, 0.0)
-
-    @property
-    def policy_chosen(self) -> Tensor:
-        """The best response's s, [B], nats."""
-        return self.policy[:, 0]
-
-    @property
-    def chosen_mean(self) -> Tensor:
-        """The best response's s / n, [B], nats a token."""
-        return widen(self.policy[:, 0]) / widen(self.length[:, 0])
-
-    def sides(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """As of pairs: the best response against all others of the batch."""
-        rest = self.present.clone()
-        rest[:, 0] = False
-        return {
-            "chosen": (self.policy[:, 0], self.log_ratio[:, 0]),
-            "rejected": (self.policy[rest], self.log_ratio[rest]),
-        }
-
-    @property
-    def policy_margin(self) -> Tensor:
-        """The best response's s less the mean of the others', [B], nats."""
-        return self._best_over_rest(widen(self.policy))
-
-    @property
-    def delta(self) -> Tensor:
-        """The same of h, [B], nats."""
-        return self._best_over_rest(self.log_ratio)
-
-    def rest_mean(self, values: Tensor) -> Tensor:
-        """Mean of some values, [B, K], over each prompt's responses but the best, [B]."""
-        rest = self.present[:, 1:]
-        return torch.where(rest, values[:, 1:], 0.0).sum(1) / rest.sum(1).clamp(min=1)
-
-    def _best_over_rest(self, values: Tensor) -> Tensor:
-        return values[:, 0] - self.rest_mean(values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenLogps(RankedLogps):
-    """The same with each token of the answers, which the policy gave itself.
-
-    Tensors of tokens are [B, K, T], in nats where they are log-probs.
-    """
-
-    policy_tokens: Tensor
-    """Log-probs; those of an answer add up to `policy`."""
-    sampled_tokens: Tensor
-    """Log-probs under the policy that gave the answers."""
-    advantage: Tensor
-    """How much better each token was than expected."""
-    token_present: Tensor
-    """Bool."""
-
-    def __post_init__(self) -> None:
-        expected = self.policy_tokens.shape
-        for name in ("sampled_tokens", "advantage", "token_present"):
-            if getattr(self, name).shape != expected:
-                raise ValueError(
-                    f"{name} has shape {list(getattr(self, name).shape)} but policy_tokens has "
-                    f"shape {list(expected)}; all must be [B, K, T]"
-                )
-
-
-@dataclass(frozen=True, slots=True)
-class RatedLogps:
-    """Log-probabilities of B single responses that somebody liked or did not.
-
-    All tensors have shape [B]; sums over tokens in nats, lengths in tokens. Raises ValueError when
-    shapes differ.
-    """
-
-    policy: Tensor
-    reference: Tensor
-    length: Tensor
-    desirable: Tensor
-    """Bool."""
-    extras: Mapping[str, Tensor] = field(default_factory=dict)
-    state: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _check_shapes(self, "policy", dim=1, form="[B]")
-
-    @property
-    def log_ratio(self) -> Tensor:
-        """h = s - r, [B], nats, at least float32."""
-        return widen(self.policy) - widen(self.reference.detach())
-
-    def sides(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """As of pairs: what was liked against what was not."""
-        liked = self.desirable
-        return {
-            "chosen": (self.policy[liked], self.log_ratio[liked]),
-            "rejected": (self.policy[~liked], self.log_ratio[~liked]),
-        }
-
-    @property
-    def policy_margin(self) -> Tensor:
-        """s of what was liked, -s of what was not, [B], nats."""
-        return self._signed(widen(self.policy))
-
-    @property
-    def delta(self) -> Tensor:
-        """h of what was liked, -h of what was not, [B], nats."""
-        return self._signed(self.log_ratio)
-
-    def _signed(self, values: Tensor) -> Tensor:
-        return torch.where(self.desirable, values, -values)
-
-
-@dataclass(frozen=True, slots=True)
-class DemonstrationLogps:
-    """Log-probabilities of B single responses as they should be given, named as a pair's chosen.
-
-    All tensors have shape [B]; sums over tokens in nats, lengths in tokens. Raises ValueError when
-    shapes differ.
-    """
-
-    policy_chosen: Tensor
-    reference_chosen: Tensor
-    chosen_length: Tensor
-    extras: Mapping[str, Tensor] = field(default_factory=dict)
-    state: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _check_shapes(self, "policy_chosen", dim=1, form="[B]")
-
-    @property
-    def chosen_mean(self) -> Tensor:
-        """s / n, [B], nats a token, at least float32."""
-        return widen(self.policy_chosen) / widen(self.chosen_length)
-
-    def sides(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """As of pairs, of which it is the chosen side."""
-        return {"chosen": (self.policy_chosen, self.delta)}
-
-    @property
-    def policy_margin(self) -> Tensor:
-        """s, [B], nats: there is nothing it is compared with."""
-        return widen(self.policy_chosen)
-
-    @property
-    def delta(self) -> Tensor:
-        """h = s - r, [B], nats."""
-        return widen(self.policy_chosen) - widen(self.reference_chosen.detach())
-
-
-CONTAINERS = {
-    "pairs": PairLogps,
-    "rankings": RankedLogps,
-    "tokens": TokenLogps,
-    "ratings": RatedLogps,
-    "demonstrations": DemonstrationLogps,
-}
-"""What objectives are called with, by the name in `Objective.takes`."""
+from fastslow.objectives.containers import PairLogps, widen
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +43,7 @@ class Objective:
     needs: tuple[str, ...] = ()
     """Names of the `extras` without which it cannot be computed."""
     learns_ties = False
-    """Whether a pair without a preference (`extras["tie"]`) is learned from."""
+    """Whether pairs without a preference (`extras["tie"]`) are used."""
     on_policy = False
     """Whether the loss means something for the policy's own answers only; held-out pairs are then
     measured with DPO's."""
@@ -319,19 +54,19 @@ class Objective:
         """Losses and rewards, [B]; `logps` is of the kind that it `takes`."""
         raise NotImplementedError
 
-    def facts(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """What is logged of a batch, of which the sums that `observe` gives are these."""
+    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Metrics of a batch for the log, from the sums that `observe` returns."""
         return {}
 
-    def outgrown(self, facts: Mapping[str, float]) -> bool:
-        """Whether the policy has moved too far, by these `facts`, to learn on from its answers."""
+    def exceeds_max_ratio(self, metrics: Mapping[str, float]) -> bool:
+        """Whether by these `metrics` the policy has moved too far to learn on from its answers."""
         return False
 
-    # Running state: what some objectives remember between optimiser steps. It is explicit, so that
-    # it can be saved, shared between processes and left alone in evaluation.
+    # Running statistics: the state of some objectives between optimiser steps. It is explicit, so
+    # that it can be saved, shared between processes and left alone in evaluation.
 
     def initial_state(self) -> dict[str, float]:
-        """State before the first step; empty for those that remember nothing."""
+        """State before the first step; empty for objectives without running statistics."""
         return {}
 
     def observe(self, logps: Any) -> dict[str, Tensor]:
@@ -343,45 +78,6 @@ class Objective:
     ) -> dict[str, float]:
         """The state after a step over `count` pairs, whose sums may be of many micro-batches."""
         return dict(state)
-
-
-def _other_side(name: str, values: Tensor) -> tuple[str, Tensor]:
-    """What an extra is called, and is, once chosen and rejected have changed places."""
-    for side, other in (("chosen_", "rejected_"), ("rejected_", "chosen_")):
-        if name.startswith(side):
-            return other + name.removeprefix(side), values
-    return name, -values if name == "score_gap" else values
-
-
-def _check_shapes(logps: Any, first: str, *, dim: int, form: str) -> None:
-    named = {f.name: getattr(logps, f.name) for f in fields(logps)}
-    extras = named.pop("extras")
-    del named["state"]
-    expected = named[first].shape
-    if len(expected) != dim:
-        raise ValueError(
-            f"{first} has shape {list(expected)}; log-probs come as one sum per response, "
-            f"shape {form}"
-        )
-    for name, tensor in {**named, **extras}.items():
-        if tensor.shape != expected:
-            raise ValueError(
-                f"{name} has shape {list(tensor.shape)} but {first} has shape "
-                f"{list(expected)}; all must be {form}"
-            )
-
-
-def needed(logps: Any, name: str) -> Tensor:
-    """One of the extras. Raises ValueError where it is not there."""
-    if name not in logps.extras:
-        there = ", ".join(logps.extras) or "none"
-        raise ValueError(f"this objective needs extras[{name!r}], [B]; the extras are: {there}")
-    return widen(logps.extras[name].detach())
-
-
-def widen(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or unchanged if it is float64."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def with_rewards(loss: Tensor, logps: PairLogps, beta: float) -> ObjectiveOutput:
@@ -400,40 +96,3 @@ def with_policy_rewards(loss: Tensor, logps: PairLogps, beta: float) -> Objectiv
         chosen_reward=beta * widen(logps.policy_chosen.detach()),
         rejected_reward=beta * widen(logps.policy_rejected.detach()),
     )
-
-
-def check_positive(name: str, value: float) -> None:
-    """Raise ConfigError unless the value is a positive, finite number."""
-    if not _is_number(value) or not 0 < value < float("inf"):
-        raise ConfigError(f"objective.{name}: got {value!r}; must be a number above 0")
-
-
-def check_number(name: str, value: float) -> None:
-    """Raise ConfigError unless the value is a finite number."""
-    if not _is_number(value) or not abs(value) < float("inf"):
-        raise ConfigError(f"objective.{name}: got {value!r}; must be a number")
-
-
-def check_not_negative(name: str, value: float) -> None:
-    """Raise ConfigError unless the value is 0 or a positive, finite number."""
-    if not _is_number(value) or not 0 <= value < float("inf"):
-        raise ConfigError(f"objective.{name}: got {value!r}; must be a number, 0 or above")
-
-
-def check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raise ConfigError unless the value is among those allowed."""
-    if value not in allowed or isinstance(value, bool) != isinstance(allowed[0], bool):
-        shown = ", ".join(map(str, allowed)).lower()
-        raise ConfigError(f"objective.{name}: got {value!r}; allowed are {shown}")
-
-
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Raise ConfigError unless low <= value < high."""
-    if not _is_number(value) or not low <= value < high:
-        raise ConfigError(
-            f"objective.{name}: got {value!r}; must be a number from {low} up to but below {high}"
-        )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -8,14 +8,9 @@ from dataclasses import dataclass
 
 from torch.nn.functional import logsigmoid
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_not_negative,
-    check_positive,
-    with_policy_rewards,
-)
+from fastslow.objectives.containers import PairLogps
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_policy_rewards
+from fastslow.objectives.settings import check_not_negative, check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,59 @@
-"""Objectives of a user's own, from a plain Python file that a recipe names."""
+"""Objectives of a user's own: classes in a Python file that a recipe names, or functions."""
 
-from collections.abc import Iterator
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from fastslow.errors import ConfigError
-from fastslow.objectives.contract import CONTAINERS, Objective
+from fastslow.objectives.containers import CONTAINERS, PairLogps
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
+from fastslow.objectives.settings import check_positive
 from fastslow.plugins import module_in
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionObjective(Objective):
+    """A function of pairs' log-probs as an objective; the rewards are the DPO family's, beta * h.
+
+    Args:
+        function: called with PairLogps; gives the loss of each pair, [B], or an ObjectiveOutput.
+        beta: scale of the rewards, also the inverse temperature of the chase.
+
+    Raises ConfigError where the function gives something else.
+    """
+
+    function: Callable[[PairLogps], Any] = field(repr=False)
+    name: str = ""
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_positive("beta", self.beta)
+        if not self.name:
+            name = getattr(self.function, "__name__", type(self.function).__name__)
+            object.__setattr__(self, "name", name)
+
+    def __call__(self, logps: PairLogps) -> ObjectiveOutput:
+        """Losses and rewards, [B]."""
+        loss = self.function(logps)
+        if isinstance(loss, ObjectiveOutput):
+            return loss
+        shape = list(logps.policy_chosen.shape)
+        if not isinstance(loss, Tensor) or list(loss.shape) != shape:
+            got = f"shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ConfigError(
+                f"objective: {self.name} gave {got}; it must give the loss of each pair, a tensor "
+                f"of shape {shape}"
+            )
+        return with_rewards(loss, logps, self.beta)
+
+
+def check_class(kind: type[Objective], where: str) -> None:
+    """Raise ConfigError with all that is wrong with a class of the user's own."""
+    if faults := list(_faults(kind)):
+        raise ConfigError(*(f"{where}: {kind.__name__} {fault}" for fault in faults))
 
 
 def objectives_in(path: Path) -> dict[str, type[Objective]]:

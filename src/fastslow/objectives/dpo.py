@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from fastslow.objectives.containers import PairLogps
 from fastslow.objectives.contract import (
     Objective,
     ObjectiveOutput,
-    PairLogps,
-    check_one_of,
-    check_positive,
-    check_range,
     with_policy_rewards,
     with_rewards,
 )
 from fastslow.objectives.divergence import DIVERGENCES, link
+from fastslow.objectives.settings import check_one_of, check_positive, check_range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

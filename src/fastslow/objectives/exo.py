@@ -11,21 +11,16 @@ from dataclasses import dataclass
 
 from torch.nn.functional import logsigmoid
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_positive,
-    check_range,
-    with_rewards,
-)
+from fastslow.objectives.containers import PairLogps
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
+from fastslow.objectives.settings import check_positive, check_range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exo(Objective):
     """L = p [log p - log(1 - e)] + (1 - p) [log(1 - p) - log e], p = sigmoid(u).
 
-    Least at the finite u = log((1 - e) / e); a pair that is badly wrong is given up.
+    Least at the finite u = log((1 - e) / e); a pair that is badly wrong gets almost no gradient.
     """
 
     beta: float = 0.1

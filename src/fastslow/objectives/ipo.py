@@ -7,15 +7,9 @@ authors, its source says). Both are here and the recipe says which.
 
 from dataclasses import dataclass
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_one_of,
-    check_positive,
-    widen,
-    with_rewards,
-)
+from fastslow.objectives.containers import PairLogps, widen
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
+from fastslow.objectives.settings import check_one_of, check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

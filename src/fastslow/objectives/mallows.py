@@ -11,14 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_positive,
-    needed,
-    with_rewards,
-)
+from fastslow.objectives.containers import PairLogps, needed
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
+from fastslow.objectives.settings import check_positive
 
 NEVER_0_OR_1 = 1e-6
 

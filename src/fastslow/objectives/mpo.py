@@ -10,18 +10,14 @@ from dataclasses import dataclass
 
 import torch
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_positive,
-    with_policy_rewards,
-)
+from fastslow.objectives.containers import PairLogps
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_policy_rewards
+from fastslow.objectives.settings import check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mpo(Objective):
-    """L = -sigmoid(beta (s_w - s_l)): bounded, so pairs that are badly wrong are given up."""
+    """L = -sigmoid(beta (s_w - s_l)): bounded, so badly wrong pairs have little gradient."""
 
     beta: float = 0.1
 

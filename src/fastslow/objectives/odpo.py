@@ -1,4 +1,4 @@
-"""DPO with an offset: a pair whose scores are far apart has to be told apart further.
+"""DPO with an offset: a pair with a large score gap needs a larger margin.
 
 Source: arXiv 2402.10571; rycolab/odpo, `preference_loss`. Log-probs are summed over tokens.
 """
@@ -7,15 +7,9 @@ from dataclasses import dataclass
 
 from torch.nn.functional import logsigmoid
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_not_negative,
-    check_positive,
-    needed,
-    with_rewards,
-)
+from fastslow.objectives.containers import PairLogps, needed
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
+from fastslow.objectives.settings import check_not_negative, check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +17,7 @@ class Odpo(Objective):
     """L = -logsigmoid(u - alpha log(max(gap, floor))), gap = score_w - score_l.
 
     The released code takes the logarithm of the gap as it is: below a gap of 1 it relaxes DPO
-    instead of strengthening it, a tie loses nothing whatever the policy does, and a pair in the
+    instead of strengthening it, a tie has no loss for any policy, and a pair in the
     wrong order is not a number. `floor` guards against all three: the default, 1, never relaxes;
     a smaller one follows the code down to that gap.
     """

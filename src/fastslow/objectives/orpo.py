@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_positive,
-)
+from fastslow.objectives.containers import PairLogps
+from fastslow.objectives.contract import Objective, ObjectiveOutput
+from fastslow.objectives.settings import check_positive
 
 NEVER_SURE = 1e-6
 

@@ -13,19 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    TokenLogps,
-    check_not_negative,
-    check_positive,
-    check_range,
-    widen,
-)
+from fastslow.objectives.containers import TokenLogps, widen
+from fastslow.objectives.contract import Objective, ObjectiveOutput
 from fastslow.objectives.rankings import ranked_output
+from fastslow.objectives.settings import check_not_negative, check_positive, check_range
 
 LARGEST = 20.0
-"""Log-ratio to the policy that gave a token at which its weight stops growing."""
+"""Log-ratio to the sampling policy at which a token's weight stops growing."""
 TINY = 1e-8
 
 
@@ -41,7 +35,7 @@ class Appraisal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorCritic(Objective):
-    """A policy gradient of tokens. Subclasses say how far it may go on the same answers.
+    """A token-level policy gradient. Subclasses limit the updates on the same completions.
 
     The reward of a token is -beta (log pi_then - log pi_ref), and the last one's has the answer's
     score added.
@@ -98,7 +92,7 @@ class ActorCritic(Objective):
         away = (_weights(logps) - 1).abs().detach() * logps.token_present
         return {"away": away.sum(), "tokens": logps.token_present.sum()}
 
-    def facts(self, sums: Mapping[str, float]) -> dict[str, float]:
+    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """How far the policy is from the one that gave the answers: the mean of |w - 1|."""
         return {"ratio_deviation": sums["away"] / sums["tokens"]}
 
@@ -139,9 +133,9 @@ class Espo(ActorCritic):
         ActorCritic.__post_init__(self)
         check_positive("max_deviation", self.max_deviation)
 
-    def outgrown(self, facts: Mapping[str, float]) -> bool:
+    def exceeds_max_ratio(self, metrics: Mapping[str, float]) -> bool:
         """Whether the policy has left the one that gave the answers."""
-        return facts["ratio_deviation"] > self.max_deviation
+        return metrics["ratio_deviation"] > self.max_deviation
 
     def _gain(self, weight: Tensor, advantage: Tensor) -> Tensor:
         return weight * advantage

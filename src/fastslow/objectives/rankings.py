@@ -6,14 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    RankedLogps,
-    check_positive,
-    needed,
-    widen,
-)
+from fastslow.objectives.containers import RankedLogps, needed, widen
+from fastslow.objectives.contract import Objective, ObjectiveOutput
+from fastslow.objectives.settings import check_positive
 
 NEVER = float("-inf")
 

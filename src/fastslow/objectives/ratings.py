@@ -1,4 +1,4 @@
-"""Thumbs up and down on single responses, without a pair. Log-probs are summed over tokens."""
+"""Binary feedback on single responses, without a pair. Log-probs are summed over tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,13 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    RatedLogps,
-    check_positive,
-    needed,
-)
+from fastslow.objectives.containers import RatedLogps, needed
+from fastslow.objectives.contract import Objective, ObjectiveOutput
+from fastslow.objectives.settings import check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +48,7 @@ class Bco(Objective):
 
     Source: arXiv 2404.04656. d is the mean of beta h over all responses of the steps before (0 in
     the first), without gradient; the paper's is the mean up to and including the batch. Its
-    density-ratio weights for unlike prompts are left out. (TRL's `bco_pair` has no d.)
+    density-ratio weights for unlike prompts are not implemented. (TRL's `bco_pair` has no d.)
     """
 
     beta: float = 0.1

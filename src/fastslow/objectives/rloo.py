@@ -9,19 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    RankedLogps,
-    check_not_negative,
-    check_positive,
-    needed,
-    widen,
-)
+from fastslow.objectives.containers import RankedLogps, needed, widen
+from fastslow.objectives.contract import Objective, ObjectiveOutput
 from fastslow.objectives.rankings import ranked_output
+from fastslow.objectives.settings import check_not_negative, check_positive
 
 LARGEST = 20.0
-"""Log-ratio to the policy that gave an answer at which the weight stops growing."""
+"""Log-ratio to the sampling policy at which a completion's weight stops growing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,16 +8,9 @@ from dataclasses import dataclass
 
 from torch.nn.functional import logsigmoid
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_not_negative,
-    check_one_of,
-    check_positive,
-    widen,
-    with_rewards,
-)
+from fastslow.objectives.containers import PairLogps, widen
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
+from fastslow.objectives.settings import check_not_negative, check_one_of, check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Losses of answers that the policy itself gave: what a gradient has to be taken of.
 
 All tensors are [P, K]: P prompts with K answers each, log-probs summed over an answer's tokens
-(end-of-turn included), nats. Answers are drawn without gradient; a surrogate's gradient, not its
+(end-of-turn included), nats. Answers are sampled without gradient; a surrogate's gradient, not its
 value, is what is estimated.
 
 Sources: HyPO, arXiv 2406.01462, Algorithm 1; leave-one-out, RLOO, arXiv 2402.14740.

@@ -4,16 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from fastslow.objectives.contract import (
-    DemonstrationLogps,
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    RankedLogps,
-    check_one_of,
-    check_positive,
-    widen,
-)
+from fastslow.objectives.containers import DemonstrationLogps, PairLogps, RankedLogps, widen
+from fastslow.objectives.contract import Objective, ObjectiveOutput
+from fastslow.objectives.settings import check_one_of, check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

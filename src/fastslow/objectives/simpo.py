@@ -7,14 +7,9 @@ from dataclasses import dataclass
 
 from torch.nn.functional import logsigmoid
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_not_negative,
-    check_positive,
-    check_range,
-)
+from fastslow.objectives.containers import PairLogps
+from fastslow.objectives.contract import Objective, ObjectiveOutput
+from fastslow.objectives.settings import check_not_negative, check_positive, check_range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

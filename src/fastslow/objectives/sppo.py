@@ -1,4 +1,4 @@
-"""Self-play preference optimisation: log-ratios are drawn to how often each response wins.
+"""Self-play preference optimisation: log-ratios are regressed onto win rates.
 
 Source: arXiv 2405.00675; uclaml/SPPO, `loss_type == "sppo"`. The code halves the two squares, the
 paper (4.12) and TRL do not; the code is followed. Log-probs are summed over tokens.
@@ -8,15 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_one_of,
-    check_positive,
-    needed,
-    with_rewards,
-)
+from fastslow.objectives.containers import PairLogps, needed
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
+from fastslow.objectives.settings import check_one_of, check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

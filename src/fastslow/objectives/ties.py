@@ -1,4 +1,4 @@
-"""Bradley-Terry with ties: "equally good" is a label that is learned from, not a pair to drop.
+"""Bradley-Terry with ties: "equally good" is a training label, not a pair to drop.
 
 Sources: P. V. Rao and L. L. Kupper, JASA 62 (1967) 194; R. R. Davidson, JASA 65 (1970) 317; for
 DPO, arXiv 2409.17431. u = beta Delta takes the place of the difference of strengths. Log-probs are
@@ -12,15 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_not_negative,
-    check_positive,
-    widen,
-    with_rewards,
-)
+from fastslow.objectives.containers import PairLogps, widen
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
+from fastslow.objectives.settings import check_not_negative, check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

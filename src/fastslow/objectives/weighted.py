@@ -12,14 +12,14 @@ from fastslow.objectives.contract import Objective, ObjectiveOutput
 Value = TypeVar("Value")
 
 ANCHOR = "demonstrations"
-"""What can be learned from the best response of pairs and rankings too."""
+"""The label kind that pairs and rankings can provide as well, by their best response."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedSum(Objective):
     """L = sum of weight times loss. Rewards and beta are those of the first term.
 
-    Raises ConfigError where the terms learn from different kinds of labels.
+    Raises ConfigError if the terms take different kinds of labels.
     """
 
     terms: tuple[tuple[float, Objective], ...]
@@ -28,9 +28,9 @@ class WeightedSum(Objective):
         kinds = {objective.takes for _, objective in self.terms} - {ANCHOR}
         if len(kinds) > 1 or (len(self.terms) > 1 and kinds == {"ratings"} and self._anchored):
             raise ConfigError(
-                f"objective.name: terms of a sum must learn from the same labels; these take "
-                f"{' and '.join(sorted({o.takes for o in self._objectives}))}. sft may stand "
-                "beside all but ratings"
+                f"objective.name: terms of a sum must take the same labels; these take "
+                f"{' and '.join(sorted({o.takes for o in self._objectives}))}. sft may "
+                "be added to all but ratings"
             )
 
     @property
@@ -71,7 +71,7 @@ class WeightedSum(Objective):
 
     def __call__(self, logps: Any) -> ObjectiveOutput:
         if not self.learns_ties:
-            # A term that learns them by itself must not where the others cannot.
+            # A term that learns ties must not do so if the others cannot.
             logps = replace(logps, extras={k: v for k, v in logps.extras.items() if k != "tie"})
         outputs = [
             objective(replace(logps, state=_part(logps.state, i)))

@@ -8,14 +8,9 @@ from dataclasses import dataclass
 
 from torch.nn.functional import logsigmoid
 
-from fastslow.objectives.contract import (
-    Objective,
-    ObjectiveOutput,
-    PairLogps,
-    check_positive,
-    needed,
-    with_rewards,
-)
+from fastslow.objectives.containers import PairLogps, needed
+from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
+from fastslow.objectives.settings import check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

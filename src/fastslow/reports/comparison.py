@@ -1,4 +1,4 @@
-"""What `fastslow bench online` found, as curves: reward over answers, seconds and reverse KL."""
+"""Results of `fastslow bench online` as curves: reward over answers, seconds and reverse KL."""
 
 import json
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from fastslow.reports.style import COLOURS, DASHES, new_figure
 from fastslow.reports.tables import Row, Table
 
 AXES = {
-    "answers": "answers sampled to be learned from",
-    "seconds": "seconds, without measuring",
-    "reverse_kl": "reverse KL to the base (nats an answer)",
+    "answers": "completions sampled for training",
+    "seconds": "seconds, without evaluation",
+    "reverse_kl": "reverse KL to the base (nats per answer)",
 }
 HEIGHT = 560
 
@@ -34,14 +34,14 @@ def read_comparison(folder: Path) -> dict[str, Any]:
             return found
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise StateError(
-            f"{path} has no curves of methods ({type(error).__name__}: {error}); a report can show "
-            "run folders, or the folder of one `fastslow bench online`"
+            f"{path} has no method curves ({type(error).__name__}: {error}); reports show run "
+            "folders, or the folder of one `fastslow bench online`"
         ) from None
-    raise StateError(f"{path} has no method that was measured; run `fastslow bench online` again")
+    raise StateError(f"{path} has no measured method; run `fastslow bench online` again")
 
 
 def setting_line(found: Mapping[str, Any]) -> str:
-    """What the methods were compared on."""
+    """The settings of the comparison."""
     parts = []
     for key, value in found["setting"].items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
@@ -50,30 +50,30 @@ def setting_line(found: Mapping[str, Any]) -> str:
 
 
 def comparison_sections(found: Mapping[str, Any]) -> list[Section]:
-    """The curves, and the numbers at their ends."""
+    """The curves and the final numbers."""
     methods = found["methods"]
     sampling = {name: row for name, row in methods.items() if row["end"]["answers"]["mean"] > 0}
     plots = [
         Plot(
-            "For the answers judged",
-            "Methods that sample answers of their own. Whiskers: 95 % bootstrap intervals.",
+            "Reward over judged completions",
+            "Methods that sample completions. Whiskers: 95 % bootstrap intervals.",
             _figure(methods, sampling, "answers"),
         ),
         Plot(
-            "For the time",
-            "Sampling, judging and learning on the machine that measured.",
+            "Reward over time",
+            "Time for sampling, judging and training on the benchmark machine.",
             _figure(methods, methods, "seconds"),
         ),
         Plot(
-            "For the way from the base",
+            "Reward over KL to the base",
             "Higher for the same KL is better; a curve that turns down is over-optimised.",
             _figure(methods, methods, "reverse_kl"),
         ),
     ]
-    lead = "Score by the judge that measures, on prompts that nothing was learned from."
+    lead = "Score by the evaluation judge on held-out prompts."
     return [
         Section("Reward", lead, plots if sampling else plots[1:]),
-        Section("At the end", "Means over seeds.", [], [_ends(methods)]),
+        Section("Final results", "Means over seeds.", [], [_ends(methods)]),
     ]
 
 
@@ -104,7 +104,7 @@ def _look(place: int) -> dict[str, Any]:
 
 
 def _whisker(reward: Mapping[str, float], moments: int) -> dict[str, Any]:
-    """An interval at the end of a curve alone, as whiskers everywhere would hide the curves."""
+    """An interval at the end of a curve only, as whiskers everywhere would hide the curves."""
     low, high = reward.get("low", reward["mean"]), reward.get("high", reward["mean"])
     before = [0.0] * (moments - 1)
     return {
@@ -119,7 +119,7 @@ def _whisker(reward: Mapping[str, float], moments: int) -> dict[str, Any]:
 def _ends(methods: Mapping[str, Any]) -> Table:
     columns = {"reward": ".2f", "reverse_kl": ".2f", "win_rate": ".0%", "mean_length": ".0f",
                "answers": ",.0f", "seconds": ",.0f"}  # fmt: skip
-    heads = ["reward", "reverse KL (nats)", "beats the base", "tokens", "answers", "seconds"]
+    heads = ["reward", "reverse KL (nats)", "win rate vs base", "tokens", "answers", "seconds"]
     rows = [
         Row(
             name,

@@ -55,7 +55,7 @@ def thinned(curve: Curve, limit: int) -> Curve:
 
 
 def cumulative(records: Sequence[Record], key: str) -> Curve:
-    """The leader's `loss`, or other value, summed over pairs as they were seen; from (0, 0) on."""
+    """The leader's `loss`, or other value, summed over pairs in order, starting at (0, 0)."""
     x, y = [0], [0.0]
     for record in records:
         for pairs, mean in zip(record.steps.pairs, record.steps.values[key], strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastslow.errors import StateError
 
-Measurement = dict[str, Any]
+EvalResult = dict[str, Any]
 """A held-out measurement as the run wrote it; any value may be missing or null."""
 
 LEADER_VALUES = ("loss", "accuracy", "margin")
@@ -37,19 +37,19 @@ class Steps:
         default_factory=lambda: {key: [] for key in FRESH_VALUES}
     )
     """The judge's score of the answers learned from, how far the leader's probabilities of them
-    have moved, and how well the critic foresees the score; None where there is no such thing."""
+    have moved, and the explained variance of the critic; None if not applicable."""
     modules: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
     """The same of each module; the gradient norm is None where a module sat the step out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A held-out measurement and when it was made."""
+    """A held-out evaluation and its step."""
 
     moment: str
     step: int
     pairs: int
-    measured: Measurement
+    measured: EvalResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Record:
 def read_record(path: Path, *, domain: str | None = None, begins: int = 0) -> Record:
     """The record in an event log; an empty one where there is no log yet.
 
-    Reads in one pass, and passes over a last line that was cut short, as in a run that is being
+    Reads in one pass, and skips an incomplete last line, as in a run that is being
     written or was killed. Raises StateError for any other line that is not an event.
     """
     record = Record(domain, begins, Steps(), [], [], [])

@@ -9,7 +9,7 @@ from fastslow.reports.retention import domain_means
 from fastslow.reports.runs import ReportedRun
 from fastslow.reports.style import DrawnRun, hover, new_figure, whose
 
-TITLES = {"reward": "score by the judge", "accuracy": "held-out accuracy"}
+TITLES = {"reward": "judge score", "accuracy": "held-out accuracy"}
 
 
 def frontier_points(run: ReportedRun, metric: str) -> list[tuple[str, float, float]]:
@@ -36,7 +36,7 @@ def frontier_points(run: ReportedRun, metric: str) -> list[tuple[str, float, flo
 
 def frontier_figure(drawn: Sequence[DrawnRun], metric: str) -> go.Figure:
     """Metric against reverse KL, joined in order, hollow at the start and large at the end."""
-    figure = new_figure("reverse KL (nats an answer)", TITLES[metric], height=420)
+    figure = new_figure("reverse KL (nats per answer)", TITLES[metric], height=420)
     for one in drawn:
         points = frontier_points(one.run, metric)
         last = len(points) - 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastslow.reports.curves import cumulative
-from fastslow.reports.events import Measurement
+from fastslow.reports.events import EvalResult
 from fastslow.reports.retention import domain_means, shared_metric
 from fastslow.reports.runs import ReportedRun
 from fastslow.reports.style import DrawnRun
@@ -39,7 +39,7 @@ def headline(drawn: Sequence[DrawnRun]) -> Table:
     return Table("run", [columns[i].title for i in used], rows)
 
 
-def latest(run: ReportedRun) -> Measurement:
+def latest(run: ReportedRun) -> EvalResult:
     """The last held-out measurement; in a continual run the mean over all its domains.
 
     Empty where there is none: without held-out pairs, and in an unfinished continual run.
@@ -52,14 +52,14 @@ def latest(run: ReportedRun) -> Measurement:
 
 
 def test_then_train(run: ReportedRun, key: str) -> float | None:
-    """The leader's mean value over every pair just before it was learned."""
+    """The leader's test-then-train mean over every pair."""
     if not run.pairs:
         return None
     return cumulative(run.records, key).y[-1] / run.pairs
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it.
+    """A duration in a readable form.
 
     >>> duration(12.34), duration(354), duration(7384)
     ('12.3 s', '5 min 54 s', '2 h 03 min')
@@ -115,8 +115,8 @@ def _columns(kept: str) -> list[Column]:
     """All columns; transfer and forgetting are those of the metric `kept`."""
     return [
         Column("held-out accuracy", _measured("accuracy"), "{:.3f}".format),
-        Column("score by the judge", _measured("reward"), "{:.3f}".format),
-        Column("win rate against base", _win_rate, _write_win_rate),
+        Column("judge score", _measured("reward"), "{:.3f}".format),
+        Column("win rate vs base", _win_rate, _write_win_rate),
         Column("chosen log-ratio (nats)", _of_policies("chosen_log_ratio"), "{:+.2f}".format),
         Column("rejected log-ratio (nats)", _of_policies("rejected_log_ratio"), "{:+.2f}".format),
         Column("reward of chosen", _of_rewards("chosen_log_ratio"), "{:+.2f}".format),

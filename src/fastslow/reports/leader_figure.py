@@ -55,7 +55,7 @@ def _add_leaders(figure: go.Figure, one: DrawnRun, lane: dict[str, float]) -> No
     figure.add_scatter(
         x=[swap.pairs for swap in swaps],
         y=[lane[swap.leader] for swap in swaps],
-        text=[f"step {swap.step}: {escape(swap.leader)} takes the lead" for swap in swaps],
+        text=[f"step {swap.step}: {escape(swap.leader)} now leads" for swap in swaps],
         mode="markers",
         marker={
             "color": one.colour,

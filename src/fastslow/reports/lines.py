@@ -37,7 +37,7 @@ def likelihood_lines(record: Record) -> dict[str, Curve]:
 
 
 def fresh_line(key: str) -> Lines:
-    """What is known of the answers that a step learned from, where there is such a thing."""
+    """Metrics of the completions a step trained on, if there are any."""
     return lambda record: {"leader": present(record.steps.pairs, record.steps.fresh[key])}
 
 

@@ -26,7 +26,7 @@ def write_report(folders: Sequence[Path], to: Path) -> Path:
         import plotly  # noqa: F401
     except ImportError:
         raise ConfigError(
-            "a report needs plotly, which is not installed: pip install 'fastslow[report]'"
+            "reports need plotly, which is not installed: pip install 'fastslow[report]'"
         ) from None
     compared = len(folders) == 1 and (folders[0] / "results.json").is_file()
     page = _comparison_page(folders[0]) if compared else _run_page(read_runs(folders))
@@ -67,7 +67,7 @@ def _comparison_page(folder: Path) -> str:
     found = read_comparison(folder)
     return _rendered(
         "comparison.html.jinja",
-        title="Learning online: methods compared",
+        title="Online learning: method comparison",
         setting=setting_line(found),
         sections=comparison_sections(found),
     )

@@ -24,7 +24,7 @@ def regrets(runs: Sequence[ReportedRun]) -> list[Curve]:
 
 
 def above_unlearned(run: ReportedRun) -> Curve:
-    """The run's cumulative loss above ln 2 a pair, that of never leaving the reference."""
+    """The run's cumulative loss minus ln 2 per pair, the loss of the reference."""
     unlearned = Curve([0, run.pairs], [0.0, run.pairs * log(2)])
     return above(cumulative(run.records, "loss"), unlearned)
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from fastslow.reports.events import Measurement
+from fastslow.reports.events import EvalResult
 from fastslow.reports.runs import Retention
 from fastslow.reports.style import new_figure, short
 
 
-def domain_means(row: Sequence[Measurement]) -> Measurement:
+def domain_means(row: Sequence[EvalResult]) -> EvalResult:
     """The mean over domains of every value that all of them have."""
     shared = [key for key in row[0] if all(isinstance(m.get(key), int | float) for m in row)]
     return {key: sum(m[key] for m in row) / len(row) for key in shared}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastslow.config import Recipe, load_recipe, stage_recipes
+from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, StateError
-from fastslow.reports.events import Measurement, Record, read_record
+from fastslow.reports.events import EvalResult, Record, read_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class Retention:
     """In training order."""
     measured: list[str]
     """The domains that were measured, the columns of what follows; maybe none."""
-    initial: list[Measurement]
+    initial: list[EvalResult]
     """Of the base, on each domain."""
-    after: list[list[Measurement]]
+    after: list[list[EvalResult]]
     """`after[i][j]`: on domain j, after training on domain i."""
     metrics: dict[str, dict[str, float | None]]
     """For `accuracy` and maybe `reward`: average, backward_transfer and so on; empty where the
@@ -39,7 +39,7 @@ class ReportedRun:
     """All that a report says of one run."""
 
     label: str
-    """Folder's name, with as many parents as tell it from the other runs."""
+    """Folder's name, with as many parents as needed to be unique."""
     folder: Path
     recipe: Recipe | None
     """None where this version cannot read the recipe; `yaml` has it all the same."""
@@ -47,7 +47,7 @@ class ReportedRun:
     summary: dict[str, Any] | None
     """None while the run is not finished."""
     records: list[Record]
-    """One in an ordinary run, one a domain in a continual run; never empty."""
+    """One in an ordinary run, one per domain in a continual run; never empty."""
     retention: Retention | None
     """None in an ordinary or unfinished run, and where nothing was held out."""
     samples: list[dict[str, Any]]
@@ -59,8 +59,8 @@ class ReportedRun:
 
     @property
     def of_rewards(self) -> bool:
-        """Whether a reward model was trained, whose rewards stand for log-probs."""
-        return self.recipe is not None and self.recipe.trains == "reward"
+        """Whether a reward model was trained, with rewards in place of log-probs."""
+        return self.recipe is not None and self.recipe.task == "reward"
 
     @property
     def continual(self) -> bool:
@@ -68,7 +68,7 @@ class ReportedRun:
 
     @property
     def warnings(self) -> list[str]:
-        """What the run warned of, in order, with the domain it was in."""
+        """Warnings of the run, in order, with their domain."""
         return [
             warning if record.domain is None else f"{record.domain}, {warning}"
             for record in self.records
@@ -82,20 +82,23 @@ def read_runs(folders: Sequence[Path]) -> list[ReportedRun]:
     Raises ConfigError for no folder or the same one twice, StateError for one that is no run.
     """
     if not folders:
-        raise ConfigError("no run folder was given; give the output_dir of one run or of several")
+        raise ConfigError("no run folder given; give the output_dir of one or more runs")
     paths = [folder.resolve() for folder in folders]
     twice = [str(path) for path, count in Counter(paths).items() if count > 1]
     if twice:
         raise ConfigError(f"{', '.join(twice)}: given twice; give each run folder once")
-    runs = [run for path in paths for run in _with_stages(path)]
+    runs = [run for path in paths for run in _parts(path)]
     return [_read_run(folder, label) for folder, label in zip(runs, _labels(runs), strict=True)]
 
 
-def _with_stages(folder: Path) -> list[Path]:
-    """Folders of the earlier stages or rounds and, as far as the last has begun, the run's own."""
-    earlier = sorted(path.parent for kind in ("stages", "rounds")
-                     for path in folder.glob(f"{kind}/*/config.yaml"))  # fmt: skip
-    return [*earlier, folder] if not earlier or (folder / "events.jsonl").exists() else earlier
+def _parts(folder: Path) -> list[Path]:
+    """Folders of the stages or rounds that have begun, in order; else the run's own."""
+    begun = [
+        path.parent
+        for kind in ("stages", "rounds")
+        for path in sorted(folder.glob(f"{kind}/*/config.yaml"))
+    ]
+    return begun or [folder]
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
@@ -114,9 +117,7 @@ def _read_run(folder: Path, label: str) -> ReportedRun:
     config = folder / "config.yaml"
     if not config.exists():
         what = "has no config.yaml" if folder.is_dir() else "does not exist"
-        raise StateError(
-            f"{folder} is not a run folder: it {what}; give the output_dir of a training"
-        )
+        raise StateError(f"{folder} is not a run folder: it {what}; give the output_dir of a run")
     summary = _read_json(folder / "summary.json")
     return ReportedRun(
         label=label,
@@ -132,8 +133,7 @@ def _read_run(folder: Path, label: str) -> ReportedRun:
 
 def _recipe(path: Path) -> Recipe | None:
     try:
-        recipe = load_recipe(path)
-        return stage_recipes(recipe)[-1] if recipe.stages else recipe
+        return load_recipe(path)
     except ConfigError:
         return None  # Of another version: a finished run is still worth looking at.
 

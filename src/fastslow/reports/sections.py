@@ -1,4 +1,4 @@
-"""What the page shows, in which order, and how to read it."""
+"""The sections of the page, their order, and how to read them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,13 +34,13 @@ from fastslow.reports.tables import Table, retention_table, weight_table
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A figure and how to read it; without a title it goes by that of its section."""
+    """A figure and its caption; without a title it uses that of its section."""
 
     title: str
     caption: str
     figure: go.Figure
     colour: str | None = None
-    """Of the run, where the figure is of one run only."""
+    """Colour of the run, if the figure shows only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ class Section:
     plots: list[Plot]
     tables: list[Table] = field(default_factory=list)
     terms: dict[str, str] = field(default_factory=dict)
-    """Words of the tables, and what they mean."""
+    """Definitions of the terms in the tables."""
 
 
 def all_sections(drawn: Sequence[DrawnRun]) -> list[Section]:
-    """The sections that there is data for."""
+    """The sections for which there is data."""
     trained = [one for one in drawn if one.run.pairs]
     parts = []
     if trained:
@@ -75,13 +75,13 @@ def _training(drawn: Sequence[DrawnRun]) -> Section:
     return Section(
         "Training curves",
         "Every batch is scored before it is learned (test-then-train). Thick lines are means over "
-        f"the last {width:,} pairs, faint ones the batches themselves; solid is the fast module, "
-        "dotted and dashed the slower ones; diamonds are held-out measurements of the leader.",
+        f"the last {width:,} pairs, faint lines are single batches; solid is the fast module, "
+        "dotted and dashed the slower ones; diamonds are held-out evaluations of the leader.",
         [
             Plot(
                 "Accuracy",
-                "Share of pairs that the leader ranks as people did, a policy more clearly than "
-                "its reference does. Knowing nothing is 0.5.",
+                "Share of pairs where the leader's margin has the right sign, for policies "
+                "relative to the reference. Chance is 0.5.",
                 training_figure(
                     drawn, leader_line("accuracy"), "accuracy", heldout=held["accuracy"]
                 ),
@@ -89,19 +89,20 @@ def _training(drawn: Sequence[DrawnRun]) -> Section:
             Plot(
                 "Loss",
                 "The objective of each module, without the chase. Lower is better; DPO starts at "
-                "ln 2 = 0.693. Held out, objectives of sampled answers are measured by DPO's.",
+                "ln 2 = 0.693. On held-out pairs, on-policy objectives are evaluated with the DPO "
+                "loss.",
                 training_figure(drawn, module_lines("loss"), f"loss{unit}", heldout=held["loss"]),
             ),
             Plot(
                 "Margin",
-                "How much further each module prefers chosen to rejected, a policy than its "
-                "reference. It should rise; a very large one is a sign of overfitting.",
+                "Log-prob of chosen minus rejected of each module, for policies relative to the "
+                "reference. It should rise; a very large margin is a sign of overfitting.",
                 training_figure(drawn, module_lines("margin"), "margin (nats)"),
             ),
             Plot(
                 "Gradient norm",
-                "Of each module, before clipping. Lone peaks are hard batches; a lasting rise is a "
-                "learning rate too high.",
+                "Of each module, before clipping. Single peaks are hard batches; a lasting rise "
+                "means the learning rate is too high.",
                 training_figure(drawn, module_lines("grad_norm"), "gradient norm"),
             ),
         ],
@@ -110,27 +111,27 @@ def _training(drawn: Sequence[DrawnRun]) -> Section:
 
 FRESH = {
     "score": (
-        "Score by the judge",
-        "Of the answers that each step learned from. It should rise; what it says of held-out "
-        "prompts stands below.",
+        "Judge score",
+        "Of the completions that each step trained on. It should rise; scores on held-out "
+        "prompts are below.",
         "score",
     ),
     "ratio_deviation": (
         "Ratio deviation",
-        "Mean of |w - 1| over the tokens of these answers, w being how much likelier they have "
-        "become since they were sampled. Zigzags are passes over the same answers.",
+        "Mean of |w - 1| over the tokens of these completions, with w = pi / pi_old. Zigzags are "
+        "repeated passes over the same completions.",
         "ratio deviation",
     ),
     "explained_variance": (
         "Critic",
-        "Share of the returns' variance that the critic foresees: 0 is no better than their mean.",
+        "Share of the returns' variance that the critic explains: 0 is no better than their mean.",
         "explained variance",
     ),
 }
 
 
 def _fresh(drawn: Sequence[DrawnRun]) -> list[Section]:
-    """Of the answers that were sampled to be learned from, in every step."""
+    """Completions sampled for training, in every step."""
     plots = []
     for key, (title, caption, unit) in FRESH.items():
         having = [
@@ -140,7 +141,7 @@ def _fresh(drawn: Sequence[DrawnRun]) -> list[Section]:
         ]
         if having:
             plots.append(Plot(title, caption, training_figure(having, fresh_line(key), unit)))
-    return [Section("Answers learned from", "", plots)] if plots else []
+    return [Section("Training completions", "", plots)] if plots else []
 
 
 def _leaders(drawn: Sequence[DrawnRun]) -> list[Section]:
@@ -148,8 +149,8 @@ def _leaders(drawn: Sequence[DrawnRun]) -> list[Section]:
     if not racing:
         return []
     caption = (
-        "A bar in a module's lane while it leads, a diamond where it takes the lead. Frequent "
-        "changes mean that neither learning rate is clearly the better."
+        "A bar in a module's lane while it leads, a diamond where it becomes the leader. Frequent "
+        "changes mean that neither learning rate is clearly better."
     )
     return [Section("Who leads when", "", [Plot("", caption, leader_figure(racing))])]
 
@@ -159,16 +160,16 @@ def _likelihoods(drawn: Sequence[DrawnRun]) -> Section:
         {"chosen, held out": "chosen_log_ratio", "rejected, held out": "rejected_log_ratio"}
     )
     if all(one.run.of_rewards for one in drawn):
-        caption = "Solid: chosen, dotted: rejected. Only their difference means something."
+        caption = "Solid: chosen, dotted: rejected. Only the difference is meaningful."
         figure = training_figure(drawn, likelihood_lines, "reward", heldout=held)
-        return Section("Rewards of both responses", "", [Plot("", caption, figure)])
+        return Section("Rewards of chosen and rejected", "", [Plot("", caption, figure)])
     caption = (
         "Solid: chosen, dotted: rejected; the leader's log-prob of the response minus the "
-        "reference's. Rejected should fall and chosen stay near 0: where both sink together the "
-        "model unlearns good answers with the bad, and is being wrecked."
+        "reference's. Rejected should fall and chosen stay near 0: if both fall together, "
+        "the model unlearns good responses with the bad ones and is degrading."
     )
     figure = training_figure(drawn, likelihood_lines, "log-ratio (nats)", heldout=held)
-    return Section("Both likelihoods", "", [Plot("", caption, figure)])
+    return Section("Log-ratios of chosen and rejected", "", [Plot("", caption, figure)])
 
 
 def _frontier(drawn: Sequence[DrawnRun]) -> list[Section]:
@@ -178,8 +179,8 @@ def _frontier(drawn: Sequence[DrawnRun]) -> list[Section]:
     rewarded = all(frontier_points(one.run, "reward") for one in points)
     metric = "reward" if rewarded else "accuracy"
     caption = (
-        "One point an evaluation, joined in order: hollow before training, large at the end; in "
-        "continual runs means over all domains, after each of them. Higher for less KL is "
+        "One point per evaluation, connected in order: hollow before training, large at the end; "
+        "in continual runs means over all domains, after each domain. Higher at less KL is "
         "better: compare runs at the same KL, not at the same step."
     )
     plot = Plot("", caption, frontier_figure(points, metric))
@@ -188,11 +189,11 @@ def _frontier(drawn: Sequence[DrawnRun]) -> list[Section]:
 
 TERMS = {
     "average": "mean of the last row: the score on all domains at the end.",
-    "backward transfer": "mean of R[K, j] − R[j, j] over the earlier domains: what later learning "
-    "did to them. Below 0 is forgetting.",
-    "forward transfer": "mean of R[j−1, j] − base[j] over the later domains: what was known of a "
-    "domain before it was trained on, beyond the base.",
-    "forgetting": "mean over the earlier domains of their best score since they were learned "
+    "backward transfer": "mean of R[K, j] − R[j, j] over the earlier domains: the effect of later "
+    "training on them. Below 0 is forgetting.",
+    "forward transfer": "mean of R[j−1, j] − base[j] over the later domains: the gain over the "
+    "base on a domain before training on it.",
+    "forgetting": "mean over the earlier domains of their best score after training on them "
     "minus their last.",
 }
 
@@ -209,7 +210,7 @@ def _retention(drawn: Sequence[DrawnRun]) -> list[Section]:
     plots = [
         Plot(
             one.run.label,
-            f"What answers at the end: {retention.policy}.",
+            f"Final policy: {retention.policy}.",
             retention_figure(retention, metric, span),
             one.colour,
         )
@@ -222,7 +223,7 @@ def _retention(drawn: Sequence[DrawnRun]) -> list[Section]:
             "Retention",
             f"{TITLES[metric].capitalize()} on each domain (columns) after training on each "
             "(rows, from the top). Read down a column: it should rise at its own domain and not "
-            "darken after it. The same colour is the same score in all runs.",
+            "fall after it. The same colour is the same score in all runs.",
             plots,
             [retention_table(drawn_kept), *([weights] if weights.rows else [])],
             TERMS,
@@ -240,20 +241,20 @@ def _regret_plot(drawn: Sequence[DrawnRun]) -> Plot | None:
     if len(rivals) > 1:
         return Plot(
             "Cumulative loss above the best run's",
-            "Test-then-train loss summed over the stream, minus that of the run that ends with "
-            "the least (flat at 0). A rising line is still losing ground; only runs with the same "
-            "objective and number of pairs are compared.",
+            "Test-then-train loss summed over the stream, minus that of the run with the "
+            "lowest total (flat at 0). A rising line is still losing ground; only runs with the "
+            "same objective and number of pairs are compared.",
             totals_figure(rivals, regrets([one.run for one in rivals]), "regret (nats)"),
         )
     known = [one for one in drawn if starts_at_ln2(one.run)]
     if not known:
         return None
     return Plot(
-        "Cumulative loss above never learning",
-        "Test-then-train loss summed over the stream, minus ln 2 a pair, which is what a policy "
-        "that never leaves its reference loses. Below 0, learning has paid for itself.",
+        "Cumulative loss relative to the reference",
+        "Test-then-train loss summed over the stream, minus ln 2 per pair, the loss of a policy "
+        "that stays at its reference. Below 0, training has paid off.",
         totals_figure(
-            known, [above_unlearned(one.run) for one in known], "loss above ln 2 a pair (nats)"
+            known, [above_unlearned(one.run) for one in known], "loss minus ln 2 per pair (nats)"
         ),
     )
 
@@ -277,15 +278,15 @@ def _answers(drawn: Sequence[DrawnRun]) -> list[Section]:
             [
                 Plot(
                     "Length",
-                    "Mean tokens of the sampled answers. Growing with no gain in reward is a "
-                    "policy that has learned that longer looks better.",
+                    "Mean tokens of the sampled answers. Growth without a gain in reward means the "
+                    "policy has learned a length bias.",
                     heldout_figure(answered, "mean_length", "tokens"),
                 ),
                 Plot(
-                    "Ended by themselves",
-                    "Share of the sampled answers that ended before the length limit. A fall "
-                    "towards 0 is a policy that has forgotten how to stop.",
-                    heldout_figure(answered, "ended", "share"),
+                    "Truncated",
+                    "Share of the sampled answers truncated by the length limit. A rise towards 1 "
+                    "means the policy no longer ends its answers.",
+                    heldout_figure(answered, "truncated", "share"),
                 ),
             ],
         )

@@ -20,7 +20,7 @@ def smoothing_width(drawn: Sequence[DrawnRun]) -> int:
 def training_figure(
     drawn: Sequence[DrawnRun], lines: Lines, y_title: str, *, heldout: Lines | None = None
 ) -> go.Figure:
-    """Curves smoothed, with the raw ones faint behind them and held-out values as diamonds."""
+    """Smoothed curves, with faint raw curves and held-out values as diamonds."""
     figure = stream_figure(drawn, y_title, showlegend=drawn[0].alone)
     width = smoothing_width(drawn)
     for one in drawn:
@@ -59,7 +59,7 @@ def totals_figure(drawn: Sequence[DrawnRun], curves: Sequence[Curve], y_title: s
 
 
 def add_curve(figure: go.Figure, one: DrawnRun, series: str, curve: Curve, **style: Any) -> None:
-    """Draw a curve that says its value, its place and its name to whoever points at it."""
+    """Add a curve with value, position and name in its hover text."""
     figure.add_scatter(
         x=curve.x,
         y=rounded(curve.y),

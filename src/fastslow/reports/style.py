@@ -70,7 +70,7 @@ def whose(drawn: DrawnRun, series: str) -> dict[str, Any]:
 
 
 def hover(drawn: DrawnRun, series: str, *lines: str) -> dict[str, Any]:
-    """What a point of a trace says of itself: the lines, and beside them whose it is."""
+    """Hover text of a trace: the lines and the name of the run."""
     name = series if drawn.alone else f"{drawn.run.label}: {series}"
     # Braces would be read as plotly's placeholders.
     extra = escape(name).replace("{", "&#123;")

@@ -41,7 +41,7 @@ METRIC_COLUMNS = {
 
 
 def retention_table(drawn: Sequence[DrawnRun]) -> Table:
-    """What each continual run kept, in one row for each metric it was scored by."""
+    """Retention of each continual run, one row per metric."""
     rows = []
     for one in drawn:
         kept = one.run.retention

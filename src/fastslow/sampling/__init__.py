@@ -1,6 +1,6 @@
-"""Answers drawn from a policy."""
+"""Sampling from a policy."""
 
-from fastslow.sampling.engine import Engine, Said
-from fastslow.sampling.generate import Sample, generate
+from fastslow.sampling.engine import Engine, EngineCompletion
+from fastslow.sampling.generate import Completion, generate
 
-__all__ = ["Engine", "Said", "Sample", "generate"]
+__all__ = ["Completion", "Engine", "EngineCompletion", "generate"]

@@ -1,4 +1,4 @@
-"""Answers by an engine of its own, over HTTP, with the policy's module loaded there by name.
+"""Sampling by an external engine over HTTP, with the policy's module loaded there by name.
 
 vLLM's protocol: `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, modules as PEFT folders
 that the engine can read.
@@ -16,27 +16,29 @@ from fastslow.records import Text
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """One answer as text."""
+class EngineCompletion:
+    """One completion as text."""
 
     text: str
-    ended: bool
-    """Whether it ended by itself rather than at the length limit."""
+    truncated: bool
+    """Whether it was cut by the length limit."""
 
 
 class Engine:
-    """Asks the engine at a URL.
+    """Client of the engine at a URL.
 
     Args:
         model: name of the base model there.
-        plain: whether prompts that are text go as they stand, instead of as a user's turn.
-        at_once: requests on their way at a time.
+        plain: whether text prompts are sent unchanged, instead of as a user's turn.
+        max_concurrency: concurrent requests.
         settings: of `ChatServer`.
     """
 
-    def __init__(self, *, url: str, model: str, plain: bool, at_once: int, **settings: Any) -> None:
+    def __init__(
+        self, *, url: str, model: str, plain: bool, max_concurrency: int, **settings: Any
+    ) -> None:
         self._server = ChatServer(url=url, section="engine", **settings)
-        self._model, self._plain, self._at_once = model, plain, at_once
+        self._model, self._plain, self._max_concurrency = model, plain, max_concurrency
         self._loaded: str | None = None
 
     @property
@@ -45,12 +47,17 @@ class Engine:
         return f"{self._model} at {self._server.url}"
 
     def load(self, name: str, folder: Path) -> None:
-        """Answer with the module in a PEFT folder from now on; the one before is unloaded."""
-        self.unload()
+        """Generate with the module in a PEFT folder from now on.
+
+        The one before is unloaded once the new one is there, so no request finds neither.
+        """
+        before = self._loaded
         self._server.post(
             "/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.resolve())}
         )
         self._loaded = name
+        if before is not None:
+            self._server.post("/unload_lora_adapter", {"lora_name": before})
 
     def unload(self) -> None:
         """Answer with the base from now on."""
@@ -58,7 +65,7 @@ class Engine:
             self._server.post("/unload_lora_adapter", {"lora_name": self._loaded})
             self._loaded = None
 
-    def answer(
+    def generate(
         self,
         prompts: Sequence[Text],
         *,
@@ -67,7 +74,7 @@ class Engine:
         top_p: float,
         max_new_tokens: int,
         seed: int,
-    ) -> list[list[Said]]:
+    ) -> list[list[EngineCompletion]]:
         """`count` answers to each prompt, in order. Raises UnreachableError when it gives none."""
         settings = {
             "model": self._loaded or self._model,
@@ -77,13 +84,13 @@ class Engine:
             "max_tokens": max_new_tokens,
         }
 
-        def ask(place: int) -> list[Said]:
+        def ask(place: int) -> list[EngineCompletion]:
             return self._ask(prompts[place], settings | {"seed": seed + place})
 
-        with ThreadPoolExecutor(self._at_once) as pool:
+        with ThreadPoolExecutor(self._max_concurrency) as pool:
             return list(pool.map(ask, range(len(prompts))))
 
-    def _ask(self, prompt: Text, settings: dict[str, Any]) -> list[Said]:
+    def _ask(self, prompt: Text, settings: dict[str, Any]) -> list[EngineCompletion]:
         if isinstance(prompt, str) and self._plain:
             reply = self._server.complete(prompt=prompt, **settings)
             texts = [choice.text for choice in reply.choices]
@@ -98,9 +105,9 @@ class Engine:
             texts = [choice.message.content or "" for choice in reply.choices]
         if len(texts) != settings["n"]:
             raise UnreachableError(
-                f"{self.name} gave {len(texts)} answers where {settings['n']} were asked for"
+                f"{self.name} returned {len(texts)} completions instead of {settings['n']}"
             )
         return [
-            Said(text, choice.finish_reason != "length")
+            EngineCompletion(text, choice.finish_reason == "length")
             for text, choice in zip(texts, reply.choices, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""Answers sampled from whatever adapter is active, in batches, with a key-value cache."""
+"""Batched sampling from the active adapter, with a key-value cache."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from transformers import GenerationConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One sampled answer."""
+class Completion:
+    """One sampled completion."""
 
     tokens: tuple[int, ...]
     """Up to and including the end-of-turn token, where it came."""
-    ended: bool
-    """Whether it ended by itself rather than at the length limit."""
+    truncated: bool
+    """Whether it was cut by the length limit."""
 
 
 def generate(
@@ -30,15 +30,15 @@ def generate(
     seed: int,
     temperature: float = 1.0,
     top_p: float = 1.0,
-    per_prompt: int = 1,
+    num_generations: int = 1,
     in_step: bool = False,
-) -> list[list[Sample]]:
-    """`per_prompt` answers to each prompt, in order. The same seed gives the same answers.
+) -> list[list[Completion]]:
+    """`num_generations` answers to each prompt, in order. The same seed gives the same answers.
 
-    A prompt is read once, however many answers it gets. With temperature 1 and top_p 1 they are
-    samples of the policy itself, whatever the generation settings in the model folder say;
-    temperature 0 takes the likeliest token. `in_step` says that other processes answer at the same
-    time, and that all must pass through the model as often.
+    A prompt is prefilled once for all its answers. With temperature 1 and top_p 1 they are samples
+    of the policy itself, independent of the generation settings in the model folder; temperature 0
+    is greedy. `in_step` means that other processes sample at the same time, and that all must make
+    the same number of forward passes.
     """
     width = max(2, *(len(prompt) for prompt in prompts))
     device = model.get_input_embeddings().weight.device
@@ -57,9 +57,9 @@ def generate(
     )
     cuda = [device] if device.type == "cuda" else []
     asked = {"input_ids": ids, "attention_mask": mask}
-    shared = _read_once(model, ids, mask, per_prompt)
-    asked = {name: values.repeat_interleave(per_prompt, 0) for name, values in asked.items()}
-    # What `settings` leaves open would be filled from the model folder's own generation settings.
+    shared = _read_once(model, ids, mask, num_generations)
+    asked = {name: values.repeat_interleave(num_generations, 0) for name, values in asked.items()}
+    # Unset fields of `settings` would be filled from the model folder's generation settings.
     own, model.generation_config = model.generation_config, GenerationConfig()
     try:
         with torch.random.fork_rng(devices=cuda), torch.no_grad():
@@ -70,16 +70,16 @@ def generate(
     finally:
         model.generation_config = own
     answers = [_until_end(row, frozenset(end_ids)) for row in rows[:, width:].tolist()]
-    return [answers[i : i + per_prompt] for i in range(0, len(answers), per_prompt)]
+    return [answers[i : i + num_generations] for i in range(0, len(answers), num_generations)]
 
 
-def _read_once(model: Any, ids: Tensor, mask: Tensor, per_prompt: int) -> dict[str, Any]:
+def _read_once(model: Any, ids: Tensor, mask: Tensor, num_generations: int) -> dict[str, Any]:
     """The cache of all prompts but their last tokens, once for each answer to come.
 
-    Nothing where there is one answer, or the model cannot be told the positions of padded rows.
+    Nothing for one answer, or if the model does not accept position ids for padded rows.
     """
     told = "position_ids" in signature(model.forward).parameters
-    if per_prompt == 1 or not told:
+    if num_generations == 1 or not told:
         return {}
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     with torch.no_grad():
@@ -90,12 +90,12 @@ def _read_once(model: Any, ids: Tensor, mask: Tensor, per_prompt: int) -> dict[s
             logits_to_keep=1,
             use_cache=True,
         ).past_key_values
-    cache.batch_repeat_interleave(per_prompt)
+    cache.batch_repeat_interleave(num_generations)
     return {"past_key_values": cache}
 
 
-def _until_end(tokens: list[int], end_ids: frozenset[int]) -> Sample:
+def _until_end(tokens: list[int], end_ids: frozenset[int]) -> Completion:
     for position, token in enumerate(tokens):
         if token in end_ids:
-            return Sample(tuple(tokens[: position + 1]), ended=True)
-    return Sample(tuple(tokens), ended=False)
+            return Completion(tuple(tokens[: position + 1]), truncated=False)
+    return Completion(tuple(tokens), truncated=True)

@@ -1,7 +1,12 @@
 """Text to tokens to tree batch to summed log-probs: the only place that shifts, masks and sums."""
 
 from fastslow.scoring.encode import Dropped, Encoded, Encoder, Tree, truncate
-from fastslow.scoring.layers import Recomputing, compile_layers, layers_of
+from fastslow.scoring.layers import (
+    ActivationCheckpointing,
+    compile_layers,
+    layers_of,
+    unwrap_layers,
+)
 from fastslow.scoring.lm_head import token_logps
 from fastslow.scoring.score import STATISTICS, Layout, Scorer, Scores, Sizes, probe_layout
 from fastslow.scoring.tree import TreeBatch, tree_batch
@@ -12,7 +17,7 @@ __all__ = [
     "Encoded",
     "Encoder",
     "Layout",
-    "Recomputing",
+    "ActivationCheckpointing",
     "Scorer",
     "Scores",
     "Sizes",
@@ -24,4 +29,5 @@ __all__ = [
     "token_logps",
     "tree_batch",
     "truncate",
+    "unwrap_layers",
 ]

@@ -1,7 +1,7 @@
-"""Attention of packed trees, a piece of the row at a time.
+"""Attention of packed trees, one segment of the row at a time.
 
 Transformers' models call it in place of their own attention while trees are scored, see
-`attending_trees`; `pieces` says how the row is cut.
+`attending_trees`; `pieces` are the segments of the row, `ragged` is the whole row in one call.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,14 +13,15 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from fastslow.scoring.attention_segments import Piece
+from fastslow.scoring.attention_segments import AttentionSegment
+from fastslow.scoring.ragged import Ragged
 
 NAME = "fastslow_trees"
 
 
 @contextmanager
 def attending_trees(model: Any) -> Iterator[None]:
-    """Inside, the model's layers attend as `pieces=`, given to its forward pass, says."""
+    """Inside, the model's layers use `pieces=`, an argument of its forward pass, for attention."""
     config = model.config.get_text_config()
     before = config._attn_implementation
     config._attn_implementation = NAME
@@ -30,7 +31,7 @@ def attending_trees(model: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
-@torch.compiler.disable  # How many pieces there are differs from batch to batch.
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # The number of segments differs between batches.
 def tree_attention(
     module: Any,
     query: Tensor,
@@ -38,23 +39,27 @@ def tree_attention(
     value: Tensor,
     attention_mask: None,
     *,
-    pieces: Sequence[Piece],
+    pieces: Sequence[AttentionSegment],
+    ragged: Ragged | None = None,
     scaling: float | None = None,
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """What a layer of transformers makes of its queries, [1, N, H, d], and no weights.
+    """The attention output of a layer, [1, N, H, d], without attention weights.
 
     Args:
-        module: the layer, of which nothing is needed.
+        module: the layer, unused.
         query: [1, H, N, d], all trees after one another.
         key: [1, H or fewer, N, d].
         value: as `key`.
-        attention_mask: None, as the pieces say it all.
-        pieces: what attends in one call, in order.
-        scaling: what products of queries and keys are multiplied by; None is 1 / sqrt(d).
+        attention_mask: None, as the segments define it.
+        pieces: the segments, one call each, in order.
+        ragged: the whole row in one call, used instead if there is a kernel.
+        scaling: factor of the products of queries and keys; None is 1 / sqrt(d).
         softcap: Gemma-2's bound on these products.
     """
+    if ragged is not None and softcap is None and ragged.takes(query):
+        return ragged.attend(query, key, value, scaling), None
     lengths = [piece.length for piece in pieces]
     # split, because its gradient is one concatenation where slices would each fill a whole row.
     parts = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
@@ -75,11 +80,11 @@ def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    piece: Piece,
+    piece: AttentionSegment,
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
-    """What the tokens of a piece make of what they may see, [1, H, T, d]."""
+    """The attention output of the tokens of a segment, [1, H, T, d]."""
     if softcap is not None:
         return _capped(query, key, value, piece.mask(query), scaling, softcap)
     mask = None if piece.causal else piece.mask(query)

@@ -1,8 +1,8 @@
-"""How a row of trees is cut into calls of attention, so that little is computed that none may see.
+"""Splits a row of trees into attention calls, so that few masked scores are computed.
 
-On a CPU each tree's prompt with its first response is one causal piece, and every further response
-is one that sees the prompt and itself. On a GPU a call costs more than what a mask throws away, so
-trees are taken together.
+On a CPU each tree's prompt with its first response is one causal segment, and every further
+response is one that sees the prompt and itself. On a GPU a call costs more than masked scores, so
+trees are grouped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,13 +13,13 @@ from torch import Tensor
 from fastslow.scoring.encode import Tree
 
 
-class Piece:
-    """Tokens after one another that attend in one call.
+class AttentionSegment:
+    """Consecutive tokens that attend in one call.
 
     Args:
-        length: how many.
-        prompt: tokens at the beginning of the last piece without a prompt that these see too.
-        trees: whose these are, where they are not simply seen by all that come after them.
+        length: number of tokens.
+        prompt: tokens at the start of the last segment without a prompt that these also see.
+        trees: the trees of these tokens, if attention is not simply causal.
     """
 
     def __init__(self, length: int, *, prompt: int = 0, trees: Sequence[Tree] = ()) -> None:
@@ -30,7 +30,7 @@ class Piece:
 
     @property
     def causal(self) -> bool:
-        """Whether each token sees all before it, which kernels know without a mask."""
+        """Whether each token sees all before it, which needs no mask."""
         return not self.prompt and not self._trees
 
     def mask(self, like: Tensor) -> Tensor:
@@ -53,15 +53,16 @@ class Piece:
             return later
         tree, response = _places(self._trees).to(device)
         ours = tree[:, None] == tree
-        return later | ~(ours & ((response == 0) | (response[:, None] == response)))
+        seen: Tensor = ours & ((response == 0) | (response[:, None] == response))
+        return later | ~seen
 
 
-def cut(trees: Sequence[Tree], *, together: int) -> list[Piece]:
-    """The pieces of a row.
+def cut(trees: Sequence[Tree], *, together: int) -> list[AttentionSegment]:
+    """The segments of a row.
 
     Args:
         trees: in their order.
-        together: tokens up to which trees are one piece; one with more is cut, as are all for 0.
+        together: trees of up to this many tokens in total form one segment; 0 splits all trees.
     """
     return [piece for group in _groups(trees, together) for piece in _pieces(group, together)]
 
@@ -77,14 +78,14 @@ def _groups(trees: Sequence[Tree], together: int) -> Iterator[list[Tree]]:
         yield group
 
 
-def _pieces(group: list[Tree], together: int) -> Iterator[Piece]:
+def _pieces(group: list[Tree], together: int) -> Iterator[AttentionSegment]:
     tree, *others = group
     if others or (len(tree.responses) > 1 and tree.num_tokens <= together):
-        yield Piece(sum(tree.num_tokens for tree in group), trees=group)
+        yield AttentionSegment(sum(tree.num_tokens for tree in group), trees=group)
         return
-    yield Piece(len(tree.prompt) + sum(map(len, tree.responses[:1])))
+    yield AttentionSegment(len(tree.prompt) + sum(map(len, tree.responses[:1])))
     for response in tree.responses[1:]:
-        yield Piece(len(response), prompt=len(tree.prompt))
+        yield AttentionSegment(len(response), prompt=len(tree.prompt))
 
 
 def _places(trees: Sequence[Tree]) -> Tensor:
@@ -95,4 +96,6 @@ def _places(trees: Sequence[Tree]) -> Tensor:
         for place, part in enumerate((tree.prompt, *tree.responses))
     ]
     *places, lengths = torch.tensor(parts).T
-    return torch.stack(places).repeat_interleave(lengths, dim=1)
+    # The size is said, as fake lengths (`adapters.fake_model`) do not add up to one.
+    count = sum(tree.num_tokens for tree in trees)
+    return torch.stack(places).repeat_interleave(lengths, dim=1, output_size=count)

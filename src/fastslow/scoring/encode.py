@@ -35,10 +35,10 @@ class Encoded:
 
     example: Example
     tree: Tree
-    cut: bool
+    truncated: bool
     """Whether truncation took tokens."""
     sampled: tuple[float, ...] = ()
-    """Of each response, its log-prob under the policy that gave it, nats; empty where nobody knows.
+    """Of each response, its log-prob under the sampling policy, nats; empty if unknown.
     """
     of_tokens: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     """By name, values of each token of each response, as an objective of tokens learns from."""
@@ -110,7 +110,7 @@ class Encoder:
                 found.append(Dropped(example, f"the chat template refuses it: {error}"))
         rows = iter(self._tokenize(asked))
         return [
-            dropped or self._encoded(example, self._tree(next(rows), example.unended))
+            dropped or self._encoded(example, self._tree(next(rows), example.truncated))
             for example, dropped in zip(examples, found, strict=True)
         ]
 
@@ -118,29 +118,29 @@ class Encoder:
         if not tree.prompt:
             return Dropped(example, "the prompt has no tokens")
         if not all(tree.responses):
-            return Dropped(example, "a response has no tokens of its own")
+            return Dropped(example, "a response has no tokens")
         kept = truncate(tree, self.max_length, bos_id=self.tokenizer.bos_token_id)
         if len(set(kept.responses)) < len(kept.responses):
             same = "after truncation" if kept != tree else "as tokens"
             return Dropped(example, f"{_named(example)} are identical {same}")
-        return Encoded(example, kept, cut=kept != tree)
+        return Encoded(example, kept, truncated=kept != tree)
 
-    def tree(self, prompt: Text, responses: Sequence[Text], unended: Sequence[bool] = ()) -> Tree:
+    def tree(self, prompt: Text, responses: Sequence[Text], truncated: Sequence[bool] = ()) -> Tree:
         """The token tree of a prompt and its responses, not truncated.
 
-        A response that is `unended` gets no end of the turn.
+        A truncated response gets no end-of-turn token.
         """
         (rows,) = self._tokenize([self._texts(prompt, responses)])
-        return self._tree(rows, unended)
+        return self._tree(rows, truncated)
 
-    def _tree(self, rows: list[list[int]], unended: Sequence[bool]) -> Tree:
+    def _tree(self, rows: list[list[int]], truncated: Sequence[bool]) -> Tree:
         prompt_ids, *full_ids = rows
         boundary = _shared_prefix([prompt_ids, *full_ids])
         return Tree(
             prompt=tuple(prompt_ids[:boundary]),
             responses=tuple(
-                self._end_turn(ids[boundary:], unended=cut)
-                for ids, cut in zip(full_ids, unended or [False] * len(full_ids), strict=True)
+                self._end_turn(ids[boundary:], truncated=cut)
+                for ids, cut in zip(full_ids, truncated or [False] * len(full_ids), strict=True)
             ),
         )
 
@@ -158,7 +158,7 @@ class Encoder:
         """
         if room >= self.max_length:
             raise ConfigError(
-                f"answers of {room} tokens leave no room for a prompt within max_length = "
+                f"completions of {room} tokens leave no room for a prompt in max_length = "
                 f"{self.max_length}"
             )
         ((ids,),) = self._tokenize([self._texts(prompt, ())])
@@ -216,13 +216,13 @@ class Encoder:
         )
         return [row[:-1] for row in ids] if closed else ids
 
-    def _end_turn(self, ids: list[int], *, unended: bool) -> tuple[int, ...]:
-        """The response closed by exactly one end-of-turn token, or by none if it is unended."""
+    def _end_turn(self, ids: list[int], *, truncated: bool) -> tuple[int, ...]:
+        """The response closed by exactly one end-of-turn token, or by none if it is truncated."""
         end = len(ids)
         while end and self._is_blank(ids[end - 1]):
             end -= 1
         closed = end > 0 and ids[end - 1] in self.end_ids
-        if unended:
+        if truncated:
             return tuple(ids[: end - 1] if closed else ids)
         return tuple(ids[:end]) if closed else (*ids, self.tokenizer.eos_token_id)
 
@@ -238,8 +238,8 @@ def truncate(tree: Tree, max_length: int, *, bos_id: int | None = None) -> Tree:
     """The tree with every prompt-plus-response path at most max_length tokens long.
 
     The prompt loses its oldest tokens first, but keeps its last one, which predicts the first
-    response token, and a leading `bos_id`, on which models lean. Then all responses are cut at the
-    same length.
+    response token, and a leading `bos_id`, which models rely on. Then all responses are truncated
+    to the same length.
     """
     longest = max(len(response) for response in tree.responses)
     if len(tree.prompt) + longest <= max_length:

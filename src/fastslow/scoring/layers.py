@@ -1,5 +1,6 @@
-"""The layers of a transformers model: compiled, or computed anew where gradients need them."""
+"""The layers of a transformers model: compiled, or computed again where gradients need them."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -13,10 +14,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from fastslow.errors import ConfigError
 
 Again = Callable[[nn.Module], AbstractContextManager[Any]]
-"""Called with a layer: inside, it computes what it did when the function was made."""
+"""Called with a layer: inside, the layer runs in the state of when the function was created."""
 
 VARIANTS = 32
-"""Compiled forms of a layer: with or without gradients, of each module, of the base."""
+"""Compiled variants of a layer: with or without gradients, per module and for the base."""
 
 
 def blocks_of(model: Any) -> list[nn.Module]:
@@ -29,8 +30,8 @@ def layers_of(model: Any) -> list[nn.Module]:
     found = blocks_of(model)
     if not found:
         raise ConfigError(
-            f"model: the layers of {type(model).__name__} are not known, so they can neither be "
-            "compiled, nor computed anew, nor divided over processes; set train.compile and "
+            f"model: the layers of {type(model).__name__} are not known, so they cannot be "
+            "compiled, checkpointed or sharded; set train.compile and "
             "train.gradient_checkpointing to false, and launch without --use_fsdp"
         )
     return found
@@ -43,20 +44,41 @@ def compile_layers(model: Any) -> None:
         layer.compile(dynamic=True)
 
 
-class Recomputing:
-    """Layers keep what goes into them only, and are computed again for the backward pass.
+def wrap_layer(layer: nn.Module, around: Callable[..., Any]) -> None:
+    """Replace a layer's forward pass by `around(layer, forward, *args, **kwargs)`.
 
-    Takes memory for one layer at a time in place of all, and about a third more operations.
+    The layer does not refer to itself by this, so that it is freed as soon as nobody needs it.
+    """
+    before, owner = layer.__dict__.get("forward"), weakref.ref(layer)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        own = owner()
+        assert own is not None
+        return around(own, before or partial(type(own).forward, own), *args, **kwargs)
+
+    layer.forward = forward
+
+
+def unwrap_layers(model: Any) -> None:
+    """Take back what `wrap_layer` did to a model's layers."""
+    for layer in blocks_of(model):
+        layer.__dict__.pop("forward", None)
+
+
+class ActivationCheckpointing:
+    """Layers keep only their inputs and are computed again for the backward pass.
+
+    Needs memory for one layer at a time instead of all, and about a third more operations.
     """
 
     def __init__(self, model: Any) -> None:
         self._again: Again | None = None
         for layer in layers_of(model):
-            layer.forward = partial(self._forward, layer, layer.forward)
+            wrap_layer(layer, self._forward)
 
     @contextmanager
     def passing(self, again: Again) -> Iterator[None]:
-        """Inside, forward passes are to be had again: under `again`, whatever is active by then."""
+        """Inside, layers are recomputed under `again`, independent of the active adapter."""
         self._again = again
         try:
             yield

@@ -1,8 +1,8 @@
 """Log-probs of given tokens from hidden states, without ever holding all logits.
 
-The vocabulary is gone through some columns at a time, as flash attention goes through its keys:
-what was added up so far is scaled down where a larger logit is found. A piece of logits stays in
-the processor's cache, and none is made twice.
+The vocabulary is processed in blocks of columns, as flash attention processes its keys: the running
+sum is rescaled when a larger logit is found. A block of logits stays in the CPU's cache, and none
+is computed twice.
 """
 
 from collections.abc import Callable
@@ -26,15 +26,15 @@ class Head:
     linear: Any
     """torch's linear layer, [V, d]."""
     after: Callable[[Tensor], Tensor]
-    """What becomes of each logit after it. Elementwise, and its gradient does not need its result,
-    which is overwritten."""
+    """Applied to each logit. Elementwise, and its gradient does not need its result, which is
+    overwritten."""
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[S, V] for hidden states [S, d]."""
         return self.after(self.linear(hidden))
 
     def columns(self, hidden: Tensor, columns: slice) -> Tensor:
-        """The logits of some tokens, in memory of their own."""
+        """The logits of some vocabulary tokens, as a new tensor."""
         bias = self.linear.bias
         of_columns = None if bias is None else bias[columns]
         return self.after(functional.linear(hidden, self.linear.weight[columns], of_columns))
@@ -51,9 +51,9 @@ def chunked_logps(
 ) -> Tensor:
     """token_logps(head.logits(hidden), targets), [S], with at most [rows, columns] logits at once.
 
-    A row's log-prob depends on its own hidden state only, so where gradients are needed the slope
-    of each, as large as the hidden state, is kept from the forward pass on. Gradients reach the
-    hidden states, and nothing that the head holds.
+    A row's log-prob depends only on its own hidden state, so if gradients are needed, the gradient
+    of each row, as large as the hidden state, is computed in the forward pass. Gradients reach the
+    hidden states, but not the head's weights.
     """
     found: Tensor = _Chunked.apply(hidden, targets, head, rows, columns)  # type: ignore[no-untyped-call]
     return found
@@ -79,7 +79,7 @@ class _Chunked(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (slopes,) = ctx.saved_tensors
         return (gradient[:, None] * slopes).to(ctx.dtype), None, None, None, None
 
@@ -89,7 +89,7 @@ def _log_softmax(
 ) -> tuple[Tensor, Tensor | None]:
     """log softmax(z)[target], [S], and where hidden states want a gradient the mean over the
     softmax of the gradients of the logits, [S, d]."""
-    wide = {"dtype": _wide(hidden).dtype, "device": hidden.device}
+    wide: dict[str, Any] = {"dtype": _wide(hidden).dtype, "device": hidden.device}
     top = torch.full((len(targets), 1), torch.finfo(wide["dtype"]).min, **wide)
     total, said = torch.zeros_like(top), torch.zeros_like(top)
     mean = torch.zeros_like(hidden, **wide) if hidden.requires_grad else None

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from fastslow.scoring.attention import attending_trees
-from fastslow.scoring.attention_segments import cut
+from fastslow.scoring.attention_segments import AttentionSegment, cut
 from fastslow.scoring.encode import Tree
 from fastslow.scoring.lm_head import Head, chunked_logps, token_logps
-from fastslow.scoring.shared_layers import Trunk
+from fastslow.scoring.ragged import Ragged
+from fastslow.scoring.shared_layers import SharedLayers
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
 STATISTICS = ("entropy", "collision")
-"""What can be measured of the predictions besides the log-probs of what was said."""
+"""Statistics of the predictions besides the log-probs of the targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +58,26 @@ class Sizes:
     """Tokens of the vocabulary whose logits are made at a time."""
     rows: int = 2048
     """Response tokens whose logits are made at a time."""
+    ragged: bool = False
+    """Whether all trees attend in one call where there is a kernel for that, see `ragged`."""
 
 
 ON_CPU = Sizes(together=0, columns=2048)
 """Nothing is computed that a mask would throw away, and 16 MiB of logits stay in the cache."""
-ON_GPU = Sizes(together=2048, columns=32_768)
+ON_GPU = Sizes(together=2048, columns=32_768, ragged=True)
 """Calls that take longer than their launch."""
 
 
 def _suitable(model: Any) -> Sizes:
     sizes = ON_CPU if model.device.type == "cpu" else ON_GPU
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
-        # No kernel knows the bound, so what is masked would be held in memory.
+        # No kernel supports softcapping, so masked scores would be kept in memory.
         return replace(sizes, together=0)
     return sizes
 
 
 class Scorer:
-    """Scores responses under whatever adapter is active on a causal LM of transformers.
+    """Scores responses under the active adapter of a transformers causal LM.
 
     Args:
         model: the causal LM itself, with or without adapters injected in its layers.
@@ -95,7 +98,8 @@ class Scorer:
         self.model = model
         self.layout = layout or Layout(trees=True)
         self._sizes = sizes or _suitable(model)
-        self._trunk = Trunk(model, differing) if differing else None
+        self._shared_layers = SharedLayers(model, differing) if differing else None
+        self._attended: tuple[TreeBatch, dict[str, Any]] | None = None
         self._backbone = getattr(model, model.base_model_prefix)
         self._head = model.get_output_embeddings()
         self._config = model.config.get_text_config()
@@ -172,15 +176,24 @@ class Scorer:
 
     def _hidden(self, batch: TreeBatch) -> Tensor:
         """Last hidden states of the row, [T, d]."""
-        sharing = self._trunk.passing(batch) if self._trunk else nullcontext()
+        sharing = self._shared_layers.passing(batch) if self._shared_layers else nullcontext()
         with self.attending(), sharing:
             hidden: Tensor = self._backbone(
                 input_ids=batch.input_ids,
                 position_ids=batch.position_ids,
-                pieces=cut(batch.attended, together=self._sizes.together),
                 use_cache=False,
+                **self._calls(batch),
             ).last_hidden_state[0]
         return hidden
+
+    def _calls(self, batch: TreeBatch) -> dict[str, list[AttentionSegment] | Ragged]:
+        """How the row attends: settled once for passes of the same batch after one another."""
+        if self._attended is None or self._attended[0] is not batch:
+            calls: dict[str, Any] = {"pieces": cut(batch.attended, together=self._sizes.together)}
+            if self._sizes.ragged:
+                calls["ragged"] = Ragged(batch.attended)
+            self._attended = batch, calls
+        return self._attended[1]
 
     def attending(self) -> AbstractContextManager[None]:
         """Inside, the layers attend as when batches are scored."""
@@ -215,7 +228,8 @@ class Scorer:
         self, batch: TreeBatch, statistics: Sequence[str], temperature: float
     ) -> Scores:
         device = batch.input_ids.device
-        tokens, found = [], {name: [] for name in statistics}
+        tokens: list[Tensor] = []
+        found: dict[str, list[Tensor]] = {name: [] for name in statistics}
         for tree in batch.trees:
             for response in tree.responses:
                 logits = _at(self._logits_alone(tree.prompt, response, device), temperature)
@@ -267,13 +281,13 @@ def _sum_by_response(logps: Tensor, lengths: list[int]) -> Tensor:
 
 
 def probe_layout(model: Any, *, max_length: int) -> Layout:
-    """Whether trees score right on this model, found by trying, and why not where they do not.
+    """Whether tree scoring is correct on this model, by trying it, and why not.
 
     A short tree is scored as a tree and response by response; then the first response is replaced,
-    which must leave the second's score where it was.
+    which must not change the second's score.
     """
     if not isinstance(model.get_output_embeddings(), nn.Linear):
-        return Layout(False, "its output layer is not an ordinary linear one")
+        return Layout(False, "its output layer is not a plain nn.Linear")
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     if window and window < max_length:
         return Layout(False, f"its attention window of {window} tokens is below max_length")
@@ -295,16 +309,18 @@ def probe_layout(model: Any, *, max_length: int) -> Layout:
                 scores.append(scorer.score(batch))
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             cause = str(error).splitlines()[0][:100]
-            return Layout(False, f"it does not take positions and an attention of ours ({cause})")
+            return Layout(
+                False, f"it does not accept position ids and a custom attention ({cause})"
+            )
     # Twelve tokens: bfloat16 rounds logits by up to 2^-8 of their size, float32 by far less.
     coarse = alone.dtype == torch.float32 and _computes_coarsely(model)
     tolerance = 0.25 if coarse else 1e-3
     leak = (scores[0][1] - scores[1][1]).abs().item()
-    error = (scores[0] - alone).abs().max().item()
+    difference = (scores[0] - alone).abs().max().item()
     if leak > tolerance / 10:
-        return Layout(False, f"responses of one row see each other (off by {leak:.2g} nats)")
-    if error > tolerance:
-        return Layout(False, f"a tree scores {error:.2g} nats away from its responses alone")
+        return Layout(False, f"responses in one row attend to each other (off by {leak:.2g} nats)")
+    if difference > tolerance:
+        return Layout(False, f"tree scores differ by {difference:.2g} nats from separate scoring")
     return Layout(True)
 
 

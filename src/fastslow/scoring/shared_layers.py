@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import takewhile
 from typing import Any
 
 import torch
 from torch import nn
 
-from fastslow.scoring.layers import blocks_of
+from fastslow.scoring.layers import blocks_of, wrap_layer
 from fastslow.scoring.tree import TreeBatch
 
 
-class Trunk:
+class SharedLayers:
     """Layers that a batch passes once: what came out of them is kept until another batch comes.
 
     There are none where every layer carries a module.
@@ -29,7 +28,7 @@ class Trunk:
         self._known = False
         self._made: Any = None
         for layer in _below(model, set(differing)):
-            layer.forward = partial(self._forward, layer.forward)
+            wrap_layer(layer, self._forward)
 
     @contextmanager
     def passing(self, batch: TreeBatch) -> Iterator[None]:
@@ -43,7 +42,9 @@ class Trunk:
             self._passing = False
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _forward(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _forward(
+        self, layer: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
         if not self._passing:
             return forward(*args, **kwargs)
         if not self._known:

@@ -12,6 +12,7 @@ This room is the only place that shifts, masks and sums.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ class TreeBatch:
 
     def to(self, device: torch.device) -> "TreeBatch":
         """The same batch with its tensors on a device."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device)
             for name in self.__slots__
             if isinstance(value := getattr(self, name), Tensor)
@@ -53,7 +54,7 @@ class TreeBatch:
 
     @property
     def attended(self) -> tuple[Tree, ...]:
-        """The trees as the row has them: its padding is a prompt without a response."""
+        """The trees in the row; padding is a prompt without a response."""
         filling = (Tree((0,) * self.padding, ()),) if self.padding else ()
         return (*self.trees, *filling)
 

@@ -1,14 +1,18 @@
 """Iterables of labelled examples with a domain and a position, resumable. Loads without torch."""
 
-from fastslow.streams.files import Source, Unreadable, file_fingerprint, open_sources
-from fastslow.streams.formats import RowError, json_text, odd_columns, row_of
+from fastslow.streams.columns import RowError
+from fastslow.streams.files import Source, file_fingerprint, open_sources
+from fastslow.streams.formats import json_text, odd_columns, row_of
+from fastslow.streams.jsonl import Unreadable
 from fastslow.streams.labels import examples_of_row
+from fastslow.streams.live import WAITING, Waiting
 from fastslow.streams.prompts import read_prompts
 from fastslow.streams.replay import ReplayStream, is_replayed
 from fastslow.streams.reservoir import Reservoir
 from fastslow.streams.stream import ExampleStream, RowCounts
 
 __all__ = [
+    "WAITING",
     "ExampleStream",
     "ReplayStream",
     "Reservoir",
@@ -16,6 +20,7 @@ __all__ = [
     "RowError",
     "Source",
     "Unreadable",
+    "Waiting",
     "examples_of_row",
     "file_fingerprint",
     "is_replayed",

@@ -1,6 +1,6 @@
-"""Puts streams of rows one behind the other as preferences come in life: drifting, returning.
+"""Concatenates streams of rows with abrupt or gradual changes, to simulate drifting preferences.
 
-A regime is whatever the preferences are at a time: a domain, or a phase of one. Regimes may return.
+A regime is a period of constant preferences: a domain, or a phase of one. Regimes may return.
 """
 
 import random
@@ -16,9 +16,9 @@ def arranged(
     """`each` rows of every regime in turn.
 
     Around every change, over `overlap` times `each` rows, the next regime takes over gradually: its
-    share rises linearly from none to all. 0 is an abrupt change. An iterator may stand several
-    times: a regime that returns goes on with its next rows. Raises ValueError out of range, or
-    where a regime has too few rows.
+    share rises linearly from none to all. 0 is an abrupt change. An iterator may occur several
+    times: a regime that returns continues with its next rows. Raises ValueError out of range, or if
+    a regime has too few rows.
     """
     if each < 1 or not 0 <= overlap <= 1:
         raise ValueError(f"got each={each} and overlap={overlap}; must be at least 1, and 0 to 1")
@@ -32,5 +32,5 @@ def arranged(
             index = nearest if draw.random() < 0.5 + distance / width else nearest - 1
         row = next(regimes[index], None)
         if row is None:
-            raise ValueError(f"regime {index + 1} has no more rows at row {position + 1} of all")
+            raise ValueError(f"regime {index + 1} has no more rows at row {position + 1}")
         yield row

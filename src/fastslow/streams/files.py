@@ -1,34 +1,24 @@
 """Files, folders, hub ids and standard input to numbered rows, one at a time.
 
-A row is read when it is asked for: a compressed file of any size costs one row of memory. A row
-that cannot be decoded comes out as an `Unreadable` with its reason; the rows after it still come.
+Rows are read lazily: a compressed file of any size needs memory for one row. A row that cannot be
+decoded gives an `Unreadable` with its reason; the rows after it are still read.
 """
 
 import glob
 import gzip
 import hashlib
-import json
 import re
-import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, ClassVar, Protocol
 
 from fastslow.errors import DataError
+from fastslow.streams.jsonl import Row, decode_lines
+from fastslow.streams.live import StandardInput, Waiting
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A row that is not even a mapping, and why."""
-
-    reason: str
-
-
-Row = Mapping[str, Any] | Unreadable
 
 
 def file_fingerprint(path: Path) -> list[Any]:
@@ -45,6 +35,11 @@ def file_fingerprint(path: Path) -> list[Any]:
 class Source(Protocol):
     """Something with rows in a fixed order."""
 
+    live: ClassVar[bool]
+    """Whether rows arrive over time, so that reading may block."""
+    rereadable: ClassVar[bool]
+    """Whether rows can be read more than once in this process."""
+
     @property
     def name(self) -> str:
         """Names the source in messages; rows are `name:number`, numbers from 1."""
@@ -55,18 +50,18 @@ class Source(Protocol):
         ...
 
     def count(self) -> int | None:
-        """How many rows there are, or None where only reading would tell."""
+        """Number of rows, or None if unknown without reading."""
         ...
 
     def fingerprint(self) -> list[Any]:
-        """What must stay the same for a row number to mean the same row."""
+        """Changes whenever a row number may refer to another row."""
         ...
 
 
 def open_sources(specs: list[str]) -> list[Source]:
-    """The sources that files, directories, globs, dataset folders, hub ids or `-` stand for.
+    """The sources for files, directories, globs, dataset folders, hub ids or `-`.
 
-    Raises DataError when one stands for nothing.
+    Raises DataError if one matches nothing.
     """
     return [source for spec in specs for source in _expand(spec)]
 
@@ -113,40 +108,12 @@ def _is_hub_id(text: str) -> bool:
     return not text.endswith((*SUFFIXES, ".json", ".csv")) and not Path(text).parent.is_dir()
 
 
-def _decode_lines(stream: IO[bytes], start: int) -> Iterator[tuple[int, Row]]:
-    number = 0
-    while True:
-        try:
-            line = stream.readline()
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            if number >= start:
-                yield number + 1, Unreadable(f"the compressed file is damaged here: {error}")
-            return
-        if not line:
-            return
-        number += 1
-        if number <= start or not line.strip():
-            continue
-        yield number, _decode(line)
-
-
-def _decode(line: bytes) -> Row:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return Unreadable(f"not UTF-8 (byte {error.start} of the line)")
-    except json.JSONDecodeError as error:
-        return Unreadable(f"not JSON ({error.msg}, character {error.pos} of the line)")
-    except (RecursionError, ValueError) as error:
-        return Unreadable(f"not JSON ({error})")
-    if not isinstance(row, dict):
-        return Unreadable(f"a {type(row).__name__}, not an object with columns")
-    return row
-
-
 @dataclass(frozen=True, slots=True)
 class JsonLines:
     """A .jsonl file, compressed or not; any line ending, with or without a byte order mark."""
+
+    live: ClassVar[bool] = False
+    rereadable: ClassVar[bool] = True
 
     path: Path
 
@@ -165,7 +132,7 @@ class JsonLines:
 
     def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
         with self._open() as stream:
-            yield from _decode_lines(stream, start)
+            yield from decode_lines(stream, start)
 
     def count(self) -> int:
         lines, last = 0, b"\n"
@@ -175,7 +142,7 @@ class JsonLines:
                     lines += chunk.count(b"\n")
                     last = chunk
             except (EOFError, zlib.error, gzip.BadGzipFile):
-                pass  # `rows` reports the damage where it stands.
+                pass  # `rows` reports the damage at its row.
         return lines + (not last.endswith(b"\n"))
 
     def fingerprint(self) -> list[Any]:
@@ -185,6 +152,9 @@ class JsonLines:
 @dataclass(frozen=True, slots=True)
 class ParquetFile:
     """A .parquet file, read in batches of rows."""
+
+    live: ClassVar[bool] = False
+    rereadable: ClassVar[bool] = True
 
     path: Path
 
@@ -235,6 +205,9 @@ class ParquetFile:
 class DatasetFolder:
     """A folder written by `datasets.Dataset.save_to_disk`, or one split of a DatasetDict."""
 
+    live: ClassVar[bool] = False
+    rereadable: ClassVar[bool] = True
+
     path: Path
     split: str
 
@@ -274,6 +247,9 @@ class DatasetFolder:
 class HubDataset:
     """A dataset of the hub, streamed."""
 
+    live: ClassVar[bool] = False
+    rereadable: ClassVar[bool] = True
+
     repo: str
     split: str
 
@@ -299,17 +275,9 @@ class HubDataset:
         return [self.repo, self.split]
 
 
-@dataclass(frozen=True, slots=True)
-class StandardInput:
-    """JSON lines piped in. To resume, the same lines are piped again."""
+class LiveSource(Source, Protocol):
+    """A source whose rows come as they are made."""
 
-    name: str = "stdin"
-
-    def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
-        yield from _decode_lines(sys.stdin.buffer, start)
-
-    def count(self) -> None:
-        return None
-
-    def fingerprint(self) -> list[Any]:
-        return ["stdin"]
+    def poll(self, start: int = 0) -> Iterator[tuple[int, Row | Waiting]]:
+        """As `rows`, with WAITING whenever nothing has come for POLL_S."""
+        ...

@@ -1,15 +1,15 @@
-"""Examples as the kind of label that an objective learns from.
+"""Converts examples to the kind of label that an objective takes.
 
     a              as a pair            as a ranking   as ratings            as a demonstration
     pair           itself               of two         chosen up, other down   chosen
     tie            itself               equal ranks    both up                 none
     both bad       itself               equal ranks    both down               none
     ranking        every two responses  itself         none                    the best
-    rating         none                 none           itself                  if it was liked
+    rating         none                 none           itself                  if desirable
     demonstration  none                 none           none                    itself
 
-Raises RowError where there is none, but for a rating or a tie that is no demonstration: it is
-passed over, as is all that has weight 0.
+Raises RowError for `none`, except for a rating or a tie that is not a demonstration: these are
+skipped, like all examples with weight 0.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,8 @@ from itertools import combinations
 from typing import Any
 
 from fastslow.records import Demonstration, Example, Pair, Ranking, Rating
-from fastslow.streams.formats import RowError, read_prompt, read_row
+from fastslow.streams.columns import RowError
+from fastslow.streams.formats import read_prompt, read_row
 
 PROMPTS = "prompts"
 
@@ -26,8 +27,8 @@ def as_kind(example: Example, kind: str) -> list[Example]:
     """The example as `pairs`, `rankings`, `ratings` or `demonstrations`."""
     if kind != "pairs" and isinstance(example, Pair) and example.confidence != 1.0:
         raise RowError(
-            "confidence, or verdicts that differ, are for objectives that learn from pairs; weight "
-            "is for all"
+            "confidence and verdicts that differ need an objective that takes pairs; weight works "
+            "with all"
         )
     return _KINDS[kind](example) if example.weight else []
 
@@ -35,7 +36,7 @@ def as_kind(example: Example, kind: str) -> list[Example]:
 def examples_of_row(
     row: Mapping[str, Any], *, source: str, domain: str | None = None, kind: str = "pairs"
 ) -> list[Any]:
-    """What a row stands for, as the kind wanted; `prompts` are the prompts alone."""
+    """The example in a row, as the given kind; `prompts` are prompts only."""
     if kind == PROMPTS:
         prompt = read_prompt(row, source=source, domain=domain)
         return [prompt] if prompt.weight else []
@@ -60,7 +61,7 @@ def _pair_of(ranking: Ranking, better: int, worse: int) -> Pair:
         verdict="tie" if equal else "chosen",
         score_chosen=ranking.scores[better] if ranking.scores else None,
         score_rejected=ranking.scores[worse] if ranking.scores else None,
-        unended=_of(ranking, better, worse),
+        truncated=_of(ranking, better, worse),
         **_common(ranking),
     )
 
@@ -78,7 +79,7 @@ def _rankings(example: Example) -> list[Example]:
             responses=example.responses,
             ranks=(0, 0) if example.is_tie else (0, 1),
             scores=known if len(known) == len(scores) else None,
-            unended=example.unended,
+            truncated=example.truncated,
             **_common(example),
         )
     ]
@@ -91,7 +92,9 @@ def _ratings(example: Example) -> list[Example]:
         raise _impossible(example, "ratings")
     liked = {"chosen": (True, False), "tie": (True, True), "both_bad": (False, False)}
     return [
-        Rating(example.prompt, response, desirable, unended=_of(example, side), **_common(example))
+        Rating(
+            example.prompt, response, desirable, truncated=_of(example, side), **_common(example)
+        )
         for side, (response, desirable) in enumerate(
             zip(example.responses, liked[example.verdict], strict=True)
         )
@@ -106,12 +109,12 @@ def _demonstrations(example: Example) -> list[Example]:
     if isinstance(example, Pair) and example.is_tie:
         return []
     best = example.responses[0]
-    return [Demonstration(example.prompt, best, unended=_of(example, 0), **_common(example))]
+    return [Demonstration(example.prompt, best, truncated=_of(example, 0), **_common(example))]
 
 
 def _of(example: Example, *places: int) -> tuple[bool, ...]:
-    """What `unended` says of some of the responses."""
-    return tuple(example.unended[place] for place in places) if example.unended else ()
+    """The `truncated` flags of some of the responses."""
+    return tuple(example.truncated[place] for place in places) if example.truncated else ()
 
 
 def _common(example: Example) -> dict[str, Any]:
@@ -120,15 +123,15 @@ def _common(example: Example) -> dict[str, Any]:
 
 
 def _impossible(example: Example, wanted: str) -> RowError:
-    words, learners = _IN_WORDS[type(example)]
-    return RowError(f"{words} cannot be made {wanted}, which the objective learns from; {learners}")
+    label, hint = _IN_WORDS[type(example)]
+    return RowError(f"{label} cannot be used as {wanted}, which the objective needs; {hint}")
 
 
 _IN_WORDS: Mapping[type, tuple[str, str]] = {
-    Pair: ("a pair (chosen, rejected)", "most objectives learn from pairs"),
-    Ranking: ("a ranked list (completions)", "dpo, plackett_luce and others do from such lists"),
-    Rating: ("a rating (completion, label)", "kto and bco learn from ratings"),
-    Demonstration: ("a demonstration (completion without label)", "sft learns from it"),
+    Pair: ("a pair (chosen, rejected)", "most objectives take pairs"),
+    Ranking: ("a ranked list (completions)", "dpo, plackett_luce and others take such lists"),
+    Rating: ("a rating (completion, label)", "kto and bco take ratings"),
+    Demonstration: ("a demonstration (completion without label)", "sft takes demonstrations"),
 }
 
 

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 from fastslow.errors import DataError
 from fastslow.records import Prompt
-from fastslow.streams.files import Source, Unreadable
-from fastslow.streams.formats import RowError, read_prompt
+from fastslow.streams.columns import RowError
+from fastslow.streams.files import Source
+from fastslow.streams.formats import read_prompt
+from fastslow.streams.jsonl import Unreadable
 
 
 def read_prompts(sources: list[Source], *, domain: str | None = None) -> Iterator[Prompt]:
@@ -21,4 +23,4 @@ def read_prompts(sources: list[Source], *, domain: str | None = None) -> Iterato
             try:
                 yield read_prompt(row, source=where, domain=domain)
             except RowError as error:
-                raise DataError(f"{where}: no prompt can be read: {error}") from None
+                raise DataError(f"{where}: the prompt cannot be read: {error}") from None

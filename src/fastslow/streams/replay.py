@@ -7,17 +7,18 @@ from typing import Any
 
 from fastslow.errors import DataError
 from fastslow.records import Example
+from fastslow.streams.live import Waiting
 from fastslow.streams.stream import ExampleStream, RowCounts
 
 REPLAYED = "replayed"
-"""Provenance of remembered pairs."""
+"""Provenance key of replayed pairs."""
 
 
 class ReplayStream:
-    """Iterates over a stream's pairs with remembered ones drawn evenly in between.
+    """Iterates over a stream's pairs, mixed with pairs of a replay buffer.
 
-    On average `share` of all pairs that come out are remembered; the stream itself loses none.
-    Which come when depends on the seed alone. Raises DataError for an empty memory.
+    On average `share` of all pairs are replayed; no pair of the stream is lost. The order depends
+    only on the seed. Raises DataError for an empty replay buffer.
     """
 
     def __init__(
@@ -40,17 +41,17 @@ class ReplayStream:
         return self._stream.counts
 
     @property
-    def given(self) -> int:
+    def num_consumed(self) -> int:
         """Pairs of the stream itself that came out so far."""
-        return self._stream.given
+        return self._stream.num_consumed
 
     def estimate_pairs(self) -> int | None:
-        """As of the stream, with the remembered pairs that are to be expected."""
+        """The stream's estimate plus the expected replayed pairs."""
         fresh = self._stream.estimate_pairs()
         return None if fresh is None else round(fresh / (1 - self._share))
 
     def fingerprint(self) -> list[Any]:
-        """As of the stream; the memory is a file of its own."""
+        """The stream's fingerprint; the replay buffer is a separate file."""
         return self._stream.fingerprint()
 
     def state(self) -> dict[str, Any]:
@@ -62,18 +63,19 @@ class ReplayStream:
         self._stream.load_state(state["stream"])
         self._position = state["position"]
 
-    def __iter__(self) -> Iterator[Example]:
+    def __iter__(self) -> Iterator[Any]:
+        """Examples, and WAITING among them where the stream polls."""
         fresh = iter(self._stream)
         while example := self._remembered() or next(fresh, None):
-            self._position += 1
+            self._position += not isinstance(example, Waiting)
             yield example
 
     def _remembered(self) -> Example | None:
-        """A pair of the memory, if one is due now."""
+        """A replayed pair, if one is due now."""
         draw = random.Random(f"{self._seed}/replay/{self._position}")
         return draw.choice(self._memory) if draw.random() < self._share else None
 
 
 def is_replayed(example: Example) -> bool:
-    """Whether a pair came out of a memory rather than off the stream."""
+    """Whether a pair was replayed rather than read from the stream."""
     return bool(example.provenance.get(REPLAYED))

@@ -12,9 +12,13 @@ from typing import Any
 
 from fastslow.errors import DataError
 from fastslow.records import Example, Pair
-from fastslow.streams.files import Row, Source, StandardInput, Unreadable
-from fastslow.streams.formats import RowError
+from fastslow.streams.columns import RowError
+from fastslow.streams.files import Source
+from fastslow.streams.jsonl import Row, Unreadable
 from fastslow.streams.labels import examples_of_row
+from fastslow.streams.live import Waiting
+
+_NumberedRow = tuple[int, int, Row | Waiting]
 
 READ_AHEAD = 1024
 SHOWN = 5
@@ -25,14 +29,14 @@ class RowCounts:
     """What has been read so far."""
 
     read: int = 0
-    bad: int = 0
-    passed_over: int = 0
+    invalid: int = 0
+    skipped: int = 0
     """Rows from which this kind of objective has nothing to learn, as a tie shows nothing."""
     shown: list[str] = field(default_factory=list)
     """The first few unusable rows, as `file:row: reason`."""
 
-    def add_bad(self, source: str, reason: str) -> None:
-        self.bad += 1
+    def add_invalid(self, source: str, reason: str) -> None:
+        self.invalid += 1
         if len(self.shown) < SHOWN:
             self.shown.append(f"{source}: {reason}")
 
@@ -44,17 +48,18 @@ class ExampleStream:
     """Iterates over the examples of some sources, `epochs` times over.
 
     Args:
-        sources: read one after the other.
+        sources: read in sequence.
         kind: `pairs`, `rankings`, `ratings`, `demonstrations` or `prompts`; rows of other kinds
             become examples of this one where they can.
         domain: the domain of examples whose row names none.
         shuffle: examples are shuffled within blocks of this many; 0 keeps the order.
         seed: of the shuffling; each epoch and block has its own order.
         max_bad_fraction: more unusable rows than this share raise DataError.
-        skip: so many examples are passed over at the beginning.
+        skip: number of examples skipped at the beginning.
+        poll: yield WAITING whenever a live source has had no data for a while.
 
-    `state()` is the position after the last example that came out; a stream that was given it by
-    `load_state()` goes on with the next one.
+    `state()` is the position after the last example; a stream continues from there after
+    `load_state()`.
     """
 
     def __init__(
@@ -68,25 +73,27 @@ class ExampleStream:
         max_bad_fraction: float = 0.01,
         epochs: int = 1,
         skip: int = 0,
+        poll: bool = False,
     ) -> None:
         self.sources = sources
         self.counts = RowCounts()
         self.epoch = 0
-        self.given = 0
-        """Pairs that came out so far, those passed over among them."""
+        self.num_consumed = 0
+        """Pairs read so far, including skipped ones."""
         self._kind = kind
-        self._domain = domain
+        self.domain_of = domain
         self._shuffle = shuffle
         self._seed = seed
         self._max_bad_fraction = max_bad_fraction
         self._epochs = epochs
         self._skip = skip
-        self._live = any(isinstance(source, StandardInput) for source in sources)
+        self._live = any(source.live for source in sources)
+        self._poll = poll
         self._block = (shuffle or 1) if self._live else max(shuffle, READ_AHEAD)
         self._block_start = (0, 0)
         self._counts_at_block = RowCounts()
         self._taken = 0
-        if self._live and epochs > 1:
+        if epochs > 1 and not all(source.rereadable for source in sources):
             raise DataError("standard input can be read once only; set train.epochs to 1")
 
     def count_rows(self) -> int | None:
@@ -104,7 +111,7 @@ class ExampleStream:
         rows = self.count_rows()
         if rows is None:
             return None
-        block = list(islice(self._rows_from((0, 0)), self._block))
+        block: list[Any] = list(islice(self._rows_from((0, 0)), self._block))
         probe = ExampleStream(
             self.sources, kind=self._kind, max_bad_fraction=self._max_bad_fraction
         )
@@ -126,7 +133,7 @@ class ExampleStream:
             "epoch": self.epoch,
             "block_start": list(self._block_start),
             "taken": self._taken,
-            "given": self.given,
+            "num_consumed": self.num_consumed,
             "counts": asdict(self._counts_at_block),
         }
 
@@ -135,31 +142,48 @@ class ExampleStream:
         self.epoch = state["epoch"]
         self._block_start = (state["block_start"][0], state["block_start"][1])
         self._taken = state["taken"]
-        self.given = state["given"]
+        self.num_consumed = state["num_consumed"]
         self._counts_at_block = RowCounts(**state["counts"])
         self.counts = self._counts_at_block.copy()
 
-    def __iter__(self) -> Iterator[Example]:
-        return islice(self._all_epochs(), max(0, self._skip - self.given), None)
+    def __iter__(self) -> Iterator[Any]:
+        """Examples, of kind `prompts` Prompts, and with `poll` WAITING among them."""
+        return islice(self._all_epochs(), max(0, self._skip - self.num_consumed), None)
 
-    def _all_epochs(self) -> Iterator[Example]:
+    def _all_epochs(self) -> Iterator[Example | Waiting]:
         while self.epoch < self._epochs:
             yield from self._one_epoch()
             self.epoch += 1
             self._start_block((0, 0))
         self._check_bad(at_end=True)
 
-    def _one_epoch(self) -> Iterator[Example]:
-        rows = self._rows_from(self._block_start)
-        while block := list(islice(rows, self._block)):
+    def _one_epoch(self) -> Iterator[Example | Waiting]:
+        for block in self._blocks(self._rows_from(self._block_start)):
+            if isinstance(block, Waiting):
+                yield block
+                continue
             pairs = self._examples_of(block)
             self._check_bad(at_end=len(block) < self._block)
             for pair in self._in_order(pairs)[self._taken :]:
                 self._taken += 1
-                self.given += 1
+                self.num_consumed += 1
                 yield pair
             last_source, last_row, _ = block[-1]
             self._start_block((last_source, last_row))
+
+    def _blocks(self, rows: Iterator[_NumberedRow]) -> Iterator[list[Any] | Waiting]:
+        """The rows in blocks, the last one perhaps shorter."""
+        block: list[_NumberedRow] = []
+        for row in rows:
+            if isinstance(row[2], Waiting):
+                yield row[2]
+                continue
+            block.append(row)
+            if len(block) == self._block:
+                yield block
+                block = []
+        if block:
+            yield block
 
     def _in_order(self, pairs: list[Example]) -> list[Example]:
         if not self._shuffle:
@@ -172,11 +196,12 @@ class ExampleStream:
             shuffled += part
         return shuffled
 
-    def _rows_from(self, start: tuple[int, int]) -> Iterator[tuple[int, int, Row]]:
+    def _rows_from(self, start: tuple[int, int]) -> Iterator[_NumberedRow]:
         first_source, first_row = start
         for index in range(first_source, len(self.sources)):
-            skip = first_row if index == first_source else 0
-            for number, row in self.sources[index].rows(skip):
+            source: Any = self.sources[index]
+            read = source.poll if self._poll and source.live else source.rows
+            for number, row in read(first_row if index == first_source else 0):
                 yield index, number, row
 
     def _start_block(self, start: tuple[int, int]) -> None:
@@ -190,28 +215,28 @@ class ExampleStream:
             self.counts.read += 1
             where = f"{self.sources[index].name}:{number}"
             if isinstance(row, Unreadable):
-                self.counts.add_bad(where, row.reason)
+                self.counts.add_invalid(where, row.reason)
                 continue
             try:
-                found = examples_of_row(row, source=where, domain=self._domain, kind=self._kind)
+                found = examples_of_row(row, source=where, domain=self.domain_of, kind=self._kind)
             except RowError as error:
-                self.counts.add_bad(where, str(error))
+                self.counts.add_invalid(where, str(error))
                 continue
-            self.counts.passed_over += not found
+            self.counts.skipped += not found
             examples += found
         return examples
 
     def _check_bad(self, *, at_end: bool) -> None:
-        # Early in a long stream one bad row is a large share; wait until the share means something.
-        # A live stream's end comes when everything is learned, too late to refuse a few rows.
+        # Early in a long stream one invalid row is a large share; wait until it is meaningful.
+        # At the end of a live stream all is trained already, too late to refuse a few rows.
         early = self._live or not at_end
         counted = max(self.counts.read, READ_AHEAD) if early else self.counts.read
-        if self.counts.bad > self._max_bad_fraction * counted:
+        if self.counts.invalid > self._max_bad_fraction * counted:
             raise DataError(
-                f"{self.counts.bad} of {self.counts.read} rows cannot be used, more than "
+                f"{self.counts.invalid} of {self.counts.read} rows cannot be used, more than "
                 f"data.max_bad_fraction = {self._max_bad_fraction:g} allows:\n  "
                 + "\n  ".join(self.counts.shown)
-                + "\nMend the rows, or raise data.max_bad_fraction to leave them out."
+                + "\nFix the rows, or raise data.max_bad_fraction to skip them."
             )
         if at_end and self.counts.read == 0:
             names = ", ".join(source.name for source in self.sources)

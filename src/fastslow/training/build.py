@@ -1,9 +1,8 @@
-"""A recipe to the values the loop needs: model, modules, objective, stream, optimisers.
+"""A recipe to the components the loop needs: model, modules, objective, reader, optimisers.
 
 Everything that can be wrong with a request is found here, cheapest first, before any step.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,54 +11,63 @@ from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin
 from torch.optim import Optimizer
 
-from fastslow.adapters import BASE, Modules, load_base, load_end_ids, load_tokenizer
-from fastslow.config import EngineConfig, Recipe
-from fastslow.dynamics import Race
-from fastslow.errors import ConfigError
+from fastslow.adapters import Modules, load_tokenizer
+from fastslow.config import Recipe
+from fastslow.dynamics import LeaderSelector
 from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
-from fastslow.sampling import Engine
 from fastslow.scoring import Encoder, compile_layers
-from fastslow.streams import Reservoir
+from fastslow.streams import ExampleStream, Reservoir
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import (
-    eval_objective,
-    eval_stream,
     objective_of,
     replayed_stream,
+    rereadable,
     stored_per_batch,
+    temperature_of,
     train_stream,
 )
-from fastslow.training.data.delayed_labels import Preview
-from fastslow.training.data.prefetch import AheadReader
-from fastslow.training.distributed.fsdp import shard_layers
-from fastslow.training.distributed.processes import Team
-from fastslow.training.loop.anchor import Anchor
+from fastslow.training.data.delayed_labels import DelayedLabels
+from fastslow.training.data.prefetch import PrefetchReader
+from fastslow.training.data.reader import Reader
+from fastslow.training.loop.anchor import WeightAnchor
+from fastslow.training.loop.components import Components
 from fastslow.training.loop.drift import DriftDetector
-from fastslow.training.loop.evaluator import HeldOut
-from fastslow.training.loop.reference_cache import Remembered
-from fastslow.training.memory.device_memory import give_back_at_once
-from fastslow.training.memory.estimate import Memory, check_memory
+from fastslow.training.loop.evaluator import held_out
+from fastslow.training.loop.gradient_terms import (
+    AnchorTerm,
+    CriticTerm,
+    GradientTerm,
+    OnlineKlTerm,
+)
+from fastslow.training.loop.learner import Learner
+from fastslow.training.loop.lr_schedule import LrSchedule
+from fastslow.training.loop.reference_cache import ReferenceCache
+from fastslow.training.memory.device_memory import return_memory_at_once
+from fastslow.training.memory.estimate import MemoryEstimate, check_memory
 from fastslow.training.memory.micro_batches import MicroBatches
-from fastslow.training.on_policy.critic import CRITIC, Critic
+from fastslow.training.on_policy.critic import Critic
 from fastslow.training.on_policy.filtered_reader import FilteredReader
 from fastslow.training.on_policy.online_kl import OnlineKl
-from fastslow.training.on_policy.online_reader import FreshReader
-from fastslow.training.on_policy.sampler import Asker
+from fastslow.training.on_policy.online_reader import OnlineReader
+from fastslow.training.on_policy.sampler import RolloutSampler
+from fastslow.training.policies.loading import (
+    MOVING,
+    PREVIOUS,
+    SharedBase,
+    make_encoder,
+    make_modules,
+    make_policies,
+    moving_modules,
+    reference_policy,
+)
 from fastslow.training.policies.policies import Policies
-from fastslow.training.policies.reward import RewardPolicies
-from fastslow.training.policies.routed import RoutedPolicies, Router
+from fastslow.training.policies.publish import make_publisher
 from fastslow.training.preflight import plan
-from fastslow.training.state.state import Reader, TrainingState
-
-PREVIOUS = "previous"
-"""Name of the frozen copy of the adapter that a run starts from."""
-
-MOVING = "reference"
-"""Name of the frozen module that a moving reference is."""
+from fastslow.training.state.state import Stateful, TrainingState
 
 ENDLESS = 1_000_000
-"""Passes over stored examples that stand beside fresh ones: as many as those need."""
+"""Passes over stored examples mixed with fresh ones: as many as those need."""
 
 OPTIMIZERS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
@@ -68,332 +76,255 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A recipe's values, ready for the loop."""
-
-    recipe: Recipe
-    accelerator: Accelerator
-    team: Team
-    policies: Policies
-    objective: Objective
-    anchor: Anchor | None
-    micro: MicroBatches
-    online_kl: OnlineKl | None
-    critic: Critic | None
-    heldout: HeldOut | None
-    heldout_counts: dict[str, int]
-    state: TrainingState
-    total_steps: int | None
-    """Optimiser steps planned; None for a stream without a known end."""
-    memory: Memory | None
-    """What it will take; None where that is no question."""
-    warnings: list[str]
-    """What looks odd about the data."""
-
-
-def assemble(recipe: Recipe) -> Run:
-    """Load and build everything a recipe names. Raises ConfigError or DataError."""
-    planned = plan(recipe)
-    # Both are settled here, whatever a launcher's environment says: the loop weighs micro-batches
-    # itself and opens autocast for each pass.
-    accelerator = Accelerator(
-        mixed_precision="no", gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1)
-    )
+def build(recipe: Recipe, bases: SharedBase) -> Components:
+    """Load and build everything an ordinary recipe names. Raises ConfigError or DataError."""
+    processes = bases.processes
     objective = objective_of(recipe)
+    planned = plan(recipe, objective, processes)
+    accelerator = make_accelerator()
     torch.manual_seed(recipe.seed)  # LoRA dropout draws from the global generator.
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     encoder = make_encoder(recipe, tokenizer)
     if recipe.train.gradient_checkpointing and accelerator.device.type == "cpu":
-        give_back_at_once()
+        return_memory_at_once()
     warnings = list(planned.warnings)
-    memory = check_memory(recipe, encoder, make_modules, accelerator.device, warn=warnings.append)
-    base = make_base(recipe, accelerator.device)
-    heldout, heldout_counts = held_out(recipe, encoder) if recipe.data.eval_sources else (None, {})
-    modules = make_modules(recipe, base)
-    policies = make_policies(recipe, modules, tokenizer)
+    memory = _check_memory(recipe, objective, encoder, accelerator, bases, warnings)
+    base = bases.load(recipe)
+    evaluator, heldout_counts = (
+        held_out(recipe, encoder, objective) if recipe.data.eval_sources else (None, {})
+    )
+    modules = make_modules(recipe, base, critic=isinstance(objective, ActorCritic))
+    policies = make_policies(recipe, modules, tokenizer, processes)
     if recipe.train.compile:
         compile_layers(modules.causal_lm)
-    race = _race(recipe)
-    micro = MicroBatches(
-        recipe.train.micro_batch_size or recipe.train.batch_size,
-        coupled=recipe.objective.name if objective.coupled else None,
-    )
-    critic = _critic(recipe, objective, policies, micro)
-    reader = _reader(recipe, planned.stream, encoder, objective, policies, race, critic)
-    state = TrainingState(
-        modules=modules,
-        optimizers={name: _optimizer(recipe, modules, name) for name in modules.trainable},
-        race=race,
-        moving=_moving_modules(recipe),
-        reader=reader,
-        memory=Reservoir(recipe.data.memory, seed=recipe.seed),
-        drift=DriftDetector(recipe.drift) if recipe.drift else None,
-        preview=_preview(recipe, encoder),
-        remembered=Remembered() if _comes_again(recipe) else None,
-        running={name: objective.initial_state() for name in recipe.module_names},
-    )
-    return Run(
+    builder = _Builder(recipe, objective, encoder, policies)
+    reader, delayed = builder.reader(planned.stream), builder.delayed_labels()
+    return Components(
         recipe=recipe,
-        accelerator=accelerator,
-        team=Team(),
-        policies=policies,
-        objective=objective,
-        anchor=Anchor(recipe.anchor, modules, PREVIOUS) if recipe.anchor else None,
-        micro=micro,
-        online_kl=_online_kl(recipe, policies, encoder, micro),
-        critic=critic,
-        heldout=heldout,
+        tokenizer=tokenizer,
+        encoder=encoder,
+        learner=builder.learner(accelerator, reader, delayed, planned.total_steps),
+        reader=reader,
+        delayed_labels=delayed,
+        evaluator=evaluator,
         heldout_counts=heldout_counts,
-        state=state,
         total_steps=planned.total_steps,
         memory=memory,
         warnings=warnings,
     )
 
 
-def _online_kl(
-    recipe: Recipe, policies: Policies, encoder: Encoder, micro: MicroBatches
-) -> OnlineKl | None:
-    if recipe.online_kl is None:
-        return None
-    return OnlineKl(recipe.online_kl, policies, encoder, micro)
-
-
-def _critic(
-    recipe: Recipe, objective: Objective, policies: Policies, micro: MicroBatches
-) -> Critic | None:
-    if not isinstance(objective, ActorCritic):
-        return None
-    assert recipe.online is not None
-    return Critic(
-        policies,
-        objective,
-        reference=MOVING if recipe.moving_reference else reference_policy(recipe),
-        temperature=recipe.online.temperature,
-        micro=micro,
+def make_accelerator() -> Accelerator:
+    """What a launcher's environment says of precision and accumulation is settled here, as the
+    learner weighs micro-batches itself and policies open autocast for each pass."""
+    return Accelerator(
+        mixed_precision="no", gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1)
     )
 
 
-def _reader(
+def make_optimizers(recipe: Recipe, modules: Modules) -> dict[str, Optimizer]:
+    """One for each trainable module."""
+    kind, train = OPTIMIZERS[recipe.train.optimizer], recipe.train
+    return {
+        name: kind(
+            list(modules.parameters(name).values()),
+            lr=train.learning_rate,
+            weight_decay=train.weight_decay,
+        )
+        for name in modules.trainable
+    }
+
+
+def make_selector(recipe: Recipe) -> LeaderSelector:
+    """Who leads, by the recipe's rule."""
+    if recipe.chase is None:
+        return LeaderSelector(recipe.module_names)
+    return LeaderSelector(
+        recipe.module_names,
+        swap_every=recipe.chase.swap_every,
+        decay=recipe.chase.loss_decay,
+        may_swap=recipe.chase.swap != "never",
+    )
+
+
+def _check_memory(
     recipe: Recipe,
-    stream: Any,
-    encoder: Encoder,
     objective: Objective,
+    encoder: Encoder,
+    accelerator: Accelerator,
+    bases: SharedBase,
+    warnings: list[str],
+) -> MemoryEstimate | None:
+    if bases.holds(recipe):  # An earlier part of the run has fitted, base and all.
+        return None
+    return check_memory(
+        recipe, objective, encoder, accelerator.device, bases.processes, warn=warnings.append
+    )
+
+
+def build_learner(
+    recipe: Recipe,
+    objective: Objective,
+    encoder: Encoder,
     policies: Policies,
-    race: Race,
-    critic: Critic | None,
-) -> Reader:
-    size = recipe.train.batch_size
-    seed = (recipe.seed + 1) * 1_000_003
-    if recipe.judge is None or recipe.online is None:
-        reader = BatchReader(stream, encoder, objective, batch_size=size)
-        if recipe.judge is None or recipe.filter is None:
-            # What came on standard input cannot be given back.
-            return reader if "-" in recipe.data.train_sources else AheadReader(reader)
-        judge = make_judge(recipe.judge)
+    *,
+    reader: Stateful,
+) -> Learner:
+    """A learner without a run: batches are handed to it, at a learning rate without an end.
+
+    Args:
+        recipe: of an ordinary run; its data and its model are not opened.
+        reader: what hands the batches in; its position is part of every snapshot.
+    """
+    builder = _Builder(recipe, objective, encoder, policies)
+    return builder.learner(make_accelerator(), reader, None, None)
+
+
+class _Builder:
+    """The parts that share recipe, objective, encoder and policies."""
+
+    def __init__(
+        self, recipe: Recipe, objective: Objective, encoder: Encoder, policies: Policies
+    ) -> None:
+        self._recipe = recipe
+        self._objective = objective
+        self._encoder = encoder
+        self._policies = policies
+        self._selector = make_selector(recipe)
+        self._reference = MOVING if recipe.moving_reference else reference_policy(recipe)
+        self._micro_batches = MicroBatches(
+            recipe.train.micro_batch_size or recipe.train.batch_size,
+            policies.processes,
+            coupled=recipe.objective.name if objective.coupled else None,
+        )
+        self._critic = self._make_critic()
+
+    def _make_critic(self) -> Critic | None:
+        if not isinstance(self._objective, ActorCritic):
+            return None
+        assert self._recipe.online is not None
+        return Critic(
+            self._policies,
+            self._objective,
+            reference=self._reference,
+            temperature=self._recipe.online.temperature,
+            micro_batches=self._micro_batches,
+        )
+
+    def learner(
+        self,
+        accelerator: Accelerator,
+        reader: Stateful,
+        delayed_labels: DelayedLabels | None,
+        total_steps: int | None,
+    ) -> Learner:
+        """The learner of these parts."""
+        recipe, objective, policies = self._recipe, self._objective, self._policies
+        modules, processes = policies.modules, policies.processes
+        state = TrainingState(
+            modules=modules,
+            optimizers=make_optimizers(recipe, modules),
+            selector=self._selector,
+            moving=moving_modules(recipe),
+            reader=reader,
+            replay_buffer=Reservoir(recipe.data.replay_buffer_size, seed=recipe.seed),
+            drift=DriftDetector(recipe.drift) if recipe.drift else None,
+            delayed_labels=delayed_labels,
+            reference_cache=ReferenceCache(processes) if _comes_again(recipe) else None,
+            running={name: objective.initial_state() for name in recipe.module_names},
+        )
+        return Learner(
+            recipe,
+            policies=policies,
+            objective=objective,
+            reference=self._reference,
+            state=state,
+            micro_batches=self._micro_batches,
+            terms=list(self._terms()),
+            schedule=LrSchedule(recipe, total_steps=total_steps),
+            accelerator=accelerator,
+            temperature=temperature_of(recipe, objective),
+            failures=Path(recipe.output_dir),
+        )
+
+    def _terms(self) -> list[GradientTerm]:
+        recipe, terms = self._recipe, list[GradientTerm]()
+        if recipe.online_kl is not None:
+            kl = OnlineKl(recipe.online_kl, self._policies, self._encoder, self._micro_batches)
+            terms.append(OnlineKlTerm(kl, self._reference))
+        if self._critic is not None:
+            terms.append(CriticTerm(self._critic))
+        if recipe.anchor is not None:
+            terms.append(AnchorTerm(WeightAnchor(recipe.anchor, self._policies.modules, PREVIOUS)))
+        return terms
+
+    def reader(self, stream: Any) -> Reader:
+        """Where batches come from."""
+        if self._recipe.online is not None:
+            return self._online_reader(stream)
+        size, wait_s = self._recipe.train.batch_size, self._recipe.data.max_wait_s
+        reader = BatchReader(
+            stream, self._encoder, self._objective, batch_size=size, max_wait_s=wait_s
+        )
+        if self._recipe.filter is not None:
+            return self._filtered_reader(reader)
+        return PrefetchReader(reader) if rereadable(self._recipe) else reader
+
+    def _filtered_reader(self, reader: BatchReader) -> Reader:
+        recipe = self._recipe
+        assert recipe.judge is not None and recipe.filter is not None
         return FilteredReader(
             reader,
-            policies,
-            encoder,
-            judge,
+            self._policies,
+            self._encoder,
+            make_judge(recipe.judge),
             recipe.filter,
-            leader=lambda: race.leader,
-            seed=seed,
+            leader=lambda: self._selector.leader,
+            seed=_sampling_seed(recipe),
         )
-    stored = stored_per_batch(recipe)
-    asker = Asker(
-        policies,
-        encoder,
-        make_judge(recipe.judge),
-        recipe.online,
-        leader=lambda: race.leader,
-        different=not objective.on_policy,
-        engine=make_engine(recipe, recipe.online.engine),
-        folder=served_folder(recipe, recipe.online.engine),
-    )
-    return FreshReader(
-        stream=stream,
-        stored=BatchReader(
-            train_stream(recipe, epochs=ENDLESS), encoder, objective, batch_size=stored
+
+    def _online_reader(self, stream: ExampleStream) -> Reader:
+        recipe, objective = self._recipe, self._objective
+        assert recipe.judge is not None and recipe.online is not None
+        stored = stored_per_batch(recipe)
+        sampler = RolloutSampler(
+            self._policies,
+            self._encoder,
+            make_judge(recipe.judge),
+            recipe.online,
+            leader=lambda: self._selector.leader,
+            distinct=not objective.on_policy,
+            publisher=make_publisher(recipe, recipe.online.engine, self._policies.processes),
         )
-        if stored
-        else None,
-        objective=objective,
-        asker=asker,
-        critic=critic,
-        config=recipe.online,
-        batch_size=size - stored,
-        seed=seed,
-    )
-
-
-def served_folder(recipe: Recipe, config: EngineConfig | None) -> Path:
-    """Where modules are written for an engine to read."""
-    run = Path(recipe.output_dir)
-    return Path(config.folder) / run.name if config and config.folder else run / "served"
-
-
-def make_engine(recipe: Recipe, config: EngineConfig | None) -> Engine | None:
-    """The engine that a section of the recipe asks for; None to answer here."""
-    if config is None:
-        return None
-    settings = config.model_dump(exclude={"folder"})
-    return Engine(plain=recipe.data.template == "plain", **settings)
-
-
-def _preview(recipe: Recipe, encoder: Encoder) -> Preview | None:
-    if not recipe.data.label_delay:
-        return None
-    size = recipe.train.batch_size
-    reader = BatchReader(replayed_stream(recipe), encoder, objective_of(recipe), batch_size=size)
-    return Preview(reader, delay=recipe.data.label_delay, batch_size=size)
-
-
-def make_base(recipe: Recipe, device: torch.device) -> Any:
-    """The recipe's frozen base model on a device, or its part of it where layers are divided."""
-    divided = Team().divided
-    base = load_base(
-        recipe.model,
-        precision=recipe.train.precision,
-        load_in_4bit=recipe.load_in_4bit,
-        trust_remote_code=recipe.trust_remote_code,
-        device=None if divided else device,
-    )
-    return shard_layers(base, device) if divided else base
-
-
-def make_encoder(recipe: Recipe, tokenizer: Any) -> Encoder:
-    """The encoder of a recipe; the model's generation settings name further end tokens."""
-    return Encoder(
-        tokenizer,
-        max_length=recipe.data.max_length,
-        template=recipe.data.template,
-        end_ids=load_end_ids(recipe.model),
-    )
-
-
-def make_modules(recipe: Recipe, base: Any) -> Modules:
-    """The recipe's trainable modules, fresh or from an adapter with its frozen copy beside them."""
-    critics = (CRITIC,) if isinstance(objective_of(recipe), ActorCritic) else ()
-    names, frozen = (*recipe.module_names, *critics), _moving_modules(recipe)
-    modules = _lora_modules(recipe, base, names, frozen)
-    for name in recipe.module_names if recipe.trains == "reward" else critics:
-        modules.add_head(name)
-    return modules
-
-
-def _lora_modules(
-    recipe: Recipe, base: Any, names: tuple[str, ...], frozen: tuple[str, ...]
-) -> Modules:
-    if recipe.lora.start_from is None:
-        return Modules.attach(
-            base,
-            names,
-            frozen=frozen,
-            rank=recipe.lora.rank,
-            alpha=recipe.lora.alpha,
-            dropout=recipe.lora.dropout,
-            targets=recipe.lora.targets,
-            seed=recipe.seed,
+        return OnlineReader(
+            stream=stream,
+            stored=self._stored_reader(stored) if stored else None,
+            objective=objective,
+            sampler=sampler,
+            critic=self._critic,
+            config=recipe.online,
+            batch_size=recipe.train.batch_size - stored,
+            seed=_sampling_seed(recipe),
         )
-    folder = Path(recipe.lora.start_from)
-    return Modules.load(base, dict.fromkeys((*names, PREVIOUS, *frozen), folder), trainable=names)
+
+    def _stored_reader(self, batch_size: int) -> BatchReader:
+        stream = train_stream(self._recipe, self._objective, epochs=ENDLESS)
+        return BatchReader(stream, self._encoder, self._objective, batch_size=batch_size)
+
+    def delayed_labels(self) -> DelayedLabels | None:
+        """What is shown meanwhile, where labels come late."""
+        recipe = self._recipe
+        if not recipe.data.label_delay:
+            return None
+        size, stream = recipe.train.batch_size, replayed_stream(recipe, self._objective)
+        reader = BatchReader(stream, self._encoder, self._objective, batch_size=size)
+        return DelayedLabels(reader, delay=recipe.data.label_delay, batch_size=size)
+
+
+def _sampling_seed(recipe: Recipe) -> int:
+    return (recipe.seed + 1) * 1_000_003
 
 
 def _comes_again(recipe: Recipe) -> bool:
     """Whether the same examples meet the same reference more than once."""
     return recipe.train.epochs > 1 and recipe.online is None and recipe.moving_reference is None
-
-
-def _moving_modules(recipe: Recipe) -> tuple[str, ...]:
-    """Names of the frozen modules that go after the policy."""
-    return (MOVING,) if recipe.moving_reference else ()
-
-
-def make_policies(
-    recipe: Recipe, modules: Modules, tokenizer: Any, *, router: Router | None = None
-) -> Policies:
-    """The policies of a recipe, in its precision; with a router also the one it makes."""
-    pad_id = tokenizer.pad_token_id
-    rows = modules.causal_lm.get_input_embeddings().weight.shape[0]
-    # Padding is masked, so any known token serves where the model has no row for the pad token.
-    known = pad_id is not None and pad_id < rows
-    settings: dict[str, Any] = {
-        "bfloat16": recipe.train.precision != "float32",
-        "max_length": recipe.data.max_length,
-        "pad_id": pad_id if known else tokenizer.eos_token_id,
-        "recompute": recipe.train.gradient_checkpointing,
-    }
-    if recipe.trains == "reward":
-        return RewardPolicies(modules, **settings)
-    return RoutedPolicies(modules, router, **settings) if router else Policies(modules, **settings)
-
-
-def open_policies(
-    recipe: Recipe,
-    folders: dict[str, Path],
-    tokenizer: Any,
-    *,
-    trainable: tuple[str, ...] = (),
-    router: Router | None = None,
-) -> Policies:
-    """Policies of adapters in PEFT folders, by name, on a freshly loaded base of the recipe."""
-    modules = Modules.load(
-        make_base(recipe, Accelerator().device),
-        folders,
-        trainable=trainable,
-        heads=recipe.trains == "reward",
-    )
-    return make_policies(recipe, modules, tokenizer, router=router)
-
-
-def reference_policy(recipe: Recipe) -> str:
-    """Name of the module that is the reference, or that a moving one begins at; BASE for the bare
-    model. What is measured is measured against it."""
-    return BASE if recipe.reference_name == "base" else PREVIOUS
-
-
-def held_out(recipe: Recipe, encoder: Encoder) -> tuple[HeldOut, dict[str, int]]:
-    """The recipe's held-out pairs, encoded, and the counts of what was read and left out."""
-    if not recipe.data.eval_sources:
-        raise ConfigError("data.eval: is missing; give files, a folder or a hub id")
-    size = recipe.eval.max_pairs
-    reader = BatchReader(
-        eval_stream(recipe), encoder, eval_objective(recipe), batch_size=size or 1024
-    )
-    examples = []
-    for batch in reader:
-        examples += batch
-        if size is not None:
-            break
-    judging = recipe.eval.judge or recipe.judge
-    heldout = HeldOut(
-        examples,
-        encoder,
-        sampling=recipe.eval.model_copy(update={"samples": 0} if recipe.trains == "reward" else {}),
-        seed=recipe.seed,
-        judge=make_judge(judging) if judging else None,
-    )
-    return heldout, reader.summary()
-
-
-def _optimizer(recipe: Recipe, modules: Modules, name: str) -> Optimizer:
-    kind = OPTIMIZERS[recipe.train.optimizer]
-    optimizer: Optimizer = kind(
-        list(modules.parameters(name).values()),
-        lr=recipe.train.learning_rate,
-        weight_decay=recipe.train.weight_decay,
-    )
-    return optimizer
-
-
-def _race(recipe: Recipe) -> Race:
-    if recipe.chase is None:
-        return Race(recipe.module_names)
-    return Race(
-        recipe.module_names,
-        swap_every=recipe.chase.swap_every,
-        memory=recipe.chase.loss_memory,
-        may_swap=recipe.chase.swap != "never",
-    )

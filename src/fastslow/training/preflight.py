@@ -16,9 +16,14 @@ from fastslow.errors import ConfigError, DataError, FastslowError
 from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
 from fastslow.records import Example
-from fastslow.streams import ExampleStream, ReplayStream, odd_columns
+from fastslow.streams import ExampleStream, ReplayStream, odd_columns, open_sources
 from fastslow.testing import failure, one_loss_and_reward_per_row
-from fastslow.training.data.batch_reader import GIVE_COLUMNS, MAX_LEFT_OUT, SHOWN, too_many
+from fastslow.training.data.batch_reader import (
+    GIVE_COLUMNS,
+    MAX_SKIPPED,
+    SHOWN,
+    too_many_skipped,
+)
 from fastslow.training.data.dataset import (
     eval_objective,
     eval_stream,
@@ -29,8 +34,9 @@ from fastslow.training.data.dataset import (
     stored_sources,
     train_stream,
 )
+from fastslow.training.data.requirements import EXTRAS, OF_PAIRS, missing_fields
 from fastslow.training.distributed.fsdp import sharding_faults
-from fastslow.training.loop.logps import EXTRAS, OF_PAIRS, lacks
+from fastslow.training.distributed.processes import ProcessGroup
 
 COMPARING = ("llm", "ensemble")
 """Kinds of judges that say nothing of one answer alone."""
@@ -49,23 +55,23 @@ class Plan:
     """What looks odd about the data."""
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Plan:
     """The plan of one run. Raises ConfigError or DataError where it cannot be trained."""
-    faults = list(_faults(recipe))
+    faults = list(_faults(recipe, objective, processes))
     if faults:
         raise ConfigError(*faults)
-    warnings = _check_columns(recipe)
+    warnings = _check_columns(recipe, objective)
     if recipe.online is not None:
         prompts = prompt_stream(recipe, recipe.online)
         fresh = recipe.train.batch_size - stored_per_batch(recipe)
-        steps = _total_steps(recipe, prompts, fresh, passes=recipe.online.passes)
+        steps = _total_steps(recipe, prompts, fresh, passes=recipe.online.num_iterations)
         return Plan(prompts, steps, warnings)
-    stream = replayed_stream(recipe)
+    stream = replayed_stream(recipe, objective)
     return Plan(stream, _total_steps(recipe, stream, recipe.train.batch_size), warnings)
 
 
 def parts(recipe: Recipe) -> dict[str, Recipe]:
-    """The runs of a recipe by what tells them apart, as far as they are known before the first."""
+    """The runs of a recipe by label, as far as they are known before the first."""
     if recipe.stages:
         return {
             f"stage {number}, {stage.name}": part
@@ -87,7 +93,7 @@ def parts(recipe: Recipe) -> dict[str, Recipe]:
     } or {"": recipe}
 
 
-def check_parts(recipe: Recipe, *, trained: int = 0) -> list[str]:
+def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) -> list[str]:
     """Check all parts of a recipe but the first few, which are `trained`; warnings about the data.
 
     Raises ConfigError with everything for which one of them could not be trained, or DataError
@@ -99,9 +105,14 @@ def check_parts(recipe: Recipe, *, trained: int = 0) -> list[str]:
     for label, part in list(parts(recipe).items())[trained:]:
         where = f"{label}: " if label else ""
         try:
-            warnings += plan(part).warnings if part.rounds is None else _check_rounds(part)
-            for judge in filter(None, (part.judge, part.eval.judge)):
-                make_judge(judge)
+            objective = objective_of(part)
+            if part.rounds is None:
+                warnings += plan(part, objective, processes).warnings
+            else:
+                warnings += _check_rounds(part, objective, processes)
+            for judge in (part.judge, part.eval.judge):
+                if judge is not None:
+                    make_judge(judge)
         except (ConfigError, DataError) as error:
             kinds.add(type(error))
             found = error.problems if isinstance(error, ConfigError) else [str(error)]
@@ -113,48 +124,48 @@ def check_parts(recipe: Recipe, *, trained: int = 0) -> list[str]:
     return warnings
 
 
-def _check_columns(recipe: Recipe) -> list[str]:
+def _check_columns(recipe: Recipe, objective: Objective) -> list[str]:
     """Look at the first examples of all data but standard input, for what no run should find late.
 
     Returns warnings of columns that are not used, but are named nearly as one that is. Raises
     DataError where more than a tenth of the examples lack what the objective learns from.
     """
     first: list[Example] = []
-    for sources, stream, objective in (
-        (stored_sources(recipe), train_stream, objective_of(recipe)),
-        (recipe.data.eval_sources, eval_stream, eval_objective(recipe)),
+    for sources, stream, learned in (
+        (stored_sources(recipe), train_stream, objective),
+        (recipe.data.eval_sources, eval_stream, eval_objective(objective)),
     ):
-        if sources and "-" not in sources:
-            own = list(islice(stream(recipe), LOOKED_AT))
-            _check_lacking(own, objective)
+        if sources and all(source.rereadable for source in open_sources(sources)):
+            own = list(islice(stream(recipe, learned), LOOKED_AT))
+            _check_missing(own, learned)
             first += own
     return odd_columns(first)
 
 
-def _check_lacking(examples: Sequence[Example], objective: Objective) -> None:
-    lacking = [f"{e.source}: {reason}" for e in examples if (reason := lacks(e, objective))]
-    if len(lacking) > MAX_LEFT_OUT * len(examples):
-        raise too_many(len(lacking), len(examples), lacking[:SHOWN], [GIVE_COLUMNS])
+def _check_missing(examples: Sequence[Example], objective: Objective) -> None:
+    found = ((example, missing_fields(example, objective)) for example in examples)
+    skipped = [f"{example.source}: {reason}" for example, reason in found if reason]
+    if len(skipped) > MAX_SKIPPED * len(examples):
+        raise too_many_skipped(len(skipped), len(examples), skipped[:SHOWN], [GIVE_COLUMNS])
 
 
-def _check_rounds(recipe: Recipe) -> list[str]:
+def _check_rounds(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> list[str]:
     """Check what there is of a run whose pairs are still to be made; raises and warns as `plan`."""
     assert recipe.rounds is not None
-    if faults := list(_faults(recipe)):
+    if faults := list(_faults(recipe, objective, processes)):
         raise ConfigError(*faults)
     if next(iter(prompt_stream(recipe, recipe.rounds)), None) is None:
-        raise DataError("rounds.prompts: no prompt in them")
-    return _check_columns(recipe)
+        raise DataError("rounds.prompts: no prompts found")
+    return _check_columns(recipe, objective)
 
 
-def _faults(recipe: Recipe) -> Iterator[str]:
+def _faults(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Iterator[str]:
     """Settings that do not go with the objective or the model."""
     train, name = recipe.train, recipe.objective.name
-    objective = objective_of(recipe)
     if objective.coupled and train.batch_size == 1:
         yield (
-            f"train.batch_size: got 1; objective {name} compares the examples of a batch with each "
-            "other, so it needs more"
+            f"train.batch_size: got 1; objective {name} compares the examples of a batch, so "
+            "it needs 2 or more"
         )
     size = train.micro_batch_size
     if objective.coupled and size is not None and size < train.batch_size:
@@ -164,20 +175,20 @@ def _faults(recipe: Recipe) -> Iterator[str]:
             f"{train.batch_size}"
         )
     if recipe.filter is not None and objective.takes == "ratings":
-        yield f"filter: objective {name} learns from ratings, of which none is chosen"
+        yield f"filter: objective {name} takes ratings, which have no chosen response"
     if objective.on_policy and recipe.online is None:
-        yield f"objective {name}: is for the policy's own answers; give online and judge"
+        yield f"objective {name}: is on-policy; set online and judge"
     yield from _online_faults(recipe, objective)
-    if recipe.trains == "reward" and not _compares_rewards(objective):
+    if recipe.task == "reward" and not _compares_rewards(objective):
         yield (
-            f"objective {name}: cannot be had of rewards; take one that learns from pairs or "
-            "ranked lists by their log-ratios alone, such as dpo, hinge, davidson or plackett_luce"
+            f"objective {name}: cannot train a reward model; choose one on pairs or ranked lists "
+            "that needs log-ratios only, such as dpo, hinge, davidson or plackett_luce"
         )
     if recipe.moving_reference and not objective.needs_reference:
-        yield f"moving_reference: objective {name} compares with no reference; set it to null"
+        yield f"moving_reference: objective {name} has no reference; set it to null"
     if "file" in recipe.objective.settings:
         yield from _own_faults(name, objective)
-    yield from sharding_faults(recipe)
+    yield from sharding_faults(recipe, processes)
     limit = load_context_length(recipe.model, trust_remote_code=recipe.trust_remote_code)
     if limit is not None and recipe.data.max_length > limit:
         yield (
@@ -199,54 +210,54 @@ def _online_faults(recipe: Recipe, objective: Objective) -> Iterator[str]:
     if online is None:
         return
     has_critic = isinstance(objective, ActorCritic)
-    if online.answers == 1 and not has_critic:
-        yield f"online.answers: got 1; objective {name} compares answers, so it needs two or more"
-    if online.answers == 1 and recipe.judge is not None and recipe.judge.kind in COMPARING:
+    if online.num_generations == 1 and not has_critic:
         yield (
-            f"online.answers: got 1; a judge of kind {recipe.judge.kind} compares answers, so it "
-            "needs two or more"
+            f"online.num_generations: got 1; objective {name} compares completions, so it needs "
+            "2 or more"
         )
-    if online.answers == 1 and recipe.chase is not None and recipe.chase.alpha:
+    if online.num_generations == 1 and recipe.judge is not None and recipe.judge.kind in COMPARING:
         yield (
-            "chase.alpha: is a push between answers, of which online.answers: 1 gives no two; set "
+            f"online.num_generations: got 1; a judge of kind {recipe.judge.kind} compares "
+            "completions, so it needs 2 or more"
+        )
+    if online.num_generations == 1 and recipe.chase is not None and recipe.chase.alpha:
+        yield (
+            "chase.alpha: needs two completions per prompt, but online.num_generations is 1; set "
             "it to 0, or chase: null"
         )
     if online.critic_rate != 1 and not has_critic:
         yield f"online.critic_rate: objective {name} has no critic; remove it"
     if online.top_p < 1 and objective.on_policy:
         yield (
-            f"online.top_p: got {online.top_p}; objective {name} weighs answers by how likely they "
-            "were, which the nucleus changes; set it to 1"
+            f"online.top_p: got {online.top_p}; objective {name} needs sampling log-probs, which "
+            "nucleus sampling changes; set it to 1"
         )
     if online.engine is not None and online.overlap and objective.on_policy:
         yield (
-            f"online.overlap: objective {name} weighs answers by how likely they were, which "
-            "nobody knows any more when an engine has given them; set it to false"
+            f"online.overlap: objective {name} needs sampling log-probs, which this engine does "
+            "not return; set it to false"
         )
-    if online.stored and objective.on_policy:
-        yield f"online.stored: objective {name} is for the policy's own answers; remove it"
+    if online.offline_fraction and objective.on_policy:
+        yield (f"online.offline_fraction: objective {name} is on-policy; remove it")
 
 
 def _own_faults(name: str, objective: Objective) -> Iterator[str]:
     """What would make a run with a user's own objective fail or learn nothing."""
     if objective.takes == "tokens":
-        yield f"objective {name}: takes tokens, which is for ppo and espo"
+        yield f"objective {name}: takes tokens, which only ppo and espo can"
         return
     known = EXTRAS[objective.takes]
     unknown = [extra for extra in objective.needs if extra not in known]
     if unknown:
         yield (
-            f"objective {name}: needs {', '.join(unknown)}; what is known of {objective.takes} is "
+            f"objective {name}: needs {', '.join(unknown)}; available for {objective.takes} are "
             f"{', '.join(known)}"
         )
         return
     if not isinstance(getattr(objective, "beta", None), (int, float)):
-        yield f"objective {name}: has no beta, which the chase is scaled by; give it one"
+        yield f"objective {name}: has no beta, which scales the chase term; add one"
     if (said := failure(partial(one_loss_and_reward_per_row, objective))) is not None:
-        yield (
-            f"objective {name}: {said}; fastslow.testing.check_objective says all that is wrong "
-            "with it"
-        )
+        yield (f"objective {name}: {said}; run fastslow.testing.check_objective for all problems")
 
 
 def _total_steps(
@@ -260,7 +271,7 @@ def _total_steps(
         return min(planned)
     if recipe.train.schedule != "constant":
         raise ConfigError(
-            f"train.schedule: {recipe.train.schedule!r} needs an end, and the stream has none that "
-            "is known; set train.max_steps or train.schedule=constant"
+            f"train.schedule: {recipe.train.schedule!r} needs a known number of steps, but the "
+            "length of the stream is not known; set train.max_steps or train.schedule=constant"
         )
     return None

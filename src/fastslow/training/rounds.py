@@ -1,25 +1,21 @@
-"""Rounds: the policy answers, a judge compares, a run learns from that, and again.
+"""Rounds: the policy samples, a judge compares, a run trains on the result; repeat.
 
 run folder/
-  answers/01/            what was answered in the first round and how it was judged
-  rounds/01/             the run that learned from it
-  policies/01/           the policy that answers next, where momentum carries it further
-  adapters/, summary.json, ...    the last round, which is the run's answer
+  answers/01/               completions of the first round and their judgements
+  rounds/01/                the run trained on them
+  policies/01/              the next sampling policy, if there is momentum
+  adapters/, summary.json   of the last round, the result of the run
 
-Each is written whole and found again, so a run that was killed, or whose judge gave up, goes on
-where it was. Iterative DPO is momentum 0; APO (arXiv 2410.06293) has pi_t = learned_t + momentum
-(learned_t - learned_{t-1}) as the policy that answers and is the round's start and reference, and
-returns learned_T. Sums of modules are exact: factors side by side.
+Each is written atomically, so a run that was killed, or whose judge failed, resumes where it was.
+Iterative DPO is momentum 0; APO (arXiv 2410.06293) has pi_t = learned_t + momentum (learned_t -
+learned_{t-1}) as the sampling policy and the round's start and reference, and returns learned_T.
+Sums of modules are exact: concatenated factors.
 """
 
 import random
-import shutil
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
-
-from accelerate import Accelerator
+from typing import Any, cast
 
 from fastslow.adapters import BASE, Factors, combine, load_tokenizer
 from fastslow.adapters import recompress as nearest
@@ -27,69 +23,63 @@ from fastslow.atomic_io import file_hash, new_folder, write_text
 from fastslow.config import LoraConfig, ObjectiveConfig, Recipe, ReplayConfig, dump_recipe
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
-from fastslow.sampling import Engine
-from fastslow.training.build import (
-    make_base,
+from fastslow.training.context import RunContext
+from fastslow.training.data.dataset import objective_of, prompt_stream
+from fastslow.training.on_policy.answer_files import (
+    RoundSampling,
+    finished_answers,
+    write_answers,
+)
+from fastslow.training.policies.loading import (
+    SharedBase,
     make_encoder,
-    make_engine,
     make_modules,
     make_policies,
     open_policies,
-    served_folder,
 )
-from fastslow.training.data.dataset import objective_of, prompt_stream
-from fastslow.training.distributed.processes import Team
-from fastslow.training.on_policy.answer_files import Answering, finished_answers, write_answers
 from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.publish import EnginePublisher, make_publisher
 from fastslow.training.preflight import check_parts
-from fastslow.training.stages import TrainOne
-from fastslow.training.state.event_log import Listener
-from fastslow.training.state.run_lock import claim
-from fastslow.training.state.summary import leader_of
+from fastslow.training.state.event_log import progress_of
+from fastslow.training.state.events import AnswersEvent
+from fastslow.training.state.parts import leader_of
+from fastslow.training.state.run_lock import check_run_folder
 
 POLICY = "policy"
 
 
-def train_rounds(
-    recipe: Recipe, folder: Path, listener: Listener, *, train_one: TrainOne
-) -> Recipe | None:
-    """Answer and train all rounds but the last, and answer for that, in a run's folder.
+def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path] | None:
+    """Generate, judge and train all rounds in a run's folder, which is locked for it.
 
-    Returns the last round's recipe, or None if a signal stopped the run before it. Raises as
-    `train`, and JudgeError where the judge gives up; what is done is then on disk.
+    Returns the folders of their runs, or None if it was asked to stop. Raises as `train`, and
+    JudgeError if the judge fails; finished work is then on disk.
     """
     assert recipe.rounds is not None and recipe.judge is not None
-    claim(folder, recipe)
-    check_parts(recipe)
+    check_run_folder(folder, recipe)
+    check_parts(recipe, context.processes)
     judge = make_judge(recipe.judge)
     prompts = round_prompts(recipe)
     write_text(folder / "config.yaml", dump_recipe(recipe))
-    for index in range(recipe.rounds.count):
-        listener({"event": "round", "number": index + 1, "of": recipe.rounds.count})
-        _answer(recipe, folder, index, prompts[index], judge, listener)
-        if index + 1 < recipe.rounds.count:
-            part = round_recipe(recipe, folder, index)
-            if train_one(part, Path(part.output_dir), listener) is None:
-                return None
+    count = recipe.rounds.count
+    for index in range(count):
+        if context.stop.received:
+            return None
+        context.listener({"event": "round", "number": index + 1, "of": count})
+        _generate(recipe, folder, index, prompts[index], judge, context)
+        part = round_recipe(recipe, folder, index)
+        if context.train(part, Path(part.output_dir)) is None:
+            return None
+        if index + 1 < count:
             _carry_on(recipe, folder, index)
-    return last_round(recipe, folder)
-
-
-def last_round(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe that the run folder itself is of; the recipe where it has no rounds.
-
-    Raises StateError where a round before is missing or not finished.
-    """
-    return round_recipe(recipe, folder, recipe.rounds.count - 1) if recipe.rounds else recipe
+    return [_run(folder, index) for index in range(count)]
 
 
 def round_recipe(recipe: Recipe, folder: Path, index: int) -> Recipe:
     """The run of one round, from 0."""
     assert recipe.rounds is not None
     rounds, start = recipe.rounds, _policy(recipe, folder, index)
-    last = index + 1 == rounds.count
     changes: dict[str, Any] = {
-        "output_dir": recipe.output_dir if last else str(_run(folder, index)),
+        "output_dir": str(_run(folder, index)),
         "data": recipe.data.model_copy(update={"train": str(_answers(folder, index)), "skip": 0}),
         "rounds": None,
         "judge": None,
@@ -103,20 +93,22 @@ def round_recipe(recipe: Recipe, folder: Path, index: int) -> Recipe:
         changes["reference"] = recipe.reference or "previous"
     elif recipe.lora.start_from is None:
         changes["reference"] = "base"
-    if rounds.stored:
-        changes["replay"] = ReplayConfig(memory=recipe.data.train_sources, share=rounds.stored)
+    if rounds.offline_fraction:
+        changes["replay"] = ReplayConfig(
+            memory=recipe.data.train_sources, share=rounds.offline_fraction
+        )
     raw = recipe.model_copy(update=changes).model_dump(mode="json")
     return Recipe.model_validate(raw)
 
 
 def round_prompts(recipe: Recipe) -> list[list[Prompt]]:
-    """The different prompts of each round, in an order drawn by the seed.
+    """The distinct prompts of each round, shuffled with the seed.
 
-    Where there are fewer than all rounds want, they come again.
+    If there are too few for all rounds, they repeat.
     """
     assert recipe.rounds is not None
     rounds = recipe.rounds
-    rows = prompt_stream(recipe, rounds, epochs=1)
+    rows = cast(Iterable[Prompt], prompt_stream(recipe, rounds, epochs=1))
     prompts = list({row.prompt: row for row in rows}.values())
     random.Random(f"{recipe.seed}/prompts").shuffle(prompts)
     size = rounds.prompts_per_round or max(1, len(prompts) // rounds.count)
@@ -142,7 +134,7 @@ def _learned(recipe: Recipe, folder: Path, index: int) -> Path | None:
 
 
 def _policy(recipe: Recipe, folder: Path, index: int) -> Path | None:
-    """The adapter of the policy that answers in a round; None for the base."""
+    """The adapter of the sampling policy of a round; None for the base."""
     assert recipe.rounds is not None
     if index == 0 or not recipe.rounds.momentum:
         return _learned(recipe, folder, index)
@@ -150,7 +142,7 @@ def _policy(recipe: Recipe, folder: Path, index: int) -> Path | None:
 
 
 def _carry_on(recipe: Recipe, folder: Path, index: int) -> None:
-    """Write the policy that answers after a round, if momentum makes it another than learned."""
+    """Write the sampling policy after a round, if momentum makes it differ from the learned one."""
     assert recipe.rounds is not None
     momentum, to = recipe.rounds.momentum, _policy(recipe, folder, index + 1)
     assert to is not None
@@ -166,76 +158,65 @@ def _carry_on(recipe: Recipe, folder: Path, index: int) -> None:
     if recipe.rounds.recompress is not None:
         total, _ = nearest(total, recipe.rounds.recompress)
     with new_folder(to) as draft:
-        draft.rmdir()
         total.write(draft)
 
 
-def _answer(
+def _generate(
     recipe: Recipe,
     folder: Path,
     index: int,
     prompts: list[Prompt],
     judge: Judge,
-    listener: Listener,
+    context: RunContext,
 ) -> None:
+    """Write the completions of a round and their judgements, unless they are there."""
     assert recipe.rounds is not None
     to, start = _answers(folder, index), _policy(recipe, folder, index)
     if finished_answers(to):
         return
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    told: dict[str, Any] = {"round": index + 1, "policy": BASE, "adapter": None}
-    if start is not None:
-        told |= {"policy": str(start), "adapter": file_hash(start / "adapter_model.safetensors")}
-    engine = make_engine(recipe, recipe.rounds.engine)
-    if engine is not None:
-        told["engine"] = engine.name
-        if start is not None:
-            Team().from_first(partial(_hand_over, engine, recipe, start, index))
-    answering = Answering(
-        policies=_opened(recipe, start, tokenizer),
+    publisher = make_publisher(recipe, recipe.rounds.engine, context.processes)
+    if publisher is not None and start is not None:
+        publisher.publish_folder(start, label=f"round-{index + 1:02d}")
+    sampling = RoundSampling(
+        policies=_opened(recipe, start, tokenizer, context.bases),
         policy=POLICY if start else BASE,
         encoder=make_encoder(recipe, tokenizer),
         judge=judge,
-        sampling=recipe.rounds,
+        config=recipe.rounds,
         kind=objective_of(recipe).takes,
         seed=_seed(recipe.seed, index),
-        told=told,
-        engine=engine,
+        provenance=_provenance(start, index, publisher),
+        engine=publisher.engine if publisher else None,
     )
-    counts = write_answers(
-        to,
-        prompts,
-        answering,
-        progress=lambda done, total: listener(
-            {"event": "progress", "task": "answering", "done": done, "total": total}
-        ),
-    )
-    if engine is not None:
-        Team().from_first(engine.unload)
-    listener({"event": "answers", "judge": judge.name, **counts})
+    progress = progress_of(context.listener, "sampling")
+    counts = write_answers(to, prompts, sampling, progress=progress)
+    if publisher is not None:
+        publisher.unload()
+    answers = {"event": "answers", "judge": judge.name, **counts}
+    context.listener(cast(AnswersEvent, answers))
 
 
-def _hand_over(engine: Engine, recipe: Recipe, start: Path, index: int) -> None:
-    engine.load(f"fastslow-{uuid4().hex[:12]}", _readable(recipe, start, index))
-
-
-def _readable(recipe: Recipe, start: Path, index: int) -> Path:
-    """An adapter where the engine can read it: as it is, or a copy in `engine.folder`."""
-    assert recipe.rounds is not None and recipe.rounds.engine is not None
-    if recipe.rounds.engine.folder is None:
-        return start
-    to = served_folder(recipe, recipe.rounds.engine) / f"round-{index + 1:02d}"
-    shutil.copytree(start, to, dirs_exist_ok=True)
-    return to
-
-
-def _opened(recipe: Recipe, start: Path | None, tokenizer: Any) -> Policies:
+def _provenance(
+    start: Path | None, index: int, publisher: EnginePublisher | None
+) -> dict[str, Any]:
+    """Which policy a round's completions come from."""
+    known: dict[str, Any] = {"round": index + 1, "policy": BASE, "adapter": None}
     if start is not None:
-        return open_policies(recipe, {POLICY: start}, tokenizer)
-    modules = make_modules(recipe, make_base(recipe, Accelerator().device))
-    return make_policies(recipe, modules, tokenizer)
+        weights = file_hash(start / "adapter_model.safetensors")
+        known |= {"policy": str(start), "adapter": weights}
+    return known | ({"engine": publisher.engine.name} if publisher else {})
+
+
+def _opened(recipe: Recipe, start: Path | None, tokenizer: Any, bases: SharedBase) -> Policies:
+    if start is not None:
+        return open_policies(recipe, {POLICY: start}, tokenizer, bases)
+    modules = make_modules(
+        recipe, bases.load(recipe), critic=False
+    )  # None of them is used for sampling.
+    return make_policies(recipe, modules, tokenizer, bases.processes)
 
 
 def _seed(seed: int, index: int) -> int:
-    """Far enough apart that no two parts of a run share one."""
+    """A seed per round, far enough apart that no two parts of a run share one."""
     return (seed + 1) * 1_000_003 + index * 100_003

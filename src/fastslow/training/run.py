@@ -10,133 +10,134 @@ from typing import Any
 import torch
 
 from fastslow.adapters import BASE
-from fastslow.atomic_io import file_hash, new_folder, write_rows, write_text
+from fastslow.atomic_io import file_hash, write_rows, write_text
 from fastslow.config import Recipe, dump_recipe, load_recipe
 from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.objectives import objective_problems
 from fastslow.testing import failed_checks
-from fastslow.training.build import Run, assemble, reference_policy
+from fastslow.training.build import build
+from fastslow.training.context import RunContext
 from fastslow.training.continual.sequence import train_domains
-from fastslow.training.data.dataset import input_fingerprints, written_out
-from fastslow.training.distributed.processes import Team
-from fastslow.training.export.open_run import last_part
+from fastslow.training.data.dataset import input_fingerprints, rereadable, written_out
+from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.loop.components import Components
 from fastslow.training.loop.loop import Loop
 from fastslow.training.loop.sanity_checks import slow_bfloat16
+from fastslow.training.loop.signals import StopSignals, StopToken
 from fastslow.training.memory.device_memory import peak_memory
-from fastslow.training.on_policy.filtered_reader import FilteredReader
-from fastslow.training.on_policy.online_reader import FreshReader
+from fastslow.training.policies.loading import SharedBase, reference_policy
+from fastslow.training.policies.publish import publish_module
 from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
 from fastslow.training.state.checkpoint import read_newest
-from fastslow.training.state.event_log import Event, EventLog, Listener
-from fastslow.training.state.run_lock import claim, locked
+from fastslow.training.state.event_log import EventLog, Listener, ignore
+from fastslow.training.state.events import StartEvent
+from fastslow.training.state.parts import answering_part, finish_parts
+from fastslow.training.state.run_lock import check_run_folder, lock_run_folder
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
 
 def train(
-    recipe: Recipe | Mapping[str, Any] | str | Path, *, listener: Listener = lambda event: None
+    recipe: Recipe | Mapping[str, Any] | str | Path,
+    *,
+    listener: Listener = ignore,
+    stop: StopToken | None = None,
 ) -> RunSummary | ContinualSummary | None:
-    """Run a recipe and return its summary, or None if a signal stopped it on the way.
+    """Run a recipe and return its summary, or None if it was stopped.
 
-    An unfinished run of the same recipe in `output_dir` goes on from its newest checkpoint and ends
-    with the same weights, bit for bit on a CPU, as if it had never stopped; a finished one returns
-    its summary.
+    An interrupted run of the same recipe in `output_dir` resumes from its newest checkpoint and
+    ends with the same weights, bit for bit on a CPU, as if it had never stopped; a finished one
+    returns its summary.
 
     Started by a launcher in several processes, these share every batch and return the same summary;
-    the first one alone tells the listener and writes to `output_dir`.
+    the main one alone gives events to the listener and writes to `output_dir`.
 
     Args:
         recipe: a Recipe, the same as a mapping, or the path of a YAML file.
-        listener: is told of every event of the log, and of progress and checkpoints.
+        listener: called with every event of the log, and with progress and checkpoint events.
+        stop: requests a stop from any thread, like SIGINT and SIGTERM in the main thread.
 
     Raises ConfigError, DataError or StateError.
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, checks=[objective_problems])
     recipe = written_out(recipe)
-    team, of_run = Team(), Path(recipe.output_dir)
-    if team.size > 1 and "-" in recipe.data.train_sources:
-        raise ConfigError(
-            "data.train: only the first of several processes has standard input; give files"
-        )
+    processes, run_folder = ProcessGroup(), Path(recipe.output_dir)
+    if processes.size > 1 and not rereadable(recipe):
+        raise ConfigError("data.train: only the main process has standard input; give files")
     with ExitStack() as stack:
-        team.from_first(partial(_lock, of_run, stack))
-        folder = stack.enter_context(team.folder(of_run))
-        if team.rank > 0:
+        processes.broadcast_from_main(partial(_lock, run_folder, stack))
+        folder = stack.enter_context(processes.folder(run_folder))
+        if processes.rank > 0:
             recipe = recipe.model_copy(update={"output_dir": str(folder)})
-            listener = _nobody
+            listener = ignore
+        context = RunContext(listener, stop or StopToken(), SharedBase(processes), train_one)
         if recipe.continual is not None:
-            return train_domains(recipe, folder, listener, train_one=train_ordinary)
+            return train_domains(recipe, folder, context)
         if recipe.stages or recipe.rounds is not None:
-            return _train_in_parts(recipe, folder, listener)
-        return train_ordinary(recipe, folder, listener)
+            return _train_in_parts(recipe, folder, context)
+        return train_one(recipe, folder, context)
 
 
 def _lock(folder: Path, until: ExitStack) -> None:
-    until.enter_context(locked(folder))
+    until.enter_context(lock_run_folder(folder))
 
 
-def _nobody(event: Event) -> None:
-    """What the other processes tell would be told again."""
-
-
-def _train_in_parts(recipe: Recipe, folder: Path, listener: Listener) -> RunSummary | None:
-    last: Recipe | None
+def _train_in_parts(recipe: Recipe, folder: Path, context: RunContext) -> RunSummary | None:
     if (folder / "summary.json").exists():
-        claim(folder, recipe)
-        last = last_part(recipe, folder)
-    else:
-        train_earlier = train_rounds if recipe.rounds else train_stages
-        last = train_earlier(recipe, folder, listener, train_one=train_ordinary)
-    return last and train_ordinary(last, folder, listener, whole=recipe)
+        check_run_folder(folder, recipe)
+        summary = RunSummary.read(folder / "summary.json")
+        part = answering_part(folder, summary)
+        if part.exists():
+            _check_finished(part, load_recipe(part / "config.yaml"))
+        context.listener({"event": "already_complete", "folder": str(folder)})
+        return summary
+    train_parts = train_rounds if recipe.rounds else train_stages
+    parts = train_parts(recipe, folder, context)
+    return finish_parts(folder, parts) if parts else None
 
 
-def train_ordinary(
-    recipe: Recipe, folder: Path, listener: Listener, *, whole: Recipe | None = None
-) -> RunSummary | None:
-    """One run of one module or race in its folder, which is locked for it.
-
-    The folder is that of the `whole` recipe, of which this run may be a part.
-    """
-    recipe = written_out(recipe)
-    whole = whole or recipe
-    began = claim(folder, whole) and (folder / "inputs.json").exists()
+def train_one(recipe: Recipe, folder: Path, context: RunContext) -> RunSummary | None:
+    """An ordinary run, of one module or several that chase each other, in its folder."""
+    recipe, listener = written_out(recipe), context.listener
+    began = check_run_folder(folder, recipe) and (folder / "inputs.json").exists()
     if (folder / "summary.json").exists():
-        with suppress(DataError, OSError):  # What a finished run has learned from may be gone.
-            _check_inputs(folder, input_fingerprints(recipe))
+        _check_finished(folder, recipe)
         listener({"event": "already_complete", "folder": str(folder)})
         return RunSummary.read(folder / "summary.json")
-    run = assemble(recipe)
-    inputs = input_fingerprints(recipe)
-    if isinstance(run.state.reader, FilteredReader | FreshReader):
-        inputs["judge"] = [run.state.reader.judge.name]
+    components = build(recipe, context.bases)
+    inputs = input_fingerprints(recipe) | components.reader.inputs
     if began:
         _check_inputs(folder, inputs)
     else:
-        write_text(folder / "config.yaml", dump_recipe(whole))
+        write_text(folder / "config.yaml", dump_recipe(recipe))
         write_text(folder / "inputs.json", json.dumps(inputs, indent=1) + "\n")
-    resumed = _resume(run, folder, listener)
-    log = EventLog(folder / "events.jsonl", size=run.state.log_size)
+    resumed = _resume(components, folder, listener)
+    log = EventLog(folder / "events.jsonl", size=components.learner.state.log_size)
     try:
-        listener(_start_event(run, resumed=resumed))
-        for warning in _warnings(run):
+        listener(_start_event(components, resumed=resumed))
+        for warning in _warnings(components):
             listener({"event": "warning", "message": warning})
-        loop = Loop(run, folder, log, listener)
-        if not loop.finish():
+        loop = Loop(components, folder, log, listener, context.stop)
+        with StopSignals(context.stop, partial(_stopping, listener)):
+            finished = loop.finish()
+        if not finished:
             return None
         log.sync()
-        adapters = _save_adapters(run, folder)
-        write_rows(folder / "memory.jsonl", run.state.memory.state()["rows"])
-        if run.heldout is not None:
-            policies = {"base": BASE, run.state.race.leader: run.state.race.leader}
-            samples = run.heldout.side_by_side(run.policies, policies)
-            write_text(folder / "samples.json", json.dumps(samples, ensure_ascii=False, indent=1))
-        summary = _summary(run, folder, loop.final, adapters)
-        summary.write(folder / "summary.json")
-        listener({"event": "complete", "folder": str(folder), "leader": summary.leader})
-        return summary
     finally:
         log.close()
+    summary = _write_results(components, folder, loop.final)
+    listener({"event": "complete", "folder": str(folder), "leader": summary.leader})
+    return summary
+
+
+def _stopping(listener: Listener, signal: str) -> None:
+    listener({"event": "stopping", "signal": signal})
+
+
+def _check_finished(folder: Path, recipe: Recipe) -> None:
+    with suppress(DataError, OSError):  # A finished run's data may be gone.
+        _check_inputs(folder, input_fingerprints(recipe))
 
 
 def _check_inputs(folder: Path, inputs: dict[str, Any]) -> None:
@@ -144,75 +145,85 @@ def _check_inputs(folder: Path, inputs: dict[str, Any]) -> None:
     for key, value in inputs.items():
         if before.get(key) != value:
             raise StateError(
-                f"the {key} of the run in {folder} has changed since it began, so it cannot go on "
-                "exactly; restore it, or remove the folder to start anew"
+                f"the {key} of the run in {folder} has changed since it began, so it cannot resume "
+                "exactly; restore it, or remove the folder to start over"
             )
 
 
-def _resume(run: Run, folder: Path, listener: Listener) -> bool:
+def _resume(components: Components, folder: Path, listener: Listener) -> bool:
     """Restore the newest checkpoint; whether there was one."""
-    snapshot, passed_over = read_newest(folder / "checkpoints")
-    for fault in passed_over:
-        listener({"event": "warning", "message": f"checkpoint passed over: {fault}"})
+    snapshot, skipped = read_newest(folder / "checkpoints")
+    for fault in skipped:
+        listener({"event": "warning", "message": f"checkpoint skipped: {fault}"})
     if snapshot is None:
         return False
-    run.state.restore(snapshot)
+    components.learner.restore(snapshot)
     return True
 
 
-def _start_event(run: Run, *, resumed: bool) -> dict[str, Any]:
-    recipe, layout = run.recipe, run.policies.layout
+def _start_event(components: Components, *, resumed: bool) -> StartEvent:
+    recipe, learner = components.recipe, components.learner
+    moving = recipe.moving_reference
+    layout, memory = learner.policies.layout, components.memory
     return {
         "event": "start",
         "resumed": resumed,
-        "step": run.state.step,
-        "total_steps": run.total_steps,
-        "modules": list(run.state.race.modules),
-        "objective": repr(run.objective),
+        "step": learner.state.step,
+        "total_steps": components.total_steps,
+        "modules": list(learner.state.selector.modules),
+        "objective": repr(learner.objective),
         "reference": recipe.reference_name,
-        "trains": recipe.trains,
-        "moving_reference": recipe.moving_reference and recipe.moving_reference.model_dump(),
-        "device": _device(run),
-        "processes": run.team.size,
-        "divided": run.team.divided,
-        "layout": "trees" if layout.trees else f"one response a row: {layout.reason}",
-        "heldout": run.heldout_counts,
-        "memory": None if run.memory is None else str(run.memory),
+        "task": recipe.task,
+        "moving_reference": moving.model_dump() if moving else None,
+        "device": _device_name(learner.accelerator.device),
+        "processes": learner.processes.size,
+        "sharded": learner.processes.sharded,
+        "layout": "trees" if layout.trees else f"one response per row: {layout.reason}",
+        "heldout": components.heldout_counts,
+        "memory": None if memory is None else str(memory),
     }
 
 
-def _warnings(run: Run) -> Iterator[str]:
-    """What the run will do that its user can hardly want."""
-    recipe, steps = run.recipe, run.total_steps
-    yield from run.warnings
+def _warnings(components: Components) -> Iterator[str]:
+    """Warnings about settings with unwanted effects."""
+    recipe, steps = components.recipe, components.total_steps
+    yield from components.warnings
     if "file" in recipe.objective.settings:
-        yield from failed_checks(run.objective)
+        yield from failed_checks(components.learner.objective)
     if recipe.train.precision != "float32":
-        warning = slow_bfloat16(run.accelerator.device)
+        warning = slow_bfloat16(components.learner.accelerator.device)
         yield from [warning] if warning else []
     moving = recipe.moving_reference
     if moving is not None and steps is not None and moving.every > steps:
         yield (
-            f"the reference does not move: moving_reference.every is {moving.every}, and the run "
-            f"has {steps} steps"
+            f"the reference never moves: moving_reference.every is {moving.every}, but the run has "
+            f"{steps} steps"
         )
 
 
-def _save_adapters(run: Run, folder: Path) -> dict[str, str]:
-    saved = {}
-    for name in run.state.race.modules:
-        path = Path("adapters") / name
-        with new_folder(folder / path) as draft:
-            draft.rmdir()
-            run.state.modules.save(name, draft)
-        saved[name] = path.as_posix()
-    return saved
+def _write_results(
+    components: Components, folder: Path, final: dict[str, Any] | None
+) -> RunSummary:
+    """Adapters, replay buffer and samples of a finished run, and last its summary."""
+    learner, state, adapters = components.learner, components.learner.state, {}
+    for name in state.selector.modules:
+        adapters[name] = f"adapters/{name}"
+        publish_module(state.modules, name, folder / adapters[name])
+    write_rows(folder / "memory.jsonl", state.replay_buffer.state()["rows"])
+    if components.evaluator is not None:
+        shown = {"base": BASE, learner.leader: learner.leader}
+        samples = components.evaluator.side_by_side(learner.policies, shown)
+        write_text(folder / "samples.json", json.dumps(samples, ensure_ascii=False, indent=1))
+    summary = _summary(components, folder, final, adapters)
+    summary.write(folder / "summary.json")
+    return summary
 
 
 def _summary(
-    run: Run, folder: Path, final: dict[str, Any] | None, adapters: dict[str, str]
+    components: Components, folder: Path, final: dict[str, Any] | None, adapters: dict[str, str]
 ) -> RunSummary:
-    state = run.state
+    learner, reader, memory = components.learner, components.reader, components.memory
+    state, device = learner.state, learner.accelerator.device
     hashes = {
         "recipe": file_hash(folder / "config.yaml"),
         "inputs": file_hash(folder / "inputs.json"),
@@ -222,28 +233,25 @@ def _summary(
     return RunSummary(
         steps=state.step,
         pairs_seen=state.pairs_seen,
-        leader=state.race.leader,
+        leader=learner.leader,
         swaps=state.swaps,
-        reference=reference_policy(run.recipe),
+        reference=reference_policy(components.recipe),
         eval={"start": state.start, "final": final},
         ended="drift" if state.drift and state.drift.found else "complete",
-        pairs_taken=state.reader.given,
+        pairs_taken=reader.num_consumed,
         prequential=state.prequential.means(),
-        data=state.reader.summary(),
-        left_out=state.reader.left_out(),
+        data=reader.summary(),
+        skipped_examples=reader.skipped_examples(),
         adapters=adapters,
         hashes=hashes,
         versions=versions(),
-        device=_device(run),
+        device=_device_name(device),
         wall_s=round(state.wall_s, 3),
-        memory={
-            "foreseen": run.memory and run.memory.total,
-            "peak": peak_memory(run.accelerator.device),
-        },
+        memory={"estimated": memory.total if memory else None, "peak": peak_memory(device)},
         running=state.of_heldout,
+        set_aside=state.set_aside,
     )
 
 
-def _device(run: Run) -> str:
-    device = run.accelerator.device
+def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

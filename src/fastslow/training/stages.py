@@ -1,87 +1,67 @@
-"""Stages: the runs before the last one in folders of their own, the last one in the run folder.
+"""Stages: consecutive runs, each in its own folder, from the module of the previous one.
 
 run folder/
-  stages/01-sft/         an ordinary run
-  adapters/, summary.json, ...    the last stage, which is the run's answer
+  stages/01-sft/, stages/02-preferences/    ordinary runs
+  adapters/, summary.json                   of the last one, the result of the run
 
-A run that was killed goes on in the stage where it was. Stages that have not begun may still be
+An interrupted run resumes in the stage where it was. Stages that have not started may still be
 changed.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from fastslow.atomic_io import write_text
 from fastslow.config import Recipe, dump_recipe, stage_recipe
+from fastslow.errors import StateError
+from fastslow.training.context import RunContext
 from fastslow.training.data.dataset import written_out
 from fastslow.training.preflight import check_parts
-from fastslow.training.state.event_log import Listener
-from fastslow.training.state.run_lock import claim
-from fastslow.training.state.summary import RunSummary, leader_of
-
-TrainOne = Callable[[Recipe, Path, Listener], RunSummary | None]
+from fastslow.training.state.parts import leader_of
+from fastslow.training.state.run_lock import check_run_folder
 
 
-def train_stages(
-    recipe: Recipe, folder: Path, listener: Listener, *, train_one: TrainOne
-) -> Recipe | None:
-    """Train all stages but the last in a run's folder, which is locked for it.
+def train_stages(recipe: Recipe, folder: Path, context: RunContext) -> list[Path] | None:
+    """Train all stages in a run's folder, which is locked for it.
 
-    Returns the last stage's recipe, or None if a signal stopped the run before it. Raises
-    ConfigError with the faults of all stages before the first is trained, StateError where the
-    folder holds other stages.
+    Returns their folders, or None if the run was asked to stop. Raises ConfigError with the faults
+    of all stages before the first is trained, StateError where the folder holds other stages.
     """
     folders = _folders(recipe, folder)
-    check_parts(recipe, trained=sum((path / "summary.json").exists() for path in folders))
-    _claim_stages(recipe, folder)
+    trained = sum((path / "summary.json").exists() for path in folders)
+    check_parts(recipe, context.processes, trained=trained)
+    _check_folders(recipe, folder)
     write_text(folder / "config.yaml", dump_recipe(recipe))
     for index, path in enumerate(folders):
-        stage = stage_recipe(
-            recipe, index, start_from=_start(recipe, folder, index), output_dir=str(path)
-        )
-        listener(_event(recipe, index))
-        if train_one(stage, path, listener) is None:
+        number, name = index + 1, recipe.stages[index].name
+        context.listener({"event": "stage", "number": number, "of": len(folders), "name": name})
+        if context.train(_stage(recipe, folder, index), path) is None:
             return None
-    listener(_event(recipe, len(recipe.stages) - 1))
-    return last_stage(recipe, folder)
+    return folders
 
 
-def _claim_stages(recipe: Recipe, folder: Path) -> None:
+def _check_folders(recipe: Recipe, folder: Path) -> None:
     folders = _folders(recipe, folder)
-    claim(folder, recipe, apart=folders)
+    check_run_folder(folder, recipe)
+    others = sorted(set(folder.glob("stages/*")) - set(folders))
+    if others:
+        raise StateError(
+            f"{folder} holds a run of other stages ({others[0].name}); give another output_dir, or "
+            "remove the folder to start over"
+        )
     for index, path in enumerate(folders):
         if path.exists():
-            start = _start(recipe, folder, index)
-            stage = stage_recipe(recipe, index, start_from=start, output_dir=str(path))
-            claim(path, written_out(stage))
+            check_run_folder(path, written_out(_stage(recipe, folder, index)))
 
 
-def last_stage(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe that the run folder itself is of; the recipe where it has no stages.
-
-    Raises StateError where the stage before is missing or not finished.
-    """
-    if not recipe.stages:
-        return recipe
-    index = len(recipe.stages) - 1
-    return stage_recipe(recipe, index, start_from=_start(recipe, folder, index))
+def _stage(recipe: Recipe, folder: Path, index: int) -> Recipe:
+    """One stage's recipe, which starts from the adapter of the stage before."""
+    folders = _folders(recipe, folder)
+    start = str(leader_of(folders[index - 1], "stage")) if index else ""
+    return stage_recipe(recipe, index, start_from=start, output_dir=str(folders[index]))
 
 
 def _folders(recipe: Recipe, folder: Path) -> list[Path]:
-    """Of all stages but the last."""
     return [
         folder / "stages" / f"{number:02d}-{stage.name}"
-        for number, stage in enumerate(recipe.stages[:-1], 1)
+        for number, stage in enumerate(recipe.stages, 1)
     ]
-
-
-def _start(recipe: Recipe, folder: Path, index: int) -> str:
-    """The adapter that a stage starts from; of no meaning for the first."""
-    if index == 0:
-        return ""
-    return str(leader_of(_folders(recipe, folder)[index - 1], "stage"))
-
-
-def _event(recipe: Recipe, index: int) -> dict[str, object]:
-    of, name = len(recipe.stages), recipe.stages[index].name
-    return {"event": "stage", "number": index + 1, "of": of, "name": name}

@@ -52,8 +52,7 @@ def write_stream(
     strangers = [name for name in order if name not in world.domains]
     if strangers:
         raise ConfigError(
-            f"stream: there is no domain {strangers[0]!r}; this world has "
-            f"{', '.join(world.domains)}"
+            f"stream: got domain {strangers[0]!r}; this world has {', '.join(world.domains)}"
         )
     rows = {name: world.pairs(name, seed=seed, noise=noise) for name in world.domains}
     regimes = [rows[name] for name in order]

@@ -1,8 +1,8 @@
-"""The small English of the worlds: prompts, answers, and the traits an answer is read for.
+"""The small English of the worlds: prompts, answers, and the traits of an answer.
 
 An answer is one to three sentences in one of three forms. Most words of a sentence fill a slot, and
-a slot's word pulls one trait up, down, or nowhere: 'Clearly the cafe is very lovely ...' is sure,
-bold and kind. A sentence that no form fits is malformed.
+a slot's word moves one trait up, down, or not at all: 'Clearly the cafe is very lovely ...' is
+sure, bold and kind. A sentence that no form fits is malformed.
 """
 
 import random
@@ -44,7 +44,7 @@ DETAILS = ("look", "sound", "price", "place")
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The words of one slot by what they do to its trait."""
+    """The words of one slot by their effect on its trait."""
 
     trait: str
     up: tuple[str, ...]
@@ -96,7 +96,7 @@ SLOTS: Mapping[str, Slot] = {
     ),
 }
 TRAITS = (*(slot.trait for slot in SLOTS.values()), "brevity")
-"""What an answer is read for; each lies in [-1, 1]."""
+"""The traits of an answer, each in [-1, 1]."""
 MANNERS: Mapping[str, tuple[str, str]] = {
     "certainty": ("sure", "unsure"),
     "warmth": ("kind", "harsh"),
@@ -159,10 +159,10 @@ def _match(sentence: str) -> re.Match[str] | None:
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """Habits of speech: how often each word, mood and length comes, drawn once per world.
+    """A text distribution: frequencies of words, moods and lengths, sampled once per world.
 
-    An answer is spoken in one mood per slot (up, down or neutral), which most of its words follow:
-    that is what lets a model learn a trait rather than single words.
+    An answer has one mood per slot (up, down or neutral), which most of its words follow, so that a
+    model can learn a trait rather than single words.
     """
 
     words: Mapping[str, tuple[tuple[float, ...], ...]]
@@ -207,7 +207,7 @@ class Speaker:
         return " ".join(self._sentence(thing, moods, generator) for _ in range(count))
 
     def conversation(self, request: str, thing: str, generator: random.Random) -> tuple[str, str]:
-        """A request, often with a word on the manner of the answer, and an answer that heeds it."""
+        """A prompt, often with a requested style, and an answer that follows it."""
         traits = generator.sample(list(MANNERS), generator.choice((0, 3, 6)))
         asked = {trait: generator.randrange(2) for trait in traits}
         wishes = [f"Be {MANNERS[trait][way]}." for trait, way in asked.items()]

@@ -1,7 +1,7 @@
-"""A world with a known reward: what people there ask, say and prefer can all be computed.
+"""A synthetic world with a known reward: prompts, answers and preferences can all be computed.
 
-Domains ask in their own words and value the same traits differently, so what pleases in one partly
-offends in another. Standing to the point and forming sentences is valued everywhere.
+Domains have their own prompts and weight the same traits differently, so their rewards partly
+conflict. Relevance and well-formed sentences are rewarded in all.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from fastslow.streams.worlds.language import REQUESTS, THINGS, TRAITS, Speaker, 
 
 FORMAT = 1
 RELEVANCE = 0.5
-"""Weight of standing to the point, in every domain; the traits together weigh 1."""
+"""Weight of relevance in every domain; the traits together have weight 1."""
 MALFORMED = 3.0
 """Reward lost by an answer in which no sentence is well formed."""
 SAMPLE = 2000
@@ -41,12 +41,12 @@ class World:
     num_domains: int = 3
     """From 1 to 6."""
     conflict: float = 0.5
-    """Share of what a domain values on which all oppose each other as much as so many can; on the
-    rest they agree."""
+    """Share of a domain's reward on which the domains conflict as much as possible; on the rest
+    they agree."""
     sharpness: float = 2.0
-    """How surely the better answer is preferred: log-odds per unit of reward."""
+    """Log-odds per unit of reward that the better answer is preferred."""
     phase: int = 0
-    """Tastes change from phase to phase; language and requests stay."""
+    """Preferences change from phase to phase; language and prompts stay."""
     format: int = field(default=FORMAT, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class World:
 
     @cached_property
     def speaker(self) -> Speaker:
-        """How people here speak, before they have learned to please."""
+        """The text distribution of the world, independent of preferences."""
         return Speaker.draw(random.Random(f"{self.seed}/speaker"))
 
     def prompts(self, domain: str, *, held_out: bool = False) -> list[str]:
@@ -87,11 +87,11 @@ class World:
     def domain_of(self, prompt: str) -> str:
         """The domain that asks so. Raises ConfigError for a prompt of no domain here."""
         if prompt not in self._asked:
-            raise ConfigError(f"{prompt!r} is no request of this world")
+            raise ConfigError(f"{prompt!r} is not a prompt of this world")
         return self._asked[prompt][0]
 
     def reward(self, prompt: str, answer: str) -> float:
-        """True reward of an answer, in standard deviations of what people here say.
+        """True reward of an answer, in standard deviations over the world's text.
 
         Their own answers average 0.
         """
@@ -141,11 +141,11 @@ class World:
     def lists(
         self, domain: str, *, seed: int, size: int = 4, held_out: bool = False
     ) -> Iterator[dict[str, Any]]:
-        """Rows without end: `size` different answers to a request, with somebody's scores.
+        """Endless rows: `size` different answers to a prompt, with noisy scores.
 
         A score is the true reward plus Gumbel noise / sharpness. So of any two answers the one with
-        the higher score is that which somebody prefers (see `probability`), and the whole order is
-        drawn as by Plackett and Luce.
+        the higher score is preferred (see `probability`), and the order follows the Plackett-Luce
+        model.
         """
         draw = random.Random(f"{self.seed}/{self.phase}/{domain}/{held_out}/lists of {size}/{seed}")
         prompts = self.prompts(domain, held_out=held_out)
@@ -164,9 +164,9 @@ class World:
             }
 
     def corpus(self, count: int) -> Iterator[tuple[str, str]]:
-        """Requests of all domains with an answer, as people here speak.
+        """Prompts of all domains with an answer, from the text distribution of the world.
 
-        Many ask for a manner ('Be kind.'), so that a model of this talk knows the traits.
+        Many ask for a style ('Be kind.'), so that a model of this text knows the traits.
         """
         draw = random.Random(f"{self.seed}/corpus")
         prompts = [p for domain in self.domains for held in (False, True)
@@ -179,7 +179,7 @@ class World:
     def tastes(self) -> dict[str, tuple[float, ...]]:
         """Weight of each of TRAITS in each domain; unit vectors.
 
-        Any two have the cosine (1 - conflict) - conflict / (num_domains - 1), in directions drawn
+        Any two have the cosine (1 - conflict) - conflict / (num_domains - 1), in directions sampled
         for this world and phase.
         """
         draw = random.Random(f"{self.seed}/tastes/{self.phase}")
@@ -224,7 +224,7 @@ class World:
         return means, spreads
 
     def fingerprint(self) -> str:
-        """sha256 of what the world's numbers stand for: its tastes and its speech."""
+        """sha256 of the world's preferences and text distribution."""
         tastes = {name: [round(w, 9) for w in taste] for name, taste in self.tastes.items()}
         facts = [asdict(self), tastes, list(self.corpus(64))]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -243,10 +243,10 @@ class World:
             world = cls(**facts)
             same = world.fingerprint() == fingerprint
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise ConfigError(f"{path} is no world; make one with fastslow world") from None
+            raise ConfigError(f"{path} is not a world; create one with fastslow world") from None
         if not same:
             raise ConfigError(
-                f"the world in {path} was made by another version of fastslow, whose language "
+                f"the world in {path} was created by another version of fastslow, whose language "
                 "differs; make it again with fastslow world"
             )
         return world

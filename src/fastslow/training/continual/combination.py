@@ -16,17 +16,18 @@ from fastslow.errors import ConfigError, DataError
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream, open_sources
-from fastslow.training.build import make_encoder, open_policies
+from fastslow.training.continual.fit_router import fit_router
 from fastslow.training.continual.merge_weights import (
-    Mixture,
+    WeightedMerge,
     grid_weights,
     learned_weights,
     uniform_weights,
 )
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import objective_of
+from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
 from fastslow.training.policies.policies import Policies
-from fastslow.training.policies.routed import ROUTED, fit_router
+from fastslow.training.policies.routed import ROUTED
 from fastslow.training.state.event_log import Progress
 
 SUM = "sum"
@@ -46,7 +47,7 @@ class Combination:
     rank: int | None
     """Of the combined adapter."""
     lost: float | None
-    """Share of the update, in the Frobenius norm, that recompression left out."""
+    """Share of the update, in the Frobenius norm, lost by recompression."""
 
     @property
     def policy(self) -> str:
@@ -77,6 +78,7 @@ def combine_entries(
     entries: Sequence[Entry],
     recipe: Recipe,
     to: Path,
+    bases: SharedBase,
     *,
     kind: str,
     fixed: Sequence[float] | None = None,
@@ -86,8 +88,8 @@ def combine_entries(
     """Write the combination of some entries into a new folder, with `combination.json`.
 
     The folder is an ordinary PEFT adapter or, for `routed`, holds one for each entry and a router.
-    `recipe` says how the memories are encoded and scored. Raises ConfigError, StateError or
-    DataError.
+    `recipe` defines how the replay buffers are encoded and scored. Raises ConfigError, StateError
+    or DataError.
     """
     check_one_base(entries)
     names = [entry.name for entry in entries]
@@ -96,16 +98,15 @@ def combine_entries(
     with new_folder(to) as draft:
         if kind == ROUTED:
             made = Combination(kind, names, None, None, None)
-            _route(entries, recipe, draft)
+            _route(entries, recipe, draft, bases)
         else:
             modules = [entry.factors() for entry in entries]
-            weights = _weights(kind, entries, modules, recipe, fixed, progress)
+            weights = _weights(kind, entries, modules, recipe, bases, fixed, progress)
             total, lost = combine(modules, weights), None
             if recompress is not None:
                 total, lost = nearest(total, recompress)
             shares = dict(zip(names, weights, strict=True))
             made = Combination(kind, names, shares, total.rank, lost)
-            draft.rmdir()
             total.write(draft)
         made.write(draft)
     return made
@@ -115,7 +116,6 @@ def keep_last(entry: Entry, to: Path) -> Combination:
     """Write the policy that is one entry alone into a new folder."""
     made = Combination(LAST, [entry.name], None, None, None)
     with new_folder(to) as draft:
-        draft.rmdir()
         copy_adapter(entry.folder, draft)
         made.write(draft)
     return made
@@ -126,6 +126,7 @@ def _weights(
     entries: Sequence[Entry],
     modules: Sequence[Factors],
     recipe: Recipe,
+    bases: SharedBase,
     fixed: Sequence[float] | None,
     progress: Progress,
 ) -> list[float]:
@@ -143,10 +144,10 @@ def _weights(
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / SUM
         combine(modules, [1.0] * len(modules)).write(folder)
-        policies, encoder = _open(recipe, {SUM: folder})
+        policies, encoder = _open(recipe, {SUM: folder}, bases)
     objective = objective_of(recipe)
     memories = [read_memory(entry, encoder, objective) for entry in entries]
-    mixture = Mixture(policies, SUM, modules, objective)
+    mixture = WeightedMerge(policies, SUM, modules, objective)
     if kind == "grid":
         return grid_weights(mixture, memories, progress=progress)
     if kind == "learned":
@@ -156,9 +157,9 @@ def _weights(
     )
 
 
-def _route(entries: Sequence[Entry], recipe: Recipe, draft: Path) -> None:
+def _route(entries: Sequence[Entry], recipe: Recipe, draft: Path, bases: SharedBase) -> None:
     folders = {entry.name: entry.folder for entry in entries}
-    policies, encoder = _open(recipe, folders)
+    policies, encoder = _open(recipe, folders, bases)
     objective = objective_of(recipe)
     memories = [read_memory(entry, encoder, objective) for entry in entries]
     fit_router(policies, list(folders), memories, objective).save(draft)
@@ -168,7 +169,7 @@ def _route(entries: Sequence[Entry], recipe: Recipe, draft: Path) -> None:
 
 def copy_adapter(folder: Path, to: Path) -> None:
     """Copy the two files of a PEFT adapter."""
-    to.mkdir(parents=True)
+    to.mkdir(parents=True, exist_ok=True)
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(folder / file, to / file)
 
@@ -185,6 +186,6 @@ def read_memory(entry: Entry, encoder: Encoder, objective: Objective) -> list[En
     return examples
 
 
-def _open(recipe: Recipe, folders: dict[str, Path]) -> tuple[Policies, Encoder]:
+def _open(recipe: Recipe, folders: dict[str, Path], bases: SharedBase) -> tuple[Policies, Encoder]:
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    return open_policies(recipe, folders, tokenizer), make_encoder(recipe, tokenizer)
+    return open_policies(recipe, folders, tokenizer, bases), make_encoder(recipe, tokenizer)

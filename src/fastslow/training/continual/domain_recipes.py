@@ -1,23 +1,26 @@
 """What each domain of a sequence trains: its recipe, made from the whole run's and the bank."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from fastslow.adapters import Bank, Entry, load_tokenizer, select, slug
+from fastslow.adapters import Bank, Entry, folder_name, latest_per_domain, load_tokenizer
 from fastslow.config import AnchorConfig, LoraConfig, Recipe, ReplayConfig
-from fastslow.training.build import (
+from fastslow.records import Pair
+from fastslow.training.context import RunContext
+from fastslow.training.continual.combination import combine_entries, keep_last, read_memory
+from fastslow.training.continual.fisher import fisher_information
+from fastslow.training.data.dataset import objective_of, train_stream
+from fastslow.training.policies.loading import (
     PREVIOUS,
+    SharedBase,
     make_encoder,
     open_policies,
     reference_policy,
 )
-from fastslow.training.continual.combination import combine_entries, keep_last, read_memory
-from fastslow.training.data.dataset import objective_of, train_stream
-from fastslow.training.loop.anchor import fisher_information
-from fastslow.training.state.event_log import Listener
+from fastslow.training.state.event_log import progress_of
 from fastslow.training.state.summary import RunSummary
 
 LEARNED = "learned"
@@ -60,8 +63,9 @@ def _drifting(
     while True:
         data = {"skip": skip}
         run = _domain_run(recipe, folder, bank, number, f"stretch {number}", data=data, last=True)
-        # A rest of nothing but ties would be a domain without a pair to learn from.
-        if skip and all(pair.verdict == "tie" for pair in train_stream(run.recipe)):
+        # A remainder of ties only would be a domain without training pairs.
+        rest = train_stream(run.recipe, objective_of(run.recipe)) if skip else ()
+        if skip and all(isinstance(pair, Pair) and pair.is_tie for pair in rest):
             return
         yield run
         summary = finished[-1][1]
@@ -77,13 +81,13 @@ def _domain_run(
     number: int,
     name: str,
     *,
-    data: dict[str, object],
+    data: Mapping[str, object],
     last: bool,
 ) -> DomainRun:
     assert recipe.continual is not None
     continual, earlier = recipe.continual, bank.entries()[: number - 1]
     parent = _parent(continual.start, name, earlier)
-    label = f"{number:02d}-{slug(name)}"
+    label = f"{number:02d}-{folder_name(name)}"
     changes: dict[str, object] = {
         "output_dir": str(folder / "domains" / label),
         "data": recipe.data.model_copy(update=data),
@@ -98,7 +102,7 @@ def _domain_run(
     if parent is not None and continual.anchor is not None:
         fisher = str(_fisher(folder, number - 1)) if continual.anchor == "ewc" else None
         changes["anchor"] = AnchorConfig(strength=continual.anchor_strength, fisher=fisher)
-    # Built anew rather than copied, so that the run's recipe is checked as any other.
+    # Validated rather than copied, so that the run's recipe is checked as any other.
     raw = recipe.model_copy(update=changes).model_dump(mode="json")
     return DomainRun(number, name, Recipe.model_validate(raw), parent, last)
 
@@ -111,25 +115,24 @@ def _parent(start: str, name: str, earlier: Sequence[Entry]) -> Entry | None:
     return None
 
 
-def policy_after(recipe: Recipe, entries: Sequence[Entry], to: Path, listener: Listener) -> None:
+def policy_after(recipe: Recipe, entries: Sequence[Entry], to: Path, context: RunContext) -> None:
     """Write the policy that answers after some entries: a combination, or the last alone."""
     assert recipe.continual is not None
     continual = recipe.continual
     if continual.weights is None:
         keep_last(entries[-1], to)
         return
-    chosen = select(entries)
+    chosen = latest_per_domain(entries)
     combine_entries(
         chosen,
         recipe,
         to,
+        context.bases,
         kind=continual.weights,
-        # Of a domain that returned, the newest entry has the weight of its own place.
+        # If a domain returned, its newest entry uses the weight at its own position.
         fixed=[continual.fixed[e.position - 1] for e in chosen] if continual.fixed else None,
         recompress=continual.recompress,
-        progress=lambda done, total: listener(
-            {"event": "progress", "task": "weighing modules", "done": done, "total": total}
-        ),
+        progress=progress_of(context.listener, "fitting merge weights"),
     )
 
 
@@ -137,7 +140,9 @@ def _fisher(folder: Path, number: int) -> Path:
     return folder / "fisher" / f"{number:02d}.safetensors"
 
 
-def write_fisher(recipe: Recipe, folder: Path, run: DomainRun, entry: Entry) -> None:
+def write_fisher(
+    recipe: Recipe, folder: Path, run: DomainRun, entry: Entry, bases: SharedBase
+) -> None:
     """For EWC, what each weight of the entry is worth to all domains so far: a running sum."""
     assert recipe.continual is not None
     path = _fisher(folder, run.number)
@@ -149,7 +154,7 @@ def write_fisher(recipe: Recipe, folder: Path, run: DomainRun, entry: Entry) -> 
     folders = {LEARNED: entry.folder, **parent}
     objective = objective_of(recipe)
     fisher = fisher_information(
-        open_policies(recipe, folders, tokenizer, trainable=(LEARNED,)),
+        open_policies(recipe, folders, tokenizer, bases, trainable=(LEARNED,)),
         LEARNED,
         reference_policy(run.recipe),
         objective,

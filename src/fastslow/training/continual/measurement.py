@@ -9,24 +9,26 @@ from typing import Any
 
 from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe
-from fastslow.training.build import held_out, make_encoder, open_policies
 from fastslow.training.continual.combination import Combination
-from fastslow.training.data.dataset import eval_objective
-from fastslow.training.loop.evaluator import HeldOut
+from fastslow.training.data.dataset import eval_objective, objective_of
+from fastslow.training.loop.evaluator import Evaluator, held_out
+from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.routed import ROUTED, Router
-from fastslow.training.state.event_log import Listener
+from fastslow.training.state.event_log import Listener, progress_of
 
 WHOLE_STREAM = "held out"
 """The one measured domain of a stream that drift cuts up."""
 
 
-class Measuring:
+class DomainEvaluator:
     """Measures policies of a continual run on all its domains, always against the base."""
 
-    def __init__(self, recipe: Recipe, listener: Listener) -> None:
+    def __init__(self, recipe: Recipe, bases: SharedBase, listener: Listener) -> None:
         assert recipe.continual is not None
         self._recipe = recipe
+        self._bases = bases
+        self._objective = objective_of(recipe)
         self._listener = listener
         self._tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
         sources: dict[str, Any] = {d.name: d.eval for d in recipe.continual.domains}
@@ -40,12 +42,14 @@ class Measuring:
         return tuple(self._sources)
 
     @cached_property
-    def _held_out(self) -> dict[str, HeldOut]:
+    def _held_out(self) -> dict[str, Evaluator]:
         encoder = make_encoder(self._recipe, self._tokenizer)
         found = {}
         for name, source in self._sources.items():
             data = self._recipe.data.model_copy(update={"eval": source, "domain": name})
-            found[name], _ = held_out(self._recipe.model_copy(update={"data": data}), encoder)
+            found[name], _ = held_out(
+                self._recipe.model_copy(update={"data": data}), encoder, self._objective
+            )
         return found
 
     @contextmanager
@@ -54,10 +58,10 @@ class Measuring:
         combination = Combination.read(folder)
         folders = {name: folder / combination.place(name) for name in combination.modules}
         router = Router.load(folder) if combination.kind == ROUTED else None
-        policies = open_policies(self._recipe, folders, self._tokenizer, router=router)
+        policies = open_policies(self._recipe, folders, self._tokenizer, self._bases, router=router)
         yield policies, combination.policy
 
-    def measure(
+    def evaluate(
         self, policies: Policies, name: str, *, label: str, domains: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
         """The policy's measurement on each domain; `label` names it in the progress.
@@ -67,16 +71,14 @@ class Measuring:
         found = []
         names = self.names if domains is None else domains
         for domain in names:
-            heldout = self._held_out[domain]
-            task = f"measuring {label} on {domain}"
-            measurement = heldout.measure(
+            evaluator = self._held_out[domain]
+            task = f"evaluating {label} on {domain}"
+            measurement = evaluator.evaluate(
                 policies,
                 name,
                 reference=BASE,
-                objective=eval_objective(self._recipe),
-                progress=lambda done, total, task=task: self._listener(  # type: ignore[misc]
-                    {"event": "progress", "task": task, "done": done, "total": total}
-                ),
+                objective=eval_objective(self._objective),
+                progress=progress_of(self._listener, task),
             )
             found.append(asdict(measurement))
         results = dict(zip(names, found, strict=True))

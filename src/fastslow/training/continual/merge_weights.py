@@ -1,9 +1,9 @@
-"""How much each module of the bank counts in the combination W + sum_d w_d B_d A_d.
+"""The merge weights w_d of the modules of the bank in the combination W + sum_d w_d B_d A_d.
 
-Source: COFS-DPO, arXiv 2406.05534, combines the fast modules of past domains linearly; how it picks
-the weights is not public. Here they are given, equal, tried on a grid, or learned: K scalars that
-minimise the mean objective over the domains' memories, the modules frozen. The learned weights are
-not confined to the simplex and feel a weak pull towards equality.
+Source: COFS-DPO, arXiv 2406.05534, combines the fast modules of past domains linearly; its rule for
+the weights is not public. Here they are fixed, equal, chosen on a grid, or learned: K scalars that
+minimise the mean objective over the domains' replay buffers, with frozen modules. The learned
+weights are not constrained to the simplex and have a weak pull towards equality.
 """
 
 import random
@@ -19,29 +19,29 @@ from torch import Tensor
 from fastslow.adapters import BASE, Factors
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded
-from fastslow.training.loop.logps import Prepared, logps_of, prepare
+from fastslow.training.loop.logps import ReferenceScoredBatch, logps_of, score_reference
 from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
-"""Weights that are tried for the older modules together and for the newest."""
+"""Weights tried for all older modules together and for the newest."""
 GRID_PAIRS = 64
-"""Pairs of each memory that a grid point is judged on."""
+"""Pairs of each replay buffer that a grid point is evaluated on."""
 STEPS = 60
 BATCH = 8
-"""Pairs of each memory in one step of learning."""
+"""Pairs of each replay buffer per fitting step."""
 RATE = 0.1
 PULL = 0.01
 """Weight of the squared distance from equal weights, in nats."""
 
 
-class Mixture:
+class WeightedMerge:
     """The modules side by side on one base, with the weights left open.
 
     Args:
         policies: holds the plain sum of the modules under `name`.
         modules: the summands, in the order of the weights.
-        objective: what weights are judged by.
+        objective: the loss that is minimised.
     """
 
     def __init__(
@@ -58,22 +58,22 @@ class Mixture:
             for layer in layers
         }
 
-    def prepare(self, examples: Sequence[Encoded]) -> Prepared:
+    def score_reference(self, examples: Sequence[Encoded]) -> ReferenceScoredBatch:
         """Some examples with the base's scores, which no weight changes."""
-        return prepare(self._policies, self._objective, examples, reference=BASE)
+        return score_reference(self._policies, self._objective, examples, reference=BASE)
 
     @contextmanager
-    def loss(self, weights: Tensor, prepared: Prepared) -> Iterator[Tensor]:
+    def loss(self, weights: Tensor, prepared: ReferenceScoredBatch) -> Iterator[Tensor]:
         """Mean objective of the weighted sum against the base, a scalar; differentiable in [K].
 
-        Inside the modules stay weighed, for layers that are computed anew in the backward pass.
+        Inside, the weights stay applied, for activation checkpointing in the backward pass.
         """
         columns = {
             layer: weights.repeat_interleave(ranks.to(weights.device))
             for layer, ranks in self._ranks.items()
         }
         measure = partial(self._policies.measure, self._name, learning=weights.requires_grad)
-        with self._policies.modules.weighed(self._name, columns):
+        with self._policies.modules.rank_scales(self._name, columns):
             yield self._objective(logps_of(prepared, self._objective, measure)).loss.mean()
 
 
@@ -83,12 +83,13 @@ def uniform_weights(count: int) -> list[float]:
 
 
 def grid_weights(
-    mixture: Mixture,
+    mixture: WeightedMerge,
     memories: Sequence[Sequence[Encoded]],
     *,
     progress: Progress,
 ) -> list[float]:
-    """The best of GRID x GRID on the memories: a weight for all older modules, one for the newest.
+    """The best of GRID x GRID on the replay buffers: one weight for all older modules, one for the
+    newest.
 
     A single module has one weight.
     """
@@ -105,16 +106,16 @@ def grid_weights(
 
 
 def learned_weights(
-    mixture: Mixture,
+    mixture: WeightedMerge,
     memories: Sequence[Sequence[Encoded]],
     *,
     seed: int,
     progress: Progress,
 ) -> list[float]:
-    """Weights that minimise the mean objective over the memories, every domain counting alike.
+    """Weights that minimise the mean objective over the replay buffers, with equal domain weights.
 
-    Adam on K scalars over small batches from every memory, its rate falling to zero; what comes
-    back is the mean over the last half of the steps.
+    Adam on K scalars over small batches from every replay buffer, its rate decaying to zero;
+    returns the mean over the last half of the steps.
     """
     count = len(memories)
     equal = torch.full((count,), 1 / count)
@@ -125,7 +126,7 @@ def learned_weights(
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
         examples = [next(draw) for draw in draws for _ in range(BATCH)]
-        with mixture.loss(weights, mixture.prepare(examples)) as loss:
+        with mixture.loss(weights, mixture.score_reference(examples)) as loss:
             (loss + PULL * (weights - equal).square().sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -136,17 +137,19 @@ def learned_weights(
     return mean
 
 
-def _groups(mixture: Mixture, examples: Sequence[Encoded]) -> list[tuple[int, Prepared]]:
+def _groups(
+    mixture: WeightedMerge, examples: Sequence[Encoded]
+) -> list[tuple[int, ReferenceScoredBatch]]:
     """The examples in passes of a bearable size, each with their number."""
     size = 4 * BATCH
     groups = (examples[i : i + size] for i in range(0, len(examples), size))
-    return [(len(group), mixture.prepare(group)) for group in groups]
+    return [(len(group), mixture.score_reference(group)) for group in groups]
 
 
 def _mean_loss(
-    mixture: Mixture,
+    mixture: WeightedMerge,
     weights: Tensor,
-    groups: Sequence[tuple[int, Prepared]],
+    groups: Sequence[tuple[int, ReferenceScoredBatch]],
 ) -> float:
     total = 0.0
     for count, group in groups:
@@ -156,7 +159,7 @@ def _mean_loss(
 
 
 def _endless(memory: Sequence[Encoded], seed: str) -> Iterator[Encoded]:
-    """The examples of a memory in a new order each time round."""
+    """The examples of a replay buffer, reshuffled on every pass."""
     draw = random.Random(seed)
     while True:
         yield from draw.sample(memory, len(memory))

@@ -1,13 +1,13 @@
-"""Domain after domain: train a module for each, put it in the bank, combine, measure on all.
+"""A sequence of domains: train a module for each, add it to the bank, combine, evaluate on all.
 
 run folder/
   domains/01-reviews/        an ordinary run, one for each domain
-  bank/01-reviews/           its leader and memory
+  bank/01-reviews/           its leader and replay buffer
   combinations/01/           the policy after that domain
-  measurements/01.json       what it does on every domain; 00 is the base
-  adapters/, summary.json    the policy after the last domain, and the whole story
+  measurements/01.json       its evaluation on every domain; 00 is the base
+  adapters/, summary.json    the final policy and all results
 
-Each of these is written whole and found again, so a run that was killed goes on where it was.
+Each of these is written atomically, so a killed run resumes where it was.
 Sequential training is `start: continue, weights: null`; replay, L2-SP and EWC are settings of it.
 """
 
@@ -20,6 +20,7 @@ from fastslow.atomic_io import file_hash, new_folder, write_text
 from fastslow.config import Recipe, dump_recipe
 from fastslow.errors import StateError
 from fastslow.evaluation import Retention, retention
+from fastslow.training.context import RunContext
 from fastslow.training.continual.combination import Combination, copy_adapter
 from fastslow.training.continual.domain_recipes import (
     DomainRun,
@@ -27,40 +28,38 @@ from fastslow.training.continual.domain_recipes import (
     policy_after,
     write_fisher,
 )
-from fastslow.training.continual.measurement import Measuring
+from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.preflight import check_parts
-from fastslow.training.stages import TrainOne
-from fastslow.training.state.event_log import Listener
-from fastslow.training.state.run_lock import claim
+from fastslow.training.state.run_lock import check_run_folder
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
 
-def train_domains(
-    recipe: Recipe, folder: Path, listener: Listener, *, train_one: TrainOne
-) -> ContinualSummary | None:
+def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> ContinualSummary | None:
     """Run a recipe with a `continual` section in its folder, which is locked for it.
 
-    None if a signal stopped a domain's run; the same call then goes on. Raises as `train`.
+    None if it was asked to stop; the same call then resumes. Raises as `train`.
     """
-    claim(folder, recipe)
+    listener = context.listener
+    check_run_folder(folder, recipe)
     path = folder / "summary.json"
     if path.exists():
         listener({"event": "already_complete", "folder": str(folder)})
         return ContinualSummary.read(path)
-    check_parts(recipe, trained=len(list(folder.glob("domains/*/summary.json"))))
+    check_parts(recipe, context.processes, trained=len(list(folder.glob("domains/*/summary.json"))))
     write_text(folder / "config.yaml", dump_recipe(recipe))
-    bank, measuring = Bank(folder / "bank"), Measuring(recipe, listener)
+    bank = Bank(folder / "bank")
+    evaluator = DomainEvaluator(recipe, context.bases, listener)
     finished: list[tuple[DomainRun, RunSummary]] = []
     for run in domain_runs(recipe, folder, bank, finished):
         listener({"event": "domain", "number": run.number, "name": run.name})
-        summary = train_one(run.recipe, Path(run.recipe.output_dir), listener)
+        summary = context.train(run.recipe, Path(run.recipe.output_dir))
         if summary is None:
             return None
         finished.append((run, summary))
         entry = _put_in_bank(bank, run, summary)
-        write_fisher(recipe, folder, run, entry)
-        _combine_and_measure(recipe, folder, bank, run, measuring, listener)
-    result = _summarise(recipe, folder, finished, measuring)
+        write_fisher(recipe, folder, run, entry, context.bases)
+        _combine_and_evaluate(recipe, folder, bank, run, evaluator, context)
+    result = _summarise(folder, finished, evaluator)
     result.write(path)
     listener({"event": "complete", "folder": str(folder), "leader": result.policy})
     return result
@@ -73,7 +72,7 @@ def _put_in_bank(bank: Bank, run: DomainRun, summary: RunSummary) -> Entry:
         if (entry.position, entry.domain) != (run.number, run.name):
             raise StateError(
                 f"{bank.folder} lacks the module of domain {run.number}, {run.name}, which the "
-                "later ones stand on; restore it, or remove the run folder to start anew"
+                "later ones depend on; restore it, or remove the run folder to start over"
             )
         return entry
     folder = Path(run.recipe.output_dir)
@@ -90,37 +89,36 @@ def _put_in_bank(bank: Bank, run: DomainRun, summary: RunSummary) -> Entry:
     )
 
 
-def _combine_and_measure(
+def _combine_and_evaluate(
     recipe: Recipe,
     folder: Path,
     bank: Bank,
     run: DomainRun,
-    measuring: Measuring,
-    listener: Listener,
+    evaluator: DomainEvaluator,
+    context: RunContext,
 ) -> None:
     """The policy after a domain and what it does, each made only if it is not there yet."""
     to = folder / "combinations" / f"{run.number:02d}"
     measured = folder / "measurements" / f"{run.number:02d}.json"
     if not to.exists():
-        listener({"event": "combining", "modules": run.number})
-        policy_after(recipe, bank.entries()[: run.number], to, listener)
+        context.listener({"event": "combining", "modules": run.number})
+        policy_after(recipe, bank.entries()[: run.number], to, context)
     if measured.exists():
         return
     measured.parent.mkdir(exist_ok=True)
-    with measuring.of(to) as (policies, policy):
+    with evaluator.of(to) as (policies, policy):
         initial = measured.with_name("00.json")
         if not initial.exists():
-            _write_json(initial, measuring.measure(policies, BASE, label="base"))
+            _write_json(initial, evaluator.evaluate(policies, BASE, label="base"))
         if run.last:
-            _write_json(folder / "samples.json", measuring.samples(policies, policy))
-        _write_json(measured, measuring.measure(policies, policy, label=f"after {run.name}"))
+            _write_json(folder / "samples.json", evaluator.samples(policies, policy))
+        _write_json(measured, evaluator.evaluate(policies, policy, label=f"after {run.name}"))
 
 
 def _summarise(
-    recipe: Recipe,
     folder: Path,
     finished: list[tuple[DomainRun, RunSummary]],
-    measuring: Measuring,
+    evaluator: DomainEvaluator,
 ) -> ContinualSummary:
     combination = Combination.read(folder / "combinations" / f"{len(finished):02d}")
     adapters = _keep_adapters(folder, combination, len(finished))
@@ -139,10 +137,10 @@ def _summarise(
         runs=[str(Path(s.recipe.output_dir).relative_to(folder)) for s, _ in finished],
         policy=combination.policy,
         weights=combination.weights,
-        measured=list(measuring.names),
+        measured=list(evaluator.names),
         initial=initial,
         after=after,
-        metrics=_metrics(initial, after) if domains == list(measuring.names) else {},
+        metrics=_metrics(initial, after) if domains == list(evaluator.names) else {},
         reference=BASE,
         adapters=adapters,
         steps=sum(summary.steps for summary in summaries),

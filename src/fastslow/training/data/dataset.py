@@ -6,7 +6,13 @@ from typing import Any
 from fastslow.config import AnswerConfig, ObjectiveConfig, Recipe
 from fastslow.errors import ConfigError
 from fastslow.objectives import Objective, make_objective, objective_settings
-from fastslow.streams import ExampleStream, ReplayStream, file_fingerprint, open_sources
+from fastslow.streams import (
+    ExampleStream,
+    ReplayStream,
+    Source,
+    file_fingerprint,
+    open_sources,
+)
 from fastslow.streams.labels import PROMPTS
 
 
@@ -15,18 +21,17 @@ def objective_of(recipe: Recipe) -> Objective:
     return make_objective(recipe.objective.name, **recipe.objective.settings)
 
 
-def eval_objective(recipe: Recipe) -> Objective:
-    """What held-out data are measured with: the recipe's objective, or DPO in place of one that
-    only means something for fresh answers, or learns from win rates, which those alone have."""
-    objective = objective_of(recipe)
+def eval_objective(objective: Objective) -> Objective:
+    """What held-out data are measured with: the objective, or DPO in place of one that only means
+    something for new completions, or learns from win rates, which those alone have."""
     of_answers = objective.on_policy or "chosen_win_rate" in objective.needs
     return make_objective("dpo") if of_answers else objective
 
 
-def temperature_of(recipe: Recipe) -> float:
-    """The temperature whose log-probs are learned from: that of the answers where the objective
+def temperature_of(recipe: Recipe, objective: Objective) -> float:
+    """The temperature whose log-probs are learned from: that of the completions where the objective
     weighs them by how likely they were, 1 in every other case."""
-    if recipe.online is None or not objective_of(recipe).on_policy:
+    if recipe.online is None or not objective.on_policy:
         return 1.0
     return recipe.online.temperature
 
@@ -39,17 +44,25 @@ def written_out(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"objective": section})
 
 
-def train_stream(recipe: Recipe, *, epochs: int | None = None) -> ExampleStream:
+def train_stream(
+    recipe: Recipe, objective: Objective, *, epochs: int | None = None
+) -> ExampleStream:
     """The training pairs of a recipe, from the beginning; `epochs` replaces the recipe's."""
     if not recipe.data.train_sources:
         raise ConfigError("data.train: is missing; give files, a folder, a hub id or -")
     return _stream(
         recipe,
-        recipe.data.train_sources,
-        kind=objective_of(recipe).takes,
+        open_sources(recipe.data.train_sources),
+        kind=objective.takes,
         epochs=epochs or recipe.train.epochs,
         skip=recipe.data.skip,
+        poll=True,
     )
+
+
+def rereadable(recipe: Recipe) -> bool:
+    """Whether the training data can be read more than once."""
+    return all(source.rereadable for source in open_sources(recipe.data.train_sources))
 
 
 def prompt_stream(
@@ -59,49 +72,53 @@ def prompt_stream(
     sources = answers.prompt_sources or recipe.data.train_sources
     if not sources:
         raise ConfigError("prompts: are missing; give rows with prompts, or data.train")
-    return _stream(recipe, sources, kind=PROMPTS, epochs=epochs or recipe.train.epochs)
+    return _stream(
+        recipe, open_sources(sources), kind=PROMPTS, epochs=epochs or recipe.train.epochs
+    )
 
 
 def stored_sources(recipe: Recipe) -> list[str]:
     """The sources of data.train as far as they are learned from, not for their prompts alone."""
     answers = recipe.online or recipe.rounds
-    return recipe.data.train_sources if answers is None or answers.stored else []
+    return recipe.data.train_sources if answers is None or answers.offline_fraction else []
 
 
 def stored_per_batch(recipe: Recipe) -> int:
     """Stored examples in each batch of a run that learns from fresh answers."""
     assert recipe.online is not None
-    share, size = recipe.online.stored, recipe.train.batch_size
+    share, size = recipe.online.offline_fraction, recipe.train.batch_size
     return min(size - 1, max(1, round(share * size))) if share else 0
 
 
-def replayed_stream(recipe: Recipe) -> ExampleStream | ReplayStream:
-    """The training pairs, with those of a memory among them where the recipe replays one."""
-    stream = train_stream(recipe)
+def replayed_stream(recipe: Recipe, objective: Objective) -> ExampleStream | ReplayStream:
+    """The training pairs, with earlier ones among them where the recipe replays some."""
+    stream = train_stream(recipe, objective)
     if recipe.replay is None:
         return stream
-    kind = objective_of(recipe).takes
-    memory = list(ExampleStream(open_sources(recipe.replay.memory), kind=kind))
-    return ReplayStream(stream, memory, share=recipe.replay.share, seed=recipe.seed)
+    earlier = list(ExampleStream(open_sources(recipe.replay.memory), kind=objective.takes))
+    return ReplayStream(stream, earlier, share=recipe.replay.share, seed=recipe.seed)
 
 
-def eval_stream(recipe: Recipe) -> ExampleStream:
-    """The held-out pairs of a recipe, in the order of their files."""
-    sources, kind = recipe.data.eval_sources, eval_objective(recipe).takes
-    return _stream(recipe, sources, kind=kind, shuffle=False)
+def eval_stream(
+    recipe: Recipe, objective: Objective, sources: list[Source] | None = None
+) -> ExampleStream:
+    """The held-out pairs of a recipe, or of other sources, in their order, for `eval_objective`."""
+    given = open_sources(recipe.data.eval_sources) if sources is None else sources
+    return _stream(recipe, given, kind=objective.takes, shuffle=False)
 
 
 def _stream(
     recipe: Recipe,
-    sources: list[str],
+    sources: list[Source],
     *,
     kind: str,
     epochs: int = 1,
     shuffle: bool = True,
     skip: int = 0,
+    poll: bool = False,
 ) -> ExampleStream:
     return ExampleStream(
-        open_sources(sources),
+        sources,
         kind=kind,
         domain=recipe.data.domain,
         shuffle=recipe.data.shuffle if shuffle else 0,
@@ -109,12 +126,13 @@ def _stream(
         max_bad_fraction=recipe.data.max_bad_fraction,
         epochs=epochs,
         skip=skip,
+        poll=poll,
     )
 
 
 def input_fingerprints(recipe: Recipe) -> dict[str, Any]:
-    """What a run depends on beside its recipe, in a form that JSON keeps; a hub id stands for
-    itself. Raises DataError or OSError where some of it is gone."""
+    """Fingerprints of a run's inputs besides its recipe, as JSON; a hub id is its own fingerprint.
+    Raises DataError or OSError if some are missing."""
     prints: dict[str, Any] = {"model": _folder_fingerprint(recipe.model)}
     if recipe.lora.start_from is not None:
         prints["adapter in lora.start_from"] = _folder_fingerprint(recipe.lora.start_from)

@@ -8,7 +8,7 @@ from fastslow.scoring import Encoded
 from fastslow.training.data.batch_reader import BatchReader
 
 
-class Preview:
+class DelayedLabels:
     """A second reader of the same stream that runs `delay` pairs ahead of the learning one.
 
     The delay is rounded up to whole batches of `batch_size`.

@@ -3,86 +3,88 @@
 A GPU learns a small model's pairs about as fast as they can be tokenised.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
 from fastslow.scoring import Encoded
-from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.reader import Reader
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Position:
     """What a reader said of itself when a batch had just come out."""
 
     state: dict[str, Any]
     summary: dict[str, int]
-    left_out: list[str]
-    given: int
+    skipped_examples: list[str]
+    num_consumed: int
 
 
-class AheadReader:
+class PrefetchReader(Reader):
     """Gives the batches of a reader, and says of itself what that would after the same batch.
 
-    The reader is one batch ahead, so it must be one that can go back: not of standard input. Raises
-    what the reader raises, when it is that batch's turn.
+    The reader is one batch ahead, so its stream must be rereadable. Raises what the reader raises,
+    when it is that batch's turn.
     """
 
-    def __init__(self, reader: BatchReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._at = _place_of(reader)
+        self._at = _position_of(reader)
+        self._next: Future[Any] | None = None
+        """What is being read now."""
 
     @property
-    def given(self) -> int:
+    def num_consumed(self) -> int:
         """As of the reader."""
-        return self._at.given
+        return self._at.num_consumed
 
-    def __iter__(self) -> Iterator[list[Encoded]]:
+    def _batches(self) -> Generator[list[Encoded]]:
         self._reader.load_state(self._at.state)
         batches = iter(self._reader)
 
-        def read() -> tuple[list[Encoded] | None, _Place]:
-            return next(batches, None), _place_of(self._reader)
+        def read() -> tuple[list[Encoded] | None, _Position]:
+            return next(batches, None), _position_of(self._reader)
 
-        with ThreadPoolExecutor(1, thread_name_prefix="ahead") as background:
-            coming = background.submit(read)
+        with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as background:
+            self._next = background.submit(read)
             while True:
-                batch, self._at = coming.result()
+                batch, self._at = self._next.result()
                 if batch is None:
                     return
-                coming = background.submit(read)
+                self._next = background.submit(read)
                 yield batch
 
     def summary(self) -> dict[str, int]:
         """As of the reader."""
         return self._at.summary
 
-    def facts(self) -> dict[str, float]:
+    def skipped_examples(self) -> list[str]:
         """As of the reader."""
-        return {}
+        return self._at.skipped_examples
 
-    def left_out(self) -> list[str]:
-        """As of the reader."""
-        return self._at.left_out
-
-    def mark(self) -> Any:
-        """The position after the last batch that came out, to go back to in this process."""
+    def position(self) -> Any:
+        """The position after the last batch that came out."""
         return self._at
 
-    def go_back(self, mark: Any) -> None:
-        """Go to a position that `mark` gave."""
-        self._at = mark
+    def seek(self, position: Any) -> None:
+        """Go to a position that `position()` gave."""
+        self._at = position
+        self._moves += 1
 
     def state(self) -> dict[str, Any]:
         """The position after the last batch that came out, as JSON."""
         return self._at.state
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go to a position that `state()` gave."""
+    def _load(self, state: dict[str, Any]) -> None:
+        if self._next is not None:
+            wait([self._next])
         self._reader.load_state(state)
-        self._at = _place_of(self._reader)
+        self._at = _position_of(self._reader)
 
 
-def _place_of(reader: BatchReader) -> _Place:
-    return _Place(reader.state(), reader.summary(), reader.left_out(), reader.given)
+def _position_of(reader: Reader) -> _Position:
+    return _Position(
+        reader.state(), reader.summary(), reader.skipped_examples(), reader.num_consumed
+    )

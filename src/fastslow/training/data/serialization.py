@@ -1,23 +1,50 @@
-"""Facts out of the JSON of a checkpoint."""
+"""Examples to the JSON of a checkpoint and back."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from fastslow.records import Message
+from fastslow.records import Demonstration, Message, Pair, Ranking, Rating
+from fastslow.scoring import Encoded, Tree
+
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Pair, Ranking, Rating, Demonstration)}
 
 
-def record(kind: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """An example or a prompt; its provenance is JSON and stays so."""
-    facts = {name: frozen(value) for name, value in given.items() if name != "provenance"}
-    return kind(**facts, provenance=given["provenance"])
+def example_from_json(kind: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """An example or a prompt from its fields; its provenance is JSON and stays so."""
+    fields = {name: to_tuples(value) for name, value in values.items() if name != "provenance"}
+    return kind(**fields, provenance=values["provenance"])
 
 
-def frozen(value: Any) -> Any:
-    """What JSON gave, with tuples for its lists and the turns of conversations as they were."""
+def to_tuples(value: Any) -> Any:
+    """JSON with tuples in place of its lists and `Message` in place of conversation turns."""
     if isinstance(value, list | tuple):
-        return tuple(frozen(one) for one in value)
+        return tuple(to_tuples(item) for item in value)
     if isinstance(value, dict):
         if value.keys() == {"role", "content"}:
             return Message(**value)
-        return {key: frozen(one) for key, one in value.items()}
+        return {key: to_tuples(item) for key, item in value.items()}
     return value
+
+
+def encoded_to_json(item: Encoded) -> dict[str, Any]:
+    """An example that waits to be learned, for a checkpoint."""
+    return {
+        "kind": type(item.example).__name__,
+        "example": asdict(item.example),
+        "tree": {"prompt": item.tree.prompt, "responses": item.tree.responses},
+        "truncated": item.truncated,
+        "sampled": item.sampled,
+        "of_tokens": item.of_tokens,
+    }
+
+
+def encoded_from_json(values: Mapping[str, Any]) -> Encoded:
+    """What `encoded_to_json` gave."""
+    return Encoded(
+        example_from_json(KINDS[values["kind"]], values["example"]),
+        Tree(**to_tuples(values["tree"])),
+        truncated=values["truncated"],
+        sampled=to_tuples(values["sampled"]),
+        of_tokens=to_tuples(values["of_tokens"]),
+    )

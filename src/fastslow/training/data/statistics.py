@@ -14,11 +14,11 @@ from fastslow.training.data.batch_reader import BatchReader
 
 
 @dataclass(slots=True)
-class Inspection:
+class DataStatistics:
     """Findings about one stream; lengths in tokens."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
+    skipped_examples: list[str] = field(default_factory=list)
     domains: Counter[str] = field(default_factory=Counter)
     prompt_lengths: list[int] = field(default_factory=list)
     response_lengths: dict[str, list[int]] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Inspection:
         """The findings without the examples."""
         return {
             "rows and pairs": self.counts,
-            "first left out": self.left_out,
+            "first left out": self.skipped_examples,
             "domains": dict(self.domains),
             "prompt tokens": _spread(self.prompt_lengths),
             **{f"{n} tokens": _spread(lengths) for n, lengths in self.response_lengths.items()},
@@ -39,9 +39,7 @@ class Inspection:
 def response_names(example: Example) -> list[str]:
     """What each response of an example is, in its order."""
     if isinstance(example, Pair):
-        return (
-            ["first of a tie's", "second of a tie's"] if example.is_tie else ["chosen", "rejected"]
-        )
+        return ["tied response 1", "tied response 2"] if example.is_tie else ["chosen", "rejected"]
     if isinstance(example, Ranking):
         return [f"rank {rank}" for rank in example.ranks]
     if isinstance(example, Rating):
@@ -49,16 +47,16 @@ def response_names(example: Example) -> list[str]:
     return ["demonstrated"]
 
 
-def inspect_examples(
+def data_statistics(
     stream: ExampleStream,
     encoder: Encoder,
     objective: Objective,
     *,
     batch_size: int,
     progress: Callable[[int], None],
-) -> Inspection:
+) -> DataStatistics:
     """Read and encode every example. Raises DataError as training would."""
-    found = Inspection()
+    found = DataStatistics()
     reader = BatchReader(stream, encoder, objective, batch_size=batch_size)
     for batch in reader:
         for item in batch:
@@ -71,7 +69,7 @@ def inspect_examples(
             found.examples += batch
         progress(stream.counts.read)
     found.counts = reader.summary()
-    found.left_out = reader.left_out()
+    found.skipped_examples = reader.skipped_examples()
     return found
 
 

@@ -1,1 +1,1 @@
-"""Several processes that train one run together, and a base divided over them."""
+"""Several processes that train one run together, optionally with a sharded base."""

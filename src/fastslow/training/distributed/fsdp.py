@@ -1,8 +1,8 @@
-"""The base's layers divided over the processes (FSDP2).
+"""The base sharded over the processes (FSDP2).
 
-Each process keeps a part of every layer and gets the rest from the others when it is the layer's
-turn. Modules, embeddings and output layer are whole in every process, so what learns, what is saved
-and what scores know nothing of it. Only the passes must be as many everywhere: see `Team.evened`.
+Each process keeps a shard of every layer and gathers the rest when the layer is used. Modules,
+embeddings and output layer are whole in every process, so training, saving and scoring code does
+not change. Only the number of passes must be the same everywhere: see `ProcessGroup.pad_passes`.
 """
 
 import os
@@ -20,12 +20,12 @@ from torch.distributed.tensor import DTensor
 
 from fastslow.config import Recipe
 from fastslow.scoring import layers_of
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 
 
-def sharding_faults(recipe: Recipe) -> Iterator[str]:
+def sharding_faults(recipe: Recipe, processes: ProcessGroup) -> Iterator[str]:
     """Settings of the launcher that are not supported, and of the recipe that do not go with it."""
-    if not Team().divided:
+    if not processes.sharded:
         return
     if os.environ.get("FSDP_VERSION", "1") != "2":  # Accelerate's default is 1.
         yield "fsdp_version: only 2 is supported; launch with --fsdp_version 2"
@@ -39,26 +39,23 @@ def sharding_faults(recipe: Recipe) -> Iterator[str]:
             "recipe instead"
         )
     if recipe.train.compile:
-        yield (
-            "train.compile: layers that are divided over processes (FSDP) are not compiled; set it "
-            "to false"
-        )
+        yield ("train.compile: cannot be combined with a sharded base (FSDP); set it to false")
     if recipe.load_in_4bit:
         yield (
-            "load_in_4bit: 4-bit layers cannot be divided over processes (FSDP); set it to false, "
-            "or launch without --use_fsdp"
+            "load_in_4bit: cannot be combined with a sharded base (FSDP); set it to false, or "
+            "launch without --use_fsdp"
         )
 
 
-def shard_layers(base: Any, device: torch.device) -> Any:
-    """A frozen base from the processor's memory on the device, its layers divided.
+def shard_layers(base: Any, device: torch.device, processes: ProcessGroup) -> Any:
+    """Move a frozen base from CPU memory to the device, with its layers sharded.
 
     No more than one layer is whole on the device at a time. The weights are the first process's:
     transformers lets only one on each machine read them (`fsdp_cpu_ram_efficient_loading`).
     """
     asked = FullyShardedDataParallelPlugin()
     settings: dict[str, Any] = {
-        "mesh": init_device_mesh(device.type, (Team().size,)),
+        "mesh": init_device_mesh(device.type, (processes.size,)),
         "reshard_after_forward": asked.reshard_after_forward,
     }
     for layer in layers_of(base):

@@ -21,24 +21,24 @@ from accelerate.utils import broadcast_object_list, gather_object, parse_flag_fr
 from torch import nn
 
 from fastslow.errors import ConfigError, FastslowError, StateError
-from fastslow.evaluation import Tally
+from fastslow.evaluation import MetricSums
 
 T = TypeVar("T")
 
 NO_DEEPSPEED = (
-    "launcher: DeepSpeed is not supported. Its ZeRO stages 1 and 2 divide gradients and what "
-    "optimisers keep, which is of the small modules only here: launch with --multi_gpu. To divide "
-    "the base as stage 3 does, launch with --use_fsdp --fsdp_version 2"
+    "launcher: DeepSpeed is not supported. ZeRO stages 1 and 2 shard gradients and optimizer "
+    "states, which are small with LoRA: launch with --multi_gpu. To shard the base as stage 3 "
+    "does, launch with --use_fsdp --fsdp_version 2"
 )
 
 
-class Team:
-    """This process and those beside it; one alone where nothing launched several."""
+class ProcessGroup:
+    """This process and its peers; a single one if no launcher started several."""
 
     def __init__(self) -> None:
         if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
             raise ConfigError(NO_DEEPSPEED)
-        # Unless it is told that it is on a CPU, several processes there would each train alone.
+        # Without cpu=True, several processes on a CPU would each train alone.
         told = parse_flag_from_env("ACCELERATE_USE_CPU")
         self._state = PartialState(cpu=told or not torch.accelerator.is_available())
 
@@ -60,68 +60,74 @@ class Team:
 
     @property
     def on_this_machine(self) -> int:
-        """How many of them share this one's memory."""
+        """How many processes share the memory of this machine."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if self.size > 1 else 1
 
     @property
-    def divided(self) -> bool:
-        """Whether the base's layers are divided over the processes (accelerate's --use_fsdp)."""
+    def sharded(self) -> bool:
+        """Whether the base is sharded over the processes (accelerate's --use_fsdp)."""
         return self.size > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
 
-    def share(self, items: Sequence[T]) -> list[T]:
+    def shard(self, items: Sequence[T]) -> list[T]:
         """This process's part of the items: every `size`-th."""
         return list(items[self.rank :: self.size])
 
-    def evened(self, own: Sequence[T], most: int, stand_in: T) -> list[tuple[T, bool]]:
+    def pad_passes(self, own: Sequence[T], most: int, stand_in: T) -> list[tuple[T, bool]]:
         """This process's passes through the model, each with True.
 
-        Where layers are divided every process must make as many as the one with `most`; those that
-        are missing are of the stand-in, with False, and what comes of them does not count.
+        With a sharded base every process must make the same number of passes, `most`; missing ones
+        use the stand-in, with False, and their results are ignored.
         """
-        missing = most - len(own) if self.divided else 0
+        missing = most - len(own) if self.sharded else 0
         return [(one, True) for one in own] + [(stand_in, False)] * missing
 
     def largest_share(self, count: int) -> int:
         """How many of `count` items the process with most of them has."""
         return -(-count // self.size)
 
-    def exchange(self, own: T) -> list[T]:
+    def all_gather(self, own: T) -> list[T]:
         """What each process has, in their order, on all of them."""
         return [own] if self.size == 1 else list(gather_object([own]))
 
-    def together(self, own: Sequence[T]) -> list[T]:
+    def gather(self, own: Sequence[T]) -> list[T]:
         """The whole that the processes have shares of, in its order."""
         missing = object()
-        rows = zip_longest(*self.exchange(list(own)), fillvalue=missing)
+        rows = zip_longest(*self.all_gather(list(own)), fillvalue=missing)
         return [item for item in chain.from_iterable(rows) if item is not missing]  # type: ignore[misc]
 
-    def merged(self, own: Tally) -> Tally:
+    def merged(self, own: MetricSums) -> MetricSums:
         """The sums of all processes."""
-        whole = Tally()
-        for tally in self.exchange(own):
-            whole.add(tally.sums, count=tally.count, counts=tally.counts)
+        whole = MetricSums()
+        for totals in self.all_gather(own):
+            whole.add(totals.sums, count=totals.count, counts=totals.counts)
         return whole
 
     def any(self, here: bool) -> bool:
         """Whether it holds in any process."""
-        return any(self.exchange(here))
+        return any(self.all_gather(here))
 
-    def from_first(self, call: Callable[[], T]) -> T:
-        """What the call returns in the first process, which alone makes it; raises what it does."""
+    def broadcast_from_main(self, call: Callable[[], T]) -> T:
+        """The result of the call, made in the main process only; errors are raised in all.
+
+        Any other exception than fastslow's own becomes a StateError, so that it can be sent.
+        """
         if self.size == 1:
             return call()
-        outcome: list[Any] = [None, None]
+        outcome, cause = list[Any]([None, None]), None
         if self.rank == 0:
             try:
                 outcome = [call(), None]
             except FastslowError as error:
                 outcome = [None, error]
+            except Exception as error:
+                text = f"the main process raised {type(error).__name__}: {error}"
+                outcome, cause = [None, StateError(text)], error
         value, fault = broadcast_object_list(outcome)
         if fault is not None:
-            raise fault
+            raise fault from cause
         return value  # type: ignore[no-any-return]
 
-    def add_up(self, parameters: Iterable[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by the sum over all processes; none counts as 0."""
         own = list(parameters)
         if self.size == 1 or not own:
@@ -134,11 +140,11 @@ class Team:
 
     def check_same(self, digest: str) -> None:
         """Raise StateError unless the weights, which `digest` stands for, are the same in all."""
-        if len(set(self.exchange(digest))) > 1:
+        if len(set(self.all_gather(digest))) > 1:
             raise StateError(
-                "the processes' weights are no longer the same, so they train different models; "
-                "checkpoints written before this are intact. Look for devices or libraries that "
-                "differ between the processes"
+                "the weights differ between the processes, so they no longer train the same model; "
+                "earlier checkpoints are intact. Check for different devices or library versions "
+                "between the processes"
             )
 
     @contextmanager

@@ -13,21 +13,21 @@ from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
 from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, StateError
-from fastslow.training.export.open_run import read_whole
+from fastslow.training.export.open_run import read_run
 from fastslow.training.policies.routed import ROUTED
 from fastslow.training.state.summary import ContinualSummary, RunSummary
 
 PROBES = 8
 PROBE_TOKENS = 32
 EXACT = 1e-6
-"""KL in nats a token that float32 rounding alone may cause."""
+"""KL in nats per token that float32 rounding alone may cause."""
 LOST = 0.05
 """Share of the adapter's effect that rounding to the export's precision may lose."""
 
 
 @dataclass(frozen=True, slots=True)
 class MergeCheck:
-    """How the exported model compares with the adapter on the base; KL in nats a token."""
+    """How the exported model compares with the adapter on the base; KL in nats per token."""
 
     dtype: str
     probes: int
@@ -39,7 +39,7 @@ class MergeCheck:
 
 def export_adapter(run: Path, to: Path, *, module: str = "leader") -> str:
     """Copy one module's PEFT folder; returns its name. Raises ConfigError if `to` exists."""
-    recipe, summary = read_whole(run)
+    recipe, summary = read_run(run)
     name = _module(summary, module)
     _check_free(to)
     with new_folder(to) as draft:
@@ -60,15 +60,15 @@ def export_merged(
     compared with the adapter on probe prompts. Raises StateError, and writes nothing, if they
     differ by more than rounding.
     """
-    recipe, summary = read_whole(run)
-    if recipe.trains == "reward":
+    recipe, summary = read_run(run)
+    if recipe.task == "reward":
         raise ConfigError(
             "merged: a reward model is exported as an adapter, which PEFT puts on a sequence "
-            "classifier; leave --merged out"
+            "classifier; remove --merged"
         )
     name = _module(summary, module)
     _check_free(to)
-    trusted = {"trust_remote_code": recipe.trust_remote_code}
+    trusted: dict[str, Any] = {"trust_remote_code": recipe.trust_remote_code}
     tokenizer = load_tokenizer(recipe.model, **trusted)
     target = _dtype(recipe, dtype)
     base = load_base(recipe.model, precision="float32", **trusted)
@@ -94,7 +94,7 @@ def export_merged(
         if not check.error <= max(EXACT, LOST * check.effect):
             shutil.rmtree(draft)
             raise StateError(
-                f"the merged model differs from the adapter: KL {check.error:.2e} nats a token "
+                f"the merged model differs from the adapter: KL {check.error:.2e} nats per token "
                 f"where the adapter's whole effect is {check.effect:.2e}. Nothing was written. "
                 "Export in float32 (--dtype float32) or export the adapter (without --merged)."
             )
@@ -110,7 +110,7 @@ def _module(summary: RunSummary | ContinualSummary, asked: str) -> str:
         )
     if name not in summary.adapters:
         raise ConfigError(
-            f"module: there is no {asked!r}; this run has leader, {', '.join(summary.adapters)}"
+            f"module: got {asked!r}; this run has leader, {', '.join(summary.adapters)}"
         )
     return name
 
@@ -131,7 +131,7 @@ def _dtype(recipe: Recipe, asked: str | None) -> torch.dtype:
 
 
 def _probes(model: Any) -> Tensor:
-    """Token rows drawn from the whole vocabulary, [PROBES, PROBE_TOKENS]."""
+    """Random token rows from the whole vocabulary, [PROBES, PROBE_TOKENS]."""
     size = model.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, size, (PROBES, PROBE_TOKENS), generator=generator)
@@ -139,9 +139,10 @@ def _probes(model: Any) -> Tensor:
 
 def _log_probs(model: Any, probes: Tensor) -> Tensor:
     with torch.no_grad():
-        return model(input_ids=probes, use_cache=False).logits.float().log_softmax(-1)
+        logps: Tensor = model(input_ids=probes, use_cache=False).logits.float().log_softmax(-1)
+    return logps
 
 
 def _kl(first: Tensor, second: Tensor) -> float:
-    """Mean KL(first || second) of log-probs [R, T, V], nats a token."""
+    """Mean KL(first || second) of log-probs [R, T, V], nats per token."""
     return (first.exp() * (first - second)).sum(-1).mean().item()

@@ -4,14 +4,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastslow.adapters import Bank, Entry, read_entry, select, slug
+from fastslow.adapters import Bank, Entry, folder_name, latest_per_domain, read_entry
 from fastslow.errors import ConfigError
 from fastslow.training.export.open_run import read_run
+from fastslow.training.state.parts import answering_part
 from fastslow.training.state.summary import RunSummary
 
 
 def entries_of(sources: Sequence[Path]) -> list[Entry]:
-    """The modules that some folders hold, in order; a domain that returned in a bank stands once.
+    """The modules that some folders hold, in order; a domain that returned counts once.
 
     Raises ConfigError for a folder that holds none, StateError for one that is damaged.
     """
@@ -27,31 +28,32 @@ def entries_of(sources: Sequence[Path]) -> list[Entry]:
 
 def _entries(source: Path) -> list[Entry]:
     if (source / "bank").is_dir():
-        return select(Bank(source / "bank").entries())
+        return latest_per_domain(Bank(source / "bank").entries())
     if (source / "manifest.json").exists():
         return [read_entry(source)]
     if (source / "config.yaml").exists():
         return [_entry_of_run(source)]
     if source.is_dir() and any(source.glob("*/manifest.json")):
-        return select(Bank(source).entries())
+        return latest_per_domain(Bank(source).entries())
     raise ConfigError(
         f"{source} holds no module; give a bank, an entry of one, or a finished run folder"
     )
 
 
 def _entry_of_run(run: Path) -> Entry:
-    """The leader of an ordinary run, as if it stood in a bank."""
+    """The leader of an ordinary run as a bank entry."""
     _, summary = read_run(run)
     assert isinstance(summary, RunSummary)
-    inputs = json.loads((run / "inputs.json").read_text(encoding="utf-8"))
-    name = slug(run.resolve().name)
+    part = answering_part(run, summary)
+    inputs = json.loads((part / "inputs.json").read_text(encoding="utf-8"))
+    name = folder_name(run.resolve().name)
     return Entry(
         # As an adapter's name it may hold no dot; the dash keeps it apart from the base and from
         # the model's own parts.
         name=name if "-" in name else f"run-{name}",
         folder=run / summary.adapters[summary.leader],
-        config=run / "config.yaml",
-        memory=run / "memory.jsonl",
+        config=part / "config.yaml",
+        memory=part / "memory.jsonl",
         domain=run.resolve().name,
         position=1,
         parents=(),

@@ -1,4 +1,4 @@
-"""A finished run, opened again: to measure, to sample from, to export."""
+"""A finished run, opened again: to evaluate, to generate with, to export."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,17 +7,20 @@ from typing import Any
 from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, StateError
+from fastslow.objectives import Objective
 from fastslow.scoring import Encoder
-from fastslow.training.build import (
+from fastslow.training.data.dataset import objective_of
+from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.policies.loading import (
     PREVIOUS,
+    SharedBase,
     make_encoder,
     open_policies,
     reference_policy,
 )
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.routed import Router
-from fastslow.training.rounds import last_round
-from fastslow.training.stages import last_stage
+from fastslow.training.state.parts import answering_part
 from fastslow.training.state.summary import ContinualSummary, RunSummary, read_summary
 
 
@@ -30,6 +33,7 @@ class FinishedRun:
     summary: RunSummary | ContinualSummary
     tokenizer: Any
     encoder: Encoder
+    objective: Objective
     policies: Policies
 
     @property
@@ -37,8 +41,8 @@ class FinishedRun:
         """The policy the run's objective compared with."""
         return reference_policy(self.recipe) if self.recipe.continual is None else BASE
 
-    def remembered(self, policy: str) -> dict[str, float] | None:
-        """What the objective remembers of a module's training; None for any other policy."""
+    def objective_state(self, policy: str) -> dict[str, float] | None:
+        """The objective's running statistics for a trained module; None for any other policy."""
         running = self.summary.running if isinstance(self.summary, RunSummary) else {}
         return running.get(policy)
 
@@ -51,37 +55,39 @@ class FinishedRun:
         names = {name: name for name in (*self.summary.adapters, leader)}
         names |= {"leader": leader, "reference": self.reference, "base": BASE}
         if asked not in names:
-            raise ConfigError(f"module: there is no {asked!r}; this run has {', '.join(names)}")
+            raise ConfigError(f"module: got {asked!r}; this run has {', '.join(names)}")
         return names[asked]
 
 
 def read_run(folder: Path) -> tuple[Recipe, RunSummary | ContinualSummary]:
-    """Recipe and summary of a finished run, those of the last stage where it has several.
+    """Recipe and summary of a finished run; of one in parts, the recipe of its last part.
 
-    Raises StateError where there is none, or the stage before the last is gone.
+    Raises StateError where there is none.
     """
-    recipe, summary = read_whole(folder)
-    return last_part(recipe, folder), summary
-
-
-def last_part(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe that the run folder itself is of: that of the last round or stage, if any.
-
-    Raises StateError where the one before is missing or not finished.
-    """
-    return last_round(recipe, folder) if recipe.rounds else last_stage(recipe, folder)
-
-
-def read_whole(folder: Path) -> tuple[Recipe, RunSummary | ContinualSummary]:
-    """The same with the recipe of all stages, which need not be there any more."""
     if not (folder / "config.yaml").exists():
         raise StateError(f"{folder} is not a run folder: it has no config.yaml")
     if not (folder / "summary.json").exists():
         raise StateError(f"the run in {folder} is not finished; run its train command again")
-    return load_recipe(folder / "config.yaml"), read_summary(folder / "summary.json")
+    summary = read_summary(folder / "summary.json")
+    if isinstance(summary, ContinualSummary) or not summary.parts:
+        return load_recipe(folder / "config.yaml"), summary
+    part = answering_part(folder, summary)
+    if not (part / "config.yaml").exists():
+        raise StateError(f"{part}, the last part of the run in {folder}, is missing; restore it")
+    return _moved_with(folder, load_recipe(part / "config.yaml"), summary.parts[-1]), summary
 
 
-def open_run(folder: Path) -> FinishedRun:
+def _moved_with(folder: Path, recipe: Recipe, part: str) -> Recipe:
+    """A part's recipe whose start is in the same run folder, wherever that is now."""
+    start = recipe.lora.start_from
+    before = recipe.output_dir.removesuffix(f"/{part}")
+    if start is None or not start.startswith(f"{before}/"):
+        return recipe
+    now = str(folder / Path(start).relative_to(before))
+    return recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"start_from": now})})
+
+
+def open_run(folder: Path, processes: ProcessGroup | None = None) -> FinishedRun:
     """Load the base and every module of a finished run, frozen."""
     recipe, summary = read_run(folder)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
@@ -95,10 +101,12 @@ def open_run(folder: Path) -> FinishedRun:
         summary=summary,
         tokenizer=tokenizer,
         encoder=make_encoder(recipe, tokenizer),
+        objective=objective_of(recipe),
         policies=open_policies(
             recipe,
             folders,
             tokenizer,
+            SharedBase(processes or ProcessGroup()),
             router=Router.load(folder / "adapters") if routed else None,
         ),
     )

@@ -1,10 +1,7 @@
-"""The pull of trained modules to the adapter they start from, and what each weight is worth."""
+"""The pull of trained modules to the adapter they start from."""
 
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -13,13 +10,9 @@ from fastslow.adapters import Modules
 from fastslow.config import AnchorConfig
 from fastslow.dynamics import anchor_penalty
 from fastslow.errors import ConfigError
-from fastslow.objectives import Objective
-from fastslow.scoring import Encoded
-from fastslow.training.loop.logps import logps_of, prepare
-from fastslow.training.policies.policies import Policies
 
 
-class Anchor:
+class WeightAnchor:
     """Penalises a module's distance from a frozen one of the same shape.
 
     Raises ConfigError when the importances are for other weights.
@@ -49,28 +42,3 @@ def _importances(path: Path, names: list[str], like: list[Tensor]) -> list[Tenso
     if {name: tensor.shape for name, tensor in stored.items()} != shapes:
         raise ConfigError(f"anchor.fisher: {path} is of other weights than lora.start_from")
     return [stored[name].to(tensor.device) for name, tensor in zip(names, like, strict=True)]
-
-
-def fisher_information(
-    policies: Policies,
-    name: str,
-    reference: str,
-    objective: Objective,
-    pairs: Sequence[Encoded],
-) -> dict[str, Tensor]:
-    """Mean squared gradient of each weight of a module over pairs, one pair at a time.
-
-    The likelihood is that of the preferences: the objective's loss is its negative logarithm. This
-    is the empirical Fisher information, at the observed labels and without dropout. Keys carry no
-    module name.
-    """
-    parameters = policies.modules.parameters(name)
-    sums = {key: torch.zeros_like(value) for key, value in parameters.items()}
-    for item in pairs:
-        prepared = prepare(policies, objective, [item], reference=reference)
-        score = partial(policies.measure, name, learning=True, dropout=False)
-        loss = objective(logps_of(prepared, objective, score)).loss.sum()
-        gradients = torch.autograd.grad(loss, list(parameters.values()))
-        for key, gradient in zip(parameters, gradients, strict=True):
-            sums[key] += gradient.square()
-    return {key.replace(f".{name}.", "."): total / len(pairs) for key, total in sums.items()}

@@ -17,12 +17,16 @@ RECENT = 64
 CLEAR = 3.0
 """Standard errors by which the loss must have risen: the detectors test at every pair, so that one
 of their alarms alone means little."""
+KEPT = 4096
+"""Losses after which the detector is renewed from the last COMPARED ones. River's detectors can be
+saved by pickling only, so a checkpoint holds what they have heard, which must not grow for ever."""
+COMPARED = 5 * RECENT
 
 
 class DriftDetector:
-    """Listens to the loss of each pair before it was learned.
+    """Detects a rise of the test-then-train loss.
 
-    Only a rise counts: a loss that falls is learning. Raises ConfigError where river is missing.
+    Only a rise counts, as a falling loss means learning. Raises ConfigError where river is missing.
     """
 
     def __init__(self, config: DriftConfig) -> None:
@@ -31,36 +35,54 @@ class DriftDetector:
         self._config = config
         self._detector = _make(config)
         self._losses: list[float] = []
+        """What the detector has heard."""
+        self._count = 0
+        """Pairs so far."""
         self._alarm = 0
         """Pairs that the last alarm still counts for."""
         self.found = False
         """Whether the domain has ended."""
 
-    def hear(self, losses: Sequence[float]) -> bool:
+    def update(self, losses: Sequence[float]) -> bool:
         """Take in the losses of some pairs, nats; whether the domain has ended."""
         for loss in losses:
+            if len(self._losses) >= KEPT:
+                self._renew(self._losses[-COMPARED:])
             self._losses.append(loss)
+            self._count += 1
             self._detector.update(loss)
             self._alarm = RECENT if self._detector.drift_detected else self._alarm - 1
-            enough = len(self._losses) >= self._config.min_pairs
+            enough = self._count >= self._config.min_pairs
             self.found = self.found or (enough and self._alarm > 0 and self._has_risen())
         return self.found
 
+    def _renew(self, losses: list[float]) -> None:
+        """Begin with a detector that has heard some losses."""
+        self._detector, self._losses = _make(self._config), losses
+        for loss in losses:
+            self._detector.update(loss)
+
     def _has_risen(self) -> bool:
         """Whether the last RECENT pairs clearly lost more than those before on average."""
-        late, early = self._losses[-RECENT:], self._losses[-5 * RECENT : -RECENT]
+        late, early = self._losses[-RECENT:], self._losses[-COMPARED:-RECENT]
         if len(early) < 2:
             return False
         error = math.sqrt(variance(late) / len(late) + variance(early) / len(early))
         return fmean(late) - fmean(early) > CLEAR * error
 
     def state(self) -> dict[str, Any]:
-        """Everything heard, as JSON; river's detectors cannot be saved without pickling."""
-        return {"losses": list(self._losses)}
+        """What the detector has heard and found, as JSON; at most KEPT losses."""
+        return {
+            "losses": list(self._losses),
+            "count": self._count,
+            "alarm": self._alarm,
+            "found": self.found,
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Hear it all again."""
-        self.hear(state["losses"])
+        """Be where `state()` was."""
+        self._renew(list(state["losses"]))
+        self._count, self._alarm, self.found = state["count"], state["alarm"], state["found"]
 
 
 def _make(config: DriftConfig) -> Any:

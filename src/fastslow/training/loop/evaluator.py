@@ -1,21 +1,25 @@
-"""Measurements on held-out pairs and on fresh samples, through the one scoring path."""
+"""Evaluation on held-out pairs and on fresh samples, with the training's scoring code."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from fastslow.adapters import BASE
-from fastslow.config import EvalConfig
-from fastslow.evaluation import Tally, wilson_interval
-from fastslow.judges import Asked, Judge
+from fastslow.config import EvalConfig, Recipe
+from fastslow.errors import ConfigError
+from fastslow.evaluation import MetricSums, wilson_interval
+from fastslow.judges import Judge, JudgeRequest, make_judge
 from fastslow.objectives import Objective
 from fastslow.records import Example, Text, plain_text
-from fastslow.sampling import Sample
+from fastslow.sampling import Completion
 from fastslow.scoring import Encoded, Encoder, Tree
-from fastslow.training.distributed.processes import Team
-from fastslow.training.loop.logps import Prepared, logps_of, prepare
+from fastslow.streams import Source
+from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.dataset import eval_objective, eval_stream
+from fastslow.training.loop.logps import ReferenceScoredBatch, logps_of, score_reference
 from fastslow.training.loop.losses import add_measured, objective_alone
 from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
@@ -24,12 +28,12 @@ TOKENS_AT_ONCE = 8192
 """Most tokens of one forward pass, where all examples were as long as the longest."""
 PROMPTS_AT_ONCE = 32
 SHOWN = 6
-"""Prompts whose answers are kept to be read."""
+"""Prompts whose answers are kept as samples."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """What a policy does on held-out data. Log-probs in nats a response, lengths in tokens."""
+class EvalResult:
+    """Held-out metrics of a policy. Log-probs in nats per response, lengths in tokens."""
 
     pairs: int
     accuracy: float
@@ -48,8 +52,8 @@ class Measurement:
     """Mean of log pi - log pi_ref over answers sampled from the policy; None without samples."""
     mean_length: float | None = None
     """Mean tokens of the sampled answers."""
-    ended: float | None = None
-    """Share of the sampled answers that ended by themselves."""
+    truncated: float | None = None
+    """Share of the sampled answers truncated by the length limit."""
     reward: float | None = None
     """Mean score of the sampled answers by the judge; None without one."""
     win_rate: float | None = None
@@ -67,8 +71,8 @@ class _Prompt:
     ids: tuple[int, ...]
 
 
-class HeldOut:
-    """Held-out pairs and prompts; what the reference and the base say is remembered.
+class Evaluator:
+    """Held-out pairs and prompts, with cached scores of the reference and answers of the base.
 
     Args:
         examples: encoded.
@@ -93,19 +97,21 @@ class HeldOut:
         self._sampling = sampling
         self._seed = seed
         self._judge = judge
-        self._prepared: list[Prepared] = []
-        self._base_answers: dict[int, list[list[Sample]]] = {}
+        self._scored: WeakKeyDictionary[Any, dict[Any, list[ReferenceScoredBatch]]] = (
+            WeakKeyDictionary()
+        )
+        self._base_answers: dict[int, list[list[Completion]]] = {}
         distinct: dict[Text, Example] = {}
         for item in examples:
             distinct.setdefault(item.example.prompt, item.example)
         prompts = [
-            _Prompt(example, encoder.prompt_ids(example.prompt, room=sampling.sample_tokens))
-            for example in islice(distinct.values(), sampling.samples)
+            _Prompt(example, encoder.prompt_ids(example.prompt, room=sampling.max_new_tokens))
+            for example in islice(distinct.values(), sampling.num_prompts)
         ]
         self._shown = prompts[:SHOWN]
         self._prompts = sorted(prompts, key=lambda prompt: len(prompt.ids))
 
-    def measure(
+    def evaluate(
         self,
         policies: Policies,
         name: str,
@@ -114,33 +120,44 @@ class HeldOut:
         objective: Objective,
         progress: Progress,
         state: Mapping[str, float] | None = None,
-    ) -> Measurement:
-        """The named policy against the reference; `state` is what the objective remembers."""
-        team, tally = Team(), Tally()
-        groups = _groups(self.examples)
-        own = team.evened(team.share(groups), team.largest_share(len(groups)), groups[0])
-        total = len(self.examples) + len(self._prompts)
-        for index, (group, counts) in enumerate(own):
-            if index == len(self._prepared):
-                self._prepared.append(prepare(policies, objective, group, reference=reference))
-            logps = logps_of(
-                self._prepared[index], objective, partial(policies.measure, name), state=state
-            )
-            if counts:
-                add_measured(tally, objective_alone(logps, objective))
-            progress(tally.count, total)
-        tally = team.merged(tally)
-        sampled = self._measure_samples(
-            policies, name, reference, lambda done: progress(tally.count + done, total)
+    ) -> EvalResult:
+        """The named policy against the reference; `state` are its running statistics."""
+        processes, totals = policies.processes, MetricSums()
+        groups = length_groups(self.examples)
+        own = processes.pad_passes(
+            processes.shard(groups), processes.largest_share(len(groups)), groups[0]
         )
-        return Measurement(pairs=tally.count, **tally.means(), **sampled)
+        scored = self._scored_under(policies, reference, objective)
+        total = len(self.examples) + len(self._prompts)
+        for index, (group, is_real) in enumerate(own):
+            if index == len(scored):
+                scored.append(score_reference(policies, objective, group, reference=reference))
+            measure = partial(policies.measure, name)
+            logps = logps_of(scored[index], objective, measure, state=state)
+            if is_real:
+                add_measured(totals, objective_alone(logps, objective))
+            progress(totals.count, total)
+        totals = processes.merged(totals)
+        sampled = self._sample(
+            policies, name, reference, lambda done: progress(totals.count + done, total)
+        )
+        measured: dict[str, Any] = {**totals.means(), **sampled}
+        return EvalResult(pairs=totals.count, **measured)
 
-    def _measure_samples(
+    def _scored_under(
+        self, policies: Policies, reference: str, objective: Objective
+    ) -> list[ReferenceScoredBatch]:
+        """The groups as far as they are scored under a reference, for what an objective needs."""
+        # The base is the same among all policies; other names mean something among their own.
+        scored = self._scored.setdefault(self if reference == BASE else policies, {})
+        return scored.setdefault((reference, objective.needs), [])
+
+    def _sample(
         self, policies: Policies, name: str, reference: str, progress: Callable[[int], None]
     ) -> dict[str, float | None]:
         if not self._prompts:
             return {}
-        tally = Tally()
+        totals = MetricSums()
         for first in range(0, len(self._prompts), PROMPTS_AT_ONCE):
             prompts = self._prompts[first : first + PROMPTS_AT_ONCE]
             answers = self._answers(policies, name, prompts, first)
@@ -154,15 +171,15 @@ class HeldOut:
             sums = {
                 "reverse_kl": log_ratio.double().sum().item(),
                 "mean_length": float(sum(len(sample.tokens) for sample in sampled)),
-                "ended": float(sum(sample.ended for sample in sampled)),
+                "truncated": float(sum(sample.truncated for sample in sampled)),
             }
             if self._judge is not None:
                 sums |= self._compare(self._judge, policies, prompts, answers, first)
-            tally.add(sums, count=len(sampled))
+            totals.add(sums, count=len(sampled))
             progress(min(first + PROMPTS_AT_ONCE, len(self._prompts)))
-        means: dict[str, float | None] = dict(tally.means())
+        means: dict[str, float | None] = dict(totals.means())
         if self._judge is not None:
-            low, high = wilson_interval(tally.sums["win_rate"], tally.count)
+            low, high = wilson_interval(totals.sums["win_rate"], totals.count)
             means |= {"win_rate_low": low, "win_rate_high": high}
         return means
 
@@ -171,18 +188,18 @@ class HeldOut:
         judge: Judge,
         policies: Policies,
         prompts: Sequence[_Prompt],
-        answers: Sequence[Sequence[Sample]],
+        answers: Sequence[Sequence[Completion]],
         first: int,
     ) -> dict[str, float]:
         """Sums of the answers' scores and of their wins over the base's, a tie half a win."""
         if first not in self._base_answers:
             self._base_answers[first] = self._answers(policies, BASE, prompts, first)
         asked = [
-            Asked(prompt.example.prompt, (self._text(mine), self._text(its)))
+            JudgeRequest(prompt.example.prompt, (self._text(mine), self._text(its)))
             for prompt, own, base in zip(prompts, answers, self._base_answers[first], strict=True)
             for mine, its in zip(own, base, strict=True)
         ]
-        judgements = Team().from_first(lambda: judge.judge(asked))
+        judgements = policies.processes.broadcast_from_main(lambda: judge.judge(asked))
         pairs = [judgement.scores for judgement in judgements]
         wins = sum((mine > its) + 0.5 * (mine == its) for mine, its in pairs)
         return {"reward": sum(mine for mine, _ in pairs), "win_rate": wins}
@@ -204,31 +221,33 @@ class HeldOut:
             texts = {label: self._text(given[i]) for label, given in answers.items()}
             rewards = None
             if self._judge is not None:
-                asked = Asked(prompt.example.prompt, tuple(texts.values()))
-                (judgement,) = Team().from_first(partial(self._judge.judge, [asked]))
+                asked = JudgeRequest(prompt.example.prompt, tuple(texts.values()))
+                (judgement,) = policies.processes.broadcast_from_main(
+                    partial(self._judge.judge, [asked])
+                )
                 rewards = dict(zip(texts, judgement.scores, strict=True))
             facts = {"domain": prompt.example.domain, "prompt": plain_text(prompt.example.prompt)}
             shown.append(facts | {"answers": texts, "rewards": rewards})
         return shown
 
-    def _text(self, sample: Sample) -> str:
+    def _text(self, sample: Completion) -> str:
         text: str = self._tokenizer.decode(sample.tokens, skip_special_tokens=True)
         return text
 
     def _answers(
         self, policies: Policies, name: str, prompts: Sequence[_Prompt], first: int
-    ) -> list[list[Sample]]:
-        return policies.answer(
+    ) -> list[list[Completion]]:
+        return policies.generate(
             name,
             [prompt.ids for prompt in prompts],
             end_ids=self._end_ids,
-            max_new_tokens=self._sampling.sample_tokens,
+            max_new_tokens=self._sampling.max_new_tokens,
             seed=self._seed + first,
-            per_prompt=self._sampling.answers,
+            num_generations=self._sampling.num_generations,
         )
 
 
-def _groups(items: Sequence[Encoded]) -> list[list[Encoded]]:
+def length_groups(items: Sequence[Encoded]) -> list[list[Encoded]]:
     """Runs of examples, sorted by length, of at most TOKENS_AT_ONCE padded tokens each."""
     groups: list[list[Encoded]] = []
     for item in items:
@@ -236,3 +255,42 @@ def _groups(items: Sequence[Encoded]) -> list[list[Encoded]]:
             groups.append([])
         groups[-1].append(item)
     return groups
+
+
+def held_out(
+    recipe: Recipe,
+    encoder: Encoder,
+    objective: Objective,
+    *,
+    sources: list[Source] | None = None,
+    judge: Judge | None = None,
+) -> tuple[Evaluator, dict[str, int]]:
+    """The recipe's held-out pairs, encoded, and the counts of what was read and skipped.
+
+    Args:
+        objective: what is learned from; `eval_objective` says what is measured with.
+        sources: read in place of the recipe's.
+        judge: asked in place of the recipe's.
+    """
+    if sources is None and not recipe.data.eval_sources:
+        raise ConfigError("data.eval: is missing; give files, a folder or a hub id")
+    size, measured_with = recipe.eval.max_pairs, eval_objective(objective)
+    stream = eval_stream(recipe, measured_with, sources)
+    reader = BatchReader(stream, encoder, measured_with, batch_size=size or 1024)
+    examples: list[Encoded] = []
+    for batch in reader:
+        examples += batch
+        if size is not None:
+            break
+    judging = recipe.eval.judge or recipe.judge
+    if judge is None and judging is not None:
+        judge = make_judge(judging)
+    no_prompts = {"num_prompts": 0} if recipe.task == "reward" else {}
+    evaluator = Evaluator(
+        examples,
+        encoder,
+        sampling=recipe.eval.model_copy(update=no_prompts),
+        seed=recipe.seed,
+        judge=judge,
+    )
+    return evaluator, reader.summary()

@@ -1,7 +1,7 @@
 """Examples with everything that policies are compared on, and what an objective is called with.
 
-A `Prepared` batch holds what does not depend on the policy: token trees, the reference's scores,
-random numbers. `logps_of` adds a policy's scores and the labels.
+A `ReferenceScoredBatch` holds what does not depend on the policy: token trees, the reference's
+scores, random numbers. `logps_of` adds a policy's scores and the labels.
 """
 
 import random
@@ -22,56 +22,18 @@ from fastslow.objectives import (
     RatedLogps,
     TokenLogps,
 )
-from fastslow.records import Example, Pair, Ranking, Rating
+from fastslow.records import Pair, Ranking, Rating
 from fastslow.scoring import Encoded, Scores, Tree, TreeBatch
-from fastslow.training.loop.reference_cache import Remembered
+from fastslow.training.data.requirements import OF_PAIRS, OF_POLICY, OF_REFERENCE
 from fastslow.training.policies.policies import Policies
+from fastslow.training.state.state import CacheState
 
 Score = Callable[..., Scores]
 """Called with a batch and `statistics`."""
 
-OF_PAIRS: Mapping[str, Callable[[Pair], float | None]] = {
-    "score_gap": lambda pair: _difference(pair.score_chosen, pair.score_rejected),
-    "chosen_win_rate": lambda pair: pair.win_rate_chosen,
-    "rejected_win_rate": lambda pair: pair.win_rate_rejected,
-}
-"""Extras that come from the data."""
-COLUMNS = {
-    "score_gap": "score_chosen and score_rejected",
-    "chosen_win_rate": "win_rate_chosen",
-    "rejected_win_rate": "win_rate_rejected",
-}
-"""Where the data says them."""
-OF_REFERENCE = {"dispersion": "entropy"}
-"""Extras that are statistics of the reference, means over both responses."""
-OF_POLICY = {"chosen_collision": "collision", "rejected_collision": "collision"}
-"""Extras that are statistics of the policy, for one of the responses."""
-
-EXTRAS: Mapping[str, Sequence[str]] = {
-    "pairs": (*OF_PAIRS, *OF_REFERENCE, *OF_POLICY, "uniform"),
-    "rankings": ("score",),
-    "tokens": ("score",),
-    "ratings": ("mismatched_log_ratio", "uniform"),
-    "demonstrations": ("uniform",),
-}
-"""What `Objective.needs` may name, by the kind that it takes."""
-
-
-def lacks(example: Example, objective: Objective) -> str | None:
-    """What the objective needs and the example does not say; None where it says everything."""
-    missing: list[str] = []
-    if isinstance(example, Ranking) and "score" in objective.needs and example.scores is None:
-        missing = ["scores"]
-    if isinstance(example, Pair):
-        wanted = [name for name in objective.needs if name in OF_PAIRS]
-        missing = [COLUMNS[name] for name in wanted if OF_PAIRS[name](example) is None]
-    if not missing:
-        return None
-    return f"the objective learns from {' and '.join(missing)}, which the row does not have"
-
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class ReferenceScoredBatch:
     """A batch of examples with the reference's scores."""
 
     items: Sequence[Encoded]
@@ -81,13 +43,13 @@ class Prepared:
     statistics: Mapping[str, Tensor]
     """What is measured of its predictions, [N]."""
     uniform: Tensor
-    """Random numbers from 0 to 1, one for each example: its own, whatever stands beside it."""
+    """Random numbers from 0 to 1, one per example, independent of the rest of the batch."""
     mismatched: tuple[TreeBatch, Tensor] | None
     """Each prompt with the first response to another one, and the reference's sums of them, [N],
     where the objective needs them."""
 
 
-def prepare(
+def score_reference(
     policies: Policies,
     objective: Objective,
     items: Sequence[Encoded],
@@ -95,23 +57,23 @@ def prepare(
     reference: str,
     seed: int = 0,
     temperature: float = 1.0,
-    remembered: Remembered | None = None,
-) -> Prepared:
+    reference_cache: CacheState | None = None,
+) -> ReferenceScoredBatch:
     """The examples as a batch, scored under the reference at a temperature if that is not known."""
     batch = policies.batch([item.tree for item in items])
     wanted = sorted({OF_REFERENCE[name] for name in objective.needs if name in OF_REFERENCE})
     score = partial(policies.measure, reference, batch, statistics=wanted, temperature=temperature)
-    if remembered is None:
+    if reference_cache is None:
         scores = score()
         sums, statistics = scores.sums, scores.statistics
     else:
-        sums, statistics = remembered.measure(items, wanted, score)
+        sums, statistics = reference_cache.measure(items, wanted, score)
     mismatched = None
     if "mismatched_log_ratio" in objective.needs:
         other = policies.batch(_mismatched([item.tree for item in items]))
         mismatched = other, policies.score(reference, other)
     drawn = [random.Random(f"{seed}/{item.example.source}").random() for item in items]
-    return Prepared(
+    return ReferenceScoredBatch(
         items=items,
         batch=batch,
         reference=sums.to(batch.lengths.device),
@@ -122,7 +84,7 @@ def prepare(
 
 
 def logps_of(
-    prepared: Prepared,
+    scored: ReferenceScoredBatch,
     objective: Objective,
     score: Score,
     *,
@@ -131,15 +93,15 @@ def logps_of(
     """What the objective is called with, of the kind that it `takes`.
 
     Args:
-        prepared: from `prepare`.
+        scored: from `score_reference`.
         objective: says what it needs.
         score: the policy's scores of a batch, as `partial(policies.measure, name)`.
-        state: what the objective remembers.
+        state: running statistics of the objective.
     """
     wanted = {OF_POLICY[name] for name in objective.needs if name in OF_POLICY}
-    policy = score(prepared.batch, statistics=sorted(wanted))
-    extras = _extras(prepared, objective, policy, score)
-    return _CONTAINERS[objective.takes](prepared, policy, extras, dict(state or {}))
+    policy = score(scored.batch, statistics=sorted(wanted))
+    extras = _extras(scored, objective, policy, score)
+    return _CONTAINERS[objective.takes](scored, policy, extras, dict(state or {}))
 
 
 def weights_of(items: Sequence[Encoded], device: torch.device) -> Tensor:
@@ -154,25 +116,25 @@ def confidences_of(items: Sequence[Encoded], device: torch.device) -> Tensor | N
 
 
 def _extras(
-    prepared: Prepared, objective: Objective, policy: Scores, score: Score
+    scored: ReferenceScoredBatch, objective: Objective, policy: Scores, score: Score
 ) -> dict[str, Tensor]:
     sums, device = policy.sums, policy.sums.device
-    examples = [item.example for item in prepared.items]
+    examples = [item.example for item in scored.items]
     extras: dict[str, Tensor] = {}
     for name in objective.needs:
         if name in OF_PAIRS:
             values = [OF_PAIRS[name](example) for example in examples if isinstance(example, Pair)]
             extras[name] = torch.tensor(values, device=device, dtype=sums.dtype)
         elif name in OF_REFERENCE:
-            extras[name] = prepared.statistics[OF_REFERENCE[name]].view(-1, 2).mean(1)
+            extras[name] = scored.statistics[OF_REFERENCE[name]].view(-1, 2).mean(1)
         elif name in OF_POLICY:
             side = int(name.startswith("rejected"))
             extras[name] = policy.statistics[OF_POLICY[name]].view(-1, 2)[:, side]
         elif name == "uniform":
-            extras[name] = prepared.uniform.to(device)
+            extras[name] = scored.uniform.to(device)
         elif name == "mismatched_log_ratio":
-            assert prepared.mismatched is not None
-            other, reference = prepared.mismatched
+            assert scored.mismatched is not None
+            other, reference = scored.mismatched
             with torch.no_grad():
                 extras[name] = score(other, statistics=()).sums.detach() - reference
     if objective.learns_ties:
@@ -182,10 +144,13 @@ def _extras(
 
 
 def _pairs(
-    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
+    scored: ReferenceScoredBatch,
+    scores: Scores,
+    extras: dict[str, Tensor],
+    state: dict[str, float],
 ) -> PairLogps:
     policy, reference, lengths = (
-        values.view(-1, 2) for values in (scores.sums, prepared.reference, prepared.batch.lengths)
+        values.view(-1, 2) for values in (scores.sums, scored.reference, scored.batch.lengths)
     )
     return PairLogps(
         policy_chosen=policy[:, 0],
@@ -200,16 +165,22 @@ def _pairs(
 
 
 def _rankings(
-    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
+    scored: ReferenceScoredBatch,
+    scores: Scores,
+    extras: dict[str, Tensor],
+    state: dict[str, float],
 ) -> RankedLogps:
-    return RankedLogps(**_of_rankings(prepared, scores, extras), state=state)
+    return RankedLogps(**_of_rankings(scored, scores, extras), state=state)
 
 
 def _tokens(
-    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
+    scored: ReferenceScoredBatch,
+    scores: Scores,
+    extras: dict[str, Tensor],
+    state: dict[str, float],
 ) -> TokenLogps:
-    counts = [len(tree.responses) for tree in prepared.batch.trees]
-    lengths = prepared.batch.lengths.tolist()
+    counts = [len(tree.responses) for tree in scored.batch.trees]
+    lengths = scored.batch.lengths.tolist()
 
     def padded(values: Tensor) -> Tensor:
         """[S] values as [B, K, T]."""
@@ -217,11 +188,11 @@ def _tokens(
         return pad_sequence(list(answers.split(counts)), batch_first=True)
 
     def known(name: str) -> Tensor:
-        flat = [value for item in prepared.items for own in item.of_tokens[name] for value in own]
+        flat = [value for item in scored.items for own in item.of_tokens[name] for value in own]
         return padded(torch.tensor(flat, dtype=scores.tokens.dtype, device=scores.tokens.device))
 
     return TokenLogps(
-        **_of_rankings(prepared, scores, extras),
+        **_of_rankings(scored, scores, extras),
         state=state,
         policy_tokens=padded(scores.tokens),
         sampled_tokens=known("sampled"),
@@ -230,9 +201,11 @@ def _tokens(
     )
 
 
-def _of_rankings(prepared: Prepared, scores: Scores, extras: dict[str, Tensor]) -> dict[str, Any]:
-    rankings = [item.example for item in prepared.items]
-    counts = [len(tree.responses) for tree in prepared.batch.trees]
+def _of_rankings(
+    scored: ReferenceScoredBatch, scores: Scores, extras: dict[str, Tensor]
+) -> dict[str, Any]:
+    rankings = [item.example for item in scored.items]
+    counts = [len(tree.responses) for tree in scored.batch.trees]
     policy = scores.sums
 
     def padded(values: Tensor) -> Tensor:
@@ -246,13 +219,13 @@ def _of_rankings(prepared: Prepared, scores: Scores, extras: dict[str, Tensor]) 
     given = [r.scores for r in rankings if isinstance(r, Ranking) and r.scores is not None]
     if len(given) == len(rankings):
         extras = {**extras, "score": of_rankings(given, policy.dtype)}
-    if all(item.sampled for item in prepared.items):
-        sampled = [item.sampled for item in prepared.items]
+    if all(item.sampled for item in scored.items):
+        sampled = [item.sampled for item in scored.items]
         extras = {**extras, "sampled": of_rankings(sampled, policy.dtype)}
     return {
         "policy": padded(policy),
-        "reference": padded(prepared.reference),
-        "length": padded(prepared.batch.lengths),
+        "reference": padded(scored.reference),
+        "length": padded(scored.batch.lengths),
         "rank": ranks,
         "present": padded(torch.ones_like(policy, dtype=torch.bool)),
         "extras": extras,
@@ -260,13 +233,16 @@ def _of_rankings(prepared: Prepared, scores: Scores, extras: dict[str, Tensor]) 
 
 
 def _ratings(
-    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
+    scored: ReferenceScoredBatch,
+    scores: Scores,
+    extras: dict[str, Tensor],
+    state: dict[str, float],
 ) -> RatedLogps:
-    desirable = [isinstance(i.example, Rating) and i.example.desirable for i in prepared.items]
+    desirable = [isinstance(i.example, Rating) and i.example.desirable for i in scored.items]
     return RatedLogps(
         policy=scores.sums,
-        reference=prepared.reference,
-        length=prepared.batch.lengths,
+        reference=scored.reference,
+        length=scored.batch.lengths,
         desirable=torch.tensor(desirable, device=scores.sums.device),
         extras=extras,
         state=state,
@@ -274,12 +250,15 @@ def _ratings(
 
 
 def _demonstrations(
-    prepared: Prepared, scores: Scores, extras: dict[str, Tensor], state: dict[str, float]
+    scored: ReferenceScoredBatch,
+    scores: Scores,
+    extras: dict[str, Tensor],
+    state: dict[str, float],
 ) -> DemonstrationLogps:
     return DemonstrationLogps(
         policy_chosen=scores.sums,
-        reference_chosen=prepared.reference,
-        chosen_length=prepared.batch.lengths,
+        reference_chosen=scored.reference,
+        chosen_length=scored.batch.lengths,
         extras=extras,
         state=state,
     )
@@ -302,7 +281,3 @@ def _mismatched(trees: Sequence[Tree]) -> list[Tree]:
         others = (other for other in following if other.prompt != tree.prompt)
         found.append(replace(tree, responses=(next(others, tree).responses[0],)))
     return found
-
-
-def _difference(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else first - second

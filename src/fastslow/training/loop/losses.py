@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastslow.dynamics import Race, chase_terms
-from fastslow.evaluation import Tally, pair_accuracy
+from fastslow.dynamics import LeaderSelector, chase_terms
+from fastslow.evaluation import MetricSums, pair_accuracy
 from fastslow.objectives import Objective, PairLogps
 
 
@@ -55,7 +55,7 @@ def labelled_loss(
     return weight * loss
 
 
-def add_measured(tally: Tally, loss: ModuleLoss) -> None:
+def add_measured(totals: MetricSums, loss: ModuleLoss) -> None:
     """Add what is reported of one module on a batch to its tally."""
     delta = loss.delta
     values = {"loss": loss.objective, "accuracy": pair_accuracy(delta), "margin": delta}
@@ -66,31 +66,31 @@ def add_measured(tally: Tally, loss: ModuleLoss) -> None:
         if len(logps) != len(delta):
             counts |= dict.fromkeys(own, len(logps))
     sums = {key: value.detach().double().sum().item() for key, value in values.items()}
-    tally.add(sums, count=len(delta), counts=counts)
+    totals.add(sums, count=len(delta), counts=counts)
 
 
 def module_losses(
     logps: Mapping[str, Any],
     objective: Objective,
-    race: Race,
+    selector: LeaderSelector,
     *,
     alpha: float,
     weight: Tensor,
     confidence: Tensor | None,
 ) -> dict[str, ModuleLoss]:
-    """The loss of every module of the race on the same examples, keyed by module.
+    """The loss of every chasing module on the same examples, by module.
 
-    `alpha` weighs the chase between the leader and each chaser; a race of one has none. With
-    several chasers the leader is pushed by their mean, as hard as by one. Of an example that is
-    no pair, the margin is that of its container.
+    `alpha` is the weight of the chase term between the leader and each chaser; a single module has
+    none. With several chasers the leader's term is their mean. For examples that are not pairs, the
+    margin is that of the container.
     """
     losses = {
         name: labelled_loss(objective, values, weight=weight, confidence=confidence)
         for name, values in logps.items()
     }
     totals = dict(losses)
-    leader = race.leader
-    chasers = [name for name in race.modules if name != leader]
+    leader = selector.leader
+    chasers = [name for name in selector.modules if name != leader]
     for chaser in chasers:
         leader_term, chaser_term = chase_terms(
             logps[leader].policy_margin,
@@ -101,5 +101,6 @@ def module_losses(
         totals[leader] = totals[leader] + weight * leader_term / len(chasers)
         totals[chaser] = totals[chaser] + weight * chaser_term
     return {
-        name: ModuleLoss(logps[name], losses[name].detach(), totals[name]) for name in race.modules
+        name: ModuleLoss(logps[name], losses[name].detach(), totals[name])
+        for name in selector.modules
     }

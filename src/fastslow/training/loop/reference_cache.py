@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastslow.scoring import Encoded, Scores
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 
 MOST = 1_000_000
 """Examples that are kept, at about 300 bytes each."""
@@ -21,10 +21,11 @@ Entry = tuple[float, ...]
 """The sums of an example's responses, then each statistic of them."""
 
 
-class Remembered:
+class ReferenceCache:
     """The reference's scores by what prompts and responses are in tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: ProcessGroup) -> None:
+        self._processes = processes
         self._kept: dict[int, Entry] = {}
         self._new: dict[int, Entry] = {}
 
@@ -35,8 +36,8 @@ class Remembered:
         keys = [_key(item) for item in items]
         counts = [len(item.tree.responses) for item in items]
         known = [self._kept[key] for key in keys if key in self._kept]
-        team, unknown = Team(), len(known) < len(keys)
-        if team.any(unknown) if team.divided else unknown:
+        processes, unknown = self._processes, len(known) < len(keys)
+        if processes.any(unknown) if processes.sharded else unknown:
             scores = score()
             columns = torch.stack([scores.sums, *(scores.statistics[name] for name in statistics)])
             parts = (part.flatten().tolist() for part in columns.split(counts, dim=1))
@@ -55,9 +56,9 @@ class Remembered:
         )
         return sums, dict(zip(statistics, others, strict=True))
 
-    def share(self, team: Team) -> None:
+    def share(self) -> None:
         """Keep what all processes have found since the last time."""
-        for found in team.exchange(self._new):
+        for found in self._processes.all_gather(self._new):
             if len(self._kept) < MOST:
                 self._kept |= found
         self._new = {}

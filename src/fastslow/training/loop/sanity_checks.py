@@ -1,4 +1,4 @@
-"""Checks that stop a run which would train silently wrong, or warn of one that would crawl."""
+"""Checks that stop a run that would train silently wrong, or warn of a very slow one."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastslow.adapters import Modules
 from fastslow.atomic_io import write_text
-from fastslow.errors import StateError
+from fastslow.errors import NonFiniteError, StateError
 from fastslow.scoring import Encoded
 
 SAME = 1e-3
@@ -34,7 +34,7 @@ def slow_bfloat16(device: torch.device) -> str | None:
     if slower < SLOWER:
         return None
     return (
-        f"this processor takes {slower:.0f} times as long to multiply in bfloat16 as in float32; "
+        f"matrix products in bfloat16 are {slower:.0f} times slower than in float32 on this CPU; "
         "train.precision=float32 is much faster here"
     )
 
@@ -45,9 +45,9 @@ def chosen_sinks(log_ratio: float | None) -> str | None:
     if sunk <= CHOSEN_SINKS:
         return None
     return (
-        f"the chosen responses have lost {sunk:.1f} nats against the reference on average: the "
-        "policy unlearns them together with the rejected ones. A lower learning rate or a higher "
-        "beta keeps them."
+        f"chosen responses are {sunk:.1f} nats less likely than under the reference on average: "
+        "the policy unlearns them together with the rejected ones. Lower train.learning_rate or "
+        "raise beta."
     )
 
 
@@ -139,14 +139,15 @@ class MovedTensors:
 def check_finite(
     value: float, what: str, *, step: int, batch: Sequence[Encoded], folder: Path
 ) -> None:
-    """Raise StateError if a number of the step is not finite, and leave its batch in the folder."""
+    """Raise NonFiniteError if a number of the step is not finite; its batch stays in the folder."""
     if math.isfinite(value):
         return
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"failed-batch-{step}.json"
     rows = [{"example": asdict(item.example), "tree": asdict(item.tree)} for item in batch]
     write_text(path, json.dumps(rows, ensure_ascii=False, indent=1, default=str))
-    raise StateError(
+    raise NonFiniteError(
         f"step {step}: the {what} is {value}; nothing was updated. The batch is in {path}. "
-        "Checkpoints are intact. Lower train.learning_rate, set train.clip_norm, or look for "
-        "damaged weights in the model folder."
+        "Checkpoints are intact. Lower train.learning_rate, set train.max_grad_norm, or check "
+        "the model folder for damaged weights."
     )

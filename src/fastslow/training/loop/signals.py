@@ -1,50 +1,60 @@
-"""SIGINT and SIGTERM ask a run to stop after the step at hand; a second SIGINT stops it at once."""
+"""Stopping a run: a token, which SIGINT and SIGTERM set in the main thread.
+
+The current step or evaluation is finished, then a checkpoint is written. A second SIGINT aborts.
+"""
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(BaseException):
-    """A signal came while the run was waiting."""
+class StopToken:
+    """Requests a clean stop of a run, from any thread.
 
-
-class StopRequest:
-    """Inside the block, `received` says whether a signal has come, and `name` which.
-
-    `on_first` is told the name of the first one when it comes. Inside `waiting` a signal ends the
-    wait by raising Interrupted, as when a live stream has nothing to give.
+    >>> token = StopToken()
+    >>> token.stop("enough")
+    >>> token.received, token.reason
+    (True, 'enough')
     """
 
-    def __init__(self, on_first: Callable[[str], None]) -> None:
-        self.name = ""
-        self._on_first = on_first
-        self._waiting = False
-        self._previous: dict[signal.Signals, Any] = {}
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.reason = ""
 
     @property
     def received(self) -> bool:
-        return bool(self.name)
+        """Whether a stop was requested."""
+        return self._event.is_set()
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """A wait that a signal may cut short."""
-        self._waiting = True
-        try:
-            yield
-        finally:
-            self._waiting = False
+    def stop(self, reason: str = "stopped") -> None:
+        """Request a stop; the first reason counts."""
+        if not self.received:
+            self.reason = reason
+            self._event.set()
 
-    def __enter__(self) -> "StopRequest":
+
+class StopSignals:
+    """Inside the block, SIGINT and SIGTERM set a token.
+
+    Args:
+        token: the token to set.
+        on_first: called with the name of the first signal.
+    """
+
+    def __init__(self, token: StopToken, on_first: Callable[[str], None]) -> None:
+        self._token = token
+        self._on_first = on_first
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopToken:
         # Python lets only the main thread set handlers; elsewhere the caller owns the signals.
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
-        return self
+        return self._token
 
     def __exit__(
         self,
@@ -56,10 +66,9 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
+        if self._token.received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not self.received:
-            self.name = signal.Signals(number).name
-            self._on_first(self.name)
-        if self._waiting:
-            raise Interrupted
+        if not self._token.received:
+            name = signal.Signals(number).name
+            self._token.stop(name)
+            self._on_first(name)

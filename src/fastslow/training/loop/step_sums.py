@@ -1,11 +1,12 @@
-"""What the micro-batches of a step add up to, over all processes."""
+"""Sums over the micro-batches of a step and over all processes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from fastslow.evaluation import Tally
+from fastslow.evaluation import MetricSums
 from fastslow.objectives import Objective
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.loop.losses import ModuleLoss, add_measured
 
 
@@ -13,10 +14,10 @@ from fastslow.training.loop.losses import ModuleLoss, add_measured
 class StepSums:
     """Sums of every module over a batch, and each example's loss under the leader."""
 
-    tallies: dict[str, Tally]
+    metrics: dict[str, MetricSums]
     """What is reported."""
-    observed: dict[str, Tally]
-    """What the objective remembers."""
+    observed: dict[str, MetricSums]
+    """Running statistics of the objective."""
     total: float = 0.0
     """What is minimised."""
     leader_losses: list[float] = field(default_factory=list)
@@ -26,7 +27,7 @@ class StepSums:
     def of(cls, names: Iterable[str]) -> "StepSums":
         """Nothing yet."""
         own = tuple(names)
-        return cls({n: Tally() for n in own}, {n: Tally() for n in own})
+        return cls({n: MetricSums() for n in own}, {n: MetricSums() for n in own})
 
     def add(
         self, losses: dict[str, ModuleLoss], objective: Objective, leader: str, total: float
@@ -34,19 +35,44 @@ class StepSums:
         """Add a micro-batch."""
         count = len(losses[leader].objective)
         for name, loss in losses.items():
-            add_measured(self.tallies[name], loss)
+            add_measured(self.metrics[name], loss)
             seen = {key: value.item() for key, value in objective.observe(loss.logps).items()}
             self.observed[name].add(seen, count=count)
         self.total += total
         self.leader_losses += losses[leader].objective.tolist()
 
-    def of_all(self, team: Team) -> "StepSums":
+    def of_all(self, processes: ProcessGroup) -> "StepSums":
         """The sums of all processes, whose shares make up the batch."""
-        if team.size == 1:
+        if processes.size == 1:
             return self
         return StepSums(
-            {name: team.merged(tally) for name, tally in self.tallies.items()},
-            {name: team.merged(tally) for name, tally in self.observed.items()},
-            sum(team.exchange(self.total)),
-            team.together(self.leader_losses),
+            {name: processes.merged(totals) for name, totals in self.metrics.items()},
+            {name: processes.merged(totals) for name, totals in self.observed.items()},
+            sum(processes.all_gather(self.total)),
+            processes.gather(self.leader_losses),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one batch showed, before the update where nothing else is said."""
+
+    step: int
+    """Optimiser steps finished, this one included."""
+    num_examples: int
+    leader: str
+    """The module that led while the batch was scored."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Means over the batch under the leader: loss, accuracy, margin (nats), and the log-probs and
+    log-ratios (nats per response) of the sides that the batch has."""
+    modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of each module: loss, margin, learning_rate, grad_norm (None in steps where it is not
+    updated), and the metrics of objective and gradient terms. Includes a critic."""
+    updated: bool = True
+    """False where no step was made: the policy has moved too far from the completions, or a number
+    was not finite and such batches are set aside."""
+    swapped: bool = False
+    """Whether another module leads from now on."""
+    drifted: bool = False
+    """Whether the preferences have changed so far that the domain ends."""
+    warnings: tuple[str, ...] = ()

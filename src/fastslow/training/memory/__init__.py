@@ -1,1 +1,1 @@
-"""How much memory a run takes, and what happens when it runs out."""
+"""Memory estimates, and handling of out-of-memory errors."""

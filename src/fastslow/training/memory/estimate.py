@@ -1,11 +1,12 @@
-"""How much memory a run will take, found out before its model is loaded, and whether it is there.
+"""Estimates the memory of a run before its model is loaded, and checks whether it is free.
 
-The step's own passes are run over imagined tensors, see `adapters.imagined`; gradients and what
-optimisers keep is known from the modules' sizes.
+The passes of a step are run on fake tensors, see `adapters.fake_model`; gradients and optimizer
+states follow from the modules' sizes.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,39 +14,38 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastslow.adapters import Modules, imagining
+from fastslow.adapters import Modules, fake_modules
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, FastslowError
+from fastslow.objectives import ActorCritic, Objective
 from fastslow.scoring import Encoder, Layout, Tree, layers_of
 from fastslow.training.data.batch_reader import BatchReader
-from fastslow.training.data.dataset import objective_of, prompt_stream, train_stream
-from fastslow.training.distributed.processes import Team
+from fastslow.training.data.dataset import prompt_stream, rereadable, train_stream
+from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.memory.device_memory import free_memory
+from fastslow.training.policies.loading import make_modules
 from fastslow.training.policies.policies import Policies
 
 LOOKED_AT = 16
-"""Micro-batches of which the longest is taken."""
+"""Number of micro-batches; the longest one is used."""
 SMALL = 64 << 20
-"""Bytes of a model's files below which memory is no question."""
+"""Models with smaller files, in bytes, are not checked."""
 SCATTERED = 1.4
-"""Times of what activations take that glibc comes to hold for them, measured."""
+"""Memory that glibc holds relative to the size of the activations, measured."""
 SCATTERED_ON_GPU = 1.1
-"""The same of torch's own allocator."""
+"""The same for torch's CUDA allocator."""
 SURE = 0.8
-"""Share of the estimate that a run takes at the least."""
+"""Share of the estimate that a run needs at least."""
 KEPT = {"adamw": 2, "rmsprop": 1, "sgd": 0}
-"""Tensors that an optimiser keeps of each one it moves."""
+"""Optimizer state tensors per parameter tensor."""
 NF4 = 0.53
-"""Bytes of a weight in 4 bits, its scales among them."""
+"""Bytes per weight in 4 bits, including scales."""
 GB = 1e9
-
-Attach = Callable[[Recipe, Any], Modules]
-"""Puts a recipe's modules on a base."""
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """What a run takes besides what the process has anyway, in bytes."""
+class MemoryEstimate:
+    """Memory of a run on top of the process itself, in bytes."""
 
     base: int
     """The frozen model."""
@@ -71,61 +71,70 @@ class Memory:
 
 def check_memory(
     recipe: Recipe,
+    objective: Objective,
     encoder: Encoder,
-    attach: Attach,
     device: torch.device,
+    processes: ProcessGroup,
     *,
     warn: Callable[[str], None],
-) -> Memory | None:
-    """What `needed_memory` finds. Raises ConfigError, which says what would fit, if so much is not
+) -> MemoryEstimate | None:
+    """The result of `needed_memory`. Raises ConfigError with settings that would fit if it is not
     free."""
-    team, free = Team(), free_memory(device)
-    found = needed_memory(recipe, encoder, attach, device, warn=warn)
+    free = free_memory(device)
+    found = needed_memory(recipe, objective, encoder, device, processes, warn=warn)
     if found is None or free is None:
         return found
     if device.type == "cpu":  # A device of its own is not shared.
-        free //= team.on_this_machine
+        free //= processes.on_this_machine
     if SURE * found.total <= free:
         return found
-    trees = _longest(recipe, encoder, team)
-    fitting = islice(_fitting(recipe, trees, attach, device, team, free), 2)
-    advice = " or ".join(fitting) or "take a smaller model or lower data.max_length"
+    trees = _longest(recipe, objective, encoder, processes)
+    estimate = partial(estimate_memory, objective=objective, device=device, processes=processes)
+    fitting = islice(_fitting(recipe, objective, trees, estimate, free), 2)
+    advice = " or ".join(fitting) or "use a smaller model or lower data.max_length"
     raise ConfigError(
-        f"memory: this run takes about {found}, and {free / GB:.1f} GB are free on {device}; "
+        f"memory: this run needs about {found}, but {free / GB:.1f} GB are free on {device}; "
         f"{advice}"
     )
 
 
 def needed_memory(
     recipe: Recipe,
+    objective: Objective,
     encoder: Encoder,
-    attach: Attach,
     device: torch.device,
+    processes: ProcessGroup,
     *,
     warn: Callable[[str], None],
-) -> Memory | None:
-    """What a run will take; None where the model is small or nothing can be looked at."""
-    team = Team()
-    trees = _longest(recipe, encoder, team) if _matters(recipe) else []
+) -> MemoryEstimate | None:
+    """Estimated memory of a run; None if the model is small or there is no data to look at."""
+    trees = _longest(recipe, objective, encoder, processes) if _matters(recipe) else []
     if not trees:
         return None
     try:
-        return foresee(recipe, trees, attach, device, team)
+        return estimate_memory(
+            recipe, trees, objective=objective, device=device, processes=processes
+        )
     except FastslowError:
         raise
-    except Exception as error:  # Some models ask tensors for numbers, which imagined ones lack.
+    except Exception as error:  # Some models ask tensors for numbers, which fake ones lack.
         cause = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        warn(f"how much memory this model takes cannot be foreseen ({cause})")
+        warn(f"the memory this run needs could not be estimated ({cause})")
         return None
 
 
-def foresee(
-    recipe: Recipe, trees: list[Tree], attach: Attach, device: torch.device, team: Team
-) -> Memory:
-    """What learning from some trees at once takes in each process."""
-    with imagining(
+def estimate_memory(
+    recipe: Recipe,
+    trees: list[Tree],
+    *,
+    objective: Objective,
+    device: torch.device,
+    processes: ProcessGroup,
+) -> MemoryEstimate:
+    """Memory per process for a training pass over some trees."""
+    with fake_modules(
         recipe.model,
-        lambda base: attach(recipe, base),
+        partial(make_modules, recipe, critic=isinstance(objective, ActorCritic)),
         precision=recipe.train.precision,
         device=device,
         trust_remote_code=recipe.trust_remote_code,
@@ -135,25 +144,28 @@ def foresee(
         base = weights - sum(own.values())
         if recipe.load_in_4bit:
             base = _in_4_bits(base, modules)
-        if team.divided:
-            base = _divided(base, modules, team.size)
+        if processes.sharded:
+            base = _sharded(base, modules, processes.size)
         policies = Policies(
             modules,
             bfloat16=recipe.train.precision != "float32",
             max_length=recipe.data.max_length,
             pad_id=0,
-            recompute=recipe.train.gradient_checkpointing,
+            processes=processes,
+            gradient_checkpointing=recipe.train.gradient_checkpointing,
             layout=Layout(trees=True),
         )
         batch = policies.batch(trees)
         before = counted.most = counted.now
         scores = policies.score(modules.trainable[0], batch, learning=True)
         kept = counted.now - before
-        if recipe.train.gradient_checkpointing:  # Then a layer's inside is there only now.
+        if (
+            recipe.train.gradient_checkpointing
+        ):  # Then the activations inside a layer exist only now.
             scores.sum().backward()
         activations = (len(modules.trainable) - 1) * kept + counted.most - before
     learned = sum(own[name] for name in modules.trainable)
-    return Memory(
+    return MemoryEstimate(
         base=base,
         modules=sum(own.values()) + learned * (1 + KEPT[recipe.train.optimizer]),
         activations=int(activations * _scattered(recipe, device)),
@@ -162,14 +174,13 @@ def foresee(
 
 def _fitting(
     recipe: Recipe,
+    objective: Objective,
     trees: list[Tree],
-    attach: Attach,
-    device: torch.device,
-    team: Team,
+    estimate: Callable[..., MemoryEstimate],
     free: int,
 ) -> Iterator[str]:
     """Settings under which the run fits, with what it takes then, the mildest first."""
-    for changes in _changes(recipe, len(trees)):
+    for changes in _changes(objective, len(trees)):
         other = recipe.model_copy(
             update={
                 "load_in_4bit": changes.get("load_in_4bit", recipe.load_in_4bit),
@@ -179,44 +190,48 @@ def _fitting(
             }
         )
         some = trees[: changes.get("train.micro_batch_size", len(trees))]
-        total = foresee(other, some, attach, device, team).total
+        total = estimate(other, some).total
         if total <= free:
             settings = ", ".join(f"{key}: {str(value).lower()}" for key, value in changes.items())
-            yield f"{settings} takes about {total / GB:.1f} GB"
+            yield f"{settings} needs about {total / GB:.1f} GB"
 
 
-def _changes(recipe: Recipe, count: int) -> Iterator[dict[str, Any]]:
-    coupled = objective_of(recipe).coupled
+def _changes(objective: Objective, count: int) -> Iterator[dict[str, Any]]:
+    coupled = objective.coupled
     while count > 1 and not coupled:
         count //= 2
         yield {"train.micro_batch_size": count}
     fewer = {} if coupled else {"train.micro_batch_size": 1}
-    anew = {"train.gradient_checkpointing": True}
+    again = {"train.gradient_checkpointing": True}
     halved = {"train.precision": "bfloat16"}
-    yield anew
-    yield fewer | anew
-    yield fewer | anew | halved
-    yield fewer | anew | halved | {"load_in_4bit": True}
+    yield again
+    yield fewer | again
+    yield fewer | again | halved
+    yield fewer | again | halved | {"load_in_4bit": True}
 
 
 def _matters(recipe: Recipe) -> bool:
     sizes = [file.stat().st_size for file in Path(recipe.model).glob("*.safetensors")]
-    # Of a model on a hub nothing is known; what comes on standard input cannot be read twice.
-    return "-" not in recipe.data.train_sources and (not sizes or sum(sizes) >= SMALL)
+    # Of a model on a hub nothing is known; what cannot be read again is left alone.
+    return rereadable(recipe) and (not sizes or sum(sizes) >= SMALL)
 
 
-def _longest(recipe: Recipe, encoder: Encoder, team: Team) -> list[Tree]:
+def _longest(
+    recipe: Recipe, objective: Objective, encoder: Encoder, processes: ProcessGroup
+) -> list[Tree]:
     """The micro-batch with most tokens among the first ones, its longest tree first."""
-    share = team.largest_share(recipe.train.batch_size)
+    share = processes.largest_share(recipe.train.batch_size)
     size = min(recipe.train.micro_batch_size or share, share)
-    batches = islice(_micro_batches(recipe, encoder, size), LOOKED_AT)
+    batches = islice(_micro_batches(recipe, objective, encoder, size), LOOKED_AT)
     longest = max(batches, key=lambda trees: sum(tree.num_tokens for tree in trees), default=[])
     return sorted(longest, key=lambda tree: -tree.num_tokens)
 
 
-def _micro_batches(recipe: Recipe, encoder: Encoder, size: int) -> Iterator[list[Tree]]:
+def _micro_batches(
+    recipe: Recipe, objective: Objective, encoder: Encoder, size: int
+) -> Iterator[list[Tree]]:
     if recipe.online is None:
-        stream, objective = train_stream(recipe), objective_of(recipe)
+        stream = train_stream(recipe, objective)
         for batch in BatchReader(stream, encoder, objective, batch_size=size):
             yield [item.tree for item in batch]
         return
@@ -224,7 +239,7 @@ def _micro_batches(recipe: Recipe, encoder: Encoder, size: int) -> Iterator[list
     answer = (0,) * online.max_new_tokens
     while examples := list(islice(prompts, size)):
         ids = (encoder.prompt_ids(e.prompt, room=online.max_new_tokens) for e in examples)
-        yield [Tree(prompt, (answer,) * online.answers) for prompt in ids]
+        yield [Tree(prompt, (answer,) * online.num_generations) for prompt in ids]
 
 
 def _scattered(recipe: Recipe, device: torch.device) -> float:
@@ -237,7 +252,7 @@ def _size(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _divided(base: int, modules: Modules, parts: int) -> int:
+def _sharded(base: int, modules: Modules, parts: int) -> int:
     """Bytes of a base of whose layers one part is here, and two layers at a time are whole."""
     sizes = [
         _size(p for name, p in layer.named_parameters() if "lora_" not in name)

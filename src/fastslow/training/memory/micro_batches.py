@@ -1,4 +1,4 @@
-"""How many examples are scored at once: fewer when memory runs out, with the same update."""
+"""Micro-batch size: halved when out of memory, with the same update."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -6,7 +6,7 @@ from typing import TypeVar
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from fastslow.errors import StateError
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 
 T = TypeVar("T")
 
@@ -17,21 +17,25 @@ ADVICE = (
 
 
 DIVIDED_FULL = (
-    "memory ran out over {} examples at once, and processes that divide the base cannot begin the "
-    f"step again: {ADVICE}, or set a smaller train.micro_batch_size"
+    "out of memory at micro-batch {}, and a step cannot be retried with a sharded base (FSDP2): "
+    f"{ADVICE}, or set a smaller train.micro_batch_size"
 )
 
 
 class MicroBatches:
-    """The number of examples that are scored at once in this run, now `size`.
+    """The current micro-batch size of a run, `size`.
 
     Args:
         size: to begin with.
+        processes: those that share every batch.
         coupled: name of an objective that needs a batch whole.
     """
 
-    def __init__(self, size: int, *, coupled: str | None = None) -> None:
+    def __init__(
+        self, size: int, processes: ProcessGroup | None = None, *, coupled: str | None = None
+    ) -> None:
         self.size = size
+        self._processes = processes or ProcessGroup()
         self._coupled = coupled
 
     def split(self, items: Sequence[T]) -> list[list[T]]:
@@ -39,23 +43,24 @@ class MicroBatches:
         return [list(items[i : i + self.size]) for i in range(0, len(items), self.size)]
 
     def shares(self, items: Sequence[T]) -> list[tuple[list[T], bool]]:
-        """This process's part of the items in such runs, and whether each counts: `Team.evened`."""
-        team = Team()
-        most = -(-team.largest_share(len(items)) // self.size)
-        return team.evened(self.split(team.share(items)), most, list(items[:1]))
+        """This process's part of the items in such runs, and whether each is real: see
+        `ProcessGroup.pad_passes`."""
+        processes = self._processes
+        most = -(-processes.largest_share(len(items)) // self.size)
+        return processes.pad_passes(self.split(processes.shard(items)), most, list(items[:1]))
 
-    def fitting(
+    def retry_on_oom(
         self,
         attempt: Callable[[], T],
         *,
         undo: Callable[[], None],
-        tell: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> T:
-        """What the attempt returns, made again with half the size as often as memory runs out.
+        """The result of the attempt, repeated with half the size while it is out of memory.
 
-        Where there are several processes, all make it again when it has run out for one. `undo`
-        is called before, to drop what the attempt has done so far, and `tell` hears of the change
-        in words. Raises StateError where no smaller size can be had.
+        With several processes all repeat it if one is out of memory. `undo` is called first, to
+        drop partial results, and `warn` gets a message. Raises StateError if the size cannot be
+        halved.
         """
         while True:
             try:
@@ -63,27 +68,26 @@ class MicroBatches:
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
-                if Team().divided:  # The others are waiting for this one's part of a layer.
+                if self._processes.sharded:  # The others wait for this process's shard of a layer.
                     raise StateError(DIVIDED_FULL.format(self.size)) from None
                 full = True
-            # Outside of the handler, as the error holds on to what was computed.
-            if not Team().any(full):
+            # Outside the handler, as the error keeps tensors alive.
+            if not self._processes.any(full):
                 return found
             undo()
             clear_device_cache(garbage_collection=True)
-            tell(self._halve())
+            warn(self._halve())
 
     def _halve(self) -> str:
         if self._coupled:
             raise StateError(
-                f"memory ran out over {self.size} examples, which objective {self._coupled} "
-                f"compares with each other and needs at once: lower train.batch_size; {ADVICE}"
+                f"out of memory at micro-batch {self.size}, which cannot be split, as objective "
+                f"{self._coupled} depends on the whole batch: lower train.batch_size; {ADVICE}"
             )
         if self.size == 1:
-            raise StateError(f"memory ran out over a single example: {ADVICE}")
+            raise StateError(f"out of memory at micro-batch 1: {ADVICE}")
         before, self.size = self.size, (self.size + 1) // 2
         return (
-            f"memory ran out over {before} examples at once; from now on {self.size} are scored at "
-            "once, which takes less memory and changes nothing else. Set train.micro_batch_size: "
-            f"{self.size} to begin so"
+            f"out of memory at micro-batch {before}; continuing with {self.size}, same update. "
+            f"Set train.micro_batch_size: {self.size} to start with it"
         )

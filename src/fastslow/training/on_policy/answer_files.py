@@ -1,7 +1,7 @@
-"""A policy's answers to prompts, compared by a judge, as rows on disk to learn from.
+"""A policy's completions of prompts, compared by a judge, as rows on disk to train on.
 
-They are written in parts, each whole or not there, so that what was sampled and judged is never
-lost: the parts that are there are not made again.
+They are written in parts, each atomically, so that finished parts survive an interruption and are
+not repeated.
 """
 
 import json
@@ -18,8 +18,7 @@ from fastslow.records import Prompt
 from fastslow.sampling import Engine
 from fastslow.scoring import Encoder
 from fastslow.streams import row_of
-from fastslow.training.distributed.processes import Team
-from fastslow.training.on_policy.generation import answer, judged
+from fastslow.training.on_policy.generation import generate_groups, judged
 from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
 
@@ -27,53 +26,53 @@ AT_ONCE = 32
 """Prompts of one part."""
 COUNTS = "counts.json"
 COST = "cost.json"
-"""What the judge has cost so far, where it counts that."""
+"""The judge's usage so far, if it counts it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
-    """Everything that answers depend on beside their prompts.
+class RoundSampling:
+    """Everything that completions depend on besides their prompts.
 
-    `policy` names the one that answers, `told` is what its answers' provenance says of it, `kind`
-    what the objective learns from.
+    `policy` is the name of the sampling policy, `provenance` is stored with its completions, `kind`
+    is what the objective takes.
     """
 
     policies: Policies
     policy: str
     encoder: Encoder
     judge: Judge
-    sampling: RoundsConfig
+    config: RoundsConfig
     kind: str
     seed: int
-    told: dict[str, Any]
+    provenance: dict[str, Any]
     engine: Engine | None = None
-    """Answers in the policy's stead, with its module."""
+    """Samples instead of the local policy, with its module."""
 
 
 def write_answers(
-    to: Path, prompts: Sequence[Prompt], answering: Answering, *, progress: Progress
+    to: Path, prompts: Sequence[Prompt], sampling: RoundSampling, *, progress: Progress
 ) -> dict[str, int]:
-    """Answer the prompts, have the answers judged, and write rows to learn from into a folder.
+    """Sample completions, judge them, and write training rows into a folder.
 
-    A prompt whose answers are all the same has no row. Returns the counts, which are also in the
-    folder. Raises JudgeError, after which the same call goes on, and DataError if no prompt has a
-    row.
+    A prompt whose completions are all the same has no row. Returns the counts, which are also in
+    the folder. Raises JudgeError, after which the same call resumes, and DataError if no prompt has
+    a row.
     """
     to.mkdir(parents=True, exist_ok=True)
     parts = [prompts[first : first + AT_ONCE] for first in range(0, len(prompts), AT_ONCE)]
-    before = dict(answering.judge.cost)
+    before = dict(sampling.judge.cost)
     for number, part in enumerate(parts):
         path = to / f"{number:05d}.jsonl"
         if not path.exists():
-            write_rows(path, _rows(part, answering, seed=answering.seed + number))
-            _add_cost(to / COST, answering.judge.cost, before)
-            before = dict(answering.judge.cost)
+            write_rows(path, _rows(part, sampling, seed=sampling.seed + number))
+            _add_cost(to / COST, sampling.judge.cost, before)
+            before = dict(sampling.judge.cost)
         progress(min((number + 1) * AT_ONCE, len(prompts)), len(prompts))
     counts = _counts(to, len(prompts))
     if not counts["rows"]:
         raise DataError(
-            f"none of {len(prompts)} prompts has two different answers; raise the temperature, or "
-            f"max_new_tokens = {answering.sampling.max_new_tokens}"
+            f"none of {len(prompts)} prompts got two different completions; raise the temperature, "
+            f"or max_new_tokens = {sampling.config.max_new_tokens}"
         )
     counts |= _cost(to / COST)
     write_text(to / COUNTS, json.dumps(counts, indent=1) + "\n")
@@ -85,7 +84,7 @@ def _cost(path: Path) -> dict[str, int]:
 
 
 def _add_cost(path: Path, now: Mapping[str, int], before: Mapping[str, int]) -> None:
-    """Keep what judging a part has cost; processes may come and go between parts."""
+    """Record the cost of judging a part; parts may be judged by different processes."""
     known = _cost(path)
     spent = {f"judge_{key}": value - before.get(key, 0) for key, value in now.items()}
     if spent:
@@ -99,40 +98,42 @@ def finished_answers(folder: Path) -> bool:
 
 
 def _counts(folder: Path, prompts: int) -> dict[str, int]:
-    """Prompts, rows, ties among them, and answers that the limit cut off."""
+    """Prompts, rows, ties among them, and truncated completions."""
     rows = []
     for path in sorted(folder.glob("*.jsonl")):
         with path.open(encoding="utf-8") as lines:
             rows += [json.loads(line) for line in lines]
     ties = sum(len(set(row["sampled"]["scores"])) == 1 for row in rows)
-    unended = sum(sum(row["sampled"]["unended"]) for row in rows)
-    return {"prompts": prompts, "rows": len(rows), "ties": ties, "unended": unended}
+    truncated = sum(sum(row["sampled"]["truncated"]) for row in rows)
+    return {"prompts": prompts, "rows": len(rows), "ties": ties, "truncated": truncated}
 
 
 def _rows(
-    prompts: Sequence[Prompt], answering: Answering, *, seed: int
+    prompts: Sequence[Prompt], sampling: RoundSampling, *, seed: int
 ) -> Iterator[dict[str, Any]]:
-    sampling = answering.sampling
-    answered = answer(
-        answering.policies,
-        answering.policy,
-        answering.encoder,
-        sampling,
+    config = sampling.config
+    groups = generate_groups(
+        sampling.policies,
+        sampling.policy,
+        sampling.encoder,
+        config,
         prompts,
         seed=seed,
-        engine=answering.engine,
+        engine=sampling.engine,
     )
-    asked = [one.asked for one in answered]
-    judgements = Team().from_first(lambda: answering.judge.judge(asked))
-    for one, judgement in zip(answered, judgements, strict=True):
-        provenance = {
-            **answering.told,
-            "judge": answering.judge.name,
-            "temperature": sampling.temperature,
-            "answers": list(one.texts),
+    requests = [group.request for group in groups]
+    judgements = sampling.policies.processes.broadcast_from_main(
+        lambda: sampling.judge.judge(requests)
+    )
+    for group, judgement in zip(groups, judgements, strict=True):
+        sampled = {
+            **sampling.provenance,
+            "judge": sampling.judge.name,
+            "temperature": config.temperature,
+            "answers": list(group.texts),
             "scores": list(judgement.scores),
-            "logps": [round(value, 4) for value in one.logps],
-            "unended": list(one.unended),
+            "logps": [round(value, 4) for value in group.logps],
+            "truncated": list(group.truncated),
         }
-        kept = judged(one, judgement, kind=answering.kind, pick=sampling.pick)
-        yield row_of(kept) | {"sampled": provenance}
+        example = judged(group, judgement, kind=sampling.kind, pick=config.pick)
+        yield {**example.provenance, **row_of(example), "sampled": sampled}

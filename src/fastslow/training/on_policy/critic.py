@@ -1,6 +1,6 @@
-"""The critic of PPO: a module of its own with a head, that says how well an answer will end.
+"""The critic of PPO: a separate module with a head that predicts the score of a completion.
 
-It appraises answers when they are given and learns beside the policy, which it never reaches.
+It values completions when they are sampled and trains alongside the policy without changing it.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from fastslow.objectives import ActorCritic
 from fastslow.records import Ranking
 from fastslow.scoring import Encoded, TreeBatch
-from fastslow.training.distributed.processes import Team
 from fastslow.training.memory.micro_batches import MicroBatches
+from fastslow.training.policies.loading import CRITIC
 from fastslow.training.policies.policies import Policies
-
-CRITIC = "critic"
-"""Name of its module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +25,14 @@ class Critic:
     Args:
         reference: name of the policy that the KL in the rewards is against.
         temperature: of the answers.
-        micro: prompts whose answers are scored in one pass.
+        micro_batches: prompts whose answers are scored in one pass.
     """
 
     policies: Policies
     objective: ActorCritic
     reference: str
     temperature: float
-    micro: MicroBatches
+    micro_batches: MicroBatches
 
     def appraise(self, items: Sequence[Encoded]) -> list[Encoded]:
         """The items, which know the log-probs of their tokens, with what the critic makes of them.
@@ -70,7 +67,7 @@ class Critic:
         """Of each answer the reference's log-probs of its tokens, and the values before them."""
         reference: list[Tensor] = []
         values: list[Tensor] = []
-        for own in self.micro.split(items):
+        for own in self.micro_batches.split(items):
             batch = self.policies.batch([item.tree for item in own])
             lengths = batch.lengths.tolist()
             tokens = self.policies.measure(
@@ -91,10 +88,10 @@ class Critic:
         Returns that loss, and the share of the returns' variance that the values explain.
         """
         answers = sum(len(item.tree.responses) for item in batch)
-        team, total = Team(), 0.0
+        processes, total = self.policies.processes, 0.0
         found: list[float] = []
         wanted: list[float] = []
-        for items, counts in self.micro.shares(batch):
+        for items, is_real in self.micro_batches.shares(batch):
             trees = self.policies.batch([item.tree for item in items])
             values = self._values(trees, learning=True)
             lengths, device = trees.lengths.tolist(), values.device
@@ -107,18 +104,20 @@ class Critic:
             )
             loss = (
                 self.objective.value_loss(
-                    *(_padded(t.split(lengths)) for t in (values, then, returns)),
+                    _padded(values.split(lengths)),
+                    _padded(then.split(lengths)),
+                    _padded(returns.split(lengths)),
                     _padded(torch.ones_like(returns, dtype=torch.bool).split(lengths)),
                 ).sum()
                 / answers
             )
-            backward(loss * counts)
-            if counts:
+            backward(loss * is_real)
+            if is_real:
                 total += loss.item()
                 found += values.tolist()
                 wanted += returns.tolist()
-        total = sum(team.exchange(total))
-        values, returns = (torch.tensor(team.together(own)) for own in (found, wanted))
+        total = sum(processes.all_gather(total))
+        values, returns = (torch.tensor(processes.gather(own)) for own in (found, wanted))
         variance = returns.var(correction=0).clamp(min=1e-12)
         explained = 1 - (returns - values).var(correction=0) / variance
         return {"loss": total, "explained_variance": explained.item()}

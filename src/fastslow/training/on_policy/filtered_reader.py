@@ -1,32 +1,34 @@
-"""Stored pairs without those that the policy has outgrown (fDPO).
+"""Stored pairs without those whose chosen response the policy already beats (fDPO).
 
-Source: arXiv 2404.13846: where the policy's own answer scores above the chosen one, the pair would
-teach it something worse than it does already, and is passed over. Here that is asked of every pair
-when it comes up, of the leader of that moment.
+Source: arXiv 2404.13846: if the policy's own completion scores above the chosen response, the pair
+would make it worse, and is skipped. Here every pair is checked against the current leader when it
+is read.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastslow.config import FilterConfig
 from fastslow.errors import DataError
-from fastslow.judges import Asked, Judge
+from fastslow.judges import Judge, JudgeRequest
 from fastslow.records import plain_text
+from fastslow.sampling import Completion
 from fastslow.scoring import Encoded, Encoder
-from fastslow.training.data.batch_reader import BatchReader, encoded_from_json, encoded_to_json
-from fastslow.training.distributed.processes import Team
+from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.reader import Reader
+from fastslow.training.data.serialization import encoded_from_json, encoded_to_json
 from fastslow.training.on_policy.generation import sample, text_of
 from fastslow.training.policies.policies import Policies
 
 
 @dataclass(slots=True)
-class FilteredReader:
-    """Iterates over batches of those examples whose best response no fresh answer beats.
+class FilteredReader(Reader):
+    """Iterates over batches of those examples whose best response no new completion beats.
 
-    It stands where the reader it filters would. Raises JudgeError where the judge gives up, and
-    DataError where nothing is left.
+    It replaces the reader that it filters. Raises JudgeError if the judge fails, and DataError if
+    nothing is left.
     """
 
     reader: BatchReader
@@ -39,14 +41,19 @@ class FilteredReader:
     counts: Counter[str] = field(default_factory=Counter)
     """Examples that were kept, and those that were beaten."""
     _waiting: list[Encoded] = field(default_factory=list)
-    _asked: int = 0
+    _generations: int = 0
 
     @property
-    def given(self) -> int:
+    def num_consumed(self) -> int:
         """As of the reader."""
-        return self.reader.given
+        return self.reader.num_consumed
 
-    def __iter__(self) -> Iterator[list[Encoded]]:
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The judge."""
+        return {"judge": [self.judge.name]}
+
+    def _batches(self) -> Generator[list[Encoded]]:
         size = self.reader.batch_size
         for candidates in self.reader:
             self._waiting += self._unbeaten(candidates)
@@ -55,8 +62,8 @@ class FilteredReader:
                 yield batch
         if not self.counts["kept"]:
             raise DataError(
-                f"filter: the policy's answers beat the chosen one of all {self.counts['beaten']} "
-                "pairs; take better pairs, or learn from its answers (online, rounds)"
+                f"filter: the policy beats the chosen response of all {self.counts['beaten']} "
+                "pairs; use better pairs, or train on its completions (online, rounds)"
             )
         if self._waiting:
             batch, self._waiting = self._waiting, []
@@ -65,59 +72,49 @@ class FilteredReader:
     def _unbeaten(self, candidates: Sequence[Encoded]) -> list[Encoded]:
         room = self.config.max_new_tokens
         ids = [self.encoder.prompt_ids(item.example.prompt, room=room) for item in candidates]
-        seed = self.seed + self._asked
-        given = sample(self.policies, self.leader(), self.encoder, self.config, ids, seed=seed)
-        asked = [
-            Asked(
-                item.example.prompt,
-                (
-                    plain_text(item.example.responses[0]),
-                    *(text_of(sampled, self.encoder) for sampled in samples),
-                ),
-            )
-            for item, samples in zip(candidates, given, strict=True)
+        seed = self.seed + self._generations
+        sampled = sample(self.policies, self.leader(), self.encoder, self.config, ids, seed=seed)
+        requests = [
+            self._request(item, completions)
+            for item, completions in zip(candidates, sampled, strict=True)
         ]
-        judgements = Team().from_first(lambda: self.judge.judge(asked))
+        judgements = self.policies.processes.broadcast_from_main(lambda: self.judge.judge(requests))
         kept = [
             item
             for item, judgement in zip(candidates, judgements, strict=True)
             if judgement.scores[0] >= max(judgement.scores[1:])
         ]
-        self._asked += 1
+        self._generations += 1
         self.counts.update(kept=len(kept), beaten=len(candidates) - len(kept))
         return kept
+
+    def _request(self, item: Encoded, completions: Sequence[Completion]) -> JudgeRequest:
+        """The best stored response first, then the policy's own."""
+        texts = (text_of(completion, self.encoder) for completion in completions)
+        return JudgeRequest(item.example.prompt, (plain_text(item.example.responses[0]), *texts))
 
     def summary(self) -> dict[str, int]:
         """As of the reader, with the examples that were beaten."""
         return self.reader.summary() | {"beaten": self.counts["beaten"]}
 
-    def facts(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """How many examples were beaten so far."""
         return {"beaten": self.counts["beaten"]}
 
-    def left_out(self) -> list[str]:
+    def skipped_examples(self) -> list[str]:
         """As of the reader."""
-        return self.reader.left_out()
-
-    def mark(self) -> Any:
-        """The position, to go back to in this process."""
-        return self.state()
-
-    def go_back(self, mark: Any) -> None:
-        """Go to a position that `mark` gave."""
-        self.load_state(mark)
+        return self.reader.skipped_examples()
 
     def state(self) -> dict[str, Any]:
         """The position, with what is waiting to be learned, as JSON."""
         return {
             "reader": self.reader.state(),
             "counts": dict(self.counts),
-            "asked": self._asked,
+            "generations": self._generations,
             "waiting": [encoded_to_json(item) for item in self._waiting],
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go to a position that `state()` gave."""
+    def _load(self, state: dict[str, Any]) -> None:
         self.reader.load_state(state["reader"])
-        self.counts, self._asked = Counter(state["counts"]), state["asked"]
+        self.counts, self._generations = Counter(state["counts"]), state["generations"]
         self._waiting = [encoded_from_json(item) for item in state["waiting"]]

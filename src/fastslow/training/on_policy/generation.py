@@ -1,41 +1,49 @@
-"""Answers of a policy to prompts, and what there is to learn from them once they are judged."""
+"""Completions of a policy to prompts, and the examples they become once they are judged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fastslow.config import AnswerConfig, SamplingConfig
-from fastslow.judges import Asked, Judgement
+from fastslow.judges import Judgement, JudgeRequest
 from fastslow.records import Example, Pair, Prompt, Ranking, Text
-from fastslow.sampling import Engine, Sample
+from fastslow.sampling import Completion, Engine
 from fastslow.scoring import Encoder, Tree, truncate
-from fastslow.training.distributed.processes import Team
 from fastslow.training.policies.policies import Policies
 
-RANKED = ("rankings", "tokens", "demonstrations")
-"""Kinds that learn from a list of answers as it is."""
+LISTWISE = ("rankings", "tokens", "demonstrations")
+"""Kinds of objectives that learn from a list of completions as it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A prompt with its answers."""
+class CompletionGroup:
+    """A prompt with its completions."""
 
     prompt: Prompt
-    """Its domain and weight are the answers'."""
+    """Its domain, weight and provenance are the completions'."""
     texts: tuple[str, ...]
     tree: Tree
     """The very tokens."""
-    unended: tuple[bool, ...]
-    """Of each, whether the length limit cut it off."""
+    truncated: tuple[bool, ...]
+    """For each, whether it was cut by the length limit."""
     logps: tuple[float, ...] = ()
-    """Of each answer under the policy at the temperature of sampling, nats; empty where they are
-    not known."""
+    """Of each under the policy at the temperature of sampling, nats; empty where not known."""
     token_logps: tuple[tuple[float, ...], ...] = ()
-    """Of each token of each answer."""
+    """Of each token of each, nats."""
 
     @property
-    def asked(self) -> Asked:
+    def request(self) -> JudgeRequest:
         """What a judge is asked."""
-        return Asked(self.prompt.prompt, self.texts)
+        return JudgeRequest(self.prompt.prompt, self.texts)
+
+    def subset(self, places: Sequence[int]) -> "CompletionGroup":
+        """The completions at some places, before their log-probs are known."""
+        responses = tuple(self.tree.responses[place] for place in places)
+        return replace(
+            self,
+            texts=tuple(self.texts[place] for place in places),
+            tree=Tree(self.tree.prompt, responses),
+            truncated=tuple(self.truncated[place] for place in places),
+        )
 
 
 def sample(
@@ -47,9 +55,9 @@ def sample(
     *,
     seed: int,
     top_p: float = 1.0,
-) -> list[list[Sample]]:
-    """The named policy's answers to prompts in tokens, as a section of the recipe asks for them."""
-    return policies.answer(
+) -> list[list[Completion]]:
+    """The named policy's completions of prompts in tokens, with a recipe section's settings."""
+    return policies.generate(
         name,
         ids,
         end_ids=sorted(encoder.end_ids),
@@ -57,17 +65,17 @@ def sample(
         seed=seed,
         temperature=config.temperature,
         top_p=top_p,
-        per_prompt=config.answers,
+        num_generations=config.num_generations,
     )
 
 
-def text_of(sampled: Sample, encoder: Encoder) -> str:
-    """What was said."""
-    text: str = encoder.tokenizer.decode(sampled.tokens, skip_special_tokens=True)
+def text_of(completion: Completion, encoder: Encoder) -> str:
+    """The decoded completion without special tokens."""
+    text: str = encoder.tokenizer.decode(completion.tokens, skip_special_tokens=True)
     return text
 
 
-def answer(
+def generate_groups(
     policies: Policies,
     name: str,
     encoder: Encoder,
@@ -75,34 +83,23 @@ def answer(
     prompts: Sequence[Prompt],
     *,
     seed: int,
-    different: bool = True,
     engine: Engine | None = None,
-) -> list[Answered]:
-    """The named policy's answers to prompts, with what it makes of them.
+) -> list[CompletionGroup]:
+    """Different completions of the named policy to prompts, with its log-probs of them.
 
-    With `different`, those to which it gives two answers that say something else, each text once.
-    What estimates an expectation over answers needs all of them as they came. An `engine` answers
-    in its stead, if it has the policy's module.
+    Prompts with fewer than two different completions are skipped. An `engine` generates instead,
+    if it has the policy's module loaded.
     """
-    given = (
-        given_here(policies, name, encoder, config, prompts, seed=seed)
-        if engine is None
-        else Team().from_first(lambda: given_by(engine, encoder, config, prompts, seed=seed))
-    )
-    kept = usable(prompts, given, different=different)
-    return with_logps(policies, name, kept, temperature=config.temperature)
+    if engine is None:
+        groups = generate_local(policies, name, encoder, config, prompts, seed=seed)
+    else:
+        groups = policies.processes.broadcast_from_main(
+            lambda: generate_with_engine(engine, encoder, config, prompts, seed=seed)
+        )
+    return with_logps(policies, name, drop_duplicates(groups), temperature=config.temperature)
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """The answers to one prompt as they came."""
-
-    tree: Tree
-    texts: tuple[str, ...]
-    ended: tuple[bool, ...]
-
-
-def given_here(
+def generate_local(
     policies: Policies,
     name: str,
     encoder: Encoder,
@@ -110,92 +107,84 @@ def given_here(
     prompts: Sequence[Prompt],
     *,
     seed: int,
-) -> list[Given]:
-    """What the named policy answers."""
-    ids = [encoder.prompt_ids(one.prompt, room=config.max_new_tokens) for one in prompts]
-    given = sample(policies, name, encoder, config, ids, seed=seed, top_p=config.top_p)
+) -> list[CompletionGroup]:
+    """The named policy's completions of each prompt, as they came."""
+    ids = [encoder.prompt_ids(row.prompt, room=config.max_new_tokens) for row in prompts]
+    sampled = sample(policies, name, encoder, config, ids, seed=seed, top_p=config.top_p)
     return [
-        Given(
-            Tree(prompt, tuple(one.tokens for one in samples)),
-            tuple(text_of(one, encoder) for one in samples),
-            tuple(one.ended for one in samples),
+        CompletionGroup(
+            prompt=prompt,
+            texts=tuple(text_of(completion, encoder) for completion in completions),
+            tree=Tree(prompt_ids, tuple(completion.tokens for completion in completions)),
+            truncated=tuple(completion.truncated for completion in completions),
         )
-        for prompt, samples in zip(ids, given, strict=True)
+        for prompt, prompt_ids, completions in zip(prompts, ids, sampled, strict=True)
     ]
 
 
-def given_by(
+def generate_with_engine(
     engine: Engine,
     encoder: Encoder,
     config: AnswerConfig,
     prompts: Sequence[Prompt],
     *,
     seed: int,
-) -> list[Given]:
-    """What an engine answers, in the tokens that its texts have here; needs no model.
+) -> list[CompletionGroup]:
+    """An engine's completions of each prompt, tokenised here; needs no model.
 
     Raises UnreachableError.
     """
-    said = engine.answer(
-        [one.prompt for one in prompts],
-        count=config.answers,
+    replies = engine.generate(
+        [row.prompt for row in prompts],
+        count=config.num_generations,
         temperature=config.temperature,
         top_p=config.top_p,
         max_new_tokens=config.max_new_tokens,
         seed=seed,
     )
-    found = []
-    for prompt, answers in zip(prompts, said, strict=True):
-        texts = tuple(one.text for one in answers)
-        # An answer that was cut off before it said anything has no token but the end of the turn.
-        ended = tuple(one.ended or not one.text for one in answers)
-        tree = encoder.tree(prompt.prompt, texts, [not one for one in ended])
+    groups = []
+    for prompt, completions in zip(prompts, replies, strict=True):
+        texts = tuple(completion.text for completion in completions)
+        # One that was truncated before any text has no token but the end of the turn.
+        cut = tuple(completion.truncated and bool(completion.text) for completion in completions)
+        tree = encoder.tree(prompt.prompt, texts, cut)
         bos_id = encoder.tokenizer.bos_token_id
-        found.append(Given(truncate(tree, encoder.max_length, bos_id=bos_id), texts, ended))
-    return found
+        kept = truncate(tree, encoder.max_length, bos_id=bos_id)
+        groups.append(CompletionGroup(prompt, texts, kept, cut))
+    return groups
 
 
-def usable(prompts: Sequence[Prompt], given: Sequence[Given], *, different: bool) -> list[Answered]:
-    """What there is to judge; log-probs are not known yet."""
-    found = []
-    for prompt, own in zip(prompts, given, strict=True):
-        places = _different(own.texts) if different else list(range(len(own.texts)))
-        if len(places) > 1 or not different:
-            found.append(
-                Answered(
-                    prompt=prompt,
-                    texts=tuple(own.texts[place] for place in places),
-                    tree=Tree(
-                        own.tree.prompt, tuple(own.tree.responses[place] for place in places)
-                    ),
-                    unended=tuple(not own.ended[place] for place in places),
-                )
-            )
-    return found
+def drop_duplicates(groups: Sequence[CompletionGroup]) -> list[CompletionGroup]:
+    """Each text of a group once, and no group with fewer than two; empty texts go too.
+
+    For objectives that compare completions. What estimates an expectation over them needs all.
+    """
+    kept = (group.subset(_distinct(group.texts)) for group in groups)
+    return [group for group in kept if len(group.texts) > 1]
 
 
 def with_logps(
-    policies: Policies, name: str, answered: Sequence[Answered], *, temperature: float
-) -> list[Answered]:
-    """The answers with what the named policy, that gave them, makes of them."""
-    if not answered:
+    policies: Policies, name: str, groups: Sequence[CompletionGroup], *, temperature: float
+) -> list[CompletionGroup]:
+    """The groups with the log-probs of the named policy, which generated them."""
+    if not groups:
         return []
-    batch = policies.batch([one.tree for one in answered])
+    batch = policies.batch([group.tree for group in groups])
     scores = policies.measure(name, batch, temperature=temperature)
     logps = iter(scores.sums.tolist())
     token_logps = iter(scores.tokens.split(batch.lengths.tolist()))
     return [
         replace(
-            one,
-            logps=tuple(next(logps) for _ in one.texts),
-            token_logps=tuple(tuple(next(token_logps).tolist()) for _ in one.texts),
+            group,
+            logps=tuple(next(logps) for _ in group.texts),
+            token_logps=tuple(tuple(next(token_logps).tolist()) for _ in group.texts),
         )
-        for one in answered
+        for group in groups
     ]
 
 
-def _different(texts: Sequence[str]) -> list[int]:
-    """Places of the answers that say something, each text once."""
+def _distinct(texts: Sequence[str]) -> list[int]:
+    """Places of the texts that say something, each once."""
     first: dict[str, int] = {}
     for place, text in enumerate(texts):
         if text.strip():
@@ -203,60 +192,61 @@ def _different(texts: Sequence[str]) -> list[int]:
     return list(first.values())
 
 
-def judged(answered: Answered, judgement: Judgement, *, kind: str, pick: str) -> Pair | Ranking:
-    """What is kept of the answers for an objective that learns from `kind`.
+def judged(group: CompletionGroup, judgement: Judgement, *, kind: str, pick: str) -> Pair | Ranking:
+    """What is kept of the completions for an objective that learns from `kind`.
 
     The best against the worst, of equals the first ones; or all of them, where the objective learns
     from lists, or from pairs and `pick` is `all`.
     """
-    whole = ranking_of(answered, judgement)
-    listed = kind in RANKED or (kind == "pairs" and pick == "all")
-    return whole if listed else _ends(whole, answered, judgement)
+    ranking = ranking_of(group, judgement)
+    listwise = kind in LISTWISE or (kind == "pairs" and pick == "all")
+    return ranking if listwise else _best_and_worst(ranking, group, judgement)
 
 
-def places_of(answered: Answered, example: Example) -> list[int]:
-    """Which of the answers an example's responses are."""
-    return [answered.texts.index(_text(response)) for response in example.responses]
+def places_of(group: CompletionGroup, example: Example) -> list[int]:
+    """Which of the completions an example's responses are."""
+    return [group.texts.index(_text(response)) for response in example.responses]
 
 
 def order_of(judgement: Judgement) -> list[int]:
-    """Places of the answers from the best to the worst, of equals the first ones first."""
+    """Places of the completions from the best to the worst, of equals the first ones first."""
     return sorted(range(len(judgement.scores)), key=lambda place: -judgement.scores[place])
 
 
-def ranking_of(answered: Answered, judgement: Judgement) -> Ranking:
-    """All answers, the best first."""
-    scores, texts, order = judgement.scores, answered.texts, order_of(judgement)
+def ranking_of(group: CompletionGroup, judgement: Judgement) -> Ranking:
+    """All completions, the best first, with the prompt's provenance."""
+    scores, texts, order = judgement.scores, group.texts, order_of(judgement)
     levels = sorted(set(scores), reverse=True)
-    cut = any(answered.unended)
     return Ranking(
-        prompt=answered.prompt.prompt,
+        prompt=group.prompt.prompt,
         responses=tuple(texts[place] for place in order),
         ranks=tuple(levels.index(scores[place]) for place in order),
         scores=tuple(scores[place] for place in order),
-        unended=tuple(answered.unended[place] for place in order) if cut else (),
-        domain=answered.prompt.domain,
-        weight=answered.prompt.weight,
-        source=answered.prompt.source,
+        truncated=tuple(group.truncated[p] for p in order) if any(group.truncated) else (),
+        domain=group.prompt.domain,
+        weight=group.prompt.weight,
+        source=group.prompt.source,
+        provenance=group.prompt.provenance,
     )
 
 
-def _ends(whole: Ranking, answered: Answered, judgement: Judgement) -> Pair:
-    assert whole.scores is not None
-    best, *_, worst = places_of(answered, whole)
+def _best_and_worst(ranking: Ranking, group: CompletionGroup, judgement: Judgement) -> Pair:
+    assert ranking.scores is not None
+    best, *_, worst = places_of(group, ranking)
     return Pair(
-        prompt=whole.prompt,
-        chosen=whole.responses[0],
-        rejected=whole.responses[-1],
-        verdict="tie" if whole.ranks[-1] == 0 else "chosen",
-        score_chosen=whole.scores[0],
-        score_rejected=whole.scores[-1],
+        prompt=ranking.prompt,
+        chosen=ranking.responses[0],
+        rejected=ranking.responses[-1],
+        verdict="tie" if ranking.ranks[-1] == 0 else "chosen",
+        score_chosen=ranking.scores[0],
+        score_rejected=ranking.scores[-1],
         win_rate_chosen=judgement.win_rates[best],
         win_rate_rejected=judgement.win_rates[worst],
-        unended=(whole.unended[0], whole.unended[-1]) if whole.unended else (),
-        domain=whole.domain,
-        weight=whole.weight,
-        source=whole.source,
+        truncated=(ranking.truncated[0], ranking.truncated[-1]) if ranking.truncated else (),
+        domain=ranking.domain,
+        weight=ranking.weight,
+        source=ranking.source,
+        provenance=ranking.provenance,
     )
 
 

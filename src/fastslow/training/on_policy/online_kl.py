@@ -1,7 +1,7 @@
-"""The reverse KL on fresh answers, beside an objective over stored examples (HyPO).
+"""The reverse KL on fresh completions, added to an objective on stored examples (HyPO).
 
-Source: arXiv 2406.01462, Algorithm 1, with the leave-one-out baseline. What stored pairs do not
-cover drifts freely under an offline objective; answers that the policy gives now show it.
+Source: arXiv 2406.01462, Algorithm 1, with the leave-one-out baseline. An offline
+objective does not control what stored pairs do not cover; fresh completions show that drift.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fastslow.config import OnlineKlConfig
-from fastslow.evaluation import Tally
+from fastslow.evaluation import MetricSums
 from fastslow.objectives.sampled import reverse_kl_surrogate, sampled_reverse_kl
 from fastslow.scoring import Encoded, Encoder, Tree
-from fastslow.training.distributed.processes import Team
 from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.on_policy.generation import sample
 from fastslow.training.policies.policies import Policies
@@ -26,7 +25,7 @@ class OnlineKl:
     config: OnlineKlConfig
     policies: Policies
     encoder: Encoder
-    micro: MicroBatches
+    micro_batches: MicroBatches
     """Prompts whose answers are scored in one pass."""
 
     def add_gradients(
@@ -40,7 +39,7 @@ class OnlineKl:
     ) -> dict[str, dict[str, float]]:
         """Sample from each of the policies, score and differentiate.
 
-        Returns of each the estimated KL, nats an answer, and the answers' mean length, tokens.
+        Returns for each the estimated KL (nats per completion) and the mean length (tokens).
         """
         return {name: self._add_gradient(name, batch, reference, seed, backward) for name in names}
 
@@ -53,20 +52,20 @@ class OnlineKl:
         backward: Callable[[Tensor], None],
     ) -> dict[str, float]:
         trees = self._answered(name, batch[: self.config.prompts], seed)
-        team, tally = Team(), Tally()
-        for own, counts in self.micro.shares(trees):
+        processes, totals = self.policies.processes, MetricSums()
+        for own, is_real in self.micro_batches.shares(trees):
             policy, against = self._scores(name, reference, own)
             surrogate = reverse_kl_surrogate(policy, against).mean(1).sum()
-            backward(self.config.weight * surrogate * counts / len(trees))
-            if not counts:
+            backward(self.config.weight * surrogate * is_real / len(trees))
+            if not is_real:
                 continue
             length = sum(len(answer) for tree in own for answer in tree.responses)
             sums = {
                 "reverse_kl": sampled_reverse_kl(policy, against).sum().item(),
-                "mean_length": length / self.config.answers,
+                "mean_length": length / self.config.num_generations,
             }
-            tally.add(sums, count=len(own))
-        return team.merged(tally).means()
+            totals.add(sums, count=len(own))
+        return processes.merged(totals).means()
 
     def _answered(self, name: str, batch: Sequence[Encoded], seed: int) -> list[Tree]:
         """Each prompt with the policy's answers, shortest first."""
@@ -87,5 +86,5 @@ class OnlineKl:
             name, batch, temperature=temperature, learning=True, dropout=False
         )
         against = self.policies.measure(reference, batch, temperature=temperature)
-        shape = (len(trees), self.config.answers)
+        shape = (len(trees), self.config.num_generations)
         return policy.sums.view(shape), against.sums.view(shape)

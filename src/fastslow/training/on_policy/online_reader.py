@@ -1,242 +1,266 @@
-"""Batches of the policy's own answers, sampled while it learns and judged at once (online DPO).
+"""Batches of the policy's own completions, sampled during training and judged (online DPO).
 
-The leader answers the prompts of `every` batches at once, and these are gone over `passes` times,
-so no answer is older than every x passes - 1 updates when it is learned from; with `overlap`, where
-the next ones are judged meanwhile, twice as many. Trees hold the very tokens that were sampled.
+The leader completes the prompts of `steps_per_generation` batches at once, and each set is used
+`num_iterations` times, so no completion is older than their product - 1 updates when it is used;
+with `overlap`, where the next set is judged in the background, twice as many. Trees hold exactly
+the sampled tokens.
 """
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from fastslow.config import OnlineConfig
 from fastslow.judges import Judge, Judgement
 from fastslow.objectives import Objective
-from fastslow.records import Example
-from fastslow.scoring import Encoded, Tree
+from fastslow.records import Example, Prompt
+from fastslow.scoring import Encoded
 from fastslow.streams import ExampleStream
 from fastslow.streams.labels import as_kind
-from fastslow.training.data.batch_reader import (
-    BatchReader,
-    encoded_from_json,
-    encoded_to_json,
-    is_idle_tie,
-)
+from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.reader import Reader
+from fastslow.training.data.requirements import is_idle_tie
+from fastslow.training.data.serialization import encoded_from_json, encoded_to_json
 from fastslow.training.on_policy.critic import Critic
-from fastslow.training.on_policy.generation import Answered, judged, order_of, places_of, ranking_of
-from fastslow.training.on_policy.sampler import Asker, Draw
+from fastslow.training.on_policy.generation import (
+    CompletionGroup,
+    judged,
+    order_of,
+    places_of,
+    ranking_of,
+)
+from fastslow.training.on_policy.sampler import PendingRollouts, RolloutSampler
 
-COUNTED = ("read", "answers", "alike", "ties", "unended")
-MARKED = ("counts", "score", "age", "_answered", "_asked", "_given", "_born", "_total", "_ahead")
+COUNTED = ("read", "answers", "alike", "ties", "truncated")
+MOVING = (
+    "counts", "score", "age", "_examples", "_generations", "_used", "_generated_at", "_num_batches",
+    "_pending",
+)  # fmt: skip
+"""The fields of a position besides those of the streams."""
 
 
 @dataclass(slots=True)
-class FreshReader:
-    """Iterates over batches of judged answers, and of stored examples among them.
+class OnlineReader(Reader):
+    """Iterates over batches of judged completions, and of stored examples among them.
 
     Args:
-        stream: of kind `prompts`; its end is the end.
-        stored: batches of the stored examples of each batch; None for none.
-        asker: has the policy of now answer, and the answers judged.
-        critic: appraises the answers, where the objective has one.
-        batch_size: answered examples of a batch.
-        seed: of the answers.
+        stream: of kind `prompts`; training ends with it.
+        stored: the stored examples of each batch, in batches; None for none.
+        sampler: samples from the current policy and has the completions judged.
+        critic: values the completions, if the objective has one.
+        batch_size: prompts of a batch.
+        seed: of the completions.
 
-    It stands where a `BatchReader` does: `state` is the position with all answers that are not
-    learned yet. Raises JudgeError where the judge gives up; a position from before it still holds.
+    `state` is the position with all pending completions. Raises JudgeError if the judge fails; an
+    earlier position stays valid.
     """
 
     stream: ExampleStream
     stored: BatchReader | None
     objective: Objective
-    asker: Asker
+    sampler: RolloutSampler
     critic: Critic | None
     config: OnlineConfig
     batch_size: int
     seed: int
     counts: Counter[str] = field(default_factory=Counter)
-    """Prompts read, answers given, prompts whose answers were all alike, ties passed over, answers
-    that the limit cut off."""
+    """Prompts read, completions sampled, prompts with identical completions, ties skipped,
+    truncated completions."""
     score: float | None = None
-    """Mean score of the answers that are learned from, by the judge."""
+    """The judge's mean score of the current completions."""
     age: int = 0
-    """Updates since the answers of the last batch were given."""
-    _answered: list[Encoded] = field(default_factory=list)
-    """What is learned from until the policy is asked again."""
-    _asked: int = 0
-    """How often the policy has been asked."""
-    _given: int = 0
-    """Batches given of what is learned from."""
-    _born: int = 0
-    """Batches given in all before that was answered."""
-    _total: int = 0
-    """Batches given in all."""
-    _spent_before: Counter[str] = field(default_factory=Counter)
-    """What the judge has cost in processes before this one."""
-    _ahead: tuple[Draw, int] | None = None
-    """What is judged meanwhile, and the batches given in all before it was answered."""
+    """Updates since the completions of the last batch were generated."""
+    _examples: list[Encoded] = field(default_factory=list)
+    """What is learned from until the policy generates again."""
+    _generations: int = 0
+    """How often the policy has generated."""
+    _used: int = 0
+    """Batches that came out of the present examples."""
+    _generated_at: int = 0
+    """Batches that had come out in all when these were generated."""
+    _num_batches: int = 0
+    """Batches that came out in all."""
+    _cost_before: Counter[str] = field(default_factory=Counter)
+    """The judge's usage in earlier processes."""
+    _pending: tuple[PendingRollouts, int] | None = None
+    """The set judged in the background, and the number of batches when it was sampled."""
 
     @property
     def judge(self) -> Judge:
-        """Who compares the answers."""
-        return self.asker.judge
+        """Who compares the completions."""
+        return self.sampler.judge
 
-    def __iter__(self) -> Iterator[list[Encoded]]:
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The judge."""
+        return {"judge": [self.judge.name]}
+
+    @property
+    def num_consumed(self) -> int:
+        """Prompts of the stream that came out so far."""
+        return self.stream.num_consumed
+
+    def _batches(self) -> Generator[list[Encoded]]:
         stored = iter(self.stored) if self.stored else None
         while True:
             # The last batches of a stream may be fewer.
-            batches = -(-len(self._answered) // self.batch_size)
-            if self._given >= batches * self.config.passes:
-                self._ask()
-                if not self._answered:
+            batches = -(-len(self._examples) // self.batch_size)
+            if self._used >= batches * self.config.num_iterations:
+                self._generate()
+                if not self._examples:
                     return
             batch = self._next()
-            self.age = self._total - self._born
-            self._given, self._total = self._given + 1, self._total + 1
+            self.age = self._num_batches - self._generated_at
+            self._used, self._num_batches = self._used + 1, self._num_batches + 1
             yield [*batch, *(next(stored, []) if stored else [])]
 
     def _next(self) -> list[Encoded]:
-        """The next batch; each pass after the first goes in an order of its own."""
-        size, items = self.batch_size, self._answered
-        done, place = divmod(self._given, -(-len(items) // size))
-        if done:
-            items = random.Random(f"{self.seed}/{self._asked}/{done}").sample(items, len(items))
+        """The next batch; each pass after the first has a new order."""
+        size, items = self.batch_size, self._examples
+        passes, place = divmod(self._used, -(-len(items) // size))
+        if passes:
+            order = random.Random(f"{self.seed}/{self._generations}/{passes}")
+            items = order.sample(items, len(items))
         return items[place * size : (place + 1) * size]
 
-    @property
-    def given(self) -> int:
-        """Prompts of the stream that came out so far."""
-        return self.stream.given
-
     def renew(self) -> None:
-        """Give up the answers that are left: the policy has outgrown them."""
-        self._answered, self._given = [], 0
+        """Discard the remaining completions: the policy has moved too far from them."""
+        self._examples, self._used = [], 0
 
-    def _ask(self) -> None:
-        """Take what was judged meanwhile, and have the next prompts answered by the policy of now;
-        what was left over is too old."""
-        wanted = self.batch_size * self.config.every
-        draw, self._born = self._ahead or (self._draw(wanted), self._total)
-        found = list(self._learnable(draw)) if draw else []
-        self._ahead = None
-        while len(found) < wanted and (draw := self._draw(wanted - len(found))):
-            found += self._learnable(draw)
-        found = found[:wanted]
-        self._answered = self.critic.appraise(found) if self.critic else found
-        self._given = 0
-        if self.config.overlap and (draw := self._draw(wanted)):
-            self._ahead = draw, self._total
+    def _generate(self) -> None:
+        """Take what was judged meanwhile, and have the policy of now answer the next prompts; what
+        was left over is too old."""
+        wanted = self.batch_size * self.config.steps_per_generation
+        rollouts, self._generated_at = self._pending or (self._begin(wanted), self._num_batches)
+        examples = list(self._learnable(rollouts)) if rollouts else []
+        self._pending = None
+        while len(examples) < wanted and (rollouts := self._begin(wanted - len(examples))):
+            examples += self._learnable(rollouts)
+        examples = examples[:wanted]
+        self._examples = self.critic.appraise(examples) if self.critic else examples
+        self._used = 0
+        if self.config.overlap and (rollouts := self._begin(wanted)):
+            self._pending = rollouts, self._num_batches
 
-    def _draw(self, count: int) -> Draw | None:
-        """Ask the next prompts, if there are any."""
-        prompts = list(islice(iter(self.stream), count))
+    def _begin(self, count: int) -> PendingRollouts | None:
+        """Have the next prompts answered, if there are any."""
+        prompts = list(islice(cast(Iterable[Prompt], self.stream), count))
         if not prompts:
             return None
-        seed = self.seed + self._asked
-        draw = self.asker.begin(prompts, seed=seed, moment=self._total)
-        self._asked += 1
-        return draw
+        seed = self.seed + self._generations
+        rollouts = self.sampler.begin(prompts, seed=seed, moment=self._num_batches)
+        self._generations += 1
+        return rollouts
 
-    def _learnable(self, draw: Draw) -> Iterator[Encoded]:
-        judged_answers, counts = self.asker.finish(draw), self.counts
-        counts["read"] += len(draw.prompts)
-        counts["answers"] += len(draw.prompts) * self.config.answers
-        counts["alike"] += len(draw.prompts) - len(judged_answers)
-        scores = [score for _, judgement in judged_answers for score in judgement.scores]
+    def _learnable(self, rollouts: PendingRollouts) -> Iterator[Encoded]:
+        judged_groups, counts = self.sampler.finish(rollouts), self.counts
+        counts["read"] += len(rollouts.prompts)
+        counts["answers"] += len(rollouts.prompts) * self.config.num_generations
+        counts["alike"] += len(rollouts.prompts) - len(judged_groups)
+        scores = [score for _, judgement in judged_groups for score in judgement.scores]
         self.score = sum(scores) / len(scores) if scores else self.score
-        for one, judgement in judged_answers:
-            counts["unended"] += sum(one.unended)
-            for example, places in self._examples(one, judgement):
+        for group, judgement in judged_groups:
+            counts["truncated"] += sum(group.truncated)
+            for example, places in self._judged(group, judgement):
                 if is_idle_tie(example, self.objective):
                     counts["ties"] += 1
-                    continue
-                item = Encoded(
-                    example,
-                    Tree(one.tree.prompt, tuple(one.tree.responses[place] for place in places)),
-                    cut=False,
-                    sampled=tuple(one.logps[place] for place in places) if one.logps else (),
-                )
-                if self.critic is not None:
-                    tokens = tuple(one.token_logps[place] for place in places)
-                    item = replace(item, of_tokens={"sampled": tokens})
-                yield item
+                else:
+                    yield self._encoded(group, example, places)
 
-    def _examples(self, one: Answered, judgement: Judgement) -> Iterator[tuple[Example, list[int]]]:
-        """What is learned of the answers, and which of them that are."""
+    def _judged(
+        self, group: CompletionGroup, judgement: Judgement
+    ) -> Iterator[tuple[Example, list[int]]]:
+        """What is learned of the completions, and which of them that are."""
         if self.objective.on_policy:
-            yield ranking_of(one, judgement), order_of(judgement)
+            yield ranking_of(group, judgement), order_of(judgement)
             return
         kind = self.objective.takes
-        for example in as_kind(judged(one, judgement, kind=kind, pick=self.config.pick), kind):
-            yield example, places_of(one, example)
+        for example in as_kind(judged(group, judgement, kind=kind, pick=self.config.pick), kind):
+            yield example, places_of(group, example)
+
+    def _encoded(self, group: CompletionGroup, example: Example, places: list[int]) -> Encoded:
+        item = Encoded(
+            example,
+            group.subset(places).tree,
+            truncated=False,
+            sampled=tuple(group.logps[place] for place in places) if group.logps else (),
+        )
+        if self.critic is None:
+            return item
+        tokens = tuple(group.token_logps[place] for place in places)
+        return replace(item, of_tokens={"sampled": tokens})
 
     def summary(self) -> dict[str, int]:
-        """Counts of prompts and of what became of their answers, and of stored examples."""
+        """Counts of prompts and of what became of their completions, and of stored examples."""
         stored = self.stored.summary() if self.stored else {}
         own = {key: self.counts[key] for key in COUNTED}
-        own |= {f"judge_{key}": value for key, value in self._spent().items()}
+        own |= {f"judge_{key}": value for key, value in self._cost().items()}
         return own | {f"stored_{key}": value for key, value in stored.items()}
 
-    def _spent(self) -> Counter[str]:
+    def _cost(self) -> Counter[str]:
         """What the judge has cost, before this process too."""
-        spent = Counter(self._spent_before)
-        spent.update(self.judge.cost)
-        return spent
+        cost = Counter(self._cost_before)
+        cost.update(self.judge.cost)
+        return cost
 
-    def facts(self) -> dict[str, float]:
-        """How many updates the last batch's answers are behind, how many were given so far, and the
-        judge's mean score of those that were asked for together."""
+    def metrics(self) -> dict[str, float]:
+        """Staleness of the last batch in updates, completions sampled so far, and the judge's mean
+        score of the current set."""
         known = {} if self.score is None else {"score": self.score}
         return {"staleness": self.age, "answers": self.counts["answers"], **known}
 
-    def left_out(self) -> list[str]:
+    def skipped_examples(self) -> list[str]:
         """The first few rows that were not used, as `file:row: reason`."""
-        return [*self.stream.counts.shown, *(self.stored.left_out() if self.stored else [])]
+        stored = self.stored.skipped_examples() if self.stored else []
+        return [*self.stream.counts.shown, *stored]
 
-    def mark(self) -> Any:
-        """The position, to go back to in this process."""
+    def position(self) -> Any:
+        """The position, with what is being judged."""
         stored = self.stored.state() if self.stored else None
-        kept = {name: copy(getattr(self, name)) for name in MARKED}
-        return self.stream.state(), stored, kept
+        values = {name: copy(getattr(self, name)) for name in MOVING}
+        return self.stream.state(), stored, values
 
-    def go_back(self, mark: Any) -> None:
-        """Go to a position that `mark` gave."""
-        position, stored, kept = mark
-        self.stream.load_state(position)
+    def seek(self, position: Any) -> None:
+        """Go to a position that `position()` gave."""
+        stream, stored, values = position
+        self.stream.load_state(stream)
         if self.stored:
             self.stored.load_state(stored)
-        for name, value in kept.items():
-            setattr(self, name, value)
+        for name, value in values.items():
+            setattr(self, name, copy(value))
+        self._moves += 1
 
     def state(self) -> dict[str, Any]:
-        """The position, with what was answered and not learned yet, as JSON."""
+        """The position, with what was generated and not learned yet, as JSON."""
         return {
             "stream": self.stream.state(),
             "stored": self.stored.state() if self.stored else None,
             "counts": dict(self.counts),
-            "spent": dict(self._spent()),
-            "asked": self._asked,
-            "given": self._given,
-            "born": self._born,
-            "total": self._total,
+            "cost": dict(self._cost()),
+            "generations": self._generations,
+            "used": self._used,
+            "generated_at": self._generated_at,
+            "num_batches": self._num_batches,
             "score": self.score,
-            "answered": [encoded_to_json(item) for item in self._answered],
-            "ahead": self._ahead and [self.asker.to_json(self._ahead[0]), self._ahead[1]],
+            "examples": [encoded_to_json(item) for item in self._examples],
+            "pending": self._pending and [self.sampler.to_json(self._pending[0]), self._pending[1]],
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go to a position that `state()` gave."""
+    def _load(self, state: dict[str, Any]) -> None:
         self.stream.load_state(state["stream"])
         if self.stored:
             self.stored.load_state(state["stored"])
-        self.counts, self._spent_before = Counter(state["counts"]), Counter(state["spent"])
-        self._asked, self._given = state["asked"], state["given"]
-        self._born, self._total, self.score = state["born"], state["total"], state["score"]
-        self._answered = [encoded_from_json(item) for item in state["answered"]]
-        if state["ahead"]:
-            draw, born = state["ahead"]
-            self._ahead = self.asker.from_json(draw), born
+        self.counts = Counter(state["counts"])
+        self._cost_before = Counter(state["cost"]) - Counter(self.judge.cost)
+        self._generations, self._used = state["generations"], state["used"]
+        self._generated_at, self._num_batches = state["generated_at"], state["num_batches"]
+        self.score = state["score"]
+        self._examples = [encoded_from_json(item) for item in state["examples"]]
+        self._pending = None
+        if state["pending"]:
+            rollouts, generated_at = state["pending"]
+            self._pending = self.sampler.from_json(rollouts), generated_at

@@ -1,57 +1,53 @@
-"""Asking: the policy answers some prompts, a judge compares, maybe while something else is learned.
+"""Rollouts: the policy samples, a judge compares, optionally in the background.
 
-What needs the model happens where it is asked; the judge, and an engine that answers in the
-policy's stead, can be waited for in the background. Of several processes the first one waits.
+Work on the model happens in the calling thread. The judge, and an engine that samples instead of
+the local policy, can run in the background, in the main process only.
 """
 
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
 from threading import Thread
 from typing import Any
-from uuid import uuid4
 
 from fastslow.config import OnlineConfig
 from fastslow.judges import Judge, Judgement
 from fastslow.records import Prompt
 from fastslow.sampling import Engine
 from fastslow.scoring import Encoder, Tree
-from fastslow.training.data.serialization import frozen, record
-from fastslow.training.distributed.processes import Team
+from fastslow.training.data.serialization import example_from_json, to_tuples
 from fastslow.training.on_policy.generation import (
-    Answered,
-    given_by,
-    given_here,
-    usable,
+    CompletionGroup,
+    drop_duplicates,
+    generate_local,
+    generate_with_engine,
     with_logps,
 )
 from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.publish import EnginePublisher
 
-Judged = list[tuple[Answered, Judgement]]
+JudgedGroups = list[tuple[CompletionGroup, Judgement]]
 
 
 @dataclass(slots=True)
-class Draw:
-    """Prompts that were asked, and what comes of it."""
+class PendingRollouts:
+    """Prompts that are being answered and judged."""
 
     prompts: list[Prompt]
     seed: int
-    answered: list[Answered] | None
-    """None as long as an engine is at it."""
-    result: Future[Judged]
+    groups: list[CompletionGroup] | None
+    """None as long as an engine generates them."""
+    result: Future[JudgedGroups]
 
 
 @dataclass(slots=True)
-class Asker:
+class RolloutSampler:
     """Has prompts answered and judged.
 
     Args:
-        leader: names the policy that answers now.
-        different: as of `answering.usable`.
-        engine: answers in the policy's stead; modules are written for it into `folder`.
+        leader: names the policy that generates now.
+        distinct: keep different texts only, see `drop_duplicates`.
+        publisher: hands the leader's module to an engine, which generates in its place.
     """
 
     policies: Policies
@@ -59,105 +55,97 @@ class Asker:
     judge: Judge
     config: OnlineConfig
     leader: Callable[[], str]
-    different: bool
-    engine: Engine | None
-    folder: Path
-    _served: int | None = None
+    distinct: bool
+    publisher: EnginePublisher | None
+    _published_at: int | None = None
     """The moment of the module that the engine has."""
 
-    def begin(self, prompts: Sequence[Prompt], *, seed: int, moment: int | None = None) -> Draw:
+    def begin(
+        self, prompts: Sequence[Prompt], *, seed: int, moment: int | None = None
+    ) -> PendingRollouts:
         """Ask the policy of now; it is the same as long as the `moment` is."""
-        asked = list(prompts)
-        if self.engine is not None:
-            if moment is None or moment != self._served:
-                Team().from_first(partial(self._hand_over, self.engine, seed))
-                self._served = moment
-            draw = Draw(asked, seed, None, Future())
-            self._work(draw, lambda: self._ask_engine(draw))
-            return draw
-        given = given_here(
-            self.policies, self.leader(), self.encoder, self.config, asked, seed=seed
+        prompts = list(prompts)
+        if self.publisher is not None:
+            engine = self.publisher.engine
+            if moment is None or moment != self._published_at:
+                self.publisher.publish(self.policies.modules, self.leader(), label=f"{seed}")
+                self._published_at = moment
+            pending = PendingRollouts(prompts, seed, None, Future())
+            self._work(pending, lambda: self._ask_engine(engine, pending))
+            return pending
+        groups = generate_local(
+            self.policies, self.leader(), self.encoder, self.config, prompts, seed=seed
         )
-        answered = usable(asked, given, different=self.different)
-        return self._judged_later(asked, seed, self._with_logps(answered))
+        return self._judge_later(prompts, seed, self._with_logps(self._kept(groups)))
 
-    def finish(self, draw: Draw) -> Judged:
-        """The answers and judgements. Raises UnreachableError, JudgeError among them."""
-        judged = Team().from_first(draw.result.result)
-        if self.engine is None or self.config.overlap:
-            return judged  # What the policy was when an engine began to answer is gone by now.
-        answered = self._with_logps([one for one, _ in judged])
-        return [(one, judgement) for one, (_, judgement) in zip(answered, judged, strict=True)]
+    def finish(self, pending: PendingRollouts) -> JudgedGroups:
+        """The groups with their judgements. Raises UnreachableError, JudgeError among them."""
+        judged = self.policies.processes.broadcast_from_main(pending.result.result)
+        if self.publisher is None or self.config.overlap:
+            return judged  # What the policy was when an engine began to generate is gone by now.
+        groups = self._with_logps([group for group, _ in judged])
+        return [(group, judgement) for group, (_, judgement) in zip(groups, judged, strict=True)]
 
-    def to_json(self, draw: Draw) -> dict[str, Any]:
-        """A draw that is not finished; what is being judged is judged again."""
+    def to_json(self, pending: PendingRollouts) -> dict[str, Any]:
+        """Rollouts that are not finished; what is being judged is judged again."""
         return {
-            "prompts": [asdict(prompt) for prompt in draw.prompts],
-            "seed": draw.seed,
-            "answered": draw.answered and [asdict(one) for one in draw.answered],
+            "prompts": [asdict(prompt) for prompt in pending.prompts],
+            "seed": pending.seed,
+            "groups": pending.groups and [asdict(group) for group in pending.groups],
         }
 
-    def from_json(self, given: dict[str, Any]) -> Draw:
-        """What `to_json` gave; an engine is asked again, with the policy of now."""
-        prompts = [record(Prompt, one) for one in given["prompts"]]
-        if given["answered"] is None:
-            return self.begin(prompts, seed=given["seed"])
-        answered = [_answered(one) for one in given["answered"]]
-        return self._judged_later(prompts, given["seed"], answered)
+    def from_json(self, saved: dict[str, Any]) -> PendingRollouts:
+        """From the result of `to_json`; an engine samples again, with the current policy."""
+        prompts = [example_from_json(Prompt, prompt) for prompt in saved["prompts"]]
+        if saved["groups"] is None:
+            return self.begin(prompts, seed=saved["seed"])
+        groups = [_group_from_json(group) for group in saved["groups"]]
+        return self._judge_later(prompts, saved["seed"], groups)
 
-    def _judged_later(self, prompts: list[Prompt], seed: int, answered: list[Answered]) -> Draw:
-        draw = Draw(prompts, seed, answered, Future())
-        self._work(draw, lambda: self._judge(answered))
-        return draw
+    def _judge_later(
+        self, prompts: list[Prompt], seed: int, groups: list[CompletionGroup]
+    ) -> PendingRollouts:
+        pending = PendingRollouts(prompts, seed, groups, Future())
+        self._work(pending, lambda: self._judge(groups))
+        return pending
 
-    def _work(self, draw: Draw, work: Callable[[], Judged]) -> None:
+    def _work(self, pending: PendingRollouts, work: Callable[[], JudgedGroups]) -> None:
         """In the background where that is wanted. A daemon, so that no judge delays an end."""
-        if Team().rank > 0:
+        if self.policies.processes.rank > 0:
             return
         if self.config.overlap:
-            Thread(target=_settle, args=(draw.result, work), daemon=True).start()
+            Thread(target=_settle, args=(pending.result, work), daemon=True).start()
         else:
-            _settle(draw.result, work)
+            _settle(pending.result, work)
 
-    def _ask_engine(self, draw: Draw) -> Judged:
-        assert self.engine is not None
-        given = given_by(self.engine, self.encoder, self.config, draw.prompts, seed=draw.seed)
-        return self._judge(usable(draw.prompts, given, different=self.different))
-
-    def _judge(self, answered: list[Answered]) -> Judged:
-        judgements = self.judge.judge([one.asked for one in answered])
-        return list(zip(answered, judgements, strict=True))
-
-    def _with_logps(self, answered: list[Answered]) -> list[Answered]:
-        return with_logps(
-            self.policies, self.leader(), answered, temperature=self.config.temperature
+    def _ask_engine(self, engine: Engine, pending: PendingRollouts) -> JudgedGroups:
+        groups = generate_with_engine(
+            engine, self.encoder, self.config, pending.prompts, seed=pending.seed
         )
+        return self._judge(self._kept(groups))
 
-    def _hand_over(self, engine: Engine, seed: int) -> None:
-        """Give the engine the leader's module of now, and take the one before away."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        before = sorted(self.folder.glob("module-*"))
-        to = self.folder / f"module-{seed}"
-        if to in before:
-            shutil.rmtree(to)
-        self.policies.modules.save(self.leader(), to)
-        engine.load(f"fastslow-{uuid4().hex[:12]}", to)
-        for old in before:
-            if old != to:
-                shutil.rmtree(old)
+    def _kept(self, groups: list[CompletionGroup]) -> list[CompletionGroup]:
+        return drop_duplicates(groups) if self.distinct else groups
+
+    def _judge(self, groups: list[CompletionGroup]) -> JudgedGroups:
+        judgements = self.judge.judge([group.request for group in groups])
+        return list(zip(groups, judgements, strict=True))
+
+    def _with_logps(self, groups: list[CompletionGroup]) -> list[CompletionGroup]:
+        return with_logps(self.policies, self.leader(), groups, temperature=self.config.temperature)
 
 
-def _settle(result: "Future[Judged]", work: Callable[[], Judged]) -> None:
+def _settle(result: "Future[JudgedGroups]", work: Callable[[], JudgedGroups]) -> None:
     try:
         result.set_result(work())
     except BaseException as error:  # Raised where the result is asked for.
         result.set_exception(error)
 
 
-def _answered(given: dict[str, Any]) -> Answered:
-    rest = {name: value for name, value in given.items() if name not in ("prompt", "tree")}
-    return Answered(
-        prompt=record(Prompt, given["prompt"]),
-        tree=Tree(**frozen(given["tree"])),
-        **frozen(rest),
+def _group_from_json(saved: dict[str, Any]) -> CompletionGroup:
+    rest = {name: value for name, value in saved.items() if name not in ("prompt", "tree")}
+    return CompletionGroup(
+        prompt=example_from_json(Prompt, saved["prompt"]),
+        tree=Tree(**to_tuples(saved["tree"])),
+        **to_tuples(rest),
     )

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from fastslow.adapters import BASE, Modules
 from fastslow.errors import ConfigError
-from fastslow.sampling import Sample, generate
+from fastslow.sampling import Completion, generate
 from fastslow.scoring import (
+    ActivationCheckpointing,
     Layout,
-    Recomputing,
     Scorer,
     Scores,
     Tree,
@@ -21,7 +21,7 @@ from fastslow.scoring import (
     probe_layout,
     tree_batch,
 )
-from fastslow.training.distributed.processes import Team
+from fastslow.training.distributed.processes import ProcessGroup
 
 SEEDS_APART = 15_485_863
 """Between the seeds of two processes: no run counts its seeds up so far."""
@@ -35,10 +35,11 @@ class Policies:
         bfloat16: compute in bfloat16; sums stay float32.
         max_length: longest prompt plus response, for the probe of the layout.
         pad_id: token that fills rows up.
-        recompute: compute layers anew for the backward pass.
+        processes: those that train together; by default, those that there are.
+        gradient_checkpointing: compute layers again for the backward pass.
         layout: how the model is scored; None is found out on the model.
 
-    Raises ConfigError where processes that divide the base could not score in step.
+    Raises ConfigError if the model does not support a sharded base.
     """
 
     def __init__(
@@ -48,23 +49,26 @@ class Policies:
         bfloat16: bool,
         max_length: int,
         pad_id: int,
-        recompute: bool = False,
+        processes: ProcessGroup | None = None,
+        gradient_checkpointing: bool = False,
         layout: Layout | None = None,
     ) -> None:
         self.modules = modules
         self.pad_id = pad_id
-        self._team = Team()
+        self.processes = processes or ProcessGroup()
         self._bfloat16 = bfloat16
         self._device = modules.causal_lm.get_input_embeddings().weight.device
         with self._precision():
             self.layout = layout or probe_layout(modules.causal_lm, max_length=max_length)
-        if self._team.divided and not self.layout.trees:
+        if self.processes.sharded and not self.layout.trees:
             raise ConfigError(
-                f"model: {self.layout.reason}, so responses are scored one by one, which processes "
-                "that divide the base (FSDP) would not do in step; launch without --use_fsdp"
+                f"model: {self.layout.reason}, so responses are scored one by one, which is not "
+                "supported with a sharded base (FSDP); launch without --use_fsdp"
             )
-        self._scorer = Scorer(modules.causal_lm, self.layout, differing=modules.carriers)
-        self._recomputing = Recomputing(modules.causal_lm) if recompute else None
+        self._scorer = Scorer(modules.causal_lm, self.layout, differing=modules.lora_layers)
+        self._checkpointing = (
+            ActivationCheckpointing(modules.causal_lm) if gradient_checkpointing else None
+        )
 
     def batch(self, trees: list[Tree]) -> TreeBatch:
         """The trees as one batch on the model's device."""
@@ -109,21 +113,25 @@ class Policies:
             # A product by elements: autocast leaves it in float32.
             return (states * self.modules.head(name)).sum(-1)
 
-    def answer(
+    def generate(
         self, name: str, prompts: Sequence[tuple[int, ...]], **settings: Any
-    ) -> list[list[Sample]]:
+    ) -> list[list[Completion]]:
         """Answers of the named policy to each prompt; the settings are those of `generate`.
 
-        Several processes answer a share of the prompts each, with seeds of their own.
+        With several processes each samples for its share of the prompts, with its own seed.
         """
-        team, own = self._team, self._team.share(prompts)
-        settings |= {"seed": settings["seed"] + SEEDS_APART * team.rank, "pad_id": self.pad_id}
-        answers: list[list[Sample]] = []
-        for asked, counts in team.evened([own] if own else [], min(1, len(prompts)), prompts[:1]):
+        processes, own = self.processes, self.processes.shard(prompts)
+        settings |= {"seed": settings["seed"] + SEEDS_APART * processes.rank, "pad_id": self.pad_id}
+        answers: list[list[Completion]] = []
+        for asked, counts in processes.pad_passes(
+            [own] if own else [], min(1, len(prompts)), prompts[:1]
+        ):
             with self.modules.using(name):
-                given = generate(self.modules.causal_lm, asked, in_step=team.divided, **settings)
+                given = generate(
+                    self.modules.causal_lm, asked, in_step=processes.sharded, **settings
+                )
             answers += given if counts else []
-        return team.together(answers)
+        return processes.gather(answers)
 
     def embed(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
         """The bare model's mean embedding of each prompt, [N, 2 d], float32: see `Scorer.embed`."""
@@ -137,9 +145,9 @@ class Policies:
             stack.enter_context(active())
             stack.enter_context(torch.set_grad_enabled(learning))
             stack.enter_context(self._precision())
-            if self._recomputing is not None:
+            if self._checkpointing is not None:
                 again = partial(self._again, active)
-                stack.enter_context(self._recomputing.passing(again))
+                stack.enter_context(self._checkpointing.passing(again))
             yield
 
     @contextmanager
@@ -148,7 +156,7 @@ class Policies:
             yield
 
     def _precision(self) -> AbstractContextManager[Any]:
-        # Opened anew for every pass: its cache of weights cast without gradients must not outlive
+        # Opened again for every pass: its cache of weights cast without gradients must not outlive
         # a pass that needs none.
         if not self._bfloat16:
             return nullcontext()

@@ -1,4 +1,4 @@
-"""Reward models through the same loop: a module's head on the last token of a response.
+"""Reward models in the same loop: a module with a head on the last token of a response.
 
 Where a policy has the sum of log-probs a reward model has its reward, and the reference, like every
 module to begin with, gives 0. DPO's loss of the difference is then Bradley and Terry's model.

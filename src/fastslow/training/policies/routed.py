@@ -2,14 +2,13 @@
 
 One fixed sum cannot please domains that contradict each other. The router is a softmax regression
 on the frozen base's mean prompt embedding, of words and of last hidden states. It learns from the
-memories which module to choose: for each domain the one with the lowest mean objective there, or
-none if no module beats the base.
-Choosing one adapter a request is what engines that hold many adapters serve.
+replay buffers which module to choose: for each domain the one with the lowest mean objective there,
+or none if no module beats the base. Choosing one adapter a request is what engines that hold many
+adapters serve.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fastslow.adapters import BASE, Modules
+from fastslow.adapters import Modules
 from fastslow.errors import StateError
-from fastslow.objectives import Objective
-from fastslow.sampling import Sample
-from fastslow.scoring import Encoded, Scores, Tree, TreeBatch
-from fastslow.training.loop.logps import logps_of, prepare
+from fastslow.sampling import Completion
+from fastslow.scoring import Scores, Tree, TreeBatch
 from fastslow.training.policies.policies import Policies
 
 ROUTED = "routed"
@@ -103,36 +100,6 @@ class Router:
         return cls(choices, tensors)
 
 
-def fit_router(
-    policies: Policies,
-    names: Sequence[str],
-    memories: Sequence[Sequence[Encoded]],
-    objective: Objective,
-) -> Router:
-    """The router over the named modules, from one memory for each domain."""
-    choices = (*names, BASE)
-    features, labels = [], []
-    for memory in memories:
-        losses = _mean_losses(policies, choices, memory, objective)
-        best = losses.index(min(losses))
-        features.append(policies.embed([item.tree.prompt for item in memory]).cpu())
-        labels += [best] * len(memory)
-    return Router.fit(choices, torch.cat(features), torch.tensor(labels))
-
-
-def _mean_losses(
-    policies: Policies, names: Sequence[str], pairs: Sequence[Encoded], objective: Objective
-) -> list[float]:
-    """Mean objective of each named policy against the base."""
-    totals = dict.fromkeys(names, 0.0)
-    for first in range(0, len(pairs), 32):
-        prepared = prepare(policies, objective, pairs[first : first + 32], reference=BASE)
-        for name in names:
-            logps = logps_of(prepared, objective, partial(policies.measure, name))
-            totals[name] += objective(logps).loss.sum().item()
-    return [total / len(pairs) for total in totals.values()]
-
-
 def _first_responses(trees: Sequence[Tree]) -> list[Tensor]:
     """The places of each tree's responses among those of all."""
     counts = [len(tree.responses) for tree in trees]
@@ -194,15 +161,15 @@ class RoutedPolicies(Policies):
                 found[key][places] = values
         return Scores(sums, torch.cat([tokens[i] for i in range(len(sums))]), found)
 
-    def answer(
+    def generate(
         self, name: str, prompts: Sequence[tuple[int, ...]], **settings: Any
-    ) -> list[list[Sample]]:
+    ) -> list[list[Completion]]:
         """As of any policy."""
         if name != ROUTED:
-            return super().answer(name, prompts, **settings)
-        answers: list[list[Sample]] = [[] for _ in prompts]
+            return super().generate(name, prompts, **settings)
+        answers: list[list[Completion]] = [[] for _ in prompts]
         for route, rows in self._rows_by_route(prompts).items():
-            given = super().answer(route, [prompts[i] for i in rows], **settings)
+            given = super().generate(route, [prompts[i] for i in rows], **settings)
             for row, samples in zip(rows, given, strict=True):
                 answers[row] = samples
         return answers

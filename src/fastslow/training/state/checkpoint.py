@@ -41,7 +41,7 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, *, keep: int) 
         hashes = {file.name: file_hash(file) for file in sorted(draft.iterdir())}
         manifest = json.dumps({"format": FORMAT, "step": step, "sha256": hashes}, indent=1)
         (draft / "manifest.json").write_text(manifest, encoding="utf-8")
-    # Anything newer than the run itself was passed over as damaged when it resumed.
+    # Anything newer than the run was skipped as damaged on resume.
     older = [other for other in _newest_first(folder) if other.name < path.name]
     newer = [other for other in _newest_first(folder) if other.name > path.name]
     for other in newer + older[keep - 1 :]:
@@ -50,17 +50,17 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, *, keep: int) 
 
 
 def read_newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
-    """The newest complete checkpoint, or None, and why newer ones were passed over."""
-    passed_over = []
+    """The newest complete checkpoint, or None, and why newer ones were skipped."""
+    skipped = []
     for path in _newest_first(folder):
         fault = _fault(path)
         if fault:
-            passed_over.append(f"{path}: {fault}")
+            skipped.append(f"{path}: {fault}")
             continue
         groups = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
         facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        return Snapshot(groups, facts), passed_over
-    return None, passed_over
+        return Snapshot(groups, facts), skipped
+    return None, skipped
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -77,7 +77,7 @@ def _fault(path: Path) -> str | None:
     for name, expected in manifest["sha256"].items():
         file = path / name
         if not file.is_file():
-            return f"lacks {name}"
+            return f"{name} is missing"
         if file_hash(file) != expected:
             return f"{name} has changed since it was written"
     return None

@@ -4,13 +4,24 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-Event = dict[str, Any]
+from fastslow.training.state.events import Event
+
 Listener = Callable[[Event], None]
-"""Is told of every event; it cannot change the run."""
+"""Is given every event; it cannot change the run."""
 Progress = Callable[[int, int], None]
-"""Told how many of how many items are done."""
+"""Is given how many of how many items are done."""
+
+
+def ignore(event: Event) -> None:
+    """The listener that does nothing."""
+
+
+def progress_of(listener: Listener, task: str) -> Progress:
+    """Progress of a task as events."""
+    return lambda done, total: listener(
+        {"event": "progress", "task": task, "done": done, "total": total}
+    )
 
 
 class EventLog:

@@ -1,19 +1,25 @@
 """A run folder belongs to one recipe and to one process at a time."""
 
-from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 from fastslow.config import Recipe, flat, load_recipe
 from fastslow.errors import ConfigError, StateError
 
 LOCK = ".lock"
 WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/*/*.jsonl")
-"""What shows that a folder holds work that could be lost, beside that of stages."""
+"""What shows that a folder holds work that could be lost."""
+WORK_OF_STAGES = ("stages/*/summary.json", "stages/*/checkpoints/step-*")
+"""The same of stages, which are checked one by one where a recipe has them."""
+
+GIVEN = "data"
+"""Folder of the rows that a run was given in memory, written before it begins."""
 
 
-def locked(folder: Path) -> AcquireReturnProxy:
+def lock_run_folder(folder: Path) -> AbstractContextManager[Any]:
     """The folder, made if need be, for this process alone while the context is open."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -21,28 +27,33 @@ def locked(folder: Path) -> AcquireReturnProxy:
     except Timeout:
         raise StateError(f"another process is training in {folder}") from None
     except OSError as error:
-        raise ConfigError(f"output_dir: nothing can be written to {folder}: {error}") from None
+        raise ConfigError(f"output_dir: {folder} is not writable: {error}") from None
 
 
-def claim(folder: Path, recipe: Recipe, *, apart: Sequence[Path] = ()) -> bool:
+def check_run_folder(folder: Path, recipe: Recipe) -> bool:
     """Whether the folder holds work of this very recipe; refuses one that is something else's.
 
-    A run without a checkpoint has nothing to lose: its folder is free for another recipe. `apart`
-    are folders of stages in it, which are claimed one by one.
+    A run without a checkpoint has nothing to lose: its folder is free for another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
-    began = any(any(folder.glob(sign)) for sign in WORK)
-    if path.exists() and (began or set(folder.glob("stages/*")) - set(apart)):
+    signs = WORK if recipe.stages else (*WORK, *WORK_OF_STAGES)
+    began = any(any(folder.glob(sign)) for sign in signs)
+    if path.exists() and began:
         changed = _changed(load_recipe(path), recipe)
         if changed:
             raise StateError(
                 f"{folder} holds a run of another recipe, which differs in {', '.join(changed)}; "
-                "give another output_dir, or remove the folder to start anew"
+                "give another output_dir, or remove the folder to start over"
             )
-    elif not path.exists() and any(not file.name.startswith(".") for file in folder.iterdir()):
-        raise StateError(f"{folder} holds other files and no run; give another output_dir")
+    elif not path.exists() and any(_foreign(file.name) for file in folder.iterdir()):
+        raise StateError(f"{folder} is not empty and holds no run; give another output_dir")
     return began
+
+
+def _foreign(name: str) -> bool:
+    """Whether a file in a folder without a run is somebody else's."""
+    return not name.startswith(".") and name != GIVEN
 
 
 def _changed(before: Recipe, after: Recipe) -> list[str]:

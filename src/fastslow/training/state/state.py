@@ -1,28 +1,63 @@
-"""Everything that changes while a run goes on, in one place, and its way to disk and back."""
+"""The mutable state of a run in one place, and its serialisation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from fastslow.adapters import Modules
-from fastslow.dynamics import Race
-from fastslow.evaluation import Tally
+from fastslow.dynamics import LeaderSelector
+from fastslow.evaluation import MetricSums
 from fastslow.streams import Reservoir
-from fastslow.training.data.batch_reader import BatchReader
-from fastslow.training.data.delayed_labels import Preview
-from fastslow.training.data.prefetch import AheadReader
-from fastslow.training.loop.drift import DriftDetector
-from fastslow.training.loop.reference_cache import Remembered
-from fastslow.training.on_policy.filtered_reader import FilteredReader
-from fastslow.training.on_policy.online_reader import FreshReader
 from fastslow.training.state.checkpoint import Snapshot
 
-Reader = BatchReader | AheadReader | FilteredReader | FreshReader
-"""Where batches come from: what is stored, the part of it that is not outgrown, fresh answers."""
+
+class Stateful(Protocol):
+    """Something with a state that JSON can hold."""
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs to be where this is now."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go where `state()` was."""
+        ...
+
+
+class DriftState(Stateful, Protocol):
+    """A detector of drift."""
+
+    found: bool
+
+    def update(self, losses: list[float]) -> bool:
+        """Take in losses; whether the domain has ended."""
+        ...
+
+
+class CacheState(Protocol):
+    """The reference's scores."""
+
+    def measure(
+        self, items: Sequence[Any], statistics: Sequence[str], score: Callable[[], Any]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Sums and statistics of all responses, by `score` unless they are known."""
+        ...
+
+    def share(self) -> None:
+        """Keep what all processes have found."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is kept."""
+        ...
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Know again what `tensors` gave."""
+        ...
 
 
 @dataclass(slots=True)
@@ -31,76 +66,86 @@ class TrainingState:
 
     modules: Modules
     optimizers: dict[str, Optimizer]
-    """One for each trained module, those of the race and a critic."""
-    race: Race
-    reader: Reader
-    memory: Reservoir
-    """An even sample of the pairs learned from."""
+    """One for each trained module, those of the selector and a critic."""
+    selector: LeaderSelector
+    replay_buffer: Reservoir
+    """An even sample of the examples learned from."""
+    reader: Stateful | None = None
+    """Where batches come from; None where they are handed in."""
     moving: tuple[str, ...] = ()
     """Frozen modules that go after the leader."""
-    drift: DriftDetector | None = None
-    preview: Preview | None = None
+    drift: DriftState | None = None
+    delayed_labels: Stateful | None = None
     """Where labels come late, what is shown meanwhile."""
-    remembered: Remembered | None = None
+    reference_cache: CacheState | None = None
     """The reference's scores, where examples meet it again."""
     running: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What the objective remembers of each module's batches."""
+    """The objective's running statistics per module."""
     step: int = 0
     """Finished optimiser steps."""
     pairs_seen: int = 0
     swaps: int = 0
     """How often the lead has changed hands."""
-    prequential: Tally = field(default_factory=Tally)
-    """Test-then-train sums of the leader over every pair before it was learned."""
+    set_aside: int = 0
+    """Examples of batches that gave a number which was not finite."""
+    prequential: MetricSums = field(default_factory=MetricSums)
+    """Test-then-train sums of the leader over every example before it was learned."""
     start: dict[str, Any] | None = None
-    """Held-out measurement before the first step."""
+    """Held-out metrics before the first step."""
     wall_s: float = 0.0
-    """Seconds spent so far, over all sessions of the run."""
+    """Seconds spent so far, over all processes that worked on the run."""
     log_size: int = 0
     """Bytes of the event log that belong to this state."""
 
     @property
     def of_heldout(self) -> dict[str, dict[str, float]]:
-        """What the objective remembers, where it is of use for held-out pairs: those are measured
-        against the start, and what was seen against a reference that moved says nothing there."""
+        """The running statistics for held-out pairs. They are evaluated against the initial
+        reference, so statistics of a moving reference are not used."""
         return {} if self.moving else self.running
 
     def snapshot(self) -> Snapshot:
-        """The state as tensors and JSON facts."""
-        module_tensors, optimizer_tensors = {}, {}
+        """A copy of the state as tensors and JSON facts: later steps do not change it."""
+        module_tensors: dict[str, Tensor] = {}
+        optimizer_tensors: dict[str, Tensor] = {}
         for name in (*self.optimizers, *self.moving):
             module_tensors |= self.modules.tensors(name)
         for name in self.optimizers:
             for key, value in _optimizer_tensors(self.optimizers[name]).items():
                 optimizer_tensors[f"{name}/{key}"] = value
-        remembered = {"remembered": self.remembered.tensors()} if self.remembered else {}
+        cache = self.reference_cache
         return Snapshot(
             tensors={
-                "modules": module_tensors,
-                "optimizers": optimizer_tensors,
+                "modules": _copies(module_tensors),
+                "optimizers": _copies(optimizer_tensors),
                 "generators": _generators(),
-                **remembered,
+                **({"reference_cache": cache.tensors()} if cache else {}),
             },
-            facts={
-                "step": self.step,
-                "pairs_seen": self.pairs_seen,
-                "swaps": self.swaps,
-                "race": self.race.state(),
-                "reader": self.reader.state(),
-                "memory": self.memory.state(),
-                "drift": self.drift.state() if self.drift else None,
-                "running": self.running,
-                "preview": self.preview.state() if self.preview else None,
-                "prequential": {"count": self.prequential.count, "sums": self.prequential.sums},
-                "start": self.start,
-                "wall_s": self.wall_s,
-                "log_size": self.log_size,
-            },
+            facts=deepcopy(
+                {
+                    "step": self.step,
+                    "pairs_seen": self.pairs_seen,
+                    "swaps": self.swaps,
+                    "set_aside": self.set_aside,
+                    "selector": self.selector.state(),
+                    "reader": self.reader.state() if self.reader else None,
+                    "replay_buffer": self.replay_buffer.state(),
+                    "drift": self.drift.state() if self.drift else None,
+                    "running": self.running,
+                    "delayed_labels": self.delayed_labels and self.delayed_labels.state(),
+                    "prequential": {
+                        "count": self.prequential.count,
+                        "sums": self.prequential.sums,
+                    },
+                    "start": self.start,
+                    "wall_s": self.wall_s,
+                    "log_size": self.log_size,
+                }
+            ),
         )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Become the state a snapshot was taken of, bit for bit."""
-        facts, tensors = snapshot.facts, snapshot.tensors
+        facts, tensors = deepcopy(dict(snapshot.facts)), snapshot.tensors
         for name in (*self.optimizers, *self.moving):
             self.modules.load_tensors(name, dict(tensors["modules"]))
         for name in self.optimizers:
@@ -111,20 +156,27 @@ class TrainingState:
                 if key.startswith(prefix)
             }
             _load_optimizer_tensors(self.optimizers[name], own)
-        for key in ("step", "pairs_seen", "swaps", "start", "wall_s", "log_size"):
+        for key in ("step", "pairs_seen", "swaps", "set_aside", "start", "wall_s", "log_size"):
             setattr(self, key, facts[key])
-        self.race.load_state(facts["race"])
-        self.reader.load_state(facts["reader"])
-        self.memory.load_state(facts["memory"])
-        if self.drift is not None:
-            self.drift.load_state(facts["drift"])
-        if self.preview is not None:
-            self.preview.load_state(facts["preview"])
-        if self.remembered is not None:
-            self.remembered.load_tensors(tensors["remembered"])
+        self.selector.load_state(facts["selector"])
+        self.replay_buffer.load_state(facts["replay_buffer"])
+        stateful = {
+            "reader": self.reader,
+            "drift": self.drift,
+            "delayed_labels": self.delayed_labels,
+        }
+        for key, part in stateful.items():
+            if part is not None:
+                part.load_state(facts[key])
+        if self.reference_cache is not None:
+            self.reference_cache.load_tensors(tensors["reference_cache"])
         self.running = facts["running"]
-        self.prequential = Tally(**facts["prequential"])
+        self.prequential = MetricSums(**facts["prequential"])
         _restore_generators(tensors["generators"])
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor.clone() for key, tensor in tensors.items()}
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What a run has to say for itself at its end: summary.json."""
+"""The results of a run: summary.json."""
 
 import json
 import platform
@@ -8,32 +8,32 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.atomic_io import write_text
-from fastslow.errors import StateError
 
 PACKAGES = ("fastslow", "torch", "transformers", "peft", "accelerate", "datasets")
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """The result of a run. Log-probs in nats a response, lengths in tokens, times in seconds."""
+    """The result of a run. Log-probs in nats per response, lengths in tokens, times in seconds."""
 
     steps: int
     pairs_seen: int
     leader: str
-    """The module that is the run's answer."""
+    """The module that the run returns."""
     swaps: int
     reference: str
     eval: dict[str, Any]
-    """Held-out measurements of the leader: `start`, before the first step, and `final`."""
+    """Held-out metrics of the leader: `start`, before the first step, and `final`."""
     ended: str
     """`complete`, or `drift` where a change of the preferences ended the run."""
     pairs_taken: int
-    """Pairs that came off the stream, those left out or passed over among them."""
+    """Pairs read from the stream, including skipped ones."""
     prequential: dict[str, float]
     """Leader's accuracy and loss on every pair before it was learned."""
     data: dict[str, int]
-    """Rows read, bad and passed over; pairs tied, cut, dropped and lacking what is learned."""
-    left_out: list[str]
+    """Rows read, invalid and skipped; pairs tied, truncated, dropped, and without a field that the
+    objective needs."""
+    skipped_examples: list[str]
     """The first few rows and pairs that were not used, as `file:row: reason`."""
     adapters: dict[str, str]
     """Folder of each module, relative to the run folder."""
@@ -43,10 +43,15 @@ class RunSummary:
     device: str
     wall_s: float
     memory: dict[str, int | None] = field(default_factory=dict)
-    """Bytes: `foreseen`, what the run was thought to take besides what the process has anyway, and
-    `peak`, the most that the process has held. Null where the model is small."""
+    """Bytes: `estimated`, on top of the process itself, and `peak`, the peak memory of the process.
+    Null for small models."""
     running: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What the objective remembers of each module's batches, for the loss of held-out pairs."""
+    """The objective's running statistics per module, for the loss of held-out pairs."""
+    set_aside: int = 0
+    """Examples of batches skipped for a non-finite loss or gradient (`train.skip_non_finite`)."""
+    parts: list[str] = field(default_factory=list)
+    """For stages and rounds, the folder of each part, relative to the run folder; all other fields
+    are those of the last part."""
 
     def write(self, path: Path) -> None:
         """Write the summary in one step."""
@@ -58,17 +63,6 @@ class RunSummary:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def leader_of(run: Path, what: str) -> Path:
-    """Folder of the adapter that an earlier part of a run answers with; `what` names the part.
-
-    Raises StateError where that part is missing or not finished.
-    """
-    if not (run / "summary.json").exists():
-        raise StateError(f"the {what} in {run} is missing or not finished; train it again")
-    summary = RunSummary.read(run / "summary.json")
-    return run / summary.adapters[summary.leader]
-
-
 @dataclass(frozen=True, slots=True)
 class ContinualSummary:
     """The result of a run over several domains. Units as in RunSummary."""
@@ -78,7 +72,7 @@ class ContinualSummary:
     runs: list[str]
     """Folder of each domain's run, relative to the run folder."""
     policy: str
-    """What answers at the end: combined, routed or last."""
+    """The final policy: combined, routed or last."""
     weights: dict[str, float] | None
     """Weight of each module of the bank in the final combination."""
     measured: list[str]
@@ -104,7 +98,7 @@ class ContinualSummary:
 
     @property
     def leader(self) -> str:
-        """The policy that is the run's answer."""
+        """The policy that the run returns."""
         return self.policy
 
     def write(self, path: Path) -> None:
@@ -124,5 +118,5 @@ def read_summary(path: Path) -> RunSummary | ContinualSummary:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages a result depends on."""
+    """Versions of Python and of the packages that affect results."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

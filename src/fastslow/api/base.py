@@ -1,0 +1,106 @@
+"""The model under a learner, as an object or by name, and a learner's own random numbers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastslow.adapters import load_context_length, load_end_ids, load_tokenizer, strip_modules
+from fastslow.adapters.objects import check_model, precision_of
+from fastslow.config import Recipe
+from fastslow.errors import ConfigError
+from fastslow.scoring import unwrap_layers
+from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.policies.loading import SharedBase
+
+IN_MEMORY = "a model in memory"
+"""Stands for the model's name where it is given as an object."""
+
+
+class LearnerBase:
+    """A model, as an object or by name, and what must be known of it."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, trust_remote_code: bool) -> None:
+        self.processes = ProcessGroup()
+        self.model: Any = None
+        self.precision = "float32"
+        if isinstance(model, (str, Path)):
+            self.name = str(model)
+            self.tokenizer = tokenizer or load_tokenizer(
+                self.name, trust_remote_code=trust_remote_code
+            )
+            self.context = load_context_length(self.name, trust_remote_code=trust_remote_code)
+            self.end_ids = load_end_ids(self.name)
+            return
+        check_model(model)
+        if tokenizer is None:
+            raise ConfigError("tokenizer: is missing; a model object needs its tokenizer beside it")
+        self.name, self.model, self.tokenizer = IN_MEMORY, model, tokenizer
+        self.precision = precision_of(model)
+        config = model.config.get_text_config()
+        self.context = getattr(config, "max_position_embeddings", None)
+        named = getattr(model.generation_config, "eos_token_id", None)
+        self.end_ids = [] if named is None else [named] if isinstance(named, int) else list(named)
+        self._was_training = model.training
+        self._learned = [p for p in model.parameters() if p.requires_grad]
+
+    @contextmanager
+    def attaching(self, recipe: Recipe) -> Iterator[Any]:
+        """Inside, modules are put on the frozen model; it is as it was where that fails."""
+        if self.model is None:
+            yield SharedBase(self.processes).load(recipe)
+            return
+        self.model.requires_grad_(False).eval()
+        try:
+            yield self.model
+        except BaseException:
+            self.detach(self.model)
+            raise
+
+    def detach(self, model: Any) -> None:
+        """Take the modules off."""
+        unwrap_layers(model)
+        strip_modules(model)
+        if self.model is not None:
+            model.train(self._was_training)
+            for parameter in self._learned:
+                parameter.requires_grad_(True)
+
+
+class RandomState:
+    """Torch's global generators as one learner has them.
+
+    Args:
+        seed: to begin with.
+    """
+
+    def __init__(self, seed: int) -> None:
+        with self._forked():
+            torch.manual_seed(seed)
+            self._state = _random_state()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Inside, they are the learner's own, which go on; outside, they are untouched."""
+        with self._forked():
+            _set_random_state(self._state)
+            try:
+                yield
+            finally:
+                self._state = _random_state()
+
+    def _forked(self) -> Any:
+        return torch.random.fork_rng(devices=list(range(torch.cuda.device_count())))
+
+
+def _random_state() -> list[torch.Tensor]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return [torch.get_rng_state(), *cuda]
+
+
+def _set_random_state(state: list[torch.Tensor]) -> None:
+    torch.set_rng_state(state[0])
+    if len(state) > 1:
+        torch.cuda.set_rng_state_all(state[1:])

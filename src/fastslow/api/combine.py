@@ -1,0 +1,126 @@
+"""Modules of finished runs and banks to one policy."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fastslow.adapters import BASE, Entry, load_tokenizer
+from fastslow.api.policy import Policy, ignored
+from fastslow.api.run import Run
+from fastslow.api.view import View
+from fastslow.config import Recipe, load_recipe
+from fastslow.errors import ConfigError
+from fastslow.training.continual.combination import Combination, combine_entries
+from fastslow.training.data.dataset import objective_of
+from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.export.module_sources import entries_of
+from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
+from fastslow.training.policies.routed import Router
+from fastslow.training.state.event_log import Progress
+
+KINDS = ("uniform", "fixed", "grid", "learned", "routed")
+
+
+class CombinedPolicy(Policy):
+    """One policy made of several modules.
+
+    Attributes:
+        folder: a PEFT folder or, of `routed`, one of each module and the router.
+        weights: of each module by its name; None where the prompt chooses.
+        combination: how it was made: kind, rank, and what recompression lost.
+        domains: what each module learned, by its name.
+    """
+
+    def __init__(
+        self, folder: Path, combination: Combination, entries: Sequence[Entry], recipe: Recipe,
+        keep: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            folder,
+            lambda: _opened(folder, combination, recipe),
+            weights=combination.weights,
+            keep=keep,
+        )
+        self.combination = combination
+        self.domains = {entry.name: entry.domain for entry in entries}
+
+
+def combine(
+    sources: Sequence[Any],
+    to: str | Path | None = None,
+    weights: str | Sequence[float] = "learned",
+    *,
+    fixed: Sequence[float] | None = None,
+    recompress: int | None = None,
+    model: str | None = None,
+    progress: Progress = ignored,
+) -> CombinedPolicy:
+    """Sum past modules exactly into one adapter, or route each prompt to one of them.
+
+    Args:
+        sources: runs, run folders, banks, or entries of a bank.
+        to: folder to write, which must not exist. None keeps the policy in a temporary folder for
+            as long as it is used; `save_pretrained` writes it elsewhere.
+        weights: `uniform`, `grid`, `learned` (fitted on the examples kept with each module),
+            `routed` (one module a prompt), or a list with the weight of each.
+        fixed: the same list, with weights="fixed".
+        recompress: largest rank; None keeps the exact sum, whose rank is that of all together.
+        model: the base, where it is not in the recorded place.
+        progress: is called with how many of how many fitting steps are done.
+
+    Raises ConfigError, StateError or DataError.
+    """
+    kind, fixed = (weights, fixed) if isinstance(weights, str) else ("fixed", list(weights))
+    faults = []
+    if kind not in KINDS:
+        faults.append(f"weights: got {kind!r}; allowed are {', '.join(KINDS)}")
+    if to is not None and Path(to).exists():
+        faults.append(f"{to} exists already; give a folder that does not")
+    if (kind == "fixed") != bool(fixed):
+        faults.append("fixed: weights fixed needs a weight for each module, and only it does")
+    if recompress is not None and kind == "routed":
+        faults.append("recompress: there is no sum to compress with weights routed")
+    if isinstance(sources, (str, Path)):
+        faults.append("sources: got a single one; give a list of runs or banks")
+    if faults:
+        raise ConfigError(*faults)
+    paths = [source.folder if isinstance(source, Run) else Path(source) for source in sources]
+    entries = entries_of(paths)
+    recipe = load_recipe(entries[-1].config, [f"model={model}"] if model else [])
+    keep = TemporaryDirectory(prefix="fastslow-") if to is None else None
+    folder = Path(to) if to is not None else Path(keep.name) / "combined" if keep else Path()
+    made = combine_entries(
+        entries,
+        recipe,
+        folder,
+        SharedBase(ProcessGroup()),
+        kind=kind,
+        fixed=fixed,
+        recompress=recompress,
+        progress=progress,
+    )
+    return CombinedPolicy(folder, made, entries, recipe, keep)
+
+
+def _opened(folder: Path, made: Combination, recipe: Recipe) -> View:
+    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    folders = {name: folder / made.place(name) for name in made.modules}
+    routed = (folder / "router.json").exists()
+    policies = open_policies(
+        recipe,
+        folders,
+        tokenizer,
+        SharedBase(ProcessGroup()),
+        router=Router.load(folder) if routed else None,
+    )
+    names = {name: name for name in (*made.modules, made.policy)}
+    return View(
+        recipe=recipe,
+        tokenizer=tokenizer,
+        encoder=make_encoder(recipe, tokenizer),
+        policies=policies,
+        objective=objective_of(recipe),
+        reference=BASE,
+        names=names | {"leader": made.policy, "reference": BASE, "base": BASE},
+    )

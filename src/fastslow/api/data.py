@@ -1,0 +1,84 @@
+"""Batches of examples for a loop of your own."""
+
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from fastslow.api.rows import sources_of
+from fastslow.errors import ConfigError
+from fastslow.records import Example
+from fastslow.streams import ExampleStream
+
+KINDS = ("pairs", "rankings", "ratings", "demonstrations")
+
+
+class Batches:
+    """Iterates over lists of examples. Rows are read when they are needed.
+
+    More than one unusable row in a hundred raise DataError, which names them. Fewer are counted in
+    `skipped`, and one warning at the end names the first.
+    """
+
+    def __init__(self, stream: ExampleStream, size: int) -> None:
+        self._stream = stream
+        self._size = size
+
+    @property
+    def skipped(self) -> int:
+        """Rows so far that could not be used, or that this kind learns nothing from."""
+        return self._stream.counts.invalid + self._stream.counts.skipped
+
+    @property
+    def skipped_examples(self) -> list[str]:
+        """The first few unusable rows, as `file:row: reason`."""
+        return list(self._stream.counts.shown)
+
+    def __iter__(self) -> Iterator[list[Example]]:
+        """Lists of `size` examples; the last may be shorter."""
+        examples = iter(self._stream)
+        while batch := list(islice(examples, self._size)):
+            yield batch
+        counts = self._stream.counts
+        if counts.invalid:
+            warnings.warn(
+                f"{counts.invalid} of {counts.read} rows were skipped: {counts.shown[0]}",
+                stacklevel=2,
+            )
+
+
+def batches(
+    data: Any, size: int, *, kind: str = "pairs", epochs: int = 1, shuffle: int = 0, seed: int = 0
+) -> Batches:
+    """Examples in lists of `size`, for `Learner.step`.
+
+    Args:
+        data: a datasets.Dataset, rows (dicts in TRL's formats), an iterator of rows, or paths.
+        size: examples in a batch. The last batch may be smaller.
+        kind: `pairs`, `rankings`, `ratings` or `demonstrations`; rows of other kinds become this
+            one where they can.
+        epochs: passes over the data. An iterator can be read once.
+        shuffle: examples are shuffled within blocks of this many; 0 keeps their order.
+        seed: of the shuffling; each epoch has its own order.
+
+    Raises ConfigError for a setting that is not allowed, DataError where there is nothing to read
+    and, while iterating, where more than 1 % of the rows are unusable.
+    """
+    faults = [
+        f"{name}: got {value!r}; must be a whole number of at least {least}"
+        for name, value, least in (
+            ("size", size, 1),
+            ("epochs", epochs, 1),
+            ("shuffle", shuffle, 0),
+        )
+        if not isinstance(value, int) or value < least
+    ]
+    if kind not in KINDS:
+        faults.append(f"kind: got {kind!r}; allowed are {', '.join(KINDS)}")
+    sources = sources_of(data)
+    if epochs != 1 and not all(source.rereadable for source in sources):
+        faults.append("epochs: an iterator can be read once only; give a list, or epochs=1")
+    if faults:
+        raise ConfigError(*faults)
+    stream = ExampleStream(sources, kind=kind, epochs=epochs, shuffle=shuffle, seed=seed)
+    return Batches(stream, size)

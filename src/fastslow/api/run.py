@@ -1,0 +1,194 @@
+"""A run from Python: trained, or opened from its folder."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastslow.api.given import one_listener, recipe_with
+from fastslow.api.policy import PolicyMethods
+from fastslow.api.view import View
+from fastslow.config import Recipe, flat, load_recipe
+from fastslow.errors import ConfigError, StateError
+from fastslow.training.export.export import MergeCheck, export_adapter, export_merged
+from fastslow.training.export.open_run import FinishedRun, open_run, read_run
+from fastslow.training.loop.signals import StopToken
+from fastslow.training.run import train as train_recipe
+from fastslow.training.state.event_log import ignore
+from fastslow.training.state.events import Event
+from fastslow.training.state.summary import ContinualSummary, RunSummary, read_summary
+
+PARTS = ("stages", "rounds", "domains")
+"""Folders of the parts of a run, each an ordinary run."""
+
+
+class Run(PolicyMethods):
+    """A run in its folder. The model is loaded once, when it is first needed.
+
+    Attributes:
+        folder: the run folder.
+        status: `complete`; `drift`, where a change of the preferences ended it; or `stopped`: it is
+            not finished, and the same call of `fastslow.train` resumes it.
+        summary: the result, None of a run that is stopped.
+    """
+
+    def __init__(self, folder: Path, summary: RunSummary | ContinualSummary | None) -> None:
+        self.folder = folder
+        self.summary = summary
+        self.status = _status(summary)
+        self._opened: View | None = None
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Run":
+        """The run in a folder. Raises StateError where there is none."""
+        path = Path(folder)
+        if not (path / "config.yaml").exists():
+            raise StateError(f"{path} is not a run folder: it has no config.yaml")
+        summary = path / "summary.json"
+        return cls(path, read_summary(summary) if summary.exists() else None)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, status={self.status!r})"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with every default written out; of a finished run in parts, the last one's."""
+        if self.summary is None:
+            return load_recipe(self.folder / "config.yaml")
+        return read_run(self.folder)[0]
+
+    @property
+    def leader(self) -> str:
+        """The module that is the run's answer. Raises StateError where the run is not finished."""
+        return self._finished().leader
+
+    def to_pandas(self) -> Any:
+        """The steps as a pandas DataFrame, one row each; nested values have dotted names.
+
+        Losses and log-probs are in nats. A run in parts has a column `part` with their folders.
+        Raises ConfigError without pandas, StateError where there is no log.
+        """
+        try:
+            import pandas  # type: ignore[import-untyped]
+        except ImportError:
+            raise ConfigError("to_pandas: needs pandas; run `pip install pandas`") from None
+        steps = list(self._steps())
+        return pandas.DataFrame([flat(step) for step in steps])
+
+    def events(self) -> Iterator[Event]:
+        """Every event of the log, in order; of a run in parts, with the part's folder as `part`."""
+        logs = [self.folder / "events.jsonl"]
+        if not logs[0].exists():
+            logs = [log for part in PARTS for log in sorted(self.folder.glob(f"{part}/*/*.jsonl"))]
+            logs = [log for log in logs if log.name == "events.jsonl"]
+        if not logs:
+            raise StateError(f"the run in {self.folder} has no events.jsonl; train it first")
+        for log in logs:
+            part = log.parent.relative_to(self.folder).as_posix()
+            where = {} if part == "." else {"part": part}
+            with log.open(encoding="utf-8") as lines:
+                for line in lines:
+                    yield where | json.loads(line)
+
+    def _steps(self) -> Iterator[dict[str, Any]]:
+        return (
+            {key: value for key, value in event.items() if key != "event"}
+            for event in self.events()
+            if event["event"] == "step"
+        )
+
+    def export(self, to: str | Path, *, module: str = "leader") -> str:
+        """Write a module as a PEFT folder with the tokenizer; the module's name.
+
+        Raises ConfigError where `to` exists or there is no such module.
+        """
+        return export_adapter(self.folder, Path(to), module=module)
+
+    def merge_and_unload(
+        self, to: str | Path, *, module: str = "leader", dtype: str | None = None
+    ) -> MergeCheck:
+        """Write base plus module as one model folder with the tokenizer.
+
+        Args:
+            to: a folder that does not exist.
+            module: `leader` or a module's name.
+            dtype: `float32`, `bfloat16` or `float16`. Default: the base's.
+
+        Returns how far the written model is from the adapter: KL in nats per token. Raises
+        StateError and writes nothing where that is more than rounding.
+        """
+        return export_merged(self.folder, Path(to), module=module, dtype=dtype)
+
+    def policy(self, module: str) -> str:
+        """The policy that a name means, such as `leader`. Raises ConfigError with the names."""
+        return self._view().policy(module)
+
+    def _finished(self) -> RunSummary | ContinualSummary:
+        if self.summary is None:
+            read_run(self.folder)  # Says that it is not finished, and what to do.
+            raise StateError(f"the run in {self.folder} has finished since; load it again")
+        return self.summary
+
+    def _view(self) -> View:
+        if self._opened is None:
+            self._finished()
+            self._opened = view_of(open_run(self.folder))
+        return self._opened
+
+
+def view_of(opened: FinishedRun) -> View:
+    """A finished run's policies in a user's terms."""
+    leader, summary = opened.summary.leader, opened.summary
+    names = {name: name for name in (*summary.adapters, leader)}
+    return View(
+        recipe=opened.recipe,
+        tokenizer=opened.tokenizer,
+        encoder=opened.encoder,
+        policies=opened.policies,
+        objective=opened.objective,
+        reference=opened.reference,
+        names=names | {name: opened.policy(name) for name in ("leader", "reference", "base")},
+        running=summary.running if isinstance(summary, RunSummary) else {},
+    )
+
+
+def train(
+    recipe: Recipe | Mapping[str, Any] | str | Path,
+    *,
+    train_dataset: Any = None,
+    eval_dataset: Any = None,
+    judge: Any = None,
+    callback: Callable[[Event], None] | None = None,
+    stop: StopToken | None = None,
+    listener: Callable[[Event], None] | None = None,
+) -> Run:
+    """Run a recipe; the run, whose `status` says how it ended.
+
+    An interrupted run of the same recipe in `output_dir` resumes from its newest checkpoint with
+    the same bits; a finished one is opened.
+
+    Args:
+        recipe: a Recipe, a mapping, or the path of a YAML file.
+        train_dataset: rows, a datasets.Dataset, or an iterator, in place of `data.train`. They are
+            written to `output_dir/data`; to resume, give the same ones.
+        eval_dataset: the same for `data.eval`.
+        judge: in place of the recipe's: a function f(prompt, answer) or f(prompt, answers), an
+            object with judge(requests) or compare(prompt, a, b), or a mapping.
+        callback: is called with every event, a dict with the key `event`; it cannot change the run.
+        stop: asks for a stop, from any thread.
+        listener: the same as callback.
+
+    Raises ConfigError, DataError or StateError.
+    """
+    hears = one_listener(callback, listener)
+    checked = recipe_with(
+        recipe, train_dataset=train_dataset, eval_dataset=eval_dataset, judge=judge
+    )
+    summary = train_recipe(checked, listener=hears or ignore, stop=stop)
+    return Run(Path(checked.output_dir), summary)
+
+
+def _status(summary: RunSummary | ContinualSummary | None) -> str:
+    if summary is None:
+        return "stopped"
+    return summary.ended if isinstance(summary, RunSummary) else "complete"

@@ -1,0 +1,170 @@
+"""An opened set of policies on one base, and what is asked of it in a user's terms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastslow.api.rows import EXAMPLES, numbered_rows
+from fastslow.config import Recipe, load_recipe
+from fastslow.errors import ConfigError, DataError
+from fastslow.judges import Judge, as_judge, make_judge
+from fastslow.objectives import Objective
+from fastslow.records import Example, Message, Pair, Text
+from fastslow.scoring import Dropped, Encoded, Encoder
+from fastslow.streams import RowError, Unreadable
+from fastslow.streams.columns import read_text
+from fastslow.streams.formats import read_row
+from fastslow.training.policies.policies import Policies
+
+LONGEST_ANSWER = 128
+"""Tokens of a sampled answer where nothing else is said, or half of max_length if less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One sampled answer."""
+
+    text: str
+    """Without special tokens."""
+    num_tokens: int
+    """The end-of-turn token included."""
+    truncated: bool
+    """Whether `max_new_tokens` cut it off."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowScore:
+    """What a policy makes of the responses of one row, in their order: chosen, rejected."""
+
+    logps: tuple[float, ...] = ()
+    """Log-prob of each response, summed over its tokens, nats."""
+    reference_logps: tuple[float, ...] = ()
+    """The same under the reference."""
+    num_tokens: tuple[int, ...] = ()
+    """Length of each response, tokens, the end-of-turn token included."""
+    margin: float | None = None
+    """Of a pair: (chosen - rejected) of the policy less the same of the reference, nats. Above 0
+    the policy prefers the chosen response more than the reference does. None of other rows."""
+    skipped: str | None = None
+    """Why the row could not be scored; None where it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An opened set of policies on one base."""
+
+    recipe: Recipe
+    tokenizer: Any
+    encoder: Encoder
+    policies: Policies
+    objective: Objective
+    reference: str
+    names: Mapping[str, str]
+    """What a user may ask for, to the policy that it is."""
+    running: Mapping[str, dict[str, float]] = field(default_factory=dict)
+    """What the objective remembers of each module's training."""
+
+    def policy(self, asked: str) -> str:
+        """The policy that a name means. Raises ConfigError with the names there are."""
+        if asked not in self.names:
+            raise ConfigError(
+                f"module: there is no {asked!r}; this run has {', '.join(self.names)}"
+            )
+        return self.names[asked]
+
+    def room(self, max_new_tokens: int | None) -> int:
+        """Tokens of the longest answer. Raises ConfigError where that is no number above 0."""
+        if max_new_tokens is None:
+            return min(LONGEST_ANSWER, self.recipe.data.max_length // 2)
+        if max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens: got {max_new_tokens}; must be 1 or more")
+        return max_new_tokens
+
+
+def text_of(prompt: Any) -> Text:
+    """Text, or the turns of a conversation. Raises ConfigError for anything else."""
+    if isinstance(prompt, tuple) and all(isinstance(turn, Message) for turn in prompt):
+        return prompt
+    try:
+        return read_text(prompt, "a prompt")
+    except RowError as error:
+        raise ConfigError(f"prompts: {error}") from None
+
+
+def judge_of(judge: Any) -> Judge | None:
+    """The judge that an object is or a mapping describes; None stays None."""
+    if judge is None:
+        return None
+    if isinstance(judge, Mapping):
+        config = load_recipe({"model": "none", "eval": {"judge": dict(judge)}}).eval.judge
+        return None if config is None else make_judge(config)
+    return as_judge(judge)
+
+
+def check_sampling(
+    view: View, prompts: Any, num_generations: int, temperature: float, top_p: float
+) -> None:
+    """Raise ConfigError with all that is wrong with a request for answers."""
+    if isinstance(prompts, (str, Mapping)):
+        raise ConfigError("prompts: got a single one; give a list of prompts")
+    if view.recipe.task == "reward":
+        raise ConfigError("generate: this is a reward model, which does not answer; use score")
+    faults = []
+    if any(isinstance(prompt, str) and not prompt.strip() for prompt in prompts):
+        faults.append("a prompt is empty; give some text to answer")
+    if num_generations < 1:
+        faults.append(f"num_generations: got {num_generations}; must be 1 or more")
+    if temperature < 0:
+        faults.append(f"temperature: got {temperature}; must be 0 or above")
+    if temperature == 0 and num_generations > 1:
+        faults.append("num_generations: at temperature 0 every answer is the same; set it to 1")
+    if not 0 < top_p <= 1:
+        faults.append(f"top_p: got {top_p}; must be above 0 and at most 1")
+    if faults:
+        raise ConfigError(*faults)
+
+
+def encode_rows(view: View, rows: Any) -> list[Encoded | str]:
+    """Each row encoded, or why it cannot be. Raises DataError where none can."""
+    found: list[Example | str] = []
+    examples = isinstance(rows, (list, tuple)) and all(isinstance(r, EXAMPLES) for r in rows)
+    for place, row in ((row.source, row) for row in rows) if examples else numbered_rows(rows):
+        try:
+            if isinstance(row, Unreadable):
+                raise RowError(row.reason)
+            found.append(row if examples else read_row(row, source=place))
+        except RowError as error:
+            found.append(f"{place}: {error}")
+    asked = [item for item in found if not isinstance(item, str)]
+    made = iter(view.encoder.encode_all(asked))
+    encoded: list[Encoded | str] = []
+    for item in found:
+        known = item if isinstance(item, str) else next(made)
+        encoded.append(
+            f"{known.example.source}: {known.reason}" if isinstance(known, Dropped) else known
+        )
+    if not any(isinstance(item, Encoded) for item in encoded):
+        reasons = "".join(f"\n  {item}" for item in encoded[:5])
+        raise DataError(f"no row can be scored:{reasons}")
+    return encoded
+
+
+def row_score(item: Encoded, own: list[float], reference: list[float]) -> RowScore:
+    """The score of a row whose responses have these log-probs."""
+    margin = None
+    if isinstance(item.example, Pair):
+        margin = (own[0] - own[1]) - (reference[0] - reference[1])
+    lengths = tuple(len(response) for response in item.tree.responses)
+    return RowScore(tuple(own), tuple(reference), lengths, margin)
+
+
+def eval_recipe(
+    recipe: Recipe, top: Mapping[str, Any], settings: Mapping[str, int | None]
+) -> Recipe:
+    """The recipe with other settings of evaluation, checked. Raises ConfigError."""
+    given = {key: value for key, value in settings.items() if value is not None}
+    if recipe.eval.max_new_tokens >= recipe.data.max_length:  # Of a recipe without data.eval.
+        given = {"max_new_tokens": recipe.data.max_length // 2} | given
+    raw = recipe.model_dump(mode="json")
+    raw["eval"] |= given
+    return load_recipe(raw | {key: value for key, value in top.items() if value is not None})

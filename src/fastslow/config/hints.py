@@ -1,0 +1,171 @@
+"""What an unknown key is called here: first as TRL, PEFT and transformers spell it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from fastslow.config.judging import JudgeConfig
+
+MIXED = "write train.precision=mixed (bfloat16 over a float32 base) or train.precision=bfloat16"
+RESPONSE = "data.max_length limits prompt plus response; longer pairs are truncated or skipped"
+REFERENCE = "reference: base, previous, or moving_reference"
+ELSEWHERE: dict[str, str] = {
+    # Optimisation.
+    "lr": "train.learning_rate",
+    "learning_rate": "train.learning_rate",
+    "optim": "train.optimizer",
+    "lr_scheduler_type": "train.schedule",
+    "lr_scheduler": "train.schedule",
+    "scheduler": "train.schedule",
+    "warmup_ratio": "write train.warmup_steps, a number of optimiser steps",
+    "max_steps": "train.max_steps",
+    "num_epochs": "train.epochs",
+    "num_train_epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "per_device_train_batch_size": "write train.batch_size, the pairs per optimiser step over all "
+    "devices; train.micro_batch_size splits it",
+    "per_device_eval_batch_size": "evaluation takes train.micro_batch_size pairs per forward pass",
+    "gradient_accumulation_steps": "train.batch_size counts pairs per optimiser step; "
+    "train.micro_batch_size splits it",
+    "max_grad_norm": "train.max_grad_norm",
+    "gradient_clipping": "train.max_grad_norm",
+    "gradient_checkpointing": "train.gradient_checkpointing",
+    "torch_compile": "train.compile",
+    "bf16": MIXED,
+    "fp16": f"float16 is not supported; {MIXED}",
+    "dtype": MIXED,
+    "torch_dtype": MIXED,
+    # LoRA.
+    "r": "lora.rank",
+    "lora_r": "lora.rank",
+    "lora_rank": "lora.rank",
+    "lora_alpha": "lora.alpha",
+    "lora_dropout": "lora.dropout",
+    "lora_target_modules": "lora.target_modules",
+    "target_modules": "lora.target_modules",
+    "peft_config": "write a section lora: rank, alpha, dropout, target_modules",
+    "use_peft": "every run trains LoRA adapters; the section lora has their settings",
+    "adapter_name_or_path": "lora.start_from",
+    # The loss and its reference.
+    "loss": "objective.name",
+    "loss_type": "write objective.name (sigmoid is dpo); docs/objectives.md lists them",
+    "beta": "objective.beta",
+    "label_smoothing": "objective.label_smoothing",
+    "rpo_alpha": "objective.nll_weight",
+    "ref_model": f"the reference is the base or the start of the run; write {REFERENCE}",
+    "reference_free": "an objective that needs no reference has none, as objective.name=simpo",
+    "sync_ref_model": "moving_reference",
+    "ref_model_sync_steps": "moving_reference.every",
+    "ref_model_mixup_alpha": "moving_reference.share",
+    "precompute_ref_log_probs": "the reference is scored once per example and kept in memory by "
+    "itself; remove the key",
+    # Data.
+    "data.path": "data.train",
+    "data.name": "data.train",
+    "dataset": "data.train",
+    "dataset_name": "data.train",
+    "train_dataset": "data.train",
+    "train_file": "data.train",
+    "eval_dataset": "data.eval",
+    "eval_file": "data.eval",
+    "test_file": "data.eval",
+    "max_length": "data.max_length",
+    "max_seq_length": "data.max_length",
+    "max_seq_len": "data.max_length",
+    "max_prompt_length": RESPONSE,
+    "max_completion_length": f"{RESPONSE}; max_new_tokens of eval, online, rounds and filter "
+    "limits sampled answers",
+    "dataset_num_proc": "the next batch is read and tokenised while one is learned; remove the key",
+    "dataloader_num_workers": "the next batch is read and tokenised while one is learned; remove "
+    "the key",
+    "padding_free": "batches are never padded; remove the key",
+    "packing": "batches are never padded; remove the key",
+    # The model and the run.
+    "model_name": "model",
+    "model_name_or_path": "model",
+    "base_model": "model",
+    "tokenizer": "the tokenizer is the model's; remove the key",
+    "output": "output_dir",
+    "out_dir": "output_dir",
+    "run_name": "output_dir",
+    "eval_steps": "eval.every",
+    "eval_strategy": "write eval.every, a number of optimiser steps",
+    "save_steps": "checkpoint.every",
+    "save_strategy": "write checkpoint.every, a number of optimiser steps",
+    "save_total_limit": "checkpoint.keep",
+    "resume_from_checkpoint": "rerun the same command to resume; remove the key",
+    "logging_steps": "every step is written to events.jsonl in the run folder; remove the key",
+    "report_to": "metrics are written to events.jsonl in the run folder, and `fastslow report` "
+    "draws them; remove the key",
+    "num_generations": "write online.num_generations or rounds.num_generations",
+    "temperature": "write online.temperature or rounds.temperature",
+}  # fmt: skip
+"""A foreign key, and the key of a recipe, or what to do. One without a dot is foreign anywhere in
+`SECTIONS`."""
+SECTIONS = ("train", "data", "lora", "objective", "chase", "eval", "checkpoint")
+
+
+def hint(path: Sequence[str | int], recipe: type[BaseModel]) -> str:
+    """What to do about a key that does not exist, to be put after saying so.
+
+    Args:
+        path: its sections and it.
+        recipe: the model of the whole.
+    """
+    *outer, key = (str(part) for part in path)
+    if known := from_elsewhere([*outer, key]):
+        return f"; {known}"
+    homes = [] if outer else _homes(key, recipe)
+    if homes:
+        return f"; did you mean {' or '.join(homes)}?"
+    names = list(section_at(outer, recipe).model_fields)
+    close = get_close_matches(key, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; allowed are {', '.join(names)}"
+
+
+def from_elsewhere(path: Sequence[str]) -> str:
+    """What to write for another library's key; empty for any other key."""
+    *outer, key = path
+    known = ELSEWHERE.get(".".join(path), "")
+    if not known and (not outer or (len(outer) == 1 and outer[0] in SECTIONS)):
+        known = ELSEWHERE.get(key, "")
+    return f"write {known}" if known and " " not in known else known
+
+
+def section_at(path: Iterable[str], recipe: type[BaseModel]) -> type[BaseModel]:
+    """The model of a section. Places in lists and kinds of judges may be parts of its path."""
+    candidates = [recipe]
+    for name in path:
+        of_kind = [model for model in candidates if name in _kinds(model)]
+        holding = [model for model in candidates if name in model.model_fields]
+        if of_kind:
+            candidates = of_kind
+        elif holding:
+            candidates = list(_models(holding[0].model_fields[name].annotation)) or candidates
+    return candidates[0]
+
+
+def without_kinds(path: Sequence[str]) -> list[str]:
+    """A fault's path without the kinds of judges, which pydantic puts into it."""
+    kinds = {kind for model in _models(JudgeConfig) for kind in _kinds(model)}
+    return [*(name for name in path[:-1] if name not in kinds), *path[-1:]]
+
+
+def _homes(key: str, recipe: type[BaseModel]) -> list[str]:
+    """The sections' keys of this name."""
+    sections = {name: section_at([name], recipe) for name in SECTIONS}
+    return [f"{name}.{key}" for name, section in sections.items() if key in section.model_fields]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    kind = model.model_fields.get("kind")
+    return get_args(kind.annotation) if kind else ()

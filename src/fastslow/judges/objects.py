@@ -1,0 +1,210 @@
+"""Judges made of Python objects: functions and classes of the user's own.
+
+    def judge(prompt, answer) -> float            one answer at a time, higher is better
+    def judge(prompt, answers) -> list[float]     all answers to a prompt: it is named `answers`
+    class with judge(requests)                    a batch: scores or a Judgement for each request
+    class with compare(prompt, a, b) -> float     two at a time: probability that a wins, 0 to 1
+
+Prompts come as text; of a conversation, its last turn. A batch judge gets JudgeRequest objects.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastslow.errors import ConfigError, JudgeError
+from fastslow.judges.base import Judge, Judgement, JudgeRequest, compared, scored
+from fastslow.records import plain_text
+
+ALL_ANSWERS = ("answers", "completions")
+"""Names of a second parameter that takes all answers to a prompt."""
+ALLOWED = (
+    "give a function f(prompt, answer), a function f(prompt, answers), or a class with "
+    "judge(requests) or compare(prompt, a, b)"
+)
+
+_Judging = Callable[[Sequence[JudgeRequest]], list[Judgement]]
+
+_HELD: dict[Path, Any] = {}
+"""Objects that runs of this process judge with, by the file that stands for each."""
+
+
+class ObjectJudge(Judge):
+    """Judges with a function or an object.
+
+    Args:
+        value: of one of the four forms; a class is made without arguments.
+        name: names it in messages and in provenance.
+
+    Raises ConfigError for an object of another form. Judging raises JudgeError where the object
+    fails or gives something else than finite numbers.
+    """
+
+    def __init__(self, value: Any, name: str) -> None:
+        if isinstance(value, type):
+            value = _made(value, name)
+        self._name = name
+        self._value = value
+        self._judging = self._form_of(value)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def cost(self) -> Mapping[str, int]:
+        """What the object counts of its own work, where it has a `cost`."""
+        return getattr(self._value, "cost", {})
+
+    def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
+        """A judgement of each."""
+        return self._judging(asked)
+
+    def _form_of(self, value: Any) -> _Judging:
+        if callable(getattr(value, "judge", None)):
+            return self._in_batches
+        if callable(getattr(value, "compare", None)):
+            return self._in_pairs
+        if not callable(value):
+            raise ConfigError(f"judge: {self._name} is {type(value).__name__}; {ALLOWED}")
+        return self._by_prompt if _takes_all(value) else self._by_answer
+
+    def _in_batches(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
+        found = list(self._called(self._value.judge, asked))
+        if len(found) != len(asked):
+            raise JudgeError(
+                f"{self._name} gave {len(found)} judgements for {len(asked)} prompts; it must give "
+                "one for each"
+            )
+        return [
+            one if isinstance(one, Judgement) else scored(self._scores(one, len(request.answers)))
+            for one, request in zip(found, asked, strict=True)
+        ]
+
+    def _in_pairs(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
+        return [compared(self._wins(request)) for request in asked]
+
+    def _wins(self, request: JudgeRequest) -> list[list[float]]:
+        """How surely each answer beats each other one; every two are compared once."""
+        prompt, answers = plain_text(request.prompt), request.answers
+        wins = [[0.5] * len(answers) for _ in answers]
+        for i in range(len(answers)):
+            for j in range(i + 1, len(answers)):
+                share = self._number(
+                    self._called(self._value.compare, prompt, answers[i], answers[j])
+                )
+                if not 0 <= share <= 1:
+                    raise JudgeError(
+                        f"{self._name} gave {share:g}; compare must give the probability that the "
+                        "first answer wins, 0 to 1"
+                    )
+                wins[i][j], wins[j][i] = share, 1 - share
+        return wins
+
+    def _by_prompt(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
+        return [
+            scored(
+                self._scores(
+                    self._called(self._value, plain_text(request.prompt), list(request.answers)),
+                    len(request.answers),
+                )
+            )
+            for request in asked
+        ]
+
+    def _by_answer(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
+        return [
+            scored(
+                [
+                    self._number(self._called(self._value, plain_text(request.prompt), answer))
+                    for answer in request.answers
+                ]
+            )
+            for request in asked
+        ]
+
+    def _called(self, function: Callable[..., Any], *given: Any) -> Any:
+        try:
+            return function(*given)
+        except Exception as error:
+            raise JudgeError(
+                f"{self._name} failed on an answer: {type(error).__name__}: {error}"
+            ) from error
+
+    def _scores(self, found: Any, count: int) -> list[float]:
+        try:
+            scores = list(found)
+        except TypeError:
+            scores = [found]
+        if len(scores) != count:
+            raise JudgeError(
+                f"{self._name} gave {len(scores)} scores for {count} answers; it must give one for "
+                "each"
+            )
+        return [self._number(score) for score in scores]
+
+    def _number(self, value: Any) -> float:
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise JudgeError(f"{self._name} gave {value!r}; it must give a finite number")
+        return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Stands in a file for an object of this process."""
+
+    file: Path
+
+    def value(self) -> Any:
+        """The object. Raises ConfigError in a process that was not given it."""
+        if self.file not in _HELD:
+            raise ConfigError(
+                f"judge: {self.file} stands for a Python object, which this process does not have; "
+                "call fastslow.train or evaluate with judge="
+            )
+        return _HELD[self.file]
+
+
+def hold(file: Path, value: Any) -> None:
+    """Have a file stand for an object in this process."""
+    _HELD[file.resolve()] = value
+
+
+def held(file: str) -> Held:
+    """What a file that stands for an object defines."""
+    return Held(Path(file).resolve())
+
+
+def as_judge(value: Any, name: str | None = None) -> Judge:
+    """The judge that an object is or makes. Raises ConfigError where it is of no form."""
+    if isinstance(value, Held):
+        value = value.value()
+    if Judge in type(value).__mro__:
+        return value  # type: ignore[no-any-return]
+    return ObjectJudge(value, name or f"judge {title_of(value)}")
+
+
+def title_of(value: Any) -> str:
+    """What an object is called: its own name, or its type's."""
+    return str(getattr(value, "__name__", type(value).__name__))
+
+
+def _made(kind: type, name: str) -> Any:
+    try:
+        return kind()
+    except Exception as error:
+        raise ConfigError(
+            f"judge: {name} cannot be made without arguments: {type(error).__name__}: {error}; "
+            "give an object in place of the class"
+        ) from error
+
+
+def _takes_all(function: Callable[..., Any]) -> bool:
+    try:
+        names = list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return False
+    return len(names) > 1 and names[1] in ALL_ANSWERS

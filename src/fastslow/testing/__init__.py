@@ -1,0 +1,24 @@
+"""What every objective must hold to, as checks to call on one of your own. Imports torch alone.
+
+>>> from fastslow.objectives import make_objective
+>>> check_objective(make_objective("dpo"))
+"""
+
+from fastslow.testing.checks import (
+    check_objective,
+    checks,
+    failed_checks,
+    failure,
+    one_loss_and_reward_per_row,
+)
+from fastslow.testing.examples import RANGES, example
+
+__all__ = [
+    "RANGES",
+    "check_objective",
+    "checks",
+    "example",
+    "failed_checks",
+    "failure",
+    "one_loss_and_reward_per_row",
+]

@@ -1,0 +1,188 @@
+"""The events of a run: what a listener is given, and what events.jsonl holds a line each of.
+
+An event is a dict with the kind under `event`; the types here say what else is in it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypedDict
+
+Metrics = Mapping[str, Any]
+
+
+class StartEvent(TypedDict):
+    """An ordinary run begins, or resumes."""
+
+    event: Literal["start"]
+    resumed: bool
+    step: int
+    total_steps: int | None
+    modules: list[str]
+    objective: str
+    reference: str
+    task: str
+    moving_reference: dict[str, Any] | None
+    device: str
+    processes: int
+    sharded: bool
+    layout: str
+    heldout: dict[str, int]
+    memory: str | None
+
+
+class StepEvent(TypedDict):
+    """A batch was learned; the metrics are from before the update."""
+
+    event: Literal["step"]
+    step: int
+    pairs_seen: int
+    domains: Mapping[str, int]
+    leader: str
+    loss: float
+    accuracy: float
+    margin: float
+    chosen_logp: float | None
+    rejected_logp: float | None
+    chosen_log_ratio: float | None
+    rejected_log_ratio: float | None
+    modules: dict[str, Metrics]
+    pairs_per_s: float
+    critic: NotRequired[Metrics]
+    score: NotRequired[float]
+    """The judge's mean score of the completions that are learned from."""
+    staleness: NotRequired[int]
+    answers: NotRequired[int]
+    beaten: NotRequired[int]
+
+
+class EvalEvent(TypedDict):
+    """The leader was evaluated on held-out pairs; the other keys are those of `EvalResult`."""
+
+    event: Literal["eval"]
+    moment: str
+    step: int
+    leader: str
+    accuracy: float
+    loss: float
+    margin: float
+    reverse_kl: float | None
+    mean_length: float | None
+    reward: float | None
+
+
+class SwapEvent(TypedDict):
+    """Another module leads from the next step on."""
+
+    event: Literal["swap"]
+    step: int
+    leader: str
+
+
+class DriftEvent(TypedDict):
+    """The preferences have changed: the domain ends."""
+
+    event: Literal["drift"]
+    step: int
+    pairs_seen: int
+
+
+class WarningEvent(TypedDict):
+    """Something that the user can hardly want."""
+
+    event: Literal["warning"]
+    message: str
+    step: NotRequired[int]
+
+
+class StopEvent(TypedDict):
+    """A stop was asked for (`stopping`), or has been made with a checkpoint (`stopped`)."""
+
+    event: Literal["stopping", "stopped"]
+    signal: str
+    step: NotRequired[int]
+
+
+class CheckpointEvent(TypedDict):
+    """A checkpoint is on disk."""
+
+    event: Literal["checkpoint"]
+    step: int
+    path: str
+
+
+class ProgressEvent(TypedDict):
+    """So many items of a task are done."""
+
+    event: Literal["progress"]
+    task: str
+    done: int
+    total: int
+
+
+class PartEvent(TypedDict):
+    """A stage, a round or a domain begins."""
+
+    event: Literal["stage", "round", "domain"]
+    number: int
+    of: NotRequired[int]
+    name: NotRequired[str]
+
+
+class MeasuredEvent(TypedDict):
+    """A policy was evaluated on several domains."""
+
+    event: Literal["measured"]
+    label: str
+    results: Mapping[str, Metrics]
+
+
+class CompleteEvent(TypedDict):
+    """A run is finished, or was before."""
+
+    event: Literal["complete", "already_complete"]
+    folder: str
+    leader: NotRequired[str]
+
+
+class CombiningEvent(TypedDict):
+    """Modules are being combined."""
+
+    event: Literal["combining"]
+    modules: int
+
+
+class AnswersEvent(TypedDict):
+    """The prompts of a round are answered and judged."""
+
+    event: Literal["answers"]
+    judge: str
+    prompts: int
+    rows: int
+    ties: int
+    truncated: int
+
+
+class ExceededEvent(TypedDict):
+    """The policy has moved too far from its completions, which are generated again."""
+
+    event: Literal["exceeded_max_ratio"]
+    step: int
+    ratio_deviation: float
+
+
+Event = (
+    StartEvent
+    | StepEvent
+    | EvalEvent
+    | SwapEvent
+    | DriftEvent
+    | WarningEvent
+    | StopEvent
+    | CheckpointEvent
+    | ProgressEvent
+    | PartEvent
+    | MeasuredEvent
+    | CompleteEvent
+    | CombiningEvent
+    | AnswersEvent
+    | ExceededEvent
+)

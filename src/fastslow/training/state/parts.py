@@ -1,0 +1,47 @@
+"""Runs of several parts: each in its own folder, the result of the last one at the top.
+
+run folder/
+  stages/01-sft/, stages/02-preferences/    or rounds/01/, rounds/02/: ordinary runs
+  summary.json, adapters/                   of the last part
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fastslow.atomic_io import new_folder
+from fastslow.errors import StateError
+from fastslow.training.state.summary import RunSummary
+
+
+def leader_of(run: Path, what: str) -> Path:
+    """Folder of the adapter that an earlier part of a run answers with; `what` names the part.
+
+    Raises StateError where that part is missing or not finished.
+    """
+    if not (run / "summary.json").exists():
+        raise StateError(f"the {what} in {run} is missing or not finished; rerun the command")
+    summary = RunSummary.read(run / "summary.json")
+    return run / summary.adapters[summary.leader]
+
+
+def finish_parts(folder: Path, parts: Sequence[Path]) -> RunSummary:
+    """Copy the last part's result to the top of the run folder; returns its summary."""
+    last = parts[-1]
+    summary = RunSummary.read(last / "summary.json")
+    with new_folder(folder / "adapters") as draft:
+        for name, path in summary.adapters.items():
+            shutil.copytree(last / path, draft / name)
+    summary = replace(
+        summary,
+        adapters={name: f"adapters/{name}" for name in summary.adapters},
+        parts=[part.relative_to(folder).as_posix() for part in parts],
+    )
+    summary.write(folder / "summary.json")
+    return summary
+
+
+def answering_part(folder: Path, summary: RunSummary) -> Path:
+    """The folder of the ordinary run that a finished run answers with."""
+    return folder / summary.parts[-1] if summary.parts else folder

@@ -1,0 +1,289 @@
+"""A learner in a loop of one's own: the same bits as a run, exact resumption, clear errors."""
+
+import warnings
+
+import pytest
+import tiny
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+
+import fastslow as fs
+from fastslow.errors import ConfigError, DataError, NonFiniteError, StateError
+
+
+def weights(learner):
+    modules = learner.core.policies.modules
+    return {name: dict(modules.tensors(name)) for name in learner.modules}
+
+
+def copies(learner):
+    return {n: {k: t.clone() for k, t in own.items()} for n, own in weights(learner).items()}
+
+
+def equal(first, second):
+    return all(torch.equal(first[n][k], second[n][k]) for n in first for k in first[n])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_steps_by_hand_give_the_bits_of_a_run(tmp_path, dropout):
+    folder = tiny.save_model(tmp_path / "model")
+    rows = tiny.rows(40, seed=1)
+    run = fs.train(
+        {
+            "model": str(folder),
+            "output_dir": str(tmp_path / "run"),
+            "data": {"max_length": 96},
+            "lora": {"rank": 4, "alpha": 8.0, "dropout": dropout},
+            "train": {"batch_size": 8, "learning_rate": 1e-2, "schedule": "constant"},
+        },
+        train_dataset=rows,
+    )
+    model = tiny.model()
+    learner = fs.Learner(
+        model, tiny.tokenizer(), max_length=96, learning_rate=1e-2,
+        peft_config=LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout),
+    )  # fmt: skip
+    torch.manual_seed(99)
+    outs = []
+    for batch in fs.batches(rows, size=8):
+        torch.rand(3)  # Other random numbers between two steps change nothing.
+        outs.append(learner.step(batch))
+    saved = {
+        name: learner.save_pretrained(tmp_path / name, module=name) for name in learner.modules
+    }
+    for name, tensors in tiny.adapters(run.folder).items():
+        own = tiny.load_file(saved[name] / "adapter_model.safetensors")
+        assert all(torch.equal(tensors[key], own[key]) for key in tensors), name
+    logged = tiny.steps(run.folder)
+    assert [out.metrics["loss"] for out in outs] == [step["loss"] for step in logged]
+    assert run.status == "complete" and run.leader == learner.leader
+
+
+def test_the_model_is_as_it_was(make_learner):
+    model = tiny.model()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    ids = torch.tensor([[5, 6, 7]])
+    logits = model(ids).logits
+    learner = make_learner(model)
+    learner.step(tiny.rows(8))
+    assert torch.equal(model(ids).logits, logits)
+    with pytest.raises(ConfigError, match="carries LoRA modules already; call unload"):
+        make_learner(model)
+    assert learner.unload() is model
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_resuming_from_a_checkpoint_equals_never_stopping(make_learner, tmp_path):
+    settings = {"peft_config": LoraConfig(r=4, lora_alpha=8, lora_dropout=0.3)}
+    whole, first = make_learner(**settings), make_learner(**settings)
+    data = [tiny.rows(8, seed=seed) for seed in range(5)]
+    data[1][3] = {"prompt": "Only a prompt."}
+    for batch in data[:3]:
+        whole.step(batch), first.step(batch)
+    path = first.save_checkpoint(tmp_path / "ckpt")
+    assert path.name == "step-00000003"
+    second = make_learner(**settings)
+    assert second.load_checkpoint(tmp_path / "ckpt") == 3
+    for batch in data[3:]:
+        torch.rand(1)
+        whole.step(batch), second.step(batch)
+    assert equal(weights(whole), weights(second)) and whole.summary == second.summary
+    assert second.skipped == 1 and second.skipped_examples == whole.skipped_examples
+
+
+def test_a_snapshot_is_a_copy_and_can_be_gone_back_to(make_learner):
+    learner = make_learner()
+    learner.step(tiny.rows(8))
+    snapshot, before = learner.snapshot(), copies(learner)
+    one = learner.step(tiny.rows(8, seed=5))
+    after = copies(learner)
+    learner.restore(snapshot)
+    assert equal(weights(learner), before) and learner.num_steps == 1
+    again = learner.step(tiny.rows(8, seed=5))
+    assert again == one and equal(weights(learner), after)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(make_learner, tmp_path):
+    make_learner().save_checkpoint(tmp_path)
+    with pytest.raises(StateError, match="differs in objective, settings.objective.beta; make"):
+        make_learner(beta=0.5).load_checkpoint(tmp_path)
+    with pytest.raises(StateError, match="holds no complete checkpoint"):
+        make_learner().load_checkpoint(tmp_path / "none")
+
+
+def test_what_is_saved_opens_in_peft_with_the_same_log_probs(make_learner, tmp_path):
+    learner = make_learner()
+    for seed in range(3):
+        learner.step(tiny.rows(8, seed=seed))
+    rows = [row | {"prompt": "Describe it."} for row in tiny.rows(4, seed=9)]
+    scores = learner.score(rows)
+    learner.save_pretrained(tmp_path / "out")
+    with pytest.raises(ConfigError, match="holds other files"):
+        learner.save_pretrained(tmp_path)
+    model, tokenizer = PeftModel.from_pretrained(tiny.model(), tmp_path / "out"), tiny.tokenizer()
+    for row, score in zip(rows, scores, strict=True):
+        prompt = [{"role": "user", "content": row["prompt"]}]
+        start = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        count = len(tokenizer(start, add_special_tokens=False)["input_ids"])
+        for place, side in enumerate(("chosen", "rejected")):
+            text = f"{start}{row[side]}<|end|>"
+            ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+            with torch.no_grad():
+                logps = model(ids).logits[0, :-1].float().log_softmax(-1)
+            wanted = logps[torch.arange(count - 1, ids.shape[1] - 1), ids[0, count:]].sum()
+            assert score.logps[place] == pytest.approx(wanted.item(), abs=1e-3)
+            assert score.num_tokens[place] == ids.shape[1] - count
+        chosen, rejected = score.logps
+        reference = score.reference_logps
+        assert score.margin == pytest.approx(chosen - rejected - reference[0] + reference[1])
+
+
+def test_rows_that_are_skipped_are_counted_and_named(make_learner):
+    learner = make_learner()
+    rows = tiny.rows(4)
+    bad = {"prompt": "p", "chosen": "same", "rejected": "same"}
+    out = learner.step([*rows, bad, {"prompt": "p"}])
+    assert out.num_examples == 4 and learner.skipped == 2
+    assert len(out.warnings) == 2 and "rows:5: chosen and rejected are identical" in out.warnings[0]
+    before = copies(learner)
+    with pytest.raises(DataError, match="no usable examples in the batch; nothing was learned"):
+        learner.step([bad])
+    assert equal(weights(learner), before) and learner.num_steps == 1
+    assert "rows:7" in learner.skipped_examples[-1]
+    scores = learner.score([rows[0], bad])
+    assert scores[0].skipped is None and "identical" in scores[1].skipped
+
+
+def test_an_objective_may_be_a_function_a_class_or_an_object(make_learner):
+    from fastslow.objectives.dpo import Dpo
+
+    def mine(logps):
+        return torch.nn.functional.softplus(-0.1 * logps.delta)
+
+    learners = [
+        make_learner(**given)
+        for given in (
+            {"beta": 0.1}, {"objective": Dpo, "beta": 0.1}, {"objective": Dpo(beta=0.1)},
+            {"objective": mine},
+        )
+    ]  # fmt: skip
+    for learner in learners:
+        for seed in range(2):
+            learner.step(tiny.rows(8, seed=seed))
+    first, *others = map(weights, learners)
+    assert equal(first, others[0]) and equal(first, others[1])
+    for name in first:
+        for key in first[name]:
+            torch.testing.assert_close(first[name][key], others[2][name][key])
+    with pytest.raises(
+        ConfigError, match=r"<lambda> gave shape \[\]; it must give the loss of each"
+    ):
+        make_learner(objective=lambda logps: logps.delta.mean()).step(tiny.rows(4))
+
+
+def test_a_step_that_is_not_finite_leaves_no_gradient(make_learner, tmp_path):
+    calls = []
+
+    def mine(logps):
+        calls.append(1)
+        loss = -0.1 * logps.delta
+        return loss * float("nan") if len(calls) <= 2 else loss
+
+    learner = make_learner(objective=mine, output_dir=str(tmp_path / "failed"))
+    with pytest.raises(NonFiniteError, match="nothing was updated"):
+        learner.step(tiny.rows(4))
+    assert learner.num_steps == 0 and learner.step(tiny.rows(4)).step == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": 1e-3}, "lr: no such setting.*did you mean learning_rate"),
+        ({"bata": 1e-3}, "bata: no such setting.*did you mean beta"),
+        ({"beta": -1}, "objective.beta: got -1; must be a number above 0"),
+        ({"objective": 3}, "objective: got 3; give a name"),
+        ({"objective": "ppo"}, "learns from answers that the policy samples.*use fastslow.train"),
+        ({"peft_config": LoraConfig(use_dora=True)}, "use_dora would have no effect"),
+        ({"peft_config": LoraConfig(bias="all")}, "bias would have no effect"),
+        ({"peft_config": 3}, "peft_config: got int; give a peft.LoraConfig"),
+        ({"peft_config": LoraConfig(target_modules=["none"])}, "lora.target_modules"),
+        ({"start_from": "x"}, "start_from: brings its own LoRA settings"),
+        ({"learning_rate": 0}, "train.learning_rate: got 0"),
+    ],
+)
+def test_a_wrong_setting_gets_one_clear_sentence(make_learner, settings, message):
+    model = tiny.model()
+    with pytest.raises(ConfigError, match=message) as caught:
+        make_learner(model, **settings)
+    assert "\n" not in str(caught.value)
+    make_learner(model)  # Nothing was left on it.
+
+
+def test_a_wrong_model_gets_advice(make_learner):
+    wrapped = get_peft_model(tiny.model(), LoraConfig(r=2, target_modules="all-linear"))
+    with pytest.raises(ConfigError, match="model: is a PeftModel; give the base model"):
+        make_learner(wrapped)
+    with pytest.raises(ConfigError, match="tokenizer: is missing"):
+        fs.Learner(tiny.model())
+    with pytest.raises(ConfigError, match="module: there is no 'quick'; .* has fast, slow"):
+        make_learner().generate(["Hi"], module="quick")
+    with pytest.raises(ConfigError, match="got a single one; give a list of prompts"):
+        make_learner().generate("Hi")
+
+
+def test_generation_is_seeded_and_shaped(make_learner):
+    learner = make_learner(chase=None)
+    learner.step(tiny.rows(8))
+    chat = [{"role": "user", "content": "Describe the river."}]
+    state = torch.get_rng_state()
+    texts = learner.generate(["Hi", chat], num_generations=3, max_new_tokens=6)
+    assert torch.equal(state, torch.get_rng_state())
+    assert [len(own) for own in texts] == [3, 3]
+    assert texts == learner.generate(["Hi", chat], num_generations=3, max_new_tokens=6)
+    assert texts != learner.generate(["Hi", chat], num_generations=3, max_new_tokens=6, seed=1)
+
+
+def test_a_model_folder_needs_no_tokenizer(model_folder, eval_file):
+    learner = fs.Learner(model_folder, chase=None, learning_rate=1e-2, seed=3)
+    assert learner.modules == ("policy",)
+    for batch in fs.batches(eval_file, size=8):
+        learner.step(batch)
+    result = learner.evaluate(eval_file, num_prompts=2, max_new_tokens=4)
+    assert result.pairs == 24 and result.accuracy > 0.5 and result.reverse_kl is not None
+    assert learner.evaluate(tiny.rows(5), judge=lambda prompt, answer: len(answer)).reward is None
+
+
+def test_batches_are_lazy_and_repeat_by_epoch(tmp_path):
+    rows = tiny.rows(10)
+    assert [len(batch) for batch in fs.batches(rows, size=4, epochs=2)] == [4, 4, 4, 4, 4]
+    path = tiny.write_rows(tmp_path / "rows.jsonl", rows)
+    assert [len(batch) for batch in fs.batches([path, path], size=8)] == [8, 8, 4]
+    read = []
+
+    def passing():
+        for row in rows:
+            read.append(row)
+            yield row
+
+    next(iter(fs.batches(passing(), size=2)))
+    assert len(read) <= 3
+    with pytest.raises(ConfigError, match="2 problems"):
+        fs.batches(iter(rows), size=0, epochs=2)
+    with pytest.raises(DataError, match="got one mapping with prompt, chosen, rejected"):
+        fs.batches(rows[0], size=2)
+    many = tiny.rows(200)
+    many[7] = {"prompt": "p"}
+    made = fs.batches(many, size=50)
+    with pytest.warns(UserWarning, match="1 of 200 rows were skipped: rows:8"):
+        assert sum(map(len, made)) == 199
+    assert made.skipped == 1
+
+
+def test_shuffled_batches_are_those_of_a_run(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one = [pair.chosen for batch in fs.batches(tiny.rows(32), 8, shuffle=16) for pair in batch]
+    assert one != [row["chosen"] for row in tiny.rows(32)]
+    assert sorted(one) == sorted(row["chosen"] for row in tiny.rows(32))

@@ -1,0 +1,36 @@
+"""What `import fastslow` offers: all listed, all there, and nothing heavy until it is used."""
+
+import inspect
+import subprocess
+import sys
+
+import fastslow as fs
+
+
+def test_everything_listed_is_there_and_documented():
+    assert dir(fs) == sorted(fs.__all__)
+    assert {"Learner", "Chase", "Run", "batches", "combine", "train"} <= {*dir(fs)}
+    for name in fs.__all__:
+        value = getattr(fs, name)
+        if name != "__version__":
+            assert inspect.getdoc(value), name
+
+
+def test_methods_say_what_they_give():
+    for kind in (fs.Learner, fs.Run, fs.Policy):
+        for name, value in inspect.getmembers(kind, callable):
+            if not name.startswith("_"):
+                assert inspect.getdoc(value), f"{kind.__name__}.{name}"
+
+
+def test_importing_is_light():
+    script = (
+        "import sys, fastslow as fs; dir(fs); fs.Recipe, fs.Pair, fs.ConfigError; "
+        "print({'torch', 'transformers', 'peft', 'datasets', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    assert not hasattr(fs, "Trainer")

@@ -1,0 +1,80 @@
+"""What is said of a key that does not exist."""
+
+import pytest
+
+from fastslow import Recipe, load_recipe
+from fastslow.config.hints import ELSEWHERE, section_at
+from fastslow.config.renamed import RENAMED
+from fastslow.errors import ConfigError
+
+
+def problem(*overrides, **raw):
+    with pytest.raises(ConfigError) as caught:
+        load_recipe({"model": "m"} | raw, overrides)
+    (line,) = caught.value.problems
+    return line
+
+
+@pytest.mark.parametrize(
+    ("key", "here"),
+    [
+        ("lr", "write train.learning_rate"),
+        ("train.lr", "write train.learning_rate"),
+        ("learning_rate", "write train.learning_rate"),
+        ("num_train_epochs", "write train.epochs"),
+        ("max_steps", "write train.max_steps"),
+        ("per_device_train_batch_size", "train.micro_batch_size splits it"),
+        (
+            "gradient_accumulation_steps",
+            "train.batch_size counts pairs per optimiser step; train.micro_batch_size splits it",
+        ),
+        ("max_grad_norm", "write train.max_grad_norm"),
+        ("bf16", "write train.precision=mixed"),
+        ("train.fp16", "float16 is not supported"),
+        ("lora.r", "write lora.rank"),
+        ("lora_r", "write lora.rank"),
+        ("lora_alpha", "write lora.alpha"),
+        ("beta", "write objective.beta"),
+        ("loss_type", "write objective.name"),
+        ("ref_model", "the reference is the base or the start of the run"),
+        ("precompute_ref_log_probs", "remove the key"),
+        ("data.path", "write data.train"),
+        ("dataset_name", "write data.train"),
+        ("data.max_prompt_length", "data.max_length limits prompt plus response"),
+        ("max_seq_length", "write data.max_length"),
+        ("model_name_or_path", "write model"),
+        ("output", "write output_dir"),
+        ("report_to", "`fastslow report` draws them"),
+    ],
+)
+def test_other_libraries_spellings_get_the_key_of_a_recipe(key, here):
+    line = problem(f"{key}=1")
+    assert line.startswith(f"{key}: there is no such key; ") and here in line
+
+
+def test_every_key_that_a_hint_names_exists():
+    settings = ("objective.beta", "objective.label_smoothing", "objective.nll_weight")
+    plain = {here for here in ELSEWHERE.values() if " " not in here} - set(settings)
+    for key in plain | set(RENAMED.values()):
+        *outer, name = key.split(".")
+        judges = key.rpartition(".")[0].endswith("judge")
+        path = [*outer, "llm"] if judges else outer
+        assert name in section_at(path, Recipe).model_fields, key
+
+
+def test_no_hint_hides_a_key_that_exists():
+    assert not set(ELSEWHERE) & set(Recipe.model_fields)
+
+
+def test_a_key_without_its_section_gets_it():
+    assert problem("rank=3").endswith("did you mean lora.rank?")
+    assert problem("every=3").endswith("did you mean eval.every or checkpoint.every?")
+
+
+def test_the_keys_of_a_judge_are_those_of_its_kind():
+    rule = {"kind": "rule", "file": "r.py", "fil": 1}
+    assert problem(filter={}, judge=rule) == (
+        "judge.fil: there is no such key; did you mean 'file'?"
+    )
+    ensemble = {"kind": "ensemble", "members": [{"kind": "rule", "file": "r.py"}, rule]}
+    assert problem(filter={}, judge=ensemble).startswith("judge.members.2.fil: there is no such")
