@@ -3,16 +3,15 @@ import sys
 from pathlib import Path
 
 # Tiny tensors are quickest on one thread; set before torch loads, and for every child process.
+# Nothing heavy is imported here, as the process that hands tests to workers would wait for it.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest  # noqa: E402
-import torch  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fork_server  # noqa: E402
-import tiny  # noqa: E402
 from loopback import loopback  # noqa: E402, F401
 
 FAST = "not slow"
@@ -35,17 +34,23 @@ def pytest_runtest_setup(item):
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
     """A tiny Llama with a chat template."""
+    import tiny
+
     return tiny.save_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")
 def train_file(tmp_path_factory) -> Path:
+    import tiny
+
     folder = tmp_path_factory.mktemp("train")
     return tiny.write_rows(folder / "train.jsonl.gz", tiny.rows(96, seed=1))
 
 
 @pytest.fixture(scope="session")
 def eval_file(tmp_path_factory) -> Path:
+    import tiny
+
     return tiny.write_rows(tmp_path_factory.mktemp("eval") / "eval.jsonl", tiny.rows(24, seed=2))
 
 
@@ -72,6 +77,8 @@ def recipe(model_folder, train_file, eval_file, tmp_path):
 @pytest.fixture(scope="session")
 def domain_files(tmp_path_factory) -> dict[str, dict[str, str]]:
     """Files of pairs of three domains, of which two contradict each other."""
+    import tiny
+
     folder = tmp_path_factory.mktemp("domains")
     files = {}
     for seed, name in enumerate(tiny.ASKED):
@@ -87,6 +94,8 @@ def domain_files(tmp_path_factory) -> dict[str, dict[str, str]]:
 @pytest.fixture
 def continual(model_folder, domain_files, tmp_path):
     """Makes a recipe over domains; keyword arguments are its `continual` section."""
+    import tiny
+
     from fastslow import load_recipe
 
     def make(*overrides: str, names=("warm", "cold"), **section):
@@ -99,6 +108,7 @@ def continual(model_folder, domain_files, tmp_path):
 @pytest.fixture(scope="session")
 def continual_run(model_folder, domain_files, tmp_path_factory):
     """A finished run over two domains, and its summary."""
+    import tiny
 
     from fastslow import training
 
@@ -118,4 +128,6 @@ def shared() -> Path:
 @pytest.fixture(autouse=True)
 def _unseeded():
     """Every test starts from a different global generator: nothing may lean on its state."""
+    import torch
+
     torch.seed()

@@ -355,8 +355,9 @@ def _become(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    if numpy := sys.modules.get("numpy"):  # Python's own generator is seeded anew by a fork.
-        numpy.random.seed()
+    # As these are when they are imported; a fork does so with Python's own.
+    sys.modules["numpy"].random.seed()
+    sys.modules["torch"].default_generator.seed()
     code = 1
     try:
         code = _main(arguments)
