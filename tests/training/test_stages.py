@@ -227,7 +227,7 @@ def test_validate_reads_the_data_of_every_stage(recipe, tmp_path):
     found = json.loads(shown.stdout)
     assert list(found) == [
         "stage 1, sft: train", "stage 1, sft: eval",
-        "stage 2, preferences: train", "stage 2, preferences: eval",
+        "stage 2, preferences: train", "stage 2, preferences: eval", "warnings",
     ]  # fmt: skip
     assert "demonstrated tokens" in found["stage 1, sft: train"]
     assert "rejected tokens" in found["stage 2, preferences: train"]
