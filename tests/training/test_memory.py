@@ -187,7 +187,7 @@ def test_an_objective_that_needs_its_batch_whole_is_not_told_to_split_it(recipe,
     scarce(10**9)
     done = training.train(recipe("train.max_steps=1", f"output_dir={tmp_path / 'first'}"))
     scarce(0.7 * done.memory["estimated"])
-    with pytest.raises(ConfigError, match=r"; train.gradient_checkpointing: true takes") as refused:
+    with pytest.raises(ConfigError, match=r"; train.gradient_checkpointing: true needs") as refused:
         training.train(recipe("objective.name=beta_dpo"))
     assert "micro_batch_size" not in str(refused.value)
 

@@ -186,8 +186,8 @@ def test_other_objectives_of_log_ratios_learn_rewards(reward, name):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("objective.name=simpo",), "simpo: cannot be had of rewards"),
-        (("objective.name=wpo",), "wpo: cannot be had of rewards"),
+        (("objective.name=simpo",), "objective simpo: cannot train a reward"),
+        (("objective.name=wpo",), "objective wpo: cannot train a reward"),
         (("moving_reference={}", "reference=base"), "moving_reference: not supported for reward"),
         (("lora.start_from=elsewhere",), "not supported for reward models, which start"),
     ],
