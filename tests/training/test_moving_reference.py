@@ -147,7 +147,7 @@ def test_held_out_losses_do_not_use_statistics_of_gaps_to_a_reference_that_moved
 
 
 def test_what_it_cannot_do_is_refused(recipe, continual, tmp_path):
-    with pytest.raises(ConfigError, match="simpo compares with no reference"):
+    with pytest.raises(ConfigError, match="simpo has no reference; set it to null"):
         training.train(recipe("objective.name=simpo", *moving(1, 1.0)))
     with pytest.raises(ConfigError, match="moving_reference: begins at the adapter"):
         recipe("lora.start_from=x", "reference=base", *moving(1, 1.0), lora={})

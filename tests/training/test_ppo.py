@@ -193,15 +193,15 @@ def test_fast_and_slow_learn_from_the_leaders_answers(ppo):
 @pytest.mark.parametrize(
     ("overrides", "section", "message"),
     [
-        (("online=null", "judge=null"), {}, "ppo: is for the policy's own answers"),
+        (("online=null", "judge=null"), {}, "objective ppo: is on-policy; set online and judge"),
         (("chase={}",), {}, "chase.alpha: needs two completions per prompt"),
-        (("objective.name=dpo",), {}, "objective dpo compares answers, so it needs two"),
+        (("objective.name=dpo",), {}, "objective dpo compares completions, so it needs 2 or more"),
         (("objective.name=rloo",), {"num_generations": 2, "critic_rate": 2.0},
          "rloo has no critic"),
         ((), {"offline_fraction": 0.5},
-         "online.offline_fraction: objective ppo is for the policy's own"),
+         "online.offline_fraction: objective ppo is on-policy; remove it"),
         (('judge={"kind": "llm", "url": "http://127.0.0.1:9/v1", "model": "m"}',), {},
-         "a judge of kind llm compares answers"),
+         "a judge of kind llm compares completions"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(ppo, overrides, section, message):

@@ -187,7 +187,7 @@ def test_what_stops_the_first_stops_all(recipe, tmp_path):
     first, second = in_two(TRAIN, 0, written(fails), written(live))
     assert first == second and len(first) == 2
     assert "Error" in first[0] and "no" in first[0]
-    assert first[1].startswith("ConfigError: data.train: only the main one of several processes")
+    assert first[1].startswith("ConfigError: data.train: only the main process has standard input")
 
 
 SUMS = """

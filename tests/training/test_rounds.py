@@ -324,7 +324,7 @@ def test_validate_reads_what_there_is(rounds, tmp_path):
     path.write_text(fastslow.config.dump_recipe(rounds()))
     shown = CliRunner().invoke(app, ["validate", str(path), "--json"])
     assert shown.exit_code == 0, shown.output
-    assert list(json.loads(shown.stdout)) == ["eval"]
+    assert list(json.loads(shown.stdout)) == ["eval", "warnings"]
     (tmp_path / "rule.py").write_text("1 / 0")
     shown = CliRunner().invoke(app, ["validate", str(path)])
     assert isinstance(shown.exception, ConfigError) and "judge.file" in str(shown.exception)

@@ -55,12 +55,18 @@ def _random_module(folder, rank, *, seed):
     return Factors.read(folder / "adapter")
 
 
-def mixture(modules, folder, *, double=False, recompute=False):
+def mixture(modules, folder, *, double=False, gradient_checkpointing=False):
     combine(modules, [1.0] * len(modules)).write(folder / "sum")
     loaded = Modules.load(tiny.model(), {"sum": folder / "sum"}, trainable=())
     if double:
         loaded.model.double()
-    policies = Policies(loaded, bfloat16=False, max_length=96, pad_id=0, recompute=recompute)
+    policies = Policies(
+        loaded,
+        bfloat16=False,
+        max_length=96,
+        pad_id=0,
+        gradient_checkpointing=gradient_checkpointing,
+    )
     return WeightedMerge(policies, "sum", modules, OBJECTIVE)
 
 
@@ -138,8 +144,12 @@ def test_the_gradient_in_the_weights_is_that_of_finite_differences(random_module
 
 def test_the_gradient_is_the_same_with_layers_computed_anew(random_modules, tmp_path):
     found = []
-    for recompute in (False, True):
-        mixed = mixture(random_modules, tmp_path / str(recompute), recompute=recompute)
+    for gradient_checkpointing in (False, True):
+        mixed = mixture(
+            random_modules,
+            tmp_path / str(gradient_checkpointing),
+            gradient_checkpointing=gradient_checkpointing,
+        )
         weights = torch.tensor([0.4, -0.2], requires_grad=True)
         with mixed.loss(weights, mixed.score_reference(WARM[:5])) as loss:
             loss.backward()
