@@ -14,8 +14,14 @@ SAMPLED = {"max_new_tokens": 5, "temperature": 1.5, "num_generations": 3}
 
 
 def told(folder):
-    """What a run wrote about itself, without its pace."""
-    return [{k: v for k, v in e.items() if k != "pairs_per_s"} for e in events(folder)]
+    """What a run and its parts wrote about themselves, without their pace."""
+    folders = sorted(path.parent for path in Path(folder).rglob("events.jsonl"))
+    assert folders, folder
+    return [
+        {k: v for k, v in event.items() if k != "pairs_per_s"}
+        for part in folders
+        for event in events(part)
+    ]
 
 
 def same_runs(recipe, tmp_path, kinds, *settings):
@@ -83,7 +89,8 @@ def test_sampling_is_the_same_to_the_bit(recipe, tmp_path):
 
 
 CONTINUAL = """
-import json, sys, fastslow
+import json, sys
+from fastslow import training
 from fastslow.training.continual import merge_weights
 
 merge_weights.STEPS = 4
