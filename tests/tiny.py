@@ -160,7 +160,7 @@ def continual_settings(model_folder, domain_files, names, **continual) -> dict:
         "data": {"max_length": 96, "replay_buffer_size": 12},
         "lora": {"rank": 2, "alpha": 4.0},
         "train": {"batch_size": 8, "learning_rate": 1e-2},
-        "eval": {"num_prompts": 2, "max_new_tokens": 4},
+        "eval": {"num_prompts": 0, "max_new_tokens": 4},
         "checkpoint": {"every": 2},
         "chase": None,
         "continual": {"domains": [{"name": n, **domain_files[n]} for n in names], **continual},

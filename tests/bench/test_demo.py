@@ -28,6 +28,7 @@ def small_demo(monkeypatch, tmp_path):
     monkeypatch.setattr(merge_weights, "STEPS", 6)
 
 
+@pytest.mark.slow
 def test_the_demo_shows_tables_samples_and_a_report_and_can_be_called_again(small_demo, tmp_path):
     to = tmp_path / "demo"
     done = CliRunner().invoke(app, ["demo", "--to", str(to)])

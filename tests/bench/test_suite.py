@@ -111,6 +111,7 @@ def test_the_benchmark_on_worlds_from_start_to_table_and_again(tmp_path, monkeyp
     assert continual.bench_worlds(tmp_path, **settings) == found
 
 
+@pytest.mark.slow
 def test_the_oracle_measures_each_module_on_its_own_domain(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "FAR", -1.0)
     made = small_scenario(tmp_path, pairs=80)
@@ -193,6 +194,7 @@ def test_files_of_real_pairs(tmp_path):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_objectives_on_the_same_answers_of_small_worlds(tmp_path, monkeypatch):
     monkeypatch.setattr(objectives, "HELD_OUT", 8)
     monkeypatch.setattr(objectives, "TUNING_SEEDS", (1000,))

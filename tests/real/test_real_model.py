@@ -34,7 +34,7 @@ def encoded(shared, model_path, domain, count, *, max_length=512, wanted=lambda 
     return list(islice((item for item in items if isinstance(item, Encoded)), count))
 
 
-@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.slow)])
 def test_trees_equal_single_responses_on_multi_turn_pairs(shared, model_path, count):
     pairs = encoded(
         shared, model_path, "helpfulness", count, wanted=lambda p: not isinstance(p.prompt, str)
@@ -163,14 +163,9 @@ def objective_at_start(name):
     return {"dpo": 0.693147, "robust_dpo": 0.693147, "hinge": 1.0, "ipo": 25.0}[name]
 
 
+@pytest.mark.slow
 @pytest.mark.processes
-@pytest.mark.parametrize(
-    ("steps", "batch", "pairs", "accuracy"),
-    [(8, 8, 24, 0.55), pytest.param(20, 16, 160, 0.6, marks=pytest.mark.slow)],
-)
-def test_a_short_run_learns_and_its_adapter_works_without_fastslow(
-    shared, model_path, tmp_path, steps, batch, pairs, accuracy
-):
+def test_a_short_run_learns_and_its_adapter_works_without_fastslow(shared, model_path, tmp_path):
     data = shared / "data" / "sentiment"
     recipe = fastslow.load_recipe(
         {
@@ -183,16 +178,16 @@ def test_a_short_run_learns_and_its_adapter_works_without_fastslow(
                 "shuffle": 1024,
             },
             "train": {
-                "learning_rate": 5e-4, "max_steps": steps, "batch_size": batch,
+                "learning_rate": 5e-4, "max_steps": 20, "batch_size": 16,
                 "micro_batch_size": 4,
             },
-            "eval": {"max_pairs": pairs, "num_prompts": 0},
+            "eval": {"max_pairs": 160, "num_prompts": 0},
         }
     )  # fmt: skip
     summary = training.train(recipe)
     assert summary.eval["start"]["accuracy"] == 0.5
     final = summary.eval["final"]
-    assert final["accuracy"] >= accuracy
+    assert final["accuracy"] >= 0.6
     assert final["loss"] < math.log(2) and final["margin"] > 0.1
     adapter = tmp_path / "run" / summary.adapters[summary.leader]
 

@@ -17,7 +17,7 @@ def drawn_figures(document: str) -> tuple[int, int]:
 
 
 def test_every_figure_is_drawn(recipe, pair_of_continual_runs, tmp_path):
-    made = recipe("train.max_steps=10", "eval.every=4")
+    made = recipe("train.max_steps=10", "eval.every=4", "eval.num_prompts=2")
     training.train(made)
     ordinary = write_report([tmp_path / "run"], tmp_path / "ordinary.html")
     document = opened(ordinary)

@@ -124,6 +124,7 @@ def test_a_routed_folder_holds_every_module_and_a_router(entries, tmp_path):
     assert Router.load(tmp_path / "routed").choices == ("01-warm", "02-cold", BASE)
 
 
+@pytest.mark.slow
 def test_learned_weights_come_out_the_same_again(entries, tmp_path):
     first = combined(entries, tmp_path / "a", kind="learned")
     again = combined(entries, tmp_path / "b", kind="learned")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from tiers import fast
 
 import fastslow
 from fastslow import training
@@ -33,7 +34,7 @@ def alarm(kind, values, **settings):
     return None
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", fast(["adwin", "page_hinkley"], DETECTORS))
 def test_there_is_no_false_alarm_on_steady_or_falling_loss(kind):
     for seed in range(6):
         assert alarm(kind, losses(1000, lambda i: 1.0, seed)) is None
@@ -143,7 +144,9 @@ def test_a_run_ends_where_the_preferences_turn_and_says_so(recipe, turning, tmp_
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("extra", [{}, {"anchor": "ewc"}, {"replay": 0.2}])
+@pytest.mark.parametrize(
+    "extra", fast([{"anchor": "ewc"}], [{}, {"anchor": "ewc"}, {"replay": 0.2}])
+)
 def test_stretches_between_drifts_are_the_stream_without_loss_or_repetition(
     recipe, turning, eval_file, extra
 ):

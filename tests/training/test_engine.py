@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 from loopback import chat_reply
+from tiers import fast
 from tiny import components
 
 import fastslow
@@ -173,7 +174,7 @@ def test_log_probs_that_nobody_knows_are_not_learned_from(online, engine):
         training.train(online("objective.name=rloo", overlap=True, engine=at(engine)))
 
 
-@pytest.mark.parametrize("section", ["online", "rounds"])
+@pytest.mark.parametrize("section", fast(["online"], ["online", "rounds"]))
 def test_what_a_judge_costs_is_in_the_summary_after_a_stop_too(
     recipe,
     train_file,

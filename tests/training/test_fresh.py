@@ -2,6 +2,7 @@
 
 import pytest
 import tiny
+from tiers import fast
 from tiny import components
 from typer.testing import CliRunner
 
@@ -58,11 +59,14 @@ def test_no_answer_is_older_than_is_said(online, every, ages):
 
 @pytest.mark.parametrize(
     "section",
-    [
-        {"steps_per_generation": 1},
-        {"steps_per_generation": 4},
-        {"steps_per_generation": 2, "overlap": True},
-    ],
+    fast(
+        [{"steps_per_generation": 2, "overlap": True}],
+        [
+            {"steps_per_generation": 1},
+            {"steps_per_generation": 4},
+            {"steps_per_generation": 2, "overlap": True},
+        ],
+    ),
 )
 def test_a_stopped_run_goes_on_bit_for_bit(online, tmp_path, section):
     options = ("lora.dropout=0.1", "data.shuffle=8")
@@ -122,7 +126,7 @@ def test_the_score_rises(online):
     assert measured["final"]["win_rate"] > 0.6
 
 
-@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("overlap", fast([True], [False, True]))
 def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(online, tmp_path, overlap):
     whole = online(f"output_dir={tmp_path / 'whole'}", "data.eval=null", overlap=overlap)
     training.train(whole)

@@ -15,10 +15,7 @@ import fastslow
 
 pytestmark = pytest.mark.processes
 
-KILLS = 10
-COLD = 4
-"""The kill of a process that has started by itself."""
-STEPS = 60
+STEPS_PER_KILL = 6
 
 
 def start(recipe_path, output_dir, **settings):
@@ -38,11 +35,13 @@ def adapter_hashes(folder: Path) -> dict[str, str]:
     }
 
 
-def test_ten_kills_at_random_moments_change_no_bit(recipe, tmp_path):
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_change_no_bit(recipe, tmp_path, kills):
+    steps, cold = kills * STEPS_PER_KILL, kills // 2  # One of a process that started by itself.
     draw = random.Random(time.time_ns())
     options = (
-        f"train.max_steps={STEPS}", "train.epochs=20", "lora.dropout=0.1", "data.shuffle=16",
-        "chase.swap_every=5", "eval.every=20", "checkpoint.every=3",
+        f"train.max_steps={steps}", "train.epochs=20", "lora.dropout=0.1", "data.shuffle=16",
+        "chase.swap_every=5", "eval.every=10", "checkpoint.every=3",
     )  # fmt: skip
     path = tmp_path / "recipe.yaml"
     path.write_text(fastslow.config.dump_recipe(recipe(*options)))
@@ -51,10 +50,10 @@ def test_ten_kills_at_random_moments_change_no_bit(recipe, tmp_path):
 
     killed = tmp_path / "killed"
     moments = []
-    for kill in range(KILLS):
-        process = start(path, killed, cold=kill == COLD)
+    for kill in range(kills):
+        process = start(path, killed, cold=kill == cold)
         # Let it come a random way further, then cut it off anywhere within a step or a write.
-        target = (kill * STEPS) // KILLS + draw.randint(1, STEPS // KILLS)
+        target = kill * STEPS_PER_KILL + draw.randint(1, STEPS_PER_KILL)
         while process.poll() is None and logged(killed) < target:
             time.sleep(0.005)
         time.sleep(draw.random() * 0.2)
@@ -65,8 +64,8 @@ def test_ten_kills_at_random_moments_change_no_bit(recipe, tmp_path):
     assert final.wait() == 0, final.stderr
     assert len(adapter_hashes(killed)) == 2
     assert adapter_hashes(killed) == adapter_hashes(tmp_path / "whole"), f"killed at {moments}"
-    assert logged(killed) == STEPS
-    assert len(set(moments)) > KILLS // 2, f"the kills came too late to matter: {moments}"
+    assert logged(killed) == steps
+    assert len(set(moments)) > kills // 2, f"the kills came too late to matter: {moments}"
 
 
 def test_a_second_interrupt_stops_at_once(recipe, tmp_path):
@@ -151,7 +150,9 @@ def end_state(folder: Path) -> dict[str, object]:
     return state
 
 
-def test_kills_in_and_between_domains_change_no_bit(continual, tmp_path):
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_kills_in_and_between_domains_change_no_bit(continual, tmp_path, every):
+    chosen = MOMENTS[every - 1 :: every]
     path = tmp_path / "recipe.yaml"
     made = continual(
         "chase={}", "chase.swap_every=2", "lora.dropout=0.1", "data.shuffle=8",
@@ -163,13 +164,16 @@ def test_kills_in_and_between_domains_change_no_bit(continual, tmp_path):
     assert codes == [0], errors
     # In the same place, as recipes and manifests name the folders they are of.
     whole = folder.rename(tmp_path / "whole")
-    codes, errors = attempts(path, [{"at": moment} for moment in MOMENTS] + [{}])
-    assert codes == [-signal.SIGKILL] * len(MOMENTS) + [0], errors
+    codes, errors = attempts(path, [{"at": moment} for moment in chosen] + [{}])
+    assert codes == [-signal.SIGKILL] * len(chosen) + [0], errors
     expected, found = end_state(whole), end_state(folder)
     assert expected.keys() == found.keys()
     assert [name for name in expected if expected[name] != found[name]] == []
     assert len([n for n in found if n.endswith("adapter_model.safetensors")]) == 9
     assert {"fisher/01.safetensors", "measurements/02.json", "samples.json"} <= found.keys()
+
+    if every > 1:
+        return
 
     # And once more at moments that nobody chose.
     folder.rename(tmp_path / "cut")

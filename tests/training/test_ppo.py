@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from tiers import fast
 from tiny import components
 
 from fastslow import training
@@ -103,7 +104,7 @@ def test_espo_leaves_answers_that_it_has_outgrown_and_never_goes_beyond(ppo):
     assert [event["step"] for event in exceeded if event["step"] < 12] == fresh
 
 
-@pytest.mark.parametrize("name", ["ppo", "espo"])
+@pytest.mark.parametrize("name", fast(["ppo"], ["ppo", "espo"]))
 def test_a_stopped_run_goes_on_bit_for_bit(ppo, tmp_path, name):
     def make(folder):
         limit = ("objective.max_deviation=0.1",) if name == "espo" else ()
@@ -149,7 +150,7 @@ def test_micro_batches_give_the_same_run(ppo, tmp_path):
         torch.testing.assert_close(runs[1][key], value, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["ppo", "espo"])
+@pytest.mark.parametrize("name", fast(["espo"], ["ppo", "espo"]))
 def test_the_score_rises(ppo, name):
     made = ppo(
         "train.max_steps=60", "train.epochs=8", "train.learning_rate=0.03", "eval.num_prompts=16",

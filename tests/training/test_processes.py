@@ -9,6 +9,7 @@ import fork_server
 import pytest
 import tiny
 import torch
+from tiers import fast
 from two import DIVIDED, LAUNCH, TRAIN, apart, events, free_port, in_two, written
 
 from fastslow import training
@@ -45,8 +46,7 @@ def learned_offline():
 
 
 SOME = (
-    "dpo", "ipo", "simpo", "alpha_dpo", "beta_dpo", "mallows", "odpo", "wpo", "kto", "bco",
-    "exo_ranked", "plackett_luce", "sft",
+    "simpo", "beta_dpo", "mallows", "wpo", "bco", "plackett_luce", "sft",
 )  # fmt: skip
 """Of every kind of label and of need, with a running state and without, and coupled."""
 
@@ -99,6 +99,7 @@ def test_everything_that_is_told_and_measured_is_what_one_process_says(recipe, t
     assert not [path.name for path in tmp_path.iterdir() if "fastslow-" in path.name]
 
 
+@pytest.mark.slow
 def test_accelerates_own_launcher_starts_two(recipe, tmp_path):
     settings = ("train.max_steps=2", "eval.num_prompts=0")
     one, two = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("one", "two"))
@@ -115,8 +116,10 @@ def test_accelerates_own_launcher_starts_two(recipe, tmp_path):
     assert apart(two.output_dir, one.output_dir) < 1e-3
 
 
-@pytest.mark.parametrize("launched", [{}, DIVIDED], ids=["whole", "divided"])
-@pytest.mark.parametrize("began", [1, 2])
+@pytest.mark.parametrize(
+    ("began", "launched"),
+    fast([(1, DIVIDED), (2, {})], [(1, {}), (1, DIVIDED), (2, {}), (2, DIVIDED)]),
+)
 def test_a_run_goes_on_in_another_number_of_processes(recipe, tmp_path, began, launched):
     settings = ("train.max_steps=6", "checkpoint.every=100", "eval.num_prompts=0")
     whole, part = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("whole", "part"))

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+from tiers import fast
 from typer.testing import CliRunner
 
 import fastslow
@@ -231,7 +232,7 @@ def test_stored_pairs_are_mixed_in(rounds, train_file):
     assert "offline_fraction: 0.5" in config and summary.pairs_seen > 6
 
 
-@pytest.mark.parametrize("at", ["answers", "step", "round"])
+@pytest.mark.parametrize("at", fast(["step"], ["answers", "step", "round"]))
 def test_a_stopped_run_goes_on_where_it_was(rounds, at):
     whole = rounds("output_dir=whole-run", momentum=0.3)
     broken = rounds("output_dir=broken-run", momentum=0.3)

@@ -24,6 +24,13 @@ def told(folder):
     ]
 
 
+SOME_OR_ALL = ["some", pytest.param("all", marks=pytest.mark.slow)]
+
+
+def of(kinds, chosen, some):
+    return kinds if chosen == "all" else {name: kinds[name] for name in some}
+
+
 def same_runs(recipe, tmp_path, kinds, *settings):
     """Every kind in two processes with whole and with divided layers."""
     made = {
@@ -44,7 +51,8 @@ def same_runs(recipe, tmp_path, kinds, *settings):
         assert tiny.same(tiny.adapters(one.output_dir), tiny.adapters(other.output_dir)), name
 
 
-def test_learning_is_the_same_to_the_bit(recipe, tmp_path, model_folder):
+@pytest.mark.parametrize("chosen", SOME_OR_ALL)
+def test_learning_is_the_same_to_the_bit(recipe, tmp_path, chosen):
     # Batches of 5 and a last one of 1: one process has nothing to do while the other has.
     kinds = {
         "ofs": (("train.micro_batch_size=1", "eval.num_prompts=3"), {}),
@@ -62,10 +70,11 @@ def test_learning_is_the_same_to_the_bit(recipe, tmp_path, model_folder):
         f"data.train={rows}", "train.batch_size=5", "eval.every=2", "eval.num_prompts=0",
         "eval.max_new_tokens=4", "eval.max_pairs=5",
     )  # fmt: skip
-    same_runs(recipe, tmp_path, kinds, *settings)
+    same_runs(recipe, tmp_path, of(kinds, chosen, ("ofs", "reward")), *settings)
 
 
-def test_sampling_is_the_same_to_the_bit(recipe, tmp_path):
+@pytest.mark.parametrize("chosen", SOME_OR_ALL)
+def test_sampling_is_the_same_to_the_bit(recipe, tmp_path, chosen):
     rule = tmp_path / "rule.py"
     rule.write_text(
         "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
@@ -85,7 +94,7 @@ def test_sampling_is_the_same_to_the_bit(recipe, tmp_path):
         "train.max_steps=2", "eval.num_prompts=1", "eval.max_new_tokens=3", "eval.max_pairs=5",
         "train.batch_size=3", "chase=null",
     )  # fmt: skip
-    same_runs(recipe, tmp_path, kinds, *settings)
+    same_runs(recipe, tmp_path, of(kinds, chosen, ("ppo",)), *settings)
 
 
 CONTINUAL = """
@@ -99,6 +108,7 @@ print("RESULT", json.dumps(summary.domains))
 """
 
 
+@pytest.mark.slow
 def test_domains_one_after_another_are_the_same_to_the_bit(continual, tmp_path):
     found = {}
     for where, settings in (("whole", WHOLE), ("divided", DIVIDED)):
