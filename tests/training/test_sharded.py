@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import fork_server
 import pytest
 import tiny
 from safetensors.torch import load_file
@@ -24,15 +25,10 @@ def told(folder):
     ]
 
 
-SOME_OR_ALL = ["some", pytest.param("all", marks=pytest.mark.slow)]
-
-
-def of(kinds, chosen, some):
-    return kinds if chosen == "all" else {name: kinds[name] for name in some}
-
-
-def same_runs(recipe, tmp_path, kinds, *settings):
-    """Every kind in two processes with whole and with divided layers."""
+def same_runs(recipe, tmp_path, kinds, some, *settings):
+    """Kinds of runs in two processes with whole and with divided layers: some in `make test`, all
+    in `make slow`."""
+    kinds = kinds if fork_server.COLD else {name: kinds[name] for name in some}
     made = {
         where: [
             recipe(f"output_dir={tmp_path / where / name}", *settings, *own, **sections)
@@ -51,8 +47,7 @@ def same_runs(recipe, tmp_path, kinds, *settings):
         assert tiny.same(tiny.adapters(one.output_dir), tiny.adapters(other.output_dir)), name
 
 
-@pytest.mark.parametrize("chosen", SOME_OR_ALL)
-def test_learning_is_the_same_to_the_bit(recipe, tmp_path, chosen):
+def test_learning_is_the_same_to_the_bit(recipe, tmp_path):
     # Batches of 5 and a last one of 1: one process has nothing to do while the other has.
     kinds = {
         "ofs": (("train.micro_batch_size=1", "eval.num_prompts=3"), {}),
@@ -70,11 +65,10 @@ def test_learning_is_the_same_to_the_bit(recipe, tmp_path, chosen):
         f"data.train={rows}", "train.batch_size=5", "eval.every=2", "eval.num_prompts=0",
         "eval.max_new_tokens=4", "eval.max_pairs=5",
     )  # fmt: skip
-    same_runs(recipe, tmp_path, of(kinds, chosen, ("ofs", "reward")), *settings)
+    same_runs(recipe, tmp_path, kinds, ("ofs", "reward"), *settings)
 
 
-@pytest.mark.parametrize("chosen", SOME_OR_ALL)
-def test_sampling_is_the_same_to_the_bit(recipe, tmp_path, chosen):
+def test_sampling_is_the_same_to_the_bit(recipe, tmp_path):
     rule = tmp_path / "rule.py"
     rule.write_text(
         "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
@@ -94,7 +88,7 @@ def test_sampling_is_the_same_to_the_bit(recipe, tmp_path, chosen):
         "train.max_steps=2", "eval.num_prompts=1", "eval.max_new_tokens=3", "eval.max_pairs=5",
         "train.batch_size=3", "chase=null",
     )  # fmt: skip
-    same_runs(recipe, tmp_path, of(kinds, chosen, ("ppo",)), *settings)
+    same_runs(recipe, tmp_path, kinds, ("ppo",), *settings)
 
 
 CONTINUAL = """
