@@ -46,7 +46,8 @@ def learned_offline():
 
 
 SOME = ("simpo", "beta_dpo", "mallows", "wpo", "bco", "plackett_luce", "sft")
-"""What `make test` runs: of every kind of label and of need, with a running state and without, and coupled."""
+"""What `make test` runs: of every kind of label and of need, with a running state and without, and
+coupled."""
 
 
 def test_every_objective_learns_in_two_processes_what_it_learns_in_one(recipe, tmp_path):
