@@ -187,7 +187,8 @@ def test_a_judge_in_a_file_may_be_a_class(tmp_path):
 def test_a_judge_that_is_wrong_says_what_it_must_give(tmp_path):
     rows = [{"prompt": "p", "chosen": "longer", "rejected": "short"}]
     for judge, error, message in (
-        (3, ConfigError, "is int; give a function"),
+        (3, ConfigError, "int cannot judge; give a function"),
+        (None, ConfigError, "judge: is missing; give a function"),
         (lambda prompt, answers: [1.0], fs.JudgeError, "gave 1 scores for 2 answers"),
         (lambda prompt, answer: "good", fs.JudgeError, "gave 'good'; it must give a finite number"),
     ):

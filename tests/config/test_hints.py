@@ -78,3 +78,29 @@ def test_the_keys_of_a_judge_are_those_of_its_kind():
     )
     ensemble = {"kind": "ensemble", "members": [{"kind": "rule", "file": "r.py"}, rule]}
     assert problem(filter={}, judge=ensemble).startswith("judge.members.2.fil: there is no such")
+
+
+class Loss:
+    def __call__(self, logps):
+        return logps
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "message"),
+    [
+        ("objective", "dpo", "objective: got 'dpo'; it is a section; write objective.name=dpo"),
+        (
+            "objective",
+            Loss(),
+            "give objective.name and objective.file, from which a run",
+        ),
+        (
+            "train",
+            3,
+            "train: got 3; it is a section of several keys; `fastslow recipe train`",
+        ),
+    ],
+)
+def test_what_is_no_section_is_told_how_to_be_one(section, given, message):
+    with pytest.raises(ConfigError, match=message):
+        load_recipe({"model": "m", "data": {"train": "t"}, section: given})

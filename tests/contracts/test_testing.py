@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
+from fastslow.errors import ConfigError
 from fastslow.objectives import CONTAINERS, Objective, make_objective
 from fastslow.objectives.containers import needed
 from fastslow.objectives.contract import with_rewards
@@ -304,8 +305,42 @@ def test_errors_of_an_objective_are_failures_too():
         def loss(self, logps):
             raise KeyError("difficulty")
 
-    with pytest.raises(AssertionError, match="order_does_not_matter: KeyError: 'difficulty'"):
+    with pytest.raises(AssertionError, match="gives_an_output: KeyError: 'difficulty'"):
         check_objective(Raises())
+
+
+def test_what_gives_no_output_is_told_so_once():
+    class Bare(Fine):
+        def __call__(self, logps):
+            return self.loss(logps)
+
+    with pytest.raises(AssertionError) as caught:
+        check_objective(Bare())
+    said = str(caught.value)
+    assert said.count("\n- ") == 1 and "expected an ObjectiveOutput(" in said
+    assert "found a Tensor" in said
+
+
+def test_a_class_and_a_function_are_checked_too():
+    check_objective(Fine)
+    check_objective(lambda logps: -logsigmoid(0.1 * logps.delta))
+    with pytest.raises(AssertionError, match="better_is_cheaper: .* training would lower them"):
+        check_objective(lambda logps: logsigmoid(0.1 * logps.delta))
+
+
+def test_what_a_recipe_would_refuse_is_refused():
+    class Plain(Objective):
+        beta = 0.1
+
+        def __call__(self, logps):
+            return with_rewards(-logsigmoid(self.beta * logps.delta), logps, self.beta)
+
+    for value, message in (
+        (Plain(), "Plain is no dataclass"),
+        (3, "got 3; give a name"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_objective(value)
 
 
 def test_names_that_are_no_checks_are_refused():

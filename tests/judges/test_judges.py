@@ -62,7 +62,12 @@ def test_a_rule_scores_the_last_turn_and_the_answer(tmp_path):
 @pytest.mark.parametrize(
     ("text", "function", "error", "message"),
     [
-        (RULE, "rate", ConfigError, "judge.function: .*rule.py defines no function 'rate'"),
+        (
+            RULE,
+            "rate",
+            ConfigError,
+            "judge.function: .*rule.py defines no function or class 'rate'",
+        ),
         ("1 / 0", "score", ConfigError, "judge.file: .* cannot be run: ZeroDivisionError"),
         (
             "def score(p, a):\n    return None",

@@ -172,7 +172,7 @@ def test_another_judge_cannot_go_on(online, tmp_path):
     ("overrides", "section", "message"),
     [
         (("online=null", "judge=null", "objective.name=rloo"), {}, "objective rloo: is on-policy"),
-        (("judge=null",), {}, "judge: compares the answers of rounds, online or filter"),
+        (("judge=null",), {}, "judge: is missing; online needs one to compare"),
         (("rounds={}",), {}, "rounds and online: cannot be combined"),
         (("data.label_delay=8",), {}, "online: cannot be combined with data.label_delay"),
         ((), {"num_generations": 1}, "online.num_generations: got 1"),

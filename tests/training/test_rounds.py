@@ -300,7 +300,7 @@ def test_answers_that_teach_nothing_stop_the_run(rounds):
 @pytest.mark.parametrize(
     ("section", "overrides", "message"),
     [
-        ({}, ("judge=null",), "judge: compares the answers of rounds, online or filter"),
+        ({}, ("judge=null",), "judge: is missing; rounds needs one to compare"),
         ({"num_generations": 1}, (), "rounds.num_generations: got 1"),
         ({"max_new_tokens": 96}, (), "rounds.max_new_tokens: got 96; must be below"),
         ({"prompts": None}, (), "prompts: are missing; give rows"),

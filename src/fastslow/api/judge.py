@@ -40,6 +40,8 @@ def check_judge(
     ConfigError without a judge or data, DataError where no pair has a preference, JudgeError where
     the judge fails.
     """
+    if judge is None:
+        raise ConfigError("judge: is missing; give a function, an object, or a recipe with a judge")
     domain = None
     if isinstance(judge, Recipe):
         recipe, config = judge, judge.eval.judge if of_eval else judge.judge or judge.eval.judge
@@ -47,7 +49,9 @@ def check_judge(
             raise ConfigError(f"{'eval.' if of_eval else ''}judge: the recipe has none to ask")
         data, domain = data or recipe.data.eval_sources or None, recipe.data.domain
     if data is None:
-        raise ConfigError("data.eval: is missing; give labelled pairs there or with --data")
+        raise ConfigError(
+            "data: is missing; give labelled pairs, by --data or in a recipe by data.eval"
+        )
     stream = ExampleStream(sources_of(data), domain=domain)
     asked: Sequence[Pair] = list(
         islice((p for p in stream if isinstance(p, Pair) and not p.is_tie), pairs)

@@ -23,13 +23,14 @@ class WorldJudgeConfig(Section):
 
 
 class RuleJudgeConfig(Section):
-    """A Python function of your own that scores an answer. The file is executed."""
+    """A Python function or class of your own that scores answers. The file is executed."""
 
     kind: Literal["rule"]
     file: UserPath
     """Python file."""
     function: str = "score"
-    """`function(prompt, answer) -> float`, higher is better."""
+    """`function(prompt, answer) -> float`, higher is better; or a function of all `answers`, or a class
+    (docs/python.md)."""
 
 
 class ClassifierJudgeConfig(Section):

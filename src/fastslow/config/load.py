@@ -241,10 +241,23 @@ def _problems(item: Any) -> list[str]:
         ]
     if kind == "value_error":
         return str(item["ctx"]["error"]).splitlines()
+    if kind == "model_type":
+        return [f"{path}: got {item['input']!r}; it is a section{_advice(path, item['input'])}"]
     message = item["msg"][0].lower() + item["msg"][1:]
     if any(name.startswith(UNION_BRANCHES) for name in names):
         message = "input should be text or a list of texts"
     return [f"{path}: got {item['input']!r}; {message}"]
+
+
+def _advice(section: str, given: Any) -> str:
+    if section == "objective" and isinstance(given, str):
+        return f"; write objective.name={given}"
+    if section == "objective" and callable(given):
+        return (
+            "; for one of your own give objective.name and objective.file, from which a run can "
+            "resume, or hand the object to fastslow.Learner"
+        )
+    return f" of several keys; `fastslow recipe {section}` lists them"
 
 
 def _kind(value: Any) -> str:

@@ -102,11 +102,10 @@ def _reward_model(recipe: "Recipe") -> Faults:
 def _own_answers(recipe: "Recipe") -> Faults:
     """What the policy generates and a judge compares, by whichever of three ways."""
     asking = [name for name in ("rounds", "online", "filter") if getattr(recipe, name)]
-    if (not asking) != (recipe.judge is None):
-        yield (
-            "judge: compares the answers of rounds, online or filter; give it together with one "
-            "of them"
-        )
+    if asking and recipe.judge is None:
+        yield f"judge: is missing; {asking[0]} needs one to compare the policy's answers"
+    if recipe.judge is not None and not asking:
+        yield "judge: has nothing to compare; give rounds, online or filter, or remove it"
     if len(asking) > 1:
         yield f"{' and '.join(asking)}: cannot be combined; give one of them"
     if recipe.filter is not None:

@@ -2,10 +2,12 @@
 
     def judge(prompt, answer) -> float            one answer at a time, higher is better
     def judge(prompt, answers) -> list[float]     all answers to a prompt: it is named `answers`
-    class with judge(requests)                    a batch: scores or a Judgement for each request
+    class with judge(requests)                    a batch: scores or a Judgement of each request
     class with compare(prompt, a, b) -> float     two at a time: probability that a wins, 0 to 1
 
-Prompts come as text; of a conversation, its last turn. A batch judge gets JudgeRequest objects.
+Prompts come as text; of a conversation, its last turn. A batch judge gets JudgeRequest objects,
+whose prompt is as the data has it: text or messages. Scores may be any real numbers, a tensor's or
+an array's among them.
 """
 
 import inspect
@@ -25,6 +27,13 @@ ALLOWED = (
     "give a function f(prompt, answer), a function f(prompt, answers), or a class with "
     "judge(requests) or compare(prompt, a, b)"
 )
+
+FORMS = {
+    "judge": ("requests",),
+    "compare": ("prompt", "a", "b"),
+    "function": ("prompt", "answer"),
+}
+"""What each form is called with."""
 
 _Judging = Callable[[Sequence[JudgeRequest]], list[Judgement]]
 
@@ -64,12 +73,13 @@ class ObjectJudge(Judge):
         return self._judging(asked)
 
     def _form_of(self, value: Any) -> _Judging:
-        if callable(getattr(value, "judge", None)):
-            return self._in_batches
-        if callable(getattr(value, "compare", None)):
-            return self._in_pairs
+        for method, form in (("judge", self._in_batches), ("compare", self._in_pairs)):
+            if callable(getattr(value, method, None)):
+                _check_takes(getattr(value, method), FORMS[method], f"{self._name}.{method}")
+                return form
         if not callable(value):
-            raise ConfigError(f"judge: {self._name} is {type(value).__name__}; {ALLOWED}")
+            raise ConfigError(f"judge: {type(value).__name__} cannot judge; {ALLOWED}")
+        _check_takes(value, FORMS["function"], self._name)
         return self._by_prompt if _takes_all(value) else self._by_answer
 
     def _in_batches(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
@@ -80,9 +90,17 @@ class ObjectJudge(Judge):
                 "one for each"
             )
         return [
-            one if isinstance(one, Judgement) else scored(self._scores(one, len(request.answers)))
+            self._judgement(one, len(request.answers))
             for one, request in zip(found, asked, strict=True)
         ]
+
+    def _judgement(self, found: Any, count: int) -> Judgement:
+        if not isinstance(found, Judgement):
+            return scored(self._scores(found, count))
+        rates = self._scores(found.win_rates, count)
+        if any(not 0 <= rate <= 1 for rate in rates):
+            raise JudgeError(f"{self._name} gave win rates {rates}; they must be from 0 to 1")
+        return Judgement(tuple(self._scores(found.scores, count)), tuple(rates))
 
     def _in_pairs(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         return [compared(self._wins(request)) for request in asked]
@@ -147,9 +165,16 @@ class ObjectJudge(Judge):
         return [self._number(score) for score in scores]
 
     def _number(self, value: Any) -> float:
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise JudgeError(f"{self._name} gave {value!r}; it must give a finite number")
-        return float(value)
+        try:
+            number = math.nan if isinstance(value, (str, bytes)) else float(value)
+        except (TypeError, ValueError, RuntimeError):  # The last is a tensor's of several numbers.
+            number = math.nan
+        if not math.isfinite(number):
+            hint = ""
+            if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+                hint = "; to score all answers at once, name the second parameter answers"
+            raise JudgeError(f"{self._name} gave {value!r}; it must give a finite number{hint}")
+        return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +225,16 @@ def _made(kind: type, name: str) -> Any:
             f"judge: {name} cannot be made without arguments: {type(error).__name__}: {error}; "
             "give an object in place of the class"
         ) from error
+
+
+def _check_takes(function: Callable[..., Any], given: Sequence[str], name: str) -> None:
+    """Raise ConfigError where a function cannot be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*given)
+    except TypeError:
+        raise ConfigError(f"judge: {name} must take ({', '.join(given)}); {ALLOWED}") from None
+    except ValueError:
+        return  # A builtin, which does not say what it takes.
 
 
 def _takes_all(function: Callable[..., Any]) -> bool:

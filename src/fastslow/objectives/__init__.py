@@ -1,7 +1,7 @@
 """Preference losses: log-probabilities and labels in, ObjectiveOutput out. Imports torch alone.
 
-An objective sees tensors of sums over tokens, never a model. To add one, write a file and a table
-line.
+An objective sees tensors of sums over tokens, never a model. To add one, write a file, and a line
+in the table below; docs/architecture.md lists what goes with it.
 """
 
 import re
@@ -147,7 +147,7 @@ def make_objective(
     check_not_negative("nll_weight", nll_weight)
     own = objectives_in(Path(file)) if file is not None else {}
     table: Mapping[str, Any] = {**_OBJECTIVES, **own}
-    weighted = _terms(name, table)
+    weighted = _terms(name, table, file)
     if own and not any(term in own for _, term in weighted):
         raise ConfigError(
             f"objective.name: got {name!r}, which {file} does not define; it defines "
@@ -188,7 +188,7 @@ def make_objective(
 def setting_names(name: str) -> list[str] | None:
     """The settings of a named objective, or of a sum's terms; None where there is no such name."""
     try:
-        kinds: list[Any] = [_OBJECTIVES[term] for _, term in _terms(name, _OBJECTIVES)]
+        kinds: list[Any] = [_OBJECTIVES[term] for _, term in _terms(name, _OBJECTIVES, None)]
     except ConfigError:
         return None
     return list(dict.fromkeys([f.name for kind in kinds for f in fields(kind)] + ["nll_weight"]))
@@ -251,7 +251,7 @@ def _without_default(kind: Any, given: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _terms(name: str, table: Mapping[str, Any]) -> list[tuple[float, str]]:
+def _terms(name: str, table: Mapping[str, Any], file: str | None) -> list[tuple[float, str]]:
     """Weights and names in a sum. Raises ConfigError for what is neither."""
     found = []
     for part in name.split("+"):
@@ -262,9 +262,10 @@ def _terms(name: str, table: Mapping[str, Any]) -> list[tuple[float, str]]:
             )
         weight, term = match.groups()
         if term not in table:
+            of_own = f", which is not in {file} either" if file else ""
+            advice = "" if file else "; for a custom one set objective.file"
             raise ConfigError(
-                f"objective.name: got {term!r}{_suggest(term, list(table))}; for a custom one "
-                "set objective.file"
+                f"objective.name: got {term!r}{of_own}{_suggest(term, list(table))}{advice}"
             )
         check_not_negative("name", float(weight or 1.0))
         found.append((float(weight or 1.0), term))

@@ -9,6 +9,7 @@ from fastslow.testing.checks import (
     checks,
     failed_checks,
     failure,
+    gives_an_output,
     one_loss_and_reward_per_row,
 )
 from fastslow.testing.examples import RANGES, example
@@ -20,5 +21,6 @@ __all__ = [
     "example",
     "failed_checks",
     "failure",
+    "gives_an_output",
     "one_loss_and_reward_per_row",
 ]

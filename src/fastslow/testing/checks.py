@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from fastslow.objectives import Objective
+from fastslow.objectives import Objective, ObjectiveOutput, as_objective
 from fastslow.testing.examples import (
     RANGES,
     example,
@@ -37,11 +37,15 @@ from fastslow.testing.examples import (
 )
 
 
-def checks(objective: Objective) -> dict[str, Callable[[], None]]:
+def checks(objective: Any) -> dict[str, Callable[[], None]]:
     """The checks that apply to an objective, by name, as callables.
 
-    Raises ValueError for one that takes tokens.
+    Args:
+        objective: an Objective, a class of one, or a function of PairLogps.
+
+    Raises ConfigError for what is none of these, ValueError for one that takes tokens.
     """
+    objective = as_objective(objective)
     if objective.takes == "tokens":
         raise ValueError(f"{objective!r} takes tokens, which these checks do not support")
     chosen: list[Callable[[Objective], None]] = [
@@ -59,21 +63,32 @@ def checks(objective: Objective) -> dict[str, Callable[[], None]]:
     return {check.__name__: partial(check, objective) for check in chosen}
 
 
-def check_objective(objective: Objective, but: Iterable[str] = ()) -> None:
+def check_objective(objective: Any, but: Iterable[str] = ()) -> None:
     """Run all checks that apply, except those named in `but`.
 
-    Raises AssertionError that lists all failures, ValueError for an unknown check.
+    Args:
+        objective: an Objective, a class of one, or a function of PairLogps.
+        but: names of checks to leave out.
+
+    Raises AssertionError that lists all failures, ValueError for an unknown check, ConfigError for
+    what cannot be an objective.
     """
-    todo, skipped_examples = checks(objective), set(but)
-    if unknown := skipped_examples - set(todo):
+    todo = checks(objective)
+    if unknown := set(but) - set(todo):
         raise ValueError(f"got {sorted(unknown)}; the checks are {sorted(todo)}")
     failed = failed_checks(objective, but)
     if failed:
         raise AssertionError("\n- ".join([f"{objective!r}: {len(failed)} checks failed", *failed]))
 
 
-def failed_checks(objective: Objective, but: Iterable[str] = ()) -> list[str]:
-    """Failed checks as `name: message`; empty if all pass."""
+def failed_checks(objective: Any, but: Iterable[str] = ()) -> list[str]:
+    """Failed checks as `name: message`; empty if all pass.
+
+    Where the objective cannot be called, or gives no ObjectiveOutput, that alone is listed.
+    """
+    objective = as_objective(objective)
+    if (said := failure(partial(gives_an_output, objective))) is not None:
+        return [f"{gives_an_output.__name__}: {said}"]
     todo = checks(objective)
     found = {name: failure(todo[name]) for name in sorted(set(todo) - set(but))}
     return [f"{name}: {said}" for name, said in found.items() if said is not None]
@@ -87,6 +102,13 @@ def failure(check: Callable[[], None]) -> str | None:
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         return f"{kind}{error}"
     return None
+
+
+def gives_an_output(objective: Objective) -> None:
+    """Calling it gives an ObjectiveOutput."""
+    out: Any = objective(example(objective))
+    what = "an ObjectiveOutput(loss=, chosen_reward=, rejected_reward=)"
+    expect(isinstance(out, ObjectiveOutput), what, f"a {type(out).__name__}", "`__call__`")
 
 
 def one_loss_and_reward_per_row(objective: Objective) -> None:
@@ -251,12 +273,17 @@ def state_matters(objective: Objective) -> None:
 
 
 def better_is_cheaper(objective: Objective) -> None:
-    """Of margins from 10 nats below to 10 above the reference's the cheapest has grown."""
+    """Of margins from 10 nats below to 10 above the reference's the cheapest is above."""
     logps = without_extra(example(objective, dtype=torch.float64, scale=0.5, state={}), "tie")
     moves = (-10.0, -3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0, 10.0)
     losses = {by: objective(moved(logps, by)).loss.mean().item() for by in moves}
     least = min(losses, key=losses.__getitem__)
-    expect(least > 0, "the least loss above 0 nats", f"{losses}", "the sign of the margin")
+    expect(
+        least > 0,
+        "the least loss where margins have grown",
+        f"it where they changed by {least:g} nats, so training would lower them",
+        "the sign of the margin",
+    )
 
 
 def starts_towards_the_better(objective: Objective) -> None:

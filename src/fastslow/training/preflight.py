@@ -17,7 +17,7 @@ from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
 from fastslow.records import Example
 from fastslow.streams import ExampleStream, ReplayStream, odd_columns, open_sources
-from fastslow.testing import failure, one_loss_and_reward_per_row
+from fastslow.testing import failure, gives_an_output, one_loss_and_reward_per_row
 from fastslow.training.data.batch_reader import (
     GIVE_COLUMNS,
     MAX_SKIPPED,
@@ -256,8 +256,10 @@ def _own_faults(name: str, objective: Objective) -> Iterator[str]:
         return
     if not isinstance(getattr(objective, "beta", None), (int, float)):
         yield f"objective {name}: has no beta, which scales the chase term; add one"
-    if (said := failure(partial(one_loss_and_reward_per_row, objective))) is not None:
-        yield (f"objective {name}: {said}; run fastslow.testing.check_objective for all problems")
+    checks = (gives_an_output, one_loss_and_reward_per_row)
+    failed = (failure(partial(check, objective)) for check in checks)
+    if (said := next((text for text in failed if text is not None), None)) is not None:
+        yield f"objective {name}: {said}; run fastslow.testing.check_objective for all problems"
 
 
 def _total_steps(

@@ -189,7 +189,8 @@ def _warnings(components: Components) -> Iterator[str]:
     recipe, steps = components.recipe, components.total_steps
     yield from components.warnings
     if "file" in recipe.objective.settings:
-        yield from failed_checks(components.learner.objective)
+        for said in failed_checks(components.learner.objective):
+            yield f"objective {recipe.objective.name} fails the check {said}"
     if recipe.train.precision != "float32":
         warning = slow_bfloat16(components.learner.accelerator.device)
         yield from [warning] if warning else []
