@@ -29,8 +29,8 @@ class RuleJudgeConfig(Section):
     file: UserPath
     """Python file."""
     function: str = "score"
-    """`function(prompt, answer) -> float`, higher is better; or a function of all `answers`, or a class
-    (docs/python.md)."""
+    """`function(prompt, answer) -> float`, higher is better; or a function of all `answers`, or
+    a class (docs/python.md)."""
 
 
 class ClassifierJudgeConfig(Section):
