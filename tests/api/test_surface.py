@@ -1,10 +1,14 @@
 """What `import fastslow` offers: all listed, all there, and nothing heavy until it is used."""
 
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import get_args, get_type_hints, is_typeddict
 
 import fastslow as fs
+from fastslow.training.state import events
 
 
 def test_everything_listed_is_there_and_documented():
@@ -34,3 +38,16 @@ def test_importing_is_light():
 
 def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(fs, "Trainer")
+
+
+def test_the_page_lists_every_event():
+    kinds = {
+        kind
+        for value in vars(events).values()
+        if is_typeddict(value)
+        for kind in get_args(get_type_hints(value)["event"])
+    }
+    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
+    table = page.split("## Events")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {kind for row in rows for kind in re.findall(r"`(\w+)`", row)} - {"event"} == kinds

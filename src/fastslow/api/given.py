@@ -136,4 +136,9 @@ def one_listener(callback: Any, listener: Any) -> Any:
     """The function that hears of events. Raises ConfigError where two are given."""
     if callback is not None and listener is not None:
         raise ConfigError("callback and listener are the same; give one of them")
-    return callback or listener
+    hears = callback if listener is None else listener
+    if hears is not None and not callable(hears):
+        raise ConfigError(
+            f"callback: got {hears!r}; give a function that is called with each event"
+        )
+    return hears

@@ -10,8 +10,8 @@ from fastslow.streams import Source, Unreadable, open_sources, row_of
 
 EXAMPLES = (Pair, Ranking, Rating, Demonstration)
 ALLOWED = (
-    "give a list of rows, a datasets.Dataset, or paths (.jsonl, .jsonl.gz, .parquet, folders, "
-    "globs)"
+    "give an iterable of rows (a list, a generator), a datasets.Dataset, or paths (.jsonl, "
+    ".jsonl.gz, .parquet, folders, globs)"
 )
 
 

@@ -174,7 +174,8 @@ def train(
         eval_dataset: the same for `data.eval`.
         judge: in place of the recipe's: a function f(prompt, answer) or f(prompt, answers), an
             object with judge(requests) or compare(prompt, a, b), or a mapping.
-        callback: is called with every event, a dict with the key `event`; it cannot change the run.
+        callback: is called with every event, a dict with the key `event`. What it raises ends the
+            run, which resumes from its newest checkpoint.
         stop: asks for a stop, from any thread.
         listener: the same as callback.
 

@@ -30,7 +30,7 @@ from fastslow.training.policies.publish import publish_module
 from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
 from fastslow.training.state.checkpoint import read_newest
-from fastslow.training.state.event_log import EventLog, Listener, ignore
+from fastslow.training.state.event_log import EventLog, Listener, OneAtATime, ignore
 from fastslow.training.state.events import StartEvent
 from fastslow.training.state.parts import answering_part, finish_parts
 from fastslow.training.state.run_lock import check_run_folder, lock_run_folder
@@ -54,7 +54,8 @@ def train(
 
     Args:
         recipe: a Recipe, the same as a mapping, or the path of a YAML file.
-        listener: called with every event of the log, and with progress and checkpoint events.
+        listener: called with every event, one at a time. What it raises ends the run as any error
+            does: it resumes from its newest checkpoint.
         stop: requests a stop from any thread, like SIGINT and SIGTERM in the main thread.
 
     Raises ConfigError, DataError or StateError.
@@ -71,7 +72,9 @@ def train(
         if processes.rank > 0:
             recipe = recipe.model_copy(update={"output_dir": str(folder)})
             listener = ignore
-        context = RunContext(listener, stop or StopToken(), SharedBase(processes), train_one)
+        context = RunContext(
+            OneAtATime(listener), stop or StopToken(), SharedBase(processes), train_one
+        )
         if recipe.continual is not None:
             return train_domains(recipe, folder, context)
         if recipe.stages or recipe.rounds is not None:

@@ -2,19 +2,45 @@
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from threading import RLock
 
 from fastslow.training.state.events import Event
 
 Listener = Callable[[Event], None]
-"""Is given every event; it cannot change the run."""
+"""Is given every event. What it raises ends the run."""
 Progress = Callable[[int, int], None]
 """Is given how many of how many items are done."""
 
 
 def ignore(event: Event) -> None:
     """The listener that does nothing."""
+
+
+class OneAtATime:
+    """Gives a listener its events one after the other.
+
+    A signal's handler runs in the middle of whatever the main thread does, also of the listener,
+    which may hold a lock or be writing a line. An event that comes meanwhile waits its turn.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._waiting: deque[Event] = deque()
+        self._lock = RLock()  # The handler runs in the thread that it interrupts.
+        self._busy = False
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            self._waiting.append(event)
+            while self._waiting and not self._busy:
+                self._busy = True
+                try:
+                    self._listener(self._waiting.popleft())
+                finally:
+                    self._busy = False
 
 
 def progress_of(listener: Listener, task: str) -> Progress:

@@ -1,4 +1,4 @@
-"""The events of a run: what a listener is given, and what events.jsonl holds a line each of.
+"""The events of a run, which a listener is given. events.jsonl holds those of training itself.
 
 An event is a dict with the kind under `event`; the types here say what else is in it.
 """
