@@ -287,3 +287,15 @@ def test_shuffled_batches_are_those_of_a_run(tmp_path):
         one = [pair.chosen for batch in fs.batches(tiny.rows(32), 8, shuffle=16) for pair in batch]
     assert one != [row["chosen"] for row in tiny.rows(32)]
     assert sorted(one) == sorted(row["chosen"] for row in tiny.rows(32))
+
+
+def test_how_many_bad_rows_are_too_many_is_the_callers_to_say():
+    rows = [*tiny.rows(6), {"prompt": "p"}, {"prompt": "p"}]
+    with pytest.raises(fs.DataError, match="2 of 8 rows cannot be used.* max_bad_fraction = 0.01"):
+        list(fs.batches(rows, size=2))
+    batches = fs.batches(rows, size=2, max_bad_fraction=0.3)
+    with pytest.warns(UserWarning, match="2 of 8 rows were skipped"):
+        assert sum(map(len, batches)) == 6
+    assert batches.skipped == 2
+    with pytest.raises(fs.ConfigError, match="max_bad_fraction: got 2; must be from 0 to 1"):
+        fs.batches(rows, size=2, max_bad_fraction=2)

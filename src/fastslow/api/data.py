@@ -16,8 +16,8 @@ KINDS = ("pairs", "rankings", "ratings", "demonstrations")
 class Batches:
     """Iterates over lists of examples. Rows are read when they are needed.
 
-    More than one unusable row in a hundred raise DataError, which names them. Fewer are counted in
-    `skipped`, and one warning at the end names the first.
+    More unusable rows than `max_bad_fraction` raise DataError, which names them. Fewer are counted
+    in `skipped`, and one warning at the end names the first.
     """
 
     def __init__(self, stream: ExampleStream, size: int) -> None:
@@ -48,7 +48,14 @@ class Batches:
 
 
 def batches(
-    data: Any, size: int, *, kind: str = "pairs", epochs: int = 1, shuffle: int = 0, seed: int = 0
+    data: Any,
+    size: int,
+    *,
+    kind: str = "pairs",
+    epochs: int = 1,
+    shuffle: int = 0,
+    seed: int = 0,
+    max_bad_fraction: float = 0.01,
 ) -> Batches:
     """Examples in lists of `size`, for `Learner.step`.
 
@@ -60,9 +67,10 @@ def batches(
         epochs: passes over the data. An iterator can be read once.
         shuffle: examples are shuffled within blocks of this many; 0 keeps their order.
         seed: of the shuffling; each epoch has its own order.
+        max_bad_fraction: more unusable rows than this share, 0 to 1, stop the iteration.
 
     Raises ConfigError for a setting that is not allowed, DataError where there is nothing to read
-    and, while iterating, where more than 1 % of the rows are unusable.
+    and, while iterating, where too many rows are unusable.
     """
     faults = [
         f"{name}: got {value!r}; must be a whole number of at least {least}"
@@ -73,6 +81,8 @@ def batches(
         )
         if not isinstance(value, int) or value < least
     ]
+    if not 0 <= max_bad_fraction <= 1:
+        faults.append(f"max_bad_fraction: got {max_bad_fraction!r}; must be from 0 to 1")
     if kind not in KINDS:
         faults.append(f"kind: got {kind!r}; allowed are {', '.join(KINDS)}")
     sources = sources_of(data)
@@ -80,5 +90,12 @@ def batches(
         faults.append("epochs: an iterator can be read once only; give a list, or epochs=1")
     if faults:
         raise ConfigError(*faults)
-    stream = ExampleStream(sources, kind=kind, epochs=epochs, shuffle=shuffle, seed=seed)
+    stream = ExampleStream(
+        sources,
+        kind=kind,
+        epochs=epochs,
+        shuffle=shuffle,
+        seed=seed,
+        max_bad_fraction=max_bad_fraction,
+    )
     return Batches(stream, size)

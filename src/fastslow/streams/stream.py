@@ -234,9 +234,9 @@ class ExampleStream:
         if self.counts.invalid > self._max_bad_fraction * counted:
             raise DataError(
                 f"{self.counts.invalid} of {self.counts.read} rows cannot be used, more than "
-                f"data.max_bad_fraction = {self._max_bad_fraction:g} allows:\n  "
+                f"max_bad_fraction = {self._max_bad_fraction:g} allows:\n  "
                 + "\n  ".join(self.counts.shown)
-                + "\nFix the rows, or raise data.max_bad_fraction to skip them."
+                + "\nFix the rows, or raise max_bad_fraction (data.max_bad_fraction in a recipe)."
             )
         if at_end and self.counts.read == 0:
             names = ", ".join(source.name for source in self.sources)
