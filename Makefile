@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
 WORKERS := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: venv demo test slow lint clean
+.PHONY: venv demo test fast types slow lint clean
 
 venv: $(STAMP)
 
@@ -20,10 +20,16 @@ demo: venv
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: venv
 	$(BIN)/mypy
 
-test: lint
+fast: venv
 	$(BIN)/python -m pytest $(WORKERS) --durations 12
+
+# The types beside the tests: either alone leaves a core idle for a while.
+test: lint
+	$(MAKE) --no-print-directory --jobs 2 types fast
 
 # What `make test` leaves out, and every test that starts processes again, now with fresh ones.
 slow: venv

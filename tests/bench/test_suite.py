@@ -80,6 +80,7 @@ def test_methods_that_share_a_training_share_its_task(tmp_path):
     assert not any(task.done for task in tasks)
 
 
+@pytest.mark.slow
 def test_the_benchmark_on_worlds_from_start_to_table_and_again(tmp_path, monkeypatch):
     monkeypatch.setattr(continual, "TUNING_SEEDS", (1000,))
     settings = {
@@ -135,6 +136,7 @@ def test_the_oracle_measures_each_module_on_its_own_domain(tmp_path, monkeypatch
     assert not list(task.run.rglob("checkpoints"))
 
 
+@pytest.mark.slow
 def test_chasing_on_small_streams(tmp_path, monkeypatch):
     monkeypatch.setattr(chasing, "RATES", {"adamw": (1e-3, 1e-2)})
     monkeypatch.setattr(chasing, "FIXED", 1)

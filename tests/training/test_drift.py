@@ -144,9 +144,8 @@ def test_a_run_ends_where_the_preferences_turn_and_says_so(recipe, turning, tmp_
         )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "extra", fast([{"anchor": "ewc"}], [{}, {"anchor": "ewc"}, {"replay": 0.2}])
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", [{}, {"anchor": "ewc"}, {"replay": 0.2}])
 def test_stretches_between_drifts_are_the_stream_without_loss_or_repetition(
     recipe, turning, eval_file, extra
 ):

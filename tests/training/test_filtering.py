@@ -85,7 +85,7 @@ def test_a_judge_that_gives_up_leaves_a_checkpoint_to_go_on_from(filtered, tmp_p
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("judge=null",), "judge: compares the answers of"),
+        (("judge=null",), "judge: is missing; filter needs one to"),
         (("online={}",), "online and filter: cannot be combined"),
         (("stages=[sft, preferences]",), "filter: cannot be combined with"),
         (("filter.max_new_tokens=96",), "filter.max_new_tokens: got .*must be below"),

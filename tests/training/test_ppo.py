@@ -150,7 +150,8 @@ def test_micro_batches_give_the_same_run(ppo, tmp_path):
         torch.testing.assert_close(runs[1][key], value, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", fast(["espo"], ["ppo", "espo"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ppo", "espo"])
 def test_the_score_rises(ppo, name):
     made = ppo(
         "train.max_steps=60", "train.epochs=8", "train.learning_rate=0.03", "eval.num_prompts=16",
