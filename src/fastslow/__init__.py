@@ -11,11 +11,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastslow.api.combine import combine
+    from fastslow.api.combine import Policy, combine
     from fastslow.api.data import batches
     from fastslow.api.judge import check_judge
     from fastslow.api.learner import Learner
-    from fastslow.api.policy import Policy
     from fastslow.api.run import Run, train
     from fastslow.api.view import Answer, RowScore
     from fastslow.api.world import make_world
@@ -34,11 +33,10 @@ if TYPE_CHECKING:
 __version__ = version("fastslow")
 
 _PLACES = {
-    "api.combine": ("combine",),
+    "api.combine": ("Policy", "combine"),
     "api.data": ("batches",),
     "api.judge": ("check_judge",),
     "api.learner": ("Learner",),
-    "api.policy": ("Policy",),
     "api.run": ("Run", "train"),
     "api.view": ("Answer", "RowScore"),
     "api.world": ("make_world",),

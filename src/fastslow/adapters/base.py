@@ -27,6 +27,11 @@ def load_end_ids(model: str) -> list[int]:
         named = GenerationConfig.from_pretrained(model).eos_token_id
     except (OSError, ValueError):
         return []
+    return listed_ids(named)
+
+
+def listed_ids(named: int | list[int] | None) -> list[int]:
+    """Tokens as a list, where a configuration may name one, several or none."""
     return [] if named is None else [named] if isinstance(named, int) else list(named)
 
 
@@ -40,6 +45,11 @@ def load_context_length(model: str, *, trust_remote_code: bool = False) -> int |
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ConfigError(f"model: {model} cannot be loaded: {error}") from None
+    return context_length_of(config)
+
+
+def context_length_of(config: Any) -> int | None:
+    """Context length according to a model's configuration; None if it does not define one."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 
 from fastslow.adapters import load_context_length, load_end_ids, load_tokenizer, strip_modules
+from fastslow.adapters.base import context_length_of, listed_ids
 from fastslow.adapters.objects import check_model, precision_of
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError
 from fastslow.scoring import unwrap_layers
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase
+from fastslow.training.state.state import generator_states, restore_generators
 
 IN_MEMORY = "a model in memory"
 """Stands for the model's name where it is given as an object."""
@@ -39,10 +41,8 @@ class LearnerBase:
             raise ConfigError("tokenizer: is missing; a model object needs its tokenizer beside it")
         self.name, self.model, self.tokenizer = IN_MEMORY, model, tokenizer
         self.precision = precision_of(model)
-        config = model.config.get_text_config()
-        self.context = getattr(config, "max_position_embeddings", None)
-        named = getattr(model.generation_config, "eos_token_id", None)
-        self.end_ids = [] if named is None else [named] if isinstance(named, int) else list(named)
+        self.context = context_length_of(model.config)
+        self.end_ids = listed_ids(getattr(model.generation_config, "eos_token_id", None))
         self._was_training = model.training
         self._learned = [p for p in model.parameters() if p.requires_grad]
 
@@ -79,28 +79,17 @@ class RandomState:
     def __init__(self, seed: int) -> None:
         with self._forked():
             torch.manual_seed(seed)
-            self._state = _random_state()
+            self._state = generator_states()
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Inside, they are the learner's own, which go on; outside, they are untouched."""
         with self._forked():
-            _set_random_state(self._state)
+            restore_generators(self._state)
             try:
                 yield
             finally:
-                self._state = _random_state()
+                self._state = generator_states()
 
     def _forked(self) -> Any:
         return torch.random.fork_rng(devices=list(range(torch.cuda.device_count())))
-
-
-def _random_state() -> list[torch.Tensor]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return [torch.get_rng_state(), *cuda]
-
-
-def _set_random_state(state: list[torch.Tensor]) -> None:
-    torch.set_rng_state(state[0])
-    if len(state) > 1:
-        torch.cuda.set_rng_state_all(state[1:])

@@ -1,29 +1,31 @@
 """Modules of finished runs and banks to one policy."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from fastslow.adapters import BASE, Entry, load_tokenizer
-from fastslow.api.policy import Policy, ignored
+from fastslow.api.policy import PolicyMethods
 from fastslow.api.run import Run
-from fastslow.api.view import View
+from fastslow.api.view import View, names_of
+from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError
-from fastslow.training.continual.combination import Combination, combine_entries
+from fastslow.training.continual.combination import Combination, combine_entries, open_combination
 from fastslow.training.data.dataset import objective_of
 from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.export.export import check_free
 from fastslow.training.export.module_sources import entries_of
-from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
-from fastslow.training.policies.routed import Router
-from fastslow.training.state.event_log import Progress
+from fastslow.training.policies.loading import SharedBase, make_encoder
+from fastslow.training.state.event_log import Progress, unwatched
 
 KINDS = ("uniform", "fixed", "grid", "learned", "routed")
 
 
-class CombinedPolicy(Policy):
-    """One policy made of several modules.
+class Policy(PolicyMethods):
+    """One policy made of several modules, opened when it is first used.
 
     Attributes:
         folder: a PEFT folder or, of `routed`, one of each module and the router.
@@ -36,14 +38,27 @@ class CombinedPolicy(Policy):
         self, folder: Path, combination: Combination, entries: Sequence[Entry], recipe: Recipe,
         keep: Any,
     ) -> None:  # fmt: skip
-        super().__init__(
-            folder,
-            lambda: _opened(folder, combination, recipe),
-            weights=combination.weights,
-            keep=keep,
-        )
+        self.folder = folder
+        self.weights = combination.weights
         self.combination = combination
         self.domains = {entry.name: entry.domain for entry in entries}
+        self._recipe = recipe
+        self._keep = keep  # A temporary folder lives as long as the policy.
+        self._opened: View | None = None
+
+    def _view(self) -> View:
+        if self._opened is None:
+            self._opened = _opened(self.folder, self.combination, self._recipe)
+        return self._opened
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Copy the adapter and the tokenizer to a folder, which must not exist; that folder."""
+        to = Path(folder)
+        check_free(to)
+        with new_folder(to) as draft:
+            shutil.copytree(self.folder, draft, dirs_exist_ok=True)
+            self._view().tokenizer.save_pretrained(str(draft))
+        return to
 
 
 def combine(
@@ -54,8 +69,8 @@ def combine(
     fixed: Sequence[float] | None = None,
     recompress: int | None = None,
     model: str | None = None,
-    progress: Progress = ignored,
-) -> CombinedPolicy:
+    progress: Progress = unwatched,
+) -> Policy:
     """Sum past modules exactly into one adapter, or route each prompt to one of them.
 
     Args:
@@ -100,27 +115,17 @@ def combine(
         recompress=recompress,
         progress=progress,
     )
-    return CombinedPolicy(folder, made, entries, recipe, keep)
+    return Policy(folder, made, entries, recipe, keep)
 
 
 def _opened(folder: Path, made: Combination, recipe: Recipe) -> View:
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    folders = {name: folder / made.place(name) for name in made.modules}
-    routed = (folder / "router.json").exists()
-    policies = open_policies(
-        recipe,
-        folders,
-        tokenizer,
-        SharedBase(ProcessGroup()),
-        router=Router.load(folder) if routed else None,
-    )
-    names = {name: name for name in (*made.modules, made.policy)}
     return View(
         recipe=recipe,
         tokenizer=tokenizer,
         encoder=make_encoder(recipe, tokenizer),
-        policies=policies,
+        policies=open_combination(folder, made, recipe, tokenizer, SharedBase(ProcessGroup())),
         objective=objective_of(recipe),
         reference=BASE,
-        names=names | {"leader": made.policy, "reference": BASE, "base": BASE},
+        names=names_of(made.modules, made.policy, BASE),
     )

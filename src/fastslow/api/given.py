@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.api.rows import numbered_rows
+from fastslow.atomic_io import file_hash
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.judges.objects import hold, title_of
@@ -42,6 +43,8 @@ def recipe_with(
     that are no JSON, StateError where a run began with other rows.
     """
     raw = recipe.model_dump(mode="json") if isinstance(recipe, Recipe) else recipe
+    if train_dataset is None and eval_dataset is None and judge is None:
+        return load_recipe(raw, checks=[objective_problems])
     folder = _output_dir(raw) / GIVEN
     files = {
         "train": folder / "train.jsonl" if train_dataset is not None else None,
@@ -88,7 +91,7 @@ def _write(path: Path, data: Any, name: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         if path.exists() and _began(path.parent.parent):
-            same = _hash(path) == _hash(draft)
+            same = file_hash(path) == file_hash(draft)
             draft.unlink()
             if not same:
                 raise StateError(
@@ -114,11 +117,6 @@ def _lines(data: Any, name: str) -> Iterator[str]:
 
 def _began(folder: Path) -> bool:
     return (folder / "config.yaml").exists()
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_judge(path: Path, judge: Any) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from fastslow.api.rows import EXAMPLES, numbered_rows
+from fastslow.api.rows import EXAMPLES, placed_rows
 from fastslow.errors import DataError
 from fastslow.objectives import Objective
 from fastslow.records import Example, Pair
@@ -53,11 +53,7 @@ class Intake:
         return kept, skipped
 
     def _examples(self, batch: Any, skipped: list[str]) -> Iterator[Example]:
-        if isinstance(batch, (list, tuple)) and all(isinstance(item, EXAMPLES) for item in batch):
-            numbered: Iterator[tuple[str, Any]] = ((item.source, item) for item in batch)
-        else:
-            numbered = numbered_rows(batch)
-        for place, row in numbered:
+        for place, row in placed_rows(batch):
             self.rows.read += 1
             # Rows of every batch count from 1; a learner's from its first one.
             where = f"rows:{self.rows.read}" if place.startswith("rows:") else place

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from fastslow.api.policy import ignored
 from fastslow.api.rows import sources_of
 from fastslow.api.view import judge_of
 from fastslow.config import Recipe
@@ -13,7 +12,7 @@ from fastslow.judges import make_judge
 from fastslow.judges.reliability import Probe, probe
 from fastslow.records import Pair
 from fastslow.streams import ExampleStream
-from fastslow.training.state.event_log import Progress
+from fastslow.training.state.event_log import Progress, unwatched
 
 AT_ONCE = 16
 """Pairs asked about in one call."""
@@ -25,7 +24,7 @@ def check_judge(
     *,
     pairs: int = 100,
     of_eval: bool = False,
-    progress: Progress = ignored,
+    progress: Progress = unwatched,
 ) -> Probe:
     """Ask a judge about labelled pairs, in both orders and once more.
 

@@ -19,7 +19,7 @@ from fastslow.api.options import (
     objective_section,
 )
 from fastslow.api.policy import PolicyMethods
-from fastslow.api.view import View
+from fastslow.api.view import View, names_of
 from fastslow.atomic_io import new_folder
 from fastslow.config import ChaseConfig, MovingReferenceConfig, Recipe, flat
 from fastslow.errors import ConfigError, StateError
@@ -141,8 +141,6 @@ class Learner(PolicyMethods):
             modules = make_modules(recipe, model, critic=False)
             policies = make_policies(recipe, modules, base.tokenizer, base.processes)
             self.core = build_learner(recipe, objective, encoder, policies, reader=self._intake)
-        names = {name: name for name in self.modules}
-        self._names = names | {"reference": reference_policy(recipe), "base": BASE}
         self._opened = View(
             recipe, base.tokenizer, encoder, policies, objective, reference_policy(recipe), {}
         )
@@ -285,7 +283,7 @@ class Learner(PolicyMethods):
     def _view(self) -> View:
         return replace(
             self._opened,
-            names=self._names | {"leader": self.leader},
+            names=names_of(self.modules, self.leader, self._opened.reference),
             running=self.core.state.of_heldout,
         )
 

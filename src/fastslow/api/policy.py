@@ -1,9 +1,7 @@
 """What every trained policy can do: generate, score, be evaluated."""
 
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from fastslow.api.rows import sources_of
@@ -18,8 +16,6 @@ from fastslow.api.view import (
     row_score,
     text_of,
 )
-from fastslow.atomic_io import new_folder
-from fastslow.errors import ConfigError
 from fastslow.scoring import Encoded
 from fastslow.training.data.dataset import eval_objective
 from fastslow.training.loop.evaluator import (
@@ -28,11 +24,7 @@ from fastslow.training.loop.evaluator import (
     held_out,
     length_groups,
 )
-from fastslow.training.state.event_log import Progress
-
-
-def ignored(done: int, total: int) -> None:
-    """The progress that nobody watches."""
+from fastslow.training.state.event_log import Progress, unwatched
 
 
 class PolicyMethods(ABC):
@@ -197,7 +189,7 @@ class PolicyMethods(ABC):
         module: str = "leader",
         judge: Any = None,
         seed: int | None = None,
-        progress: Progress = ignored,
+        progress: Progress = unwatched,
         **settings: int | None,
     ) -> tuple[EvalResult, dict[str, int]]:
         """As `evaluate`, with the counts of rows that were read and skipped.
@@ -206,7 +198,7 @@ class PolicyMethods(ABC):
         """
         view = self._view()
         policy = view.policy(module)
-        recipe = eval_recipe(view.recipe, {"seed": seed}, settings)
+        recipe = eval_recipe(view.recipe, seed, settings)
         if data is None:
             data = recipe.all_eval_sources or None
         sources = None if data is None else sources_of(data)
@@ -222,43 +214,3 @@ class PolicyMethods(ABC):
             progress=progress,
         )
         return result, counts
-
-
-class Policy(PolicyMethods):
-    """A policy that is opened when it is first used.
-
-    Args:
-        folder: where it lies.
-        open_view: opens it.
-        weights: of each module that it is a sum of; None where the prompt chooses one.
-        keep: what must live as long as the policy, such as a temporary folder.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        open_view: Callable[[], View],
-        *,
-        weights: Mapping[str, float] | None,
-        keep: Any = None,
-    ) -> None:
-        self.folder = folder
-        self.weights = weights
-        self._open = open_view
-        self._opened: View | None = None
-        self._keep = keep
-
-    def _view(self) -> View:
-        if self._opened is None:
-            self._opened = self._open()
-        return self._opened
-
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Copy the adapter and the tokenizer to a folder, which must not exist; that folder."""
-        to = Path(folder)
-        if to.exists():
-            raise ConfigError(f"{to} exists already; give a folder that does not")
-        with new_folder(to) as draft:
-            shutil.copytree(self.folder, draft, dirs_exist_ok=True)
-            self._view().tokenizer.save_pretrained(str(draft))
-        return to

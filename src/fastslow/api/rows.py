@@ -117,3 +117,10 @@ def numbered_rows(data: Any, *, name: str = "rows") -> Iterator[tuple[str, Any]]
     for source in sources_of(data, name=name):
         for number, row in source.rows():
             yield f"{source.name}:{number}", row
+
+
+def placed_rows(data: Any) -> Iterator[tuple[str, Any]]:
+    """Each Example of a list with its source, or each row with where it stands."""
+    if isinstance(data, (list, tuple)) and all(isinstance(item, EXAMPLES) for item in data):
+        return ((item.source, item) for item in data)
+    return numbered_rows(data)

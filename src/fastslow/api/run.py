@@ -7,7 +7,7 @@ from typing import Any
 
 from fastslow.api.given import one_listener, recipe_with
 from fastslow.api.policy import PolicyMethods
-from fastslow.api.view import View
+from fastslow.api.view import View, names_of
 from fastslow.config import Recipe, flat, load_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.training.export.export import MergeCheck, export_adapter, export_merged
@@ -79,8 +79,8 @@ class Run(PolicyMethods):
         """Every event of the log, in order; of a run in parts, with the part's folder as `part`."""
         logs = [self.folder / "events.jsonl"]
         if not logs[0].exists():
-            logs = [log for part in PARTS for log in sorted(self.folder.glob(f"{part}/*/*.jsonl"))]
-            logs = [log for log in logs if log.name == "events.jsonl"]
+            places = [f"{part}/*/events.jsonl" for part in PARTS]
+            logs = [log for place in places for log in sorted(self.folder.glob(place))]
         if not logs:
             raise StateError(f"the run in {self.folder} has no events.jsonl; train it first")
         for log in logs:
@@ -138,8 +138,7 @@ class Run(PolicyMethods):
 
 def view_of(opened: FinishedRun) -> View:
     """A finished run's policies in a user's terms."""
-    leader, summary = opened.summary.leader, opened.summary
-    names = {name: name for name in (*summary.adapters, leader)}
+    summary = opened.summary
     return View(
         recipe=opened.recipe,
         tokenizer=opened.tokenizer,
@@ -147,7 +146,7 @@ def view_of(opened: FinishedRun) -> View:
         policies=opened.policies,
         objective=opened.objective,
         reference=opened.reference,
-        names=names | {name: opened.policy(name) for name in ("leader", "reference", "base")},
+        names=names_of(summary.adapters, summary.leader, opened.reference),
         running=summary.running if isinstance(summary, RunSummary) else {},
     )
 

@@ -1,10 +1,11 @@
 """An opened set of policies on one base, and what is asked of it in a user's terms."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastslow.api.rows import EXAMPLES, numbered_rows
+from fastslow.adapters import BASE
+from fastslow.api.rows import EXAMPLES, placed_rows
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, DataError
 from fastslow.judges import Judge, as_judge, make_judge
@@ -81,6 +82,12 @@ class View:
         return max_new_tokens
 
 
+def names_of(modules: Iterable[str], leader: str, reference: str) -> dict[str, str]:
+    """What a user may ask for where these modules are open, to the policy that it is."""
+    names = {name: name for name in (*modules, leader)}
+    return names | {"leader": leader, "reference": reference, "base": BASE}
+
+
 def text_of(prompt: Any) -> Text:
     """Text, or the turns of a conversation. Raises ConfigError for anything else."""
     if isinstance(prompt, tuple) and all(isinstance(turn, Message) for turn in prompt):
@@ -127,12 +134,11 @@ def check_sampling(
 def encode_rows(view: View, rows: Any) -> list[Encoded | str]:
     """Each row encoded, or why it cannot be. Raises DataError where none can."""
     found: list[Example | str] = []
-    examples = isinstance(rows, (list, tuple)) and all(isinstance(r, EXAMPLES) for r in rows)
-    for place, row in ((row.source, row) for row in rows) if examples else numbered_rows(rows):
+    for place, row in placed_rows(rows):
         try:
             if isinstance(row, Unreadable):
                 raise RowError(row.reason)
-            found.append(row if examples else read_row(row, source=place))
+            found.append(row if isinstance(row, EXAMPLES) else read_row(row, source=place))
         except RowError as error:
             found.append(f"{place}: {error}")
     asked = [item for item in found if not isinstance(item, str)]
@@ -158,13 +164,11 @@ def row_score(item: Encoded, own: list[float], reference: list[float]) -> RowSco
     return RowScore(tuple(own), tuple(reference), lengths, margin)
 
 
-def eval_recipe(
-    recipe: Recipe, top: Mapping[str, Any], settings: Mapping[str, int | None]
-) -> Recipe:
+def eval_recipe(recipe: Recipe, seed: int | None, settings: Mapping[str, int | None]) -> Recipe:
     """The recipe with other settings of evaluation, checked. Raises ConfigError."""
     given = {key: value for key, value in settings.items() if value is not None}
     if recipe.eval.max_new_tokens >= recipe.data.max_length:  # Of a recipe without data.eval.
         given = {"max_new_tokens": recipe.data.max_length // 2} | given
     raw = recipe.model_dump(mode="json")
     raw["eval"] |= given
-    return load_recipe(raw | {key: value for key, value in top.items() if value is not None})
+    return load_recipe(raw if seed is None else raw | {"seed": seed})

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastslow.api.policy import ignored
 from fastslow.bench.tiny_base import copy_base, pretrain_base
-from fastslow.errors import ConfigError
 from fastslow.streams.worlds import World, write_stream, write_world
-from fastslow.training.state.event_log import Progress
+from fastslow.training.export.export import check_free
+from fastslow.training.state.event_log import Progress, unwatched
 
 
 def make_world(
@@ -22,7 +21,7 @@ def make_world(
     noise: float = 0.0,
     stream: Sequence[str] | None = None,
     overlap: float = 0.0,
-    progress: Progress = ignored,
+    progress: Progress = unwatched,
 ) -> World:
     """Write pairs of every domain, the world itself, and a tiny base model pretrained on it.
 
@@ -42,8 +41,7 @@ def make_world(
     Raises ConfigError for a setting that is not allowed.
     """
     folder = Path(to)
-    if folder.exists():
-        raise ConfigError(f"{folder} exists already; give a folder that does not")
+    check_free(folder)
     made = World(seed=seed, num_domains=domains, conflict=conflict, sharpness=sharpness)
     base = pretrain_base(made, progress=progress)
     if stream:

@@ -17,7 +17,7 @@ from fastslow.training.continual.combination import combine_entries
 from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase
-from fastslow.training.state.event_log import Listener, progress_of
+from fastslow.training.state.event_log import Listener, progress_of, unwatched
 from fastslow.training.state.summary import ContinualSummary
 
 PAIRS = 768
@@ -65,18 +65,11 @@ def _finished(recipe: Recipe, listener: Listener) -> ContinualSummary:
 
 
 def _routed(recipe: Recipe, to: Path, listener: Listener) -> list[dict[str, Any]]:
-    folder = to / "routed"
+    folder, bases = to / "routed", SharedBase(ProcessGroup())
     if not folder.exists():
         entries = Bank(to / "fastslow" / "bank").entries()
-        combine_entries(
-            entries,
-            recipe,
-            folder,
-            SharedBase(ProcessGroup()),
-            kind="routed",
-            progress=lambda done, total: None,
-        )
-    evaluator = DomainEvaluator(recipe, SharedBase(ProcessGroup()), listener)
+        combine_entries(entries, recipe, folder, bases, kind="routed", progress=unwatched)
+    evaluator = DomainEvaluator(recipe, bases, listener)
     with evaluator.of(folder) as (policies, policy):
         return evaluator.evaluate(policies, policy, label=policy)
 

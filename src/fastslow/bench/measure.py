@@ -19,7 +19,7 @@ from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase
 from fastslow.training.policies.routed import ROUTED
-from fastslow.training.state.event_log import ignore
+from fastslow.training.state.event_log import ignore, unwatched
 from fastslow.training.state.summary import ContinualSummary, read_summary
 
 FAR = 2.5
@@ -33,9 +33,10 @@ def measure_method(scenario: Scenario, method: Method, run: Path) -> dict[str, A
     each domain.
     `retention`: scores after each domain, where the training measured them.
     """
-    evaluator = DomainEvaluator(scenario.measured(), SharedBase(ProcessGroup()), ignore)
+    bases = SharedBase(ProcessGroup())
+    evaluator = DomainEvaluator(scenario.measured(), bases, ignore)
     with TemporaryDirectory() as scratch:
-        policy = _policy(scenario, method, run, Path(scratch) / "policy")
+        policy = _policy(scenario, method, run, Path(scratch) / "policy", bases)
         if method.policy == "oracle":
             points = _oracle_points(scenario, evaluator, policy, Bank(run / "bank"))
         else:
@@ -58,7 +59,7 @@ def _leader(run: Path, to: Path) -> None:
     Combination(LAST, [summary.leader], None, None, None).write(to)
 
 
-def _policy(scenario: Scenario, method: Method, run: Path, to: Path) -> Path:
+def _policy(scenario: Scenario, method: Method, run: Path, to: Path, bases: SharedBase) -> Path:
     """Folder of the combination that the method answers with."""
     if method.training == JOINT:
         _leader(run, to)
@@ -68,14 +69,7 @@ def _policy(scenario: Scenario, method: Method, run: Path, to: Path) -> Path:
         return run / "combinations" / f"{len(entries):02d}"
     # The router's folder holds every module, which is all that an oracle needs.
     kind = ROUTED if method.policy == "oracle" else method.policy
-    combine_entries(
-        entries,
-        scenario.measured(),
-        to,
-        SharedBase(ProcessGroup()),
-        kind=kind,
-        progress=lambda done, total: None,
-    )
+    combine_entries(entries, scenario.measured(), to, bases, kind=kind, progress=unwatched)
     return to
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from fastslow.adapters import Entry, Factors, check_one_base, combine, load_tokenizer
 from fastslow.adapters import recompress as nearest
@@ -27,7 +28,7 @@ from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import objective_of
 from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
 from fastslow.training.policies.policies import Policies
-from fastslow.training.policies.routed import ROUTED
+from fastslow.training.policies.routed import ROUTED, Router
 from fastslow.training.state.event_log import Progress
 
 SUM = "sum"
@@ -110,6 +111,15 @@ def combine_entries(
             total.write(draft)
         made.write(draft)
     return made
+
+
+def open_combination(
+    folder: Path, made: Combination, recipe: Recipe, tokenizer: Any, bases: SharedBase
+) -> Policies:
+    """The modules of a combination that was written to a folder, frozen, on the recipe's base."""
+    folders = {name: folder / made.place(name) for name in made.modules}
+    router = Router.load(folder) if made.kind == ROUTED else None
+    return open_policies(recipe, folders, tokenizer, bases, router=router)
 
 
 def keep_last(entry: Entry, to: Path) -> Combination:

@@ -9,12 +9,11 @@ from typing import Any
 
 from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe
-from fastslow.training.continual.combination import Combination
+from fastslow.training.continual.combination import Combination, open_combination
 from fastslow.training.data.dataset import eval_objective, objective_of
 from fastslow.training.loop.evaluator import Evaluator, held_out
-from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
+from fastslow.training.policies.loading import SharedBase, make_encoder
 from fastslow.training.policies.policies import Policies
-from fastslow.training.policies.routed import ROUTED, Router
 from fastslow.training.state.event_log import Listener, progress_of
 
 WHOLE_STREAM = "held out"
@@ -56,10 +55,10 @@ class DomainEvaluator:
     def of(self, folder: Path) -> Iterator[tuple[Policies, str]]:
         """The policies of a combination's folder, and the name of the one that answers."""
         combination = Combination.read(folder)
-        folders = {name: folder / combination.place(name) for name in combination.modules}
-        router = Router.load(folder) if combination.kind == ROUTED else None
-        policies = open_policies(self._recipe, folders, self._tokenizer, self._bases, router=router)
-        yield policies, combination.policy
+        yield (
+            open_combination(folder, combination, self._recipe, self._tokenizer, self._bases),
+            combination.policy,
+        )
 
     def evaluate(
         self, policies: Policies, name: str, *, label: str, domains: Sequence[str] | None = None

@@ -41,7 +41,7 @@ def export_adapter(run: Path, to: Path, *, module: str = "leader") -> str:
     """Copy one module's PEFT folder; returns its name. Raises ConfigError if `to` exists."""
     recipe, summary = read_run(run)
     name = _module(summary, module)
-    _check_free(to)
+    check_free(to)
     with new_folder(to) as draft:
         for file in sorted((run / summary.adapters[name]).iterdir()):
             shutil.copy(file, draft / file.name)
@@ -67,7 +67,7 @@ def export_merged(
             "classifier; remove --merged"
         )
     name = _module(summary, module)
-    _check_free(to)
+    check_free(to)
     trusted: dict[str, Any] = {"trust_remote_code": recipe.trust_remote_code}
     tokenizer = load_tokenizer(recipe.model, **trusted)
     target = _dtype(recipe, dtype)
@@ -115,7 +115,8 @@ def _module(summary: RunSummary | ContinualSummary, asked: str) -> str:
     return name
 
 
-def _check_free(to: Path) -> None:
+def check_free(to: Path) -> None:
+    """Raise ConfigError where there is something already."""
     if to.exists():
         raise ConfigError(f"{to} exists already; give a folder that does not")
 

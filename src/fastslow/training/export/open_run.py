@@ -6,7 +6,7 @@ from typing import Any
 
 from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe, load_recipe
-from fastslow.errors import ConfigError, StateError
+from fastslow.errors import StateError
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoder
 from fastslow.training.data.dataset import objective_of
@@ -28,7 +28,6 @@ from fastslow.training.state.summary import ContinualSummary, RunSummary, read_s
 class FinishedRun:
     """The policies a run ended with."""
 
-    folder: Path
     recipe: Recipe
     summary: RunSummary | ContinualSummary
     tokenizer: Any
@@ -40,23 +39,6 @@ class FinishedRun:
     def reference(self) -> str:
         """The policy the run's objective compared with."""
         return reference_policy(self.recipe) if self.recipe.continual is None else BASE
-
-    def objective_state(self, policy: str) -> dict[str, float] | None:
-        """The objective's running statistics for a trained module; None for any other policy."""
-        running = self.summary.running if isinstance(self.summary, RunSummary) else {}
-        return running.get(policy)
-
-    def policy(self, asked: str) -> str:
-        """The policy that a user means by a module's name, `leader`, `reference` or `base`.
-
-        Raises ConfigError for any other.
-        """
-        leader = self.summary.leader
-        names = {name: name for name in (*self.summary.adapters, leader)}
-        names |= {"leader": leader, "reference": self.reference, "base": BASE}
-        if asked not in names:
-            raise ConfigError(f"module: got {asked!r}; this run has {', '.join(names)}")
-        return names[asked]
 
 
 def read_run(folder: Path) -> tuple[Recipe, RunSummary | ContinualSummary]:
@@ -87,7 +69,7 @@ def _moved_with(folder: Path, recipe: Recipe, part: str) -> Recipe:
     return recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"start_from": now})})
 
 
-def open_run(folder: Path, processes: ProcessGroup | None = None) -> FinishedRun:
+def open_run(folder: Path) -> FinishedRun:
     """Load the base and every module of a finished run, frozen."""
     recipe, summary = read_run(folder)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
@@ -96,7 +78,6 @@ def open_run(folder: Path, processes: ProcessGroup | None = None) -> FinishedRun
     if recipe.lora.start_from is not None:
         folders[PREVIOUS] = Path(recipe.lora.start_from)
     return FinishedRun(
-        folder=folder,
         recipe=recipe,
         summary=summary,
         tokenizer=tokenizer,
@@ -106,7 +87,7 @@ def open_run(folder: Path, processes: ProcessGroup | None = None) -> FinishedRun
             recipe,
             folders,
             tokenizer,
-            SharedBase(processes or ProcessGroup()),
+            SharedBase(ProcessGroup()),
             router=Router.load(folder / "adapters") if routed else None,
         ),
     )

@@ -19,6 +19,10 @@ def ignore(event: Event) -> None:
     """The listener that does nothing."""
 
 
+def unwatched(done: int, total: int) -> None:
+    """The progress that nobody watches."""
+
+
 class OneAtATime:
     """Gives a listener its events one after the other.
 

@@ -117,7 +117,7 @@ class TrainingState:
             tensors={
                 "modules": _copies(module_tensors),
                 "optimizers": _copies(optimizer_tensors),
-                "generators": _generators(),
+                "generators": generator_states(),
                 **({"reference_cache": cache.tensors()} if cache else {}),
             },
             facts=deepcopy(
@@ -172,7 +172,7 @@ class TrainingState:
             self.reference_cache.load_tensors(tensors["reference_cache"])
         self.running = facts["running"]
         self.prequential = MetricSums(**facts["prequential"])
-        _restore_generators(tensors["generators"])
+        restore_generators(tensors["generators"])
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -198,14 +198,16 @@ def _load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor])
     optimizer.load_state_dict({"state": entries, "param_groups": groups})
 
 
-def _generators() -> dict[str, Tensor]:
+def generator_states() -> dict[str, Tensor]:
+    """The states of torch's global generators, by device."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"cuda{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
     return states
 
 
-def _restore_generators(states: Mapping[str, Tensor]) -> None:
+def restore_generators(states: Mapping[str, Tensor]) -> None:
+    """Set torch's global generators to what `generator_states` gave."""
     torch.set_rng_state(states["cpu"])
     cuda = [states[key] for key in sorted(states) if key.startswith("cuda")]
     if cuda and torch.cuda.is_available():
