@@ -28,7 +28,9 @@ def run(*arguments, **options):
 def path(recipe, tmp_path):
     """A recipe file for a short run."""
     file = tmp_path / "recipe.yaml"
-    file.write_text(dump_recipe(recipe("train.max_steps=6", "train.epochs=2")))
+    file.write_text(
+        dump_recipe(recipe("train.max_steps=6", "train.epochs=2", "eval.num_prompts=2"))
+    )
     return file
 
 
@@ -54,7 +56,8 @@ def test_train_prints_json_to_stdout_and_everything_else_to_stderr(path):
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["steps"] == 6 and summary["leader"] in ("fast", "slow")
-    for part in ("step 6/6", "fast leads", "pairs/s", "held-out (start", "accuracy", "reference"):
+    parts = "step 6/6", "fast leads", "pairs/s", "held-out (start", "accuracy", "reverse KL (nats)"
+    for part in (*parts, "reference"):
         assert part in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
     again = run("train", path, "--json")

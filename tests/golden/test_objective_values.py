@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastslow.errors import ConfigError
-from fastslow.objectives import PairLogps, make_objective
+from fastslow.objectives import PairLogps, make_objective, objective_names
 
 LN2 = math.log(2)
 
@@ -188,3 +188,15 @@ def test_adding_one_constant_to_both_responses_changes_nothing():
 def test_bad_settings_are_refused(name, hyper, message):
     with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
         make_objective(name, **hyper)
+
+
+NAMES = """
+aipo alpha_dpo anchored_down anchored_zero bco beta_dpo chi_po cpo davidson discopop dpo
+dpop espo exo exo_ranked hinge ipo kto length_normalised_dpo mallows mallows_phi minor_dpo mpo
+nca odpo orpo plackett_luce ppo r_dpo rao_kupper reference_free rloo robust_dpo rpo sdpo sft simpo
+sppo wpo
+"""
+
+
+def test_names_are_sorted_and_complete():
+    assert objective_names() == tuple(NAMES.split()) == tuple(sorted(NAMES.split()))

@@ -34,7 +34,7 @@ def encoded(shared, model_path, domain, count, *, max_length=512, wanted=lambda 
     return list(islice((item for item in items if isinstance(item, Encoded)), count))
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
 def test_trees_equal_single_responses_on_multi_turn_pairs(shared, model_path, count):
     pairs = encoded(
         shared, model_path, "helpfulness", count, wanted=lambda p: not isinstance(p.prompt, str)
@@ -133,7 +133,7 @@ def some_pairs(shared, model_path, request):
 # In one batch, which took TRL 9 GB for 32.
 @pytest.mark.parametrize(
     ("some_pairs", "name"),
-    [(4, "dpo"), *(pytest.param(8, name, marks=pytest.mark.slow) for name in TRL_NAMES)],
+    [(4, "dpo"), *(pytest.param(12, name, marks=pytest.mark.slow) for name in TRL_NAMES)],
     indirect=["some_pairs"],
 )
 def test_losses_and_gradients_equal_trls(some_pairs, tmp_path, name):
@@ -178,10 +178,10 @@ def test_a_short_run_learns_and_its_adapter_works_without_fastslow(shared, model
                 "shuffle": 1024,
             },
             "train": {
-                "learning_rate": 5e-4, "max_steps": 14, "batch_size": 16,
+                "learning_rate": 5e-4, "max_steps": 20, "batch_size": 16,
                 "micro_batch_size": 4,
             },
-            "eval": {"max_pairs": 80, "num_prompts": 0},
+            "eval": {"max_pairs": 160, "num_prompts": 0},
         }
     )  # fmt: skip
     summary = training.train(recipe)

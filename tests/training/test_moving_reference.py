@@ -70,12 +70,13 @@ def test_it_goes_after_the_leader_of_a_race(recipe):
 
 
 def test_a_reference_that_is_the_policy_each_time_keeps_the_first_loss(recipe):
-    made = recipe("chase=null", "train.max_steps=4", *moving(1, 1.0))
+    made = recipe("chase=null", "train.max_steps=4", "eval.num_prompts=2", *moving(1, 1.0))
     summary = training.train(made)
     losses = [event["loss"] for event in events(made.output_dir, "step")]
     assert losses == pytest.approx([math.log(2)] * 4, abs=1e-6)
     # What is held out is measured against the start, so the way gone is seen.
-    assert summary.eval["final"]["margin"] > 0.1 and summary.eval["final"]["reverse_kl"] != 0
+    assert summary.eval["final"]["margin"] > 0.1
+    assert summary.eval["final"]["reverse_kl"] not in (None, 0)
     assert summary.reference == "base"
 
 
@@ -91,7 +92,7 @@ def test_before_its_first_move_the_run_is_one_without_it(recipe, tmp_path):
 
 
 def test_resuming_is_as_if_never_stopped(recipe, tmp_path):
-    options = ("train.max_steps=9", "lora.dropout=0.2", *moving(2, 0.5))
+    options = ("train.max_steps=9", "lora.dropout=0.2", "eval.num_prompts=2", *moving(2, 0.5))
     whole = recipe(f"output_dir={tmp_path / 'whole'}", *options)
     expected = training.train(whole)
     broken = recipe(f"output_dir={tmp_path / 'broken'}", *options)
