@@ -205,5 +205,6 @@ def adapters(folder) -> dict[str, dict[str, torch.Tensor]]:
 def same(first, second) -> bool:
     """Whether two runs' modules are the same, bit for bit."""
     assert first.keys() == second.keys()
+    assert all(first[name].keys() == second[name].keys() for name in first)
     return all(torch.equal(first[name][key], second[name][key])
                for name in first for key in first[name])  # fmt: skip

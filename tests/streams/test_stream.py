@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastslow.errors import DataError
-from fastslow.streams import ExampleStream, open_sources, read_prompts
+from fastslow.streams import WAITING, ExampleStream, open_sources, read_prompts
+from fastslow.streams.live import StandardInput
 
 
 def chosen(stream):
@@ -89,6 +90,19 @@ def test_standard_input(monkeypatch):
     assert chosen(stream("-")) == CHOSEN
     with pytest.raises(DataError, match="once only"):
         stream("-", epochs=2)
+
+
+def test_a_pause_of_a_live_stream_is_no_pair_that_is_skipped(monkeypatch):
+    def poll(source, start=0):
+        for number, row in enumerate(tiny.rows(6), 1):
+            yield number, WAITING
+            yield number, row
+
+    monkeypatch.setattr(StandardInput, "poll", poll)
+    found = list(ExampleStream(open_sources(["-"]), skip=3, poll=True))
+    expected = [row["chosen"] for row in tiny.rows(6)][3:]
+    assert [item.chosen for item in found if item is not WAITING] == expected
+    assert found.count(WAITING) == 6
 
 
 def test_a_live_stream_gives_each_pair_as_it_arrives(monkeypatch):

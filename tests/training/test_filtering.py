@@ -6,6 +6,7 @@ from tiny import components
 
 from fastslow import training
 from fastslow.errors import ConfigError, DataError, JudgeError
+from fastslow.training.data.batch_reader import BatchReader
 
 RULE = """
 def score(prompt, answer):
@@ -50,6 +51,31 @@ def test_pairs_whose_chosen_answer_is_beaten_are_passed_over(filtered):
     counts = run.reader.summary()
     assert counts["read"] == 96 and counts["beaten"] == 96 - len(kept)
     assert len({len(batch) for batch in components(filtered(WARM)).reader} - {4}) <= 1
+
+
+def test_a_pause_of_a_live_source_is_passed_on_and_changes_nothing(filtered, monkeypatch):
+    made = filtered(WARM, "train.max_steps=null")
+    expected = [[item.example for item in batch] for batch in components(made).reader]
+    read = BatchReader._batches
+
+    def with_pauses(reader):
+        for batch in read(reader):
+            yield []
+            yield batch
+
+    monkeypatch.setattr(BatchReader, "_batches", with_pauses)
+    run = components(made)
+    monkeypatch.setattr(run.reader.judge, "judge", asked_of_some(run.reader.judge.judge))
+    found = [[item.example for item in batch] for batch in run.reader]
+    assert [batch for batch in found if batch] == expected and [] in found
+
+
+def asked_of_some(judge):
+    def judged(requests):
+        assert requests
+        return judge(requests)
+
+    return judged
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(filtered, tmp_path):

@@ -148,7 +148,12 @@ class ExampleStream:
 
     def __iter__(self) -> Iterator[Any]:
         """Examples, of kind `prompts` Prompts, and with `poll` WAITING among them."""
-        return islice(self._all_epochs(), max(0, self._skip - self.num_consumed), None)
+        left = max(0, self._skip - self.num_consumed)
+        for example in self._all_epochs():
+            if left and not isinstance(example, Waiting):
+                left -= 1
+            else:
+                yield example
 
     def _all_epochs(self) -> Iterator[Example | Waiting]:
         while self.epoch < self._epochs:

@@ -56,6 +56,9 @@ class FilteredReader(Reader):
     def _batches(self) -> Generator[list[Encoded]]:
         size = self.reader.batch_size
         for candidates in self.reader:
+            if not candidates:  # A live source has nothing for now.
+                yield candidates
+                continue
             self._waiting += self._unbeaten(candidates)
             if len(self._waiting) >= size:
                 batch, self._waiting = self._waiting[:size], self._waiting[size:]
