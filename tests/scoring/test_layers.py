@@ -1,7 +1,7 @@
 """Layers that are compiled or computed anew: the same numbers, other memory."""
 
 import shutil
-from functools import partialmethod
+from functools import partial, partialmethod
 
 import pytest
 import tiny
@@ -12,7 +12,7 @@ from fastslow import training
 from fastslow.adapters import Modules
 from fastslow.errors import ConfigError
 from fastslow.scoring import Tree, compile_layers
-from fastslow.scoring.layers import layers_of
+from fastslow.scoring.layers import layers_of, unwrap_layers, wrap_layer
 from fastslow.training.policies.policies import Policies
 
 TREES = [Tree((5, 6, 7), ((8, 9), (10,))), Tree((11, 12), ((13,), (14, 15, 16), (17,)))]
@@ -52,6 +52,31 @@ def test_gradients_of_two_modules_are_the_same_bits(architecture, dropout):
     )
     assert all(gradient.abs().max() > 0 for gradient in kept.values())
     assert all(torch.equal(kept[key], anew[key]) for key in kept)
+
+
+def test_wraps_are_taken_off_down_to_what_the_layer_had():
+    model = tiny.model()
+    hooked, plain = layers_of(model)[:2]
+
+    def hook(*args, **kwargs):
+        return type(hooked).forward(hooked, *args, **kwargs)
+
+    hooked.forward = hook  # As accelerate does where a model is spread over devices.
+    seen = []
+    for place in ("inner", "outer"):
+        for layer in (hooked, plain):
+            wrap_layer(layer, partial(noted, seen, place))
+    model(torch.tensor([[1, 2]]))
+    assert seen == ["outer", "inner"] * 2
+    unwrap_layers(model)
+    assert hooked.forward is hook and "forward" not in plain.__dict__
+    model(torch.tensor([[1, 2]]))
+    assert len(seen) == 4
+
+
+def noted(seen, place, layer, forward, *args, **kwargs):
+    seen.append(place)
+    return forward(*args, **kwargs)
 
 
 def test_what_is_active_is_left_as_it_was():

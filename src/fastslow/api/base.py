@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 
-from fastslow.adapters import load_context_length, load_end_ids, load_tokenizer, strip_modules
+from fastslow.adapters import load_context_length, load_end_ids, load_tokenizer
 from fastslow.adapters.base import context_length_of, listed_ids
 from fastslow.adapters.objects import check_model, precision_of
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError
-from fastslow.scoring import unwrap_layers
 from fastslow.training.distributed.processes import ProcessGroup
-from fastslow.training.policies.loading import SharedBase
+from fastslow.training.policies.loading import SharedBase, clear_base
 from fastslow.training.state.state import generator_states, restore_generators
 
 IN_MEMORY = "a model in memory"
@@ -61,8 +60,7 @@ class LearnerBase:
 
     def detach(self, model: Any) -> None:
         """Take the modules off."""
-        unwrap_layers(model)
-        strip_modules(model)
+        clear_base(model)
         if self.model is not None:
             model.train(self._was_training)
             for parameter in self._learned:

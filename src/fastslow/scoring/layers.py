@@ -16,6 +16,9 @@ from fastslow.errors import ConfigError
 Again = Callable[[nn.Module], AbstractContextManager[Any]]
 """Called with a layer: inside, the layer runs in the state of when the function was created."""
 
+BEFORE = "_fastslow_before"
+"""Attribute of a wrapped forward pass: the layer's own before, None where it is its class's."""
+
 VARIANTS = 32
 """Compiled variants of a layer: with or without gradients, per module and for the base."""
 
@@ -56,13 +59,18 @@ def wrap_layer(layer: nn.Module, around: Callable[..., Any]) -> None:
         assert own is not None
         return around(own, before or partial(type(own).forward, own), *args, **kwargs)
 
+    setattr(forward, BEFORE, before)
     layer.forward = forward
 
 
 def unwrap_layers(model: Any) -> None:
     """Take back what `wrap_layer` did to a model's layers."""
     for layer in blocks_of(model):
-        layer.__dict__.pop("forward", None)
+        own = layer.__dict__.pop("forward", None)
+        while hasattr(own, BEFORE):
+            own = getattr(own, BEFORE)
+        if own is not None:
+            layer.forward = own
 
 
 class ActivationCheckpointing:

@@ -60,13 +60,18 @@ class SharedBase:
     def load(self, recipe: Recipe) -> Any:
         """The recipe's base without modules; modules that were on it become invalid."""
         if self.holds(recipe):
-            unwrap_layers(self._base)
-            strip_modules(self._base)
+            clear_base(self._base)
         else:
             self._base, self._key = None, ()  # Not two at a time.
             self._base = make_base(recipe, self.processes)
             self._key = _base_key(recipe)
         return self._base
+
+
+def clear_base(base: Any) -> None:
+    """Take off a base everything that a run puts on it: modules, and what is around its layers."""
+    unwrap_layers(base)
+    strip_modules(base)
 
 
 def _base_key(recipe: Recipe) -> tuple[Any, ...]:
