@@ -3,6 +3,9 @@
 Every message names the value, what is allowed, and how to fix it.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class FastslowError(Exception):
     """Any error that fastslow raises on purpose; its text is meant for the user."""
@@ -46,3 +49,15 @@ class UnreachableError(StateError):
 
 class JudgeError(UnreachableError):
     """A judge fails. Finished judgements are on disk."""
+
+
+def did_you_mean(
+    given: str, allowed: Iterable[str], *, otherwise: str = "", cutoff: float = 0.5
+) -> str:
+    """The end of a message about an unknown name: the nearest known one, or `otherwise`.
+
+    >>> did_you_mean("ipp", ["dpo", "ipo"])
+    "; did you mean 'ipo'?"
+    """
+    close = get_close_matches(given, list(allowed), n=1, cutoff=cutoff)
+    return f"; did you mean {close[0]!r}?" if close else otherwise

@@ -1,12 +1,13 @@
 """What an unknown key is called here: first as TRL, PEFT and transformers spell it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from fastslow.config.judging import JudgeConfig
+from fastslow.config.recipe import Recipe
+from fastslow.errors import did_you_mean
 
 MIXED = "write train.precision=mixed (bfloat16 over a float32 base) or train.precision=bfloat16"
 RESPONSE = "data.max_length limits prompt plus response; longer pairs are truncated or skipped"
@@ -107,22 +108,20 @@ ELSEWHERE: dict[str, str] = {
 SECTIONS = ("train", "data", "lora", "objective", "chase", "eval", "checkpoint")
 
 
-def hint(path: Sequence[str | int], recipe: type[BaseModel]) -> str:
+def hint(path: Sequence[str | int]) -> str:
     """What to do about a key that does not exist, to be put after saying so.
 
     Args:
         path: its sections and it.
-        recipe: the model of the whole.
     """
     *outer, key = (str(part) for part in path)
     if known := from_elsewhere([*outer, key]):
         return f"; {known}"
-    homes = [] if outer else _homes(key, recipe)
+    homes = [] if outer else _homes(key)
     if homes:
         return f"; did you mean {' or '.join(homes)}?"
-    names = list(section_at(outer, recipe).model_fields)
-    close = get_close_matches(key, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; allowed are {', '.join(names)}"
+    names = list(section_at(outer).model_fields)
+    return did_you_mean(key, names, otherwise=f"; allowed are {', '.join(names)}")
 
 
 def from_elsewhere(path: Sequence[str]) -> str:
@@ -134,9 +133,9 @@ def from_elsewhere(path: Sequence[str]) -> str:
     return f"write {known}" if known and " " not in known else known
 
 
-def section_at(path: Iterable[str], recipe: type[BaseModel]) -> type[BaseModel]:
+def section_at(path: Iterable[str]) -> type[BaseModel]:
     """The model of a section. Places in lists and kinds of judges may be parts of its path."""
-    candidates = [recipe]
+    candidates: list[type[BaseModel]] = [Recipe]
     for name in path:
         of_kind = [model for model in candidates if name in _kinds(model)]
         holding = [model for model in candidates if name in model.model_fields]
@@ -153,9 +152,9 @@ def without_kinds(path: Sequence[str]) -> list[str]:
     return [*(name for name in path[:-1] if name not in kinds), *path[-1:]]
 
 
-def _homes(key: str, recipe: type[BaseModel]) -> list[str]:
+def _homes(key: str) -> list[str]:
     """The sections' keys of this name."""
-    sections = {name: section_at([name], recipe) for name in SECTIONS}
+    sections = {name: section_at([name]) for name in SECTIONS}
     return [f"{name}.{key}" for name, section in sections.items() if key in section.model_fields]
 
 

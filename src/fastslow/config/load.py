@@ -233,7 +233,7 @@ def _problems(item: Any) -> list[str]:
     path = ".".join(without_kinds(shown))
     kind = item["type"]
     if kind == "extra_forbidden":
-        return [f"{path}: there is no such key{hint(item['loc'], Recipe)}"]
+        return [f"{path}: there is no such key{hint(item['loc'])}"]
     if kind == "missing":
         in_list = any(isinstance(part, int) for part in item["loc"])
         return [

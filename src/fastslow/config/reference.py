@@ -6,7 +6,6 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from textwrap import fill, indent
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from fastslow.config.hints import from_elsewhere, hint
 from fastslow.config.recipe import Recipe
 from fastslow.config.renamed import REMOVED, RENAMED
-from fastslow.errors import ConfigError
+from fastslow.errors import ConfigError, did_you_mean
 
 NAMES = {"string": "text", "number": "number", "integer": "integer", "boolean": "true or false"}
 INTRODUCTION = """\
@@ -220,8 +219,7 @@ def _instead(key: str, known: Iterable[SectionText]) -> str:
     if here := from_elsewhere(key.split(".")):
         return f"; {here}"
     found = {entry.path for section in known for entry in section.keys}
-    close = get_close_matches(key, found, n=1, cutoff=0.75)
-    return f"; did you mean {close[0]!r}?" if close else hint(key.split("."), Recipe)
+    return did_you_mean(key, found, otherwise=hint(key.split(".")), cutoff=0.75)
 
 
 if __name__ == "__main__":

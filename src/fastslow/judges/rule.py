@@ -2,11 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from types import ModuleType
 
-from fastslow.errors import ConfigError
+from fastslow.errors import ConfigError, did_you_mean
 from fastslow.judges.base import Judge, Judgement, JudgeRequest
 from fastslow.judges.objects import as_judge
 from fastslow.plugins import module_in
@@ -24,9 +22,10 @@ class RuleJudge(Judge):
         module = module_in(file, key="judge.file")
         value = getattr(module, function, None)
         if value is None:
+            defined = [name for name, value in vars(module).items() if callable(value)]
             raise ConfigError(
                 f"judge.function: {file} defines no function or class {function!r}"
-                f"{_nearest(function, module)}"
+                f"{did_you_mean(function, defined)}"
             )
         digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
         self._name = f"rule {function} of {file.name} ({digest})"
@@ -44,9 +43,3 @@ class RuleJudge(Judge):
     def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
         return self._judge.judge(asked)
-
-
-def _nearest(name: str, module: ModuleType) -> str:
-    defined = [key for key, value in vars(module).items() if callable(value)]
-    close = get_close_matches(name, defined, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""

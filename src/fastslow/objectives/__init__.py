@@ -7,12 +7,11 @@ in the table below; docs/architecture.md lists what goes with it.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastslow.errors import ConfigError
+from fastslow.errors import ConfigError, did_you_mean
 from fastslow.objectives.aipo import Aipo
 from fastslow.objectives.alpha_dpo import AlphaDpo
 from fastslow.objectives.anchored import AnchoredDown, AnchoredZero
@@ -290,5 +289,4 @@ def objective_problems(raw: Mapping[str, Any]) -> list[str]:
 
 
 def _suggest(given: str, allowed: tuple[str, ...] | list[str]) -> str:
-    close = get_close_matches(given, allowed, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; allowed are {', '.join(allowed)}"
+    return did_you_mean(given, allowed, otherwise=f"; allowed are {', '.join(allowed)}")

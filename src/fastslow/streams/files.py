@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar, Protocol
+from typing import IO, Any, ClassVar, Protocol, runtime_checkable
 
 from fastslow.errors import DataError
 from fastslow.streams.jsonl import Row, decode_lines
@@ -275,6 +275,7 @@ class HubDataset:
         return [self.repo, self.split]
 
 
+@runtime_checkable
 class LiveSource(Source, Protocol):
     """A source whose rows come as they are made."""
 

@@ -5,7 +5,7 @@ comes out, so that a small file full of faults stops a run before it has learned
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from fastslow.errors import DataError
 from fastslow.records import Example, Pair
 from fastslow.streams.columns import RowError
-from fastslow.streams.files import Source
+from fastslow.streams.files import LiveSource, Source
 from fastslow.streams.jsonl import Row, Unreadable
 from fastslow.streams.labels import examples_of_row
 from fastslow.streams.live import Waiting
@@ -204,9 +204,12 @@ class ExampleStream:
     def _rows_from(self, start: tuple[int, int]) -> Iterator[_NumberedRow]:
         first_source, first_row = start
         for index in range(first_source, len(self.sources)):
-            source: Any = self.sources[index]
-            read = source.poll if self._poll and source.live else source.rows
-            for number, row in read(first_row if index == first_source else 0):
+            source = self.sources[index]
+            first = first_row if index == first_source else 0
+            read: Callable[[int], Iterator[tuple[int, Row | Waiting]]] = source.rows
+            if self._poll and isinstance(source, LiveSource):
+                read = source.poll
+            for number, row in read(first):
                 yield index, number, row
 
     def _start_block(self, start: tuple[int, int]) -> None:

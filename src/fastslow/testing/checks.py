@@ -1,8 +1,5 @@
 """Checks that every objective must pass, to run on a custom one. Imports torch only.
 
->>> from fastslow.objectives import make_objective
->>> check_objective(make_objective("dpo"))
-
 Each check can also be called alone: it takes the objective and raises AssertionError. A row is a
 pair, a ranking, a rating or a demonstration, and its margin is the container's `policy_margin`.
 Runs start with policy log-probs equal to the reference's. The direction of learning is judged by
