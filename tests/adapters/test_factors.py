@@ -425,7 +425,7 @@ def edited(folder, **settings):
         ({"use_dora": True}, r"not plain LoRA \(use_dora\)"),
         ({"lora_bias": True}, r"not plain LoRA \(lora_bias\)"),
         ({"bias": "all"}, r"not plain LoRA \(bias\)"),
-        ({"bias": "lora_only", "use_dora": True}, r"\(use_dora, bias\)"),
+        ({"bias": "lora_only", "use_dora": True}, r"\(bias, use_dora\)"),
         ({"use_qalora": True}, "use_qalora"),
         ({"alora_invocation_tokens": [3, 4]}, "alora_invocation_tokens"),
         ({"arrow_config": {"top_k": 2}}, "arrow_config"),
@@ -481,11 +481,11 @@ def test_pickled_and_damaged_weights_are_refused(tmp_path):
     [
         (
             lambda t: t | {"base_model.model.a.wte.lora_embedding_A": torch.ones(2, 3)},
-            "wte.*not a LoRA fac",
+            "wte",
         ),
         (
             lambda t: t | {"base_model.model.a.q_proj.lora_B.bias": torch.ones(7)},
-            "bias is not a LoRA factor",
+            "holds more than .*bias",
         ),
         (
             lambda t: {k: v for k, v in t.items() if "q_proj.lora_A" not in k},

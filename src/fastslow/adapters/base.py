@@ -4,9 +4,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+)
 
+from fastslow.adapters.whole_model import (
+    adapter_beside,
+    check_no_adapter,
+    check_whole,
+    one_error,
+)
 from fastslow.errors import ConfigError
 
 Precision = Literal["float32", "mixed", "bfloat16"]
@@ -14,19 +25,26 @@ Precision = Literal["float32", "mixed", "bfloat16"]
 
 def load_tokenizer(model: str, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer in a model folder. Raises ConfigError when there is none."""
-    _check_exists(model)
-    try:
+    _check_folder(model)
+    with one_error(f"model: the tokenizer in {model}"):
         return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model: no tokenizer can be loaded from {model}: {error}") from None
 
 
 def load_end_ids(model: str) -> list[int]:
-    """Tokens that end a turn according to the model's generation settings; none if it has none."""
+    """Tokens that end a turn according to the model's generation settings, or else to its
+    configuration; none if neither names one. Raises ConfigError for settings that are damaged.
+    """
     try:
         named = GenerationConfig.from_pretrained(model).eos_token_id
-    except (OSError, ValueError):
-        return []
+    except OSError:  # There are none, or they cannot be read.
+        if (Path(model) / "generation_config.json").exists():
+            raise ConfigError(f"model: {model}/generation_config.json cannot be read") from None
+        named = None
+    if named is None:
+        # What stands in the file, as the class's default is an id of another vocabulary.
+        with one_error(f"model: the configuration in {model}"):
+            own = PreTrainedConfig.get_config_dict(model)[0]
+            named = (own.get("text_config", {}) | own).get("eos_token_id")
     return listed_ids(named)
 
 
@@ -40,12 +58,14 @@ def load_context_length(model: str, *, trust_remote_code: bool = False) -> int |
 
     Raises ConfigError without a configuration.
     """
-    _check_exists(model)
-    try:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model: {model} cannot be loaded: {error}") from None
-    return context_length_of(config)
+    return context_length_of(load_config(model, trust_remote_code=trust_remote_code))
+
+
+def load_config(model: str, *, trust_remote_code: bool = False) -> Any:
+    """The model's configuration. Raises ConfigError where there is none that is known here."""
+    _check_folder(model)
+    with one_error(f"model: {model}"):
+        return AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
 
 
 def context_length_of(config: Any) -> int | None:
@@ -61,22 +81,29 @@ def load_base(
     trust_remote_code: bool = False,
     device: torch.device | None = None,
 ) -> Any:
-    """The causal LM, frozen and in evaluation mode.
+    """The causal LM, frozen and in evaluation mode; on the device `meta` without its numbers.
 
-    Raises ConfigError when the folder holds no such model, or only pickled weights.
+    Raises ConfigError when the folder does not hold the whole model that its configuration names,
+    or only pickled weights, or an adapter beside it.
     """
-    _check_exists(model)
-    extra = {"quantization_config": _four_bit()} if load_in_4bit else {}
-    try:
-        base: Any = AutoModelForCausalLM.from_pretrained(
+    _check_folder(model)
+    extra: dict[str, Any] = {"quantization_config": _four_bit()} if load_in_4bit else {}
+    if device is not None and device.type == "meta":
+        extra["device_map"] = device
+    with one_error(f"model: {model}"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             model,
             dtype=storage_dtype(precision),
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # To name them all.
             **extra,
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ConfigError(f"model: {model} cannot be loaded: {error}") from None
+    base, found = loaded
+    if getattr(base, "_hf_peft_config_loaded", False):  # Of a hub id, it is known only now.
+        raise ConfigError(adapter_beside(model))
+    check_whole(f"model: {model}", found)
     if device is not None and not load_in_4bit:
         base = base.to(device)
     base.requires_grad_(False)
@@ -88,10 +115,11 @@ def storage_dtype(precision: Precision) -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
-def _check_exists(model: str) -> None:
+def _check_folder(model: str) -> None:
     looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
     if looks_local and not Path(model).is_dir():
         raise ConfigError(f"model: folder {model} does not exist")
+    check_no_adapter(model)
 
 
 def _four_bit() -> Any:

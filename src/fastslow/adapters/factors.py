@@ -28,12 +28,6 @@ from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
 
 PREFIX = "base_model.model."
-NOT_PLAIN = (
-    "use_dora", "lora_bias", "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config",
-    "kasa_config", "monteclora_config", "layer_replication", "target_parameters",
-    "trainable_token_indices",
-)  # fmt: skip
-"""Settings of variants whose update is more than B A of a layer."""
 SOME_LAYERS = ("layers_to_transform", "layers_pattern", "exclude_modules")
 """Settings by which target_modules names more layers than carry a module."""
 
@@ -62,16 +56,8 @@ class Factors:
     @classmethod
     def read(cls, folder: Path) -> "Factors":
         """The module in a PEFT folder. Raises ConfigError unless it is plain LoRA on layers."""
-        check_lora_folder(folder)
+        check_lora_folder(folder, summed=True)
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        odd = [key for key in NOT_PLAIN if config.get(key)]
-        if config.get("bias", "none") != "none":
-            odd.append("bias")
-        if odd:
-            raise ConfigError(
-                f"{folder} is not plain LoRA ({', '.join(odd)}), so its effect is more than a "
-                "product of two factors and cannot be summed"
-            )
         try:
             tensors = load_file(folder / "adapter_model.safetensors")
         except SafetensorError as error:

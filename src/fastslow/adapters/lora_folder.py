@@ -2,21 +2,36 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+from peft.utils import get_peft_model_state_dict
+from safetensors import safe_open
+
+from fastslow.adapters.whole_model import one_error
 from fastslow.errors import ConfigError
 
 HEAD_KEY = "base_model.model.score.weight"
 """What PEFT calls the head of a sequence classifier."""
-
-
 CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
 """Initialisations of a module that change the weights of the base."""
 
 
-def check_lora_folder(folder: Path, *, head: bool = False) -> None:
+MORE_THAN_LAYERS = (
+    "lora_bias", "layer_replication", "alora_invocation_tokens", "trainable_token_indices",
+    "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "monteclora_config",
+)  # fmt: skip
+"""Settings of variants that cannot be switched, merged and exported like an update of layers."""
+NOT_SUMMED = ("use_dora", "target_parameters")
+"""Settings of variants that can, but whose update is no product of two factors of a layer."""
+PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
+"""How the names of an adapter's weights end; the last ones are DoRA's."""
+
+
+def check_lora_folder(folder: Path, *, head: bool = False, summed: bool = False) -> None:
     """Raise ConfigError unless the folder holds a LoRA adapter in safetensors, and nothing more.
 
-    With `head`, it is that of a reward model.
+    With `head`, it is that of a reward model. With `summed`, each update must be a product of two
+    factors of a layer.
     """
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -45,5 +60,53 @@ def check_lora_folder(folder: Path, *, head: bool = False) -> None:
             f"{folder} also replaces whole layers ({', '.join(config['modules_to_save'])}), which "
             "cannot be switched together with modules"
         )
-    if not (folder / "adapter_model.safetensors").exists():
+    refused = [key for key in MORE_THAN_LAYERS if config.get(key)]
+    if config.get("bias", "none") != "none":
+        refused.append("bias")
+    refused += [key for key in NOT_SUMMED if summed and config.get(key)]
+    if refused:
+        raise ConfigError(
+            f"{folder} is not plain LoRA ({', '.join(refused)}), so its effect is more than a "
+            "product of two factors of each layer and cannot be "
+            + ("summed" if summed else "switched and merged here")
+            + "; merge it into its base with PEFT, or train an adapter without"
+        )
+    if others := [key for key in _weights(folder) if not key.endswith(PARTS) and key != HEAD_KEY]:
+        raise ConfigError(
+            f"{folder} holds more than updates of linear layers: {min(others)}. Embeddings, "
+            "biases and whole layers cannot be switched together with modules; leave "
+            "embed_tokens and the like out of its target_modules"
+        )
+
+
+def _weights(folder: Path) -> list[str]:
+    """The names of an adapter's weights."""
+    path = folder / "adapter_model.safetensors"
+    if not path.exists():
         raise ConfigError(f"{folder} has no adapter_model.safetensors; pickled weights are refused")
+    with one_error(f"{folder}: adapter_model.safetensors"), safe_open(path, "pt") as file:
+        return list(file.keys())
+
+
+def check_has_head(folder: Path) -> None:
+    """Raise ConfigError unless an adapter of a classifier, in safetensors, brings its head."""
+    names = {part for key in _weights(folder) for part in key.split(".")}
+    if not names & {"score", "classifier"}:
+        raise ConfigError(
+            f"{folder} holds an adapter without the head of a reward model, whose scores would be "
+            "random; give one of fastslow train-reward, or of PEFT's task_type SEQ_CLS"
+        )
+
+
+def check_all_loaded(model: Any, name: str, folder: Path) -> None:
+    """Raise ConfigError unless a model's adapter has taken all weights of its folder, and no more.
+
+    PEFT only warns about unmatched weights and leaves the module without effect.
+    """
+    state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    strangers = (set(_weights(folder)) ^ set(state)) - {HEAD_KEY}
+    if strangers:
+        raise ConfigError(
+            f"adapter {folder} was made for another base model: {min(strangers)} and "
+            f"{len(strangers) - 1} more weights have no counterpart"
+        )

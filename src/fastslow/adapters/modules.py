@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fastslow.adapters.linear import make_direct
-from fastslow.adapters.lora_folder import HEAD_KEY, check_lora_folder
+from fastslow.adapters.lora_folder import HEAD_KEY, check_all_loaded, check_lora_folder
 from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
 
@@ -134,7 +134,7 @@ class Modules:
                 raise ConfigError(
                     f"adapter {folder} does not fit the base model: {error}"
                 ) from None
-            _check_all_loaded(model, name, folder)
+            check_all_loaded(model, name, folder)
         modules = cls(model, trainable=trainable)
         for name in folders if heads else ():
             modules.add_head(name)
@@ -313,15 +313,3 @@ def _head_key(name: str) -> str:
 
 def _scale_by(factors: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     return lambda module, given, output: output * factors
-
-
-def _check_all_loaded(model: Any, name: str, folder: Path) -> None:
-    """PEFT only warns about unmatched weights and leaves the module without effect."""
-    state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        strangers = (set(file.keys()) - {HEAD_KEY}) ^ set(state)
-    if strangers:
-        raise ConfigError(
-            f"adapter {folder} was made for another base model: {min(strangers)} and "
-            f"{len(strangers) - 1} more weights have no counterpart"
-        )

@@ -10,11 +10,16 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification
 
 from fastslow.adapters.base import load_tokenizer
+from fastslow.adapters.lora_folder import check_all_loaded, check_has_head
+from fastslow.adapters.whole_model import check_whole, one_error
 from fastslow.errors import ConfigError
+
+HEADS = ("score.", "classifier.", "lm_head.")
+"""How the names of heads begin: an adapter brings that of the classifier, and the causal LM's is
+not used."""
 
 
 def load_reward_model(
@@ -30,26 +35,30 @@ def load_reward_model(
         folder: a model folder, a hub id, or a PEFT folder.
         base: of a PEFT folder; by default where it says.
 
-    Raises ConfigError where none can be loaded in safetensors, or it has more than two labels.
+    Raises ConfigError where none can be loaded in safetensors, whole and with its head, or it has
+    more than two labels.
     """
     adapter = Path(folder) / "adapter_config.json"
-    if adapter.exists():
+    has_adapter = adapter.exists()
+    if has_adapter:
+        check_has_head(adapter.parent)
         base = base or json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
-        if not (adapter.parent / "adapter_model.safetensors").exists():
-            raise ConfigError(
-                f"{folder} has no adapter_model.safetensors; pickled weights are refused"
-            )
     base = base or folder
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
-    labels = {"num_labels": 1} if adapter.exists() else {}
-    try:
-        model: Any = AutoModelForSequenceClassification.from_pretrained(
-            base, use_safetensors=True, trust_remote_code=trust_remote_code, **labels
+    with one_error(f"judge: a reward model in {folder}"):
+        loaded: Any = AutoModelForSequenceClassification.from_pretrained(
+            base,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # To name them all.
+            **({"num_labels": 1} if has_adapter else {}),
         )
-        if adapter.exists():
+        model, found = loaded
+        check_whole(f"judge: the reward model {base}", found, but=HEADS if has_adapter else ())
+        if has_adapter:
             model = PeftModel.from_pretrained(model, folder)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"no reward model can be loaded from {folder}: {error}") from None
+            check_all_loaded(model, "default", Path(folder))
     if model.config.num_labels > 2:
         raise ConfigError(
             f"{folder} has {model.config.num_labels} labels; a reward model has one, or "

@@ -1,0 +1,114 @@
+"""A model folder opened by the libraries: the whole model that it names, or one clear error."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastslow.errors import ConfigError, FastslowError
+
+LONGEST_CAUSE = 400
+"""Characters of a library's message that are shown."""
+SHOWN = 3
+"""Weights that are named where many are wrong."""
+COMPILED = "_orig_mod."
+"""What begins the names of weights that were saved from a compiled model."""
+
+
+@contextmanager
+def one_error(what: str) -> Iterator[None]:
+    """Inside, whatever the libraries raise becomes one ConfigError: `what` cannot be loaded.
+
+    They raise nearly every kind of exception there is, tokenizers even `Exception` itself.
+    """
+    try:
+        yield
+    except (FastslowError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ConfigError(f"{what} cannot be loaded: {_cause(error)}") from None
+
+
+def _cause(error: Exception) -> str:
+    """An exception's message in one line; its kind too, where the message is no sentence."""
+    message = " ".join(str(error).split())
+    if len(message) > LONGEST_CAUSE:
+        message = f"{message[:LONGEST_CAUSE]}…"
+    if isinstance(error, (OSError, ValueError, ImportError)) and message:
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def check_no_adapter(model: str) -> None:
+    """Raise ConfigError where the folder of a base holds an adapter, which transformers would
+    load with it."""
+    folder = Path(model)
+    if not (folder / "adapter_config.json").exists():
+        return
+    if (folder / "config.json").exists():
+        raise ConfigError(adapter_beside(model))
+    raise ConfigError(
+        f"model: {model} is a LoRA adapter; set model to its base, which adapter_config.json "
+        f"names in base_model_name_or_path, and lora.start_from to {model}"
+    )
+
+
+def adapter_beside(model: str) -> str:
+    """What is said of a model with an adapter in its folder."""
+    return (
+        f"model: {model} holds a LoRA adapter beside the model (adapter_config.json), so what is "
+        "loaded is neither the base nor what is trained; move the adapter's two files to a folder "
+        "of their own and set lora.start_from to it, or merge them with PEFT's merge_and_unload"
+    )
+
+
+def check_whole(what: str, found: Mapping[str, Any], *, but: tuple[str, ...] = ()) -> None:
+    """Raise ConfigError unless all weights of a model came from its files, and all of those are in.
+
+    Transformers fills what is missing with random numbers and goes on.
+
+    Args:
+        what: names the model in the message.
+        found: transformers' `output_loading_info`, after what the model ties and ignores.
+        but: how the names of weights begin that may be missing or left over.
+    """
+    missing, strange = (
+        sorted(key for key in found[kind] if not key.startswith(but))
+        for kind in ("missing_keys", "unexpected_keys")
+    )
+    shapes = sorted(
+        f"{key} {_size(own)}, where the configuration says {_size(wanted)}"
+        for key, own, wanted in found["mismatched_keys"]
+    )
+    faults = [
+        f"lacks {_some(missing)}" if missing else "",
+        f"holds {len(strange)} that the configuration has no place for: {_named(strange)}"
+        if strange
+        else "",
+        f"has another shape in {_some(shapes)}" if shapes else "",
+    ]
+    said = "; it ".join(filter(None, faults))
+    if not said:
+        return
+    if strange and all(key.startswith(COMPILED) for key in strange):
+        said = f"was saved from a compiled model: its weights are called {strange[0]} and so on"
+        advice = "save the model inside it (model._orig_mod.save_pretrained)"
+    else:
+        advice = "restore the folder's weights and config.json, which belong together"
+    raise ConfigError(f"{what} is not whole: of its weights it {said}; {advice}")
+
+
+def _some(names: list[str]) -> str:
+    return f"{len(names)} of those that the configuration asks for: {_named(names)}"
+
+
+def _named(names: list[str]) -> str:
+    more = ["..."] if len(names) > SHOWN else []
+    return ", ".join([*islice(names, SHOWN), *more])
+
+
+def _size(shape: Collection[int]) -> str:
+    return f"({' x '.join(map(str, shape))})"
