@@ -1,5 +1,6 @@
 """A real HTTP server on this machine that answers as a test says."""
 
+import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,7 +9,8 @@ import pytest
 
 
 class Loopback:
-    """Replies to POST with `handle(path, body)`: a status and JSON, or None for an empty reply."""
+    """Replies to POST with `handle(path, body)`: a status and JSON, or bytes as they are, or None
+    for an empty reply; or a function that is given the handler and does what it likes."""
 
     def __init__(self, handle):
         self.requests, outer = [], self
@@ -17,12 +19,18 @@ class Loopback:
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.requests.append((self.path, self.headers["Authorization"], body))
-                status, reply = handle(self.path, body)
+                replied = handle(self.path, body)
+                if callable(replied):
+                    with contextlib.suppress(ConnectionError):  # The client may be gone.
+                        replied(self)
+                    return
+                status, reply = replied
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
                 if reply is not None:
-                    self.wfile.write(json.dumps(reply).encode())
+                    raw = isinstance(reply, bytes)
+                    self.wfile.write(reply if raw else json.dumps(reply).encode())
 
             def log_message(self, *_):
                 pass
@@ -33,6 +41,7 @@ class Loopback:
 
     def close(self):
         self._server.shutdown()
+        self._server.server_close()
 
 
 def chat_reply(texts, *, finish="stop", **usage):

@@ -47,6 +47,10 @@ class UnreachableError(StateError):
     """A server that the run needs does not respond. Finished work is on disk."""
 
 
+class ReplyError(UnreachableError):
+    """A server responds with something that is no answer. Finished work is on disk."""
+
+
 class JudgeError(UnreachableError):
     """A judge fails. Finished judgements are on disk."""
 

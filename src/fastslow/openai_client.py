@@ -1,9 +1,30 @@
-"""Client for OpenAI-compatible servers: vLLM, llama.cpp, OpenAI and others."""
+"""Client for OpenAI-compatible servers: vLLM, llama.cpp, OpenAI and others.
 
+Nothing of a server is trusted: a reply is bounded in time and in size and read by
+`openai_replies`, a redirect is not followed, and no message holds the API key.
+"""
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
 from os import environ
+from threading import Thread
 from typing import Any
 
-from fastslow.errors import ConfigError, UnreachableError
+from fastslow.errors import ConfigError, ReplyError, UnreachableError
+from fastslow.openai_replies import Reply, quoted, read_reply
+
+LARGEST_REPLY = 64 * 2**20
+"""Bytes; a longer reply is none."""
+LONGEST_PAUSE_S = 60.0
+"""Before a retry, whatever a server asks for."""
+LONGEST_OWN_PAUSE_S = 8.0
+"""Before a retry where the server asks for nothing."""
+PASSING = (408, 409, 429)
+"""Statuses below 500 that a retry may change."""
+SHOWN = 300
+"""Characters of an error that a message quotes."""
+NO_KEY = "none"
 
 
 class ChatServer:
@@ -12,12 +33,13 @@ class ChatServer:
     Args:
         url: base URL of the API, as `http://127.0.0.1:8000/v1`.
         api_key_env: environment variable that holds the API key; servers that need none ignore it.
-        timeout_s: for one reply.
+        timeout_s: for one reply, from the request to its last byte.
         retries: after failures.
         section: of the recipe that asks for it, for errors.
 
     Raises ConfigError where openai is not installed; requests raise UnreachableError when all
-    retries have failed.
+    retries have failed or the server refuses them, and ReplyError, which is one, for a reply that
+    says nothing.
     """
 
     def __init__(
@@ -28,32 +50,134 @@ class ChatServer:
         except ImportError:
             raise ConfigError(f"{section}: needs openai; pip install 'fastslow[judge]'") from None
         self.url = url
-        self._client = OpenAI(
-            base_url=url,
-            api_key=environ.get(api_key_env) or "none",
-            timeout=timeout_s,
-            max_retries=retries,
+        self._key = environ.get(api_key_env, "").strip() or NO_KEY
+        self._timeout_s, self._retries = timeout_s, retries
+        self._client = OpenAI(base_url=url, api_key=self._key, timeout=timeout_s, max_retries=0)
+
+    def chat(self, **request: Any) -> Reply:
+        """The reply to `messages`."""
+        return self._reply("/chat/completions", request)
+
+    def complete(self, **request: Any) -> Reply:
+        """The completion of a plain `prompt`."""
+        return self._reply("/completions", request)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> None:
+        """Send something to which only success matters."""
+        self._ask(path, body)
+
+    def _reply(self, path: str, request: Mapping[str, Any]) -> Reply:
+        body = self._ask(path, request)
+        try:
+            return read_reply(body)
+        except ReplyError as error:
+            raise ReplyError(self._hidden(f"the reply of {self.url} {error}")) from None
+
+    def _ask(self, path: str, request: Mapping[str, Any]) -> bytes:
+        attempt = 0
+        while True:
+            try:
+                return self._in_time(path, request)
+            except Exception as failure:
+                if attempt == self._retries or not _may_pass(failure):
+                    raise self._fault(failure) from None
+                pause_s = _pause_s(failure, attempt)
+            attempt += 1
+            time.sleep(pause_s)
+
+    def _in_time(self, path: str, request: Mapping[str, Any]) -> bytes:
+        """The body of the reply. Raises TimeoutError where it is not there in time.
+
+        A reader's own timeout begins again with every byte, so the time is taken from outside; what
+        is late is left to a daemon, so that it delays no end.
+        """
+        result: Future[bytes] = Future()
+        deadline = time.monotonic() + self._timeout_s
+
+        def work() -> None:
+            try:
+                result.set_result(self._read(path, request, deadline))
+            except BaseException as error:  # Raised where the result is asked for.
+                result.set_exception(error)
+
+        Thread(target=work, daemon=True).start()
+        try:
+            return result.result(self._timeout_s)
+        except TimeoutError:
+            raise TimeoutError(f"no whole reply within {self._timeout_s:g} seconds") from None
+
+    def _read(self, path: str, request: Mapping[str, Any], deadline: float) -> bytes:
+        from openai import Stream
+
+        stream: Any = self._client.post(
+            path,
+            cast_to=object,
+            body=dict(request),
+            options={"follow_redirects": False},
+            stream=True,
+            stream_cls=Stream[object],
+        )
+        body = bytearray()
+        try:
+            for chunk in stream.response.iter_bytes():
+                body += chunk
+                if len(body) > LARGEST_REPLY:
+                    raise _TooLong(f"the reply is longer than {LARGEST_REPLY:,} bytes")
+                if time.monotonic() > deadline:
+                    break  # Nobody waits for it any more.
+        finally:
+            stream.response.close()
+        return bytes(body)
+
+    def _fault(self, failure: Exception) -> UnreachableError:
+        said = quoted(failure, SHOWN)
+        status = getattr(failure, "status_code", None)
+        if status is not None and 300 <= status < 400:
+            where = quoted(_headers(failure).get("location", "elsewhere"))
+            what = f"redirects to {where}; redirects are not followed, give that address"
+        elif status is not None and not _may_pass(failure):
+            what = f"refuses the request with status {status}: {said}"
+        else:
+            what = f"cannot be reached: {type(failure).__name__.lstrip('_')}: {said}"
+        return UnreachableError(
+            self._hidden(
+                f"{self.url} {what}. Finished work is on disk; rerun the command to resume."
+            )
         )
 
-    def chat(self, **request: Any) -> Any:
-        """The reply to `messages`."""
-        return self._ask(self._client.chat.completions.create, **request)
+    def _hidden(self, message: str) -> str:
+        """The message without the API key, which servers may send back."""
+        return message if self._key == NO_KEY else message.replace(self._key, "[API key]")
 
-    def complete(self, **request: Any) -> Any:
-        """The completion of a plain `prompt`."""
-        return self._ask(self._client.completions.create, **request)
 
-    def post(self, path: str, body: dict[str, Any]) -> None:
-        """Send something to which only success matters."""
-        self._ask(self._client.post, path=path, body=body, cast_to=str)
+class _TooLong(Exception):
+    """A reply of more bytes than any answer needs."""
 
-    def _ask(self, call: Any, **request: Any) -> Any:
-        from openai import OpenAIError
 
-        try:
-            return call(**request)
-        except OpenAIError as error:
-            raise UnreachableError(
-                f"{self.url} cannot be reached: {type(error).__name__}: {error}. Finished work is "
-                "on disk; rerun the command to resume."
-            ) from error
+def _may_pass(failure: Exception) -> bool:
+    """Whether asking again may help: a fault of the connection, of the server, or of the hour."""
+    from openai import OpenAIError
+
+    status = getattr(failure, "status_code", None)
+    if status is not None:
+        return bool(status in PASSING or status >= 500)
+    # Of what openai does not name itself, a request that cannot be written is a ValueError.
+    return isinstance(failure, OpenAIError) or not isinstance(
+        failure, (_TooLong, ValueError, TypeError)
+    )
+
+
+def _pause_s(failure: Exception, attempt: int) -> float:
+    """What the server asks for, within bounds, or longer each time."""
+    try:
+        asked = float(_headers(failure).get("retry-after", ""))
+    except ValueError:
+        asked = -1.0
+    if 0 <= asked <= LONGEST_PAUSE_S:
+        return asked
+    return float(min(0.5 * 2**attempt, LONGEST_OWN_PAUSE_S))
+
+
+def _headers(failure: Exception) -> Mapping[str, str]:
+    """Of the response that failed, where there was one."""
+    return getattr(getattr(failure, "response", None), "headers", {})

@@ -11,7 +11,8 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "fastslow"
 LEVELS = [
     {"errors", "records", "atomic_io"},
-    {"plugins", "openai_client"},
+    {"plugins", "openai_replies"},
+    {"openai_client"},
     {"config", "objectives", "dynamics", "streams"},
     {"scoring", "adapters", "evaluation", "testing"},
     {"judges", "sampling"},

@@ -8,6 +8,7 @@ from loopback import chat_reply
 
 from fastslow.errors import JudgeError
 from fastslow.judges import JudgeRequest, LlmJudge
+from fastslow.judges.llm import verdict_in
 from fastslow.records import Message
 
 
@@ -79,6 +80,35 @@ def test_a_judge_that_favours_a_place_decides_nothing(serve):
     assert found.scores == (0.5, 0.5, 0.5) and judge.usage.contradicted == 3
 
 
+def test_a_judge_that_never_gets_past_the_place_is_given_up(serve):
+    judge = judge_at(serve(lambda first, second: "A"))
+    asked = [JudgeRequest("p", (f"{i}", f"{i}.")) for i in range(12)]
+    for _ in range(3):
+        judge.judge(asked)
+    with pytest.raises(JudgeError, match="prefers a place.* itself on 48 of 48 pairs"):
+        judge.judge(asked)
+
+
+def test_a_judge_that_favours_a_place_but_sees_some_differences_is_kept(serve):
+    judge = judge_at(serve(lambda first, second: "B" if "better" in second else "A"))
+    plain, clear = JudgeRequest("p", ("one", "two")), JudgeRequest("p", ("so so", "better"))
+    judge.judge([plain] * 55 + [clear] * 5)
+    assert (judge.usage.contradicted, judge.usage.questions) == (55, 120)
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("A", "A"), (" b", None), ("**B**", "B"), ("(C)", "C"), ("Answer: B", "B"),
+        ("B\nA is too long", "B"), ("A. B is too long", "A"), ("I prefer B over all", "B"),
+        ("A is better", "A"), ("A is better than B", None), ("A hard choice", None),
+        ("Both A and B", None), ("", None), ("ABC", None),
+    ],
+)  # fmt: skip
+def test_a_verdict_is_one_letter(text, letter):
+    assert verdict_in(text) == letter
+
+
 def test_a_reply_without_a_verdict_is_asked_again_and_then_counts_as_none(serve):
     replies = iter(["Well, both have merits.", "A"] + ["?"] * 3)
     judge = judge_at(serve(lambda first, second: next(replies)), max_concurrency=1)
@@ -91,7 +121,7 @@ def test_a_reply_without_a_verdict_is_asked_again_and_then_counts_as_none(serve)
 
 def test_a_judge_that_talks_nonsense_is_given_up(serve):
     judge = judge_at(serve(lambda first, second: "I am a teapot"))
-    with pytest.raises(JudgeError, match="gave no verdict on 6 of 6 questions"):
+    with pytest.raises(JudgeError, match="no verdict on 6 of 6 questions.*replied I am a teapot"):
         judge.judge([JudgeRequest("p", ("one", "two", "three"))])
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from loopback import chat_reply
 
-from fastslow.errors import UnreachableError
+from fastslow.config.sampling import NEUTRAL
+from fastslow.errors import ReplyError, UnreachableError
 from fastslow.records import Message
 from fastslow.sampling import Engine, EngineCompletion
 
@@ -15,7 +16,7 @@ TALK = (Message("user", "Hello."), Message("assistant", "Hi."), Message("user", 
 def engine_at(server, **changes):
     settings = {
         "url": server.url, "model": "base-model", "plain": False, "max_concurrency": 4,
-        "timeout_s": 5.0, "api_key_env": "ENGINE_KEY", "retries": 0,
+        "timeout_s": 5.0, "api_key_env": "ENGINE_KEY", "retries": 0, "extra_body": NEUTRAL,
     }  # fmt: skip
     return Engine(**settings | changes)
 
@@ -95,3 +96,43 @@ def test_failures_are_tried_again_and_then_stop_with_a_word(loopback):
         ask(engine_at(short), ["p"])
     with pytest.raises(UnreachableError, match="127.0.0.1:9"):
         engine_at(server, url="http://127.0.0.1:9/v1").load("a", Path("a"))
+
+
+PINNED = {
+    "temperature": 0.7, "top_p": 0.9, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0,
+    "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+}  # fmt: skip
+
+
+def test_nothing_of_the_distribution_is_left_to_the_server(loopback):
+    server = loopback(lambda path, body: (200, chat_reply(["a"] * body["n"])))
+    ask(engine_at(server), ["p"])
+    ask(engine_at(server, extra_body={}), ["p"])
+    pinned, plain = (body for _, _, body in server.requests)
+    assert PINNED.items() <= pinned.items()
+    known = {"model", "messages", "n", "temperature", "top_p", "max_tokens", "seed"}
+    assert set(plain) == known | {"presence_penalty", "frequency_penalty"}
+
+
+@pytest.mark.parametrize("finish", ["abort", "content_filter", "tool_calls", None, 7])
+def test_a_completion_that_did_not_end_by_itself_is_none(loopback, finish):
+    server = loopback(lambda path, body: (200, chat_reply(["a"] * body["n"], finish=finish)))
+    with pytest.raises(ReplyError, match="it must end by stop or length"):
+        ask(engine_at(server), ["p"])
+
+
+def test_an_engine_that_answers_with_another_module_is_found(loopback, tmp_path):
+    answering = {}
+
+    def handle(path, body):
+        return 200, chat_reply(["a"] * body.get("n", 1)) | answering
+
+    engine = engine_at(loopback(handle))
+    engine.load("first", tmp_path)
+    engine.load("second", tmp_path)
+    for other in ("base-model", "first"):
+        answering["model"] = other
+        with pytest.raises(ReplyError, match=f"answered with {other} instead of second"):
+            ask(engine, ["p"])
+    answering["model"] = "second"
+    assert len(ask(engine, ["p"])[0]) == 2

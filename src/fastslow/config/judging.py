@@ -9,6 +9,7 @@ from fastslow.config.section import (
     Positive,
     PositiveFloat,
     Section,
+    ServerUrl,
     UserPath,
     as_list,
 )
@@ -68,7 +69,7 @@ class LlmJudgeConfig(Section):
     """A language model behind an API like OpenAI's (vLLM and others), asked in both orders."""
 
     kind: Literal["llm"]
-    url: str
+    url: ServerUrl
     """Base URL, as `http://127.0.0.1:8000/v1`."""
     model: str
     """The model's name there."""

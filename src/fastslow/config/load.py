@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from fastslow.config.hints import hint, without_kinds
 from fastslow.config.recipe import Recipe
 from fastslow.config.renamed import REMOVED, new_name, with_new_names
+from fastslow.config.section import SECRET
 from fastslow.config.shipped import nearest_recipe, recipe_names, recipe_text
 from fastslow.config.stages import stage_settings
 from fastslow.errors import ConfigError
@@ -246,7 +247,7 @@ def _problems(item: Any) -> list[str]:
     message = item["msg"][0].lower() + item["msg"][1:]
     if any(name.startswith(UNION_BRANCHES) for name in names):
         message = "input should be text or a list of texts"
-    return [f"{path}: got {item['input']!r}; {message}"]
+    return [f"{path}: {message}" if kind == SECRET else f"{path}: got {item['input']!r}; {message}"]
 
 
 def _advice(section: str, given: Any) -> str:

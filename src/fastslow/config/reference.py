@@ -15,7 +15,13 @@ from fastslow.config.recipe import Recipe
 from fastslow.config.renamed import REMOVED, RENAMED
 from fastslow.errors import ConfigError, did_you_mean
 
-NAMES = {"string": "text", "number": "number", "integer": "integer", "boolean": "true or false"}
+NAMES = {
+    "string": "text",
+    "number": "number",
+    "integer": "integer",
+    "boolean": "true or false",
+    "object": "mapping",
+}
 INTRODUCTION = """\
 # Recipe keys
 

@@ -1,8 +1,9 @@
 """Learning from the policy's own answers: how they are sampled, and what is learned from them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from fastslow.config.section import (
     NonNegative,
@@ -10,6 +11,7 @@ from fastslow.config.section import (
     Positive,
     PositiveFloat,
     Section,
+    ServerUrl,
     UserPath,
     as_list,
 )
@@ -34,11 +36,32 @@ class FilterConfig(SamplingConfig):
     """Sampled answers that the chosen one is compared with."""
 
 
+NEUTRAL: dict[str, Any] = {
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "repeat_penalty": 1.0,
+}
+"""Sampling settings that change nothing; the last is llama.cpp's name of the one before."""
+OWN_FIELDS = {
+    "model", "messages", "prompt", "n", "temperature", "top_p", "max_tokens", "seed", "stream",
+    "presence_penalty", "frequency_penalty",
+}  # fmt: skip
+"""Fields of a request that have a key of their own, or none because they must be as they are."""
+
+
+def _without_own_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    if taken := sorted(OWN_FIELDS & set(fields)):
+        message = "must not hold {taken}, which each request sets itself"
+        raise PydanticCustomError("extra_body", message, {"taken": ", ".join(taken)})
+    return fields
+
+
 class EngineConfig(Section):
     """An inference server with OpenAI's API, as vLLM started with `--enable-lora` and
     VLLM_ALLOW_RUNTIME_LORA_UPDATING=True: adapters are written to disk and loaded there by name."""
 
-    url: str
+    url: ServerUrl
     """Base URL, as `http://127.0.0.1:8000/v1`."""
     model: str
     """The base model's name there; it must be the recipe's."""
@@ -52,6 +75,10 @@ class EngineConfig(Section):
     """Retries after a failure, with growing pauses."""
     max_concurrency: Positive = 64
     """Requests in flight at a time."""
+    extra_body: Annotated[dict[str, Any], AfterValidator(_without_own_fields)] = NEUTRAL
+    """Fields of each request besides OpenAI's. The default turns off what vLLM, SGLang and
+    llama.cpp would otherwise take from their own generation settings; `{}` is for a server that
+    refuses fields it does not know."""
 
 
 class AnswerConfig(SamplingConfig):

@@ -2,8 +2,10 @@
 
 from os.path import expanduser
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -11,6 +13,26 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 UserPath = Annotated[str, AfterValidator(expanduser)]
+SECRET = "secret"
+"""Kind of the fault of a value that no message may show."""
+
+
+def _server_url(url: str) -> str:
+    """A URL as it may be written into run folders and messages."""
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # Of the port, or of an address in brackets.
+        whole = False
+    if "@" in url:
+        message = "must hold no user or password, as run folders keep it; use api_key_env"
+        raise PydanticCustomError(SECRET, message)
+    if not whole:
+        raise PydanticCustomError("server_url", "must be a URL as http://127.0.0.1:8000/v1")
+    return url
+
+
+ServerUrl = Annotated[str, AfterValidator(_server_url)]
 
 
 class Section(BaseModel):

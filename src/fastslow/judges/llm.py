@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from fastslow.errors import JudgeError, UnreachableError
+from fastslow.errors import JudgeError, ReplyError, UnreachableError
 from fastslow.judges.base import Judge, Judgement, JudgeRequest, compared
 from fastslow.openai_client import ChatServer
+from fastslow.openai_replies import Reply, quoted
 from fastslow.records import Text
 
 INSTRUCTION = """\
@@ -32,11 +33,21 @@ QUESTION = """\
 </answer_B>
 Which is better, A, B or C?"""
 VALUES = {"A": 1.0, "B": 0.0, "C": 0.5}
+LEADING = re.compile(r"\W*([ABC])\b(?![^\S\n]*\w)")
+"""A verdict at the beginning, alone or before what explains it."""
+ARTICLE = re.compile(r"\bA\s+(?!is\b)[a-z]")
+"""An A that is no verdict."""
 TRIES = 3
 """Times a question is put before a reply without a verdict counts as none."""
 MEANINGLESS = 0.5
 """Share of questions without a verdict above which the judge fails."""
 ENOUGH = 10
+"""Questions before that is said."""
+PLACE_ALONE = 0.95
+"""Share of pairs with contradicting verdicts above which the judge judges by place alone; one that
+draws lots contradicts itself on half of them."""
+ENOUGH_PAIRS = 40
+"""Pairs before that is said."""
 
 
 @dataclass(slots=True)
@@ -56,7 +67,7 @@ class JudgeUsage:
         self.questions += 1
         self.prompt_tokens += verdict.prompt_tokens
         self.reply_tokens += verdict.reply_tokens
-        self.undecided += not verdict.decided
+        self.undecided += verdict.fault is not None
 
 
 class LlmJudge(Judge):
@@ -96,6 +107,7 @@ class LlmJudge(Judge):
         self._url, self._model, self._max_concurrency = url, model, max_concurrency
         self._instruction = INSTRUCTION.format(criterion=criterion)
         self.usage = JudgeUsage()
+        self._last_fault = ""
 
     @property
     def name(self) -> str:
@@ -126,6 +138,7 @@ class LlmJudge(Judge):
             straight, turned = next(verdicts), next(verdicts)
             for verdict in (straight, turned):
                 self.usage.count(verdict)
+                self._last_fault = verdict.fault or self._last_fault
             self.usage.contradicted += straight.value == turned.value != 0.5
             wins[i][j] = (straight.value + 1 - turned.value) / 2
             wins[j][i] = 1 - wins[i][j]
@@ -136,25 +149,37 @@ class LlmJudge(Judge):
         if usage.undecided > MEANINGLESS * max(usage.questions, ENOUGH):
             raise JudgeError(
                 f"{self.name} gave no verdict on {usage.undecided} of {usage.questions} questions; "
-                "it must reply with A, B or C. Choose another model or judge."
+                f"it must reply with A, B or C, but {self._last_fault}. Choose another model or "
+                "judge."
+            )
+        pairs = usage.questions // 2
+        if usage.contradicted > PLACE_ALONE * max(pairs, ENOUGH_PAIRS):
+            raise JudgeError(
+                f"{self.name} prefers a place, not an answer: it contradicted itself on "
+                f"{usage.contradicted} of {pairs} pairs when their order was swapped. Choose "
+                "another model or judge."
             )
 
     def _ask(self, one: JudgeRequest, first: int, second: int) -> "_Verdict":
         question = QUESTION.format(
             prompt=_written(one.prompt), first=one.answers[first], second=one.answers[second]
         )
-        prompt_tokens, reply_tokens = 0, 0
+        prompt_tokens, reply_tokens, fault = 0, 0, ""
         for _ in range(TRIES):
-            reply = self._reply(question)
-            if reply.usage is not None:
-                prompt_tokens += reply.usage.prompt_tokens
-                reply_tokens += reply.usage.completion_tokens
-            text = reply.choices[0].message.content if reply.choices else None
-            if letter := re.search(r"\b[ABC]\b", text or ""):
-                return _Verdict(VALUES[letter.group()], True, prompt_tokens, reply_tokens)
-        return _Verdict(0.5, False, prompt_tokens, reply_tokens)
+            try:
+                reply = self._reply(question)
+            except ReplyError as error:
+                fault = str(error)
+                continue
+            prompt_tokens += reply.prompt_tokens
+            reply_tokens += reply.completion_tokens
+            text = reply.choices[0].text
+            if letter := verdict_in(text):
+                return _Verdict(VALUES[letter], prompt_tokens, reply_tokens)
+            fault = f"it replied {quoted(text)}"
+        return _Verdict(0.5, prompt_tokens, reply_tokens, fault)
 
-    def _reply(self, question: str) -> Any:
+    def _reply(self, question: str) -> Reply:
         messages: Any = [
             {"role": "system", "content": self._instruction},
             {"role": "user", "content": question},
@@ -163,18 +188,36 @@ class LlmJudge(Judge):
             return self._server.chat(
                 model=self._model, messages=messages, temperature=0, max_tokens=8
             )
+        except ReplyError:
+            raise
         except UnreachableError as error:
             raise JudgeError(f"llm {self._model} at {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """1 where the first answer is better, 0 where the second is, 1/2 where neither."""
-
     value: float
-    decided: bool
+    """1 where the first answer is better, 0 where the second is, 1/2 where neither."""
     prompt_tokens: int
     reply_tokens: int
+    fault: str | None = None
+    """What came in the place of a verdict; None where there was one."""
+
+
+def verdict_in(text: str) -> str | None:
+    """The letter that a reply decides for; None where it names none, or several.
+
+    >>> [verdict_in(text) for text in ("B.", "**A**: it is shorter than B", "A is better")]
+    ['B', 'A', 'A']
+    >>> [verdict_in(text) for text in ("A tough call", "Both A and B", "a")]
+    [None, None, None]
+    """
+    if leading := LEADING.match(text):
+        return leading.group(1)
+    named = set(re.findall(r"\b[ABC]\b", text))
+    if len(named) != 1 or (named == {"A"} and ARTICLE.search(text)):
+        return None
+    return str(named.pop())
 
 
 def _written(prompt: Text) -> str:

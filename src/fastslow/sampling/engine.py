@@ -4,15 +4,19 @@ vLLM's protocol: `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, modu
 that the engine can read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastslow.errors import UnreachableError
+from fastslow.errors import ReplyError
 from fastslow.openai_client import ChatServer
+from fastslow.openai_replies import Reply, quoted
 from fastslow.records import Text
+
+ENDS = ("stop", "length")
+"""Reasons to end that leave a completion of the policy; others are of a filter or of a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +35,26 @@ class Engine:
         model: name of the base model there.
         plain: whether text prompts are sent unchanged, instead of as a user's turn.
         max_concurrency: concurrent requests.
+        extra_body: fields of every request for completions besides those of OpenAI's API.
         settings: of `ChatServer`.
     """
 
     def __init__(
-        self, *, url: str, model: str, plain: bool, max_concurrency: int, **settings: Any
+        self,
+        *,
+        url: str,
+        model: str,
+        plain: bool,
+        max_concurrency: int,
+        extra_body: Mapping[str, Any],
+        **settings: Any,
     ) -> None:
         self._server = ChatServer(url=url, section="engine", **settings)
         self._model, self._plain, self._max_concurrency = model, plain, max_concurrency
+        self._extra_body = dict(extra_body)
         self._loaded: str | None = None
+        self._before: set[str] = set()
+        """Modules that were loaded once."""
 
     @property
     def name(self) -> str:
@@ -56,6 +71,7 @@ class Engine:
             "/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.resolve())}
         )
         self._loaded = name
+        self._before |= {before} if before else set()
         if before is not None:
             self._server.post("/unload_lora_adapter", {"lora_name": before})
 
@@ -75,12 +91,19 @@ class Engine:
         max_new_tokens: int,
         seed: int,
     ) -> list[list[EngineCompletion]]:
-        """`count` answers to each prompt, in order. Raises UnreachableError when it gives none."""
+        """`count` answers to each prompt, in order. Raises UnreachableError when it gives none.
+
+        All that shapes the distribution is in the request, so that a server's own generation
+        settings change nothing.
+        """
         settings = {
+            **self._extra_body,
             "model": self._loaded or self._model,
             "n": count,
             "temperature": temperature,
             "top_p": top_p,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
             "max_tokens": max_new_tokens,
         }
 
@@ -93,7 +116,6 @@ class Engine:
     def _ask(self, prompt: Text, settings: dict[str, Any]) -> list[EngineCompletion]:
         if isinstance(prompt, str) and self._plain:
             reply = self._server.complete(prompt=prompt, **settings)
-            texts = [choice.text for choice in reply.choices]
         else:
             turns = (
                 [("user", prompt)]
@@ -102,12 +124,25 @@ class Engine:
             )
             messages = [{"role": role, "content": content} for role, content in turns]
             reply = self._server.chat(messages=messages, **settings)
-            texts = [choice.message.content or "" for choice in reply.choices]
-        if len(texts) != settings["n"]:
-            raise UnreachableError(
-                f"{self.name} returned {len(texts)} completions instead of {settings['n']}"
-            )
+        self._check(reply, settings)
         return [
-            EngineCompletion(text, choice.finish_reason == "length")
-            for text, choice in zip(texts, reply.choices, strict=True)
+            EngineCompletion(choice.text, choice.finish_reason == "length")
+            for choice in reply.choices
         ]
+
+    def _check(self, reply: Reply, settings: Mapping[str, Any]) -> None:
+        """Raise ReplyError where these are not the completions that were asked for."""
+        if len(reply.choices) != settings["n"]:
+            raise ReplyError(
+                f"{self.name} returned {len(reply.choices)} completions instead of {settings['n']}"
+            )
+        if reply.model != settings["model"] and reply.model in {self._model, *self._before}:
+            raise ReplyError(
+                f"{self.name} answered with {quoted(reply.model)} instead of {settings['model']}"
+            )
+        for choice in reply.choices:
+            if choice.finish_reason not in ENDS:
+                raise ReplyError(
+                    f"{self.name} returned a completion that ended by "
+                    f"{quoted(choice.finish_reason)}; it must end by {' or '.join(ENDS)}"
+                )
