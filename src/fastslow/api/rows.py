@@ -11,7 +11,7 @@ from fastslow.streams import Source, Unreadable, open_sources, row_of
 EXAMPLES = (Pair, Ranking, Rating, Demonstration)
 ALLOWED = (
     "give an iterable of rows (a list, a generator), a datasets.Dataset, or paths (.jsonl, "
-    ".jsonl.gz, .parquet, folders, globs)"
+    ".json, .csv, .parquet, folders, globs)"
 )
 
 

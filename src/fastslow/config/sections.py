@@ -21,8 +21,9 @@ class DataConfig(Section):
     """Where the preference pairs come from."""
 
     train: UserPath | list[UserPath] = []
-    """Files (.jsonl, .jsonl.gz, .parquet), directories, globs, `datasets` folders, hub ids
-    (`owner/name:split`), or `-` for standard input. Read in the order given."""
+    """Files (.jsonl, .json, .csv, each also .gz, and .parquet), directories, globs, `datasets`
+    folders, hub ids, or `-` for standard input. Read in the order given. `folder:split` and
+    `owner/name:split` are one split."""
     eval: UserPath | list[UserPath] | None = None
     """Held-out pairs, in the same forms."""
     domain: str | None = None

@@ -1,19 +1,27 @@
 """Iterables of labelled examples with a domain and a position, resumable. Loads without torch."""
 
 from fastslow.streams.columns import RowError
-from fastslow.streams.files import Source, file_fingerprint, open_sources
 from fastslow.streams.formats import json_text, odd_columns, row_of
-from fastslow.streams.jsonl import Unreadable
 from fastslow.streams.labels import examples_of_row
-from fastslow.streams.live import WAITING, Waiting
 from fastslow.streams.prompts import read_prompts
 from fastslow.streams.replay import ReplayStream, is_replayed
 from fastslow.streams.reservoir import Reservoir
+from fastslow.streams.sources import (
+    WAITING,
+    HubDataset,
+    Source,
+    Unreadable,
+    Waiting,
+    file_fingerprint,
+    open_sources,
+    source_warnings,
+)
 from fastslow.streams.stream import ExampleStream, RowCounts
 
 __all__ = [
     "WAITING",
     "ExampleStream",
+    "HubDataset",
     "ReplayStream",
     "Reservoir",
     "RowCounts",
@@ -29,4 +37,5 @@ __all__ = [
     "open_sources",
     "read_prompts",
     "row_of",
+    "source_warnings",
 ]

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from fastslow.errors import DataError
 from fastslow.records import Prompt
 from fastslow.streams.columns import RowError
-from fastslow.streams.files import Source
 from fastslow.streams.formats import read_prompt
-from fastslow.streams.jsonl import Unreadable
+from fastslow.streams.sources import Source, Unreadable
 
 
 def read_prompts(sources: list[Source], *, domain: str | None = None) -> Iterator[Prompt]:

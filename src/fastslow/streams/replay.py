@@ -7,7 +7,7 @@ from typing import Any
 
 from fastslow.errors import DataError
 from fastslow.records import Example
-from fastslow.streams.live import Waiting
+from fastslow.streams.sources import Waiting
 from fastslow.streams.stream import ExampleStream, RowCounts
 
 REPLAYED = "replayed"

@@ -13,15 +13,15 @@ from typing import Any
 from fastslow.errors import DataError
 from fastslow.records import Example, Pair
 from fastslow.streams.columns import RowError
-from fastslow.streams.files import LiveSource, Source
-from fastslow.streams.jsonl import Row, Unreadable
 from fastslow.streams.labels import examples_of_row
-from fastslow.streams.live import Waiting
+from fastslow.streams.sources import LiveSource, Row, Source, Unreadable, Waiting
 
 _NumberedRow = tuple[int, int, Row | Waiting]
 
 READ_AHEAD = 1024
 SHOWN = 5
+LONGEST_REASON = 300
+"""Characters of a reason that are shown: it may quote what the row holds."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,8 @@ class RowCounts:
     def add_invalid(self, source: str, reason: str) -> None:
         self.invalid += 1
         if len(self.shown) < SHOWN:
-            self.shown.append(f"{source}: {reason}")
+            brief = reason[:LONGEST_REASON] + "..." * (len(reason) > LONGEST_REASON)
+            self.shown.append(f"{source}: {brief}")
 
     def copy(self) -> "RowCounts":
         return replace(self, shown=list(self.shown))
@@ -247,5 +248,6 @@ class ExampleStream:
                 + "\nFix the rows, or raise max_bad_fraction (data.max_bad_fraction in a recipe)."
             )
         if at_end and self.counts.read == 0:
-            names = ", ".join(source.name for source in self.sources)
-            raise DataError(f"no rows in {names}")
+            names = ", ".join(source.name for source in self.sources[:SHOWN])
+            more = ", ..." if len(self.sources) > SHOWN else ""
+            raise DataError(f"no rows in {names}{more}")
