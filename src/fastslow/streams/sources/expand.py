@@ -95,7 +95,7 @@ def _expand(spec: str) -> Found:
         return Found([_file(path) for path in files])
     if _is_hub_id(str(path)):
         return Found([HubDataset(str(path), split or "train")])
-    raise DataError(f"{spec!r:.200} does not exist; give a file, directory, glob, hub id or -")
+    raise DataError(f"{spec[:200]} does not exist; give a file, directory, glob, hub id or -")
 
 
 def _path_and_split(spec: str) -> tuple[Path, str | None]:
