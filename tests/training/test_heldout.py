@@ -34,7 +34,7 @@ class Rewarding:
 
 def held_out(judge=None, **options):
     settings = EvalConfig(**({"num_prompts": 5, "max_new_tokens": 10} | options))
-    return Evaluator(PAIRS, ENCODER, sampling=settings, seed=1, judge=judge)
+    return Evaluator(PAIRS, ENCODER, make_objective("dpo"), sampling=settings, seed=1, judge=judge)
 
 
 def measure_with(held, name, *, reference=BASE):
@@ -42,7 +42,6 @@ def measure_with(held, name, *, reference=BASE):
         POLICIES,
         name,
         reference=reference,
-        objective=make_objective("dpo"),
         progress=lambda done, total: None,
     )
 

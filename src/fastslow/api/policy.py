@@ -17,7 +17,6 @@ from fastslow.api.view import (
     text_of,
 )
 from fastslow.scoring import Encoded
-from fastslow.training.data.dataset import eval_objective
 from fastslow.training.loop.evaluator import (
     PROMPTS_AT_ONCE,
     EvalResult,
@@ -209,7 +208,6 @@ class PolicyMethods(ABC):
             view.policies,
             policy,
             reference=view.reference,
-            objective=eval_objective(view.objective),
             state=view.running.get(policy),
             progress=progress,
         )

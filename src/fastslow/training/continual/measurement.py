@@ -10,7 +10,7 @@ from typing import Any
 from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe
 from fastslow.training.continual.combination import Combination, open_combination
-from fastslow.training.data.dataset import eval_objective, objective_of
+from fastslow.training.data.dataset import objective_of
 from fastslow.training.loop.evaluator import Evaluator, held_out
 from fastslow.training.policies.loading import SharedBase, make_encoder
 from fastslow.training.policies.policies import Policies
@@ -76,7 +76,6 @@ class DomainEvaluator:
                 policies,
                 name,
                 reference=BASE,
-                objective=eval_objective(self._objective),
                 progress=progress_of(self._listener, task),
             )
             found.append(asdict(measurement))

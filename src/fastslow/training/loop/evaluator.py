@@ -77,6 +77,7 @@ class Evaluator:
     Args:
         examples: encoded.
         encoder: for the prompts that are answered.
+        objective: what pairs are measured with, see `eval_objective`.
         sampling: how many distinct prompts are answered, how often and at what length.
         seed: of the sampled answers.
         judge: scores the answers and compares them with the base's.
@@ -86,18 +87,20 @@ class Evaluator:
         self,
         examples: Sequence[Encoded],
         encoder: Encoder,
+        objective: Objective,
         *,
         sampling: EvalConfig,
         seed: int,
         judge: Judge | None = None,
     ) -> None:
         self.examples = sorted(examples, key=lambda item: item.tree.num_tokens)
+        self._objective = objective
         self._tokenizer = encoder.tokenizer
         self._end_ids = sorted(encoder.end_ids)
         self._sampling = sampling
         self._seed = seed
         self._judge = judge
-        self._scored: WeakKeyDictionary[Any, dict[Any, list[ReferenceScoredBatch]]] = (
+        self._scored: WeakKeyDictionary[Any, dict[str, list[ReferenceScoredBatch]]] = (
             WeakKeyDictionary()
         )
         self._base_answers: dict[int, list[list[Completion]]] = {}
@@ -117,17 +120,16 @@ class Evaluator:
         name: str,
         *,
         reference: str,
-        objective: Objective,
         progress: Progress,
         state: Mapping[str, float] | None = None,
     ) -> EvalResult:
         """The named policy against the reference; `state` are its running statistics."""
-        processes, totals = policies.processes, MetricSums()
+        objective, processes, totals = self._objective, policies.processes, MetricSums()
         groups = length_groups(self.examples)
         own = processes.pad_passes(
             processes.shard(groups), processes.largest_share(len(groups)), groups[0]
         )
-        scored = self._scored_under(policies, reference, objective)
+        scored = self._scored_under(policies, reference)
         total = len(self.examples) + len(self._prompts)
         for index, (group, is_real) in enumerate(own):
             if index == len(scored):
@@ -144,13 +146,11 @@ class Evaluator:
         measured: dict[str, Any] = {**totals.means(), **sampled}
         return EvalResult(pairs=totals.count, **measured)
 
-    def _scored_under(
-        self, policies: Policies, reference: str, objective: Objective
-    ) -> list[ReferenceScoredBatch]:
-        """The groups as far as they are scored under a reference, for what an objective needs."""
+    def _scored_under(self, policies: Policies, reference: str) -> list[ReferenceScoredBatch]:
+        """The groups as far as they are scored under a reference."""
         # The base is the same among all policies; other names mean something among their own.
         scored = self._scored.setdefault(self if reference == BASE else policies, {})
-        return scored.setdefault((reference, objective.needs), [])
+        return scored.setdefault(reference, [])
 
     def _sample(
         self, policies: Policies, name: str, reference: str, progress: Callable[[int], None]
@@ -289,6 +289,7 @@ def held_out(
     evaluator = Evaluator(
         examples,
         encoder,
+        measured_with,
         sampling=recipe.eval.model_copy(update=no_prompts),
         seed=recipe.seed,
         judge=judge,

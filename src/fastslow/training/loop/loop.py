@@ -17,7 +17,6 @@ from typing import Any, cast
 
 from fastslow.errors import UnreachableError
 from fastslow.scoring import Encoded
-from fastslow.training.data.dataset import eval_objective
 from fastslow.training.loop.components import Components
 from fastslow.training.loop.sanity_checks import chosen_sinks
 from fastslow.training.loop.signals import StopToken
@@ -182,7 +181,6 @@ class Loop:
             self.learner.policies,
             leader,
             reference=reference_policy(self._recipe),
-            objective=eval_objective(self.learner.objective),
             state=self.state.of_heldout.get(leader),
             progress=progress_of(self._listener, f"evaluating ({moment})"),
         )
