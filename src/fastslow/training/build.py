@@ -268,7 +268,8 @@ class _Builder:
         )
         if self._recipe.filter is not None:
             return self._filtered_reader(reader)
-        return PrefetchReader(reader) if rereadable(self._recipe) else reader
+        again = rereadable(self._recipe.data.train_sources)
+        return PrefetchReader(reader) if again else reader
 
     def _filtered_reader(self, reader: BatchReader) -> Reader:
         recipe = self._recipe

@@ -16,7 +16,7 @@ from fastslow.errors import ConfigError, DataError, FastslowError
 from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
 from fastslow.records import Example
-from fastslow.streams import ExampleStream, ReplayStream, odd_columns, open_sources
+from fastslow.streams import ExampleStream, ReplayStream, odd_columns
 from fastslow.testing import failure, gives_an_output, one_loss_and_reward_per_row
 from fastslow.training.data.batch_reader import (
     GIVE_COLUMNS,
@@ -30,6 +30,7 @@ from fastslow.training.data.dataset import (
     objective_of,
     prompt_stream,
     replayed_stream,
+    rereadable,
     stored_per_batch,
     stored_sources,
     train_stream,
@@ -135,7 +136,7 @@ def _check_columns(recipe: Recipe, objective: Objective) -> list[str]:
         (stored_sources(recipe), train_stream, objective),
         (recipe.data.eval_sources, eval_stream, eval_objective(objective)),
     ):
-        if sources and all(source.rereadable for source in open_sources(sources)):
+        if sources and rereadable(sources):
             own = list(islice(stream(recipe, learned), LOOKED_AT))
             _check_missing(own, learned)
             first += own

@@ -64,7 +64,7 @@ def train(
         recipe = load_recipe(recipe, checks=[objective_problems])
     recipe = written_out(recipe)
     processes, run_folder = ProcessGroup(), Path(recipe.output_dir)
-    if processes.size > 1 and not rereadable(recipe):
+    if processes.size > 1 and not rereadable(recipe.data.train_sources):
         raise ConfigError("data.train: only the main process has standard input; give files")
     with ExitStack() as stack:
         processes.broadcast_from_main(partial(_lock, run_folder, stack))

@@ -60,9 +60,9 @@ def train_stream(
     )
 
 
-def rereadable(recipe: Recipe) -> bool:
-    """Whether the training data can be read more than once."""
-    return all(source.rereadable for source in open_sources(recipe.data.train_sources))
+def rereadable(sources: list[str]) -> bool:
+    """Whether some sources can be read more than once."""
+    return all(source.rereadable for source in open_sources(sources))
 
 
 def prompt_stream(

@@ -213,7 +213,7 @@ def _changes(objective: Objective, count: int) -> Iterator[dict[str, Any]]:
 def _matters(recipe: Recipe) -> bool:
     sizes = [file.stat().st_size for file in Path(recipe.model).glob("*.safetensors")]
     # Of a model on a hub nothing is known; what cannot be read again is left alone.
-    return rereadable(recipe) and (not sizes or sum(sizes) >= SMALL)
+    return rereadable(recipe.data.train_sources) and (not sizes or sum(sizes) >= SMALL)
 
 
 def _longest(
