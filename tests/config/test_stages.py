@@ -16,6 +16,8 @@ WHOLE = {
     "train": {"learning_rate": 1e-3, "batch_size": 4},
 }
 
+RULE = {"kind": "rule", "file": "rule.py"}
+
 
 def load(stages, **changes):
     return load_recipe({**WHOLE, "stages": stages, **changes}, checks=[objective_problems])
@@ -50,6 +52,8 @@ def test_the_base_can_stay_the_reference():
     whole = load(["sft", "preferences"], reference="base")
     second = stage_recipe(whole, 1, start_from="adapter")
     assert second.reference == "base" and second.lora.start_from == "adapter"
+    alone = load(["sft", {"name": "preferences", "reference": "base"}])
+    assert stage_recipe(alone, 1, start_from="adapter").reference == "base"
 
 
 def test_the_first_stage_may_start_from_an_adapter():
@@ -70,7 +74,10 @@ def test_stages_from_the_command_line_and_back_from_yaml(tmp_path):
     [
         (["sft", "dpo"], "stages.2.name: got 'dpo'; input should be 'sft' or 'preferences'"),
         ([{"name": "sft", "model": "x"}], "stage 1, sft: model is the same for all stages"),
+        ([{"name": "sft", "task": "reward"}], "stage 1, sft: task is the same for all stages"),
         (["sft", {"name": "preferences", "lora": {}}], "stage 2, preferences: starts from"),
+        (["sft", {"name": "preferences", "rounds": {"count": 2}, "judge": RULE}],
+         "stage 2, preferences: rounds: a stage is a single run"),
         ([{"name": "sft", "train": {"epoch": 2}}], "stage 1, sft: train.epoch: there is no such"),
         ([{"name": "sft", "objective": {"bta": 1}}], "stage 1, sft: objective.bta: sft has no"),
         ([{"name": "sft", "tain": {}}], "stage 1, sft: tain: there is no such key; did you mean"),

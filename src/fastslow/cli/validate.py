@@ -134,13 +134,13 @@ def _read(
 
 
 def _is_known(part: "Recipe") -> bool:
-    """Whether its memory can be estimated now. The adapter of a stage before is not there yet, nor
+    """Whether its memory can be estimated now. The adapter of a part before is not there yet, nor
     are the answers of a round."""
-    from fastslow.config import STAGE_BEFORE
+    from fastslow.config import PART_BEFORE
     from fastslow.training.data.dataset import stored_sources
 
     known = bool(stored_sources(part) or part.online)
-    return known and part.lora.start_from != STAGE_BEFORE
+    return known and part.lora.start_from != PART_BEFORE
 
 
 def _print_findings(

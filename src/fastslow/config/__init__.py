@@ -6,6 +6,8 @@ from fastslow.config.continual import (
     DomainConfig,
     DriftConfig,
     ReplayConfig,
+    domain_settings,
+    start_of,
 )
 from fastslow.config.judging import (
     ClassifierJudgeConfig,
@@ -17,13 +19,14 @@ from fastslow.config.judging import (
     WorldJudgeConfig,
 )
 from fastslow.config.load import (
-    STAGE_BEFORE,
     dump_recipe,
     flat,
     load_recipe,
+    part_recipe,
+    part_recipes,
     stage_recipe,
-    stage_recipes,
 )
+from fastslow.config.parts import PART_BEFORE
 from fastslow.config.recipe import Recipe
 from fastslow.config.sampling import (
     AnswerConfig,
@@ -33,6 +36,7 @@ from fastslow.config.sampling import (
     OnlineKlConfig,
     RoundsConfig,
     SamplingConfig,
+    round_settings,
 )
 from fastslow.config.sections import (
     ChaseConfig,
@@ -48,7 +52,7 @@ from fastslow.config.shipped import recipe_names, recipe_summary, recipe_text
 from fastslow.config.stages import StageConfig
 
 __all__ = [
-    "STAGE_BEFORE",
+    "PART_BEFORE",
     "AnswerConfig",
     "EngineConfig",
     "FilterConfig",
@@ -78,12 +82,16 @@ __all__ = [
     "SamplingConfig",
     "StageConfig",
     "TrainConfig",
+    "domain_settings",
     "dump_recipe",
     "flat",
     "load_recipe",
     "recipe_names",
     "recipe_summary",
     "recipe_text",
+    "round_settings",
+    "part_recipe",
+    "part_recipes",
     "stage_recipe",
-    "stage_recipes",
+    "start_of",
 ]

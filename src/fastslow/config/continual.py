@@ -1,6 +1,7 @@
 """The sections of runs over several domains, and of what retains or detects them."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -43,6 +44,11 @@ class DomainConfig(Section):
     def eval_sources(self) -> list[str]:
         return as_list(self.eval)
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the domain changes in the recipe's section data."""
+        return {"train": self.train, "eval": self.eval, "domain": self.name}
+
 
 class DriftConfig(Section):
     """Ends a run, or with `continual` a domain, when the test-then-train loss drifts."""
@@ -77,3 +83,48 @@ class ContinualConfig(Section):
     """Keep continued adapters near the one before: all weights alike, or by importance."""
     anchor_strength: PositiveFloat = 1.0
     """Weight of that penalty."""
+
+
+def start_of(start: str, name: str, earlier: Sequence[str]) -> int | None:
+    """Which of the earlier domains, from 0, a domain's adapters start from; None: from the base."""
+    if start == "continue" and earlier:
+        return len(earlier) - 1
+    if start == "recall" and name in earlier:
+        return len(earlier) - 1 - earlier[::-1].index(name)
+    return None
+
+
+def domain_settings(
+    whole: Mapping[str, Any],
+    data: Mapping[str, Any],
+    *,
+    start_from: str | None,
+    memory: Sequence[str],
+    fisher: str | None,
+    output_dir: str,
+) -> dict[str, Any]:
+    """The recipe of one domain, as a mapping.
+
+    Args:
+        whole: the whole recipe as JSON.
+        data: what the domain changes in the section data.
+        start_from: the adapter it starts from; None is a fresh start.
+        memory: the replay buffers of the domains before.
+        fisher: the importance of each weight, for EWC.
+        output_dir: of the domain's run.
+    """
+    continual, started = whole["continual"], start_from is not None
+    settings = {
+        **whole,
+        "output_dir": output_dir,
+        "data": {**whole["data"], **data},
+        "continual": None,
+        "reference": (whole["reference"] or "base") if started else "base",
+    }
+    if started:
+        settings["lora"] = {"start_from": start_from}
+    if memory and continual["replay"]:
+        settings["replay"] = {"memory": list(memory), "share": continual["replay"]}
+    if started and continual["anchor"] is not None:
+        settings["anchor"] = {"strength": continual["anchor_strength"], "fisher": fisher}
+    return settings

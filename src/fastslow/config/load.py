@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from fastslow.config.hints import hint, without_kinds
+from fastslow.config.parts import part_settings, stage_label
 from fastslow.config.recipe import Recipe
 from fastslow.config.renamed import REMOVED, new_name, with_new_names
 from fastslow.config.section import SECRET
@@ -19,10 +20,6 @@ from fastslow.errors import ConfigError
 
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
 """Finds faults in a raw recipe that the schema cannot know of; one line per fault."""
-
-
-STAGE_BEFORE = "the stage before"
-"""Stands for the adapter of a stage that is not trained yet."""
 
 
 def load_recipe(
@@ -38,8 +35,8 @@ def load_recipe(
         overrides: settings that replace the recipe's.
         checks: find faults that the schema does not know of.
 
-    Raises ConfigError with all faults of schema, overrides and `checks` together, those of its
-    stages among them.
+    Raises ConfigError with all faults of schema, overrides and `checks` together and, where there
+    are none, those of its stages, rounds or domains.
     """
     raw = dict(source) if isinstance(source, Mapping) else _read(source)
     raw, problems = with_new_names(raw)
@@ -48,19 +45,33 @@ def load_recipe(
     recipe, faults = _checked(raw, checks)
     problems += faults
     if recipe is not None and not problems:
-        problems += _stage_problems(recipe, checks)
+        problems += _part_problems(recipe, checks)
     if recipe is None or problems:
         raise ConfigError(*problems)
     return recipe
 
 
+def part_recipe(settings: Mapping[str, Any], label: str, *, checks: Sequence[Check] = ()) -> Recipe:
+    """The recipe of one part of a run. Raises ConfigError with all its faults, after the label."""
+    made, faults = _checked(settings, checks)
+    if made is None or faults:
+        raise ConfigError(*(f"{label}: {fault}" for fault in faults))
+    return made
+
+
+def part_recipes(recipe: Recipe, checks: Sequence[Check] = ()) -> dict[str, Recipe]:
+    """Each part's recipe by its label, as far as it is known before any of them is trained.
+
+    Empty for a recipe of one run. Raises ConfigError with the faults of all parts.
+    """
+    found = {label: _checked(own, checks) for label, own in part_settings(recipe).items()}
+    if faults := {label: own for label, (_, own) in found.items() if own}:
+        raise ConfigError(*_of_parts(faults, len(found)))
+    return {label: made for label, (made, _) in found.items() if made is not None}
+
+
 def stage_recipe(
-    recipe: Recipe,
-    index: int,
-    *,
-    start_from: str,
-    output_dir: str | None = None,
-    checks: Sequence[Check] = (),
+    recipe: Recipe, index: int, *, start_from: str, output_dir: str | None = None
 ) -> Recipe:
     """The recipe of one stage of a recipe.
 
@@ -69,7 +80,6 @@ def stage_recipe(
         index: of the stage, from 0.
         start_from: adapter of the stage before; of no meaning for the first.
         output_dir: of the stage's run; the recipe's own by default.
-        checks: as of `load_recipe`.
 
     Raises ConfigError with all its faults.
     """
@@ -80,35 +90,35 @@ def stage_recipe(
         start_from=start_from,
         output_dir=output_dir or recipe.output_dir,
     )
-    made, faults = _checked(settings, checks)
-    if made is None or faults:
-        where = f"stage {index + 1}, {recipe.stages[index].name}: "
-        raise ConfigError(*(where + fault for fault in faults))
-    return made
+    return part_recipe(settings, stage_label(recipe, index))
 
 
-def stage_recipes(recipe: Recipe) -> list[Recipe]:
-    """Each stage's recipe, as far as it is known before any of them is trained."""
-    return [
-        stage_recipe(recipe, index, start_from=STAGE_BEFORE) for index in range(len(recipe.stages))
-    ]
-
-
-def _stage_problems(recipe: Recipe, checks: Sequence[Check]) -> list[str]:
-    problems: list[str] = []
-    made: list[Recipe] = []
-    for index in range(len(recipe.stages)):
-        try:
-            made.append(stage_recipe(recipe, index, start_from=STAGE_BEFORE, checks=checks))
-        except ConfigError as error:
-            problems += error.problems
-    live = [source for r in made for source in (*r.data.train_sources, *r.data.eval_sources)]
-    if live.count("-") > 1:
-        problems.append(
+def _part_problems(recipe: Recipe, checks: Sequence[Check]) -> list[str]:
+    try:
+        made = part_recipes(recipe, checks)
+    except ConfigError as error:
+        return list(error.problems)
+    read = [s for r in made.values() for s in (*r.data.train_sources, *r.data.eval_sources)]
+    if recipe.stages and read.count("-") > 1:
+        return [
             "stages: standard input (-) can be read once only, but several stages would; give "
             "files to all or to all but one"
-        )
-    return problems
+        ]
+    return []
+
+
+def _of_parts(faults: Mapping[str, Sequence[str]], count: int) -> list[str]:
+    """Faults of so many parts by label: one that all have stands alone, others after the label."""
+    places: dict[str, list[str]] = {}
+    for label, own in faults.items():
+        for fault in own:
+            places.setdefault(fault, []).append(label)
+    shared = [fault for fault, labels in places.items() if 1 < count == len(labels)]
+    return [
+        fault if fault in shared else f"{label}: {fault}"
+        for fault, labels in places.items()
+        for label in (labels[:1] if fault in shared else labels)
+    ]
 
 
 def _checked(raw: Mapping[str, Any], checks: Sequence[Check]) -> tuple[Recipe | None, list[str]]:

@@ -1,5 +1,6 @@
 """Learning from the policy's own answers: how they are sampled, and what is learned from them."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -150,3 +151,42 @@ class RoundsConfig(AnswerConfig):
     change since the round before. 0 is plain iteration."""
     recompress: Positive | None = None
     """Largest rank of the next round's start; null keeps the exact sum of adapters."""
+
+
+def round_settings(
+    whole: Mapping[str, Any],
+    index: int,
+    *,
+    answers: str,
+    start_from: str | None,
+    output_dir: str,
+) -> dict[str, Any]:
+    """The recipe of one round, as a mapping.
+
+    Args:
+        whole: the whole recipe as JSON.
+        index: of the round, from 0.
+        answers: folder of the judged answers that it learns from.
+        start_from: the adapter that answered; None for the base.
+        output_dir: of the round's run.
+    """
+    rounds = whole["rounds"]
+    settings = {
+        **whole,
+        "output_dir": output_dir,
+        "data": {**whole["data"], "train": answers, "skip": 0},
+        "rounds": None,
+        "judge": None,
+        "eval": {**whole["eval"], "judge": whole["eval"]["judge"] or whole["judge"]},
+    }
+    if rounds["beta"] is not None:
+        settings["objective"] = {**whole["objective"], "beta": rounds["beta"][index]}
+    if start_from is None:
+        settings["reference"] = "base"
+    else:
+        settings["lora"] = {"start_from": start_from}
+        settings["reference"] = whole["reference"] or "previous"
+    if rounds["offline_fraction"]:
+        memory = as_list(whole["data"]["train"])
+        settings["replay"] = {"memory": memory, "share": rounds["offline_fraction"]}
+    return settings

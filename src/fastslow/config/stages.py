@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 OF_ALL = (
-    "model", "output_dir", "seed", "load_in_4bit", "trust_remote_code", "stages", "continual",
+    "model", "task", "output_dir", "seed", "load_in_4bit", "trust_remote_code", "stages",
+    "continual",
 )  # fmt: skip
 """Keys that no stage has of its own."""
 IMPLIED: Mapping[str, Mapping[str, Any]] = {
@@ -67,7 +68,7 @@ def stage_settings(
     settings["output_dir"] = output_dir
     if index:
         settings["lora"] = {"start_from": start_from}
-        settings["reference"] = whole.get("reference") or "previous"
+        settings["reference"] = settings.get("reference") or "previous"
     elif not settings["lora"].get("start_from"):
         settings["reference"] = "base"
     return settings
@@ -80,6 +81,11 @@ def stage_faults(stages: Sequence[StageConfig]) -> list[str]:
         where = f"stage {number}, {stage.name}"
         shared = [key for key in OF_ALL if key in stage.sections]
         faults += [f"{where}: {key} is the same for all stages; give it once" for key in shared]
+        if "rounds" in stage.sections:
+            faults.append(
+                f"{where}: rounds: a stage is a single run; train the rounds after the stages, "
+                "with lora.start_from, or learn from fresh answers with online"
+            )
         if number > 1 and "lora" in stage.sections:
             faults.append(f"{where}: starts from the adapter of the stage before; remove lora")
     return faults

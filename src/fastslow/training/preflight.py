@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 
 from fastslow.adapters import load_context_length
-from fastslow.config import Recipe, stage_recipes
+from fastslow.config import Recipe, part_recipes
 from fastslow.errors import ConfigError, DataError, FastslowError
 from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
@@ -72,26 +72,14 @@ def plan(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Plan:
 
 
 def parts(recipe: Recipe) -> dict[str, Recipe]:
-    """The runs of a recipe by label, as far as they are known before the first."""
-    if recipe.stages:
-        return {
-            f"stage {number}, {stage.name}": part
-            for number, (stage, part) in enumerate(
-                zip(recipe.stages, stage_recipes(recipe), strict=True), 1
-            )
-        }
-    domains = recipe.continual.domains if recipe.continual else []
-    return {
-        f"domain {number}, {domain.name}": recipe.model_copy(
-            update={
-                "continual": None,
-                "data": recipe.data.model_copy(
-                    update={"train": domain.train, "eval": domain.eval, "domain": domain.name}
-                ),
-            }
-        )
-        for number, domain in enumerate(domains, 1)
-    } or {"": recipe}
+    """The runs of a recipe by label, as far as they are known before the first.
+
+    The answers of rounds and the places where drift cuts a stream are not: these are looked at as a
+    whole. Raises ConfigError with the faults of all parts.
+    """
+    made = part_recipes(recipe)
+    known = recipe.stages or (recipe.continual is not None and recipe.continual.domains)
+    return made if known else {"": recipe}
 
 
 def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) -> list[str]:

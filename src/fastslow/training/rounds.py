@@ -20,7 +20,7 @@ from typing import Any, cast
 from fastslow.adapters import BASE, Factors, combine, load_tokenizer
 from fastslow.adapters import recompress as nearest
 from fastslow.atomic_io import file_hash, new_folder, write_text
-from fastslow.config import LoraConfig, ObjectiveConfig, Recipe, ReplayConfig, dump_recipe
+from fastslow.config import Recipe, dump_recipe, part_recipe, round_settings
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
 from fastslow.training.context import RunContext
@@ -76,29 +76,15 @@ def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
 
 def round_recipe(recipe: Recipe, folder: Path, index: int) -> Recipe:
     """The run of one round, from 0."""
-    assert recipe.rounds is not None
-    rounds, start = recipe.rounds, _policy(recipe, folder, index)
-    changes: dict[str, Any] = {
-        "output_dir": str(_run(folder, index)),
-        "data": recipe.data.model_copy(update={"train": str(_answers(folder, index)), "skip": 0}),
-        "rounds": None,
-        "judge": None,
-        "eval": recipe.eval.model_copy(update={"judge": recipe.eval.judge or recipe.judge}),
-    }
-    if rounds.beta is not None:
-        settings = {**recipe.objective.settings, "beta": rounds.beta[index]}
-        changes["objective"] = ObjectiveConfig(name=recipe.objective.name, **settings)
-    if start is not None:
-        changes["lora"] = LoraConfig(start_from=str(start))
-        changes["reference"] = recipe.reference or "previous"
-    elif recipe.lora.start_from is None:
-        changes["reference"] = "base"
-    if rounds.offline_fraction:
-        changes["replay"] = ReplayConfig(
-            memory=recipe.data.train_sources, share=rounds.offline_fraction
-        )
-    raw = recipe.model_copy(update=changes).model_dump(mode="json")
-    return Recipe.model_validate(raw)
+    start = _policy(recipe, folder, index)
+    settings = round_settings(
+        recipe.model_dump(mode="json"),
+        index,
+        answers=str(_answers(folder, index)),
+        start_from=None if start is None else str(start),
+        output_dir=str(_run(folder, index)),
+    )
+    return part_recipe(settings, f"round {index + 1}")
 
 
 def round_prompts(recipe: Recipe) -> list[list[Prompt]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from fastslow.adapters import Bank, Entry, folder_name, latest_per_domain, load_tokenizer
-from fastslow.config import AnchorConfig, LoraConfig, Recipe, ReplayConfig
+from fastslow.config import Recipe, domain_settings, part_recipe, start_of
 from fastslow.records import Pair
 from fastslow.training.context import RunContext
 from fastslow.training.continual.combination import combine_entries, keep_last, read_memory
@@ -48,9 +48,8 @@ def domain_runs(
     assert recipe.continual is not None
     domains = recipe.continual.domains
     for number, domain in enumerate(domains, 1):
-        data = {"train": domain.train, "eval": domain.eval, "domain": domain.name}
         last = number == len(domains)
-        yield _domain_run(recipe, folder, bank, number, domain.name, data=data, last=last)
+        yield _domain_run(recipe, folder, bank, number, domain.name, data=domain.data, last=last)
     if not domains:
         yield from _drifting(recipe, folder, bank, finished)
 
@@ -86,33 +85,17 @@ def _domain_run(
 ) -> DomainRun:
     assert recipe.continual is not None
     continual, earlier = recipe.continual, bank.entries()[: number - 1]
-    parent = _parent(continual.start, name, earlier)
-    label = f"{number:02d}-{folder_name(name)}"
-    changes: dict[str, object] = {
-        "output_dir": str(folder / "domains" / label),
-        "data": recipe.data.model_copy(update=data),
-        "continual": None,
-        "reference": (recipe.reference or "base") if parent else "base",
-    }
-    if parent is not None:
-        changes["lora"] = LoraConfig(start_from=str(parent.folder))
-    if earlier and continual.replay:
-        memory = [str(entry.memory) for entry in earlier]
-        changes["replay"] = ReplayConfig(memory=memory, share=continual.replay)
-    if parent is not None and continual.anchor is not None:
-        fisher = str(_fisher(folder, number - 1)) if continual.anchor == "ewc" else None
-        changes["anchor"] = AnchorConfig(strength=continual.anchor_strength, fisher=fisher)
-    # Validated rather than copied, so that the run's recipe is checked as any other.
-    raw = recipe.model_copy(update=changes).model_dump(mode="json")
-    return DomainRun(number, name, Recipe.model_validate(raw), parent, last)
-
-
-def _parent(start: str, name: str, earlier: Sequence[Entry]) -> Entry | None:
-    if start == "continue" and earlier:
-        return earlier[-1]
-    if start == "recall":
-        return next((entry for entry in reversed(earlier) if entry.domain == name), None)
-    return None
+    place = start_of(continual.start, name, [entry.domain for entry in earlier])
+    parent = None if place is None else earlier[place]
+    settings = domain_settings(
+        recipe.model_dump(mode="json"),
+        data,
+        start_from=str(parent.folder) if parent else None,
+        memory=[str(entry.memory) for entry in earlier],
+        fisher=str(_fisher(folder, number - 1)) if continual.anchor == "ewc" else None,
+        output_dir=str(folder / "domains" / f"{number:02d}-{folder_name(name)}"),
+    )
+    return DomainRun(number, name, part_recipe(settings, f"domain {number}, {name}"), parent, last)
 
 
 def policy_after(recipe: Recipe, entries: Sequence[Entry], to: Path, context: RunContext) -> None:
