@@ -1,5 +1,6 @@
 """The tree batch against scoring each response alone, on every architecture it must work with."""
 
+import families
 import pytest
 import tiny
 import torch
@@ -279,3 +280,34 @@ def test_a_prompts_embedding_is_the_mean_over_its_tokens_alone(trees):
         words = model.get_input_embeddings()(ids)[0].mean(0)
         hidden = model(ids, output_hidden_states=True).hidden_states[-1][0].mean(0)
         torch.testing.assert_close(row, torch.cat([words, hidden]), rtol=1e-5, atol=1e-5)
+
+
+def test_a_rope_that_the_longest_sequence_stretches_is_scored_one_by_one():
+    """Beyond its original context longrope takes other factors, for all that is in the call."""
+    model = families.model("phi3").double()
+    short, long = Tree((5, 6, 7), ((8, 9), (10,))), Tree(tuple(range(30)), ((11, 12, 13, 14),))
+    layout = probe_layout(model, max_length=64)
+    assert not layout.trees and "longest sequence" in layout.reason
+    assert probe_layout(model, max_length=32) == Layout(True)
+    with torch.no_grad():
+        scorer = Scorer(model, layout)
+        expected = alone(scorer, [short, long])
+        assert torch.equal(scorer.score(tree_batch([short, long], pad_id=0)), expected)
+        # In one row the short ones change, as the long one is there.
+        wrong = Scorer(model).score(tree_batch([short, long], pad_id=0))
+        assert (wrong - expected)[:2].abs().min() > 1e-3
+
+
+def test_attention_in_chunks_shorter_than_the_rows_is_scored_one_by_one():
+    model = families.model("llama4_text", attention_chunk_size=32)
+    assert probe_layout(model, max_length=32).trees
+    assert "32 tokens" in probe_layout(model, max_length=64).reason
+
+
+def test_the_backbone_is_found_where_it_has_another_name():
+    model = families.model("llama4_text")
+    assert probe_layout(model, max_length=64) == Layout(True)
+    trees = random_trees()
+    with torch.no_grad():
+        got = Scorer(model).score(tree_batch(trees, pad_id=0))
+        torch.testing.assert_close(got, alone(Scorer(model), trees), atol=1e-4, rtol=1e-6)

@@ -1,6 +1,14 @@
 """Sampling from a policy."""
 
 from fastslow.sampling.engine import Engine, EngineCompletion
-from fastslow.sampling.generate import Completion, generate
+from fastslow.sampling.generate import Batching, Completion, generate
+from fastslow.sampling.probe import probe_batching
 
-__all__ = ["Completion", "Engine", "EngineCompletion", "generate"]
+__all__ = [
+    "Batching",
+    "Completion",
+    "Engine",
+    "EngineCompletion",
+    "generate",
+    "probe_batching",
+]

@@ -8,7 +8,16 @@ from fastslow.scoring.layers import (
     unwrap_layers,
 )
 from fastslow.scoring.lm_head import token_logps
-from fastslow.scoring.score import STATISTICS, Layout, Scorer, Scores, Sizes, probe_layout
+from fastslow.scoring.positions import longest_decides
+from fastslow.scoring.score import (
+    STATISTICS,
+    Layout,
+    Scorer,
+    Scores,
+    Sizes,
+    computes_coarsely,
+    probe_layout,
+)
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
 __all__ = [
@@ -24,7 +33,9 @@ __all__ = [
     "Tree",
     "TreeBatch",
     "compile_layers",
+    "computes_coarsely",
     "layers_of",
+    "longest_decides",
     "probe_layout",
     "token_logps",
     "tree_batch",

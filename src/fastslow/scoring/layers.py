@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from fastslow.errors import ConfigError
@@ -21,6 +22,19 @@ BEFORE = "_fastslow_before"
 
 VARIANTS = 32
 """Compiled variants of a layer: with or without gradients, per module and for the base."""
+
+
+def backbone_of(model: Any) -> Any:
+    """The part of a causal LM below its output layer. Raises ConfigError where it is not known."""
+    named = getattr(model, model.base_model_prefix or "model", None)
+    if named is None:  # Some models, such as Llama 4's, have it under another name than they say.
+        named = next((part for part in model.children() if isinstance(part, PreTrainedModel)), None)
+    if named is None:
+        raise ConfigError(
+            f"model: {type(model).__name__} has no part below its output layer that is known here, "
+            "so its log-probs cannot be computed; choose another model"
+        )
+    return named
 
 
 def blocks_of(model: Any) -> list[nn.Module]:

@@ -18,13 +18,19 @@ from torch import Tensor, nn
 from fastslow.scoring.attention import attending_trees
 from fastslow.scoring.attention_segments import AttentionSegment, cut
 from fastslow.scoring.encode import Tree
+from fastslow.scoring.layers import backbone_of
 from fastslow.scoring.lm_head import Head, chunked_logps, token_logps
+from fastslow.scoring.positions import longest_decides
 from fastslow.scoring.ragged import Ragged
 from fastslow.scoring.shared_layers import SharedLayers
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
 STATISTICS = ("entropy", "collision")
 """Statistics of the predictions besides the log-probs of the targets."""
+WINDOWS = ("sliding_window", "attention_chunk_size", "index_topk")
+"""Settings of how many tokens a token sees at most, where that is not all before it."""
+PROBED = 24
+"""Tokens that the layout is tried on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ class Scorer:
         self._sizes = sizes or _suitable(model)
         self._shared_layers = SharedLayers(model, differing) if differing else None
         self._attended: tuple[TreeBatch, dict[str, Any]] | None = None
-        self._backbone = getattr(model, model.base_model_prefix)
+        self._backbone = backbone_of(model)
         self._head = model.get_output_embeddings()
         self._config = model.config.get_text_config()
 
@@ -288,13 +294,14 @@ def probe_layout(model: Any, *, max_length: int) -> Layout:
     """
     if not isinstance(model.get_output_embeddings(), nn.Linear):
         return Layout(False, "its output layer is not a plain nn.Linear")
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    if window and window < max_length:
-        return Layout(False, f"its attention window of {window} tokens is below max_length")
+    for key in WINDOWS:
+        window = getattr(model.config.get_text_config(), key, None)
+        if window and window < max_length:
+            return Layout(False, f"its attention window of {window} tokens is below max_length")
     vocabulary = model.get_input_embeddings().weight.shape[0]
     device = model.get_input_embeddings().weight.device
     tokens = torch.randint(
-        0, vocabulary, (24,), generator=torch.Generator().manual_seed(0)
+        0, vocabulary, (PROBED,), generator=torch.Generator().manual_seed(0)
     ).tolist()
     prompt, first, other, second = (
         tuple(tokens[a:b]) for a, b in ((0, 6), (6, 12), (12, 18), (18, 24))
@@ -313,7 +320,7 @@ def probe_layout(model: Any, *, max_length: int) -> Layout:
                 False, f"it does not accept position ids and a custom attention ({cause})"
             )
     # Twelve tokens: bfloat16 rounds logits by up to 2^-8 of their size, float32 by far less.
-    coarse = alone.dtype == torch.float32 and _computes_coarsely(model)
+    coarse = alone.dtype == torch.float32 and computes_coarsely(model)
     tolerance = 0.25 if coarse else 1e-3
     leak = (scores[0][1] - scores[1][1]).abs().item()
     difference = (scores[0] - alone).abs().max().item()
@@ -321,10 +328,13 @@ def probe_layout(model: Any, *, max_length: int) -> Layout:
         return Layout(False, f"responses in one row attend to each other (off by {leak:.2g} nats)")
     if difference > tolerance:
         return Layout(False, f"tree scores differ by {difference:.2g} nats from separate scoring")
+    if longest_decides(model, near=PROBED, far=max_length):
+        return Layout(False, "the longest sequence of a row decides how all of it is read")
     return Layout(True)
 
 
-def _computes_coarsely(model: Any) -> bool:
+def computes_coarsely(model: Any) -> bool:
+    """Whether a model's numbers are of 16 bits or fewer."""
     weight = model.get_input_embeddings().weight
     return weight.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(
         weight.device.type

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fastslow.adapters import BASE, Modules
 from fastslow.errors import ConfigError
-from fastslow.sampling import Completion, generate
+from fastslow.sampling import Batching, Completion, generate, probe_batching
 from fastslow.scoring import (
     ActivationCheckpointing,
     Layout,
@@ -57,6 +57,8 @@ class Policies:
         self.pad_id = pad_id
         self.processes = processes or ProcessGroup()
         self._bfloat16 = bfloat16
+        self._max_length = max_length
+        self._batching: Batching | None = None
         self._device = modules.causal_lm.get_input_embeddings().weight.device
         with self._precision():
             self.layout = layout or probe_layout(modules.causal_lm, max_length=max_length)
@@ -121,6 +123,7 @@ class Policies:
         With several processes each samples for its share of the prompts, with its own seed.
         """
         processes, own = self.processes, self.processes.shard(prompts)
+        settings["batching"] = self._sampled_in()
         settings |= {"seed": settings["seed"] + SEEDS_APART * processes.rank, "pad_id": self.pad_id}
         answers: list[list[Completion]] = []
         for asked, counts in processes.pad_passes(
@@ -132,6 +135,19 @@ class Policies:
                 )
             answers += given if counts else []
         return processes.gather(answers)
+
+    def _sampled_in(self) -> Batching:
+        """How the model answers several prompts, found out at the first ones."""
+        if self._batching is None:
+            model = self.modules.causal_lm
+            self._batching = probe_batching(model, pad_id=self.pad_id, max_length=self._max_length)
+            if self.processes.sharded and not self._batching.padded:
+                raise ConfigError(
+                    "model: prompts of different lengths cannot be answered together, as padding "
+                    "changes the answers, which is not supported with a sharded base (FSDP); "
+                    "launch without --use_fsdp"
+                )
+        return self._batching
 
     def embed(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
         """The bare model's mean embedding of each prompt, [N, 2 d], float32: see `Scorer.embed`."""
