@@ -494,21 +494,29 @@ def test_a_stream_without_an_end_needs_steps_or_a_constant_rate(recipe):
         training.train(recipe("data.train=-"))
 
 
-def test_a_chosen_response_that_sinks_is_reported(recipe, tmp_path, monkeypatch):
-    from fastslow.training.loop import sanity_checks as gates
+def test_a_degraded_policy_is_said_in_the_log_to_the_listener_and_in_the_summary(recipe, tmp_path):
+    swapped = [
+        row | {"chosen": row["rejected"], "rejected": row["chosen"]}
+        for row in tiny.rows(24, seed=2)
+    ]
+    held_out = tiny.write_rows(tmp_path / "swapped.jsonl", swapped)
+    seen = []
+    made = recipe(f"data.eval={held_out}", "train.max_steps=12", "eval.every=6")
+    summary = training.train(made, listener=seen.append)
+    assert summary.eval["final"]["accuracy"] < 0.2
+    (final,) = summary.warnings
+    assert "the policy has degraded on held-out data" in final and "below the 0.5" in final
+    logged = events(made.output_dir, "warning")
+    heard = [event for event in seen if event["event"] == "warning"]
+    assert logged == heard and heard[-1] == {"event": "warning", "step": 12, "message": final}
+    # At an evaluation in between and at the end, not before the first step.
+    assert [event["step"] for event in heard] in ([12], [6, 12])
 
-    def warnings(name, limit):
-        monkeypatch.setattr(gates, "CHOSEN_SINKS", limit)
-        seen = []
-        made = recipe(f"output_dir={tmp_path / name}", "train.max_steps=4")
-        final = training.train(made, listener=seen.append).eval["final"]
-        return final, [event for event in seen if event["event"] == "warning"]
 
-    final, quiet = warnings("quiet", 1000.0)
-    assert quiet == []
-    # The same run with the limit just above where it ends.
-    _, loud = warnings("loud", -final["chosen_log_ratio"] - 0.01)
-    assert loud and "less likely than under the reference" in loud[-1]["message"]
+def test_a_healthy_run_warns_of_nothing(recipe):
+    seen = []
+    summary = training.train(recipe("train.max_steps=4"), listener=seen.append)
+    assert summary.warnings == [] and all(event["event"] != "warning" for event in seen)
 
 
 def test_one_response_a_row_trains_to_the_same_place(recipe, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Formulas of the measurements; nothing here knows a model."""
 
 from fastslow.evaluation.accuracy import pair_accuracy
+from fastslow.evaluation.degradation import degradation
 from fastslow.evaluation.frontier import at_kl, reward_at_kl
 from fastslow.evaluation.intervals import bootstrap_interval, wilson_interval
 from fastslow.evaluation.metric_sums import MetricSums
@@ -12,6 +13,7 @@ __all__ = [
     "MetricSums",
     "at_kl",
     "bootstrap_interval",
+    "degradation",
     "pair_accuracy",
     "regret_curve",
     "relative_regret",

@@ -129,7 +129,7 @@ def train_one(recipe: Recipe, folder: Path, context: RunContext) -> RunSummary |
         log.sync()
     finally:
         log.close()
-    summary = _write_results(components, folder, loop.final)
+    summary = _write_results(components, folder, loop)
     listener({"event": "complete", "folder": str(folder), "leader": summary.leader})
     return summary
 
@@ -205,9 +205,7 @@ def _warnings(components: Components) -> Iterator[str]:
         )
 
 
-def _write_results(
-    components: Components, folder: Path, final: dict[str, Any] | None
-) -> RunSummary:
+def _write_results(components: Components, folder: Path, loop: Loop) -> RunSummary:
     """Adapters, replay buffer and samples of a finished run, and last its summary."""
     learner, state, adapters = components.learner, components.learner.state, {}
     for name in state.selector.modules:
@@ -218,13 +216,13 @@ def _write_results(
         shown = {"base": BASE, learner.leader: learner.leader}
         samples = components.evaluator.side_by_side(learner.policies, shown)
         write_text(folder / "samples.json", json.dumps(samples, ensure_ascii=False, indent=1))
-    summary = _summary(components, folder, final, adapters)
+    summary = _summary(components, folder, loop, adapters)
     summary.write(folder / "summary.json")
     return summary
 
 
 def _summary(
-    components: Components, folder: Path, final: dict[str, Any] | None, adapters: dict[str, str]
+    components: Components, folder: Path, loop: Loop, adapters: dict[str, str]
 ) -> RunSummary:
     learner, reader, memory = components.learner, components.reader, components.memory
     state, device = learner.state, learner.accelerator.device
@@ -240,7 +238,7 @@ def _summary(
         leader=learner.leader,
         swaps=state.swaps,
         reference=reference_policy(components.recipe),
-        eval={"start": state.start, "final": final},
+        eval={"start": state.start, "final": loop.final},
         ended="drift" if state.drift and state.drift.found else "complete",
         pairs_taken=reader.num_consumed,
         prequential=state.prequential.means(),
@@ -254,6 +252,7 @@ def _summary(
         memory={"estimated": memory.total if memory else None, "peak": peak_memory(device)},
         running=state.of_heldout,
         set_aside=state.set_aside,
+        warnings=[loop.degradation] if loop.degradation else [],
     )
 
 

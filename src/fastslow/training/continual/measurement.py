@@ -1,6 +1,6 @@
 """The same held-out pairs and prompts of every domain, measured after each of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -9,6 +9,7 @@ from typing import Any
 
 from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe
+from fastslow.evaluation import degradation
 from fastslow.training.continual.combination import Combination, open_combination
 from fastslow.training.data.dataset import objective_of
 from fastslow.training.loop.evaluator import Evaluator, held_out
@@ -82,6 +83,16 @@ class DomainEvaluator:
         results = dict(zip(names, found, strict=True))
         self._listener({"event": "measured", "label": label, "results": results})
         return found
+
+    def warnings(
+        self, initial: Sequence[Mapping[str, Any]], final: Sequence[Mapping[str, Any]]
+    ) -> list[str]:
+        """Where the final measurements show a degraded policy, beside those of the base."""
+        found = {
+            name: degradation(now, start, num_answers=self._held_out[name].num_answers)
+            for name, start, now in zip(self.names, initial, final, strict=True)
+        }
+        return [f"on {name}: {warning}" for name, warning in found.items() if warning]
 
     def samples(self, policies: Policies, name: str) -> list[dict[str, Any]]:
         """Answers of the base and of the policy to a few prompts of each domain, side by side."""

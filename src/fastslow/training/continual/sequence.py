@@ -61,6 +61,8 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
         _combine_and_evaluate(recipe, folder, bank, run, evaluator, context)
     result = _summarise(folder, finished, evaluator)
     result.write(path)
+    for warning in result.warnings:
+        listener({"event": "warning", "message": warning})
     listener({"event": "complete", "folder": str(folder), "leader": result.policy})
     return result
 
@@ -149,6 +151,7 @@ def _summarise(
         versions=versions(),
         device=summaries[0].device,
         wall_s=round(sum(summary.wall_s for summary in summaries), 3),
+        warnings=evaluator.warnings(initial, after[-1]),
     )
 
 

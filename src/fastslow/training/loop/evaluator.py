@@ -114,6 +114,11 @@ class Evaluator:
         self._shown = prompts[:SHOWN]
         self._prompts = sorted(prompts, key=lambda prompt: len(prompt.ids))
 
+    @property
+    def num_answers(self) -> int:
+        """Answers that are sampled in each evaluation."""
+        return len(self._prompts) * self._sampling.num_generations
+
     def evaluate(
         self,
         policies: Policies,

@@ -9,16 +9,16 @@ evaluate, checkpoint
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 from fastslow.errors import UnreachableError
+from fastslow.evaluation import degradation
 from fastslow.scoring import Encoded
 from fastslow.training.loop.components import Components
-from fastslow.training.loop.sanity_checks import chosen_sinks
 from fastslow.training.loop.signals import StopToken
 from fastslow.training.loop.step_sums import StepResult
 from fastslow.training.policies.loading import reference_policy
@@ -55,6 +55,8 @@ class Loop:
         self._step_on_disk = self.state.step or None
         self.final: dict[str, Any] | None = None
         """The held-out metrics of the finished run."""
+        self.degradation: str | None = None
+        """What the last evaluation warned of."""
 
     def finish(self) -> bool:
         """Train and evaluate to the end; False if it was stopped before.
@@ -187,10 +189,17 @@ class Loop:
         measured = asdict(result)
         where = {"event": "eval", "moment": moment, "step": self.state.step, "leader": leader}
         self._emit(cast(EvalEvent, {**where, **measured}))
-        sinking = self._recipe.task == "policy" and chosen_sinks(result.chosen_log_ratio)
-        if sinking:
-            self._warn(sinking)
+        if moment != "start":
+            self._warn_of_degradation(measured, evaluator.num_answers)
         return measured
+
+    def _warn_of_degradation(self, measured: Mapping[str, Any], num_answers: int) -> None:
+        of_rewards = self._recipe.task == "reward"
+        self.degradation = degradation(
+            measured, self.state.start, num_answers=num_answers, rewards=of_rewards
+        )
+        if self.degradation:
+            self._warn(self.degradation)
 
     def _checkpoint(self) -> None:
         state = self.state

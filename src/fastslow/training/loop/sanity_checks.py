@@ -18,9 +18,6 @@ from fastslow.scoring import Encoded
 SAME = 1e-3
 """Nats by which two computations of the same log-prob sum may differ."""
 
-CHOSEN_SINKS = 5.0
-"""Nats a chosen response may lose on average before the run warns."""
-
 SLOWER = 2.0
 """Times that bfloat16 may take longer than float32 before the run warns."""
 
@@ -36,18 +33,6 @@ def slow_bfloat16(device: torch.device) -> str | None:
     return (
         f"matrix products in bfloat16 are {slower:.0f} times slower than in float32 on this CPU; "
         "train.precision=float32 is much faster here"
-    )
-
-
-def chosen_sinks(log_ratio: float | None) -> str | None:
-    """A warning where held-out chosen responses, whose mean log-ratio is given, have sunk far."""
-    sunk = -(log_ratio or 0.0)
-    if sunk <= CHOSEN_SINKS:
-        return None
-    return (
-        f"chosen responses are {sunk:.1f} nats less likely than under the reference on average: "
-        "the policy unlearns them together with the rejected ones. Lower train.learning_rate or "
-        "raise beta."
     )
 
 

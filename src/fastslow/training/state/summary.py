@@ -49,6 +49,8 @@ class RunSummary:
     """The objective's running statistics per module, for the loss of held-out pairs."""
     set_aside: int = 0
     """Examples of batches skipped for a non-finite loss or gradient (`train.skip_non_finite`)."""
+    warnings: list[str] = field(default_factory=list)
+    """What the final evaluation warned of."""
     parts: list[str] = field(default_factory=list)
     """For stages and rounds, the folder of each part, relative to the run folder; all other fields
     are those of the last part."""
@@ -94,6 +96,8 @@ class ContinualSummary:
     device: str
     wall_s: float
     """Of the domains' training."""
+    warnings: list[str] = field(default_factory=list)
+    """What the final evaluation of the policy warned of on each domain."""
     kind: str = "continual"
 
     @property
