@@ -227,8 +227,13 @@ def test_any_position_resumes_exactly(data, tmp_path_factory):
     state = json.loads(json.dumps(first.state()))
     second = stream(*files, **options)
     second.load_state(state)
+    assert second.counts == first.counts
     assert head + chosen(second) == expected
     assert second.counts == whole.counts
+    pieces = stream(*files, **options)
+    while list(islice(pieces, 3)):  # Each iteration begins in the middle of a block.
+        pass
+    assert pieces.counts == whole.counts
 
 
 def test_shuffling_depends_on_seed_and_epoch_and_loses_nothing(tmp_path):

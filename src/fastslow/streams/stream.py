@@ -135,7 +135,8 @@ class ExampleStream:
             "block_start": list(self._block_start),
             "taken": self._taken,
             "num_consumed": self.num_consumed,
-            "counts": asdict(self._counts_at_block),
+            "counts": asdict(self.counts),
+            "counts_at_block": asdict(self._counts_at_block),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -144,8 +145,9 @@ class ExampleStream:
         self._block_start = (state["block_start"][0], state["block_start"][1])
         self._taken = state["taken"]
         self.num_consumed = state["num_consumed"]
-        self._counts_at_block = RowCounts(**state["counts"])
-        self.counts = self._counts_at_block.copy()
+        # What is counted of a begun block is counted again when it is read again.
+        self._counts_at_block = RowCounts(**state.get("counts_at_block", state["counts"]))
+        self.counts = RowCounts(**state["counts"])
 
     def __iter__(self) -> Iterator[Any]:
         """Examples, of kind `prompts` Prompts, and with `poll` WAITING among them."""
@@ -157,6 +159,7 @@ class ExampleStream:
                 yield example
 
     def _all_epochs(self) -> Iterator[Example | Waiting]:
+        self.counts = self._counts_at_block.copy()
         while self.epoch < self._epochs:
             yield from self._one_epoch()
             self.epoch += 1

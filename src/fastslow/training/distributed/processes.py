@@ -9,21 +9,26 @@ its own; the first one's is the run's.
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import chain, zip_longest
 from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
+from accelerate.utils import parse_flag_from_env
 from torch import nn
 
 from fastslow.errors import ConfigError, FastslowError, StateError
 from fastslow.evaluation import MetricSums
+from fastslow.training.distributed import messages
+from fastslow.training.distributed.messages import ERROR, PLAIN, Codec, list_of
 
 T = TypeVar("T")
+
+SUMS: Codec[MetricSums] = Codec(asdict, lambda sent: MetricSums(**sent))
 
 NO_DEEPSPEED = (
     "launcher: DeepSpeed is not supported. ZeRO stages 1 and 2 shard gradients and optimizer "
@@ -85,20 +90,23 @@ class ProcessGroup:
         """How many of `count` items the process with most of them has."""
         return -(-count // self.size)
 
-    def all_gather(self, own: T) -> list[T]:
+    def all_gather(self, own: T, codec: Codec[T] = PLAIN) -> list[T]:
         """What each process has, in their order, on all of them."""
-        return [own] if self.size == 1 else list(gather_object([own]))
+        if self.size == 1:
+            return [own]
+        found = messages.all_gather(codec.encode(own), self.device, size=self.size)
+        return [codec.decode(sent) for sent in found]
 
-    def gather(self, own: Sequence[T]) -> list[T]:
+    def gather(self, own: Sequence[T], codec: Codec[T] = PLAIN) -> list[T]:
         """The whole that the processes have shares of, in its order."""
         missing = object()
-        rows = zip_longest(*self.all_gather(list(own)), fillvalue=missing)
+        rows = zip_longest(*self.all_gather(list(own), list_of(codec)), fillvalue=missing)
         return [item for item in chain.from_iterable(rows) if item is not missing]  # type: ignore[misc]
 
     def merged(self, own: MetricSums) -> MetricSums:
         """The sums of all processes."""
         whole = MetricSums()
-        for totals in self.all_gather(own):
+        for totals in self.all_gather(own, SUMS):
             whole.add(totals.sums, count=totals.count, counts=totals.counts)
         return whole
 
@@ -106,26 +114,30 @@ class ProcessGroup:
         """Whether it holds in any process."""
         return any(self.all_gather(here))
 
-    def broadcast_from_main(self, call: Callable[[], T]) -> T:
+    def broadcast_from_main(self, call: Callable[[], T], codec: Codec[T] = PLAIN) -> T:
         """The result of the call, made in the main process only; errors are raised in all.
 
         Any other exception than fastslow's own becomes a StateError, so that it can be sent.
         """
         if self.size == 1:
             return call()
-        outcome, cause = list[Any]([None, None]), None
+        result, fault, cause = None, None, None
+        sent: list[Any] = [None, None]
         if self.rank == 0:
             try:
-                outcome = [call(), None]
+                result = call()
+                sent = [codec.encode(result), None]
             except FastslowError as error:
-                outcome = [None, error]
+                fault = error
             except Exception as error:
-                text = f"the main process raised {type(error).__name__}: {error}"
-                outcome, cause = [None, StateError(text)], error
-        value, fault = broadcast_object_list(outcome)
-        if fault is not None:
-            raise fault from cause
-        return value  # type: ignore[no-any-return]
+                fault = StateError(f"the main process raised {type(error).__name__}: {error}")
+                cause = error
+            if fault is not None:
+                sent = [None, ERROR.encode(fault)]
+        value, told = messages.broadcast(sent, self.device, sends=self.rank == 0)
+        if told is not None:
+            raise fault or ERROR.decode(told) from cause
+        return cast(T, result) if self.rank == 0 else codec.decode(value)
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by the sum over all processes; none counts as 0."""

@@ -21,6 +21,7 @@ from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import eval_objective, eval_stream
 from fastslow.training.loop.logps import ReferenceScoredBatch, logps_of, score_reference
 from fastslow.training.loop.losses import add_measured, objective_alone
+from fastslow.training.on_policy.judging import judge_in_main
 from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
 
@@ -204,7 +205,7 @@ class Evaluator:
             for prompt, own, base in zip(prompts, answers, self._base_answers[first], strict=True)
             for mine, its in zip(own, base, strict=True)
         ]
-        judgements = policies.processes.broadcast_from_main(lambda: judge.judge(asked))
+        judgements = judge_in_main(judge, asked, policies.processes)
         pairs = [judgement.scores for judgement in judgements]
         wins = sum((mine > its) + 0.5 * (mine == its) for mine, its in pairs)
         return {"reward": sum(mine for mine, _ in pairs), "win_rate": wins}
@@ -227,9 +228,7 @@ class Evaluator:
             rewards = None
             if self._judge is not None:
                 asked = JudgeRequest(prompt.example.prompt, tuple(texts.values()))
-                (judgement,) = policies.processes.broadcast_from_main(
-                    partial(self._judge.judge, [asked])
-                )
+                (judgement,) = judge_in_main(self._judge, [asked], policies.processes)
                 rewards = dict(zip(texts, judgement.scores, strict=True))
             facts = {"domain": prompt.example.domain, "prompt": plain_text(prompt.example.prompt)}
             shown.append(facts | {"answers": texts, "rewards": rewards})

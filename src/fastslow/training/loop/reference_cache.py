@@ -58,9 +58,9 @@ class ReferenceCache:
 
     def share(self) -> None:
         """Keep what all processes have found since the last time."""
-        for found in self._processes.all_gather(self._new):
+        for found in self._processes.all_gather(list(self._new.items())):
             if len(self._kept) < MOST:
-                self._kept |= found
+                self._kept |= {key: tuple(entry) for key, entry in found}
         self._new = {}
 
     def tensors(self) -> dict[str, Tensor]:

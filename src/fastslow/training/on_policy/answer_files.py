@@ -5,6 +5,7 @@ not repeated.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from fastslow.sampling import Engine
 from fastslow.scoring import Encoder
 from fastslow.streams import row_of
 from fastslow.training.on_policy.generation import generate_groups, judged
+from fastslow.training.on_policy.judging import judge_in_main
 from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
 
@@ -26,7 +28,7 @@ AT_ONCE = 32
 """Prompts of one part."""
 COUNTS = "counts.json"
 COST = "cost.json"
-"""The judge's usage so far, if it counts it."""
+"""The judge's usage for each part, if it counts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,11 @@ def write_answers(
     for number, part in enumerate(parts):
         path = to / f"{number:05d}.jsonl"
         if not path.exists():
-            write_rows(path, _rows(part, sampling, seed=sampling.seed + number))
-            _add_cost(to / COST, sampling.judge.cost, before)
+            rows = list(_rows(part, sampling, seed=sampling.seed + number))
+            # Before the rows: a part that was cut off in between is made and counted again.
+            _write_cost(to / COST, path.stem, sampling.judge.cost, before)
             before = dict(sampling.judge.cost)
+            write_rows(path, rows)
         progress(min((number + 1) * AT_ONCE, len(prompts)), len(prompts))
     counts = _counts(to, len(prompts))
     if not counts["rows"]:
@@ -80,16 +84,22 @@ def write_answers(
 
 
 def _cost(path: Path) -> dict[str, int]:
+    """The judge's usage for all parts."""
+    total = Counter[str]()
+    for spent in _costs(path).values():
+        total.update(spent)
+    return dict(total)
+
+
+def _costs(path: Path) -> dict[str, dict[str, int]]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
-def _add_cost(path: Path, now: Mapping[str, int], before: Mapping[str, int]) -> None:
+def _write_cost(path: Path, part: str, now: Mapping[str, int], before: Mapping[str, int]) -> None:
     """Record the cost of judging a part; parts may be judged by different processes."""
-    known = _cost(path)
     spent = {f"judge_{key}": value - before.get(key, 0) for key, value in now.items()}
     if spent:
-        total = {key: known.get(key, 0) + value for key, value in spent.items()}
-        write_text(path, json.dumps(total, indent=1) + "\n")
+        write_text(path, json.dumps(_costs(path) | {part: spent}, indent=1) + "\n")
 
 
 def finished_answers(folder: Path) -> bool:
@@ -122,9 +132,7 @@ def _rows(
         engine=sampling.engine,
     )
     requests = [group.request for group in groups]
-    judgements = sampling.policies.processes.broadcast_from_main(
-        lambda: sampling.judge.judge(requests)
-    )
+    judgements = judge_in_main(sampling.judge, requests, sampling.policies.processes)
     for group, judgement in zip(groups, judgements, strict=True):
         sampled = {
             **sampling.provenance,

@@ -20,6 +20,7 @@ from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.reader import Reader
 from fastslow.training.data.serialization import encoded_from_json, encoded_to_json
 from fastslow.training.on_policy.generation import sample, text_of
+from fastslow.training.on_policy.judging import judge_in_main
 from fastslow.training.policies.policies import Policies
 
 
@@ -81,7 +82,7 @@ class FilteredReader(Reader):
             self._request(item, completions)
             for item, completions in zip(candidates, sampled, strict=True)
         ]
-        judgements = self.policies.processes.broadcast_from_main(lambda: self.judge.judge(requests))
+        judgements = judge_in_main(self.judge, requests, self.policies.processes)
         kept = [
             item
             for item, judgement in zip(candidates, judgements, strict=True)

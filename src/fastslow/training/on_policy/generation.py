@@ -1,13 +1,16 @@
 """Completions of a policy to prompts, and the examples they become once they are judged."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from fastslow.config import AnswerConfig, SamplingConfig
 from fastslow.judges import Judgement, JudgeRequest
 from fastslow.records import Example, Pair, Prompt, Ranking, Text
 from fastslow.sampling import Completion, Engine
 from fastslow.scoring import Encoder, Tree, truncate
+from fastslow.training.data.serialization import example_from_json, to_tuples
+from fastslow.training.distributed.messages import Codec, list_of
 from fastslow.training.policies.policies import Policies
 
 LISTWISE = ("rankings", "tokens", "demonstrations")
@@ -44,6 +47,18 @@ class CompletionGroup:
             tree=Tree(self.tree.prompt, responses),
             truncated=tuple(self.truncated[place] for place in places),
         )
+
+
+def _group_of(sent: Mapping[str, Any]) -> CompletionGroup:
+    rest = {name: value for name, value in sent.items() if name not in ("prompt", "tree")}
+    return CompletionGroup(
+        prompt=example_from_json(Prompt, sent["prompt"]),
+        tree=Tree(**to_tuples(sent["tree"])),
+        **to_tuples(rest),
+    )
+
+
+GROUP: Codec[CompletionGroup] = Codec(asdict, _group_of)
 
 
 def sample(
@@ -94,7 +109,8 @@ def generate_groups(
         groups = generate_local(policies, name, encoder, config, prompts, seed=seed)
     else:
         groups = policies.processes.broadcast_from_main(
-            lambda: generate_with_engine(engine, encoder, config, prompts, seed=seed)
+            lambda: generate_with_engine(engine, encoder, config, prompts, seed=seed),
+            list_of(GROUP),
         )
     return with_logps(policies, name, drop_duplicates(groups), temperature=config.temperature)
 

@@ -37,8 +37,8 @@ from fastslow.training.on_policy.sampler import PendingRollouts, RolloutSampler
 
 COUNTED = ("read", "answers", "alike", "ties", "truncated")
 MOVING = (
-    "counts", "score", "age", "_examples", "_generations", "_used", "_generated_at", "_num_batches",
-    "_pending",
+    "counts", "cost", "score", "age", "_examples", "_generations", "_used", "_generated_at",
+    "_num_batches", "_pending",
 )  # fmt: skip
 """The fields of a position besides those of the streams."""
 
@@ -70,6 +70,8 @@ class OnlineReader(Reader):
     counts: Counter[str] = field(default_factory=Counter)
     """Prompts read, completions sampled, prompts with identical completions, ties skipped,
     truncated completions."""
+    cost: Counter[str] = field(default_factory=Counter)
+    """What judging the completions has cost."""
     score: float | None = None
     """The judge's mean score of the current completions."""
     age: int = 0
@@ -84,8 +86,6 @@ class OnlineReader(Reader):
     """Batches that had come out in all when these were generated."""
     _num_batches: int = 0
     """Batches that came out in all."""
-    _cost_before: Counter[str] = field(default_factory=Counter)
-    """The judge's usage in earlier processes."""
     _pending: tuple[PendingRollouts, int] | None = None
     """The set judged in the background, and the number of batches when it was sampled."""
 
@@ -157,7 +157,9 @@ class OnlineReader(Reader):
         return rollouts
 
     def _learnable(self, rollouts: PendingRollouts) -> Iterator[Encoded]:
-        judged_groups, counts = self.sampler.finish(rollouts), self.counts
+        found, counts = self.sampler.finish(rollouts), self.counts
+        judged_groups = found.groups
+        self.cost.update(found.cost)
         counts["read"] += len(rollouts.prompts)
         counts["answers"] += len(rollouts.prompts) * self.config.num_generations
         counts["alike"] += len(rollouts.prompts) - len(judged_groups)
@@ -198,14 +200,8 @@ class OnlineReader(Reader):
         """Counts of prompts and of what became of their completions, and of stored examples."""
         stored = self.stored.summary() if self.stored else {}
         own = {key: self.counts[key] for key in COUNTED}
-        own |= {f"judge_{key}": value for key, value in self._cost().items()}
+        own |= {f"judge_{key}": value for key, value in self.cost.items()}
         return own | {f"stored_{key}": value for key, value in stored.items()}
-
-    def _cost(self) -> Counter[str]:
-        """What the judge has cost, before this process too."""
-        cost = Counter(self._cost_before)
-        cost.update(self.judge.cost)
-        return cost
 
     def metrics(self) -> dict[str, float]:
         """Staleness of the last batch in updates, completions sampled so far, and the judge's mean
@@ -240,7 +236,7 @@ class OnlineReader(Reader):
             "stream": self.stream.state(),
             "stored": self.stored.state() if self.stored else None,
             "counts": dict(self.counts),
-            "cost": dict(self._cost()),
+            "cost": dict(self.cost),
             "generations": self._generations,
             "used": self._used,
             "generated_at": self._generated_at,
@@ -255,7 +251,7 @@ class OnlineReader(Reader):
         if self.stored:
             self.stored.load_state(state["stored"])
         self.counts = Counter(state["counts"])
-        self._cost_before = Counter(state["cost"]) - Counter(self.judge.cost)
+        self.cost = Counter(state["cost"])
         self._generations, self._used = state["generations"], state["used"]
         self._generated_at, self._num_batches = state["generated_at"], state["num_batches"]
         self.score = state["score"]

@@ -4,7 +4,7 @@ Work on the model happens in the calling thread. The judge, and an engine that s
 the local policy, can run in the background, in the main process only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from threading import Thread
@@ -14,19 +14,42 @@ from fastslow.config import OnlineConfig
 from fastslow.judges import Judge, Judgement
 from fastslow.records import Prompt
 from fastslow.sampling import Engine
-from fastslow.scoring import Encoder, Tree
-from fastslow.training.data.serialization import example_from_json, to_tuples
+from fastslow.scoring import Encoder
+from fastslow.training.data.serialization import example_from_json
+from fastslow.training.distributed.messages import Codec
 from fastslow.training.on_policy.generation import (
+    GROUP,
     CompletionGroup,
     drop_duplicates,
     generate_local,
     generate_with_engine,
     with_logps,
 )
+from fastslow.training.on_policy.judging import JUDGEMENT
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.publish import EnginePublisher
 
-JudgedGroups = list[tuple[CompletionGroup, Judgement]]
+
+@dataclass(frozen=True, slots=True)
+class JudgedGroups:
+    """Completions with their judgements, and what judging them has cost."""
+
+    groups: list[tuple[CompletionGroup, Judgement]]
+    cost: Mapping[str, int]
+
+
+def _encode(judged: JudgedGroups) -> list[Any]:
+    pairs = [[GROUP.encode(group), JUDGEMENT.encode(verdict)] for group, verdict in judged.groups]
+    return [pairs, dict(judged.cost)]
+
+
+def _decode(sent: list[Any]) -> JudgedGroups:
+    pairs, cost = sent
+    groups = [(GROUP.decode(group), JUDGEMENT.decode(verdict)) for group, verdict in pairs]
+    return JudgedGroups(groups, cost)
+
+
+JUDGED: Codec[JudgedGroups] = Codec(_encode, _decode)
 
 
 @dataclass(slots=True)
@@ -80,18 +103,19 @@ class RolloutSampler:
 
     def finish(self, pending: PendingRollouts) -> JudgedGroups:
         """The groups with their judgements. Raises UnreachableError, JudgeError among them."""
-        judged = self.policies.processes.broadcast_from_main(pending.result.result)
+        judged = self.policies.processes.broadcast_from_main(pending.result.result, JUDGED)
         if self.publisher is None or self.config.overlap:
             return judged  # What the policy was when an engine began to generate is gone by now.
-        groups = self._with_logps([group for group, _ in judged])
-        return [(group, judgement) for group, (_, judgement) in zip(groups, judged, strict=True)]
+        groups = self._with_logps([group for group, _ in judged.groups])
+        verdicts = (verdict for _, verdict in judged.groups)
+        return JudgedGroups(list(zip(groups, verdicts, strict=True)), judged.cost)
 
     def to_json(self, pending: PendingRollouts) -> dict[str, Any]:
         """Rollouts that are not finished; what is being judged is judged again."""
         return {
             "prompts": [asdict(prompt) for prompt in pending.prompts],
             "seed": pending.seed,
-            "groups": pending.groups and [asdict(group) for group in pending.groups],
+            "groups": pending.groups and [GROUP.encode(group) for group in pending.groups],
         }
 
     def from_json(self, saved: dict[str, Any]) -> PendingRollouts:
@@ -99,7 +123,7 @@ class RolloutSampler:
         prompts = [example_from_json(Prompt, prompt) for prompt in saved["prompts"]]
         if saved["groups"] is None:
             return self.begin(prompts, seed=saved["seed"])
-        groups = [_group_from_json(group) for group in saved["groups"]]
+        groups = [GROUP.decode(group) for group in saved["groups"]]
         return self._judge_later(prompts, saved["seed"], groups)
 
     def _judge_later(
@@ -128,8 +152,10 @@ class RolloutSampler:
         return drop_duplicates(groups) if self.distinct else groups
 
     def _judge(self, groups: list[CompletionGroup]) -> JudgedGroups:
+        before = dict(self.judge.cost)
         judgements = self.judge.judge([group.request for group in groups])
-        return list(zip(groups, judgements, strict=True))
+        cost = {key: value - before.get(key, 0) for key, value in self.judge.cost.items()}
+        return JudgedGroups(list(zip(groups, judgements, strict=True)), cost)
 
     def _with_logps(self, groups: list[CompletionGroup]) -> list[CompletionGroup]:
         return with_logps(self.policies, self.leader(), groups, temperature=self.config.temperature)
@@ -140,12 +166,3 @@ def _settle(result: "Future[JudgedGroups]", work: Callable[[], JudgedGroups]) ->
         result.set_result(work())
     except BaseException as error:  # Raised where the result is asked for.
         result.set_exception(error)
-
-
-def _group_from_json(saved: dict[str, Any]) -> CompletionGroup:
-    rest = {name: value for name, value in saved.items() if name not in ("prompt", "tree")}
-    return CompletionGroup(
-        prompt=example_from_json(Prompt, saved["prompt"]),
-        tree=Tree(**to_tuples(saved["tree"])),
-        **to_tuples(rest),
-    )

@@ -21,8 +21,12 @@ from fastslow.scoring import (
     probe_layout,
     tree_batch,
 )
+from fastslow.training.distributed.messages import Codec, list_of
 from fastslow.training.distributed.processes import ProcessGroup
 
+COMPLETION: Codec[Completion] = Codec(
+    lambda own: [own.tokens, own.truncated], lambda sent: Completion(tuple(sent[0]), sent[1])
+)
 SEEDS_APART = 15_485_863
 """Between the seeds of two processes: no run counts its seeds up so far."""
 
@@ -134,7 +138,7 @@ class Policies:
                     self.modules.causal_lm, asked, in_step=processes.sharded, **settings
                 )
             answers += given if counts else []
-        return processes.gather(answers)
+        return processes.gather(answers, list_of(COMPLETION))
 
     def _sampled_in(self) -> Batching:
         """How the model answers several prompts, found out at the first ones."""
