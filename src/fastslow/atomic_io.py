@@ -5,20 +5,23 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from fastslow.disk_errors import disk_errors
+
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file's content in one step."""
+    """Replace a file's content in one step. Raises as `disk_errors`; nothing is left then."""
     draft = path.with_name(f".{path.name}.draft")
-    with draft.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    _sync_folder(path.parent)
+    with disk_errors(path), _removed_on_error(draft):
+        with draft.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+        _sync_folder(path.parent)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -43,24 +46,31 @@ def make_empty(path: Path) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A draft folder to fill, which takes the place of `path` when the block ends well.
 
-    When it does not, nothing is left.
+    When it does not, nothing is left. Raises as `disk_errors`.
     """
     draft = path.with_name(f".{path.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-    except BaseException:
+    with disk_errors(path), _removed_on_error(draft):
         shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        yield draft
+        for file in sorted(draft.rglob("*")):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        _sync_folder(draft)
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(draft, path)
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def _removed_on_error(draft: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
         raise
-    for file in sorted(draft.rglob("*")):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-    _sync_folder(draft)
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(draft, path)
-    _sync_folder(path.parent)
 
 
 def _sync_folder(path: Path) -> None:

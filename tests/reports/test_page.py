@@ -1,6 +1,7 @@
 """The page as a file: whole, self-contained, and deaf to what its data would have it do."""
 
 import builtins
+import errno
 import json
 import re
 from html.parser import HTMLParser
@@ -9,7 +10,7 @@ import folders
 import fork_server
 import pytest
 
-from fastslow.errors import ConfigError
+from fastslow.errors import ConfigError, StateError
 from fastslow.reports import write_report
 
 NASTY = """</script><script>alert("x")</script> & <img src=x onerror=alert(1)> {{ 1 }} 漢 \u2028"""
@@ -78,8 +79,9 @@ def test_it_is_written_in_one_step(tmp_path, monkeypatch):
     to = tmp_path / "new" / "page.html"
     assert write_report([run], to) == to and [p.name for p in to.parent.iterdir()] == ["page.html"]
     to.write_text("before")
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(ConfigError, match="cannot be written to .*page.html: disk full"):
+    full = OSError(errno.ENOSPC, "full")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(StateError, match="page.html cannot be written: No space left"):
         write_report([run], to)
     assert to.read_text() == "before" and len(list(to.parent.iterdir())) == 1
 

@@ -26,6 +26,7 @@ from fastslow.cli.train import train
 from fastslow.cli.train_reward import train_reward
 from fastslow.cli.validate import validate
 from fastslow.cli.world import world
+from fastslow.disk_errors import disk_error
 from fastslow.errors import FastslowError, StateError
 
 INTERRUPTED = 130
@@ -76,11 +77,20 @@ def run() -> None:
         app()
     except FastslowError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, StateError) else 2)
+        sys.exit(_code(error))
+    except OSError as error:
+        if (fault := disk_error(error)) is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
+        sys.exit(_code(fault))
     except SystemExit as end:
         if end.code == INTERRUPTED:
             print("interrupted; rerun the command to resume", file=sys.stderr)
         raise
+
+
+def _code(error: FastslowError) -> int:
+    return 1 if isinstance(error, StateError) else 2
 
 
 def show_warnings_plainly() -> None:

@@ -1,6 +1,5 @@
 """The page: everything in one file, which opens without a network and asks for none."""
 
-import os
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
@@ -10,6 +9,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from fastslow.atomic_io import write_text
+from fastslow.disk_errors import disk_errors
 from fastslow.errors import ConfigError
 from fastslow.reports.runs import ReportedRun, read_runs
 
@@ -19,7 +20,7 @@ def write_report(folders: Sequence[Path], to: Path) -> Path:
 
     Unfinished runs are shown with what they have. One folder of `fastslow bench online` becomes a
     page of its methods' curves. Raises StateError for a folder that is neither or whose files are
-    damaged, ConfigError for a folder given twice, a file that cannot be
+    damaged and for a full disk, ConfigError for a folder given twice, a place that cannot be
     written, or when plotly is not installed.
     """
     try:
@@ -30,14 +31,9 @@ def write_report(folders: Sequence[Path], to: Path) -> Path:
         ) from None
     compared = len(folders) == 1 and (folders[0] / "results.json").is_file()
     page = _comparison_page(folders[0]) if compared else _run_page(read_runs(folders))
-    draft = to.with_name(f".{to.name}.draft")
-    try:
+    with disk_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page, encoding="utf-8", newline="\n")
-        os.replace(draft, to)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise ConfigError(f"the report cannot be written to {to}: {error}") from None
+    write_text(to, page)
     return to
 
 

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import RLock
 
+from fastslow.disk_errors import disk_errors
+from fastslow.errors import StateError
 from fastslow.training.state.events import Event
+from fastslow.training.state.run_lock import gone
 
 Listener = Callable[[Event], None]
 """Is given every event. What it raises ends the run."""
@@ -55,25 +58,50 @@ def progress_of(listener: Listener, task: str) -> Progress:
 
 
 class EventLog:
-    """Appends events to a file that a resumed run first cuts back to its checkpoint."""
+    """Appends events to a file that a resumed run first cuts back to its checkpoint.
+
+    Raises StateError where the file is shorter than the `size` that the checkpoint remembers, and
+    as `disk_errors`.
+    """
 
     def __init__(self, path: Path, *, size: int = 0) -> None:
-        path.touch()
-        self._file = path.open("r+b")
-        self._file.truncate(size)
-        self._file.seek(0, os.SEEK_END)
+        self._path = path
+        with disk_errors(path):
+            path.touch()
+            self._file = path.open("r+b", buffering=0)
+            length = self._file.seek(0, os.SEEK_END)
+            if length < size:
+                self._file.close()
+                raise StateError(
+                    f"{path} has {length} bytes, but {size} belong to the checkpoint; restore it, "
+                    "or remove the run folder to start over"
+                )
+            self._file.truncate(size)
+            self._file.seek(0, os.SEEK_END)
 
     def write(self, event: Event) -> None:
         """Append one event."""
-        line = json.dumps(event, ensure_ascii=False) + "\n"
-        self._file.write(line.encode("utf-8"))
-        self._file.flush()
+        rest = (json.dumps(event, ensure_ascii=False) + "\n").encode("utf-8")
+        with disk_errors(self._path):
+            while rest:  # A disk that is nearly full takes a part.
+                rest = rest[self._file.write(rest) :]
 
     def sync(self) -> int:
-        """Make everything written durable; the size of the file in bytes."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Make everything written durable; the size of the file in bytes.
+
+        Raises StateError if the file is no longer where it was.
+        """
+        with disk_errors(self._path):
+            os.fsync(self._file.fileno())
+        if not self._in_place():
+            raise gone(self._path.parent)
         return self._file.tell()
+
+    def _in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Close the file."""

@@ -1,8 +1,8 @@
 """A run folder belongs to one recipe and to one process at a time."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -19,15 +19,36 @@ GIVEN = "data"
 """Folder of the rows that a run was given in memory, written before it begins."""
 
 
-def lock_run_folder(folder: Path) -> AbstractContextManager[Any]:
-    """The folder, made if need be, for this process alone while the context is open."""
+@contextmanager
+def lock_run_folder(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, for this process alone while the context is open.
+
+    Raises StateError in the end if the folder was removed meanwhile.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / LOCK).acquire(timeout=0)
+        lock = FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout:
         raise StateError(f"another process is training in {folder}") from None
     except OSError as error:
         raise ConfigError(f"output_dir: {folder} is not writable: {error}") from None
+    with lock:
+        try:
+            yield
+        except FileNotFoundError as error:
+            if not (folder / LOCK).exists():
+                raise gone(folder) from error
+            raise
+        if not (folder / LOCK).exists():
+            raise gone(folder)
+
+
+def gone(folder: Path) -> StateError:
+    """The error where a run's folder was removed under it."""
+    return StateError(
+        f"{folder} was removed or replaced while the run went on; restore it and rerun the command "
+        "to resume from its newest checkpoint, or remove what is left to start over"
+    )
 
 
 def check_run_folder(folder: Path, recipe: Recipe) -> bool:

@@ -1,0 +1,85 @@
+"""What a disk refuses: one error that says what to do, in the place of the operating system's."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from fastslow.errors import ConfigError, FastslowError, StateError
+
+ELSEWHERE = "choose another place, or change what may be written there"
+OF_THE_REQUEST = {
+    errno.EACCES: ELSEWHERE,
+    errno.EPERM: ELSEWHERE,
+    errno.EROFS: ELSEWHERE,
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EEXIST: "a file has the name of a folder on the way to it; choose another place",
+    errno.ENOTDIR: "a part of this path is a file; choose another place",
+    errno.EISDIR: "a folder has this name; choose another one",
+    errno.ELOOP: "it is a circle of links; choose another place",
+}
+"""Errors of the place that was named, with what to do."""
+OF_THE_DISK = {
+    errno.ENOSPC: "free some space and rerun the command; what was finished before is intact",
+    errno.EDQUOT: "free some of the quota and rerun the command; what was finished is intact",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f) and rerun the command",
+    errno.EIO: "check the disk; what was finished before is intact",
+    errno.ESTALE: "the network's file system has lost it; rerun the command",
+    errno.ENOENT: "its folder is gone; restore it, or start over in another one",
+}
+"""Errors of the disk under it."""
+ONLY_WRITES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""What nothing that is read can raise."""
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """In the block a file or folder is written; what keeps the disk from that is one error.
+
+    Raises ConfigError where no such place can be written, StateError where the disk is full or
+    fails or the folder has gone. What the block reads elsewhere fails as ever.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        found = disk_error(error, path) if _concerns(path, error) else None
+        if found is None:
+            raise
+        raise found from error
+
+
+def disk_error(
+    error: OSError | SafetensorError, path: Path | str | None = None
+) -> FastslowError | None:
+    """The same error in the user's terms; None where it is not the disk's.
+
+    `path` is what was to be written, if that is known.
+    """
+    number = _number(error)
+    kind = ConfigError if number in OF_THE_REQUEST else StateError
+    advice = OF_THE_REQUEST.get(number) or OF_THE_DISK.get(number)
+    if advice is None:
+        return None
+    where = f"{path} cannot be written" if path else str(getattr(error, "filename", None) or "disk")
+    return kind(f"{where}: {os.strerror(number)}; {advice}")
+
+
+def _number(error: Exception) -> int:
+    """The system's number; safetensors and copies of whole folders have it in their text only."""
+    number = getattr(error, "errno", None)
+    if number is None and (found := re.search(r"(?:Errno|os error) (\d+)", str(error))):
+        number = int(found[1])
+    return number or 0
+
+
+def _concerns(path: Path, error: Exception) -> bool:
+    """Whether it was raised on the way to a path, or beside it, where drafts are."""
+    named = getattr(error, "filename", None)
+    if named is None or _number(error) in ONLY_WRITES:
+        return True
+    own, other = path.absolute(), Path(os.fsdecode(named)).absolute()
+    return other in own.parents or own.parent in other.parents
