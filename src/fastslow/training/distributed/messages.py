@@ -9,7 +9,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from fastslow import errors
+import fastslow.errors as errors
 from fastslow.errors import FastslowError
 
 T = TypeVar("T")
