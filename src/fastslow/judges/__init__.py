@@ -14,6 +14,7 @@ from fastslow.config import (
 from fastslow.judges.base import Judge, Judgement, JudgeRequest, compared, scored
 from fastslow.judges.classifier import ClassifierJudge
 from fastslow.judges.ensemble import EnsembleJudge
+from fastslow.judges.fingerprint import judge_fingerprint
 from fastslow.judges.llm import LlmJudge
 from fastslow.judges.objects import ObjectJudge, as_judge
 from fastslow.judges.reward_model import RewardModelJudge
@@ -33,6 +34,7 @@ __all__ = [
     "WorldJudge",
     "as_judge",
     "compared",
+    "judge_fingerprint",
     "make_judge",
     "scored",
 ]

@@ -105,6 +105,17 @@ class RewardModelJudge(Judge):
         return free
 
 
+def folders_of(folder: str) -> list[str]:
+    """Where the weights are: a model's folder, or that of an adapter and that of its base."""
+    base = None
+    if (Path(folder) / "config.yaml").exists():
+        folder, base, _, _ = _of_run(Path(folder))
+    adapter = Path(folder) / "adapter_config.json"
+    if base is None and adapter.exists():
+        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    return [folder, base] if base else [folder]
+
+
 def _of_run(run: Path) -> tuple[str, str, str, int]:
     """Adapter, base, template and length of a finished run of a reward model."""
     recipe = load_recipe(run / "config.yaml")

@@ -13,6 +13,7 @@ from fastslow.streams.sources import (
     Unreadable,
     Waiting,
     file_fingerprint,
+    folder_fingerprint,
     open_sources,
     source_warnings,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Waiting",
     "examples_of_row",
     "file_fingerprint",
+    "folder_fingerprint",
     "is_replayed",
     "json_text",
     "odd_columns",

@@ -24,7 +24,7 @@ from fastslow.config import Recipe, dump_recipe, part_recipe, round_settings
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
 from fastslow.training.context import RunContext
-from fastslow.training.data.dataset import objective_of, prompt_stream
+from fastslow.training.data.dataset import input_fingerprints, objective_of, prompt_stream
 from fastslow.training.on_policy.answer_files import (
     RoundSampling,
     finished_answers,
@@ -43,7 +43,7 @@ from fastslow.training.preflight import check_parts
 from fastslow.training.state.event_log import progress_of
 from fastslow.training.state.events import AnswersEvent
 from fastslow.training.state.parts import leader_of
-from fastslow.training.state.run_lock import check_run_folder
+from fastslow.training.state.run_lock import check_run_folder, keep_inputs
 
 POLICY = "policy"
 
@@ -55,9 +55,10 @@ def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
     JudgeError if the judge fails; finished work is then on disk.
     """
     assert recipe.rounds is not None and recipe.judge is not None
-    check_run_folder(folder, recipe)
+    began = check_run_folder(folder, recipe)
     check_parts(recipe, context.processes)
     judge = make_judge(recipe.judge)
+    keep_inputs(folder, input_fingerprints(recipe), began=began)
     prompts = round_prompts(recipe)
     write_text(folder / "config.yaml", dump_recipe(recipe))
     count = recipe.rounds.count

@@ -12,7 +12,7 @@ import torch
 from fastslow.adapters import BASE
 from fastslow.atomic_io import file_hash, write_rows, write_text
 from fastslow.config import Recipe, dump_recipe, load_recipe
-from fastslow.errors import ConfigError, DataError, StateError
+from fastslow.errors import ConfigError, DataError
 from fastslow.objectives import objective_problems
 from fastslow.testing import failed_checks
 from fastslow.training.build import build
@@ -33,7 +33,12 @@ from fastslow.training.state.checkpoint import read_newest
 from fastslow.training.state.event_log import EventLog, Listener, OneAtATime, ignore
 from fastslow.training.state.events import StartEvent
 from fastslow.training.state.parts import answering_part, finish_parts
-from fastslow.training.state.run_lock import check_run_folder, lock_run_folder
+from fastslow.training.state.run_lock import (
+    check_inputs,
+    check_run_folder,
+    keep_inputs,
+    lock_run_folder,
+)
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
 
@@ -109,12 +114,10 @@ def train_one(recipe: Recipe, folder: Path, context: RunContext) -> RunSummary |
         listener({"event": "already_complete", "folder": str(folder)})
         return RunSummary.read(folder / "summary.json")
     components = build(recipe, context.bases)
-    inputs = input_fingerprints(recipe) | components.reader.inputs
-    if began:
-        _check_inputs(folder, inputs)
-    else:
+    inputs = input_fingerprints(recipe)
+    if not began:
         write_text(folder / "config.yaml", dump_recipe(recipe))
-        write_text(folder / "inputs.json", json.dumps(inputs, indent=1) + "\n")
+    keep_inputs(folder, inputs, began=began)
     resumed = _resume(components, folder, listener)
     log = EventLog(folder / "events.jsonl", size=components.learner.state.log_size)
     try:
@@ -140,17 +143,7 @@ def _stopping(listener: Listener, signal: str) -> None:
 
 def _check_finished(folder: Path, recipe: Recipe) -> None:
     with suppress(DataError, OSError):  # A finished run's data may be gone.
-        _check_inputs(folder, input_fingerprints(recipe))
-
-
-def _check_inputs(folder: Path, inputs: dict[str, Any]) -> None:
-    before = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
-    for key, value in inputs.items():
-        if before.get(key) != value:
-            raise StateError(
-                f"the {key} of the run in {folder} has changed since it began, so it cannot resume "
-                "exactly; restore it, or remove the folder to start over"
-            )
+        check_inputs(folder, input_fingerprints(recipe))
 
 
 def _resume(components: Components, folder: Path, listener: Listener) -> bool:

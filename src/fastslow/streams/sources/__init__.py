@@ -1,7 +1,7 @@
 """Where rows come from: files, folders, the hub, standard input. Numbered, lazy, resumable."""
 
 from fastslow.streams.sources.expand import open_sources, source_warnings
-from fastslow.streams.sources.file import file_fingerprint
+from fastslow.streams.sources.file import file_fingerprint, folder_fingerprint
 from fastslow.streams.sources.hub import HubDataset
 from fastslow.streams.sources.source import (
     WAITING,
@@ -21,6 +21,7 @@ __all__ = [
     "Unreadable",
     "Waiting",
     "file_fingerprint",
+    "folder_fingerprint",
     "open_sources",
     "source_warnings",
 ]

@@ -37,6 +37,15 @@ def file_fingerprint(path: Path) -> list[Any]:
     return [path.name, size, digest.hexdigest()]
 
 
+def folder_fingerprint(name: str) -> list[Any]:
+    """Of the weights, configuration, tokenizer and chat template of a model or an adapter; a hub id
+    is its own fingerprint."""
+    kinds = (".safetensors", ".json", ".jinja")
+    return [
+        file_fingerprint(path) for path in sorted(Path(name).glob("*")) if path.name.endswith(kinds)
+    ] or [name]
+
+
 class Stamp:
     """What tells that a file was changed since it was opened: its size and time of change.
 

@@ -29,8 +29,9 @@ from fastslow.training.continual.domain_recipes import (
     write_fisher,
 )
 from fastslow.training.continual.measurement import DomainEvaluator
+from fastslow.training.data.dataset import input_fingerprints
 from fastslow.training.preflight import check_parts
-from fastslow.training.state.run_lock import check_run_folder
+from fastslow.training.state.run_lock import check_run_folder, keep_inputs
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
 
@@ -40,12 +41,13 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
     None if it was asked to stop; the same call then resumes. Raises as `train`.
     """
     listener = context.listener
-    check_run_folder(folder, recipe)
+    began = check_run_folder(folder, recipe)
     path = folder / "summary.json"
     if path.exists():
         listener({"event": "already_complete", "folder": str(folder)})
         return ContinualSummary.read(path)
     check_parts(recipe, context.processes, trained=len(list(folder.glob("domains/*/summary.json"))))
+    keep_inputs(folder, input_fingerprints(recipe), began=began)
     write_text(folder / "config.yaml", dump_recipe(recipe))
     bank = Bank(folder / "bank")
     evaluator = DomainEvaluator(recipe, context.bases, listener)

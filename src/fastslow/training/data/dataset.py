@@ -5,12 +5,14 @@ from typing import Any
 
 from fastslow.config import AnswerConfig, ObjectiveConfig, Recipe
 from fastslow.errors import ConfigError
+from fastslow.judges import judge_fingerprint
 from fastslow.objectives import Objective, make_objective, objective_settings
 from fastslow.streams import (
     ExampleStream,
     ReplayStream,
     Source,
     file_fingerprint,
+    folder_fingerprint,
     open_sources,
 )
 from fastslow.streams.labels import PROMPTS
@@ -133,30 +135,27 @@ def _stream(
 def input_fingerprints(recipe: Recipe) -> dict[str, Any]:
     """Fingerprints of a run's inputs besides its recipe, as JSON; a hub id is its own fingerprint.
     Raises DataError or OSError if some are missing."""
-    prints: dict[str, Any] = {"model": _folder_fingerprint(recipe.model)}
+    prints: dict[str, Any] = {"model": folder_fingerprint(recipe.model)}
     if recipe.lora.start_from is not None:
-        prints["adapter in lora.start_from"] = _folder_fingerprint(recipe.lora.start_from)
+        prints["adapter in lora.start_from"] = folder_fingerprint(recipe.lora.start_from)
     if (file := recipe.objective.settings.get("file")) is not None:
         prints["objective"] = file_fingerprint(Path(file))
     prints["data"] = _fingerprints(recipe.data.train_sources)
-    if recipe.online is not None and recipe.online.prompt_sources:
-        prints["prompts"] = _fingerprints(recipe.online.prompt_sources)
+    answers = recipe.online or recipe.rounds
+    if answers is not None and answers.prompt_sources:
+        prints["prompts"] = _fingerprints(answers.prompt_sources)
+    judges = {"judge": recipe.judge, "judge in eval": recipe.eval.judge}
+    prints |= {key: judge_fingerprint(judge) for key, judge in judges.items() if judge is not None}
     if recipe.replay is not None:
         prints["memory"] = _fingerprints(recipe.replay.memory)
     if recipe.anchor is not None and recipe.anchor.fisher is not None:
         prints["fisher information"] = file_fingerprint(Path(recipe.anchor.fisher))
-    if recipe.data.eval_sources:
-        prints["held-out data"] = _fingerprints(recipe.data.eval_sources)
+    domains = recipe.continual.domains if recipe.continual else []
+    held_out = sum((domain.eval_sources for domain in domains), recipe.data.eval_sources)
+    if held_out:
+        prints["held-out data"] = _fingerprints(held_out)
     return prints
 
 
 def _fingerprints(sources: list[str]) -> list[Any]:
     return [source.fingerprint() for source in open_sources(sources)]
-
-
-def _folder_fingerprint(name: str) -> list[Any]:
-    """Of weights, configuration, tokenizer and chat template."""
-    kinds = (".safetensors", ".json", ".jinja")
-    return [
-        file_fingerprint(path) for path in sorted(Path(name).glob("*")) if path.name.endswith(kinds)
-    ] or [name]

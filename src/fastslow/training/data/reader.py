@@ -76,11 +76,6 @@ class Reader(ABC):
         """Metrics of the last batch for the step event, besides its scores."""
         return {}
 
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """Inputs of the batches besides the recipe and its data, by name, as JSON."""
-        return {}
-
     def renew(self) -> None:
         """Discard the remaining completions. Raises StateError if there are none."""
         raise StateError(

@@ -49,11 +49,6 @@ class FilteredReader(Reader):
         """As of the reader."""
         return self.reader.num_consumed
 
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """The judge."""
-        return {"judge": [self.judge.name]}
-
     def _batches(self) -> Generator[list[Encoded]]:
         size = self.reader.batch_size
         for candidates in self.reader:

@@ -95,11 +95,6 @@ class OnlineReader(Reader):
         return self.sampler.judge
 
     @property
-    def inputs(self) -> dict[str, Any]:
-        """The judge."""
-        return {"judge": [self.judge.name]}
-
-    @property
     def num_consumed(self) -> int:
         """Prompts of the stream that came out so far."""
         return self.stream.num_consumed

@@ -1,15 +1,19 @@
 """A run folder belongs to one recipe and to one process at a time."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from fastslow.atomic_io import write_text
 from fastslow.config import Recipe, flat, load_recipe
 from fastslow.errors import ConfigError, StateError
 
 LOCK = ".lock"
+INPUTS = "inputs.json"
 WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/*/*.jsonl")
 """What shows that a folder holds work that could be lost."""
 WORK_OF_STAGES = ("stages/*/summary.json", "stages/*/checkpoints/step-*")
@@ -70,6 +74,25 @@ def check_run_folder(folder: Path, recipe: Recipe) -> bool:
     elif not path.exists() and any(_foreign(file.name) for file in folder.iterdir()):
         raise StateError(f"{folder} is not empty and holds no run; give another output_dir")
     return began
+
+
+def check_inputs(folder: Path, inputs: Mapping[str, Any]) -> None:
+    """Raise StateError where inputs are not those that the folder's run began with."""
+    before = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
+    for key, value in inputs.items():
+        if before.get(key) != value:
+            raise StateError(
+                f"the {key} of the run in {folder} changed since it began, so it cannot resume "
+                "exactly; restore it, or remove the folder to start over"
+            )
+
+
+def keep_inputs(folder: Path, inputs: Mapping[str, Any], *, began: bool) -> None:
+    """Check the inputs of a run that began, or keep the fingerprints of those of a new one."""
+    if began and (folder / INPUTS).exists():
+        check_inputs(folder, inputs)
+    else:
+        write_text(folder / INPUTS, json.dumps(inputs, indent=1) + "\n")
 
 
 def _foreign(name: str) -> bool:
