@@ -5,10 +5,10 @@ because a fault of the last one is of no use after hours of the others.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 from fastslow.adapters import load_context_length
 from fastslow.config import Recipe, part_recipes
@@ -35,7 +35,7 @@ from fastslow.training.data.dataset import (
     stored_sources,
     train_stream,
 )
-from fastslow.training.data.requirements import EXTRAS, OF_PAIRS, missing_fields
+from fastslow.training.data.requirements import EXTRAS, OF_PAIRS, is_idle_tie, missing_fields
 from fastslow.training.distributed.fsdp import sharding_faults
 from fastslow.training.distributed.processes import ProcessGroup
 
@@ -117,16 +117,19 @@ def _check_columns(recipe: Recipe, objective: Objective) -> list[str]:
     """Look at the first examples of all data but standard input, for what no run should find late.
 
     Returns warnings of columns that are not used, but are named nearly as one that is. Raises
-    DataError where more than a tenth of the examples lack what the objective learns from.
+    DataError where more than a tenth of the examples lack what the objective learns from, or all
+    are of no use to it.
     """
     first: list[Example] = []
-    for sources, stream, learned in (
-        (stored_sources(recipe), train_stream, objective),
-        (recipe.data.eval_sources, eval_stream, eval_objective(objective)),
+    for key, sources, stream, learned in (
+        ("data.train", stored_sources(recipe), train_stream, objective),
+        ("data.eval", recipe.data.eval_sources, eval_stream, eval_objective(objective)),
     ):
         if sources and rereadable(sources):
-            own = list(islice(stream(recipe, learned), LOOKED_AT))
+            examples = iter(stream(recipe, learned))
+            own = list(islice(examples, LOOKED_AT))
             _check_missing(own, learned)
+            _check_any(key, chain(own, examples), learned)
             first += own
     return odd_columns(first)
 
@@ -136,6 +139,24 @@ def _check_missing(examples: Sequence[Example], objective: Objective) -> None:
     skipped = [f"{example.source}: {reason}" for example, reason in found if reason]
     if len(skipped) > MAX_SKIPPED * len(examples):
         raise too_many_skipped(len(skipped), len(examples), skipped[:SHOWN], [GIVE_COLUMNS])
+
+
+def _check_any(key: str, examples: Iterable[Example], objective: Objective) -> None:
+    """Raise DataError where no example can be used; reads up to the first that can."""
+    ties = 0
+    for example in examples:
+        if not is_idle_tie(example, objective):
+            return
+        ties += 1
+    if ties:
+        raise DataError(
+            f"{key}: all {ties} examples are ties, which this objective cannot use; davidson and "
+            "rao_kupper can train on ties"
+        )
+    raise DataError(
+        f"{key}: no usable examples; each has weight 0, is no example of this kind, or "
+        "is skipped by data.skip"
+    )
 
 
 def _check_rounds(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> list[str]:
