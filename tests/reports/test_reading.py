@@ -8,6 +8,7 @@ import pytest
 from fastslow import training
 from fastslow.errors import ConfigError, StateError
 from fastslow.reports.headline import headline, latest, test_then_train
+from fastslow.reports.page import write_report
 from fastslow.reports.runs import read_runs
 from fastslow.reports.style import drawn_runs
 
@@ -120,3 +121,37 @@ def test_a_recipe_of_another_version_does_not_hide_the_run(tmp_path):
     (folder / "config.yaml").write_text("model: m\nunheard_of: 1\n")
     (run,) = read_runs([folder])
     assert run.recipe is None and "unheard_of" in run.yaml and run.pairs == 20
+
+
+def configured(folder, text, events=EVENTS):
+    made = folders.ordinary(folder, events)
+    (made / "config.yaml").write_text(folders.CONFIG + text)
+    return made
+
+
+def test_different_references_stand_in_a_column_of_their_own(tmp_path):
+    plain = folders.ordinary(tmp_path / "plain", EVENTS)
+    same = configured(tmp_path / "same", "seed: 3\n")
+    begun = configured(tmp_path / "begun", "lora: {start_from: runs/sft/adapters/policy}\n")
+    back = configured(tmp_path / "back", "lora: {start_from: runs/sft}\nreference: base\n")
+    moving = configured(tmp_path / "moving", "moving_reference: {every: 2}\n")
+
+    def column(*runs):
+        table = headline(drawn_runs(read_runs(runs)))
+        if "reference" not in table.columns:
+            return None
+        place = table.columns.index("reference")
+        return [row.cells[place] for row in table.rows]
+
+    assert column(plain) is None and column(plain, same) is None and column(plain, back) is None
+    assert column(plain, begun) == ["base models/tiny", "adapter runs/sft/adapters/policy"]
+    assert column(plain, moving)[1] == "base models/tiny, moving in training"
+
+
+def test_a_page_of_different_references_says_so(tmp_path):
+    plain = folders.ordinary(tmp_path / "plain", EVENTS)
+    begun = configured(tmp_path / "begun", "lora: {start_from: runs/sft}\n")
+    said = "The runs have different references"
+    both = write_report([plain, begun], tmp_path / "both.html").read_text()
+    assert said in both
+    assert said not in write_report([plain], tmp_path / "one.html").read_text()

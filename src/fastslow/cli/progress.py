@@ -38,6 +38,8 @@ from fastslow.training.state.events import (
 from fastslow.training.state.summary import ContinualSummary, RunSummary
 
 PLAIN_EVERY_S = 10.0
+REFERENCES = {"base": "the base", "previous": "the previous policy"}
+"""How the references of held-out numbers are written."""
 SMOOTHING = 0.9
 
 
@@ -67,6 +69,7 @@ class RunDisplay:
         self._total: int | None = None
         self._started = time.monotonic()
         self._rewards = False
+        self._reference = "base"
         self._first_step = 0
         self._last_plain = -PLAIN_EVERY_S
         self._means: dict[str, float] = {}
@@ -96,6 +99,7 @@ class RunDisplay:
         self._progress.start()  # Not earlier: the model's loading bar comes first.
         self._total, self._first_step = event["total_steps"], event["step"]
         self._rewards = event["task"] == "reward"
+        self._reference = event["reference"]
         if self._brief:
             return
         self.say(
@@ -160,7 +164,8 @@ class RunDisplay:
         if self._brief:
             return
         for domain, result in event["results"].items():
-            self.say(f"{event['label']}, on {domain}: {_measurement(result)}")
+            # Of all domains, whatever the reference in training is.
+            self.say(f"{event['label']}, on {domain}: {_measurement(result, 'nats vs the base')}")
 
     def _drop_side(self) -> None:
         if self._side is not None:
@@ -223,7 +228,8 @@ class RunDisplay:
         self._drop_side()
         if not self._brief:
             moment = f"held-out ({event['moment']}, step {event['step']}, {event['leader']})"
-            self.say(f"{moment}: {_measurement(event, rewards=self._rewards)}")
+            unit = "reward" if self._rewards else f"nats vs {REFERENCES[self._reference]}"
+            self.say(f"{moment}: {_measurement(event, unit)}")
 
     def _on_swap(self, event: SwapEvent) -> None:
         self.say(f"step {event['step']}: {event['leader']} now leads")
@@ -255,7 +261,7 @@ class RunDisplay:
             return
         start, final = summary.eval["start"], summary.eval["final"]
         if final is not None:
-            self.console.print(_comparison(start, final, rewards=self._rewards))
+            self.console.print(_comparison(start, final, summary.reference, rewards=self._rewards))
         test_then_train = summary.prequential
         if test_then_train:
             self.say(
@@ -273,7 +279,8 @@ class RunDisplay:
 def _retention(summary: ContinualSummary, key: str) -> Table:
     """The retention matrix R[i][j] with the base's scores as its first row."""
     columns = (f"on {name}" for name in summary.measured)
-    table = Table(f"{key} after", *columns, box=None, pad_edge=False)
+    against = ", vs the base" if key == "accuracy" else ""
+    table = Table(f"{key} after{against}", *columns, box=None, pad_edge=False)
     rows = {"base": summary.initial} | {
         f"{number}. {name}": row
         for number, (name, row) in enumerate(zip(summary.domains, summary.after, strict=True), 1)
@@ -283,8 +290,8 @@ def _retention(summary: ContinualSummary, key: str) -> Table:
     return table
 
 
-def _measurement(result: Mapping[str, Any], *, rewards: bool = False) -> str:
-    """One line; with `rewards` the log-probs are a reward model's rewards."""
+def _measurement(result: Mapping[str, Any], unit: str) -> str:
+    """One line; `unit` says what the values of chosen and rejected responses are."""
     sides = (
         f"{side} {result[key]:+.2f}"
         for side in ("chosen", "rejected")
@@ -292,8 +299,7 @@ def _measurement(result: Mapping[str, Any], *, rewards: bool = False) -> str:
     )
     text = (
         f"accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f}, margin "
-        f"{result['margin']:+.2f}, {' and '.join(sides)} "
-        f"{'reward' if rewards else 'nats vs the reference'}"
+        f"{result['margin']:+.2f}, {' and '.join(sides)} {unit}"
     )
     if result["reverse_kl"] is not None:
         text += f", reverse KL {result['reverse_kl']:.2f}, {result['mean_length']:.0f} tokens"
@@ -302,9 +308,12 @@ def _measurement(result: Mapping[str, Any], *, rewards: bool = False) -> str:
     return text
 
 
-def _comparison(start: dict[str, Any], final: dict[str, Any], *, rewards: bool) -> Table:
+def _comparison(
+    start: dict[str, Any], final: dict[str, Any], reference: str, *, rewards: bool
+) -> Table:
     what, unit = ("reward", "") if rewards else ("log-prob", " (nats)")
-    table = Table("held-out", "start", "final", box=None, pad_edge=False)
+    against = "" if rewards else f", vs {REFERENCES[reference]}"
+    table = Table(f"held-out{against}", "start", "final", box=None, pad_edge=False)
     for key, label, form in (
         ("accuracy", "accuracy", ".3f"),
         ("loss", "loss", ".3f"),

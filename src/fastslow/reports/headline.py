@@ -6,6 +6,7 @@ from typing import Any
 
 from fastslow.reports.curves import cumulative
 from fastslow.reports.events import EvalResult
+from fastslow.reports.references import reference_of, references_differ
 from fastslow.reports.retention import domain_means, shared_metric
 from fastslow.reports.runs import ReportedRun
 from fastslow.reports.style import DrawnRun
@@ -25,6 +26,8 @@ class Column:
 def headline(drawn: Sequence[DrawnRun]) -> Table:
     """One row a run, with the columns that any of them has something for."""
     columns = _columns(shared_metric([one.run.retention for one in drawn if one.run.retention]))
+    if references_differ([one.run for one in drawn]):
+        columns.insert(0, Column("reference", reference_of, str))
     found = [[column.find(one.run) for column in columns] for one in drawn]
     used = [i for i in range(len(columns)) if any(row[i] is not None for row in found)]
     rows = [

@@ -39,6 +39,7 @@ def write_report(folders: Sequence[Path], to: Path) -> Path:
 
 def _run_page(runs: Sequence[ReportedRun]) -> str:
     from fastslow.reports.headline import headline
+    from fastslow.reports.references import references_differ
     from fastslow.reports.samples import answered_prompts
     from fastslow.reports.sections import all_sections
     from fastslow.reports.style import drawn_runs
@@ -50,6 +51,7 @@ def _run_page(runs: Sequence[ReportedRun]) -> str:
         title=", ".join(run.label for run in runs),
         drawn=drawn,
         headline=headline(drawn),
+        references_differ=references_differ(runs),
         sections=all_sections(drawn),
         prompts=answered_prompts(drawn),
         settings=changed_settings(runs),
