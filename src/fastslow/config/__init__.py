@@ -20,6 +20,7 @@ from fastslow.config.judging import (
 )
 from fastslow.config.load import (
     dump_recipe,
+    faults_of_parts,
     flat,
     load_recipe,
     part_recipe,
@@ -84,6 +85,7 @@ __all__ = [
     "TrainConfig",
     "domain_settings",
     "dump_recipe",
+    "faults_of_parts",
     "flat",
     "load_recipe",
     "recipe_names",

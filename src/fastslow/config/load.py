@@ -66,7 +66,7 @@ def part_recipes(recipe: Recipe, checks: Sequence[Check] = ()) -> dict[str, Reci
     """
     found = {label: _checked(own, checks) for label, own in part_settings(recipe).items()}
     if faults := {label: own for label, (_, own) in found.items() if own}:
-        raise ConfigError(*_of_parts(faults, len(found)))
+        raise ConfigError(*faults_of_parts(faults, len(found)))
     return {label: made for label, (made, _) in found.items() if made is not None}
 
 
@@ -107,15 +107,18 @@ def _part_problems(recipe: Recipe, checks: Sequence[Check]) -> list[str]:
     return []
 
 
-def _of_parts(faults: Mapping[str, Sequence[str]], count: int) -> list[str]:
-    """Faults of so many parts by label: one that all have stands alone, others after the label."""
+def faults_of_parts(faults: Mapping[str, Sequence[str]], count: int) -> list[str]:
+    """Faults of so many parts by label: one that all have stands alone, others after the label.
+
+    The label of a run without parts is empty.
+    """
     places: dict[str, list[str]] = {}
     for label, own in faults.items():
         for fault in own:
             places.setdefault(fault, []).append(label)
     shared = [fault for fault, labels in places.items() if 1 < count == len(labels)]
     return [
-        fault if fault in shared else f"{label}: {fault}"
+        fault if fault in shared or not label else f"{label}: {fault}"
         for fault, labels in places.items()
         for label in (labels[:1] if fault in shared else labels)
     ]

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain, islice
 
 from fastslow.adapters import load_context_length
-from fastslow.config import Recipe, part_recipes
+from fastslow.config import Recipe, faults_of_parts, part_recipes
 from fastslow.errors import ConfigError, DataError, FastslowError
 from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
@@ -89,10 +89,10 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
     where it is the data alone.
     """
     warnings: list[str] = []
-    faults: list[str] = []
+    faults: dict[str, list[str]] = {}
     kinds: set[type[FastslowError]] = set()
-    for label, part in list(parts(recipe).items())[trained:]:
-        where = f"{label}: " if label else ""
+    left = dict(list(parts(recipe).items())[trained:])
+    for label, part in left.items():
         try:
             objective = objective_of(part)
             if part.rounds is None:
@@ -105,11 +105,12 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
         except (ConfigError, DataError) as error:
             kinds.add(type(error))
             found = error.problems if isinstance(error, ConfigError) else [str(error)]
-            faults += [where + fault for fault in found]
+            faults[label] = list(found)
+    lines = faults_of_parts(faults, len(left))
     if kinds == {DataError}:
-        raise DataError("\n".join(faults))
-    if faults:
-        raise ConfigError(*faults)
+        raise DataError("\n".join(lines))
+    if lines:
+        raise ConfigError(*lines)
     return warnings
 
 
