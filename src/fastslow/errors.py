@@ -35,6 +35,10 @@ class DataError(FastslowError):
     """The preference data cannot be read, or too much of it is unusable."""
 
 
+class EncodingError(DataError):
+    """A prompt or a conversation cannot be encoded as it was given."""
+
+
 class StateError(FastslowError):
     """A run folder, a checkpoint or the training itself is in a state that cannot continue."""
 

@@ -7,12 +7,19 @@ from typing import Any, Literal
 Verdict = Literal["chosen", "tie", "both_bad"]
 
 
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Names of the field in which a turn's thoughts stand beside its content."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation."""
 
     role: str
     content: str
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Further fields, JSON, as the chat template is given them: `reasoning_content`, `tool_calls`,
+    `name` and others."""
 
 
 Text = str | tuple[Message, ...]
@@ -37,6 +44,9 @@ class Origin:
     """Unused columns of the row, kept unchanged."""
     truncated: tuple[bool, ...] = ()
     """For each response, whether it was truncated; empty if none was."""
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """What the chat template is given besides the turns, JSON: `tools`, and the row's
+    `chat_template_kwargs`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,9 @@ def test_a_further_end_token_of_the_model_ends_a_turn_too():
     template = tiny.TEMPLATE.replace("<|end|>\n{% endfor %}", "<|system|>\n{% endfor %}")
     chat = tiny.tokenizer(template)
     assert encoder(chat, end_ids=[other]).tree("Hi", ("a", "b")).responses[0][-1] == other
-    assert encoder(chat).tree("Hi", ("a", "b")).responses[0][-1] == END
+    # The template's own end of turn needs no naming.
+    assert encoder(chat).tree("Hi", ("a", "b")).responses[0] == (*CHAT("a")["input_ids"], other)
+    assert other in encoder(chat).end_ids
 
 
 @pytest.mark.parametrize("template", [tiny.TEMPLATE, None])
@@ -132,11 +134,16 @@ def test_truncation_by_hand():
     assert truncate(tree, 13) is tree
     assert truncate(tree, 8) == Tree((5, 6, 7, 8, 9), tree.responses)
     assert truncate(tree, 8, bos_id=0) == Tree((0, 6, 7, 8, 9), tree.responses)
-    assert truncate(tree, 4) == Tree((9,), tree.responses)
-    assert truncate(tree, 4, bos_id=0) == Tree((9,), tree.responses)
-    # No room for more prompt: both answers are cut at the same length.
+    # The prompt keeps half of the room: both answers are cut at the same length.
+    assert truncate(tree, 4) == Tree((8, 9), ((90, 91), (80, 81)))
+    assert truncate(tree, 4, bos_id=0) == Tree((0, 9), ((90, 91), (80, 81)))
     assert truncate(tree, 3) == Tree((9,), ((90, 91), (80, 81)))
     assert truncate(tree, 2) == Tree((9,), ((90,), (80,)))
+    # A prompt shorter than that stays whole, and what is scored goes with the tokens.
+    partly = Tree((1, 2), ((90, 91, 92, 93), (80,)), ((True, False, False, True), (True,)))
+    assert truncate(partly, 5) == Tree(
+        (1, 2), ((90, 91, 92), (80,)), ((True, False, False), (True,))
+    )
 
 
 @given(

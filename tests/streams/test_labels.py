@@ -87,7 +87,7 @@ def test_a_list_as_pairs_and_as_a_demonstration():
         (PAIR | {"win_rate_chosen": -0.1}, "pairs", "win_rate_chosen must be from 0 to 1"),
         (PAIR | {"weight": -1}, "pairs", "weight must be 0 or above, not -1.0"),
         (PAIR | {"verdict": "draw"}, "pairs", "verdict is 'draw'; allowed are 'chosen', 'tie'"),
-        (LIKED | {"label": 1}, "ratings", "label must be true or false, not 1"),
+        (LIKED | {"label": 2}, "ratings", "label must be true or false, or 1 or 0, not 2"),
         ({"completion": "a"}, "demonstrations", "completion without a prompt"),
         ({"messages": "hi"}, "demonstrations", "messages must be a list"),
         ({"messages": []}, "demonstrations", "messages must end with the assistant's turn"),

@@ -14,7 +14,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastslow.errors import DataError
+from fastslow.errors import ConfigError, DataError
 from fastslow.streams import WAITING, ExampleStream, open_sources, read_prompts
 from fastslow.streams.sources.live import StandardInput
 
@@ -260,7 +260,8 @@ def test_a_large_file_never_sits_in_memory(tmp_path):
 
 def test_prompts_alone(tmp_path):
     path = tiny.write_rows(
-        tmp_path / "p.jsonl", [{"prompt": "only"}, {"chosen": "say yes", "rejected": "say no"}]
+        tmp_path / "p.jsonl",
+        [{"prompt": "only"}, {"question": "say", "chosen": "yes", "rejected": "no"}],
     )
     assert [row.prompt for row in read_prompts(open_sources([str(path)]))] == ["only", "say"]
     path = tiny.write_rows(tmp_path / "q.jsonl", [{"text": "x"}])
@@ -301,3 +302,24 @@ def test_what_is_left_after_the_skipped_pairs_is_estimated(skipped_file):
     assert stream(skipped_file, skip=20).estimate_pairs() == 40
     assert stream(skipped_file, skip=20, epochs=2).estimate_pairs() == 100
     assert stream(skipped_file, skip=99).estimate_pairs() == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"promt": "asked"}, "data.columns: got 'promt'; allowed are .* did you mean 'prompt'"),
+        ({"chosen": "rejected", "rejected": "chosen"}, "'rejected' stands on both sides"),
+    ],
+)
+def test_columns_that_mean_nothing_are_refused(columns, words):
+    with pytest.raises(ConfigError, match=words):
+        ExampleStream([], columns=columns)
+
+
+def test_a_stream_reads_columns_under_other_names(tmp_path):
+    rows = [{"asked": f"p{i}", "good": "a", "bad": "b"} for i in range(3)]
+    path = tiny.write_rows(tmp_path / "p.jsonl", rows)
+    columns = {"prompt": "asked", "chosen": "good", "rejected": "bad"}
+    stream = ExampleStream(open_sources([str(path)]), columns=columns)
+    assert [pair.prompt for pair in stream] == ["p0", "p1", "p2"]
+    assert stream.estimate_pairs() == 3

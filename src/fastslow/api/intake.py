@@ -95,6 +95,7 @@ class Intake:
                 skipped.append(f"{item.example.source}: {item.reason}")
                 continue
             self.examples.truncated += item.truncated
+            self.examples.truncated_prompts += item.prompt_truncated
             self.examples.learned_ties += isinstance(item.example, Pair) and item.example.is_tie
             yield item
 

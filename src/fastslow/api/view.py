@@ -160,8 +160,7 @@ def row_score(item: Encoded, own: list[float], reference: list[float]) -> RowSco
     margin = None
     if isinstance(item.example, Pair):
         margin = (own[0] - own[1]) - (reference[0] - reference[1])
-    lengths = tuple(len(response) for response in item.tree.responses)
-    return RowScore(tuple(own), tuple(reference), lengths, margin)
+    return RowScore(tuple(own), tuple(reference), tuple(item.tree.num_scored), margin)
 
 
 def eval_recipe(recipe: Recipe, seed: int | None, settings: Mapping[str, int | None]) -> Recipe:

@@ -1,5 +1,6 @@
 """One example as the model sees it, with the prompt masked."""
 
+from itertools import groupby
 from typing import Any
 
 from rich.text import Text
@@ -11,11 +12,16 @@ PREFERRED = ("chosen", "liked", "demonstrated", "rank 0")
 
 
 def masked_example(item: Encoded, tokenizer: Any) -> Text:
-    """The decoded prompt (dim, not scored) and its responses (coloured, scored)."""
+    """The decoded prompt (dim, not scored) and its responses (coloured where scored)."""
     text = Text(f"\n{item.example.source} ({item.example.domain}), prompt not scored:\n")
     text.append(tokenizer.decode(item.tree.prompt), style="dim")
-    for name, response in zip(response_names(item.example), item.tree.responses, strict=True):
-        text.append(f"\n{name}, {len(response)} tokens scored:\n")
+    tree = item.tree
+    answers = zip(response_names(item.example), tree.responses, tree.scored_places(), strict=True)
+    for name, response, scored in answers:
+        text.append(f"\n{name}, {len(scored)} tokens scored:\n")
         style = "green" if name in PREFERRED else "red"
-        text.append(tokenizer.decode(response), style=style)
+        of_assistant = set(scored)
+        for said, places in groupby(range(len(response)), of_assistant.__contains__):
+            part = tokenizer.decode([response[place] for place in places])
+            text.append(part, style=style if said else "dim")
     return text

@@ -28,9 +28,15 @@ class DataConfig(Section):
     """Held-out pairs, in the same forms."""
     domain: str | None = None
     """Domain of pairs whose row has no `domain` column."""
-    template: Literal["chat", "plain"] = "chat"
+    template: Annotated[str, Field(min_length=1)] = "chat"
     """`chat` writes prompts with the tokenizer's chat template where it has one; `plain` joins
-    prompt and response as they stand."""
+    prompt and response as they stand; the name of one of several templates chooses that one."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """What the chat template is given besides the turns, as `enable_thinking: false`. A row's own
+    `chat_template_kwargs` go before."""
+    columns: dict[str, str] = {}
+    """Names of columns as they are in the files, by what they mean here, as `prompt: instruction`;
+    docs/data.md lists what there is."""
     max_length: Annotated[int, Field(ge=2)] = 1024
     """Longest prompt plus response, in tokens."""
     max_bad_fraction: Share = 0.01

@@ -2,31 +2,20 @@
 
 The response's tokens begin after the longest token prefix shared by the prompt and by the prompt
 with each response, so a merge across the boundary never hides a response token. The end of the turn
-is appended once, where the template did not write it.
+is appended once, where the template did not write it. In a response of several turns only what the
+assistant says is scored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
-from jinja2 import TemplateError
-
-from fastslow.errors import ConfigError
-from fastslow.records import Example, Message, Pair, Text
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """One prompt and k >= 1 responses to it, as token ids."""
-
-    prompt: tuple[int, ...]
-    responses: tuple[tuple[int, ...], ...]
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the row that holds the prompt once and every response."""
-        return len(self.prompt) + sum(len(response) for response in self.responses)
+from fastslow.errors import ConfigError, EncodingError
+from fastslow.records import Example, Message, Pair, Prompt, Text
+from fastslow.scoring.chat_template import ChatTemplate
+from fastslow.scoring.token_tree import Tree, newest, truncate
+from fastslow.transcripts import answer_turns, prompt_turns, speeches
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +26,10 @@ class Encoded:
     tree: Tree
     truncated: bool
     """Whether truncation took tokens."""
+    prompt_truncated: bool = False
+    """Whether it took tokens of the prompt."""
+    full_length: int = 0
+    """Tokens of the prompt with its longest response before truncation."""
     sampled: tuple[float, ...] = ()
     """Of each response, its log-prob under the sampling policy, nats; empty if unknown.
     """
@@ -59,6 +52,18 @@ class _Texts:
     texts: list[str]
     special: bool
     """Whether special tokens are to be added. A chat template writes its own."""
+    said: list[list[tuple[int, int]]]
+    """For each response of several turns, the characters of its text that the assistant says; for
+    any other nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ids:
+    """The tokens of some texts, the prompt's first."""
+
+    rows: list[list[int]]
+    scored: list[list[bool]]
+    """Of each response of several turns, which of its text's tokens the assistant says."""
 
 
 class Encoder:
@@ -67,10 +72,12 @@ class Encoder:
     Args:
         tokenizer: of transformers; its chat template is used where it has one.
         max_length: longest prompt plus response, in tokens.
-        template: `plain` never uses the chat template on text.
+        template: `plain` never uses the chat template on text; `chat` does; or the name of one of
+            several templates.
         end_ids: further tokens that end a turn, such as the model's generation settings name.
+        template_settings: what the chat template is given besides the turns.
 
-    Raises ConfigError when the tokenizer has no end-of-turn token.
+    Raises ConfigError when the tokenizer has no end-of-turn token, or no such template.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class Encoder:
         max_length: int,
         template: str = "chat",
         end_ids: Sequence[int] = (),
+        template_settings: Mapping[str, Any] | None = None,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise ConfigError(
@@ -88,8 +96,37 @@ class Encoder:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.end_ids = frozenset({tokenizer.eos_token_id, *end_ids})
-        self._has_template = bool(tokenizer.chat_template)
-        self._template_for_text = template == "chat" and self._has_template
+        self._template: ChatTemplate | None = None
+        # Of several templates none has to be chosen for plain text.
+        several = isinstance(tokenizer.chat_template, dict) and template == "plain"
+        if tokenizer.chat_template and not several:
+            self._template = ChatTemplate(
+                tokenizer,
+                name=None if template in ("chat", "plain") else template,
+                settings=template_settings,
+                end_ids=end_ids,
+            )
+            self.end_ids |= self._single_token(self._template.end)
+        self._for_text = None if template == "plain" else self._template
+
+    def _single_token(self, text: str) -> set[int]:
+        """The token that a text is, if it is one special token."""
+        ids = self.tokenizer(text.strip(), add_special_tokens=False)["input_ids"]
+        return (
+            set(ids) if len(ids) == 1 and ids[0] in self.tokenizer.added_tokens_decoder else set()
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the template and what it did so far, a line each."""
+        return self._template.notes if self._template else []
+
+    def unused_fields(self, examples: Iterable[Example | Prompt]) -> list[str]:
+        """Names of what the examples hold for the chat template, which it does not use."""
+        if self._template is None:
+            return []
+        names = dict.fromkeys(chain.from_iterable(_template_fields(one) for one in examples))
+        return [name for name in names if not self._template.uses(name)]
 
     def encode(self, example: Example) -> Encoded | Dropped:
         """The example's token tree within the length limit, or why there is none.
@@ -101,110 +138,177 @@ class Encoder:
     def encode_all(self, examples: Sequence[Example]) -> list[Encoded | Dropped]:
         """As `encode`, of each. They are tokenised together, which uses all cores."""
         asked: list[_Texts] = []
-        found: list[Encoded | Dropped | None] = []
+        found: list[Dropped | None] = []
         for example in examples:
             try:
-                asked.append(self._texts(example.prompt, example.responses))
+                asked.append(
+                    self._texts(example.prompt, example.responses, example.template_kwargs)
+                )
                 found.append(None)
-            except TemplateError as error:
-                found.append(Dropped(example, f"the chat template refuses it: {error}"))
-        rows = iter(self._tokenize(asked))
+            except EncodingError as error:
+                found.append(Dropped(example, str(error)))
+        rows = iter(self._tokenize_each(asked))
         return [
-            dropped or self._encoded(example, self._tree(next(rows), example.truncated))
+            dropped or self._encoded(example, next(rows))
             for example, dropped in zip(examples, found, strict=True)
         ]
 
-    def _encoded(self, example: Example, tree: Tree) -> Encoded | Dropped:
+    def _encoded(self, example: Example, ids: _Ids | str) -> Encoded | Dropped:
+        if isinstance(ids, str):
+            return Dropped(example, ids)
+        tree = self._tree(ids, example.truncated)
         if not tree.prompt:
             return Dropped(example, "the prompt has no tokens")
         if not all(tree.responses):
             return Dropped(example, "a response has no tokens")
-        kept = truncate(tree, self.max_length, bos_id=self.tokenizer.bos_token_id)
+        kept = self._truncate(tree)
+        if not all(kept.num_scored):
+            return Dropped(example, "nothing that the assistant says is left after truncation")
         if len(set(kept.responses)) < len(kept.responses):
             same = "after truncation" if kept != tree else "as tokens"
             return Dropped(example, f"{_named(example)} are identical {same}")
-        return Encoded(example, kept, truncated=kept != tree)
-
-    def tree(self, prompt: Text, responses: Sequence[Text], truncated: Sequence[bool] = ()) -> Tree:
-        """The token tree of a prompt and its responses, not truncated.
-
-        A truncated response gets no end-of-turn token.
-        """
-        (rows,) = self._tokenize([self._texts(prompt, responses)])
-        return self._tree(rows, truncated)
-
-    def _tree(self, rows: list[list[int]], truncated: Sequence[bool]) -> Tree:
-        prompt_ids, *full_ids = rows
-        boundary = _shared_prefix([prompt_ids, *full_ids])
-        return Tree(
-            prompt=tuple(prompt_ids[:boundary]),
-            responses=tuple(
-                self._end_turn(ids[boundary:], truncated=cut)
-                for ids, cut in zip(full_ids, truncated or [False] * len(full_ids), strict=True)
-            ),
+        return Encoded(
+            example,
+            kept,
+            truncated=kept != tree,
+            prompt_truncated=kept.prompt != tree.prompt,
+            full_length=tree.longest,
         )
 
-    def conversations(self, prompt: Text, responses: Sequence[Text]) -> list[list[int]]:
-        """The tokens of the prompt with each response, within the length limit."""
-        bos_id = self.tokenizer.bos_token_id
-        trees = (self.tree(prompt, [response]) for response in responses)
-        kept = (truncate(tree, self.max_length, bos_id=bos_id) for tree in trees)
+    def _truncate(self, tree: Tree) -> Tree:
+        return truncate(tree, self.max_length, bos_id=self.tokenizer.bos_token_id)
+
+    def tree(
+        self,
+        prompt: Text,
+        responses: Sequence[Text],
+        truncated: Sequence[bool] = (),
+        *,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Tree:
+        """The token tree of a prompt and its responses, not truncated.
+
+        A truncated response gets no end-of-turn token. Raises EncodingError.
+        """
+        (ids,) = self._tokenize([self._texts(prompt, responses, template_kwargs or {})])
+        return self._tree(ids, truncated)
+
+    def _tree(self, ids: _Ids, truncated: Sequence[bool]) -> Tree:
+        _, *full_ids = ids.rows
+        boundary = _shared_prefix(ids.rows)
+        cuts = truncated or [False] * len(full_ids)
+        responses = [
+            self._end_turn(row[boundary:], truncated=cut)
+            for row, cut in zip(full_ids, cuts, strict=True)
+        ]
+        scored: list[tuple[bool, ...]] = []
+        if any(ids.scored):
+            for response, flags in zip(responses, ids.scored, strict=True):
+                known = flags[boundary:][: len(response)]
+                # What is not in the text is an end of turn that was appended.
+                scored.append((*known, *(True,) * (len(response) - len(known))))
+        return Tree(tuple(ids.rows[0][:boundary]), tuple(responses), tuple(scored))
+
+    def conversations(
+        self,
+        prompt: Text,
+        responses: Sequence[Text],
+        *,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[list[int]]:
+        """The tokens of the prompt with each response, within the length limit.
+
+        Raises EncodingError.
+        """
+        kept = [
+            self._truncate(self.tree(prompt, [response], template_kwargs=template_kwargs))
+            for response in responses
+        ]
         return [[*tree.prompt, *tree.responses[0]] for tree in kept]
 
-    def prompt_ids(self, prompt: Text, *, room: int) -> tuple[int, ...]:
+    def prompt_ids(
+        self, prompt: Text, *, room: int, template_kwargs: Mapping[str, Any] | None = None
+    ) -> tuple[int, ...]:
         """The tokens a model is given to answer the prompt, the newest that leave room to answer.
 
-        Raises ConfigError when `room` tokens of answer leave no prompt within max_length.
+        Raises ConfigError when `room` tokens of answer leave no prompt within max_length, and
+        EncodingError when the prompt cannot be encoded as it is.
         """
         if room >= self.max_length:
             raise ConfigError(
                 f"completions of {room} tokens leave no room for a prompt in max_length = "
                 f"{self.max_length}"
             )
-        ((ids,),) = self._tokenize([self._texts(prompt, ())])
+        (ids,) = self._tokenize([self._texts(prompt, (), template_kwargs or {})])
         bos_id = self.tokenizer.bos_token_id
-        return _newest(tuple(ids), self.max_length - room, bos_id=bos_id)
+        return newest(tuple(ids.rows[0]), self.max_length - room, bos_id=bos_id)
 
-    def _texts(self, prompt: Text, responses: Sequence[Text]) -> _Texts:
+    def _texts(
+        self, prompt: Text, responses: Sequence[Text], template_kwargs: Mapping[str, Any]
+    ) -> _Texts:
         plain = isinstance(prompt, str) and all(isinstance(r, str) for r in responses)
-        if isinstance(prompt, str) and plain and not self._template_for_text:
-            texts = [prompt, *(f"{prompt}{response}" for response in responses)]
-            bos = self.tokenizer.bos_token
-            return _Texts(texts, special=not (bos and prompt.startswith(bos)))
-        if not self._has_template:
+        if isinstance(prompt, str) and plain and self._for_text is None:
+            return self._plain_texts(prompt, [str(response) for response in responses])
+        if self._template is None:
             raise ConfigError(
                 "the data holds conversations but the tokenizer has no chat template; add "
                 "chat_template.jinja to the model folder, or give prompts and responses as text"
             )
-        turns = _as_turns(prompt, "user")
-        texts = [self._render(turns, add_generation_prompt=True)]
-        for response in responses:
-            texts.append(self._render(turns + _as_turns(response, "assistant")))
-        return _Texts(texts, special=False)
+        turns, transcript = prompt_as_turns(prompt)
+        if not responses:
+            return _Texts([self._template.prompt(turns, template_kwargs)], False, [])
+        answers = [_as_turns(response, transcript=transcript) for response in responses]
+        rendered = self._template.conversations(turns, answers, template_kwargs)
+        return _Texts([rendered.prompt, *rendered.conversations], False, rendered.said)
 
-    def _render(self, turns: tuple[Message, ...], add_generation_prompt: bool = False) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        text: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-        return text
+    def _plain_texts(self, prompt: str, responses: Sequence[str]) -> _Texts:
+        texts = [prompt, *(f"{prompt}{response}" for response in responses)]
+        bos = self.tokenizer.bos_token
+        said = [_said(prompt, text) for text in texts[1:]]
+        return _Texts(texts, not (bos and prompt.startswith(bos)), said)
 
-    def _tokenize(self, asked: Sequence[_Texts]) -> list[list[list[int]]]:
-        """The tokens of each text of each."""
+    def _tokenize_each(self, asked: Sequence[_Texts]) -> list[_Ids | str]:
+        """As `_tokenize`, with the reason in place of what the tokenizer does not take."""
+        try:
+            return [*self._tokenize(asked)]
+        except EncodingError as error:
+            return [str(error)] if len(asked) == 1 else [self._tokenize_each([a])[0] for a in asked]
+
+    def _tokenize(self, asked: Sequence[_Texts]) -> list[_Ids]:
+        """The tokens of each text of each. Raises EncodingError."""
         found: dict[int, list[list[int]]] = {}
         for special in (False, True):
             own = {place: one.texts for place, one in enumerate(asked) if one.special == special}
             if not own:
                 continue
-            ids = self.tokenizer(
-                list(chain.from_iterable(own.values())),
-                add_special_tokens=special,
-                return_attention_mask=False,
-                verbose=False,
-            )["input_ids"]
-            rows = iter(ids)
+            texts = list(chain.from_iterable(own.values()))
+            rows = iter(self._call(texts, special, return_attention_mask=False)["input_ids"])
             found |= {place: list(islice(rows, len(texts))) for place, texts in own.items()}
-        return [self._unclosed(found[place], one) for place, one in enumerate(asked)]
+        return [
+            _Ids(self._unclosed(found[place], one), self._scored(one))
+            for place, one in enumerate(asked)
+        ]
+
+    def _call(self, texts: list[str], special: bool, **options: bool) -> Any:
+        try:
+            return self.tokenizer(texts, add_special_tokens=special, verbose=False, **options)
+        except Exception as error:  # The tokenizers library raises plain ones.
+            raise EncodingError(f"the tokenizer refuses it: {error}") from None
+
+    def _scored(self, asked: _Texts) -> list[list[bool]]:
+        """Which tokens of each text of several turns the assistant says."""
+        return [
+            self._flags(text, spans, asked.special) if spans else []
+            for text, spans in zip(asked.texts[1:], asked.said, strict=True)
+        ]
+
+    def _flags(self, text: str, spans: list[tuple[int, int]], special: bool) -> list[bool]:
+        if not self.tokenizer.is_fast:
+            raise EncodingError(
+                "a response of several turns needs a fast tokenizer, which tells where tokens are"
+            )
+        (places,) = self._call([text], special, return_offsets_mapping=True)["offset_mapping"]
+        return [any(e > begin and b < end for begin, end in spans) for b, e in places]
 
     def _unclosed(self, ids: list[list[int]], asked: _Texts) -> list[list[int]]:
         """Some tokenizers close every text; the prompt is not closed where the response begins."""
@@ -234,29 +338,6 @@ def _named(example: Example) -> str:
     return "chosen and rejected" if isinstance(example, Pair) else "two of the responses"
 
 
-def truncate(tree: Tree, max_length: int, *, bos_id: int | None = None) -> Tree:
-    """The tree with every prompt-plus-response path at most max_length tokens long.
-
-    The prompt loses its oldest tokens first, but keeps its last one, which predicts the first
-    response token, and a leading `bos_id`, which models rely on. Then all responses are truncated
-    to the same length.
-    """
-    longest = max(len(response) for response in tree.responses)
-    if len(tree.prompt) + longest <= max_length:
-        return tree
-    prompt = _newest(tree.prompt, max(1, max_length - longest), bos_id=bos_id)
-    room = max_length - len(prompt)
-    return Tree(prompt, tuple(response[:room] for response in tree.responses))
-
-
-def _newest(ids: tuple[int, ...], room: int, *, bos_id: int | None) -> tuple[int, ...]:
-    if len(ids) <= room:
-        return ids
-    if bos_id is not None and ids[0] == bos_id and room > 1:
-        return (bos_id, *ids[len(ids) - room + 1 :])
-    return ids[len(ids) - room :]
-
-
 def _shared_prefix(sequences: list[list[int]]) -> int:
     length = 0
     for tokens in zip(*sequences, strict=False):
@@ -266,5 +347,33 @@ def _shared_prefix(sequences: list[list[int]]) -> int:
     return length
 
 
-def _as_turns(text: Text, role: str) -> tuple[Message, ...]:
-    return (Message(role, text),) if isinstance(text, str) else text
+def _template_fields(example: Example | Prompt) -> Iterator[str]:
+    responses = () if isinstance(example, Prompt) else example.responses
+    for text in (example.prompt, *responses):
+        for turn in () if isinstance(text, str) else text:
+            yield from turn.extra
+    yield from example.template_kwargs
+
+
+def prompt_as_turns(prompt: Text) -> tuple[tuple[Message, ...], bool]:
+    """The turns of a prompt, and whether it was a transcript written as one text."""
+    if not isinstance(prompt, str):
+        return prompt, False
+    turns = prompt_turns(prompt)
+    return turns or (Message("user", prompt),), turns is not None
+
+
+def _as_turns(response: Text, *, transcript: bool) -> tuple[Message, ...]:
+    if not isinstance(response, str):
+        return response
+    return answer_turns(response) if transcript else (Message("assistant", response),)
+
+
+def _said(prompt: str, text: str) -> list[tuple[int, int]]:
+    """Where the assistant speaks in a transcript after its prompt, if others speak there too."""
+    if prompt_turns(prompt) is None:
+        return []
+    turns = [turn for turn in speeches(text) if turn[2] > len(prompt)]
+    if len(turns) < 2:
+        return []
+    return [(begin, end) for role, begin, end in turns if role == "assistant"]

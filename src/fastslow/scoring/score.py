@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from fastslow.scoring.attention import attending_trees
 from fastslow.scoring.attention_segments import AttentionSegment, cut
-from fastslow.scoring.encode import Tree
 from fastslow.scoring.layers import backbone_of
 from fastslow.scoring.lm_head import Head, chunked_logps, token_logps
 from fastslow.scoring.positions import longest_decides
 from fastslow.scoring.ragged import Ragged
 from fastslow.scoring.shared_layers import SharedLayers
+from fastslow.scoring.token_tree import Tree
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
 STATISTICS = ("entropy", "collision")
@@ -38,9 +38,9 @@ class Scores:
     """What a policy makes of N responses."""
 
     sums: Tensor
-    """Sum of log pi(token) over each response's tokens, [N], nats, float32 (or float64)."""
+    """Sum of log pi(token) over each response's scored tokens, [N], nats, float32 (or float64)."""
     tokens: Tensor
-    """The summands, log pi of each token, [S], response after response."""
+    """The summands, log pi of each scored token, [S], response after response."""
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
     """Means over each response's tokens, [N], without gradient. `entropy`: of the prediction, as a
     share of the vocabulary's log; `collision`: log sum_v pi(v)^2, nats."""
@@ -126,7 +126,7 @@ class Scorer:
         # index_select, because its gradient is deterministic where two tokens share a predictor.
         hidden = self._hidden(batch).index_select(0, batch.predictors)
         logps, found = self._logps(hidden, batch.targets, statistics, temperature)
-        lengths = [len(response) for tree in batch.trees for response in tree.responses]
+        lengths = [count for tree in batch.trees for count in tree.num_scored]
         sums = _sum_by_response(logps, lengths)
         means = {
             name: _sum_by_response(values, lengths) / batch.lengths
@@ -141,14 +141,13 @@ class Scorer:
             states = self._hidden(batch).index_select(0, getattr(batch, where))
         else:
             device = batch.input_ids.device
-            place = slice(-1, None) if where == "ends" else slice(None, -1)
             states = torch.cat(
                 [
                     self._hidden_alone((*tree.prompt, *response), device)[len(tree.prompt) - 1 :][
-                        place
+                        [-1] if where == "ends" else places
                     ]
                     for tree in batch.trees
-                    for response in tree.responses
+                    for response, places in zip(tree.responses, tree.scored_places(), strict=True)
                 ]
             )
         return states if states.dtype == torch.float64 else states.float()
@@ -237,9 +236,11 @@ class Scorer:
         tokens: list[Tensor] = []
         found: dict[str, list[Tensor]] = {name: [] for name in statistics}
         for tree in batch.trees:
-            for response in tree.responses:
-                logits = _at(self._logits_alone(tree.prompt, response, device), temperature)
-                tokens.append(token_logps(logits, torch.tensor(response, device=device)))
+            for response, places in zip(tree.responses, tree.scored_places(), strict=True):
+                logits = self._logits_alone(tree.prompt, response, device)[places]
+                logits = _at(logits, temperature)
+                targets = torch.tensor(response, device=device)[places]
+                tokens.append(token_logps(logits, targets))
                 for name, values in _statistics(logits.detach(), statistics).items():
                     found[name].append(values.mean())
         return Scores(

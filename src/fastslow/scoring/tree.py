@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastslow.scoring.encode import Tree
+from fastslow.scoring.token_tree import Tree
 
 ROUND_WIDTH = 64
 """Rows are filled up to a multiple of this many tokens."""
@@ -25,7 +25,8 @@ ROUND_WIDTH = 64
 
 @dataclass(frozen=True, slots=True)
 class TreeBatch:
-    """R trees in a row of T tokens, with S response tokens among them and N responses, in order."""
+    """R trees in a row of T tokens, with S scored response tokens among them and N responses, in
+    order."""
 
     input_ids: Tensor
     """[1, T], int64."""
@@ -34,9 +35,9 @@ class TreeBatch:
     predictors: Tensor
     """[S], int64: index into the row of the token that predicts each target."""
     targets: Tensor
-    """[S], int64: the response tokens, response after response."""
+    """[S], int64: the scored tokens, response after response."""
     lengths: Tensor
-    """[N], int64: tokens of each response, tree after tree."""
+    """[N], int64: scored tokens of each response, tree after tree."""
     ends: Tensor
     """[N], int64: index into the row of the last token of each response."""
     trees: tuple[Tree, ...]
@@ -68,16 +69,16 @@ def tree_batch(trees: Sequence[Tree], *, pad_id: int) -> TreeBatch:
     lengths: list[int] = []
     ends: list[int] = []
     for tree in trees:
-        if not tree.prompt or not all(tree.responses):
-            raise ValueError("a tree needs at least one prompt token and one token a response")
+        if not tree.prompt or not all(tree.num_scored):
+            raise ValueError("a tree needs at least one prompt token and one scored a response")
         ids += tree.prompt
         positions += range(len(tree.prompt))
         before = len(ids) - 1
-        for response in tree.responses:
+        for response, places in zip(tree.responses, tree.scored_places(), strict=True):
             first = len(ids)
-            predictors += [before, *range(first, first + len(response) - 1)]
-            targets += response
-            lengths.append(len(response))
+            predictors += [first + place - 1 if place else before for place in places]
+            targets += [response[place] for place in places]
+            lengths.append(len(places))
             ends.append(first + len(response) - 1)
             ids += response
             positions += range(len(tree.prompt), len(tree.prompt) + len(response))

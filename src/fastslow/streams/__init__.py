@@ -1,7 +1,7 @@
 """Iterables of labelled examples with a domain and a position, resumable. Loads without torch."""
 
 from fastslow.streams.columns import RowError
-from fastslow.streams.formats import json_text, odd_columns, row_of
+from fastslow.streams.formats import json_text, row_of, unused_columns
 from fastslow.streams.labels import examples_of_row
 from fastslow.streams.prompts import read_prompts
 from fastslow.streams.replay import ReplayStream, is_replayed
@@ -35,7 +35,7 @@ __all__ = [
     "folder_fingerprint",
     "is_replayed",
     "json_text",
-    "odd_columns",
+    "unused_columns",
     "open_sources",
     "read_prompts",
     "row_of",

@@ -1,20 +1,22 @@
-"""Rows in TRL's formats to examples. Raises RowError with the reason where a row cannot be used.
+"""Rows in TRL's formats, and in those of other tools, to examples.
 
 Accepted, as plain text or as lists of {role, content} messages:
 
     prompt, chosen, rejected               a pair
-    chosen, rejected                       the prompt is their common beginning
+    chosen, rejected                       the prompt is the turns they share
     prompt, completions, scores | ranks    a ranked list (higher score, lower rank is better)
-    prompt, completion, label              a response with binary feedback (true, false)
+    prompt, completion, label              a response with binary feedback (true, false, 1, 0)
     prompt, completion                     a demonstration
     messages                               a demonstration: the last turn answers the others
 
 each with optional `domain`, `weight` and `truncated` (for each response in the order above, whether
-it was cut by a length limit: it is then trained without an end-of-turn token); pairs also with
-`verdict` (`chosen`, `tie`, `both_bad`), `score_chosen`, `score_rejected`, `win_rate_chosen`,
-`win_rate_rejected` and `confidence`, or with `verdicts`, a list of the verdicts of several
-annotators, or of one who saw both orders.
-Other columns are kept as provenance.
+it was cut by a length limit: it is then trained without an end-of-turn token), with `system` and
+`history` before the prompt, and with `tools` and `chat_template_kwargs` for the chat template;
+pairs also with `verdict` (`chosen`, `tie`, `both_bad`), `score_chosen`, `score_rejected`,
+`win_rate_chosen`, `win_rate_rejected` and `confidence`, or with `verdicts`, a list of the verdicts
+of several annotators, or of one who saw both orders.
+Other columns are kept as provenance. `shapes.py` has what other tools call these columns.
+Raises RowError with the reason where a row cannot be used.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +26,6 @@ from typing import Any
 from fastslow.records import (
     Demonstration,
     Example,
-    Message,
     Pair,
     Prompt,
     Ranking,
@@ -36,50 +37,63 @@ from fastslow.streams.columns import (
     check_answer,
     check_prompt,
     domain_of,
+    label_of,
     number_of,
+    plain,
     read_text,
     share_of,
+    shown,
     truncated_of,
     values_of,
     verdict_of,
     weight_of,
 )
+from fastslow.streams.prompted import apart, prompt_of, without_prompt
+from fastslow.streams.shapes import advice, canonical, column_names, template_kwargs
 
-_MEANINGFUL = {
+COLUMNS = {
     "prompt", "chosen", "rejected", "completions", "scores", "ranks", "completion", "label",
     "messages", "verdict", "verdicts", "domain", "weight", "confidence", "score_chosen",
-    "score_rejected", "win_rate_chosen", "win_rate_rejected", "truncated", "unended",
+    "score_rejected", "win_rate_chosen", "win_rate_rejected", "truncated", "unended", "system",
+    "history", "tools", "chat_template_kwargs",
 }  # fmt: skip
+"""Columns that mean something here."""
+_PROVENANCE = {"id", "source", "labeler", "probability", "sampled"}
+"""Columns that say where a row comes from."""
 _OPTIONAL = sorted(
-    _MEANINGFUL - {"prompt", "chosen", "rejected", "completions", "completion", "messages"}
+    COLUMNS - {"prompt", "chosen", "rejected", "completions", "completion", "messages"}
 )
+MOST_NAMED = 12
+"""Unused columns that a warning names."""
 _OF_PAIRS = ("score_chosen", "score_rejected", "win_rate_chosen", "win_rate_rejected")
 _JUDGEMENTS = ("verdict", "verdicts", "confidence")
 
 
 def read_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) -> Example:
     """The example in a row."""
-    common = _origin(row, source, domain)
-    if row.get("chosen") is not None and row.get("rejected") is not None:
-        return _pair(row, common)
-    if stray := [key for key in (*_JUDGEMENTS, *_OF_PAIRS) if row.get(key) is not None]:
+    given = canonical(row)
+    common = _origin(given, source, domain)
+    if given.get("chosen") is not None and given.get("rejected") is not None:
+        return _pair(given, common)
+    if stray := [key for key in (*_JUDGEMENTS, *_OF_PAIRS) if given.get(key) is not None]:
         raise RowError(f"{', '.join(stray)}: for rows with chosen and rejected only")
-    if row.get("completions") is not None:
-        return _ranking(row, common)
-    if row.get("completion") is not None or row.get("messages") is not None:
-        return _single(row, common)
-    missing = [key for key in ("chosen", "rejected") if row.get(key) is None]
-    raise RowError(f"no {' and no '.join(missing)} (columns: {', '.join(map(str, row))})")
+    if given.get("completions") is not None:
+        return _ranking(given, common)
+    if given.get("completion") is not None or given.get("messages") is not None:
+        return _single(given, common)
+    missing = [key for key in ("chosen", "rejected") if given.get(key) is None]
+    hint = advice(given, [*missing, "completion", "completions"])
+    raise RowError(f"no {' and no '.join(missing)} (columns: {column_names(row)}){hint}")
 
 
 def read_prompt(row: Mapping[str, Any], *, source: str, domain: str | None = None) -> Prompt:
-    """The prompt of a row, explicit or the common beginning of its responses."""
-    if row.get("prompt") is None:
-        prompt = read_row(row, source=source).prompt
-    else:
-        prompt = read_text(row["prompt"], "prompt")
-        check_prompt(prompt)
-    return Prompt(prompt, **_origin(row, source, domain))
+    """The prompt of a row, explicit or the turns that its responses share."""
+    given = canonical(row)
+    prompt = prompt_of(given)
+    if prompt is None:
+        prompt = read_row(given, source=source).prompt
+    check_prompt(prompt)
+    return Prompt(prompt, **_origin(given, source, domain))
 
 
 def row_of(example: Example) -> dict[str, Any]:
@@ -110,6 +124,9 @@ def row_of(example: Example) -> dict[str, Any]:
     row |= {"domain": example.domain, "source": example.source}
     if any(example.truncated):
         row["truncated"] = list(example.truncated)
+    rest = dict(example.template_kwargs)
+    row |= {"tools": rest.pop("tools")} if "tools" in rest else {}
+    row |= {"chat_template_kwargs": rest} if rest else {}
     return row if example.weight == 1.0 else row | {"weight": example.weight}
 
 
@@ -119,30 +136,22 @@ def _origin(row: Mapping[str, Any], source: str, domain: str | None) -> dict[str
         "domain": domain_of(row, domain),
         "weight": weight_of(row),
         "source": source,
-        "provenance": {k: _plain(value) for k, value in row.items() if k not in _MEANINGFUL},
+        "template_kwargs": template_kwargs(row),
+        "provenance": {
+            str(plain(str(key))): plain(value) for key, value in row.items() if key not in COLUMNS
+        },
     }
-
-
-def _plain(value: Any) -> Any:
-    """A column's value as JSON has it; what JSON has no word for, a date or bytes, as text."""
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return str(value)
 
 
 def json_text(text: Text) -> Any:
     """The text, or its turns, as a row holds them."""
     if isinstance(text, str):
         return text
-    return [{"role": turn.role, "content": turn.content} for turn in text]
+    return [{"role": turn.role, "content": turn.content, **turn.extra} for turn in text]
 
 
 def _pair(row: Mapping[str, Any], common: dict[str, Any]) -> Pair:
-    prompt, chosen, rejected = _prompted(row)
+    prompt, (chosen, rejected) = apart(row, ("chosen", "rejected"))
     check_prompt(prompt)
     check_answer("chosen", chosen)
     check_answer("rejected", rejected)
@@ -172,9 +181,9 @@ def _pair(row: Mapping[str, Any], common: dict[str, Any]) -> Pair:
 
 
 def _ranking(row: Mapping[str, Any], common: dict[str, Any]) -> Ranking:
-    if row.get("prompt") is None:
-        raise RowError("completions without a prompt")
-    prompt = read_text(row["prompt"], "prompt")
+    prompt = prompt_of(row)
+    if prompt is None:
+        raise RowError("completions without a prompt" + advice(row, ["prompt"]))
     check_prompt(prompt)
     completions = row["completions"]
     if not isinstance(completions, Sequence) or isinstance(completions, str):
@@ -182,7 +191,7 @@ def _ranking(row: Mapping[str, Any], common: dict[str, Any]) -> Ranking:
     if len(completions) < 2:
         raise RowError(f"completions needs at least 2 responses, not {len(completions)}")
     answers = [
-        _without_prompt(read_text(answer, f"completions[{i}]"), prompt)
+        without_prompt(read_text(answer, f"completions[{i}]"), prompt)
         for i, answer in enumerate(completions)
     ]
     for i, answer in enumerate(answers):
@@ -204,10 +213,10 @@ def _ranking(row: Mapping[str, Any], common: dict[str, Any]) -> Ranking:
 
 def _single(row: Mapping[str, Any], common: dict[str, Any]) -> Rating | Demonstration:
     if row.get("completion") is not None:
-        if row.get("prompt") is None:
-            raise RowError("completion without a prompt")
-        prompt = read_text(row["prompt"], "prompt")
-        response = _without_prompt(read_text(row["completion"], "completion"), prompt)
+        prompt = prompt_of(row)
+        if prompt is None:
+            raise RowError("completion without a prompt" + advice(row, ["prompt"]))
+        response = without_prompt(read_text(row["completion"], "completion"), prompt)
     else:
         turns = read_text(row["messages"], "messages")
         if isinstance(turns, str):
@@ -219,68 +228,26 @@ def _single(row: Mapping[str, Any], common: dict[str, Any]) -> Rating | Demonstr
         prompt, response = turns[:-1], turns[-1:]
     check_prompt(prompt)
     check_answer("the answer", response)
-    label, truncated = row.get("label"), truncated_of(row, 1)
+    label, truncated = label_of(row), truncated_of(row, 1)
     if label is None:
         return Demonstration(prompt, response, truncated=truncated, **common)
-    if not isinstance(label, bool):
-        raise RowError(f"label must be true or false, not {label!r}")
     return Rating(prompt, response, label, truncated=truncated, **common)
 
 
-def _prompted(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
-    chosen, rejected = read_text(row["chosen"], "chosen"), read_text(row["rejected"], "rejected")
-    if row.get("prompt") is not None:
-        prompt = read_text(row["prompt"], "prompt")
-        return prompt, _without_prompt(chosen, prompt), _without_prompt(rejected, prompt)
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        cut = _shared_text(chosen, rejected)
-    elif isinstance(chosen, tuple) and isinstance(rejected, tuple):
-        cut = _shared_messages(chosen, rejected)
-    else:
-        raise RowError("chosen and rejected must both be text or both be messages")
-    if cut == 0:
-        raise RowError("no prompt, and chosen and rejected have no common beginning")
-    return chosen[:cut], chosen[cut:], rejected[cut:]
-
-
-def _shared_text(first: str, second: str) -> int:
-    """Length of the shared beginning, ending before the blank that precedes the first new word."""
-    cut = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        cut += 1
-    while cut and not first[cut - 1].isspace():
-        cut -= 1
-    # One space belongs to the response, as tokenizers attach it to the word that follows.
-    if cut and first[cut - 1] == " ":
-        cut -= 1
-    return cut
-
-
-def _shared_messages(first: tuple[Message, ...], second: tuple[Message, ...]) -> int:
-    cut = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        cut += 1
-    return cut
-
-
-def _without_prompt(answer: Text, prompt: Text) -> Text:
-    """A conversation that repeats its prompt, less the prompt."""
-    if isinstance(answer, str):
-        return answer
-    turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
-    return answer[len(turns) :] if answer[: len(turns)] == turns else answer
-
-
-def odd_columns(examples: Iterable[Example]) -> list[str]:
-    """Warnings of columns that mean nothing here but are named nearly as one that does."""
+def unused_columns(examples: Iterable[Example | Prompt]) -> list[str]:
+    """A warning of the columns that are not used, and of those named nearly as one that is."""
     names = dict.fromkeys(key for example in examples for key in example.provenance)
-    found = {name: get_close_matches(name, _OPTIONAL, n=1, cutoff=0.8) for name in names}
-    return [
-        f"the column {name!r} is not used; did you mean {close[0]!r}?"
-        for name, close in found.items()
-        if close
+    unused = [name for name in names if name not in _PROVENANCE]
+    if not unused:
+        return []
+    close = {name: get_close_matches(name, _OPTIONAL, n=1, cutoff=0.85) for name in unused}
+    named = [
+        shown(name) + (f" (did you mean {like[0]!r}?)" if like else "")
+        for name, like in close.items()
     ]
+    return [f"columns that are not used: {', '.join(named[:MOST_NAMED])}{_more(named)}"]
+
+
+def _more(named: Sequence[str]) -> str:
+    left = len(named) - MOST_NAMED
+    return f" and {left} more" if left > 0 else ""

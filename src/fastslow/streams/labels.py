@@ -118,7 +118,7 @@ def _of(example: Example, *places: int) -> tuple[bool, ...]:
 
 
 def _common(example: Example) -> dict[str, Any]:
-    names = ("domain", "weight", "source", "provenance")
+    names = ("domain", "weight", "source", "provenance", "template_kwargs")
     return {name: getattr(example, name) for name in names}
 
 

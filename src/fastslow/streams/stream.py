@@ -5,15 +5,17 @@ comes out, so that a small file full of faults stops a run before it has learned
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from fastslow.errors import DataError
+from fastslow.errors import ConfigError, DataError, did_you_mean
 from fastslow.records import Example, Pair
 from fastslow.streams.columns import RowError
+from fastslow.streams.formats import COLUMNS
 from fastslow.streams.labels import examples_of_row
+from fastslow.streams.shapes import renamed
 from fastslow.streams.sources import LiveSource, Row, Source, Unreadable, Waiting
 
 _NumberedRow = tuple[int, int, Row | Waiting]
@@ -53,6 +55,7 @@ class ExampleStream:
         kind: `pairs`, `rankings`, `ratings`, `demonstrations` or `prompts`; rows of other kinds
             become examples of this one where they can.
         domain: the domain of examples whose row names none.
+        columns: what columns are called in the rows, by what they mean.
         shuffle: examples are shuffled within blocks of this many; 0 keeps the order.
         seed: of the shuffling; each epoch and block has its own order.
         max_bad_fraction: more unusable rows than this share raise DataError.
@@ -69,6 +72,7 @@ class ExampleStream:
         *,
         kind: str = "pairs",
         domain: str | None = None,
+        columns: Mapping[str, str] | None = None,
         shuffle: int = 0,
         seed: int = 0,
         max_bad_fraction: float = 0.01,
@@ -83,6 +87,8 @@ class ExampleStream:
         """Pairs read so far, including skipped ones."""
         self._kind = kind
         self.domain_of = domain
+        self._columns = dict(columns or {})
+        _check_columns(self._columns)
         self._shuffle = shuffle
         self._seed = seed
         self._max_bad_fraction = max_bad_fraction
@@ -114,7 +120,10 @@ class ExampleStream:
             return None
         block: list[Any] = list(islice(self._rows_from((0, 0)), self._block))
         probe = ExampleStream(
-            self.sources, kind=self._kind, max_bad_fraction=self._max_bad_fraction
+            self.sources,
+            kind=self._kind,
+            columns=self._columns,
+            max_bad_fraction=self._max_bad_fraction,
         )
         examples = probe._examples_of(block)
         probe._check_bad(at_end=len(block) < self._block)
@@ -230,7 +239,12 @@ class ExampleStream:
                 self.counts.add_invalid(where, row.reason)
                 continue
             try:
-                found = examples_of_row(row, source=where, domain=self.domain_of, kind=self._kind)
+                found = examples_of_row(
+                    renamed(row, self._columns) if self._columns else row,
+                    source=where,
+                    domain=self.domain_of,
+                    kind=self._kind,
+                )
             except RowError as error:
                 self.counts.add_invalid(where, str(error))
                 continue
@@ -254,3 +268,19 @@ class ExampleStream:
             names = ", ".join(source.name for source in self.sources[:SHOWN])
             more = ", ..." if len(self.sources) > SHOWN else ""
             raise DataError(f"no rows in {names}{more}")
+
+
+def _check_columns(columns: Mapping[str, str]) -> None:
+    unknown = [
+        f"data.columns: got {meaning!r}; allowed are {', '.join(sorted(COLUMNS))}"
+        + did_you_mean(meaning, COLUMNS)
+        for meaning in columns
+        if meaning not in COLUMNS
+    ]
+    both = [
+        f"data.columns: {name!r} stands on both sides; give the rows other names"
+        for name in columns.values()
+        if name in columns
+    ]
+    if unknown or both:
+        raise ConfigError(*unknown, *both)

@@ -16,7 +16,7 @@ from fastslow.errors import ConfigError, DataError, FastslowError
 from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
 from fastslow.records import Example
-from fastslow.streams import ExampleStream, ReplayStream, odd_columns
+from fastslow.streams import ExampleStream, ReplayStream, unused_columns
 from fastslow.testing import failure, gives_an_output, one_loss_and_reward_per_row
 from fastslow.training.data.batch_reader import (
     GIVE_COLUMNS,
@@ -117,8 +117,8 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
 def _check_columns(recipe: Recipe, objective: Objective) -> list[str]:
     """Look at the first examples of all data but standard input, for what no run should find late.
 
-    Returns warnings of columns that are not used, but are named nearly as one that is. Raises
-    DataError where more than a tenth of the examples lack what the objective learns from, or all
+    Returns a warning of columns that are not used. Raises DataError
+    where more than a tenth of the examples lack what the objective learns from, or all
     are of no use to it.
     """
     first: list[Example] = []
@@ -132,7 +132,7 @@ def _check_columns(recipe: Recipe, objective: Objective) -> list[str]:
             _check_missing(own, learned)
             _check_any(key, chain(own, examples), learned)
             first += own
-    return odd_columns(first)
+    return unused_columns(first)
 
 
 def _check_missing(examples: Sequence[Example], objective: Objective) -> None:

@@ -31,6 +31,8 @@ class ExampleCounts:
     """Those from which it does."""
     truncated: int = 0
     """Kept examples that lost tokens to the length limit."""
+    truncated_prompts: int = 0
+    """Those whose prompt lost some."""
     dropped: int = 0
     """Examples that cannot be scored within the length limit."""
     missing_fields: int = 0
@@ -105,6 +107,7 @@ class BatchReader(Reader):
                 continue
             self.counts.kept += 1
             self.counts.truncated += item.truncated
+            self.counts.truncated_prompts += item.prompt_truncated
             self.counts.learned_ties += isinstance(item.example, Pair) and item.example.is_tie
             yield item
 
@@ -134,6 +137,7 @@ class BatchReader(Reader):
             "ties": examples.ties,
             "learned_ties": examples.learned_ties,
             "truncated": examples.truncated,
+            "truncated_prompts": examples.truncated_prompts,
             "dropped": examples.dropped,
             "missing_fields": examples.missing_fields,
         }

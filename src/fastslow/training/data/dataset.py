@@ -97,7 +97,11 @@ def replayed_stream(recipe: Recipe, objective: Objective) -> ExampleStream | Rep
     stream = train_stream(recipe, objective)
     if recipe.replay is None:
         return stream
-    earlier = list(ExampleStream(open_sources(recipe.replay.memory), kind=objective.takes))
+    earlier = list(
+        ExampleStream(
+            open_sources(recipe.replay.memory), kind=objective.takes, columns=recipe.data.columns
+        )
+    )
     return ReplayStream(stream, earlier, share=recipe.replay.share, seed=recipe.seed)
 
 
@@ -123,6 +127,7 @@ def _stream(
         sources,
         kind=kind,
         domain=recipe.data.domain,
+        columns=recipe.data.columns,
         shuffle=recipe.data.shuffle if shuffle else 0,
         seed=recipe.seed,
         max_bad_fraction=recipe.data.max_bad_fraction,

@@ -7,13 +7,17 @@ from typing import Any
 from fastslow.records import Demonstration, Message, Pair, Ranking, Rating
 from fastslow.scoring import Encoded, Tree
 
+AS_JSON = ("provenance", "template_kwargs")
+"""Fields that hold JSON and stay so."""
+
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Pair, Ranking, Rating, Demonstration)}
 
 
 def example_from_json(kind: Callable[..., Any], values: Mapping[str, Any]) -> Any:
-    """An example or a prompt from its fields; its provenance is JSON and stays so."""
-    fields = {name: to_tuples(value) for name, value in values.items() if name != "provenance"}
-    return kind(**fields, provenance=values["provenance"])
+    """An example or a prompt from its fields."""
+    return kind(
+        **{name: value if name in AS_JSON else to_tuples(value) for name, value in values.items()}
+    )
 
 
 def to_tuples(value: Any) -> Any:
@@ -21,7 +25,7 @@ def to_tuples(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(to_tuples(item) for item in value)
     if isinstance(value, dict):
-        if value.keys() == {"role", "content"}:
+        if value.keys() - {"extra"} == {"role", "content"}:
             return Message(**value)
         return {key: to_tuples(item) for key, item in value.items()}
     return value
@@ -32,7 +36,7 @@ def encoded_to_json(item: Encoded) -> dict[str, Any]:
     return {
         "kind": type(item.example).__name__,
         "example": asdict(item.example),
-        "tree": {"prompt": item.tree.prompt, "responses": item.tree.responses},
+        "tree": asdict(item.tree),
         "truncated": item.truncated,
         "sampled": item.sampled,
         "of_tokens": item.of_tokens,

@@ -63,8 +63,8 @@ def data_statistics(
             found.domains[item.example.domain] += 1
             found.prompt_lengths.append(len(item.tree.prompt))
             names = response_names(item.example)
-            for name, response in zip(names, item.tree.responses, strict=True):
-                found.response_lengths.setdefault(name, []).append(len(response))
+            for name, count in zip(names, item.tree.num_scored, strict=True):
+                found.response_lengths.setdefault(name, []).append(count)
         if len(found.examples) < 16:
             found.examples += batch
         progress(stream.counts.read)

@@ -109,7 +109,14 @@ class Evaluator:
         for item in examples:
             distinct.setdefault(item.example.prompt, item.example)
         prompts = [
-            _Prompt(example, encoder.prompt_ids(example.prompt, room=sampling.max_new_tokens))
+            _Prompt(
+                example,
+                encoder.prompt_ids(
+                    example.prompt,
+                    room=sampling.max_new_tokens,
+                    template_kwargs=example.template_kwargs,
+                ),
+            )
             for example in islice(distinct.values(), sampling.num_prompts)
         ]
         self._shown = prompts[:SHOWN]

@@ -6,7 +6,7 @@ scores, random numbers. `logps_of` adds a policy's scores and the labels.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -278,6 +278,6 @@ def _mismatched(trees: Sequence[Tree]) -> list[Tree]:
     found = []
     for place, tree in enumerate(trees):
         following = [*trees[place + 1 :], *trees[:place]]
-        others = (other for other in following if other.prompt != tree.prompt)
-        found.append(replace(tree, responses=(next(others, tree).responses[0],)))
+        other = next((other for other in following if other.prompt != tree.prompt), tree)
+        found.append(Tree(tree.prompt, other.responses[:1], other.scored[:1]))
     return found

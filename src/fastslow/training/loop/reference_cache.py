@@ -80,5 +80,6 @@ class ReferenceCache:
 
 def _key(item: Encoded) -> int:
     """Of the tokens, in 63 bits: among a million examples two share one with a chance of 1e-7."""
-    said = repr((item.tree.prompt, item.tree.responses))
+    tree = item.tree
+    said = repr((tree.prompt, tree.responses, *((tree.scored,) if tree.scored else ())))
     return int.from_bytes(blake2b(said.encode(), digest_size=8).digest(), "big") >> 1

@@ -238,7 +238,11 @@ def _micro_batches(
     online, prompts = recipe.online, iter(prompt_stream(recipe, recipe.online))
     answer = (0,) * online.max_new_tokens
     while examples := list(islice(prompts, size)):
-        ids = (encoder.prompt_ids(e.prompt, room=online.max_new_tokens) for e in examples)
+        room = online.max_new_tokens
+        ids = (
+            encoder.prompt_ids(e.prompt, room=room, template_kwargs=e.template_kwargs)
+            for e in examples
+        )
         yield [Tree(prompt, (answer,) * online.num_generations) for prompt in ids]
 
 

@@ -125,7 +125,11 @@ def generate_local(
     seed: int,
 ) -> list[CompletionGroup]:
     """The named policy's completions of each prompt, as they came."""
-    ids = [encoder.prompt_ids(row.prompt, room=config.max_new_tokens) for row in prompts]
+    room = config.max_new_tokens
+    ids = [
+        encoder.prompt_ids(row.prompt, room=room, template_kwargs=row.template_kwargs)
+        for row in prompts
+    ]
     sampled = sample(policies, name, encoder, config, ids, seed=seed, top_p=config.top_p)
     return [
         CompletionGroup(
@@ -163,7 +167,7 @@ def generate_with_engine(
         texts = tuple(completion.text for completion in completions)
         # One that was truncated before any text has no token but the end of the turn.
         cut = tuple(completion.truncated and bool(completion.text) for completion in completions)
-        tree = encoder.tree(prompt.prompt, texts, cut)
+        tree = encoder.tree(prompt.prompt, texts, cut, template_kwargs=prompt.template_kwargs)
         bos_id = encoder.tokenizer.bos_token_id
         kept = truncate(tree, encoder.max_length, bos_id=bos_id)
         groups.append(CompletionGroup(prompt, texts, kept, cut))
@@ -243,6 +247,7 @@ def ranking_of(group: CompletionGroup, judgement: Judgement) -> Ranking:
         weight=group.prompt.weight,
         source=group.prompt.source,
         provenance=group.prompt.provenance,
+        template_kwargs=group.prompt.template_kwargs,
     )
 
 
@@ -263,6 +268,7 @@ def _best_and_worst(ranking: Ranking, group: CompletionGroup, judgement: Judgeme
         weight=ranking.weight,
         source=ranking.source,
         provenance=ranking.provenance,
+        template_kwargs=ranking.template_kwargs,
     )
 
 

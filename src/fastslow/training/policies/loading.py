@@ -105,6 +105,7 @@ def make_encoder(recipe: Recipe, tokenizer: Any) -> Encoder:
         max_length=recipe.data.max_length,
         template=recipe.data.template,
         end_ids=load_end_ids(recipe.model),
+        template_settings=recipe.data.chat_template_kwargs,
     )
 
 
