@@ -120,10 +120,12 @@ def test_a_template_without_generation_prompt_gets_the_one_that_it_writes():
 
 def test_an_opening_that_given_answers_do_not_have_is_said():
     opens = loop(TURN, "{% if add_generation_prompt %}<|assistant|>\n<think>\n{% endif %}")
-    assert encoder(opens).notes == []  # "<think>" may be how an answer goes on.
-    other = loop(TURN, "{% if add_generation_prompt %}<|assistant|>THINK\n{% endif %}")
-    (note,) = encoder(other).notes
-    assert "opens a new answer with '<|assistant|>THINK\\n'" in note
+    (note,) = encoder(opens).notes
+    assert "opens a new answer with '<|assistant|>\\n<think>\\n'" in note
+    # What a template writes before an answer beyond its generation prompt is learned as answer.
+    empty = TURN.replace("{{", "{% if m['role'] == 'assistant' %}<think></think>{% endif %}{{", 2)
+    thinks = encoder(loop(empty.replace("<think>", "", 1).replace("</think>", "", 1)))
+    assert thinks.notes == []
 
 
 def test_dates_are_the_same_in_every_run():

@@ -55,7 +55,7 @@ def test_a_run_learns_and_leaves_everything_it_should(recipe):
     assert summary.steps == 36 and summary.pairs_seen == 288
     assert summary.data == {
         "read": 288, "invalid": 0, "skipped": 0, "ties": 0, "learned_ties": 0, "truncated": 0,
-        "dropped": 0, "missing_fields": 0,
+        "truncated_prompts": 0, "dropped": 0, "missing_fields": 0,
     }  # fmt: skip
     assert 0.5 < summary.prequential["accuracy"] <= 1
     folder = Path(made.output_dir)
@@ -468,7 +468,7 @@ def test_ties_cut_and_dropped_pairs_are_counted(recipe, tmp_path):
     )
     assert summary.data == {
         "read": 40, "invalid": 0, "skipped": 0, "ties": 1, "learned_ties": 0, "truncated": 1,
-        "dropped": 1, "missing_fields": 0,
+        "truncated_prompts": 0, "dropped": 1, "missing_fields": 0,
     }  # fmt: skip
     assert summary.pairs_seen == 38
 
@@ -478,7 +478,7 @@ def test_data_that_mostly_does_not_fit_is_refused(recipe, tmp_path):
         {"prompt": "Hi", "chosen": "calm " * 200 + "end", "rejected": "calm " * 200 + "fin"}
     ] * 30
     data = tiny.write_rows(tmp_path / "d.jsonl", tiny.rows(10) + rows)
-    with pytest.raises(DataError, match="Raise data.max_length = 96"):
+    with pytest.raises(DataError, match="data.max_length = 96; raise it"):
         training.train(recipe(f"data.train={data}"))
 
 

@@ -56,6 +56,9 @@ def validate(
             encoder = make_encoder(part, tokenizer)
             for name, statistics in _read(part, encoder, progress, where):
                 findings[name] = statistics.as_json()
+                lost = statistics.truncation_warning(encoder.max_length)
+                warnings += [f"{name}: {lost}"] if lost else []
+                warnings += encoder.warnings([item.example for item in statistics.examples])
                 if name.endswith("train"):
                     examples += statistics.examples[:show]
             if not _is_known(part):
@@ -65,6 +68,7 @@ def validate(
             )
             if memory is not None:
                 findings.setdefault(f"{where}train", {})["memory (GB)"] = memory.gigabytes()
+    warnings = list(dict.fromkeys(warnings))
     if json_output:
         _add_old_names(findings)
         print(json.dumps(findings | {"warnings": warnings}))

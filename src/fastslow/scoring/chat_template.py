@@ -68,7 +68,7 @@ class ChatTemplate:
         self._missing_prompt = ""
         """The generation prompt, where the template does not write one itself."""
         self._notes: list[str] = []
-        self._thoughts_lost = 0
+        self._thoughts_lost = False
         self._probe()
         self._reserved = self._reserved_tokens(end_ids)
 
@@ -97,11 +97,11 @@ class ChatTemplate:
                 f"the chat template has no generation prompt; {header!r}, which it writes before "
                 "an answer, is taken"
             )
-        elif opened.startswith(bare) and not _either_begins(header, opened[len(bare) :]):
+        elif opened.startswith(bare) and not self._header.startswith(opened[len(bare) :]):
             self._notes.append(
                 f"the chat template opens a new answer with {opened[len(bare) :]!r} and a given "
-                f"one with {self._header!r}: answers are learned after what both share, and "
-                f"sampled after the former{ADVICE}"
+                f"one with {self._header!r}: an answer that does not go on like the former is "
+                f"learned after what both share, and sampled after the former{ADVICE}"
             )
 
     def _reserved_tokens(self, end_ids: Iterable[int]) -> re.Pattern[str] | None:
@@ -126,11 +126,8 @@ class ChatTemplate:
     @property
     def notes(self) -> list[str]:
         """What a user should know of this template and what it did so far, a line each."""
-        lost = (
-            f"the chat template leaves out thoughts of earlier turns, in {self._thoughts_lost} "
-            "prompts so far"
-        )
-        return [*self._notes, *([lost] if self._thoughts_lost else [])]
+        lost = ["the chat template leaves out thoughts of earlier turns"]
+        return [*self._notes, *(lost if self._thoughts_lost else [])]
 
     def uses(self, name: str) -> bool:
         """Whether the template mentions a field or a variable."""
@@ -141,7 +138,7 @@ class ChatTemplate:
         self._check_content(turns)
         text = self._render(turns, given, generation_prompt=True)
         found = find_turns(text, turns, header=self._header, end=self.end, answers_from=len(turns))
-        self._thoughts_lost += any(turn.thought_lost for turn in found)
+        self._thoughts_lost |= any(turn.thought_lost for turn in found)
         return text + self._missing_prompt
 
     def conversations(
@@ -240,10 +237,6 @@ def _said(turns: Sequence[RenderedTurn], length: int) -> list[tuple[int, int]]:
             first = 0 if place == 0 else turn.begin
             spans.append((first, length if place == len(turns) - 1 else turn.end))
     return spans
-
-
-def _either_begins(one: str, other: str) -> bool:
-    return one.startswith(other) or other.startswith(one)
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from itertools import chain, islice
 from typing import Any
 
 from fastslow.errors import ConfigError, EncodingError
-from fastslow.records import Example, Message, Pair, Prompt, Text
+from fastslow.records import Example, Message, Pair, Text
 from fastslow.scoring.chat_template import ChatTemplate
 from fastslow.scoring.token_tree import Tree, newest, truncate
 from fastslow.transcripts import answer_turns, prompt_turns, speeches
@@ -121,7 +121,14 @@ class Encoder:
         """What a user should know of the template and what it did so far, a line each."""
         return self._template.notes if self._template else []
 
-    def unused_fields(self, examples: Iterable[Example | Prompt]) -> list[str]:
+    def warnings(self, examples: Sequence[Example]) -> list[str]:
+        """What a user should know of the template and of what it makes of the examples."""
+        self.encode_all(examples)
+        unused = self.unused_fields(examples)
+        fields = [f"the chat template does not use: {', '.join(unused)}"] if unused else []
+        return [*self.notes, *fields]
+
+    def unused_fields(self, examples: Iterable[Example]) -> list[str]:
         """Names of what the examples hold for the chat template, which it does not use."""
         if self._template is None:
             return []
@@ -162,10 +169,11 @@ class Encoder:
         if not all(tree.responses):
             return Dropped(example, "a response has no tokens")
         kept = self._truncate(tree)
+        cut = f"after truncation to data.max_length = {self.max_length}; raise it"
         if not all(kept.num_scored):
-            return Dropped(example, "nothing that the assistant says is left after truncation")
+            return Dropped(example, f"nothing that the assistant says is left {cut}")
         if len(set(kept.responses)) < len(kept.responses):
-            same = "after truncation" if kept != tree else "as tokens"
+            same = cut if kept != tree else "as tokens"
             return Dropped(example, f"{_named(example)} are identical {same}")
         return Encoded(
             example,
@@ -347,9 +355,8 @@ def _shared_prefix(sequences: list[list[int]]) -> int:
     return length
 
 
-def _template_fields(example: Example | Prompt) -> Iterator[str]:
-    responses = () if isinstance(example, Prompt) else example.responses
-    for text in (example.prompt, *responses):
+def _template_fields(example: Example) -> Iterator[str]:
+    for text in (example.prompt, *example.responses):
         for turn in () if isinstance(text, str) else text:
             yield from turn.extra
     yield from example.template_kwargs

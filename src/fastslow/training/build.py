@@ -87,7 +87,7 @@ def build(recipe: Recipe, bases: SharedBase) -> Components:
     encoder = make_encoder(recipe, tokenizer)
     if recipe.train.gradient_checkpointing and accelerator.device.type == "cpu":
         return_memory_at_once()
-    warnings = list(planned.warnings)
+    warnings = [*planned.warnings, *encoder.warnings(planned.first)]
     memory = _check_memory(recipe, objective, encoder, accelerator, bases, warnings)
     base = bases.load(recipe)
     evaluator, heldout_counts = (

@@ -52,8 +52,13 @@ class Plan:
     stream: ExampleStream | ReplayStream
     total_steps: int | None
     """Optimiser steps planned; None for a stream without a known end."""
-    warnings: list[str]
-    """What looks odd about the data."""
+    first: list[Example]
+    """The first stored examples, of training and held out."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What looks odd about the data."""
+        return unused_columns(self.first)
 
 
 def plan(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Plan:
@@ -61,14 +66,14 @@ def plan(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Plan:
     faults = list(_faults(recipe, objective, processes))
     if faults:
         raise ConfigError(*faults)
-    warnings = _check_columns(recipe, objective)
+    first = _first_examples(recipe, objective)
     if recipe.online is not None:
         prompts = prompt_stream(recipe, recipe.online)
         fresh = recipe.train.batch_size - stored_per_batch(recipe)
         steps = _total_steps(recipe, prompts, fresh, passes=recipe.online.num_iterations)
-        return Plan(prompts, steps, warnings)
+        return Plan(prompts, steps, first)
     stream = replayed_stream(recipe, objective)
-    return Plan(stream, _total_steps(recipe, stream, recipe.train.batch_size), warnings)
+    return Plan(stream, _total_steps(recipe, stream, recipe.train.batch_size), first)
 
 
 def parts(recipe: Recipe) -> dict[str, Recipe]:
@@ -114,11 +119,10 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
     return warnings
 
 
-def _check_columns(recipe: Recipe, objective: Objective) -> list[str]:
-    """Look at the first examples of all data but standard input, for what no run should find late.
+def _first_examples(recipe: Recipe, objective: Objective) -> list[Example]:
+    """The first examples of all data but standard input, for what no run should find late.
 
-    Returns a warning of columns that are not used. Raises DataError
-    where more than a tenth of the examples lack what the objective learns from, or all
+    Raises DataError where more than a tenth of them lack what the objective learns from, or all
     are of no use to it.
     """
     first: list[Example] = []
@@ -132,7 +136,7 @@ def _check_columns(recipe: Recipe, objective: Objective) -> list[str]:
             _check_missing(own, learned)
             _check_any(key, chain(own, examples), learned)
             first += own
-    return unused_columns(first)
+    return first
 
 
 def _check_missing(examples: Sequence[Example], objective: Objective) -> None:
@@ -167,7 +171,7 @@ def _check_rounds(recipe: Recipe, objective: Objective, processes: ProcessGroup)
         raise ConfigError(*faults)
     if next(iter(prompt_stream(recipe, recipe.rounds)), None) is None:
         raise DataError("rounds.prompts: no prompts found")
-    return _check_columns(recipe, objective)
+    return unused_columns(_first_examples(recipe, objective))
 
 
 def _faults(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Iterator[str]:

@@ -16,6 +16,7 @@ from fastslow.training.data.requirements import is_idle_tie, missing_fields
 
 MAX_SKIPPED = 0.1
 SHOWN = 5
+REMOVE_ROWS = "Do as it says above, or remove such rows from the data."
 GIVE_COLUMNS = "Add the columns, or choose an objective that does not need them."
 ENOUGH_PAIRS = 100
 
@@ -163,11 +164,7 @@ class BatchReader(Reader):
         examples = counts.kept + lost
         if lost <= MAX_SKIPPED * max(examples, enough):
             return
-        advice = {
-            f"Raise data.max_length = {self._encoder.max_length}, or remove such pairs from the "
-            "data.": counts.dropped,
-            GIVE_COLUMNS: counts.missing_fields,
-        }
+        advice = {REMOVE_ROWS: counts.dropped, GIVE_COLUMNS: counts.missing_fields}
         raise too_many_skipped(
             lost, examples, self.shown, [text for text, n in advice.items() if n]
         )

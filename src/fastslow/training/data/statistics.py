@@ -12,6 +12,9 @@ from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream
 from fastslow.training.data.batch_reader import BatchReader
 
+TRUNCATED_UNSAID = 0.05
+"""Share of truncated examples up to which nothing is said."""
+
 
 @dataclass(slots=True)
 class DataStatistics:
@@ -22,8 +25,21 @@ class DataStatistics:
     domains: Counter[str] = field(default_factory=Counter)
     prompt_lengths: list[int] = field(default_factory=list)
     response_lengths: dict[str, list[int]] = field(default_factory=dict)
-    """By what the response is."""
+    """By what the response is; scored tokens."""
+    full_lengths: list[int] = field(default_factory=list)
+    """Of the prompt with the longest response, before truncation."""
     examples: list[Encoded] = field(default_factory=list)
+
+    def truncation_warning(self, max_length: int) -> str | None:
+        """What is lost to the length limit, where that is more than one example in twenty."""
+        truncated, examples = self.counts["truncated"], len(self.full_lengths)
+        if truncated <= TRUNCATED_UNSAID * examples:
+            return None
+        return (
+            f"{truncated} of {examples} examples are truncated at data.max_length = {max_length}, "
+            f"{self.counts['truncated_prompts']} of them in the prompt; "
+            f"{_spread(self.full_lengths)['95 %']} would keep 95 % whole"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The findings without the examples."""
@@ -62,6 +78,7 @@ def data_statistics(
         for item in batch:
             found.domains[item.example.domain] += 1
             found.prompt_lengths.append(len(item.tree.prompt))
+            found.full_lengths.append(item.full_length)
             names = response_names(item.example)
             for name, count in zip(names, item.tree.num_scored, strict=True):
                 found.response_lengths.setdefault(name, []).append(count)
