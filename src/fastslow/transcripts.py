@@ -1,8 +1,9 @@
 """Conversations that are written as one text: speakers' names, or a chat template's headers."""
 
 import re
+from collections.abc import Sequence
 
-from fastslow.records import Message
+from fastslow.records import Message, Text
 
 _NAMES = {"human": "user", "user": "user", "assistant": "assistant", "system": "system"}
 _SPEAKER = re.compile(
@@ -21,24 +22,65 @@ _HEADER = re.compile(
 """What common chat templates write before an answer."""
 
 
-def prompt_turns(text: str) -> tuple[Message, ...] | None:
-    """The turns of a transcript that waits for the assistant; None for any other text.
+def conversation(
+    prompt: Text, responses: Sequence[Text]
+) -> tuple[tuple[Message, ...], list[tuple[Message, ...]]]:
+    """The turns of a prompt and of each response, which may be transcripts written as one text.
 
-    >>> [turn.role for turn in prompt_turns("Human: Hi\\n\\nAssistant:")]
-    ['user']
+    >>> turns, _ = conversation("Human: Hi\\n\\nAssistant:", [])
+    >>> [(turn.role, turn.content) for turn in turns]
+    [('user', 'Hi')]
     """
+    if not isinstance(prompt, str):
+        return prompt, [_answer(response, transcript=False) for response in responses]
+    turns = _prompt_turns(prompt)
+    answers = [_answer(response, transcript=turns is not None) for response in responses]
+    return turns or (Message("user", prompt),), answers
+
+
+def assistant_spans(prompt: str, text: str) -> list[tuple[int, int]]:
+    """The characters of a transcript that the assistant says after its prompt.
+
+    Nothing for other texts, and where nobody else says anything after it.
+    """
+    if _prompt_turns(prompt) is None:
+        return []
+    turns = [turn for turn in _speeches(text) if turn[2] > len(prompt)]
+    if len(turns) < 2:
+        return []
+    return [(begin, end) for role, begin, end in turns if role == "assistant"]
+
+
+def shared_prompt(first: str, second: str) -> int:
+    """Length of the prompt that two texts share: up to where the assistant begins to speak.
+
+    0 where the texts are no conversations, or share no whole turn.
+    """
+    marks = [*_HEADER.finditer(first)]
+    if _speeches(first):
+        marks += [mark for mark in _SPEAKER.finditer(first) if mark["name"].lower() == "assistant"]
+    # A space belongs to the answer, as tokenizers attach it to the word that follows.
+    ends = {len(first[: mark.end()].rstrip(" ")) for mark in marks}
+    return max((end for end in ends if second.startswith(first[:end])), default=0)
+
+
+def _prompt_turns(text: str) -> tuple[Message, ...] | None:
+    """The turns of a transcript that waits for the assistant; None for any other text."""
     turns = _turns(text)
     if len(turns) < 2 or turns[-1].role != "assistant" or turns[-1].content:
         return None
     return tuple(turns[:-1])
 
 
-def answer_turns(text: str) -> tuple[Message, ...]:
-    """The turns of what follows a transcript: the assistant's, and perhaps more."""
-    return tuple(_turns("Assistant:" + text))
+def _answer(response: Text, *, transcript: bool) -> tuple[Message, ...]:
+    if not isinstance(response, str):
+        return response
+    return (
+        tuple(_turns("Assistant:" + response)) if transcript else (Message("assistant", response),)
+    )
 
 
-def speeches(text: str) -> list[tuple[str, int, int]]:
+def _speeches(text: str) -> list[tuple[str, int, int]]:
     """Role, first character and end of each turn of a transcript that begins with one.
 
     The end of a turn is where the next speaker's name begins.
@@ -53,18 +95,5 @@ def speeches(text: str) -> list[tuple[str, int, int]]:
     ]
 
 
-def shared_prompt(first: str, second: str) -> int:
-    """Length of the prompt that two texts share: up to where the assistant begins to speak.
-
-    0 where the texts are no conversations, or share no whole turn.
-    """
-    marks = [*_HEADER.finditer(first)]
-    if speeches(first):
-        marks += [mark for mark in _SPEAKER.finditer(first) if mark["name"].lower() == "assistant"]
-    # A space belongs to the answer, as tokenizers attach it to the word that follows.
-    ends = {len(first[: mark.end()].rstrip(" ")) for mark in marks}
-    return max((end for end in ends if second.startswith(first[:end])), default=0)
-
-
 def _turns(text: str) -> list[Message]:
-    return [Message(role, text[begin:end].strip()) for role, begin, end in speeches(text)]
+    return [Message(role, text[begin:end].strip()) for role, begin, end in _speeches(text)]

@@ -67,10 +67,10 @@ def test_all_faults_are_named_at_once():
         "train.batch_sise=3",
         "nonsense",
         chase={"slow_ratio": 2},
-        data={"max_bad_fraction": -1, "template": "chatml"},
+        data={"max_bad_fraction": -1},
         objective={"name": "dpoo"},
         trian={},
-        train={"max_steps": "many"},
+        train={"max_steps": "many", "schedule": "linearr"},
     )
     text = "\n".join(found)
     for part in [
@@ -81,7 +81,7 @@ def test_all_faults_are_named_at_once():
         "train.max_steps: got 'many'",
         "chase.slow_ratio: got 2; input should be less than or equal to 1",
         "data.max_bad_fraction: got -1",
-        "data.template: got 'chatml'; input should be 'chat' or 'plain'",
+        "train.schedule: got 'linearr'; input should be",
         "objective.name: got 'dpoo'; did you mean 'dpo'?",
     ]:
         assert part in text, text

@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "fastslow"
 LEVELS = [
     {"errors", "records"},
-    {"disk_errors"},
+    {"disk_errors", "transcripts"},
     {"atomic_io"},
     {"plugins", "openai_replies"},
     {"openai_client"},

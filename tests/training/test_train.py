@@ -468,7 +468,7 @@ def test_ties_cut_and_dropped_pairs_are_counted(recipe, tmp_path):
     )
     assert summary.data == {
         "read": 40, "invalid": 0, "skipped": 0, "ties": 1, "learned_ties": 0, "truncated": 1,
-        "truncated_prompts": 0, "dropped": 1, "missing_fields": 0,
+        "truncated_prompts": 1, "dropped": 1, "missing_fields": 0,
     }  # fmt: skip
     assert summary.pairs_seen == 38
 

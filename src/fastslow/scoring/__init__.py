@@ -1,6 +1,5 @@
 """Text to tokens to tree batch to summed log-probs: the only place that shifts, masks and sums."""
 
-from fastslow.scoring.encode import Dropped, Encoded, Encoder
 from fastslow.scoring.layers import (
     ActivationCheckpointing,
     compile_layers,
@@ -18,7 +17,8 @@ from fastslow.scoring.score import (
     computes_coarsely,
     probe_layout,
 )
-from fastslow.scoring.token_tree import Tree, truncate
+from fastslow.scoring.text.encode import Dropped, Encoded, Encoder
+from fastslow.scoring.text.token_tree import Tree, truncate
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
 __all__ = [

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from fastslow.scoring.token_tree import Tree
+from fastslow.scoring.text.token_tree import Tree
 
 
 class AttentionSegment:

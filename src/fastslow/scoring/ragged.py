@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fastslow.scoring.attention_segments import cut
-from fastslow.scoring.token_tree import Tree
+from fastslow.scoring.text.token_tree import Tree
 
 KERNEL = torch.ops.aten._flash_attention_forward
 """Its gradient is known to torch, and heads of keys may be fewer."""

@@ -22,7 +22,7 @@ from fastslow.scoring.lm_head import Head, chunked_logps, token_logps
 from fastslow.scoring.positions import longest_decides
 from fastslow.scoring.ragged import Ragged
 from fastslow.scoring.shared_layers import SharedLayers
-from fastslow.scoring.token_tree import Tree
+from fastslow.scoring.text.token_tree import Tree
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
 STATISTICS = ("entropy", "collision")

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastslow.scoring.token_tree import Tree
+from fastslow.scoring.text.token_tree import Tree
 
 ROUND_WIDTH = 64
 """Rows are filled up to a multiple of this many tokens."""

@@ -33,7 +33,7 @@ def _before(row: Mapping[str, Any]) -> tuple[Message, ...]:
     earlier = row.get("history")
     if earlier is None or earlier == []:
         return turns
-    return (*turns, *read_text(history_turns(earlier), "history"))  # type: ignore[arg-type]
+    return (*turns, *read_text(history_turns(earlier), "history"))
 
 
 def apart(row: Mapping[str, Any], names: Sequence[str]) -> tuple[Text, list[Text]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastslow.errors import ConfigError, EncodingError
 from fastslow.records import Message
-from fastslow.scoring.rendered_turns import ADVICE, RenderedTurn, find_turns
+from fastslow.scoring.text.rendered_turns import ADVICE, RenderedTurn, find_turns
 
 QUESTION, ANSWER = "zqxquestion", "zqxanswer"
 CLOCK = datetime(2024, 7, 26)

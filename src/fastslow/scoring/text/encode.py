@@ -8,14 +8,15 @@ assistant says is scored.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from fastslow.errors import ConfigError, EncodingError
-from fastslow.records import Example, Message, Pair, Text
-from fastslow.scoring.chat_template import ChatTemplate
-from fastslow.scoring.token_tree import Tree, newest, truncate
-from fastslow.transcripts import answer_turns, prompt_turns, speeches
+from fastslow.records import Example, Pair, Text
+from fastslow.scoring.text.chat_template import ChatTemplate
+from fastslow.scoring.text.token_tree import Tree, newest, truncate
+from fastslow.scoring.text.tokens import TextIds, Texts, tokenize, tokenize_each
+from fastslow.transcripts import assistant_spans, conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +44,6 @@ class Dropped:
 
     example: Example
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """A prompt, and the prompt with each response."""
-
-    texts: list[str]
-    special: bool
-    """Whether special tokens are to be added. A chat template writes its own."""
-    said: list[list[tuple[int, int]]]
-    """For each response of several turns, the characters of its text that the assistant says; for
-    any other nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Ids:
-    """The tokens of some texts, the prompt's first."""
-
-    rows: list[list[int]]
-    scored: list[list[bool]]
-    """Of each response of several turns, which of its text's tokens the assistant says."""
 
 
 class Encoder:
@@ -144,7 +124,7 @@ class Encoder:
 
     def encode_all(self, examples: Sequence[Example]) -> list[Encoded | Dropped]:
         """As `encode`, of each. They are tokenised together, which uses all cores."""
-        asked: list[_Texts] = []
+        asked: list[Texts] = []
         found: list[Dropped | None] = []
         for example in examples:
             try:
@@ -154,13 +134,13 @@ class Encoder:
                 found.append(None)
             except EncodingError as error:
                 found.append(Dropped(example, str(error)))
-        rows = iter(self._tokenize_each(asked))
+        rows = iter(tokenize_each(self.tokenizer, asked))
         return [
             dropped or self._encoded(example, next(rows))
             for example, dropped in zip(examples, found, strict=True)
         ]
 
-    def _encoded(self, example: Example, ids: _Ids | str) -> Encoded | Dropped:
+    def _encoded(self, example: Example, ids: TextIds | str) -> Encoded | Dropped:
         if isinstance(ids, str):
             return Dropped(example, ids)
         tree = self._tree(ids, example.truncated)
@@ -198,10 +178,10 @@ class Encoder:
 
         A truncated response gets no end-of-turn token. Raises EncodingError.
         """
-        (ids,) = self._tokenize([self._texts(prompt, responses, template_kwargs or {})])
+        (ids,) = tokenize(self.tokenizer, [self._texts(prompt, responses, template_kwargs or {})])
         return self._tree(ids, truncated)
 
-    def _tree(self, ids: _Ids, truncated: Sequence[bool]) -> Tree:
+    def _tree(self, ids: TextIds, truncated: Sequence[bool]) -> Tree:
         _, *full_ids = ids.rows
         boundary = _shared_prefix(ids.rows)
         cuts = truncated or [False] * len(full_ids)
@@ -247,13 +227,13 @@ class Encoder:
                 f"completions of {room} tokens leave no room for a prompt in max_length = "
                 f"{self.max_length}"
             )
-        (ids,) = self._tokenize([self._texts(prompt, (), template_kwargs or {})])
+        (ids,) = tokenize(self.tokenizer, [self._texts(prompt, (), template_kwargs or {})])
         bos_id = self.tokenizer.bos_token_id
         return newest(tuple(ids.rows[0]), self.max_length - room, bos_id=bos_id)
 
     def _texts(
         self, prompt: Text, responses: Sequence[Text], template_kwargs: Mapping[str, Any]
-    ) -> _Texts:
+    ) -> Texts:
         plain = isinstance(prompt, str) and all(isinstance(r, str) for r in responses)
         if isinstance(prompt, str) and plain and self._for_text is None:
             return self._plain_texts(prompt, [str(response) for response in responses])
@@ -262,71 +242,17 @@ class Encoder:
                 "the data holds conversations but the tokenizer has no chat template; add "
                 "chat_template.jinja to the model folder, or give prompts and responses as text"
             )
-        turns, transcript = prompt_as_turns(prompt)
+        turns, answers = conversation(prompt, responses)
         if not responses:
-            return _Texts([self._template.prompt(turns, template_kwargs)], False, [])
-        answers = [_as_turns(response, transcript=transcript) for response in responses]
+            return Texts([self._template.prompt(turns, template_kwargs)], False, [])
         rendered = self._template.conversations(turns, answers, template_kwargs)
-        return _Texts([rendered.prompt, *rendered.conversations], False, rendered.said)
+        return Texts([rendered.prompt, *rendered.conversations], False, rendered.said)
 
-    def _plain_texts(self, prompt: str, responses: Sequence[str]) -> _Texts:
+    def _plain_texts(self, prompt: str, responses: Sequence[str]) -> Texts:
         texts = [prompt, *(f"{prompt}{response}" for response in responses)]
         bos = self.tokenizer.bos_token
-        said = [_said(prompt, text) for text in texts[1:]]
-        return _Texts(texts, not (bos and prompt.startswith(bos)), said)
-
-    def _tokenize_each(self, asked: Sequence[_Texts]) -> list[_Ids | str]:
-        """As `_tokenize`, with the reason in place of what the tokenizer does not take."""
-        try:
-            return [*self._tokenize(asked)]
-        except EncodingError as error:
-            return [str(error)] if len(asked) == 1 else [self._tokenize_each([a])[0] for a in asked]
-
-    def _tokenize(self, asked: Sequence[_Texts]) -> list[_Ids]:
-        """The tokens of each text of each. Raises EncodingError."""
-        found: dict[int, list[list[int]]] = {}
-        for special in (False, True):
-            own = {place: one.texts for place, one in enumerate(asked) if one.special == special}
-            if not own:
-                continue
-            texts = list(chain.from_iterable(own.values()))
-            rows = iter(self._call(texts, special, return_attention_mask=False)["input_ids"])
-            found |= {place: list(islice(rows, len(texts))) for place, texts in own.items()}
-        return [
-            _Ids(self._unclosed(found[place], one), self._scored(one))
-            for place, one in enumerate(asked)
-        ]
-
-    def _call(self, texts: list[str], special: bool, **options: bool) -> Any:
-        try:
-            return self.tokenizer(texts, add_special_tokens=special, verbose=False, **options)
-        except Exception as error:  # The tokenizers library raises plain ones.
-            raise EncodingError(f"the tokenizer refuses it: {error}") from None
-
-    def _scored(self, asked: _Texts) -> list[list[bool]]:
-        """Which tokens of each text of several turns the assistant says."""
-        return [
-            self._flags(text, spans, asked.special) if spans else []
-            for text, spans in zip(asked.texts[1:], asked.said, strict=True)
-        ]
-
-    def _flags(self, text: str, spans: list[tuple[int, int]], special: bool) -> list[bool]:
-        if not self.tokenizer.is_fast:
-            raise EncodingError(
-                "a response of several turns needs a fast tokenizer, which tells where tokens are"
-            )
-        (places,) = self._call([text], special, return_offsets_mapping=True)["offset_mapping"]
-        return [any(e > begin and b < end for begin, end in spans) for b, e in places]
-
-    def _unclosed(self, ids: list[list[int]], asked: _Texts) -> list[list[int]]:
-        """Some tokenizers close every text; the prompt is not closed where the response begins."""
-        closed = (
-            asked.special
-            and len(ids[0]) > 1
-            and ids[0][-1] == self.tokenizer.eos_token_id
-            and not asked.texts[0].endswith(self.tokenizer.eos_token)
-        )
-        return [row[:-1] for row in ids] if closed else ids
+        said = [assistant_spans(prompt, text) for text in texts[1:]]
+        return Texts(texts, not (bos and prompt.startswith(bos)), said)
 
     def _end_turn(self, ids: list[int], *, truncated: bool) -> tuple[int, ...]:
         """The response closed by exactly one end-of-turn token, or by none if it is truncated."""
@@ -360,27 +286,3 @@ def _template_fields(example: Example) -> Iterator[str]:
         for turn in () if isinstance(text, str) else text:
             yield from turn.extra
     yield from example.template_kwargs
-
-
-def prompt_as_turns(prompt: Text) -> tuple[tuple[Message, ...], bool]:
-    """The turns of a prompt, and whether it was a transcript written as one text."""
-    if not isinstance(prompt, str):
-        return prompt, False
-    turns = prompt_turns(prompt)
-    return turns or (Message("user", prompt),), turns is not None
-
-
-def _as_turns(response: Text, *, transcript: bool) -> tuple[Message, ...]:
-    if not isinstance(response, str):
-        return response
-    return answer_turns(response) if transcript else (Message("assistant", response),)
-
-
-def _said(prompt: str, text: str) -> list[tuple[int, int]]:
-    """Where the assistant speaks in a transcript after its prompt, if others speak there too."""
-    if prompt_turns(prompt) is None:
-        return []
-    turns = [turn for turn in speeches(text) if turn[2] > len(prompt)]
-    if len(turns) < 2:
-        return []
-    return [(begin, end) for role, begin, end in turns if role == "assistant"]

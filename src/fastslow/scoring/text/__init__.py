@@ -1,0 +1,1 @@
+"""Examples to token trees: chat templates, tokens, truncation. Imports no torch."""

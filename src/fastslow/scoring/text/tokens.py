@@ -1,0 +1,91 @@
+"""Texts to token ids, many at a time, and which of their tokens the assistant says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+from fastslow.errors import EncodingError
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A prompt, and the prompt with each response."""
+
+    texts: list[str]
+    special: bool
+    """Whether special tokens are to be added. A chat template writes its own."""
+    said: list[list[tuple[int, int]]]
+    """For each response of several turns, the characters of its text that the assistant says; for
+    any other nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextIds:
+    """The tokens of a prompt, and of the prompt with each response."""
+
+    rows: list[list[int]]
+    scored: list[list[bool]]
+    """For each response of several turns, which of its text's tokens the assistant says; for any
+    other nothing."""
+
+
+def tokenize(tokenizer: Any, asked: Sequence[Texts]) -> list[TextIds]:
+    """The tokens of each. Raises EncodingError where the tokenizer does not take one."""
+    found: dict[int, list[list[int]]] = {}
+    for special in (False, True):
+        own = {place: one.texts for place, one in enumerate(asked) if one.special == special}
+        if not own:
+            continue
+        texts = list(chain.from_iterable(own.values()))
+        rows = iter(_call(tokenizer, texts, special, return_attention_mask=False)["input_ids"])
+        found |= {place: list(islice(rows, len(texts))) for place, texts in own.items()}
+    return [
+        TextIds(_unclosed(tokenizer, found[place], one), _scored(tokenizer, one))
+        for place, one in enumerate(asked)
+    ]
+
+
+def tokenize_each(tokenizer: Any, asked: Sequence[Texts]) -> list[TextIds | str]:
+    """As `tokenize`, with the reason in the place of one that the tokenizer does not take."""
+    try:
+        return [*tokenize(tokenizer, asked)]
+    except EncodingError as error:
+        if len(asked) == 1:
+            return [str(error)]
+        return [tokenize_each(tokenizer, [one])[0] for one in asked]
+
+
+def _call(tokenizer: Any, texts: list[str], special: bool, **options: bool) -> Any:
+    try:
+        return tokenizer(texts, add_special_tokens=special, verbose=False, **options)
+    except Exception as error:  # The tokenizers library raises plain ones.
+        raise EncodingError(f"the tokenizer refuses it: {error}") from None
+
+
+def _scored(tokenizer: Any, asked: Texts) -> list[list[bool]]:
+    """Which tokens of each text of several turns the assistant says."""
+    return [
+        _flags(tokenizer, text, spans, asked.special) if spans else []
+        for text, spans in zip(asked.texts[1:], asked.said, strict=True)
+    ]
+
+
+def _flags(tokenizer: Any, text: str, spans: list[tuple[int, int]], special: bool) -> list[bool]:
+    if not tokenizer.is_fast:
+        raise EncodingError(
+            "a response of several turns needs a fast tokenizer, which tells where tokens are"
+        )
+    (places,) = _call(tokenizer, [text], special, return_offsets_mapping=True)["offset_mapping"]
+    return [any(e > begin and b < end for begin, end in spans) for b, e in places]
+
+
+def _unclosed(tokenizer: Any, ids: list[list[int]], asked: Texts) -> list[list[int]]:
+    """Some tokenizers close every text; the prompt is not closed where the response begins."""
+    closed = (
+        asked.special
+        and len(ids[0]) > 1
+        and ids[0][-1] == tokenizer.eos_token_id
+        and not asked.texts[0].endswith(tokenizer.eos_token)
+    )
+    return [row[:-1] for row in ids] if closed else ids
