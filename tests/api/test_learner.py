@@ -152,6 +152,13 @@ def test_rows_that_are_skipped_are_counted_and_named(make_learner):
     assert scores[0].skipped is None and "identical" in scores[1].skipped
 
 
+def test_columns_that_are_not_used_are_named_at_the_first_step(make_learner):
+    learner = make_learner()
+    rows = [row | {"mood": "fine"} for row in tiny.rows(8)]
+    assert learner.step(rows).warnings == ("columns that are not used: 'mood'",)
+    assert learner.step(rows).warnings == ()
+
+
 def test_an_objective_may_be_a_function_a_class_or_an_object(make_learner):
     from fastslow.objectives.dpo import Dpo
 

@@ -1,7 +1,7 @@
 """Batches of examples for a loop of your own."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -52,6 +52,7 @@ def batches(
     size: int,
     *,
     kind: str = "pairs",
+    columns: Mapping[str, str] | None = None,
     epochs: int = 1,
     shuffle: int = 0,
     seed: int = 0,
@@ -64,6 +65,7 @@ def batches(
         size: examples in a batch. The last batch may be smaller.
         kind: `pairs`, `rankings`, `ratings` or `demonstrations`; rows of other kinds become this
             one where they can.
+        columns: what columns are called in the rows, by what they mean: `{"prompt": "question"}`.
         epochs: passes over the data. An iterator can be read once.
         shuffle: examples are shuffled within blocks of this many; 0 keeps their order.
         seed: of the shuffling; each epoch has its own order.
@@ -93,6 +95,7 @@ def batches(
     stream = ExampleStream(
         sources,
         kind=kind,
+        columns=columns,
         epochs=epochs,
         shuffle=shuffle,
         seed=seed,

@@ -9,7 +9,7 @@ from fastslow.errors import DataError
 from fastslow.objectives import Objective
 from fastslow.records import Example, Pair
 from fastslow.scoring import Dropped, Encoded, Encoder
-from fastslow.streams import RowCounts, RowError, Unreadable, examples_of_row
+from fastslow.streams import RowCounts, RowError, Unreadable, examples_of_row, unused_columns
 from fastslow.streams.labels import as_kind
 from fastslow.training.data.batch_reader import ExampleCounts
 from fastslow.training.data.requirements import is_idle_tie, missing_fields
@@ -33,24 +33,30 @@ class Intake:
         """The first reasons why something was skipped, as `rows:number: reason`."""
         self._encoder = encoder
         self._objective = objective
+        self._is_first = True
 
     def encode(self, batch: Any) -> tuple[list[Encoded], list[str]]:
-        """The usable examples, and why the rest is not.
+        """The usable examples, and what is to be said: why others were skipped, and of the first
+        batch what a user should know of its columns and of the chat template.
 
-        Raises DataError where that is nothing.
+        Raises DataError where nothing is usable.
         """
         skipped: list[str] = []
+        notes: list[str] = []
         if isinstance(batch, (list, tuple)) and all(isinstance(item, Encoded) for item in batch):
             kept = list(batch)
         else:
             examples = list(self._learnable(self._examples(batch, skipped), skipped))
             kept = list(self._kept(self._encoder.encode_all(examples), skipped))
+            if self._is_first:
+                notes = [*unused_columns(examples), *self._encoder.warnings(examples)]
+                self._is_first = False
         self.examples.kept += len(kept)
         self.shown = (self.shown + skipped)[:SHOWN]
         if not kept:
             reasons = "".join(f"\n  {reason}" for reason in skipped[:5])
             raise DataError(f"no usable examples in the batch; nothing was learned:{reasons}")
-        return kept, skipped
+        return kept, [*(f"skipped: {reason}" for reason in skipped), *notes]
 
     def _examples(self, batch: Any, skipped: list[str]) -> Iterator[Example]:
         for place, row in placed_rows(batch):

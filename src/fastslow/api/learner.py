@@ -197,12 +197,12 @@ class Learner(PolicyMethods):
 
         Returns what was measured before the update: `metrics` of the leader (loss, accuracy, margin
         and log-probs in nats), `modules` of each, whether the lead `swapped`. Its `warnings` name
-        every row that was skipped.
+        every row that was skipped, and at the first step the columns that are not used.
 
         Raises DataError where the batch has no usable example, NonFiniteError where a loss
         or gradient is not finite, StateError where it is out of memory at one example.
         """
-        kept, skipped = self._intake.encode(batch)
+        kept, told = self._intake.encode(batch)
         sizes = self.core.micro_batches
         if self._whole:
             sizes.size = max(sizes.size, len(kept))
@@ -210,7 +210,6 @@ class Learner(PolicyMethods):
         with self._random.active():
             result = self.core.step(kept)
         self._whole = self._whole and sizes.size == size  # Fewer since it was out of memory.
-        told = tuple(f"skipped: {reason}" for reason in skipped)
         return replace(result, warnings=(*result.warnings, *told))
 
     def snapshot(self) -> Snapshot:

@@ -5,6 +5,7 @@ states follow from the modules' sizes.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -16,7 +17,7 @@ from torch import nn
 
 from fastslow.adapters import Modules, fake_modules
 from fastslow.config import Recipe
-from fastslow.errors import ConfigError, FastslowError
+from fastslow.errors import ConfigError, EncodingError, FastslowError
 from fastslow.objectives import ActorCritic, Objective
 from fastslow.scoring import Encoder, Layout, Tree, layers_of
 from fastslow.training.data.batch_reader import BatchReader
@@ -238,12 +239,16 @@ def _micro_batches(
     online, prompts = recipe.online, iter(prompt_stream(recipe, recipe.online))
     answer = (0,) * online.max_new_tokens
     while examples := list(islice(prompts, size)):
-        room = online.max_new_tokens
-        ids = (
-            encoder.prompt_ids(e.prompt, room=room, template_kwargs=e.template_kwargs)
-            for e in examples
-        )
-        yield [Tree(prompt, (answer,) * online.num_generations) for prompt in ids]
+        trees = []
+        for example in examples:
+            with suppress(EncodingError):  # Such a prompt is skipped in the run.
+                ids = encoder.prompt_ids(
+                    example.prompt,
+                    room=online.max_new_tokens,
+                    template_kwargs=example.template_kwargs,
+                )
+                trees.append(Tree(ids, (answer,) * online.num_generations))
+        yield trees
 
 
 def _scattered(recipe: Recipe, device: torch.device) -> float:
