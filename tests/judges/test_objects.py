@@ -1,5 +1,6 @@
 """Judges made of Python objects: what may be given, and what is said of what may not."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from fastslow.errors import ConfigError, JudgeError
-from fastslow.judges.base import Judgement, JudgeRequest
+from fastslow.judges.base import Judge, Judgement, JudgeRequest
 from fastslow.judges.objects import as_judge
 
 ASKED = [JudgeRequest("p", ("a", "bbb", "cc"))]
@@ -93,3 +94,78 @@ class Neither:
 def test_a_wrong_form_is_refused_before_anything_is_judged(value, message):
     with pytest.raises(ConfigError, match=message):
         as_judge(value)
+
+
+class Odd:
+    """Fails wherever it is looked at."""
+
+    def __repr__(self):
+        raise ValueError("no text")
+
+    def __float__(self):
+        raise ZeroDivisionError
+
+
+def half(values):
+    yield from values[:1]
+    raise OSError("gone")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (lambda prompt, answer: Odd(), "gave an object of Odd; it must give a finite number"),
+        (lambda prompt, answer: 10**400, "it must give a finite number"),
+        (lambda prompt, answer: "a" * 10_000, "it must give a finite number"),
+        (lambda prompt, answers: half([1.0, 2.0]), "failed on an answer: OSError: gone"),
+        (lambda prompt, answers: itertools.repeat(1.0), "gave more than 3 scores for 3 answers"),
+        (lambda prompt, answers: (float(i) for i in range(2)), "gave 2 scores for 3 answers"),
+        (lambda prompt, answers: {0: 1.0, 1: 2.0, 2: 0.0}, "gave 1 scores for 3 answers"),
+        (lambda prompt, answers: {1.0, 2.0, 3.0}, "gave 1 scores for 3 answers"),
+        (lambda prompt, answers: None, "gave 1 scores for 3 answers"),
+        (InBatches(None), "gave 1 scores for 3 answers"),
+        (lambda prompt, answer: 1 / 0, "failed on an answer: ZeroDivisionError: division by zero"),
+        (lambda prompt, answer: [].x, "failed on an answer: AttributeError"),
+    ],
+)
+def test_whatever_an_object_does_is_one_short_error(value, said):
+    with pytest.raises(JudgeError, match=said) as caught:
+        judged(value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_an_object_may_change_what_it_is_given():
+    def spoils(prompt, answers):
+        scores = [float(len(answer)) for answer in answers]
+        answers.clear()
+        return scores
+
+    class Spoils:
+        def judge(self, requests):
+            return [[1.0, 3.0, 2.0] for _ in range(len(requests)) if requests.pop()]
+
+    for value in (spoils, Spoils):
+        assert judged(value).scores == (1.0, 3.0, 2.0)
+    assert len(ASKED) == 1
+
+
+def test_what_derives_from_judge_is_checked_as_any_object():
+    class Mine(Judge):
+        name = "mine"
+
+        def judge(self, asked):
+            return [Judgement((math.nan, 0.0, 1.0), (0.5, 0.5, 0.5))]
+
+    judge = as_judge(Mine())
+    assert judge.name == "mine" and dict(judge.cost) == {}
+    with pytest.raises(JudgeError, match="mine gave nan; it must give a finite number"):
+        judge.judge(ASKED)
+
+
+@pytest.mark.parametrize("cost", [{"calls": "many"}, 3, None])
+def test_a_cost_is_whole_numbers(cost):
+    judge = as_judge(InBatches([1.0, 2.0, 3.0]))
+    assert dict(judge.cost) == {}
+    judge._value.cost = cost
+    with pytest.raises(JudgeError, match="as cost; it must be whole numbers"):
+        _ = judge.cost

@@ -45,6 +45,13 @@ class First(Longer):
         return found
 
 
+class Always(Longer):
+    """Prefers whatever stands first."""
+
+    def judge(self, asked):
+        return [scored([1.0, 0.0]) for _ in asked]
+
+
 def ask(judge, pairs=PAIRS):
     seen = []
     found = probe(
@@ -64,6 +71,8 @@ def test_agreement_and_ties_are_counted_and_a_rule_is_consistent():
 def test_a_judge_that_goes_by_the_place_is_found_out():
     found = ask(First(), PAIRS * 3)
     assert found.consistent <= 0.5 and found.repeatable < 1
+    (warning,) = ask(Always(), PAIRS * 3).warnings
+    assert "the same answer in both orders in 0% of" in warning and not ask(Longer()).warnings
 
 
 def test_a_language_model_tells_what_it_cost_and_how_often_it_contradicted_itself(loopback):
@@ -75,6 +84,7 @@ def test_a_language_model_tells_what_it_cost_and_how_often_it_contradicted_itsel
                      retries=0, max_concurrency=2)  # fmt: skip
     found = ask(judge)
     assert (found.ties, found.consistent, found.agreement) == (1.0, 1.0, 0.5)
+    assert found.warnings == ["the judge prefers neither answer in all 4 pairs; it decides nothing"]
     assert found.cost == {
         "questions": 24, "prompt_tokens": 1200, "reply_tokens": 24, "undecided": 0,
         "contradicted": 12,
@@ -98,6 +108,10 @@ def test_the_command_asks_a_recipes_judge(recipe, tmp_path):
     calm = [("calm" in row["chosen"]) for row in tiny.rows(24, seed=2)[:10]]
     assert found["agreement"] == pytest.approx(0.5 + sum(calm) / 20)
     table = run(app, ["judge", str(path), "--pairs", "3"])
-    assert "position consistency" in table.output
+    assert "position consistency" in table.output and "warning" not in table.output
+    rule.write_text("def score(prompt, answer):\n    print('asked')\n    return 1\n")
+    shown = run(app, ["judge", str(path), "--pairs", "3", "--json"])
+    assert json.loads(shown.stdout)["ties"] == 1.0
+    assert "warning: the judge prefers neither answer in all 3 pairs" in shown.stderr
     path.write_text(dump_recipe(recipe()))
     assert isinstance(run(app, ["judge", str(path)]).exception, ConfigError)

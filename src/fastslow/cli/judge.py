@@ -19,6 +19,8 @@ def judge(
 ) -> None:
     """Ask the judge about labelled pairs, in both orders and once more."""
     import json
+    import sys
+    from contextlib import redirect_stdout
     from dataclasses import asdict
 
     from rich.console import Console
@@ -32,7 +34,10 @@ def judge(
 
     checked = load_recipe(recipe, overrides or [])
     quiet_libraries()
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with (
+        Progress(console=Console(stderr=True), transient=True) as progress,
+        redirect_stdout(sys.stderr),  # What a rule prints is none of the findings.
+    ):
         task = progress.add_task("asking", total=pairs)
         found = check_judge(
             checked,
@@ -41,6 +46,8 @@ def judge(
             of_eval=of_eval,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
+    for warning in found.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if json_output:
         print(json.dumps(asdict(found)))
         return

@@ -12,12 +12,13 @@ an array's among them.
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fastslow.errors import ConfigError, JudgeError
+from fastslow.errors import ConfigError, FastslowError, JudgeError
 from fastslow.judges.base import Judge, Judgement, JudgeRequest, compared, scored
 from fastslow.records import plain_text
 
@@ -34,6 +35,9 @@ FORMS = {
     "function": ("prompt", "answer"),
 }
 """What each form is called with."""
+
+SHOWN = 300
+"""Characters of what an object gave that a message quotes."""
 
 _Judging = Callable[[Sequence[JudgeRequest]], list[Judgement]]
 
@@ -66,7 +70,10 @@ class ObjectJudge(Judge):
     @property
     def cost(self) -> Mapping[str, int]:
         """What the object counts of its own work, where it has a `cost`."""
-        return getattr(self._value, "cost", {})
+        cost = self._called(getattr, self._value, "cost", {})
+        if not isinstance(cost, Mapping) or any(type(count) is not int for count in cost.values()):
+            raise JudgeError(f"{self._name} gave {_shown(cost)} as cost; it must be whole numbers")
+        return cost
 
     def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
@@ -83,12 +90,10 @@ class ObjectJudge(Judge):
         return self._by_prompt if _takes_all(value) else self._by_answer
 
     def _in_batches(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
-        found = list(self._called(self._value.judge, asked))
-        if len(found) != len(asked):
-            raise JudgeError(
-                f"{self._name} gave {len(found)} judgements for {len(asked)} prompts; it must give "
-                "one for each"
-            )
+        # A list of its own, so that the object may do with it what it likes.
+        found = self._several(
+            self._called(self._value.judge, list(asked)), len(asked), "judgements", "prompts"
+        )
         return [
             self._judgement(one, len(request.answers))
             for one, request in zip(found, asked, strict=True)
@@ -99,7 +104,9 @@ class ObjectJudge(Judge):
             return scored(self._scores(found, count))
         rates = self._scores(found.win_rates, count)
         if any(not 0 <= rate <= 1 for rate in rates):
-            raise JudgeError(f"{self._name} gave win rates {rates}; they must be from 0 to 1")
+            raise JudgeError(
+                f"{self._name} gave win rates {_shown(rates)}; they must be from 0 to 1"
+            )
         return Judgement(tuple(self._scores(found.scores, count)), tuple(rates))
 
     def _in_pairs(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
@@ -147,33 +154,39 @@ class ObjectJudge(Judge):
     def _called(self, function: Callable[..., Any], *given: Any) -> Any:
         try:
             return function(*given)
+        except FastslowError:  # Of a judge of ours that the object is, or asks.
+            raise
         except Exception as error:
             raise JudgeError(
-                f"{self._name} failed on an answer: {type(error).__name__}: {error}"
+                f"{self._name} failed on an answer: {type(error).__name__}: {_shown(error, str)}"
             ) from error
 
     def _scores(self, found: Any, count: int) -> list[float]:
-        try:
-            scores = list(found)
-        except TypeError:
-            scores = [found]
-        if len(scores) != count:
+        given = self._several(found, count, "scores", "answers")
+        return [self._number(score) for score in given]
+
+    def _several(self, found: Any, count: int, what: str, of: str) -> list[Any]:
+        """As many as were asked for, in the order in which they were given."""
+        given: list[Any] = self._called(_listed, found, count + 1)
+        if len(given) != count:
+            many = len(given) if len(given) < count else f"more than {count}"
             raise JudgeError(
-                f"{self._name} gave {len(scores)} scores for {count} answers; it must give one for "
-                "each"
+                f"{self._name} gave {many} {what} for {count} {of}; it must give one for each"
             )
-        return [self._number(score) for score in scores]
+        return given
 
     def _number(self, value: Any) -> float:
         try:
             number = math.nan if isinstance(value, (str, bytes)) else float(value)
-        except (TypeError, ValueError, RuntimeError):  # The last is a tensor's of several numbers.
+        except Exception:  # An array of several numbers has an error of its library's own.
             number = math.nan
         if not math.isfinite(number):
             hint = ""
             if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
                 hint = "; to score all answers at once, name the second parameter answers"
-            raise JudgeError(f"{self._name} gave {value!r}; it must give a finite number{hint}")
+            raise JudgeError(
+                f"{self._name} gave {_shown(value)}; it must give a finite number{hint}"
+            )
         return number
 
 
@@ -207,9 +220,10 @@ def as_judge(value: Any, name: str | None = None) -> Judge:
     """The judge that an object is or makes. Raises ConfigError where it is of no form."""
     if isinstance(value, Held):
         value = value.value()
-    if Judge in type(value).__mro__:
-        return value  # type: ignore[no-any-return]
-    return ObjectJudge(value, name or f"judge {title_of(value)}")
+    if name is None:
+        is_judge = Judge in type(value).__mro__
+        name = str(value.name) if is_judge else f"judge {title_of(value)}"
+    return ObjectJudge(value, name)
 
 
 def title_of(value: Any) -> str:
@@ -217,12 +231,33 @@ def title_of(value: Any) -> str:
     return str(getattr(value, "__name__", type(value).__name__))
 
 
+def _listed(found: Any, most: int) -> list[Any]:
+    """The first of several values; what has no order of its own, or is no sequence, is one."""
+    if isinstance(found, (str, bytes, Mapping, Set)):
+        return [found]
+    try:
+        values = iter(found)
+    except TypeError:
+        return [found]
+    return list(islice(values, most))
+
+
+def _shown(value: Any, written: Callable[[Any], str] = repr) -> str:
+    """The beginning of what an object gave, however it is written."""
+    try:
+        text = written(value)
+    except Exception:
+        text = f"an object of {type(value).__name__}"
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
 def _made(kind: type, name: str) -> Any:
     try:
         return kind()
     except Exception as error:
         raise ConfigError(
-            f"judge: {name} cannot be made without arguments: {type(error).__name__}: {error}; "
+            f"judge: {name} cannot be made without arguments: {type(error).__name__}: "
+            f"{_shown(error, str)}; "
             "give an object in place of the class"
         ) from error
 

@@ -9,6 +9,10 @@ from fastslow.judges.base import Judge, JudgeRequest
 from fastslow.records import Pair, plain_text
 
 
+LOTS = 0.5
+"""Position consistency of a judge that draws lots."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What a judge makes of labelled pairs; shares of them, some with their 95 % interval."""
@@ -31,6 +35,21 @@ class Probe:
     """For one pair in one order."""
     cost: dict[str, int]
     """The judge's usage in total."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why nothing could be learned from such a judge, one line each."""
+        found = []
+        if self.ties == 1:
+            found.append(
+                f"the judge prefers neither answer in all {self.pairs} pairs; it decides nothing"
+            )
+        if self.consistent_high < LOTS:
+            found.append(
+                f"the judge prefers the same answer in both orders in {self.consistent:.0%} of the "
+                "pairs, less than one that draws lots"
+            )
+        return found
 
 
 def probe(

@@ -1,13 +1,14 @@
 """A reward model as the judge: any sequence classifier, as `fastslow train-reward` makes one."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fastslow.atomic_io import file_hash
 from fastslow.config import load_recipe
-from fastslow.errors import ConfigError
+from fastslow.errors import ConfigError, JudgeError
 from fastslow.judges.base import Judge, Judgement, JudgeRequest, scored
 from fastslow.records import plain_text
 
@@ -89,6 +90,8 @@ class RewardModelJudge(Judge):
         scores: list[float] = (
             logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
         ).tolist()
+        if not all(map(math.isfinite, scores)):
+            raise JudgeError(f"{self._name} gave a score that is no finite number")
         return scores
 
     def _pad_id(self, rows: Sequence[list[int]]) -> int:
