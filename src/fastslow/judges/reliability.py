@@ -8,7 +8,6 @@ from fastslow.evaluation import wilson_interval
 from fastslow.judges.base import Judge, JudgeRequest
 from fastslow.records import Pair, plain_text
 
-
 LOTS = 0.5
 """Position consistency of a judge that draws lots."""
 

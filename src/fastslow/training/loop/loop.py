@@ -77,6 +77,7 @@ class Loop:
 
     def _train(self) -> bool:
         """Step through the stream; returns whether a stop was requested."""
+        self._evaluate_if_due()  # Where the judge failed before the run was resumed.
         with closing(iter(self.components.reader)) as batches:
             return self._learn_all(batches)
 
@@ -89,8 +90,8 @@ class Loop:
                 continue
             if self._done():
                 return False
-            if self._due(self._recipe.eval.every):
-                self._evaluate("eval")
+            self.state.evaluation_due = self._due(self._recipe.eval.every)
+            self._evaluate_if_due()
             if self._due(self._recipe.checkpoint.every):
                 self._checkpoint()
         return True
@@ -174,6 +175,15 @@ class Loop:
 
     def _due(self, every: int | None) -> bool:
         return every is not None and self.state.step % every == 0
+
+    def _evaluate_if_due(self) -> None:
+        if self.state.evaluation_due:
+            try:
+                self._evaluate("eval")
+            except UnreachableError:
+                self._checkpoint()
+                raise
+            self.state.evaluation_due = False
 
     def _evaluate(self, moment: str) -> dict[str, Any] | None:
         evaluator, leader = self.components.evaluator, self.learner.leader

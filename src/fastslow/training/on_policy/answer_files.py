@@ -20,7 +20,7 @@ from fastslow.sampling import Engine
 from fastslow.scoring import Encoder
 from fastslow.streams import row_of
 from fastslow.training.on_policy.generation import generate_groups, judged
-from fastslow.training.on_policy.judging import judge_in_main
+from fastslow.training.on_policy.judging import PreferenceWatch, judge_in_main
 from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
 
@@ -62,11 +62,11 @@ def write_answers(
     """
     to.mkdir(parents=True, exist_ok=True)
     parts = [prompts[first : first + AT_ONCE] for first in range(0, len(prompts), AT_ONCE)]
-    before = dict(sampling.judge.cost)
+    before, watch = dict(sampling.judge.cost), PreferenceWatch(sampling.judge)
     for number, part in enumerate(parts):
         path = to / f"{number:05d}.jsonl"
         if not path.exists():
-            rows = list(_rows(part, sampling, seed=sampling.seed + number))
+            rows = list(_rows(part, sampling, watch, seed=sampling.seed + number))
             # Before the rows: a part that was cut off in between is made and counted again.
             _write_cost(to / COST, path.stem, sampling.judge.cost, before)
             before = dict(sampling.judge.cost)
@@ -119,7 +119,7 @@ def _counts(folder: Path, prompts: int) -> dict[str, int]:
 
 
 def _rows(
-    prompts: Sequence[Prompt], sampling: RoundSampling, *, seed: int
+    prompts: Sequence[Prompt], sampling: RoundSampling, watch: PreferenceWatch, *, seed: int
 ) -> Iterator[dict[str, Any]]:
     config = sampling.config
     groups = generate_groups(
@@ -133,6 +133,7 @@ def _rows(
     )
     requests = [group.request for group in groups]
     judgements = judge_in_main(sampling.judge, requests, sampling.policies.processes)
+    watch.see(judgements, alike=len(prompts) - len(groups))
     for group, judgement in zip(groups, judgements, strict=True):
         sampled = {
             **sampling.provenance,

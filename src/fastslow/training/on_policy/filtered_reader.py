@@ -20,7 +20,7 @@ from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.reader import Reader
 from fastslow.training.data.serialization import encoded_from_json, encoded_to_json
 from fastslow.training.on_policy.generation import sample, text_of
-from fastslow.training.on_policy.judging import judge_in_main
+from fastslow.training.on_policy.judging import PreferenceWatch, judge_in_main
 from fastslow.training.policies.policies import Policies
 
 
@@ -28,8 +28,8 @@ from fastslow.training.policies.policies import Policies
 class FilteredReader(Reader):
     """Iterates over batches of those examples whose best response no new completion beats.
 
-    It replaces the reader that it filters. Raises JudgeError if the judge fails, and DataError if
-    nothing is left.
+    It replaces the reader that it filters. Raises JudgeError if the judge fails or decides
+    nothing, and DataError if nothing is left.
     """
 
     reader: BatchReader
@@ -43,6 +43,10 @@ class FilteredReader(Reader):
     """Examples that were kept, and those that were beaten."""
     _waiting: list[Encoded] = field(default_factory=list)
     _generations: int = 0
+    _watch: PreferenceWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._watch = PreferenceWatch(self.judge)
 
     @property
     def num_consumed(self) -> int:
@@ -83,6 +87,7 @@ class FilteredReader(Reader):
             for item, completions in zip(candidates, sampled, strict=True)
         ]
         judgements = judge_in_main(self.judge, requests, self.policies.processes)
+        self._watch.see(judgements)
         kept = [
             item
             for item, judgement in zip(candidates, judgements, strict=True)

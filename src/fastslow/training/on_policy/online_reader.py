@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, cast
 
 from fastslow.config import OnlineConfig
+from fastslow.errors import DataError
 from fastslow.judges import Judge, Judgement
 from fastslow.objectives import Objective
 from fastslow.records import Example, Prompt
@@ -33,6 +34,7 @@ from fastslow.training.on_policy.generation import (
     places_of,
     ranking_of,
 )
+from fastslow.training.on_policy.judging import PreferenceWatch
 from fastslow.training.on_policy.sampler import PendingRollouts, RolloutSampler
 
 COUNTED = ("read", "answers", "alike", "ties", "truncated")
@@ -55,8 +57,8 @@ class OnlineReader(Reader):
         batch_size: prompts of a batch.
         seed: of the completions.
 
-    `state` is the position with all pending completions. Raises JudgeError if the judge fails; an
-    earlier position stays valid.
+    `state` is the position with all pending completions. Raises JudgeError if the judge fails or
+    decides nothing, an earlier position stays valid; and DataError if no prompt taught anything.
     """
 
     stream: ExampleStream
@@ -89,6 +91,11 @@ class OnlineReader(Reader):
     _pending: tuple[PendingRollouts, int] | None = None
     """The set judged in the background, and the number of batches when it was sampled."""
 
+    _watch: PreferenceWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._watch = PreferenceWatch(self.judge)
+
     @property
     def judge(self) -> Judge:
         """Who compares the completions."""
@@ -107,11 +114,22 @@ class OnlineReader(Reader):
             if self._used >= batches * self.config.num_iterations:
                 self._generate()
                 if not self._examples:
+                    self._check_taught()
                     return
             batch = self._next()
             self.age = self._num_batches - self._generated_at
             self._used, self._num_batches = self._used + 1, self._num_batches + 1
             yield [*batch, *(next(stored, []) if stored else [])]
+
+    def _check_taught(self) -> None:
+        """At the end of the prompts: raises DataError where none of them gave an example."""
+        if not self._num_batches:
+            counts = self.counts
+            raise DataError(
+                f"none of {counts['read']} prompts gave an example to learn from: the completions "
+                f"of {counts['alike']} were alike, and {self.judge.name} preferred none of "
+                f"{counts['ties']} others; use another judge, or raise the temperature"
+            )
 
     def _next(self) -> list[Encoded]:
         """The next batch; each pass after the first has a new order."""
@@ -157,7 +175,9 @@ class OnlineReader(Reader):
         self.cost.update(found.cost)
         counts["read"] += len(rollouts.prompts)
         counts["answers"] += len(rollouts.prompts) * self.config.num_generations
-        counts["alike"] += len(rollouts.prompts) - len(judged_groups)
+        alike = len(rollouts.prompts) - len(judged_groups)
+        counts["alike"] += alike
+        self._watch.see([judgement for _, judgement in judged_groups], alike=alike)
         scores = [score for _, judgement in judged_groups for score in judgement.scores]
         self.score = sum(scores) / len(scores) if scores else self.score
         for group, judgement in judged_groups:

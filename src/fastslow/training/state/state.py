@@ -92,6 +92,8 @@ class TrainingState:
     """Test-then-train sums of the leader over every example before it was learned."""
     start: dict[str, Any] | None = None
     """Held-out metrics before the first step."""
+    evaluation_due: bool = False
+    """Whether an evaluation after the last step is still to be made: its judge failed."""
     wall_s: float = 0.0
     """Seconds spent so far, over all processes that worked on the run."""
     log_size: int = 0
@@ -137,6 +139,7 @@ class TrainingState:
                         "sums": self.prequential.sums,
                     },
                     "start": self.start,
+                    "evaluation_due": self.evaluation_due,
                     "wall_s": self.wall_s,
                     "log_size": self.log_size,
                 }
@@ -156,7 +159,16 @@ class TrainingState:
                 if key.startswith(prefix)
             }
             _load_optimizer_tensors(self.optimizers[name], own)
-        for key in ("step", "pairs_seen", "swaps", "set_aside", "start", "wall_s", "log_size"):
+        for key in (
+            "step",
+            "pairs_seen",
+            "swaps",
+            "set_aside",
+            "start",
+            "evaluation_due",
+            "wall_s",
+            "log_size",
+        ):
             setattr(self, key, facts[key])
         self.selector.load_state(facts["selector"])
         self.replay_buffer.load_state(facts["replay_buffer"])
