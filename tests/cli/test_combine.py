@@ -14,10 +14,12 @@ import torch
 from peft import PeftModel
 from tiers import fast
 
+import fastslow
 from fastslow import training
 from fastslow.adapters import Bank, Factors, combine
 from fastslow.cli import main
 from fastslow.config import dump_recipe
+from fastslow.errors import StateError
 
 
 @pytest.fixture
@@ -124,6 +126,80 @@ def test_learned_weights_are_the_default(cli, continual_run, tmp_path):
     assert code == 0, err
     made = json.loads(out)
     assert made["kind"] == "learned" and made["rank"] == 3 and 0 < made["lost"] < 1
+
+
+@pytest.fixture(scope="module")
+def combined(single_runs, tmp_path_factory):
+    """Two runs summed, and the same two with a router."""
+    folder = tmp_path_factory.mktemp("combined")
+    for weights in ("uniform", "routed"):
+        fastslow.combine(single_runs, folder / weights, weights)
+    return folder
+
+
+def test_a_combination_is_a_run_for_eval_and_sample(cli, combined, single_runs, domain_files):
+    data = ["--data", domain_files["warm"]["eval"], "--num-prompts", 2, "--json"]
+    factors = [Factors.read(run / "adapters" / "fast") for run in single_runs]
+    expected = combine(factors, [0.5, 0.5])
+    found = Factors.read(combined / "uniform")
+    for layer in expected.layers:
+        torch.testing.assert_close(found.update(layer), expected.update(layer))
+    for weights, policy in (("uniform", "combined"), ("routed", "routed")):
+        code, out, err = cli("eval", combined / weights, *data)
+        assert code == 0, err
+        measured = json.loads(out)
+        assert measured["module"] == policy and measured["pairs"] == 8
+        code, out, err = cli("eval", combined / weights, *data, "--module", "reference")
+        assert code == 0 and json.loads(out)["module"] == "base", err
+        code, out, err = cli("sample", combined / weights, "Describe the river.", "--json")
+        assert code == 0 and json.loads(out)["module"] == policy, err
+
+
+def test_a_combination_is_exported_as_the_adapter_it_is(cli, combined, tmp_path):
+    code, _, err = cli("export", combined / "uniform", "--to", tmp_path / "adapter")
+    assert code == 0, err
+    from_pretrained(tmp_path / "adapter")
+    code, out, err = cli(
+        "export", combined / "uniform", "--to", tmp_path / "m", "--merged", "--json"
+    )
+    assert code == 0 and json.loads(out)["error"] < 1e-6, err
+    code, _, err = cli("export", combined / "routed", "--to", tmp_path / "x")
+    assert code == 2 and "warm-v1, run-2" in err
+
+
+def test_a_combination_can_be_combined_again_with_weights_fitted(
+    cli, combined, single_runs, tmp_path
+):
+    rows = sum(len((run / "memory.jsonl").read_text().splitlines()) for run in single_runs)
+    assert len((combined / "uniform" / "memory.jsonl").read_text().splitlines()) == rows
+    arguments = [combined / "uniform", single_runs[0], "--to", tmp_path / "again", "--json"]
+    with pytest.warns(UserWarning, match=r"run-uniform contains warm-v1, from which it was made"):
+        code, out, err = cli("combine", *arguments)
+    assert code == 0, err
+    assert set(json.loads(out)["weights"]) == {"run-uniform", "warm-v1"}
+    code, _, err = cli("combine", combined / "routed", "--to", tmp_path / "x")
+    assert code == 2 and "chooses one of warm-v1, run-2 for each prompt" in err
+
+
+def test_a_report_shows_a_combination_beside_its_runs(cli, combined, single_runs, tmp_path):
+    page = tmp_path / "page.html"
+    code, _, err = cli("report", combined / "uniform", *single_runs, "--to", page)
+    assert code == 0 and "combination of warm-v1, run-2" in page.read_text(), err
+
+
+def test_a_combination_from_python_is_one_too(combined, single_runs, tmp_path):
+    run = fastslow.Run.load(combined / "uniform")
+    assert run.status == "complete" and run.leader == "combined"
+    policy = fastslow.combine(single_runs, weights="uniform")
+    asked = {"max_new_tokens": 6, "num_generations": 2}
+    answers = run.generate(["Describe the river."], **asked)
+    assert answers == policy.generate(["Describe the river."], **asked)
+    assert fastslow.combine([policy], tmp_path / "same", "uniform").domains
+
+
+def test_nothing_is_trained_in_a_combinations_folder(combined):
+    with pytest.raises(StateError, match="holds a combination of modules"):
+        training.train(combined / "uniform" / "config.yaml")
 
 
 MISTAKES = [

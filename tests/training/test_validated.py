@@ -50,11 +50,12 @@ CHANGES = {
         ["data.skip=500"], ["data.shuffle=8"], ["data.replay_buffer_size=0"], ["drift={{}}"],
         ["anchor={{strength: 1.0}}"], ["filter={{max_new_tokens: 4}}", JUDGE],
         ["replay={{memory: [{train}], share: 0.5}}"], ["data.train={ties}"], ["data.eval={ties}"],
-        ["data.train={shown}"], ["stages=[sft, preferences]"],
-        ["stages=[sft, {{name: preferences, reference: base}}]"],
+        ["data.train={shown}"], ["eval.judge={{kind: rule, file: {rule}}}"],
+    ],
+    "one run": [
+        ["stages=[sft, preferences]"], ["stages=[sft, {{name: preferences, reference: base}}]"],
         ["stages=[{{name: sft, data: {{train: {shown}}}}}, preferences]"],
         ["stages=[sft, {{name: preferences, anchor: {{strength: 1.0}}}}]"],
-        ["eval.judge={{kind: rule, file: {rule}}}"],
     ],
     "continual": [
         ["continual.start=continue"], ["continual.start=recall"], ["continual.weights=grid"],
@@ -99,10 +100,10 @@ def files(tmp_path_factory, domain_files):
 
 
 def sections(name):
-    return [
-        "",
-        *(key for key in ("continual", "rounds", "online", "online_kl") if key in PLAIN[name]),
-    ]
+    """The sections of a recipe, by which changes to it are found."""
+    several = "continual" in PLAIN[name] or "rounds" in PLAIN[name]
+    own = [key for key in ("continual", "rounds", "online", "online_kl") if key in PLAIN[name]]
+    return ["", *([] if several else ["one run"]), *own]
 
 
 def _plain(name):

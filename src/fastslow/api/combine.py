@@ -1,24 +1,28 @@
 """Modules of finished runs and banks to one policy."""
 
 import shutil
+import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fastslow.adapters import BASE, Entry, load_tokenizer
+from fastslow.adapters import Entry
 from fastslow.api.policy import PolicyMethods
-from fastslow.api.run import Run
-from fastslow.api.view import View, names_of
+from fastslow.api.run import Run, view_of
+from fastslow.api.view import View
 from fastslow.atomic_io import new_folder
-from fastslow.config import Recipe, load_recipe
+from fastslow.config import load_recipe
 from fastslow.errors import ConfigError
-from fastslow.training.continual.combination import Combination, combine_entries, open_combination
-from fastslow.training.data.dataset import objective_of
+from fastslow.training.continual.combination import Combination, write_combination
+from fastslow.training.continual.combined_run import write_combined_run
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.export.export import check_free
+from fastslow.training.export.lineage import shared_adapters
 from fastslow.training.export.module_sources import entries_of
-from fastslow.training.policies.loading import SharedBase, make_encoder
+from fastslow.training.export.open_run import open_run
+from fastslow.training.policies.loading import SharedBase
 from fastslow.training.state.event_log import Progress, unwatched
 
 KINDS = ("uniform", "fixed", "grid", "learned", "routed")
@@ -28,27 +32,26 @@ class Policy(PolicyMethods):
     """One policy made of several modules, opened when it is first used.
 
     Attributes:
-        folder: a PEFT folder or, of `routed`, one of each module and the router.
+        folder: a run folder, as of `Run.load`; also a PEFT folder or, of `routed`, one of each
+            module and the router.
         weights: of each module by its name; None where the prompt chooses.
         combination: how it was made: kind, rank, and what recompression lost.
         domains: what each module learned, by its name.
     """
 
     def __init__(
-        self, folder: Path, combination: Combination, entries: Sequence[Entry], recipe: Recipe,
-        keep: Any,
-    ) -> None:  # fmt: skip
+        self, folder: Path, combination: Combination, entries: Sequence[Entry], keep: Any
+    ) -> None:
         self.folder = folder
         self.weights = combination.weights
         self.combination = combination
         self.domains = {entry.name: entry.domain for entry in entries}
-        self._recipe = recipe
         self._keep = keep  # A temporary folder lives as long as the policy.
         self._opened: View | None = None
 
     def _view(self) -> View:
         if self._opened is None:
-            self._opened = _opened(self.folder, self.combination, self._recipe)
+            self._opened = view_of(open_run(self.folder))
         return self._opened
 
     def save_pretrained(self, folder: str | Path) -> Path:
@@ -74,7 +77,7 @@ def combine(
     """Sum past modules exactly into one adapter, or route each prompt to one of them.
 
     Args:
-        sources: runs, run folders, banks, or entries of a bank.
+        sources: runs, run folders, banks, entries of a bank, or combinations of them.
         to: folder to write, which must not exist. None keeps the policy in a temporary folder for
             as long as it is used; `save_pretrained` writes it elsewhere.
         weights: `uniform`, `grid`, `learned` (fitted on the examples kept with each module),
@@ -100,32 +103,41 @@ def combine(
         faults.append("sources: got a single one; give a list of runs or banks")
     if faults:
         raise ConfigError(*faults)
-    paths = [source.folder if isinstance(source, Run) else Path(source) for source in sources]
-    entries = entries_of(paths)
+    entries = entries_of([s.folder if isinstance(s, (Run, Policy)) else Path(s) for s in sources])
+    if kind != "routed":
+        _warn_of_shared(entries)
     recipe = load_recipe(entries[-1].config, [f"model={model}"] if model else [])
     keep = TemporaryDirectory(prefix="fastslow-") if to is None else None
     folder = Path(to) if to is not None else Path(keep.name) / "combined" if keep else Path()
-    made = combine_entries(
-        entries,
-        recipe,
-        folder,
-        SharedBase(ProcessGroup()),
-        kind=kind,
-        fixed=fixed,
-        recompress=recompress,
-        progress=progress,
-    )
-    return Policy(folder, made, entries, recipe, keep)
+    bases, began = SharedBase(ProcessGroup()), time.monotonic()
+    with new_folder(folder) as draft:
+        made = write_combination(
+            entries,
+            recipe,
+            draft,
+            bases,
+            kind=kind,
+            fixed=fixed,
+            recompress=recompress,
+            progress=progress,
+        )
+        write_combined_run(
+            draft,
+            made,
+            entries,
+            recipe,
+            output_dir=folder,
+            device=bases.processes.device.type,
+            wall_s=time.monotonic() - began,
+        )
+    return Policy(folder, made, entries, keep)
 
 
-def _opened(folder: Path, made: Combination, recipe: Recipe) -> View:
-    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    return View(
-        recipe=recipe,
-        tokenizer=tokenizer,
-        encoder=make_encoder(recipe, tokenizer),
-        policies=open_combination(folder, made, recipe, tokenizer, SharedBase(ProcessGroup())),
-        objective=objective_of(recipe),
-        reference=BASE,
-        names=names_of(made.modules, made.policy, BASE),
-    )
+def _warn_of_shared(entries: Sequence[Entry]) -> None:
+    """Warn where a sum would count an adapter twice."""
+    if shared := shared_adapters(entries):
+        warnings.warn(
+            f"a sum of these modules counts an adapter twice: {'; '.join(shared)}. Combine one of "
+            "the two alone, or with weights routed",
+            stacklevel=3,
+        )

@@ -35,11 +35,20 @@ def headline(drawn: Sequence[DrawnRun]) -> Table:
             one.run.label,
             [ABSENT if row[i] is None else columns[i].write(row[i]) for i in used],
             one.colour,
-            "" if one.run.summary else "not finished",
+            _note(one.run),
         )
         for one, row in zip(drawn, found, strict=True)
     ]
     return Table("run", [columns[i].title for i in used], rows)
+
+
+def _note(run: ReportedRun) -> str:
+    """What must be known of a run before its numbers are read."""
+    if not run.summary:
+        return "not finished"
+    if run.combined_of:
+        return f"combination of {', '.join(run.combined_of)}"
+    return ""
 
 
 def latest(run: ReportedRun) -> EvalResult:

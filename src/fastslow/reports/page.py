@@ -15,7 +15,7 @@ from fastslow.errors import ConfigError
 from fastslow.reports.runs import ReportedRun, read_runs
 
 
-def write_report(folders: Sequence[Path], to: Path) -> Path:
+def write_report(folders: Sequence[str | Path], to: str | Path) -> Path:
     """Write the report of the runs in `folders` to the file `to`, in one step; that file.
 
     Unfinished runs are shown with what they have. One folder of `fastslow bench online` becomes a
@@ -29,8 +29,9 @@ def write_report(folders: Sequence[Path], to: Path) -> Path:
         raise ConfigError(
             "reports need plotly, which is not installed: pip install 'fastslow[report]'"
         ) from None
-    compared = len(folders) == 1 and (folders[0] / "results.json").is_file()
-    page = _comparison_page(folders[0]) if compared else _run_page(read_runs(folders))
+    to, paths = Path(to), [Path(folder) for folder in folders]
+    compared = len(paths) == 1 and (paths[0] / "results.json").is_file()
+    page = _comparison_page(paths[0]) if compared else _run_page(read_runs(paths))
     with disk_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)
     write_text(to, page)

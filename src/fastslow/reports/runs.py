@@ -63,6 +63,12 @@ class ReportedRun:
         return self.recipe is not None and self.recipe.task == "reward"
 
     @property
+    def combined_of(self) -> list[str]:
+        """The modules of a combination of finished runs; empty for a run."""
+        made = _read_json(self.folder / "combination.json")
+        return list(made.get("entries", [])) if made else []
+
+    @property
     def continual(self) -> bool:
         return self.records[0].domain is not None
 

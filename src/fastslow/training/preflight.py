@@ -93,7 +93,7 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
     Raises ConfigError with everything for which one of them could not be trained, or DataError
     where it is the data alone.
     """
-    warnings: list[str] = []
+    warnings = recipe_warnings(recipe)
     faults: dict[str, list[str]] = {}
     kinds: set[type[FastslowError]] = set()
     left = dict(list(parts(recipe).items())[trained:])
@@ -117,6 +117,21 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
     if lines:
         raise ConfigError(*lines)
     return warnings
+
+
+def recipe_warnings(recipe: Recipe) -> list[str]:
+    """What a recipe as a whole does that can hardly be meant."""
+    continual = recipe.continual
+    if continual is None or continual.start != "continue":
+        return []
+    several = len({domain.name for domain in continual.domains}) != 1
+    if not several or continual.weights in (None, "routed"):
+        return []
+    return [
+        "continual.start: continue trains each adapter from the one before, which it so contains; "
+        f"with continual.weights: {continual.weights} the sum counts that one twice. Set "
+        "continual.weights to null (the last adapter alone) or routed, or start: fresh"
+    ]
 
 
 def _first_examples(recipe: Recipe, objective: Objective) -> list[Example]:

@@ -86,7 +86,32 @@ def combine_entries(
     recompress: int | None = None,
     progress: Progress,
 ) -> Combination:
-    """Write the combination of some entries into a new folder, with `combination.json`.
+    """Write the combination of some entries into a new folder; see `write_combination`."""
+    with new_folder(to) as draft:
+        return write_combination(
+            entries,
+            recipe,
+            draft,
+            bases,
+            kind=kind,
+            fixed=fixed,
+            recompress=recompress,
+            progress=progress,
+        )
+
+
+def write_combination(
+    entries: Sequence[Entry],
+    recipe: Recipe,
+    draft: Path,
+    bases: SharedBase,
+    *,
+    kind: str,
+    fixed: Sequence[float] | None = None,
+    recompress: int | None = None,
+    progress: Progress,
+) -> Combination:
+    """Write the combination of some entries into an empty folder, with `combination.json`.
 
     The folder is an ordinary PEFT adapter or, for `routed`, holds one for each entry and a router.
     `recipe` defines how the replay buffers are encoded and scored. Raises ConfigError, StateError
@@ -96,20 +121,19 @@ def combine_entries(
     names = [entry.name for entry in entries]
     if len(set(names)) < len(names):
         raise ConfigError("combine: two of the entries have the same name; give each once")
-    with new_folder(to) as draft:
-        if kind == ROUTED:
-            made = Combination(kind, names, None, None, None)
-            _route(entries, recipe, draft, bases)
-        else:
-            modules = [entry.factors() for entry in entries]
-            weights = _weights(kind, entries, modules, recipe, bases, fixed, progress)
-            total, lost = combine(modules, weights), None
-            if recompress is not None:
-                total, lost = nearest(total, recompress)
-            shares = dict(zip(names, weights, strict=True))
-            made = Combination(kind, names, shares, total.rank, lost)
-            total.write(draft)
-        made.write(draft)
+    if kind == ROUTED:
+        made = Combination(kind, names, None, None, None)
+        _route(entries, recipe, draft, bases)
+    else:
+        modules = [entry.factors() for entry in entries]
+        weights = _weights(kind, entries, modules, recipe, bases, fixed, progress)
+        total, lost = combine(modules, weights), None
+        if recompress is not None:
+            total, lost = nearest(total, recompress)
+        shares = dict(zip(names, weights, strict=True))
+        made = Combination(kind, names, shares, total.rank, lost)
+        total.write(draft)
+    made.write(draft)
     return made
 
 

@@ -41,10 +41,14 @@ def _entries(source: Path) -> list[Entry]:
 
 
 def _entry_of_run(run: Path) -> Entry:
-    """The leader of an ordinary run as a bank entry."""
+    """The leader of an ordinary run, or a combination, as a bank entry."""
     _, summary = read_run(run)
-    assert isinstance(summary, RunSummary)
-    part = answering_part(run, summary)
+    if summary.leader not in summary.adapters:
+        raise ConfigError(
+            f"{run} chooses one of {', '.join(summary.adapters)} for each prompt, so it is no "
+            "single module; give the runs that it was made of"
+        )
+    part = answering_part(run, summary) if isinstance(summary, RunSummary) else run
     inputs = json.loads((part / "inputs.json").read_text(encoding="utf-8"))
     name = folder_name(run.resolve().name)
     return Entry(
@@ -59,5 +63,5 @@ def _entry_of_run(run: Path) -> Entry:
         parents=(),
         base=inputs["model"],
         data=inputs["data"],
-        metrics=summary.eval["final"] or {},
+        metrics=(summary.eval["final"] or {}) if isinstance(summary, RunSummary) else {},
     )

@@ -74,7 +74,8 @@ def open_run(folder: Path) -> FinishedRun:
     recipe, summary = read_run(folder)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     folders = {name: folder / path for name, path in summary.adapters.items()}
-    routed = (folder / "adapters" / "router.json").exists()
+    # Of a run over domains beside its adapters, of a combination at the top.
+    routers = [at for at in (folder / "adapters", folder) if (at / "router.json").exists()]
     if recipe.lora.start_from is not None:
         folders[PREVIOUS] = Path(recipe.lora.start_from)
     return FinishedRun(
@@ -88,6 +89,6 @@ def open_run(folder: Path) -> FinishedRun:
             folders,
             tokenizer,
             SharedBase(ProcessGroup()),
-            router=Router.load(folder / "adapters") if routed else None,
+            router=Router.load(routers[0]) if routers else None,
         ),
     )

@@ -61,6 +61,11 @@ def check_run_folder(folder: Path, recipe: Recipe) -> bool:
     A run without a checkpoint has nothing to lose: its folder is free for another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "combination.json").exists():
+        raise StateError(
+            f"{folder} holds a combination of modules, in which nothing is trained; give another "
+            "output_dir"
+        )
     path = folder / "config.yaml"
     signs = WORK if recipe.stages else (*WORK, *WORK_OF_STAGES)
     began = any(any(folder.glob(sign)) for sign in signs)

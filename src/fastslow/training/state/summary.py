@@ -67,7 +67,10 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class ContinualSummary:
-    """The result of a run over several domains. Units as in RunSummary."""
+    """The result of a run over several domains. Units as in RunSummary.
+
+    Also of a combination of finished runs: then nothing was trained, and there are no domains.
+    """
 
     domains: list[str]
     """Names in the order of training."""
