@@ -177,8 +177,8 @@ def recompress(module: Factors, rank: int) -> tuple[Factors, float]:
         raise ConfigError(f"recompress: got rank {rank}; must be 1 or more")
     layers, lost, whole = {}, 0.0, 0.0
     for layer, (a, b) in module.layers.items():
-        q_b, r_b = torch.linalg.qr(b.double())
-        q_a, r_a = torch.linalg.qr(a.double().T)
+        q_b, r_b = torch.linalg.qr(b.cpu().double())
+        q_a, r_a = torch.linalg.qr(a.cpu().double().T)
         u, s, vh = torch.linalg.svd(r_b @ r_a.T)
         kept = min(rank, len(s))
         root = s[:kept].sqrt()

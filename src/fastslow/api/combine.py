@@ -109,7 +109,7 @@ def combine(
     recipe = load_recipe(entries[-1].config, [f"model={model}"] if model else [])
     keep = TemporaryDirectory(prefix="fastslow-") if to is None else None
     folder = Path(to) if to is not None else Path(keep.name) / "combined" if keep else Path()
-    bases, began = SharedBase(ProcessGroup()), time.monotonic()
+    bases, began = SharedBase(ProcessGroup(recipe.train.device)), time.monotonic()
     with new_folder(folder) as draft:
         made = write_combination(
             entries,

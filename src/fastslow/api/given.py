@@ -55,7 +55,7 @@ def recipe_with(
         section = judge if isinstance(judge, Mapping) else _rule(folder / "judge.py")
         overrides.append(f"judge={json.dumps(dict(section))}")
     checked = load_recipe(raw, overrides, checks=[objective_problems])
-    processes = ProcessGroup()
+    processes = ProcessGroup(checked.train.device)
     for path, data, name in (
         (files["train"], train_dataset, "train_dataset"),
         (files["eval"], eval_dataset, "eval_dataset"),

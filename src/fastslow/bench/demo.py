@@ -65,7 +65,7 @@ def _finished(recipe: Recipe, listener: Listener) -> ContinualSummary:
 
 
 def _routed(recipe: Recipe, to: Path, listener: Listener) -> list[dict[str, Any]]:
-    folder, bases = to / "routed", SharedBase(ProcessGroup())
+    folder, bases = to / "routed", SharedBase(ProcessGroup(recipe.train.device))
     if not folder.exists():
         entries = Bank(to / "fastslow" / "bank").entries()
         combine_entries(entries, recipe, folder, bases, kind="routed", progress=unwatched)

@@ -33,8 +33,9 @@ def measure_method(scenario: Scenario, method: Method, run: Path) -> dict[str, A
     each domain.
     `retention`: scores after each domain, where the training measured them.
     """
-    bases = SharedBase(ProcessGroup())
-    evaluator = DomainEvaluator(scenario.measured(), bases, ignore)
+    recipe = scenario.measured()
+    bases = SharedBase(ProcessGroup(recipe.train.device))
+    evaluator = DomainEvaluator(recipe, bases, ignore)
     with TemporaryDirectory() as scratch:
         policy = _policy(scenario, method, run, Path(scratch) / "policy", bases)
         if method.policy == "oracle":
@@ -46,7 +47,9 @@ def measure_method(scenario: Scenario, method: Method, run: Path) -> dict[str, A
 
 def measure_run(scenario: Scenario, run: Path) -> list[dict[str, Any]]:
     """The points of an ordinary run's leader."""
-    evaluator = DomainEvaluator(scenario.measured(), SharedBase(ProcessGroup()), ignore)
+    recipe = scenario.measured()
+    bases = SharedBase(ProcessGroup(recipe.train.device))
+    evaluator = DomainEvaluator(recipe, bases, ignore)
     with TemporaryDirectory() as scratch:
         to = Path(scratch) / "policy"
         _leader(run, to)

@@ -1,12 +1,13 @@
 """`fastslow bench`: compare methods on the same data, budget and tuning grid."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from fastslow.cli.task_progress import task_progress
 
 app = typer.Typer(no_args_is_help=True, help="Compare methods; results as JSON and a table.")
 
@@ -54,7 +55,7 @@ def continual(
     chosen = methods or list(METHODS)
     _check_known(chosen, METHODS)
     _check_options(context, data, model, recipe, rates)
-    with _bars() as on_progress:
+    with task_progress() as on_progress:
         if data:
             scenarios, rate, most = _scenarios(data, model, recipe, out, pairs=pairs, seeds=seeds)
             found = bench_files(
@@ -99,7 +100,7 @@ def chasing(
     quiet_libraries()
     if optimizer not in RATES:
         raise ConfigError(f"optimizer: got {optimizer!r}; allowed are {', '.join(RATES)}")
-    with _bars() as on_progress:
+    with task_progress() as on_progress:
         found = bench_chasing(
             out,
             seeds=range(worlds),
@@ -147,7 +148,7 @@ def objectives(
     chosen = names or offline
     made = {name: asked(name)[1] for name in chosen}
     _check_options(context, data, model, recipe, rates)
-    with _bars() as on_progress:
+    with task_progress() as on_progress:
         if data:
             scenarios, rate, most = _scenarios(
                 [data], model, recipe, out, pairs=pairs, seeds=seeds, lacking=partial(lacking, made)
@@ -187,7 +188,7 @@ def online(
     chosen = methods or known
     _check_known(chosen, known)
     _check_options(context, data, model, recipe, [])
-    with _bars() as on_progress:
+    with task_progress() as on_progress:
         if data:
             scenarios, _, most = _scenarios([data], model, recipe, out, pairs=pairs, seeds=seeds)
             found = bench_files(
@@ -260,38 +261,6 @@ def _scenarios(
         for seed in range(seeds)
     ]
     return found, shared.train.learning_rate, min(pairs, *map(smallest_domain, found))
-
-
-@contextmanager
-def _bars() -> Iterator[Any]:
-    """A callback that shows the progress of each part."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    shown: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-
-        def on_progress(task: str, done: int, total: int) -> None:
-            if task not in shown:
-                shown[task] = progress.add_task(task, total=total)
-            progress.update(shown[task], completed=done, total=total)
-
-        yield on_progress
 
 
 def _show(markdown: str, out: Path) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fastslow.cli.task_progress import task_progress
+
 
 def combine(
     sources: list[Path] = typer.Argument(
@@ -25,17 +27,16 @@ def combine(
     """Sum past modules exactly into one PEFT adapter, with weights fitted on kept examples."""
     import json
     from dataclasses import asdict
+    from functools import partial
 
     from rich.console import Console
-    from rich.progress import Progress
     from rich.table import Table
 
     from fastslow import combine as combine_modules
     from fastslow.adapters.library_logging import quiet_libraries
 
     quiet_libraries()
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("fitting merge weights", total=None)
+    with task_progress(transient=True) as show:
         policy = combine_modules(
             sources,
             to,
@@ -43,7 +44,7 @@ def combine(
             fixed=fixed,
             recompress=recompress,
             model=model,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=partial(show, "fitting merge weights"),
         )
     made = policy.combination
     if json_output:

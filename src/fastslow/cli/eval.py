@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fastslow.cli.task_progress import task_progress
+
 
 def evaluate(
     run: Path = typer.Argument(help="Run folder."),
@@ -22,9 +24,9 @@ def evaluate(
     """Accuracy, margin, log-likelihoods, reverse KL and answer length on held-out pairs."""
     import json
     from dataclasses import asdict
+    from functools import partial
 
     from rich.console import Console
-    from rich.progress import Progress
     from rich.table import Table
 
     from fastslow import Run
@@ -33,15 +35,14 @@ def evaluate(
     quiet_libraries()
     opened = Run.load(run)
     name = opened.policy(module)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("evaluating", total=None)
+    with task_progress(transient=True) as show:
         measured, counts = opened.measure(
             data or None,
             module=module,
             max_pairs=max_pairs,
             num_prompts=num_prompts,
             seed=seed,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=partial(show, "evaluating"),
         )
     if json_output:
         print(json.dumps({"module": name, "data": counts, **asdict(measured)}))

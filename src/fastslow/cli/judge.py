@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fastslow.cli.task_progress import task_progress
+
 
 def judge(
     recipe: Path = typer.Argument(help="YAML recipe with a judge."),
@@ -22,10 +24,10 @@ def judge(
     import sys
     from contextlib import redirect_stdout
     from dataclasses import asdict
+    from functools import partial
 
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import Progress
     from rich.table import Table
 
     from fastslow import check_judge
@@ -34,17 +36,14 @@ def judge(
 
     checked = load_recipe(recipe, overrides or [])
     quiet_libraries()
-    with (
-        Progress(console=Console(stderr=True), transient=True) as progress,
-        redirect_stdout(sys.stderr),  # What a rule prints is none of the findings.
-    ):
-        task = progress.add_task("asking", total=pairs)
+    # What a rule prints is none of the findings.
+    with task_progress(transient=True) as show, redirect_stdout(sys.stderr):
         found = check_judge(
             checked,
             data or None,
             pairs=pairs,
             of_eval=of_eval,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=partial(show, "asking"),
         )
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)

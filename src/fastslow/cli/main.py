@@ -22,11 +22,11 @@ from fastslow.cli.recipe import recipe
 from fastslow.cli.recipes import recipes
 from fastslow.cli.report import report
 from fastslow.cli.sample import sample
+from fastslow.cli.streams import nobody_reads, survive_a_lost_display
 from fastslow.cli.train import train
 from fastslow.cli.train_reward import train_reward
 from fastslow.cli.validate import validate
 from fastslow.cli.world import world
-from fastslow.disk_errors import disk_error
 from fastslow.errors import FastslowError, StateError
 
 INTERRUPTED = 130
@@ -73,12 +73,18 @@ def run() -> None:
     """Entry point of the command; errors meant for the user are printed as one message."""
     gc.set_threshold(COLLECTED_EVERY)
     show_warnings_plainly()
+    survive_a_lost_display()
     try:
         app()
     except FastslowError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(_code(error))
+    except BrokenPipeError:  # As of `fastslow sample ... | head`.
+        nobody_reads(sys.stdout)
+        sys.exit(1)
     except OSError as error:
+        from fastslow.disk_errors import disk_error
+
         if (fault := disk_error(error)) is None:
             raise
         print(f"error: {fault}", file=sys.stderr)

@@ -4,9 +4,7 @@ Everything goes to standard error; standard output is reserved for results that 
 """
 
 import time
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,8 +17,18 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
+from fastslow.cli.run_text import (
+    REFERENCES,
+    comparison,
+    counts,
+    measurement,
+    moving,
+    next_commands,
+    processes,
+    retention,
+)
+from fastslow.cli.task_progress import PLAIN_EVERY_S, ProgressLines
 from fastslow.training.state.events import (
     AnswersEvent,
     CompleteEvent,
@@ -37,9 +45,6 @@ from fastslow.training.state.events import (
 )
 from fastslow.training.state.summary import ContinualSummary, RunSummary
 
-PLAIN_EVERY_S = 10.0
-REFERENCES = {"base": "the base", "previous": "the previous policy"}
-"""How the references of held-out numbers are written."""
 SMOOTHING = 0.9
 
 
@@ -73,6 +78,7 @@ class RunDisplay:
         self._first_step = 0
         self._last_plain = -PLAIN_EVERY_S
         self._means: dict[str, float] = {}
+        self._lines = ProgressLines(self.say)
 
     def __enter__(self) -> "RunDisplay":
         return self
@@ -104,8 +110,8 @@ class RunDisplay:
             return
         self.say(
             f"objective {event['objective']}, modules {' and '.join(event['modules'])}, "
-            f"reference {event['reference']}{_moving(event)}, device {event['device']}"
-            + (f" in {event['processes']} processes" if event["processes"] > 1 else "")
+            f"reference {event['reference']}{moving(event)}, device {event['device']}"
+            + processes(event)
             + (", base sharded (FSDP2)" if event["sharded"] else "")
         )
         if event["layout"] != "trees":
@@ -113,13 +119,13 @@ class RunDisplay:
         if event["memory"]:
             self.say(f"memory: about {event['memory']}")
         if event["heldout"]:
-            self.say(f"held-out rows: {_counts(event['heldout'])}")
+            self.say(f"held-out rows: {counts(event['heldout'])}")
         if event["resumed"]:
             self.say(f"resuming from step {event['step']}")
 
     def _summarise_domains(self, summary: ContinualSummary) -> None:
         for key, kept in summary.metrics.items():
-            self.console.print(_retention(summary, key))
+            self.console.print(retention(summary, key))
             numbers = (f"{name.replace('_', ' ')} {value:+.3f}" for name, value in kept.items()
                        if value is not None)  # fmt: skip
             self.say(f"{key}: {', '.join(numbers)}")
@@ -165,7 +171,7 @@ class RunDisplay:
             return
         for domain, result in event["results"].items():
             # Of all domains, whatever the reference in training is.
-            self.say(f"{event['label']}, on {domain}: {_measurement(result, 'nats vs the base')}")
+            self.say(f"{event['label']}, on {domain}: {measurement(result, 'nats vs the base')}")
 
     def _drop_side(self) -> None:
         if self._side is not None:
@@ -174,6 +180,8 @@ class RunDisplay:
 
     def _on_progress(self, event: ProgressEvent) -> None:
         self._progress.start()
+        if not self._live:
+            self._lines(event["task"], event["done"], event["total"])
         if self._side is None:
             self._side = self._progress.add_task(event["task"], total=event["total"], numbers="")
         self._progress.update(
@@ -201,10 +209,11 @@ class RunDisplay:
 
     def _numbers(self, event: StepEvent) -> str:
         means = self._means
+        leads = f"  {event['leader']} leads" if len(event["modules"]) > 1 else ""
         score = f"  score {event['score']:+.2f}" if "score" in event else ""
         return (
             f"loss {means['loss']:.3f}  acc {means['accuracy']:.2f}  margin {means['margin']:+.2f}"
-            f"{score}  {event['leader']} leads  {means['pairs_per_s']:.1f} pairs/s"
+            f"{score}{leads}  {means['pairs_per_s']:.1f} pairs/s"
         )
 
     def _plain(self, event: StepEvent) -> None:
@@ -229,7 +238,7 @@ class RunDisplay:
         if not self._brief:
             moment = f"held-out ({event['moment']}, step {event['step']}, {event['leader']})"
             unit = "reward" if self._rewards else f"nats vs {REFERENCES[self._reference]}"
-            self.say(f"{moment}: {_measurement(event, unit)}")
+            self.say(f"{moment}: {measurement(event, unit)}")
 
     def _on_swap(self, event: SwapEvent) -> None:
         self.say(f"step {event['step']}: {event['leader']} now leads")
@@ -253,15 +262,20 @@ class RunDisplay:
         if not self._brief:
             self.say(f"the run in {event['folder']} is complete")
 
-    def summarise(self, summary: RunSummary | ContinualSummary) -> None:
-        """Print the result of a finished run."""
+    def summarise(self, summary: RunSummary | ContinualSummary, *, folder: str, task: str) -> None:
+        """Print the result of a finished run, where it is, and what can be done with it."""
         self._progress.stop()
+        self._rewards = task == "reward"
         if isinstance(summary, ContinualSummary):
             self._summarise_domains(summary)
-            return
+        else:
+            self._summarise_run(summary)
+        self.say(f"run folder: {folder}; next: {next_commands(folder, task)}")
+
+    def _summarise_run(self, summary: RunSummary) -> None:
         start, final = summary.eval["start"], summary.eval["final"]
         if final is not None:
-            self.console.print(_comparison(start, final, summary.reference, rewards=self._rewards))
+            self.console.print(comparison(start, final, summary.reference, rewards=self._rewards))
         test_then_train = summary.prequential
         if test_then_train:
             self.say(
@@ -270,78 +284,8 @@ class RunDisplay:
             )
         for line in summary.skipped_examples:
             self.say(f"skipped: {line}", style="yellow")
+        several = len(summary.adapters) > 1
         self.say(
-            f"{summary.steps} steps, {summary.pairs_seen} pairs ({_counts(summary.data)}) in "
-            f"{summary.wall_s:.0f} s; leader: {summary.leader}"
+            f"{summary.steps} steps, {summary.pairs_seen} pairs ({counts(summary.data)}) in "
+            f"{summary.wall_s:.0f} s" + (f"; leader: {summary.leader}" if several else "")
         )
-
-
-def _retention(summary: ContinualSummary, key: str) -> Table:
-    """The retention matrix R[i][j] with the base's scores as its first row."""
-    columns = (f"on {name}" for name in summary.measured)
-    against = ", vs the base" if key == "accuracy" else ""
-    table = Table(f"{key} after{against}", *columns, box=None, pad_edge=False)
-    rows = {"base": summary.initial} | {
-        f"{number}. {name}": row
-        for number, (name, row) in enumerate(zip(summary.domains, summary.after, strict=True), 1)
-    }
-    for label, row in rows.items():
-        table.add_row(label, *(f"{result[key]:.3f}" for result in row))
-    return table
-
-
-def _measurement(result: Mapping[str, Any], unit: str) -> str:
-    """One line; `unit` says what the values of chosen and rejected responses are."""
-    sides = (
-        f"{side} {result[key]:+.2f}"
-        for side in ("chosen", "rejected")
-        if result[key := f"{side}_log_ratio"] is not None
-    )
-    text = (
-        f"accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f}, margin "
-        f"{result['margin']:+.2f}, {' and '.join(sides)} {unit}"
-    )
-    if result["reverse_kl"] is not None:
-        text += f", reverse KL {result['reverse_kl']:.2f}, {result['mean_length']:.0f} tokens"
-    if result["reward"] is not None:
-        text += f", reward {result['reward']:+.2f}"
-    return text
-
-
-def _comparison(
-    start: dict[str, Any], final: dict[str, Any], reference: str, *, rewards: bool
-) -> Table:
-    what, unit = ("reward", "") if rewards else ("log-prob", " (nats)")
-    against = "" if rewards else f", vs {REFERENCES[reference]}"
-    table = Table(f"held-out{against}", "start", "final", box=None, pad_edge=False)
-    for key, label, form in (
-        ("accuracy", "accuracy", ".3f"),
-        ("loss", "loss", ".3f"),
-        ("margin", f"margin{unit}", "+.2f"),
-        ("chosen_logp", f"{what} of chosen", ".1f"),
-        ("rejected_logp", f"{what} of rejected", ".1f"),
-        ("reverse_kl", "reverse KL (nats)", ".2f"),
-        ("mean_length", "answer length (tokens)", ".1f"),
-        ("reward", "judge score", "+.2f"),
-        ("win_rate", "win rate vs base", ".3f"),
-    ):
-        if final[key] is not None:
-            table.add_row(label, format(start[key], form), format(final[key], form))
-    return table
-
-
-def _counts(counts: dict[str, int]) -> str:
-    """Rows read, and the nonzero counts of rows and pairs treated specially."""
-    return ", ".join(
-        f"{value} {name.replace('_', ' ')}"
-        for name, value in counts.items()
-        if value or name == "read"
-    )
-
-
-def _moving(event: StartEvent) -> str:
-    moving = event["moving_reference"]
-    if moving is None:
-        return ""
-    steps = "step" if moving["every"] == 1 else f"{moving['every']} steps"
-    return f" moving {moving['share']:.3g} of the way to the policy every {steps}"

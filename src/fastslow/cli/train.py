@@ -26,11 +26,11 @@ def train(
     from fastslow.training.distributed.processes import ProcessGroup
 
     quiet_libraries()
-    first = ProcessGroup().rank == 0
+    first = ProcessGroup(checked.train.device).rank == 0
     with RunDisplay(None if first else Console(quiet=True)) as display:
         summary = run_recipe(checked, listener=display.show)
         if summary is not None:
-            display.summarise(summary)
+            display.summarise(summary, folder=checked.output_dir, task=checked.task)
     if summary is None:
         raise typer.Exit(STOPPED)
     if json_output and first:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fastslow.cli.arguments import Arguments, recipe_of
+from fastslow.cli.task_progress import OnProgress, task_progress
 from fastslow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ def validate(
     import json
 
     from rich.console import Console
-    from rich.progress import Progress
 
     from fastslow.adapters import load_tokenizer
     from fastslow.adapters.library_logging import quiet_libraries
@@ -46,15 +46,15 @@ def validate(
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
-    processes = ProcessGroup()
+    processes = ProcessGroup(checked.train.device)
     warnings = [*renamings, *check_parts(checked, processes)]
     findings: dict[str, dict[str, Any]] = {}
     examples = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with task_progress(transient=True) as show_progress:
         for label, part in parts(checked).items():
             where = f"{label}: " if label else ""
             encoder = make_encoder(part, tokenizer)
-            for name, statistics in _read(part, encoder, progress, where):
+            for name, statistics in _read(part, encoder, show_progress, where):
                 findings[name] = statistics.as_json()
                 lost = statistics.truncation_warning(encoder.max_length)
                 warnings += [f"{name}: {lost}"] if lost else []
@@ -102,7 +102,7 @@ def _add_old_names(findings: Mapping[str, dict[str, Any]]) -> None:
 
 
 def _read(
-    part: "Recipe", encoder: "Encoder", progress: Any, where: str
+    part: "Recipe", encoder: "Encoder", show: OnProgress, where: str
 ) -> Iterator[tuple[str, "DataStatistics"]]:
     """Name and statistics of a run's stored data."""
     from functools import partial
@@ -124,7 +124,7 @@ def _read(
     if part.data.eval_sources:
         streams.append(("eval", eval_stream(part, measured), measured))
     for name, stream, learned_with in streams:
-        task = progress.add_task(f"reading {where}{name}", total=stream.count_rows())
+        task = partial(show, f"reading {where}{name}", total=stream.count_rows())
         yield (
             f"{where}{name}",
             data_statistics(
@@ -132,7 +132,7 @@ def _read(
                 encoder,
                 learned_with,
                 batch_size=part.train.batch_size,
-                progress=partial(_advance, progress, task),
+                progress=task,
             ),
         )
 
@@ -159,10 +159,6 @@ def _print_findings(
     for key in dict.fromkeys(key for values in findings.values() for key in values):
         table.add_row(key, *(_cell(values.get(key, [])) for values in findings.values()))
     console.print(table)
-
-
-def _advance(progress: Any, task: Any, rows: int) -> None:
-    progress.update(task, completed=rows)
 
 
 def _cell(value: object) -> str:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fastslow.cli.task_progress import task_progress
+
 
 def world(
     to: Path = typer.Argument(help="Folder to write; it must not exist."),
@@ -26,16 +28,16 @@ def world(
     ),
 ) -> None:
     """Write pairs of every domain, the world itself, and a tiny base model pretrained on it."""
+    from functools import partial
+
     from rich.console import Console
-    from rich.progress import Progress
 
     from fastslow import make_world
     from fastslow.adapters.library_logging import quiet_libraries
 
     quiet_libraries()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("pretraining the base", total=None)
+    with task_progress(transient=True) as show:
         made = make_world(
             to,
             seed=seed,
@@ -47,7 +49,7 @@ def world(
             noise=noise,
             stream=stream.split(",") if stream else None,
             overlap=overlap,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=partial(show, "pretraining the base"),
         )
     console.print(f"wrote {to}: base, world.json, train.jsonl and test.jsonl of each of")
     for domain in made.domains:

@@ -159,6 +159,9 @@ class TrainConfig(Section):
     precision: Literal["float32", "mixed", "bfloat16"] = "float32"
     """`mixed` keeps the base in float32 and computes in bfloat16; `bfloat16` also loads the base in
     bfloat16. Adapters, log-prob sums and losses are always float32."""
+    device: Literal["auto", "cpu"] = "auto"
+    """`auto` takes a GPU where there is one; `cpu` leaves it alone. All that opens the run later
+    does the same, and a run may resume with the other one."""
     max_grad_norm: PositiveFloat | None = 1.0
     """Largest gradient norm of each adapter; null does not clip."""
     skip_non_finite: bool = False

@@ -69,7 +69,7 @@ class Bco(Objective):
         return {"total": 0.0, "count": 0.0}
 
     def observe(self, logps: RatedLogps) -> dict[str, Tensor]:
-        return {"total": logps.log_ratio.detach().double().sum()}
+        return {"total": logps.log_ratio.detach().cpu().double().sum()}
 
     def advance(
         self, state: Mapping[str, float], sums: Mapping[str, float], count: int

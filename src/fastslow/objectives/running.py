@@ -33,8 +33,11 @@ def moments(state: Mapping[str, float]) -> Moments | None:
 
 
 def sums(values: Tensor) -> dict[str, Tensor]:
-    """What `advanced` needs of some values, [B]: their sum and that of their squares."""
-    values = values.detach().double()
+    """What `advanced` needs of some values, [B]: their sum and that of their squares.
+
+    On the CPU, as not every device has float64.
+    """
+    values = values.detach().cpu().double()
     return {"sum": values.sum(), "square": values.square().sum()}
 
 

@@ -31,7 +31,7 @@ from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
 from fastslow.training.state.checkpoint import read_newest
 from fastslow.training.state.event_log import EventLog, Listener, OneAtATime, ignore
-from fastslow.training.state.events import StartEvent
+from fastslow.training.state.events import StartEvent, WarningEvent
 from fastslow.training.state.parts import answering_part, finish_parts
 from fastslow.training.state.run_lock import (
     check_inputs,
@@ -68,7 +68,7 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, checks=[objective_problems])
     recipe = written_out(recipe)
-    processes, run_folder = ProcessGroup(), Path(recipe.output_dir)
+    processes, run_folder = ProcessGroup(recipe.train.device), Path(recipe.output_dir)
     if processes.size > 1 and not rereadable(recipe.data.train_sources):
         raise ConfigError("data.train: only the main process has standard input; give files")
     with ExitStack() as stack:
@@ -123,7 +123,10 @@ def train_one(recipe: Recipe, folder: Path, context: RunContext) -> RunSummary |
     try:
         listener(_start_event(components, resumed=resumed))
         for warning in _warnings(components):
-            listener({"event": "warning", "message": warning})
+            event: WarningEvent = {"event": "warning", "step": 0, "message": warning}
+            if not resumed:  # Else they are in the log.
+                log.write(event)
+            listener(event)
         loop = Loop(components, folder, log, listener, context.stop)
         with StopSignals(context.stop, partial(_stopping, listener)):
             finished = loop.finish()
@@ -173,6 +176,7 @@ def _start_event(components: Components, *, resumed: bool) -> StartEvent:
         "moving_reference": moving.model_dump() if moving else None,
         "device": _device_name(learner.accelerator.device),
         "processes": learner.processes.size,
+        "machines": learner.processes.machines(),
         "sharded": learner.processes.sharded,
         "layout": "trees" if layout.trees else f"one response per row: {layout.reason}",
         "heldout": components.heldout_counts,

@@ -8,13 +8,12 @@ its own; the first one's is the run's.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from itertools import chain, zip_longest
 from pathlib import Path
-from shutil import copytree
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 import torch
 from accelerate import PartialState
@@ -24,7 +23,9 @@ from torch import nn
 from fastslow.errors import ConfigError, FastslowError, StateError
 from fastslow.evaluation import MetricSums
 from fastslow.training.distributed import messages
+from fastslow.training.distributed.launcher import check_announced
 from fastslow.training.distributed.messages import ERROR, PLAIN, Codec, list_of
+from fastslow.training.distributed.scratch import scratch_copy
 
 T = TypeVar("T")
 
@@ -38,14 +39,26 @@ NO_DEEPSPEED = (
 
 
 class ProcessGroup:
-    """This process and its peers; a single one if no launcher started several."""
+    """This process and its peers; a single one if no launcher started several.
 
-    def __init__(self) -> None:
+    Args:
+        device: as `train.device` says it. It is settled once in the life of a process.
+
+    Raises ConfigError where the launcher announced more processes than there are.
+    """
+
+    def __init__(self, device: str = "auto") -> None:
         if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
             raise ConfigError(NO_DEEPSPEED)
         # Without cpu=True, several processes on a CPU would each train alone.
-        told = parse_flag_from_env("ACCELERATE_USE_CPU")
-        self._state = PartialState(cpu=told or not torch.accelerator.is_available())
+        on_cpu = device == "cpu" or parse_flag_from_env("ACCELERATE_USE_CPU")
+        self._state = PartialState(cpu=on_cpu or not torch.accelerator.is_available())
+        if on_cpu and self.device.type != "cpu":
+            raise ConfigError(
+                f"train.device: got 'cpu', but this process has begun to compute on {self.device}; "
+                "start a new one"
+            )
+        check_announced(self.size)
 
     @property
     def size(self) -> int:
@@ -67,6 +80,10 @@ class ProcessGroup:
     def on_this_machine(self) -> int:
         """How many processes share the memory of this machine."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if self.size > 1 else 1
+
+    def machines(self) -> int:
+        """On how many machines they are: each has one that is its first. All must ask."""
+        return self.all_gather(int(self._state.local_process_index)).count(0)
 
     @property
     def sharded(self) -> bool:
@@ -161,14 +178,34 @@ class ProcessGroup:
 
     @contextmanager
     def folder(self, of_run: Path) -> Iterator[Path]:
-        """Where this process writes: the run's folder, or a copy of it that is thrown away."""
-        self._state.wait_for_everyone()
-        if self.rank == 0:
-            self._state.wait_for_everyone()  # The others are copying.
+        """Where this process writes: the run's folder, or a copy of it that is thrown away.
+
+        Raises ConfigError in all processes where one of them does not see the run's folder, and
+        StateError where one cannot copy it.
+        """
+        if self.size == 1:
             yield of_run
             return
-        with TemporaryDirectory(prefix="fastslow-") as scratch:
-            own = Path(scratch) / of_run.name
-            copytree(of_run, own)
-            self._state.wait_for_everyone()
+        self._check_shared(of_run)
+        with ExitStack() as stack:
+            own, fault = of_run, None
+            if self.rank > 0:
+                try:
+                    own = stack.enter_context(scratch_copy(of_run))
+                except OSError as error:
+                    fault = str(error)
+            if faults := [text for text in self.all_gather(fault) if text]:
+                raise StateError(f"{of_run} cannot be copied to a temporary folder: {faults[0]}")
             yield own
+
+    def _check_shared(self, folder: Path) -> None:
+        sign = folder / self.broadcast_from_main(lambda: f".seen-{uuid4().hex}")
+        self.broadcast_from_main(sign.touch)
+        seen = self.all_gather(sign.exists())
+        if self.rank == 0:
+            sign.unlink(missing_ok=True)
+        if not all(seen):
+            raise ConfigError(
+                f"output_dir: process {seen.index(False)} does not see {folder} of the main "
+                "process; give a folder on a disk that all machines share"
+            )

@@ -88,7 +88,7 @@ def open_run(folder: Path) -> FinishedRun:
             recipe,
             folders,
             tokenizer,
-            SharedBase(ProcessGroup()),
+            SharedBase(ProcessGroup(recipe.train.device)),
             router=Router.load(routers[0]) if routers else None,
         ),
     )

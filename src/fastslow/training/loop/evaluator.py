@@ -182,7 +182,7 @@ class Evaluator:
             log_ratio = policies.score(name, batch) - policies.score(reference, batch)
             sampled = [sample for samples in answers for sample in samples]
             sums = {
-                "reverse_kl": log_ratio.double().sum().item(),
+                "reverse_kl": log_ratio.cpu().double().sum().item(),
                 "mean_length": float(sum(len(sample.tokens) for sample in sampled)),
                 "truncated": float(sum(sample.truncated for sample in sampled)),
             }

@@ -65,7 +65,7 @@ def add_measured(totals: MetricSums, loss: ModuleLoss) -> None:
         values |= own
         if len(logps) != len(delta):
             counts |= dict.fromkeys(own, len(logps))
-    sums = {key: value.detach().double().sum().item() for key, value in values.items()}
+    sums = {key: value.detach().cpu().double().sum().item() for key, value in values.items()}
     totals.add(sums, count=len(delta), counts=counts)
 
 

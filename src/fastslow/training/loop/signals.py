@@ -1,15 +1,18 @@
-"""Stopping a run: a token, which SIGINT and SIGTERM set in the main thread.
+"""Stopping a run: a token, which signals set in the main thread.
 
-The current step or evaluation is finished, then a checkpoint is written. A second SIGINT aborts.
+Ctrl-C, SIGTERM, a terminal that hangs up (SIGHUP) and what job schedulers send before they take a
+machine away (SIGUSR1) all mean the same. The current step or evaluation is finished, then a
+checkpoint is written. A second SIGINT aborts.
 """
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+"""Not every system has the last two. They stay ignored where they are, as under nohup."""
 
 
 class StopToken:
@@ -38,7 +41,7 @@ class StopToken:
 
 
 class StopSignals:
-    """Inside the block, SIGINT and SIGTERM set a token.
+    """Inside the block, SIGINT, SIGTERM, SIGHUP and SIGUSR1 set a token.
 
     Args:
         token: the token to set.
@@ -53,7 +56,7 @@ class StopSignals:
     def __enter__(self) -> StopToken:
         # Python lets only the main thread set handlers; elsewhere the caller owns the signals.
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._previous = {number: signal.signal(number, self._note) for number in _heard()}
         return self._token
 
     def __exit__(
@@ -72,3 +75,11 @@ class StopSignals:
             name = signal.Signals(number).name
             self._token.stop(name)
             self._on_first(name)
+
+
+def _heard() -> Iterator[signal.Signals]:
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        may_be_ignored = name in ("SIGHUP", "SIGUSR1")
+        if number and not (may_be_ignored and signal.getsignal(number) == signal.SIG_IGN):
+            yield number

@@ -48,7 +48,7 @@ class Router:
 
         The optimum is unique; it is found by L-BFGS in float64, without chance.
         """
-        features = features.double()
+        features = features.cpu().double()
         mean, scale = features.mean(0), features.std(0, unbiased=False).clamp_min(1e-6)
         scaled = (features - mean) / scale
         weight = torch.zeros(len(choices), features.shape[1], dtype=torch.float64)

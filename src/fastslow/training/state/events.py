@@ -23,6 +23,7 @@ class StartEvent(TypedDict):
     moving_reference: dict[str, Any] | None
     device: str
     processes: int
+    machines: int
     sharded: bool
     layout: str
     heldout: dict[str, int]

@@ -109,5 +109,5 @@ def _changed(before: Recipe, after: Recipe) -> list[str]:
     """Keys in which two recipes differ, but for those that cannot change the result."""
     old, new = (flat(recipe.model_dump(mode="json")) for recipe in (before, after))
     keys = sorted(set(old) | set(new))
-    free = ("output_dir", "checkpoint.")
+    free = ("output_dir", "checkpoint.", "train.device")
     return [key for key in keys if old.get(key) != new.get(key) and not key.startswith(free)]

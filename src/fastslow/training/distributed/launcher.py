@@ -1,0 +1,39 @@
+"""What a launcher's environment says of how many processes there are to be."""
+
+import os
+
+from fastslow.errors import ConfigError
+
+SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Where torchrun and MPI's launchers say how many they start."""
+
+HOW = (
+    "To train in 2 processes: torchrun --nproc_per_node 2 -m fastslow train ..., on a CPU with "
+    "train.device=cpu. For one process: fastslow train ..."
+)
+
+
+def check_announced(size: int) -> None:
+    """Raise ConfigError where a launcher announced more than the `size` processes that there are.
+
+    Each would train alone, and on every machine another model.
+    """
+    announced = max(int(os.environ.get(name, 1)) for name in SIZES)
+    if announced > size:
+        raise ConfigError(
+            f"launcher: it announced {announced} processes, but {size} "
+            f"{'has' if size == 1 else 'have'} found together. {HOW}"
+        )
+    if size == 1 and _accelerate_announced_several():
+        raise ConfigError(
+            "launcher: accelerate was asked for several processes or machines, but started one: "
+            f"with --cpu, or with one GPU, it starts no more without MPI. {HOW}"
+        )
+
+
+def _accelerate_announced_several() -> bool:
+    """Accelerate's launcher of one process sets an address where several would meet only if several
+    were asked for, and does not say how many."""
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    told = any(name in os.environ for name in SIZES)
+    return launched and "MASTER_ADDR" in os.environ and not told
