@@ -17,9 +17,10 @@ from fastslow.adapters import Factors
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError, DataError, JudgeError, StateError
 from fastslow.reports.runs import read_runs
+from fastslow.training.data.dataset import prompt_stream
 from fastslow.training.policies import loading
 from fastslow.training.policies.policies import Policies
-from fastslow.training.rounds import round_recipe
+from fastslow.training.rounds import round_prompts, round_recipe
 
 RULE = """
 def score(prompt, answer):
@@ -334,9 +335,8 @@ def test_validate_reads_what_there_is(rounds, tmp_path):
 def test_prompts_come_again_where_there_are_few(rounds, tmp_path):
     few = tiny.write_rows(tmp_path / "few.jsonl", tiny.rows(3))
     made = rounds(prompts=str(few), prompts_per_round=5)
-    from fastslow.training.rounds import round_prompts
-
-    parts = round_prompts(made)
+    prompts = prompt_stream(made, made.rounds, epochs=1)
+    parts = round_prompts(made, prompts)
     assert [len(part) for part in parts] == [5, 5]
     distinct = {row.prompt for part in parts for row in part}
     assert len(distinct) <= 3 and {row.prompt for row in parts[0]} == distinct

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastslow.atomic_io import file_hash
 from fastslow.config import load_recipe
-from fastslow.errors import ConfigError, JudgeError
+from fastslow.errors import ConfigError, EncodingError, JudgeError
 from fastslow.judges.base import Judge, Judgement, JudgeRequest, scored
 from fastslow.records import plain_text
 
@@ -75,7 +75,10 @@ class RewardModelJudge(Judge):
                 max_length=self._max_length,
             )["input_ids"]
             return ids
-        return self._encoder.conversations(asked.prompt, asked.answers)
+        try:
+            return self._encoder.conversations(asked.prompt, asked.answers)
+        except EncodingError as error:
+            raise JudgeError(f"{self._name} cannot read a prompt: {error}") from None
 
     def _score(self, rows: Sequence[list[int]]) -> list[float]:
         import torch

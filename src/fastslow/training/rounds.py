@@ -30,6 +30,7 @@ from fastslow.training.on_policy.answer_files import (
     finished_answers,
     write_answers,
 )
+from fastslow.training.on_policy.prompts import PromptFilter
 from fastslow.training.policies.loading import (
     SharedBase,
     make_encoder,
@@ -59,7 +60,7 @@ def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
     check_parts(recipe, context.processes)
     judge = make_judge(recipe.judge)
     keep_inputs(folder, input_fingerprints(recipe), began=began)
-    prompts = round_prompts(recipe)
+    prompts = round_prompts(recipe, _askable_prompts(recipe, context))
     write_text(folder / "config.yaml", dump_recipe(recipe))
     count = recipe.rounds.count
     for index in range(count):
@@ -88,15 +89,30 @@ def round_recipe(recipe: Recipe, folder: Path, index: int) -> Recipe:
     return part_recipe(settings, f"round {index + 1}")
 
 
-def round_prompts(recipe: Recipe) -> list[list[Prompt]]:
+def _askable_prompts(recipe: Recipe, context: RunContext) -> list[Prompt]:
+    """All prompts that can be encoded; a warning counts the others.
+
+    Raises DataError where they are more than a tenth.
+    """
+    assert recipe.rounds is not None
+    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    able = PromptFilter(make_encoder(recipe, tokenizer), recipe.rounds.max_new_tokens)
+    stream = cast(Iterable[Prompt], prompt_stream(recipe, recipe.rounds, epochs=1))
+    prompts = list(able.askable(stream))
+    if able.dropped:
+        message = f"{able.dropped} of {able.dropped + able.kept} prompts are not asked: "
+        context.listener({"event": "warning", "message": message + "; ".join(able.shown)})
+    return prompts
+
+
+def round_prompts(recipe: Recipe, prompts: Iterable[Prompt]) -> list[list[Prompt]]:
     """The distinct prompts of each round, shuffled with the seed.
 
     If there are too few for all rounds, they repeat.
     """
     assert recipe.rounds is not None
     rounds = recipe.rounds
-    rows = cast(Iterable[Prompt], prompt_stream(recipe, rounds, epochs=1))
-    prompts = list({row.prompt: row for row in rows}.values())
+    prompts = list({row.prompt: row for row in prompts}.values())
     random.Random(f"{recipe.seed}/prompts").shuffle(prompts)
     size = rounds.prompts_per_round or max(1, len(prompts) // rounds.count)
     return [

@@ -181,8 +181,8 @@ def _take(examples: Iterator[Any], count: int) -> list[Any]:
 
 
 def too_many_skipped(
-    lost: int, examples: int, shown: Sequence[str], advice: Sequence[str]
+    lost: int, examples: int, shown: Sequence[str], advice: Sequence[str], *, what: str = "pairs"
 ) -> DataError:
     """The error when too many examples are unusable."""
-    first = f"{lost} of the first {examples} pairs are unusable, more than a tenth:"
+    first = f"{lost} of the first {examples} {what} are unusable, more than a tenth:"
     return DataError("\n".join([first, *(f"  {line}" for line in shown), *advice]))

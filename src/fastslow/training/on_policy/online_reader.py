@@ -35,12 +35,13 @@ from fastslow.training.on_policy.generation import (
     ranking_of,
 )
 from fastslow.training.on_policy.judging import PreferenceWatch
+from fastslow.training.on_policy.prompts import PromptFilter
 from fastslow.training.on_policy.sampler import PendingRollouts, RolloutSampler
 
 COUNTED = ("read", "answers", "alike", "ties", "truncated")
 MOVING = (
     "counts", "cost", "score", "age", "_examples", "_generations", "_used", "_generated_at",
-    "_num_batches", "_pending",
+    "_num_batches", "_pending", "_prompts",
 )  # fmt: skip
 """The fields of a position besides those of the streams."""
 
@@ -91,9 +92,11 @@ class OnlineReader(Reader):
     _pending: tuple[PendingRollouts, int] | None = None
     """The set judged in the background, and the number of batches when it was sampled."""
 
+    _prompts: PromptFilter = field(init=False)
     _watch: PreferenceWatch = field(init=False)
 
     def __post_init__(self) -> None:
+        self._prompts = PromptFilter(self.sampler.encoder, self.config.max_new_tokens)
         self._watch = PreferenceWatch(self.judge)
 
     @property
@@ -161,7 +164,8 @@ class OnlineReader(Reader):
 
     def _begin(self, count: int) -> PendingRollouts | None:
         """Have the next prompts answered, if there are any."""
-        prompts = list(islice(cast(Iterable[Prompt], self.stream), count))
+        stream = cast(Iterable[Prompt], self.stream)
+        prompts = list(islice(self._prompts.askable(stream), count))
         if not prompts:
             return None
         seed = self.seed + self._generations
@@ -214,7 +218,7 @@ class OnlineReader(Reader):
     def summary(self) -> dict[str, int]:
         """Counts of prompts and of what became of their completions, and of stored examples."""
         stored = self.stored.summary() if self.stored else {}
-        own = {key: self.counts[key] for key in COUNTED}
+        own = {key: self.counts[key] for key in COUNTED} | {"dropped": self._prompts.dropped}
         own |= {f"judge_{key}": value for key, value in self.cost.items()}
         return own | {f"stored_{key}": value for key, value in stored.items()}
 
@@ -227,7 +231,7 @@ class OnlineReader(Reader):
     def skipped_examples(self) -> list[str]:
         """The first few rows that were not used, as `file:row: reason`."""
         stored = self.stored.skipped_examples() if self.stored else []
-        return [*self.stream.counts.shown, *stored]
+        return [*self.stream.counts.shown, *self._prompts.shown, *stored]
 
     def position(self) -> Any:
         """The position, with what is being judged."""
@@ -250,6 +254,7 @@ class OnlineReader(Reader):
         return {
             "stream": self.stream.state(),
             "stored": self.stored.state() if self.stored else None,
+            "prompts": self._prompts.state(),
             "counts": dict(self.counts),
             "cost": dict(self.cost),
             "generations": self._generations,
@@ -265,6 +270,7 @@ class OnlineReader(Reader):
         self.stream.load_state(state["stream"])
         if self.stored:
             self.stored.load_state(state["stored"])
+        self._prompts.load_state(state["prompts"])
         self.counts = Counter(state["counts"])
         self.cost = Counter(state["cost"])
         self._generations, self._used = state["generations"], state["used"]

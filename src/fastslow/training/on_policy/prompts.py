@@ -1,0 +1,72 @@
+"""Prompts that a policy can be asked; those that cannot be encoded are skipped and counted."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastslow.errors import EncodingError
+from fastslow.records import Prompt
+from fastslow.scoring import Encoder
+from fastslow.training.data.batch_reader import (
+    ENOUGH_PAIRS,
+    MAX_SKIPPED,
+    REMOVE_ROWS,
+    SHOWN,
+    too_many_skipped,
+)
+
+
+@dataclass(slots=True)
+class PromptFilter:
+    """Passes on the prompts that can be encoded.
+
+    Args:
+        room: tokens of the longest answer.
+    """
+
+    encoder: Encoder
+    room: int
+    kept: int = 0
+    dropped: int = 0
+    shown: tuple[str, ...] = ()
+    """The first few that were dropped, as `file:row: reason`."""
+
+    def askable(self, prompts: Iterable[Prompt]) -> Iterator[Prompt]:
+        """The prompts that can be encoded. Raises DataError where more than a tenth cannot."""
+        for prompt in prompts:
+            if reason := self._fault(prompt):
+                self._drop(prompt, reason)
+            else:
+                self.kept += 1
+                yield prompt
+        self._check(1)
+
+    def _fault(self, prompt: Prompt) -> str | None:
+        try:
+            ids = self.encoder.prompt_ids(
+                prompt.prompt, room=self.room, template_kwargs=prompt.template_kwargs
+            )
+        except EncodingError as error:
+            return str(error)
+        return None if ids else "the prompt has no tokens"
+
+    def _drop(self, prompt: Prompt, reason: str) -> None:
+        self.dropped += 1
+        if len(self.shown) < SHOWN:
+            self.shown += (f"{prompt.source}: {reason}",)
+        self._check(ENOUGH_PAIRS)
+
+    def _check(self, enough: int) -> None:
+        """Early on, one such prompt is a large share: `enough` prompts are taken as seen."""
+        seen = self.kept + self.dropped
+        if self.dropped > MAX_SKIPPED * max(seen, enough):
+            raise too_many_skipped(self.dropped, seen, self.shown, [REMOVE_ROWS], what="prompts")
+
+    def state(self) -> dict[str, Any]:
+        """The counts, as JSON."""
+        return {"kept": self.kept, "dropped": self.dropped, "shown": list(self.shown)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what `state()` gave."""
+        self.kept, self.dropped = state["kept"], state["dropped"]
+        self.shown = tuple(state["shown"])
