@@ -586,7 +586,8 @@ def test_other_architectures_train_on_plain_text(recipe, tmp_path, architecture)
     tiny.tokenizer(template=None).save_pretrained(folder)
     rows = [row for row in tiny.rows(90) if isinstance(row["prompt"], str)]
     data = tiny.write_rows(tmp_path / "d.jsonl", rows)
-    sources = {"train": str(data), "eval": str(data), "max_length": 96}
+    held_out = tiny.write_rows(tmp_path / "same.jsonl", rows)
+    sources = {"train": str(data), "eval": str(held_out), "max_length": 96}
     seen = []
     summary = training.train(
         recipe(f"model={folder}", "train.epochs=2", data=sources), listener=seen.append

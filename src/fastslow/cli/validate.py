@@ -42,12 +42,16 @@ def validate(
     from fastslow.training.distributed.processes import ProcessGroup
     from fastslow.training.memory.estimate import needed_memory
     from fastslow.training.policies.loading import make_encoder
-    from fastslow.training.preflight import check_parts, parts
+    from fastslow.training.preflight import check_parts, part_warnings, parts
 
     quiet_libraries()
     tokenizer = load_tokenizer(checked.model, trust_remote_code=checked.trust_remote_code)
     processes = ProcessGroup(checked.train.device)
-    warnings = [*renamings, *check_parts(checked, processes)]
+    warnings = [
+        *renamings,
+        *check_parts(checked, processes),
+        *part_warnings(checked, processes),
+    ]
     findings: dict[str, dict[str, Any]] = {}
     examples = []
     with task_progress(transient=True) as show_progress:

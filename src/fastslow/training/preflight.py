@@ -16,7 +16,7 @@ from fastslow.errors import ConfigError, DataError, FastslowError
 from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
 from fastslow.records import Example
-from fastslow.streams import ExampleStream, ReplayStream, unused_columns
+from fastslow.streams import ExampleStream, ReplayStream, source_warnings, unused_columns
 from fastslow.testing import failure, gives_an_output, one_loss_and_reward_per_row
 from fastslow.training.data.batch_reader import (
     GIVE_COLUMNS,
@@ -35,6 +35,7 @@ from fastslow.training.data.dataset import (
     stored_sources,
     train_stream,
 )
+from fastslow.training.data.overlap import held_out_faults, held_out_warnings
 from fastslow.training.data.requirements import EXTRAS, OF_PAIRS, is_idle_tie, missing_fields
 from fastslow.training.distributed.fsdp import sharding_faults
 from fastslow.training.distributed.processes import ProcessGroup
@@ -54,11 +55,13 @@ class Plan:
     """Optimiser steps planned; None for a stream without a known end."""
     first: list[Example]
     """The first stored examples, of training and held out."""
+    of_sources: list[str]
+    """Warnings of the sources themselves."""
 
     @property
     def warnings(self) -> list[str]:
         """What looks odd about the data."""
-        return unused_columns(self.first)
+        return [*self.of_sources, *unused_columns(self.first)]
 
 
 def plan(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Plan:
@@ -66,14 +69,15 @@ def plan(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Plan:
     faults = list(_faults(recipe, objective, processes))
     if faults:
         raise ConfigError(*faults)
+    of_sources = _check_sources(recipe, processes)
     first = _first_examples(recipe, objective)
     if recipe.online is not None:
         prompts = prompt_stream(recipe, recipe.online)
         fresh = recipe.train.batch_size - stored_per_batch(recipe)
         steps = _total_steps(recipe, prompts, fresh, passes=recipe.online.num_iterations)
-        return Plan(prompts, steps, first)
+        return Plan(prompts, steps, first, of_sources)
     stream = replayed_stream(recipe, objective)
-    return Plan(stream, _total_steps(recipe, stream, recipe.train.batch_size), first)
+    return Plan(stream, _total_steps(recipe, stream, recipe.train.batch_size), first, of_sources)
 
 
 def parts(recipe: Recipe) -> dict[str, Recipe]:
@@ -116,6 +120,8 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
         raise DataError("\n".join(lines))
     if lines:
         raise ConfigError(*lines)
+    if len(left) > 1 and (shared := held_out_faults(left)):
+        raise ConfigError(*shared)
     return warnings
 
 
@@ -132,6 +138,25 @@ def recipe_warnings(recipe: Recipe) -> list[str]:
         f"with continual.weights: {continual.weights} the sum counts that one twice. Set "
         "continual.weights to null (the last adapter alone) or routed, or start: fresh"
     ]
+
+
+def part_warnings(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) -> list[str]:
+    """Warnings where one part of a recipe learns from what another holds out, for the main process;
+    those of a part alone come with its plan."""
+    left = dict(list(parts(recipe).items())[trained:])
+    return held_out_warnings(left) if processes.rank == 0 and len(left) > 1 else []
+
+
+def _check_sources(recipe: Recipe, processes: ProcessGroup) -> list[str]:
+    """Warnings of files that are not read, and of held-out examples that are learned from.
+
+    Raises ConfigError where a source is both.
+    """
+    if shared := held_out_faults({"": recipe}):
+        raise ConfigError(*shared)
+    sources = dict.fromkeys([*recipe.data.train_sources, *recipe.data.eval_sources])
+    overlap = held_out_warnings({"": recipe}) if processes.rank == 0 else []
+    return [*source_warnings(list(sources)), *overlap]
 
 
 def _first_examples(recipe: Recipe, objective: Objective) -> list[Example]:
@@ -186,7 +211,8 @@ def _check_rounds(recipe: Recipe, objective: Objective, processes: ProcessGroup)
         raise ConfigError(*faults)
     if next(iter(prompt_stream(recipe, recipe.rounds)), None) is None:
         raise DataError("rounds.prompts: no prompts found")
-    return unused_columns(_first_examples(recipe, objective))
+    of_sources = _check_sources(recipe, processes)
+    return [*of_sources, *unused_columns(_first_examples(recipe, objective))]
 
 
 def _faults(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Iterator[str]:

@@ -15,7 +15,7 @@ from fastslow.config import Recipe, dump_recipe, stage_recipe
 from fastslow.errors import StateError
 from fastslow.training.context import RunContext
 from fastslow.training.data.dataset import written_out
-from fastslow.training.preflight import check_parts
+from fastslow.training.preflight import check_parts, part_warnings
 from fastslow.training.state.parts import leader_of
 from fastslow.training.state.run_lock import check_run_folder
 
@@ -29,6 +29,8 @@ def train_stages(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
     folders = _folders(recipe, folder)
     trained = sum((path / "summary.json").exists() for path in folders)
     check_parts(recipe, context.processes, trained=trained)
+    for message in part_warnings(recipe, context.processes, trained=trained):
+        context.listener({"event": "warning", "message": message})
     _check_folders(recipe, folder)
     write_text(folder / "config.yaml", dump_recipe(recipe))
     for index, path in enumerate(folders):

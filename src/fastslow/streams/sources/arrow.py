@@ -70,10 +70,10 @@ class DatasetFolder:
     rereadable: ClassVar[bool] = True
 
     def __init__(self, path: Path, split: str | None) -> None:
-        self.path = path
-        self.split = split
         of_dict = (path / "dataset_dict.json").exists()
-        folder = path / (split or "train") if of_dict else path
+        self.path = path
+        self.split = split or ("train" if of_dict else None)
+        folder = path / str(self.split) if of_dict else path
         self._files = sorted(
             file for file in folder.glob("*") if file.suffix in (".arrow", ".json")
         )
@@ -81,7 +81,7 @@ class DatasetFolder:
 
     @property
     def name(self) -> str:
-        """The folder, and the split where one was named."""
+        """The folder, and the split of a DatasetDict."""
         return f"{self.path}:{self.split}" if self.split else str(self.path)
 
     def _load(self) -> Any:
@@ -93,14 +93,13 @@ class DatasetFolder:
         except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
             raise DataError(f"{self.path} cannot be read as a dataset: {brief(error)}") from None
         if isinstance(loaded, datasets.DatasetDict):
-            split = self.split or "train"
-            if split not in loaded:
+            if self.split not in loaded:
                 raise DataError(
-                    f"{self.path} has no split {split!r}; it has {', '.join(loaded)}: write "
+                    f"{self.path} has no split {self.split!r}; it has {', '.join(loaded)}: write "
                     f"{self.path}:SPLIT"
                 )
-            loaded = loaded[split]
-        elif self.split not in (None, str(loaded.split)):
+            loaded = loaded[self.split]
+        elif self.split is not None:
             raise DataError(
                 f"{self.path} is one dataset without splits, so {self.split!r} names nothing in "
                 f"it; write {self.path}"
@@ -123,7 +122,7 @@ class DatasetFolder:
     def fingerprint(self) -> list[Any]:
         """The folder's name, the split, and name, size and hash of each file of it."""
         files = [file_fingerprint(path) for path in self._files]
-        return [self.path.name, self.split or "train", files]
+        return [self.path.name, self.split, files]
 
     def _check_unchanged(self) -> None:
         for stamp in self._stamps:

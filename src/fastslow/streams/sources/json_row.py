@@ -34,7 +34,7 @@ def decode_value(text: bytes) -> Any:
         return Unreadable(TOO_DEEP)
     except ValueError as error:
         return Unreadable(f"not usable JSON ({error})")
-    if _is_deeper(value, DEEPEST):
+    if text.count(b"{") + text.count(b"[") > DEEPEST and _is_deeper(value, DEEPEST):
         return Unreadable(TOO_DEEP)
     # Only an escape can smuggle half a character in, as text that holds one is no UTF-8.
     if b"\\ud" in text.lower() and not _is_unicode(value):

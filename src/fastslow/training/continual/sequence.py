@@ -30,7 +30,7 @@ from fastslow.training.continual.domain_recipes import (
 )
 from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.data.dataset import input_fingerprints
-from fastslow.training.preflight import check_parts, recipe_warnings
+from fastslow.training.preflight import check_parts, part_warnings, recipe_warnings
 from fastslow.training.state.run_lock import check_run_folder, keep_inputs
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
@@ -46,9 +46,11 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
     if path.exists():
         listener({"event": "already_complete", "folder": str(folder)})
         return ContinualSummary.read(path)
-    check_parts(recipe, context.processes, trained=len(list(folder.glob("domains/*/summary.json"))))
+    trained = len(list(folder.glob("domains/*/summary.json")))
+    check_parts(recipe, context.processes, trained=trained)
     keep_inputs(folder, input_fingerprints(recipe), began=began)
-    for warning in recipe_warnings(recipe):
+    between = part_warnings(recipe, context.processes, trained=trained)
+    for warning in [*recipe_warnings(recipe), *between]:
         listener({"event": "warning", "message": warning})
     write_text(folder / "config.yaml", dump_recipe(recipe))
     bank = Bank(folder / "bank")

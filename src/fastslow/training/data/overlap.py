@@ -1,0 +1,139 @@
+"""What training and held-out data have in common: a source that is both, or the same examples.
+
+Examples are compared by hashes of their prompt and answers, whatever file and format they are in.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from fastslow.config import Recipe
+from fastslow.records import Example, Text
+from fastslow.streams import ExampleStream, HubDataset, open_sources
+from fastslow.training.data.dataset import eval_objective, objective_of, stored_sources
+
+LOOKED_AT = 50_000
+"""Examples of each side that are compared: some seconds of reading at the start of a run."""
+
+Key = tuple[int, int]
+"""Hashes of an example's prompt, and of its answers in any order; of this process alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Held-out examples that are among those learned from."""
+
+    held_out: int
+    """Examples that were looked for."""
+    examples: int
+    """Those found with the same prompt and the same answers."""
+    prompts: int
+    """Those of which the prompt alone was found."""
+    learned: int
+    """Examples among which they were looked for."""
+
+    def warning(self, held_out: str, learned: str) -> list[str]:
+        """One line that names both sides, or none where no example is on both."""
+        if not self.examples:
+            return []
+        first = f"the first {LOOKED_AT:,} of " if self.learned == LOOKED_AT else ""
+        return [
+            f"{self.examples} of {self.held_out} examples of {held_out} are in {first}{learned} "
+            f"too, with the same prompt and answers, and {self.prompts} more share a prompt: what "
+            "is learned by heart is measured as if it was held out; remove them from one of the two"
+        ]
+
+
+def held_out_faults(parts: Mapping[str, Recipe]) -> list[str]:
+    """A line for each source that is learned from and held out, in one recipe or between parts."""
+    return [
+        f"{_prefix(label)}data.eval: {', '.join(both[:3])} is in {_of('data.train', name)} as "
+        "well, and what is learned from is not held out; name other data, or keep some rows in a "
+        "file or a split of their own (folder:train and folder:test)"
+        for label, part, others in _compared(parts)
+        for name, other in others.items()
+        if (both := _shared_sources(part, other))
+    ]
+
+
+def held_out_warnings(parts: Mapping[str, Recipe]) -> list[str]:
+    """A line where examples are learned from and held out, in one recipe or between parts. Live
+    sources and the hub are not read for it."""
+    warnings = []
+    for label, part, others in _compared(parts):
+        held_out = _held_out_keys(part)
+        for name, other in others.items():
+            found = overlap(held_out, _learned_keys(other) if held_out else [])
+            warnings += found.warning(_of("data.eval", label), _of("data.train", name))
+    return warnings
+
+
+def _compared(
+    parts: Mapping[str, Recipe],
+) -> Iterator[tuple[str, Recipe, dict[str, Recipe]]]:
+    """One recipe with itself; of several parts each with those that hold other data out, as what
+    it learns of its own is looked at with that part alone."""
+    for label, part in parts.items():
+        own = part.data.eval_sources
+        alone = len(parts) == 1
+        others = {
+            name: other for name, other in parts.items() if alone or other.data.eval_sources != own
+        }
+        if own and others:
+            yield label, part, others
+
+
+def _shared_sources(held_out: Recipe, learned: Recipe) -> list[str]:
+    known = {os.path.realpath(source.name) for source in open_sources(stored_sources(learned))}
+    sources = open_sources(held_out.data.eval_sources)
+    return [source.name for source in sources if os.path.realpath(source.name) in known]
+
+
+def _of(key: str, label: str) -> str:
+    return f"{key} of {label}" if label else key
+
+
+def _prefix(label: str) -> str:
+    return f"{label}: " if label else ""
+
+
+def overlap(held_out: Sequence[Key], learned: Sequence[Key]) -> Overlap:
+    """How many of some held-out examples are among those learned from."""
+    examples, prompts = set(learned), {prompt for prompt, _ in learned}
+    same = sum(key in examples for key in held_out)
+    known = sum(prompt in prompts for prompt, _ in held_out)
+    return Overlap(len(held_out), same, known - same, len(learned))
+
+
+def _learned_keys(recipe: Recipe) -> list[Key]:
+    kind = objective_of(recipe).takes
+    return _keys(stored_sources(recipe), kind, skip=recipe.data.skip)
+
+
+def _held_out_keys(recipe: Recipe) -> list[Key]:
+    return _keys(recipe.data.eval_sources, eval_objective(objective_of(recipe)).takes)
+
+
+def _keys(specs: list[str], kind: str, *, skip: int = 0) -> list[Key]:
+    sources = [
+        source
+        for source in open_sources(specs)
+        if source.rereadable and not isinstance(source, HubDataset)
+    ]
+    if not sources:
+        return []
+    stream = ExampleStream(sources, kind=kind, max_bad_fraction=1.0, skip=skip)
+    return [_key(example) for example in islice(stream, LOOKED_AT)]
+
+
+def _key(example: Example) -> Key:
+    answers = frozenset(_turns(answer, "assistant") for answer in example.responses)
+    return hash(_turns(example.prompt, "user")), hash(answers)
+
+
+def _turns(text: Text, role: str) -> tuple[tuple[str, str], ...]:
+    """A text and the one turn that holds it are the same."""
+    if isinstance(text, str):
+        return ((role, text),)
+    return tuple((turn.role, turn.content) for turn in text)
