@@ -11,12 +11,23 @@ from typing import Any
 
 from fastslow.disk_errors import disk_errors
 
+OWN = 0o600
+"""Mode of files that hold users' texts: nobody else reads them."""
+ALL = 0o666
+"""Mode of other files, less the umask."""
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's content in one step. Raises as `disk_errors`; nothing is left then."""
+
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Replace a file's content in one step; a link in its place is replaced, not followed.
+
+    A `private` file, which holds users' texts, only its owner can read. Raises as `disk_errors`;
+    nothing is left then.
+    """
     draft = path.with_name(f".{path.name}.draft")
     with disk_errors(path), _removed_on_error(draft):
-        with draft.open("w", encoding="utf-8", newline="\n") as file:
+        draft.unlink(missing_ok=True)
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN if private else ALL)
+        with open(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -24,9 +35,10 @@ def write_text(path: Path, text: str) -> None:
         _sync_folder(path.parent)
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as a .jsonl file in one step."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, private: bool = False) -> None:
+    """Write rows as a .jsonl file in one step; `private` as of `write_text`."""
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_text(path, "".join(lines), private=private)
 
 
 def file_hash(path: Path) -> str:
@@ -46,11 +58,12 @@ def make_empty(path: Path) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A draft folder to fill, which takes the place of `path` when the block ends well.
 
-    When it does not, nothing is left. Raises as `disk_errors`.
+    When it does not, nothing is left. Links in the place of either are removed, not followed.
+    Raises as `disk_errors`.
     """
     draft = path.with_name(f".{path.name}.draft")
     with disk_errors(path), _removed_on_error(draft):
-        shutil.rmtree(draft, ignore_errors=True)
+        _remove(draft)
         draft.mkdir(parents=True)
         yield draft
         for file in sorted(draft.rglob("*")):
@@ -58,7 +71,7 @@ def new_folder(path: Path) -> Iterator[Path]:
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
         _sync_folder(draft)
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
         os.replace(draft, path)
         _sync_folder(path.parent)
 
@@ -71,6 +84,13 @@ def _removed_on_error(draft: Path) -> Iterator[None]:
         with suppress(OSError):
             shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
         raise
+
+
+def _remove(path: Path) -> None:
+    """A folder with all that is in it, or the link in its place."""
+    if path.is_symlink():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync_folder(path: Path) -> None:

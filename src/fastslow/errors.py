@@ -6,9 +6,15 @@ Every message names the value, what is allowed, and how to fix it.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 2000
+"""Characters of the longest message."""
+
 
 class FastslowError(Exception):
     """Any error that fastslow raises on purpose; its text is meant for the user."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(shortened(text, LONGEST))
 
 
 class ConfigError(FastslowError):
@@ -57,6 +63,26 @@ class ReplyError(UnreachableError):
 
 class JudgeError(UnreachableError):
     """A judge fails. Finished judgements are on disk."""
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its beginning and its end, in which messages say what to do.
+
+    >>> shortened("a" * 60 + "z", 40)
+    'aaaaaa... (52 left out) ...aaz'
+    """
+    if len(text) <= most:
+        return text
+    head, tail = 2 * (most - 30) // 3, (most - 30) // 3
+    return f"{text[:head]}... ({len(text) - head - tail} left out) ...{text[-tail:]}"
+
+
+def shown(value: object) -> str:
+    """A value that a user gave, as it stands in a message."""
+    try:
+        return shortened(repr(value), 200)
+    except (ValueError, RecursionError):  # A number of too many digits, a nest too deep.
+        return f"a {type(value).__name__} too large to show"
 
 
 def did_you_mean(

@@ -1,15 +1,59 @@
 """Python files of the user's own that a recipe names. Each is run once, when the recipe is read."""
 
+import dis
 import importlib.util
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 from fastslow.atomic_io import file_hash
-from fastslow.errors import ConfigError
+from fastslow.errors import ConfigError, FastslowError, shortened
 
+LONGEST_REASON = 400
+"""Characters of an error's own message that are shown."""
 _LOADED: dict[tuple[Path, str], ModuleType] = {}
 """By path and content."""
+
+
+@contextmanager
+def own_code(fails: str, error: type[FastslowError]) -> Iterator[None]:
+    """Inside, code of the user's own runs: what it raises, `exit` too, is an error that names it.
+
+    Errors of fastslow, a Ctrl-C and memory that runs out pass as they are.
+    """
+    try:
+        yield
+    except FastslowError:
+        raise
+    except (Exception, SystemExit, KeyboardInterrupt) as raised:
+        if isinstance(raised, KeyboardInterrupt) and not _raised_by_code(raised):
+            raise
+        text = _text(raised)
+        if isinstance(raised, MemoryError) or re.search("out of memory|t allocate", text):
+            raise  # A smaller batch may fit.
+        reason = f"{type(raised).__name__}: {text}".removesuffix(": ")
+        raise error(f"{fails}: {reason}") from raised
+
+
+def _text(error: BaseException) -> str:
+    """An error's message, whose making is the user's code as well."""
+    try:
+        return shortened(str(error), LONGEST_REASON)
+    except Exception:
+        return ""
+
+
+def _raised_by_code(error: BaseException) -> bool:
+    """Whether a `raise` made it, not a signal, which comes between any two instructions."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    return dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
 
 
 def module_in(path: Path, *, key: str) -> ModuleType:
@@ -30,11 +74,7 @@ def module_in(path: Path, *, key: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # Where dataclasses look their annotations up.
-    try:
+    with own_code(f"{key}: {path} cannot be run", ConfigError):
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(
-            f"{key}: {path} cannot be run: {type(error).__name__}: {error}"
-        ) from error
     _LOADED[path.resolve(), digest] = module
     return module

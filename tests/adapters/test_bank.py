@@ -115,7 +115,7 @@ def test_a_missing_file_is_noticed(bank, name):
 def test_a_garbled_manifest_is_refused(bank, content):
     path = bank.folder / "01-reviews" / "manifest.json"
     path.write_bytes(content)
-    refused(bank.entries, path, "cannot be read")
+    refused(bank.entries, path, "restore it")
 
 
 def test_a_manifest_of_another_format_or_with_facts_missing_is_refused(bank):
@@ -123,14 +123,14 @@ def test_a_manifest_of_another_format_or_with_facts_missing_is_refused(bank):
     whole = json.loads(path.read_text())
     for change, part in [
         ({"format": 2}, "has format 2; this version reads 1"),
-        ({"sha256": None}, "lacks sha256"),
-        ({"position": "first"}, "lacks position"),
+        ({"sha256": None}, "'sha256' is null, not an object"),
+        ({"position": "first"}, "'position' is text, not a whole number"),
     ]:
         path.write_text(json.dumps(whole | change))
         refused(bank.entries, path, part)
     for key in ("domain", "position", "parents", "base", "data", "metrics", "sha256"):
         path.write_text(json.dumps({k: v for k, v in whole.items() if k != key}))
-        refused(bank.entries, path, f"lacks {key}")
+        refused(bank.entries, path, f"{key!r} is missing")
     path.unlink()
     refused(bank.entries, path.parent, "has no manifest.json")
 

@@ -212,5 +212,7 @@ def test_train_asks_a_judge_that_is_a_python_object(settings, tmp_path):
     with pytest.raises(
         ConfigError, match="stands for a Python object, which this process does not"
     ):
-        fs.Run.load(run.folder).evaluate(tiny.rows(4))
+        fs.Run.load(run.folder, trust_code=True).evaluate(tiny.rows(4))
+    with pytest.warns(UserWarning, match="judge is not asked"):
+        assert fs.Run.load(run.folder).evaluate(tiny.rows(4)).reward is None
     assert fs.Run.load(run.folder).evaluate(tiny.rows(4), judge=length).reward is not None

@@ -94,7 +94,7 @@ def test_damage_before_the_last_line_is_not_passed_over(tmp_path):
     with pytest.raises(StateError, match=r"events.jsonl:1: not an event .*pairs_seen"):
         read_runs([folder])
     (folder / "summary.json").write_text("{")
-    with pytest.raises(StateError, match=r"summary.json is not JSON"):
+    with pytest.raises(StateError, match=r"summary.json cannot be read"):
         read_runs([folder])
 
 

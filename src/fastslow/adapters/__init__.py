@@ -17,6 +17,7 @@ from fastslow.adapters.base import (
 )
 from fastslow.adapters.factors import Factors, combine, recompress
 from fastslow.adapters.fake_model import fake_modules
+from fastslow.adapters.lora_folder import copy_adapter
 from fastslow.adapters.modules import BASE, Modules, strip_modules
 from fastslow.adapters.rewards import load_reward_model
 
@@ -28,6 +29,7 @@ __all__ = [
     "Modules",
     "check_one_base",
     "combine",
+    "copy_adapter",
     "fake_modules",
     "load_base",
     "load_context_length",

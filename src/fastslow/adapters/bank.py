@@ -14,21 +14,32 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fastslow.adapters.factors import Factors
-from fastslow.atomic_io import file_hash, new_folder
+from fastslow.adapters.lora_folder import copy_adapter
+from fastslow.atomic_io import OWN, file_hash, new_folder
 from fastslow.errors import ConfigError, StateError
+from fastslow.foreign_files import check_no_links, read_json
 
 FORMAT = 1
 FILES = ("adapter_config.json", "adapter_model.safetensors", "config.yaml", "memory.jsonl")
-FACTS = {
-    "domain": str, "position": int, "parents": list, "base": object, "data": object,
-    "metrics": dict, "sha256": dict,
-}  # fmt: skip
-"""Fields of a manifest besides its format, with their types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What manifest.json holds."""
+
+    format: int
+    domain: str
+    position: int
+    parents: list[str]
+    base: Any
+    data: Any
+    metrics: dict[str, Any]
+    sha256: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,8 @@ class Bank:
         """
         # Names with a leading dot are unfinished drafts.
         found = sorted(path for path in self.folder.glob("[!.]*") if path.is_dir())
+        if found:
+            check_no_links(self.folder)
         strangers = [path for path in found if not (path / "manifest.json").exists()]
         if strangers:
             raise StateError(f"{strangers[0]} has no manifest.json, so it is not a bank entry")
@@ -101,21 +114,15 @@ class Bank:
         position = others[-1].position + 1 if others else 1
         path = self.folder / f"{position:02d}-{folder_name(domain)}"
         with new_folder(path) as draft:
-            for name in FILES[:2]:
-                shutil.copyfile(adapter / name, draft / name)
+            copy_adapter(adapter, draft)
             shutil.copyfile(config, draft / "config.yaml")
             shutil.copyfile(memory, draft / "memory.jsonl")
-            manifest = {
-                "format": FORMAT,
-                "domain": domain,
-                "position": position,
-                "parents": list(parents),
-                "base": base,
-                "data": data,
-                "metrics": dict(metrics),
-                "sha256": {name: file_hash(draft / name) for name in FILES},
-            }
-            text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+            (draft / "memory.jsonl").chmod(OWN)
+            hashes = {name: file_hash(draft / name) for name in FILES}
+            manifest = Manifest(
+                FORMAT, domain, position, list(parents), base, data, dict(metrics), hashes
+            )
+            text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"
             (draft / "manifest.json").write_text(text, encoding="utf-8")
             check_one_base([*others, _entry(path, manifest)])
         return read_entry(path)
@@ -124,26 +131,16 @@ class Bank:
 def read_entry(folder: Path) -> Entry:
     """One entry, checked. Raises StateError naming the file that is missing or has changed."""
     path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        manifest = None
-    if not isinstance(manifest, dict):
-        raise StateError(f"{path} cannot be read, so {folder} is not a bank entry")
-    if manifest.get("format") != FORMAT:
-        raise StateError(f"{path} has format {manifest.get('format')}; this version reads {FORMAT}")
-    missing = [
-        key
-        for key, kind in FACTS.items()
-        if key not in manifest or not isinstance(manifest[key], kind)
-    ]
-    if missing:
-        raise StateError(f"{path} lacks {', '.join(missing)}; restore it")
+    found = read_json(path, dict[str, Any]).get("format")
+    if found != FORMAT:
+        raise StateError(f"{path} has format {found!r}; this version reads {FORMAT}")
+    manifest: Manifest = read_json(path, Manifest)
+    check_no_links(folder)
     for name in FILES:
         file = folder / name
         if not file.is_file():
             raise StateError(f"{file} is missing; restore it, or remove the entry {folder}")
-        if file_hash(file) != manifest["sha256"].get(name):
+        if file_hash(file) != manifest.sha256.get(name):
             raise StateError(
                 f"{file} has changed since it was put in the bank; restore it, or remove the "
                 f"entry {folder}"
@@ -172,18 +169,18 @@ def latest_per_domain(entries: Sequence[Entry]) -> list[Entry]:
     return sorted(newest.values(), key=lambda entry: entry.position)
 
 
-def _entry(folder: Path, manifest: Mapping[str, Any]) -> Entry:
+def _entry(folder: Path, manifest: Manifest) -> Entry:
     return Entry(
         name=folder.name,
         folder=folder,
         config=folder / "config.yaml",
         memory=folder / "memory.jsonl",
-        domain=manifest["domain"],
-        position=manifest["position"],
-        parents=tuple(manifest["parents"]),
-        base=manifest["base"],
-        data=manifest["data"],
-        metrics=manifest["metrics"],
+        domain=manifest.domain,
+        position=manifest.position,
+        parents=tuple(manifest.parents),
+        base=manifest.base,
+        data=manifest.data,
+        metrics=manifest.metrics,
     )
 
 

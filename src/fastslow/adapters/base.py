@@ -14,6 +14,7 @@ from transformers import (
 
 from fastslow.adapters.whole_model import (
     adapter_beside,
+    check_finite,
     check_no_adapter,
     check_whole,
     one_error,
@@ -104,6 +105,7 @@ def load_base(
     if getattr(base, "_hf_peft_config_loaded", False):  # Of a hub id, it is known only now.
         raise ConfigError(adapter_beside(model))
     check_whole(f"model: {model}", found)
+    check_finite(f"model: {model}", base.named_parameters())
     if device is not None and not load_in_4bit:
         base = base.to(device)
     base.requires_grad_(False)

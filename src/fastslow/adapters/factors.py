@@ -24,10 +24,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fastslow.adapters.lora_folder import check_lora_folder
+from fastslow.adapters.whole_model import check_finite
 from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
+from fastslow.foreign_files import read_json
 
 PREFIX = "base_model.model."
+LORA_ALPHA = 8
+"""PEFT's, where a configuration says nothing."""
 SOME_LAYERS = ("layers_to_transform", "layers_pattern", "exclude_modules")
 """Settings by which target_modules names more layers than carry a module."""
 
@@ -57,11 +61,12 @@ class Factors:
     def read(cls, folder: Path) -> "Factors":
         """The module in a PEFT folder. Raises ConfigError unless it is plain LoRA on layers."""
         check_lora_folder(folder, summed=True)
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "adapter_config.json", dict[str, Any], error=ConfigError)
         try:
             tensors = load_file(folder / "adapter_model.safetensors")
         except SafetensorError as error:
             raise ConfigError(f"{folder}: adapter_model.safetensors is damaged: {error}") from None
+        check_finite(f"adapter {folder}", tensors.items())
         layers = {}
         for stem in _stems(tensors, folder):
             layer = stem.removeprefix(PREFIX)
@@ -133,7 +138,7 @@ def _scaling(config: Mapping[str, Any], layer: str, rank: int) -> float:
     patterns = config.get("alpha_pattern") or {}
     # As in PEFT: regular expressions on the end of a name; the first match counts.
     fits = (value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", layer))
-    alpha = next(fits, config["lora_alpha"])
+    alpha = next(fits, config.get("lora_alpha", LORA_ALPHA))
     return float(alpha / math.sqrt(rank)) if config.get("use_rslora") else float(alpha / rank)
 
 

@@ -1,6 +1,6 @@
 """What a folder must hold to be a LoRA adapter that can be used here."""
 
-import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,11 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 
 from fastslow.adapters.whole_model import one_error
-from fastslow.errors import ConfigError
+from fastslow.errors import ConfigError, StateError
+from fastslow.foreign_files import misfit, read_json
+
+FILES = ("adapter_config.json", "adapter_model.safetensors")
+"""What an adapter is."""
 
 HEAD_KEY = "base_model.model.score.weight"
 """What PEFT calls the head of a sequence classifier."""
@@ -23,8 +27,23 @@ MORE_THAN_LAYERS = (
 """Settings of variants that cannot be switched, merged and exported like an update of layers."""
 NOT_SUMMED = ("use_dora", "target_parameters")
 """Settings of variants that can, but whose update is no product of two factors of a layer."""
+SHAPES: dict[str, Any] = {
+    "r": int, "lora_alpha": float, "bias": str, "target_modules": str | list[str] | None,
+    "modules_to_save": list[str] | None, "base_model_name_or_path": str | None,
+    "rank_pattern": dict[str, int] | None, "alpha_pattern": dict[str, float] | None,
+}  # fmt: skip
+"""What an adapter's configuration says, where it does."""
 PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
 """How the names of an adapter's weights end; the last ones are DoRA's."""
+
+
+def copy_adapter(folder: Path, to: Path) -> None:
+    """Copy the two files of a PEFT adapter to a folder, made if need be, and nothing else."""
+    to.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise StateError(f"{folder / name} is missing; restore it")
+        shutil.copyfile(folder / name, to / name)
 
 
 def check_lora_folder(folder: Path, *, head: bool = False, summed: bool = False) -> None:
@@ -33,12 +52,11 @@ def check_lora_folder(folder: Path, *, head: bool = False, summed: bool = False)
     With `head`, it is that of a reward model. With `summed`, each update must be a product of two
     factors of a layer.
     """
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ConfigError(
-            f"{folder} holds no adapter: adapter_config.json cannot be read"
-        ) from None
+    path = folder / "adapter_config.json"
+    config = read_json(path, dict[str, Any], error=ConfigError)
+    for key, shape in SHAPES.items():
+        if key in config and (fault := misfit(config[key], shape, repr(key))):
+            raise ConfigError(f"{path} is damaged: {fault}; restore it")
     if config.get("peft_type") != "LORA":
         raise ConfigError(f"{folder} holds a {config.get('peft_type')} adapter; only LORA is known")
     init = config.get("init_lora_weights")

@@ -19,12 +19,13 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fastslow.adapters.linear import make_direct
 from fastslow.adapters.lora_folder import HEAD_KEY, check_all_loaded, check_lora_folder
+from fastslow.adapters.whole_model import check_finite, one_error
 from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
 
@@ -121,25 +122,24 @@ class Modules:
         model: Any = None
         for name, folder in folders.items():
             check_lora_folder(folder, head=heads)
-            config = PeftConfig.from_pretrained(str(folder))
-            config.modules_to_save = None  # The head, which the causal LM has no place for.
-            try:
+            with one_error(f"adapter {folder}", "does not fit the base model"):
+                config = PeftConfig.from_pretrained(str(folder))
+                config.modules_to_save = None  # The head, which the causal LM has no place for.
                 if model is None:
                     model = PeftModel.from_pretrained(
                         base, str(folder), adapter_name=name, config=config
                     )
                 else:
                     model.load_adapter(str(folder), adapter_name=name, peft_config=config)
-            except (RuntimeError, ValueError, SafetensorError) as error:
-                raise ConfigError(
-                    f"adapter {folder} does not fit the base model: {error}"
-                ) from None
             check_all_loaded(model, name, folder)
         modules = cls(model, trainable=trainable)
         for name in folders if heads else ():
             modules.add_head(name)
-            with safe_open(folders[name] / "adapter_model.safetensors", "pt") as file:
+            weights = folders[name] / "adapter_model.safetensors"
+            with one_error(f"adapter {folders[name]}"), safe_open(weights, "pt") as file:
                 modules.head(name).data.copy_(file.get_tensor(HEAD_KEY))
+        for name, folder in folders.items():
+            check_finite(f"adapter {folder}", modules.tensors(name).items())
         return modules
 
     @property

@@ -4,7 +4,6 @@ What `Modules.save` writes of a module with a head is PEFT's folder of a sequenc
 that both are opened the same way, and by anybody.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,21 @@ from transformers import AutoModelForSequenceClassification
 
 from fastslow.adapters.base import load_tokenizer
 from fastslow.adapters.lora_folder import check_all_loaded, check_has_head
-from fastslow.adapters.whole_model import check_whole, one_error
+from fastslow.adapters.whole_model import check_finite, check_whole, one_error
 from fastslow.errors import ConfigError
+from fastslow.foreign_files import read_json
 
 HEADS = ("score.", "classifier.", "lm_head.")
 """How the names of heads begin: an adapter brings that of the classifier, and the causal LM's is
 not used."""
+
+
+def _base_of(adapter: Path) -> str:
+    """The base that an adapter's configuration names."""
+    base = read_json(adapter, dict[str, Any], error=ConfigError).get("base_model_name_or_path")
+    if not isinstance(base, str):
+        raise ConfigError(f"{adapter} names no base_model_name_or_path; restore it")
+    return base
 
 
 def load_reward_model(
@@ -42,7 +50,7 @@ def load_reward_model(
     has_adapter = adapter.exists()
     if has_adapter:
         check_has_head(adapter.parent)
-        base = base or json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+        base = base or _base_of(adapter)
     base = base or folder
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
     with one_error(f"judge: a reward model in {folder}"):
@@ -59,6 +67,7 @@ def load_reward_model(
         if has_adapter:
             model = PeftModel.from_pretrained(model, folder)
             check_all_loaded(model, "default", Path(folder))
+    check_finite(f"judge: the reward model {folder}", model.named_parameters())
     if model.config.num_labels > 2:
         raise ConfigError(
             f"{folder} has {model.config.num_labels} labels; a reward model has one, or "

@@ -1,6 +1,6 @@
 """A model folder opened by the libraries: the whole model that it names, or one clear error."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -10,6 +10,11 @@ import torch
 
 from fastslow.errors import ConfigError, FastslowError
 
+OWN_CODE = (
+    "it brings Python code of its own, which is not run unasked; if you know the code, set "
+    "trust_remote_code in the recipe, or, where a run folder is opened, give --trust-code (in "
+    "Python trust_code=True)"
+)
 LONGEST_CAUSE = 400
 """Characters of a library's message that are shown."""
 SHOWN = 3
@@ -19,8 +24,8 @@ COMPILED = "_orig_mod."
 
 
 @contextmanager
-def one_error(what: str) -> Iterator[None]:
-    """Inside, whatever the libraries raise becomes one ConfigError: `what` cannot be loaded.
+def one_error(what: str, fails: str = "cannot be loaded") -> Iterator[None]:
+    """Inside, whatever the libraries raise becomes one ConfigError: `what` `fails`.
 
     They raise nearly every kind of exception there is, tokenizers even `Exception` itself.
     """
@@ -29,12 +34,14 @@ def one_error(what: str) -> Iterator[None]:
     except (FastslowError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise ConfigError(f"{what} cannot be loaded: {_cause(error)}") from None
+        raise ConfigError(f"{what} {fails}: {_cause(error)}") from None
 
 
 def _cause(error: Exception) -> str:
     """An exception's message in one line; its kind too, where the message is no sentence."""
     message = " ".join(str(error).split())
+    if "trust_remote_code" in message:
+        return OWN_CODE
     if len(message) > LONGEST_CAUSE:
         message = f"{message[:LONGEST_CAUSE]}…"
     if isinstance(error, (OSError, ValueError, ImportError)) and message:
@@ -99,6 +106,18 @@ def check_whole(what: str, found: Mapping[str, Any], *, but: tuple[str, ...] = (
     else:
         advice = "restore the folder's weights and config.json, which belong together"
     raise ConfigError(f"{what} is not whole: of its weights it {said}; {advice}")
+
+
+def check_finite(what: str, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Raise ConfigError naming the first of some tensors in which a number is not finite."""
+    for name, tensor in tensors:
+        if tensor.is_meta or not tensor.is_floating_point():
+            continue
+        # One number, without a copy of the tensor. A sum may overflow where no part is infinite.
+        if not tensor.sum(dtype=torch.float32).isfinite() and not tensor.isfinite().all():
+            raise ConfigError(
+                f"{what} holds numbers that are not finite, in {name}; restore its weights"
+            )
 
 
 def _some(names: list[str]) -> str:

@@ -1,9 +1,10 @@
 """Modules of finished runs and banks to one policy."""
 
+import os
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +14,7 @@ from fastslow.api.policy import PolicyMethods
 from fastslow.api.run import Run, view_of
 from fastslow.api.view import View
 from fastslow.atomic_io import new_folder
-from fastslow.config import load_recipe
+from fastslow.config import as_guest, load_recipe
 from fastslow.errors import ConfigError
 from fastslow.training.continual.combination import Combination, write_combination
 from fastslow.training.continual.combined_run import write_combined_run
@@ -37,12 +38,20 @@ class Policy(PolicyMethods):
         weights: of each module by its name; None where the prompt chooses.
         combination: how it was made: kind, rank, and what recompression lost.
         domains: what each module learned, by its name.
+        trust_code: as of `Run`.
     """
 
     def __init__(
-        self, folder: Path, combination: Combination, entries: Sequence[Entry], keep: Any
+        self,
+        folder: Path,
+        combination: Combination,
+        entries: Sequence[Entry],
+        keep: Any,
+        *,
+        trust_code: bool,
     ) -> None:
         self.folder = folder
+        self.trust_code = trust_code
         self.weights = combination.weights
         self.combination = combination
         self.domains = {entry.name: entry.domain for entry in entries}
@@ -51,7 +60,7 @@ class Policy(PolicyMethods):
 
     def _view(self) -> View:
         if self._opened is None:
-            self._opened = view_of(open_run(self.folder))
+            self._opened = view_of(open_run(self.folder, trust_code=self.trust_code))
         return self._opened
 
     def save_pretrained(self, folder: str | Path) -> Path:
@@ -72,41 +81,34 @@ def combine(
     fixed: Sequence[float] | None = None,
     recompress: int | None = None,
     model: str | None = None,
+    trust_code: bool = False,
     progress: Progress = unwatched,
 ) -> Policy:
     """Sum past modules exactly into one adapter, or route each prompt to one of them.
 
     Args:
         sources: runs, run folders, banks, entries of a bank, or combinations of them.
-        to: folder to write, which must not exist. None keeps the policy in a temporary folder for
-            as long as it is used; `save_pretrained` writes it elsewhere.
+        to: new folder to write. None keeps the policy in a temporary folder for as long as it is
+            used; `save_pretrained` writes it elsewhere.
         weights: `uniform`, `grid`, `learned` (fitted on the examples kept with each module),
             `routed` (one module a prompt), or a list with the weight of each.
         fixed: the same list, with weights="fixed".
         recompress: largest rank; None keeps the exact sum, whose rank is that of all together.
         model: the base, where it is not in the recorded place.
+        trust_code: as of `Run.load`, of the last of the sources.
         progress: is called with how many of how many fitting steps are done.
 
     Raises ConfigError, StateError or DataError.
     """
     kind, fixed = (weights, fixed) if isinstance(weights, str) else ("fixed", list(weights))
-    faults = []
-    if kind not in KINDS:
-        faults.append(f"weights: got {kind!r}; allowed are {', '.join(KINDS)}")
-    if to is not None and Path(to).exists():
-        faults.append(f"{to} exists already; give a folder that does not")
-    if (kind == "fixed") != bool(fixed):
-        faults.append("fixed: weights fixed needs a weight for each module, and only it does")
-    if recompress is not None and kind == "routed":
-        faults.append("recompress: there is no sum to compress with weights routed")
-    if isinstance(sources, (str, Path)):
-        faults.append("sources: got a single one; give a list of runs or banks")
-    if faults:
+    if faults := list(_faults(sources, to, kind, fixed, recompress)):
         raise ConfigError(*faults)
     entries = entries_of([s.folder if isinstance(s, (Run, Policy)) else Path(s) for s in sources])
     if kind != "routed":
         _warn_of_shared(entries)
-    recipe = load_recipe(entries[-1].config, [f"model={model}"] if model else [])
+    trust_code = trust_code or getattr(sources[-1], "trust_code", False)
+    written = load_recipe(entries[-1].config, [f"model={model}"] if model else [])
+    recipe = written if trust_code else as_guest(written)
     keep = TemporaryDirectory(prefix="fastslow-") if to is None else None
     folder = Path(to) if to is not None else Path(keep.name) / "combined" if keep else Path()
     bases, began = SharedBase(ProcessGroup(recipe.train.device)), time.monotonic()
@@ -125,12 +127,34 @@ def combine(
             draft,
             made,
             entries,
-            recipe,
+            written,  # It is not run here, and asked for again where the folder is opened.
             output_dir=folder,
             device=bases.processes.device.type,
             wall_s=time.monotonic() - began,
         )
-    return Policy(folder, made, entries, keep)
+    return Policy(folder, made, entries, keep, trust_code=trust_code)
+
+
+def _faults(
+    sources: Sequence[Any],
+    to: str | Path | None,
+    kind: str,
+    fixed: Sequence[float] | None,
+    recompress: int | None,
+) -> Iterator[str]:
+    """What is wrong with what is asked for."""
+    if not sources:
+        yield "sources: are missing; give runs, banks or entries of a bank"
+    if kind not in KINDS:
+        yield f"weights: got {kind!r}; allowed are {', '.join(KINDS)}"
+    if to is not None and os.path.lexists(to):
+        yield f"{to} exists already; give a folder that does not"
+    if (kind == "fixed") != bool(fixed):
+        yield "fixed: weights fixed needs a weight for each module, and only it does"
+    if recompress is not None and kind == "routed":
+        yield "recompress: there is no sum to compress with weights routed"
+    if isinstance(sources, (str, Path)):
+        yield "sources: got a single one; give a list of runs or banks"
 
 
 def _warn_of_shared(entries: Sequence[Entry]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.api.rows import numbered_rows
-from fastslow.atomic_io import file_hash
+from fastslow.atomic_io import OWN, file_hash
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.judges.objects import hold, title_of
@@ -85,6 +85,8 @@ def _write(path: Path, data: Any, name: str) -> None:
     with lock_run_folder(path.parent.parent):
         path.parent.mkdir(exist_ok=True)
         draft = path.with_name(f".{path.name}.draft")
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=OWN)
         with draft.open("w", encoding="utf-8", newline="\n") as file:
             for line in _lines(data, name):
                 file.write(line + "\n")

@@ -142,7 +142,7 @@ class Learner(PolicyMethods):
             policies = make_policies(recipe, modules, base.tokenizer, base.processes)
             self.core = build_learner(recipe, objective, encoder, policies, reader=self._intake)
         self._opened = View(
-            recipe, base.tokenizer, encoder, policies, objective, reference_policy(recipe), {}
+            recipe, base.tokenizer, encoder, policies, reference_policy(recipe), {}, objective
         )
         self._random = RandomState(recipe.seed)
 

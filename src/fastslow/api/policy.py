@@ -15,6 +15,7 @@ from fastslow.api.view import (
     judge_of,
     row_score,
     text_of,
+    warn_of_unasked_judge,
 )
 from fastslow.scoring import Encoded
 from fastslow.training.loop.evaluator import (
@@ -164,7 +165,9 @@ class PolicyMethods(ABC):
             num_prompts: prompts that are answered to estimate reverse KL and length; 0 for none.
             max_new_tokens: longest of these answers, tokens.
             num_generations: answers to each of these prompts.
-            judge: scores these answers: a function, an object, or a mapping as in a recipe.
+            judge: scores these answers: a function, an object, or a mapping as in a recipe. None
+                takes the recipe's, but of a folder that is not trusted no Python file and no
+                server.
             seed: of the sampled answers.
 
         What is None is taken from the recipe. Raises ConfigError or DataError.
@@ -198,6 +201,8 @@ class PolicyMethods(ABC):
         view = self._view()
         policy = view.policy(module)
         recipe = eval_recipe(view.recipe, seed, settings)
+        if judge is None:
+            warn_of_unasked_judge(recipe)
         if data is None:
             data = recipe.all_eval_sources or None
         sources = None if data is None else sources_of(data)

@@ -8,7 +8,7 @@ from typing import Any
 from fastslow.api.given import one_listener, recipe_with
 from fastslow.api.policy import PolicyMethods
 from fastslow.api.view import View, names_of
-from fastslow.config import Recipe, flat, load_recipe
+from fastslow.config import Recipe, flat, open_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.training.export.export import MergeCheck, export_adapter, export_merged
 from fastslow.training.export.open_run import FinishedRun, open_run, read_run
@@ -30,22 +30,40 @@ class Run(PolicyMethods):
         status: `complete`; `drift`, where a change of the preferences ended it; or `stopped`: it is
             not finished, and the same call of `fastslow.train` resumes it.
         summary: the result, None of a run that is stopped.
+        trust_code: whether Python that its config.yaml names is run, and its judge is asked.
     """
 
-    def __init__(self, folder: Path, summary: RunSummary | ContinualSummary | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        summary: RunSummary | ContinualSummary | None,
+        *,
+        trust_code: bool = False,
+    ) -> None:
         self.folder = folder
         self.summary = summary
+        self.trust_code = trust_code
         self.status = _status(summary)
         self._opened: View | None = None
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Run":
-        """The run in a folder. Raises StateError where there is none."""
+    def load(cls, folder: str | Path, *, trust_code: bool = False) -> "Run":
+        """The run in a folder, which may be somebody else's.
+
+        Args:
+            folder: the run folder.
+            trust_code: run the Python that its config.yaml names (an objective's or a judge's file,
+                a model's own code), and ask the language model that it names as the judge. Only for
+                folders that you know.
+
+        Raises StateError where there is none.
+        """
         path = Path(folder)
         if not (path / "config.yaml").exists():
             raise StateError(f"{path} is not a run folder: it has no config.yaml")
         summary = path / "summary.json"
-        return cls(path, read_summary(summary) if summary.exists() else None)
+        found = read_summary(summary) if summary.exists() else None
+        return cls(path, found, trust_code=trust_code)
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, status={self.status!r})"
@@ -54,8 +72,8 @@ class Run(PolicyMethods):
     def recipe(self) -> Recipe:
         """The recipe with every default written out; of a finished run in parts, the last one's."""
         if self.summary is None:
-            return load_recipe(self.folder / "config.yaml")
-        return read_run(self.folder)[0]
+            return open_recipe(self.folder / "config.yaml", trust_code=self.trust_code)
+        return read_run(self.folder, trust_code=self.trust_code)[0]
 
     @property
     def leader(self) -> str:
@@ -102,7 +120,7 @@ class Run(PolicyMethods):
 
         Raises ConfigError where `to` exists or there is no such module.
         """
-        return export_adapter(self.folder, Path(to), module=module)
+        return export_adapter(self.folder, Path(to), module=module, trust_code=self.trust_code)
 
     def merge_and_unload(
         self, to: str | Path, *, module: str = "leader", dtype: str | None = None
@@ -117,7 +135,9 @@ class Run(PolicyMethods):
         Returns how far the written model is from the adapter: KL in nats per token. Raises
         StateError and writes nothing where that is more than rounding.
         """
-        return export_merged(self.folder, Path(to), module=module, dtype=dtype)
+        return export_merged(
+            self.folder, Path(to), module=module, dtype=dtype, trust_code=self.trust_code
+        )
 
     def policy(self, module: str) -> str:
         """The policy that a name means, such as `leader`. Raises ConfigError with the names."""
@@ -125,14 +145,14 @@ class Run(PolicyMethods):
 
     def _finished(self) -> RunSummary | ContinualSummary:
         if self.summary is None:
-            read_run(self.folder)  # Says that it is not finished, and what to do.
+            read_run(self.folder, trust_code=False)  # Says that it is not finished, and what to do.
             raise StateError(f"the run in {self.folder} has finished since; load it again")
         return self.summary
 
     def _view(self) -> View:
         if self._opened is None:
             self._finished()
-            self._opened = view_of(open_run(self.folder))
+            self._opened = view_of(open_run(self.folder, trust_code=self.trust_code))
         return self._opened
 
 
@@ -144,7 +164,6 @@ def view_of(opened: FinishedRun) -> View:
         tokenizer=opened.tokenizer,
         encoder=opened.encoder,
         policies=opened.policies,
-        objective=opened.objective,
         reference=opened.reference,
         names=names_of(summary.adapters, summary.leader, opened.reference),
         running=summary.running if isinstance(summary, RunSummary) else {},
@@ -185,7 +204,7 @@ def train(
         recipe, train_dataset=train_dataset, eval_dataset=eval_dataset, judge=judge
     )
     summary = train_recipe(checked, listener=hears or ignore, stop=stop)
-    return Run(Path(checked.output_dir), summary)
+    return Run(Path(checked.output_dir), summary, trust_code=True)  # The user gave its recipe.
 
 
 def _status(summary: RunSummary | ContinualSummary | None) -> str:

@@ -1,12 +1,13 @@
 """An opened set of policies on one base, and what is asked of it in a user's terms."""
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastslow.adapters import BASE
 from fastslow.api.rows import EXAMPLES, placed_rows
-from fastslow.config import Recipe, load_recipe
+from fastslow.config import HOW_TO_TRUST, GuestRecipe, Recipe, load_recipe
 from fastslow.errors import ConfigError, DataError
 from fastslow.judges import Judge, as_judge, make_judge
 from fastslow.objectives import Objective
@@ -15,6 +16,7 @@ from fastslow.scoring import Dropped, Encoded, Encoder
 from fastslow.streams import RowError, Unreadable
 from fastslow.streams.columns import read_text
 from fastslow.streams.formats import read_row
+from fastslow.training.data.dataset import objective_of
 from fastslow.training.policies.policies import Policies
 
 LONGEST_ANSWER = 128
@@ -58,12 +60,18 @@ class View:
     tokenizer: Any
     encoder: Encoder
     policies: Policies
-    objective: Objective
     reference: str
     names: Mapping[str, str]
     """What a user may ask for, to the policy that it is."""
+    own_objective: Objective | None = None
+    """One that was handed over as an object; None takes the recipe's."""
     running: Mapping[str, dict[str, float]] = field(default_factory=dict)
     """What the objective remembers of each module's training."""
+
+    @property
+    def objective(self) -> Objective:
+        """What the policies learned with. Raises ConfigError as of `objective_of`."""
+        return self.own_objective or objective_of(self.recipe)
 
     def policy(self, asked: str) -> str:
         """The policy that a name means. Raises ConfigError with the names there are."""
@@ -168,6 +176,24 @@ def eval_recipe(recipe: Recipe, seed: int | None, settings: Mapping[str, int | N
     given = {key: value for key, value in settings.items() if value is not None}
     if recipe.eval.max_new_tokens >= recipe.data.max_length:  # Of a recipe without data.eval.
         given = {"max_new_tokens": recipe.data.max_length // 2} | given
-    raw = recipe.model_dump(mode="json")
-    raw["eval"] |= given
-    return load_recipe(raw if seed is None else raw | {"seed": seed})
+    data = {"eval": recipe.data.eval, "max_length": recipe.data.max_length}
+    checked = load_recipe(
+        {
+            "model": recipe.model,
+            "task": recipe.task,
+            "data": data,
+            "seed": recipe.seed if seed is None else seed,
+            "eval": recipe.eval.model_dump(mode="json") | given,
+        }
+    )
+    return recipe.model_copy(update={"eval": checked.eval, "seed": checked.seed})
+
+
+def warn_of_unasked_judge(recipe: Recipe) -> None:
+    """Say that answers are not judged, where the judge is one that only the folder names."""
+    if isinstance(recipe, GuestRecipe) and recipe.withheld.judge and recipe.eval.num_prompts:
+        warnings.warn(
+            f"the run's judge is not asked, as it is {recipe.withheld.judge}: give the judge "
+            f"yourself (--judge, in Python judge=...), or, {HOW_TO_TRUST}",
+            stacklevel=3,
+        )

@@ -11,10 +11,10 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fastslow.adapters import BASE, Bank
+from fastslow.adapters import BASE, Bank, copy_adapter
 from fastslow.bench.methods import JOINT, Method
 from fastslow.bench.scenario import Scenario
-from fastslow.training.continual.combination import LAST, Combination, combine_entries, copy_adapter
+from fastslow.training.continual.combination import LAST, Combination, combine_entries
 from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase

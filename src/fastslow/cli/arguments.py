@@ -1,17 +1,25 @@
-"""What `train`, `train-reward` and `validate` have in common: a recipe, settings, or both."""
+"""Arguments of several verbs: a recipe and settings, a judge, and whether a folder is trusted."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from fastslow.cli.console import tell
+
 if TYPE_CHECKING:
-    from fastslow.config import Recipe
+    from fastslow.config import JudgeConfig, Recipe
 
 METAVAR = "RECIPE | SECTION.KEY=VALUE"
 HELP = (
     "A YAML recipe, or the name of one that `fastslow recipes` lists; then settings that replace "
     "the recipe's. Settings alone do too: model=... data.train=..."
+)
+TrustCode = typer.Option(
+    False,
+    "--trust-code",
+    help="Run the Python that the folder's config.yaml names (objective, judge, the model's own "
+    "code), and ask the language model that it names as the judge.",
 )
 Arguments = typer.Argument(None, metavar=METAVAR, help=HELP)
 
@@ -32,3 +40,18 @@ def recipe_of(arguments: list[str] | None) -> "Recipe":
     if "=" in first and not Path(first).is_file():
         return load_recipe({}, arguments, checks=checks)
     return load_recipe(first, settings, checks=checks)
+
+
+def judge_config(text: str) -> "JudgeConfig | None":
+    """The judge that an option describes as YAML. Raises ConfigError."""
+    from fastslow.config import load_recipe
+
+    return load_recipe({"model": "none"}, [f"eval.judge={text}"]).eval.judge
+
+
+def announce_judge(judge: "JudgeConfig | None") -> None:
+    """Say which Python file runs, and which server gets a key, before it does."""
+    from fastslow.config import judge_reach
+
+    for what in judge_reach(judge):
+        tell(f"the judge is {what}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fastslow.cli.console import screen
 from fastslow.cli.task_progress import task_progress
 
 app = typer.Typer(no_args_is_help=True, help="Compare methods; results as JSON and a table.")
@@ -264,9 +265,8 @@ def _scenarios(
 
 
 def _show(markdown: str, out: Path) -> None:
-    from rich.console import Console
     from rich.markdown import Markdown
 
-    console = Console()
+    console = screen()
     console.print(Markdown(markdown))
     console.print(f"written: {out / 'results.json'}, {out / 'table.md'}", soft_wrap=True)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fastslow.cli.arguments import TrustCode
+from fastslow.cli.console import say_json, screen, tell
 from fastslow.cli.task_progress import task_progress
 
 
@@ -22,14 +24,13 @@ def combine(
         None, min=1, help="Largest rank; the exact sum has all ranks together."
     ),
     model: str = typer.Option(None, help="The base, where it is not in the recorded place."),
+    trust_code: bool = TrustCode,
     json_output: bool = typer.Option(False, "--json", help="Print the combination as JSON."),
 ) -> None:
     """Sum past modules exactly into one PEFT adapter, with weights fitted on kept examples."""
-    import json
     from dataclasses import asdict
     from functools import partial
 
-    from rich.console import Console
     from rich.table import Table
 
     from fastslow import combine as combine_modules
@@ -44,17 +45,18 @@ def combine(
             fixed=fixed,
             recompress=recompress,
             model=model,
+            trust_code=trust_code,
             progress=partial(show, "fitting merge weights"),
         )
     made = policy.combination
     if json_output:
-        print(json.dumps(asdict(made)))
+        say_json(asdict(made))
         return
     table = Table("module", "domain", "weight", box=None, pad_edge=False)
     for name, domain in policy.domains.items():
         weight = f"{policy.weights[name]:.3f}" if policy.weights else "by prompt"
         table.add_row(name, domain, weight)
-    Console().print(table)
+    screen().print(table)
     if made.rank is not None:
         lost = f", {made.lost:.1%} of the update lost" if made.lost is not None else ""
-        Console(stderr=True).print(f"{made.kind} sum of rank {made.rank}{lost}: {to}")
+        tell(f"{made.kind} sum of rank {made.rank}{lost}: {to}")

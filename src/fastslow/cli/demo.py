@@ -5,6 +5,8 @@ from typing import Any
 
 import typer
 
+from fastslow.cli.console import screen
+
 
 def demo(
     to: Path = typer.Option(Path("demo"), help="Output folder."),
@@ -13,7 +15,7 @@ def demo(
     """Train on three domains in sequence, with sequential DPO and with fast-slow modules."""
     import time
 
-    from rich.console import Console
+    from rich.text import Text
 
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.bench.demo import run_demo
@@ -22,7 +24,7 @@ def demo(
 
     quiet_libraries()
     began = time.monotonic()
-    console = Console(soft_wrap=True, highlight=False)
+    console = screen(soft_wrap=True, highlight=False)
     with RunDisplay(brief=True) as display:
         shown = run_demo(to, seed=seed, begin=display.say, listener=display.show)
     for name, summary in shown.summaries.items():
@@ -31,9 +33,10 @@ def demo(
     console.print(_ends(shown))
     console.print()
     for sample in _one_per_domain(shown.samples):
-        console.print(f"[bold]{sample['prompt']}[/bold]")
+        console.print(sample["prompt"], style="bold")
         for label, answer in sample["answers"].items():
-            console.print(f"  [cyan]{label}[/cyan] ({sample['rewards'][label]:+.2f}): {answer}")
+            reward = f" ({sample['rewards'][label]:+.2f}): "
+            console.print(Text.assemble("  ", (label, "cyan"), reward, answer))
     report = write_report([to / name for name in shown.summaries], to / "report.html")
     console.print(f"\n{time.monotonic() - began:.0f} s. Curves, frontier and samples: {report}")
 

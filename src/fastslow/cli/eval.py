@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fastslow.cli.arguments import TrustCode, announce_judge, judge_config
+from fastslow.cli.console import say_json, screen
 from fastslow.cli.task_progress import task_progress
 
 
@@ -18,22 +20,28 @@ def evaluate(
     num_prompts: int = typer.Option(
         None, "--num-prompts", "--samples", min=0, help="Prompts to answer for KL and length."
     ),
+    judge: str = typer.Option(
+        None,
+        help="Who scores the answers, as in a recipe: '{kind: world, file: world.json}'. Default: "
+        "the run's own; without --trust-code only if it runs no Python and asks no server.",
+    ),
     seed: int = typer.Option(None, min=0, help="Seed of the sampled answers. Default: the run's."),
+    trust_code: bool = TrustCode,
     json_output: bool = typer.Option(False, "--json", help="Print the measurement as JSON."),
 ) -> None:
     """Accuracy, margin, log-likelihoods, reverse KL and answer length on held-out pairs."""
-    import json
     from dataclasses import asdict
     from functools import partial
 
-    from rich.console import Console
     from rich.table import Table
 
     from fastslow import Run
     from fastslow.adapters.library_logging import quiet_libraries
 
     quiet_libraries()
-    opened = Run.load(run)
+    opened = Run.load(run, trust_code=trust_code)
+    asked = judge_config(judge) if judge else None
+    announce_judge(asked or opened.recipe.eval.judge or opened.recipe.judge)
     name = opened.policy(module)
     with task_progress(transient=True) as show:
         measured, counts = opened.measure(
@@ -41,14 +49,15 @@ def evaluate(
             module=module,
             max_pairs=max_pairs,
             num_prompts=num_prompts,
+            judge=asked and asked.model_dump(mode="json"),
             seed=seed,
             progress=partial(show, "evaluating"),
         )
     if json_output:
-        print(json.dumps({"module": name, "data": counts, **asdict(measured)}))
+        say_json({"module": name, "data": counts, **asdict(measured)})
         return
     table = Table("held out", name, box=None, pad_edge=False)
     for key, value in asdict(measured).items():
         if value is not None:
             table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    screen().print(table)

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import typer
 
+from fastslow.cli.arguments import TrustCode
+from fastslow.cli.console import say, say_json
+
 
 def export(
     run: Path = typer.Argument(help="Run folder."),
@@ -13,10 +16,10 @@ def export(
     dtype: str = typer.Option(
         None, help="float32, bfloat16 or float16, for --merged. Default: the base's."
     ),
+    trust_code: bool = TrustCode,
     json_output: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
     """Write a PEFT adapter, or a whole model whose answers are checked against the adapter's."""
-    import json
     from dataclasses import asdict
 
     from fastslow.errors import ConfigError
@@ -28,16 +31,19 @@ def export(
     from fastslow.adapters.library_logging import quiet_libraries
 
     quiet_libraries()
-    opened = Run.load(run)
+    opened = Run.load(run, trust_code=trust_code)
     if not merged:
         name = opened.export(to, module=module)
-        print(json.dumps({"adapter": name, "path": str(to)}) if json_output else f"{to}: {name}")
+        if json_output:
+            say_json({"adapter": name, "path": str(to)})
+        else:
+            say(f"{to}: {name}")
         return
     check = opened.merge_and_unload(to, module=module, dtype=dtype)
     if json_output:
-        print(json.dumps({"path": str(to), **asdict(check)}))
+        say_json({"path": str(to), **asdict(check)})
         return
-    print(
+    say(
         f"{to}: merged model in {check.dtype}; over {check.probes} probe tokens its KL to the "
         f"adapter is {check.error:.2e} nats per token, the adapter's own effect {check.effect:.2e}"
     )

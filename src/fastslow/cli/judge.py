@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fastslow.cli.arguments import announce_judge
+from fastslow.cli.console import say_json, screen, tell
 from fastslow.cli.task_progress import task_progress
 
 
@@ -20,14 +22,11 @@ def judge(
     json_output: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
 ) -> None:
     """Ask the judge about labelled pairs, in both orders and once more."""
-    import json
     import sys
     from contextlib import redirect_stdout
     from dataclasses import asdict
     from functools import partial
 
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from fastslow import check_judge
@@ -35,6 +34,7 @@ def judge(
     from fastslow.config import load_recipe
 
     checked = load_recipe(recipe, overrides or [])
+    announce_judge(checked.eval.judge if of_eval else checked.judge or checked.eval.judge)
     quiet_libraries()
     # What a rule prints is none of the findings.
     with task_progress(transient=True) as show, redirect_stdout(sys.stderr):
@@ -46,9 +46,9 @@ def judge(
             progress=partial(show, "asking"),
         )
     for warning in found.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        tell(f"warning: {warning}")
     if json_output:
-        print(json.dumps(asdict(found)))
+        say_json(asdict(found))
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     rows = {
@@ -64,8 +64,8 @@ def judge(
         **{key.replace("_", " "): f"{value:,}" for key, value in found.cost.items()},
     }
     for name, value in rows.items():
-        table.add_row(name, escape(value))
-    Console(highlight=False, soft_wrap=True).print(table)
+        table.add_row(name, value)
+    screen(highlight=False, soft_wrap=True).print(table)
 
 
 def _share(value: float, low: float, high: float) -> str:

@@ -14,6 +14,7 @@ import typer
 
 from fastslow.cli.bench import app as bench
 from fastslow.cli.combine import combine
+from fastslow.cli.console import tell
 from fastslow.cli.demo import demo
 from fastslow.cli.eval import evaluate
 from fastslow.cli.export import export
@@ -77,7 +78,7 @@ def run() -> None:
     try:
         app()
     except FastslowError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         sys.exit(_code(error))
     except BrokenPipeError:  # As of `fastslow sample ... | head`.
         nobody_reads(sys.stdout)
@@ -87,11 +88,11 @@ def run() -> None:
 
         if (fault := disk_error(error)) is None:
             raise
-        print(f"error: {fault}", file=sys.stderr)
+        tell(f"error: {fault}")
         sys.exit(_code(fault))
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print("interrupted; rerun the command to resume", file=sys.stderr)
+            tell("interrupted; rerun the command to resume")
         raise
 
 
@@ -106,10 +107,12 @@ def show_warnings_plainly() -> None:
     def show(
         message: Warning | str, category: type[Warning], filename: str, *rest: Any, **named: Any
     ) -> None:
-        if not (issubclass(category, FutureWarning) and filename.startswith(package)):
+        if not (
+            issubclass(category, (FutureWarning, UserWarning)) and filename.startswith(package)
+        ):
             others(message, category, filename, *rest, **named)
         elif (text := str(message)) not in shown:
             shown.add(text)
-            print(f"warning: {text}", file=sys.stderr)
+            tell(f"warning: {text}")
 
     warnings.showwarning = show

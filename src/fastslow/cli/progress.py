@@ -7,7 +7,6 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from fastslow.cli.console import screen
 from fastslow.cli.run_text import (
     REFERENCES,
     comparison,
@@ -56,13 +56,13 @@ class RunDisplay:
 
     def __init__(self, console: Console | None = None, *, brief: bool = False) -> None:
         self._brief = brief
-        self.console = console or Console(stderr=True, soft_wrap=True)
+        self.console = console or screen(stderr=True, soft_wrap=True)
         self._live = self.console.is_terminal
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
@@ -99,7 +99,7 @@ class RunDisplay:
 
     def say(self, text: str, style: str = "") -> None:
         """Print a line above the bar."""
-        self.console.print(escape(text), style=style, highlight=False)
+        self.console.print(text, style=style, highlight=False, markup=False)
 
     def _on_start(self, event: StartEvent) -> None:
         self._progress.start()  # Not earlier: the model's loading bar comes first.
@@ -274,7 +274,7 @@ class RunDisplay:
 
     def _summarise_run(self, summary: RunSummary) -> None:
         start, final = summary.eval["start"], summary.eval["final"]
-        if final is not None:
+        if start is not None and final is not None:
             self.console.print(comparison(start, final, summary.reference, rewards=self._rewards))
         test_then_train = summary.prequential
         if test_then_train:

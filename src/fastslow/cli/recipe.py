@@ -2,6 +2,8 @@
 
 import typer
 
+from fastslow.cli.console import say
+
 
 def recipe(
     key: str = typer.Argument(
@@ -11,4 +13,4 @@ def recipe(
     """Explain the keys of a recipe: types, defaults, meaning."""
     from fastslow.config.reference import describe
 
-    print(describe(key))
+    say(describe(key))

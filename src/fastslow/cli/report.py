@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fastslow.cli.console import say
+
 
 def report(
     runs: list[Path] = typer.Argument(
@@ -18,7 +20,7 @@ def report(
     from fastslow import write_report
 
     page = write_report(runs, to or (runs[0] if len(runs) == 1 else Path()) / "report.html")
-    print(f"the report is in {page}")
+    say(f"the report is in {page}")
     if show:
         import webbrowser
 

@@ -68,7 +68,7 @@ def comparison(
         ("reward", "judge score", "+.2f"),
         ("win_rate", "win rate vs base", ".3f"),
     ):
-        if final[key] is not None:
+        if None not in (start.get(key), final.get(key)):
             table.add_row(label, format(start[key], form), format(final[key], form))
     return table
 

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fastslow.cli.arguments import TrustCode
+from fastslow.cli.console import say_json, screen
+
 if TYPE_CHECKING:
     from fastslow.api.view import Answer
 
@@ -26,6 +29,7 @@ def sample(
         help="Longest answer, in tokens. Default: 128, or half of data.max_length if less.",
     ),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same answers."),
+    trust_code: bool = TrustCode,
     json_output: bool = typer.Option(False, "--json", help="One JSON object an answer."),
 ) -> None:
     """Answer prompts with the run's leader, or with several of its policies side by side."""
@@ -41,7 +45,7 @@ def sample(
     from fastslow.streams import open_sources, read_prompts
 
     quiet_libraries()
-    opened = Run.load(run)
+    opened = Run.load(run, trust_code=trust_code)
     rows = islice(read_prompts(open_sources(data or [])), limit)
     for prompt in [*(prompts or []), *(row.prompt for row in rows)]:
         found = {
@@ -64,8 +68,6 @@ def sample(
 
 
 def _print_json(prompt: str, found: "dict[str, list[Answer]]") -> None:
-    import json
-
     for name, answers in found.items():
         for answer in answers:
             row = {
@@ -75,17 +77,16 @@ def _print_json(prompt: str, found: "dict[str, list[Answer]]") -> None:
                 "tokens": answer.num_tokens,
                 "truncated": answer.truncated,
             }
-            print(json.dumps(row, ensure_ascii=False), flush=True)
+            say_json(row)
 
 
 def _print_text(prompt: str, found: "dict[str, list[Answer]]") -> None:
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"[bold]{escape(prompt)}[/bold]")
+    console = screen(soft_wrap=True, highlight=False)
+    console.print(prompt, style="bold")
     for name, answers in found.items():
         for answer in answers:
-            mark = " [dim](truncated)[/dim]" if answer.truncated else ""
-            console.print(f"[cyan]{name}[/cyan]: {escape(answer.text)}{mark}")
+            mark = (" (truncated)", "dim") if answer.truncated else ""
+            console.print(Text.assemble((name, "cyan"), f": {answer.text}", mark))
     console.print()

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from fastslow.cli.console import screen
+
 PLAIN_EVERY_S = 10.0
 
 
@@ -43,7 +45,6 @@ class ProgressLines:
 @contextmanager
 def task_progress(*, transient: bool = False) -> Iterator[OnProgress]:
     """Shows the progress of each task; `transient` bars go when all are done."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -54,7 +55,7 @@ def task_progress(*, transient: bool = False) -> Iterator[OnProgress]:
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True, soft_wrap=True)
+    console = screen(stderr=True, soft_wrap=True)
     if not console.is_terminal:
         yield ProgressLines(lambda text: console.print(text, markup=False, highlight=False))
         return

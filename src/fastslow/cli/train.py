@@ -3,6 +3,7 @@
 import typer
 
 from fastslow.cli.arguments import Arguments, recipe_of
+from fastslow.cli.console import say_json, screen
 
 STOPPED = 3
 """Exit code of a run that a signal stopped, with a checkpoint."""
@@ -15,10 +16,7 @@ def train(
     """Train on preferences. Ctrl-C writes a checkpoint, from which the same command resumes."""
     checked = recipe_of(arguments)
 
-    import json
     from dataclasses import asdict
-
-    from rich.console import Console
 
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.cli.progress import RunDisplay
@@ -27,11 +25,11 @@ def train(
 
     quiet_libraries()
     first = ProcessGroup(checked.train.device).rank == 0
-    with RunDisplay(None if first else Console(quiet=True)) as display:
+    with RunDisplay(None if first else screen(quiet=True)) as display:
         summary = run_recipe(checked, listener=display.show)
         if summary is not None:
             display.summarise(summary, folder=checked.output_dir, task=checked.task)
     if summary is None:
         raise typer.Exit(STOPPED)
     if json_output and first:
-        print(json.dumps(asdict(summary)))
+        say_json(asdict(summary))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fastslow.cli.arguments import Arguments, recipe_of
+from fastslow.cli.console import say_json, screen
 from fastslow.cli.task_progress import OnProgress, task_progress
 from fastslow.errors import ConfigError
 
@@ -30,10 +31,6 @@ def validate(
 ) -> None:
     """Check the recipe, read all data, and show how pairs are tokenised and masked."""
     checked, renamings = _recipe_and_renamings(arguments)
-
-    import json
-
-    from rich.console import Console
 
     from fastslow.adapters import load_tokenizer
     from fastslow.adapters.library_logging import quiet_libraries
@@ -75,9 +72,9 @@ def validate(
     warnings = list(dict.fromkeys(warnings))
     if json_output:
         _add_old_names(findings)
-        print(json.dumps(findings | {"warnings": warnings}))
+        say_json(findings | {"warnings": warnings})
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen(highlight=False, soft_wrap=True)
     _print_findings(console, findings, warnings)
     for example in examples:
         console.print(masked_example(example, tokenizer))
@@ -154,11 +151,10 @@ def _is_known(part: "Recipe") -> bool:
 def _print_findings(
     console: Any, findings: Mapping[str, Mapping[str, Any]], warnings: Sequence[str]
 ) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     for warning in warnings:
-        console.print(f"warning: {escape(warning)}", style="yellow")
+        console.print(f"warning: {warning}", style="yellow")
     table = Table("", *findings, box=None, pad_edge=False)
     for key in dict.fromkeys(key for values in findings.values() for key in values):
         table.add_row(key, *(_cell(values.get(key, [])) for values in findings.values()))

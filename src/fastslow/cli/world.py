@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fastslow.cli.console import tell
 from fastslow.cli.task_progress import task_progress
 
 
@@ -30,13 +31,10 @@ def world(
     """Write pairs of every domain, the world itself, and a tiny base model pretrained on it."""
     from functools import partial
 
-    from rich.console import Console
-
     from fastslow import make_world
     from fastslow.adapters.library_logging import quiet_libraries
 
     quiet_libraries()
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
     with task_progress(transient=True) as show:
         made = make_world(
             to,
@@ -51,9 +49,9 @@ def world(
             overlap=overlap,
             progress=partial(show, "pretraining the base"),
         )
-    console.print(f"wrote {to}: base, world.json, train.jsonl and test.jsonl of each of")
+    tell(f"wrote {to}: base, world.json, train.jsonl and test.jsonl of each of")
     for domain in made.domains:
         row = next(made.pairs(domain, seed=seed))
-        console.print(f"  {domain}: {row['prompt']}")
-        console.print(f"    preferred: {row['chosen']}")
-        console.print(f"    over:      {row['rejected']}")
+        tell(f"  {domain}: {row['prompt']}")
+        tell(f"    preferred: {row['chosen']}")
+        tell(f"    over:      {row['rejected']}")

@@ -9,6 +9,7 @@ from fastslow.config.continual import (
     domain_settings,
     start_of,
 )
+from fastslow.config.guest import HOW_TO_TRUST, GuestRecipe, as_guest, judge_reach, open_recipe
 from fastslow.config.judging import (
     ClassifierJudgeConfig,
     EnsembleJudgeConfig,
@@ -70,6 +71,11 @@ __all__ = [
     "CheckpointConfig",
     "ContinualConfig",
     "DataConfig",
+    "GuestRecipe",
+    "as_guest",
+    "HOW_TO_TRUST",
+    "judge_reach",
+    "open_recipe",
     "DomainConfig",
     "DriftConfig",
     "EvalConfig",

@@ -1,6 +1,5 @@
 """YAML and dotted overrides in, a checked Recipe out, with every fault named at once."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -16,7 +15,8 @@ from fastslow.config.renamed import REMOVED, new_name, with_new_names
 from fastslow.config.section import SECRET
 from fastslow.config.shipped import nearest_recipe, recipe_names, recipe_text
 from fastslow.config.stages import stage_settings
-from fastslow.errors import ConfigError
+from fastslow.config.yaml_text import parse_yaml, read_file
+from fastslow.errors import ConfigError, shown
 
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
 """Finds faults in a raw recipe that the schema cannot know of; one line per fault."""
@@ -162,32 +162,6 @@ UNION_BRANCHES = ("list[", "str", "function-after[")
 """How pydantic names the branches of a union in a location."""
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice instead of silently taking the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        self.flatten_mapping(node)  # Takes in what `<<` merges.
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is not a name", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-# YAML 1.1 reads 1e-4 as text; people mean the number.
-_UniqueKeyLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
 def _read(source: str | Path) -> dict[str, Any]:
     """A file's mapping, or that of a shipped recipe; a file goes first."""
     path, name = Path(source), str(source)
@@ -195,15 +169,10 @@ def _read(source: str | Path) -> dict[str, Any]:
         text = recipe_text(name)
     else:
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = read_file(path, what=f"recipe {shown(name)}")
         except FileNotFoundError:
             raise ConfigError(f"recipe {path} does not exist{nearest_recipe(name)}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"recipe {path} cannot be read: {error}") from None
-    try:
-        raw = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe {path} is not valid YAML: {error}") from None
+    raw = parse_yaml(text, what=f"recipe {path}")
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -215,12 +184,12 @@ def _override(raw: dict[str, Any], override: str) -> list[str]:
     """Put one override into the raw recipe; what is wrong with it."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        return [f"override {override!r}: write it as section.key=value"]
+        return [f"override {shown(override)}: write it as section.key=value"]
     try:
         # A lone dash is standard input, not YAML's empty list item.
-        value = text if text == "-" else yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError:
-        return [f"override {override!r}: the value is not valid YAML"]
+        value = text if text == "-" else parse_yaml(text, what=f"override {shown(override)}")
+    except ConfigError as error:
+        return list(error.problems)
     path = new_name(key.strip()).split(".")
     nested: dict[str, Any] = {}
     _set(nested, path, value)
@@ -243,8 +212,8 @@ def _set(raw: dict[str, Any], path: list[str], value: Any) -> None:
 def _problems(item: Any) -> list[str]:
     # Places in lists count from 1, as stages and domains do elsewhere.
     names = [str(part + 1 if isinstance(part, int) else part) for part in item["loc"]]
-    shown = [name for name in names if not name.startswith(UNION_BRANCHES)]
-    path = ".".join(without_kinds(shown))
+    keys = [name for name in names if not name.startswith(UNION_BRANCHES)]
+    path = ".".join(without_kinds(keys))
     kind = item["type"]
     if kind == "extra_forbidden":
         return [f"{path}: there is no such key{hint(item['loc'])}"]
@@ -256,11 +225,14 @@ def _problems(item: Any) -> list[str]:
     if kind == "value_error":
         return str(item["ctx"]["error"]).splitlines()
     if kind == "model_type":
-        return [f"{path}: got {item['input']!r}; it is a section{_advice(path, item['input'])}"]
+        return [
+            f"{path}: got {shown(item['input'])}; it is a section{_advice(path, item['input'])}"
+        ]
     message = item["msg"][0].lower() + item["msg"][1:]
     if any(name.startswith(UNION_BRANCHES) for name in names):
         message = "input should be text or a list of texts"
-    return [f"{path}: {message}" if kind == SECRET else f"{path}: got {item['input']!r}; {message}"]
+    given = "" if kind == SECRET else f"got {shown(item['input'])}; "
+    return [f"{path}: {given}{message}"]
 
 
 def _advice(section: str, given: Any) -> str:

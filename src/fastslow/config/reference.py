@@ -13,6 +13,7 @@ from typing import Any
 from fastslow.config.hints import from_elsewhere, hint
 from fastslow.config.recipe import Recipe
 from fastslow.config.renamed import REMOVED, RENAMED
+from fastslow.config.section import LARGEST
 from fastslow.errors import ConfigError, did_you_mean
 
 NAMES = {
@@ -174,7 +175,9 @@ def _type(field: Mapping[str, Any]) -> str:
 
 def _bounds(field: Mapping[str, Any]) -> str:
     signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-    bounds = [f"{sign} {field[name]:g}" for name, sign in signs.items() if name in field]
+    # LARGEST is what a machine can count, nothing that a recipe comes near.
+    told = {name: value for name, value in field.items() if value != LARGEST}
+    bounds = [f"{sign} {told[name]:g}" for name, sign in signs.items() if name in told]
     return f" {', '.join(bounds)}" if bounds else ""
 
 

@@ -18,8 +18,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fastslow.errors import ConfigError, FastslowError, JudgeError
+from fastslow.errors import ConfigError, JudgeError
 from fastslow.judges.base import Judge, Judgement, JudgeRequest, compared, scored
+from fastslow.plugins import own_code
 from fastslow.records import plain_text
 
 ALL_ANSWERS = ("answers", "completions")
@@ -152,14 +153,8 @@ class ObjectJudge(Judge):
         ]
 
     def _called(self, function: Callable[..., Any], *given: Any) -> Any:
-        try:
+        with own_code(f"{self._name} failed on an answer", JudgeError):
             return function(*given)
-        except FastslowError:  # Of a judge of ours that the object is, or asks.
-            raise
-        except Exception as error:
-            raise JudgeError(
-                f"{self._name} failed on an answer: {type(error).__name__}: {_shown(error, str)}"
-            ) from error
 
     def _scores(self, found: Any, count: int) -> list[float]:
         given = self._several(found, count, "scores", "answers")
@@ -252,14 +247,9 @@ def _shown(value: Any, written: Callable[[Any], str] = repr) -> str:
 
 
 def _made(kind: type, name: str) -> Any:
-    try:
+    fails = f"judge: {name} cannot be made without arguments; give an object in place of the class"
+    with own_code(fails, ConfigError):
         return kind()
-    except Exception as error:
-        raise ConfigError(
-            f"judge: {name} cannot be made without arguments: {type(error).__name__}: "
-            f"{_shown(error, str)}; "
-            "give an object in place of the class"
-        ) from error
 
 
 def _check_takes(function: Callable[..., Any], given: Sequence[str], name: str) -> None:

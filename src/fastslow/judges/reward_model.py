@@ -1,6 +1,5 @@
 """A reward model as the judge: any sequence classifier, as `fastslow train-reward` makes one."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from fastslow.atomic_io import file_hash
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError, EncodingError, JudgeError
+from fastslow.foreign_files import check_no_links, inside, misfit, read_json
 from fastslow.judges.base import Judge, Judgement, JudgeRequest, scored
 from fastslow.records import plain_text
 
@@ -118,7 +118,7 @@ def folders_of(folder: str) -> list[str]:
         folder, base, _, _ = _of_run(Path(folder))
     adapter = Path(folder) / "adapter_config.json"
     if base is None and adapter.exists():
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        base = read_json(adapter, dict[str, Any]).get("base_model_name_or_path")
     return [folder, base] if base else [folder]
 
 
@@ -130,11 +130,14 @@ def _of_run(run: Path) -> tuple[str, str, str, int]:
             f"judge.folder: the run in {run} trained a policy; judges need a run of "
             "fastslow train-reward"
         )
-    try:
-        summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    except OSError:
-        raise ConfigError(
-            f"judge.folder: the run in {run} is not finished; run its command again"
-        ) from None
-    adapter = run / summary["adapters"][summary["leader"]]
+    if not (run / "summary.json").exists():
+        raise ConfigError(f"judge.folder: the run in {run} is not finished; run its command again")
+    summary = read_json(run / "summary.json", dict[str, Any], error=ConfigError)
+    leader, adapters = summary.get("leader"), summary.get("adapters")
+    if fault := misfit(leader, str, "leader") or misfit(adapters, dict[str, str], "adapters"):
+        raise ConfigError(f"judge.folder: {run / 'summary.json'} is damaged: {fault}; restore it")
+    if leader not in adapters:
+        raise ConfigError(f"judge.folder: {run / 'summary.json'} names no adapter {leader!r}")
+    adapter = inside(run, adapters[leader])
+    check_no_links(adapter)
     return str(adapter), recipe.model, recipe.data.template, recipe.data.max_length

@@ -6,12 +6,13 @@ in the table below; docs/architecture.md lists what goes with it.
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import MISSING, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastslow.errors import ConfigError, did_you_mean
+from fastslow.errors import ConfigError, did_you_mean, shown
 from fastslow.objectives.aipo import Aipo
 from fastslow.objectives.alpha_dpo import AlphaDpo
 from fastslow.objectives.anchored import AnchoredDown, AnchoredZero
@@ -54,6 +55,7 @@ from fastslow.objectives.sppo import Sppo
 from fastslow.objectives.ties import Davidson, RaoKupper
 from fastslow.objectives.weighted import WeightedSum
 from fastslow.objectives.wpo import Wpo
+from fastslow.plugins import own_code
 
 __all__ = [
     "CONTAINERS",
@@ -144,6 +146,8 @@ def make_objective(
     0.5
     """
     check_not_negative("nll_weight", nll_weight)
+    if not isinstance(file, str | None):
+        raise ConfigError(f"objective.file: got {shown(file)}; give the path of a Python file")
     own = objectives_in(Path(file)) if file is not None else {}
     table: Mapping[str, Any] = {**_OBJECTIVES, **own}
     weighted = _terms(name, table, file)
@@ -165,10 +169,12 @@ def make_objective(
         )
     if missing := [key for term in kinds for key in _without_default(kinds[term], hyper)]:
         raise ConfigError(*(f"objective.{key}: is missing, and has no default" for key in missing))
-    made: list[tuple[float, Objective]] = [
-        (weight, kinds[term](**{key: hyper[key] for key in known[term] if key in hyper}))
-        for weight, term in weighted
-    ]
+    made: list[tuple[float, Objective]] = []
+    for weight, term in weighted:
+        settings = {key: hyper[key] for key in known[term] if key in hyper}
+        guarded = own_code(f"objective.file: {term} in {file} cannot be made", ConfigError)
+        with guarded if term in own else nullcontext():
+            made.append((weight, kinds[term](**settings)))
     if (len(made) > 1 or nll_weight) and any(isinstance(part, ActorCritic) for _, part in made):
         raise ConfigError(
             f"objective.name: {name} has a critic and cannot be part of a sum; it can be combined "

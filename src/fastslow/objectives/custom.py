@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, is_dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from fastslow.errors import ConfigError
 from fastslow.objectives.containers import CONTAINERS, PairLogps
 from fastslow.objectives.contract import Objective, ObjectiveOutput, with_rewards
 from fastslow.objectives.settings import check_positive
-from fastslow.plugins import module_in
+from fastslow.plugins import module_in, own_code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,22 @@ def objectives_in(path: Path) -> dict[str, type[Objective]]:
               for fault in _faults(kind)]  # fmt: skip
     if faults:
         raise ConfigError(*faults)
+    for kind in found.values():
+        if not getattr(kind.__call__, "names_errors", False):  # Once, though it is found again.
+            kind.__call__ = _naming_errors(kind.__call__, path)  # type: ignore[method-assign]
     return found
+
+
+def _naming_errors(call: Callable[..., Any], path: Path) -> Callable[..., Any]:
+    """The method, whose errors say whose they are."""
+
+    @wraps(call)
+    def named(self: Objective, logps: Any) -> Any:
+        with own_code(f"objective.file: {type(self).__name__} in {path} failed", ConfigError):
+            return call(self, logps)
+
+    named.names_errors = True  # type: ignore[attr-defined]
+    return named
 
 
 def _faults(kind: type[Objective]) -> Iterator[str]:

@@ -130,17 +130,26 @@ def _add(record: Record, event: dict[str, Any]) -> None:
 
 
 def _add_step(steps: Steps, begins: int, event: dict[str, Any]) -> None:
-    steps.step.append(event["step"])
-    steps.pairs.append(begins + event["pairs_seen"])
-    steps.leader.append(event["leader"])
+    steps.step.append(_number(event["step"]))
+    steps.pairs.append(begins + _number(event["pairs_seen"]))
+    steps.leader.append(str(event["leader"]))
     for key, column in steps.values.items():
-        column.append(event[key])
+        column.append(_number(event[key]))
     for key, side in steps.sides.items():
-        side.append(event[key])
+        side.append(None if event[key] is None else _number(event[key]))
     known = {**event.get("critic", {}), **event["modules"][event["leader"]], **event}
     for key, fresh in steps.fresh.items():
-        fresh.append(known.get(key))
+        value = known.get(key)
+        fresh.append(None if value is None else _number(value))
     for name, values in event["modules"].items():
         columns = steps.modules.setdefault(name, {key: [] for key in MODULE_VALUES})
         for key, module_column in columns.items():
-            module_column.append(values[key])
+            value = values[key]
+            module_column.append(None if value is None else _number(value))
+
+
+def _number(value: Any) -> Any:
+    """The value, if it is a number. Raises TypeError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r} is no number")
+    return value

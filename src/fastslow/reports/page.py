@@ -34,7 +34,7 @@ def write_report(folders: Sequence[str | Path], to: str | Path) -> Path:
     page = _comparison_page(paths[0]) if compared else _run_page(read_runs(paths))
     with disk_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)
-    write_text(to, page)
+    write_text(to, page, private=True)  # It shows prompts and answers.
     return to
 
 

@@ -1,6 +1,5 @@
 """Run folders, read into facts: ordinary runs, and continual runs with one record a domain."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,21 @@ from typing import Any
 
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, StateError
+from fastslow.foreign_files import inside, misfit, read_json
 from fastslow.reports.events import EvalResult, Record, read_record
+
+SUMMARY: dict[str, Any] = {"wall_s": float}
+"""What is used of every summary."""
+Measurements = list[dict[str, float | None]]
+CONTINUAL: dict[str, Any] = {
+    "domains": list[str], "runs": list[str], "measured": list[str], "initial": Measurements,
+    "after": list[Measurements], "metrics": dict[str, dict[str, float | None]], "policy": str,
+    "weights": dict[str, float] | None,
+}  # fmt: skip
+"""And of a run over several domains."""
+SAMPLE: dict[str, Any] = {
+    "domain": str, "prompt": str, "answers": dict[str, str], "rewards": dict[str, float] | None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +78,13 @@ class ReportedRun:
     @property
     def combined_of(self) -> list[str]:
         """The modules of a combination of finished runs; empty for a run."""
-        made = _read_json(self.folder / "combination.json")
-        return list(made.get("entries", [])) if made else []
+        path = self.folder / "combination.json"
+        if not path.exists():
+            return []
+        entries: list[str] = read_json(path, dict[str, Any]).get("entries", [])
+        if fault := misfit(entries, list[str], "'entries'"):
+            raise StateError(f"{path} is damaged: {fault}; restore it")
+        return entries
 
     @property
     def continual(self) -> bool:
@@ -124,7 +142,7 @@ def _read_run(folder: Path, label: str) -> ReportedRun:
     if not config.exists():
         what = "has no config.yaml" if folder.is_dir() else "does not exist"
         raise StateError(f"{folder} is not a run folder: it {what}; give the output_dir of a run")
-    summary = _read_json(folder / "summary.json")
+    summary = _summary(folder / "summary.json")
     return ReportedRun(
         label=label,
         folder=folder,
@@ -133,7 +151,7 @@ def _read_run(folder: Path, label: str) -> ReportedRun:
         summary=summary,
         records=_records(folder, summary),
         retention=_retention(summary),
-        samples=_read_json(folder / "samples.json") or [],
+        samples=_samples(folder / "samples.json"),
     )
 
 
@@ -144,16 +162,26 @@ def _recipe(path: Path) -> Recipe | None:
         return None  # Of another version: a finished run is still worth looking at.
 
 
-def _read_json(path: Path) -> Any:
-    """The file's content; None where there is no such file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+def _summary(path: Path) -> dict[str, Any] | None:
+    """The run's summary; None of one that is not finished."""
+    if not path.exists():
         return None
-    except ValueError as error:
-        raise StateError(
-            f"{path} is not JSON: {error}; restore it, or leave this run out of the report"
-        ) from None
+    summary: dict[str, Any] = read_json(path, dict[str, Any])
+    shapes = CONTINUAL | SUMMARY if summary.get("kind") == "continual" else SUMMARY
+    for key, shape in shapes.items():
+        if fault := misfit(summary.get(key), shape, repr(key)):
+            raise StateError(f"{path} is damaged: {fault}; restore it")
+    return summary
+
+
+def _samples(path: Path) -> list[dict[str, Any]]:
+    """Answers to the same prompts side by side; none where there is no such file."""
+    samples = read_json(path, list[dict[str, Any]]) if path.exists() else []
+    for sample in samples:
+        for key, shape in SAMPLE.items():
+            if fault := misfit(sample.get(key), shape, repr(key)):
+                raise StateError(f"{path} is damaged: {fault}; restore it")
+    return samples
 
 
 def _records(folder: Path, summary: dict[str, Any] | None) -> list[Record]:
@@ -174,7 +202,7 @@ def _domain_folders(folder: Path, summary: dict[str, Any] | None) -> list[tuple[
     """
     if summary is not None:
         names = zip(summary.get("domains", []), summary.get("runs", []), strict=True)
-        return [(name, folder / path) for name, path in names]
+        return [(name, inside(folder, path)) for name, path in names]
     paths = sorted(path for path in folder.glob("domains/*") if path.is_dir())
     return [(re.sub(r"^\d+-", "", path.name), path) for path in paths]
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from fastslow.errors import FastslowError
 from fastslow.objectives import Objective, ObjectiveOutput, as_objective
 from fastslow.testing.examples import (
     RANGES,
@@ -136,7 +137,7 @@ def gradient_is_derivative(objective: Objective) -> None:
     found = ""
     try:
         gradcheck(loss, [getattr(logps, name) for name in names], eps=1e-6, atol=1e-6)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, FastslowError) as error:
         found = str(error).strip()
     expect(not found, "the loss's derivative as its gradient", found, "detach, clamp, steps")
 
@@ -220,7 +221,7 @@ def what_matters_is_declared(objective: Objective) -> None:
         message = "no error"
         try:
             objective(without_extra(logps, name))
-        except ValueError as error:
+        except (ValueError, FastslowError) as error:  # The latter from a file of the user's own.
             message = str(error)
         expect(name in message, f"a ValueError about the missing {name}", message, "`needed`")
 

@@ -208,11 +208,12 @@ def _write_results(components: Components, folder: Path, loop: Loop) -> RunSumma
     for name in state.selector.modules:
         adapters[name] = f"adapters/{name}"
         publish_module(state.modules, name, folder / adapters[name])
-    write_rows(folder / "memory.jsonl", state.replay_buffer.state()["rows"])
+    write_rows(folder / "memory.jsonl", state.replay_buffer.state()["rows"], private=True)
     if components.evaluator is not None:
         shown = {"base": BASE, learner.leader: learner.leader}
         samples = components.evaluator.side_by_side(learner.policies, shown)
-        write_text(folder / "samples.json", json.dumps(samples, ensure_ascii=False, indent=1))
+        text = json.dumps(samples, ensure_ascii=False, indent=1)
+        write_text(folder / "samples.json", text, private=True)
     summary = _summary(components, folder, loop, adapters)
     summary.write(folder / "summary.json")
     return summary

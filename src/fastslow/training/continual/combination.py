@@ -2,18 +2,18 @@
 
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fastslow.adapters import Entry, Factors, check_one_base, combine, load_tokenizer
+from fastslow.adapters import Entry, Factors, check_one_base, combine, copy_adapter, load_tokenizer
 from fastslow.adapters import recompress as nearest
 from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, DataError
+from fastslow.foreign_files import read_json
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream, open_sources
@@ -72,7 +72,8 @@ class Combination:
     @classmethod
     def read(cls, folder: Path) -> "Combination":
         """What `combine_entries` wrote into a folder."""
-        return cls(**json.loads((folder / "combination.json").read_text(encoding="utf-8")))
+        made: Combination = read_json(folder / "combination.json", cls)
+        return made
 
 
 def combine_entries(
@@ -199,13 +200,6 @@ def _route(entries: Sequence[Entry], recipe: Recipe, draft: Path, bases: SharedB
     fit_router(policies, list(folders), memories, objective).save(draft)
     for name, folder in folders.items():
         copy_adapter(folder, draft / name)
-
-
-def copy_adapter(folder: Path, to: Path) -> None:
-    """Copy the two files of a PEFT adapter."""
-    to.mkdir(parents=True, exist_ok=True)
-    for file in ("adapter_config.json", "adapter_model.safetensors"):
-        shutil.copyfile(folder / file, to / file)
 
 
 def read_memory(entry: Entry, encoder: Encoder, objective: Objective) -> list[Encoded]:

@@ -15,13 +15,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fastslow.adapters import BASE, Bank, Entry
+from fastslow.adapters import BASE, Bank, Entry, copy_adapter
 from fastslow.atomic_io import file_hash, new_folder, write_text
 from fastslow.config import Recipe, dump_recipe
 from fastslow.errors import StateError
 from fastslow.evaluation import Retention, retention
+from fastslow.foreign_files import read_json
 from fastslow.training.context import RunContext
-from fastslow.training.continual.combination import Combination, copy_adapter
+from fastslow.training.continual.combination import Combination
 from fastslow.training.continual.domain_recipes import (
     DomainRun,
     domain_runs,
@@ -31,6 +32,7 @@ from fastslow.training.continual.domain_recipes import (
 from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.data.dataset import input_fingerprints
 from fastslow.training.preflight import check_parts, part_warnings, recipe_warnings
+from fastslow.training.state.inputs import read_inputs
 from fastslow.training.state.run_lock import check_run_folder, keep_inputs
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
@@ -84,10 +86,10 @@ def _put_in_bank(bank: Bank, run: DomainRun, summary: RunSummary) -> Entry:
             )
         return entry
     folder = Path(run.recipe.output_dir)
-    inputs = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
+    inputs = read_inputs(folder)
     return bank.add(
         domain=run.name,
-        adapter=folder / summary.adapters[summary.leader],
+        adapter=summary.adapter(folder, summary.leader),
         config=folder / "config.yaml",
         memory=folder / "memory.jsonl",
         parents=[run.parent.name] if run.parent else [],
@@ -132,7 +134,7 @@ def _summarise(
     adapters = _keep_adapters(folder, combination, len(finished))
     measured = folder / "measurements"
     initial, *after = (
-        json.loads((measured / f"{i:02d}.json").read_text(encoding="utf-8"))
+        read_json(measured / f"{i:02d}.json", list[dict[str, Any]])
         for i in range(len(finished) + 1)
     )
     domains = [run.name for run, _ in finished]
@@ -185,4 +187,5 @@ def _metrics(
 
 
 def _write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    write_text(path, text, private=True)  # Samples are among what is written.

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fastslow.config import AnswerConfig, ObjectiveConfig, Recipe
+from fastslow.config import HOW_TO_TRUST, AnswerConfig, GuestRecipe, ObjectiveConfig, Recipe
 from fastslow.errors import ConfigError
 from fastslow.judges import judge_fingerprint
 from fastslow.objectives import Objective, make_objective, objective_settings
@@ -19,7 +19,13 @@ from fastslow.streams.labels import PROMPTS
 
 
 def objective_of(recipe: Recipe) -> Objective:
-    """The recipe's objective with its settings."""
+    """The recipe's objective with its settings. Raises ConfigError where that would run a Python
+    file which only somebody else's folder names."""
+    if isinstance(recipe, GuestRecipe) and (file := recipe.withheld.objective):
+        raise ConfigError(
+            f"objective: {recipe.objective.name} is defined in the Python file {file}, which the "
+            f"folder names and which is not run unasked; {HOW_TO_TRUST}"
+        )
     return make_objective(recipe.objective.name, **recipe.objective.settings)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
+from fastslow.adapters import BASE, Modules, copy_adapter, load_base, load_tokenizer
 from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, StateError
@@ -37,14 +37,16 @@ class MergeCheck:
     """KL(adapter || base), mean over probe tokens."""
 
 
-def export_adapter(run: Path, to: Path, *, module: str = "leader") -> str:
-    """Copy one module's PEFT folder; returns its name. Raises ConfigError if `to` exists."""
-    recipe, summary = read_run(run)
+def export_adapter(run: Path, to: Path, *, module: str = "leader", trust_code: bool = False) -> str:
+    """Copy one module's PEFT folder; returns its name. Raises ConfigError if `to` exists.
+
+    Nothing but the adapter's two files is copied, and no link is followed.
+    """
+    recipe, summary = read_run(run, trust_code=trust_code)
     name = _module(summary, module)
     check_free(to)
     with new_folder(to) as draft:
-        for file in sorted((run / summary.adapters[name]).iterdir()):
-            shutil.copy(file, draft / file.name)
+        copy_adapter(summary.adapter(run, name), draft)
         load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code).save_pretrained(
             str(draft)
         )
@@ -52,7 +54,12 @@ def export_adapter(run: Path, to: Path, *, module: str = "leader") -> str:
 
 
 def export_merged(
-    run: Path, to: Path, *, module: str = "leader", dtype: str | None = None
+    run: Path,
+    to: Path,
+    *,
+    module: str = "leader",
+    dtype: str | None = None,
+    trust_code: bool = False,
 ) -> MergeCheck:
     """Write base plus module as one model folder with tokenizer and template.
 
@@ -60,7 +67,7 @@ def export_merged(
     compared with the adapter on probe prompts. Raises StateError, and writes nothing, if they
     differ by more than rounding.
     """
-    recipe, summary = read_run(run)
+    recipe, summary = read_run(run, trust_code=trust_code)
     if recipe.task == "reward":
         raise ConfigError(
             "merged: a reward model is exported as an adapter, which PEFT puts on a sequence "
@@ -72,7 +79,7 @@ def export_merged(
     tokenizer = load_tokenizer(recipe.model, **trusted)
     target = _dtype(recipe, dtype)
     base = load_base(recipe.model, precision="float32", **trusted)
-    modules = Modules.load(base, {name: run / summary.adapters[name]}, trainable=())
+    modules = Modules.load(base, {name: summary.adapter(run, name)}, trainable=())
     probes = _probes(base)
     with modules.using(name):
         wanted = _log_probs(base, probes)
@@ -117,7 +124,7 @@ def _module(summary: RunSummary | ContinualSummary, asked: str) -> str:
 
 def check_free(to: Path) -> None:
     """Raise ConfigError where there is something already."""
-    if to.exists():
+    if to.exists() or to.is_symlink():
         raise ConfigError(f"{to} exists already; give a folder that does not")
 
 

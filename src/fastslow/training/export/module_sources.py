@@ -1,12 +1,12 @@
 """What a user may name to be combined: banks, entries, and finished runs of either kind."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from fastslow.adapters import Bank, Entry, folder_name, latest_per_domain, read_entry
 from fastslow.errors import ConfigError
 from fastslow.training.export.open_run import read_run
+from fastslow.training.state.inputs import read_inputs
 from fastslow.training.state.parts import answering_part
 from fastslow.training.state.summary import RunSummary
 
@@ -42,20 +42,20 @@ def _entries(source: Path) -> list[Entry]:
 
 def _entry_of_run(run: Path) -> Entry:
     """The leader of an ordinary run, or a combination, as a bank entry."""
-    _, summary = read_run(run)
+    _, summary = read_run(run, trust_code=False)  # Of its recipe nothing is used.
     if summary.leader not in summary.adapters:
         raise ConfigError(
             f"{run} chooses one of {', '.join(summary.adapters)} for each prompt, so it is no "
             "single module; give the runs that it was made of"
         )
     part = answering_part(run, summary) if isinstance(summary, RunSummary) else run
-    inputs = json.loads((part / "inputs.json").read_text(encoding="utf-8"))
+    inputs = read_inputs(part)
     name = folder_name(run.resolve().name)
     return Entry(
         # As an adapter's name it may hold no dot; the dash keeps it apart from the base and from
         # the model's own parts.
         name=name if "-" in name else f"run-{name}",
-        folder=run / summary.adapters[summary.leader],
+        folder=summary.adapter(run, summary.leader),
         config=part / "config.yaml",
         memory=part / "memory.jsonl",
         domain=run.resolve().name,

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.adapters import BASE, load_tokenizer
-from fastslow.config import Recipe, load_recipe
+from fastslow.config import Recipe, open_recipe
 from fastslow.errors import StateError
-from fastslow.objectives import Objective
+from fastslow.foreign_files import check_no_links
 from fastslow.scoring import Encoder
-from fastslow.training.data.dataset import objective_of
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import (
     PREVIOUS,
@@ -32,7 +31,6 @@ class FinishedRun:
     summary: RunSummary | ContinualSummary
     tokenizer: Any
     encoder: Encoder
-    objective: Objective
     policies: Policies
 
     @property
@@ -41,10 +39,11 @@ class FinishedRun:
         return reference_policy(self.recipe) if self.recipe.continual is None else BASE
 
 
-def read_run(folder: Path) -> tuple[Recipe, RunSummary | ContinualSummary]:
+def read_run(folder: Path, *, trust_code: bool) -> tuple[Recipe, RunSummary | ContinualSummary]:
     """Recipe and summary of a finished run; of one in parts, the recipe of its last part.
 
-    Raises StateError where there is none.
+    Without `trust_code` nothing in the recipe runs Python or asks a server. Raises StateError where
+    there is no such run.
     """
     if not (folder / "config.yaml").exists():
         raise StateError(f"{folder} is not a run folder: it has no config.yaml")
@@ -52,11 +51,12 @@ def read_run(folder: Path) -> tuple[Recipe, RunSummary | ContinualSummary]:
         raise StateError(f"the run in {folder} is not finished; run its train command again")
     summary = read_summary(folder / "summary.json")
     if isinstance(summary, ContinualSummary) or not summary.parts:
-        return load_recipe(folder / "config.yaml"), summary
+        return open_recipe(folder / "config.yaml", trust_code=trust_code), summary
     part = answering_part(folder, summary)
     if not (part / "config.yaml").exists():
         raise StateError(f"{part}, the last part of the run in {folder}, is missing; restore it")
-    return _moved_with(folder, load_recipe(part / "config.yaml"), summary.parts[-1]), summary
+    recipe = open_recipe(part / "config.yaml", trust_code=trust_code)
+    return _moved_with(folder, recipe, summary.parts[-1]), summary
 
 
 def _moved_with(folder: Path, recipe: Recipe, part: str) -> Recipe:
@@ -69,13 +69,15 @@ def _moved_with(folder: Path, recipe: Recipe, part: str) -> Recipe:
     return recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"start_from": now})})
 
 
-def open_run(folder: Path) -> FinishedRun:
-    """Load the base and every module of a finished run, frozen."""
-    recipe, summary = read_run(folder)
+def open_run(folder: Path, *, trust_code: bool) -> FinishedRun:
+    """Load the base and every module of a finished run, frozen; `trust_code` as of `read_run`."""
+    recipe, summary = read_run(folder, trust_code=trust_code)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    folders = {name: folder / path for name, path in summary.adapters.items()}
+    folders = {name: summary.adapter(folder, name) for name in summary.adapters}
     # Of a run over domains beside its adapters, of a combination at the top.
     routers = [at for at in (folder / "adapters", folder) if (at / "router.json").exists()]
+    for at in routers:
+        check_no_links(at)
     if recipe.lora.start_from is not None:
         folders[PREVIOUS] = Path(recipe.lora.start_from)
     return FinishedRun(
@@ -83,7 +85,6 @@ def open_run(folder: Path) -> FinishedRun:
         summary=summary,
         tokenizer=tokenizer,
         encoder=make_encoder(recipe, tokenizer),
-        objective=objective_of(recipe),
         policies=open_policies(
             recipe,
             folders,

@@ -130,7 +130,8 @@ def check_finite(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"failed-batch-{step}.json"
     rows = [{"example": asdict(item.example), "tree": asdict(item.tree)} for item in batch]
-    write_text(path, json.dumps(rows, ensure_ascii=False, indent=1, default=str))
+    text = json.dumps(rows, ensure_ascii=False, indent=1, default=str)
+    write_text(path, text, private=True)
     raise NonFiniteError(
         f"step {step}: the {what} is {value}; nothing was updated. The batch is in {path}. "
         "Checkpoints are intact. Lower train.learning_rate, set train.max_grad_norm, or check "

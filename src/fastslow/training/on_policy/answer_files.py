@@ -70,7 +70,7 @@ def write_answers(
             # Before the rows: a part that was cut off in between is made and counted again.
             _write_cost(to / COST, path.stem, sampling.judge.cost, before)
             before = dict(sampling.judge.cost)
-            write_rows(path, rows)
+            write_rows(path, rows, private=True)
         progress(min((number + 1) * AT_ONCE, len(prompts)), len(prompts))
     counts = _counts(to, len(prompts))
     if not counts["rows"]:

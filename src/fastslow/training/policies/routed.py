@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from fastslow.adapters import Modules
 from fastslow.errors import StateError
+from fastslow.foreign_files import read_json
 from fastslow.sampling import Completion
 from fastslow.scoring import Scores, Tree, TreeBatch
 from fastslow.training.policies.policies import Policies
@@ -87,7 +88,8 @@ class Router:
     def load(cls, folder: Path) -> "Router":
         """The router that `save` wrote. Raises StateError where there is none."""
         try:
-            choices = json.loads((folder / "router.json").read_text(encoding="utf-8"))["choices"]
+            shape = dict[str, list[str]]
+            choices = read_json(folder / "router.json", shape)["choices"]
             tensors = load_file(folder / "router.safetensors")
             count, width = tensors["weight"].shape
             shapes = {"mean": (width,), "scale": (width,), "weight": (count, width)}
@@ -97,6 +99,8 @@ class Router:
             raise StateError(f"{folder} holds no router that can be read") from None
         if not fits or count != len(choices):
             raise StateError(f"{folder}: router.json and router.safetensors do not fit each other")
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise StateError(f"{folder}: router.safetensors holds numbers that are not finite")
         return cls(choices, tensors)
 
 

@@ -16,9 +16,21 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fastslow.atomic_io import file_hash, new_folder
+from fastslow.atomic_io import file_hash, new_folder, write_text
+from fastslow.errors import StateError
+from fastslow.foreign_files import read_json
 
 FORMAT = 1
+STATE = "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What manifest.json holds."""
+
+    format: int
+    step: int
+    sha256: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +49,7 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, *, keep: int) 
             contiguous = {key: value.cpu().contiguous() for key, value in tensors.items()}
             save_file(contiguous, draft / f"{group}.safetensors")
         facts = json.dumps(dict(snapshot.facts), indent=1, allow_nan=False)
-        (draft / "state.json").write_text(facts, encoding="utf-8")
+        write_text(draft / STATE, facts, private=True)  # It holds pairs.
         hashes = {file.name: file_hash(file) for file in sorted(draft.iterdir())}
         manifest = json.dumps({"format": FORMAT, "step": step, "sha256": hashes}, indent=1)
         (draft / "manifest.json").write_text(manifest, encoding="utf-8")
@@ -57,9 +69,9 @@ def read_newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
         if fault:
             skipped.append(f"{path}: {fault}")
             continue
-        groups = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-        facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        return Snapshot(groups, facts), skipped
+        names = sorted(read_json(path / "manifest.json", Manifest).sha256)
+        groups = {Path(name).stem: load_file(path / name) for name in names if name != STATE}
+        return Snapshot(groups, read_json(path / STATE, dict[str, Any])), skipped
     return None, skipped
 
 
@@ -69,13 +81,15 @@ def _newest_first(folder: Path) -> list[Path]:
 
 def _fault(path: Path) -> str | None:
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        manifest: Manifest = read_json(path / "manifest.json", Manifest)
+    except StateError:
         return "has no readable manifest"
-    if manifest.get("format") != FORMAT:
-        return f"has format {manifest.get('format')}, this version reads {FORMAT}"
-    for name, expected in manifest["sha256"].items():
+    if manifest.format != FORMAT:
+        return f"has format {manifest.format}, this version reads {FORMAT}"
+    for name, expected in {STATE: "", **manifest.sha256}.items():
         file = path / name
+        if file.parent != path:
+            return f"its manifest names {name!r}, which is not in it"
         if not file.is_file():
             return f"{name} is missing"
         if file_hash(file) != expected:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import RLock
 
+from fastslow.atomic_io import OWN
 from fastslow.disk_errors import disk_errors
 from fastslow.errors import StateError
 from fastslow.training.state.events import Event
@@ -67,7 +68,7 @@ class EventLog:
     def __init__(self, path: Path, *, size: int = 0) -> None:
         self._path = path
         with disk_errors(path):
-            path.touch()
+            path.touch(mode=OWN)  # Warnings quote rows.
             self._file = path.open("r+b", buffering=0)
             length = self._file.seek(0, os.SEEK_END)
             if length < size:

@@ -5,13 +5,14 @@ run folder/
   summary.json, adapters/                   of the last part
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fastslow.adapters import copy_adapter
 from fastslow.atomic_io import new_folder
 from fastslow.errors import StateError
+from fastslow.foreign_files import inside
 from fastslow.training.state.summary import RunSummary
 
 
@@ -23,7 +24,7 @@ def leader_of(run: Path, what: str) -> Path:
     if not (run / "summary.json").exists():
         raise StateError(f"the {what} in {run} is missing or not finished; rerun the command")
     summary = RunSummary.read(run / "summary.json")
-    return run / summary.adapters[summary.leader]
+    return summary.adapter(run, summary.leader)
 
 
 def finish_parts(folder: Path, parts: Sequence[Path]) -> RunSummary:
@@ -31,8 +32,8 @@ def finish_parts(folder: Path, parts: Sequence[Path]) -> RunSummary:
     last = parts[-1]
     summary = RunSummary.read(last / "summary.json")
     with new_folder(folder / "adapters") as draft:
-        for name, path in summary.adapters.items():
-            shutil.copytree(last / path, draft / name)
+        for name in summary.adapters:
+            copy_adapter(summary.adapter(last, name), draft / name)
     summary = replace(
         summary,
         adapters={name: f"adapters/{name}" for name in summary.adapters},
@@ -44,4 +45,4 @@ def finish_parts(folder: Path, parts: Sequence[Path]) -> RunSummary:
 
 def answering_part(folder: Path, summary: RunSummary) -> Path:
     """The folder of the ordinary run that a finished run answers with."""
-    return folder / summary.parts[-1] if summary.parts else folder
+    return inside(folder, summary.parts[-1]) if summary.parts else folder

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from fastslow.atomic_io import write_text
 from fastslow.config import Recipe, flat, load_recipe
 from fastslow.errors import ConfigError, StateError
+from fastslow.foreign_files import check_no_links, read_json
 
 LOCK = ".lock"
 INPUTS = "inputs.json"
@@ -27,10 +28,12 @@ GIVEN = "data"
 def lock_run_folder(folder: Path) -> Iterator[None]:
     """The folder, made if need be, for this process alone while the context is open.
 
-    Raises StateError in the end if the folder was removed meanwhile.
+    Raises StateError where another process has it, or a link in it would lead a write elsewhere;
+    and in the end if the folder was removed meanwhile.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        check_no_links(folder)
         lock = FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout:
         raise StateError(f"another process is training in {folder}") from None
@@ -83,7 +86,7 @@ def check_run_folder(folder: Path, recipe: Recipe) -> bool:
 
 def check_inputs(folder: Path, inputs: Mapping[str, Any]) -> None:
     """Raise StateError where inputs are not those that the folder's run began with."""
-    before = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
+    before = read_json(folder / INPUTS, dict[str, Any])
     for key, value in inputs.items():
         if before.get(key) != value:
             raise StateError(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.atomic_io import write_text
+from fastslow.errors import StateError
+from fastslow.foreign_files import check_no_links, inside, read_json
 
 PACKAGES = ("fastslow", "torch", "transformers", "peft", "accelerate", "datasets")
 
@@ -22,7 +24,7 @@ class RunSummary:
     """The module that the run returns."""
     swaps: int
     reference: str
-    eval: dict[str, Any]
+    eval: dict[str, dict[str, Any] | None]
     """Held-out metrics of the leader: `start`, before the first step, and `final`."""
     ended: str
     """`complete`, or `drift` where a change of the preferences ended the run."""
@@ -57,12 +59,19 @@ class RunSummary:
 
     def write(self, path: Path) -> None:
         """Write the summary in one step."""
-        write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        write_text(path, text, private=True)  # Skipped rows are quoted.
 
     @classmethod
     def read(cls, path: Path) -> "RunSummary":
-        """The summary that `write` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        """The summary that `write` wrote. Raises StateError where it is damaged."""
+        summary: RunSummary = read_json(path, cls)
+        _check_leader(path, summary)
+        return summary
+
+    def adapter(self, run: Path, module: str) -> Path:
+        """Folder of a module's adapter. Raises StateError where it is not inside the run's."""
+        return adapter_folder(run, self.adapters[module])
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +119,43 @@ class ContinualSummary:
 
     def write(self, path: Path) -> None:
         """Write the summary in one step."""
-        write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        write_text(path, text, private=True)  # Skipped rows are quoted.
 
     @classmethod
     def read(cls, path: Path) -> "ContinualSummary":
-        """The summary that `write` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        """The summary that `write` wrote. Raises StateError where it is damaged."""
+        summary: ContinualSummary = read_json(path, cls)
+        return summary
+
+    def adapter(self, run: Path, module: str) -> Path:
+        """Folder of a module's adapter. Raises StateError where it is not inside the run's."""
+        return adapter_folder(run, self.adapters[module])
 
 
 def read_summary(path: Path) -> RunSummary | ContinualSummary:
-    """The summary of a finished run of either kind."""
-    kind = json.loads(path.read_text(encoding="utf-8")).get("kind")
+    """The summary of a finished run of either kind. Raises StateError where it is damaged."""
+    kind = read_json(path, dict[str, Any]).get("kind")
     return ContinualSummary.read(path) if kind == "continual" else RunSummary.read(path)
+
+
+def adapter_folder(run: Path, relative: str) -> Path:
+    """The PEFT folder that a summary names. Raises StateError unless it and what it holds are
+    inside the run folder."""
+    folder = inside(run, relative)
+    if not folder.is_dir():
+        raise StateError(f"{folder}, an adapter of the run, is missing; restore it")
+    check_no_links(folder)
+    return folder
+
+
+def _check_leader(path: Path, summary: RunSummary) -> None:
+    if summary.leader not in summary.adapters:
+        raise StateError(
+            f"{path} is damaged: the leader {summary.leader!r} is none of the adapters; restore it"
+        )
+    if missing := {"start", "final"} - summary.eval.keys():
+        raise StateError(f"{path} is damaged: eval lacks {min(missing)!r}; restore it")
 
 
 def versions() -> dict[str, str]:
