@@ -10,6 +10,7 @@ from fastslow.adapters.bank import (
 )
 from fastslow.adapters.base import (
     load_base,
+    load_config,
     load_context_length,
     load_end_ids,
     load_tokenizer,
@@ -32,6 +33,7 @@ __all__ = [
     "copy_adapter",
     "fake_modules",
     "load_base",
+    "load_config",
     "load_context_length",
     "load_end_ids",
     "load_reward_model",

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
-from fastslow.adapters import BASE, Modules, copy_adapter, load_base, load_tokenizer
+from fastslow.adapters import BASE, Modules, copy_adapter, load_base, load_config, load_tokenizer
 from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, StateError
@@ -134,7 +134,7 @@ def _dtype(recipe: Recipe, asked: str | None) -> torch.dtype:
         if asked not in known:
             raise ConfigError(f"dtype: got {asked!r}; allowed are {', '.join(known)}")
         return known[asked]
-    config = AutoConfig.from_pretrained(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    config = load_config(recipe.model, trust_remote_code=recipe.trust_remote_code)
     return config.dtype or torch.float32
 
 
