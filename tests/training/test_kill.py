@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fork_server
 import pytest
+from kills import end_state, kill_every_kind
 
 import fastslow
 
@@ -131,25 +132,6 @@ def attempts(path, moments):
     return [int(code) for code in done.stdout.split()], done.stderr
 
 
-def end_state(folder: Path) -> dict[str, object]:
-    """Everything that a run leaves but its checkpoints, less what a clock has said and how much
-    memory each process has held."""
-    state: dict[str, object] = {}
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if not path.is_file() or "checkpoints" in parts or any(p.startswith(".") for p in parts):
-            continue
-        if path.name == "summary.json":
-            measured = {"wall_s": None, "memory": None}
-            state["/".join(parts)] = json.loads(path.read_text()) | measured
-        elif path.name == "events.jsonl":
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            state["/".join(parts)] = [line | {"pairs_per_s": None} for line in lines]
-        else:
-            state["/".join(parts)] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return state
-
-
 def test_kills_in_and_between_domains_change_no_bit(continual, tmp_path):
     chosen = MOMENTS if fork_server.COLD else MOMENTS[1::5]
     path = tmp_path / "recipe.yaml"
@@ -183,3 +165,13 @@ def test_kills_in_and_between_domains_change_no_bit(continual, tmp_path):
     codes, errors = attempts(path, [{"after": delay} for delay in delays] + [{}])
     assert codes[-1] == 0 and codes[0] == -signal.SIGKILL, errors
     assert end_state(folder) == expected, f"killed after {delays}"
+
+
+@pytest.mark.slow
+def test_kills_at_seeded_moments_change_nothing_that_runs_of_any_kind_leave(tmp_path):
+    """`python tests/kills.py --kills 200 --to FILE` does so with more."""
+    found = kill_every_kind(tmp_path, kills=40)
+    assert sum(kind["kills"] for kind in found.values()) == 40 and len(found) == 21
+    assert {name: kind["differing"] for name, kind in found.items() if kind["differing"]} == {}
+    moments = {label for kind in found.values() for label in kind["killed_at"]}
+    assert {"fsync", "replace", "half a line"} <= moments
