@@ -105,3 +105,15 @@ def test_a_copy_has_its_own_weights():
         stir(modules, seed=5)
         assert torch.equal(copied(ids).logits, before)
         assert not torch.equal(modules.causal_lm(ids).logits, before)
+
+
+def test_a_model_may_change_the_output_in_place():
+    x, weight, down, up = drawn(2, 3, 5), drawn(7, 5, seed=1), drawn(2, 5, seed=2), drawn(7, 2)
+    gradients = []
+    for in_place in (False, True):
+        factors = [value.clone().requires_grad_() for value in (down, up)]
+        found = lora_linear(x, weight, None, *factors, scale=0.5)
+        total = found.add_(x.sum()) if in_place else found + x.sum()
+        total.square().sum().backward()
+        gradients.append([factor.grad for factor in factors])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))

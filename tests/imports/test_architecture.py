@@ -89,7 +89,7 @@ def test_only_the_named_files_know_transformers():
     assert users == {
         "adapters/base.py", "sampling/generate.py", "sampling/probe.py",
         "training/export/export.py", "bench/tiny_base.py", "adapters/library_logging.py",
-        "adapters/rewards.py",
+        "adapters/rewards.py", "adapters/fingerprint.py",
         "scoring/attention.py", "scoring/layers.py", "adapters/fake_model.py",
     }  # fmt: skip
 

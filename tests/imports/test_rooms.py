@@ -14,8 +14,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "fastslow"
 TRAINING = SOURCE / "training"
 LEVELS = [
     {"distributed", "data", "state"},
-    {"policies", "preflight"},
-    {"memory"},
+    {"policies"},
+    {"preflight", "memory"},
     {"on_policy"},
     {"loop"},
     {"context"},

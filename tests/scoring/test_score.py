@@ -7,6 +7,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from transformers import LlamaForCausalLM
 
+from fastslow.errors import ConfigError
 from fastslow.scoring import Layout, Scorer, Sizes, Tree, probe_layout, tree_batch
 from fastslow.scoring import tree as tree_module
 from fastslow.scoring.attention import tree_attention
@@ -311,3 +312,10 @@ def test_the_backbone_is_found_where_it_has_another_name():
     with torch.no_grad():
         got = Scorer(model).score(tree_batch(trees, pad_id=0))
         torch.testing.assert_close(got, alone(Scorer(model), trees), atol=1e-4, rtol=1e-6)
+
+
+def test_a_model_that_fails_on_a_short_text_is_one_error():
+    model = tiny.model()
+    model.model.layers[0].mlp.up_proj = torch.nn.Linear(32, 7)
+    with pytest.raises(ConfigError, match="LlamaForCausalLM fails on a short text"):
+        probe_layout(model, max_length=64)

@@ -17,7 +17,8 @@ from fastslow.adapters.base import (
     storage_dtype,
 )
 from fastslow.adapters.factors import Factors, combine, recompress
-from fastslow.adapters.fake_model import fake_modules
+from fastslow.adapters.fake_model import fake_modules, meta_modules
+from fastslow.adapters.fingerprint import absolute, model_folder
 from fastslow.adapters.lora_folder import copy_adapter
 from fastslow.adapters.modules import BASE, Modules, strip_modules
 from fastslow.adapters.rewards import load_reward_model
@@ -28,6 +29,7 @@ __all__ = [
     "Entry",
     "Factors",
     "Modules",
+    "absolute",
     "check_one_base",
     "combine",
     "copy_adapter",
@@ -38,6 +40,8 @@ __all__ = [
     "load_end_ids",
     "load_reward_model",
     "load_tokenizer",
+    "meta_modules",
+    "model_folder",
     "read_entry",
     "recompress",
     "storage_dtype",

@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedConfig,
 )
 
+from fastslow.adapters.fingerprint import OF_BASE, base_weights
 from fastslow.adapters.whole_model import (
     adapter_beside,
     check_finite,
@@ -106,6 +107,7 @@ def load_base(
         raise ConfigError(adapter_beside(model))
     check_whole(f"model: {model}", found)
     check_finite(f"model: {model}", base.named_parameters())
+    setattr(base, OF_BASE, base_weights(model))
     if device is not None and not load_in_4bit:
         base = base.to(device)
     base.requires_grad_(False)

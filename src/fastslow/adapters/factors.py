@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fastslow.adapters.fingerprint import FIELD
 from fastslow.adapters.lora_folder import check_lora_folder
 from fastslow.adapters.whole_model import check_finite
 from fastslow.atomic_io import make_empty
@@ -46,6 +47,8 @@ class Factors:
     """Layer names as the adapter's configuration gives them; empty if they differ by source."""
     base: str | None = None
     """base_model_name_or_path of the configuration."""
+    base_weights: str | None = None
+    """The hash of that base's weights, where the adapter says it."""
 
     @property
     def rank(self) -> int:
@@ -75,7 +78,8 @@ class Factors:
         targets = config.get("target_modules")
         some = any(config.get(key) not in (None, []) for key in SOME_LAYERS)
         known = tuple(sorted(targets)) if isinstance(targets, list) and not some else ()
-        return cls(layers, known, config.get("base_model_name_or_path"))
+        weights = (config.get("auto_mapping") or {}).get(FIELD)
+        return cls(layers, known, config.get("base_model_name_or_path"), weights)
 
     def write(self, folder: Path) -> None:
         """Write an ordinary PEFT folder, made if need be; it must be empty."""
@@ -97,6 +101,7 @@ class Factors:
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": self.base,
+            "auto_mapping": {FIELD: self.base_weights} if self.base_weights else None,
             "r": self.rank,
             "lora_alpha": self.rank,
             "lora_dropout": 0.0,
@@ -167,8 +172,15 @@ def combine(modules: Sequence[Factors], weights: Sequence[float]) -> Factors:
             torch.cat([a for (a, _), _ in parts]),
             torch.cat([weight * b for (_, b), weight in parts], dim=1),
         )
+    bases = {module.base_weights for module in modules} - {None}
+    if len(bases) > 1:
+        raise ConfigError(
+            "combine: the modules were trained on bases with different weights; only updates of "
+            "the same base add up"
+        )
     same = {module.targets for module in modules}
-    return Factors(layers, same.pop() if len(same) == 1 else (), modules[0].base)
+    targets = same.pop() if len(same) == 1 else ()
+    return Factors(layers, targets, modules[0].base, bases.pop() if bases else None)
 
 
 def recompress(module: Factors, rank: int) -> tuple[Factors, float]:
@@ -192,4 +204,5 @@ def recompress(module: Factors, rank: int) -> tuple[Factors, float]:
         layers[layer] = (new_a.to(a.dtype), new_b.to(b.dtype))
         lost += float(s[kept:].square().sum())
         whole += float(s.square().sum())
-    return Factors(layers, module.targets, module.base), math.sqrt(lost / whole) if whole else 0.0
+    compressed = replace(module, layers=layers)
+    return compressed, math.sqrt(lost / whole) if whole else 0.0

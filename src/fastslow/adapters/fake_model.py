@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from fastslow.adapters.base import Precision, storage_dtype
+from fastslow.adapters.base import Precision, load_base, storage_dtype
 from fastslow.adapters.modules import Modules
 
 
@@ -61,9 +61,7 @@ def fake_modules(
         device: where the tensors would be.
         trust_remote_code: as for loading.
     """
-    with torch.device("meta"), warnings.catch_warnings():
-        # An adapter's weights are read and discarded.
-        warnings.filterwarnings("ignore", message=".*no-op.*", category=UserWarning)
+    with _on_meta():
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         base = AutoModelForCausalLM.from_config(
             config, dtype=storage_dtype(precision), trust_remote_code=trust_remote_code
@@ -73,6 +71,25 @@ def fake_modules(
     with FakeTensorMode(), _Counting(bytes_):
         _place(modules.model, device)
         yield Modules(modules.model, trainable=modules.trainable), bytes_
+
+
+def meta_modules(
+    model: str, attach: Callable[[Any], Modules], *, trust_remote_code: bool = False
+) -> Modules:
+    """Modules on the base that a folder holds, on the device `meta`: with names and shapes, but
+    without numbers. Raises ConfigError as `load_base` and `attach` do."""
+    meta = torch.device("meta")
+    base = load_base(model, trust_remote_code=trust_remote_code, device=meta)
+    with _on_meta():
+        return attach(base)
+
+
+@contextmanager
+def _on_meta() -> Iterator[None]:
+    with torch.device("meta"), warnings.catch_warnings():
+        # An adapter's weights are read and discarded.
+        warnings.filterwarnings("ignore", message=".*no-op.*", category=UserWarning)
+        yield
 
 
 class _Counting(TorchDispatchMode):

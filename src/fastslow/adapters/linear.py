@@ -71,7 +71,8 @@ def lora_linear(
         up.to(dtype),
         scale,
     )
-    return found
+    # Outside the function, whose output a model may then change in place, as Llama 4 does.
+    return found.view(*x.shape[:-1], -1)
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -90,16 +91,15 @@ class _LoraLinear(torch.autograd.Function):
         found = functional.linear(rows, weight, bias)
         found.addmm_(low, up.T, alpha=scale)
         ctx.save_for_backward(rows, weight, down, up, low)
-        ctx.scale = scale
-        return found.view(*x.shape[:-1], -1)
+        ctx.scale, ctx.shape = scale, x.shape
+        return found
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, down, up, low = ctx.saved_tensors
         of_x, _, _, of_down, of_up, _ = ctx.needs_input_grad
-        shape, gradient = gradient.shape[:-1], gradient.reshape(-1, gradient.shape[-1])
         of_low = (gradient @ up).mul_(ctx.scale)
-        into_x = (gradient @ weight).addmm_(of_low, down).view(*shape, -1) if of_x else None
+        into_x = (gradient @ weight).addmm_(of_low, down).view(ctx.shape) if of_x else None
         into_down = of_low.T @ rows if of_down else None
         into_up = (gradient.T @ low).mul_(ctx.scale) if of_up else None
         return into_x, None, None, into_down, into_up, None

@@ -23,6 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fastslow.adapters.fingerprint import FIELD, OF_BASE, absolute, check_base
 from fastslow.adapters.linear import make_direct
 from fastslow.adapters.lora_folder import HEAD_KEY, check_all_loaded, check_lora_folder
 from fastslow.adapters.whole_model import check_finite, one_error
@@ -31,6 +32,8 @@ from fastslow.errors import ConfigError
 
 BASE = "base"
 """Names the bare model where a module's name is expected."""
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""What else has weights of three dimensions or more."""
 
 
 class Modules:
@@ -89,6 +92,7 @@ class Modules:
             lora_alpha=alpha,  # type: ignore[arg-type]
             lora_dropout=dropout,
             target_modules=targets,
+            exclude_modules=_odd_layers(base) if targets == "all-linear" else None,
             task_type="CAUSAL_LM",
         )
         with torch.random.fork_rng():
@@ -124,6 +128,7 @@ class Modules:
             check_lora_folder(folder, head=heads)
             with one_error(f"adapter {folder}", "does not fit the base model"):
                 config = PeftConfig.from_pretrained(str(folder))
+                check_base(folder, config.auto_mapping, base)
                 config.modules_to_save = None  # The head, which the causal LM has no place for.
                 if model is None:
                     model = PeftModel.from_pretrained(
@@ -156,6 +161,16 @@ class Modules:
     def names(self) -> tuple[str, ...]:
         """Every module, trainable or not."""
         return tuple(self._parameters)
+
+    def untouched_experts(self) -> list[str]:
+        """Names of the weights of experts, several in one tensor, that no module changes."""
+        return [
+            f"{name}.{key}" if name else key
+            for name, part in self.causal_lm.named_modules()
+            if not isinstance(part, CONVOLUTIONS) and ".base_layer" not in name
+            for key, parameter in part.named_parameters(recurse=False)
+            if parameter.dim() > 2 and min(parameter.shape) > 1
+        ]
 
     def parameters(self, name: str) -> dict[str, nn.Parameter]:
         """The tensors of one module by their full name in the model."""
@@ -279,6 +294,9 @@ class Modules:
         if isinstance(config.target_modules, set):
             # A set's order differs from process to process; the same module is the same file.
             config.target_modules = sorted(config.target_modules)
+        config.base_model_name_or_path = absolute(self.causal_lm.name_or_path) or None
+        trained_on = getattr(self.causal_lm, OF_BASE, None)
+        config.auto_mapping = {FIELD: trained_on} if trained_on else None
         config.save_pretrained(str(folder))
 
     def merge(self, name: str) -> Any:
@@ -299,6 +317,23 @@ def strip_modules(base: Any) -> None:
 
 def _lora_layers(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def _odd_layers(base: Any) -> list[str] | None:
+    """Names of linear layers that give more than a product, such as routers; None without any."""
+    linear = ((name, part) for name, part in base.named_modules() if isinstance(part, nn.Linear))
+    return [name for name, layer in linear if not _gives_a_product(layer, base)] or None
+
+
+def _gives_a_product(layer: nn.Linear, base: Any) -> bool:
+    if type(layer).__module__ != type(base).__module__:
+        return True  # Torch's, or that of a kind of quantisation.
+    try:
+        with torch.no_grad():
+            found = layer(layer.weight.new_zeros(1, layer.in_features))
+    except (RuntimeError, ValueError, TypeError):
+        return False
+    return isinstance(found, Tensor) and found.shape == (1, layer.out_features)
 
 
 def _dropouts(layer: Any) -> list[tuple[str, nn.Module]]:

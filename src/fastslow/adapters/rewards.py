@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from transformers import AutoModelForSequenceClassification
 
 from fastslow.adapters.base import load_tokenizer
+from fastslow.adapters.fingerprint import OF_BASE, base_weights, check_base
 from fastslow.adapters.lora_folder import check_all_loaded, check_has_head
 from fastslow.adapters.whole_model import check_finite, check_whole, one_error
 from fastslow.errors import ConfigError
@@ -65,6 +66,9 @@ def load_reward_model(
         model, found = loaded
         check_whole(f"judge: the reward model {base}", found, but=HEADS if has_adapter else ())
         if has_adapter:
+            config = PeftConfig.from_pretrained(folder)
+            setattr(model, OF_BASE, base_weights(base))
+            check_base(adapter.parent, config.auto_mapping, model)
             model = PeftModel.from_pretrained(model, folder)
             check_all_loaded(model, "default", Path(folder))
     check_finite(f"judge: the reward model {folder}", model.named_parameters())

@@ -7,16 +7,8 @@ from fastslow.scoring.layers import (
     unwrap_layers,
 )
 from fastslow.scoring.lm_head import token_logps
-from fastslow.scoring.positions import longest_decides
-from fastslow.scoring.score import (
-    STATISTICS,
-    Layout,
-    Scorer,
-    Scores,
-    Sizes,
-    computes_coarsely,
-    probe_layout,
-)
+from fastslow.scoring.probe import computes_coarsely, longest_decides, probe_layout
+from fastslow.scoring.score import STATISTICS, Layout, Scorer, Scores, Sizes
 from fastslow.scoring.text.encode import Dropped, Encoded, Encoder
 from fastslow.scoring.text.token_tree import Tree, truncate
 from fastslow.scoring.tree import TreeBatch, tree_batch

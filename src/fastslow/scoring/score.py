@@ -19,18 +19,12 @@ from fastslow.scoring.attention import attending_trees
 from fastslow.scoring.attention_segments import AttentionSegment, cut
 from fastslow.scoring.layers import backbone_of
 from fastslow.scoring.lm_head import Head, chunked_logps, token_logps
-from fastslow.scoring.positions import longest_decides
 from fastslow.scoring.ragged import Ragged
 from fastslow.scoring.shared_layers import SharedLayers
-from fastslow.scoring.text.token_tree import Tree
-from fastslow.scoring.tree import TreeBatch, tree_batch
+from fastslow.scoring.tree import TreeBatch
 
 STATISTICS = ("entropy", "collision")
 """Statistics of the predictions besides the log-probs of the targets."""
-WINDOWS = ("sliding_window", "attention_chunk_size", "index_topk")
-"""Settings of how many tokens a token sees at most, where that is not all before it."""
-PROBED = 24
-"""Tokens that the layout is tried on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,58 +279,3 @@ def _sum_by_response(logps: Tensor, lengths: list[int]) -> Tensor:
     """Sums of consecutive runs of the given lengths, [N]. Padded, so that no sum is reordered."""
     parts = logps.split(lengths)
     return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True).sum(-1)
-
-
-def probe_layout(model: Any, *, max_length: int) -> Layout:
-    """Whether tree scoring is correct on this model, by trying it, and why not.
-
-    A short tree is scored as a tree and response by response; then the first response is replaced,
-    which must not change the second's score.
-    """
-    if not isinstance(model.get_output_embeddings(), nn.Linear):
-        return Layout(False, "its output layer is not a plain nn.Linear")
-    for key in WINDOWS:
-        window = getattr(model.config.get_text_config(), key, None)
-        if window and window < max_length:
-            return Layout(False, f"its attention window of {window} tokens is below max_length")
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    device = model.get_input_embeddings().weight.device
-    tokens = torch.randint(
-        0, vocabulary, (PROBED,), generator=torch.Generator().manual_seed(0)
-    ).tolist()
-    prompt, first, other, second = (
-        tuple(tokens[a:b]) for a, b in ((0, 6), (6, 12), (12, 18), (18, 24))
-    )
-    scorer = Scorer(model)
-    scores = []
-    with torch.no_grad():
-        alone = torch.stack([scorer.score_alone(prompt, r, device=device) for r in (first, second)])
-        try:
-            for sibling in (first, other):
-                batch = tree_batch([Tree(prompt, (sibling, second))], pad_id=0).to(device)
-                scores.append(scorer.score(batch))
-        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-            cause = str(error).splitlines()[0][:100]
-            return Layout(
-                False, f"it does not accept position ids and a custom attention ({cause})"
-            )
-    # Twelve tokens: bfloat16 rounds logits by up to 2^-8 of their size, float32 by far less.
-    coarse = alone.dtype == torch.float32 and computes_coarsely(model)
-    tolerance = 0.25 if coarse else 1e-3
-    leak = (scores[0][1] - scores[1][1]).abs().item()
-    difference = (scores[0] - alone).abs().max().item()
-    if leak > tolerance / 10:
-        return Layout(False, f"responses in one row attend to each other (off by {leak:.2g} nats)")
-    if difference > tolerance:
-        return Layout(False, f"tree scores differ by {difference:.2g} nats from separate scoring")
-    if longest_decides(model, near=PROBED, far=max_length):
-        return Layout(False, "the longest sequence of a row decides how all of it is read")
-    return Layout(True)
-
-
-def computes_coarsely(model: Any) -> bool:
-    """Whether a model's numbers are of 16 bits or fewer."""
-    weight = model.get_input_embeddings().weight
-    return weight.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(
-        weight.device.type
-    )

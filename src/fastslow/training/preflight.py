@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
+from typing import Any
 
 from fastslow.adapters import load_context_length
 from fastslow.config import Recipe, faults_of_parts, part_recipes
@@ -39,6 +40,8 @@ from fastslow.training.data.overlap import held_out_faults, held_out_warnings
 from fastslow.training.data.requirements import EXTRAS, OF_PAIRS, is_idle_tie, missing_fields
 from fastslow.training.distributed.fsdp import sharding_faults
 from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.policies.model_check import check_model
+from fastslow.training.policies.routed import ROUTED
 
 COMPARING = ("llm", "ensemble")
 """Kinds of judges that say nothing of one answer alone."""
@@ -100,6 +103,8 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
     warnings = recipe_warnings(recipe)
     faults: dict[str, list[str]] = {}
     kinds: set[type[FastslowError]] = set()
+    summed = recipe.continual is not None and recipe.continual.weights not in (None, ROUTED)
+    seen: list[Any] = []
     left = dict(list(parts(recipe).items())[trained:])
     for label, part in left.items():
         try:
@@ -111,6 +116,10 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
             for judge in (part.judge, part.eval.judge):
                 if judge is not None:
                     make_judge(judge)
+            key = part.model, part.lora, part.task, part.chase, isinstance(objective, ActorCritic)
+            if key not in seen:
+                seen.append(key)
+                warnings += check_model(part, critic=key[-1], summed=summed)
         except (ConfigError, DataError) as error:
             kinds.add(type(error))
             found = error.problems if isinstance(error, ConfigError) else [str(error)]

@@ -19,8 +19,8 @@ from typing import Any, cast
 
 from fastslow.adapters import BASE, Factors, combine, load_tokenizer
 from fastslow.adapters import recompress as nearest
-from fastslow.atomic_io import file_hash, new_folder, write_text
-from fastslow.config import Recipe, dump_recipe, part_recipe, round_settings
+from fastslow.atomic_io import file_hash, new_folder
+from fastslow.config import Recipe, part_recipe, round_settings
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
 from fastslow.training.context import RunContext
@@ -44,6 +44,7 @@ from fastslow.training.preflight import check_parts
 from fastslow.training.state.event_log import progress_of
 from fastslow.training.state.events import AnswersEvent
 from fastslow.training.state.parts import leader_of
+from fastslow.training.state.run_config import write_config
 from fastslow.training.state.run_lock import check_run_folder, keep_inputs
 
 POLICY = "policy"
@@ -61,7 +62,7 @@ def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
     judge = make_judge(recipe.judge)
     keep_inputs(folder, input_fingerprints(recipe), began=began)
     prompts = round_prompts(recipe, _askable_prompts(recipe, context))
-    write_text(folder / "config.yaml", dump_recipe(recipe))
+    write_config(folder, recipe)
     count = recipe.rounds.count
     for index in range(count):
         if context.stop.received:

@@ -11,7 +11,7 @@ import torch
 
 from fastslow.adapters import BASE
 from fastslow.atomic_io import file_hash, write_rows, write_text
-from fastslow.config import Recipe, dump_recipe, load_recipe
+from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, DataError
 from fastslow.objectives import objective_problems
 from fastslow.testing import failed_checks
@@ -33,6 +33,7 @@ from fastslow.training.state.checkpoint import read_newest
 from fastslow.training.state.event_log import EventLog, Listener, OneAtATime, ignore
 from fastslow.training.state.events import StartEvent, WarningEvent
 from fastslow.training.state.parts import answering_part, finish_parts
+from fastslow.training.state.run_config import with_absolute_paths, write_config
 from fastslow.training.state.run_lock import (
     check_inputs,
     check_run_folder,
@@ -67,7 +68,7 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, checks=[objective_problems])
-    recipe = written_out(recipe)
+    recipe = with_absolute_paths(written_out(recipe))
     processes, run_folder = ProcessGroup(recipe.train.device), Path(recipe.output_dir)
     if processes.size > 1 and not rereadable(recipe.data.train_sources):
         raise ConfigError("data.train: only the main process has standard input; give files")
@@ -116,7 +117,7 @@ def train_one(recipe: Recipe, folder: Path, context: RunContext) -> RunSummary |
     components = build(recipe, context.bases)
     inputs = input_fingerprints(recipe)
     if not began:
-        write_text(folder / "config.yaml", dump_recipe(recipe))
+        write_config(folder, recipe)
     keep_inputs(folder, inputs, began=began)
     resumed = _resume(components, folder, listener)
     log = EventLog(folder / "events.jsonl", size=components.learner.state.log_size)

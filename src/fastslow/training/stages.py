@@ -10,13 +10,13 @@ changed.
 
 from pathlib import Path
 
-from fastslow.atomic_io import write_text
-from fastslow.config import Recipe, dump_recipe, stage_recipe
+from fastslow.config import Recipe, stage_recipe
 from fastslow.errors import StateError
 from fastslow.training.context import RunContext
 from fastslow.training.data.dataset import written_out
 from fastslow.training.preflight import check_parts, part_warnings
 from fastslow.training.state.parts import leader_of
+from fastslow.training.state.run_config import write_config
 from fastslow.training.state.run_lock import check_run_folder
 
 
@@ -32,7 +32,7 @@ def train_stages(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
     for message in part_warnings(recipe, context.processes, trained=trained):
         context.listener({"event": "warning", "message": message})
     _check_folders(recipe, folder)
-    write_text(folder / "config.yaml", dump_recipe(recipe))
+    write_config(folder, recipe)
     for index, path in enumerate(folders):
         number, name = index + 1, recipe.stages[index].name
         context.listener({"event": "stage", "number": number, "of": len(folders), "name": name})

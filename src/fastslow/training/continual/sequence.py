@@ -17,7 +17,7 @@ from typing import Any
 
 from fastslow.adapters import BASE, Bank, Entry, copy_adapter
 from fastslow.atomic_io import file_hash, new_folder, write_text
-from fastslow.config import Recipe, dump_recipe
+from fastslow.config import Recipe
 from fastslow.errors import StateError
 from fastslow.evaluation import Retention, retention
 from fastslow.foreign_files import read_json
@@ -33,6 +33,7 @@ from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.data.dataset import input_fingerprints
 from fastslow.training.preflight import check_parts, part_warnings, recipe_warnings
 from fastslow.training.state.inputs import read_inputs
+from fastslow.training.state.run_config import write_config
 from fastslow.training.state.run_lock import check_run_folder, keep_inputs
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
@@ -54,7 +55,7 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
     between = part_warnings(recipe, context.processes, trained=trained)
     for warning in [*recipe_warnings(recipe), *between]:
         listener({"event": "warning", "message": warning})
-    write_text(folder / "config.yaml", dump_recipe(recipe))
+    write_config(folder, recipe)
     bank = Bank(folder / "bank")
     evaluator = DomainEvaluator(recipe, context.bases, listener)
     finished: list[tuple[DomainRun, RunSummary]] = []

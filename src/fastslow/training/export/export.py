@@ -13,7 +13,7 @@ from fastslow.adapters import BASE, Modules, copy_adapter, load_base, load_confi
 from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, StateError
-from fastslow.training.export.open_run import read_run
+from fastslow.training.export.open_run import check_base_of, read_run
 from fastslow.training.policies.routed import ROUTED
 from fastslow.training.state.summary import ContinualSummary, RunSummary
 
@@ -43,6 +43,7 @@ def export_adapter(run: Path, to: Path, *, module: str = "leader", trust_code: b
     Nothing but the adapter's two files is copied, and no link is followed.
     """
     recipe, summary = read_run(run, trust_code=trust_code)
+    check_base_of(run, recipe, summary)
     name = _module(summary, module)
     check_free(to)
     with new_folder(to) as draft:
@@ -73,6 +74,7 @@ def export_merged(
             "merged: a reward model is exported as an adapter, which PEFT puts on a sequence "
             "classifier; remove --merged"
         )
+    check_base_of(run, recipe, summary)
     name = _module(summary, module)
     check_free(to)
     trusted: dict[str, Any] = {"trust_remote_code": recipe.trust_remote_code}

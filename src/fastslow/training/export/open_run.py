@@ -9,6 +9,7 @@ from fastslow.config import Recipe, open_recipe
 from fastslow.errors import StateError
 from fastslow.foreign_files import check_no_links
 from fastslow.scoring import Encoder
+from fastslow.streams import folder_fingerprint
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import (
     PREVIOUS,
@@ -19,7 +20,9 @@ from fastslow.training.policies.loading import (
 )
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.routed import Router
+from fastslow.training.state.inputs import read_inputs
 from fastslow.training.state.parts import answering_part
+from fastslow.training.state.run_config import moved_with
 from fastslow.training.state.summary import ContinualSummary, RunSummary, read_summary
 
 
@@ -50,28 +53,47 @@ def read_run(folder: Path, *, trust_code: bool) -> tuple[Recipe, RunSummary | Co
     if not (folder / "summary.json").exists():
         raise StateError(f"the run in {folder} is not finished; run its train command again")
     summary = read_summary(folder / "summary.json")
-    if isinstance(summary, ContinualSummary) or not summary.parts:
-        return open_recipe(folder / "config.yaml", trust_code=trust_code), summary
-    part = answering_part(folder, summary)
+    part = _answering(folder, summary)
     if not (part / "config.yaml").exists():
         raise StateError(f"{part}, the last part of the run in {folder}, is missing; restore it")
     recipe = open_recipe(part / "config.yaml", trust_code=trust_code)
-    return _moved_with(folder, recipe, summary.parts[-1]), summary
+    within = part.relative_to(folder).as_posix()
+    before = Path(recipe.output_dir.removesuffix(f"/{within}"))
+    return moved_with(recipe, before, folder), summary
 
 
-def _moved_with(folder: Path, recipe: Recipe, part: str) -> Recipe:
-    """A part's recipe whose start is in the same run folder, wherever that is now."""
-    start = recipe.lora.start_from
-    before = recipe.output_dir.removesuffix(f"/{part}")
-    if start is None or not start.startswith(f"{before}/"):
-        return recipe
-    now = str(folder / Path(start).relative_to(before))
-    return recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"start_from": now})})
+def _answering(folder: Path, summary: RunSummary | ContinualSummary) -> Path:
+    """The folder of the run whose recipe opens what a finished run ended with."""
+    return folder if isinstance(summary, ContinualSummary) else answering_part(folder, summary)
+
+
+def check_base_of(folder: Path, recipe: Recipe, summary: RunSummary | ContinualSummary) -> None:
+    """Raise StateError where a finished run's base, tokenizer or template are no longer those that
+    it was trained on."""
+    part = _answering(folder, summary)
+    if not (part / "inputs.json").exists():
+        return
+    if Path(recipe.model).is_absolute() and not Path(recipe.model).is_dir():
+        raise StateError(
+            f"the base of the run in {folder} was {recipe.model}, which is not there; restore it, "
+            f"or set model in {part / 'config.yaml'} to where it is now"
+        )
+    before, now = read_inputs(part)["model"], folder_fingerprint(recipe.model)
+    if before == now:
+        return
+    files = before if isinstance(before, list) else []
+    changed = sorted({str(file[0]) for file in now if file not in files})
+    raise StateError(
+        f"the base of the run in {folder} is not the one it was trained on: in {recipe.model}, "
+        + (f"{', '.join(changed)} changed" if changed else "files went")
+        + " since; restore the folder"
+    )
 
 
 def open_run(folder: Path, *, trust_code: bool) -> FinishedRun:
     """Load the base and every module of a finished run, frozen; `trust_code` as of `read_run`."""
     recipe, summary = read_run(folder, trust_code=trust_code)
+    check_base_of(folder, recipe, summary)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     folders = {name: summary.adapter(folder, name) for name in summary.adapters}
     # Of a run over domains beside its adapters, of a combination at the top.

@@ -12,6 +12,7 @@ from fastslow.atomic_io import write_text
 from fastslow.config import Recipe, flat, load_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.foreign_files import check_no_links, read_json
+from fastslow.training.state.run_config import with_absolute_paths
 
 LOCK = ".lock"
 INPUTS = "inputs.json"
@@ -110,7 +111,9 @@ def _foreign(name: str) -> bool:
 
 def _changed(before: Recipe, after: Recipe) -> list[str]:
     """Keys in which two recipes differ, but for those that cannot change the result."""
-    old, new = (flat(recipe.model_dump(mode="json")) for recipe in (before, after))
+    old, new = (
+        flat(with_absolute_paths(recipe).model_dump(mode="json")) for recipe in (before, after)
+    )
     keys = sorted(set(old) | set(new))
     free = ("output_dir", "checkpoint.", "train.device")
     return [key for key in keys if old.get(key) != new.get(key) and not key.startswith(free)]
