@@ -55,6 +55,7 @@ CHANGES = {
     "one run": [
         ["stages=[sft, preferences]"], ["stages=[sft, {{name: preferences, reference: base}}]"],
         ["stages=[{{name: sft, data: {{train: {shown}}}}}, preferences]"],
+        ["stages=[sft, {{name: preferences, rounds: {{count: 2}}}}]"],
         ["stages=[sft, {{name: preferences, anchor: {{strength: 1.0}}}}]"],
     ],
     "continual": [
@@ -63,12 +64,13 @@ CHANGES = {
         ["continual.start=continue", "continual.weights=null", "continual.anchor=ewc"],
         ["continual.start=recall", "continual.anchor=l2_sp"], ["continual.replay=0.5"],
         ["continual.recompress=1"], ["continual.weights=fixed", "continual.fixed=[1, -1, 0.5]"],
+        ["data.max_length=96", "eval.max_new_tokens=128"],
         ["continual.domains=[]", "drift={{}}", "data.train={train}", "train.schedule=constant"],
     ],
     "rounds": [
         ["rounds.momentum=0.3"], ["rounds.momentum=0.3", "rounds.recompress=2"],
         ["rounds.beta=[0.1, 0.2]"], ["rounds.offline_fraction=0.5"], ["rounds.pick=all"],
-        ["rounds.prompts={shown}"],
+        ["rounds.prompts={shown}"], ["reference=base", "moving_reference={{every: 1}}"],
     ],
     "online": [
         ["online.num_generations=1"], ["online.overlap=true"], ["online.offline_fraction=0.5"],
@@ -124,7 +126,8 @@ def drawn(number):
     several = [name for name, raw in PLAIN.items() if "continual" in raw or "rounds" in raw]
     name = draw.choice(several if number % 3 else sorted(PLAIN))
     known = sections(name)
-    changes = draw.sample([c for key in known for c in CHANGES.get(key, [])], draw.randint(1, 3))
+    own = [change for key in known[1:] for change in CHANGES.get(key, [])]
+    changes = [draw.choice(own), *draw.sample(CHANGES[""], draw.randint(0, 2))]
     small = [line for key in known for line in SMALL.get(key, [])]
     return name, small, [line for change in changes for line in change]
 

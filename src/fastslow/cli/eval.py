@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from fastslow.cli.arguments import TrustCode, announce_judge, judge_config
-from fastslow.cli.console import say_json, screen
+from fastslow.cli.console import say_json, screen, tell
 from fastslow.cli.task_progress import task_progress
 
 
@@ -37,6 +37,7 @@ def evaluate(
 
     from fastslow import Run
     from fastslow.adapters.library_logging import quiet_libraries
+    from fastslow.evaluation import degradation
 
     quiet_libraries()
     opened = Run.load(run, trust_code=trust_code)
@@ -53,11 +54,19 @@ def evaluate(
             seed=seed,
             progress=partial(show, "evaluating"),
         )
+    reference, metrics = opened.policy("reference"), asdict(measured)
+    of_rewards = opened.recipe.task == "reward"
+    warning = None if name in (reference, "base") else degradation(metrics, rewards=of_rewards)
+    if warning:
+        tell(f"warning: {warning}")
     if json_output:
-        say_json({"module": name, "data": counts, **asdict(measured)})
+        say_json({"module": name, "reference": reference, "data": counts, **metrics})
         return
     table = Table("held out", name, box=None, pad_edge=False)
-    for key, value in asdict(measured).items():
+    if not of_rewards:
+        start = opened.recipe.lora.start_from
+        table.add_row("reference", "base" if reference == "base" else f"the adapter in {start}")
+    for key, value in metrics.items():
         if value is not None:
             table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
     screen().print(table)
