@@ -149,10 +149,26 @@ def test_a_combination_is_a_run_for_eval_and_sample(cli, combined, single_runs, 
         assert code == 0, err
         measured = json.loads(out)
         assert measured["module"] == policy and measured["pairs"] == 8
+        assert measured["reference"] == "base"
         code, out, err = cli("eval", combined / weights, *data, "--module", "reference")
         assert code == 0 and json.loads(out)["module"] == "base", err
         code, out, err = cli("sample", combined / weights, "Describe the river.", "--json")
         assert code == 0 and json.loads(out)["module"] == policy, err
+
+
+def test_eval_warns_of_a_policy_that_is_wrong_on_other_pairs(cli, single_runs, domain_files):
+    warm = single_runs[0]
+    code, out, err = cli("eval", warm, "--data", domain_files["warm"]["eval"], "--samples", 0)
+    assert code == 0 and "reference" in out and "warning" not in err
+    # The other domain prefers what this one rejects.
+    code, out, err = cli("eval", warm, "--data", domain_files["cold"]["eval"], "--samples", 0)
+    assert code == 0 and accuracy_in(out) < 0.2
+    assert "warning: the policy has degraded on held-out data: accuracy is" in err
+
+
+def accuracy_in(table):
+    """The accuracy in a table of measurements."""
+    return next(float(line.split()[1]) for line in table.splitlines() if "accuracy" in line)
 
 
 def test_a_combination_is_exported_as_the_adapter_it_is(cli, combined, tmp_path):
@@ -173,9 +189,9 @@ def test_a_combination_can_be_combined_again_with_weights_fitted(
     rows = sum(len((run / "memory.jsonl").read_text().splitlines()) for run in single_runs)
     assert len((combined / "uniform" / "memory.jsonl").read_text().splitlines()) == rows
     arguments = [combined / "uniform", single_runs[0], "--to", tmp_path / "again", "--json"]
-    with pytest.warns(UserWarning, match=r"run-uniform contains warm-v1, from which it was made"):
-        code, out, err = cli("combine", *arguments)
-    assert code == 0, err
+    code, out, err = cli("combine", *arguments)
+    assert code == 0 and "run-uniform contains warm-v1, from which it was made" in err, err
+    assert err.count("warning: a sum of these modules counts an adapter twice") == 1
     assert set(json.loads(out)["weights"]) == {"run-uniform", "warm-v1"}
     code, _, err = cli("combine", combined / "routed", "--to", tmp_path / "x")
     assert code == 2 and "chooses one of warm-v1, run-2 for each prompt" in err
