@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
-from fastslow.errors import ConfigError
+from fastslow.errors import ConfigError, EncodingError
 from fastslow.records import Message, Pair, Ranking
 from fastslow.scoring import Dropped, Encoder, Tree, truncate
 
@@ -199,3 +199,40 @@ def test_examples_together_are_what_each_is_alone(closes):
         "Encoded"
     ] * 2
     assert encoder.encode_all([]) == []
+
+
+def test_rows_with_tokens_that_the_model_has_no_embedding_for_are_dropped():
+    tokenizer = tiny.tokenizer()
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["<|tool|>"])
+    reading = encoder(tokenizer, num_embeddings=rows)
+    good = Pair("Hi", "calm", "grim", domain="", source="a:1")
+    bad = Pair("Hi", "calm <|tool|>", "grim", domain="", source="a:2")
+    kept, dropped, again = reading.encode_all([good, bad, good])
+    assert kept == again == encoder(tokenizer).encode(good)
+    assert isinstance(dropped, Dropped)
+    assert dropped.reason == (
+        f"token '<|tool|>' has id {rows}, and the model's embedding has {rows} rows"
+    )
+    for ask in (
+        lambda: reading.prompt_ids("<|tool|>", room=8),
+        lambda: reading.tree("Hi", ("<|tool|>",)),
+        lambda: reading.conversations("Hi", ("<|tool|>",)),
+    ):
+        with pytest.raises(EncodingError, match="embedding has"):
+            ask()
+    assert encoder(tokenizer, num_embeddings=rows + 1).encode(bad) == encoder(tokenizer).encode(bad)
+
+
+def test_a_model_without_the_tokens_around_every_answer_is_refused():
+    tokenizer = tiny.tokenizer()
+    rows = len(tokenizer)
+    template = tiny.TEMPLATE.replace("<|{{ m['role'] }}|>", "<|turn|>{{ m['role'] }}")
+    tokenizer.chat_template = template.replace("<|assistant|>", "<|turn|>assistant")
+    tokenizer.add_tokens(["<|turn|>"], special_tokens=True)
+    with pytest.raises(ConfigError, match=r"model: token '<\|turn\|>' has id .*resize"):
+        encoder(tokenizer, num_embeddings=rows)
+    encoder(tokenizer, num_embeddings=rows, template="plain")
+    tokenizer.add_special_tokens({"eos_token": "<|stop|>"})
+    with pytest.raises(ConfigError, match=r"token '<\|stop\|>' has id"):
+        encoder(tokenizer, num_embeddings=rows, template="plain")

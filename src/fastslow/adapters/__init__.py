@@ -14,6 +14,7 @@ from fastslow.adapters.base import (
     load_context_length,
     load_end_ids,
     load_tokenizer,
+    num_embeddings_of,
     storage_dtype,
 )
 from fastslow.adapters.factors import Factors, combine, recompress
@@ -42,6 +43,7 @@ __all__ = [
     "load_tokenizer",
     "meta_modules",
     "model_folder",
+    "num_embeddings_of",
     "read_entry",
     "recompress",
     "storage_dtype",

@@ -75,6 +75,11 @@ def context_length_of(config: Any) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
+def num_embeddings_of(config: Any) -> int | None:
+    """Rows of a model's embedding according to its configuration; None if it does not say."""
+    return getattr(config.get_text_config(), "vocab_size", None)
+
+
 def load_base(
     model: str,
     *,

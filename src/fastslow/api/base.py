@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from fastslow.adapters import load_context_length, load_end_ids, load_tokenizer
-from fastslow.adapters.base import context_length_of, listed_ids
+from fastslow.adapters import absolute, load_config, load_end_ids, load_tokenizer
+from fastslow.adapters.base import context_length_of, listed_ids, num_embeddings_of
 from fastslow.adapters.objects import check_model, precision_of
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError
@@ -28,11 +28,13 @@ class LearnerBase:
         self.model: Any = None
         self.precision = "float32"
         if isinstance(model, (str, Path)):
-            self.name = str(model)
+            self.name = absolute(str(model))
             self.tokenizer = tokenizer or load_tokenizer(
                 self.name, trust_remote_code=trust_remote_code
             )
-            self.context = load_context_length(self.name, trust_remote_code=trust_remote_code)
+            config = load_config(self.name, trust_remote_code=trust_remote_code)
+            self.context = context_length_of(config)
+            self.num_embeddings = num_embeddings_of(config)
             self.end_ids = load_end_ids(self.name)
             return
         check_model(model)
@@ -41,6 +43,7 @@ class LearnerBase:
         self.name, self.model, self.tokenizer = IN_MEMORY, model, tokenizer
         self.precision = precision_of(model)
         self.context = context_length_of(model.config)
+        self.num_embeddings = model.get_input_embeddings().weight.shape[0]
         self.end_ids = listed_ids(getattr(model.generation_config, "eos_token_id", None))
         self._was_training = model.training
         self._learned = [p for p in model.parameters() if p.requires_grad]

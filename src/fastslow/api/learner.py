@@ -135,6 +135,7 @@ class Learner(PolicyMethods):
             max_length=recipe.data.max_length,
             template=recipe.data.template,
             end_ids=base.end_ids,
+            num_embeddings=base.num_embeddings,
         )
         self._intake = Intake(encoder, objective)
         with base.attaching(recipe) as model:

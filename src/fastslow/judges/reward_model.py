@@ -40,7 +40,12 @@ class RewardModelJudge(Judge):
         self._model, self._tokenizer = load_reward_model(folder, base=base, device=device)
         self._max_length, self._batch_size = max_length, batch_size
         self._encoder = (
-            Encoder(self._tokenizer, max_length=max_length, template=template)
+            Encoder(
+                self._tokenizer,
+                max_length=max_length,
+                template=template,
+                num_embeddings=self._model.get_input_embeddings().weight.shape[0],
+            )
             if self._tokenizer.eos_token_id is not None
             else None
         )

@@ -72,6 +72,11 @@ class ChatTemplate:
         self._probe()
         self._reserved = self._reserved_tokens(end_ids)
 
+    @property
+    def frame(self) -> str:
+        """What it writes around every answer, as far as that is known."""
+        return self._header + self.end
+
     def _probe(self) -> None:
         question, answer = Message("user", QUESTION), Message("assistant", ANSWER)
         if self._writes_date:
@@ -107,7 +112,7 @@ class ChatTemplate:
     def _reserved_tokens(self, end_ids: Iterable[int]) -> re.Pattern[str] | None:
         """The special tokens that must not come from a turn's text."""
         tokenizer = self._tokenizer
-        written = self._header + self.end
+        written = self.frame
         for messages in ([Message("user", QUESTION)], [Message("system", QUESTION)]):
             try:
                 written += self._render(messages, {})

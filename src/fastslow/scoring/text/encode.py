@@ -15,7 +15,13 @@ from fastslow.errors import ConfigError, EncodingError
 from fastslow.records import Example, Pair, Text
 from fastslow.scoring.text.chat_template import ChatTemplate
 from fastslow.scoring.text.token_tree import Tree, newest, truncate
-from fastslow.scoring.text.tokens import TextIds, Texts, tokenize, tokenize_each
+from fastslow.scoring.text.tokens import (
+    TextIds,
+    Texts,
+    tokenize,
+    tokenize_each,
+    without_embedding,
+)
 from fastslow.transcripts import assistant_spans, conversation
 
 
@@ -56,8 +62,10 @@ class Encoder:
             several templates.
         end_ids: further tokens that end a turn, such as the model's generation settings name.
         template_settings: what the chat template is given besides the turns.
+        num_embeddings: rows of the model's embedding; tokens beyond them cannot be used.
 
-    Raises ConfigError when the tokenizer has no end-of-turn token, or no such template.
+    Raises ConfigError when the tokenizer has no end-of-turn token, or no such template, or when the
+    model has no embedding for the tokens that open and end an answer.
     """
 
     def __init__(
@@ -68,6 +76,7 @@ class Encoder:
         template: str = "chat",
         end_ids: Sequence[int] = (),
         template_settings: Mapping[str, Any] | None = None,
+        num_embeddings: int | None = None,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise ConfigError(
@@ -88,6 +97,20 @@ class Encoder:
             )
             self.end_ids |= self._single_token(self._template.end)
         self._for_text = None if template == "plain" else self._template
+        self._num_embeddings = num_embeddings
+        self._check_frame()
+
+    def _check_frame(self) -> None:
+        """Whether the model knows the tokens around every answer."""
+        ids = [self.tokenizer.eos_token_id]
+        if self._for_text is not None:
+            ids += self.tokenizer(self._for_text.frame, add_special_tokens=False)["input_ids"]
+        if fault := without_embedding(self.tokenizer, ids, self._num_embeddings):
+            raise ConfigError(
+                f"model: {fault}, but it opens or ends every answer; resize the embedding "
+                "(model.resize_token_embeddings(len(tokenizer))) and train it first, or give the "
+                "tokenizer that belongs to the model"
+            )
 
     def _single_token(self, text: str) -> set[int]:
         """The token that a text is, if it is one special token."""
@@ -134,7 +157,7 @@ class Encoder:
                 found.append(None)
             except EncodingError as error:
                 found.append(Dropped(example, str(error)))
-        rows = iter(tokenize_each(self.tokenizer, asked))
+        rows = iter(tokenize_each(self.tokenizer, asked, num_embeddings=self._num_embeddings))
         return [
             dropped or self._encoded(example, next(rows))
             for example, dropped in zip(examples, found, strict=True)
@@ -178,7 +201,7 @@ class Encoder:
 
         A truncated response gets no end-of-turn token. Raises EncodingError.
         """
-        (ids,) = tokenize(self.tokenizer, [self._texts(prompt, responses, template_kwargs or {})])
+        ids = self._tokenize(self._texts(prompt, responses, template_kwargs or {}))
         return self._tree(ids, truncated)
 
     def _tree(self, ids: TextIds, truncated: Sequence[bool]) -> Tree:
@@ -227,9 +250,13 @@ class Encoder:
                 f"completions of {room} tokens leave no room for a prompt in max_length = "
                 f"{self.max_length}"
             )
-        (ids,) = tokenize(self.tokenizer, [self._texts(prompt, (), template_kwargs or {})])
+        ids = self._tokenize(self._texts(prompt, (), template_kwargs or {}))
         bos_id = self.tokenizer.bos_token_id
         return newest(tuple(ids.rows[0]), self.max_length - room, bos_id=bos_id)
+
+    def _tokenize(self, texts: Texts) -> TextIds:
+        (ids,) = tokenize(self.tokenizer, [texts], num_embeddings=self._num_embeddings)
+        return ids
 
     def _texts(
         self, prompt: Text, responses: Sequence[Text], template_kwargs: Mapping[str, Any]

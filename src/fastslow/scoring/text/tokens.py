@@ -1,6 +1,6 @@
 """Texts to token ids, many at a time, and which of their tokens the assistant says."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -30,8 +30,11 @@ class TextIds:
     other nothing."""
 
 
-def tokenize(tokenizer: Any, asked: Sequence[Texts]) -> list[TextIds]:
-    """The tokens of each. Raises EncodingError where the tokenizer does not take one."""
+def tokenize(
+    tokenizer: Any, asked: Sequence[Texts], *, num_embeddings: int | None = None
+) -> list[TextIds]:
+    """The tokens of each. Raises EncodingError where the tokenizer does not take one, or gives a
+    token that a model with `num_embeddings` rows has no embedding for."""
     found: dict[int, list[list[int]]] = {}
     for special in (False, True):
         own = {place: one.texts for place, one in enumerate(asked) if one.special == special}
@@ -40,20 +43,39 @@ def tokenize(tokenizer: Any, asked: Sequence[Texts]) -> list[TextIds]:
         texts = list(chain.from_iterable(own.values()))
         rows = iter(_call(tokenizer, texts, special, return_attention_mask=False)["input_ids"])
         found |= {place: list(islice(rows, len(texts))) for place, texts in own.items()}
+    for rows_of_one in found.values():
+        if fault := without_embedding(tokenizer, chain(*rows_of_one), num_embeddings):
+            raise EncodingError(fault)
     return [
         TextIds(_unclosed(tokenizer, found[place], one), _scored(tokenizer, one))
         for place, one in enumerate(asked)
     ]
 
 
-def tokenize_each(tokenizer: Any, asked: Sequence[Texts]) -> list[TextIds | str]:
+def without_embedding(tokenizer: Any, ids: Iterable[int], num_embeddings: int | None) -> str | None:
+    """What is said of the highest token where a model has no embedding for it, else None.
+
+    Tokens are added to a tokenizer more often than a model's embedding is resized.
+    """
+    highest = max(ids, default=0)
+    if num_embeddings is None or highest < num_embeddings:
+        return None
+    return (
+        f"token {tokenizer.convert_ids_to_tokens(highest)!r} has id {highest}, and the model's "
+        f"embedding has {num_embeddings} rows"
+    )
+
+
+def tokenize_each(
+    tokenizer: Any, asked: Sequence[Texts], *, num_embeddings: int | None = None
+) -> list[TextIds | str]:
     """As `tokenize`, with the reason in the place of one that the tokenizer does not take."""
     try:
-        return [*tokenize(tokenizer, asked)]
+        return [*tokenize(tokenizer, asked, num_embeddings=num_embeddings)]
     except EncodingError as error:
         if len(asked) == 1:
             return [str(error)]
-        return [tokenize_each(tokenizer, [one])[0] for one in asked]
+        return [tokenize_each(tokenizer, [one], num_embeddings=num_embeddings)[0] for one in asked]
 
 
 def _call(tokenizer: Any, texts: list[str], special: bool, **options: bool) -> Any:

@@ -8,7 +8,9 @@ from fastslow.adapters import (
     BASE,
     Modules,
     load_base,
+    load_config,
     load_end_ids,
+    num_embeddings_of,
     storage_dtype,
     strip_modules,
 )
@@ -100,12 +102,14 @@ def make_base(recipe: Recipe, processes: ProcessGroup) -> Any:
 
 def make_encoder(recipe: Recipe, tokenizer: Any) -> Encoder:
     """The encoder of a recipe; the model's generation settings name further end tokens."""
+    config = load_config(recipe.model, trust_remote_code=recipe.trust_remote_code)
     return Encoder(
         tokenizer,
         max_length=recipe.data.max_length,
         template=recipe.data.template,
         end_ids=load_end_ids(recipe.model),
         template_settings=recipe.data.chat_template_kwargs,
+        num_embeddings=num_embeddings_of(config),
     )
 
 
