@@ -6,7 +6,7 @@ claim: a damaged or invented file is one error that names it, and nothing in it 
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import NoneType, UnionType
@@ -48,6 +48,24 @@ def read_json(path: Path, shape: Any, *, error: type[FastslowError] = StateError
     if fault_at := misfit(value, shape):
         raise error(f"{path} is damaged: {fault_at}; restore it")
     return shape(**value) if is_dataclass(shape) and isinstance(shape, type) else value
+
+
+def read_log(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and object of each line of a file that may still be written, or was cut off: a last
+    line that is not whole is left. Raises StateError for any other that is no JSON object."""
+    if not path.is_file():
+        raise StateError(f"{path} is missing, or no file; restore it")
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                if not line.endswith(b"\n"):
+                    return
+                raise StateError(f"{path}:{number}: not JSON; restore the file") from None
+            if fault := misfit(value, dict, "the line"):
+                raise StateError(f"{path}:{number}: {fault}; restore the file")
+            yield number, value
 
 
 def misfit(value: Any, shape: Any, where: str = "") -> str:

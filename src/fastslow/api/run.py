@@ -1,6 +1,5 @@
 """A run from Python: trained, or opened from its folder."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from fastslow.api.policy import PolicyMethods
 from fastslow.api.view import View, names_of
 from fastslow.config import Recipe, flat, open_recipe
 from fastslow.errors import ConfigError, StateError
+from fastslow.foreign_files import misfit, read_log
 from fastslow.training.export.export import MergeCheck, export_adapter, export_merged
 from fastslow.training.export.open_run import FinishedRun, open_run, read_run
 from fastslow.training.loop.signals import StopToken
@@ -104,9 +104,11 @@ class Run(PolicyMethods):
         for log in logs:
             part = log.parent.relative_to(self.folder).as_posix()
             where = {} if part == "." else {"part": part}
-            with log.open(encoding="utf-8") as lines:
-                for line in lines:
-                    yield where | json.loads(line)
+            for number, event in read_log(log):
+                if fault := misfit(event.get("event"), str, "'event'"):
+                    raise StateError(f"{log}:{number}: {fault}; restore the file")
+                found: Any = where | event
+                yield found
 
     def _steps(self) -> Iterator[dict[str, Any]]:
         return (

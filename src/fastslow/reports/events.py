@@ -1,12 +1,11 @@
 """events.jsonl, read: the steps as columns, the evaluations, swaps and warnings in order."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fastslow.errors import StateError
+from fastslow.foreign_files import read_log
 
 EvalResult = dict[str, Any]
 """A held-out measurement as the run wrote it; any value may be missing or null."""
@@ -87,7 +86,7 @@ def read_record(path: Path, *, domain: str | None = None, begins: int = 0) -> Re
     written or was killed. Raises StateError for any other line that is not an event.
     """
     record = Record(domain, begins, Steps(), [], [], [])
-    for number, event in _events(path):
+    for number, event in read_log(path) if path.exists() else ():
         try:
             _add(record, event)
         except (KeyError, TypeError, AttributeError) as error:
@@ -96,23 +95,6 @@ def read_record(path: Path, *, domain: str | None = None, begins: int = 0) -> Re
                 "this run out of the report"
             ) from None
     return record
-
-
-def _events(path: Path) -> Iterator[tuple[int, Any]]:
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                event = json.loads(line)
-            except ValueError:
-                if not line.endswith(b"\n"):
-                    return
-                raise StateError(
-                    f"{path}:{number}: not JSON; restore the file, or leave this run out of the "
-                    "report"
-                ) from None
-            yield number, event
 
 
 def _add(record: Record, event: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ An adapter is known by the fingerprint of its weights, wherever its folder is no
 started from are in its inputs.json, earlier ones are found through the folders it names.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import combinations
@@ -13,7 +12,8 @@ from typing import Any
 
 from fastslow.adapters import Entry
 from fastslow.config import load_recipe
-from fastslow.errors import FastslowError
+from fastslow.errors import FastslowError, StateError
+from fastslow.foreign_files import misfit, read_json
 from fastslow.streams import file_fingerprint
 
 WEIGHTS = "adapter_model.safetensors"
@@ -62,20 +62,26 @@ def _ancestors(folder: Path) -> set[Fingerprint]:
 def _recorded(folder: Path) -> Iterator[Fingerprint]:
     """From inputs.json, which knows them also where their folders are gone."""
     inputs = _read(folder / "inputs.json")
-    files = [*inputs.get("adapter in lora.start_from", []), *inputs.get("modules", [])]
-    yield from (tuple(file[1:]) for file in files if file[0] == WEIGHTS)
+    for key in ("adapter in lora.start_from", "modules"):
+        files = inputs.get(key)
+        if not misfit(files, list[list[Any]]):
+            yield from (tuple(file[1:]) for file in files or () if file[:1] == [WEIGHTS])
 
 
 def _adapters_before(folder: Path) -> Iterator[Path]:
     """Folders of adapters that a run, an entry of a bank or a run over domains is made from."""
-    places = [folder.parent / name for name in _read(folder / "manifest.json").get("parents", [])]
+    parents = _read(folder / "manifest.json").get("parents", [])
+    places = [] if misfit(parents, list[str]) else [folder.parent / name for name in parents]
     with suppress(FastslowError):
         start = load_recipe(folder / "config.yaml").lora.start_from
         places += [Path(start)] if start is not None else []
     bank = sorted(path.parent for path in folder.glob("bank/*/manifest.json"))
     # Without weights a run over domains answers with its last module, or with one a prompt.
     weights = _read(folder / "summary.json").get("weights")
-    places += bank[-1:] if weights is None else [entry for entry in bank if entry.name in weights]
+    if isinstance(weights, dict):
+        places += [entry for entry in bank if entry.name in weights]
+    else:
+        places += bank[-1:]
     yield from (place for place in places if (place / WEIGHTS).is_file())
 
 
@@ -87,12 +93,12 @@ def _origin(adapter: Path) -> Path | None:
     if adapter.parent.name != "adapters" or not (run / "config.yaml").exists():
         return None
     parts = _read(run / "summary.json").get("parts")
-    return run / parts[-1] if parts else run
+    return run / parts[-1] if parts and not misfit(parts, list[str]) else run
 
 
 def _read(path: Path) -> dict[str, Any]:
     """A JSON file, empty where there is none that can be read: then less is known."""
-    with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
+    with suppress(StateError):
+        found: dict[str, Any] = read_json(path, dict[str, Any])
+        return found
     return {}
