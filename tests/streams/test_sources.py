@@ -233,6 +233,11 @@ def test_cells_are_text_but_for_columns_that_hold_values(tmp_path):
     }  # fmt: skip
     assert third["prompt"] == [{"role": "user", "content": "hi"}]
     assert (third["weight"], third["label"], third["score_chosen"]) == (2, False, None)
+    shared = '[{"from": "human", "value": "hi"}]'
+    made = table([{"question": shared, "history": '[["a", "b"]]'}])
+    assert read(write(tmp_path / "e.csv", made)) == [
+        {"question": json.loads(shared), "history": [["a", "b"]]}
+    ]
     assert "as Python prints them" in python and "2 cells" in short
 
 

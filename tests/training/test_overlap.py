@@ -73,6 +73,17 @@ def test_held_out_examples_that_are_learned_from_are_counted(recipe, tmp_path):
     )
 
 
+def test_columns_under_other_names_are_compared_too(recipe, tmp_path):
+    other = [
+        {"question": row["prompt"], "won": row["chosen"], "lost": row["rejected"]}
+        for row in pairs(range(4))
+    ]
+    data = files(tmp_path, other, other[:1] + pairs([9]))
+    names = {"prompt": "question", "chosen": "won", "rejected": "lost"}
+    (warning,) = warnings_of(recipe(data=data | {"columns": names}))
+    assert warning.startswith("1 of 2 examples of data.eval are in data.train too")
+
+
 def test_nothing_is_said_where_no_example_is_on_both_sides(recipe, tmp_path):
     prompts_only = [row | {"chosen": "other"} for row in pairs(range(4))]
     assert warnings_of(recipe(data=files(tmp_path, pairs(range(20)), prompts_only))) == []

@@ -4,7 +4,8 @@ A cell is text, and an empty one is null, except that
 
 - in the columns of VALUES what is JSON is that value, a number, true, false, null, a list or an
   object; so are True, False and None, as Python writes them;
-- in every other column a list of turns in JSON, `[{"role": ..., "content": ...}]`, is those turns.
+- in every other column a list of turns in JSON is those turns: `[{"role": ..., "content": ...}]`,
+  or with `from` and `value`.
 
 So the prompt `42` stays a text, and turns are never learned as the text of their JSON.
 """
@@ -22,9 +23,11 @@ from fastslow.streams.sources.source import MAX_ROW, Row, Unreadable
 VALUES = frozenset({
     "weight", "confidence", "label", "scores", "ranks", "score_chosen", "score_rejected",
     "win_rate_chosen", "win_rate_rejected", "completions", "messages", "verdicts", "truncated",
-    "tools", "chat_template_kwargs",
+    "tools", "chat_template_kwargs", "history", "conversations", "answers", "preferred_output",
+    "non_preferred_output",
 })  # fmt: skip
 """Columns that hold something other than text."""
+_TURN = ({"role", "content"}, {"from", "value"})
 _PYTHON = {"True": True, "False": False, "None": None}
 
 
@@ -109,7 +112,7 @@ def _value(cell: str) -> Any:
 
 def _text_or_turns(cell: str) -> Any:
     start = cell[:32].replace(" ", "")
-    if start.startswith(("[{'role':", "[{'content':")):
+    if start.startswith(("[{'role':", "[{'content':", "[{'from':", "[{'value':")):
         return Unreadable("turns as Python prints them, not as JSON; write the rows as .jsonl")
     if start.startswith("[{") and _are_turns(turns := decode_value(cell.encode())):
         return turns
@@ -118,5 +121,5 @@ def _text_or_turns(cell: str) -> Any:
 
 def _are_turns(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in value
+        isinstance(turn, dict) and any(keys <= turn.keys() for keys in _TURN) for turn in value
     )

@@ -108,14 +108,15 @@ def overlap(held_out: Sequence[Key], learned: Sequence[Key]) -> Overlap:
 
 def _learned_keys(recipe: Recipe) -> list[Key]:
     kind = objective_of(recipe).takes
-    return _keys(stored_sources(recipe), kind, skip=recipe.data.skip)
+    return _keys(recipe, stored_sources(recipe), kind, skip=recipe.data.skip)
 
 
 def _held_out_keys(recipe: Recipe) -> list[Key]:
-    return _keys(recipe.data.eval_sources, eval_objective(objective_of(recipe)).takes)
+    kind = eval_objective(objective_of(recipe)).takes
+    return _keys(recipe, recipe.data.eval_sources, kind)
 
 
-def _keys(specs: list[str], kind: str, *, skip: int = 0) -> list[Key]:
+def _keys(recipe: Recipe, specs: list[str], kind: str, *, skip: int = 0) -> list[Key]:
     sources = [
         source
         for source in open_sources(specs)
@@ -123,7 +124,10 @@ def _keys(specs: list[str], kind: str, *, skip: int = 0) -> list[Key]:
     ]
     if not sources:
         return []
-    stream = ExampleStream(sources, kind=kind, max_bad_fraction=1.0, skip=skip)
+    # Bad rows are not this comparison's to refuse.
+    stream = ExampleStream(
+        sources, kind=kind, columns=recipe.data.columns, max_bad_fraction=1.0, skip=skip
+    )
     return [_key(example) for example in islice(stream, LOOKED_AT)]
 
 
