@@ -12,7 +12,9 @@ import torch
 from two import TRAIN, WHOLE, events, free_port, in_two, wait_for, written
 
 from fastslow import training
+from fastslow.config import EnsembleJudgeConfig, RewardModelJudgeConfig
 from fastslow.errors import ConfigError
+from fastslow.judges import make_judge
 from fastslow.training.distributed.launcher import check_announced
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.distributed.scratch import PREFIX, scratch_copy
@@ -133,3 +135,21 @@ def test_a_run_may_resume_on_another_device(recipe):
     made = recipe("train.max_steps=4", "checkpoint.every=2", "train.device=cpu")
     assert training.train(made).steps == 4
     assert len(events(made.output_dir)) > 4 and Path(made.output_dir).is_dir()
+
+
+def test_a_judge_that_is_a_model_leaves_the_gpu_alone_too(monkeypatch, model_folder):
+    placed = []
+
+    def loaded(folder, *, base, device):
+        placed.append(device.type)
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("fastslow.adapters.load_reward_model", loaded)
+    member = RewardModelJudgeConfig(kind="reward_model", folder=str(model_folder))
+    both = EnsembleJudgeConfig(kind="ensemble", members=[member, member])
+    for config in (member, both):
+        for device in ("cpu", "auto"):
+            with pytest.raises(ConfigError, match="far enough"):
+                make_judge(config, device=device)
+    assert placed == ["cpu", "cuda"] * 2

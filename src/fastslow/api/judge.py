@@ -8,7 +8,7 @@ from fastslow.api.rows import sources_of
 from fastslow.api.view import judge_of
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, DataError
-from fastslow.judges import make_judge
+from fastslow.judges import Judge, make_judge
 from fastslow.judges.reliability import Probe, probe
 from fastslow.records import Pair
 from fastslow.streams import ExampleStream
@@ -57,6 +57,9 @@ def check_judge(
     )
     if not asked:
         raise DataError("no pair with a preference in the data")
-    made = make_judge(config) if isinstance(judge, Recipe) and config else judge_of(judge)
+    if isinstance(judge, Recipe) and config:
+        made: Judge | None = make_judge(config, device=judge.train.device)
+    else:
+        made = judge_of(judge)
     assert made is not None
     return probe(made, asked, max_concurrency=AT_ONCE, progress=progress)

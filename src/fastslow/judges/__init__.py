@@ -40,8 +40,11 @@ __all__ = [
 ]
 
 
-def make_judge(config: JudgeConfig) -> Judge:
-    """The judge that a recipe asks for. Raises ConfigError or DataError."""
+def make_judge(config: JudgeConfig, *, device: str = "auto") -> Judge:
+    """The judge that a recipe asks for; `device` is its `train.device`, for one that is a model.
+
+    Raises ConfigError or DataError.
+    """
     match config:
         case WorldJudgeConfig():
             return WorldJudge(Path(config.file))
@@ -55,8 +58,9 @@ def make_judge(config: JudgeConfig) -> Judge:
                 template=config.template,
                 max_length=config.max_length,
                 batch_size=config.batch_size,
+                device=device,
             )
         case LlmJudgeConfig():
             return LlmJudge(**config.model_dump(exclude={"kind"}))
         case EnsembleJudgeConfig():
-            return EnsembleJudge([make_judge(member) for member in config.members])
+            return EnsembleJudge([make_judge(member, device=device) for member in config.members])

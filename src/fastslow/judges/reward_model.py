@@ -22,12 +22,21 @@ class RewardModelJudge(Judge):
             them; a tokenizer without an end of text takes them as its pair of texts.
         max_length: longest prompt plus answer, in tokens; prompts lose their oldest ones first.
         batch_size: answers scored at once.
+        device: `cpu`, or `auto` for a GPU where there is one.
 
     A run's folder brings model, template and length of its own. Raises ConfigError where there is
     no such model.
     """
 
-    def __init__(self, folder: str, *, template: str, max_length: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        folder: str,
+        *,
+        template: str,
+        max_length: int,
+        batch_size: int,
+        device: str = "auto",
+    ) -> None:
         import torch
 
         from fastslow.adapters import load_reward_model
@@ -36,8 +45,10 @@ class RewardModelJudge(Judge):
         base = None
         if (Path(folder) / "config.yaml").exists():
             folder, base, template, max_length = _of_run(Path(folder))
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model, self._tokenizer = load_reward_model(folder, base=base, device=device)
+        on_gpu = device != "cpu" and torch.cuda.is_available()
+        self._model, self._tokenizer = load_reward_model(
+            folder, base=base, device=torch.device("cuda" if on_gpu else "cpu")
+        )
         self._max_length, self._batch_size = max_length, batch_size
         self._encoder = (
             Encoder(

@@ -280,7 +280,7 @@ class _Builder:
             reader,
             self._policies,
             self._encoder,
-            make_judge(recipe.judge),
+            make_judge(recipe.judge, device=recipe.train.device),
             recipe.filter,
             leader=lambda: self._selector.leader,
             seed=_sampling_seed(recipe),
@@ -293,7 +293,7 @@ class _Builder:
         sampler = RolloutSampler(
             self._policies,
             self._encoder,
-            make_judge(recipe.judge),
+            make_judge(recipe.judge, device=recipe.train.device),
             recipe.online,
             leader=lambda: self._selector.leader,
             distinct=not objective.on_policy,

@@ -115,7 +115,7 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
                 warnings += _check_rounds(part, objective, processes)
             for judge in (part.judge, part.eval.judge):
                 if judge is not None:
-                    make_judge(judge)
+                    make_judge(judge, device=recipe.train.device)
             key = part.model, part.lora, part.task, part.chase, isinstance(objective, ActorCritic)
             if key not in seen:
                 seen.append(key)

@@ -59,7 +59,7 @@ def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
     assert recipe.rounds is not None and recipe.judge is not None
     began = check_run_folder(folder, recipe)
     check_parts(recipe, context.processes)
-    judge = make_judge(recipe.judge)
+    judge = make_judge(recipe.judge, device=recipe.train.device)
     keep_inputs(folder, input_fingerprints(recipe), began=began)
     prompts = round_prompts(recipe, _askable_prompts(recipe, context))
     write_config(folder, recipe)

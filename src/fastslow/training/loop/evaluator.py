@@ -295,7 +295,7 @@ def held_out(
             break
     judging = recipe.eval.judge or recipe.judge
     if judge is None and judging is not None:
-        judge = make_judge(judging)
+        judge = make_judge(judging, device=recipe.train.device)
     no_prompts = {"num_prompts": 0} if recipe.task == "reward" else {}
     evaluator = Evaluator(
         examples,
