@@ -110,32 +110,37 @@ def files_scenario(
 
     The seed selects `pairs` training pairs of each without missing fields, which are written to a
     folder `to`, so that every method trains on the same ones, and initialises the modules. Raises
-    ConfigError for a folder without both files, or without such a pair.
+    ConfigError for a folder without both files, or without such a pair, and where the shared recipe
+    cannot be measured on the domains.
     """
     domains = []
     for folder in folders:
-        train = to / folder.name / "train.jsonl"
+        pairs_file = to / folder.name / "train.jsonl"
         found = {kind: sorted(folder.glob(f"{kind}.*")) for kind in ("train", "test")}
         missing = [kind for kind, files in found.items() if not files]
         if missing:
             raise ConfigError(f"{folder} has no {' and no '.join(missing)} file of pairs")
-        if not train.exists():
-            train.parent.mkdir(parents=True, exist_ok=True)
+        if not pairs_file.exists():
+            pairs_file.parent.mkdir(parents=True, exist_ok=True)
             sources = open_sources([str(file) for file in found["train"]])
             drawn = ExampleStream(sources, domain=folder.name, shuffle=DRAWN_FROM, seed=seed)
             rows, why = _rows(drawn, math.ceil(pairs * SPARE), lacking)
             if not rows:
                 raise ConfigError(f"{folder} has no training pair usable by all objectives: {why}")
-            write_rows(train, rows)
+            write_rows(pairs_file, rows)
         domains.append(
             DomainConfig(
                 name=folder.name,
-                train=str(train),
+                train=str(pairs_file),
                 eval=[str(file) for file in found["test"]],
             )
         )
-    settings = shared.model_dump(exclude_unset=True) | {"seed": seed}
-    return Scenario(f"files-{seed}", tuple(domains), settings, FEW_STRENGTHS)
+    given = shared.model_dump(exclude_unset=True)
+    train = {"batch_size": shared.train.batch_size, **given.get("train", {})}
+    settings = {"data": {}, "eval": {}, **given, "train": train, "seed": seed}
+    made = Scenario(f"files-{seed}", tuple(domains), settings, FEW_STRENGTHS)
+    made.measured()  # What it would be refused for is known before anything is trained.
+    return made
 
 
 def _rows(
