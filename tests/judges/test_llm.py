@@ -85,7 +85,7 @@ def test_a_judge_that_never_gets_past_the_place_is_given_up(serve):
     asked = [JudgeRequest("p", (f"{i}", f"{i}.")) for i in range(12)]
     for _ in range(3):
         judge.judge(asked)
-    with pytest.raises(JudgeError, match="prefers a place.* itself on 48 of 48 pairs"):
+    with pytest.raises(JudgeError, match="prefers a place.* itself on 48 of the last 48 pairs"):
         judge.judge(asked)
 
 
@@ -94,6 +94,16 @@ def test_a_judge_that_favours_a_place_but_sees_some_differences_is_kept(serve):
     plain, clear = JudgeRequest("p", ("one", "two")), JudgeRequest("p", ("so so", "better"))
     judge.judge([plain] * 55 + [clear] * 5)
     assert (judge.usage.contradicted, judge.usage.questions) == (55, 120)
+
+
+def test_a_judge_that_breaks_down_late_is_given_up_as_soon(serve):
+    replies = iter(["C"] * 2000 + ["?"] * 999)
+    judge = judge_at(serve(lambda first, second: next(replies)), max_concurrency=1)
+    judge.judge([JudgeRequest("p", ("one", "two"))] * 1000)
+    judge.judge([JudgeRequest("p", ("one", "two"))] * 16)
+    with pytest.raises(JudgeError, match="no verdict on 34 of the last 64 questions"):
+        judge.judge([JudgeRequest("p", ("one", "two"))])
+    assert judge.usage.undecided == 34
 
 
 @pytest.mark.parametrize(
@@ -121,7 +131,9 @@ def test_a_reply_without_a_verdict_is_asked_again_and_then_counts_as_none(serve)
 
 def test_a_judge_that_talks_nonsense_is_given_up(serve):
     judge = judge_at(serve(lambda first, second: "I am a teapot"))
-    with pytest.raises(JudgeError, match="no verdict on 6 of 6 questions.*replied I am a teapot"):
+    with pytest.raises(
+        JudgeError, match="no verdict on 6 of the last 6 questions.*replied I am a teapot"
+    ):
         judge.judge([JudgeRequest("p", ("one", "two", "three"))])
 
 

@@ -13,10 +13,13 @@ from tiny import components
 import fastslow
 from fastslow import training
 from fastslow.adapters import BASE, Modules, load_tokenizer
-from fastslow.errors import ConfigError, UnreachableError
+from fastslow.config import OnlineConfig
+from fastslow.errors import ConfigError, ReplyError, UnreachableError
 from fastslow.judges import RuleJudge
-from fastslow.sampling import generate
+from fastslow.records import Prompt
+from fastslow.sampling import Engine, generate
 from fastslow.scoring import Encoder
+from fastslow.training.on_policy.generation import generate_with_engine
 
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
 SHORT = ("train.max_steps=6", "eval.num_prompts=2", "train.batch_size=4", "checkpoint.every=2")
@@ -214,3 +217,61 @@ def test_what_a_judge_costs_is_in_the_summary_after_a_stop_too(
     else:
         cost = json.loads((Path(made.output_dir) / "answers" / "01" / "counts.json").read_text())
         assert cost["judge_questions"] == len(server.requests) == before
+
+
+TEMPLATE_ROWS = [
+    {
+        "prompt": [{"role": "user", "content": f"Say {i}.", "name": "ann"}],
+        "chat_template_kwargs": {"style": "brief"},
+    }
+    for i in range(4)
+]
+
+
+def test_an_engine_is_sent_what_the_template_is_given(online, loopback, tmp_path, model_folder):
+    prompts = tiny.write_rows(tmp_path / "prompts.jsonl", TEMPLATE_ROWS)
+    asked = []
+
+    def handle(path, body):
+        asked.append(body)
+        return 200, chat_reply(["calm", "bright"] if "n" in body else [])
+
+    server = loopback(handle)
+    engine = {"url": server.url, "model": "base", "retries": 0}
+    settings = {"prompts": str(prompts), "engine": engine}
+    run = components(online("chase=null", "data.chat_template_kwargs={date: today}", **settings))
+    next(iter(run.reader))
+    body = next(body for body in asked if "messages" in body)
+    assert body["chat_template_kwargs"] == {"date": "today", "style": "brief"}
+    assert body["messages"][0]["name"] == "ann"
+
+
+@pytest.mark.parametrize(
+    ("extra", "warned"), [({}, False), ({"prompt_tokens": 5}, True), ("right", False)]
+)
+def test_an_engine_that_reads_other_prompts_is_warned_of(loopback, recwarn, extra, warned):
+    encoder = Encoder(tiny.tokenizer(), max_length=64)
+    prompt = Prompt(prompt="Describe the river.", source="p:1")
+    right = len(encoder.prompt_ids(prompt.prompt, room=8))
+    usage = {"prompt_tokens": right} if extra == "right" else extra
+    server = loopback(lambda path, body: (200, chat_reply(["calm", "bright"], **usage)))
+    engine = Engine(
+        url=server.url, model="m", plain=False, max_concurrency=1, timeout_s=5, retries=0,
+        api_key_env="NONE", extra_body={},
+    )  # fmt: skip
+    config = OnlineConfig(num_generations=2, max_new_tokens=8)
+    generate_with_engine(engine, encoder, config, [prompt], seed=0)
+    said = [str(w.message) for w in recwarn if "counts other prompt tokens" in str(w.message)]
+    assert bool(said) == warned
+
+
+def test_a_completion_longer_than_asked_for_is_none(loopback):
+    encoder = Encoder(tiny.tokenizer(), max_length=64)
+    server = loopback(lambda path, body: (200, chat_reply(["calm", "bright and " * 20])))
+    engine = Engine(
+        url=server.url, model="m", plain=False, max_concurrency=1, timeout_s=5, retries=0,
+        api_key_env="NONE", extra_body={},
+    )  # fmt: skip
+    config = OnlineConfig(num_generations=2, max_new_tokens=4)
+    with pytest.raises(ReplyError, match="tokens, where 4 were asked for"):
+        generate_with_engine(engine, encoder, config, [Prompt("Hi.", source="p:1")], seed=0)

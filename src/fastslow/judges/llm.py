@@ -5,6 +5,7 @@ orders disagree nobody wins.
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,12 +41,14 @@ ARTICLE = re.compile(r"\bA\s+(?!is\b)[a-z]")
 TRIES = 3
 """Times a question is put before a reply without a verdict counts as none."""
 MEANINGLESS = 0.5
-"""Share of questions without a verdict above which the judge fails."""
+"""Share of the latest questions without a verdict above which the judge fails."""
+LATEST = 64
+"""Questions, and pairs, that a judge is measured by: one that breaks down late is found out too."""
 ENOUGH = 10
 """Questions before that is said."""
 PLACE_ALONE = 0.95
-"""Share of pairs with contradicting verdicts above which the judge judges by place alone; one that
-draws lots contradicts itself on half of them."""
+"""Share of the latest pairs with contradicting verdicts above which the judge judges by place
+alone; one that draws lots contradicts itself on half of them."""
 ENOUGH_PAIRS = 40
 """Pairs before that is said."""
 
@@ -108,6 +111,8 @@ class LlmJudge(Judge):
         self._instruction = INSTRUCTION.format(criterion=criterion)
         self.usage = JudgeUsage()
         self._last_fault = ""
+        self._faults: deque[bool] = deque(maxlen=LATEST)
+        self._contradictions: deque[bool] = deque(maxlen=LATEST)
 
     @property
     def name(self) -> str:
@@ -138,25 +143,26 @@ class LlmJudge(Judge):
             straight, turned = next(verdicts), next(verdicts)
             for verdict in (straight, turned):
                 self.usage.count(verdict)
+                self._faults.append(verdict.fault is not None)
                 self._last_fault = verdict.fault or self._last_fault
-            self.usage.contradicted += straight.value == turned.value != 0.5
+            self._contradictions.append(straight.value == turned.value != 0.5)
+            self.usage.contradicted += self._contradictions[-1]
             wins[i][j] = (straight.value + 1 - turned.value) / 2
             wins[j][i] = 1 - wins[i][j]
         return compared(wins)
 
     def _check_meaning(self) -> None:
-        usage = self.usage
-        if usage.undecided > MEANINGLESS * max(usage.questions, ENOUGH):
+        faults, questions = sum(self._faults), len(self._faults)
+        if faults > MEANINGLESS * max(questions, ENOUGH):
             raise JudgeError(
-                f"{self.name} gave no verdict on {usage.undecided} of {usage.questions} questions; "
-                f"it must reply with A, B or C, but {self._last_fault}. Choose another model or "
-                "judge."
+                f"{self.name} gave no verdict on {faults} of the last {questions} questions; it "
+                f"must reply with A, B or C, but {self._last_fault}. Choose another model or judge."
             )
-        pairs = usage.questions // 2
-        if usage.contradicted > PLACE_ALONE * max(pairs, ENOUGH_PAIRS):
+        contradictions, pairs = sum(self._contradictions), len(self._contradictions)
+        if contradictions > PLACE_ALONE * max(pairs, ENOUGH_PAIRS):
             raise JudgeError(
                 f"{self.name} prefers a place, not an answer: it contradicted itself on "
-                f"{usage.contradicted} of {pairs} pairs when their order was swapped. Choose "
+                f"{contradictions} of the last {pairs} pairs when their order was swapped. Choose "
                 "another model or judge."
             )
 

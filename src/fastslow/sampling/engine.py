@@ -26,6 +26,8 @@ class EngineCompletion:
     text: str
     truncated: bool
     """Whether it was cut by the length limit."""
+    prompt_tokens: int = 0
+    """As the engine counts them; 0 where it does not."""
 
 
 class Engine:
@@ -36,6 +38,7 @@ class Engine:
         plain: whether text prompts are sent unchanged, instead of as a user's turn.
         max_concurrency: concurrent requests.
         extra_body: fields of every request for completions besides those of OpenAI's API.
+        template_settings: variables of the chat template for every conversation.
         settings: of `ChatServer`.
     """
 
@@ -47,11 +50,13 @@ class Engine:
         plain: bool,
         max_concurrency: int,
         extra_body: Mapping[str, Any],
+        template_settings: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         self._server = ChatServer(url=url, section="engine", **settings)
         self._model, self._plain, self._max_concurrency = model, plain, max_concurrency
         self._extra_body = dict(extra_body)
+        self._template_settings = dict(template_settings or {})
         self._loaded: str | None = None
         self._before: set[str] = set()
         """Modules that were loaded once."""
@@ -90,8 +95,11 @@ class Engine:
         top_p: float,
         max_new_tokens: int,
         seed: int,
+        template_kwargs: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[list[EngineCompletion]]:
         """`count` answers to each prompt, in order. Raises UnreachableError when it gives none.
+
+        `template_kwargs` are what the chat template is given for each prompt, `tools` among them.
 
         All that shapes the distribution is in the request, so that a server's own generation
         settings change nothing.
@@ -108,25 +116,26 @@ class Engine:
         }
 
         def ask(place: int) -> list[EngineCompletion]:
-            return self._ask(prompts[place], settings | {"seed": seed + place})
+            own = template_kwargs[place] if template_kwargs else {}
+            return self._ask(prompts[place], own, settings | {"seed": seed + place})
 
         with ThreadPoolExecutor(self._max_concurrency) as pool:
             return list(pool.map(ask, range(len(prompts))))
 
-    def _ask(self, prompt: Text, settings: dict[str, Any]) -> list[EngineCompletion]:
+    def _ask(
+        self, prompt: Text, template_kwargs: Mapping[str, Any], settings: dict[str, Any]
+    ) -> list[EngineCompletion]:
         if isinstance(prompt, str) and self._plain:
             reply = self._server.complete(prompt=prompt, **settings)
         else:
-            turns = (
-                [("user", prompt)]
-                if isinstance(prompt, str)
-                else [(turn.role, turn.content) for turn in prompt]
+            reply = self._server.chat(
+                messages=_messages(prompt),
+                **_template_fields({**self._template_settings, **template_kwargs}),
+                **settings,
             )
-            messages = [{"role": role, "content": content} for role, content in turns]
-            reply = self._server.chat(messages=messages, **settings)
         self._check(reply, settings)
         return [
-            EngineCompletion(choice.text, choice.finish_reason == "length")
+            EngineCompletion(choice.text, choice.finish_reason == "length", reply.prompt_tokens)
             for choice in reply.choices
         ]
 
@@ -146,3 +155,17 @@ class Engine:
                     f"{self.name} returned a completion that ended by "
                     f"{quoted(choice.finish_reason)}; it must end by {' or '.join(ENDS)}"
                 )
+
+
+def _messages(prompt: Text) -> list[dict[str, Any]]:
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return [{"role": turn.role, "content": turn.content, **turn.extra} for turn in prompt]
+
+
+def _template_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template is given, in the fields of a request: tools have their own."""
+    variables, fields = dict(given), dict[str, Any]()
+    if tools := variables.pop("tools", None):
+        fields |= {"tools": tools, "tool_choice": "none"}  # They are read, but nothing is called.
+    return fields | ({"chat_template_kwargs": variables} if variables else {})

@@ -1,13 +1,15 @@
 """Completions of a policy to prompts, and the examples they become once they are judged."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fastslow.config import AnswerConfig, SamplingConfig
+from fastslow.errors import EncodingError, ReplyError
 from fastslow.judges import Judgement, JudgeRequest
 from fastslow.records import Example, Pair, Prompt, Ranking, Text
-from fastslow.sampling import Completion, Engine
+from fastslow.sampling import Completion, Engine, EngineCompletion
 from fastslow.scoring import Encoder, Tree, truncate
 from fastslow.training.data.serialization import example_from_json, to_tuples
 from fastslow.training.distributed.messages import Codec, list_of
@@ -15,6 +17,12 @@ from fastslow.training.policies.policies import Policies
 
 LISTWISE = ("rankings", "tokens", "demonstrations")
 """Kinds of objectives that learn from a list of completions as it is."""
+RETOKENISED = 2
+"""Most tokens that the text of one sampled token becomes when it is tokenised again."""
+OTHER_PROMPT = (
+    "{engine} counts other prompt tokens than this process; where it serves another chat template "
+    "or tokenizer, its completions are not those of the policy that is trained"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +160,7 @@ def generate_with_engine(
 ) -> list[CompletionGroup]:
     """An engine's completions of each prompt, tokenised here; needs no model.
 
-    Raises UnreachableError.
+    Raises UnreachableError. Warns once of an engine that reads other prompts than this process.
     """
     replies = engine.generate(
         [row.prompt for row in prompts],
@@ -161,17 +169,43 @@ def generate_with_engine(
         top_p=config.top_p,
         max_new_tokens=config.max_new_tokens,
         seed=seed,
+        template_kwargs=[row.template_kwargs for row in prompts],
     )
-    groups = []
-    for prompt, completions in zip(prompts, replies, strict=True):
-        texts = tuple(completion.text for completion in completions)
-        # One that was truncated before any text has no token but the end of the turn.
-        cut = tuple(completion.truncated and bool(completion.text) for completion in completions)
+    return [
+        _group_of_engine(engine, encoder, prompt, completions, config.max_new_tokens)
+        for prompt, completions in zip(prompts, replies, strict=True)
+    ]
+
+
+def _group_of_engine(
+    engine: Engine,
+    encoder: Encoder,
+    prompt: Prompt,
+    completions: Sequence[EngineCompletion],
+    max_new_tokens: int,
+) -> CompletionGroup:
+    texts = tuple(completion.text for completion in completions)
+    # One that was truncated before any text has no token but the end of the turn.
+    cut = tuple(completion.truncated and bool(completion.text) for completion in completions)
+    try:
         tree = encoder.tree(prompt.prompt, texts, cut, template_kwargs=prompt.template_kwargs)
-        bos_id = encoder.tokenizer.bos_token_id
-        kept = truncate(tree, encoder.max_length, bos_id=bos_id)
-        groups.append(CompletionGroup(prompt, texts, kept, cut))
-    return groups
+    except EncodingError as error:
+        raise ReplyError(
+            f"{engine.name} returned a completion for {prompt.source}: {error}"
+        ) from error
+    longest = max(map(len, tree.responses))
+    if longest > RETOKENISED * max_new_tokens:
+        raise ReplyError(
+            f"{engine.name} returned a completion of {longest} tokens, where {max_new_tokens} were "
+            "asked for"
+        )
+    read = encoder.prompt_ids(
+        prompt.prompt, room=max_new_tokens, template_kwargs=prompt.template_kwargs
+    )
+    if completions[0].prompt_tokens not in (0, len(read)):
+        warnings.warn(OTHER_PROMPT.format(engine=engine.name), FutureWarning, stacklevel=2)
+    kept = truncate(tree, encoder.max_length, bos_id=encoder.tokenizer.bos_token_id)
+    return CompletionGroup(prompt, texts, kept, cut)
 
 
 def drop_duplicates(groups: Sequence[CompletionGroup]) -> list[CompletionGroup]:

@@ -78,7 +78,11 @@ def make_publisher(
     settings = config.model_dump(exclude={"folder"})
     run = Path(recipe.output_dir)
     return EnginePublisher(
-        Engine(plain=recipe.data.template == "plain", **settings),
+        Engine(
+            plain=recipe.data.template == "plain",
+            template_settings=recipe.data.chat_template_kwargs,
+            **settings,
+        ),
         Path(config.folder) / run.name if config.folder else run / "served",
         copies=config.folder is not None,
         processes=processes,
