@@ -32,7 +32,7 @@ def files_of_split(folder: Path, files: Sequence[Path], split: str | None) -> li
         raise DataError(
             f"{folder} holds several splits ({_listed(there)}); name one, as {folder}:"
             f"{min(there, key=lambda name: ('train' not in name, name))}, or all files, as "
-            f"'{folder}/**/*'"
+            f"'{folder}/**/*{files[0].suffix}'"
         )
     exact = [file for file, names in named.items() if split in names]
     found = exact or [file for file, names in named.items() if _WORDS.get(split.lower()) in names]
