@@ -21,6 +21,9 @@ DEEPEST = 50
 
 def read_file(path: Path, *, what: str) -> str:
     """The text of a file. Raises ConfigError where it is none."""
+    # A pipe is one that the shell made, as of `<(...)`; another would be waited for in vain.
+    if path.is_fifo() and path.parts[1:2] != ("dev",):
+        raise ConfigError(f"{what} cannot be read: it is no file")
     try:
         with path.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)

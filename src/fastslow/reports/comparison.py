@@ -32,7 +32,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
         curves = [row["curve"] for row in found["methods"].values()]
         if curves and all("answers" in point for curve in curves for point in curve):
             return found
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise StateError(
             f"{path} has no method curves ({type(error).__name__}: {error}); reports show run "
             "folders, or the folder of one `fastslow bench online`"

@@ -242,7 +242,7 @@ class World:
             fingerprint = facts.pop("fingerprint")
             world = cls(**facts)
             same = world.fingerprint() == fingerprint
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ConfigError(f"{path} is not a world; create one with fastslow world") from None
         if not same:
             raise ConfigError(
