@@ -119,9 +119,9 @@ def damage(folder, private, code, draw):
 
 def change_value(path, private, draw):
     """Put something else at a random place of a file of YAML or JSON."""
-    text = path.read_text()
     lines = path.suffix == ".jsonl"
     try:
+        text = path.read_text()
         if path.suffix == ".yaml":
             values = yaml.safe_load(text)
         else:
