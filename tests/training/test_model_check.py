@@ -108,3 +108,12 @@ def test_a_start_on_another_base_is_found_without_weights(recipe, tmp_path):
     with pytest.raises(ConfigError, match="trained on another base"):
         check_parts(recipe(f"model={other}", *settings), ProcessGroup())
     check_parts(recipe(*settings), ProcessGroup())
+
+
+def test_weights_in_a_quantisation_that_is_not_installed_are_found(recipe, tmp_path):
+    folder = tiny.save_model(tmp_path / "base")
+    config = folder / "config.json"
+    stored = {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | stored))
+    with pytest.raises(ConfigError, match="cannot be loaded: .*optimum"):
+        check_parts(recipe(f"model={folder}"), ProcessGroup())

@@ -3,13 +3,14 @@
 import math
 import shutil
 
+import families
 import pytest
 import tiny
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from tiny import components
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 import fastslow
@@ -160,6 +161,24 @@ def test_any_classifier_of_one_or_two_labels_judges(model_folder, tmp_path):
             logits = model(input_ids=torch.tensor([ids])).logits[0].tolist()
         expected = logits[0] if labels == 1 else logits[1] - logits[0]
         assert found.scores[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_score_does_not_depend_on_the_length_of_the_others(tmp_path):
+    """Beyond its original context longrope takes other factors, for all that is in the call."""
+    config = AutoConfig.for_model("phi3", **families.CONFIGS["phi3"], num_labels=1)
+    torch.manual_seed(0)
+    classifier = AutoModelForSequenceClassification.from_config(config)
+    for parameter in classifier.parameters():
+        if parameter.dim() > 1:
+            parameter.data.mul_(8)
+    classifier.save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    asked = [
+        JudgeRequest("The river is", (" calm", " grim")),
+        JudgeRequest("The river is", (" calm" + " and calm" * 30, " grim" + " and grim" * 30)),
+    ]
+    scores = [judge(tmp_path, template="plain").judge(part) for part in (asked, asked[:1])]
+    assert scores[0][0].scores == pytest.approx(scores[1][0].scores, abs=1e-5)
 
 
 def test_fast_and_slow_race_stop_and_go_on_bit_for_bit(reward, tmp_path):

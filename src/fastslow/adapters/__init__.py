@@ -9,6 +9,7 @@ from fastslow.adapters.bank import (
     read_entry,
 )
 from fastslow.adapters.base import (
+    check_quantization,
     load_base,
     load_config,
     load_context_length,
@@ -32,6 +33,7 @@ __all__ = [
     "Modules",
     "absolute",
     "check_one_base",
+    "check_quantization",
     "combine",
     "copy_adapter",
     "fake_modules",

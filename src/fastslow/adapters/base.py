@@ -11,6 +11,7 @@ from transformers import (
     GenerationConfig,
     PreTrainedConfig,
 )
+from transformers.quantizers.auto import AutoHfQuantizer
 
 from fastslow.adapters.fingerprint import OF_BASE, base_weights
 from fastslow.adapters.whole_model import (
@@ -78,6 +79,15 @@ def context_length_of(config: Any) -> int | None:
 def num_embeddings_of(config: Any) -> int | None:
     """Rows of a model's embedding according to its configuration; None if it does not say."""
     return getattr(config.get_text_config(), "vocab_size", None)
+
+
+def check_quantization(config: Any) -> None:
+    """Raise ConfigError where weights that are stored quantised cannot be read here."""
+    kind = getattr(config, "quantization_config", None)
+    if kind is not None:
+        with one_error(f"model: {config.name_or_path}"):
+            quantizer: Any = AutoHfQuantizer.from_config(kind, pre_quantized=True)
+            quantizer.validate_environment(device_map=None)
 
 
 def load_base(

@@ -1,7 +1,8 @@
 """A reward model as the judge: any sequence classifier, as `fastslow train-reward` makes one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from fastslow.errors import ConfigError, EncodingError, JudgeError
 from fastslow.foreign_files import check_no_links, inside, misfit, read_json
 from fastslow.judges.base import Judge, Judgement, JudgeRequest, scored
 from fastslow.records import plain_text
+
+SHORT = 8
+"""Tokens of a row that is short for any model."""
 
 
 class RewardModelJudge(Judge):
@@ -40,7 +44,7 @@ class RewardModelJudge(Judge):
         import torch
 
         from fastslow.adapters import load_reward_model
-        from fastslow.scoring import Encoder
+        from fastslow.scoring import Encoder, longest_decides
 
         base = None
         if (Path(folder) / "config.yaml").exists():
@@ -50,6 +54,8 @@ class RewardModelJudge(Judge):
             folder, base=base, device=torch.device("cuda" if on_gpu else "cpu")
         )
         self._max_length, self._batch_size = max_length, batch_size
+        bare = self._model.get_base_model() if hasattr(self._model, "peft_config") else self._model
+        self._one_length = longest_decides(bare, near=SHORT, far=max_length)
         self._encoder = (
             Encoder(
                 self._tokenizer,
@@ -71,15 +77,23 @@ class RewardModelJudge(Judge):
     def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         """A judgement of each."""
         rows = [row for one in asked for row in self._rows(one)]
-        order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         scores = [0.0] * len(rows)
-        for first in range(0, len(order), self._batch_size):
-            places = order[first : first + self._batch_size]
+        for places in self._batches(rows):
             given = self._score([rows[place] for place in places])
             for place, score in zip(places, given, strict=True):
                 scores[place] = score
         each = iter(scores)
         return [scored([next(each) for _ in one.answers]) for one in asked]
+
+    def _batches(self, rows: Sequence[list[int]]) -> Iterator[list[int]]:
+        """Places of rows that are scored at once: of similar lengths, or of the same one where the
+        longest row decides how the others are read."""
+        order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+        length = (lambda place: len(rows[place])) if self._one_length else (lambda _: 0)
+        for _, group in groupby(order, key=length):
+            places = list(group)
+            for first in range(0, len(places), self._batch_size):
+                yield places[first : first + self._batch_size]
 
     def _rows(self, asked: JudgeRequest) -> list[list[int]]:
         """Each answer with its prompt, in tokens."""

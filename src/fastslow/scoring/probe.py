@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fastslow.errors import ConfigError
+from fastslow.scoring.layers import backbone_of
 from fastslow.scoring.score import Layout, Scorer
 from fastslow.scoring.text.token_tree import Tree
 from fastslow.scoring.tree import tree_batch
@@ -17,7 +18,7 @@ WINDOWS = ("sliding_window", "attention_chunk_size", "index_topk")
 PROBED = 24
 """Tokens that the layout is tried on."""
 SAME = 1e-5
-"""Difference of logits, as a share of the largest, that is rounding."""
+"""Difference of hidden states, as a share of the largest, that is rounding."""
 
 
 def probe_layout(model: Any, *, max_length: int) -> Layout:
@@ -97,15 +98,16 @@ def longest_decides(model: Any, *, near: int, far: int) -> bool:
     in the call (longrope, dynamic): a short one then has other log-probs beside a long one. Tried
     with four tokens, of which the last one, that the others do not see, stands far away.
     """
-    rotates = any(hasattr(module, "inv_freq") for module in model.modules())
-    if not rotates or far <= near or "position_ids" not in signature(model.forward).parameters:
+    backbone = backbone_of(model)
+    rotates = any(hasattr(module, "inv_freq") for module in backbone.modules())
+    if not rotates or far <= near or "position_ids" not in signature(backbone.forward).parameters:
         return False
     ids = torch.arange(4, device=model.get_input_embeddings().weight.device)[None]
-    logits = []
+    states = []
     with torch.no_grad():
         for last in (far - 1, near - 1):  # The near one is last: some models remember the longest.
             positions = torch.tensor([[0, 1, 2, last]], device=ids.device)
-            found = model(input_ids=ids, position_ids=positions, use_cache=False).logits
-            logits.append(found[0, :3].float())
-    of_far, of_near = logits
+            found = backbone(input_ids=ids, position_ids=positions, use_cache=False)
+            states.append(found.last_hidden_state[0, :3].float())
+    of_far, of_near = states
     return bool((of_far - of_near).abs().max() > SAME * of_near.abs().max())

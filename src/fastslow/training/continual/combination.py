@@ -8,7 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fastslow.adapters import Entry, Factors, check_one_base, combine, copy_adapter, load_tokenizer
+from fastslow.adapters import (
+    Entry,
+    Factors,
+    check_one_base,
+    combine,
+    copy_adapter,
+    load_tokenizer,
+)
 from fastslow.adapters import recompress as nearest
 from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe

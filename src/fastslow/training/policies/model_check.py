@@ -1,6 +1,12 @@
 """Whether a recipe's modules fit its base, found before anything is trained and without numbers."""
 
-from fastslow.adapters import Modules, meta_modules, model_folder
+from fastslow.adapters import (
+    Modules,
+    check_quantization,
+    load_config,
+    meta_modules,
+    model_folder,
+)
 from fastslow.adapters.lora_folder import NOT_SUMMED
 from fastslow.config import PART_BEFORE, Recipe
 from fastslow.errors import ConfigError
@@ -13,7 +19,7 @@ SHOWN = 2
 def check_model(recipe: Recipe, *, critic: bool, summed: bool) -> list[str]:
     """Put a run's modules on its base; warnings about them.
 
-    Nothing is said of a base whose weights are not on this machine.
+    Nothing is said of a base whose weights are quantised or not on this machine.
 
     Args:
         recipe: of one run; an adapter of a part before is not there yet.
@@ -23,16 +29,19 @@ def check_model(recipe: Recipe, *, critic: bool, summed: bool) -> list[str]:
     Raises ConfigError where the base is not whole, the modules do not fit it or, `summed`, are no
     products of two factors.
     """
+    trusted = {"trust_remote_code": recipe.trust_remote_code}
+    config = load_config(recipe.model, **trusted)
+    check_quantization(config)
     folder = model_folder(recipe.model)
     if recipe.lora.start_from == PART_BEFORE or not (folder and any(folder.glob("*.safetensors"))):
         return []
+    if getattr(config, "quantization_config", None) is not None:
+        return []  # Their tensors have other names and shapes until they are unpacked.
     modules = meta_modules(
-        recipe.model,
-        lambda base: make_modules(recipe, base, critic=critic),
-        trust_remote_code=recipe.trust_remote_code,
+        recipe.model, lambda base: make_modules(recipe, base, critic=critic), **trusted
     )
-    config = modules.config(modules.trainable[0])
-    odd = [key for key in NOT_SUMMED if getattr(config, key, None)]
+    settings = modules.config(modules.trainable[0])
+    odd = [key for key in NOT_SUMMED if getattr(settings, key, None)]
     if summed and odd:
         raise ConfigError(
             f"continual.weights: got {_weights(recipe)}, but the modules of this base cannot be "
