@@ -1,6 +1,7 @@
 """`fastslow eval`: measure a finished run on held-out pairs."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -33,8 +34,6 @@ def evaluate(
     from dataclasses import asdict
     from functools import partial
 
-    from rich.table import Table
-
     from fastslow import Run
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.evaluation import degradation
@@ -62,11 +61,17 @@ def evaluate(
     if json_output:
         say_json({"module": name, "reference": reference, "data": counts, **metrics})
         return
+    start = None if of_rewards else opened.recipe.lora.start_from
+    against = "base" if reference == "base" else f"the adapter in {start}"
+    _show(name, ({} if of_rewards else {"reference": against}) | metrics)
+
+
+def _show(name: str, values: dict[str, Any]) -> None:
+    """The measurement of a policy as a table."""
+    from rich.table import Table
+
     table = Table("held out", name, box=None, pad_edge=False)
-    if not of_rewards:
-        start = opened.recipe.lora.start_from
-        table.add_row("reference", "base" if reference == "base" else f"the adapter in {start}")
-    for key, value in metrics.items():
+    for key, value in values.items():
         if value is not None:
             table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
     screen().print(table)
