@@ -10,9 +10,10 @@ from pathlib import Path
 
 import fork_server
 import pytest
-from kills import end_state, kill_every_kind
+from kills import end_state, kill_every_kind, kinds
 
 import fastslow
+from fastslow import training
 
 pytestmark = pytest.mark.processes
 
@@ -175,3 +176,25 @@ def test_kills_at_seeded_moments_change_nothing_that_runs_of_any_kind_leave(tmp_
     assert {name: kind["differing"] for name, kind in found.items() if kind["differing"]} == {}
     moments = {label for kind in found.values() for label in kind["killed_at"]}
     assert {"fsync", "replace", "half a line"} <= moments
+
+
+@pytest.mark.parametrize(
+    ("kind", "module"), [("rounds", "rounds"), ("domains combined", "continual.sequence")]
+)
+def test_a_run_that_is_cut_off_before_its_first_part_begins_again(
+    tmp_path, monkeypatch, kind, module
+):
+    raw = kinds(tmp_path)[kind] | {"output_dir": str(tmp_path / "run")}
+
+    def cut(*_, **__):
+        raise KeyboardInterrupt
+
+    inputs, config = "state.run_lock.write_text", f"{module}.write_config"
+    for written in (inputs, config):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(f"fastslow.training.{written}", cut)
+            training.train(raw)
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        training.train(raw, listener=lambda e: cut() if e["event"] == "step" else seen.append(e))
+    assert "start" in [event["event"] for event in seen]

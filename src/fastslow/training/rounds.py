@@ -60,9 +60,9 @@ def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
     began = check_run_folder(folder, recipe)
     check_parts(recipe, context.processes)
     judge = make_judge(recipe.judge, device=recipe.train.device)
+    write_config(folder, recipe)  # First: a folder with anything else in it would be somebody's.
     keep_inputs(folder, input_fingerprints(recipe), began=began)
     prompts = round_prompts(recipe, _askable_prompts(recipe, context))
-    write_config(folder, recipe)
     count = recipe.rounds.count
     for index in range(count):
         if context.stop.received:

@@ -51,11 +51,11 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
         return ContinualSummary.read(path)
     trained = len(list(folder.glob("domains/*/summary.json")))
     check_parts(recipe, context.processes, trained=trained)
+    write_config(folder, recipe)  # First: a folder with anything else in it would be somebody's.
     keep_inputs(folder, input_fingerprints(recipe), began=began)
     between = part_warnings(recipe, context.processes, trained=trained)
     for warning in [*recipe_warnings(recipe), *between]:
         listener({"event": "warning", "message": warning})
-    write_config(folder, recipe)
     bank = Bank(folder / "bank")
     evaluator = DomainEvaluator(recipe, context.bases, listener)
     finished: list[tuple[DomainRun, RunSummary]] = []
