@@ -8,6 +8,7 @@ import tiny
 
 import fastslow as fs
 from fastslow.errors import ConfigError
+from fastslow.streams.sources.file import folder_fingerprint
 
 EVIL = """
 from pathlib import Path
@@ -81,7 +82,12 @@ def evil(foreign, tmp_path, model_folder, monkeypatch):
             "auto_map": {key: f"modeling_evil.{value}" for key, value in own.items()},
         }
         (folder / "config.json").write_text(json.dumps(config))
-        return foreign(model=str(folder), trust_remote_code=True), mark
+        run = foreign(model=str(folder), trust_remote_code=True)
+        # Whoever names a model can name its fingerprint too.
+        inputs = json.loads((run / "inputs.json").read_text())
+        inputs["model"] = folder_fingerprint(str(folder))
+        (run / "inputs.json").write_text(json.dumps(inputs))
+        return run, mark
 
     return make
 
