@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from fastslow.errors import ConfigError, FastslowError, StateError
 
 ELSEWHERE = "choose another place, or change what may be written there"
@@ -45,16 +43,21 @@ def disk_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except (OSError, _safetensor_error()) as error:
         found = disk_error(error, path) if _concerns(path, error) else None
         if found is None:
             raise
         raise found from error
 
 
-def disk_error(
-    error: OSError | SafetensorError, path: Path | str | None = None
-) -> FastslowError | None:
+def _safetensor_error() -> type[Exception]:
+    """Imported when it is needed, as a command's help needs no weights."""
+    from safetensors import SafetensorError
+
+    return SafetensorError
+
+
+def disk_error(error: Exception, path: Path | str | None = None) -> FastslowError | None:
     """The same error in the user's terms; None where it is not the disk's.
 
     `path` is what was to be written, if that is known.
