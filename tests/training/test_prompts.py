@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 import tiny
+from typer.testing import CliRunner
 
 from fastslow import training
+from fastslow.cli.main import app
+from fastslow.config import dump_recipe
 from fastslow.errors import DataError, JudgeError
 from fastslow.judges import JudgeRequest, RewardModelJudge
 from fastslow.records import Message
@@ -75,8 +78,9 @@ def test_a_few_are_skipped_and_said_in_rounds(answering):
     seen = []
     made = answering("rounds", "train.max_steps=2", refused=(3, 17))
     training.train(made, listener=seen.append)
-    (said,) = (event["message"] for event in seen if event["event"] == "warning")
-    assert said.startswith("2 of 40 prompts are not asked: ") and "no system turns" in said
+    warnings = [event["message"] for event in seen if event["event"] == "warning"]
+    (said,) = (text for text in warnings if "prompts are not asked" in text)
+    assert said.startswith("2 of 40 ") and "no system turns" in said
     counts = json.loads((Path(made.output_dir) / "answers" / "01" / "counts.json").read_text())
     assert counts["prompts"] == 38
 
@@ -85,6 +89,18 @@ def test_a_few_are_skipped_and_said_in_rounds(answering):
 def test_many_are_refused(answering, kind):
     with pytest.raises(DataError, match="prompts are unusable, more than a tenth:\n.*no system"):
         training.train(answering(kind, refused=range(0, 40, 2)))
+
+
+@pytest.mark.parametrize("kind", ["online", "rounds"])
+def test_validate_finds_them_as_training_does(answering, tmp_path, kind):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(answering(kind, "data.train=[]", refused=(3, 17))))
+    shown = CliRunner().invoke(app, ["validate", str(path), "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert any("2 of 40 prompts are not asked" in w for w in json.loads(shown.stdout)["warnings"])
+    path.write_text(dump_recipe(answering(kind, "data.train=[]", refused=range(0, 40, 2))))
+    shown = CliRunner().invoke(app, ["validate", str(path)])
+    assert isinstance(shown.exception, DataError) and "no system turns" in str(shown.exception)
 
 
 def test_a_reward_model_that_cannot_read_a_prompt_is_a_judge_that_fails(strict):

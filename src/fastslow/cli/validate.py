@@ -38,6 +38,7 @@ def validate(
     from fastslow.training.data.dataset import objective_of
     from fastslow.training.distributed.processes import ProcessGroup
     from fastslow.training.memory.estimate import needed_memory
+    from fastslow.training.on_policy.prompts import askable_prompts
     from fastslow.training.policies.loading import make_encoder
     from fastslow.training.preflight import check_parts, part_warnings, parts
 
@@ -62,6 +63,8 @@ def validate(
                 warnings += encoder.warnings([item.example for item in statistics.examples])
                 if name.endswith("train"):
                     examples += statistics.examples[:show]
+            if (answers := part.online or part.rounds) is not None:
+                warnings += askable_prompts(part, answers, encoder)[1]
             if not _is_known(part):
                 continue
             memory = needed_memory(

@@ -24,13 +24,13 @@ from fastslow.config import Recipe, part_recipe, round_settings
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
 from fastslow.training.context import RunContext
-from fastslow.training.data.dataset import input_fingerprints, objective_of, prompt_stream
+from fastslow.training.data.dataset import input_fingerprints, objective_of
 from fastslow.training.on_policy.answer_files import (
     RoundSampling,
     finished_answers,
     write_answers,
 )
-from fastslow.training.on_policy.prompts import PromptFilter
+from fastslow.training.on_policy.prompts import askable_prompts
 from fastslow.training.policies.loading import (
     SharedBase,
     make_encoder,
@@ -62,7 +62,11 @@ def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
     judge = make_judge(recipe.judge, device=recipe.train.device)
     write_config(folder, recipe)  # First: a folder with anything else in it would be somebody's.
     keep_inputs(folder, input_fingerprints(recipe), began=began)
-    prompts = round_prompts(recipe, _askable_prompts(recipe, context))
+    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    asked, lost = askable_prompts(recipe, recipe.rounds, make_encoder(recipe, tokenizer))
+    for message in lost:
+        context.listener({"event": "warning", "message": message})
+    prompts = round_prompts(recipe, asked)
     count = recipe.rounds.count
     for index in range(count):
         if context.stop.received:
@@ -88,22 +92,6 @@ def round_recipe(recipe: Recipe, folder: Path, index: int) -> Recipe:
         output_dir=str(_run(folder, index)),
     )
     return part_recipe(settings, f"round {index + 1}")
-
-
-def _askable_prompts(recipe: Recipe, context: RunContext) -> list[Prompt]:
-    """All prompts that can be encoded; a warning counts the others.
-
-    Raises DataError where they are more than a tenth.
-    """
-    assert recipe.rounds is not None
-    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    able = PromptFilter(make_encoder(recipe, tokenizer), recipe.rounds.max_new_tokens)
-    stream = cast(Iterable[Prompt], prompt_stream(recipe, recipe.rounds, epochs=1))
-    prompts = list(able.askable(stream))
-    if able.dropped:
-        message = f"{able.dropped} of {able.dropped + able.kept} prompts are not asked: "
-        context.listener({"event": "warning", "message": message + "; ".join(able.shown)})
-    return prompts
 
 
 def round_prompts(recipe: Recipe, prompts: Iterable[Prompt]) -> list[list[Prompt]]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from fastslow.config import AnswerConfig, Recipe
 from fastslow.errors import EncodingError
 from fastslow.records import Prompt
 from fastslow.scoring import Encoder
@@ -14,6 +15,7 @@ from fastslow.training.data.batch_reader import (
     SHOWN,
     too_many_skipped,
 )
+from fastslow.training.data.dataset import prompt_stream
 
 
 @dataclass(slots=True)
@@ -70,3 +72,18 @@ class PromptFilter:
         """Take over what `state()` gave."""
         self.kept, self.dropped = state["kept"], state["dropped"]
         self.shown = tuple(state["shown"])
+
+
+def askable_prompts(
+    recipe: Recipe, answers: AnswerConfig, encoder: Encoder
+) -> tuple[list[Prompt], list[str]]:
+    """All prompts of a section that can be encoded, and a warning that counts the others.
+
+    Raises DataError where they are more than a tenth.
+    """
+    able = PromptFilter(encoder, answers.max_new_tokens)
+    prompts = list(able.askable(cast(Iterable[Prompt], prompt_stream(recipe, answers, epochs=1))))
+    if not able.dropped:
+        return prompts, []
+    lost = f"{able.dropped} of {able.dropped + able.kept} prompts are not asked: "
+    return prompts, [lost + "; ".join(able.shown)]
