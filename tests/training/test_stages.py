@@ -212,7 +212,8 @@ def test_the_commands_know_a_run_in_stages_wherever_it_is_moved(recipe, tmp_path
     assert run(app, ["export", str(moved), "--to", str(tmp_path / "again")]).exit_code == 0
     shown = run(app, ["eval", str(moved)])
     assert isinstance(shown.exception, ConfigError)
-    assert "01-sft/adapters/policy holds no adapter" in str(shown.exception)
+    missing = "moved/stages/01-sft/adapters/policy/adapter_config.json is missing"
+    assert missing in str(shown.exception)
     shutil.rmtree(moved / "stages")
     shown = run(app, ["eval", str(moved)])
     assert isinstance(shown.exception, StateError)

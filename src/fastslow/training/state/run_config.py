@@ -30,10 +30,10 @@ def moved_with(recipe: Recipe, before: Path, now: Path) -> Recipe:
     """
 
     def place(name: str) -> str:
-        inside = Path(name).is_relative_to(before)
         candidate = now / relpath(name, before)
-        is_moved = candidate.exists() and (inside or not Path(name).exists())
-        return str(candidate) if is_moved else name
+        if Path(name).is_relative_to(before):
+            return str(candidate)
+        return str(candidate) if candidate.exists() and not Path(name).exists() else name
 
     return _with_paths(recipe, place)
 
