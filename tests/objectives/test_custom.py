@@ -166,8 +166,8 @@ def test_a_coupled_objective_refuses_small_micro_batches(recipe, tmp_path):
         for row in tiny.rows(20)
         for side in ("chosen", "rejected")
     ]
-    path = tiny.write_rows(tmp_path / "rated.jsonl", rows)
-    settings = ("objective.name=kto", f"data.train={path}", f"data.eval={path}")
+    train, held = (tiny.write_rows(tmp_path / f"{name}.jsonl", rows) for name in ("train", "held"))
+    settings = ("objective.name=kto", f"data.train={train}", f"data.eval={held}")
     with pytest.raises(ConfigError, match=r"micro_batch_size: got 4.*depends on its whole batch"):
         training.train(recipe(*settings, "train.micro_batch_size=4"))
     summary = training.train(recipe(*settings, "train.max_steps=2"))

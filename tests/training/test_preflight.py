@@ -48,5 +48,5 @@ def test_ties_before_pairs_are_no_fault_and_an_objective_for_ties_takes_them(
 
 
 def test_a_domain_whose_pairs_are_all_skipped_is_refused(continual):
-    with pytest.raises(DataError, match=r"domain 1, warm: data.train: no usable examples"):
+    with pytest.raises(DataError, match="data.train: no usable examples"):
         check_parts(continual("data.skip=1000", weights="uniform"), ProcessGroup())

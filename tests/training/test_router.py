@@ -87,10 +87,10 @@ def test_damaged_router_files_are_refused(saved):
     before = {path: path.read_bytes() for path in (table, tensors)}
     whole = load_file(tensors)
     for path, content, message in [
-        (table, None, "no router that can be read"),
-        (table, b"{", "no router that can be read"),
-        (table, b"[]", "no router that can be read"),
-        (table, b'{"choices": 3}', "no router that can be read"),
+        (table, None, "router.json is missing"),
+        (table, b"{", "router.json cannot be read"),
+        (table, b"[]", "router.json is damaged"),
+        (table, b'{"choices": 3}', "router.json is damaged"),
         (table, b'{"choices": ["a", "b"]}', "do not fit each other"),
         (tensors, None, "no router that can be read"),
         (tensors, before[tensors][:100], "no router that can be read"),

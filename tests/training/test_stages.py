@@ -212,7 +212,7 @@ def test_the_commands_know_a_run_in_stages_wherever_it_is_moved(recipe, tmp_path
     assert run(app, ["export", str(moved), "--to", str(tmp_path / "again")]).exit_code == 0
     shown = run(app, ["eval", str(moved)])
     assert isinstance(shown.exception, ConfigError)
-    missing = "moved/stages/01-sft/adapters/policy/adapter_config.json is missing"
+    missing = "moved/stages/01-sft/adapters/policy holds no adapter"
     assert missing in str(shown.exception)
     shutil.rmtree(moved / "stages")
     shown = run(app, ["eval", str(moved)])

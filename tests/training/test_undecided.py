@@ -80,7 +80,7 @@ def test_a_judge_that_finds_all_equal_is_given_up(undecided, kind, objective):
 def test_prompts_that_taught_nothing_are_no_finished_run(undecided):
     with pytest.raises(DataError, match="none of 96 prompts gave an example to learn from"):
         training.train(undecided("online", patience=1000))
-    with pytest.raises(DataError, match=r"no usable examples in the data .*ties"):
+    with pytest.raises(DataError, match="all 80 examples are ties"):
         training.train(undecided("rounds", patience=1000))
 
 

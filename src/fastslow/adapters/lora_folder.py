@@ -53,6 +53,8 @@ def check_lora_folder(folder: Path, *, head: bool = False, summed: bool = False)
     factors of a layer.
     """
     path = folder / "adapter_config.json"
+    if not path.exists():
+        raise ConfigError(f"{folder} holds no adapter: there is no {path.name} in it")
     config = read_json(path, dict[str, Any], error=ConfigError)
     for key, shape in SHAPES.items():
         if key in config and (fault := misfit(config[key], shape, repr(key))):

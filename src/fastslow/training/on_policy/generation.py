@@ -17,8 +17,9 @@ from fastslow.training.policies.policies import Policies
 
 LISTWISE = ("rankings", "tokens", "demonstrations")
 """Kinds of objectives that learn from a list of completions as it is."""
-RETOKENISED = 2
-"""Most tokens that the text of one sampled token becomes when it is tokenised again."""
+RETOKENISED = 4
+"""Most tokens that the text of one sampled token becomes when it is tokenised again: a byte that is
+no character comes back as one of three bytes."""
 OTHER_PROMPT = (
     "{engine} counts other prompt tokens than this process; where it serves another chat template "
     "or tokenizer, its completions are not those of the policy that is trained"
