@@ -202,8 +202,8 @@ class ProcessGroup:
         sign = folder / self.broadcast_from_main(lambda: f".seen-{uuid4().hex}")
         self.broadcast_from_main(sign.touch)
         seen = self.all_gather(sign.exists())
-        if self.rank == 0:
-            sign.unlink(missing_ok=True)
+        # All wait for it, as the others copy the folder next.
+        self.broadcast_from_main(lambda: sign.unlink(missing_ok=True))
         if not all(seen):
             raise ConfigError(
                 f"output_dir: process {seen.index(False)} does not see {folder} of the main "
