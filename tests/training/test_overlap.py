@@ -1,12 +1,10 @@
-"""What is learned from is not held out: shared sources are refused, shared examples are counted."""
+"""What is learned from is not held out: shared sources are named, shared examples are counted."""
 
 import json
 
-import pytest
 import tiny
 
 from fastslow import training
-from fastslow.errors import ConfigError
 from fastslow.training.data import overlap as module
 from fastslow.training.data.dataset import objective_of
 from fastslow.training.distributed.processes import ProcessGroup
@@ -29,7 +27,7 @@ def files(folder, train, held_out):
     }
 
 
-def test_the_same_file_on_both_sides_is_refused_under_any_name(recipe, tmp_path, monkeypatch):
+def test_the_same_file_on_both_sides_is_named_under_any_name(recipe, tmp_path, monkeypatch):
     path = tiny.write_rows(tmp_path / "d.jsonl", pairs(range(8)))
     (tmp_path / "link.jsonl").symlink_to(path)
     (tmp_path / "folder").mkdir()
@@ -37,8 +35,8 @@ def test_the_same_file_on_both_sides_is_refused_under_any_name(recipe, tmp_path,
     monkeypatch.chdir(tmp_path)
     for held_out in (str(path), "d.jsonl", "./d.jsonl", "link.jsonl", "folder", "*.jsonl"):
         made = recipe(data={"train": [str(path)], "eval": held_out, "max_length": 96})
-        with pytest.raises(ConfigError, match="is in data.train as well"):
-            warnings_of(made)
+        (warning,) = warnings_of(made)
+        assert "is in data.train as well" in warning
 
 
 def test_two_splits_of_one_dataset_are_not_the_same(recipe, tmp_path):
@@ -50,8 +48,8 @@ def test_two_splits_of_one_dataset_are_not_the_same(recipe, tmp_path):
     data = {"train": str(tmp_path / "d"), "eval": f"{tmp_path / 'd'}:test", "max_length": 96}
     assert warnings_of(recipe(data=data)) == []
     for same in (f"{tmp_path / 'd'}", f"{tmp_path / 'd'}:train"):
-        with pytest.raises(ConfigError, match="is in data.train as well"):
-            warnings_of(recipe(data=data | {"eval": same}))
+        (warning,) = warnings_of(recipe(data=data | {"eval": same}))
+        assert "is in data.train as well" in warning
 
 
 def test_held_out_examples_that_are_learned_from_are_counted(recipe, tmp_path):
@@ -120,5 +118,5 @@ def test_what_one_domain_learns_from_is_not_held_out_in_another(continual, domai
     (warning,) = part_warnings(made, processes)
     assert "of data.eval of domain 1, warm are in data.train of domain 2, cold too" in warning
     shared = [{"name": "warm"} | warm, {"name": "cold"} | cold | {"train": warm["eval"]}]
-    with pytest.raises(ConfigError, match="domain 1, warm: data.eval: .* of domain 2, cold"):
-        check_parts(continual(domains=shared), processes)
+    (warning,) = part_warnings(continual(domains=shared), processes)
+    assert warning.startswith("domain 1, warm: data.eval: ") and "of domain 2, cold" in warning

@@ -36,7 +36,7 @@ from fastslow.training.data.dataset import (
     stored_sources,
     train_stream,
 )
-from fastslow.training.data.overlap import held_out_faults, held_out_warnings
+from fastslow.training.data.overlap import held_out_warnings
 from fastslow.training.data.requirements import EXTRAS, OF_PAIRS, is_idle_tie, missing_fields
 from fastslow.training.distributed.fsdp import sharding_faults
 from fastslow.training.distributed.processes import ProcessGroup
@@ -129,8 +129,6 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
         raise DataError("\n".join(lines))
     if lines:
         raise ConfigError(*lines)
-    if len(left) > 1 and (shared := held_out_faults(left)):
-        raise ConfigError(*shared)
     return warnings
 
 
@@ -157,12 +155,7 @@ def part_warnings(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) 
 
 
 def _check_sources(recipe: Recipe, processes: ProcessGroup) -> list[str]:
-    """Warnings of files that are not read, and of held-out examples that are learned from.
-
-    Raises ConfigError where a source is both.
-    """
-    if shared := held_out_faults({"": recipe}):
-        raise ConfigError(*shared)
+    """Warnings of files that are not read, and of held-out examples that are learned from."""
     sources = dict.fromkeys([*recipe.data.train_sources, *recipe.data.eval_sources])
     overlap = held_out_warnings({"": recipe}) if processes.rank == 0 else []
     return [*source_warnings(list(sources)), *overlap]

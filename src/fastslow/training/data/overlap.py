@@ -45,25 +45,22 @@ class Overlap:
         ]
 
 
-def held_out_faults(parts: Mapping[str, Recipe]) -> list[str]:
-    """A line for each source that is learned from and held out, in one recipe or between parts."""
-    return [
-        f"{_prefix(label)}data.eval: {', '.join(both[:3])} is in {_of('data.train', name)} as "
-        "well, and what is learned from is not held out; name other data, or keep some rows in a "
-        "file or a split of their own (folder:train and folder:test)"
-        for label, part, others in _compared(parts)
-        for name, other in others.items()
-        if (both := _shared_sources(part, other))
-    ]
-
-
 def held_out_warnings(parts: Mapping[str, Recipe]) -> list[str]:
-    """A line where examples are learned from and held out, in one recipe or between parts. Live
-    sources and the hub are not read for it."""
+    """A line where sources or examples are learned from and held out, in one recipe or between
+    parts. Live sources and the hub are not read for it."""
     warnings = []
     for label, part, others in _compared(parts):
-        held_out = _held_out_keys(part)
+        held_out: list[Key] | None = None
         for name, other in others.items():
+            if both := _shared_sources(part, other):
+                warnings.append(
+                    f"{_prefix(label)}data.eval: {', '.join(both[:3])} is in "
+                    f"{_of('data.train', name)} as well: what is learned by heart is measured as "
+                    "if it was held out; name other data, or keep some rows in a file or a split "
+                    "of their own (folder:train and folder:test)"
+                )
+                continue
+            held_out = _held_out_keys(part) if held_out is None else held_out
             found = overlap(held_out, _learned_keys(other) if held_out else [])
             warnings += found.warning(_of("data.eval", label), _of("data.train", name))
     return warnings
