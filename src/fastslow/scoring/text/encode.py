@@ -7,12 +7,13 @@ assistant says is scored.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from fastslow.errors import ConfigError, EncodingError
-from fastslow.records import Example, Pair, Text
+from fastslow.records import Example, Pair, Prompt, Text
 from fastslow.scoring.text.chat_template import ChatTemplate
 from fastslow.scoring.text.token_tree import Tree, newest, truncate
 from fastslow.scoring.text.tokens import (
@@ -126,7 +127,9 @@ class Encoder:
 
     def warnings(self, examples: Sequence[Example]) -> list[str]:
         """What a user should know of the template and of what it makes of the examples."""
-        self.encode_all(examples)
+        for example in examples:
+            with suppress(EncodingError):  # Such an example is skipped, with its reason.
+                self._texts(example.prompt, example.responses, example.template_kwargs)
         unused = self.unused_fields(examples)
         fields = [f"the chat template does not use: {', '.join(unused)}"] if unused else []
         return [*self.notes, *fields]
@@ -253,6 +256,10 @@ class Encoder:
         ids = self._tokenize(self._texts(prompt, (), template_kwargs or {}))
         bos_id = self.tokenizer.bos_token_id
         return newest(tuple(ids.rows[0]), self.max_length - room, bos_id=bos_id)
+
+    def prompt_ids_of(self, asked: Example | Prompt, *, room: int) -> tuple[int, ...]:
+        """As `prompt_ids`, of an example's prompt with what its chat template is given."""
+        return self.prompt_ids(asked.prompt, room=room, template_kwargs=asked.template_kwargs)
 
     def _tokenize(self, texts: Texts) -> TextIds:
         (ids,) = tokenize(self.tokenizer, [texts], num_embeddings=self._num_embeddings)

@@ -111,11 +111,7 @@ class Evaluator:
         prompts = [
             _Prompt(
                 example,
-                encoder.prompt_ids(
-                    example.prompt,
-                    room=sampling.max_new_tokens,
-                    template_kwargs=example.template_kwargs,
-                ),
+                encoder.prompt_ids_of(example, room=sampling.max_new_tokens),
             )
             for example in islice(distinct.values(), sampling.num_prompts)
         ]

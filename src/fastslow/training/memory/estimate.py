@@ -242,11 +242,7 @@ def _micro_batches(
         trees = []
         for example in examples:
             with suppress(EncodingError):  # Such a prompt is skipped in the run.
-                ids = encoder.prompt_ids(
-                    example.prompt,
-                    room=online.max_new_tokens,
-                    template_kwargs=example.template_kwargs,
-                )
+                ids = encoder.prompt_ids_of(example, room=online.max_new_tokens)
                 trees.append(Tree(ids, (answer,) * online.num_generations))
         yield trees
 

@@ -74,12 +74,7 @@ class FilteredReader(Reader):
 
     def _unbeaten(self, candidates: Sequence[Encoded]) -> list[Encoded]:
         room = self.config.max_new_tokens
-        ids = [
-            self.encoder.prompt_ids(
-                item.example.prompt, room=room, template_kwargs=item.example.template_kwargs
-            )
-            for item in candidates
-        ]
+        ids = [self.encoder.prompt_ids_of(item.example, room=room) for item in candidates]
         seed = self.seed + self._generations
         sampled = sample(self.policies, self.leader(), self.encoder, self.config, ids, seed=seed)
         requests = [

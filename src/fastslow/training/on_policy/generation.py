@@ -135,10 +135,7 @@ def generate_local(
 ) -> list[CompletionGroup]:
     """The named policy's completions of each prompt, as they came."""
     room = config.max_new_tokens
-    ids = [
-        encoder.prompt_ids(row.prompt, room=room, template_kwargs=row.template_kwargs)
-        for row in prompts
-    ]
+    ids = [encoder.prompt_ids_of(row, room=room) for row in prompts]
     sampled = sample(policies, name, encoder, config, ids, seed=seed, top_p=config.top_p)
     return [
         CompletionGroup(
@@ -200,9 +197,7 @@ def _group_of_engine(
             f"{engine.name} returned a completion of {longest} tokens, where {max_new_tokens} were "
             "asked for"
         )
-    read = encoder.prompt_ids(
-        prompt.prompt, room=max_new_tokens, template_kwargs=prompt.template_kwargs
-    )
+    read = encoder.prompt_ids_of(prompt, room=max_new_tokens)
     if completions[0].prompt_tokens not in (0, len(read)):
         warnings.warn(OTHER_PROMPT.format(engine=engine.name), FutureWarning, stacklevel=2)
     kept = truncate(tree, encoder.max_length, bos_id=encoder.tokenizer.bos_token_id)

@@ -70,12 +70,7 @@ class OnlineKl:
     def _answered(self, name: str, batch: Sequence[Encoded], seed: int) -> list[Tree]:
         """Each prompt with the policy's answers, shortest first."""
         room = self.config.max_new_tokens
-        prompts = [
-            self.encoder.prompt_ids(
-                item.example.prompt, room=room, template_kwargs=item.example.template_kwargs
-            )
-            for item in batch
-        ]
+        prompts = [self.encoder.prompt_ids_of(item.example, room=room) for item in batch]
         prompts.sort(key=len)
         answers = sample(self.policies, name, self.encoder, self.config, prompts, seed=seed)
         return [

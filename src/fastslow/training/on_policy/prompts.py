@@ -45,9 +45,7 @@ class PromptFilter:
 
     def _fault(self, prompt: Prompt) -> str | None:
         try:
-            ids = self.encoder.prompt_ids(
-                prompt.prompt, room=self.room, template_kwargs=prompt.template_kwargs
-            )
+            ids = self.encoder.prompt_ids_of(prompt, room=self.room)
         except EncodingError as error:
             return str(error)
         return None if ids else "the prompt has no tokens"
