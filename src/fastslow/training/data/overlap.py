@@ -49,6 +49,7 @@ def held_out_warnings(parts: Mapping[str, Recipe]) -> list[str]:
     """A line where sources or examples are learned from and held out, in one recipe or between
     parts. Live sources and the hub are not read for it."""
     warnings = []
+    learned: dict[str, list[Key]] = {}
     for label, part, others in _compared(parts):
         held_out: list[Key] | None = None
         for name, other in others.items():
@@ -61,7 +62,9 @@ def held_out_warnings(parts: Mapping[str, Recipe]) -> list[str]:
                 )
                 continue
             held_out = _held_out_keys(part) if held_out is None else held_out
-            found = overlap(held_out, _learned_keys(other) if held_out else [])
+            if held_out and name not in learned:
+                learned[name] = _learned_keys(other)
+            found = overlap(held_out, learned.get(name, []))
             warnings += found.warning(_of("data.eval", label), _of("data.train", name))
     return warnings
 
