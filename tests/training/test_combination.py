@@ -8,18 +8,20 @@ import torch
 from safetensors.torch import load_file
 
 from fastslow.adapters import BASE, Bank, Factors, Modules, load_base
+from fastslow.atomic_io import new_folder
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.objectives import make_objective
 from fastslow.training.continual.combination import (
     Combination,
-    combine_entries,
     keep_last,
     read_memory,
+    write_combination,
 )
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase
 from fastslow.training.policies.routed import Router
+from fastslow.training.state.event_log import unwatched
 
 IDS = torch.tensor([[5, 60, 7, 81, 9, 110]])
 
@@ -32,9 +34,10 @@ def entries(continual_run):
 def combined(entries, to, kind="fixed", **options):
     recipe = load_recipe(entries[-1].config)
     bases = SharedBase(ProcessGroup())
-    return combine_entries(
-        entries, recipe, to, bases, kind=kind, progress=lambda done, total: None, **options
-    )
+    with new_folder(to) as draft:
+        return write_combination(
+            entries, recipe, draft, bases, kind=kind, progress=unwatched, **options
+        )
 
 
 def logits(model_folder, folder):

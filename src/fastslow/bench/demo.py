@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.adapters import Bank
+from fastslow.atomic_io import new_folder
 from fastslow.bench.scenario import world_scenario
 from fastslow.bench.tiny_base import pretrain_base
 from fastslow.config import Recipe
 from fastslow.errors import StateError
 from fastslow.streams.worlds import World
 from fastslow.training import train
-from fastslow.training.continual.combination import combine_entries
+from fastslow.training.continual.combination import write_combination
 from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase
@@ -68,7 +69,8 @@ def _routed(recipe: Recipe, to: Path, listener: Listener) -> list[dict[str, Any]
     folder, bases = to / "routed", SharedBase(ProcessGroup(recipe.train.device))
     if not folder.exists():
         entries = Bank(to / "fastslow" / "bank").entries()
-        combine_entries(entries, recipe, folder, bases, kind="routed", progress=unwatched)
+        with new_folder(folder) as draft:
+            write_combination(entries, recipe, draft, bases, kind="routed", progress=unwatched)
     evaluator = DomainEvaluator(recipe, bases, listener)
     with evaluator.of(folder) as (policies, policy):
         return evaluator.evaluate(policies, policy, label=policy)

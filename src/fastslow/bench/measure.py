@@ -12,9 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from fastslow.adapters import BASE, Bank, copy_adapter
+from fastslow.atomic_io import new_folder
 from fastslow.bench.methods import JOINT, Method
 from fastslow.bench.scenario import Scenario
-from fastslow.training.continual.combination import LAST, Combination, combine_entries
+from fastslow.training.continual.combination import LAST, Combination, write_combination
 from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase
@@ -72,7 +73,8 @@ def _policy(scenario: Scenario, method: Method, run: Path, to: Path, bases: Shar
         return run / "combinations" / f"{len(entries):02d}"
     # The router's folder holds every module, which is all that an oracle needs.
     kind = ROUTED if method.policy == "oracle" else method.policy
-    combine_entries(entries, scenario.measured(), to, bases, kind=kind, progress=unwatched)
+    with new_folder(to) as draft:
+        write_combination(entries, scenario.measured(), draft, bases, kind=kind, progress=unwatched)
     return to
 
 

@@ -78,34 +78,9 @@ class Combination:
 
     @classmethod
     def read(cls, folder: Path) -> "Combination":
-        """What `combine_entries` wrote into a folder."""
+        """What `write_combination` wrote into a folder."""
         made: Combination = read_json(folder / "combination.json", cls)
         return made
-
-
-def combine_entries(
-    entries: Sequence[Entry],
-    recipe: Recipe,
-    to: Path,
-    bases: SharedBase,
-    *,
-    kind: str,
-    fixed: Sequence[float] | None = None,
-    recompress: int | None = None,
-    progress: Progress,
-) -> Combination:
-    """Write the combination of some entries into a new folder; see `write_combination`."""
-    with new_folder(to) as draft:
-        return write_combination(
-            entries,
-            recipe,
-            draft,
-            bases,
-            kind=kind,
-            fixed=fixed,
-            recompress=recompress,
-            progress=progress,
-        )
 
 
 def write_combination(
@@ -119,7 +94,7 @@ def write_combination(
     recompress: int | None = None,
     progress: Progress,
 ) -> Combination:
-    """Write the combination of some entries into an empty folder, with `combination.json`.
+    """Write the combination of some entries into an empty draft folder, with `combination.json`.
 
     The folder is an ordinary PEFT adapter or, for `routed`, holds one for each entry and a router.
     `recipe` defines how the replay buffers are encoded and scored. Raises ConfigError, StateError

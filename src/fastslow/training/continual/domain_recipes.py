@@ -7,10 +7,11 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from fastslow.adapters import Bank, Entry, folder_name, latest_per_domain, load_tokenizer
+from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe, domain_settings, part_recipe, start_of
 from fastslow.records import Pair
 from fastslow.training.context import RunContext
-from fastslow.training.continual.combination import combine_entries, keep_last, read_memory
+from fastslow.training.continual.combination import keep_last, read_memory, write_combination
 from fastslow.training.continual.fisher import fisher_information
 from fastslow.training.data.dataset import objective_of, train_stream
 from fastslow.training.policies.loading import (
@@ -106,17 +107,18 @@ def policy_after(recipe: Recipe, entries: Sequence[Entry], to: Path, context: Ru
         keep_last(entries[-1], to)
         return
     chosen = latest_per_domain(entries)
-    combine_entries(
-        chosen,
-        recipe,
-        to,
-        context.bases,
-        kind=continual.weights,
-        # If a domain returned, its newest entry uses the weight at its own position.
-        fixed=[continual.fixed[e.position - 1] for e in chosen] if continual.fixed else None,
-        recompress=continual.recompress,
-        progress=progress_of(context.listener, "fitting merge weights"),
-    )
+    with new_folder(to) as draft:
+        write_combination(
+            chosen,
+            recipe,
+            draft,
+            context.bases,
+            kind=continual.weights,
+            # If a domain returned, its newest entry uses the weight at its own position.
+            fixed=[continual.fixed[e.position - 1] for e in chosen] if continual.fixed else None,
+            recompress=continual.recompress,
+            progress=progress_of(context.listener, "fitting merge weights"),
+        )
 
 
 def _fisher(folder: Path, number: int) -> Path:
