@@ -125,6 +125,23 @@ def continual_run(model_folder, domain_files, tmp_path_factory):
     return folder, training.train(raw | changes)
 
 
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Runs a command here; gives its exit code, and what it wrote to stdout and stderr."""
+    from fastslow.cli import main
+
+    def call(*arguments):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["fastslow", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main.run()
+            raise SystemExit(0)
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real data and a real model."""

@@ -5,7 +5,6 @@ Called in this process, as `fastslow` calls it: starting Python anew for each wo
 
 import json
 import shutil
-import sys
 
 import fork_server
 import pytest
@@ -17,25 +16,8 @@ from tiers import fast
 import fastslow
 from fastslow import training
 from fastslow.adapters import Bank, Factors, combine
-from fastslow.cli import main
 from fastslow.config import dump_recipe
 from fastslow.errors import StateError
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Runs a command; gives its exit code, and what it wrote to stdout and stderr."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["fastslow", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main.run()
-            raise SystemExit(0)
-        out, err = capsys.readouterr()
-        return caught.value.code or 0, out, err
-
-    return call
 
 
 def from_pretrained(folder):

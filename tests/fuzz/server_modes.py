@@ -10,13 +10,30 @@ import struct
 import threading
 import time
 
+import pytest
 from loopback import chat_reply
+
+from fastslow import openai_client
 
 KEY = "sk-never-to-be-shown-4711"
 TIMEOUT_S = 3.0
 """How long a reply may take: long enough for a right one on a busy machine."""
 SLOW_S = 2 * TIMEOUT_S
 """How long a slow mode takes."""
+
+
+@pytest.fixture
+def quick_client(monkeypatch):
+    """A client of servers that gives up soon, with a key."""
+    monkeypatch.setenv("MODES_KEY", KEY)
+    monkeypatch.setattr(openai_client, "LONGEST_OWN_PAUSE_S", 0.01)
+    monkeypatch.setattr(openai_client, "LARGEST_REPLY", 3_000_000)
+
+
+def one_clear_error(caught):
+    said = str(caught.value)
+    assert len(said) < 2_000 and said.isprintable() and KEY not in said
+    return said
 
 
 def send(handler, body, *, status=200, headers=()):

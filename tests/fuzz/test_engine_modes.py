@@ -17,11 +17,13 @@ from fuzz.server_modes import (
     choices,
     content,
     files_with,
+    one_clear_error,
+    quick_client,  # noqa: F401
     within,
 )
 from loopback import chat_reply
 
-from fastslow import openai_client, training
+from fastslow import training
 from fastslow.errors import UnreachableError
 
 
@@ -56,6 +58,9 @@ MODES = ENDS | HARMLESS | ALIKE
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
 
 
+pytestmark = pytest.mark.usefixtures("quick_client")
+
+
 class Misbehaving:
     """An engine that answers by a count of words, and goes wrong where it is told to."""
 
@@ -85,13 +90,6 @@ class Misbehaving:
         return chat_reply(new) | {"model": body["model"]}
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setenv("MODES_KEY", KEY)
-    monkeypatch.setattr(openai_client, "LONGEST_OWN_PAUSE_S", 0.01)
-    monkeypatch.setattr(openai_client, "LARGEST_REPLY", 3_000_000)
-
-
 @pytest.fixture
 def run(recipe, tmp_path):
     """Makes recipes of runs whose completions are an engine's."""
@@ -109,12 +107,6 @@ def run(recipe, tmp_path):
         )  # fmt: skip
 
     return make
-
-
-def one_clear_error(caught):
-    said = str(caught.value)
-    assert len(said) < 2_000 and said.isprintable() and KEY not in said
-    return said
 
 
 def test_there_are_enough_modes():

@@ -19,12 +19,14 @@ from fuzz.server_modes import (
     TRANSPORT,
     content,
     files_with,
+    one_clear_error,
+    quick_client,  # noqa: F401
     texts,
     within,
 )
 from loopback import chat_reply
 
-from fastslow import check_judge, openai_client, training
+from fastslow import check_judge, training
 from fastslow.errors import JudgeError
 
 TALK = {
@@ -60,6 +62,9 @@ def right(body):
     return chat_reply([letter], prompt_tokens=9, completion_tokens=1, total_tokens=10)
 
 
+pytestmark = pytest.mark.usefixtures("quick_client")
+
+
 class Misbehaving:
     """A judge's server; `goes_wrong(number, question, times)` says when: at which request, for
     which question, put how many times before."""
@@ -85,19 +90,6 @@ class Misbehaving:
 
 def first_time_for_a_fifth(number, question, times):
     return times == 0 and crc32(question.encode()) % 5 == 0
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setenv("MODES_KEY", KEY)
-    monkeypatch.setattr(openai_client, "LONGEST_OWN_PAUSE_S", 0.01)
-    monkeypatch.setattr(openai_client, "LARGEST_REPLY", 3_000_000)
-
-
-def one_clear_error(caught):
-    said = str(caught.value)
-    assert len(said) < 2_000 and said.isprintable() and KEY not in said
-    return said
 
 
 def test_there_are_enough_modes():

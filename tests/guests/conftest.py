@@ -1,13 +1,11 @@
 """A finished run that is handed on, and the command in this process."""
 
 import shutil
-import sys
 
 import pytest
 import yaml
 
 import fastslow as fs
-from fastslow.cli import main
 
 
 @pytest.fixture(scope="session")
@@ -44,19 +42,3 @@ def foreign(origin, tmp_path):
         return folder
 
     return make
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Runs a command; gives its exit code, and what it wrote to stdout and stderr."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["fastslow", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main.run()
-            raise SystemExit(0)
-        out, err = capsys.readouterr()
-        return caught.value.code or 0, out, err
-
-    return call
