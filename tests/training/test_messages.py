@@ -23,14 +23,16 @@ from fastslow.training.policies.policies import COMPLETION
 SCRIPT = """
 import json, math, pickle
 from dataclasses import asdict
-
-def refuse(*given, **named):
-    raise AssertionError("pickled")
-pickle.Pickler = pickle.Unpickler = pickle.dumps = pickle.loads = refuse
-
+from torch.distributed import distributed_c10d
 from fastslow.errors import ConfigError, FastslowError
 from fastslow.evaluation import MetricSums
 from fastslow.training.distributed.processes import ProcessGroup
+
+def refuse(*given, **named):
+    raise AssertionError("pickled")
+# After the imports, as some of them pickle; torch has taken its own name for it by then.
+pickle.Pickler = pickle.Unpickler = pickle.dumps = pickle.loads = refuse
+distributed_c10d._object_to_tensor = distributed_c10d._tensor_to_object = refuse
 
 group = ProcessGroup()
 rank = group.rank

@@ -68,6 +68,7 @@ def test_each_round_learns_from_the_judged_answers_of_the_policy_before(rounds):
     seen = []
     summary = training.train(made, listener=seen.append)
     folder = Path(made.output_dir)
+    assert not [event["message"] for event in seen if "not read" in event.get("message", "")]
     told = [event for event in seen if event["event"] in ("round", "answers")]
     assert [e["event"] for e in told] == ["round", "answers", "round", "answers"]
     assert told[1]["prompts"] == 6 and told[1]["rows"] == len(rows(folder / "answers" / "01"))

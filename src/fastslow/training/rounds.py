@@ -12,6 +12,7 @@ learned_{t-1}) as the sampling policy and the round's start and reference, and r
 Sums of modules are exact: concatenated factors.
 """
 
+import glob
 import random
 from collections.abc import Iterable
 from pathlib import Path
@@ -87,7 +88,8 @@ def round_recipe(recipe: Recipe, folder: Path, index: int) -> Recipe:
     settings = round_settings(
         recipe.model_dump(mode="json"),
         index,
-        answers=str(_answers(folder, index)),
+        # The rows alone: the counts beside them are not data.
+        answers=f"{glob.escape(str(_answers(folder, index)))}/*.jsonl",
         start_from=None if start is None else str(start),
         output_dir=str(_run(folder, index)),
     )
