@@ -4,14 +4,25 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
 WORKERS := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: venv demo test fast types slow lint clean
+# Which build of torch, for which processor or GPU, is the machine's choice: a version, no hash.
+TORCH := torch==2.13.0
+OF_TORCH := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
+	nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile \
+	nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
+	nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: venv demo test fast types slow lint lock clean
 
 venv: $(STAMP)
 
 # Built anew when what it depends on is newer than the stamp.
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,report]'
+	$(PIP) --no-deps --require-hashes -r constraints.txt
+	$(PIP) $(TORCH)
+	$(PIP) --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip check
 	@touch $(STAMP)
 
 demo: venv
@@ -34,6 +45,12 @@ test: lint
 # What `make test` leaves out, and every test that starts processes again, now with fresh ones.
 slow: venv
 	FASTSLOW_COLD_STARTS=1 $(BIN)/python -m pytest $(WORKERS) -m "slow or processes" --durations 12
+
+# All that is installed besides torch, for every system, by version and hash. Needs uv.
+lock:
+	uv pip compile pyproject.toml --extra dev --extra report --python-version 3.11 --universal \
+	  --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o constraints.txt \
+	  $(addprefix --no-emit-package ,$(OF_TORCH))
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

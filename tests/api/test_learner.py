@@ -9,7 +9,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 import fastslow as fs
+from fastslow.api.rows import Rows
 from fastslow.errors import ConfigError, DataError, NonFiniteError, StateError
+from fastslow.streams import read_prompts
 
 
 def weights(learner):
@@ -234,6 +236,27 @@ def test_a_wrong_model_gets_advice(make_learner):
         make_learner().generate(["Hi"], module="quick")
     with pytest.raises(ConfigError, match="got a single one; give a list of prompts"):
         make_learner().generate("Hi")
+
+
+def test_a_row_is_answered_with_what_its_template_is_given():
+    template = "{% if tools %}{{ tools[0]['name'] }}{% endif %}{{ mood }}" + tiny.TEMPLATE
+    learner = fs.Learner(tiny.model(), tiny.tokenizer(template))
+    turns = [{"role": "user", "content": "Hi"}]
+    given = {"tools": [{"name": "look"}], "chat_template_kwargs": {"mood": "calm " * 9}}
+    row = {"prompt": turns} | given
+    assert learner.prompt_text(row).startswith("lookcalm calm ")
+    assert learner.prompt_text(turns).startswith("<|user|>")
+    pair = row | {
+        "chosen": [{"role": "assistant", "content": "Yes"}],
+        "rejected": [{"role": "assistant", "content": "No"}],
+    }
+    example = next(read_prompts([Rows([row])]))
+    assert {learner.prompt_text(same) for same in (pair, example)} == {learner.prompt_text(row)}
+    asked = {"max_new_tokens": 20}
+    assert learner.generate([row], **asked) == learner.generate([example], **asked)
+    assert learner.generate([row], **asked) != learner.generate([turns], **asked)
+    with pytest.raises(ConfigError, match="prompts: no "):
+        learner.generate([{"note": "Hi"}])
 
 
 def test_generation_is_seeded_and_shaped(make_learner):

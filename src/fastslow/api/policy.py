@@ -13,8 +13,8 @@ from fastslow.api.view import (
     encode_rows,
     eval_recipe,
     judge_of,
+    prompt_of,
     row_score,
-    text_of,
     warn_of_unasked_judge,
 )
 from fastslow.scoring import Encoded
@@ -48,7 +48,8 @@ class PolicyMethods(ABC):
         """Sampled answers: for each prompt a list of `num_generations` texts.
 
         Args:
-            prompts: text, or lists of messages with `role` and `content`.
+            prompts: text, lists of messages with `role` and `content`, or rows with a `prompt`,
+                whose `tools` and `chat_template_kwargs` the chat template is given.
             num_generations: answers to each prompt.
             max_new_tokens: longest answer, tokens. Default: 128, or half of max_length if less.
             temperature: 1 samples the policy itself, 0 takes the likeliest token.
@@ -85,7 +86,7 @@ class PolicyMethods(ABC):
         check_sampling(view, prompts, num_generations, temperature, top_p)
         room = view.room(max_new_tokens)
         policy = view.policy(module)
-        ids = [view.encoder.prompt_ids(text_of(prompt), room=room) for prompt in prompts]
+        ids = [view.encoder.prompt_ids_of(prompt_of(prompt), room=room) for prompt in prompts]
         found: list[list[Answer]] = []
         for first in range(0, len(ids), PROMPTS_AT_ONCE):
             sampled = view.policies.generate(
@@ -111,7 +112,8 @@ class PolicyMethods(ABC):
     def prompt_text(self, prompt: Any, *, max_new_tokens: int | None = None) -> str:
         """What the model is given to answer: the prompt in its template, truncated to fit."""
         view = self._view()
-        ids = view.encoder.prompt_ids(text_of(prompt), room=view.room(max_new_tokens))
+        room = view.room(max_new_tokens)
+        ids = view.encoder.prompt_ids_of(prompt_of(prompt), room=room)
         return str(view.tokenizer.decode(ids))
 
     def score(self, rows: Any, *, module: str = "leader") -> list[RowScore]:

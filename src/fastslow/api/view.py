@@ -11,11 +11,11 @@ from fastslow.config import HOW_TO_TRUST, GuestRecipe, Recipe, load_recipe
 from fastslow.errors import ConfigError, DataError
 from fastslow.judges import Judge, as_judge, make_judge
 from fastslow.objectives import Objective
-from fastslow.records import Example, Message, Pair, Text
+from fastslow.records import Example, Message, Pair, Prompt
 from fastslow.scoring import Dropped, Encoded, Encoder
 from fastslow.streams import RowError, Unreadable
 from fastslow.streams.columns import read_text
-from fastslow.streams.formats import read_row
+from fastslow.streams.formats import read_prompt, read_row
 from fastslow.training.data.dataset import objective_of
 from fastslow.training.policies.policies import Policies
 
@@ -96,12 +96,17 @@ def names_of(modules: Iterable[str], leader: str, reference: str) -> dict[str, s
     return names | {"leader": leader, "reference": reference, "base": BASE}
 
 
-def text_of(prompt: Any) -> Text:
-    """Text, or the turns of a conversation. Raises ConfigError for anything else."""
-    if isinstance(prompt, tuple) and all(isinstance(turn, Message) for turn in prompt):
-        return prompt
+def prompt_of(given: Any) -> Prompt | Example:
+    """What a prompt to answer is given as: text, the turns of a conversation, or a row with what
+    its chat template is given. Raises ConfigError for anything else."""
+    if isinstance(given, (Prompt, *EXAMPLES)):
+        return given
+    if isinstance(given, tuple) and all(isinstance(turn, Message) for turn in given):
+        return Prompt(given)
     try:
-        return read_text(prompt, "a prompt")
+        if isinstance(given, Mapping):
+            return read_prompt(given, source="the row")
+        return Prompt(read_text(given, "a prompt"))
     except RowError as error:
         raise ConfigError(f"prompts: {error}") from None
 

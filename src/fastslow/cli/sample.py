@@ -47,7 +47,7 @@ def sample(
     quiet_libraries()
     opened = Run.load(run, trust_code=trust_code)
     rows = islice(read_prompts(open_sources(data or [])), limit)
-    for prompt in [*(prompts or []), *(row.prompt for row in rows)]:
+    for prompt in [*(prompts or []), *rows]:
         found = {
             name: opened.answers(
                 [prompt],

@@ -84,6 +84,11 @@ class ContinualConfig(Section):
     anchor_strength: PositiveFloat = 1.0
     """Weight of that penalty."""
 
+    @property
+    def sums(self) -> bool:
+        """Whether the policy is a sum of the domains' adapters."""
+        return self.weights not in (None, "routed")
+
 
 def start_of(start: str, name: str, earlier: Sequence[str]) -> int | None:
     """Which of the earlier domains, from 0, a domain's adapters start from; None: from the base."""

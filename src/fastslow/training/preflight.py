@@ -41,7 +41,6 @@ from fastslow.training.data.requirements import EXTRAS, OF_PAIRS, is_idle_tie, m
 from fastslow.training.distributed.fsdp import sharding_faults
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.model_check import check_model
-from fastslow.training.policies.routed import ROUTED
 
 COMPARING = ("llm", "ensemble")
 """Kinds of judges that say nothing of one answer alone."""
@@ -103,7 +102,7 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
     warnings = recipe_warnings(recipe)
     faults: dict[str, list[str]] = {}
     kinds: set[type[FastslowError]] = set()
-    summed = recipe.continual is not None and recipe.continual.weights not in (None, ROUTED)
+    summed = recipe.continual is not None and recipe.continual.sums
     seen: list[Any] = []
     left = dict(list(parts(recipe).items())[trained:])
     for label, part in left.items():
@@ -138,7 +137,7 @@ def recipe_warnings(recipe: Recipe) -> list[str]:
     if continual is None or continual.start != "continue":
         return []
     several = len({domain.name for domain in continual.domains}) != 1
-    if not several or continual.weights in (None, "routed"):
+    if not several or not continual.sums:
         return []
     return [
         "continual.start: continue trains each adapter from the one before, which it so contains; "
