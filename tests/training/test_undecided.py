@@ -66,6 +66,7 @@ def undecided(recipe, train_file, tmp_path, monkeypatch):
     [
         ("online", "dpo"),
         ("online", "davidson"),
+        ("online", "rloo"),
         ("rounds", "dpo"),
         ("filter", "dpo"),
     ],
@@ -75,6 +76,23 @@ def test_a_judge_that_finds_all_equal_is_given_up(undecided, kind, objective):
     with pytest.raises(JudgeError, match="preferred no answer to any of the last"):
         training.train(made)
     assert not (Path(made.output_dir) / "summary.json").exists()
+
+
+LATE = """
+from pathlib import Path
+
+def score(prompt, answer):
+    Path({seen!r}).open("a").write("x")
+    return float(len(answer)) if Path({seen!r}).stat().st_size > 20 else 1.0
+"""
+
+
+def test_a_run_may_learn_nothing_from_its_first_batches(undecided, tmp_path):
+    made = undecided("online", "objective.name=rloo", "train.max_steps=6")
+    (tmp_path / "rule.py").write_text(LATE.format(seen=str(tmp_path / "seen")))
+    training.train(made)
+    norms = [step["modules"]["policy"]["grad_norm"] for step in tiny.steps(made.output_dir)]
+    assert norms[:2] == [0.0, 0.0] and all(norms[2:])
 
 
 def test_prompts_that_taught_nothing_are_no_finished_run(undecided):

@@ -51,6 +51,11 @@ def is_idle_tie(example: Example, objective: Objective) -> bool:
         return False
     if isinstance(example, Pair):
         return example.is_tie and not objective.learns_ties
+    return is_undecided(example)
+
+
+def is_undecided(example: Example) -> bool:
+    """Whether it is a list of responses of which none is preferred to another."""
     return isinstance(example, Ranking) and example.ranks[-1] == 0
 
 

@@ -25,6 +25,7 @@ from fastslow.evaluation import MetricSums
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
+from fastslow.training.data.requirements import is_undecided
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.loop.gradient_terms import GradientTerm, TermContext
 from fastslow.training.loop.logps import (
@@ -89,6 +90,7 @@ class Learner:
         self._schedule = schedule
         self._temperature = temperature
         self._failures = failures
+        self._seen_learning = True
 
     @property
     def leader(self) -> str:
@@ -151,7 +153,7 @@ class Learner:
             told = (*warnings, f"batch skipped: {error}")
             return result(step=self.state.step, updated=False, warnings=told)
         rates = self._schedule.at(self.state.step, self.state.selector)
-        self._update({name: rates[name] for name in norms})
+        self._update({name: rates[name] for name in norms}, batch)
         means = {name: own.means() for name, own in sums.metrics.items()}
         modules = {
             name: {
@@ -177,6 +179,7 @@ class Learner:
     def _prepare_step(self, batch: list[Encoded]) -> None:
         if self.state.step == 0:
             self._check_start(batch)
+            self._seen_learning = False
         if (
             self.processes.size > 1
         ):  # A checkpoint keeps one generator, but dropout uses the generator of each process.
@@ -271,17 +274,20 @@ class Learner:
     def _check_finite(self, value: float, what: str, batch: list[Encoded]) -> None:
         check_finite(value, what, step=self.state.step + 1, batch=batch, folder=self._failures)
 
-    def _update(self, rates: Mapping[str, float]) -> None:
+    def _update(self, rates: Mapping[str, float], batch: list[Encoded]) -> None:
         """Step the optimiser of each module that has a learning rate here."""
         state, decay = self.state, self.recipe.train.weight_decay > 0
-        first = MovedTensors(state.modules, tuple(rates), decay=decay) if state.step == 0 else None
+        first = None
+        if not self._seen_learning:
+            first = MovedTensors(state.modules, tuple(rates), decay=decay)
         for name, rate in rates.items():
             optimizer = state.optimizers[name]
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
         if first is not None:
-            first.check()
+            undecided = all(is_undecided(item.example) for item in batch)
+            self._seen_learning = first.check(undecided=undecided)
         self._zero_grad()
 
     def _finish_step(self, batch: list[Encoded], sums: StepSums) -> tuple[bool, bool]:

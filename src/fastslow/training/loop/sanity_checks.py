@@ -101,11 +101,15 @@ class MovedTensors:
         ]
         self._silent = [name for name in updating if not self._must & set(modules.parameters(name))]
 
-    def check(self) -> None:
-        """Raise StateError if the base got a gradient, a module got none, or others moved."""
+    def check(self, *, undecided: bool) -> bool:
+        """Whether every module was seen to learn.
+
+        `undecided`: the batch prefers nothing, so that a module may get no gradient from it. Raises
+        StateError if the base got a gradient, a module got none otherwise, or others moved.
+        """
         if self._base_with_gradient:
             raise StateError(f"the frozen base got a gradient: {self._base_with_gradient[0]}")
-        if self._silent:
+        if self._silent and not undecided:
             raise StateError(
                 f"module {self._silent[0]} got no gradient from the first batch, so it cannot learn"
             )
@@ -119,6 +123,7 @@ class MovedTensors:
             key = min(wrong)
             state = "moved" if key in moved else "did not move"
             raise StateError(f"the first update is wrong: {key} {state}")
+        return not self._silent
 
 
 def check_finite(
