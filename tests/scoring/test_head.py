@@ -2,35 +2,11 @@
 
 import pytest
 import torch
+from heads import HEADS, STATES, TARGETS, draw
 from torch import nn
 
 from fastslow.scoring import token_logps
 from fastslow.scoring.lm_head import Head, chunked_logps
-
-WORDS, WIDTH, TOKENS = 37, 6, 11
-
-
-def draw(*shape, seed=0, scale=1.0):
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-
-def a_head(after=lambda logits: logits, *, bias=True):
-    linear = nn.Linear(WIDTH, WORDS, bias=bias, dtype=torch.float64).requires_grad_(False)
-    linear.weight.copy_(draw(WORDS, WIDTH, seed=1, scale=3.0))
-    if bias:
-        linear.bias.copy_(draw(WORDS, seed=2))
-    return Head(linear, after)
-
-
-HEADS = {
-    "plain": a_head(bias=False),
-    "with a bias": a_head(),
-    "scaled": a_head(lambda logits: logits / 0.7),
-    "capped": a_head(lambda logits: torch.tanh(logits / 5) * 5),
-}
-TARGETS = torch.arange(0, WORDS, 4)[:TOKENS]
-STATES = draw(len(TARGETS), WIDTH, seed=3)
 
 
 @pytest.mark.parametrize("rows", [3, 100])

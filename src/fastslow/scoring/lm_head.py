@@ -16,7 +16,7 @@ from torch.nn import functional
 
 def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
     """log softmax(logits)[target], [S], of logits [S, V], at least float32."""
-    return _wide(logits).log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+    return wide(logits).log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +89,14 @@ def _log_softmax(
 ) -> tuple[Tensor, Tensor | None]:
     """log softmax(z)[target], [S], and where hidden states want a gradient the mean over the
     softmax of the gradients of the logits, [S, d]."""
-    wide: dict[str, Any] = {"dtype": _wide(hidden).dtype, "device": hidden.device}
-    top = torch.full((len(targets), 1), torch.finfo(wide["dtype"]).min, **wide)
+    kind: dict[str, Any] = {"dtype": wide(hidden).dtype, "device": hidden.device}
+    top = torch.full((len(targets), 1), torch.finfo(kind["dtype"]).min, **kind)
     total, said = torch.zeros_like(top), torch.zeros_like(top)
-    mean = torch.zeros_like(hidden, **wide) if hidden.requires_grad else None
+    mean = torch.zeros_like(hidden, **kind) if hidden.requires_grad else None
     for first in range(0, head.linear.weight.shape[0], columns):
         with torch.set_grad_enabled(mean is not None):
             made = head.columns(hidden, slice(first, first + columns))
-        z = _wide(made.detach())
+        z = wide(made.detach())
         place = targets[:, None] - first
         inside = (place >= 0) & (place < z.shape[1])
         said = torch.where(inside, z.gather(-1, place.clamp(0, z.shape[1] - 1)), said)
@@ -110,5 +110,6 @@ def _log_softmax(
     return (said - top - total.log()).squeeze(-1), None if mean is None else mean / total
 
 
-def _wide(values: Tensor) -> Tensor:
+def wide(values: Tensor) -> Tensor:
+    """At least float32."""
     return values if values.dtype == torch.float64 else values.float()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fastslow.scoring.attention import attending_trees
 from fastslow.scoring.attention_segments import AttentionSegment, cut
+from fastslow.scoring.divergence import chunked_kl, prediction_kl
 from fastslow.scoring.layers import backbone_of
 from fastslow.scoring.lm_head import Head, chunked_logps, token_logps
 from fastslow.scoring.ragged import Ragged
@@ -127,6 +128,34 @@ class Scorer:
             for name, values in found.items()
         }
         return Scores(sums, logps, means)
+
+    def predictions(self, batch: TreeBatch) -> Tensor:
+        """What `kl` needs of a policy: where each response token is predicted the last hidden
+        states, [S, d], or the logits, [S, V], where responses are scored one by one."""
+        if self.layout.trees:
+            return self._hidden(batch).index_select(0, batch.predictors)
+        device = batch.input_ids.device
+        logits = [
+            self._logits_alone(tree.prompt, response, device)[places]
+            for tree in batch.trees
+            for response, places in zip(tree.responses, tree.scored_places(), strict=True)
+        ]
+        return torch.cat(logits)
+
+    def kl(self, batch: TreeBatch, teacher: Tensor) -> Tensor:
+        """KL(teacher || active policy) of the predictions, summed over each response, [N], nats.
+
+        `teacher` is what `predictions` gave of the same batch under another policy. Gradients reach
+        the active one.
+        """
+        own = self.predictions(batch)
+        if self.layout.trees:
+            head = Head(self._head, partial(self._after_head, temperature=1.0))
+            sizes: dict[str, int] = {"rows": self._sizes.rows, "columns": self._sizes.columns}
+            kl = chunked_kl(head, teacher, own, **sizes)
+        else:
+            kl = prediction_kl(teacher, own)
+        return _sum_by_response(kl, [count for tree in batch.trees for count in tree.num_scored])
 
     def states(self, batch: TreeBatch, where: Literal["predictors", "ends"]) -> Tensor:
         """Last hidden states where each response token is predicted, [S, d], or of each response's

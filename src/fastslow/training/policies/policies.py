@@ -104,6 +104,17 @@ class Policies:
         with self._under(name, learning=learning, dropout=dropout):
             return self._scorer.measure(batch, statistics, temperature=temperature)
 
+    def kl(self, teacher: str, student: str, batch: TreeBatch, *, learning: bool = False) -> Tensor:
+        """KL(teacher || student) of the predictions, summed over each response, [N], nats.
+
+        With responses that the teacher gave its mean estimates the KL of whole answers. Gradients
+        reach the student only with `learning`; dropout is off.
+        """
+        with self._under(teacher, learning=False):
+            given = self._scorer.predictions(batch)
+        with self._under(student, learning=learning, dropout=False):
+            return self._scorer.kl(batch, given)
+
     def values(
         self,
         name: str,
