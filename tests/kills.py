@@ -32,10 +32,10 @@ ATTEMPTS = """
 import json, os, signal, sys
 from pathlib import Path
 from fastslow import training
-from fastslow.training.continual import merge_weights
+from fastslow.training.continual import distillation, merge_weights
 from fastslow.training.state import checkpoint
 from fastslow.training.state.event_log import EventLog
-merge_weights.STEPS = 4
+merge_weights.STEPS = distillation.STEPS = 4
 
 def attempt(recipe, number, told):
     count = 0
@@ -146,6 +146,7 @@ def kinds(folder: Path) -> dict[str, dict]:
         "rounds, momentum": of_rounds | {"rounds": rounds | {"momentum": 0.3, "recompress": 2}},
         "domains in sequence": several | {"continual": sequence},
         "domains combined": several | {"continual": combined | {"weights": "learned"}},
+        "domains distilled": several | {"continual": combined | {"weights": "distilled"}},
         "domains routed": several | {"continual": combined | {"weights": "routed"}},
     }  # fmt: skip
 

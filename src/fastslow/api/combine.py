@@ -26,7 +26,7 @@ from fastslow.training.export.open_run import open_run
 from fastslow.training.policies.loading import SharedBase
 from fastslow.training.state.event_log import Progress, unwatched
 
-KINDS = ("uniform", "fixed", "grid", "learned", "routed")
+KINDS = ("uniform", "fixed", "grid", "learned", "distilled", "routed")
 
 
 class Policy(PolicyMethods):
@@ -35,7 +35,7 @@ class Policy(PolicyMethods):
     Attributes:
         folder: a run folder, as of `Run.load`; also a PEFT folder or, of `routed`, one of each
             module and the router.
-        weights: of each module by its name; None where the prompt chooses.
+        weights: of each module by its name; None where there is no sum.
         combination: how it was made: kind, rank, and what recompression lost.
         domains: what each module learned, by its name.
         trust_code: as of `Run`.
@@ -84,16 +84,17 @@ def combine(
     trust_code: bool = False,
     progress: Progress = unwatched,
 ) -> Policy:
-    """Sum past modules exactly into one adapter, or route each prompt to one of them.
+    """Sum past modules exactly into one adapter, distil them into one, or route each prompt to one.
 
     Args:
         sources: runs, run folders, banks, entries of a bank, or combinations of them.
         to: new folder to write. None keeps the policy in a temporary folder for as long as it is
             used; `save_pretrained` writes it elsewhere.
         weights: `uniform`, `grid`, `learned` (fitted on the examples kept with each module),
-            `routed` (one module a prompt), or a list with the weight of each.
+            `distilled` (a student learns from all on these), `routed` (one module a prompt), or a
+            list with the weight of each.
         fixed: the same list, with weights="fixed".
-        recompress: largest rank; None keeps the exact sum, whose rank is that of all together.
+        recompress: largest rank; None keeps a sum exact, and gives a student the recipe's.
         model: the base, where it is not in the recorded place.
         trust_code: as of `Run.load`, of the last of the sources.
         progress: is called with how many of how many fitting steps are done.
@@ -104,13 +105,12 @@ def combine(
     if faults := list(_faults(sources, to, kind, fixed, recompress)):
         raise ConfigError(*faults)
     entries = entries_of([s.folder if isinstance(s, (Run, Policy)) else Path(s) for s in sources])
-    if kind != "routed":
+    if kind not in ("distilled", "routed"):
         _warn_of_shared(entries)
     trust_code = trust_code or getattr(sources[-1], "trust_code", False)
     written = load_recipe(entries[-1].config, [f"model={model}"] if model else [])
     recipe = written if trust_code else as_guest(written)
-    keep = TemporaryDirectory(prefix="fastslow-") if to is None else None
-    folder = Path(to) if to is not None else Path(keep.name) / "combined" if keep else Path()
+    folder, keep = _place(to)
     bases, began = SharedBase(ProcessGroup(recipe.train.device)), time.monotonic()
     with new_folder(folder) as draft:
         made = write_combination(
@@ -133,6 +133,14 @@ def combine(
             wall_s=time.monotonic() - began,
         )
     return Policy(folder, made, entries, keep, trust_code=trust_code)
+
+
+def _place(to: str | Path | None) -> tuple[Path, Any]:
+    """The folder to write, and what has to be kept for as long as it is used."""
+    if to is not None:
+        return Path(to), None
+    keep = TemporaryDirectory(prefix="fastslow-")
+    return Path(keep.name) / "combined", keep
 
 
 def _faults(
@@ -162,6 +170,6 @@ def _warn_of_shared(entries: Sequence[Entry]) -> None:
     if shared := shared_adapters(entries):
         warnings.warn(
             f"a sum of these modules counts an adapter twice: {'; '.join(shared)}. Combine one of "
-            "the two alone, or with weights routed",
+            "the two alone, or with weights distilled or routed",
             stacklevel=3,
         )

@@ -1,12 +1,16 @@
 """`fastslow combine`: modules of finished runs and banks to one adapter."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from fastslow.cli.arguments import TrustCode
 from fastslow.cli.console import say_json, screen, tell
 from fastslow.cli.task_progress import task_progress
+
+if TYPE_CHECKING:
+    from fastslow.training.continual.combination import Combination
 
 
 def combine(
@@ -15,13 +19,17 @@ def combine(
     ),
     to: Path = typer.Option(help="Folder to write; it must not exist."),
     weights: str = typer.Option(
-        "learned", help="uniform, fixed, grid, learned, or routed (one adapter a prompt)."
+        "learned",
+        help="uniform, fixed, grid, learned; distilled (one adapter learns from all); or routed "
+        "(one a prompt).",
     ),
     fixed: list[float] = typer.Option(
         None, "--fixed", help="Weight of a module, in their order; once for each."
     ),
     recompress: int = typer.Option(
-        None, min=1, help="Largest rank; the exact sum has all ranks together."
+        None,
+        min=1,
+        help="Largest rank; the exact sum has all ranks together, a student that of the recipe.",
     ),
     model: str = typer.Option(None, help="The base, where it is not in the recorded place."),
     trust_code: bool = TrustCode,
@@ -35,6 +43,7 @@ def combine(
 
     from fastslow import combine as combine_modules
     from fastslow.adapters.library_logging import quiet_libraries
+    from fastslow.training.continual.combination import task_of
 
     quiet_libraries()
     with task_progress(transient=True) as show:
@@ -46,7 +55,7 @@ def combine(
             recompress=recompress,
             model=model,
             trust_code=trust_code,
-            progress=partial(show, "fitting merge weights"),
+            progress=partial(show, task_of(weights)),
         )
     made = policy.combination
     if json_output:
@@ -54,9 +63,21 @@ def combine(
         return
     table = Table("module", "domain", "weight", box=None, pad_edge=False)
     for name, domain in policy.domains.items():
-        weight = f"{policy.weights[name]:.3f}" if policy.weights else "by prompt"
-        table.add_row(name, domain, weight)
+        table.add_row(name, domain, _weight(made, name))
     screen().print(table)
-    if made.rank is not None:
-        lost = f", {made.lost:.1%} of the update lost" if made.lost is not None else ""
-        tell(f"{made.kind} sum of rank {made.rank}{lost}: {to}")
+    tell(f"{_made(made)}: {to}")
+
+
+def _weight(made: "Combination", name: str) -> str:
+    if made.weights is not None:
+        return f"{made.weights[name]:.3f}"
+    return "by prompt" if made.rank is None else "learned from"
+
+
+def _made(made: "Combination") -> str:
+    if made.rank is None:
+        return "one module for each prompt"
+    if made.kl is not None:
+        return f"one adapter of rank {made.rank}, {made.kl:.3f} nats per response from its teachers"
+    lost = f", {made.lost:.1%} of the update lost" if made.lost is not None else ""
+    return f"{made.kind} sum of rank {made.rank}{lost}"

@@ -71,12 +71,15 @@ class ContinualConfig(Section):
     start: Literal["fresh", "continue", "recall"] = "fresh"
     """Where a domain's adapters start: from the base, from the adapter before, or, for a domain
     that returns, from its own earlier one."""
-    weights: Literal["uniform", "fixed", "grid", "learned", "routed"] | None = "learned"
+    weights: Literal["uniform", "fixed", "grid", "learned", "distilled", "routed"] | None = (
+        "learned"
+    )
     """How the adapters are merged after each domain; null: the last adapter alone is used."""
     fixed: list[Annotated[float, Field(allow_inf_nan=False)]] | None = None
     """The weights of `fixed`, in the order of the domains."""
     recompress: Positive | None = None
-    """Largest rank of the merged adapter; null keeps it exact, with the ranks added up."""
+    """Largest rank of the merged adapter; null keeps a sum exact, with the ranks added up, and
+    takes lora.rank for `distilled`."""
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the pairs learned from that are replayed from earlier domains."""
     anchor: Literal["l2_sp", "ewc"] | None = None
@@ -87,7 +90,7 @@ class ContinualConfig(Section):
     @property
     def sums(self) -> bool:
         """Whether the policy is a sum of the domains' adapters."""
-        return self.weights not in (None, "routed")
+        return self.weights not in (None, "routed", "distilled")
 
 
 def start_of(start: str, name: str, earlier: Sequence[str]) -> int | None:

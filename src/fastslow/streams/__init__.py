@@ -3,9 +3,9 @@
 from fastslow.streams.columns import RowError
 from fastslow.streams.formats import json_text, row_of, unused_columns
 from fastslow.streams.labels import examples_of_row
-from fastslow.streams.prompts import read_prompts
 from fastslow.streams.replay import ReplayStream, is_replayed
 from fastslow.streams.reservoir import Reservoir
+from fastslow.streams.rows import read_examples, read_prompts
 from fastslow.streams.sources import (
     WAITING,
     HubDataset,
@@ -37,6 +37,7 @@ __all__ = [
     "json_text",
     "unused_columns",
     "open_sources",
+    "read_examples",
     "read_prompts",
     "row_of",
     "source_warnings",

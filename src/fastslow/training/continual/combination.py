@@ -24,6 +24,7 @@ from fastslow.foreign_files import read_json
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream, open_sources
+from fastslow.training.continual.consolidation import Consolidated, consolidate
 from fastslow.training.continual.fit_router import fit_router
 from fastslow.training.continual.merge_weights import (
     WeightedMerge,
@@ -40,6 +41,7 @@ from fastslow.training.state.event_log import Progress
 
 SUM = "sum"
 COMBINED = "combined"
+DISTILLED = "distilled"
 LAST = "last"
 
 
@@ -48,14 +50,16 @@ class Combination:
     """How entries became one policy."""
 
     kind: str
-    """uniform, fixed, grid, learned or routed; last where one entry answers alone."""
+    """uniform, fixed, grid, learned, distilled or routed; last where one entry answers alone."""
     entries: list[str]
     weights: dict[str, float] | None
-    """Of each entry; None where the prompt decides."""
+    """Of each entry; None where there is no sum."""
     rank: int | None
     """Of the combined adapter."""
     lost: float | None
     """Share of the update, in the Frobenius norm, lost by recompression."""
+    kl: float | None = None
+    """Of a student to its teachers, nats per response."""
 
     @property
     def policy(self) -> str:
@@ -92,13 +96,15 @@ def write_combination(
     kind: str,
     fixed: Sequence[float] | None = None,
     recompress: int | None = None,
+    before: Path | None = None,
     progress: Progress,
 ) -> Combination:
     """Write the combination of some entries into an empty draft folder, with `combination.json`.
 
     The folder is an ordinary PEFT adapter or, for `routed`, holds one for each entry and a router.
-    `recipe` defines how the replay buffers are encoded and scored. Raises ConfigError, StateError
-    or DataError.
+    `recipe` defines how the replay buffers are encoded and scored. `before` holds the combination
+    of some of the entries, which teaches what it knows if the kind is `distilled`. Raises
+    ConfigError, StateError or DataError.
     """
     check_one_base(entries)
     names = [entry.name for entry in entries]
@@ -107,6 +113,14 @@ def write_combination(
     if kind == ROUTED:
         made = Combination(kind, names, None, None, None)
         _route(entries, recipe, draft, bases)
+    elif kind == DISTILLED:
+        known = Consolidated(before, Combination.read(before).entries) if before else None
+        rank = recompress or recipe.lora.rank
+        student, kl = consolidate(
+            entries, recipe, bases, rank=rank, before=known, progress=progress
+        )
+        made = Combination(kind, names, None, student.rank, None, kl)
+        student.write(draft)
     else:
         modules = [entry.factors() for entry in entries]
         weights = _weights(kind, entries, modules, recipe, bases, fixed, progress)
@@ -118,6 +132,11 @@ def write_combination(
         total.write(draft)
     made.write(draft)
     return made
+
+
+def task_of(kind: str) -> str:
+    """What is shown while a combination is made."""
+    return "distilling" if kind == DISTILLED else "fitting merge weights"
 
 
 def open_combination(
@@ -170,7 +189,7 @@ def _weights(
     if kind == "learned":
         return learned_weights(mixture, memories, seed=recipe.seed, progress=progress)
     raise ConfigError(
-        f"weights: got {kind!r}; allowed are uniform, fixed, grid, learned and routed"
+        f"weights: got {kind!r}; allowed are uniform, fixed, grid, learned, distilled and routed"
     )
 
 

@@ -11,7 +11,13 @@ from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe, domain_settings, part_recipe, start_of
 from fastslow.records import Pair
 from fastslow.training.context import RunContext
-from fastslow.training.continual.combination import keep_last, read_memory, write_combination
+from fastslow.training.continual.combination import (
+    DISTILLED,
+    keep_last,
+    read_memory,
+    task_of,
+    write_combination,
+)
 from fastslow.training.continual.fisher import fisher_information
 from fastslow.training.data.dataset import objective_of, train_stream
 from fastslow.training.policies.loading import (
@@ -102,11 +108,10 @@ def _domain_run(
 def policy_after(recipe: Recipe, entries: Sequence[Entry], to: Path, context: RunContext) -> None:
     """Write the policy that answers after some entries: a combination, or the last alone."""
     assert recipe.continual is not None
-    continual = recipe.continual
-    if continual.weights is None:
+    continual, chosen = recipe.continual, latest_per_domain(entries)
+    if continual.weights is None or (continual.weights == DISTILLED and len(chosen) == 1):
         keep_last(entries[-1], to)
         return
-    chosen = latest_per_domain(entries)
     with new_folder(to) as draft:
         write_combination(
             chosen,
@@ -117,8 +122,15 @@ def policy_after(recipe: Recipe, entries: Sequence[Entry], to: Path, context: Ru
             # If a domain returned, its newest entry uses the weight at its own position.
             fixed=[continual.fixed[e.position - 1] for e in chosen] if continual.fixed else None,
             recompress=continual.recompress,
-            progress=progress_of(context.listener, "fitting merge weights"),
+            before=_before(to),
+            progress=progress_of(context.listener, task_of(continual.weights)),
         )
+
+
+def _before(to: Path) -> Path | None:
+    """The policy after the domain before, if there is one."""
+    before = to.with_name(f"{int(to.name) - 1:02d}")
+    return before if before.exists() else None
 
 
 def _fisher(folder: Path, number: int) -> Path:

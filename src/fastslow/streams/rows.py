@@ -1,0 +1,38 @@
+"""What each row of some sources holds, where none may be skipped: prompts, or whole examples."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
+
+from fastslow.errors import DataError
+from fastslow.records import Example, Prompt
+from fastslow.streams.columns import RowError
+from fastslow.streams.formats import read_prompt, read_row
+from fastslow.streams.sources import Source, Unreadable
+
+T = TypeVar("T")
+
+
+def read_prompts(sources: list[Source], *, domain: str | None = None) -> Iterator[Prompt]:
+    """The prompt of each row, given or shared by its responses; it may hold nothing else.
+
+    Raises DataError at the first row without one.
+    """
+    yield from _each(sources, partial(read_prompt, domain=domain), "prompt")
+
+
+def read_examples(sources: list[Source]) -> Iterator[Example]:
+    """The example in each row, of whatever kind. Raises DataError at the first row without one."""
+    yield from _each(sources, read_row, "example")
+
+
+def _each(sources: list[Source], read: Callable[..., T], what: str) -> Iterator[T]:
+    for source in sources:
+        for number, row in source.rows():
+            where = f"{source.name}:{number}"
+            if isinstance(row, Unreadable):
+                raise DataError(f"{where}: {row.reason}")
+            try:
+                yield read(row, source=where)
+            except RowError as error:
+                raise DataError(f"{where}: the {what} cannot be read: {error}") from None

@@ -1,0 +1,85 @@
+"""Several modules to one student adapter that has learned from all of them.
+
+Domains that come one by one need no module of the past: the student before teaches what it knows of
+earlier domains on the examples kept of them, the new module its own domain.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fastslow.adapters import Entry, Factors, combine, load_tokenizer, recompress
+from fastslow.config import Recipe
+from fastslow.errors import DataError
+from fastslow.scoring import Encoded, Encoder
+from fastslow.streams import open_sources, read_examples
+from fastslow.training.continual.distillation import Lesson, distil
+from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
+from fastslow.training.state.event_log import Progress
+
+STUDENT = "student"
+BEFORE = "before"
+"""Name of the policy that was consolidated before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidated:
+    """A policy that stands for several entries."""
+
+    folder: Path
+    """A PEFT folder."""
+    entries: Sequence[str]
+    """Their names."""
+
+
+def consolidate(
+    entries: Sequence[Entry],
+    recipe: Recipe,
+    bases: SharedBase,
+    *,
+    rank: int,
+    before: Consolidated | None = None,
+    progress: Progress,
+) -> tuple[Factors, float]:
+    """A student of at most `rank`, and its KL to its teachers, nats per response.
+
+    Each entry teaches its own domain; those that `before` stands for are taught by it. The student
+    starts at the nearest module of its rank to the teachers' mean. `recipe` says how kept examples
+    are encoded and at what rate is learned. Raises DataError where an entry has kept none.
+    """
+    stands_for = set(before.entries) if before else set[str]()
+    teachers = {e.name: BEFORE if e.name in stands_for else e.name for e in entries}
+    folders = {e.name: e.folder for e in entries if e.name not in stands_for}
+    if before is not None:
+        folders[BEFORE] = before.folder
+    start, _ = recompress(_mean(list(teachers.values()), folders), rank)
+    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    encoder = make_encoder(recipe, tokenizer)
+    lessons = [Lesson(teachers[entry.name], kept_examples(entry, encoder)) for entry in entries]
+    with TemporaryDirectory() as scratch:
+        folders[STUDENT] = Path(scratch) / "start"
+        start.write(folders[STUDENT])
+        policies = open_policies(recipe, folders, tokenizer, bases, trainable=(STUDENT,))
+        # Written factors have a scaling of 1, the modules of a run that of the recipe.
+        rate = recipe.train.learning_rate * recipe.lora.alpha / recipe.lora.rank
+        kl = distil(policies, STUDENT, lessons, rate=rate, seed=recipe.seed, progress=progress)
+        policies.modules.save(STUDENT, Path(scratch) / "end")
+        return Factors.read(Path(scratch) / "end"), kl
+
+
+def _mean(teachers: Sequence[str], folders: dict[str, Path]) -> Factors:
+    """The mean of the teachers' updates, each as often as it teaches."""
+    modules = [Factors.read(folder) for folder in folders.values()]
+    return combine(modules, [teachers.count(name) / len(teachers) for name in folders])
+
+
+def kept_examples(entry: Entry, encoder: Encoder) -> list[Encoded]:
+    """The examples kept with an entry, whatever their labels. Raises DataError without any."""
+    examples = list(read_examples(open_sources([str(entry.memory)])))
+    found = [item for item in encoder.encode_all(examples) if isinstance(item, Encoded)]
+    if not found:
+        raise DataError(
+            f"{entry.memory} holds no examples; modules cannot be distilled without a memory"
+        )
+    return found
