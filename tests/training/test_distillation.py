@@ -250,6 +250,21 @@ def test_the_student_before_is_asked_in_a_run(continual, monkeypatch):
     assert asked == [["before", "02-cold"], ["before", "03-warm"]]
 
 
+def test_a_continued_domain_starts_from_the_student(continual, monkeypatch):
+    monkeypatch.setattr(distillation, "STEPS", 2)
+    made = continual(
+        "reference=previous", weights="distilled", start="continue", names=("warm", "cold", "warm")
+    )
+    summary = training.train(made)
+    folder = Path(made.output_dir)
+    parts = [load_recipe(folder / run / "config.yaml") for run in summary.runs]
+    before = [str(folder / "combinations" / f"0{number}") for number in (1, 2)]
+    assert [part.lora.start_from for part in parts] == [None, *before]
+    assert [part.reference for part in parts] == ["base", "previous", "previous"]
+    parents = [entry.parents for entry in Bank(folder / "bank").entries()]
+    assert parents == [(), ("01-warm",), ("02-cold",)]
+
+
 def test_the_command_distils(cli, continual_run, tmp_path, monkeypatch):
     monkeypatch.setattr(distillation, "STEPS", 4)
     to = tmp_path / "student"

@@ -9,11 +9,24 @@ from typing import Any
 
 CHASE = {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20, "loss_decay": 0.0}
 SEQUENTIAL = {"start": "continue", "weights": None}
+DISTILLED = {"weights": "distilled", "recompress": 24}
+"""The rank of three modules of a world together."""
 
 JOINT = "joint"
 """The training on all domains at once, shuffled, as one ordinary run."""
 TRAININGS: Mapping[str, Mapping[str, Any]] = {
     "fresh-ofs": {"chase": CHASE, "continual": {"start": "fresh", "weights": "learned"}},
+    "fresh-distilled": {"chase": CHASE, "continual": {"start": "fresh", **DISTILLED}},
+    "continued-distilled": {
+        "chase": CHASE,
+        "reference": "base",
+        "continual": {"start": "continue", **DISTILLED},
+    },
+    "continued-distilled-previous": {
+        "chase": CHASE,
+        "reference": "previous",
+        "continual": {"start": "continue", **DISTILLED},
+    },
     "fresh-dpo": {"chase": None, "continual": {"start": "fresh", "weights": "learned"}},
     "sequential-base": {"chase": None, "reference": "base", "continual": SEQUENTIAL},
     "sequential-previous": {"chase": None, "reference": "previous", "continual": SEQUENTIAL},
@@ -43,6 +56,12 @@ METHODS: Mapping[str, Method] = {
     "oracle": Method("fresh-ofs", "oracle", "each domain's own fast-slow module, given the domain"),
     "cofs-routed": Method("fresh-ofs", "routed", "fast-slow modules, one chosen by the prompt"),
     "cofs": Method("fresh-ofs", "own", "fast-slow modules, learned weights (COFS-DPO)"),
+    "distilled": Method("fresh-distilled", "own", "one student, domain by domain"),
+    "distilled-continued": Method("continued-distilled", "own", "the same, from the student"),
+    "distilled-previous": Method(
+        "continued-distilled-previous", "own", "the same, reference the student"
+    ),
+    "distilled-at-once": Method("fresh-ofs", "distilled", "one student of all modules at once"),
     "cofs-uniform": Method("fresh-ofs", "uniform", "fast-slow modules, averaged"),
     "cofs-without-chase": Method("fresh-dpo", "own", "plain DPO modules, learned weights"),
     "joint": Method(JOINT, "own", "DPO on all domains at once"),

@@ -97,12 +97,21 @@ def _domain_run(
     settings = domain_settings(
         recipe.model_dump(mode="json"),
         data,
-        start_from=str(parent.folder) if parent else None,
+        start_from=str(_start(recipe, folder, number, parent)) if parent else None,
         memory=[str(entry.memory) for entry in earlier],
         fisher=str(_fisher(folder, number - 1)) if continual.anchor == "ewc" else None,
         output_dir=str(folder / "domains" / f"{number:02d}-{folder_name(name)}"),
     )
     return DomainRun(number, name, part_recipe(settings, f"domain {number}, {name}"), parent, last)
+
+
+def _start(recipe: Recipe, folder: Path, number: int, parent: Entry) -> Path:
+    """The adapter that a domain's modules start from: the student before them, if it was distilled
+    from the parent."""
+    assert recipe.continual is not None
+    if recipe.continual.weights == DISTILLED and recipe.continual.start == "continue":
+        return folder / "combinations" / f"{number - 1:02d}"
+    return parent.folder
 
 
 def policy_after(recipe: Recipe, entries: Sequence[Entry], to: Path, context: RunContext) -> None:
