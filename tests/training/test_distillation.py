@@ -270,7 +270,7 @@ def test_the_command_distils(cli, continual_run, tmp_path, monkeypatch):
     to = tmp_path / "student"
     code, out, err = cli("combine", continual_run[0], "--to", to, "--weights", "distilled")
     assert code == 0 and "learned from" in out, err
-    assert "one adapter of rank 2, " in err and "nats per response from its teachers" in err
+    assert "one adapter of rank 2, " in err and "nats per response from the modules" in err
     made = json.loads((to / "combination.json").read_text())
     assert made["kind"] == "distilled" and made["weights"] is None and made["kl"] > 0
     code, out, err = cli("sample", to, "Hi", "--max-new-tokens", 3)

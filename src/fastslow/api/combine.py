@@ -26,7 +26,7 @@ from fastslow.training.export.open_run import open_run
 from fastslow.training.policies.loading import SharedBase
 from fastslow.training.state.event_log import Progress, unwatched
 
-KINDS = ("uniform", "fixed", "grid", "learned", "distilled", "routed")
+KINDS = ("uniform", "fixed", "grid", "learned", "regmean", "distilled", "routed")
 
 
 class Policy(PolicyMethods):
@@ -90,9 +90,9 @@ def combine(
         sources: runs, run folders, banks, entries of a bank, or combinations of them.
         to: new folder to write. None keeps the policy in a temporary folder for as long as it is
             used; `save_pretrained` writes it elsewhere.
-        weights: `uniform`, `grid`, `learned` (fitted on the examples kept with each module),
-            `distilled` (a student learns from all on these), `routed` (one module a prompt), or a
-            list with the weight of each.
+        weights: `uniform`, `grid`, `learned` and `regmean` (fitted on the examples kept with each
+            module), `distilled` (a student learns from all on these), `routed` (one module a
+            prompt), or a list with the weight of each.
         fixed: the same list, with weights="fixed".
         recompress: largest rank; None keeps a sum exact, and gives a student the recipe's.
         model: the base, where it is not in the recorded place.
@@ -105,7 +105,7 @@ def combine(
     if faults := list(_faults(sources, to, kind, fixed, recompress)):
         raise ConfigError(*faults)
     entries = entries_of([s.folder if isinstance(s, (Run, Policy)) else Path(s) for s in sources])
-    if kind not in ("distilled", "routed"):
+    if kind not in ("regmean", "distilled", "routed"):
         _warn_of_shared(entries)
     trust_code = trust_code or getattr(sources[-1], "trust_code", False)
     written = load_recipe(entries[-1].config, [f"model={model}"] if model else [])
@@ -170,6 +170,6 @@ def _warn_of_shared(entries: Sequence[Entry]) -> None:
     if shared := shared_adapters(entries):
         warnings.warn(
             f"a sum of these modules counts an adapter twice: {'; '.join(shared)}. Combine one of "
-            "the two alone, or with weights distilled or routed",
+            "the two alone, or with weights regmean, distilled or routed",
             stacklevel=3,
         )

@@ -20,8 +20,8 @@ def combine(
     to: Path = typer.Option(help="Folder to write; it must not exist."),
     weights: str = typer.Option(
         "learned",
-        help="uniform, fixed, grid, learned; distilled (one adapter learns from all); or routed "
-        "(one a prompt).",
+        help="uniform, fixed, grid, learned, regmean; distilled (one adapter learns from all); or "
+        "routed (one a prompt).",
     ),
     fixed: list[float] = typer.Option(
         None, "--fixed", help="Weight of a module, in their order; once for each."
@@ -77,7 +77,7 @@ def _weight(made: "Combination", name: str) -> str:
 def _made(made: "Combination") -> str:
     if made.rank is None:
         return "one module for each prompt"
-    if made.kl is not None:
-        return f"one adapter of rank {made.rank}, {made.kl:.3f} nats per response from its teachers"
+    what = "one adapter" if made.weights is None else f"{made.kind} sum"
+    far = f", {made.kl:.3f} nats per response from the modules" if made.kl is not None else ""
     lost = f", {made.lost:.1%} of the update lost" if made.lost is not None else ""
-    return f"{made.kind} sum of rank {made.rank}{lost}"
+    return f"{what} of rank {made.rank}{far}{lost}"

@@ -71,9 +71,9 @@ class ContinualConfig(Section):
     start: Literal["fresh", "continue", "recall"] = "fresh"
     """Where a domain's adapters start: from the base, from the adapter before, or, for a domain
     that returns, from its own earlier one."""
-    weights: Literal["uniform", "fixed", "grid", "learned", "distilled", "routed"] | None = (
-        "learned"
-    )
+    weights: (
+        Literal["uniform", "fixed", "grid", "learned", "regmean", "distilled", "routed"] | None
+    ) = "learned"
     """How the adapters are merged after each domain; null: the last adapter alone is used."""
     fixed: list[Annotated[float, Field(allow_inf_nan=False)]] | None = None
     """The weights of `fixed`, in the order of the domains."""
@@ -88,9 +88,14 @@ class ContinualConfig(Section):
     """Weight of that penalty."""
 
     @property
+    def merges(self) -> bool:
+        """Whether the domains' adapters become one."""
+        return self.weights not in (None, "routed")
+
+    @property
     def sums(self) -> bool:
-        """Whether the policy is a sum of the domains' adapters."""
-        return self.weights not in (None, "routed", "distilled")
+        """Whether that one is their weighted sum, as they are."""
+        return self.merges and self.weights not in ("regmean", "distilled")
 
 
 def start_of(start: str, name: str, earlier: Sequence[str]) -> int | None:

@@ -198,7 +198,7 @@ def _combination(recipe: "Recipe", continual: ContinualConfig) -> Faults:
             "continual.recompress: there is no combination to compress with weights: "
             f"{weights or 'null'}"
         )
-    fitted = weights in ("grid", "learned", "distilled", "routed")
+    fitted = weights in ("grid", "learned", "regmean", "distilled", "routed")
     needed = fitted or bool(continual.replay) or continual.anchor == "ewc"
     if recipe.data.replay_buffer_size == 0 and needed:
         yield "data.replay_buffer_size: is 0, but replay, ewc and fitted weights need the examples"

@@ -102,7 +102,7 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
     warnings = recipe_warnings(recipe)
     faults: dict[str, list[str]] = {}
     kinds: set[type[FastslowError]] = set()
-    summed = recipe.continual is not None and recipe.continual.sums
+    summed = recipe.continual is not None and recipe.continual.merges
     seen: list[Any] = []
     left = dict(list(parts(recipe).items())[trained:])
     for label, part in left.items():

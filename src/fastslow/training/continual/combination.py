@@ -32,6 +32,7 @@ from fastslow.training.continual.merge_weights import (
     learned_weights,
     uniform_weights,
 )
+from fastslow.training.continual.regmean import average
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import objective_of
 from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
@@ -42,6 +43,7 @@ from fastslow.training.state.event_log import Progress
 SUM = "sum"
 COMBINED = "combined"
 DISTILLED = "distilled"
+REGMEAN = "regmean"
 LAST = "last"
 
 
@@ -50,16 +52,17 @@ class Combination:
     """How entries became one policy."""
 
     kind: str
-    """uniform, fixed, grid, learned, distilled or routed; last where one entry answers alone."""
+    """uniform, fixed, grid, learned, regmean, distilled or routed; last where one entry answers
+    alone."""
     entries: list[str]
     weights: dict[str, float] | None
-    """Of each entry; None where there is no sum."""
+    """Of each entry, of `regmean` of its fitted module; None where there is no sum."""
     rank: int | None
     """Of the combined adapter."""
     lost: float | None
     """Share of the update, in the Frobenius norm, lost by recompression."""
     kl: float | None = None
-    """Of a student to its teachers, nats per response."""
+    """From the modules to a student or to `regmean`, nats per response."""
 
     @property
     def policy(self) -> str:
@@ -116,19 +119,16 @@ def write_combination(
     elif kind == DISTILLED:
         known = Consolidated(before, Combination.read(before).entries) if before else None
         rank = recompress or recipe.lora.rank
-        student, kl = consolidate(
-            entries, recipe, bases, rank=rank, before=known, progress=progress
-        )
-        made = Combination(kind, names, None, student.rank, None, kl)
-        student.write(draft)
+        total, far = consolidate(entries, recipe, bases, rank=rank, before=known, progress=progress)
+        made = Combination(kind, names, None, total.rank, None, far)
+        total.write(draft)
     else:
-        modules = [entry.factors() for entry in entries]
-        weights = _weights(kind, entries, modules, recipe, bases, fixed, progress)
-        total, lost = combine(modules, weights), None
+        total, weights, kl = _sum(kind, entries, recipe, bases, fixed, progress)
+        lost = None
         if recompress is not None:
             total, lost = nearest(total, recompress)
         shares = dict(zip(names, weights, strict=True))
-        made = Combination(kind, names, shares, total.rank, lost)
+        made = Combination(kind, names, shares, total.rank, lost, kl)
         total.write(draft)
     made.write(draft)
     return made
@@ -155,6 +155,23 @@ def keep_last(entry: Entry, to: Path) -> Combination:
         copy_adapter(entry.folder, draft)
         made.write(draft)
     return made
+
+
+def _sum(
+    kind: str,
+    entries: Sequence[Entry],
+    recipe: Recipe,
+    bases: SharedBase,
+    fixed: Sequence[float] | None,
+    progress: Progress,
+) -> tuple[Factors, list[float], float | None]:
+    """A sum, its weights, and for `regmean` its KL from the modules."""
+    if kind == REGMEAN:
+        total, strength, kl = average(entries, recipe, bases, progress=progress)
+        return total, [strength] * len(entries), kl
+    modules = [entry.factors() for entry in entries]
+    weights = _weights(kind, entries, modules, recipe, bases, fixed, progress)
+    return combine(modules, weights), weights, None
 
 
 def _weights(
@@ -189,7 +206,8 @@ def _weights(
     if kind == "learned":
         return learned_weights(mixture, memories, seed=recipe.seed, progress=progress)
     raise ConfigError(
-        f"weights: got {kind!r}; allowed are uniform, fixed, grid, learned, distilled and routed"
+        f"weights: got {kind!r}; allowed are uniform, fixed, grid, learned, regmean, distilled and "
+        "routed"
     )
 
 
