@@ -1,6 +1,6 @@
 """RegMean for LoRA: the sum that answers each domain's inputs as that domain's module does.
 
-Each module's A is fitted anew in closed form, B stays: with G_k the mean of x x^T over what a layer
+Each module's A is fitted in closed form, B stays: with G_k the mean of x x^T over what a layer
 is given on domain k's kept examples under module k,
 
     A_k <- A_k (G_k + ridge / K) (sum_j G_j + ridge)^-1
