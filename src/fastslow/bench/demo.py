@@ -22,7 +22,7 @@ from fastslow.training.state.event_log import Listener, progress_of, unwatched
 from fastslow.training.state.summary import ContinualSummary
 
 PAIRS = 768
-RUNS = {"sequential": ("sequential-base", 1e-3), "fastslow": ("fresh-ofs", 3e-3)}
+RUNS = {"sequential": ("sequential-base", 1e-3), "fastslow": ("fresh-distilled", 3e-3)}
 """Folder of each run, the training of the benchmark that it is, and the rate tuned for it there."""
 
 
