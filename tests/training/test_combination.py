@@ -15,9 +15,9 @@ from fastslow.objectives import make_objective
 from fastslow.training.continual.combination import (
     Combination,
     keep_last,
-    read_memory,
     write_combination,
 )
+from fastslow.training.continual.memory import read_memory
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase
 from fastslow.training.policies.routed import Router

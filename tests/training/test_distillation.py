@@ -14,8 +14,9 @@ from fastslow.config import load_recipe
 from fastslow.errors import DataError
 from fastslow.training.continual import consolidation, distillation
 from fastslow.training.continual.combination import Combination
-from fastslow.training.continual.consolidation import Consolidated, consolidate, kept_examples
+from fastslow.training.continual.consolidation import Consolidated, consolidate
 from fastslow.training.continual.distillation import Lesson, distil
+from fastslow.training.continual.memory import kept_examples
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
 from fastslow.training.state.event_log import unwatched

@@ -11,8 +11,8 @@ from fastslow.adapters import Bank, Factors, load_tokenizer
 from fastslow.config import load_recipe
 from fastslow.training.continual import regmean
 from fastslow.training.continual.combination import Combination
-from fastslow.training.continual.consolidation import kept_examples
 from fastslow.training.continual.distillation import Lesson
+from fastslow.training.continual.memory import kept_examples
 from fastslow.training.continual.regmean import RIDGE, STRENGTHS, average, fitted_modules
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies

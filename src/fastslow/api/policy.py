@@ -128,10 +128,7 @@ class PolicyMethods(ABC):
         view = self._view()
         policy = view.policy(module)
         encoded = encode_rows(view, rows)
-        items = sorted(
-            (item for item in encoded if isinstance(item, Encoded)),
-            key=lambda item: item.tree.num_tokens,
-        )
+        items = [item for item in encoded if isinstance(item, Encoded)]
         scores: dict[int, RowScore] = {}
         for group in length_groups(items):
             batch = view.policies.batch([item.tree for item in group])

@@ -19,13 +19,12 @@ from fastslow.adapters import (
 from fastslow.adapters import recompress as nearest
 from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe
-from fastslow.errors import ConfigError, DataError
+from fastslow.errors import ConfigError
 from fastslow.foreign_files import read_json
-from fastslow.objectives import Objective
-from fastslow.scoring import Encoded, Encoder
-from fastslow.streams import ExampleStream, open_sources
+from fastslow.scoring import Encoder
 from fastslow.training.continual.consolidation import Consolidated, consolidate
 from fastslow.training.continual.fit_router import fit_router
+from fastslow.training.continual.memory import read_memory
 from fastslow.training.continual.merge_weights import (
     WeightedMerge,
     grid_weights,
@@ -33,7 +32,6 @@ from fastslow.training.continual.merge_weights import (
     uniform_weights,
 )
 from fastslow.training.continual.regmean import average
-from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import objective_of
 from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
 from fastslow.training.policies.policies import Policies
@@ -219,18 +217,6 @@ def _route(entries: Sequence[Entry], recipe: Recipe, draft: Path, bases: SharedB
     fit_router(policies, list(folders), memories, objective).save(draft)
     for name, folder in folders.items():
         copy_adapter(folder, draft / name)
-
-
-def read_memory(entry: Entry, encoder: Encoder, objective: Objective) -> list[Encoded]:
-    """The examples kept with an entry, encoded. Raises DataError if there are none."""
-    stream = ExampleStream(open_sources([str(entry.memory)]), kind=objective.takes)
-    reader = BatchReader(stream, encoder, objective, batch_size=1024)
-    examples = [item for batch in reader for item in batch]
-    if not examples:
-        raise DataError(
-            f"{entry.memory} holds no examples; weights cannot be fitted without a memory"
-        )
-    return examples
 
 
 def _open(recipe: Recipe, folders: dict[str, Path], bases: SharedBase) -> tuple[Policies, Encoder]:

@@ -11,10 +11,8 @@ from tempfile import TemporaryDirectory
 
 from fastslow.adapters import Entry, Factors, combine, load_tokenizer, recompress
 from fastslow.config import Recipe
-from fastslow.errors import DataError
-from fastslow.scoring import Encoded, Encoder
-from fastslow.streams import open_sources, read_examples
 from fastslow.training.continual.distillation import Lesson, distil
+from fastslow.training.continual.memory import kept_examples
 from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
 from fastslow.training.state.event_log import Progress
 
@@ -72,14 +70,3 @@ def _mean(teachers: Sequence[str], folders: dict[str, Path]) -> Factors:
     """The mean of the teachers' updates, each as often as it teaches."""
     modules = [Factors.read(folder) for folder in folders.values()]
     return combine(modules, [teachers.count(name) / len(teachers) for name in folders])
-
-
-def kept_examples(entry: Entry, encoder: Encoder) -> list[Encoded]:
-    """The examples kept with an entry, whatever their labels. Raises DataError without any."""
-    examples = list(read_examples(open_sources([str(entry.memory)])))
-    found = [item for item in encoder.encode_all(examples) if isinstance(item, Encoded)]
-    if not found:
-        raise DataError(
-            f"{entry.memory} holds no examples; modules cannot be distilled without a memory"
-        )
-    return found

@@ -8,13 +8,13 @@ summed over a kept response:
     mean over examples of sum_t KL(teacher(. | prompt, response_<t) || student(. | ...))
 """
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from fastslow.scoring import Encoded
+from fastslow.training.continual.memory import endless
 from fastslow.training.loop.evaluator import length_groups
 from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
@@ -53,7 +53,7 @@ def distil(
     """
     parameters = list(policies.modules.parameters(student).values())
     optimizer = torch.optim.Adam(parameters, lr=rate)
-    draws = [_endless(lesson.examples, f"{seed}/{i}") for i, lesson in enumerate(lessons)]
+    draws = [endless(lesson.examples, f"{seed}/{i}") for i, lesson in enumerate(lessons)]
     found: list[float] = []
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = rate * (1 - step / STEPS)
@@ -76,7 +76,7 @@ def distil(
 def _learn(policies: Policies, student: str, teacher: str, examples: list[Encoded]) -> float:
     """Add the gradient of some examples' share of a step; the sum of their KLs."""
     total = 0.0
-    for group in length_groups(sorted(examples, key=lambda item: item.tree.num_tokens)):
+    for group in length_groups(examples):
         batch = policies.batch([item.tree for item in group])
         kl = policies.kl(teacher, student, batch, learning=True)
         counts = [len(item.tree.responses) for item in group]
@@ -84,10 +84,3 @@ def _learn(policies: Policies, student: str, teacher: str, examples: list[Encode
         (mean / EXAMPLES).backward()
         total += mean.item()
     return total
-
-
-def _endless(examples: Sequence[Encoded], seed: str) -> Iterator[Encoded]:
-    """The examples of a domain, reshuffled on every pass."""
-    draw = random.Random(seed)
-    while True:
-        yield from draw.sample(examples, len(examples))

@@ -14,11 +14,11 @@ from fastslow.training.context import RunContext
 from fastslow.training.continual.combination import (
     DISTILLED,
     keep_last,
-    read_memory,
     task_of,
     write_combination,
 )
 from fastslow.training.continual.fisher import fisher_information
+from fastslow.training.continual.memory import read_memory
 from fastslow.training.data.dataset import objective_of, train_stream
 from fastslow.training.policies.loading import (
     PREVIOUS,

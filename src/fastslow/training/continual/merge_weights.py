@@ -6,7 +6,6 @@ minimise the mean objective over the domains' replay buffers, with frozen module
 weights are not constrained to the simplex and have a weak pull towards equality.
 """
 
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +18,7 @@ from torch import Tensor
 from fastslow.adapters import BASE, Factors
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded
+from fastslow.training.continual.memory import endless
 from fastslow.training.loop.logps import ReferenceScoredBatch, logps_of, score_reference
 from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
@@ -121,7 +121,7 @@ def learned_weights(
     equal = torch.full((count,), 1 / count)
     weights = equal.clone().requires_grad_()
     optimizer = torch.optim.Adam([weights], lr=RATE)
-    draws = [_endless(memory, f"{seed}/weights/{i}") for i, memory in enumerate(memories)]
+    draws = [endless(memory, f"{seed}/weights/{i}") for i, memory in enumerate(memories)]
     kept: list[Tensor] = []
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
@@ -156,10 +156,3 @@ def _mean_loss(
         with mixture.loss(weights, group) as loss:
             total += count * float(loss)
     return total / sum(count for count, _ in groups)
-
-
-def _endless(memory: Sequence[Encoded], seed: str) -> Iterator[Encoded]:
-    """The examples of a replay buffer, reshuffled on every pass."""
-    draw = random.Random(seed)
-    while True:
-        yield from draw.sample(memory, len(memory))

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from fastslow.adapters import Entry, Factors, combine, load_tokenizer
 from fastslow.config import Recipe
-from fastslow.training.continual.consolidation import kept_examples
 from fastslow.training.continual.distillation import Lesson
+from fastslow.training.continual.memory import kept_examples
 from fastslow.training.loop.evaluator import length_groups
 from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
 from fastslow.training.policies.policies import Policies
@@ -70,7 +70,7 @@ def _distance(policies: Policies, lesson: Lesson) -> float:
     """KL(module || sum) on a domain's first kept examples, mean over the responses, nats."""
     found = [
         policies.kl(lesson.teacher, MERGED, policies.batch([item.tree for item in group]))
-        for group in _groups(lesson.examples[:COMPARED])
+        for group in length_groups(lesson.examples[:COMPARED])
     ]
     return float(torch.cat(found).mean())
 
@@ -128,7 +128,7 @@ def _moments(policies: Policies, lesson: Lesson, layers: Mapping[str, Any]) -> d
         counts[layer] = counts.get(layer, 0) + len(rows)
 
     with _watching(policies.modules.causal_lm, layers, look):
-        for group in _groups(lesson.examples):
+        for group in length_groups(lesson.examples):
             batch = policies.batch([item.tree for item in group])
             padding = batch.padding if policies.layout.trees else 0
             policies.score(lesson.teacher, batch)
@@ -154,10 +154,6 @@ def _watching(
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _groups(examples: Sequence[Any]) -> list[list[Any]]:
-    return length_groups(sorted(examples, key=lambda item: item.tree.num_tokens))
 
 
 def _wide(values: Tensor) -> Tensor:

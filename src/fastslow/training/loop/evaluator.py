@@ -94,7 +94,7 @@ class Evaluator:
         seed: int,
         judge: Judge | None = None,
     ) -> None:
-        self.examples = sorted(examples, key=lambda item: item.tree.num_tokens)
+        self.examples = examples
         self._objective = objective
         self._tokenizer = encoder.tokenizer
         self._end_ids = sorted(encoder.end_ids)
@@ -255,9 +255,9 @@ class Evaluator:
 
 
 def length_groups(items: Sequence[Encoded]) -> list[list[Encoded]]:
-    """Runs of examples, sorted by length, of at most TOKENS_AT_ONCE padded tokens each."""
+    """The examples by length, in groups of at most TOKENS_AT_ONCE padded tokens each."""
     groups: list[list[Encoded]] = []
-    for item in items:
+    for item in sorted(items, key=lambda item: item.tree.num_tokens):
         if not groups or (len(groups[-1]) + 1) * item.tree.num_tokens > TOKENS_AT_ONCE:
             groups.append([])
         groups[-1].append(item)

@@ -1,0 +1,38 @@
+"""The examples kept with a module, as what learns from them needs them."""
+
+import random
+from collections.abc import Iterator, Sequence
+
+from fastslow.adapters import Entry
+from fastslow.errors import DataError
+from fastslow.objectives import Objective
+from fastslow.scoring import Encoded, Encoder
+from fastslow.streams import ExampleStream, open_sources, read_examples
+from fastslow.training.data.batch_reader import BatchReader
+
+
+def read_memory(entry: Entry, encoder: Encoder, objective: Objective) -> list[Encoded]:
+    """The examples kept with an entry, encoded. Raises DataError if there are none."""
+    stream = ExampleStream(open_sources([str(entry.memory)]), kind=objective.takes)
+    reader = BatchReader(stream, encoder, objective, batch_size=1024)
+    return _some([item for batch in reader for item in batch], entry, "weights cannot be fitted")
+
+
+def kept_examples(entry: Entry, encoder: Encoder) -> list[Encoded]:
+    """The same, whatever their labels."""
+    examples = list(read_examples(open_sources([str(entry.memory)])))
+    found = [item for item in encoder.encode_all(examples) if isinstance(item, Encoded)]
+    return _some(found, entry, "modules cannot be distilled")
+
+
+def endless(examples: Sequence[Encoded], seed: str) -> Iterator[Encoded]:
+    """The examples of a replay buffer, reshuffled on every pass."""
+    draw = random.Random(seed)
+    while True:
+        yield from draw.sample(examples, len(examples))
+
+
+def _some(examples: list[Encoded], entry: Entry, what_fails: str) -> list[Encoded]:
+    if not examples:
+        raise DataError(f"{entry.memory} holds no examples; {what_fails} without a memory")
+    return examples
