@@ -4,12 +4,13 @@ Both share the output layer, so a policy is its last hidden states. As for log-p
 is processed in blocks of columns whose running sums are rescaled when a larger logit is found.
 """
 
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from fastslow.scoring.lm_head import Head, wide
+from fastslow.scoring.lm_head import Head
+from fastslow.scoring.row_by_row import RunningSoftmax, row_by_row, wide
 
 
 def prediction_kl(teacher: Tensor, student: Tensor) -> Tensor:
@@ -22,81 +23,20 @@ def chunked_kl(head: Head, teacher: Tensor, student: Tensor, *, rows: int, colum
     """prediction_kl(head.logits(teacher), head.logits(student)), [S], with at most [rows, columns]
     logits of each at once.
 
-    Of hidden states, [S, d] each. Gradients reach the student's alone, and not the head's weights;
-    each row's is computed in the forward pass.
+    Of hidden states, [S, d] each. Gradients reach the student's alone, and not the head's weights.
     """
-    found: Tensor = _Chunked.apply(student, teacher.detach(), head, rows, columns)  # type: ignore[no-untyped-call]
-    return found
+    return row_by_row(student, teacher.detach(), partial(_kl, head, columns=columns), rows=rows)
 
 
-class _Chunked(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, student: Tensor, teacher: Tensor, head: Head, rows: int, columns: int
-    ) -> Tensor:
-        parts, slopes = [], []
-        for own, given in zip(student.split(rows), teacher.split(rows), strict=True):
-            states = own.detach().requires_grad_(ctx.needs_input_grad[0])
-            kl, slope = _kl(head, given, states, columns)
-            parts.append(kl)
-            if slope is not None:
-                slopes.append(slope)
-        if slopes:
-            ctx.save_for_backward(torch.cat(slopes))
-            ctx.dtype = student.dtype
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
-        return (gradient[:, None] * slopes).to(ctx.dtype), None, None, None, None
-
-
-class _Softmax:
-    """Sums over a softmax of logits that come block by block."""
-
-    def __init__(self, like: Tensor, *, slopes: bool) -> None:
-        kind: dict[str, Any] = {"dtype": wide(like).dtype, "device": like.device}
-        self._top = torch.full((len(like), 1), torch.finfo(kind["dtype"]).min, **kind)
-        self._total = torch.zeros_like(self._top)
-        self._gap = torch.zeros_like(self._top)
-        self._slope = torch.zeros_like(like, **kind) if slopes else None
-
-    def add(self, logits: Tensor, made: Tensor, states: Tensor, gap: Tensor | None = None) -> None:
-        """Take a block: its logits, the differentiable ones whose gradient at the states is
-        averaged, and what else is averaged."""
-        higher = torch.maximum(self._top, logits.amax(-1, keepdim=True))
-        weights, fewer = (logits - higher).exp_(), (self._top - higher).exp_()
-        self._total.mul_(fewer).add_(weights.sum(-1, keepdim=True))
-        if gap is not None:
-            # What is never said counts nothing, also where neither can say it: inf - inf.
-            gaps = torch.where(weights > 0, weights * gap, 0.0)
-            self._gap.mul_(fewer).add_(gaps.sum(-1, keepdim=True))
-        if self._slope is not None:
-            (slope,) = torch.autograd.grad(made, states, weights.to(made.dtype), retain_graph=True)
-            self._slope.mul_(fewer).add_(slope)
-        self._top = higher
-
-    @property
-    def log_total(self) -> Tensor:
-        """log sum exp of the logits, [S, 1]."""
-        return self._top + self._total.log()
-
-    @property
-    def gap(self) -> Tensor:
-        """Mean of what else was given, [S, 1]."""
-        return self._gap / self._total
-
-    @property
-    def slope(self) -> Tensor | None:
-        """Mean gradient of the logits, [S, d]."""
-        return None if self._slope is None else self._slope / self._total
-
-
-def _kl(head: Head, teacher: Tensor, student: Tensor, columns: int) -> tuple[Tensor, Tensor | None]:
+def _kl(
+    head: Head, student: Tensor, teacher: Tensor, *, columns: int
+) -> tuple[Tensor, Tensor | None]:
     """The KL of each row, [S], and where the student wants one its gradient, [S, d]."""
     learning = student.requires_grad
-    p, q = _Softmax(student, slopes=learning), _Softmax(student, slopes=learning)
+    p, q = RunningSoftmax(teacher), RunningSoftmax(student)
+    gap, of_p, of_q = (
+        torch.zeros_like(v, dtype=p.total.dtype) for v in (p.total, student, student)
+    )
     for first in range(0, head.linear.weight.shape[0], columns):
         block = slice(first, first + columns)
         with torch.no_grad():
@@ -104,7 +44,18 @@ def _kl(head: Head, teacher: Tensor, student: Tensor, columns: int) -> tuple[Ten
         with torch.set_grad_enabled(learning):
             made = head.columns(student, block)
         of_student = wide(made.detach())
-        p.add(of_teacher, made, student, of_teacher - of_student)
-        q.add(of_student, made, student)
-    kl = (p.gap - p.log_total + q.log_total).squeeze(-1)
-    return kl, None if q.slope is None or p.slope is None else q.slope - p.slope
+        gaps = of_teacher - of_student
+        weights, fewer = p.add(of_teacher)
+        # What is never said counts nothing, also where neither can say it: inf - inf.
+        gaps = torch.where(weights > 0, weights * gaps, 0.0)
+        gap.mul_(fewer).add_(gaps.sum(-1, keepdim=True))
+        if learning:
+            kind = made.dtype
+            (slope,) = torch.autograd.grad(made, student, weights.to(kind), retain_graph=True)
+            of_p.mul_(fewer).add_(slope)
+        weights, fewer = q.add(of_student)
+        if learning:
+            (slope,) = torch.autograd.grad(made, student, weights.to(made.dtype))
+            of_q.mul_(fewer).add_(slope)
+    kl = gap / p.total - (p.top + p.total.log()) + (q.top + q.total.log())
+    return kl.squeeze(-1), of_q / q.total - of_p / p.total if learning else None

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fastslow.scoring.row_by_row import RunningSoftmax, row_by_row, wide
+
 
 def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
     """log softmax(logits)[target], [S], of logits [S, V], at least float32."""
@@ -51,37 +53,18 @@ def chunked_logps(
 ) -> Tensor:
     """token_logps(head.logits(hidden), targets), [S], with at most [rows, columns] logits at once.
 
-    A row's log-prob depends only on its own hidden state, so if gradients are needed, the gradient
-    of each row, as large as the hidden state, is computed in the forward pass. Gradients reach the
-    hidden states, but not the head's weights.
+    Gradients reach the hidden states, but not the head's weights.
     """
-    found: Tensor = _Chunked.apply(hidden, targets, head, rows, columns)  # type: ignore[no-untyped-call]
-    return found
 
+    def compute(states: Tensor, of: Tensor) -> tuple[Tensor, Tensor | None]:
+        logps, mean = _log_softmax(head, states, of, columns)
+        if mean is None:
+            return logps, None
+        with torch.enable_grad():
+            (of_target,) = torch.autograd.grad(head.at(states, of).sum(), states)
+        return logps, of_target - mean
 
-class _Chunked(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, targets: Tensor, head: Head, rows: int, columns: int
-    ) -> Tensor:
-        parts, slopes = [], []
-        for h, t in zip(hidden.split(rows), targets.split(rows), strict=True):
-            states = h.detach().requires_grad_(ctx.needs_input_grad[0])
-            logps, mean = _log_softmax(head, states, t, columns)
-            parts.append(logps)
-            if mean is not None:
-                with torch.enable_grad():
-                    (of_target,) = torch.autograd.grad(head.at(states, t).sum(), states)
-                slopes.append(of_target - mean)
-        if slopes:
-            ctx.save_for_backward(torch.cat(slopes))
-            ctx.dtype = hidden.dtype
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
-        return (gradient[:, None] * slopes).to(ctx.dtype), None, None, None, None
+    return row_by_row(hidden, targets, compute, rows=rows)
 
 
 def _log_softmax(
@@ -89,10 +72,9 @@ def _log_softmax(
 ) -> tuple[Tensor, Tensor | None]:
     """log softmax(z)[target], [S], and where hidden states want a gradient the mean over the
     softmax of the gradients of the logits, [S, d]."""
-    kind: dict[str, Any] = {"dtype": wide(hidden).dtype, "device": hidden.device}
-    top = torch.full((len(targets), 1), torch.finfo(kind["dtype"]).min, **kind)
-    total, said = torch.zeros_like(top), torch.zeros_like(top)
-    mean = torch.zeros_like(hidden, **kind) if hidden.requires_grad else None
+    running = RunningSoftmax(hidden)
+    said = torch.zeros_like(running.total)
+    mean = torch.zeros_like(hidden, dtype=said.dtype) if hidden.requires_grad else None
     for first in range(0, head.linear.weight.shape[0], columns):
         with torch.set_grad_enabled(mean is not None):
             made = head.columns(hidden, slice(first, first + columns))
@@ -100,16 +82,9 @@ def _log_softmax(
         place = targets[:, None] - first
         inside = (place >= 0) & (place < z.shape[1])
         said = torch.where(inside, z.gather(-1, place.clamp(0, z.shape[1] - 1)), said)
-        higher = torch.maximum(top, z.amax(-1, keepdim=True))
-        weights, fewer = z.sub_(higher).exp_(), (top - higher).exp_()
-        total.mul_(fewer).add_(weights.sum(-1, keepdim=True))
+        weights, fewer = running.add(z)
         if mean is not None:
             (slope,) = torch.autograd.grad(made, hidden, weights.to(made.dtype))
             mean.mul_(fewer).add_(slope)
-        top = higher
-    return (said - top - total.log()).squeeze(-1), None if mean is None else mean / total
-
-
-def wide(values: Tensor) -> Tensor:
-    """At least float32."""
-    return values if values.dtype == torch.float64 else values.float()
+    logps = (said - running.top - running.total.log()).squeeze(-1)
+    return logps, None if mean is None else mean / running.total
