@@ -1,22 +1,19 @@
 """Entries of a real bank to one policy, against a base whose weights were really changed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny
 import torch
-from safetensors.torch import load_file
 
 from fastslow.adapters import BASE, Bank, Factors, Modules, load_base
 from fastslow.atomic_io import new_folder
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.objectives import make_objective
-from fastslow.training.continual.combination import (
-    Combination,
-    keep_last,
-    write_combination,
-)
+from fastslow.training.continual.combination import write_combination
+from fastslow.training.continual.combined import Combination
 from fastslow.training.continual.memory import read_memory
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase
@@ -87,11 +84,6 @@ def test_a_bank_of_one_with_weight_one_is_that_module(model_folder, entries, tmp
     combined(entries[:1], tmp_path / "uniform", kind="uniform")
     close(updates(entries[0].folder), updates(tmp_path / "one"))
     close(updates(tmp_path / "one"), updates(tmp_path / "uniform"), atol=0)
-    keep_last(entries[0], tmp_path / "last")
-    assert Combination.read(tmp_path / "last").policy == "last"
-    tensors = [load_file(f / "adapter_model.safetensors")
-               for f in (entries[0].folder, tmp_path / "last")]  # fmt: skip
-    assert all(torch.equal(tensors[0][key], tensors[1][key]) for key in tensors[0])
 
 
 def test_the_order_of_the_domains_does_not_matter(entries, tmp_path):
@@ -167,3 +159,44 @@ def test_what_cannot_be_combined_is_refused_and_nothing_is_left(entries, tmp_pat
     # Weights that need no memory do without one.
     assert combined([entries[0], forgetful], to, kind="uniform").rank == 4
     assert json.loads((to / "combination.json").read_text())["kind"] == "uniform"
+
+
+def budgeted(entries, to, kind, limit, **options):
+    recipe = load_recipe(entries[-1].config, [f"budget.reverse_kl={limit}"])
+    with new_folder(to) as draft:
+        bases = SharedBase(ProcessGroup())
+        return write_combination(
+            entries, recipe, draft, bases, kind=kind, progress=unwatched, **options
+        )
+
+
+def test_a_sum_beyond_its_budget_is_scaled_down_as_a_whole(entries, tmp_path):
+    made = budgeted(entries, tmp_path / "sum", "fixed", 0.05, fixed=[6.0, 3.0])
+    strength = made.budget["strength"]
+    assert 0 < strength < 1 and made.budget["reverse_kl"] <= made.budget["limit"] == 0.05
+    assert made.weights == {"01-warm": 6.0 * strength, "02-cold": 3.0 * strength}
+    full = updates(tmp_path / "sum" / made.budget["full"])
+    close({key: value * strength for key, value in full.items()}, updates(tmp_path / "sum"))
+    parts = [updates(entry.folder) for entry in entries]
+    close({key: 6.0 * parts[0][key] + 3.0 * parts[1][key] for key in full}, full, atol=1e-5)
+    assert Combination.read(tmp_path / "sum") == made
+
+
+def test_routed_modules_are_scaled_down_by_one_strength(entries, tmp_path):
+    made = budgeted(entries, tmp_path / "routed", "routed", 0.001)
+    strength = made.budget["strength"]
+    assert 0 < strength < 1
+    for entry in entries:
+        own = {key: value * strength for key, value in updates(entry.folder).items()}
+        close(own, updates(tmp_path / "routed" / entry.name))
+        close(updates(entry.folder), updates(tmp_path / "routed" / "full" / entry.name), atol=0)
+    assert Router.load(tmp_path / "routed").choices
+    assert budgeted(entries, tmp_path / "free", "routed", 1000).budget["strength"] == 1
+
+
+def test_without_kept_examples_a_budget_cannot_be_held(entries, tmp_path):
+    empty = tmp_path / "memory.jsonl"
+    empty.write_text("")
+    lacking = [replace(entry, memory=empty) for entry in entries]
+    with pytest.raises(DataError, match="or combine without a budget"):
+        budgeted(lacking, tmp_path / "sum", "uniform", 1.0)

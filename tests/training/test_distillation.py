@@ -13,7 +13,7 @@ from fastslow.adapters import recompress as nearest
 from fastslow.config import load_recipe
 from fastslow.errors import DataError
 from fastslow.training.continual import consolidation, distillation
-from fastslow.training.continual.combination import Combination
+from fastslow.training.continual.combined import Combination
 from fastslow.training.continual.consolidation import Consolidated, consolidate
 from fastslow.training.continual.distillation import Lesson, distil
 from fastslow.training.continual.memory import kept_examples

@@ -10,7 +10,7 @@ from fastslow import training
 from fastslow.adapters import Bank, Factors, load_tokenizer
 from fastslow.config import load_recipe
 from fastslow.training.continual import regmean
-from fastslow.training.continual.combination import Combination
+from fastslow.training.continual.combined import Combination
 from fastslow.training.continual.distillation import Lesson
 from fastslow.training.continual.memory import kept_examples
 from fastslow.training.continual.regmean import RIDGE, STRENGTHS, average, fitted_modules

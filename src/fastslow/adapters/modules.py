@@ -242,6 +242,21 @@ class Modules:
         finally:
             self._activate(BASE, layers, learning=False)
 
+    def put_between(
+        self, name: str, tensors: Mapping[str, Tensor], strength: float, *, start: str = BASE
+    ) -> None:
+        """Give a module the weights at `strength` of the way to `tensors`, which are its own.
+
+        From the base: `strength` times their update, as all factors B are multiplied by it. From a
+        module of the same shape: on the straight line between the weights of the two.
+        """
+        for key, parameter in self._parameters[name].items():
+            if start != BASE:
+                begin = self._parameters[start][key.replace(f".{name}.", f".{start}.")]
+                parameter.data.copy_(torch.lerp(begin.detach(), tensors[key], strength))
+            elif "lora_B" in key:
+                parameter.data.copy_(tensors[key] * strength)
+
     def set_scale(self, name: str, factor: float) -> None:
         """Scale the update of the named module by `factor`; 1 is the original scale."""
         for layer in self._layers:

@@ -1,5 +1,6 @@
 """Modules of finished runs and banks to one policy."""
 
+import math
 import os
 import shutil
 import time
@@ -14,9 +15,10 @@ from fastslow.api.policy import PolicyMethods
 from fastslow.api.run import Run, view_of
 from fastslow.api.view import View
 from fastslow.atomic_io import new_folder
-from fastslow.config import as_guest, load_recipe
+from fastslow.config import BudgetConfig, Recipe, as_guest, load_recipe
 from fastslow.errors import ConfigError
-from fastslow.training.continual.combination import Combination, write_combination
+from fastslow.training.continual.combination import write_combination
+from fastslow.training.continual.combined import Combination
 from fastslow.training.continual.combined_run import write_combined_run
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.export.export import check_free
@@ -80,6 +82,7 @@ def combine(
     *,
     fixed: Sequence[float] | None = None,
     recompress: int | None = None,
+    budget: float | None = None,
     model: str | None = None,
     trust_code: bool = False,
     progress: Progress = unwatched,
@@ -95,6 +98,8 @@ def combine(
             prompt), or a list with the weight of each.
         fixed: the same list, with weights="fixed".
         recompress: largest rank; None keeps a sum exact, and gives a student the recipe's.
+        budget: largest reverse KL to the base, nats per answer, to which the policy is scaled down;
+            `math.inf` for none. Default: that of the last source's recipe.
         model: the base, where it is not in the recorded place.
         trust_code: as of `Run.load`, of the last of the sources.
         progress: is called with how many of how many fitting steps are done.
@@ -102,13 +107,15 @@ def combine(
     Raises ConfigError, StateError or DataError.
     """
     kind, fixed = (weights, fixed) if isinstance(weights, str) else ("fixed", list(weights))
-    if faults := list(_faults(sources, to, kind, fixed, recompress)):
+    if faults := list(_faults(sources, to, kind, fixed, recompress, budget)):
         raise ConfigError(*faults)
     entries = entries_of([s.folder if isinstance(s, (Run, Policy)) else Path(s) for s in sources])
     if kind not in ("regmean", "distilled", "routed"):
         _warn_of_shared(entries)
     trust_code = trust_code or getattr(sources[-1], "trust_code", False)
     written = load_recipe(entries[-1].config, [f"model={model}"] if model else [])
+    if budget is not None:
+        written = _with_budget(written, budget)
     recipe = written if trust_code else as_guest(written)
     folder, keep = _place(to)
     bases, began = SharedBase(ProcessGroup(recipe.train.device)), time.monotonic()
@@ -143,14 +150,22 @@ def _place(to: str | Path | None) -> tuple[Path, Any]:
     return Path(keep.name) / "combined", keep
 
 
+def _with_budget(recipe: Recipe, reverse_kl: float) -> Recipe:
+    section = None if reverse_kl == math.inf else BudgetConfig(reverse_kl=reverse_kl)
+    return recipe.model_copy(update={"budget": section})
+
+
 def _faults(
     sources: Sequence[Any],
     to: str | Path | None,
     kind: str,
     fixed: Sequence[float] | None,
     recompress: int | None,
+    budget: float | None,
 ) -> Iterator[str]:
     """What is wrong with what is asked for."""
+    if budget is not None and not budget > 0:
+        yield f"budget: got {budget}; must be above 0, inf for none"
     if not sources:
         yield "sources: are missing; give runs, banks or entries of a bank"
     if kind not in KINDS:

@@ -3,7 +3,8 @@
 import inspect
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from fastslow.api.options import (
 from fastslow.api.policy import PolicyMethods
 from fastslow.api.view import View, names_of
 from fastslow.atomic_io import new_folder
-from fastslow.config import ChaseConfig, MovingReferenceConfig, Recipe, flat
+from fastslow.config import BudgetConfig, ChaseConfig, MovingReferenceConfig, Recipe, flat
 from fastslow.errors import ConfigError, StateError
 from fastslow.scoring import Encoder
 from fastslow.training.build import build_learner
@@ -30,6 +31,7 @@ from fastslow.training.policies.loading import make_modules, make_policies, refe
 from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 
 CHASING = ChaseConfig()
+BUDGET = BudgetConfig()
 
 
 class Learner(PolicyMethods):
@@ -58,6 +60,7 @@ class Learner(PolicyMethods):
         precision: `float32`, `mixed` or `bfloat16`. Default: what the model object is in.
         gradient_checkpointing: less memory, more time, the same update.
         skip_non_finite: set a batch aside whose loss or gradient is not finite, with a warning.
+        budget: largest reverse KL of what is saved; None saves modules as they are.
         moving_reference: has the reference follow the policy.
         start_from: a PEFT folder that all modules start from.
         reference: `base`, or with `start_from` also `previous`, which is its default.
@@ -89,6 +92,7 @@ class Learner(PolicyMethods):
         precision: str | None = None,
         gradient_checkpointing: bool = False,
         skip_non_finite: bool = False,
+        budget: BudgetConfig | Mapping[str, Any] | None = BUDGET,
         moving_reference: MovingReferenceConfig | Mapping[str, Any] | None = None,
         start_from: str | None = None,
         reference: str | None = None,
@@ -118,6 +122,7 @@ class Learner(PolicyMethods):
             precision=precision or self._base.precision,
             gradient_checkpointing=gradient_checkpointing,
             skip_non_finite=skip_non_finite,
+            budget=budget,
             moving_reference=moving_reference,
             start_from=start_from,
             reference=reference,
@@ -262,17 +267,35 @@ class Learner(PolicyMethods):
     def save_pretrained(self, folder: str | Path, *, module: str = "leader") -> Path:
         """Write a module as a PEFT folder with the tokenizer, whole or not at all; that folder.
 
-        An adapter that is there is replaced. Raises ConfigError for a folder of something else.
+        A module beyond the budget is written scaled down to it, with a warning, and learns on as it
+        is. An adapter that is there is replaced. Raises ConfigError for a folder of something else.
         """
         name, to = self._view().policy(module), Path(folder)
         if name == BASE:
             raise ConfigError(f"module: {module!r} is the base model, which has no adapter")
         if to.is_dir() and any(to.iterdir()) and not (to / "adapter_config.json").exists():
             raise ConfigError(f"{to} holds other files; give a folder that does not exist")
-        with new_folder(to) as draft:
+        with new_folder(to) as draft, self._within_budget(name):
             self.core.policies.modules.save(name, draft)
             self._base.tokenizer.save_pretrained(str(draft))
         return to
+
+    @contextmanager
+    def _within_budget(self, name: str) -> Iterator[None]:
+        """Inside, a trained module is scaled down to the budget."""
+        budget, modules = self.core.budget, self.core.policies.modules
+        if budget is None or not self.num_steps or name not in self.modules:
+            yield
+            return
+        with self._random.active():
+            handed = budget.hand_over(name)
+        if handed.strength < 1:
+            told = f"is saved at {handed.strength:.2f} of its update, to be within the KL budget"
+            warnings.warn(f"{name} {told} of {handed.limit:.2f} nats an answer", stacklevel=4)
+        try:
+            yield
+        finally:
+            modules.load_tensors(name, handed.full)
 
     def unload(self) -> Any:
         """Take the LoRA layers off; the model as it was. The learner cannot be used afterwards."""

@@ -7,7 +7,13 @@ from typing import Any
 
 from fastslow.adapters.objects import lora_settings
 from fastslow.api.view import LONGEST_ANSWER
-from fastslow.config import ChaseConfig, MovingReferenceConfig, Recipe, load_recipe
+from fastslow.config import (
+    BudgetConfig,
+    ChaseConfig,
+    MovingReferenceConfig,
+    Recipe,
+    load_recipe,
+)
 from fastslow.errors import ConfigError
 from fastslow.objectives import Objective, as_objective, setting_names
 
@@ -27,6 +33,7 @@ TRAIN = (
     "micro_batch_size", "precision", "gradient_checkpointing", "skip_non_finite",
 )  # fmt: skip
 """The settings of the recipe's `train`."""
+SECTIONS = (BudgetConfig, ChaseConfig, MovingReferenceConfig)
 
 
 def learner_recipe(
@@ -34,6 +41,7 @@ def learner_recipe(
     *,
     peft_config: Any,
     chase: ChaseConfig | Mapping[str, Any] | None,
+    budget: BudgetConfig | Mapping[str, Any] | None,
     moving_reference: MovingReferenceConfig | Mapping[str, Any] | None,
     start_from: str | None,
     max_length: int,
@@ -54,6 +62,7 @@ def learner_recipe(
             "model": model,
             "lora": lora,
             "chase": _section(chase),
+            "budget": _section(budget),
             "moving_reference": _section(moving_reference),
             "train": {"schedule": "constant", **({"batch_size": size} if size else {}), **train},
             "data": {"max_length": max_length, "template": template},
@@ -114,6 +123,4 @@ def _settings_of(objective: Any) -> list[str] | None:
 
 
 def _section(config: Any) -> Any:
-    return (
-        config.model_dump() if isinstance(config, (ChaseConfig, MovingReferenceConfig)) else config
-    )
+    return config.model_dump() if isinstance(config, SECTIONS) else config

@@ -15,7 +15,8 @@ from fastslow.adapters import BASE, Bank, copy_adapter
 from fastslow.atomic_io import new_folder
 from fastslow.bench.methods import JOINT, Method
 from fastslow.bench.scenario import Scenario
-from fastslow.training.continual.combination import LAST, Combination, write_combination
+from fastslow.training.continual.combination import write_combination
+from fastslow.training.continual.combined import LAST, Combination
 from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase

@@ -10,7 +10,7 @@ from fastslow.cli.console import say_json, screen, tell
 from fastslow.cli.task_progress import task_progress
 
 if TYPE_CHECKING:
-    from fastslow.training.continual.combination import Combination
+    from fastslow.training.continual.combined import Combination
 
 
 def combine(
@@ -31,6 +31,11 @@ def combine(
         min=1,
         help="Largest rank; the exact sum has all ranks together, a student that of the recipe.",
     ),
+    budget: float = typer.Option(
+        None,
+        help="Largest reverse KL to the base, nats per answer, to which the result is scaled down; "
+        "inf for none. Default: that of the last source's recipe.",
+    ),
     model: str = typer.Option(None, help="The base, where it is not in the recorded place."),
     trust_code: bool = TrustCode,
     json_output: bool = typer.Option(False, "--json", help="Print the combination as JSON."),
@@ -43,6 +48,7 @@ def combine(
 
     from fastslow import combine as combine_modules
     from fastslow.adapters.library_logging import quiet_libraries
+    from fastslow.cli.run_text import within_budget
     from fastslow.training.continual.combination import task_of
 
     quiet_libraries()
@@ -53,6 +59,7 @@ def combine(
             weights,
             fixed=fixed,
             recompress=recompress,
+            budget=budget,
             model=model,
             trust_code=trust_code,
             progress=partial(show, task_of(weights)),
@@ -65,6 +72,8 @@ def combine(
     for name, domain in policy.domains.items():
         table.add_row(name, domain, _weight(made, name))
     screen().print(table)
+    if made.budget is not None and made.budget["strength"] < 1:
+        tell(within_budget(made.budget, made.policy))
     tell(f"{_made(made)}: {to}")
 
 

@@ -27,10 +27,13 @@ from fastslow.cli.run_text import (
     next_commands,
     processes,
     retention,
+    within_budget,
 )
 from fastslow.cli.task_progress import PLAIN_EVERY_S, ProgressLines
 from fastslow.training.state.events import (
     AnswersEvent,
+    BeyondBudgetEvent,
+    BudgetEvent,
     CompleteEvent,
     EvalEvent,
     Event,
@@ -78,6 +81,7 @@ class RunDisplay:
         self._first_step = 0
         self._last_plain = -PLAIN_EVERY_S
         self._means: dict[str, float] = {}
+        self._told_beyond: set[str] = set()
         self._lines = ProgressLines(self.say)
 
     def __enter__(self) -> "RunDisplay":
@@ -242,6 +246,15 @@ class RunDisplay:
 
     def _on_swap(self, event: SwapEvent) -> None:
         self.say(f"step {event['step']}: {event['leader']} now leads")
+
+    def _on_beyond_budget(self, event: BeyondBudgetEvent) -> None:
+        for name, far in event["modules"].items():
+            if name not in self._told_beyond:
+                self._told_beyond.add(name)
+                self.say(f"step {event['step']}: {name} is at {far:.1f} times the KL budget")
+
+    def _on_budget(self, event: BudgetEvent) -> None:
+        self.say(within_budget(event, event["module"]), style="yellow")
 
     def _on_warning(self, event: WarningEvent) -> None:
         self.say(f"warning: {event['message']}", style="yellow")

@@ -41,6 +41,7 @@ from fastslow.config.sampling import (
     round_settings,
 )
 from fastslow.config.sections import (
+    BudgetConfig,
     ChaseConfig,
     CheckpointConfig,
     DataConfig,
@@ -67,6 +68,7 @@ __all__ = [
     "RuleJudgeConfig",
     "WorldJudgeConfig",
     "AnchorConfig",
+    "BudgetConfig",
     "ChaseConfig",
     "CheckpointConfig",
     "ContinualConfig",

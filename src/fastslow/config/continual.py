@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fastslow.config.section import Positive, PositiveFloat, Section, UserPath, as_list
+from fastslow.config.sections import budget_from_base
 
 
 class ReplayConfig(Section):
@@ -133,6 +134,7 @@ def domain_settings(
         "data": {**whole["data"], **data},
         "continual": None,
         "reference": (whole["reference"] or "base") if started else "base",
+        "budget": budget_from_base(whole["budget"]),
     }
     if started:
         settings["lora"] = {"start_from": start_from}

@@ -24,6 +24,7 @@ from fastslow.config.sampling import (
 )
 from fastslow.config.section import NonNegative, Section, UserPath
 from fastslow.config.sections import (
+    BudgetConfig,
     ChaseConfig,
     CheckpointConfig,
     DataConfig,
@@ -65,6 +66,7 @@ class Recipe(Section):
     objective: ObjectiveConfig = ObjectiveConfig()
     chase: ChaseConfig | None = ChaseConfig()
     train: TrainConfig = TrainConfig()
+    budget: BudgetConfig | None = BudgetConfig()
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     replay: ReplayConfig | None = None

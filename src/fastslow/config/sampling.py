@@ -16,6 +16,7 @@ from fastslow.config.section import (
     UserPath,
     as_list,
 )
+from fastslow.config.sections import budget_from_base
 
 
 class SamplingConfig(Section):
@@ -186,6 +187,8 @@ def round_settings(
     else:
         settings["lora"] = {"start_from": start_from}
         settings["reference"] = whole["reference"] or "previous"
+    if whole["lora"]["start_from"] is None:
+        settings["budget"] = budget_from_base(whole["budget"])
     if rounds["offline_fraction"]:
         memory = as_list(whole["data"]["train"])
         settings["replay"] = {"memory": memory, "share": rounds["offline_fraction"]}

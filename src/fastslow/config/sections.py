@@ -1,5 +1,6 @@
 """The sections of one run: data, adapters, objective, chase, optimiser, evaluation, checkpoints."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -133,6 +134,29 @@ class MovingReferenceConfig(Section):
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """How far an update moves it towards the policy. 1 makes the reference the current policy; a
     small share with `every: 1` makes it a moving average."""
+
+
+class BudgetConfig(Section):
+    """How far a policy may be from where it started when it is handed over. Beyond, its update is
+    scaled down, as pairs do not show what a policy says off them. `budget: null` hands over
+    whatever was learned.
+    """
+
+    reverse_kl: PositiveFloat | None = None
+    """Largest KL(policy || reference), nats per answer of at most `eval.max_new_tokens` tokens.
+    null allows 0.1 nats for each token of the reference's answers, which have room for as much
+    more as they are longer."""
+    every: Positive = 4
+    """Optimiser steps between two looks at the adapters while they learn; one that is beyond the
+    budget is scaled down there and then."""
+    reference: Literal["base", "previous"] | None = None
+    """What the KL is measured from. null takes the run's reference, and the base for domains, and
+    for rounds that begin at it."""
+
+
+def budget_from_base(budget: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A part's budget, measured from the base where the whole recipe says nothing."""
+    return budget and {**budget, "reference": budget["reference"] or "base"}
 
 
 class TrainConfig(Section):

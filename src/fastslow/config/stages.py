@@ -20,6 +20,7 @@ IMPLIED: Mapping[str, Mapping[str, Any]] = {
         "chase": None,
         "moving_reference": None,
         "online_kl": None,
+        "budget": None,
     },
     "preferences": {},
 }

@@ -15,7 +15,7 @@ Deviations: the two networks keep their learning rate in both roles, unless the 
 counts losses from before the last one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,9 +63,12 @@ class LeaderSelector:
     loss_sums: dict[str, float] = field(init=False)
     """Objective losses, summed over the same pairs for every module; those from before the last
     check count less."""
+    may_lead: tuple[str, ...] = field(init=False)
+    """The modules among which the leader is chosen."""
 
     def __post_init__(self) -> None:
         self.leader = self.modules[0]
+        self.may_lead = self.modules
         self.loss_sums = dict.fromkeys(self.modules, 0.0)
 
     def record(self, loss_sums: Mapping[str, float]) -> None:
@@ -83,20 +86,35 @@ class LeaderSelector:
         self.steps += 1
         if self.steps < self.swap_every:
             return False
-        best = min(self.modules, key=lambda name: (self.loss_sums[name], name != self.leader))
-        changed = self.may_swap and best != self.leader
-        if changed:
-            self.leader = best
+        changed = self._choose()
         self.steps = 0
         self.loss_sums = {name: self.decay * total for name, total in self.loss_sums.items()}
         return changed
 
+    def allow(self, modules: Iterable[str]) -> bool:
+        """Let none but these lead from now on; whether the lead has changed hands at once."""
+        self.may_lead = tuple(modules)
+        return self.leader not in self.may_lead and self._choose()
+
+    def _choose(self) -> bool:
+        best = min(self.may_lead, key=lambda name: (self.loss_sums[name], name != self.leader))
+        changed = self.may_swap and best != self.leader
+        if changed:
+            self.leader = best
+        return changed
+
     def state(self) -> dict[str, Any]:
         """Everything that changes, as JSON."""
-        return {"leader": self.leader, "steps": self.steps, "loss_sums": dict(self.loss_sums)}
+        return {
+            "leader": self.leader,
+            "steps": self.steps,
+            "loss_sums": dict(self.loss_sums),
+            "may_lead": list(self.may_lead),
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take up where `state()` was taken."""
         self.leader = state["leader"]
         self.steps = state["steps"]
         self.loss_sums = dict(state["loss_sums"])
+        self.may_lead = tuple(state.get("may_lead", self.modules))

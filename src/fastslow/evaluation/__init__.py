@@ -7,10 +7,12 @@ from fastslow.evaluation.intervals import bootstrap_interval, wilson_interval
 from fastslow.evaluation.metric_sums import MetricSums
 from fastslow.evaluation.regret import regret_curve, relative_regret
 from fastslow.evaluation.retention import Retention, retention
+from fastslow.evaluation.strength import Tried, strength_within
 
 __all__ = [
     "Retention",
     "MetricSums",
+    "Tried",
     "at_kl",
     "bootstrap_interval",
     "degradation",
@@ -19,5 +21,6 @@ __all__ = [
     "relative_regret",
     "retention",
     "reward_at_kl",
+    "strength_within",
     "wilson_interval",
 ]

@@ -31,6 +31,7 @@ from fastslow.training.data.delayed_labels import DelayedLabels
 from fastslow.training.data.prefetch import PrefetchReader
 from fastslow.training.data.reader import Reader
 from fastslow.training.loop.anchor import WeightAnchor
+from fastslow.training.loop.budget import Budget
 from fastslow.training.loop.components import Components
 from fastslow.training.loop.drift import DriftDetector
 from fastslow.training.loop.evaluator import held_out
@@ -51,10 +52,13 @@ from fastslow.training.on_policy.filtered_reader import FilteredReader
 from fastslow.training.on_policy.online_kl import OnlineKl
 from fastslow.training.on_policy.online_reader import OnlineReader
 from fastslow.training.on_policy.sampler import RolloutSampler
+from fastslow.training.policies.answer_kl import AnswerKl
+from fastslow.training.policies.kl_limit import budget_of
 from fastslow.training.policies.loading import (
     MOVING,
     PREVIOUS,
     SharedBase,
+    budget_reference,
     make_encoder,
     make_modules,
     make_policies,
@@ -223,6 +227,7 @@ class _Builder:
         """The learner of these parts."""
         recipe, objective, policies = self._recipe, self._objective, self._policies
         modules, processes = policies.modules, policies.processes
+        budget = self._budget()
         state = TrainingState(
             modules=modules,
             optimizers=make_optimizers(recipe, modules),
@@ -233,6 +238,7 @@ class _Builder:
             drift=DriftDetector(recipe.drift) if recipe.drift else None,
             delayed_labels=delayed_labels,
             reference_cache=ReferenceCache(processes) if _comes_again(recipe) else None,
+            budget=budget,
             running={name: objective.initial_state() for name in recipe.module_names},
         )
         return Learner(
@@ -243,6 +249,7 @@ class _Builder:
             state=state,
             micro_batches=self._micro_batches,
             terms=list(self._terms()),
+            budget=budget,
             schedule=LrSchedule(recipe, total_steps=total_steps),
             accelerator=accelerator,
             temperature=temperature_of(recipe, objective),
@@ -259,6 +266,19 @@ class _Builder:
         if recipe.anchor is not None:
             terms.append(AnchorTerm(WeightAnchor(recipe.anchor, self._policies.modules, PREVIOUS)))
         return terms
+
+    def _budget(self) -> Budget | None:
+        recipe, config = self._recipe, budget_of(self._recipe, self._objective)
+        if config is None:
+            return None
+        return Budget(
+            config,
+            AnswerKl.of(recipe, self._policies, self._encoder),
+            reference=budget_reference(recipe),
+            modules=recipe.module_names,
+            micro_batches=self._micro_batches,
+            seed=_sampling_seed(recipe),
+        )
 
     def reader(self, stream: Any) -> Reader:
         """Where batches come from."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fastslow.adapters import BASE
+from fastslow.adapters import BASE, Modules
 from fastslow.atomic_io import file_hash, write_rows, write_text
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, DataError
@@ -20,6 +20,7 @@ from fastslow.training.context import RunContext
 from fastslow.training.continual.sequence import train_domains
 from fastslow.training.data.dataset import input_fingerprints, rereadable, written_out
 from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.loop.budget import HandedOver
 from fastslow.training.loop.components import Components
 from fastslow.training.loop.loop import Loop
 from fastslow.training.loop.sanity_checks import slow_bfloat16
@@ -209,19 +210,36 @@ def _write_results(components: Components, folder: Path, loop: Loop) -> RunSumma
     for name in state.selector.modules:
         adapters[name] = f"adapters/{name}"
         publish_module(state.modules, name, folder / adapters[name])
+    budget = _write_full(loop.handed_over, state.modules, folder) if loop.handed_over else None
     write_rows(folder / "memory.jsonl", state.replay_buffer.state()["rows"], private=True)
     if components.evaluator is not None:
         shown = {"base": BASE, learner.leader: learner.leader}
         samples = components.evaluator.side_by_side(learner.policies, shown)
         text = json.dumps(samples, ensure_ascii=False, indent=1)
         write_text(folder / "samples.json", text, private=True)
-    summary = _summary(components, folder, loop, adapters)
+    summary = _summary(components, folder, loop, adapters, budget)
     summary.write(folder / "summary.json")
     return summary
 
 
+def _write_full(handed: HandedOver, modules: Modules, folder: Path) -> dict[str, Any]:
+    """Keep a module that was scaled down as it was learned, too; the facts for the summary."""
+    if handed.strength == 1:
+        return handed.facts()
+    full, kept = f"full/{handed.module}", modules.tensors(handed.module)
+    scaled = {key: tensor.clone() for key, tensor in kept.items()}
+    modules.load_tensors(handed.module, handed.full)
+    publish_module(modules, handed.module, folder / full)
+    modules.load_tensors(handed.module, scaled)
+    return {**handed.facts(), "full": full}
+
+
 def _summary(
-    components: Components, folder: Path, loop: Loop, adapters: dict[str, str]
+    components: Components,
+    folder: Path,
+    loop: Loop,
+    adapters: dict[str, str],
+    budget: dict[str, Any] | None,
 ) -> RunSummary:
     learner, reader, memory = components.learner, components.reader, components.memory
     state, device = learner.state, learner.accelerator.device
@@ -252,6 +270,7 @@ def _summary(
         running=state.of_heldout,
         set_aside=state.set_aside,
         warnings=[loop.degradation] if loop.degradation else [],
+        budget=budget,
     )
 
 

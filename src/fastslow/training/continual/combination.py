@@ -1,12 +1,9 @@
 """Entries of the bank to one policy: a single adapter, or one adapter a prompt."""
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from fastslow.adapters import (
     Entry,
@@ -17,11 +14,10 @@ from fastslow.adapters import (
     load_tokenizer,
 )
 from fastslow.adapters import recompress as nearest
-from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError
-from fastslow.foreign_files import read_json
 from fastslow.scoring import Encoder
+from fastslow.training.continual.combined import DISTILLED, LAST, REGMEAN, Combination
 from fastslow.training.continual.consolidation import Consolidated, consolidate
 from fastslow.training.continual.fit_router import fit_router
 from fastslow.training.continual.memory import read_memory
@@ -32,60 +28,14 @@ from fastslow.training.continual.merge_weights import (
     uniform_weights,
 )
 from fastslow.training.continual.regmean import average
+from fastslow.training.continual.within_budget import keep_within
 from fastslow.training.data.dataset import objective_of
 from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
 from fastslow.training.policies.policies import Policies
-from fastslow.training.policies.routed import ROUTED, Router
+from fastslow.training.policies.routed import ROUTED
 from fastslow.training.state.event_log import Progress
 
 SUM = "sum"
-COMBINED = "combined"
-DISTILLED = "distilled"
-REGMEAN = "regmean"
-LAST = "last"
-
-
-@dataclass(frozen=True, slots=True)
-class Combination:
-    """How entries became one policy."""
-
-    kind: str
-    """uniform, fixed, grid, learned, regmean, distilled or routed; last where one entry answers
-    alone."""
-    entries: list[str]
-    weights: dict[str, float] | None
-    """Of each entry, of `regmean` of its fitted module; None where there is no sum."""
-    rank: int | None
-    """Of the combined adapter."""
-    lost: float | None
-    """Share of the update, in the Frobenius norm, lost by recompression."""
-    kl: float | None = None
-    """From the modules to a student or to `regmean`, nats per response."""
-
-    @property
-    def policy(self) -> str:
-        """What the policy is called: combined, routed or last."""
-        return self.kind if self.kind in (ROUTED, LAST) else COMBINED
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The adapters that the policy needs."""
-        return tuple(self.entries) if self.kind == ROUTED else (self.policy,)
-
-    def place(self, module: str) -> str:
-        """Folder of one of its adapters, relative to that of the combination."""
-        return module if self.kind == ROUTED else "."
-
-    def write(self, folder: Path) -> None:
-        """Write `combination.json`."""
-        text = json.dumps(asdict(self), indent=1) + "\n"
-        (folder / "combination.json").write_text(text, encoding="utf-8")
-
-    @classmethod
-    def read(cls, folder: Path) -> "Combination":
-        """What `write_combination` wrote into a folder."""
-        made: Combination = read_json(folder / "combination.json", cls)
-        return made
 
 
 def write_combination(
@@ -128,6 +78,7 @@ def write_combination(
         shares = dict(zip(names, weights, strict=True))
         made = Combination(kind, names, shares, total.rank, lost, kl)
         total.write(draft)
+    made = keep_within(draft, made, entries, recipe, bases)
     made.write(draft)
     return made
 
@@ -137,21 +88,14 @@ def task_of(kind: str) -> str:
     return "distilling" if kind == DISTILLED else "fitting merge weights"
 
 
-def open_combination(
-    folder: Path, made: Combination, recipe: Recipe, tokenizer: Any, bases: SharedBase
-) -> Policies:
-    """The modules of a combination that was written to a folder, frozen, on the recipe's base."""
-    folders = {name: folder / made.place(name) for name in made.modules}
-    router = Router.load(folder) if made.kind == ROUTED else None
-    return open_policies(recipe, folders, tokenizer, bases, router=router)
-
-
-def keep_last(entry: Entry, to: Path) -> Combination:
-    """Write the policy that is one entry alone into a new folder."""
-    made = Combination(LAST, [entry.name], None, None, None)
-    with new_folder(to) as draft:
-        copy_adapter(entry.folder, draft)
-        made.write(draft)
+def write_last(
+    entries: Sequence[Entry], recipe: Recipe, draft: Path, bases: SharedBase
+) -> Combination:
+    """Write the policy that is the last of some entries alone, as `write_combination` does."""
+    made = Combination(LAST, [entries[-1].name], None, None, None)
+    copy_adapter(entries[-1].folder, draft)
+    made = keep_within(draft, made, entries, recipe, bases)
+    made.write(draft)
     return made
 
 

@@ -18,11 +18,20 @@ from fastslow.adapters import BASE, Entry
 from fastslow.atomic_io import file_hash
 from fastslow.config import Recipe, dump_recipe, load_recipe
 from fastslow.streams import file_fingerprint
-from fastslow.training.continual.combination import Combination
+from fastslow.training.continual.combined import Combination
 from fastslow.training.state.summary import ContinualSummary, versions
 
 WEIGHTS = "adapter_model.safetensors"
-ENCODING = ("model", "seed", "load_in_4bit", "trust_remote_code", "objective", "train", "eval")
+ENCODING = (
+    "model",
+    "seed",
+    "load_in_4bit",
+    "trust_remote_code",
+    "objective",
+    "train",
+    "eval",
+    "budget",
+)
 """What a combination takes from the recipe of its last module, besides the section data."""
 
 
@@ -66,6 +75,7 @@ def write_combined_run(
         runs=[],
         policy=made.policy,
         weights=made.weights,
+        budget=made.budget,
         measured=[],
         initial=[],
         after=[],

@@ -11,12 +11,8 @@ from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe, domain_settings, part_recipe, start_of
 from fastslow.records import Pair
 from fastslow.training.context import RunContext
-from fastslow.training.continual.combination import (
-    DISTILLED,
-    keep_last,
-    task_of,
-    write_combination,
-)
+from fastslow.training.continual.combination import task_of, write_combination, write_last
+from fastslow.training.continual.combined import DISTILLED
 from fastslow.training.continual.fisher import fisher_information
 from fastslow.training.continual.memory import read_memory
 from fastslow.training.data.dataset import objective_of, train_stream
@@ -119,7 +115,8 @@ def policy_after(recipe: Recipe, entries: Sequence[Entry], to: Path, context: Ru
     assert recipe.continual is not None
     continual, chosen = recipe.continual, latest_per_domain(entries)
     if continual.weights is None or (continual.weights == DISTILLED and len(chosen) == 1):
-        keep_last(entries[-1], to)
+        with new_folder(to) as draft:
+            write_last(entries, recipe, draft, context.bases)
         return
     with new_folder(to) as draft:
         write_combination(

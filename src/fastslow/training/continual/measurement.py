@@ -10,7 +10,7 @@ from typing import Any
 from fastslow.adapters import BASE, load_tokenizer
 from fastslow.config import Recipe
 from fastslow.evaluation import degradation
-from fastslow.training.continual.combination import Combination, open_combination
+from fastslow.training.continual.combined import Combination, open_combination
 from fastslow.training.data.dataset import objective_of
 from fastslow.training.loop.evaluator import Evaluator, held_out
 from fastslow.training.policies.loading import SharedBase, make_encoder

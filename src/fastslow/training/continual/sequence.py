@@ -13,7 +13,7 @@ Sequential training is `start: continue, weights: null`; replay, L2-SP and EWC a
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fastslow.adapters import BASE, Bank, Entry, copy_adapter
 from fastslow.atomic_io import file_hash, new_folder, write_text
@@ -22,7 +22,7 @@ from fastslow.errors import StateError
 from fastslow.evaluation import Retention, retention
 from fastslow.foreign_files import read_json
 from fastslow.training.context import RunContext
-from fastslow.training.continual.combination import Combination
+from fastslow.training.continual.combined import Combination
 from fastslow.training.continual.domain_recipes import (
     DomainRun,
     domain_runs,
@@ -32,6 +32,7 @@ from fastslow.training.continual.domain_recipes import (
 from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.data.dataset import input_fingerprints
 from fastslow.training.preflight import check_parts, part_warnings, recipe_warnings
+from fastslow.training.state.events import BudgetEvent
 from fastslow.training.state.inputs import read_inputs
 from fastslow.training.state.run_config import write_config
 from fastslow.training.state.run_lock import check_run_folder, keep_inputs
@@ -114,6 +115,7 @@ def _combine_and_evaluate(
     if not to.exists():
         context.listener({"event": "combining", "modules": run.number})
         policy_after(recipe, bank.entries()[: run.number], to, context)
+        _tell_of_budget(Combination.read(to), context)
     if measured.exists():
         return
     measured.parent.mkdir(exist_ok=True)
@@ -124,6 +126,13 @@ def _combine_and_evaluate(
         if run.last:
             _write_json(folder / "samples.json", evaluator.samples(policies, policy))
         _write_json(measured, evaluator.evaluate(policies, policy, label=f"after {run.name}"))
+
+
+def _tell_of_budget(combination: Combination, context: RunContext) -> None:
+    facts = combination.budget
+    if facts is not None and facts["strength"] < 1:
+        told = {"event": "budget", "module": combination.policy, **facts}
+        context.listener(cast(BudgetEvent, told))
 
 
 def _summarise(
@@ -148,6 +157,7 @@ def _summarise(
         runs=[str(Path(s.recipe.output_dir).relative_to(folder)) for s, _ in finished],
         policy=combination.policy,
         weights=combination.weights,
+        budget=combination.budget,
         measured=list(evaluator.names),
         initial=initial,
         after=after,

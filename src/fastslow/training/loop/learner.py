@@ -27,6 +27,7 @@ from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
 from fastslow.training.data.requirements import is_undecided
 from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.loop.budget import Budget
 from fastslow.training.loop.gradient_terms import GradientTerm, TermContext
 from fastslow.training.loop.logps import (
     confidences_of,
@@ -58,6 +59,7 @@ class Learner:
         state: everything that changes.
         micro_batches: the micro-batch size.
         terms: gradients besides those of the objective.
+        budget: keeps the modules near where they started.
         schedule: learning rates.
         accelerator: backward passes and clipping.
         temperature: of the log-probs.
@@ -74,6 +76,7 @@ class Learner:
         state: TrainingState,
         micro_batches: MicroBatches,
         terms: Sequence[GradientTerm],
+        budget: Budget | None,
         schedule: LrSchedule,
         accelerator: Accelerator,
         temperature: float,
@@ -85,6 +88,7 @@ class Learner:
         self.state = state
         self.micro_batches = micro_batches
         self.accelerator = accelerator
+        self.budget = budget
         self._reference = reference
         self._terms = tuple(terms)
         self._schedule = schedule
@@ -168,12 +172,14 @@ class Learner:
         }
         metrics = means[self.leader]
         swapped, drifted = self._finish_step(batch, sums)
+        beyond, dethroned = self._keep_within(batch)
         return result(
             step=self.state.step,
             metrics=metrics,
             modules=modules | of_terms,
-            swapped=swapped,
+            swapped=swapped or dethroned,
             drifted=drifted,
+            beyond_budget=beyond,
         )
 
     def _prepare_step(self, batch: list[Encoded]) -> None:
@@ -307,6 +313,25 @@ class Learner:
         self._move_reference()
         drifted = state.drift is not None and state.drift.update(sums.leader_losses)
         return swapped, drifted
+
+    def _keep_within(self, batch: list[Encoded]) -> tuple[Mapping[str, float], bool]:
+        """Where that is due, let none lead that is beyond the budget; if all are, scale them down.
+
+        Those beyond, and whether the lead has changed hands.
+        """
+        budget, selector = self.budget, self.state.selector
+        if budget is None:
+            return {}, False
+        budget.add([item.example for item in batch])
+        if self.state.step % budget.every:
+            return {}, False
+        beyond = budget.beyond(batch, seed=self._seed())
+        within = [name for name in selector.modules if name not in beyond]
+        if not within:
+            budget.pull_back(beyond, batch, seed=self._seed())
+        changed = selector.allow(within or selector.modules)
+        self.state.swaps += changed
+        return beyond, changed
 
     def _move_reference(self) -> None:
         moving, modules = self.recipe.moving_reference, self.state.modules

@@ -18,13 +18,14 @@ from typing import Any, cast
 from fastslow.errors import UnreachableError
 from fastslow.evaluation import degradation
 from fastslow.scoring import Encoded
+from fastslow.training.loop.budget import HandedOver
 from fastslow.training.loop.components import Components
 from fastslow.training.loop.signals import StopToken
 from fastslow.training.loop.step_sums import StepResult
 from fastslow.training.policies.loading import reference_policy
 from fastslow.training.state.checkpoint import write_checkpoint
 from fastslow.training.state.event_log import EventLog, Listener, progress_of
-from fastslow.training.state.events import EvalEvent, Event, StepEvent
+from fastslow.training.state.events import BudgetEvent, EvalEvent, Event, StepEvent
 
 SIDES = ("chosen_logp", "rejected_logp", "chosen_log_ratio", "rejected_log_ratio")
 """Null in the log where a batch has no such responses."""
@@ -55,6 +56,8 @@ class Loop:
         self._step_on_disk = self.state.step or None
         self.final: dict[str, Any] | None = None
         """The held-out metrics of the finished run."""
+        self.handed_over: HandedOver | None = None
+        """How the finished run's leader came to be within its budget."""
         self.degradation: str | None = None
         """What the last evaluation warned of."""
 
@@ -71,9 +74,20 @@ class Loop:
             reason = self._stop.reason
             self._emit({"event": "stopped", "step": self.state.step, "signal": reason})
             return False
+        self._hand_over()
         self.final = self._evaluate("final")
         self._take_time()
         return True
+
+    def _hand_over(self) -> None:
+        """Scale the leader down to the budget, where there is one."""
+        budget, leader = self.learner.budget, self.learner.leader
+        if budget is None or not self.state.step:
+            return
+        self.handed_over = budget.hand_over(leader)
+        if self.handed_over.strength < 1:
+            told = {"event": "budget", "step": self.state.step, **self.handed_over.facts()}
+            self._emit(cast(BudgetEvent, told))
 
     def _train(self) -> bool:
         """Step through the stream; returns whether a stop was requested."""
@@ -126,6 +140,9 @@ class Loop:
             self._not_updated(result)
             return False
         self._emit(self._step_event(batch, result, began))
+        if result.beyond_budget:
+            far = dict(result.beyond_budget)
+            self._emit({"event": "beyond_budget", "step": result.step, "modules": far})
         if result.swapped:
             self._emit({"event": "swap", "step": result.step, "leader": self.learner.leader})
         if result.drifted:

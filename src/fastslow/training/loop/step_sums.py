@@ -75,4 +75,6 @@ class StepResult:
     """Whether another module leads from now on."""
     drifted: bool = False
     """Whether the preferences have changed so far that the domain ends."""
+    beyond_budget: Mapping[str, float] = field(default_factory=dict)
+    """The modules that were beyond the KL budget after this step, with their KL over it."""
     warnings: tuple[str, ...] = ()

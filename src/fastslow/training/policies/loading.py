@@ -38,6 +38,12 @@ def reference_policy(recipe: Recipe) -> str:
     return BASE if recipe.reference_name == "base" else PREVIOUS
 
 
+def budget_reference(recipe: Recipe) -> str:
+    """Name of the module that the budget's KL is measured from; BASE for the bare model."""
+    named = recipe.budget and recipe.budget.reference
+    return reference_policy(recipe) if named is None else BASE if named == "base" else PREVIOUS
+
+
 def moving_modules(recipe: Recipe) -> tuple[str, ...]:
     """Names of the frozen modules that go after the policy."""
     return (MOVING,) if recipe.moving_reference else ()

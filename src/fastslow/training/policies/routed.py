@@ -165,6 +165,18 @@ class RoutedPolicies(Policies):
                 found[key][places] = values
         return Scores(sums, torch.cat([tokens[i] for i in range(len(sums))]), found)
 
+    def kl(self, teacher: str, student: str, batch: TreeBatch, *, learning: bool = False) -> Tensor:
+        """As of any policies; ROUTED may be the teacher."""
+        if teacher != ROUTED:
+            return super().kl(teacher, student, batch, learning=learning)
+        place = dict(enumerate(_first_responses(batch.trees)))
+        kl = torch.zeros(len(batch.lengths), device=batch.lengths.device)
+        for route, rows in self._rows_by_route([tree.prompt for tree in batch.trees]).items():
+            of_route = self.batch([batch.trees[i] for i in rows])
+            own = super().kl(route, student, of_route, learning=learning)
+            kl[torch.cat([place[i] for i in rows]).to(kl.device)] = own
+        return kl
+
     def generate(
         self, name: str, prompts: Sequence[tuple[int, ...]], **settings: Any
     ) -> list[list[Completion]]:

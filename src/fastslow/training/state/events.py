@@ -78,6 +78,29 @@ class SwapEvent(TypedDict):
     leader: str
 
 
+class BeyondBudgetEvent(TypedDict):
+    """Some modules are beyond the KL budget, and may not lead until they are back."""
+
+    event: Literal["beyond_budget"]
+    step: int
+    modules: dict[str, float]
+    """The KL of each, over the limit."""
+
+
+class BudgetEvent(TypedDict):
+    """A policy was beyond the budget at the end, and was scaled down to it."""
+
+    event: Literal["budget"]
+    module: str
+    limit: float
+    strength: float
+    reverse_kl: float
+    full: str | None
+    tried: list[dict[str, float]]
+    """Strength and reverse KL (nats per answer), in the order of trying."""
+    step: NotRequired[int]
+
+
 class DriftEvent(TypedDict):
     """The preferences have changed: the domain ends."""
 
@@ -175,6 +198,8 @@ Event = (
     | StepEvent
     | EvalEvent
     | SwapEvent
+    | BeyondBudgetEvent
+    | BudgetEvent
     | DriftEvent
     | WarningEvent
     | StopEvent

@@ -79,6 +79,8 @@ class TrainingState:
     """Where labels come late, what is shown meanwhile."""
     reference_cache: CacheState | None = None
     """The reference's scores, where examples meet it again."""
+    budget: Stateful | None = None
+    """What keeps the modules near their reference."""
     running: dict[str, dict[str, float]] = field(default_factory=dict)
     """The objective's running statistics per module."""
     step: int = 0
@@ -132,6 +134,7 @@ class TrainingState:
                     "reader": self.reader.state() if self.reader else None,
                     "replay_buffer": self.replay_buffer.state(),
                     "drift": self.drift.state() if self.drift else None,
+                    "budget": self.budget.state() if self.budget else None,
                     "running": self.running,
                     "delayed_labels": self.delayed_labels and self.delayed_labels.state(),
                     "prequential": {
@@ -176,6 +179,7 @@ class TrainingState:
             "reader": self.reader,
             "drift": self.drift,
             "delayed_labels": self.delayed_labels,
+            "budget": self.budget,
         }
         for key, part in stateful.items():
             if part is not None:

@@ -53,6 +53,10 @@ class RunSummary:
     """Examples of batches skipped for a non-finite loss or gradient (`train.skip_non_finite`)."""
     warnings: list[str] = field(default_factory=list)
     """What the final evaluation warned of."""
+    budget: dict[str, Any] | None = None
+    """How the leader came to be within its budget: `limit`, `strength`, `reverse_kl` (nats per
+    answer), what was `tried`, and `full`, the folder of the module as it was learned where it was
+    beyond. None without a budget."""
     parts: list[str] = field(default_factory=list)
     """For stages and rounds, the folder of each part, relative to the run folder; all other fields
     are those of the last part."""
@@ -110,6 +114,9 @@ class ContinualSummary:
     """Of the domains' training."""
     warnings: list[str] = field(default_factory=list)
     """What the final evaluation of the policy warned of on each domain."""
+    budget: dict[str, Any] | None = None
+    """How the policy came to be within its budget, as in RunSummary; `full` is relative to the
+    folder of the last combination."""
     kind: str = "continual"
 
     @property

@@ -1,0 +1,168 @@
+"""`python -m benchmarks.budget OUT`: six domains a world at each rate, every policy that results.
+
+out/
+  worlds/<seed>/            files, base model and the base's rewards
+  runs/<setting>/<seed>-<rate>/
+  records/<setting>/<seed>-<rate>.json
+"""
+
+import argparse
+import json
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastslow.adapters import BASE, Bank, copy_adapter
+from fastslow.atomic_io import new_folder, write_text
+from fastslow.bench.scenario import Scenario, world_scenario
+from fastslow.bench.suite import gathered, kept
+from fastslow.config import Recipe, load_recipe
+from fastslow.streams.worlds import World
+from fastslow.training import train
+from fastslow.training.continual.combination import write_combination
+from fastslow.training.continual.combined import LAST, Combination
+from fastslow.training.continual.measurement import DomainEvaluator
+from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.policies.loading import SharedBase
+from fastslow.training.state.event_log import ignore, unwatched
+
+PAIRS = 768
+ANSWERS = {"num_prompts": 21, "num_generations": 12, "max_new_tokens": 48}
+MEASURING_SEED = 77
+"""Other answers than those that a run samples itself."""
+
+
+def main() -> None:
+    """Run what is not done yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2])
+    parser.add_argument("--domains", type=int, default=6)
+    parser.add_argument("--set", nargs="*", default=[], help="settings, as key=value")
+    parser.add_argument("--final", help="how the modules are combined again at the end")
+    parser.add_argument("--name", default="default", help="of this setting")
+    parser.add_argument("--workers", type=int, default=1)
+    args = parser.parse_args()
+    calls = [
+        partial(_record, args.out, seed, rate, args.domains, args.name, args.final, tuple(args.set))
+        for seed in args.seeds
+        for rate in args.rates
+    ]
+    gathered(calls, workers=args.workers, progress=lambda done, of: print(done, of, flush=True))
+
+
+def _record(
+    out: Path,
+    seed: int,
+    rate: float,
+    domains: int,
+    name: str,
+    final: str | None,
+    changes: tuple[str, ...],
+) -> dict[str, Any]:
+    place = f"{seed}-{rate:g}"
+    run = out / "runs" / name / place
+    make = partial(_measured, out, seed, rate, domains, run, final, changes)
+    return kept(out / "records" / name / f"{place}.json", make)
+
+
+def _measured(
+    out: Path,
+    seed: int,
+    rate: float,
+    domains: int,
+    run: Path,
+    final: str | None,
+    changes: tuple[str, ...],
+) -> dict[str, Any]:
+    world = World(seed, num_domains=domains)
+    scenario = world_scenario(world, out / "worlds" / f"{seed}", pairs=PAIRS)
+    recipe = _recipe(scenario, rate, run, changes)
+    began = time.monotonic()
+    if train(recipe) is None:
+        raise SystemExit("stopped")
+    took = time.monotonic() - began
+    for checkpoints in run.rglob("checkpoints"):
+        shutil.rmtree(checkpoints)
+    return {"seed": seed, "rate": rate, "wall_s": took, **_policies(recipe, run, final)}
+
+
+def _recipe(scenario: Scenario, rate: float, run: Path, changes: tuple[str, ...]) -> Recipe:
+    settings: dict[str, Any] = dict(scenario.settings)
+    domains = [domain.model_dump() | {"eval": None} for domain in scenario.domains]
+    settings |= {
+        "train": {**settings["train"], "learning_rate": rate},
+        "continual": {"domains": domains},
+        "eval": {"num_prompts": 0},
+        "output_dir": str(run),
+    }
+    return load_recipe(settings, list(changes))
+
+
+def _policies(recipe: Recipe, run: Path, final: str | None) -> dict[str, Any]:
+    """True reward gained and reverse KL: of each domain's module there, and of the policy."""
+    domains = [
+        domain.model_copy(update={"eval": str(Path(str(domain.train)).with_name("test.jsonl"))})
+        for domain in recipe.continual.domains
+    ]
+    judge = {"kind": "world", "file": str(Path(recipe.model).parent / "world.json")}
+    measured = load_recipe(
+        {
+            **recipe.model_dump(mode="json", exclude_unset=True),
+            "continual": {"domains": [domain.model_dump() for domain in domains]},
+            "eval": {**ANSWERS, "judge": judge},
+            "seed": MEASURING_SEED,
+        }
+    )
+    bases = SharedBase(ProcessGroup(recipe.train.device))
+    evaluator = DomainEvaluator(measured, bases, ignore)
+    found: dict[str, Any] = {"domains": {}}
+    bare = Path(recipe.model).parent / "rewards.json"
+    base = json.loads(bare.read_text()) if bare.exists() else {}
+    for entry in Bank(run / "bank").entries():
+        folder = run / "measured" / entry.name
+        if not folder.exists():
+            with new_folder(folder) as draft:
+                copy_adapter(entry.folder, draft)
+                Combination(LAST, [entry.name], None, None, None).write(draft)
+        with evaluator.of(folder) as (policies, policy):
+            ask = partial(evaluator.evaluate, policies, domains=[entry.domain], label="")
+            if entry.domain not in base:
+                base[entry.domain] = ask(BASE)[0]["reward"]
+            found["domains"][entry.domain] = _gain(ask(policy)[0], base[entry.domain])
+    write_text(bare, json.dumps(base))
+    summary = json.loads((run / "summary.json").read_text())
+    for one, path in zip(found["domains"].values(), summary["runs"], strict=True):
+        own = json.loads((run / path / "summary.json").read_text())
+        one |= {"prequential": own["prequential"], "warnings": own["warnings"]}
+        one |= {"wall_s": own["wall_s"], "leader": own["leader"]}
+    last = _final(recipe, run, final, bases)
+    with evaluator.of(last) as (policies, policy):
+        results = evaluator.evaluate(policies, policy, label="")
+    found["final"] = {
+        name: _gain(one, base[name]) for name, one in zip(evaluator.names, results, strict=True)
+    }
+    return found
+
+
+def _final(recipe: Recipe, run: Path, kind: str | None, bases: SharedBase) -> Path:
+    """Folder of the policy that the run ends with, or of its modules combined another way."""
+    if kind is None:
+        return sorted((run / "combinations").iterdir())[-1]
+    to, entries = run / "measured" / kind, Bank(run / "bank").entries()
+    if not to.exists():
+        with new_folder(to) as draft:
+            write_combination(entries, recipe, draft, bases, kind=kind, progress=unwatched)
+    return to
+
+
+def _gain(measured: dict[str, Any], base: float) -> dict[str, float]:
+    kept = ("reverse_kl", "accuracy", "mean_length", "truncated")
+    return {"gain": measured["reward"] - base, **{key: measured[key] for key in kept}}
+
+
+if __name__ == "__main__":
+    main()

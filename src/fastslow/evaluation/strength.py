@@ -1,0 +1,61 @@
+"""The largest share of an update whose reverse KL is within a budget."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+CLOSE = 0.9
+"""A KL of this share of the budget is close enough to it."""
+MOST_TRIED = 8
+"""Strengths below 1 that are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A strength that was tried."""
+
+    strength: float
+    """What the update was multiplied by."""
+    reverse_kl: float
+    """Of the policy then, nats per answer."""
+
+
+def strength_within(limit: float, reverse_kl: Callable[[float], float]) -> list[Tried]:
+    """What was tried on the way to a strength within the budget, which is the last.
+
+    1 is tried first and kept where its KL is within `limit`. Otherwise the strength is bracketed,
+    the next one by the square root of the KL, as near the reference the KL grows with the square of
+    the update. The last is the strongest one found within the limit, or 0, which is the reference.
+
+    Args:
+        limit: of the reverse KL, above 0.
+        reverse_kl: of the policy at a strength.
+
+    >>> [round(tried.strength, 3) for tried in strength_within(2.0, lambda s: 8.0 * s**2)]
+    [1.0, 0.487]
+    """
+    tried = [Tried(1.0, reverse_kl(1.0))]
+    low, high = Tried(0.0, 0.0), tried[0]
+    # A KL that is not a number is not within anything.
+    while (
+        not high.reverse_kl <= limit and low.reverse_kl < CLOSE * limit and len(tried) <= MOST_TRIED
+    ):
+        strength = _between(low, high, limit)
+        now = Tried(strength, reverse_kl(strength))
+        tried.append(now)
+        if now.reverse_kl <= limit:
+            low = now
+        else:
+            high = now
+    if not tried[0].reverse_kl <= limit and tried[-1] != low:
+        tried.append(low)
+    return tried
+
+
+def _between(low: Tried, high: Tried, limit: float) -> float:
+    """Where a curve through both, linear in the square root of the KL, meets a point just within
+    the limit; never in the outer tenths of the bracket, so that it shrinks."""
+    aim = (0.95 * limit) ** 0.5
+    below, above = low.reverse_kl**0.5, high.reverse_kl**0.5
+    share = (aim - below) / (above - below) if math.isfinite(above) else 0.5
+    return low.strength + min(max(share, 0.1), 0.9) * (high.strength - low.strength)

@@ -1,0 +1,88 @@
+"""A combination scaled down until it is within its budget, on the prompts kept with its modules."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fastslow.adapters import BASE, Entry, Modules, load_tokenizer
+from fastslow.config import Recipe
+from fastslow.errors import DataError
+from fastslow.records import Example
+from fastslow.streams import open_sources, read_examples
+from fastslow.training.continual.combined import Combination, open_combination
+from fastslow.training.data.dataset import objective_of
+from fastslow.training.loop.budget import PROMPTS
+from fastslow.training.policies.answer_kl import AnswerKl
+from fastslow.training.policies.kl_limit import budget_facts, budget_of, limit_of, scaled_down
+from fastslow.training.policies.loading import SharedBase, make_encoder
+
+FULL = "full"
+"""Folder of what was scaled down, as it was."""
+
+
+def keep_within(
+    folder: Path,
+    made: Combination,
+    entries: Sequence[Entry],
+    recipe: Recipe,
+    bases: SharedBase,
+) -> Combination:
+    """Scale a combination in a folder down to the recipe's budget; how it was made, with that.
+
+    The reverse KL is that to the base, on kept prompts of all entries alike. All modules of a
+    routed policy have the same strength. Raises DataError where no entry has kept an example.
+    """
+    budget = budget_of(recipe, objective_of(recipe))
+    if budget is None:
+        return made
+    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    policies = open_combination(folder, made, recipe, tokenizer, bases)
+    answers = AnswerKl.of(recipe, policies, make_encoder(recipe, tokenizer))
+    prompts = _prompts(entries, recipe.seed)
+    kl = partial(answers.measure, made.policy, BASE, prompts, seed=recipe.seed)
+    limit = limit_of(budget, answers, BASE, prompts, seed=recipe.seed)
+    tried = scaled_down(policies.modules, made.modules, limit, kl)
+    facts = budget_facts(limit, tried)
+    if tried[-1].strength < 1:
+        facts["full"] = FULL
+        _replace(folder, made, policies.modules)
+    return _told(made, facts)
+
+
+def _prompts(entries: Sequence[Entry], seed: int) -> list[Example]:
+    """Kept examples, as many of each entry."""
+    each = max(1, PROMPTS // len(entries))
+    found: list[Example] = []
+    for entry in entries:
+        kept = list(read_examples(open_sources([str(entry.memory)])))
+        draw = random.Random(f"{seed}/{entry.name}/budget")
+        found += draw.sample(kept, min(each, len(kept)))
+    if not found:
+        raise DataError(
+            f"{entries[0].memory} holds no examples, on which the budget's reverse KL is measured; "
+            "keep some (data.replay_buffer_size), or combine without a budget"
+        )
+    return found
+
+
+def _replace(folder: Path, made: Combination, modules: Modules) -> None:
+    """Put the scaled modules in the places of what they were, which is kept beside."""
+    for name in made.modules:
+        place, full = folder / made.place(name), folder / FULL / made.place(name)
+        full.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder) as scratch:
+            modules.save(name, Path(scratch) / name)
+            for file in (Path(scratch) / name).iterdir():
+                (place / file.name).replace(full / file.name)
+                file.replace(place / file.name)
+
+
+def _told(made: Combination, facts: dict[str, Any]) -> Combination:
+    strength, weights = facts["strength"], made.weights
+    if weights is not None:
+        weights = {name: weight * strength for name, weight in weights.items()}
+    return replace(made, weights=weights, budget=facts)

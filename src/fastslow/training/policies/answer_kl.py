@@ -1,0 +1,64 @@
+"""The reverse KL of a policy, on answers that it gives to a few prompts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fastslow.config import Recipe
+from fastslow.records import Example
+from fastslow.scoring import Encoder, Tree
+from fastslow.training.policies.policies import Policies
+
+PROMPTS_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerKl:
+    """Measures policies by their own answers.
+
+    The same prompts with the same seed are answered with the same random numbers, so that two
+    strengths of a policy can be compared on a few.
+    """
+
+    policies: Policies
+    encoder: Encoder
+    max_new_tokens: int
+    """Longest answer."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, policies: Policies, encoder: Encoder) -> "AnswerKl":
+        """Answers as long as the recipe evaluates, or as prompts leave room for."""
+        longest = min(recipe.eval.max_new_tokens, recipe.data.max_length // 2)
+        return cls(policies, encoder, longest)
+
+    def measure(self, name: str, reference: str, prompts: Sequence[Example], *, seed: int) -> float:
+        """KL(policy || reference), nats per answer: of all predictions along one answer to each
+        prompt, which varies less than the answers' own log-ratios."""
+        total = 0.0
+        for trees in self._answered(name, prompts, seed):
+            kl = self.policies.kl(name, reference, self.policies.batch(trees))
+            total += kl.cpu().double().sum().item()
+        return total / len(prompts)
+
+    def mean_length(self, name: str, prompts: Sequence[Example], *, seed: int) -> float:
+        """Of a policy's answers, tokens."""
+        answered = self._answered(name, prompts, seed)
+        return sum(len(tree.responses[0]) for trees in answered for tree in trees) / len(prompts)
+
+    def _answered(self, name: str, prompts: Sequence[Example], seed: int) -> Iterator[list[Tree]]:
+        """The prompts, some at a time, each with an answer of the policy."""
+        asked = [self.encoder.prompt_ids_of(one, room=self.max_new_tokens) for one in prompts]
+        asked.sort(key=len)
+        for first in range(0, len(asked), PROMPTS_AT_ONCE):
+            some = asked[first : first + PROMPTS_AT_ONCE]
+            answers = self.policies.generate(
+                name,
+                some,
+                end_ids=sorted(self.encoder.end_ids),
+                max_new_tokens=self.max_new_tokens,
+                seed=seed + first,
+                num_generations=1,
+            )
+            yield [
+                Tree(prompt, (given.tokens,))
+                for prompt, (given,) in zip(some, answers, strict=True)
+            ]
