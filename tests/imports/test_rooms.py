@@ -16,7 +16,7 @@ LEVELS = [
     {"distributed", "data", "state"},
     {"policies"},
     {"preflight", "memory"},
-    {"on_policy"},
+    {"on_policy", "budget"},
     {"loop"},
     {"context"},
     {"stages", "rounds", "continual", "export", "build"},

@@ -12,9 +12,9 @@ from fastslow import training
 from fastslow.adapters import BASE, Factors
 from fastslow.errors import ConfigError
 from fastslow.streams import open_sources, read_examples
+from fastslow.training.budget.answer_kl import AnswerKl
 from fastslow.training.export.open_run import open_run
 from fastslow.training.loop.signals import StopToken
-from fastslow.training.policies.answer_kl import AnswerKl
 
 WILD = ("train.learning_rate=0.3", "train.schedule=constant", "train.max_steps=6")
 FEW = ("eval.max_new_tokens=12", "eval.num_prompts=0")

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from fastslow.adapters.fingerprint import FIELD, OF_BASE, absolute, check_base
 from fastslow.adapters.linear import make_direct
 from fastslow.adapters.lora_folder import HEAD_KEY, check_all_loaded, check_lora_folder
+from fastslow.adapters.odd_layers import odd_layers
 from fastslow.adapters.whole_model import check_finite, one_error
 from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
@@ -92,7 +93,7 @@ class Modules:
             lora_alpha=alpha,  # type: ignore[arg-type]
             lora_dropout=dropout,
             target_modules=targets,
-            exclude_modules=_odd_layers(base) if targets == "all-linear" else None,
+            exclude_modules=odd_layers(base) if targets == "all-linear" else None,
             task_type="CAUSAL_LM",
         )
         with torch.random.fork_rng():
@@ -332,23 +333,6 @@ def strip_modules(base: Any) -> None:
 
 def _lora_layers(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-
-
-def _odd_layers(base: Any) -> list[str] | None:
-    """Names of linear layers that give more than a product, such as routers; None without any."""
-    linear = ((name, part) for name, part in base.named_modules() if isinstance(part, nn.Linear))
-    return [name for name, layer in linear if not _gives_a_product(layer, base)] or None
-
-
-def _gives_a_product(layer: nn.Linear, base: Any) -> bool:
-    if type(layer).__module__ != type(base).__module__:
-        return True  # Torch's, or that of a kind of quantisation.
-    try:
-        with torch.no_grad():
-            found = layer(layer.weight.new_zeros(1, layer.in_features))
-    except (RuntimeError, ValueError, TypeError):
-        return False
-    return isinstance(found, Tensor) and found.shape == (1, layer.out_features)
 
 
 def _dropouts(layer: Any) -> list[tuple[str, nn.Module]]:

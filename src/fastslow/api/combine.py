@@ -119,17 +119,14 @@ def combine(
     recipe = written if trust_code else as_guest(written)
     folder, keep = _place(to)
     bases, began = SharedBase(ProcessGroup(recipe.train.device)), time.monotonic()
+    how: dict[str, Any] = {
+        "kind": kind,
+        "fixed": fixed,
+        "recompress": recompress,
+        "progress": progress,
+    }
     with new_folder(folder) as draft:
-        made = write_combination(
-            entries,
-            recipe,
-            draft,
-            bases,
-            kind=kind,
-            fixed=fixed,
-            recompress=recompress,
-            progress=progress,
-        )
+        made = write_combination(entries, recipe, draft, bases, **how)
         write_combined_run(
             draft,
             made,

@@ -291,7 +291,7 @@ class Learner(PolicyMethods):
             handed = budget.hand_over(name)
         if handed.strength < 1:
             told = f"is saved at {handed.strength:.2f} of its update, to be within the KL budget"
-            warnings.warn(f"{name} {told} of {handed.limit:.2f} nats an answer", stacklevel=4)
+            warnings.warn(f"{name} {told} of {handed.limit:.2f} nats per answer", stacklevel=4)
         try:
             yield
         finally:

@@ -48,7 +48,6 @@ def combine(
 
     from fastslow import combine as combine_modules
     from fastslow.adapters.library_logging import quiet_libraries
-    from fastslow.cli.run_text import within_budget
     from fastslow.training.continual.combination import task_of
 
     quiet_libraries()
@@ -72,8 +71,6 @@ def combine(
     for name, domain in policy.domains.items():
         table.add_row(name, domain, _weight(made, name))
     screen().print(table)
-    if made.budget is not None and made.budget["strength"] < 1:
-        tell(within_budget(made.budget, made.policy))
     tell(f"{_made(made)}: {to}")
 
 
@@ -85,8 +82,17 @@ def _weight(made: "Combination", name: str) -> str:
 
 def _made(made: "Combination") -> str:
     if made.rank is None:
-        return "one module for each prompt"
+        return f"one module for each prompt{_within(made)}"
     what = "one adapter" if made.weights is None else f"{made.kind} sum"
     far = f", {made.kl:.3f} nats per response from the modules" if made.kl is not None else ""
     lost = f", {made.lost:.1%} of the update lost" if made.lost is not None else ""
-    return f"{what} of rank {made.rank}{far}{lost}"
+    return f"{what} of rank {made.rank}{far}{lost}{_within(made)}"
+
+
+def _within(made: "Combination") -> str:
+    if made.budget is None or made.budget["strength"] == 1:
+        return ""
+    return (
+        f", scaled down to {made.budget['strength']:.2f} to be within {made.budget['limit']:.2f} "
+        "nats per answer of the base"
+    )

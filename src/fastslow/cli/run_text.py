@@ -78,8 +78,8 @@ def within_budget(budget: Mapping[str, Any], name: str) -> str:
     seen = sorted((one["strength"], one["reverse_kl"]) for one in budget["tried"])
     frontier = ", ".join(f"{kl:.2f} at {strength:.2f}" for strength, kl in seen)
     return (
-        f"{name} was beyond the KL budget of {budget['limit']:g} nats an answer and is handed over "
-        f"at {budget['strength']:.2f} of its update (reverse KL {frontier})"
+        f"{name} was beyond the KL budget of {budget['limit']:.2f} nats per answer and is handed "
+        f"over at {budget['strength']:.2f} of its update (reverse KL {frontier})"
     )
 
 

@@ -18,6 +18,7 @@ from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
 from fastslow.scoring import Encoder, compile_layers
 from fastslow.streams import ExampleStream, Reservoir
+from fastslow.training.budget.budget import make_budget
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import (
     objective_of,
@@ -31,7 +32,6 @@ from fastslow.training.data.delayed_labels import DelayedLabels
 from fastslow.training.data.prefetch import PrefetchReader
 from fastslow.training.data.reader import Reader
 from fastslow.training.loop.anchor import WeightAnchor
-from fastslow.training.loop.budget import Budget
 from fastslow.training.loop.components import Components
 from fastslow.training.loop.drift import DriftDetector
 from fastslow.training.loop.evaluator import held_out
@@ -52,13 +52,10 @@ from fastslow.training.on_policy.filtered_reader import FilteredReader
 from fastslow.training.on_policy.online_kl import OnlineKl
 from fastslow.training.on_policy.online_reader import OnlineReader
 from fastslow.training.on_policy.sampler import RolloutSampler
-from fastslow.training.policies.answer_kl import AnswerKl
-from fastslow.training.policies.kl_limit import budget_of
 from fastslow.training.policies.loading import (
     MOVING,
     PREVIOUS,
     SharedBase,
-    budget_reference,
     make_encoder,
     make_modules,
     make_policies,
@@ -227,7 +224,7 @@ class _Builder:
         """The learner of these parts."""
         recipe, objective, policies = self._recipe, self._objective, self._policies
         modules, processes = policies.modules, policies.processes
-        budget = self._budget()
+        budget = make_budget(recipe, objective, policies, self._encoder, self._micro_batches)
         state = TrainingState(
             modules=modules,
             optimizers=make_optimizers(recipe, modules),
@@ -266,19 +263,6 @@ class _Builder:
         if recipe.anchor is not None:
             terms.append(AnchorTerm(WeightAnchor(recipe.anchor, self._policies.modules, PREVIOUS)))
         return terms
-
-    def _budget(self) -> Budget | None:
-        recipe, config = self._recipe, budget_of(self._recipe, self._objective)
-        if config is None:
-            return None
-        return Budget(
-            config,
-            AnswerKl.of(recipe, self._policies, self._encoder),
-            reference=budget_reference(recipe),
-            modules=recipe.module_names,
-            micro_batches=self._micro_batches,
-            seed=_sampling_seed(recipe),
-        )
 
     def reader(self, stream: Any) -> Reader:
         """Where batches come from."""

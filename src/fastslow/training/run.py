@@ -15,12 +15,12 @@ from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, DataError
 from fastslow.objectives import objective_problems
 from fastslow.testing import failed_checks
+from fastslow.training.budget.budget import HandedOver
 from fastslow.training.build import build
 from fastslow.training.context import RunContext
 from fastslow.training.continual.sequence import train_domains
 from fastslow.training.data.dataset import input_fingerprints, rereadable, written_out
 from fastslow.training.distributed.processes import ProcessGroup
-from fastslow.training.loop.budget import HandedOver
 from fastslow.training.loop.components import Components
 from fastslow.training.loop.loop import Loop
 from fastslow.training.loop.sanity_checks import slow_bfloat16

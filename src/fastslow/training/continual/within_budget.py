@@ -13,11 +13,12 @@ from fastslow.config import Recipe
 from fastslow.errors import DataError
 from fastslow.records import Example
 from fastslow.streams import open_sources, read_examples
+from fastslow.training.budget.answer_kl import AnswerKl
+from fastslow.training.budget.budget import PROMPTS
+from fastslow.training.budget.limit import budget_facts, budget_of, limit_of
+from fastslow.training.budget.scaling import scaled_down
 from fastslow.training.continual.combined import Combination, open_combination
 from fastslow.training.data.dataset import objective_of
-from fastslow.training.loop.budget import PROMPTS
-from fastslow.training.policies.answer_kl import AnswerKl
-from fastslow.training.policies.kl_limit import budget_facts, budget_of, limit_of, scaled_down
 from fastslow.training.policies.loading import SharedBase, make_encoder
 
 FULL = "full"

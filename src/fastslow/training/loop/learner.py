@@ -25,9 +25,9 @@ from fastslow.evaluation import MetricSums
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded
 from fastslow.streams import is_replayed
+from fastslow.training.budget.budget import Budget, Kept
 from fastslow.training.data.requirements import is_undecided
 from fastslow.training.distributed.processes import ProcessGroup
-from fastslow.training.loop.budget import Budget
 from fastslow.training.loop.gradient_terms import GradientTerm, TermContext
 from fastslow.training.loop.logps import (
     confidences_of,
@@ -172,14 +172,14 @@ class Learner:
         }
         metrics = means[self.leader]
         swapped, drifted = self._finish_step(batch, sums)
-        beyond, dethroned = self._keep_within(batch)
+        kept = self._keep_within(batch)
         return result(
             step=self.state.step,
             metrics=metrics,
             modules=modules | of_terms,
-            swapped=swapped or dethroned,
+            swapped=swapped or kept.changed,
             drifted=drifted,
-            beyond_budget=beyond,
+            beyond_budget=kept.beyond,
         )
 
     def _prepare_step(self, batch: list[Encoded]) -> None:
@@ -314,24 +314,13 @@ class Learner:
         drifted = state.drift is not None and state.drift.update(sums.leader_losses)
         return swapped, drifted
 
-    def _keep_within(self, batch: list[Encoded]) -> tuple[Mapping[str, float], bool]:
-        """Where that is due, let none lead that is beyond the budget; if all are, scale them down.
-
-        Those beyond, and whether the lead has changed hands.
-        """
-        budget, selector = self.budget, self.state.selector
-        if budget is None:
-            return {}, False
-        budget.add([item.example for item in batch])
-        if self.state.step % budget.every:
-            return {}, False
-        beyond = budget.beyond(batch, seed=self._seed())
-        within = [name for name in selector.modules if name not in beyond]
-        if not within:
-            budget.pull_back(beyond, batch, seed=self._seed())
-        changed = selector.allow(within or selector.modules)
-        self.state.swaps += changed
-        return beyond, changed
+    def _keep_within(self, batch: list[Encoded]) -> Kept:
+        state = self.state
+        if self.budget is None:
+            return Kept({}, False)
+        kept = self.budget.keep_within(batch, state.selector, step=state.step, seed=self._seed())
+        state.swaps += kept.changed
+        return kept
 
     def _move_reference(self) -> None:
         moving, modules = self.recipe.moving_reference, self.state.modules

@@ -18,7 +18,7 @@ from typing import Any, cast
 from fastslow.errors import UnreachableError
 from fastslow.evaluation import degradation
 from fastslow.scoring import Encoded
-from fastslow.training.loop.budget import HandedOver
+from fastslow.training.budget.budget import HandedOver
 from fastslow.training.loop.components import Components
 from fastslow.training.loop.signals import StopToken
 from fastslow.training.loop.step_sums import StepResult

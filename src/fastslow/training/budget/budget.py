@@ -7,26 +7,25 @@ what is looked at while the policy learns; only where it is beyond the budget is
 which also tells how far the two are apart here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from fastslow.config import BudgetConfig
+from fastslow.config import BudgetConfig, Recipe
+from fastslow.dynamics import LeaderSelector
 from fastslow.evaluation import Tried
+from fastslow.objectives import Objective
 from fastslow.records import Example
-from fastslow.scoring import Encoded
+from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import Reservoir
+from fastslow.training.budget.answer_kl import AnswerKl
+from fastslow.training.budget.limit import PER_TOKEN, budget_facts, budget_of, limit_of
+from fastslow.training.budget.scaling import scaled_down
 from fastslow.training.memory.micro_batches import MicroBatches
-from fastslow.training.policies.answer_kl import AnswerKl
-from fastslow.training.policies.kl_limit import (
-    PER_TOKEN,
-    budget_facts,
-    limit_of,
-    scaled_down,
-)
+from fastslow.training.policies.loading import budget_reference
 from fastslow.training.policies.policies import Policies
 
 LOOKED_AT = 8
@@ -59,6 +58,16 @@ class HandedOver:
         return {"module": self.module, **budget_facts(self.limit, self.tried)}
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What came of looking at the modules after a step."""
+
+    beyond: Mapping[str, float]
+    """The KL over the limit of those that were beyond it."""
+    changed: bool
+    """Whether the lead has changed hands."""
+
+
 class Budget:
     """The reverse KL of a run's modules to a reference, and its limit.
 
@@ -81,7 +90,6 @@ class Budget:
         micro_batches: MicroBatches,
         seed: int,
     ) -> None:
-        self.every = config.every
         self._config = config
         self._answers = answers
         self._reference = reference
@@ -96,13 +104,22 @@ class Budget:
     def _policies(self) -> Policies:
         return self._answers.policies
 
-    def add(self, examples: Sequence[Example]) -> None:
-        """Let prompts go by that may be asked at the end."""
-        for example in examples:
-            self._asked.add(example)
+    def keep_within(
+        self, batch: Sequence[Encoded], selector: LeaderSelector, *, step: int, seed: int
+    ) -> Kept:
+        """Where that is due, let no module lead that is beyond the limit; if all are, scale all
+        down to it. The batch's prompts may be asked at the end."""
+        for item in batch:
+            self._asked.add(item.example)
+        if step % self._config.every:
+            return Kept({}, False)
+        beyond = self._beyond(batch, seed)
+        within = [name for name in selector.modules if name not in beyond]
+        if not within:
+            self._pull_back(batch, seed)
+        return Kept(beyond, selector.allow(within or selector.modules))
 
-    def beyond(self, batch: Sequence[Encoded], *, seed: int) -> dict[str, float]:
-        """The modules that are beyond the limit now, with their KL over it."""
+    def _beyond(self, batch: Sequence[Encoded], seed: int) -> dict[str, float]:
         looked_at, asked = batch[:LOOKED_AT], [item.example for item in batch[:ASKED]]
         limit, found = self._limit_per_token(asked, seed), {}
         for name, ratio in self._ratio.items():
@@ -116,11 +133,11 @@ class Budget:
                 found[name] = per_token / limit
         return found
 
-    def pull_back(self, names: Iterable[str], batch: Sequence[Encoded], *, seed: int) -> None:
-        """Scale some modules that are beyond the limit down to it."""
+    def _pull_back(self, batch: Sequence[Encoded], seed: int) -> None:
+        """Scale all modules down to the limit."""
         looked_at, asked = batch[:LOOKED_AT], [item.example for item in batch[:ASKED]]
         limit, modules = self._limit_per_token(asked, seed), self._policies.modules
-        for name in names:
+        for name in self._ratio:
             estimate = partial(self._estimate, name, looked_at)
             scaled_down(modules, (name,), limit, estimate, start=self._reference)
 
@@ -171,3 +188,24 @@ class Budget:
         self._asked.load_state(state["asked"])
         self._ratio = dict(state["ratio"])
         self._length = state["length"]
+
+
+def make_budget(
+    recipe: Recipe,
+    objective: Objective,
+    policies: Policies,
+    encoder: Encoder,
+    micro_batches: MicroBatches,
+) -> Budget | None:
+    """The budget of a run; None where it has none."""
+    config = budget_of(recipe, objective)
+    if config is None:
+        return None
+    return Budget(
+        config,
+        AnswerKl.of(recipe, policies, encoder),
+        reference=budget_reference(recipe),
+        modules=recipe.module_names,
+        micro_batches=micro_batches,
+        seed=recipe.seed,
+    )

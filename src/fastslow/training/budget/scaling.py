@@ -1,0 +1,41 @@
+"""Modules scaled down until the policy that they make is within a reverse KL."""
+
+from collections.abc import Callable, Sequence
+
+from fastslow.adapters import BASE, Modules
+from fastslow.evaluation import Tried, strength_within
+
+
+def scaled_down(
+    modules: Modules,
+    names: Sequence[str],
+    limit: float,
+    reverse_kl: Callable[[], float],
+    *,
+    start: str = BASE,
+) -> list[Tried]:
+    """Scale modules down in place, all by the same strength, which is 1 where they are within.
+
+    Args:
+        limit: nats.
+        reverse_kl: of the policy as it is when this is called.
+        start: what strength 0 is: the base, or a module of the same shape.
+
+    Returns what was tried, in its order; the last is how the modules are left.
+    """
+    full = {
+        name: {key: tensor.clone() for key, tensor in modules.tensors(name).items()}
+        for name in names
+    }
+
+    def scale(strength: float) -> None:
+        for name in names:
+            modules.put_between(name, full[name], strength, start=start)
+
+    def at(strength: float) -> float:
+        scale(strength)
+        return reverse_kl()
+
+    tried = strength_within(limit, at)
+    scale(tried[-1].strength)
+    return tried
