@@ -113,9 +113,7 @@ def combine(
     if kind not in ("regmean", "distilled", "routed"):
         _warn_of_shared(entries)
     trust_code = trust_code or getattr(sources[-1], "trust_code", False)
-    written = load_recipe(entries[-1].config, [f"model={model}"] if model else [])
-    if budget is not None:
-        written = _with_budget(written, budget)
+    written = _written(entries[-1], model, budget)
     recipe = written if trust_code else as_guest(written)
     folder, keep = _place(to)
     bases, began = SharedBase(ProcessGroup(recipe.train.device)), time.monotonic()
@@ -147,8 +145,12 @@ def _place(to: str | Path | None) -> tuple[Path, Any]:
     return Path(keep.name) / "combined", keep
 
 
-def _with_budget(recipe: Recipe, reverse_kl: float) -> Recipe:
-    section = None if reverse_kl == math.inf else BudgetConfig(reverse_kl=reverse_kl)
+def _written(entry: Entry, model: str | None, budget: float | None) -> Recipe:
+    """The recipe of an entry with another base and another budget, where they are given."""
+    recipe = load_recipe(entry.config, [f"model={model}"] if model else [])
+    if budget is None:
+        return recipe
+    section = None if budget == math.inf else BudgetConfig(reverse_kl=budget)
     return recipe.model_copy(update={"budget": section})
 
 

@@ -74,8 +74,10 @@ class ContinualConfig(Section):
     that returns, from its own earlier one."""
     weights: (
         Literal["uniform", "fixed", "grid", "learned", "regmean", "distilled", "routed"] | None
-    ) = "learned"
-    """How the adapters are merged after each domain; null: the last adapter alone is used."""
+    ) = "distilled"
+    """How the adapters become one policy after each domain. `distilled`: one adapter learns from
+    all, `routed`: one is chosen for each prompt, the others are sums. null: the last adapter alone
+    is used."""
     fixed: list[Annotated[float, Field(allow_inf_nan=False)]] | None = None
     """The weights of `fixed`, in the order of the domains."""
     recompress: Positive | None = None

@@ -142,19 +142,17 @@ class Scorer:
         ]
         return torch.cat(logits)
 
-    def kl(self, batch: TreeBatch, teacher: Tensor) -> Tensor:
-        """KL(teacher || active policy) of the predictions, summed over each response, [N], nats.
+    def kl(self, batch: TreeBatch, teacher: Tensor, student: Tensor) -> Tensor:
+        """KL(teacher || student) of the predictions, summed over each response, [N], nats.
 
-        `teacher` is what `predictions` gave of the same batch under another policy. Gradients reach
-        the active one.
+        Each is what `predictions` gave of the batch under a policy. Gradients reach the student's.
         """
-        own = self.predictions(batch)
         if self.layout.trees:
             head = Head(self._head, partial(self._after_head, temperature=1.0))
             sizes: dict[str, int] = {"rows": self._sizes.rows, "columns": self._sizes.columns}
-            kl = chunked_kl(head, teacher, own, **sizes)
+            kl = chunked_kl(head, teacher, student, **sizes)
         else:
-            kl = prediction_kl(teacher, own)
+            kl = prediction_kl(teacher, student)
         return _sum_by_response(kl, [count for tree in batch.trees for count in tree.num_scored])
 
     def states(self, batch: TreeBatch, where: Literal["predictors", "ends"]) -> Tensor:

@@ -1,10 +1,9 @@
 """Keeps what a run learns within a reverse KL of where it started, and what it hands over for sure.
 
 Pairs do not show what a policy says off them: its loss falls on while it forgets how to speak. Two
-things do. Answers that it samples show it exactly and cost time. The KL of its predictions along
-the batch's own responses costs two passes and follows the other closely, token for token, so it is
-what is looked at while the policy learns; only where it is beyond the budget is the policy asked,
-which also tells how far the two are apart here.
+things do. Answers that it samples show it exactly, and cost time: they decide at the end. The KL of
+its predictions along the batch's own responses costs a pass and follows the other closely, token
+for token (LOG.md), so it is what is looked at while policies learn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,18 +21,18 @@ from fastslow.records import Example
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import Reservoir
 from fastslow.training.budget.answer_kl import AnswerKl
-from fastslow.training.budget.limit import PER_TOKEN, budget_facts, budget_of, limit_of
+from fastslow.training.budget.limit import PER_TOKEN, budget_facts, budget_of
 from fastslow.training.budget.scaling import scaled_down
 from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.policies.loading import budget_reference
 from fastslow.training.policies.policies import Policies
 
-LOOKED_AT = 8
+LOOKED_AT = 4
 """Examples of a batch whose predictions are compared."""
-ASKED = 16
-"""Prompts that are answered while a policy learns."""
-PROMPTS = 64
+PROMPTS = 48
 """Prompts that are answered when it is handed over."""
+FEW = 16
+"""Prompts by which the reference's answers are measured in length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +95,9 @@ class Budget:
         self._micro_batches = micro_batches
         self._seed = seed
         self._asked = Reservoir(PROMPTS, seed=seed)
-        self._ratio = dict.fromkeys(modules, 1.0)
-        """Of the KL along answers to what was looked at, when last compared."""
+        self._modules = tuple(modules)
         self._length: float | None = None
+        """Of the reference's answers, tokens."""
 
     @property
     def _policies(self) -> Policies:
@@ -113,80 +112,60 @@ class Budget:
             self._asked.add(item.example)
         if step % self._config.every:
             return Kept({}, False)
-        beyond = self._beyond(batch, seed)
+        limit = self._limit_per_token([item.example for item in batch], seed)
+        near = self._near(self._modules, batch[:LOOKED_AT])
+        beyond = {name: kl / limit for name, kl in near.items() if not kl <= limit}
         within = [name for name in selector.modules if name not in beyond]
         if not within:
-            self._pull_back(batch, seed)
+            self._pull_back(batch[:LOOKED_AT], limit)
         return Kept(beyond, selector.allow(within or selector.modules))
 
-    def _beyond(self, batch: Sequence[Encoded], seed: int) -> dict[str, float]:
-        looked_at, asked = batch[:LOOKED_AT], [item.example for item in batch[:ASKED]]
-        limit, found = self._limit_per_token(asked, seed), {}
-        for name, ratio in self._ratio.items():
-            near = self._near(name, looked_at)
-            if near * ratio <= limit:
-                continue
-            kl = self._answers.measure(name, self._reference, asked, seed=seed)
-            per_token = kl / self._mean_length(asked, seed)
-            self._ratio[name] = per_token / near
-            if not per_token <= limit:
-                found[name] = per_token / limit
-        return found
-
-    def _pull_back(self, batch: Sequence[Encoded], seed: int) -> None:
+    def _pull_back(self, items: Sequence[Encoded], limit: float) -> None:
         """Scale all modules down to the limit."""
-        looked_at, asked = batch[:LOOKED_AT], [item.example for item in batch[:ASKED]]
-        limit, modules = self._limit_per_token(asked, seed), self._policies.modules
-        for name in self._ratio:
-            estimate = partial(self._estimate, name, looked_at)
-            scaled_down(modules, (name,), limit, estimate, start=self._reference)
+        for name in self._modules:
+            near = partial(self._near_of, name, items)
+            scaled_down(self._policies.modules, (name,), limit, near, start=self._reference)
 
-    def _limit_per_token(self, asked: Sequence[Example], seed: int) -> float:
+    def _limit_per_token(self, prompts: Sequence[Example], seed: int) -> float:
         given = self._config.reverse_kl
-        return PER_TOKEN if given is None else given / self._mean_length(asked, seed)
+        return PER_TOKEN if given is None else given / self._mean_length(prompts, seed)
 
-    def _mean_length(self, asked: Sequence[Example], seed: int) -> float:
-        """Of the reference's answers, tokens, found out when it is first needed."""
+    def _mean_length(self, prompts: Sequence[Example], seed: int) -> float:
         if self._length is None:
-            self._length = self._answers.mean_length(self._reference, asked, seed=seed)
+            few = prompts[:FEW]
+            self._length = self._answers.mean_length(self._reference, few, seed=seed)
         return self._length
 
-    def _estimate(self, name: str, items: Sequence[Encoded]) -> float:
-        """The KL along answers that a module would give, nats per token."""
-        return self._ratio[name] * self._near(name, items)
+    def _near_of(self, name: str, items: Sequence[Encoded]) -> float:
+        return self._near((name,), items)[name]
 
-    def _near(self, name: str, items: Sequence[Encoded]) -> float:
-        """The KL of the predictions along some examples' own responses, nats per token."""
-        total, tokens = 0.0, 0
+    def _near(self, names: Sequence[str], items: Sequence[Encoded]) -> dict[str, float]:
+        """The KL of modules' predictions along some examples' own responses, nats per token."""
+        totals, tokens = dict.fromkeys(names, 0.0), 0
         for some in self._micro_batches.split(items):
             batch = self._policies.batch([item.tree for item in some])
-            kl = self._policies.kl(name, self._reference, batch)
-            total += kl.cpu().double().sum().item()
             tokens += int(batch.lengths.sum())
-        return total / tokens
+            for name, kl in self._policies.kls(names, self._reference, batch).items():
+                totals[name] += kl.cpu().double().sum().item()
+        return {name: total / tokens for name, total in totals.items()}
 
     def hand_over(self, name: str) -> HandedOver:
         """Scale a module down to the limit, if it is beyond it, by answers to kept prompts."""
         modules, answers = self._policies.modules, self._answers
         full = {key: tensor.clone() for key, tensor in modules.tensors(name).items()}
         prompts, seed, reference = self._asked.examples, self._seed, self._reference
-        limit = limit_of(self._config, answers, reference, prompts, seed=seed)
+        limit = self._config.reverse_kl or PER_TOKEN * self._mean_length(prompts, seed)
         kl = partial(answers.measure, name, reference, prompts, seed=seed)
         tried = scaled_down(modules, (name,), limit, kl, start=reference)
         return HandedOver(name, limit, tuple(tried), full)
 
     def state(self) -> dict[str, Any]:
         """What changes, as JSON."""
-        return {
-            "asked": self._asked.state(),
-            "ratio": dict(self._ratio),
-            "length": self._length,
-        }
+        return {"asked": self._asked.state(), "length": self._length}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up where `state()` was taken."""
         self._asked.load_state(state["asked"])
-        self._ratio = dict(state["ratio"])
         self._length = state["length"]
 
 

@@ -113,7 +113,17 @@ class Policies:
         with self._under(teacher, learning=False):
             given = self._scorer.predictions(batch)
         with self._under(student, learning=learning, dropout=False):
-            return self._scorer.kl(batch, given)
+            return self._scorer.kl(batch, given, self._scorer.predictions(batch))
+
+    def kls(self, teachers: Sequence[str], student: str, batch: TreeBatch) -> dict[str, Tensor]:
+        """As of `kl`, of several teachers, without gradients."""
+        with self._under(student, learning=False):
+            taken = self._scorer.predictions(batch)
+        found = {}
+        for teacher in teachers:
+            with self._under(teacher, learning=False):
+                found[teacher] = self._scorer.kl(batch, self._scorer.predictions(batch), taken)
+        return found
 
     def values(
         self,
