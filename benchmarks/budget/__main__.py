@@ -138,13 +138,14 @@ def _policies(recipe: Recipe, run: Path, final: str | None) -> dict[str, Any]:
     for one, path in zip(found["domains"].values(), summary["runs"], strict=True):
         own = json.loads((run / path / "summary.json").read_text())
         one |= {"prequential": own["prequential"], "warnings": own["warnings"]}
-        one |= {"wall_s": own["wall_s"], "leader": own["leader"]}
+        one |= {"wall_s": own["wall_s"], "leader": own["leader"], "budget": own["budget"]}
     last = _final(recipe, run, final, bases)
     with evaluator.of(last) as (policies, policy):
         results = evaluator.evaluate(policies, policy, label="")
     found["final"] = {
         name: _gain(one, base[name]) for name, one in zip(evaluator.names, results, strict=True)
     }
+    found["budget"] = Combination.read(last).budget
     return found
 
 

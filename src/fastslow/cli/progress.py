@@ -27,9 +27,9 @@ from fastslow.cli.run_text import (
     next_commands,
     processes,
     retention,
-    within_budget,
 )
 from fastslow.cli.task_progress import PLAIN_EVERY_S, ProgressLines
+from fastslow.evaluation import scaled_to_budget
 from fastslow.training.state.events import (
     AnswersEvent,
     BeyondBudgetEvent,
@@ -254,7 +254,7 @@ class RunDisplay:
                 self.say(f"step {event['step']}: {name} is at {far:.1f} times the KL budget")
 
     def _on_budget(self, event: BudgetEvent) -> None:
-        self.say(within_budget(event, event["module"]), style="yellow")
+        self.say(scaled_to_budget(event, event["module"]), style="yellow")
 
     def _on_warning(self, event: WarningEvent) -> None:
         self.say(f"warning: {event['message']}", style="yellow")

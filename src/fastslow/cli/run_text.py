@@ -73,16 +73,6 @@ def comparison(
     return table
 
 
-def within_budget(budget: Mapping[str, Any], name: str) -> str:
-    """That a policy was scaled down, with the reverse KL at each strength that was tried."""
-    seen = sorted((one["strength"], one["reverse_kl"]) for one in budget["tried"])
-    frontier = ", ".join(f"{kl:.2f} at {strength:.2f}" for strength, kl in seen)
-    return (
-        f"{name} was beyond the KL budget of {budget['limit']:.2f} nats per answer and is handed "
-        f"over at {budget['strength']:.2f} of its update (reverse KL {frontier})"
-    )
-
-
 def counts(counts: dict[str, int]) -> str:
     """Rows read, and the nonzero counts of rows and pairs treated specially."""
     return ", ".join(

@@ -7,7 +7,7 @@ from fastslow.evaluation.intervals import bootstrap_interval, wilson_interval
 from fastslow.evaluation.metric_sums import MetricSums
 from fastslow.evaluation.regret import regret_curve, relative_regret
 from fastslow.evaluation.retention import Retention, retention
-from fastslow.evaluation.strength import Tried, strength_within
+from fastslow.evaluation.strength import Tried, scaled_to_budget, strength_within
 
 __all__ = [
     "Retention",
@@ -21,6 +21,7 @@ __all__ = [
     "relative_regret",
     "retention",
     "reward_at_kl",
+    "scaled_to_budget",
     "strength_within",
     "wilson_interval",
 ]

@@ -1,8 +1,9 @@
 """The largest share of an update whose reverse KL is within a budget."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 CLOSE = 0.9
 """A KL of this share of the budget is close enough to it."""
@@ -59,3 +60,18 @@ def _between(low: Tried, high: Tried, limit: float) -> float:
     below, above = low.reverse_kl**0.5, high.reverse_kl**0.5
     share = (aim - below) / (above - below) if math.isfinite(above) else 0.5
     return low.strength + min(max(share, 0.1), 0.9) * (high.strength - low.strength)
+
+
+def scaled_to_budget(budget: Mapping[str, Any], name: str) -> str:
+    """What is said of a policy that was scaled down.
+
+    Args:
+        budget: `limit`, `strength` and what was `tried`, as a summary holds it.
+        name: of the policy.
+    """
+    seen = sorted((one["strength"], one["reverse_kl"]) for one in budget["tried"])
+    frontier = ", ".join(f"{kl:.2f} at {strength:.2f}" for strength, kl in seen)
+    return (
+        f"{name} was beyond the KL budget of {budget['limit']:.2f} nats per answer and is handed "
+        f"over at {budget['strength']:.2f} of its update (reverse KL {frontier})"
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.errors import StateError
+from fastslow.evaluation import scaled_to_budget
 from fastslow.foreign_files import read_log
 
 EvalResult = dict[str, Any]
@@ -109,6 +110,9 @@ def _add(record: Record, event: dict[str, Any]) -> None:
         record.swaps.append(Swap(event["step"], record.ends, event["leader"]))
     elif kind == "warning":
         record.warnings.append(f"step {event['step']}: {event['message']}")
+    elif kind == "budget":
+        told = scaled_to_budget(event, str(event["module"]))
+        record.warnings.append(f"step {event['step']}: {told}")
 
 
 def _add_step(steps: Steps, begins: int, event: dict[str, Any]) -> None:
