@@ -325,3 +325,25 @@ def test_how_many_bad_rows_are_too_many_is_the_callers_to_say():
     assert batches.skipped == 2
     with pytest.raises(fs.ConfigError, match="max_bad_fraction: got 2; must be from 0 to 1"):
         fs.batches(rows, size=2, max_bad_fraction=2)
+
+
+def test_what_is_saved_is_within_the_budget_and_the_learner_stays_as_it_is(tmp_path):
+    learner = fs.Learner(
+        tiny.model(), tiny.tokenizer(), max_length=48, learning_rate=0.3, chase=None,
+        budget={"reverse_kl": 0.3}, peft_config=LoraConfig(r=4, lora_alpha=8),
+    )  # fmt: skip
+    for batch in fs.batches(tiny.rows(24, seed=2), size=8):
+        learner.step(batch)
+    before = copies(learner)
+    with pytest.warns(UserWarning, match=r"policy is saved at 0\.\d+ of its update"):
+        saved = learner.save_pretrained(tmp_path / "held")
+    assert tiny.same(copies(learner), before)
+    own = load_file(saved / "adapter_model.safetensors")
+    ratios = {
+        float((own[key] / tensor).mean())
+        for full, tensor in before["policy"].items()
+        if "lora_B" in (key := full.replace(".policy", ""))
+    }
+    assert len({round(ratio, 4) for ratio in ratios}) == 1 and 0 < min(ratios) < 1
+    free = fs.Learner(tiny.model(), tiny.tokenizer(), budget=None, max_length=48)
+    assert free.core.budget is None

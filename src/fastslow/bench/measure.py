@@ -16,7 +16,7 @@ from fastslow.atomic_io import new_folder
 from fastslow.bench.methods import JOINT, Method
 from fastslow.bench.scenario import Scenario
 from fastslow.training.continual.combination import write_combination
-from fastslow.training.continual.combined import LAST, Combination
+from fastslow.training.continual.combined import LAST, Combination, combination_after
 from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase
@@ -71,7 +71,7 @@ def _policy(scenario: Scenario, method: Method, run: Path, to: Path, bases: Shar
         return to
     entries = Bank(run / "bank").entries()
     if method.policy == "own":
-        return run / "combinations" / f"{len(entries):02d}"
+        return combination_after(len(entries), run)
     # The router's folder holds every module, which is all that an oracle needs.
     kind = ROUTED if method.policy == "oracle" else method.policy
     with new_folder(to) as draft:

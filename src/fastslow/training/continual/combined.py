@@ -64,6 +64,11 @@ class Combination:
         return made
 
 
+def combination_after(number: int, run: Path) -> Path:
+    """Folder of the policy after so many domains of a run."""
+    return run / "combinations" / f"{number:02d}"
+
+
 def open_combination(
     folder: Path, made: Combination, recipe: Recipe, tokenizer: Any, bases: SharedBase
 ) -> Policies:

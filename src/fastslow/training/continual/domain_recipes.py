@@ -12,7 +12,7 @@ from fastslow.config import Recipe, domain_settings, part_recipe, start_of
 from fastslow.records import Pair
 from fastslow.training.context import RunContext
 from fastslow.training.continual.combination import task_of, write_combination, write_last
-from fastslow.training.continual.combined import DISTILLED
+from fastslow.training.continual.combined import DISTILLED, combination_after
 from fastslow.training.continual.fisher import fisher_information
 from fastslow.training.continual.memory import read_memory
 from fastslow.training.data.dataset import objective_of, train_stream
@@ -106,7 +106,7 @@ def _start(recipe: Recipe, folder: Path, number: int, parent: Entry) -> Path:
     from the parent."""
     assert recipe.continual is not None
     if recipe.continual.weights == DISTILLED and recipe.continual.start == "continue":
-        return folder / "combinations" / f"{number - 1:02d}"
+        return combination_after(number - 1, folder)
     return parent.folder
 
 

@@ -22,7 +22,7 @@ from fastslow.errors import StateError
 from fastslow.evaluation import Retention, retention
 from fastslow.foreign_files import read_json
 from fastslow.training.context import RunContext
-from fastslow.training.continual.combined import Combination
+from fastslow.training.continual.combined import Combination, combination_after
 from fastslow.training.continual.domain_recipes import (
     DomainRun,
     domain_runs,
@@ -110,7 +110,7 @@ def _combine_and_evaluate(
     context: RunContext,
 ) -> None:
     """The policy after a domain and what it does, each made only if it is not there yet."""
-    to = folder / "combinations" / f"{run.number:02d}"
+    to = combination_after(run.number, folder)
     measured = folder / "measurements" / f"{run.number:02d}.json"
     if not to.exists():
         context.listener({"event": "combining", "modules": run.number})
@@ -140,7 +140,7 @@ def _summarise(
     finished: list[tuple[DomainRun, RunSummary]],
     evaluator: DomainEvaluator,
 ) -> ContinualSummary:
-    combination = Combination.read(folder / "combinations" / f"{len(finished):02d}")
+    combination = Combination.read(combination_after(len(finished), folder))
     adapters = _keep_adapters(folder, combination, len(finished))
     measured = folder / "measurements"
     initial, *after = (
@@ -176,7 +176,7 @@ def _summarise(
 
 def _keep_adapters(folder: Path, combination: Combination, last: int) -> dict[str, str]:
     """Copy the last policy's adapters, and its router if it has one, to `adapters`."""
-    source = folder / "combinations" / f"{last:02d}"
+    source = combination_after(last, folder)
     with new_folder(folder / "adapters") as draft:
         for name in combination.modules:
             copy_adapter(source / combination.place(name), draft / name)
