@@ -42,7 +42,9 @@ ROUTES = {
     "sample": lambda folder, to: ("sample", folder, "Hi", "--max-new-tokens", 2),
     "export": lambda folder, to: ("export", folder, "--to", to),
     "export merged": lambda folder, to: ("export", folder, "--to", to, "--merged"),
-    "combine uniform": lambda folder, to: ("combine", folder, "--to", to, "--weights", "uniform"),
+    "combine uniform": lambda folder, to: (
+        *("combine", folder, "--to", to, "--weights", "uniform", "--budget", "inf"),
+    ),
     "combine learned": lambda folder, to: ("combine", folder, "--to", to, "--weights", "learned"),
     "combine routed": lambda folder, to: ("combine", folder, "--to", to, "--weights", "routed"),
     "report": lambda folder, to: ("report", folder, "--to", to),

@@ -17,7 +17,7 @@ def pairs(count):
 
 
 def filled(size, given, *, seed=0):
-    made = Reservoir(size, seed=seed)
+    made = Reservoir.of_examples(size, seed=seed)
     for pair in given:
         made.add(pair)
     return made
@@ -52,7 +52,7 @@ def test_going_on_from_a_saved_state_is_as_if_never_stopped(size, cut, seed):
     stream = pairs(30)
     whole = filled(size, stream, seed=seed)
     first = filled(size, stream[:cut], seed=seed)
-    later = Reservoir(size, seed=seed)
+    later = Reservoir.of_examples(size, seed=seed)
     later.load_state(json.loads(json.dumps(first.state())))
     assert later.state() == first.state()
     for pair in stream[cut:]:
@@ -77,7 +77,7 @@ def test_conversations_domains_and_scores_are_kept():
         turns, (Message("assistant", "yes\n"),), "no", domain="talk",
         score_chosen=1.5, score_rejected=-2.0, source="x.jsonl:3",
     )  # fmt: skip
-    again = Reservoir(2, seed=0)
+    again = Reservoir.of_examples(2, seed=0)
     again.load_state(json.loads(json.dumps(filled(2, [pair]).state())))
     (found,) = again.examples
     for name in Pair.__slots__:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from fastslow import training
 from fastslow.adapters import BASE, Factors
 from fastslow.errors import ConfigError
-from fastslow.streams import open_sources, read_examples
+from fastslow.streams import open_sources, read_prompts
 from fastslow.training.budget.answer_kl import AnswerKl
 from fastslow.training.export.open_run import open_run
 from fastslow.training.loop.signals import StopToken
@@ -30,7 +30,7 @@ def events(made, kind):
 def fresh_kl(folder, reference=BASE, *, seed=99):
     """By other answers than the run's own, to the prompts that it kept."""
     opened = open_run(Path(folder), trust_code=False)
-    prompts = list(read_examples(open_sources([str(Path(folder) / "memory.jsonl")])))
+    prompts = list(read_prompts(open_sources([str(Path(folder) / "memory.jsonl")])))
     answers = AnswerKl(opened.policies, opened.encoder, 12)
     return answers.measure(opened.summary.leader, reference, prompts, seed=seed)
 
@@ -80,7 +80,7 @@ def test_the_default_is_a_tenth_of_a_nat_for_each_token_of_the_references_answer
     made = recipe(*WILD, *FEW, "chase=null")
     told = training.train(made).budget
     opened = open_run(Path(made.output_dir), trust_code=False)
-    prompts = list(read_examples(open_sources([str(Path(made.output_dir) / "memory.jsonl")])))
+    prompts = list(read_prompts(open_sources([str(Path(made.output_dir) / "memory.jsonl")])))
     length = AnswerKl(opened.policies, opened.encoder, 12).mean_length(BASE, prompts, seed=3)
     assert told["limit"] == pytest.approx(0.1 * length, rel=0.25)
 

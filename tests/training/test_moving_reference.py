@@ -54,7 +54,7 @@ def test_its_tensors_change_by_the_stated_amount_and_only_when_due(recipe, share
 
 def test_it_goes_after_the_leader_of_a_race(recipe):
     wild = ("train.learning_rate=0.4", "chase.swap_every=2", "train.schedule=constant")
-    made = recipe("train.max_steps=10", *wild, *moving(1, 1.0), *EVERY_STEP)
+    made = recipe("train.max_steps=10", "budget=null", *wild, *moving(1, 1.0), *EVERY_STEP)
     training.train(made)
     leaders = {}
     for step in range(1, 11):

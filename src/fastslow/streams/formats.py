@@ -96,8 +96,8 @@ def read_prompt(row: Mapping[str, Any], *, source: str, domain: str | None = Non
     return Prompt(prompt, **_origin(given, source, domain))
 
 
-def row_of(example: Example) -> dict[str, Any]:
-    """An example as a JSON row; its source becomes provenance."""
+def row_of(example: Example | Prompt) -> dict[str, Any]:
+    """An example, or a prompt alone, as a JSON row; its source becomes provenance."""
     row: dict[str, Any] = {"prompt": json_text(example.prompt)}
     if isinstance(example, Pair):
         row |= {
@@ -117,7 +117,7 @@ def row_of(example: Example) -> dict[str, Any]:
             row["ranks"] = list(example.ranks)
         else:
             row["scores"] = list(example.scores)
-    else:
+    elif not isinstance(example, Prompt):
         row["completion"] = json_text(example.response)
         if isinstance(example, Rating):
             row["label"] = example.desirable

@@ -231,7 +231,7 @@ class _Builder:
             selector=self._selector,
             moving=moving_modules(recipe),
             reader=reader,
-            replay_buffer=Reservoir(recipe.data.replay_buffer_size, seed=recipe.seed),
+            replay_buffer=Reservoir.of_examples(recipe.data.replay_buffer_size, seed=recipe.seed),
             drift=DriftDetector(recipe.drift) if recipe.drift else None,
             delayed_labels=delayed_labels,
             reference_cache=ReferenceCache(processes) if _comes_again(recipe) else None,

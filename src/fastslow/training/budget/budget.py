@@ -17,7 +17,7 @@ from fastslow.config import BudgetConfig, Recipe
 from fastslow.dynamics import LeaderSelector
 from fastslow.evaluation import Tried
 from fastslow.objectives import Objective
-from fastslow.records import Example
+from fastslow.records import Example, Prompt
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import Reservoir
 from fastslow.training.budget.answer_kl import AnswerKl
@@ -94,7 +94,7 @@ class Budget:
         self._reference = reference
         self._micro_batches = micro_batches
         self._seed = seed
-        self._asked = Reservoir(PROMPTS, seed=seed)
+        self._asked = Reservoir.of_prompts(PROMPTS, seed=seed)
         self._modules = tuple(modules)
         self._length: float | None = None
         """Of the reference's answers, tokens."""
@@ -109,10 +109,10 @@ class Budget:
         """Where that is due, let no module lead that is beyond the limit; if all are, scale all
         down to it. The batch's prompts may be asked at the end."""
         for item in batch:
-            self._asked.add(item.example)
+            self._asked.add(_prompt_of(item.example))
         if step % self._config.every:
             return Kept({}, False)
-        limit = self._limit_per_token([item.example for item in batch], seed)
+        limit = self._limit_per_token([_prompt_of(item.example) for item in batch], seed)
         near = self._near(self._modules, batch[:LOOKED_AT])
         beyond = {name: kl / limit for name, kl in near.items() if not kl <= limit}
         within = [name for name in selector.modules if name not in beyond]
@@ -126,11 +126,11 @@ class Budget:
             near = partial(self._near_of, name, items)
             scaled_down(self._policies.modules, (name,), limit, near, start=self._reference)
 
-    def _limit_per_token(self, prompts: Sequence[Example], seed: int) -> float:
+    def _limit_per_token(self, prompts: Sequence[Prompt], seed: int) -> float:
         given = self._config.reverse_kl
         return PER_TOKEN if given is None else given / self._mean_length(prompts, seed)
 
-    def _mean_length(self, prompts: Sequence[Example], seed: int) -> float:
+    def _mean_length(self, prompts: Sequence[Prompt], seed: int) -> float:
         if self._length is None:
             few = prompts[:FEW]
             self._length = self._answers.mean_length(self._reference, few, seed=seed)
@@ -167,6 +167,11 @@ class Budget:
         """Take up where `state()` was taken."""
         self._asked.load_state(state["asked"])
         self._length = state["length"]
+
+
+def _prompt_of(example: Example) -> Prompt:
+    kept = {key: getattr(example, key) for key in ("domain", "source", "template_kwargs")}
+    return Prompt(example.prompt, **kept)
 
 
 def make_budget(

@@ -7,7 +7,7 @@ from typing import Any
 from fastslow.config import BudgetConfig, Recipe
 from fastslow.evaluation import Tried
 from fastslow.objectives import Objective
-from fastslow.records import Example
+from fastslow.records import Prompt
 from fastslow.training.budget.answer_kl import AnswerKl
 
 PER_TOKEN = 0.1
@@ -26,7 +26,7 @@ def limit_of(
     config: BudgetConfig,
     answers: AnswerKl,
     reference: str,
-    prompts: Sequence[Example],
+    prompts: Sequence[Prompt],
     *,
     seed: int,
 ) -> float:

@@ -11,8 +11,8 @@ from typing import Any
 from fastslow.adapters import BASE, Entry, Modules, load_tokenizer
 from fastslow.config import Recipe
 from fastslow.errors import DataError
-from fastslow.records import Example
-from fastslow.streams import open_sources, read_examples
+from fastslow.records import Prompt
+from fastslow.streams import open_sources, read_prompts
 from fastslow.training.budget.answer_kl import AnswerKl
 from fastslow.training.budget.budget import PROMPTS
 from fastslow.training.budget.limit import budget_facts, budget_of, limit_of
@@ -37,7 +37,8 @@ def keep_within(
     The reverse KL is that to the base, on kept prompts of all entries alike. All modules of a
     routed policy have the same strength. Raises DataError where no entry has kept an example.
     """
-    budget = budget_of(recipe, objective_of(recipe))
+    # Without a budget, an objective that somebody else's folder brings is not asked for.
+    budget = recipe.budget and budget_of(recipe, objective_of(recipe))
     if budget is None:
         return made
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
@@ -54,12 +55,12 @@ def keep_within(
     return _told(made, facts)
 
 
-def _prompts(entries: Sequence[Entry], seed: int) -> list[Example]:
-    """Kept examples, as many of each entry."""
+def _prompts(entries: Sequence[Entry], seed: int) -> list[Prompt]:
+    """Kept prompts, as many of each entry."""
     each = max(1, PROMPTS // len(entries))
-    found: list[Example] = []
+    found: list[Prompt] = []
     for entry in entries:
-        kept = list(read_examples(open_sources([str(entry.memory)])))
+        kept = list(read_prompts(open_sources([str(entry.memory)])))
         draw = random.Random(f"{seed}/{entry.name}/budget")
         found += draw.sample(kept, min(each, len(kept)))
     if not found:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from fastslow.adapters import Modules
 from fastslow.dynamics import LeaderSelector
 from fastslow.evaluation import MetricSums
+from fastslow.records import Example
 from fastslow.streams import Reservoir
 from fastslow.training.state.checkpoint import Snapshot
 
@@ -68,7 +69,7 @@ class TrainingState:
     optimizers: dict[str, Optimizer]
     """One for each trained module, those of the selector and a critic."""
     selector: LeaderSelector
-    replay_buffer: Reservoir
+    replay_buffer: Reservoir[Example]
     """An even sample of the examples learned from."""
     reader: Stateful | None = None
     """Where batches come from; None where they are handed in."""
