@@ -40,9 +40,10 @@ def school(entries, tmp_path):
     return policies, [Lesson(entry.name, kept_examples(entry, encoder)) for entry in entries]
 
 
-def taught(school, *, rate=5e-3, seed=0, progress=unwatched):
+def taught(school, *, rate=5e-3, seed=0, progress=unwatched, checkpoints=None):
     policies, lessons = school
-    return distil(policies, "student", lessons, rate=rate, seed=seed, progress=progress)
+    options = {"rate": rate, "seed": seed, "progress": progress, "checkpoints": checkpoints}
+    return distil(policies, "student", lessons, **options)
 
 
 def dense_kl(policies, teacher, item):
@@ -121,6 +122,28 @@ def test_nothing_but_the_student_moves_and_the_seed_decides(school, monkeypatch)
     assert teachers == {name: policies.modules.digest(name) for name in teachers}
     batch = policies.batch([school[1][0].examples[0].tree])
     assert policies.kl(BASE, BASE, batch).abs().max() < 1e-5
+
+
+def test_a_teaching_that_was_cut_off_ends_with_the_same_bits(school, monkeypatch, tmp_path):
+    policies, _ = school
+    monkeypatch.setattr(distillation, "STEPS", 8)
+    monkeypatch.setattr(distillation, "KEPT_EVERY", 3)
+    start, ends, steps = weights(school), [], []
+
+    def cut_off(done, of):
+        steps.append(done)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+
+    whole = taught(school)
+    ends.append(policies.modules.digest("student"))
+    policies.modules.load_tensors("student", start)
+    with pytest.raises(KeyboardInterrupt):
+        taught(school, checkpoints=tmp_path / "kept", progress=cut_off)
+    policies.modules.load_tensors("student", start)
+    assert taught(school, checkpoints=tmp_path / "kept", progress=cut_off) == whole
+    ends.append(policies.modules.digest("student"))
+    assert ends[0] == ends[1] and steps == [1, 2, 3, 4, 5, 4, 5, 6, 7, 8]
 
 
 def test_domains_take_turns_where_examples_do_not_divide(school, monkeypatch):

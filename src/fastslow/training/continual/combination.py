@@ -49,13 +49,14 @@ def write_combination(
     recompress: int | None = None,
     before: Path | None = None,
     progress: Progress,
+    checkpoints: Path | None = None,
 ) -> Combination:
     """Write the combination of some entries into an empty draft folder, with `combination.json`.
 
     The folder is an ordinary PEFT adapter or, for `routed`, holds one for each entry and a router.
     `recipe` defines how the replay buffers are encoded and scored. `before` holds the combination
-    of some of the entries, which teaches what it knows if the kind is `distilled`. Raises
-    ConfigError, StateError or DataError.
+    of some of the entries, which teaches what it knows if the kind is `distilled`; what was taught
+    so far is then kept in the folder `checkpoints`. Raises ConfigError, StateError or DataError.
     """
     check_one_base(entries)
     names = [entry.name for entry in entries]
@@ -67,7 +68,15 @@ def write_combination(
     elif kind == DISTILLED:
         known = Consolidated(before, Combination.read(before).entries) if before else None
         rank = recompress or recipe.lora.rank
-        total, far = consolidate(entries, recipe, bases, rank=rank, before=known, progress=progress)
+        total, far = consolidate(
+            entries,
+            recipe,
+            bases,
+            rank=rank,
+            before=known,
+            progress=progress,
+            checkpoints=checkpoints,
+        )
         made = Combination(kind, names, None, total.rank, None, far)
         total.write(draft)
     else:

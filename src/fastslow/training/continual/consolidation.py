@@ -39,12 +39,14 @@ def consolidate(
     rank: int,
     before: Consolidated | None = None,
     progress: Progress,
+    checkpoints: Path | None = None,
 ) -> tuple[Factors, float]:
     """A student of at most `rank`, and its KL to its teachers, nats per response.
 
     Each entry teaches its own domain; those that `before` stands for are taught by it. The student
     starts at the nearest module of its rank to the teachers' mean. `recipe` says how kept examples
-    are encoded and at what rate is learned. Raises DataError where an entry has kept none.
+    are encoded and at what rate is learned; `checkpoints` is as of `distil`. Raises DataError where
+    an entry has kept none.
     """
     stands_for = set(before.entries) if before else set[str]()
     teachers = {e.name: BEFORE if e.name in stands_for else e.name for e in entries}
@@ -61,7 +63,15 @@ def consolidate(
         policies = open_policies(recipe, folders, tokenizer, bases, trainable=(STUDENT,))
         # Written factors have a scaling of 1, the modules of a run that of the recipe.
         rate = recipe.train.learning_rate * recipe.lora.alpha / recipe.lora.rank
-        kl = distil(policies, STUDENT, lessons, rate=rate, seed=recipe.seed, progress=progress)
+        kl = distil(
+            policies,
+            STUDENT,
+            lessons,
+            rate=rate,
+            seed=recipe.seed,
+            progress=progress,
+            checkpoints=checkpoints,
+        )
         policies.modules.save(STUDENT, Path(scratch) / "end")
         return Factors.read(Path(scratch) / "end"), kl
 

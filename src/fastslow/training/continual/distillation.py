@@ -8,20 +8,26 @@ summed over a kept response:
     mean over examples of sum_t KL(teacher(. | prompt, response_<t) || student(. | ...))
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from torch.optim import Optimizer
 
 from fastslow.scoring import Encoded
 from fastslow.training.continual.memory import endless
 from fastslow.training.loop.evaluator import length_groups
 from fastslow.training.policies.policies import Policies
+from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 from fastslow.training.state.event_log import Progress
+from fastslow.training.state.state import load_optimizer_tensors, optimizer_tensors
 
 STEPS = 150
 EXAMPLES = 48
 """Kept examples of each step, of all domains together."""
+KEPT_EVERY = 10
+"""Steps between two checkpoints."""
 LARGEST = 1.0
 """Norm that a gradient is clipped to."""
 
@@ -42,35 +48,68 @@ def distil(
     rate: float,
     seed: int,
     progress: Progress,
+    checkpoints: Path | None = None,
 ) -> float:
     """Teach the student, in place; all domains have the same share.
 
     Args:
         policies: of the student, which is trainable, and of all teachers.
         rate: Adam's learning rate at the start; it falls to 0 in a straight line.
+        checkpoints: folder in which what was taught so far is kept, and resumed with the same bits.
 
     Returns the KL to the teachers in the last tenth of the steps, nats per response.
     """
     parameters = list(policies.modules.parameters(student).values())
     optimizer = torch.optim.Adam(parameters, lr=rate)
     draws = [endless(lesson.examples, f"{seed}/{i}") for i, lesson in enumerate(lessons)]
-    found: list[float] = []
-    for step in range(STEPS):
+    found = _resume(policies, student, optimizer, checkpoints)
+    for step in range(len(found)):
+        _drawn(draws, step)
+    for step in range(len(found), STEPS):
         optimizer.param_groups[0]["lr"] = rate * (1 - step / STEPS)
         total = 0.0
-        for place, lesson in enumerate(lessons):
-            # Which domains have one example more goes round.
-            count = len(range((place + step) % len(lessons), EXAMPLES, len(lessons)))
-            total += _learn(
-                policies, student, lesson.teacher, [next(draws[place]) for _ in range(count)]
-            )
+        for lesson, examples in zip(lessons, _drawn(draws, step), strict=True):
+            total += _learn(policies, student, lesson.teacher, examples)
         torch.nn.utils.clip_grad_norm_(parameters, LARGEST)
         optimizer.step()
         optimizer.zero_grad()
         found.append(total / EXAMPLES)
+        if checkpoints is not None and len(found) % KEPT_EVERY == 0:
+            _keep(policies, student, optimizer, found, checkpoints)
         progress(step + 1, STEPS)
     last = found[-max(1, STEPS // 10) :]
     return sum(last) / len(last)
+
+
+def _drawn(draws: Sequence[Iterator[Encoded]], step: int) -> list[list[Encoded]]:
+    """The examples of a step, by domain; which domains have one more goes round."""
+    count = len(draws)
+    return [
+        [next(draw) for _ in range((place + step) % count, EXAMPLES, count)]
+        for place, draw in enumerate(draws)
+    ]
+
+
+def _resume(
+    policies: Policies, student: str, optimizer: Optimizer, checkpoints: Path | None
+) -> list[float]:
+    """Go to the newest checkpoint, if there is one; the KL of every step up to it."""
+    snapshot = read_newest(checkpoints)[0] if checkpoints else None
+    if snapshot is None:
+        return []
+    policies.modules.load_tensors(student, dict(snapshot.tensors["student"]))
+    load_optimizer_tensors(optimizer, snapshot.tensors["optimizer"])
+    return list(snapshot.facts["found"])
+
+
+def _keep(
+    policies: Policies, student: str, optimizer: Optimizer, found: list[float], to: Path
+) -> None:
+    tensors = {
+        "student": policies.modules.tensors(student),
+        "optimizer": optimizer_tensors(optimizer),
+    }
+    write_checkpoint(to, len(found), Snapshot(tensors, {"found": found}), keep=1)
 
 
 def _learn(policies: Policies, student: str, teacher: str, examples: list[Encoded]) -> float:

@@ -130,7 +130,13 @@ def policy_after(recipe: Recipe, entries: Sequence[Entry], to: Path, context: Ru
             recompress=continual.recompress,
             before=_before(to),
             progress=progress_of(context.listener, task_of(continual.weights)),
+            checkpoints=teaching(to.parent.parent) / to.name,
         )
+
+
+def teaching(folder: Path) -> Path:
+    """Where a run keeps what a student was taught so far."""
+    return folder / "teaching"
 
 
 def _before(to: Path) -> Path | None:

@@ -12,6 +12,7 @@ Sequential training is `start: continue, weights: null`; replay, L2-SP and EWC a
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from fastslow.training.continual.domain_recipes import (
     DomainRun,
     domain_runs,
     policy_after,
+    teaching,
     write_fisher,
 )
 from fastslow.training.continual.measurement import DomainEvaluator
@@ -116,6 +118,7 @@ def _combine_and_evaluate(
         context.listener({"event": "combining", "modules": run.number})
         policy_after(recipe, bank.entries()[: run.number], to, context)
         _tell_of_budget(Combination.read(to), context)
+    shutil.rmtree(teaching(folder), ignore_errors=True)
     if measured.exists():
         return
     measured.parent.mkdir(exist_ok=True)

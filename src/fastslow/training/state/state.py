@@ -111,17 +111,17 @@ class TrainingState:
     def snapshot(self) -> Snapshot:
         """A copy of the state as tensors and JSON facts: later steps do not change it."""
         module_tensors: dict[str, Tensor] = {}
-        optimizer_tensors: dict[str, Tensor] = {}
+        of_optimizers: dict[str, Tensor] = {}
         for name in (*self.optimizers, *self.moving):
             module_tensors |= self.modules.tensors(name)
         for name in self.optimizers:
-            for key, value in _optimizer_tensors(self.optimizers[name]).items():
-                optimizer_tensors[f"{name}/{key}"] = value
+            for key, value in optimizer_tensors(self.optimizers[name]).items():
+                of_optimizers[f"{name}/{key}"] = value
         cache = self.reference_cache
         return Snapshot(
             tensors={
                 "modules": _copies(module_tensors),
-                "optimizers": _copies(optimizer_tensors),
+                "optimizers": _copies(of_optimizers),
                 "generators": generator_states(),
                 **({"reference_cache": cache.tensors()} if cache else {}),
             },
@@ -162,7 +162,7 @@ class TrainingState:
                 for key, value in tensors["optimizers"].items()
                 if key.startswith(prefix)
             }
-            _load_optimizer_tensors(self.optimizers[name], own)
+            load_optimizer_tensors(self.optimizers[name], own)
         for key in (
             "step",
             "pairs_seen",
@@ -196,7 +196,8 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: tensor.clone() for key, tensor in tensors.items()}
 
 
-def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state by parameter and name."""
     entries = optimizer.state_dict()["state"]
     return {
         f"{index}/{key}": torch.as_tensor(value)
@@ -206,7 +207,8 @@ def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put a state back that `optimizer_tensors` gave."""
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition("/")
