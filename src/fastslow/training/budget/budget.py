@@ -21,7 +21,7 @@ from fastslow.records import Example, Prompt
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import Reservoir
 from fastslow.training.budget.answer_kl import AnswerKl
-from fastslow.training.budget.limit import PER_TOKEN, budget_facts, budget_of
+from fastslow.training.budget.limit import PER_TOKEN, budget_facts, budget_of, limit_of
 from fastslow.training.budget.scaling import scaled_down
 from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.policies.loading import budget_reference
@@ -31,8 +31,6 @@ LOOKED_AT = 4
 """Examples of a batch whose predictions are compared."""
 PROMPTS = 48
 """Prompts that are answered when it is handed over."""
-FEW = 16
-"""Prompts by which the reference's answers are measured in length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ class Budget:
         self._asked = Reservoir.of_prompts(PROMPTS, seed=seed)
         self._modules = tuple(modules)
         self._length: float | None = None
-        """Of the reference's answers, tokens."""
+        """Of the reference's answers to the first prompts, tokens."""
 
     @property
     def _policies(self) -> Policies:
@@ -132,8 +130,7 @@ class Budget:
 
     def _mean_length(self, prompts: Sequence[Prompt], seed: int) -> float:
         if self._length is None:
-            few = prompts[:FEW]
-            self._length = self._answers.mean_length(self._reference, few, seed=seed)
+            self._length = self._answers.mean_length(self._reference, prompts, seed=seed)
         return self._length
 
     def _near_of(self, name: str, items: Sequence[Encoded]) -> float:
@@ -154,7 +151,7 @@ class Budget:
         modules, answers = self._policies.modules, self._answers
         full = {key: tensor.clone() for key, tensor in modules.tensors(name).items()}
         prompts, seed, reference = self._asked.examples, self._seed, self._reference
-        limit = self._config.reverse_kl or PER_TOKEN * self._mean_length(prompts, seed)
+        limit = limit_of(self._config, answers, reference, prompts, seed=seed)
         kl = partial(answers.measure, name, reference, prompts, seed=seed)
         tried = scaled_down(modules, (name,), limit, kl, start=reference)
         return HandedOver(name, limit, tuple(tried), full)
