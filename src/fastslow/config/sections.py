@@ -147,8 +147,8 @@ class BudgetConfig(Section):
     null allows 0.1 nats for each token of the reference's answers, which have room for as much
     more as they are longer."""
     every: Positive = 4
-    """Optimiser steps between two looks at the adapters while they learn; one that is beyond the
-    budget is scaled down there and then."""
+    """Optimiser steps between two looks at the adapters while they learn. One at more than twice
+    the budget may not lead; where all are, they are scaled down there and then."""
     reference: Literal["base", "previous"] | None = None
     """What the KL is measured from. null takes the run's reference, and the base for domains, and
     for rounds that begin at it."""

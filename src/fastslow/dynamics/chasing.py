@@ -92,9 +92,12 @@ class LeaderSelector:
         return changed
 
     def allow(self, modules: Iterable[str]) -> bool:
-        """Let none but these lead from now on; whether the lead has changed hands at once."""
-        self.may_lead = tuple(modules)
-        return self.leader not in self.may_lead and self._choose()
+        """Let none but these lead from now on; whether the lead has changed hands at once.
+
+        A decision is made where they are others than before.
+        """
+        before, self.may_lead = self.may_lead, tuple(modules)
+        return before != self.may_lead and self._choose()
 
     def _choose(self) -> bool:
         best = min(self.may_lead, key=lambda name: (self.loss_sums[name], name != self.leader))

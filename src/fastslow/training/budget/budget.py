@@ -29,6 +29,9 @@ from fastslow.training.policies.policies import Policies
 
 LOOKED_AT = 4
 """Examples of a batch whose predictions are compared."""
+FAR = 2.0
+"""Times the limit up to which a module may lead while it learns: it may come back, and what is a
+little beyond at the end loses little when it is scaled down."""
 PROMPTS = 48
 """Prompts that are answered when it is handed over."""
 
@@ -60,7 +63,7 @@ class Kept:
     """What came of looking at the modules after a step."""
 
     beyond: Mapping[str, float]
-    """The KL over the limit of those that were beyond it."""
+    """The KL over the limit of those that were far beyond it."""
     changed: bool
     """Whether the lead has changed hands."""
 
@@ -104,7 +107,7 @@ class Budget:
     def keep_within(
         self, batch: Sequence[Encoded], selector: LeaderSelector, *, step: int, seed: int
     ) -> Kept:
-        """Where that is due, let no module lead that is beyond the limit; if all are, scale all
+        """Where that is due, let no module lead that is far beyond the limit; if all are, scale all
         down to it. The batch's prompts may be asked at the end."""
         for item in batch:
             self._asked.add(_prompt_of(item.example))
@@ -112,7 +115,7 @@ class Budget:
             return Kept({}, False)
         limit = self._limit_per_token([_prompt_of(item.example) for item in batch], seed)
         near = self._near(self._modules, batch[:LOOKED_AT])
-        beyond = {name: kl / limit for name, kl in near.items() if not kl <= limit}
+        beyond = {name: kl / limit for name, kl in near.items() if not kl <= FAR * limit}
         within = [name for name in selector.modules if name not in beyond]
         if not within:
             self._pull_back(batch[:LOOKED_AT], limit)

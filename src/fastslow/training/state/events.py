@@ -79,7 +79,7 @@ class SwapEvent(TypedDict):
 
 
 class BeyondBudgetEvent(TypedDict):
-    """Some modules are beyond the KL budget, and may not lead until they are back."""
+    """Some modules are far beyond the KL budget, and may not lead until they are back."""
 
     event: Literal["beyond_budget"]
     step: int
