@@ -10,6 +10,7 @@ import argparse
 import json
 import shutil
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from fastslow.config import Recipe, load_recipe
 from fastslow.streams.worlds import World
 from fastslow.training import train
 from fastslow.training.continual.combination import write_combination
-from fastslow.training.continual.combined import LAST, Combination
+from fastslow.training.continual.combined import LAST, Combination, combination_after
 from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase
@@ -32,6 +33,33 @@ PAIRS = 768
 ANSWERS = {"num_prompts": 21, "num_generations": 12, "max_new_tokens": 48}
 MEASURING_SEED = 77
 """Other answers than those that a run samples itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One world at one rate in one setting."""
+
+    out: Path
+    seed: int
+    rate: float
+    domains: int
+    setting: str
+    final: str | None
+    """How the modules are combined again at the end."""
+    changes: tuple[str, ...]
+    """Settings of the recipe, as key=value."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.seed}-{self.rate:g}"
+
+    @property
+    def run(self) -> Path:
+        return self.out / "runs" / self.setting / self.place
+
+    @property
+    def record(self) -> Path:
+        return self.out / "records" / self.setting / f"{self.place}.json"
 
 
 def main() -> None:
@@ -46,60 +74,39 @@ def main() -> None:
     parser.add_argument("--name", default="default", help="of this setting")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
-    calls = [
-        partial(_record, args.out, seed, rate, args.domains, args.name, args.final, tuple(args.set))
+    tasks = [
+        Task(args.out, seed, rate, args.domains, args.name, args.final, tuple(args.set))
         for seed in args.seeds
         for rate in args.rates
     ]
+    calls = [partial(kept, task.record, partial(_measured, task)) for task in tasks]
     gathered(calls, workers=args.workers, progress=lambda done, of: print(done, of, flush=True))
 
 
-def _record(
-    out: Path,
-    seed: int,
-    rate: float,
-    domains: int,
-    name: str,
-    final: str | None,
-    changes: tuple[str, ...],
-) -> dict[str, Any]:
-    place = f"{seed}-{rate:g}"
-    run = out / "runs" / name / place
-    make = partial(_measured, out, seed, rate, domains, run, final, changes)
-    return kept(out / "records" / name / f"{place}.json", make)
-
-
-def _measured(
-    out: Path,
-    seed: int,
-    rate: float,
-    domains: int,
-    run: Path,
-    final: str | None,
-    changes: tuple[str, ...],
-) -> dict[str, Any]:
-    world = World(seed, num_domains=domains)
-    scenario = world_scenario(world, out / "worlds" / f"{seed}", pairs=PAIRS)
-    recipe = _recipe(scenario, rate, run, changes)
+def _measured(task: Task) -> dict[str, Any]:
+    world = World(task.seed, num_domains=task.domains)
+    scenario = world_scenario(world, task.out / "worlds" / f"{task.seed}", pairs=PAIRS)
+    recipe = _recipe(scenario, task)
     began = time.monotonic()
     if train(recipe) is None:
         raise SystemExit("stopped")
     took = time.monotonic() - began
-    for checkpoints in run.rglob("checkpoints"):
+    for checkpoints in task.run.rglob("checkpoints"):
         shutil.rmtree(checkpoints)
-    return {"seed": seed, "rate": rate, "wall_s": took, **_policies(recipe, run, final)}
+    found = _policies(recipe, task.run, task.final)
+    return {"seed": task.seed, "rate": task.rate, "wall_s": took, **found}
 
 
-def _recipe(scenario: Scenario, rate: float, run: Path, changes: tuple[str, ...]) -> Recipe:
+def _recipe(scenario: Scenario, task: Task) -> Recipe:
     settings: dict[str, Any] = dict(scenario.settings)
     domains = [domain.model_dump() | {"eval": None} for domain in scenario.domains]
     settings |= {
-        "train": {**settings["train"], "learning_rate": rate},
+        "train": {**settings["train"], "learning_rate": task.rate},
         "continual": {"domains": domains},
         "eval": {"num_prompts": 0},
-        "output_dir": str(run),
+        "output_dir": str(task.run),
     }
-    return load_recipe(settings, list(changes))
+    return load_recipe(settings, list(task.changes))
 
 
 def _policies(recipe: Recipe, run: Path, final: str | None) -> dict[str, Any]:
@@ -151,9 +158,10 @@ def _policies(recipe: Recipe, run: Path, final: str | None) -> dict[str, Any]:
 
 def _final(recipe: Recipe, run: Path, kind: str | None, bases: SharedBase) -> Path:
     """Folder of the policy that the run ends with, or of its modules combined another way."""
+    entries = Bank(run / "bank").entries()
     if kind is None:
-        return sorted((run / "combinations").iterdir())[-1]
-    to, entries = run / "measured" / kind, Bank(run / "bank").entries()
+        return combination_after(len(entries), run)
+    to = run / "measured" / kind
     if not to.exists():
         with new_folder(to) as draft:
             write_combination(entries, recipe, draft, bases, kind=kind, progress=unwatched)

@@ -155,7 +155,7 @@ def test_micro_batches_give_the_same_run(ppo, tmp_path):
 def test_the_score_rises(ppo, name):
     made = ppo(
         "train.max_steps=60", "train.epochs=8", "train.learning_rate=0.03", "eval.num_prompts=16",
-        "eval.num_generations=8", "eval.max_new_tokens=8", "train.batch_size=32",
+        "eval.num_generations=8", "eval.max_new_tokens=8", "train.batch_size=32", "budget=null",
         name=name, num_iterations=4, temperature=1.0,
     )  # fmt: skip
     measured = training.train(made).eval

@@ -18,12 +18,8 @@ from fastslow.api.view import (
     warn_of_unasked_judge,
 )
 from fastslow.scoring import Encoded
-from fastslow.training.loop.evaluator import (
-    PROMPTS_AT_ONCE,
-    EvalResult,
-    held_out,
-    length_groups,
-)
+from fastslow.training.loop.evaluator import EvalResult, held_out, length_groups
+from fastslow.training.policies.policies import PROMPTS_AT_ONCE
 from fastslow.training.state.event_log import Progress, unwatched
 
 

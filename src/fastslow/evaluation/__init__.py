@@ -7,12 +7,18 @@ from fastslow.evaluation.intervals import bootstrap_interval, wilson_interval
 from fastslow.evaluation.metric_sums import MetricSums
 from fastslow.evaluation.regret import regret_curve, relative_regret
 from fastslow.evaluation.retention import Retention, retention
-from fastslow.evaluation.strength import Tried, scaled_to_budget, strength_within
+from fastslow.evaluation.strength import (
+    Tried,
+    WithinBudget,
+    scaled_to_budget,
+    strength_within,
+)
 
 __all__ = [
     "Retention",
     "MetricSums",
     "Tried",
+    "WithinBudget",
     "at_kl",
     "bootstrap_interval",
     "degradation",

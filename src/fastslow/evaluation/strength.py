@@ -1,7 +1,7 @@
 """The largest share of an update whose reverse KL is within a budget."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,27 @@ class Tried:
     """What the update was multiplied by."""
     reverse_kl: float
     """Of the policy then, nats per answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class WithinBudget:
+    """How a policy came to be within its budget, as summaries hold it."""
+
+    limit: float
+    """Largest reverse KL, nats per answer."""
+    strength: float
+    """What was handed over."""
+    reverse_kl: float
+    """Of that."""
+    tried: list[Tried]
+    """In the order of trying."""
+    full: str | None
+    """Folder of what was learned, where it was scaled down."""
+
+    @classmethod
+    def of(cls, limit: float, tried: Sequence[Tried]) -> "WithinBudget":
+        """What was tried, of which the last was handed over."""
+        return cls(limit, tried[-1].strength, tried[-1].reverse_kl, list(tried), None)
 
 
 def strength_within(limit: float, reverse_kl: Callable[[float], float]) -> list[Tried]:

@@ -9,21 +9,9 @@ from typing import Any
 
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, StateError
-from fastslow.evaluation import Tried, scaled_to_budget
+from fastslow.evaluation import WithinBudget, scaled_to_budget
 from fastslow.foreign_files import inside, misfit, read_json
 from fastslow.reports.events import EvalResult, Record, read_record
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A summary's `budget`, of a run over several domains."""
-
-    limit: float
-    strength: float
-    reverse_kl: float
-    tried: list[Tried]
-    full: str | None
-
 
 SUMMARY: dict[str, Any] = {"wall_s": float}
 """What is used of every summary."""
@@ -31,7 +19,7 @@ Measurements = list[dict[str, float | None]]
 CONTINUAL: dict[str, Any] = {
     "domains": list[str], "runs": list[str], "measured": list[str], "initial": Measurements,
     "after": list[Measurements], "metrics": dict[str, dict[str, float | None]], "policy": str,
-    "weights": dict[str, float] | None, "budget": Kept | None,
+    "weights": dict[str, float] | None, "budget": WithinBudget | None,
 }  # fmt: skip
 """And of a run over several domains."""
 SAMPLE: dict[str, Any] = {

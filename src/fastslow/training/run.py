@@ -41,6 +41,7 @@ from fastslow.training.state.run_lock import (
     keep_inputs,
     lock_run_folder,
 )
+from fastslow.training.state.state import copies
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
 
@@ -226,8 +227,7 @@ def _write_full(handed: HandedOver, modules: Modules, folder: Path) -> dict[str,
     """Keep a module that was scaled down as it was learned, too; the facts for the summary."""
     if handed.strength == 1:
         return handed.facts()
-    full, kept = f"full/{handed.module}", modules.tensors(handed.module)
-    scaled = {key: tensor.clone() for key, tensor in kept.items()}
+    full, scaled = f"full/{handed.module}", copies(modules.tensors(handed.module))
     modules.load_tensors(handed.module, handed.full)
     publish_module(modules, handed.module, folder / full)
     modules.load_tensors(handed.module, scaled)

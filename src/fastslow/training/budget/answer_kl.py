@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from fastslow.config import Recipe
 from fastslow.records import Prompt
 from fastslow.scoring import Encoder, Tree
-from fastslow.training.policies.policies import Policies
-
-PROMPTS_AT_ONCE = 32
+from fastslow.training.policies.policies import PROMPTS_AT_ONCE, Policies, answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,4 @@ class AnswerKl:
                 seed=seed + first,
                 num_generations=1,
             )
-            yield [
-                Tree(prompt, (given.tokens,))
-                for prompt, (given,) in zip(some, answers, strict=True)
-            ]
+            yield answered(some, answers)

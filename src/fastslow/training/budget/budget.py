@@ -7,7 +7,7 @@ for token (LOG.md), so it is what is looked at while policies learn.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -15,17 +15,18 @@ from torch import Tensor
 
 from fastslow.config import BudgetConfig, Recipe
 from fastslow.dynamics import LeaderSelector
-from fastslow.evaluation import Tried
+from fastslow.evaluation import Tried, WithinBudget
 from fastslow.objectives import Objective
 from fastslow.records import Example, Prompt
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import Reservoir
 from fastslow.training.budget.answer_kl import AnswerKl
-from fastslow.training.budget.limit import PER_TOKEN, budget_facts, budget_of, limit_of
+from fastslow.training.budget.limit import PER_TOKEN, budget_of, limit_of
 from fastslow.training.budget.scaling import scaled_down
 from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.policies.loading import budget_reference
 from fastslow.training.policies.policies import Policies
+from fastslow.training.state.state import copies
 
 LOOKED_AT = 4
 """Examples of a batch whose predictions are compared."""
@@ -55,7 +56,7 @@ class HandedOver:
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
-        return {"module": self.module, **budget_facts(self.limit, self.tried)}
+        return {"module": self.module, **asdict(WithinBudget.of(self.limit, self.tried))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +110,12 @@ class Budget:
     ) -> Kept:
         """Where that is due, let no module lead that is far beyond the limit; if all are, scale all
         down to it. The batch's prompts may be asked at the end."""
-        for item in batch:
-            self._asked.add(_prompt_of(item.example))
+        prompts = [_prompt_of(item.example) for item in batch]
+        for prompt in prompts:
+            self._asked.add(prompt)
         if step % self._config.every:
             return Kept({}, False)
-        limit = self._limit_per_token([_prompt_of(item.example) for item in batch], seed)
+        limit = self._limit_per_token(prompts, seed)
         near = self._near(self._modules, batch[:LOOKED_AT])
         beyond = {name: kl / limit for name, kl in near.items() if not kl <= FAR * limit}
         within = [name for name in selector.modules if name not in beyond]
@@ -152,7 +154,7 @@ class Budget:
     def hand_over(self, name: str) -> HandedOver:
         """Scale a module down to the limit, if it is beyond it, by answers to kept prompts."""
         modules, answers = self._policies.modules, self._answers
-        full = {key: tensor.clone() for key, tensor in modules.tensors(name).items()}
+        full = copies(modules.tensors(name))
         prompts, seed, reference = self._asked.examples, self._seed, self._reference
         limit = limit_of(self._config, answers, reference, prompts, seed=seed)
         kl = partial(answers.measure, name, reference, prompts, seed=seed)

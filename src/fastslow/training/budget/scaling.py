@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from fastslow.adapters import BASE, Modules
 from fastslow.evaluation import Tried, strength_within
+from fastslow.training.state.state import copies
 
 
 def scaled_down(
@@ -23,10 +24,7 @@ def scaled_down(
 
     Returns what was tried, in its order; the last is how the modules are left.
     """
-    full = {
-        name: {key: tensor.clone() for key, tensor in modules.tensors(name).items()}
-        for name in names
-    }
+    full = {name: copies(modules.tensors(name)) for name in names}
 
     def scale(strength: float) -> None:
         for name in names:

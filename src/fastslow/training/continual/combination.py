@@ -54,6 +54,7 @@ def write_combination(
     """Write the combination of some entries into an empty draft folder, with `combination.json`.
 
     The folder is an ordinary PEFT adapter or, for `routed`, holds one for each entry and a router.
+    `last` is the last entry alone.
     `recipe` defines how the replay buffers are encoded and scored. `before` holds the combination
     of some of the entries, which teaches what it knows if the kind is `distilled`; what was taught
     so far is then kept in the folder `checkpoints`. Raises ConfigError, StateError or DataError.
@@ -62,7 +63,10 @@ def write_combination(
     names = [entry.name for entry in entries]
     if len(set(names)) < len(names):
         raise ConfigError("combine: two of the entries have the same name; give each once")
-    if kind == ROUTED:
+    if kind == LAST:
+        made = Combination(kind, names[-1:], None, None, None)
+        copy_adapter(entries[-1].folder, draft)
+    elif kind == ROUTED:
         made = Combination(kind, names, None, None, None)
         _route(entries, recipe, draft, bases)
     elif kind == DISTILLED:
@@ -95,17 +99,6 @@ def write_combination(
 def task_of(kind: str) -> str:
     """What is shown while a combination is made."""
     return "distilling" if kind == DISTILLED else "fitting merge weights"
-
-
-def write_last(
-    entries: Sequence[Entry], recipe: Recipe, draft: Path, bases: SharedBase
-) -> Combination:
-    """Write the policy that is the last of some entries alone, as `write_combination` does."""
-    made = Combination(LAST, [entries[-1].name], None, None, None)
-    copy_adapter(entries[-1].folder, draft)
-    made = keep_within(draft, made, entries, recipe, bases)
-    made.write(draft)
-    return made
 
 
 def _sum(

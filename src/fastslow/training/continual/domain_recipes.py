@@ -11,8 +11,8 @@ from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe, domain_settings, part_recipe, start_of
 from fastslow.records import Pair
 from fastslow.training.context import RunContext
-from fastslow.training.continual.combination import task_of, write_combination, write_last
-from fastslow.training.continual.combined import DISTILLED, combination_after
+from fastslow.training.continual.combination import task_of, write_combination
+from fastslow.training.continual.combined import DISTILLED, LAST, combination_after
 from fastslow.training.continual.fisher import fisher_information
 from fastslow.training.continual.memory import read_memory
 from fastslow.training.data.dataset import objective_of, train_stream
@@ -110,39 +110,36 @@ def _start(recipe: Recipe, folder: Path, number: int, parent: Entry) -> Path:
     return parent.folder
 
 
-def policy_after(recipe: Recipe, entries: Sequence[Entry], to: Path, context: RunContext) -> None:
-    """Write the policy that answers after some entries: a combination, or the last alone."""
+def policy_after(
+    recipe: Recipe, entries: Sequence[Entry], folder: Path, context: RunContext
+) -> None:
+    """Write the policy that answers after some entries into the run's folder: a combination, or the
+    last alone."""
     assert recipe.continual is not None
     continual, chosen = recipe.continual, latest_per_domain(entries)
-    if continual.weights is None or (continual.weights == DISTILLED and len(chosen) == 1):
-        with new_folder(to) as draft:
-            write_last(entries, recipe, draft, context.bases)
-        return
-    with new_folder(to) as draft:
+    kind, number = continual.weights or LAST, len(entries)
+    if kind == DISTILLED and len(chosen) == 1:
+        kind = LAST
+    before = combination_after(number - 1, folder)
+    with new_folder(combination_after(number, folder)) as draft:
         write_combination(
-            chosen,
+            entries if kind == LAST else chosen,
             recipe,
             draft,
             context.bases,
-            kind=continual.weights,
+            kind=kind,
             # If a domain returned, its newest entry uses the weight at its own position.
             fixed=[continual.fixed[e.position - 1] for e in chosen] if continual.fixed else None,
             recompress=continual.recompress,
-            before=_before(to),
-            progress=progress_of(context.listener, task_of(continual.weights)),
-            checkpoints=teaching(to.parent.parent) / to.name,
+            before=before if before.exists() else None,
+            progress=progress_of(context.listener, task_of(kind)),
+            checkpoints=teaching(folder) / f"{number:02d}",
         )
 
 
 def teaching(folder: Path) -> Path:
     """Where a run keeps what a student was taught so far."""
     return folder / "teaching"
-
-
-def _before(to: Path) -> Path | None:
-    """The policy after the domain before, if there is one."""
-    before = to.with_name(f"{int(to.name) - 1:02d}")
-    return before if before.exists() else None
 
 
 def _fisher(folder: Path, number: int) -> Path:

@@ -116,7 +116,7 @@ def _combine_and_evaluate(
     measured = folder / "measurements" / f"{run.number:02d}.json"
     if not to.exists():
         context.listener({"event": "combining", "modules": run.number})
-        policy_after(recipe, bank.entries()[: run.number], to, context)
+        policy_after(recipe, bank.entries()[: run.number], folder, context)
         _tell_of_budget(Combination.read(to), context)
     shutil.rmtree(teaching(folder), ignore_errors=True)
     if measured.exists():

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,11 +11,12 @@ from typing import Any
 from fastslow.adapters import BASE, Entry, Modules, load_tokenizer
 from fastslow.config import Recipe
 from fastslow.errors import DataError
+from fastslow.evaluation import WithinBudget
 from fastslow.records import Prompt
 from fastslow.streams import open_sources, read_prompts
 from fastslow.training.budget.answer_kl import AnswerKl
 from fastslow.training.budget.budget import PROMPTS
-from fastslow.training.budget.limit import budget_facts, budget_of, limit_of
+from fastslow.training.budget.limit import budget_of, limit_of
 from fastslow.training.budget.scaling import scaled_down
 from fastslow.training.continual.combined import Combination, open_combination
 from fastslow.training.data.dataset import objective_of
@@ -48,7 +49,7 @@ def keep_within(
     kl = partial(answers.measure, made.policy, BASE, prompts, seed=recipe.seed)
     limit = limit_of(budget, answers, BASE, prompts, seed=recipe.seed)
     tried = scaled_down(policies.modules, made.modules, limit, kl)
-    facts = budget_facts(limit, tried)
+    facts = asdict(WithinBudget.of(limit, tried))
     if tried[-1].strength < 1:
         facts["full"] = FULL
         _replace(folder, made, policies.modules)

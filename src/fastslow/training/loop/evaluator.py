@@ -15,19 +15,18 @@ from fastslow.judges import Judge, JudgeRequest, make_judge
 from fastslow.objectives import Objective
 from fastslow.records import Example, Text, plain_text
 from fastslow.sampling import Completion
-from fastslow.scoring import Encoded, Encoder, Tree
+from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import Source
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import eval_objective, eval_stream
 from fastslow.training.loop.logps import ReferenceScoredBatch, logps_of, score_reference
 from fastslow.training.loop.losses import add_measured, objective_alone
 from fastslow.training.on_policy.judging import judge_in_main
-from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.policies import PROMPTS_AT_ONCE, Policies, answered
 from fastslow.training.state.event_log import Progress
 
 TOKENS_AT_ONCE = 8192
 """Most tokens of one forward pass, where all examples were as long as the longest."""
-PROMPTS_AT_ONCE = 32
 SHOWN = 6
 """Prompts whose answers are kept as samples."""
 
@@ -170,11 +169,7 @@ class Evaluator:
         for first in range(0, len(self._prompts), PROMPTS_AT_ONCE):
             prompts = self._prompts[first : first + PROMPTS_AT_ONCE]
             answers = self._answers(policies, name, prompts, first)
-            trees = [
-                Tree(prompt.ids, tuple(sample.tokens for sample in samples))
-                for prompt, samples in zip(prompts, answers, strict=True)
-            ]
-            batch = policies.batch(trees)
+            batch = policies.batch(answered([prompt.ids for prompt in prompts], answers))
             log_ratio = policies.score(name, batch) - policies.score(reference, batch)
             sampled = [sample for samples in answers for sample in samples]
             sums = {

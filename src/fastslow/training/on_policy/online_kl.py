@@ -15,7 +15,7 @@ from fastslow.objectives.sampled import reverse_kl_surrogate, sampled_reverse_kl
 from fastslow.scoring import Encoded, Encoder, Tree
 from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.on_policy.generation import sample
-from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.policies import Policies, answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,7 @@ class OnlineKl:
         prompts = [self.encoder.prompt_ids_of(item.example, room=room) for item in batch]
         prompts.sort(key=len)
         answers = sample(self.policies, name, self.encoder, self.config, prompts, seed=seed)
-        return [
-            Tree(prompt, tuple(sampled.tokens for sampled in samples))
-            for prompt, samples in zip(prompts, answers, strict=True)
-        ]
+        return answered(prompts, answers)
 
     def _scores(self, name: str, reference: str, trees: list[Tree]) -> tuple[Tensor, Tensor]:
         """Log-probs under the policy, with gradient, and under the reference, [P, K]."""

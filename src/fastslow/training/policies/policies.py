@@ -31,6 +31,20 @@ SEEDS_APART = 15_485_863
 """Between the seeds of two processes: no run counts its seeds up so far."""
 
 
+PROMPTS_AT_ONCE = 32
+"""Prompts that are answered in one call where nothing else is said."""
+
+
+def answered(
+    prompts: Sequence[tuple[int, ...]], answers: Sequence[Sequence[Completion]]
+) -> list[Tree]:
+    """Each prompt with its completions, to be scored."""
+    return [
+        Tree(prompt, tuple(completion.tokens for completion in given))
+        for prompt, given in zip(prompts, answers, strict=True)
+    ]
+
+
 class Policies:
     """The policies that share one base.
 

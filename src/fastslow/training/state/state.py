@@ -120,8 +120,8 @@ class TrainingState:
         cache = self.reference_cache
         return Snapshot(
             tensors={
-                "modules": _copies(module_tensors),
-                "optimizers": _copies(of_optimizers),
+                "modules": copies(module_tensors),
+                "optimizers": copies(of_optimizers),
                 "generators": generator_states(),
                 **({"reference_cache": cache.tensors()} if cache else {}),
             },
@@ -192,7 +192,8 @@ class TrainingState:
         restore_generators(tensors["generators"])
 
 
-def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, which stay as they are whatever becomes of those."""
     return {key: tensor.clone() for key, tensor in tensors.items()}
 
 
