@@ -3,7 +3,8 @@
 out/
   worlds/<seed>/            files, base model and the base's rewards
   runs/<setting>/<seed>-<rate>/
-  records/<setting>/<seed>-<rate>.json
+  records/<setting>/<seed>-<rate>.json     every policy as it was handed over
+  frontiers/<setting>/<seed>-<rate>.json   the last one at several strengths
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any
 
 from fastslow.adapters import BASE, Bank, copy_adapter
 from fastslow.atomic_io import new_folder, write_text
+from fastslow.bench.measure import points_of
 from fastslow.bench.scenario import Scenario, world_scenario
 from fastslow.bench.suite import gathered, kept
 from fastslow.config import Recipe, load_recipe
@@ -61,6 +63,14 @@ class Task:
     def record(self) -> Path:
         return self.out / "records" / self.setting / f"{self.place}.json"
 
+    @property
+    def frontier(self) -> Path:
+        return self.out / "frontiers" / self.setting / f"{self.place}.json"
+
+    def scenario(self) -> Scenario:
+        world = World(self.seed, num_domains=self.domains)
+        return world_scenario(world, self.out / "worlds" / f"{self.seed}", pairs=PAIRS)
+
 
 def main() -> None:
     """Run what is not done yet."""
@@ -79,14 +89,17 @@ def main() -> None:
         for seed in args.seeds
         for rate in args.rates
     ]
-    calls = [partial(kept, task.record, partial(_measured, task)) for task in tasks]
+    calls = [partial(_run, task) for task in tasks]
     gathered(calls, workers=args.workers, progress=lambda done, of: print(done, of, flush=True))
 
 
+def _run(task: Task) -> None:
+    kept(task.record, partial(_measured, task))
+    kept(task.frontier, partial(_frontier, task))
+
+
 def _measured(task: Task) -> dict[str, Any]:
-    world = World(task.seed, num_domains=task.domains)
-    scenario = world_scenario(world, task.out / "worlds" / f"{task.seed}", pairs=PAIRS)
-    recipe = _recipe(scenario, task)
+    recipe = _recipe(task.scenario(), task)
     began = time.monotonic()
     if train(recipe) is None:
         raise SystemExit("stopped")
@@ -95,6 +108,13 @@ def _measured(task: Task) -> dict[str, Any]:
         shutil.rmtree(checkpoints)
     found = _policies(recipe, task.run, task.final)
     return {"seed": task.seed, "rate": task.rate, "wall_s": took, **found}
+
+
+def _frontier(task: Task) -> dict[str, Any]:
+    scenario = task.scenario()
+    recipe, bases = _recipe(scenario, task), SharedBase(ProcessGroup("cpu"))
+    evaluator = DomainEvaluator(scenario.measured(), bases, ignore)
+    return {"points": points_of(scenario, evaluator, _final(recipe, task.run, task.final, bases))}
 
 
 def _recipe(scenario: Scenario, task: Task) -> Recipe:

@@ -17,6 +17,14 @@ from fastslow.training.state.summary import versions
 TUNING_SEEDS = (1000, 1001)
 """Worlds that rates are chosen on; none of them is reported."""
 COMPARED = (
+    ("distilled", "cofs"),
+    ("distilled", "joint"),
+    ("distilled", "sequential-base"),
+    ("distilled", "sequential-previous"),
+    ("distilled", "replay"),
+    ("distilled", "ewc"),
+    ("distilled", "l2-sp"),
+    ("distilled", "cofs-routed"),
     ("cofs", "joint"),
     ("cofs", "sequential-base"),
     ("cofs", "sequential-previous"),

@@ -43,7 +43,7 @@ def measure_method(scenario: Scenario, method: Method, run: Path) -> dict[str, A
         if method.policy == "oracle":
             points = _oracle_points(scenario, evaluator, policy, Bank(run / "bank"))
         else:
-            points = _points(scenario, evaluator, policy)
+            points = points_of(scenario, evaluator, policy)
     return {"points": points, "retention": _retention(method, run)}
 
 
@@ -55,7 +55,7 @@ def measure_run(scenario: Scenario, run: Path) -> list[dict[str, Any]]:
     with TemporaryDirectory() as scratch:
         to = Path(scratch) / "policy"
         _leader(run, to)
-        return _points(scenario, evaluator, to)
+        return points_of(scenario, evaluator, to)
 
 
 def _leader(run: Path, to: Path) -> None:
@@ -79,7 +79,8 @@ def _policy(scenario: Scenario, method: Method, run: Path, to: Path, bases: Shar
     return to
 
 
-def _points(scenario: Scenario, evaluator: DomainEvaluator, folder: Path) -> list[dict[str, Any]]:
+def points_of(scenario: Scenario, evaluator: DomainEvaluator, folder: Path) -> list[dict[str, Any]]:
+    """The base and a combination at the scenario's strengths up to FAR, on each domain."""
     with evaluator.of(folder) as (policies, policy):
         points = [_point(0.0, evaluator.evaluate(policies, BASE, label="base"))]
         for strength in scenario.strengths:

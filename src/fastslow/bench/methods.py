@@ -1,29 +1,26 @@
 """The compared methods: how each trains, and which policy it is evaluated with.
 
-A training is a set of recipe changes; several methods may share one.
+A training is a set of recipe changes; several methods may share one. Fast-slow modules chase with
+the recipe's defaults.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CHASE = {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20, "loss_decay": 0.0}
 SEQUENTIAL = {"start": "continue", "weights": None}
-DISTILLED = {"weights": "distilled", "recompress": 24}
-"""The rank of three modules of a world together."""
+DISTILLED = {"weights": "distilled"}
 
 JOINT = "joint"
 """The training on all domains at once, shuffled, as one ordinary run."""
 TRAININGS: Mapping[str, Mapping[str, Any]] = {
-    "fresh-ofs": {"chase": CHASE, "continual": {"start": "fresh", "weights": "learned"}},
-    "fresh-distilled": {"chase": CHASE, "continual": {"start": "fresh", **DISTILLED}},
+    "fresh-ofs": {"continual": {"start": "fresh", "weights": "learned"}},
+    "fresh-distilled": {"continual": {"start": "fresh", **DISTILLED}},
     "continued-distilled": {
-        "chase": CHASE,
         "reference": "base",
         "continual": {"start": "continue", **DISTILLED},
     },
     "continued-distilled-previous": {
-        "chase": CHASE,
         "reference": "previous",
         "continual": {"start": "continue", **DISTILLED},
     },

@@ -23,10 +23,10 @@ from fastslow.training.state.checkpoint import Snapshot, read_newest, write_chec
 from fastslow.training.state.event_log import Progress
 from fastslow.training.state.state import load_optimizer_tensors, optimizer_tensors
 
-STEPS = 150
-EXAMPLES = 48
+STEPS = 300
+EXAMPLES = 16
 """Kept examples of each step, of all domains together."""
-KEPT_EVERY = 10
+KEPT_EVERY = 20
 """Steps between two checkpoints."""
 LARGEST = 1.0
 """Norm that a gradient is clipped to."""
