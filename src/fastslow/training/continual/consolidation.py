@@ -45,7 +45,7 @@ def consolidate(
 
     Each entry teaches its own domain; those that `before` stands for are taught by it. The student
     starts at the nearest module of its rank to the teachers' mean. `recipe` says how kept examples
-    are encoded and at what rate is learned; `checkpoints` is as of `distil`. Raises DataError where
+    are encoded; `checkpoints` is as of `distil`. Raises DataError where
     an entry has kept none.
     """
     stands_for = set(before.entries) if before else set[str]()
@@ -61,13 +61,10 @@ def consolidate(
         folders[STUDENT] = Path(scratch) / "start"
         start.write(folders[STUDENT])
         policies = open_policies(recipe, folders, tokenizer, bases, trainable=(STUDENT,))
-        # Written factors have a scaling of 1, the modules of a run that of the recipe.
-        rate = recipe.train.learning_rate * recipe.lora.alpha / recipe.lora.rank
         kl = distil(
             policies,
             STUDENT,
             lessons,
-            rate=rate,
             seed=recipe.seed,
             progress=progress,
             checkpoints=checkpoints,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from fastslow.scoring import Encoded
@@ -28,6 +29,12 @@ EXAMPLES = 16
 """Kept examples of each step, of all domains together."""
 KEPT_EVERY = 20
 """Steps between two checkpoints."""
+PACE = 0.15
+"""Adam's learning rate at the start, as a share of the root mean square of the student's weights,
+so that it suits modules that moved little and modules that moved far."""
+DECAY = 0.003
+"""Share of each weight that decays in the first step. Without it a student that has learned from
+the same examples for long answers well on their prompts and not on new ones (LOG.md)."""
 LARGEST = 1.0
 """Norm that a gradient is clipped to."""
 
@@ -45,7 +52,6 @@ def distil(
     student: str,
     lessons: Sequence[Lesson],
     *,
-    rate: float,
     seed: int,
     progress: Progress,
     checkpoints: Path | None = None,
@@ -54,13 +60,16 @@ def distil(
 
     Args:
         policies: of the student, which is trainable, and of all teachers.
-        rate: Adam's learning rate at the start; it falls to 0 in a straight line.
+        student: its weights as they are set the pace; learning rate and decay fall to 0 in a
+            straight line.
         checkpoints: folder in which what was taught so far is kept, and resumed with the same bits.
 
     Returns the KL to the teachers in the last tenth of the steps, nats per response.
     """
     parameters = list(policies.modules.parameters(student).values())
-    optimizer = torch.optim.Adam(parameters, lr=rate)
+    rate = PACE * _root_mean_square(parameters)
+    # Weights that are all 0 stay 0: teachers that have learned nothing teach nothing.
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=DECAY / rate if rate else 0.0)
     draws = [endless(lesson.examples, f"{seed}/{i}") for i, lesson in enumerate(lessons)]
     found = _resume(policies, student, optimizer, checkpoints)
     for step in range(len(found)):
@@ -79,6 +88,12 @@ def distil(
         progress(step + 1, STEPS)
     last = found[-max(1, STEPS // 10) :]
     return sum(last) / len(last)
+
+
+def _root_mean_square(tensors: Sequence[Tensor]) -> float:
+    return (
+        torch.cat([tensor.detach().flatten() for tensor in tensors]).square().mean().sqrt().item()
+    )
 
 
 def _drawn(draws: Sequence[Iterator[Encoded]], step: int) -> list[list[Encoded]]:

@@ -31,7 +31,7 @@ SEEDS_APART = 15_485_863
 """Between the seeds of two processes: no run counts its seeds up so far."""
 
 
-PROMPTS_AT_ONCE = 32
+PROMPTS_AT_ONCE = 48
 """Prompts that are answered in one call where nothing else is said."""
 
 
