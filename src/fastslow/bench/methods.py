@@ -9,20 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 SEQUENTIAL = {"start": "continue", "weights": None}
-DISTILLED = {"weights": "distilled"}
 
 JOINT = "joint"
 """The training on all domains at once, shuffled, as one ordinary run."""
 TRAININGS: Mapping[str, Mapping[str, Any]] = {
     "fresh-ofs": {"continual": {"start": "fresh", "weights": "learned"}},
-    "fresh-distilled": {"continual": {"start": "fresh", **DISTILLED}},
+    "fresh-distilled": {"continual": {"start": "fresh", "weights": "distilled"}},
     "continued-distilled": {
         "reference": "base",
-        "continual": {"start": "continue", **DISTILLED},
+        "continual": {"start": "continue", "weights": "distilled"},
     },
     "continued-distilled-previous": {
         "reference": "previous",
-        "continual": {"start": "continue", **DISTILLED},
+        "continual": {"start": "continue", "weights": "distilled"},
     },
     "fresh-dpo": {"chase": None, "continual": {"start": "fresh", "weights": "learned"}},
     "sequential-base": {"chase": None, "reference": "base", "continual": SEQUENTIAL},
