@@ -67,6 +67,7 @@ def _measured(run: Path, data: Path, model: Path, setting: str, rate: float) -> 
             f"data.train={files['train']}",
             f"output_dir={run}",
             f"train.learning_rate={rate}",
+            "train.precision=float32",  # Not every processor computes in bfloat16.
             "eval.num_prompts=0",
             *SETTINGS[setting],
         ],

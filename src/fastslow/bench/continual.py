@@ -91,7 +91,7 @@ def bench_files(
     on_progress: Tell,
 ) -> dict[str, Any]:
     """Measure every method at one rate on files of real pairs; held-out accuracy is the score."""
-    tasks = plan(scenarios, dict.fromkeys(methods, (rate,)), out, pairs=pairs, retention=True)
+    tasks = plan(scenarios, dict.fromkeys(methods, (rate,)), out, pairs=pairs, retention=False)
     run_tasks(tasks, workers=workers, progress=partial(on_progress, "measuring methods"))
     setting = {
         "domains": [domain.name for domain in scenarios[0].domains],

@@ -23,7 +23,7 @@ SPARE = 1.02
 """Factor of extra pairs, as some may not be usable."""
 OF_LEARNING = ("online", "judge")
 """Sections that say where training pairs come from, which a measurement does not ask."""
-FEW_STRENGTHS = (0.5, 1.0, 2.0, 4.0)
+FEW_STRENGTHS = (1.0, 2.0)
 """For real pairs, where an evaluation takes a minute instead of a second."""
 
 

@@ -16,7 +16,11 @@ app = typer.Typer(no_args_is_help=True, help="Compare methods; results as JSON a
 Out = Annotated[Path, typer.Argument(help="Folder of the results; interrupted benchmarks resume.")]
 Model = Annotated[str | None, typer.Option(help="With --data: the base model.")]
 Orders = Annotated[
-    int, typer.Option(min=1, help="With --data: number of random orders of the pairs.")
+    int,
+    typer.Option(
+        min=1,
+        help="With --data: number of random orders of the pairs. Each begins with another domain.",
+    ),
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Trainings in parallel, one thread each if > 1.")]
 
@@ -250,17 +254,21 @@ def _scenarios(
     seeds: int,
     **chosen: Any,
 ) -> tuple[list[Any], float, int]:
-    """One scenario per order of the pairs, the learning rate, and the number of pairs available."""
+    """One scenario per order of the pairs, the learning rate, and the number of pairs available.
+
+    The order of the domains is turned by one from each to the next, so that as many scenarios as
+    domains have every domain once in every place.
+    """
     from fastslow.bench.scenario import files_scenario, smallest_domain
     from fastslow.config import load_recipe
 
     shared = load_recipe(recipe, [f"model={model}"])
-    found = [
-        files_scenario(
-            data, shared, out / "scenarios" / f"files-{seed}", pairs=pairs, seed=seed, **chosen
-        )
-        for seed in range(seeds)
-    ]
+    found = []
+    for seed in range(seeds):
+        turned = seed % len(data)
+        domains = [*data[turned:], *data[:turned]]
+        to = out / "scenarios" / f"files-{seed}"
+        found.append(files_scenario(domains, shared, to, pairs=pairs, seed=seed, **chosen))
     return found, shared.train.learning_rate, min(pairs, *map(smallest_domain, found))
 
 
