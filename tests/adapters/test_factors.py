@@ -295,6 +295,15 @@ def test_sums_of_sums_are_sums(bank):
     assert distance(updates(outer), dense_sum(expected[:3], [1.0, -0.5, 3.0])) < 1e-6
 
 
+def test_what_modules_have_in_common_is_kept_once(bank):
+    """A policy that grew on top of another has its directions, which need no second place."""
+    _, modules, expected = bank
+    grown = combine(modules[:2], [1.0, 1.0])
+    total = combine([grown, modules[0]], [1.3, -0.3])
+    assert total.rank == grown.rank
+    assert distance(updates(total), dense_sum(expected[:2], [1.0, 1.3])) < 1e-6
+
+
 def test_a_combination_shares_no_memory_with_its_modules():
     module = some()
     combined = combine([module], [1.0])

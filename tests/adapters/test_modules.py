@@ -134,6 +134,47 @@ def test_modules_do_not_touch_each_other():
     assert not torch.equal(logits(modules, "slow"), logits(modules, "fast"))
 
 
+def on_top(tmp_path, **options):
+    """Modules on top of a start, whose own policy is `start`; gives its folder too."""
+    lower = attach(names=("lower",), rank=2, alpha=3.0)
+    stir(lower, "lower", seed=7)
+    lower.save("lower", tmp_path / "start")
+    return attach(start=("start", tmp_path / "start"), **options), tmp_path / "start"
+
+
+def test_what_is_on_top_of_a_start_begins_there_and_is_the_sum_of_both(tmp_path):
+    modules, folder = on_top(tmp_path)
+    alone = Modules.load(tiny.model(), {"lower": folder}, trainable=())
+    started = logits(alone, "lower")
+    assert torch.equal(logits(modules, "start"), started)
+    torch.testing.assert_close(logits(modules, "fast"), started)
+    assert torch.equal(logits(modules, BASE), tiny.model()(IDS).logits)
+    stir(modules, "fast")
+    modules.save("fast", tmp_path / "sum")
+    whole = Modules.load(tiny.model(), {"sum": tmp_path / "sum"}, trainable=())
+    torch.testing.assert_close(logits(whole, "sum"), logits(modules, "fast"))
+    assert not torch.allclose(logits(modules, "fast"), started, atol=1e-4)
+    config = json.loads((tmp_path / "sum" / "adapter_config.json").read_text())
+    assert config["r"] == 2 + 4
+    # Half of the way is half of its own update; the start stays.
+    full = {key: tensor.clone() for key, tensor in modules.tensors("fast").items()}
+    modules.put_between("fast", full, 0.0, start="start")
+    torch.testing.assert_close(logits(modules, "fast"), started)
+
+
+def test_a_start_stays_as_it_is_and_takes_no_part_in_dropout(tmp_path):
+    modules, folder = on_top(tmp_path, dropout=0.5)
+    assert trains(modules) == owned(modules, "fast", "slow")
+    # Nothing of a fresh module is there to be dropped, and its start is whole.
+    torch.testing.assert_close(
+        logits(modules, "fast", learning=True), logits(modules, "start"), atol=1e-6, rtol=1e-5
+    )
+    stir(modules, "fast")
+    logits(modules, "fast", learning=True).square().sum().backward()
+    assert all(p.grad is not None for p in modules.parameters("fast").values())
+    assert all(p.grad is None for p in modules.parameters("start").values())
+
+
 @pytest.mark.processes
 def test_saved_folders_load_with_peft_alone_and_score_the_same(tmp_path):
     modules = attach()

@@ -103,6 +103,11 @@ def test_all_faults_are_named_at_once():
         (["train.micro_batch_size=32"], "must not be above train.batch_size = 16"),
         (["train.warmup_steps=9", "train.max_steps=9"], "must be below train.max_steps"),
         (["lora.start_from=a", "lora.rank=8"], "brings its own settings; remove rank"),
+        (["lora.freeze_start=true"], "lora.freeze_start: there is no adapter to leave as it is"),
+        (
+            ["lora={start_from: a, freeze_start: true}", "anchor={strength: 0.1}"],
+            "lora.freeze_start learns fresh ones",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused(overrides, message):

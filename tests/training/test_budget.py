@@ -125,6 +125,29 @@ def test_from_an_adapter_it_is_scaled_on_the_line_to_it(recipe, tmp_path):
         assert torch.allclose(kept[key], wanted, atol=1e-7), key
 
 
+def test_on_top_of_a_frozen_start_it_is_scaled_towards_that(recipe, tmp_path):
+    first = recipe("train.max_steps=4", *FEW, "chase=null", f"output_dir={tmp_path / 'first'}")
+    start = tmp_path / "first" / "adapters" / "policy"
+    training.train(first)
+    made = recipe(
+        *TIGHT, "chase=null", f"output_dir={tmp_path / 'second'}",
+        lora={"start_from": str(start), "freeze_start": True, "rank": 4},
+    )  # fmt: skip
+    told = training.train(made).budget
+    assert told["strength"] < 1
+    begin, full, kept = (
+        Factors.read(folder)
+        for folder in (
+            start,
+            tmp_path / "second" / told["full"],
+            tmp_path / "second" / "adapters" / "policy",
+        )
+    )
+    for layer in begin.layers:
+        wanted = torch.lerp(begin.update(layer), full.update(layer), told["strength"])
+        assert torch.allclose(kept.update(layer), wanted, atol=1e-6), layer
+
+
 def test_a_module_beyond_it_may_not_lead(recipe):
     made = recipe(*TIGHT, "chase.slow_ratio=0.001", "budget.every=1", "train.max_steps=8")
     summary = training.train(made)

@@ -215,13 +215,14 @@ def test_small_models_are_not_asked_about(recipe):
     assert training.train(recipe("train.max_steps=1")).memory["estimated"] is None
 
 
-def test_fresh_answers_and_adapters_to_start_from_are_estimated(recipe, scarce, tmp_path):
+@pytest.mark.parametrize("frozen", [False, True])
+def test_fresh_answers_and_adapters_to_start_from_are_estimated(recipe, scarce, tmp_path, frozen):
     scarce(10**9)
     first = training.train(recipe("train.max_steps=1", f"output_dir={tmp_path / 'first'}"))
     start = tmp_path / "first" / first.adapters["fast"]
     made = recipe(
         "train.max_steps=1",
-        lora={"start_from": str(start)},
+        lora={"start_from": str(start), "freeze_start": frozen},
         online={"num_generations": 2, "max_new_tokens": 4},
         judge={"kind": "rule", "file": str(_rule(tmp_path))},
     )

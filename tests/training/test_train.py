@@ -20,7 +20,9 @@ from transformers import AutoModelForCausalLM
 
 import fastslow
 from fastslow import training
+from fastslow.adapters import Factors
 from fastslow.errors import ConfigError, DataError, StateError
+from fastslow.training.loop.signals import StopToken
 
 
 def events(folder, kind):
@@ -362,15 +364,17 @@ def test_bfloat16_runs_learn_and_keep_float32_modules(recipe, precision):
     assert {value.dtype for value in weights(recipe().output_dir).values()} == {torch.float32}
 
 
-def test_starting_from_an_adapter_makes_its_frozen_copy_the_reference(recipe, tmp_path):
+@pytest.mark.parametrize("frozen", [False, True])
+def test_starting_from_an_adapter_makes_its_frozen_copy_the_reference(recipe, tmp_path, frozen):
     first = training.train(recipe("train.max_steps=6", "eval.num_prompts=0"))
     start = Path(recipe().output_dir) / "adapters" / first.leader
-    lora = {"start_from": str(start)}
+    lora = {"start_from": str(start), "freeze_start": frozen}
     second = recipe(f"output_dir={tmp_path / 'two'}", "train.max_steps=2", lora=lora)
     summary = training.train(second)
     assert summary.reference == "previous"
     # The policy it starts from is its reference: nothing is preferred yet, the loss is ln 2 ...
-    assert summary.eval["start"]["accuracy"] == 0.5 and summary.eval["start"]["margin"] == 0.0
+    assert summary.eval["start"]["margin"] == pytest.approx(0.0, abs=1e-4 if frozen else 0.0)
+    assert frozen or summary.eval["start"]["accuracy"] == 0.5
     # ... though that policy is not the base.
     assert summary.eval["start"]["chosen_logp"] == pytest.approx(
         first.eval["final"]["chosen_logp"], abs=1e-3
@@ -381,6 +385,35 @@ def test_starting_from_an_adapter_makes_its_frozen_copy_the_reference(recipe, tm
     third = training.train(against_base)
     assert third.reference == "base"
     assert third.eval["start"]["accuracy"] == first.eval["final"]["accuracy"]
+
+
+def test_what_is_learned_on_top_of_a_frozen_start_is_their_sum_and_resumes(recipe, tmp_path):
+    first = training.train(recipe("train.max_steps=6", "eval.num_prompts=0"))
+    start = Path(recipe().output_dir) / "adapters" / first.leader
+    made = {
+        name: recipe(
+            f"output_dir={tmp_path / name}", "train.max_steps=5", "checkpoint.every=2",
+            lora={"start_from": str(start), "freeze_start": True, "rank": 3, "alpha": 5.0},
+        )
+        for name in ("whole", "broken")
+    }  # fmt: skip
+    whole = training.train(made["whole"])
+    stop = StopToken()
+
+    def listener(event):
+        if event["event"] == "step" and event["step"] == 3:
+            stop.stop("test")
+
+    assert training.train(made["broken"], listener=listener, stop=stop) is None
+    training.train(made["broken"])
+    assert same(weights(made["whole"].output_dir), weights(made["broken"].output_dir))
+    learned = Path(made["whole"].output_dir) / "adapters" / whole.leader
+    total, before = (Factors.read(folder) for folder in (learned, start))
+    assert total.rank == before.rank + 3
+    for layer, (down, up) in before.layers.items():
+        kept_down, kept_up = total.layers[layer]
+        assert torch.equal(kept_down[: before.rank], down)
+        assert torch.equal(kept_up[:, : before.rank], up)
 
 
 def test_adapter_settings_cannot_be_set_beside_start_from(recipe, tmp_path):

@@ -150,7 +150,9 @@ def _scaling(config: Mapping[str, Any], layer: str, rank: int) -> float:
 def combine(modules: Sequence[Factors], weights: Sequence[float]) -> Factors:
     """The module whose update is the weighted sum of the modules' updates, exactly.
 
-    Its rank is the sum of their ranks; a layer that a module leaves alone gets nothing from it.
+    Its rank is the sum of their ranks, less what they share: directions A that are the same bits
+    in several modules, as in policies that one grew out of the other, are kept once, with the sum
+    of their B. A layer that a module leaves alone gets nothing from it.
     Raises ConfigError without modules, or where a layer's shapes disagree.
     """
     if not modules or len(modules) != len(weights):
@@ -168,10 +170,7 @@ def combine(modules: Sequence[Factors], weights: Sequence[float]) -> Factors:
                 f"combine: the modules disagree on the shape of {layer} ({sorted(shapes)}); all "
                 "must be made for the same base"
             )
-        layers[layer] = (
-            torch.cat([a for (a, _), _ in parts]),
-            torch.cat([weight * b for (_, b), weight in parts], dim=1),
-        )
+        layers[layer] = _joined([(a, weight * b) for (a, b), weight in parts])
     bases = {module.base_weights for module in modules} - {None}
     if len(bases) > 1:
         raise ConfigError(
@@ -181,6 +180,22 @@ def combine(modules: Sequence[Factors], weights: Sequence[float]) -> Factors:
     same = {module.targets for module in modules}
     targets = same.pop() if len(same) == 1 else ()
     return Factors(layers, targets, modules[0].base, bases.pop() if bases else None)
+
+
+def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """One pair of factors for the sum of several, each direction once."""
+    places: dict[bytes, int] = {}
+    rows: list[Tensor] = []
+    columns: list[Tensor] = []
+    for a, b in parts:
+        for row, column in zip(a, b.T, strict=True):
+            place = places.setdefault(row.cpu().numpy().tobytes(), len(rows))
+            if place == len(rows):
+                rows.append(row)
+                columns.append(column)
+            else:
+                columns[place] = columns[place] + column
+    return torch.stack(rows), torch.stack(columns, dim=1)
 
 
 def recompress(module: Factors, rank: int) -> tuple[Factors, float]:

@@ -70,7 +70,7 @@ def fake_modules(
     bytes_ = Bytes()
     with FakeTensorMode(), _Counting(bytes_):
         _place(modules.model, device)
-        yield Modules(modules.model, trainable=modules.trainable), bytes_
+        yield Modules(modules.model, trainable=modules.trainable, start=modules.start), bytes_
 
 
 def meta_modules(

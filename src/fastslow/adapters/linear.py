@@ -17,25 +17,29 @@ class DirectLinear(Linear):
     """PEFT's LoRA layer, which computes so wherever nothing but A and B changes its output."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The layer's output under its active module, [..., out] for an input of [..., in]."""
-        name = self._ordinary()
-        if name is None or args or kwargs:
+        """The layer's output under its active modules, [..., out] for an input of [..., in]."""
+        names = [name for name in self.active_adapters if name in self.lora_A]
+        ordinary = not (self.disable_adapters or self.merged or args or kwargs)
+        if not (names and ordinary and all(map(self._is_ordinary, names))):
             return super().forward(x, *args, **kwargs)
         base: Any = self.base_layer
-        down: Any = self.lora_A[name].weight
-        up: Any = self.lora_B[name].weight
-        return lora_linear(x, base.weight, base.bias, down, up, scale=self.scaling[name])
+        downs: list[Any] = [self.lora_A[name].weight for name in names]
+        ups: list[Any] = [self.lora_B[name].weight for name in names]
+        if len(names) == 1:
+            scale = self.scaling[names[0]]
+            return lora_linear(x, base.weight, base.bias, downs[0], ups[0], scale=scale)
+        # Several modules are one of the sum of their ranks.
+        scaled = [up * self.scaling[name] for up, name in zip(ups, names, strict=True)]
+        down, up = torch.cat(downs), torch.cat(scaled, dim=1)
+        return lora_linear(x, base.weight, base.bias, down, up, scale=1.0)
 
-    def _ordinary(self) -> str | None:
-        """The one active module, if it drops nothing and has no parts that are its own."""
-        if self.disable_adapters or self.merged or len(self.active_adapters) != 1:
-            return None
-        (name,) = self.active_adapters
-        if name not in self.lora_A or name in self.lora_variant or self.lora_bias[name]:
-            return None
+    def _is_ordinary(self, name: str) -> bool:
+        """Whether a module drops nothing and has no parts that are its own."""
+        if name in self.lora_variant or self.lora_bias[name]:
+            return False
         dropout = self.lora_dropout[name]
         drops = dropout.training and not isinstance(dropout, nn.Identity)
-        return None if drops or self.lora_A[name]._forward_hooks else name
+        return not drops and not self.lora_A[name]._forward_hooks
 
 
 def make_direct(layer: nn.Module) -> None:

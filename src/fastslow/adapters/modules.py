@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from copy import copy
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fastslow.adapters.factors import Factors, combine
 from fastslow.adapters.fingerprint import FIELD, OF_BASE, absolute, check_base
 from fastslow.adapters.linear import make_direct
 from fastslow.adapters.lora_folder import HEAD_KEY, check_all_loaded, check_lora_folder
@@ -41,11 +43,20 @@ class Modules:
     """Named LoRA modules on one base; the `trainable` ones are trained.
 
     Made by `attach` or `load`. Outside `using`, the bare base is active.
+
+    Args:
+        model: the base with the modules on it.
+        trainable: names of those that are trained.
+        start: name of a frozen module that all others are on top of: their policies are its update
+            and their own.
     """
 
-    def __init__(self, model: PeftModel, *, trainable: tuple[str, ...]) -> None:
+    def __init__(
+        self, model: PeftModel, *, trainable: tuple[str, ...], start: str | None = None
+    ) -> None:
         self.model = model
         self.trainable = trainable
+        self.start = start
         self._layers = _lora_layers(model)
         for layer in self._layers:
             make_direct(layer)
@@ -77,6 +88,7 @@ class Modules:
         names: tuple[str, ...],
         *,
         frozen: tuple[str, ...] = (),
+        start: tuple[str, Path] | None = None,
         rank: int,
         alpha: float,
         dropout: float = 0.0,
@@ -85,8 +97,10 @@ class Modules:
     ) -> "Modules":
         """Fresh modules that all start from the same weights and, B being 0, change nothing yet.
 
-        Those in `names` are trainable, the `frozen` ones are not. Raises ConfigError
-        when no layer of the base has such a name.
+        Those in `names` are trainable, the `frozen` ones are not. `start` is the name and the
+        PEFT folder of a frozen module that all of them are on top of. Raises ConfigError when no
+        layer of the base has such a name, and for a start that is no sum of factors or is for
+        another base.
         """
         config = LoraConfig(
             r=rank,
@@ -104,9 +118,14 @@ class Modules:
                 raise ConfigError(f"lora.target_modules: {error}") from None
             for name in (*names[1:], *frozen):
                 model.add_adapter(name, config)
-        modules = cls(model, trainable=names)
+        if start is not None:
+            check_lora_folder(start[1], summed=True)
+            _load(model, *start, base)
+        modules = cls(model, trainable=names, start=start[0] if start else None)
         for name in (*names[1:], *frozen):
             modules.copy(names[0], name)
+        if start is not None:
+            check_finite(f"adapter {start[1]}", modules.tensors(start[0]).items())
         return modules
 
     @classmethod
@@ -127,17 +146,7 @@ class Modules:
         model: Any = None
         for name, folder in folders.items():
             check_lora_folder(folder, head=heads)
-            with one_error(f"adapter {folder}", "does not fit the base model"):
-                config = PeftConfig.from_pretrained(str(folder))
-                check_base(folder, config.auto_mapping, base)
-                config.modules_to_save = None  # The head, which the causal LM has no place for.
-                if model is None:
-                    model = PeftModel.from_pretrained(
-                        base, str(folder), adapter_name=name, config=config
-                    )
-                else:
-                    model.load_adapter(str(folder), adapter_name=name, peft_config=config)
-            check_all_loaded(model, name, folder)
+            model = _load(model, name, folder, base)
         modules = cls(model, trainable=trainable)
         for name in folders if heads else ():
             modules.add_head(name)
@@ -182,6 +191,10 @@ class Modules:
         config = self.model.peft_config[name]
         assert isinstance(config, LoraConfig)
         return config
+
+    def is_on_top(self, name: str) -> bool:
+        """Whether the module's policy is a start's update and its own."""
+        return self.start is not None and name not in (BASE, self.start)
 
     def add_head(self, name: str) -> None:
         """Add a scalar head to a module, initialised to 0.
@@ -248,11 +261,12 @@ class Modules:
     ) -> None:
         """Give a module the weights at `strength` of the way to `tensors`, which are its own.
 
-        From the base: `strength` times their update, as all factors B are multiplied by it. From a
-        module of the same shape: on the straight line between the weights of the two.
+        From the base: `strength` times their update, as all factors B are multiplied by it; so
+        also from the start that the module is on top of, which is then meant by the base too. From
+        a module of the same shape: on the straight line between the weights of the two.
         """
         for key, parameter in self._parameters[name].items():
-            if start != BASE:
+            if start not in (BASE, self.start):
                 begin = self._parameters[start][key.replace(f".{name}.", f".{start}.")]
                 parameter.data.copy_(torch.lerp(begin.detach(), tensors[key], strength))
             elif "lora_B" in key:
@@ -285,7 +299,7 @@ class Modules:
     def _activate(self, name: str, layers: list[Any], *, learning: bool) -> None:
         switch: dict[str, Any] = {"_disable_adapters": name == BASE}
         if name != BASE:
-            switch["_active_adapter"] = [name]
+            switch["_active_adapter"] = [self.start, name] if self.is_on_top(name) else [name]
         for layer in layers:
             vars(layer).update(switch)
             for key, dropout in self._dropouts[layer]:
@@ -294,8 +308,20 @@ class Modules:
     def save(self, name: str, folder: Path) -> None:
         """Write one module as an ordinary PEFT folder, made if need be; it must be empty.
 
-        With a head it is that of a sequence classifier of one label.
+        With a head it is that of a sequence classifier of one label. What is on top of a start is
+        written as the exact sum of the two.
         """
+        if not self.is_on_top(name):
+            self._save_alone(name, folder)
+            return
+        with TemporaryDirectory() as scratch:
+            parts = [Path(scratch) / "start", Path(scratch) / "own"]
+            for part, to in zip((self.start, name), parts, strict=True):
+                assert part is not None
+                self._save_alone(part, to)
+            combine([Factors.read(part) for part in parts], [1.0, 1.0]).write(folder)
+
+    def _save_alone(self, name: str, folder: Path) -> None:
         make_empty(folder)
         state = get_peft_model_state_dict(
             self.model, adapter_name=name, save_embedding_layers=False
@@ -319,6 +345,20 @@ class Modules:
         """Merge one module into the base's weights; removes all modules."""
         with self.using(name):
             return self.model.merge_and_unload(adapter_names=[name])
+
+
+def _load(model: Any, name: str, folder: Path, base: Any) -> Any:
+    """The model, made on the base if None, with the module of a PEFT folder, which was checked."""
+    with one_error(f"adapter {folder}", "does not fit the base model"):
+        config = PeftConfig.from_pretrained(str(folder))
+        check_base(folder, config.auto_mapping, base)
+        config.modules_to_save = None  # The head, which the causal LM has no place for.
+        if model is None:
+            model = PeftModel.from_pretrained(base, str(folder), adapter_name=name, config=config)
+        else:
+            model.load_adapter(str(folder), adapter_name=name, peft_config=config)
+    check_all_loaded(model, name, folder)
+    return model
 
 
 def strip_modules(base: Any) -> None:

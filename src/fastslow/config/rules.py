@@ -51,8 +51,17 @@ def _adapters(recipe: "Recipe") -> Faults:
     lora, defaults = recipe.lora, LoraConfig()
     own = ("rank", "alpha", "dropout", "target_modules")
     changed = [key for key in own if getattr(lora, key) != getattr(defaults, key)]
-    if lora.start_from is not None and changed:
-        yield f"lora.start_from: brings its own settings; remove {', '.join(changed)}"
+    fresh = lora.freeze_start or recipe.rounds is not None
+    if lora.start_from is not None and changed and not fresh:
+        yield (
+            f"lora.start_from: brings its own settings; remove {', '.join(changed)}, or learn a "
+            "fresh adapter on top of it with lora.freeze_start: true"
+        )
+    if lora.freeze_start and lora.start_from is None:
+        yield "lora.freeze_start: there is no adapter to leave as it is; set lora.start_from"
+    if fresh and recipe.anchor is not None:
+        given = "lora.freeze_start" if lora.freeze_start else "a round"
+        yield f"anchor: holds the weights that are learned on, and {given} learns fresh ones"
     if recipe.anchor is not None and lora.start_from is None:
         yield "anchor: holds adapters near the one they start from; set lora.start_from"
 
@@ -153,8 +162,6 @@ def _rounds(recipe: "Recipe") -> Faults:
         return
     if rounds.beta is not None and len(rounds.beta) != rounds.count:
         yield f"rounds.beta: got {len(rounds.beta)} values for {rounds.count} rounds"
-    if rounds.recompress is not None and not rounds.momentum:
-        yield "rounds.recompress: without momentum there is no sum of adapters to compress"
 
 
 def _stages(recipe: "Recipe") -> Faults:

@@ -137,8 +137,9 @@ class OnlineKlConfig(SamplingConfig):
 
 class RoundsConfig(AnswerConfig):
     """Iterative optimisation: in each round the policy answers prompts, the judge compares, and a
-    run learns from that. The policy that answered is its start and, unless `reference: base`, its
-    reference. `momentum` makes it APO (arXiv 2410.06293)."""
+    run learns from that: a fresh adapter of the recipe's rank and alpha on top of the policy that
+    answered, which is also its reference unless `reference: base`. `momentum` makes it APO (arXiv
+    2410.06293)."""
 
     count: Positive = 3
     """Number of rounds."""
@@ -151,7 +152,8 @@ class RoundsConfig(AnswerConfig):
     """Nesterov momentum: the next round starts from the learned policy plus this multiple of its
     change since the round before. 0 is plain iteration."""
     recompress: Positive | None = None
-    """Largest rank of the next round's start; null keeps the exact sum of adapters."""
+    """Largest rank of the next round's start; null keeps the exact sum of the adapters learned in
+    all rounds, whose ranks add up."""
 
 
 def round_settings(
@@ -185,7 +187,7 @@ def round_settings(
     if start_from is None:
         settings["reference"] = "base"
     else:
-        settings["lora"] = {"start_from": start_from}
+        settings["lora"] = {**whole["lora"], "start_from": start_from, "freeze_start": True}
         settings["reference"] = whole["reference"] or "previous"
     if whole["lora"]["start_from"] is None:
         settings["budget"] = budget_from_base(whole["budget"])

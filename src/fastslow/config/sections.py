@@ -80,6 +80,10 @@ class LoraConfig(Section):
     adapter are computed once for all policies."""
     start_from: UserPath | None = None
     """PEFT folder the adapters start from; its frozen copy is then the reference."""
+    freeze_start: bool = False
+    """Leave the adapter in `start_from` as it is and learn a fresh one of this rank and alpha on
+    top of it; what is saved is their sum, whose rank is that of both. Otherwise its own weights are
+    learned on, at its own rank and alpha."""
 
 
 class ObjectiveConfig(BaseModel):

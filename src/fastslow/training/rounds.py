@@ -3,13 +3,14 @@
 run folder/
   answers/01/               completions of the first round and their judgements
   rounds/01/                the run trained on them
-  policies/01/              the next sampling policy, if there is momentum
+  policies/01/              the next sampling policy, if momentum or compression changes it
   adapters/, summary.json   of the last round, the result of the run
 
 Each is written atomically, so a run that was killed, or whose judge failed, resumes where it was.
-Iterative DPO is momentum 0; APO (arXiv 2410.06293) has pi_t = learned_t + momentum (learned_t -
-learned_{t-1}) as the sampling policy and the round's start and reference, and returns learned_T.
-Sums of modules are exact: concatenated factors.
+Every round learns a fresh module of the recipe's rank and alpha on top of its start, so that all
+learn at the same scale. Iterative DPO is momentum 0; APO (arXiv 2410.06293) has pi_t = learned_t +
+momentum (learned_t - learned_{t-1}) as the sampling policy and the round's start and reference, and
+returns learned_T. Sums of modules are exact: concatenated factors.
 """
 
 import glob
@@ -130,29 +131,37 @@ def _learned(recipe: Recipe, folder: Path, index: int) -> Path | None:
 def _policy(recipe: Recipe, folder: Path, index: int) -> Path | None:
     """The adapter of the sampling policy of a round; None for the base."""
     assert recipe.rounds is not None
-    if index == 0 or not recipe.rounds.momentum:
+    changed = recipe.rounds.momentum or recipe.rounds.recompress is not None
+    if index == 0 or not changed:
         return _learned(recipe, folder, index)
     return folder / "policies" / f"{index:02d}"
 
 
 def _carry_on(recipe: Recipe, folder: Path, index: int) -> None:
-    """Write the sampling policy after a round, if momentum makes it differ from the learned one."""
+    """Write the sampling policy after a round, where it differs from the learned one."""
     assert recipe.rounds is not None
     momentum, to = recipe.rounds.momentum, _policy(recipe, folder, index + 1)
-    assert to is not None
-    if not momentum or to.exists():
-        return
     learned, before = (_learned(recipe, folder, place) for place in (index + 1, index))
-    assert learned is not None
-    modules, weights = [Factors.read(learned)], [1 + momentum]
-    if before is not None:
-        modules.append(Factors.read(before))
-        weights.append(-momentum)
-    total = combine(modules, weights)
+    assert to is not None and learned is not None
+    if to == learned or to.exists():
+        return
+    earlier = Factors.read(before) if before else None
+    total = carried(Factors.read(learned), earlier, momentum)
     if recipe.rounds.recompress is not None:
         total, _ = nearest(total, recipe.rounds.recompress)
     with new_folder(to) as draft:
         total.write(draft)
+
+
+def carried(learned: Factors, before: Factors | None, momentum: float) -> Factors:
+    """learned + momentum (learned - before), exactly; `before` None is the base.
+
+    With exact rounds, log pi_t = log pi_0 + c_t r / beta and c_{t+1} - c_t = 1 + momentum (c_t -
+    c_{t-1}).
+    """
+    if before is None or not momentum:
+        return combine([learned], [1 + momentum])
+    return combine([learned, before], [1 + momentum, -momentum])
 
 
 def _generate(

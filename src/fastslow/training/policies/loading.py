@@ -135,18 +135,19 @@ def make_modules(recipe: Recipe, base: Any, *, critic: bool) -> Modules:
 def _lora_modules(
     recipe: Recipe, base: Any, names: tuple[str, ...], frozen: tuple[str, ...]
 ) -> Modules:
-    if recipe.lora.start_from is None:
+    folder = Path(recipe.lora.start_from) if recipe.lora.start_from else None
+    if folder is None or recipe.lora.freeze_start:
         return Modules.attach(
             base,
             names,
             frozen=frozen,
+            start=(PREVIOUS, folder) if folder else None,
             rank=recipe.lora.rank,
             alpha=recipe.lora.alpha,
             dropout=recipe.lora.dropout,
             targets=recipe.lora.target_modules,
             seed=recipe.seed,
         )
-    folder = Path(recipe.lora.start_from)
     return Modules.load(base, dict.fromkeys((*names, PREVIOUS, *frozen), folder), trainable=names)
 
 
