@@ -22,7 +22,9 @@ from fastslow.adapters.factors import Factors, combine, recompress
 from fastslow.adapters.fake_model import fake_modules, meta_modules
 from fastslow.adapters.fingerprint import absolute, model_folder
 from fastslow.adapters.lora_folder import copy_adapter
-from fastslow.adapters.modules import BASE, Modules, strip_modules
+from fastslow.adapters.modules import BASE, Modules
+from fastslow.adapters.odd_layers import untouched_experts
+from fastslow.adapters.on_base import strip_modules
 from fastslow.adapters.rewards import load_reward_model
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "recompress",
     "storage_dtype",
     "strip_modules",
+    "untouched_experts",
     "latest_per_domain",
     "folder_name",
 ]

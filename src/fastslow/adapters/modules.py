@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
@@ -25,18 +25,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fastslow.adapters.factors import Factors, combine
-from fastslow.adapters.fingerprint import FIELD, OF_BASE, absolute, check_base
+from fastslow.adapters.fingerprint import FIELD, OF_BASE, absolute
 from fastslow.adapters.linear import make_direct
-from fastslow.adapters.lora_folder import HEAD_KEY, check_all_loaded, check_lora_folder
+from fastslow.adapters.lora_folder import HEAD_KEY, check_lora_folder
 from fastslow.adapters.odd_layers import odd_layers
+from fastslow.adapters.on_base import put_on
 from fastslow.adapters.whole_model import check_finite, one_error
 from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
 
 BASE = "base"
 """Names the bare model where a module's name is expected."""
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""What else has weights of three dimensions or more."""
 
 
 class Modules:
@@ -120,12 +119,10 @@ class Modules:
                 model.add_adapter(name, config)
         if start is not None:
             check_lora_folder(start[1], summed=True)
-            _load(model, *start, base)
+            put_on(model, *start, base)
         modules = cls(model, trainable=names, start=start[0] if start else None)
         for name in (*names[1:], *frozen):
             modules.copy(names[0], name)
-        if start is not None:
-            check_finite(f"adapter {start[1]}", modules.tensors(start[0]).items())
         return modules
 
     @classmethod
@@ -146,15 +143,14 @@ class Modules:
         model: Any = None
         for name, folder in folders.items():
             check_lora_folder(folder, head=heads)
-            model = _load(model, name, folder, base)
+            model = put_on(model, name, folder, base)
         modules = cls(model, trainable=trainable)
         for name in folders if heads else ():
             modules.add_head(name)
             weights = folders[name] / "adapter_model.safetensors"
             with one_error(f"adapter {folders[name]}"), safe_open(weights, "pt") as file:
                 modules.head(name).data.copy_(file.get_tensor(HEAD_KEY))
-        for name, folder in folders.items():
-            check_finite(f"adapter {folder}", modules.tensors(name).items())
+            check_finite(f"adapter {folders[name]}", modules.tensors(name).items())
         return modules
 
     @property
@@ -171,16 +167,6 @@ class Modules:
     def names(self) -> tuple[str, ...]:
         """Every module, trainable or not."""
         return tuple(self._parameters)
-
-    def untouched_experts(self) -> list[str]:
-        """Names of the weights of experts, several in one tensor, that no module changes."""
-        return [
-            f"{name}.{key}" if name else key
-            for name, part in self.causal_lm.named_modules()
-            if not isinstance(part, CONVOLUTIONS) and ".base_layer" not in name
-            for key, parameter in part.named_parameters(recurse=False)
-            if parameter.dim() > 2 and min(parameter.shape) > 1
-        ]
 
     def parameters(self, name: str) -> dict[str, nn.Parameter]:
         """The tensors of one module by their full name in the model."""
@@ -261,9 +247,8 @@ class Modules:
     ) -> None:
         """Give a module the weights at `strength` of the way to `tensors`, which are its own.
 
-        From the base: `strength` times their update, as all factors B are multiplied by it; so
-        also from the start that the module is on top of, which is then meant by the base too. From
-        a module of the same shape: on the straight line between the weights of the two.
+        From the base, or from the start that the module is on top of: `strength` times its own
+        update, as factors B are multiplied by it. From another module: between their weights.
         """
         for key, parameter in self._parameters[name].items():
             if start not in (BASE, self.start):
@@ -315,11 +300,11 @@ class Modules:
             self._save_alone(name, folder)
             return
         with TemporaryDirectory() as scratch:
-            parts = [Path(scratch) / "start", Path(scratch) / "own"]
-            for part, to in zip((self.start, name), parts, strict=True):
-                assert part is not None
-                self._save_alone(part, to)
-            combine([Factors.read(part) for part in parts], [1.0, 1.0]).write(folder)
+            parts = [part for part in (self.start, name) if part]
+            for part in parts:
+                self._save_alone(part, Path(scratch) / part)
+            sums = [Factors.read(Path(scratch) / part) for part in parts]
+            combine(sums, [1.0, 1.0]).write(folder)
 
     def _save_alone(self, name: str, folder: Path) -> None:
         make_empty(folder)
@@ -345,30 +330,6 @@ class Modules:
         """Merge one module into the base's weights; removes all modules."""
         with self.using(name):
             return self.model.merge_and_unload(adapter_names=[name])
-
-
-def _load(model: Any, name: str, folder: Path, base: Any) -> Any:
-    """The model, made on the base if None, with the module of a PEFT folder, which was checked."""
-    with one_error(f"adapter {folder}", "does not fit the base model"):
-        config = PeftConfig.from_pretrained(str(folder))
-        check_base(folder, config.auto_mapping, base)
-        config.modules_to_save = None  # The head, which the causal LM has no place for.
-        if model is None:
-            model = PeftModel.from_pretrained(base, str(folder), adapter_name=name, config=config)
-        else:
-            model.load_adapter(str(folder), adapter_name=name, peft_config=config)
-    check_all_loaded(model, name, folder)
-    return model
-
-
-def strip_modules(base: Any) -> None:
-    """Take all LoRA modules off a base, whose own weights are as before."""
-    for name, layer in list(base.named_modules()):
-        if isinstance(layer, BaseTunerLayer):
-            above, _, child = name.rpartition(".")
-            setattr(base.get_submodule(above), child, layer.get_base_layer())
-    if hasattr(base, "peft_config"):
-        del base.peft_config
 
 
 def _lora_layers(model: nn.Module) -> list[Any]:

@@ -62,7 +62,7 @@ from fastslow.training.policies.loading import (
     moving_modules,
     reference_policy,
 )
-from fastslow.training.policies.model_check import untouched_experts
+from fastslow.training.policies.model_check import expert_warnings
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.publish import make_publisher
 from fastslow.training.preflight import plan
@@ -96,7 +96,7 @@ def build(recipe: Recipe, bases: SharedBase) -> Components:
         held_out(recipe, encoder, objective) if recipe.data.eval_sources else (None, {})
     )
     modules = make_modules(recipe, base, critic=isinstance(objective, ActorCritic))
-    warnings += untouched_experts(recipe, modules)
+    warnings += expert_warnings(recipe, modules)
     policies = make_policies(recipe, modules, tokenizer, processes)
     if recipe.train.compile:
         compile_layers(modules.causal_lm)

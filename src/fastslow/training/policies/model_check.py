@@ -6,6 +6,7 @@ from fastslow.adapters import (
     load_config,
     meta_modules,
     model_folder,
+    untouched_experts,
 )
 from fastslow.adapters.lora_folder import NOT_SUMMED
 from fastslow.config import PART_BEFORE, Recipe
@@ -49,13 +50,15 @@ def check_model(recipe: Recipe, *, critic: bool, summed: bool) -> list[str]:
             "lora.target_modules, such as [q_proj, k_proj, v_proj, o_proj], or set "
             "continual.weights to null or routed"
         )
-    return untouched_experts(recipe, modules)
+    return expert_warnings(recipe, modules)
 
 
-def untouched_experts(recipe: Recipe, modules: Modules) -> list[str]:
+def expert_warnings(recipe: Recipe, modules: Modules) -> list[str]:
     """A warning where experts are left alone although all layers were asked for; or none."""
-    names = modules.untouched_experts() if recipe.lora.target_modules == "all-linear" else []
-    if recipe.lora.start_from is not None or not names:
+    if recipe.lora.target_modules != "all-linear" or recipe.lora.start_from is not None:
+        return []
+    names = untouched_experts(modules.causal_lm)
+    if not names:
         return []
     more = ", ..." if len(names) > SHOWN else ""
     return [
