@@ -62,16 +62,17 @@ def test_the_gradient_is_that_of_the_written_formula(at_once, temperature):
         logps = (logits / temperature).log_softmax(-1)
         return logps.gather(1, torch.tensor(answer)[:, None]).sum()
 
-    total, kl = 0.0, 0.0
+    policy, ratios = [], []
     for prompt, samples in zip(prompts, answers, strict=True):
-        policy = [log_prob("policy", prompt, sample.tokens) for sample in samples]
+        own = [log_prob("policy", prompt, sample.tokens) for sample in samples]
         with torch.no_grad():
             reference = [log_prob(BASE, prompt, sample.tokens) for sample in samples]
-        ratios = [(p - r).item() for p, r in zip(policy, reference, strict=True)]
-        kl += sum(ratios) / 12
-        for i, p in enumerate(policy):
-            others = sum(ratios) - ratios[i]
-            total = total + (ratios[i] - others / 2) * p
+        policy.append(own)
+        ratios.append([(p - r).item() for p, r in zip(own, reference, strict=True)])
+    kl, total = sum(map(sum, ratios)) / 12, 0.0
+    for own, gaps in zip(policy, ratios, strict=True):
+        others = (12 * kl - sum(gaps)) / 9
+        total = total + sum((gap - others) * p for p, gap in zip(own, gaps, strict=True))
     (0.2 * total / 12).backward()
     assert found["policy"]["reverse_kl"] == pytest.approx(kl, abs=1e-4)
     lengths = [len(sample.tokens) for samples in answers for sample in samples]
