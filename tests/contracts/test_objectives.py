@@ -9,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from fastslow.objectives import PairLogps, make_objective, objective_names
 from fastslow.testing import check_objective, checks, example
+from fastslow.testing.examples import moved, slopes_of, with_tensors
 
 NAMES = [name for name in objective_names() if make_objective(name).takes != "tokens"]
 """The others stand in tests/objectives/test_ppo.py."""
@@ -96,6 +97,25 @@ def test_exceptions_are_needed(name, hyper, failing):
     for check in failing:
         with pytest.raises(AssertionError):
             todo[check]()
+
+
+OFF_SCALE = {"mallows_phi": 13, "orpo": 1 / 16, "rloo": 5}
+"""Whose slope at the reference is another than the inverse temperature tells: by the dispersion of
+a prompt's answers, by a likelihood beside the odds, by how good the answers are."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_chase_is_about_alpha_of_the_slope_that_the_loss_begins_with(name):
+    objective = make_objective(name)
+    logps = moved(example(objective, 64, dtype=torch.float64), 0.0)
+    if "tie" in logps.extras:
+        logps = with_tensors(logps, {"tie": torch.zeros(64, dtype=torch.float64)})
+    margin = slopes_of(objective.chase_margin, logps)
+    own = slopes_of(lambda given: objective(given).loss, logps)
+    up = sum((slope * slope).sum() for slope in margin.values())
+    loss = -sum((own[key] * slope).sum() for key, slope in margin.items())
+    share = (objective.chase_scale * objective.chase_beta / 2 * up / loss).item()
+    assert 1 / 4 < share / OFF_SCALE.get(name, 1) <= 4.1
 
 
 class Held(TorchFunctionMode):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ from typer.testing import CliRunner
 
 from fastslow import training
 from fastslow.cli.main import app
+from fastslow.dynamics import LeaderSelector
 from fastslow.errors import ConfigError, DataError
 from fastslow.objectives import PairLogps, make_objective, objective_names
 from fastslow.scoring import Tree
 from fastslow.streams.formats import read_row
-from fastslow.training.loop.losses import labelled_loss
+from fastslow.training.loop.losses import labelled_loss, module_losses
 
 
 def rows_of(kind, count=80):
@@ -111,6 +113,42 @@ def test_weight_and_confidence_in_the_loss():
     assert found.item() == pytest.approx(2 * smoothed.item(), rel=1e-6)
     plain = {"weight": torch.ones(1), "confidence": None}
     assert torch.equal(labelled_loss(objective, pair(3.0), **plain), objective(pair(3.0)).loss)
+
+
+def chase_slope(objective, logps, confidence=None):
+    """Of the chaser's margin, in a race of two modules at the same place."""
+    chosen = logps.policy_chosen.clone().requires_grad_()
+    race = {"fast": logps, "slow": replace(logps, policy_chosen=chosen)}
+    slopes = []
+    for alpha in (1.0, 0.0):
+        total = module_losses(
+            race, objective, LeaderSelector(("fast", "slow")), alpha=alpha,
+            weight=torch.ones(1), confidence=confidence,
+        )["slow"].total.sum()  # fmt: skip
+        slopes.append(torch.autograd.grad(total, chosen)[0].item())
+    return slopes[0] - slopes[1]
+
+
+@pytest.mark.parametrize("confidence", [1.0, 0.75, 0.5])
+def test_the_chase_counts_as_far_as_a_label_is_surer_than_not(confidence):
+    objective = make_objective("dpo", beta=0.5)
+    found = chase_slope(objective, pair(3.0), torch.tensor([confidence]))
+    assert found == pytest.approx(-0.25 * (2 * confidence - 1), abs=1e-6)
+
+
+def test_nobody_chases_over_a_tie():
+    objective = make_objective("davidson", beta=0.5)
+    for tie, wanted in ((0.0, -0.25), (1.0, 0.0)):
+        logps = replace(pair(3.0), extras={"tie": torch.tensor([tie])})
+        assert chase_slope(objective, logps) == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("length", [40, 300])
+def test_the_chase_takes_means_where_the_objective_does(length):
+    tokens = torch.tensor([float(length)])
+    logps = replace(pair(3.0), chosen_length=tokens, rejected_length=tokens)
+    simpo = make_objective("simpo", beta=2.0)
+    assert chase_slope(simpo, logps) == pytest.approx(-1.0 / length, rel=1e-5)
 
 
 def test_a_weight_of_nothing_teaches_nothing_and_of_two_counts_twice(recipe, tmp_path):

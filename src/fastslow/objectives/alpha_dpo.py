@@ -46,6 +46,7 @@ class AlphaDpo(Objective):
     decay: float = 0.9
 
     needs_lengths = True
+    per_token = True
 
     def __post_init__(self) -> None:
         check_positive("beta", self.beta)

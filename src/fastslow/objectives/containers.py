@@ -76,6 +76,11 @@ class PairLogps:
         return widen(self.policy_rejected) / widen(self.rejected_length)
 
     @property
+    def policy_mean_margin(self) -> Tensor:
+        """s_w / n_w - s_l / n_l, [B], nats per token, at least float32."""
+        return self.chosen_mean - self.rejected_mean
+
+    @property
     def chosen_log_ratio(self) -> Tensor:
         """h_w = s_w - r_w, [B], nats, at least float32."""
         return widen(self.policy_chosen) - widen(self.reference_chosen.detach())
@@ -138,6 +143,11 @@ class RankedLogps:
     def policy_margin(self) -> Tensor:
         """The best response's s less the mean of the others', [B], nats."""
         return self._best_over_rest(widen(self.policy))
+
+    @property
+    def policy_mean_margin(self) -> Tensor:
+        """The same of means per token, [B]."""
+        return self._best_over_rest(widen(self.policy) / widen(self.length).clamp(min=1))
 
     @property
     def delta(self) -> Tensor:
@@ -217,6 +227,11 @@ class RatedLogps:
         return self._signed(widen(self.policy))
 
     @property
+    def policy_mean_margin(self) -> Tensor:
+        """The same of means per token, [B]."""
+        return self._signed(widen(self.policy) / widen(self.length))
+
+    @property
     def delta(self) -> Tensor:
         """h of what was liked, -h of what was not, [B], nats."""
         return self._signed(self.log_ratio)
@@ -255,6 +270,11 @@ class DemonstrationLogps:
     def policy_margin(self) -> Tensor:
         """s, [B], nats: there is nothing it is compared with."""
         return widen(self.policy_chosen)
+
+    @property
+    def policy_mean_margin(self) -> Tensor:
+        """s / n, [B], nats per token."""
+        return self.chosen_mean
 
     @property
     def delta(self) -> Tensor:

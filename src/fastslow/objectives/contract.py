@@ -33,7 +33,7 @@ class Objective:
     """
 
     beta: float
-    """Strength of the pull to the reference, also the inverse temperature of the chase."""
+    """Strength of the pull to the reference."""
     takes = "pairs"
     """Key of `CONTAINERS`: what it is called with."""
     needs_reference = True
@@ -49,6 +49,24 @@ class Objective:
     measured with DPO's."""
     coupled = False
     """Whether the loss of a pair depends on the other pairs of its batch."""
+    per_token = False
+    """Whether responses are compared by their log-probs' means per token, not by their sums."""
+
+    @property
+    def chase_beta(self) -> float:
+        """Inverse temperature of the gap between two modules' margins, 1 / nats."""
+        return self.beta
+
+    @property
+    def chase_scale(self) -> float:
+        """What the chase is multiplied by, so that its slope up the margin at the reference is
+        about alpha times this loss's own; 1 for -logsigmoid(beta Delta) and the like."""
+        return 1.0
+
+    def chase_margin(self, logps: Any) -> Tensor:
+        """The policy's margin as this loss compares responses, [B], nats or nats per token."""
+        margin: Tensor = logps.policy_mean_margin if self.per_token else logps.policy_margin
+        return margin
 
     def __call__(self, logps: Any) -> ObjectiveOutput:
         """Losses and rewards, [B]; `logps` is of the kind that it `takes`."""

@@ -31,6 +31,16 @@ class Ipo(Objective):
     def needs_lengths(self) -> bool:  # type: ignore[override]
         return self.length_normalised
 
+    @property
+    def per_token(self) -> bool:  # type: ignore[override]
+        return self.length_normalised
+
+    @property
+    def chase_scale(self) -> float:
+        """The loss is (beta Delta - 1/2)^2 over beta^2: its slope is 1 / beta where DPO's is
+        beta / 2."""
+        return 2 / self.beta**2
+
     def __call__(self, logps: PairLogps) -> ObjectiveOutput:
         if self.length_normalised:
             chosen = logps.chosen_log_ratio / widen(logps.chosen_length)

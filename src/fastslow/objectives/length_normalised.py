@@ -20,6 +20,7 @@ class LengthNormalisedDpo(Objective):
     beta: float = 5.0
 
     needs_lengths = True
+    per_token = True
 
     def __post_init__(self) -> None:
         check_positive("beta", self.beta)

@@ -29,9 +29,16 @@ class Orpo(Objective):
 
     needs_reference = False
     needs_lengths = True
+    per_token = True
+    chase_beta = 1.0
 
     def __post_init__(self) -> None:
         check_positive("beta", self.beta)
+
+    @property
+    def chase_scale(self) -> float:
+        """beta weighs the odds, whose own temperature is 1."""
+        return self.beta
 
     def __call__(self, logps: PairLogps) -> ObjectiveOutput:
         chosen, rejected = logps.chosen_mean, logps.rejected_mean

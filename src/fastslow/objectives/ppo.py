@@ -49,6 +49,7 @@ class ActorCritic(Objective):
 
     takes = "tokens"
     on_policy = True
+    chase_beta = 1.0
 
     def __post_init__(self) -> None:
         check_not_negative("beta", self.beta)

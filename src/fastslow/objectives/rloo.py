@@ -33,6 +33,7 @@ class Rloo(Objective):
     takes = "rankings"
     needs = ("score",)
     on_policy = True
+    chase_beta = 1.0
 
     def __post_init__(self) -> None:
         check_not_negative("beta", self.beta)

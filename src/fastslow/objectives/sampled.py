@@ -4,23 +4,11 @@ All tensors are [P, K]: P prompts with K answers each, log-probs summed over an 
 (end-of-turn included), nats. Answers are sampled without gradient; a surrogate's gradient, not its
 value, is what is estimated.
 
-Sources: HyPO, arXiv 2406.01462, Algorithm 1, with another baseline; leave-one-out, RLOO, arXiv
-2402.14740.
+Source: HyPO, arXiv 2406.01462, Algorithm 1, with another baseline.
 """
 
 import torch
 from torch import Tensor
-
-
-def leave_one_out(values: Tensor) -> Tensor:
-    """Each value less the mean of its row's others, [P, K]; one alone is left as it is.
-
-    Each row adds up to 0, and what is added to a whole row does not matter.
-    """
-    count = values.shape[1]
-    if count == 1:
-        return values
-    return (values - values.mean(1, keepdim=True)) * (count / (count - 1))
 
 
 def less_other_prompts(values: Tensor) -> Tensor:

@@ -33,6 +33,15 @@ class Sft(Objective):
     def needs_lengths(self) -> bool:  # type: ignore[override]
         return self.reduction == "mean"
 
+    @property
+    def per_token(self) -> bool:  # type: ignore[override]
+        return self.reduction == "mean"
+
+    @property
+    def chase_scale(self) -> float:
+        """The loss has a slope of 1 where DPO's is beta / 2."""
+        return 2 / self.beta
+
     def __call__(self, logps: DemonstrationLogps | PairLogps | RankedLogps) -> ObjectiveOutput:
         chosen = widen(logps.policy_chosen)
         return ObjectiveOutput(

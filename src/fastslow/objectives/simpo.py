@@ -26,6 +26,7 @@ class Simpo(Objective):
 
     needs_reference = False
     needs_lengths = True
+    per_token = True
 
     def __post_init__(self) -> None:
         check_positive("beta", self.beta)

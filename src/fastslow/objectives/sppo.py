@@ -32,6 +32,12 @@ class Sppo(Objective):
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return () if self.targets == "hard" else ("chosen_win_rate", "rejected_win_rate")
 
+    @property
+    def chase_scale(self) -> float:
+        """The loss is that of beta h over beta^2: its slope is 1 / (2 beta) where DPO's is
+        beta / 2."""
+        return 1 / self.beta**2
+
     def __call__(self, logps: PairLogps) -> ObjectiveOutput:
         chosen, rejected = self._targets(logps)
         loss = (logps.chosen_log_ratio - chosen) ** 2 + (logps.rejected_log_ratio - rejected) ** 2

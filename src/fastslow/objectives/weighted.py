@@ -17,7 +17,7 @@ ANCHOR = "demonstrations"
 
 @dataclass(frozen=True, slots=True)
 class WeightedSum(Objective):
-    """L = sum of weight times loss. Rewards and beta are those of the first term.
+    """L = sum of weight times loss. Rewards, beta and the chase are those of the first term.
 
     Raises ConfigError if the terms take different kinds of labels.
     """
@@ -40,6 +40,19 @@ class WeightedSum(Objective):
     @property
     def beta(self) -> float:  # type: ignore[override]
         return self._objectives[0].beta
+
+    @property
+    def per_token(self) -> bool:  # type: ignore[override]
+        return self._objectives[0].per_token
+
+    @property
+    def chase_beta(self) -> float:
+        return self._objectives[0].chase_beta
+
+    @property
+    def chase_scale(self) -> float:
+        weight, first = self.terms[0]
+        return weight * first.chase_scale
 
     @property
     def takes(self) -> str:  # type: ignore[override]

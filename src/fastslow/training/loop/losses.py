@@ -55,6 +55,13 @@ def labelled_loss(
     return weight * loss
 
 
+def _preference(logps: Any, confidence: Tensor | None) -> Tensor | float:
+    """How much more likely each label is right than wrong, [B]; 0 for ties."""
+    sure = 1.0 if confidence is None else 2 * confidence - 1
+    tie = logps.extras.get("tie") if isinstance(logps, PairLogps) else None
+    return sure if tie is None else sure * (1 - tie)
+
+
 def add_measured(totals: MetricSums, loss: ModuleLoss) -> None:
     """Add what is reported of one module on a batch to its tally."""
     delta = loss.delta
@@ -81,8 +88,8 @@ def module_losses(
     """The loss of every chasing module on the same examples, by module.
 
     `alpha` is the weight of the chase term between the leader and each chaser; a single module has
-    none. With several chasers the leader's term is their mean. For examples that are not pairs, the
-    margin is that of the container.
+    none. With several chasers the leader's term is their mean. The margin is that of the objective,
+    and counts as far as a label is more likely right than wrong, 2 confidence - 1.
     """
     losses = {
         name: labelled_loss(objective, values, weight=weight, confidence=confidence)
@@ -90,16 +97,17 @@ def module_losses(
     }
     totals = dict(losses)
     leader = selector.leader
+    surer = weight * _preference(logps[leader], confidence)
     chasers = [name for name in selector.modules if name != leader]
     for chaser in chasers:
         leader_term, chaser_term = chase_terms(
-            logps[leader].policy_margin,
-            logps[chaser].policy_margin,
-            alpha=alpha,
-            beta=objective.beta,
+            objective.chase_margin(logps[leader]),
+            objective.chase_margin(logps[chaser]),
+            alpha=alpha * objective.chase_scale,
+            beta=objective.chase_beta,
         )
-        totals[leader] = totals[leader] + weight * leader_term / len(chasers)
-        totals[chaser] = totals[chaser] + weight * chaser_term
+        totals[leader] = totals[leader] + surer * leader_term / len(chasers)
+        totals[chaser] = totals[chaser] + surer * chaser_term
     return {
         name: ModuleLoss(logps[name], losses[name].detach(), totals[name])
         for name in selector.modules
