@@ -32,10 +32,10 @@ ATTEMPTS = """
 import json, os, signal, sys
 from pathlib import Path
 from fastslow import training
-from fastslow.training.continual import distillation, merge_weights
+from fastslow.training.continual import consolidation, distillation, merge_weights
 from fastslow.training.state import checkpoint
 from fastslow.training.state.event_log import EventLog
-merge_weights.STEPS = distillation.STEPS = 4
+merge_weights.STEPS = consolidation.MOST_STEPS = 4
 distillation.KEPT_EVERY = 2
 
 def attempt(recipe, number, told):

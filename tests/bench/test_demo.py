@@ -9,7 +9,7 @@ from fastslow.bench import demo, scenario
 from fastslow.bench.tiny_base import Pretraining, pretrain_base
 from fastslow.cli.main import app
 from fastslow.streams.worlds import World
-from fastslow.training.continual import distillation
+from fastslow.training.continual import consolidation
 
 SMALL = Pretraining(hidden_size=16, layers=1, heads=2, conversations=400, epochs=1)
 
@@ -25,7 +25,7 @@ def small_demo(monkeypatch, tmp_path):
     monkeypatch.setattr(scenario, "SAMPLED", few)
     monkeypatch.setattr(demo, "PAIRS", 80)
     monkeypatch.setattr(demo, "World", partial(World, num_domains=2))
-    monkeypatch.setattr(distillation, "STEPS", 6)
+    monkeypatch.setattr(consolidation, "MOST_STEPS", 6)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """One student of several teachers: what it is shown, what it learns, and runs that end with one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,9 @@ def school(entries, tmp_path):
     return policies, [Lesson(entry.name, kept_examples(entry, encoder)) for entry in entries]
 
 
-def taught(school, *, seed=0, progress=unwatched, checkpoints=None):
+def taught(school, *, steps=300, seed=0, progress=unwatched, checkpoints=None):
     policies, lessons = school
-    options = {"seed": seed, "progress": progress, "checkpoints": checkpoints}
+    options = {"steps": steps, "seed": seed, "progress": progress, "checkpoints": checkpoints}
     return distil(policies, "student", lessons, **options)
 
 
@@ -80,13 +81,12 @@ def test_the_student_comes_close_to_each_teacher_on_its_own_domain(school):
     after = distance(school)
     assert all(now < 0.2 * then for now, then in zip(after, before, strict=True)), (before, after)
     assert last == pytest.approx(sum(after) / 2, rel=0.5)
-    assert calls == [(step + 1, distillation.STEPS) for step in range(distillation.STEPS)]
+    assert calls == [(step + 1, 300) for step in range(300)]
 
 
-def test_the_weights_set_the_pace_and_decay(school, monkeypatch):
-    monkeypatch.setattr(distillation, "STEPS", 1)
+def test_the_weights_set_the_pace_and_decay(school):
     before = weights(school)
-    taught(school)
+    taught(school, steps=1)
     # Adam's first step has one length for all weights; beside it each loses a share of itself.
     flat = torch.cat([weight.flatten() for weight in before.values()])
     now = torch.cat([weight.flatten() for weight in weights(school).values()])
@@ -109,12 +109,11 @@ def test_a_step_has_the_loss_and_the_gradient_of_all_examples_together(school, m
     policies, lessons = school
     count = len(lessons[0].examples)
     assert count == len(lessons[1].examples)
-    monkeypatch.setattr(distillation, "STEPS", 1)
     monkeypatch.setattr(distillation, "EXAMPLES", 2 * count)
     monkeypatch.setattr(distillation, "PACE", 1e-6)
     monkeypatch.setattr(distillation, "DECAY", 0.0)
     expected, before = sum(distance(school)) / 2, weights(school)
-    assert taught(school) == pytest.approx(expected, rel=1e-4)
+    assert taught(school, steps=1) == pytest.approx(expected, rel=1e-4)
     # Adam's first step is the sign of the gradient: downhill by its sum.
     moved = {key: value - before[key] for key, value in weights(school).items()}
     after = sum(distance(school)) / 2
@@ -132,15 +131,14 @@ def test_a_step_has_the_loss_and_the_gradient_of_all_examples_together(school, m
     assert any(where.any() for where in large) and after < expected
 
 
-def test_nothing_but_the_student_moves_and_the_seed_decides(school, monkeypatch):
+def test_nothing_but_the_student_moves_and_the_seed_decides(school):
     policies, _ = school
-    monkeypatch.setattr(distillation, "STEPS", 3)
     start = weights(school)
     teachers = {name: policies.modules.digest(name) for name in policies.modules.names[:2]}
     ends = []
     for seed in (0, 0, 1):
         policies.modules.load_tensors("student", start)
-        taught(school, seed=seed)
+        taught(school, steps=3, seed=seed)
         ends.append(policies.modules.digest("student"))
     assert ends[0] == ends[1] != ends[2]
     assert teachers == {name: policies.modules.digest(name) for name in teachers}
@@ -150,7 +148,6 @@ def test_nothing_but_the_student_moves_and_the_seed_decides(school, monkeypatch)
 
 def test_a_teaching_that_was_cut_off_ends_with_the_same_bits(school, monkeypatch, tmp_path):
     policies, _ = school
-    monkeypatch.setattr(distillation, "STEPS", 8)
     monkeypatch.setattr(distillation, "KEPT_EVERY", 3)
     start, ends, steps = weights(school), [], []
 
@@ -159,13 +156,13 @@ def test_a_teaching_that_was_cut_off_ends_with_the_same_bits(school, monkeypatch
         if len(steps) == 5:
             raise KeyboardInterrupt
 
-    whole = taught(school)
+    whole = taught(school, steps=8)
     ends.append(policies.modules.digest("student"))
     policies.modules.load_tensors("student", start)
     with pytest.raises(KeyboardInterrupt):
-        taught(school, checkpoints=tmp_path / "kept", progress=cut_off)
+        taught(school, steps=8, checkpoints=tmp_path / "kept", progress=cut_off)
     policies.modules.load_tensors("student", start)
-    assert taught(school, checkpoints=tmp_path / "kept", progress=cut_off) == whole
+    assert taught(school, steps=8, checkpoints=tmp_path / "kept", progress=cut_off) == whole
     ends.append(policies.modules.digest("student"))
     assert ends[0] == ends[1] and steps == [1, 2, 3, 4, 5, 4, 5, 6, 7, 8]
 
@@ -178,14 +175,13 @@ def test_domains_take_turns_where_examples_do_not_divide(school, monkeypatch):
         return 0.0
 
     monkeypatch.setattr(distillation, "_learn", learn)
-    monkeypatch.setattr(distillation, "STEPS", 2)
     monkeypatch.setattr(distillation, "EXAMPLES", 5)
-    taught(school)
+    taught(school, steps=2)
     first, second = (lesson.teacher for lesson in school[1])
     assert counts == [(first, 3), (second, 2), (first, 2), (second, 3)]
     counts.clear()
     monkeypatch.setattr(distillation, "EXAMPLES", 1)
-    taught(school)
+    taught(school, steps=2)
     assert [count for _, count in counts] == [1, 0, 0, 1]
 
 
@@ -201,6 +197,7 @@ def lessons_of(monkeypatch):
                 (lesson.teacher, *{item.example.domain for item in lesson.examples})
                 for lesson in lessons
             ]
+            seen["steps"] = settings["steps"]
             return 0.5
 
         monkeypatch.setattr(consolidation, "distil", look)
@@ -236,6 +233,14 @@ def test_the_policy_before_teaches_what_it_stands_for(entries, lessons_of, tmp_p
     same_update(seen["start"], combine([e.factors() for e in entries], [1.5, 0.5]))
 
 
+@pytest.mark.parametrize(
+    ("seen", "steps"), [((80, 48), 16), ((1000, 2000), 300), ((4, 0), 1), ((80, None), 300)]
+)
+def test_a_student_takes_as_long_as_its_domains_did(entries, lessons_of, seen, steps):
+    counted = [replace(e, pairs_seen=count) for e, count in zip(entries, seen, strict=True)]
+    assert lessons_of(counted, rank=2)["steps"] == steps
+
+
 def test_examples_of_all_kinds_teach(entries, tmp_path):
     recipe = load_recipe(entries[0].config)
     encoder = make_encoder(recipe, load_tokenizer(recipe.model))
@@ -259,7 +264,7 @@ def test_examples_of_all_kinds_teach(entries, tmp_path):
 
 
 def test_a_run_ends_with_one_student_of_the_rank_of_a_module(continual, monkeypatch):
-    monkeypatch.setattr(distillation, "STEPS", 4)
+    monkeypatch.setattr(consolidation, "MOST_STEPS", 4)
     made = continual(weights="distilled", names=("warm", "cold", "warm"))
     summary = training.train(made)
     folder = Path(made.output_dir)
@@ -283,7 +288,7 @@ def test_a_run_ends_with_one_student_of_the_rank_of_a_module(continual, monkeypa
 def test_the_student_before_is_asked_in_a_run(continual, monkeypatch):
     asked = []
     plain = distillation.distil
-    monkeypatch.setattr(distillation, "STEPS", 2)
+    monkeypatch.setattr(consolidation, "MOST_STEPS", 2)
     monkeypatch.setattr(
         consolidation,
         "distil",
@@ -296,7 +301,7 @@ def test_the_student_before_is_asked_in_a_run(continual, monkeypatch):
 
 
 def test_a_continued_domain_starts_from_the_student(continual, monkeypatch):
-    monkeypatch.setattr(distillation, "STEPS", 2)
+    monkeypatch.setattr(consolidation, "MOST_STEPS", 2)
     made = continual(
         "reference=previous", weights="distilled", start="continue", names=("warm", "cold", "warm")
     )
@@ -311,7 +316,7 @@ def test_a_continued_domain_starts_from_the_student(continual, monkeypatch):
 
 
 def test_the_command_distils(cli, continual_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(distillation, "STEPS", 4)
+    monkeypatch.setattr(consolidation, "MOST_STEPS", 4)
     to = tmp_path / "student"
     code, out, err = cli("combine", continual_run[0], "--to", to, "--weights", "distilled")
     assert code == 0 and "learned from" in out, err

@@ -40,6 +40,7 @@ class Manifest:
     data: Any
     metrics: dict[str, Any]
     sha256: dict[str, str]
+    pairs_seen: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,9 @@ class Entry:
     """Fingerprint of the pairs it learned from."""
     metrics: Mapping[str, Any]
     """Its held-out measurement on its own domain; empty without one."""
+    pairs_seen: int | None = None
+    """How many pairs it learned from, each as often as it was seen; None where that is not
+    known."""
 
     def factors(self) -> Factors:
         """Its update."""
@@ -104,6 +108,7 @@ class Bank:
         base: Any,
         data: Any,
         metrics: Mapping[str, Any],
+        pairs_seen: int | None = None,
     ) -> Entry:
         """Append a module to the bank.
 
@@ -120,7 +125,15 @@ class Bank:
             (draft / "memory.jsonl").chmod(OWN)
             hashes = {name: file_hash(draft / name) for name in FILES}
             manifest = Manifest(
-                FORMAT, domain, position, list(parents), base, data, dict(metrics), hashes
+                format=FORMAT,
+                domain=domain,
+                position=position,
+                parents=list(parents),
+                base=base,
+                data=data,
+                metrics=dict(metrics),
+                sha256=hashes,
+                pairs_seen=pairs_seen,
             )
             text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"
             (draft / "manifest.json").write_text(text, encoding="utf-8")
@@ -181,6 +194,7 @@ def _entry(folder: Path, manifest: Manifest) -> Entry:
         base=manifest.base,
         data=manifest.data,
         metrics=manifest.metrics,
+        pairs_seen=manifest.pairs_seen,
     )
 
 

@@ -11,11 +11,16 @@ from tempfile import TemporaryDirectory
 
 from fastslow.adapters import Entry, Factors, combine, load_tokenizer, recompress
 from fastslow.config import Recipe
-from fastslow.training.continual.distillation import Lesson, distil
+from fastslow.training.continual.distillation import EXAMPLES, Lesson, distil
 from fastslow.training.continual.memory import kept_examples
 from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
 from fastslow.training.state.event_log import Progress
 
+MOST_STEPS = 300
+"""More keep nothing more (LOG.md)."""
+PER_PAIR = 2
+"""Kept examples that a student learns from for each pair that its domains' modules have learned
+from, up to MOST_STEPS: it takes about as long as their training."""
 STUDENT = "student"
 BEFORE = "before"
 """Name of the policy that was consolidated before."""
@@ -65,12 +70,21 @@ def consolidate(
             policies,
             STUDENT,
             lessons,
+            steps=_steps(entries),
             seed=recipe.seed,
             progress=progress,
             checkpoints=checkpoints,
         )
         policies.modules.save(STUDENT, Path(scratch) / "end")
         return Factors.read(Path(scratch) / "end"), kl
+
+
+def _steps(entries: Sequence[Entry]) -> int:
+    seen = [entry.pairs_seen for entry in entries]
+    known = [count for count in seen if count is not None]
+    if len(known) < len(seen):
+        return MOST_STEPS
+    return max(1, min(MOST_STEPS, PER_PAIR * sum(known) // EXAMPLES))
 
 
 def _mean(teachers: Sequence[str], folders: dict[str, Path]) -> Factors:

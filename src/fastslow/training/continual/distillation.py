@@ -24,7 +24,6 @@ from fastslow.training.state.checkpoint import Snapshot, read_newest, write_chec
 from fastslow.training.state.event_log import Progress
 from fastslow.training.state.state import load_optimizer_tensors, optimizer_tensors
 
-STEPS = 300
 EXAMPLES = 16
 """Kept examples of each step, of all domains together."""
 KEPT_EVERY = 20
@@ -52,6 +51,7 @@ def distil(
     student: str,
     lessons: Sequence[Lesson],
     *,
+    steps: int,
     seed: int,
     progress: Progress,
     checkpoints: Path | None = None,
@@ -62,6 +62,7 @@ def distil(
         policies: of the student, which is trainable, and of all teachers.
         student: its weights as they are set the pace; learning rate and decay fall to 0 in a
             straight line.
+        steps: of EXAMPLES kept examples.
         checkpoints: folder in which what was taught so far is kept, and resumed with the same bits.
 
     Returns the KL to the teachers in the last tenth of the steps, nats per response.
@@ -74,8 +75,8 @@ def distil(
     found = _resume(policies, student, optimizer, checkpoints)
     for step in range(len(found)):
         _drawn(draws, step)
-    for step in range(len(found), STEPS):
-        optimizer.param_groups[0]["lr"] = rate * (1 - step / STEPS)
+    for step in range(len(found), steps):
+        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         total = 0.0
         for lesson, examples in zip(lessons, _drawn(draws, step), strict=True):
             total += _learn(policies, student, lesson.teacher, examples)
@@ -85,8 +86,8 @@ def distil(
         found.append(total / EXAMPLES)
         if checkpoints is not None and len(found) % KEPT_EVERY == 0:
             _keep(policies, student, optimizer, found, checkpoints)
-        progress(step + 1, STEPS)
-    last = found[-max(1, STEPS // 10) :]
+        progress(step + 1, steps)
+    last = found[-max(1, steps // 10) :]
     return sum(last) / len(last)
 
 

@@ -100,6 +100,7 @@ def _put_in_bank(bank: Bank, run: DomainRun, summary: RunSummary) -> Entry:
         base=inputs["model"],
         data=inputs["data"],
         metrics=summary.eval["final"] or {},
+        pairs_seen=summary.pairs_seen,
     )
 
 

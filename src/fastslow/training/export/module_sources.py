@@ -64,4 +64,5 @@ def _entry_of_run(run: Path) -> Entry:
         base=inputs["model"],
         data=inputs["data"],
         metrics=(summary.eval["final"] or {}) if isinstance(summary, RunSummary) else {},
+        pairs_seen=summary.pairs_seen if isinstance(summary, RunSummary) else None,
     )
