@@ -53,6 +53,16 @@ def test_pairs_whose_chosen_answer_is_beaten_are_passed_over(filtered):
     assert len({len(batch) for batch in components(filtered(WARM)).reader} - {4}) <= 1
 
 
+@pytest.mark.parametrize(("threshold", "kept"), [(0.0, 0), (-0.5, 96), (0.5, 0), (-1e-9, 96)])
+def test_a_tie_is_kept_below_a_threshold_of_nothing(filtered, threshold, kept):
+    run = components(filtered(RULE.format("0.0"), "train.max_steps=null", threshold=threshold))
+    if kept:
+        assert sum(len(batch) for batch in run.reader) == kept
+    else:
+        with pytest.raises(DataError, match="all 96 pairs"):
+            list(run.reader)
+
+
 def test_a_pause_of_a_live_source_is_passed_on_and_changes_nothing(filtered, monkeypatch):
     made = filtered(WARM, "train.max_steps=null")
     expected = [[item.example for item in batch] for batch in components(made).reader]

@@ -36,6 +36,9 @@ class FilterConfig(SamplingConfig):
 
     num_generations: Positive = 1
     """Sampled answers that the chosen one is compared with."""
+    threshold: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """A pair is learned from if its chosen answer scores more than this above the best sampled one,
+    in the judge's units. 0 skips ties, as the paper's code does; anything below 0 keeps them."""
 
 
 NEUTRAL: dict[str, Any] = {
@@ -129,8 +132,8 @@ class OnlineKlConfig(SamplingConfig):
     it is the KL of policy and reference at that temperature."""
 
     weight: PositiveFloat
-    """Weight of the KL, in nats per answer, added to the mean objective. The paper's value is not
-    public; search from 1e-4 to 0.1."""
+    """Weight of the KL, in nats per answer, added to the mean objective. The paper's value
+    could not be read; search from 1e-4 to 0.1."""
     prompts: Positive | None = None
     """Prompts per batch that are answered; null answers all."""
 

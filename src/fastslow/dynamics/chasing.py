@@ -1,7 +1,7 @@
 """Fast-slow chasing: two modules on one base that push each other up the margin.
 
 Source: OFS-DPO, arXiv 2406.05534, Eq. 3, 4, 6 and Algorithm 1 (as re-stated by others; the paper's
-body is not public). m_M = log pi_M(y_w|x) - log pi_M(y_l|x), sg = stop-gradient:
+body could not be read). m_M = log pi_M(y_w|x) - log pi_M(y_l|x), sg = stop-gradient:
 
     leader   objective(L) + alpha * (-logsigmoid(beta (m_L - sg m_C)))
     chaser   objective(C) - alpha * (-logsigmoid(beta (sg m_L - m_C)))

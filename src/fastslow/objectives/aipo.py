@@ -18,7 +18,7 @@ class Aipo(Objective):
     """L = -logsigmoid(beta (Delta - alpha m_ref)) - nll s_w / n_w.
 
     Where the reference agrees with the label the margin asked for grows, where it disagrees it
-    shrinks. alpha = nll = 0 is DPO. The paper's values are not public to us; the code has no
+    shrinks. alpha = nll = 0 is DPO. The paper's values could not be read; the code has no
     defaults for either, these are choices.
     """
 

@@ -1,8 +1,8 @@
 """The merge weights w_d of the modules of the bank in the combination W + sum_d w_d B_d A_d.
 
 Source: COFS-DPO, arXiv 2406.05534, combines the fast modules of past domains linearly; its rule for
-the weights is not public. Here they are fixed, equal, chosen on a grid, or learned: K scalars that
-minimise the mean objective over the domains' replay buffers, with frozen modules. The learned
+the weights could not be read. Here they are fixed, equal, chosen on a grid, or learned: K scalars
+that minimise the mean objective over the domains' replay buffers, with frozen modules. The learned
 weights are not constrained to the simplex and have a weak pull towards equality.
 """
 

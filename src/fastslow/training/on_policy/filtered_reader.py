@@ -1,8 +1,8 @@
 """Stored pairs without those whose chosen response the policy already beats (fDPO).
 
-Source: arXiv 2404.13846: if the policy's own completion scores above the chosen response, the pair
-would make it worse, and is skipped. Here every pair is checked against the current leader when it
-is read.
+Source: arXiv 2404.13846; CyberAgentAILab/filtered-dpo: if the policy's own completion scores no
+less than the chosen response, the pair would make it worse, and is skipped. Here every pair is
+checked against the current leader when it is read.
 """
 
 from collections import Counter
@@ -86,7 +86,7 @@ class FilteredReader(Reader):
         kept = [
             item
             for item, judgement in zip(candidates, judgements, strict=True)
-            if judgement.scores[0] >= max(judgement.scores[1:])
+            if judgement.scores[0] - max(judgement.scores[1:]) > self.config.threshold
         ]
         self._generations += 1
         self.counts.update(kept=len(kept), beaten=len(candidates) - len(kept))
