@@ -140,6 +140,7 @@ def test_the_oracle_measures_each_module_on_its_own_domain(tmp_path, monkeypatch
 def test_chasing_on_small_streams(tmp_path, monkeypatch):
     monkeypatch.setattr(chasing, "RATES", {"adamw": (1e-3, 1e-2)})
     monkeypatch.setattr(chasing, "FIXED", 1)
+    monkeypatch.setattr(chasing, "COMPARED", 0)
     monkeypatch.setattr(chasing, "CHASES", {"chase": {"alpha": 0.0, "slow_ratio": 0.1,
                                             "swap_every": 2, "loss_decay": 0.8}})  # fmt: skip
     found = chasing.bench_chasing(
@@ -149,14 +150,17 @@ def test_chasing_on_small_streams(tmp_path, monkeypatch):
         rows = found["streams"][kind]["settings"]
         plain = [rows["dpo-0.001"], rows["dpo-0.01"]]
         best = min(row["loss"]["mean"] for row in plain)
-        assert min(row["regret"]["mean"] for row in plain) == 0.0
-        assert rows["chase"]["regret"]["mean"] == pytest.approx(
+        assert min(row["above_best_rate"]["mean"] for row in plain) == 0.0
+        assert set(rows["chase"]["regret_over_root"]) == {"32", "64", "128"}
+        assert ("segment_regret" in rows["chase"]) == (kind == "drifting")
+        assert rows["chase"]["above_best_rate"]["mean"] == pytest.approx(
             rows["chase"]["loss"]["mean"] / best - 1
         )
         # Without a chase term the two modules are the two runs of plain DPO.
         for key in ("loss", "gain", "gain@1", "swaps"):
             assert rows["switching-2-speeds"][key] == rows["chase"][key]
-        assert found["streams"][kind]["fast_rates"]["dpo-0.01"]["dpo"] == rows["dpo-0.01"]["regret"]
+        by_rate = found["streams"][kind]["fast_rates"]
+        assert by_rate["dpo-0.01"]["dpo"] == rows["dpo-0.01"]["above_best_rate"]
     lines = (tmp_path / "scenarios/world-0/drifting/train.jsonl").read_text().splitlines()
     assert len(lines) == 128
 

@@ -2,7 +2,8 @@
 
 Fast-slow settings that are fixed once, against DPO at each of six learning rates, on streams whose
 tastes stay and on streams whose tastes change. The score of a run is its mean loss on pairs it has
-not learned yet; its regret is that above the best DPO rate in hindsight, on the same stream.
+not learned yet: above the best DPO rate in hindsight on the same stream, and above a fixed policy
+that was trained on the whole stream, which is its regret.
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.atomic_io import write_rows, write_text
+from fastslow.bench.comparators import Comparators, comparators
 from fastslow.bench.continual import Tell
 from fastslow.bench.measure import measure_run
 from fastslow.bench.races import as_markdown, results
@@ -36,6 +38,8 @@ RATES: Mapping[str, tuple[float, ...]] = {
 """Learning rates of DPO for each optimiser, slowest first."""
 FIXED = 4
 """Index of the rate that the fast module has in every fixed setting."""
+COMPARED = 3
+"""Index of the rate of the policies that regret is counted from."""
 RULE = {"slow_ratio": 0.3, "swap_every": 2, "loss_decay": 0.8}
 CHASES: Mapping[str, Mapping[str, Any]] = {
     "chase": {**RULE, "alpha": 0.01},
@@ -77,6 +81,13 @@ def bench_chasing(
         for setting in settings
     ]
     records = gathered(calls, workers=workers, progress=partial(on_progress, "running settings"))
+    against = dict(
+        gathered(
+            [partial(_against, scenario, out, optimizer) for scenario in scenarios],
+            workers=workers,
+            progress=partial(on_progress, "training what regret is counted from"),
+        )
+    )
     rates, names = RATES[optimizer], [setting.name for setting in settings]
     found = {
         "setting": {
@@ -88,7 +99,9 @@ def bench_chasing(
             "chases": {name: dict(chase) for name, chase in CHASES.items()},
         },
         "streams": {
-            kind: results([r for r in records if r["kind"] == kind], names, len(rates), FIXED)
+            kind: results(
+                [r for r in records if r["kind"] == kind], names, len(rates), FIXED, against
+            )
             for kind in PHASES
         },
         "versions": versions(),
@@ -122,6 +135,18 @@ def _streams(world: World, out: Path, pairs: int) -> list[Scenario]:
         settings = {**plain.settings, "eval": measured}
         found.append(Scenario(f"{kind}-{world.seed}", (domain,), settings))
     return found
+
+
+def _against(scenario: Scenario, out: Path, optimizer: str) -> tuple[str, Comparators]:
+    kind = scenario.name.partition("-")[0]
+    found = comparators(
+        scenario,
+        out / "comparators",
+        segments=PHASES[kind],
+        rate=RATES[optimizer][COMPARED],
+        optimizer=optimizer,
+    )
+    return scenario.name, found
 
 
 def _record(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Records of runs at single learning rates to regrets, and to chasing between those same runs.
+"""Records of runs at single rates to regrets, and to chasing between those same runs.
 
 Without a chase term the chasing modules are independent runs, bit for bit. So what switching
 alone is worth, with any number of speeds and from any rate, follows from the runs at single rates
@@ -6,9 +6,11 @@ and costs no training.
 """
 
 from collections.abc import Mapping, Sequence
+from math import sqrt
 from statistics import fmean
 from typing import Any
 
+from fastslow.bench.comparators import Comparators, regret
 from fastslow.bench.table import BUDGETS, gain_at_end, gain_at_kl, interval, shown
 from fastslow.dynamics import LeaderSelector
 from fastslow.evaluation import relative_regret
@@ -21,7 +23,11 @@ SPEEDS = (2, 4)
 
 
 def results(
-    records: Sequence[Record], names: Sequence[str], num_rates: int, fixed: int
+    records: Sequence[Record],
+    names: Sequence[str],
+    num_rates: int,
+    fixed: int,
+    against: Mapping[str, Comparators],
 ) -> dict[str, Any]:
     """What every setting did on the streams of one kind.
 
@@ -30,9 +36,11 @@ def results(
         names: of the settings, DPO at each of `num_rates` rates first, slowest first.
         num_rates: how many those are.
         fixed: index of the rate of the fast module in the fixed settings.
+        against: what each stream's regret is counted from.
 
-    `settings`: one row for each setting, and for switching alone at the fixed rate;
-    `fast_rates`: regret by rate, of DPO and of chasing with this rate for the fastest module.
+    `settings`: one row for each setting, and for switching alone at the fixed rate; `fast_rates`:
+    loss above the best rate in hindsight, of DPO and of chasing with this rate for the fastest
+    module.
     """
     streams: dict[str, dict[str, Record]] = {}
     for record in records:
@@ -44,9 +52,9 @@ def results(
         runs[f"switching-{speeds}-speeds"] = _races(streams, rates, fixed, speeds)
     by_rate = {
         rate: {
-            "dpo": _regret(runs[rate], best),
+            "dpo": _above_best(runs[rate], best),
             **{
-                f"{speeds} speeds": _regret(_races(streams, rates, index, speeds), best)
+                f"{speeds} speeds": _above_best(_races(streams, rates, index, speeds), best)
                 for speeds in SPEEDS
             },
         }
@@ -54,7 +62,10 @@ def results(
         if index
     }
     return {
-        "settings": {name: _row(own, best) for name, own in runs.items()},
+        "settings": {
+            name: _row(own, best, [against[stream] for stream in streams])
+            for name, own in runs.items()
+        },
         "fast_rates": by_rate,
     }
 
@@ -81,38 +92,76 @@ def race_runs(runs: Mapping[str, Record]) -> Record:
     return {"loss": fmean(losses), "losses": losses, "swaps": swaps, "points": points}
 
 
-def _regret(runs: Sequence[Record], best: Sequence[float]) -> dict[str, float]:
+def _above_best(runs: Sequence[Record], best: Sequence[float]) -> dict[str, float]:
     each = zip(runs, best, strict=True)
     return interval([relative_regret([run["loss"]], [loss]) for run, loss in each])
 
 
-def _row(runs: Sequence[Record], best: Sequence[float]) -> dict[str, Any]:
+def _row(
+    runs: Sequence[Record], best: Sequence[float], against: Sequence[Comparators]
+) -> dict[str, Any]:
     return {
         "loss": interval([run["loss"] for run in runs]),
-        "regret": _regret(runs, best),
+        "above_best_rate": _above_best(runs, best),
         "swaps": fmean(run["swaps"] for run in runs),
         "gain": interval([gain_at_end(run, "reward") for run in runs]),
         **{
             f"gain@{budget:g}": interval([gain_at_kl(run, "reward", budget) for run in runs])
             for budget in BUDGETS
         },
+        **_regrets([run["losses"] for run in runs], against),
     }
 
 
+def _regrets(losses: Sequence[Sequence[float]], against: Sequence[Comparators]) -> dict[str, Any]:
+    """Regret in nats at the stream's end, over the root of T on its way, and by its segments."""
+    by_end: dict[int, list[float]] = {}
+    by_segment = []
+    for own, stream in zip(losses, against, strict=True):
+        total = max(stream.prefixes)
+        for end, comparator in stream.prefixes.items():
+            steps = own[: len(own) * end // total]
+            by_end.setdefault(end, []).append(regret(steps, end, comparator))
+        if stream.segments:
+            each = len(own) // len(stream.segments)
+            by_segment.append(
+                sum(
+                    regret(own[i * each : (i + 1) * each], total // len(stream.segments), loss)
+                    for i, loss in enumerate(stream.segments)
+                )
+            )
+    found: dict[str, Any] = {
+        "regret": interval(by_end[max(by_end)]),
+        "regret_over_root": {
+            str(end): interval([nats / sqrt(end) for nats in each]) for end, each in by_end.items()
+        },
+    }
+    return found | ({"segment_regret": interval(by_segment)} if by_segment else {})
+
+
 def as_markdown(found: Mapping[str, Any]) -> str:
-    """The results as tables to read; regret is above the best rate of each stream in hindsight."""
+    """The results as tables to read.
+
+    Regrets are lower bounds, in nats: above fixed policies that were trained on the whole stream
+    (or on its first part, or on each segment) for several passes.
+    """
     lines = []
     for kind, results in found["streams"].items():
-        head = ["setting", "loss before learning", "regret", "reward gained"]
-        head += [*(f"at {budget:g} nats" for budget in BUDGETS), "swaps"]
+        head = ["setting", "loss before learning", "above the best rate in hindsight"]
+        ends = next(iter(results["settings"].values()))["regret_over_root"]
+        head += ["regret", *(f"regret / sqrt({end})" for end in ends), "regret by segment"]
+        head += ["reward gained", *(f"at {budget:g} nats" for budget in BUDGETS), "swaps"]
         lines += [f"### {kind}", "", *_head(head)]
         for setting, row in results["settings"].items():
-            cells = [setting, f"{row['loss']['mean']:.4f}", shown(row["regret"], percent=True)]
-            cells += [shown(row["gain"])]
+            cells = [setting, f"{row['loss']['mean']:.4f}"]
+            cells += [shown(row["above_best_rate"], percent=True), f"{row['regret']['mean']:.1f}"]
+            cells += [f"{row['regret_over_root'][end]['mean']:.2f}" for end in ends]
+            by_segment = row.get("segment_regret")
+            cells += [f"{by_segment['mean']:.1f}" if by_segment else "", shown(row["gain"])]
             cells += [shown(row[f"gain@{budget:g}"]) for budget in BUDGETS]
             lines.append("| " + " | ".join([*cells, f"{row['swaps']:.1f}"]) + " |")
         by_rate = results["fast_rates"]
-        lines += ["", f"Regret by the fastest module's rate, switching only, {kind}:", ""]
+        lines += ["", f"Above the best rate, switching only, by the fastest rate, {kind}:", ""]
         lines += _head(["rate", *next(iter(by_rate.values()))])
         for rate, row in by_rate.items():
             cells = [rate.removeprefix("dpo-"), *(shown(v, percent=True) for v in row.values())]
