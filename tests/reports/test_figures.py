@@ -15,6 +15,7 @@ from fastslow.reports.sections import all_sections
 from fastslow.reports.stream_figures import training_figure
 from fastslow.reports.style import COLOURS, drawn_runs
 from fastslow.reports.tables import changed_settings, retention_table
+from fastslow.reports.verdict import verdict
 
 
 @pytest.fixture
@@ -119,21 +120,56 @@ def test_retention_without_reward_or_with_one_domain(tmp_path):
     figure = retention_figure(drawn[0].run.retention, "accuracy", (0.5, 0.8))
     assert list(figure.data[0].z) == [[0.5], [0.8]]
     assert retention_table(drawn).rows[0].cells[1] == "–"
-    assert "judge score" not in headline(drawn).columns
+    assert "judge score" not in headline(drawn, outcome=True).columns
 
 
 def test_the_headline_has_a_row_a_run_and_only_columns_with_a_value(pair):
-    table = headline(pair)
+    table, more = headline(pair, outcome=True), headline(pair, outcome=False)
     assert [row.heading for row in table.rows] == ["careful", "careless"]
     row = dict(zip(table.columns, table.rows[0].cells, strict=True))
     assert row["held-out accuracy"] == "0.750" and row["judge score"] == "7.500"
     assert row["win rate vs base"] == "0.500", "a mean of intervals is no interval"
-    assert row["pairs"] == "480" and row["steps"] == "60" and row["wall time"] == "12.3 s"
+    assert row["pairs"] == "480" and row["wall time"] == "12.3 s"
+    assert dict(zip(more.columns, more.rows[0].cells, strict=True))["steps"] == "60"
+
+
+def test_the_first_sentence_says_who_gained_what_and_at_what_kl(pair, tmp_path):
+    runs = [one.run for one in pair]
+    assert verdict(runs) == (
+        "careful gained most: +2.500 in judge score at 3.00 nats of reverse KL; careless +1.833 at "
+        "3.00."
+    )
+    events = [
+        folders.evaluation("start", 0),
+        folders.step(1, pairs=8, loss=0.7),
+        folders.evaluation("final", 1, accuracy=0.7, reverse_kl=1.25),
+    ]
+    (alone,) = one_run(tmp_path / "run", events)
+    assert verdict([alone.run]) == (
+        "The held-out accuracy rose from 0.500 to 0.700 at 1.25 nats of reverse KL."
+    )
+
+
+def test_results_come_first_and_the_course_of_training_is_folded(pair, tmp_path):
+    sections = all_sections(pair)
+    shown = [section.title for section in sections if not section.folded]
+    assert shown == ["Retention", "Judge score against KL"]
+    assert [s.folded for s in sections] == [False] * 2 + [True] * (len(sections) - 2)
+    (alone,) = one_run(tmp_path / "run", [folders.step(1, pairs=8, loss=0.7)])
+    assert not all_sections([alone])[0].folded, "something is always open"
+
+
+def test_an_axis_shows_nothing_beyond_what_can_be(tmp_path):
+    drawn = one_run(tmp_path / "run", [folders.step(1, pairs=8, loss=0.7)])
+    axis = training_figure(drawn, leader_line("accuracy"), "accuracy").layout.yaxis
+    assert (axis.autorangeoptions.minallowed, axis.autorangeoptions.maxallowed) == (0, 1)
 
 
 def test_an_ordinary_runs_win_rate_has_its_interval(tmp_path):
     rates = {"win_rate": 0.7, "win_rate_low": 0.6, "win_rate_high": 0.78}
-    table = headline(one_run(tmp_path / "run", [folders.evaluation("final", 0, **rates)]))
+    table = headline(
+        one_run(tmp_path / "run", [folders.evaluation("final", 0, **rates)]), outcome=True
+    )
     assert table.rows[0].cells[table.columns.index("win rate vs base")] == (
         "0.700\n(0.600 to 0.780)"
     )

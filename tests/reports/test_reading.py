@@ -65,7 +65,7 @@ def test_an_unfinished_run_shows_what_it_has(tmp_path):
         file.write('{"event": "step", "message": "é'.encode()[:-1])
     (run,) = read_runs([folder])
     assert run.pairs == 20 and run.summary is None
-    table = headline(drawn_runs([run]))
+    table = headline(drawn_runs([run]), outcome=True)
     assert table.rows[0].note == "not finished" and "wall time" not in table.columns
 
 
@@ -137,7 +137,7 @@ def test_different_references_stand_in_a_column_of_their_own(tmp_path):
     moving = configured(tmp_path / "moving", "moving_reference: {every: 2}\n")
 
     def column(*runs):
-        table = headline(drawn_runs(read_runs(runs)))
+        table = headline(drawn_runs(read_runs(runs)), outcome=True)
         if "reference" not in table.columns:
             return None
         place = table.columns.index("reference")

@@ -21,12 +21,15 @@ class Column:
     find: Callable[[ReportedRun], Any]
     """None where the run has no such fact."""
     write: Callable[[Any], str]
+    outcome: bool = False
+    """Whether it says what came out, and not how."""
 
 
-def headline(drawn: Sequence[DrawnRun]) -> Table:
-    """One row a run, with the columns that any of them has something for."""
-    columns = _columns(shared_metric([one.run.retention for one in drawn if one.run.retention]))
-    if references_differ([one.run for one in drawn]):
+def headline(drawn: Sequence[DrawnRun], *, outcome: bool) -> Table:
+    """One row a run, of what came out or of how; only columns that any run has values for."""
+    every = _columns(shared_metric([one.run.retention for one in drawn if one.run.retention]))
+    columns = [column for column in every if column.outcome is outcome]
+    if outcome and references_differ([one.run for one in drawn]):
         columns.insert(0, Column("reference", reference_of, str))
     found = [[column.find(one.run) for column in columns] for one in drawn]
     used = [i for i in range(len(columns)) if any(row[i] is not None for row in found)]
@@ -126,21 +129,25 @@ def _steps(run: ReportedRun) -> int:
 def _columns(kept: str) -> list[Column]:
     """All columns; transfer and forgetting are those of the metric `kept`."""
     return [
-        Column("held-out accuracy", _measured("accuracy"), "{:.3f}".format),
-        Column("judge score", _measured("reward"), "{:.3f}".format),
-        Column("win rate vs base", _win_rate, _write_win_rate),
+        Column("held-out accuracy", _measured("accuracy"), "{:.3f}".format, outcome=True),
+        Column("judge score", _measured("reward"), "{:.3f}".format, outcome=True),
+        Column("win rate vs base", _win_rate, _write_win_rate, outcome=True),
         Column("chosen log-ratio (nats)", _of_policies("chosen_log_ratio"), "{:+.2f}".format),
         Column("rejected log-ratio (nats)", _of_policies("rejected_log_ratio"), "{:+.2f}".format),
-        Column("reward of chosen", _of_rewards("chosen_log_ratio"), "{:+.2f}".format),
-        Column("reward of rejected", _of_rewards("rejected_log_ratio"), "{:+.2f}".format),
-        Column("reverse KL (nats)", _measured("reverse_kl"), "{:.2f}".format),
+        Column("reward of chosen", _of_rewards("chosen_log_ratio"), "{:+.2f}".format, outcome=True),
+        Column(
+            "reward of rejected", _of_rewards("rejected_log_ratio"), "{:+.2f}".format, outcome=True
+        ),
+        Column("reverse KL (nats)", _measured("reverse_kl"), "{:.2f}".format, outcome=True),
         Column("answer length (tokens)", _measured("mean_length"), "{:.1f}".format),
         Column(f"backward transfer ({kept})", _kept(kept, "backward_transfer"), "{:+.3f}".format),
         Column(f"forward transfer ({kept})", _kept(kept, "forward_transfer"), "{:+.3f}".format),
-        Column(f"forgetting ({kept})", _kept(kept, "forgetting"), "{:.3f}".format),
+        Column(f"forgetting ({kept})", _kept(kept, "forgetting"), "{:.3f}".format, outcome=True),
         Column("test-then-train accuracy", _tested("accuracy"), "{:.3f}".format),
         Column("test-then-train loss", _tested("loss"), "{:.3f}".format),
         Column("steps", _steps, "{:,}".format),
-        Column("pairs", lambda run: run.pairs, "{:,}".format),
-        Column("wall time", lambda run: run.summary and run.summary["wall_s"], duration),
+        Column("pairs", lambda run: run.pairs, "{:,}".format, outcome=True),
+        Column(
+            "wall time", lambda run: run.summary and run.summary["wall_s"], duration, outcome=True
+        ),
     ]

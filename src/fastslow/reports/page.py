@@ -45,13 +45,16 @@ def _run_page(runs: Sequence[ReportedRun]) -> str:
     from fastslow.reports.sections import all_sections
     from fastslow.reports.style import drawn_runs
     from fastslow.reports.tables import changed_settings, environment
+    from fastslow.reports.verdict import verdict
 
     drawn = drawn_runs(runs)
     return _rendered(
         "page.html.jinja",
         title=", ".join(run.label for run in runs),
         drawn=drawn,
-        headline=headline(drawn),
+        verdict=verdict(runs),
+        headline=headline(drawn, outcome=True),
+        figures=headline(drawn, outcome=False),
         references_differ=references_differ(runs),
         sections=all_sections(drawn),
         prompts=answered_prompts(drawn),

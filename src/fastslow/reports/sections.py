@@ -1,7 +1,7 @@
 """The sections of the page, their order, and how to read them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import plotly.graph_objects as go
 
@@ -28,7 +28,7 @@ from fastslow.reports.stream_figures import (
     totals_figure,
     training_figure,
 )
-from fastslow.reports.style import DrawnRun
+from fastslow.reports.style import DrawnRun, counted
 from fastslow.reports.tables import Table, retention_table, weight_table
 
 
@@ -53,18 +53,21 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     terms: dict[str, str] = field(default_factory=dict)
     """Definitions of the terms in the tables."""
+    folded: bool = False
+    """Whether it is shown only when asked for."""
 
 
 def all_sections(drawn: Sequence[DrawnRun]) -> list[Section]:
-    """The sections for which there is data."""
+    """The sections for which there is data: what was kept and gained, then how it came to that."""
     trained = [one for one in drawn if one.run.pairs]
-    parts = []
+    results = _retention(drawn) + _frontier(drawn)
+    details = _answers(drawn)
     if trained:
-        parts += [_training(trained), *_fresh(trained), *_leaders(trained), _likelihoods(trained)]
-    parts += _frontier(drawn) + _retention(drawn)
-    if trained:
-        parts += _regret(trained)
-    return parts + _answers(drawn)
+        course = [_training(trained), *_fresh(trained), *_leaders(trained), _likelihoods(trained)]
+        details = course + _regret(trained) + details
+    if not results:
+        results, details = details[:1], details[1:]
+    return results + [replace(section, folded=True) for section in details]
 
 
 def _training(drawn: Sequence[DrawnRun]) -> Section:
@@ -75,8 +78,8 @@ def _training(drawn: Sequence[DrawnRun]) -> Section:
     return Section(
         "Training curves",
         "Every batch is scored before it is learned (test-then-train). Thick lines are means over "
-        f"the last {width:,} pairs, faint lines are single batches; solid is the fast module, "
-        "dotted and dashed the slower ones; diamonds are held-out evaluations of the leader.",
+        f"the last {counted(width, 'pair')}, faint lines are single batches; solid is the fast "
+        "module, dotted and dashed the slower ones; diamonds are held-out values.",
         [
             Plot(
                 "Accuracy",

@@ -19,6 +19,10 @@ HEIGHT = 340
 """Of a figure, in pixels; the width is the reader's."""
 
 
+BOUNDS = {"accuracy": (0, 1), "held-out accuracy": (0, 1), "share": (0, 1), "tokens": (0, None)}
+"""By the axis' title: between what its values can be, so that none is shown beyond."""
+
+
 @dataclass(frozen=True, slots=True)
 class DrawnRun:
     """A run and its look."""
@@ -61,6 +65,9 @@ def new_figure(x_title: str, y_title: str, **layout: Any) -> go.Figure:
         "xaxis": axis | {"title": {"text": x_title, "standoff": 6}},
         "yaxis": axis | {"title": {"text": y_title}},
     }
+    if y_title in BOUNDS:
+        low, high = BOUNDS[y_title]
+        shared["yaxis"]["autorangeoptions"] = {"minallowed": low, "maxallowed": high}
     return go.Figure(layout=shared).update_layout(**layout)
 
 
@@ -75,6 +82,15 @@ def hover(drawn: DrawnRun, series: str, *lines: str) -> dict[str, Any]:
     # Braces would be read as plotly's placeholders.
     extra = escape(name).replace("{", "&#123;")
     return {"hovertemplate": "<br>".join(lines) + f"<extra>{extra}</extra>"}
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "pair"), counted(1920, "pair")
+    ('1 pair', '1,920 pairs')
+    """
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def short(name: str) -> str:

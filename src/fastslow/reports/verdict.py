@@ -1,0 +1,45 @@
+"""The page's first sentence: who gained how much, and how far each had to move for it."""
+
+from collections.abc import Sequence
+
+from fastslow.reports.frontier_figure import TITLES, frontier_points
+from fastslow.reports.headline import latest
+from fastslow.reports.references import references_differ
+from fastslow.reports.runs import ReportedRun
+
+
+def verdict(runs: Sequence[ReportedRun]) -> str:
+    """One sentence on the finished runs, or none where they have nothing to compare.
+
+    Gains are from before training to the end, of judge scores where all runs have them, else of
+    held-out accuracy; in continual runs means over all domains.
+    """
+    if references_differ(runs):
+        return "The runs have different references, so their scores cannot be compared."
+    done = [run for run in runs if run.summary]
+    for metric in ("reward", "accuracy"):
+        points = {run.label: frontier_points(run, metric) for run in done}
+        if points and all(len(own) > 1 for own in points.values()):
+            return _of_gains(points, metric)
+    if len(done) == 1 and latest(done[0]).get("accuracy") is not None:
+        return f"Held-out accuracy is {latest(done[0])['accuracy']:.3f}."
+    return ""
+
+
+def _of_gains(points: dict[str, list[tuple[str, float, float]]], metric: str) -> str:
+    gains = {label: own[-1][2] - own[0][2] for label, own in points.items()}
+    spent = {label: own[-1][1] for label, own in points.items()}
+    best, *others = sorted(gains, key=lambda label: -gains[label])
+    name = TITLES[metric]
+    if not others:
+        change = "rose" if gains[best] >= 0 else "fell"
+        begin, end = points[best][0][2], points[best][-1][2]
+        return (
+            f"The {name} {change} from {begin:.3f} to {end:.3f} at {spent[best]:.2f} nats of "
+            "reverse KL."
+        )
+    rest = ", ".join(f"{label} {gains[label]:+.3f} at {spent[label]:.2f}" for label in others)
+    return (
+        f"{best} gained most: {gains[best]:+.3f} in {name} at {spent[best]:.2f} nats of reverse "
+        f"KL; {rest}."
+    )
