@@ -26,6 +26,7 @@ from fastslow.config import dump_recipe
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
 ANSWERS = {"max_new_tokens": 6, "temperature": 1.5}
 ON_POLICY = {"num_generations": 2, **ANSWERS}
+TIGHT = {"budget": {"reverse_kl": 1e-4, "every": 1}}
 
 # Each attempt is a process of its own, a fork of this one, which has imported everything.
 ATTEMPTS = """
@@ -129,6 +130,7 @@ def kinds(folder: Path) -> dict[str, dict]:
         "dpo, two epochs": plain | {"train": base["train"] | {"epochs": 2}},
         "dpo, max_steps": plain | short,
         "fast-slow": base | {"chase": {"swap_every": 2}},
+        "fast-slow, beyond its budget": base | TIGHT | {"chase": {"swap_every": 2}},
         "bco": plain | {"objective": {"name": "bco"}},
         "moving reference": plain | {"moving_reference": {"every": 2, "share": 0.5}},
         "delayed labels": base | {"data": base["data"] | {"label_delay": 8}},
@@ -148,6 +150,8 @@ def kinds(folder: Path) -> dict[str, dict]:
         "domains in sequence": several | {"continual": sequence},
         "domains combined": several | {"continual": combined | {"weights": "learned"}},
         "domains distilled": several | {"continual": combined | {"weights": "distilled"}},
+        "domains distilled, beyond their budget": several
+        | TIGHT | {"continual": combined | {"weights": "distilled"}},
         "domains routed": several | {"continual": combined | {"weights": "routed"}},
     }  # fmt: skip
 

@@ -18,7 +18,7 @@ from fastslow import training
 pytestmark = pytest.mark.processes
 
 STEPS_PER_KILL = 6
-KINDS = 22
+KINDS = 24
 
 
 def start(recipe_path, output_dir, **settings):
