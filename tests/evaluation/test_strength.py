@@ -46,6 +46,15 @@ def test_where_nothing_is_within_the_reference_is_left():
     assert (tried[-1].strength, tried[-1].reverse_kl) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize(("at_start", "strength"), [(0.0, 0.43), (1.0, 0.29), (3.0, 0.0)])
+def test_a_start_that_is_not_the_reference_has_a_kl_of_its_own(at_start, strength):
+    tried = strength_within(2.0, lambda s: at_start + (10 - at_start) * s**2, from_reference=False)
+    assert tried[-1].strength == pytest.approx(strength, abs=0.03)
+    assert tried[-1].reverse_kl == pytest.approx(
+        at_start + (10 - at_start) * tried[-1].strength ** 2
+    )
+
+
 def test_a_kl_that_falls_and_rises_again_ends_within():
     tried = strength_within(1.0, lambda strength: 9 * strength**2 + math.sin(20 * strength))
     assert tried[-1].reverse_kl <= 1.0

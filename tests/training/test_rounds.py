@@ -207,6 +207,18 @@ def test_every_round_learns_a_fresh_module_of_the_recipes_rank(rounds, momentum)
         assert (lora.rank, lora.alpha, lora.dropout) == (2, made.lora.alpha, 0.1)
 
 
+def test_momentum_does_not_leave_the_budget(rounds):
+    made = rounds("budget.reverse_kl=1e-3", momentum=20.0)
+    seen = []
+    training.train(made, listener=seen.append)
+    folder = Path(made.output_dir)
+    (told,) = [e for e in seen if e["event"] == "budget" and "answers next" in e["module"]]
+    assert 0 < told["strength"] < 1 and told["reverse_kl"] <= told["limit"] == 1e-3
+    learned = dense(folder / "rounds" / "01" / "adapters" / "policy")
+    for layer, update in dense(folder / "policies" / "01").items():
+        assert torch.allclose(update, 21 * told["strength"] * learned[layer], atol=1e-6)
+
+
 def test_hardly_any_momentum_is_none(rounds, tmp_path):
     moved = []
     for momentum in (0.0, 1e-9):

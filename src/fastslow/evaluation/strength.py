@@ -42,26 +42,29 @@ class WithinBudget:
         return cls(limit, tried[-1].strength, tried[-1].reverse_kl, list(tried), None)
 
 
-def strength_within(limit: float, reverse_kl: Callable[[float], float]) -> list[Tried]:
+def strength_within(
+    limit: float, reverse_kl: Callable[[float], float], *, from_reference: bool = True
+) -> list[Tried]:
     """What was tried on the way to a strength within the budget, which is the last.
 
     1 is tried first and kept where its KL is within `limit`. Otherwise the strength is bracketed,
     the next one by the square root of the KL, as near the reference the KL grows with the square of
-    the update. The last is the strongest one found within the limit, or 0, which is the reference.
+    the update. The last is the strongest one found within the limit, or 0.
 
     Args:
         limit: of the reverse KL, above 0.
         reverse_kl: of the policy at a strength.
+        from_reference: whether strength 0 is the reference, whose KL needs no measuring.
 
     >>> [round(tried.strength, 3) for tried in strength_within(2.0, lambda s: 8.0 * s**2)]
     [1.0, 0.487]
     """
     tried = [Tried(1.0, reverse_kl(1.0))]
-    low, high = Tried(0.0, 0.0), tried[0]
+    if tried[0].reverse_kl <= limit:
+        return tried
+    low, high = Tried(0.0, 0.0 if from_reference else reverse_kl(0.0)), tried[0]
     # A KL that is not a number is not within anything.
-    while (
-        not high.reverse_kl <= limit and low.reverse_kl < CLOSE * limit and len(tried) <= MOST_TRIED
-    ):
+    while low.reverse_kl < CLOSE * limit and len(tried) <= MOST_TRIED:
         strength = _between(low, high, limit)
         now = Tried(strength, reverse_kl(strength))
         tried.append(now)
@@ -69,7 +72,7 @@ def strength_within(limit: float, reverse_kl: Callable[[float], float]) -> list[
             low = now
         else:
             high = now
-    if not tried[0].reverse_kl <= limit and tried[-1] != low:
+    if tried[-1] != low:
         tried.append(low)
     return tried
 

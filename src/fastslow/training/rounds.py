@@ -16,7 +16,9 @@ returns learned_T. Sums of modules are exact: concatenated factors.
 import glob
 import random
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from fastslow.adapters import BASE, Factors, combine, load_tokenizer
@@ -25,6 +27,7 @@ from fastslow.atomic_io import file_hash, new_folder
 from fastslow.config import Recipe, part_recipe, round_settings
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
+from fastslow.training.budget.adapter import adapter_within
 from fastslow.training.context import RunContext
 from fastslow.training.data.dataset import input_fingerprints, objective_of
 from fastslow.training.on_policy.answer_files import (
@@ -44,7 +47,7 @@ from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.publish import EnginePublisher, make_publisher
 from fastslow.training.preflight import check_parts
 from fastslow.training.state.event_log import progress_of
-from fastslow.training.state.events import AnswersEvent
+from fastslow.training.state.events import AnswersEvent, BudgetEvent
 from fastslow.training.state.parts import leader_of
 from fastslow.training.state.run_config import write_config
 from fastslow.training.state.run_lock import check_run_folder, keep_inputs
@@ -79,7 +82,7 @@ def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
         if context.train(part, Path(part.output_dir)) is None:
             return None
         if index + 1 < count:
-            _carry_on(recipe, folder, index)
+            _carry_on(recipe, folder, index, prompts[index], context)
     return [_run(folder, index) for index in range(count)]
 
 
@@ -137,7 +140,9 @@ def _policy(recipe: Recipe, folder: Path, index: int) -> Path | None:
     return folder / "policies" / f"{index:02d}"
 
 
-def _carry_on(recipe: Recipe, folder: Path, index: int) -> None:
+def _carry_on(
+    recipe: Recipe, folder: Path, index: int, prompts: list[Prompt], context: RunContext
+) -> None:
     """Write the sampling policy after a round, where it differs from the learned one."""
     assert recipe.rounds is not None
     momentum, to = recipe.rounds.momentum, _policy(recipe, folder, index + 1)
@@ -149,8 +154,23 @@ def _carry_on(recipe: Recipe, folder: Path, index: int) -> None:
     total = carried(Factors.read(learned), earlier, momentum)
     if recipe.rounds.recompress is not None:
         total, _ = nearest(total, recipe.rounds.recompress)
+    strength = _strength(recipe, total, prompts, context)
     with new_folder(to) as draft:
-        total.write(draft)
+        combine([total], [strength]).write(draft)
+
+
+def _strength(recipe: Recipe, policy: Factors, prompts: list[Prompt], context: RunContext) -> float:
+    """How much of a sampling policy is within the budget, which momentum may leave behind."""
+    if recipe.lora.start_from is not None:
+        return 1.0  # Each round is measured from its own start, not from the base.
+    with TemporaryDirectory() as scratch:
+        policy.write(Path(scratch) / POLICY)
+        facts = adapter_within(Path(scratch) / POLICY, prompts, recipe, context.bases)
+    if facts is None or facts.strength == 1:
+        return 1.0
+    told = {"event": "budget", "module": "the policy that answers next", **asdict(facts)}
+    context.listener(cast(BudgetEvent, told))
+    return facts.strength
 
 
 def carried(learned: Factors, before: Factors | None, momentum: float) -> Factors:

@@ -20,7 +20,8 @@ def scaled_down(
     Args:
         limit: nats.
         reverse_kl: of the policy as it is when this is called.
-        start: what strength 0 is: the base, or a module of the same shape.
+        start: what strength 0 is, and the KL is from: the base, or a module of the same shape.
+            Modules on top of another go back to that one, whatever the KL is from.
 
     Returns what was tried, in its order; the last is how the modules are left.
     """
@@ -34,6 +35,7 @@ def scaled_down(
         scale(strength)
         return reverse_kl()
 
-    tried = strength_within(limit, at)
+    begins_there = all(start == modules.start for name in names if modules.is_on_top(name))
+    tried = strength_within(limit, at, from_reference=begins_there)
     scale(tried[-1].strength)
     return tried
