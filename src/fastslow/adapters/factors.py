@@ -188,8 +188,9 @@ def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     rows: list[Tensor] = []
     columns: list[Tensor] = []
     for a, b in parts:
-        for row, column in zip(a, b.T, strict=True):
-            place = places.setdefault(row.cpu().numpy().tobytes(), len(rows))
+        bits = a.cpu().contiguous().numpy()
+        for row, column, own in zip(a, b.T, bits, strict=True):
+            place = places.setdefault(own.tobytes(), len(rows))
             if place == len(rows):
                 rows.append(row)
                 columns.append(column)

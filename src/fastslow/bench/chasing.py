@@ -21,7 +21,7 @@ from fastslow.bench.measure import measure_run
 from fastslow.bench.races import as_markdown, results
 from fastslow.bench.scenario import Scenario, world_scenario
 from fastslow.bench.suite import gathered, kept, trained
-from fastslow.config import DomainConfig, load_recipe
+from fastslow.config import DomainConfig, Recipe, load_recipe
 from fastslow.streams.arrange import arranged
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.files import TEST_SEED
@@ -72,7 +72,7 @@ def bench_chasing(
 ) -> dict[str, Any]:
     """Run every setting on every stream, write `results.json` and `table.md`, return the former."""
     settings = settings_of(optimizer)
-    makers = [partial(_streams, World(seed=seed), out, pairs) for seed in seeds]
+    makers = [partial(streams_of, World(seed=seed), out, pairs) for seed in seeds]
     made = gathered(makers, workers=workers, progress=partial(on_progress, "making worlds"))
     scenarios = [scenario for of_world in made for scenario in of_world]
     calls = [
@@ -111,7 +111,7 @@ def bench_chasing(
     return found
 
 
-def _streams(world: World, out: Path, pairs: int) -> list[Scenario]:
+def streams_of(world: World, out: Path, pairs: int) -> list[Scenario]:
     """One domain of a world with steady and with changing tastes; the last ones are measured."""
     plain = world_scenario(replace(world, num_domains=1), out / "scenarios" / f"world-{world.seed}",
                            pairs=1)  # fmt: skip
@@ -155,9 +155,9 @@ def _record(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> 
     return kept(path, partial(_run, scenario, setting, out, optimizer))
 
 
-def _run(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> dict[str, Any]:
-    run = out / "runs" / scenario.name / setting.name
-    recipe = load_recipe(
+def race_recipe(scenario: Scenario, setting: Setting, run: Path, optimizer: str) -> Recipe:
+    """The recipe of a contestant on a stream, in its one pass over it."""
+    return load_recipe(
         {
             **scenario.settings,
             "output_dir": str(run),
@@ -172,7 +172,11 @@ def _run(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> dic
             },
         }
     )
-    summary = trained(recipe)
+
+
+def _run(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> dict[str, Any]:
+    run = out / "runs" / scenario.name / setting.name
+    summary = trained(race_recipe(scenario, setting, run, optimizer))
     return {
         "kind": scenario.name.partition("-")[0],
         "scenario": scenario.name,

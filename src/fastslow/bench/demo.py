@@ -1,88 +1,174 @@
-"""`fastslow demo`: three domains that partly contradict each other, learned in two ways."""
+"""`fastslow demo`: domains that partly contradict each other, and a rate that nobody knew.
+
+Ways to learn three domains one after another have the same learning rates to choose from and are
+compared at the same KL. Then chasing races against DPO at six rates, as the tastes change.
+"""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastslow.adapters import Bank
-from fastslow.atomic_io import new_folder
-from fastslow.bench.scenario import world_scenario
+from fastslow.bench.chasing import Setting, race_recipe, settings_of, streams_of
+from fastslow.bench.measure import measure_method
+from fastslow.bench.methods import METHODS, Method
+from fastslow.bench.scenario import Scenario, world_scenario
+from fastslow.bench.suite import gathered, kept, trained
+from fastslow.bench.table import BUDGET, best_rates, gain_at_end, gain_at_kl
 from fastslow.bench.tiny_base import pretrain_base
-from fastslow.config import Recipe
 from fastslow.errors import StateError
 from fastslow.streams.worlds import World
 from fastslow.training import train
-from fastslow.training.continual.combination import write_combination
-from fastslow.training.continual.measurement import DomainEvaluator
-from fastslow.training.distributed.processes import ProcessGroup
-from fastslow.training.policies.loading import SharedBase
-from fastslow.training.state.event_log import Listener, progress_of, unwatched
+from fastslow.training.state.event_log import Listener, progress_of
 from fastslow.training.state.summary import ContinualSummary
 
 PAIRS = 768
-RUNS = {"sequential": ("sequential-base", 1e-3), "fastslow": ("fresh-distilled", 3e-3)}
-"""Folder of each run, the training of the benchmark that it is, and the rate tuned for it there."""
+"""Of each domain."""
+RACED = 2048
+"""Pairs of the stream whose tastes change."""
+RATES = (1e-3, 3e-3)
+STRENGTHS = (0.5, 1.0, 2.0)
+SEQUENTIAL, DISTILLED = "sequential", "distilled"
+WAYS: Mapping[str, Method] = {
+    SEQUENTIAL: METHODS["sequential-previous"],
+    "sum": Method("fresh-distilled", "learned"),
+    DISTILLED: METHODS["distilled"],
+    "routed": Method("fresh-distilled", "routed"),
+}
+"""Ways to learn the domains; those after the first have the same modules."""
+CHASE = "chase"
+
+Gathering = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What one way to learn the domains came to, at the better of the rates."""
+
+    rate: float
+    gain: float
+    """Mean reward over the base within BUDGET nats of reverse KL."""
+    ended: float
+    """The same of what was handed over, and its KL."""
+    reverse_kl: float
+    summary: ContinualSummary
+    """Of the run that it is made from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
     """The results of the demo."""
 
-    summaries: Mapping[str, ContinualSummary]
-    """By the name of the run folder."""
-    routed: list[dict[str, Any]]
-    """Evaluation of the fast-slow modules on each domain, with one module chosen per prompt."""
-    samples: list[dict[str, Any]]
-    """Prompts with the answers and rewards of the base and of both runs."""
+    world: World
+    ways: Mapping[str, Way]
+    samples: Sequence[Mapping[str, Any]]
+    """For each domain a prompt, with the answers and rewards of the base and of both runs."""
+    race: Mapping[str, float]
+    """Test-then-train loss above that of the best rate of DPO, as a share of it."""
+    folders: Mapping[str, Path]
+    """The run of each of SEQUENTIAL and DISTILLED at its best rate."""
 
 
-def run_demo(to: Path, *, seed: int, begin: Callable[[str], None], listener: Listener) -> Shown:
-    """Make the world and its base, train on its domains with both methods, and evaluate.
+def run_demo(
+    to: Path,
+    *,
+    seed: int,
+    workers: int,
+    begin: Callable[[str], None],
+    listener: Listener,
+    progress: Gathering,
+) -> Shown:
+    """Make a world and its base, learn its domains in all ways, race, and evaluate.
 
     `begin` is called with a line for each part. Finished parts are not repeated.
     """
     world = World(seed=seed)
     begin("pretraining a tiny base model on the text of this world")
     pretrain_base(world, progress=progress_of(listener, "base"))
-    scenario = world_scenario(world, to / "world", pairs=PAIRS, held_out=96)
-    summaries, recipes = {}, {}
-    for name, (training, rate) in RUNS.items():
-        begin(f"{name}: {', '.join(world.domains)}, {PAIRS} pairs each")
-        recipe = scenario.recipe(training, rate, to / name, pairs=PAIRS, measure=True)
-        summaries[name] = _finished(recipe, listener)
-        recipes[name] = recipe
-    begin("fastslow, one module per prompt (routed)")
-    routed = _routed(recipes["fastslow"], to, listener)
-    return Shown(summaries, routed, _samples(recipes, to))
+    made = world_scenario(world, to / "world", pairs=PAIRS, held_out=96)
+    scenario = replace(made, strengths=STRENGTHS)
+    trainings = dict.fromkeys(way.training for way in WAYS.values())
+    begin(f"{', '.join(world.domains)}, {PAIRS} pairs each: two ways at {len(RATES)} rates")
+    calls = [partial(_records, scenario, t, rate, to) for rate in RATES for t in trainings]
+    found = gathered(calls, workers=workers, progress=partial(progress, "learning the domains"))
+    ways = _ways([record for records in found for record in records], to)
+    begin(f"a stream of {RACED:,} pairs whose tastes change: chasing against DPO at six rates")
+    *_, drifting = streams_of(world, to / "race", RACED)
+    rivals = [one for one in settings_of("adamw") if one.chase is None or one.name == CHASE]
+    losses = gathered(
+        [partial(_loss, drifting, rival, to) for rival in rivals],
+        workers=workers,
+        progress=partial(progress, "racing"),
+    )
+    folders = {
+        name: _folder(to, WAYS[name].training, ways[name].rate) for name in (SEQUENTIAL, DISTILLED)
+    }
+    return Shown(world, ways, _samples(folders), _above_best(dict(losses)), folders)
 
 
-def _finished(recipe: Recipe, listener: Listener) -> ContinualSummary:
-    summary = train(recipe, listener=listener)
-    if not isinstance(summary, ContinualSummary):
+def _folder(to: Path, training: str, rate: float) -> Path:
+    return to / f"{training}-{rate:g}"
+
+
+def _records(scenario: Scenario, training: str, rate: float, to: Path) -> list[dict[str, Any]]:
+    """Train in one way at one rate, and measure all that is made of it."""
+    run = _folder(to, training, rate)
+    if train(scenario.recipe(training, rate, run, pairs=PAIRS, measure=True)) is None:
         raise StateError("stopped; rerun the command to resume")
-    return summary
+    return [
+        kept(
+            to / "records" / f"{name}-{rate:g}.json",
+            partial(_measured, scenario, name, way, rate, run),
+        )
+        for name, way in WAYS.items()
+        if way.training == training
+    ]
 
 
-def _routed(recipe: Recipe, to: Path, listener: Listener) -> list[dict[str, Any]]:
-    folder, bases = to / "routed", SharedBase(ProcessGroup(recipe.train.device))
-    if not folder.exists():
-        entries = Bank(to / "fastslow" / "bank").entries()
-        with new_folder(folder) as draft:
-            write_combination(entries, recipe, draft, bases, kind="routed", progress=unwatched)
-    evaluator = DomainEvaluator(recipe, bases, listener)
-    with evaluator.of(folder) as (policies, policy):
-        return evaluator.evaluate(policies, policy, label=policy)
+def _measured(scenario: Scenario, name: str, way: Method, rate: float, run: Path) -> dict[str, Any]:
+    return {"method": name, "rate": rate, **measure_method(scenario, way, run)}
 
 
-def _samples(recipes: Mapping[str, Recipe], to: Path) -> list[dict[str, Any]]:
-    """The samples of both runs side by side: same prompts, same seed."""
+def _ways(records: Sequence[dict[str, Any]], to: Path) -> dict[str, Way]:
+    best = best_rates(records, "reward")
+    found = {}
+    for name, way in WAYS.items():
+        rate = best[name]
+        (record,) = (r for r in records if (r["method"], r["rate"]) == (name, rate))
+        ended = next(point for point in record["points"] if point["strength"] == 1.0)
+        found[name] = Way(
+            rate,
+            gain_at_kl(record, "reward", BUDGET),
+            gain_at_end(record, "reward"),
+            sum(d["reverse_kl"] for d in ended["domains"]) / len(ended["domains"]),
+            ContinualSummary.read(_folder(to, way.training, rate) / "summary.json"),
+        )
+    return found
+
+
+def _loss(stream: Scenario, rival: Setting, to: Path) -> tuple[str, float]:
+    run = to / "race" / "runs" / rival.name
+    loss: float = trained(race_recipe(stream, rival, run, "adamw")).prequential["loss"]
+    return rival.name, loss
+
+
+def _above_best(losses: Mapping[str, float]) -> dict[str, float]:
+    best = min(loss for name, loss in losses.items() if name != CHASE)
+    return {name: loss / best - 1 for name, loss in sorted(losses.items())}
+
+
+def _samples(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Of each domain the first prompt that all answer differently, or else the first."""
     merged: dict[str, dict[str, Any]] = {}
-    for name in recipes:
-        for sample in json.loads((to / name / "samples.json").read_text(encoding="utf-8")):
+    for name, folder in folders.items():
+        for sample in json.loads((folder / "samples.json").read_text(encoding="utf-8")):
             entry = merged.setdefault(sample["prompt"], {**sample, "answers": {}, "rewards": {}})
             for kind in ("answers", "rewards"):
                 for label, value in sample[kind].items():
                     entry[kind][label if label == "base" else name] = value
-    return list(merged.values())
+    shown: dict[str, dict[str, Any]] = {}
+    for sample in sorted(merged.values(), key=lambda one: -len(set(one["answers"].values()))):
+        shown.setdefault(sample["domain"], sample)
+    return list(shown.values())

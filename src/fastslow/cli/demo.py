@@ -1,5 +1,6 @@
-"""`fastslow demo`: forgetting, and how fast-slow modules reduce it, within minutes."""
+"""`fastslow demo`: what is kept of several domains, and what it takes to know the rate."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,44 +8,56 @@ import typer
 
 from fastslow.cli.console import screen
 
+NAMES = {
+    "sequential": "sequential DPO",
+    "sum": "sum (COFS-DPO)",
+    "distilled": "student (default)",
+    "routed": "routed, keeps all",
+}
+
 
 def demo(
     to: Path = typer.Option(Path("demo"), help="Output folder."),
     seed: int = typer.Option(0, min=0, help="Seed of the synthetic world."),
+    workers: int = typer.Option(
+        min(2, os.cpu_count() or 1), min=1, help="Trainings in parallel, one thread each if > 1."
+    ),
 ) -> None:
-    """Train on three domains in sequence, with sequential DPO and with fast-slow modules."""
+    """Learn three domains one after another in several ways, and race against six rates of DPO."""
     import time
-
-    from rich.text import Text
 
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.bench.demo import run_demo
     from fastslow.cli.progress import RunDisplay
+    from fastslow.cli.task_progress import task_progress
     from fastslow.reports import write_report
 
     quiet_libraries()
     began = time.monotonic()
     console = screen(soft_wrap=True, highlight=False)
-    with RunDisplay(brief=True) as display:
-        shown = run_demo(to, seed=seed, begin=display.say, listener=display.show)
-    for name, summary in shown.summaries.items():
-        console.print(_retention(name, summary))
+    with RunDisplay(brief=True) as display, task_progress() as progress:
+        shown = run_demo(
+            to, seed=seed, workers=workers, begin=display.say, listener=display.show,
+            progress=progress,
+        )  # fmt: skip
+    for name in shown.folders:
+        console.print(_retention(name, shown.ways[name]))
         console.print()
-    console.print(_ends(shown))
+    console.print(_ends(shown.ways))
+    for line in (*_parts(shown.ways), *_race(shown.race)):
+        console.print(line)
     console.print()
-    for sample in _one_per_domain(shown.samples):
-        console.print(sample["prompt"], style="bold")
-        for label, answer in sample["answers"].items():
-            reward = f" ({sample['rewards'][label]:+.2f}): "
-            console.print(Text.assemble("  ", (label, "cyan"), reward, answer))
-    report = write_report([to / name for name in shown.summaries], to / "report.html")
-    console.print(f"\n{time.monotonic() - began:.0f} s. Curves, frontier and samples: {report}")
+    for sample in shown.samples:
+        _show_sample(console, sample, shown.world)
+    report = write_report([*shown.folders.values()], to / "report.html")
+    console.print(f"\n{time.monotonic() - began:.0f} s. Retention, frontier and curves: {report}")
 
 
-def _retention(name: str, summary: Any) -> Any:
+def _retention(name: str, way: Any) -> Any:
     """True reward gained over the base on every domain, after each domain."""
     from rich.table import Table
 
+    summary = way.summary
     table = Table(
         f"{name}: reward gained after",
         *(f"on {domain}" for domain in summary.measured),
@@ -59,36 +72,62 @@ def _retention(name: str, summary: Any) -> Any:
     return table
 
 
-def _ends(shown: Any) -> Any:
-    """The final policies side by side."""
-    from statistics import fmean
-
+def _ends(ways: Any) -> Any:
+    """All ways side by side, at the same KL and as they ended."""
     from rich.table import Table
 
     table = Table(
-        "after all domains", "mean reward gained", "beats the base", "reverse KL", "forgetting",
+        "after all domains", "rate", "gain at 2 nats", "as it ended", "its KL", "forgetting",
         box=None, pad_edge=False,
     )  # fmt: skip
-    rows = {name: summary.after[-1] for name, summary in shown.summaries.items()}
-    rows["fastslow, routed"] = shown.routed
-    initial = next(iter(shown.summaries.values())).initial
-    for name, row in rows.items():
-        gain = fmean(m["reward"] for m in row) - fmean(m["reward"] for m in initial)
-        wins, kl = (fmean(m[key] for m in row) for key in ("win_rate", "reverse_kl"))
-        summary = shown.summaries.get(name)
-        forgetting = summary.metrics["reward"]["forgetting"] if summary else None
+    for name, way in ways.items():
+        own = name in ("sequential", "distilled")
+        forgetting = way.summary.metrics["reward"]["forgetting"] if own else None
         table.add_row(
-            name,
-            f"{gain:+.2f}",
-            f"{wins:.0%}",
-            f"{kl:.2f}",
+            NAMES[name],
+            f"{way.rate:g}",
+            f"{way.gain:+.2f}",
+            f"{way.ended:+.2f}",
+            f"{way.reverse_kl:.2f}",
             "" if forgetting is None else f"{forgetting:+.2f}",
         )
     return table
 
 
-def _one_per_domain(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    first: dict[str, dict[str, Any]] = {}
-    for sample in samples:
-        first.setdefault(sample["domain"], sample)
-    return list(first.values())
+def _parts(ways: Any) -> list[str]:
+    """What each part contributes."""
+    gain = {name: way.gain for name, way in ways.items()}
+    return [
+        "",
+        f"One student in place of the modules' sum: {gain['distilled'] - gain['sum']:+.2f}. "
+        f"Keeping all modules instead: {gain['routed'] - gain['distilled']:+.2f}.",
+    ]
+
+
+def _race(race: Any) -> list[str]:
+    """Loss above the best of six rates in hindsight, on a stream whose tastes change."""
+    plain = {name.removeprefix("dpo-"): above for name, above in race.items() if name != "chase"}
+    rates = sorted(plain, key=float)
+    best = min(plain, key=lambda rate: plain[rate])
+    each = ", ".join(f"{rate} {plain[rate]:+.0%}" for rate in rates)
+    return [
+        "Tastes that change, test-then-train loss above the best of six DPO rates, known only "
+        f"afterwards ({best}):",
+        f"  DPO at {each}",
+        f"  chasing, started at 1e-2 without knowing: {race['chase']:+.1%}. "
+        "Where the rate is known, chasing adds nothing.",
+    ]
+
+
+def _show_sample(console: Any, sample: Any, world: Any) -> None:
+    from rich.text import Text
+
+    likes = world.likes(sample["domain"])
+    console.print(f"{sample['prompt']} ({sample['domain']} like: {', '.join(likes)})", style="bold")
+    liked = {word.lower() for words in likes.values() for word in words}
+    for label, answer in sample["answers"].items():
+        marked = " ".join(
+            f"*{word}*" if word.strip(".").lower() in liked else word for word in answer.split()
+        )
+        reward = f" ({sample['rewards'][label]:+.2f}): "
+        console.print(Text.assemble("  ", (label, "cyan"), reward, marked))

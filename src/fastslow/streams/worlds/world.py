@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.errors import ConfigError
-from fastslow.streams.worlds.language import REQUESTS, THINGS, TRAITS, Speaker, read
+from fastslow.streams.worlds.language import (
+    MANNERS,
+    REQUESTS,
+    SLOTS,
+    THINGS,
+    TRAITS,
+    Speaker,
+    read,
+)
 
 FORMAT = 1
 RELEVANCE = 0.5
 """Weight of relevance in every domain; the traits together have weight 1."""
 MALFORMED = 3.0
 """Reward lost by an answer in which no sentence is well formed."""
+CLEARLY = 0.3
+"""Weight, of at most 1, from which a taste is told of."""
 SAMPLE = 2000
 """Answers from which the spread of each trait is estimated."""
 
@@ -197,6 +207,22 @@ class World:
                 for o, s in zip(own, shared, strict=True)
             )
         return tastes
+
+    def likes(self, domain: str) -> dict[str, tuple[str, ...]]:
+        """What a domain clearly likes, most of all first: a manner, as 'kind', and its words, which
+        are none for the length of an answer.
+
+        >>> World(seed=1, num_domains=1).likes("reviews")["lively"]
+        ('eagerly', 'briskly', 'gladly')
+        """
+        found = {}
+        tastes = zip(TRAITS, self.tastes[domain], strict=True)
+        for trait, weight in sorted(tastes, key=lambda taste: -abs(taste[1])):
+            if abs(weight) >= CLEARLY:
+                pole = 0 if weight > 0 else 1
+                words = [slot.poles[pole] for slot in SLOTS.values() if slot.trait == trait]
+                found[MANNERS[trait][pole]] = words[0] if words else ()
+        return found
 
     @cached_property
     def _asked(self) -> dict[str, tuple[str, str]]:
