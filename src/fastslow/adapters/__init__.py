@@ -18,7 +18,7 @@ from fastslow.adapters.base import (
     num_embeddings_of,
     storage_dtype,
 )
-from fastslow.adapters.factors import Factors, combine, recompress
+from fastslow.adapters.factors import Factors, combine, recompress, without_repeats
 from fastslow.adapters.fake_model import fake_modules, meta_modules
 from fastslow.adapters.fingerprint import absolute, model_folder
 from fastslow.adapters.lora_folder import copy_adapter
@@ -53,6 +53,7 @@ __all__ = [
     "storage_dtype",
     "strip_modules",
     "untouched_experts",
+    "without_repeats",
     "latest_per_domain",
     "folder_name",
 ]

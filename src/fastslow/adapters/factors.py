@@ -150,9 +150,7 @@ def _scaling(config: Mapping[str, Any], layer: str, rank: int) -> float:
 def combine(modules: Sequence[Factors], weights: Sequence[float]) -> Factors:
     """The module whose update is the weighted sum of the modules' updates, exactly.
 
-    Its rank is the sum of their ranks, less what they share: directions A that are the same bits
-    in several modules, as in policies that one grew out of the other, are kept once, with the sum
-    of their B. A layer that a module leaves alone gets nothing from it.
+    Its rank is the sum of their ranks; a layer that a module leaves alone gets nothing from it.
     Raises ConfigError without modules, or where a layer's shapes disagree.
     """
     if not modules or len(modules) != len(weights):
@@ -170,7 +168,10 @@ def combine(modules: Sequence[Factors], weights: Sequence[float]) -> Factors:
                 f"combine: the modules disagree on the shape of {layer} ({sorted(shapes)}); all "
                 "must be made for the same base"
             )
-        layers[layer] = _joined([(a, weight * b) for (a, b), weight in parts])
+        layers[layer] = (
+            torch.cat([a for (a, _), _ in parts]),
+            torch.cat([weight * b for (_, b), weight in parts], dim=1),
+        )
     bases = {module.base_weights for module in modules} - {None}
     if len(bases) > 1:
         raise ConfigError(
@@ -182,20 +183,26 @@ def combine(modules: Sequence[Factors], weights: Sequence[float]) -> Factors:
     return Factors(layers, targets, modules[0].base, bases.pop() if bases else None)
 
 
-def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """One pair of factors for the sum of several, each direction once."""
+def without_repeats(module: Factors) -> Factors:
+    """The same update with each direction A once: those with the same bits add up their B.
+
+    In a sum of policies that grew out of each other most directions are there several times.
+    """
+    return replace(module, layers={key: _once(*pair) for key, pair in module.layers.items()})
+
+
+def _once(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     places: dict[bytes, int] = {}
     rows: list[Tensor] = []
     columns: list[Tensor] = []
-    for a, b in parts:
-        bits = a.cpu().contiguous().numpy()
-        for row, column, own in zip(a, b.T, bits, strict=True):
-            place = places.setdefault(own.tobytes(), len(rows))
-            if place == len(rows):
-                rows.append(row)
-                columns.append(column)
-            else:
-                columns[place] = columns[place] + column
+    bits = a.cpu().contiguous().numpy()
+    for row, column, own in zip(a, b.T, bits, strict=True):
+        place = places.setdefault(own.tobytes(), len(rows))
+        if place == len(rows):
+            rows.append(row)
+            columns.append(column)
+        else:
+            columns[place] = columns[place] + column
     return torch.stack(rows), torch.stack(columns, dim=1)
 
 

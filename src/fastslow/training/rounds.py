@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
-from fastslow.adapters import BASE, Factors, combine, load_tokenizer
+from fastslow.adapters import BASE, Factors, combine, load_tokenizer, without_repeats
 from fastslow.adapters import recompress as nearest
 from fastslow.atomic_io import file_hash, new_folder
 from fastslow.config import Recipe, part_recipe, round_settings
@@ -181,7 +181,7 @@ def carried(learned: Factors, before: Factors | None, momentum: float) -> Factor
     """
     if before is None or not momentum:
         return combine([learned], [1 + momentum])
-    return combine([learned, before], [1 + momentum, -momentum])
+    return without_repeats(combine([learned, before], [1 + momentum, -momentum]))
 
 
 def _generate(
