@@ -156,12 +156,14 @@ def _record(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> 
 
 
 def race_recipe(scenario: Scenario, setting: Setting, run: Path, optimizer: str) -> Recipe:
-    """The recipe of a contestant on a stream, in its one pass over it."""
+    """The recipe of a contestant on a stream, in its one pass over it, without a budget: who may
+    lead within one is another question."""
     return load_recipe(
         {
             **scenario.settings,
             "output_dir": str(run),
             "chase": setting.chase,
+            "budget": None,
             "data": {**scenario.settings["data"], "train": scenario.domains[0].train},
             "eval": {"num_prompts": 0},
             "train": {
