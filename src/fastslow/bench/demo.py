@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.bench.chasing import Setting, race_recipe, settings_of, streams_of
+from fastslow.bench.continual import Tell
 from fastslow.bench.measure import measure_method
 from fastslow.bench.methods import METHODS, Method
 from fastslow.bench.scenario import Scenario, world_scenario
@@ -39,8 +40,6 @@ WAYS: Mapping[str, Method] = {
 }
 """Ways to learn the domains; those after the first have the same modules."""
 CHASE = "chase"
-
-Gathering = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def run_demo(
     workers: int,
     begin: Callable[[str], None],
     listener: Listener,
-    progress: Gathering,
+    progress: Tell,
 ) -> Shown:
     """Make a world and its base, learn its domains in all ways, race, and evaluate.
 

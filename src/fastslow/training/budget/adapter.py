@@ -1,11 +1,11 @@
-"""How strong an adapter in a folder may be, within a recipe's budget from the base."""
+"""How strong policies may be, within a recipe's budget from the base."""
 
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from fastslow.adapters import BASE, load_tokenizer
-from fastslow.config import Recipe
+from fastslow.config import BudgetConfig, Recipe
 from fastslow.evaluation import WithinBudget
 from fastslow.records import Prompt
 from fastslow.training.budget.answer_kl import AnswerKl
@@ -21,7 +21,7 @@ ADAPTER = "adapter"
 def adapter_within(
     folder: Path, prompts: Sequence[Prompt], recipe: Recipe, bases: SharedBase
 ) -> WithinBudget | None:
-    """The strength at which it is within; None where the recipe has no budget.
+    """The strength at which an adapter in a folder is within; None where there is no budget.
 
     The reverse KL is that to the base, on answers to the first of some prompts.
     """
@@ -31,7 +31,21 @@ def adapter_within(
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     policies = open_policies(recipe, {ADAPTER: folder}, tokenizer, bases)
     answers = AnswerKl.of(recipe, policies, make_encoder(recipe, tokenizer))
-    asked = prompts[:PROMPTS]
-    limit = limit_of(config, answers, BASE, asked, seed=recipe.seed)
-    kl = partial(answers.measure, ADAPTER, BASE, asked, seed=recipe.seed)
-    return WithinBudget.of(limit, scaled_down(policies.modules, (ADAPTER,), limit, kl))
+    return scaled_from_base(answers, ADAPTER, (ADAPTER,), prompts[:PROMPTS], config, recipe.seed)
+
+
+def scaled_from_base(
+    answers: AnswerKl,
+    policy: str,
+    modules: Sequence[str],
+    prompts: Sequence[Prompt],
+    config: BudgetConfig,
+    seed: int,
+) -> WithinBudget:
+    """Scale the modules that a policy is made of down, all alike, until it is within the budget.
+
+    The reverse KL is that to the base, on answers to the prompts.
+    """
+    limit = limit_of(config, answers, BASE, prompts, seed=seed)
+    kl = partial(answers.measure, policy, BASE, prompts, seed=seed)
+    return WithinBudget.of(limit, scaled_down(answers.policies.modules, modules, limit, kl))

@@ -3,21 +3,19 @@
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fastslow.adapters import BASE, Entry, Modules, load_tokenizer
+from fastslow.adapters import Entry, Modules, load_tokenizer
 from fastslow.config import Recipe
 from fastslow.errors import DataError
-from fastslow.evaluation import WithinBudget
 from fastslow.records import Prompt
 from fastslow.streams import open_sources, read_prompts
+from fastslow.training.budget.adapter import scaled_from_base
 from fastslow.training.budget.answer_kl import AnswerKl
 from fastslow.training.budget.budget import PROMPTS
-from fastslow.training.budget.limit import budget_of, limit_of
-from fastslow.training.budget.scaling import scaled_down
+from fastslow.training.budget.limit import budget_of
 from fastslow.training.continual.combined import Combination, open_combination
 from fastslow.training.data.dataset import objective_of
 from fastslow.training.policies.loading import SharedBase, make_encoder
@@ -46,11 +44,9 @@ def keep_within(
     policies = open_combination(folder, made, recipe, tokenizer, bases)
     answers = AnswerKl.of(recipe, policies, make_encoder(recipe, tokenizer))
     prompts = _prompts(entries, recipe.seed)
-    kl = partial(answers.measure, made.policy, BASE, prompts, seed=recipe.seed)
-    limit = limit_of(budget, answers, BASE, prompts, seed=recipe.seed)
-    tried = scaled_down(policies.modules, made.modules, limit, kl)
-    facts = asdict(WithinBudget.of(limit, tried))
-    if tried[-1].strength < 1:
+    found = scaled_from_base(answers, made.policy, made.modules, prompts, budget, recipe.seed)
+    facts = asdict(found)
+    if found.strength < 1:
         facts["full"] = FULL
         _replace(folder, made, policies.modules)
     return _told(made, facts)

@@ -17,7 +17,7 @@ from fastslow.objectives.sampled import (
     reverse_kl_surrogate,
     sampled_reverse_kl,
 )
-from fastslow.scoring import Encoded, Encoder, Tree
+from fastslow.scoring import Encoded, Encoder, Tree, TreeBatch
 from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.on_policy.generation import sample
 from fastslow.training.policies.policies import Policies, answered
@@ -60,7 +60,8 @@ class OnlineKl:
         log_ratio = self._log_ratio(name, reference, trees)
         weighted = list(zip(trees, less_other_prompts(log_ratio), strict=True))
         for own, is_real in self.micro_batches.shares(weighted):
-            policy = self._scores(name, [tree for tree, _ in own], learning=True)
+            answers = self.policies.batch([tree for tree, _ in own])
+            policy = self._scores(name, answers, learning=True)
             coefficients = torch.stack([row for _, row in own]).to(policy)
             surrogate = reverse_kl_surrogate(policy, coefficients).mean(1).sum()
             backward(self.config.weight * surrogate * is_real / len(trees))
@@ -75,7 +76,8 @@ class OnlineKl:
         prompt is of all others, so it is known before any of them is learned from."""
         own = []
         for some, is_real in self.micro_batches.shares(trees):
-            gaps = self._scores(name, some) - self._scores(reference, some)
+            batch = self.policies.batch(some)  # One, as layers that both share are passed once.
+            gaps = self._scores(name, batch) - self._scores(reference, batch)
             own += gaps.tolist() if is_real else []
         return torch.tensor(self.policies.processes.gather(own), dtype=torch.float64)
 
@@ -87,14 +89,14 @@ class OnlineKl:
         answers = sample(self.policies, name, self.encoder, self.config, prompts, seed=seed)
         return answered(prompts, answers)
 
-    def _scores(self, name: str, trees: list[Tree], *, learning: bool = False) -> Tensor:
+    def _scores(self, name: str, batch: TreeBatch, *, learning: bool = False) -> Tensor:
         """Log-probs of the answers under the named policy, [P, K]."""
         # Without dropout: the answers were given without it.
         scores = self.policies.measure(
             name,
-            self.policies.batch(trees),
+            batch,
             temperature=self.config.temperature,
             learning=learning,
             dropout=False,
         )
-        return scores.sums.view(len(trees), self.config.num_generations)
+        return scores.sums.view(-1, self.config.num_generations)
