@@ -24,6 +24,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 COUNT = 200
 SECRET = "SESAME-OPEN"
 REWARDS = {"kind": "reward_model"}
+DAMAGES = [
+    "remove", "text", "value", "value", "value", "value", "link", "folder link", "weights",
+    "weights", "shape", "cut", "code", "code", "folder", "fifo", "stray",
+]  # fmt: skip
 CODE = "from pathlib import Path\nPath({mark!r}).write_text('ran')\n"
 VALUES = [
     None, True, -1, 0, 3.5, float("nan"), 10**40, "", "x", "\x1b[2J", [], {}, [[]], {"a": []},
@@ -69,14 +73,11 @@ def places(value):
         yield from places(part)
 
 
-def damage(folder, private, code, draw):
+def damage(folder, private, code, draw, damages):
     """Do one thing to a folder; what."""
     named = [path for path in files_of(folder) if path.suffix in (".json", ".yaml", ".jsonl")]
     weights = [path for path in files_of(folder) if path.suffix == ".safetensors"]
-    kind = draw.choice([
-        "remove", "text", "value", "value", "value", "value", "link", "folder link", "weights",
-        "weights", "shape", "cut", "code", "code", "folder", "fifo", "stray",
-    ])  # fmt: skip
+    kind = draw.choice(damages)
     path = draw.choice(weights if kind in ("weights", "shape") and weights else named or weights)
     if kind == "remove":
         path.unlink()
@@ -199,7 +200,7 @@ def state_of(folder):
     return {str(path): path.read_bytes() for path in files_of(folder)}
 
 
-def fuzz(origins, base, at, *, count, seed=23):
+def fuzz(origins, base, at, *, count, damages=DAMAGES, seed=23):
     """What went wrong with some folders, a text each."""
     draw, faults, worked = random.Random(seed), [], 0
     private, mark, code = at / "private", at / "ran", at / "evil.py"
@@ -215,7 +216,7 @@ def fuzz(origins, base, at, *, count, seed=23):
         done = []
         for _ in range(draw.randint(1, 2)):
             if not folder.is_symlink() and files_of(folder):
-                done.append(damage(folder, private, code, draw))
+                done.append(damage(folder, private, code, draw, damages))
         way, call = draw.choice(list(ways(kind, folder, out, base).items()))
         ended = []
 
@@ -254,5 +255,5 @@ def test_a_build_that_follows_links_and_runs_code_is_caught(origins, base, tmp_p
     monkeypatch.setattr("fastslow.config.guest.as_guest", lambda recipe: recipe)
     for place in ("state.summary", "export.open_run"):
         monkeypatch.setattr(f"fastslow.training.{place}.check_no_links", lambda *_: None)
-    faults, _ = fuzz(origins, base, tmp_path, count=60)
+    faults, _ = fuzz(origins, base, tmp_path, count=60, damages=["link", "folder link", "code"])
     assert any("code was run" in said for said in faults), faults

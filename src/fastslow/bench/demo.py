@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from fastslow.atomic_io import write_text
 from fastslow.bench.chasing import Setting, race_recipe, settings_of, streams_of
 from fastslow.bench.continual import Tell
 from fastslow.bench.measure import measure_method
 from fastslow.bench.methods import METHODS, Method
 from fastslow.bench.scenario import Scenario, world_scenario
 from fastslow.bench.suite import gathered, kept, trained
-from fastslow.bench.table import BUDGET, best_rates, gain_at_end, gain_at_kl
+from fastslow.bench.table import BUDGET, best_rates, ended_at, gain_at_end, gain_at_kl
 from fastslow.bench.tiny_base import pretrain_base
 from fastslow.errors import StateError
 from fastslow.streams.worlds import World
@@ -40,6 +42,7 @@ WAYS: Mapping[str, Method] = {
 }
 """Ways to learn the domains; those after the first have the same modules."""
 CHASE = "chase"
+RESULTS = "demo.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Way:
     ended: float
     """The same of what was handed over, and its KL."""
     reverse_kl: float
+    domains: Mapping[str, float]
+    """Reward over the base of what was handed over, on each domain."""
     summary: ContinualSummary
     """Of the run that it is made from."""
 
@@ -104,7 +109,21 @@ def run_demo(
     folders = {
         name: _folder(to, WAYS[name].training, ways[name].rate) for name in (SEQUENTIAL, DISTILLED)
     }
-    return Shown(world, ways, _samples(folders), _above_best(dict(losses)), folders)
+    shown = Shown(world, ways, _samples(folders), _above_best(dict(losses)), folders)
+    write_text(to / RESULTS, json.dumps(_results(shown, to), indent=1) + "\n")
+    return shown
+
+
+def _results(shown: Shown, to: Path) -> dict[str, Any]:
+    """What the report shows beside the runs."""
+    facts = ("rate", "gain", "ended", "reverse_kl", "domains")
+    return {
+        "ways": {
+            name: {key: getattr(way, key) for key in facts} for name, way in shown.ways.items()
+        },
+        "race": shown.race,
+        "runs": [str(folder.relative_to(to)) for folder in shown.folders.values()],
+    }
 
 
 def _folder(to: Path, training: str, rate: float) -> Path:
@@ -136,13 +155,18 @@ def _ways(records: Sequence[dict[str, Any]], to: Path) -> dict[str, Way]:
     for name, way in WAYS.items():
         rate = best[name]
         (record,) = (r for r in records if (r["method"], r["rate"]) == (name, rate))
-        ended = next(point for point in record["points"] if point["strength"] == 1.0)
+        summary = ContinualSummary.read(_folder(to, way.training, rate) / "summary.json")
+        base, ended = record["points"][0]["domains"], ended_at(record)["domains"]
         found[name] = Way(
             rate,
             gain_at_kl(record, "reward", BUDGET),
             gain_at_end(record, "reward"),
-            sum(d["reverse_kl"] for d in ended["domains"]) / len(ended["domains"]),
-            ContinualSummary.read(_folder(to, way.training, rate) / "summary.json"),
+            fmean(domain["reverse_kl"] for domain in ended),
+            {
+                domain: own["reward"] - bare["reward"]
+                for domain, own, bare in zip(summary.measured, ended, base, strict=True)
+            },
+            summary,
         )
     return found
 

@@ -25,7 +25,7 @@ def gain_at_kl(record: Record, metric: str, budget: float) -> float:
 
 def gain_at_end(record: Record, metric: str) -> float:
     """Mean gain over the base on all domains as the training ended."""
-    base, trained = record["points"][0], _trained(record)
+    base, trained = record["points"][0], ended_at(record)
     return _mean(trained, metric) - _mean(base, metric)
 
 
@@ -69,7 +69,7 @@ def results(
                 row[f"kept@{budget:g}"] = interval(shares)
         row["gain"] = interval([gain_at_end(record, metric) for record in own.values()])
         for key in BESIDE:
-            row[key] = fmean(_mean(_trained(record), key) for record in own.values())
+            row[key] = fmean(_mean(ended_at(record), key) for record in own.values())
         kept = [record["retention"][metric] for record in own.values() if record["retention"]]
         if kept:
             row["retention"] = {
@@ -98,7 +98,8 @@ def differences(
     }
 
 
-def _trained(record: Record) -> Mapping[str, Any]:
+def ended_at(record: Record) -> Mapping[str, Any]:
+    """The measurements of what the training handed over."""
     point: Mapping[str, Any] = next(p for p in record["points"] if p["strength"] == 1.0)
     return point
 

@@ -49,7 +49,7 @@ def demo(
     console.print()
     for sample in shown.samples:
         _show_sample(console, sample, shown.world)
-    report = write_report([*shown.folders.values()], to / "report.html")
+    report = write_report([to], to / "report.html")
     console.print(f"\n{time.monotonic() - began:.0f} s. Retention, frontier and curves: {report}")
 
 

@@ -9,7 +9,8 @@ from fastslow.cli.console import say
 
 def report(
     runs: list[Path] = typer.Argument(
-        metavar="RUN...", help="Run folders; several are compared. Or one folder of `bench online`."
+        metavar="RUN...",
+        help="Run folders; several are compared. Or the folder of one `bench online` or `demo`.",
     ),
     to: Path = typer.Option(
         None, help="The page. Default: report.html in the run folder; here for several runs."

@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,14 +14,17 @@ from fastslow.disk_errors import disk_errors
 from fastslow.errors import ConfigError
 from fastslow.reports.runs import ReportedRun, read_runs
 
+if TYPE_CHECKING:
+    from fastslow.reports.sections import Section
+
 
 def write_report(folders: Sequence[str | Path], to: str | Path) -> Path:
     """Write the report of the runs in `folders` to the file `to`, in one step; that file.
 
     Unfinished runs are shown with what they have. One folder of `fastslow bench online` becomes a
-    page of its methods' curves. Raises StateError for a folder that is neither or whose files are
-    damaged and for a full disk, ConfigError for a folder given twice, a place that cannot be
-    written, or when plotly is not installed.
+    page of its methods' curves, that of `fastslow demo` the page of the demo. Raises StateError
+    for a folder that is none of these or whose files are damaged and for a full disk, ConfigError
+    for a folder given twice, a place that cannot be written, or when plotly is not installed.
     """
     try:
         import plotly  # noqa: F401
@@ -30,15 +33,41 @@ def write_report(folders: Sequence[str | Path], to: str | Path) -> Path:
             "reports need plotly, which is not installed: pip install 'fastslow[report]'"
         ) from None
     to, paths = Path(to), [Path(folder) for folder in folders]
-    compared = len(paths) == 1 and (paths[0] / "results.json").is_file()
-    page = _comparison_page(paths[0]) if compared else _run_page(read_runs(paths))
+    page = _page_of(paths)
     with disk_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)
     write_text(to, page, private=True)  # It shows prompts and answers.
     return to
 
 
-def _run_page(runs: Sequence[ReportedRun]) -> str:
+def _page_of(paths: Sequence[Path]) -> str:
+    if len(paths) == 1 and (paths[0] / "results.json").is_file():
+        return _comparison_page(paths[0])
+    if len(paths) == 1 and (paths[0] / "demo.json").is_file():
+        return _demo_page(paths[0])
+    return _run_page(read_runs(paths))
+
+
+def _demo_page(folder: Path) -> str:
+    from fastslow.reports.demo import demo_sections, demo_verdict, read_demo, run_folders
+
+    shown = read_demo(folder)
+    runs = read_runs(run_folders(folder, shown))
+    return _run_page(
+        runs,
+        heading="Several domains, one after another",
+        said=demo_verdict(shown),
+        first=demo_sections(shown),
+    )
+
+
+def _run_page(
+    runs: Sequence[ReportedRun],
+    *,
+    heading: str = "",
+    said: str | None = None,
+    first: "Sequence[Section]" = (),
+) -> str:
     from fastslow.reports.headline import headline
     from fastslow.reports.references import references_differ
     from fastslow.reports.samples import answered_prompts
@@ -47,16 +76,17 @@ def _run_page(runs: Sequence[ReportedRun]) -> str:
     from fastslow.reports.tables import changed_settings, environment
     from fastslow.reports.verdict import verdict
 
-    drawn = drawn_runs(runs)
+    drawn, title = drawn_runs(runs), ", ".join(run.label for run in runs)
     return _rendered(
         "page.html.jinja",
-        title=", ".join(run.label for run in runs),
+        title=title,
+        heading=heading or (title if len(runs) == 1 else f"{len(runs)} runs compared"),
         drawn=drawn,
-        verdict=verdict(runs),
+        verdict=verdict(runs) if said is None else said,
         headline=headline(drawn, outcome=True),
         figures=headline(drawn, outcome=False),
         references_differ=references_differ(runs),
-        sections=all_sections(drawn),
+        sections=[*first, *all_sections(drawn)],
         prompts=answered_prompts(drawn),
         settings=changed_settings(runs),
         environment=environment(runs),

@@ -1,0 +1,155 @@
+"""The page of `fastslow demo`: every way to learn the domains, the race, then the runs' page."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from fastslow.errors import StateError
+from fastslow.foreign_files import inside, misfit, read_json
+from fastslow.reports.sections import Plot, Section
+from fastslow.reports.style import COLOURS, NEUTRAL, new_figure, short
+
+FILE = "demo.json"
+WAYS = {
+    "sequential": "sequential DPO",
+    "sum": "sum of the modules",
+    "distilled": "one student",
+    "routed": "all modules, routed",
+}
+"""How the page calls the ways, in its order."""
+CHASE = "chase"
+
+
+@dataclass(frozen=True, slots=True)
+class ShownWay:
+    """One way to learn the domains, as `fastslow demo` wrote it down."""
+
+    rate: float
+    gain: float
+    """Mean reward over the base at 2 nats of reverse KL."""
+    ended: float
+    reverse_kl: float
+    domains: dict[str, float]
+    """Reward over the base of what was handed over, on each domain."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownDemo:
+    """What `fastslow demo` found."""
+
+    ways: dict[str, ShownWay]
+    race: dict[str, float]
+    """Test-then-train loss above that of the best of DPO's rates, as a share of it."""
+    runs: list[str]
+    """Folders of the runs whose curves are shown, in the demo's."""
+
+
+def read_demo(folder: Path) -> ShownDemo:
+    """The results in a demo's folder. Raises StateError where they are damaged."""
+    path = folder / FILE
+    found = read_json(path, dict[str, Any])
+    fault = misfit(found, ShownDemo)
+    if not fault and (set(found["ways"]) != set(WAYS) or CHASE not in found["race"]):
+        fault = "a way or the chase is missing"
+    if fault:
+        raise StateError(f"{path} is damaged: {fault}; run `fastslow demo` again")
+    ways = {name: ShownWay(**found["ways"][name]) for name in WAYS}
+    return ShownDemo(ways, found["race"], found["runs"])
+
+
+def run_folders(folder: Path, shown: ShownDemo) -> list[Path]:
+    """The runs that the page shows in full."""
+    return [inside(folder, run) for run in shown.runs]
+
+
+def demo_verdict(shown: ShownDemo) -> str:
+    """What was compared and what came out, in two sentences."""
+    ways = shown.ways
+    student, routed, above = ways["distilled"], ways["routed"], shown.race[CHASE]
+    return (
+        f"Of {len(student.domains)} domains that partly contradict each other, learned one after "
+        f"another, one student keeps {student.gain:+.2f} reward at 2 nats of KL, "
+        f"where keeping every module gives {routed.gain:+.2f}; a sum of the "
+        f"modules keeps {ways['sum'].gain:+.2f}, sequential DPO {ways['sequential'].gain:+.2f}. "
+        f"Where tastes change, chasing, which is told no rate, loses {abs(above):.1%} "
+        f"{'more' if above > 0 else 'less'} than DPO at the best of {len(shown.race) - 1} rates, "
+        "known only afterwards."
+    )
+
+
+def demo_sections(shown: ShownDemo) -> list[Section]:
+    """What each way kept of every domain, and the race."""
+    return [
+        Section(
+            "What came out",
+            "",
+            [
+                Plot(
+                    "What is kept of each domain",
+                    "True reward over the base at the end, of what each way hands over, and the "
+                    "KL it spends. The last domain is easy to keep, the first is not.",
+                    _kept(shown.ways),
+                ),
+                Plot(
+                    "A rate that nobody knew",
+                    "A stream whose tastes change three times: test-then-train loss above that of "
+                    "DPO at the rate that turned out best. Chasing has its default settings.",
+                    _race(shown.race),
+                ),
+            ],
+        )
+    ]
+
+
+def _kept(ways: Mapping[str, ShownWay]) -> go.Figure:
+    domains = list(ways["distilled"].domains)
+    rows = [f"{WAYS[name]}<br>{way.reverse_kl:.1f} nats" for name, way in ways.items()]
+    figure = new_figure("", "", height=80 + 48 * len(rows))
+    figure.add_heatmap(
+        z=[[way.domains[domain] for domain in domains] for way in ways.values()],
+        colorscale="Cividis",
+        zmin=0,
+        showscale=False,
+        xgap=2,
+        ygap=2,
+        texttemplate="%{z:+.2f}",
+        textfont={"size": 15},
+        hovertemplate="%{y}, %{x}: %{z:+.3f}<extra></extra>",
+    )
+    ticks = {"showgrid": False, "zeroline": False}
+    names = [short(domain) for domain in domains]
+    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, **ticks)
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=rows, autorange="reversed", **ticks
+    )
+    return figure
+
+
+def _race(race: Mapping[str, float]) -> go.Figure:
+    rates = sorted((name for name in race if name != CHASE), key=lambda name: float(name[4:]))
+    bars = [CHASE, *rates]
+    figure = new_figure("", "loss above the best rate's")
+    figure.add_bar(
+        x=["chasing", *(f"DPO {name[4:]}" for name in rates)],
+        y=[1 + race[name] for name in bars],
+        customdata=[race[name] for name in bars],
+        marker={"color": [COLOURS[0], *[NEUTRAL] * len(rates)]},
+        text=[f"{race[name]:+.1%}" for name in bars],
+        textposition="outside",
+        cliponaxis=False,
+        hovertemplate="%{x}: %{customdata:+.2%}<extra></extra>",
+    )
+    lowest, highest = min(0.0, *race.values()), max(race.values())
+    # Too fast a rate can cost many times what the best one does.
+    ticks = [share for share in (0, 0.1, 0.25, 0.5, 1, 3, 10, 30) if share <= highest] or [0]
+    figure.update_yaxes(
+        type="log",
+        range=[math.log10(1 + lowest), math.log10(1.05 * (1 + highest))],
+        tickvals=[1 + share for share in ticks],
+        ticktext=[f"+{share:.0%}" for share in ticks],
+    )
+    return figure
