@@ -2,7 +2,9 @@
 
 import pytest
 
-from fastslow.bench.online import FRUGAL, METHODS, _best, _sections
+from fastslow.bench.online import _sections
+from fastslow.bench.online_methods import METHODS
+from fastslow.bench.online_results import best_setting, row
 from fastslow.bench.scenario import Scenario
 from fastslow.config import DomainConfig, load_recipe
 
@@ -41,17 +43,51 @@ def test_final_policies_are_measured_without_what_learning_asks_for():
     assert measured.eval.judge.kind == "world"
 
 
-def records(name, points):
-    return [
-        {"method": name, "setting": setting, "curve": [{"reward": reward, "reverse_kl": kl}]}
-        for setting, reward, kl in points
+def record(name, seed, *, ends=(0.0,), gains=((1.0, 0.0),), setting=None):
+    """Rewards after each round, and (KL, reward) of the finished policy at rising strengths."""
+    points = [
+        {"domains": [{"reward": reward, "reverse_kl": kl}]} for kl, reward in ((0.0, 0.0), *gains)
     ]
+    curve = [{"reward": reward, "reverse_kl": 2.0} for reward in (0.0, *ends)]
+    return {
+        "scenario": f"world-{seed}", "method": name, "setting": setting or {},
+        "points": points, "curve": curve,
+    }  # fmt: skip
 
 
-def test_a_frugal_method_takes_the_most_reward_within_its_share_of_the_kl():
-    dpo = records("dpo", [({"r": 1}, 1.0, 2.0), ({"r": 2}, 0.5, 1.0)])
-    hypo = [({"w": 1}, 1.5, 1.9), ({"w": 2}, 1.1, 2.0 * FRUGAL), ({"w": 3}, 0.9, 0.5)]
-    assert _best("dpo", dpo) == {"r": 1}
-    assert _best("hypo", dpo + records("hypo", hypo)) == {"w": 2}
-    too_far = [({"w": 1}, 1.5, 1.9), ({"w": 2}, 1.1, 1.6)]
-    assert _best("hypo", dpo + records("hypo", too_far)) == {"w": 2}
+def test_the_best_setting_gains_most_in_the_mean_over_the_budgets():
+    near, far = ((1.0, 1.0), (4.0, 1.0)), ((1.0, 0.5), (4.0, 2.9))
+    tried = [
+        record("dpo", 1, gains=near, setting={"r": 1}),
+        record("dpo", 1, gains=far, setting={"r": 2}),
+        record("hypo", 1, gains=((1.0, 9.0),), setting={"w": 1}),
+    ]
+    assert best_setting("dpo", tried) == {"r": 2}
+    assert best_setting("dpo", tried[:1]) == {"r": 1}
+
+
+def test_methods_are_compared_at_equal_kl_seed_by_seed():
+    records = [
+        record("dpo", 1, gains=((4.0, 4.0),)),
+        record("dpo", 2, gains=((4.0, 2.0),)),
+        record("hypo", 2, gains=((1.0, 1.0), (2.0, 1.5))),
+        record("hypo", 1, gains=((1.0, 1.5), (2.0, 2.0))),
+    ]
+    found = row("hypo", records)
+    assert found["gain@1"]["mean"] == 1.25 and found["gain@4"]["mean"] == 1.75
+    assert found["difference@1"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert found["difference@2"]["mean"] == 0.25 and found["against"] == "dpo"
+    assert "difference@1" not in row("dpo", records)
+
+
+def test_rounds_are_compared_at_the_round_and_with_one_more():
+    records = [record("iterative dpo", 1, ends=(1, 2, 3)), record("apo", 1, ends=(1, 2.5, 4))]
+    found = row("apo", records)
+    assert [one["mean"] for one in found["by_round"]] == [0, 0.5, 1]
+    assert [one["mean"] for one in found["a_round_less"]] == [-1, -0.5]
+
+
+def test_who_is_compared_has_as_many_settings_to_choose_from():
+    for method in METHODS.values():
+        if method.against is not None:
+            assert len(method.grid) == len(METHODS[method.against].grid)

@@ -8,12 +8,12 @@ reported.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from fastslow.atomic_io import write_rows, write_text
@@ -21,10 +21,11 @@ from fastslow.bench.continual import TUNING_SEEDS, Tell
 from fastslow.bench.curve import Curve
 from fastslow.bench.measure import measure_run
 from fastslow.bench.objectives import one_domain, pairs_with_scores
+from fastslow.bench.online_methods import METHODS, Setting
+from fastslow.bench.online_results import best_setting, row
 from fastslow.bench.online_table import as_markdown
 from fastslow.bench.scenario import Scenario
 from fastslow.bench.suite import gathered, kept, trained
-from fastslow.bench.table import interval
 from fastslow.config import load_recipe
 from fastslow.streams.worlds import World
 from fastslow.training.state.summary import versions
@@ -33,81 +34,12 @@ EPOCHS = 4
 """Passes of the offline methods over their pairs."""
 ROUNDS = 3
 ANSWERS = 4
+ALONE: Mapping[str, Any] = {"chase": None, "budget": None}
+"""Neither a second module nor a KL budget: methods are compared at the same KL afterwards."""
 MOMENTS = 4
 """Measurements on the way of methods that learn in every step."""
-Setting = Mapping[str, Any]
-"""Overrides of a recipe, by dotted key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """What a method learns from, and the settings that it chooses from; else it has the first."""
-
-    data: str
-    """`full` or `narrow` pairs; answers of its own in `rounds`, or `fresh` in every step."""
-    grid: Sequence[Setting]
-    against: str | None = None
-    """The method that it is compared with, seed by seed."""
-    frugal: bool = False
-    """Whether its setting is to spend at most FRUGAL of the KL of that method."""
-
-
-FRUGAL = 0.7
-
-
-def _grid(rates: Sequence[float], **others: Sequence[Any]) -> list[Setting]:
-    found: list[Setting] = [{"train.learning_rate": rate} for rate in rates]
-    for key, values in others.items():
-        found = [{**one, key.replace("__", "."): value} for one in found for value in values]
-    return found
-
-
-def _of_rewards(name: str) -> dict[str, tuple[Any]]:
-    """An objective that maximises rewards; its beta is not DPO's and has its own value."""
-    return {"objective__name": (name,), "objective__beta": (0.05,)}
-
-
-OFFLINE = (1e-3, 3e-4)
-HYPO = _grid((1e-3, 3e-3), online_kl__weight=(0.01, 0.03))
-APO = _grid((1e-3,), train__epochs=(2, 4), rounds__momentum=(0.3, 1.0))
-FRESH = (1e-3, 3e-3)
-PASSES = {"online__steps_per_generation": (2,), "online__num_iterations": (4,)}
-MANY_PASSES = {"online__steps_per_generation": (2,), "online__num_iterations": (10,)}
-METHODS: Mapping[str, Method] = {
-    "dpo": Method("full", _grid(OFFLINE)),
-    "hypo": Method("full", HYPO, "dpo", frugal=True),
-    "dpo, narrow pairs": Method("narrow", _grid(OFFLINE)),
-    "hypo, narrow pairs": Method("narrow", HYPO, "dpo, narrow pairs", frugal=True),
-    "iterative dpo": Method("rounds", _grid((1e-3,), train__epochs=(2, 1, 4))),
-    "apo": Method("rounds", APO, "iterative dpo"),
-    "apo, two rounds": Method(
-        "rounds", [{**one, "rounds.count": 2} for one in APO], "iterative dpo"
-    ),
-    "sppo": Method(
-        "rounds",
-        _grid(
-            (1e-3, 3e-3),
-            objective__name=("sppo",),
-            objective__targets=("probabilities",),
-            objective__beta=(0.1,),
-        ),
-        "iterative dpo",
-    ),
-    "online dpo": Method("fresh", _grid(FRESH), "iterative dpo"),
-    "rloo": Method("fresh", _grid(FRESH, **_of_rewards("rloo")), "online dpo"),
-    "ppo": Method("fresh", _grid(FRESH, **_of_rewards("ppo"), **PASSES), "rloo"),
-    "espo": Method("fresh", _grid((3e-4, 1e-3), **_of_rewards("espo"), **MANY_PASSES), "ppo"),
-    "espo, ratios to 0.05": Method(
-        "fresh",
-        _grid(
-            FRESH,
-            **_of_rewards("espo"),
-            objective__max_deviation=(0.05,),
-            **MANY_PASSES,
-        ),
-        "ppo",
-    ),
-}
+STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+"""Of a finished policy's update, for its reward at other KLs than it ended at."""
 
 
 def bench_online(
@@ -134,7 +66,7 @@ def bench_online(
     grids = {name: METHODS[name].grid for name in names}
     run = partial(_records, out=out, pairs=pairs, workers=workers)
     tried = run(tuning, grids, on_progress=partial(on_progress, "tuning"))
-    chosen = {name: _best(name, tried) for name in names}
+    chosen = {name: best_setting(name, tried) for name in names}
     reported = [made[f"world-{seed}"] for seed in seeds]
     only = {name: (setting,) for name, setting in chosen.items()}
     records = run(reported, only, on_progress=partial(on_progress, "measuring methods"))
@@ -180,7 +112,7 @@ def _write(
     chosen: Mapping[str, Setting],
     records: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    rows = {name: {"setting": dict(own), **_row(name, records)} for name, own in chosen.items()}
+    rows = {name: {"setting": dict(own), **row(name, records)} for name, own in chosen.items()}
     found = {"setting": setting, "methods": rows, "versions": versions()}
     write_text(out / "results.json", json.dumps(found, indent=1) + "\n")
     write_text(out / "table.md", as_markdown(found))
@@ -189,7 +121,7 @@ def _write(
 
 def _scenario(world: World, out: Path, pairs: int) -> Scenario:
     """One domain, with pairs of all that people say and of one-sentence answers alone."""
-    made = one_domain(world, out, pairs)
+    made = replace(one_domain(world, out, pairs), strengths=STRENGTHS)
     narrow = (row for row in pairs_with_scores(world) if _is_narrow(row))
     write_rows(_file(made, "narrow"), islice(narrow, pairs))
     return made
@@ -228,7 +160,7 @@ def _record(
     """What a method did in one world; read from disk if it is there."""
     values = "-".join(f"{value:g}" if isinstance(value, float) else str(value)
                       for value in setting.values())  # fmt: skip
-    label = f"{name.replace(', ', '-').replace(' ', '-')}-{values}"
+    label = re.sub(r"[^\w.]+", "-", f"{name}-{values}")
     path = out / "records" / scenario.name / f"{label}.json"
     run = out / "runs" / scenario.name / label
     return kept(path, partial(_run, scenario, name, setting, run, pairs))
@@ -237,10 +169,11 @@ def _record(
 def _run(scenario: Scenario, name: str, setting: Setting, run: Path, pairs: int) -> dict[str, Any]:
     learned = pairs * setting.get("online.num_iterations", 1)
     sections = _sections(scenario, METHODS[name].data, pairs, learned=learned)
-    raw = {**scenario.settings, "output_dir": str(run), "chase": None, **sections}
+    raw = {**scenario.settings, "output_dir": str(run), **ALONE, **sections}
     recipe = load_recipe(raw, [f"{key}={value}" for key, value in setting.items()])
     curve = Curve(ANSWERS)
     trained(recipe, curve)
+    points = measure_run(scenario, run)
     if recipe.rounds is not None:
         _measure_against_base(scenario, run, curve.points)
     return {
@@ -248,6 +181,7 @@ def _run(scenario: Scenario, name: str, setting: Setting, run: Path, pairs: int)
         "method": name,
         "setting": dict(setting),
         "curve": curve.points,
+        "points": points,
     }
 
 
@@ -281,54 +215,3 @@ def _sections(scenario: Scenario, data: str, pairs: int, *, learned: int) -> dic
         }
     every = max(1, learned // train["batch_size"] // MOMENTS)
     return {**sections, "online": asked, "eval": {**measured, "every": every}}
-
-
-def _best(name: str, records: Sequence[Mapping[str, Any]]) -> Setting:
-    """The setting with the most reward; of a frugal method, within FRUGAL of the KL that the method
-    it is compared with spends at its best."""
-    by_setting = _by_setting(name, records)
-    method = METHODS[name]
-    if method.frugal and method.against is not None:
-        _, _, kl = max(_by_setting(method.against, records), key=lambda one: one[1])
-        frugal = [one for one in by_setting if one[2] <= FRUGAL * kl]
-        by_setting = frugal or [min(by_setting, key=lambda one: one[2])]
-    return max(by_setting, key=lambda one: one[1])[0]
-
-
-def _by_setting(
-    name: str, records: Sequence[Mapping[str, Any]]
-) -> list[tuple[Setting, float, float]]:
-    """Each setting of a method with its mean reward and reverse KL at the end."""
-    own: dict[str, list[Mapping[str, Any]]] = {}
-    for record in records:
-        if record["method"] == name:
-            own.setdefault(json.dumps(record["setting"]), []).append(record["curve"][-1])
-    return [
-        (json.loads(key), fmean(m["reward"] for m in ends), fmean(m["reverse_kl"] for m in ends))
-        for key, ends in own.items()
-    ]
-
-
-def _row(name: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over seeds at the end and at each moment, and differences from another method."""
-    curves: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    for record in records:
-        curves.setdefault(record["method"], {})[record["scenario"]] = record["curve"]
-    own, against = curves[name], METHODS[name].against
-    # Runs that leave answers early have fewer moments; the last one is the end of each.
-    before = min(map(len, own.values())) - 1
-    moments = [[curve[place] for curve in own.values()] for place in range(before)]
-    moments.append([curve[-1] for curve in own.values()])
-    row: dict[str, Any] = {
-        "curve": [
-            {key: interval([point[key] for point in points]) for key in points[0]}
-            for points in moments
-        ]
-    }
-    row["end"] = row["curve"][-1]
-    if against in curves:
-        pairs = [(curve[-1], curves[against][seed][-1]) for seed, curve in own.items()]
-        row["against"] = against
-        row["reward_difference"] = interval([a["reward"] - b["reward"] for a, b in pairs])
-        row["kl_ratio"] = interval([a["reverse_kl"] / b["reverse_kl"] for a, b in pairs])
-    return row

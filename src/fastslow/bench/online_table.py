@@ -1,12 +1,27 @@
-"""The results of `fastslow bench online` as two tables: at the end, and on the way there."""
+"""The results of `fastslow bench online` as tables: at equal KL, at the end, and on the way."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fastslow.bench.online_results import BUDGETS
+
 
 def as_markdown(found: Mapping[str, Any]) -> str:
-    """Both tables."""
-    return "\n".join([*_ends(found), "", *_curves(found)]) + "\n"
+    """All tables."""
+    parts = [_at_equal_kl(found), _ends(found), _by_round(found), _curves(found)]
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _at_equal_kl(found: Mapping[str, Any]) -> Iterator[str]:
+    gains = "".join(f" gain at {budget:g} nats |" for budget in BUDGETS)
+    more = "".join(f" more at {budget:g} |" for budget in BUDGETS)
+    yield f"| method |{gains} against |{more}"
+    yield "|---" * (2 + 2 * len(BUDGETS)) + "|"
+    for name, row in found["methods"].items():
+        cells = [name, *(_cell(row[f"gain@{budget:g}"]) for budget in BUDGETS)]
+        cells.append(row.get("against", ""))
+        cells += [_cell(row.get(f"difference@{budget:g}")) for budget in BUDGETS]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _ends(found: Mapping[str, Any]) -> Iterator[str]:
@@ -24,6 +39,16 @@ def _ends(found: Mapping[str, Any]) -> Iterator[str]:
             row.get("against", ""), _cell(row.get("reward_difference")), _cell(row.get("kl_ratio")),
         ]  # fmt: skip
         yield f"| {' | '.join(cells)} |"
+
+
+def _by_round(found: Mapping[str, Any]) -> Iterator[str]:
+    """Of methods that learn in rounds, the reward more than another's."""
+    yield "| method | against | after round | reward more | more than after one round more |"
+    yield "|---" * 5 + "|"
+    for name, row in found["methods"].items():
+        less = [*row.get("a_round_less", []), None]
+        for place, (same, other) in enumerate(zip(row.get("by_round", []), less, strict=False), 1):
+            yield f"| {name} | {row['against']} | {place} | {_cell(same)} | {_cell(other)} |"
 
 
 def _curves(found: Mapping[str, Any]) -> Iterator[str]:

@@ -185,7 +185,8 @@ def online(
 ) -> None:
     """DPO and HyPO; iterative DPO, APO and SPPO; online DPO, RLOO, PPO and ESPO."""
     from fastslow.adapters.library_logging import quiet_libraries
-    from fastslow.bench.online import METHODS, bench_files, bench_online
+    from fastslow.bench.online import bench_files, bench_online
+    from fastslow.bench.online_methods import METHODS
     from fastslow.bench.online_table import as_markdown
 
     quiet_libraries()
