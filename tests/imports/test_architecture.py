@@ -16,7 +16,7 @@ LEVELS = [
     {"foreign_files", "plugins", "openai_replies"},
     {"openai_client"},
     {"config", "objectives", "dynamics", "streams"},
-    {"scoring", "adapters", "evaluation", "testing"},
+    {"scoring", "adapters", "evaluation", "testing", "feedback"},
     {"judges", "sampling"},
     {"training", "reports"},
     {"bench"},
@@ -37,6 +37,8 @@ DOORS = {
     "yaml": {"config"},
     "pydantic": {"config"},
     "plotly": {"reports"},
+    "sqlalchemy": {"feedback"},
+    "alembic": {"feedback"},
     "jinja2": {"reports", "scoring"},
     "transformers": {"adapters", "bench", "sampling", "scoring", "training"},
 }
@@ -99,6 +101,7 @@ LIGHT = (
     "import fastslow, fastslow.config; fastslow.config.load_recipe({'model': 'm'})",
     "import fastslow.streams",
     "import fastslow.reports",
+    "import fastslow.feedback",
 )
 
 

@@ -49,8 +49,10 @@ def test_no_room_of_training_is_crowded():
 
 
 def test_files_and_functions_are_short():
-    long = [str(path) for path in FILES if len(path.read_text().splitlines()) > MOST_LINES]
-    for path in FILES:
+    # A released migration is a record: it is never changed again.
+    files = [path for path in FILES if path.parent.name != "versions"]
+    long = [str(path) for path in files if len(path.read_text().splitlines()) > MOST_LINES]
+    for path in files:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 if node.end_lineno - node.lineno >= LONGEST_FUNCTION:

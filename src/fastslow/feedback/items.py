@@ -1,0 +1,139 @@
+"""What is voted on: prompts, the answers to them, and pairs of answers."""
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from fastslow.feedback.clusters import cluster_of, held_out
+from fastslow.feedback.refusals import Malformed, UnknownItem
+from fastslow.feedback.schema import COMPARED, PURPOSES, answers, insert_row, meta, pairs, prompts
+
+Messages = Sequence[Mapping[str, Any]]
+MOST_REVIEWERS = 100
+GOLD_NEEDS = 1_000_000
+"""A gold question is for everyone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A text that somebody or something answered with, and where it came from."""
+
+    text: str
+    finish: str = "stop"
+    token_ids: Sequence[int] | None = None
+    tokenizer_sha256: str | None = None
+    logp_sum: float | None = None
+    """Log-prob of the sampled tokens, nats."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """How it was sampled."""
+    seed: int | None = None
+    update_id: int | None = None
+    adapter_sha256: str | None = None
+    model: str | None = None
+
+
+def add_prompt(connection: Connection, *, messages: Messages, domain: str, now: float) -> int:
+    """The number of a prompt: a new one, or of the same conversation in this domain.
+
+    Raises Malformed unless it is a list of messages that ends with one of the user.
+    """
+    _check(messages)
+    key = sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()
+    known = select(prompts.c.id).where(prompts.c.domain == domain, prompts.c.sha256 == key)
+    if (found := connection.scalar(known)) is not None:
+        return int(found)
+    values = {
+        "sha256": key, "domain": domain, "messages": [dict(one) for one in messages],
+        "cluster": 0, "holdout": False, "at": now,
+    }  # fmt: skip
+    number = insert_row(connection, prompts, values)
+    cluster = cluster_of(connection, str(messages[-1]["content"]), own=number)
+    holdout = held_out(store_id(connection), cluster)
+    connection.execute(
+        prompts.update().where(prompts.c.id == number).values(cluster=cluster, holdout=holdout)
+    )
+    return number
+
+
+def add_answer(connection: Connection, *, prompt_id: int, answer: Answer, now: float) -> int:
+    """Keep an answer; its number."""
+    values = {
+        "prompt_id": prompt_id, "text": answer.text, "finish": answer.finish,
+        "token_ids": None if answer.token_ids is None else list(answer.token_ids),
+        "tokenizer_sha256": answer.tokenizer_sha256, "logp_sum": answer.logp_sum,
+        "params": dict(answer.params), "seed": answer.seed, "update_id": answer.update_id,
+        "adapter_sha256": answer.adapter_sha256, "model": answer.model, "at": now,
+    }  # fmt: skip
+    return insert_row(connection, answers, values)
+
+
+def add_pair(
+    connection: Connection,
+    *,
+    prompt_id: int,
+    first: int,
+    second: int,
+    now: float,
+    draw: random.Random,
+    purpose: str = "learn",
+    needs: int = 1,
+    gold_verdict: str | None = None,
+) -> int:
+    """Put two answers up for comparison, on sides by chance; the pair's number.
+
+    Args:
+        needs: verdicts of different people that are wanted.
+        gold_verdict: of a gold question, which answer is right: `a` for `first`, `b` for `second`,
+            or `tie`, `both_bad`.
+    """
+    _check_pair(connection, prompt_id, (first, second), purpose, needs, gold_verdict)
+    swapped = draw.random() < 0.5
+    if swapped:
+        first, second = second, first
+        gold_verdict = {"a": "b", "b": "a"}.get(gold_verdict or "", gold_verdict)
+    values = {
+        "prompt_id": prompt_id, "a": first, "b": second, "purpose": purpose, "open": True,
+        "gold_verdict": gold_verdict, "at": now,
+        "needs": GOLD_NEEDS if purpose == "gold" else needs,
+    }  # fmt: skip
+    return insert_row(connection, pairs, values)
+
+
+def store_id(connection: Connection) -> str:
+    """The uuid that a store got when it was made."""
+    return str(connection.scalar(select(meta.c.value).where(meta.c.key == "store")))
+
+
+def _check(messages: Messages) -> None:
+    if not messages or not all(
+        isinstance(one.get("role"), str) and isinstance(one.get("content"), str) for one in messages
+    ):
+        raise Malformed('a prompt is a list of {"role": ..., "content": ...} messages')
+    if messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
+        raise Malformed("a prompt ends with a message of the user that is not empty")
+
+
+def _check_pair(
+    connection: Connection,
+    prompt_id: int,
+    both: tuple[int, int],
+    purpose: str,
+    needs: int,
+    gold_verdict: str | None,
+) -> None:
+    if purpose not in PURPOSES:
+        raise Malformed(f"purpose {purpose!r} is unknown; one of {', '.join(PURPOSES)}")
+    if not 1 <= needs <= MOST_REVIEWERS:
+        raise Malformed(f"needs is {needs}; a pair needs 1 to {MOST_REVIEWERS} verdicts")
+    if (purpose == "gold") != (gold_verdict is not None):
+        raise Malformed("gold questions, and only they, have a gold verdict")
+    if gold_verdict is not None and gold_verdict not in COMPARED[:-1]:
+        raise Malformed(f"a gold verdict is one of {', '.join(COMPARED[:-1])}")
+    known = select(answers.c.id).where(answers.c.id.in_(both), answers.c.prompt_id == prompt_id)
+    if set(connection.scalars(known)) != set(both) or both[0] == both[1]:
+        raise UnknownItem(f"answers {both[0]} and {both[1]} are not two answers to {prompt_id}")

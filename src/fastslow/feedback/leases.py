@@ -1,0 +1,172 @@
+"""Who compares which pair: each is given to as many people as it needs verdicts, for a while."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from fastslow.feedback.schema import answers, leases, pairs, prompts, votes
+
+LEASE = 600.0
+"""Seconds for which nobody else gets a pair in the place of who was given it."""
+GOLD_EVERY = 20
+"""One of so many pairs that somebody gets is a gold question, while there are any."""
+MOST_AT_ONCE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPair:
+    """A pair as somebody sees it: nothing tells where its answers come from."""
+
+    id: int
+    domain: str
+    messages: Sequence[Mapping[str, Any]]
+    a: str
+    """Shown on the left."""
+    b: str
+    until: float
+    """When somebody else may get it, Unix seconds."""
+
+
+def next_pairs(
+    connection: Connection, *, voter: int, now: float, count: int = 1, domain: str | None = None
+) -> list[ShownPair]:
+    """Pairs for somebody to compare, the first ones at hand; fewer where there are no more.
+
+    Those that they were given before and have not voted on come first. Nobody gets a pair twice,
+    or one that as many others are comparing as it needs.
+    """
+    count = min(count, MOST_AT_ONCE)
+    held = _held(connection, voter, now, count)
+    given = held + _new(connection, voter, now, count - len(held), domain)
+    for pair_id in given:
+        lease(connection, pair_id=pair_id, voter=voter, until=now + LEASE)
+    return list(_shown(connection, given, now + LEASE))
+
+
+def lease(connection: Connection, *, pair_id: int, voter: int, until: float) -> None:
+    """Give a pair to somebody, or for longer."""
+    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(leases)
+    connection.execute(
+        insert.values(pair_id=pair_id, voter=voter, until=until).on_conflict_do_update(
+            index_elements=["pair_id", "voter"], set_={"until": until}
+        )
+    )
+
+
+def release(connection: Connection, *, pair_id: int, voter: int, now: float) -> None:
+    """Let others have a pair now."""
+    connection.execute(
+        update(leases)
+        .where(leases.c.pair_id == pair_id, leases.c.voter == voter, leases.c.until > now)
+        .values(until=now)
+    )
+
+
+def was_given(connection: Connection, *, pair_id: int, voter: int) -> bool:
+    """Whether somebody ever got a pair."""
+    found = select(leases.c.pair_id).where(leases.c.pair_id == pair_id, leases.c.voter == voter)
+    return connection.scalar(found) is not None
+
+
+def _held(connection: Connection, voter: int, now: float, count: int) -> list[int]:
+    mine = (
+        select(leases.c.pair_id)
+        .where(leases.c.voter == voter, leases.c.until > now, ~_has_voted(voter, leases.c.pair_id))
+        .order_by(leases.c.pair_id)
+        .limit(count)
+    )
+    return list(connection.scalars(mine))
+
+
+def _new(
+    connection: Connection, voter: int, now: float, count: int, domain: str | None
+) -> list[int]:
+    found: list[int] = []
+    before = connection.scalar(
+        select(func.count()).select_from(leases).where(leases.c.voter == voter)
+    )
+    for place in range(int(before or 0), int(before or 0) + count):
+        is_gold = pairs.c.purpose == "gold"
+        turn = is_gold if place % GOLD_EVERY == GOLD_EVERY // 2 else ~is_gold
+        free = _free(voter, now, domain)
+        pair_id = _first(connection, free.where(turn), found)
+        if pair_id is None:
+            pair_id = _first(connection, free.where(~is_gold), found)
+        if pair_id is None:
+            break
+        found.append(pair_id)
+    return found
+
+
+def _first(connection: Connection, free: Select[Any], found: list[int]) -> int | None:
+    """The first pair that is free, locked until the transaction ends."""
+    lost: list[int] = []
+    while True:
+        one = free.where(pairs.c.id.not_in(found + lost)).order_by(pairs.c.id).limit(1)
+        locked = connection.scalar(one.with_for_update(skip_locked=True, of=pairs))
+        if locked is None:
+            return None
+        # Another process may have given it away between the statement's snapshot and the lock.
+        if connection.scalar(free.where(pairs.c.id == locked)) is not None:
+            return int(locked)
+        lost.append(int(locked))
+
+
+def _free(voter: int, now: float, domain: str | None) -> Select[Any]:
+    """The pairs that somebody may get."""
+    holders = (
+        select(func.count())
+        .select_from(leases)
+        .where(
+            leases.c.pair_id == pairs.c.id,
+            or_(leases.c.until > now, _has_voted(leases.c.voter, pairs.c.id, skips=False)),
+        )
+        .scalar_subquery()
+    )
+    holds = exists().where(
+        leases.c.pair_id == pairs.c.id, leases.c.voter == voter, leases.c.until > now
+    )
+    has_voted = _has_voted(voter, pairs.c.id)
+    query = select(pairs.c.id).where(pairs.c.open, ~holds, ~has_voted, holders < pairs.c.needs)
+    if domain is None:
+        return query
+    of_domain = and_(prompts.c.id == pairs.c.prompt_id, prompts.c.domain == domain)
+    return query.where(exists().where(of_domain))
+
+
+def _has_voted(voter: Any, pair_id: Any, *, skips: bool = True) -> ColumnElement[bool]:
+    found = exists().where(
+        votes.c.pair_id == pair_id, votes.c.voter == voter, votes.c.retracted_at.is_(None)
+    )
+    return found if skips else found.where(votes.c.verdict != "skip")
+
+
+def _shown(connection: Connection, given: Sequence[int], until: float) -> Iterator[ShownPair]:
+    left, right = answers.alias("left_answer"), answers.alias("right_answer")
+    query = (
+        select(
+            pairs.c.id, prompts.c.domain, prompts.c.messages,
+            left.c.text.label("a"), right.c.text.label("b"),
+        )
+        .join(prompts, prompts.c.id == pairs.c.prompt_id)
+        .join(left, left.c.id == pairs.c.a)
+        .join(right, right.c.id == pairs.c.b)
+        .where(pairs.c.id.in_(given))
+    )  # fmt: skip
+    rows = {row.id: row for row in connection.execute(query)}
+    for pair_id in given:
+        row = rows[pair_id]
+        yield ShownPair(row.id, row.domain, row.messages, row.a, row.b, until)

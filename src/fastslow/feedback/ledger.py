@@ -1,0 +1,151 @@
+"""The ledger: training rows made of votes, in the one order in which everything reads it.
+
+A vote comes in once its grace is over and the learner's own row reader has read it. Its number is
+the next one without a gap, since one transaction at a time admits.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from fastslow.errors import DataError
+from fastslow.feedback.rows import domain_of, nothing_to_learn, row_of
+from fastslow.feedback.schema import ledger, meta, votes
+from fastslow.feedback.voting import GRACE
+from fastslow.records import Example
+from fastslow.streams.columns import RowError
+from fastslow.streams.formats import read_row
+
+AT_ONCE = 1000
+"""Votes that one transaction admits at most."""
+RETRACT = "retract"
+
+Check = Callable[[Example], None]
+"""What else the learner asks of an example; raises DataError or RowError for what it cannot use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What one look at the waiting votes came to."""
+
+    rows: int
+    refused: int
+    """Nothing can be learned from these; why stands beside them."""
+    retracted: int
+    """Earlier rows that were taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the ledger."""
+
+    seq: int
+    kind: str
+    vote_id: int
+    domain: str
+    holdout: bool
+    row: Mapping[str, Any] | None
+    """None of a retraction."""
+    weight: float
+    confidence: float
+
+
+def admit(
+    connection: Connection, *, now: float, grace: float = GRACE, check: Check | None = None
+) -> Admitted:
+    """Give every vote whose grace is over its place, and take back what was retracted since."""
+    # PostgreSQL's transactions would see the same last number; SQLite's come one by one anyway.
+    connection.execute(select(meta.c.value).where(meta.c.key == "store").with_for_update())
+    waiting = connection.execute(
+        select(votes)
+        .where(
+            votes.c.admitted_at.is_(None), votes.c.retracted_at.is_(None), votes.c.at <= now - grace
+        )
+        .order_by(votes.c.id)
+        .limit(AT_ONCE)
+    ).all()
+    seq, refused = last_seq(connection), 0
+    for vote in waiting:
+        reason = nothing_to_learn(connection, vote)
+        row = row_of(connection, vote)
+        reason = reason or _unreadable(row, check)
+        if reason is None:
+            seq += 1
+            _write(connection, seq, vote.kind, vote, row, now)
+        else:
+            refused += 1
+        connection.execute(
+            update(votes).where(votes.c.id == vote.id).values(admitted_at=now, refused=reason)
+        )
+    taken_back = list(_taken_back(connection))
+    for number, vote in enumerate(taken_back, seq + 1):
+        _write(connection, number, RETRACT, vote, None, now)
+    return Admitted(len(waiting) - refused, refused, len(taken_back))
+
+
+def last_seq(connection: Connection) -> int:
+    """The number of the newest entry; 0 where there is none."""
+    return int(connection.scalar(select(func.max(ledger.c.seq))) or 0)
+
+
+def entries(connection: Connection, *, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
+    """The entries behind a number, in order, retractions among them."""
+    query = select(ledger).where(ledger.c.seq > after).order_by(ledger.c.seq).limit(limit)
+    for row in connection.execute(query):
+        yield _entry(row)
+
+
+def is_retracted(connection: Connection, vote_ids: list[int]) -> set[int]:
+    """Which of the votes were taken back after they had come into the ledger."""
+    query = select(ledger.c.vote_id).where(ledger.c.kind == RETRACT, ledger.c.vote_id.in_(vote_ids))
+    return set(connection.scalars(query))
+
+
+def _unreadable(row: Mapping[str, Any], check: Check | None) -> str | None:
+    try:
+        example = read_row(row, source=str(row["id"]))
+        if check is not None:
+            check(example)
+    except (RowError, DataError) as error:
+        return str(error)
+    return None
+
+
+def _taken_back(connection: Connection) -> Iterator[Row[Any]]:
+    gone = select(ledger.c.vote_id).where(ledger.c.kind == RETRACT)
+    in_ledger = select(ledger.c.vote_id).where(ledger.c.kind != RETRACT)
+    yield from connection.execute(
+        select(votes)
+        .where(
+            votes.c.retracted_at.is_not(None),
+            votes.c.admitted_at.is_not(None),
+            votes.c.id.in_(in_ledger),
+            votes.c.id.not_in(gone),
+        )
+        .order_by(votes.c.id)
+        .limit(AT_ONCE)
+    )
+
+
+def _write(
+    connection: Connection,
+    seq: int,
+    kind: str,
+    vote: Row[Any],
+    row: Mapping[str, Any] | None,
+    now: float,
+) -> None:
+    domain, holdout = domain_of(connection, vote)
+    values = {
+        "seq": seq, "kind": kind, "vote_id": vote.id, "domain": domain, "holdout": holdout,
+        "row": row, "weight": 1.0, "confidence": 1.0, "at": now,
+    }  # fmt: skip
+    connection.execute(ledger.insert().values(values))
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(
+        row.seq, row.kind, row.vote_id, row.domain, row.holdout, row.row, row.weight, row.confidence
+    )

@@ -1,0 +1,35 @@
+"""Brings the schema of a store up to this version's."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, select, text
+
+from fastslow.errors import StateError
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+ADVISORY_LOCK = 0x66617374
+"""By which processes that open one PostgreSQL store at once wait for each other."""
+
+
+def migrate(connection: Connection) -> None:
+    """Run the migrations that the store lacks, in the connection's transaction.
+
+    Raises StateError for a store that a newer version has written.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(text(f"pg_advisory_xact_lock({ADVISORY_LOCK})")))
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is not None and current not in known:
+        raise StateError(
+            f"the store has schema {current}, which this version of fastslow does not know; "
+            "upgrade fastslow"
+        )
+    command.upgrade(config, "head")

@@ -1,0 +1,14 @@
+"""${message}.
+
+Follows ${down_revision}. Stores only go forward: a backup is the way back.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+${imports if imports else ""}
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}

@@ -1,0 +1,303 @@
+"""The tables of a feedback store, as this version of the library knows them.
+
+Times are Unix seconds. What people send (votes, ratings, edits) is in one table, `votes`, since one
+rule of idempotency, of grace and of admission holds for all of it. Migrations bring an older store
+here; a test compares the two.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Connection,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+ROLES = ("admin", "annotator", "viewer", "service")
+PURPOSES = ("learn", "duel", "gold", "watch")
+"""Why a pair is shown: to learn from, fast against slow, to check who votes, champion against
+the adapter before it."""
+KINDS = ("vote", "rating", "edit")
+COMPARED = ("a", "b", "tie", "both_bad", "skip")
+"""Verdicts on a pair; `skip` is none, and is not learned from."""
+RATED = ("up", "down")
+EDITED = ("edited",)
+STATES = (
+    "planned", "learning", "candidate", "gating", "promoted", "quarantined", "released",
+    "discarded", "superseded", "rolled_back",
+)  # fmt: skip
+"""Of an update, from its plan to its end."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id() -> Column[int]:
+    return Column("id", Integer, primary_key=True)
+
+
+def _reference(name: str, to: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, ForeignKey(f"{to}.id"), nullable=nullable)
+
+
+def _at(name: str = "at", *, nullable: bool = False) -> Column[float]:
+    return Column(name, Double, nullable=nullable)
+
+
+def _one_of(column: str, allowed: tuple[str, ...]) -> CheckConstraint:
+    listed = ", ".join(f"'{one}'" for one in allowed)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _unretracted(*columns: str) -> Index:
+    """One of a kind for each person, of those that were not taken back."""
+    condition: Any = text("retracted_at IS NULL")
+    name = f"uq_votes_{'_'.join(columns)}"
+    return Index(name, *columns, unique=True, sqlite_where=condition, postgresql_where=condition)
+
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""`store`: its uuid, by which runs know it. `epoch`: of the learner that may publish."""
+
+principals = Table(
+    "principals",
+    metadata,
+    _id(),
+    Column("name", String(200), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("token_sha256", String(64), nullable=False, unique=True),
+    Column("disabled", Boolean, nullable=False),
+    _at(),
+    _one_of("role", ROLES),
+)
+"""Who may ask, each with one token of which only the hash is kept."""
+
+audit = Table(
+    "audit",
+    metadata,
+    _id(),
+    _at(),
+    _reference("principal_id", "principals", nullable=True),
+    Column("action", String(64), nullable=False),
+    Column("detail", JSON, nullable=False),
+)
+"""Who did what to people, gold questions and routes."""
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _id(),
+    _at(),
+    Column("kind", String(64), nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("tries", Integer, nullable=False),
+    _at("next_try_at"),
+    _at("sent_at", nullable=True),
+    Index("ix_outbox_due", "sent_at", "next_try_at"),
+)
+"""Webhooks: written with what they tell of, sent at least once."""
+
+prompts = Table(
+    "prompts",
+    metadata,
+    _id(),
+    Column("sha256", String(64), nullable=False),
+    Column("domain", String(200), nullable=False),
+    Column("messages", JSON, nullable=False),
+    Column("cluster", Integer, nullable=False, index=True),
+    Column("holdout", Boolean, nullable=False),
+    _at(),
+    UniqueConstraint("domain", "sha256"),
+)
+"""Conversations that end with a user's turn. Near-duplicates share a cluster, and the answers to a
+tenth of all clusters are never learned from."""
+
+cluster_keys = Table(
+    "cluster_keys",
+    metadata,
+    Column("key", String(40), primary_key=True),
+    Column("cluster", Integer, nullable=False),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    _id(),
+    _reference("prompt_id", "prompts"),
+    Column("text", Text, nullable=False),
+    Column("finish", String(32), nullable=False),
+    Column("token_ids", JSON, nullable=True),
+    Column("tokenizer_sha256", String(64), nullable=True),
+    Column("logp_sum", Double, nullable=True),
+    Column("params", JSON, nullable=False),
+    Column("seed", BigInteger, nullable=True),
+    _reference("update_id", "updates", nullable=True),
+    Column("adapter_sha256", String(64), nullable=True),
+    Column("model", String(400), nullable=True),
+    _at(),
+    Index("ix_answers_prompt_id", "prompt_id"),
+)
+"""What was answered, by which adapter, and how it was sampled."""
+
+pairs = Table(
+    "pairs",
+    metadata,
+    _id(),
+    _reference("prompt_id", "prompts"),
+    _reference("a", "answers"),
+    _reference("b", "answers"),
+    Column("purpose", String(16), nullable=False),
+    Column("gold_verdict", String(16), nullable=True),
+    Column("needs", Integer, nullable=False),
+    Column("open", Boolean, nullable=False),
+    _at(),
+    _one_of("purpose", PURPOSES),
+    Index("ix_pairs_open", "open", "purpose", "id"),
+)
+"""Two answers to compare; `a`, which is shown on the left, is either of them by chance. `open`
+while it has fewer unretracted verdicts than it `needs`."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("pair_id", ForeignKey("pairs.id"), nullable=False),
+    Column("voter", ForeignKey("principals.id"), nullable=False),
+    _at("until"),
+    PrimaryKeyConstraint("pair_id", "voter"),
+    Index("ix_leases_voter", "voter", "until"),
+)
+"""Who was given which pair. Until then nobody else gets it in their place; who was given it may
+vote on it later too, as votes that come late are not lost."""
+
+votes = Table(
+    "votes",
+    metadata,
+    _id(),
+    Column("kind", String(16), nullable=False),
+    _reference("pair_id", "pairs", nullable=True),
+    _reference("answer_id", "answers", nullable=True),
+    _reference("voter", "principals"),
+    Column("verdict", String(16), nullable=False),
+    Column("text", Text, nullable=True),
+    Column("reason", Text, nullable=True),
+    Column("seen_ms", Integer, nullable=True),
+    Column("idem_key", String(200), nullable=False),
+    Column("body_sha256", String(64), nullable=False),
+    _at(),
+    _at("retracted_at", nullable=True),
+    _at("admitted_at", nullable=True),
+    Column("refused", Text, nullable=True),
+    _one_of("kind", KINDS),
+    _one_of("verdict", COMPARED + RATED + EDITED),
+    CheckConstraint("(pair_id IS NULL) <> (answer_id IS NULL)", name="subject"),
+    UniqueConstraint("voter", "idem_key"),
+    _unretracted("voter", "pair_id"),
+    _unretracted("voter", "kind", "answer_id"),
+    Index("ix_votes_waiting", "admitted_at", "at"),
+    Index("ix_votes_pair_id", "pair_id"),
+)
+"""A vote on a pair, a rating of an answer, or an answer put right (`text`). `admitted_at` is when it
+got its place in the ledger or was `refused` one, with the reason."""
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    _reference("vote_id", "votes"),
+    Column("domain", String(200), nullable=False),
+    Column("holdout", Boolean, nullable=False),
+    Column("row", JSON, nullable=True),
+    Column("weight", Double, nullable=False),
+    Column("confidence", Double, nullable=False),
+    _at(),
+    _one_of("kind", (*KINDS, "retract")),
+    UniqueConstraint("kind", "vote_id"),
+    Index("ix_ledger_domain", "domain", "holdout", "seq"),
+)
+"""Training rows made of votes, as the learner reads them, numbered 1, 2, 3, ... in the order of
+admission. `retract` takes the row of an earlier vote back."""
+
+updates = Table(
+    "updates",
+    metadata,
+    _id(),
+    Column("domain", String(200), nullable=False),
+    _reference("parent", "updates", nullable=True),
+    Column("epoch", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("adapter", String(400), nullable=True),
+    Column("adapter_sha256", String(64), nullable=True),
+    Column("checkpoint", String(400), nullable=True),
+    Column("gate", JSON, nullable=True),
+    _reference("decided_by", "principals", nullable=True),
+    _at(),
+    _one_of("state", STATES),
+    Index("ix_updates_domain", "domain", "id"),
+)
+"""What was learned at one time from planned rows of the ledger."""
+
+update_rows = Table(
+    "update_rows",
+    metadata,
+    Column("update_id", ForeignKey("updates.id"), nullable=False),
+    Column("seq", ForeignKey("ledger.seq"), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("replayed", Boolean, nullable=False),
+    PrimaryKeyConstraint("update_id", "seq"),
+    Index(
+        "uq_update_rows_epoch_seq",
+        "epoch",
+        "seq",
+        unique=True,
+        sqlite_where=text("NOT replayed"),
+        postgresql_where=text("NOT replayed"),
+    ),
+)
+"""Which update learned which rows; in an epoch a row is new to one update only, and may be replayed
+in others."""
+
+routes = Table(
+    "routes",
+    metadata,
+    Column("domain", String(200), primary_key=True),
+    _reference("update_id", "updates", nullable=True),
+    _reference("previous_id", "updates", nullable=True),
+    _reference("anchor_id", "updates", nullable=True),
+    Column("epoch", Integer, nullable=False),
+)
+"""Which update answers for a domain: the one before it, and the last that a person approved."""
+
+
+def insert_row(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
+    """Add a row to a table that numbers its rows; its number."""
+    key = connection.execute(table.insert().values(values)).inserted_primary_key
+    assert key is not None
+    return int(key[0])

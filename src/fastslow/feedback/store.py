@@ -1,0 +1,244 @@
+"""One feedback store: a SQLite file, or a PostgreSQL database by URL.
+
+Everything is written by one thread, which commits what waits as one transaction (group commit), so
+that thousands of votes a second are each on disk before they are acknowledged.
+
+SQLite before 3.51.3 can damage a WAL when two connections write or checkpoint at once, so a lock
+file is held around every transaction that writes and every checkpoint, and none is automatic.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from filelock import FileLock
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+
+from fastslow.disk_errors import disk_errors
+from fastslow.errors import ConfigError, StateError
+from fastslow.feedback.migrate import migrate
+
+FILE = "store.db"
+GROUP = 512
+"""Writes that share a commit at most."""
+CHECKPOINT_EVERY = 200
+"""Commits, after which the WAL is copied into the database; it would grow without end."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A write, and where its result goes once it is on disk."""
+
+    work: Callable[[Connection], Any]
+    future: Future[Any]
+
+
+class Store:
+    """An open store. Threads may share it; processes each open their own.
+
+    Args:
+        where: a folder, in which `store.db` is made if need be, or a URL as
+            `postgresql+psycopg://user:password@host/name`.
+
+    An older schema is brought up to date. Raises ConfigError for a place or URL that cannot be
+    used, StateError for a store of a newer version, or one that cannot be opened.
+    """
+
+    def __init__(self, where: str | Path) -> None:
+        url = _url(where)
+        self._file = (
+            Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+        )
+        self._engine = _engine(url)
+        # Its options tell the listener in _sqlite_engine which BEGIN is wanted.
+        self._writing = self._engine.execution_options(writes=True)
+        self._lock = FileLock(f"{self._file}.lock") if self._file else None
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._commits = 0
+        with _store_errors(), self._locked(), self._writing.begin() as connection:
+            migrate(connection)
+        self._thread = threading.Thread(target=self._run, name="feedback-writer", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._engine.dialect.name
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees one moment of the store; nothing can be written with it."""
+        with _store_errors(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    def submit(self, work: Callable[..., T], /, *args: Any, **named: Any) -> "Future[T]":
+        """Have `work(connection, ...)` done by the writing thread; its result once it is on disk.
+
+        What it raises is the future's exception, and nothing of it is written then. After a
+        conflict with another process's write it is called once more.
+        """
+        future: Future[T] = Future()
+        if not self._thread.is_alive():
+            raise StateError("the store is closed; open it again")
+        self._queue.put(_Waiting(lambda connection: work(connection, *args, **named), future))
+        return future
+
+    def write(self, work: Callable[..., T], /, *args: Any, **named: Any) -> T:
+        """The same, waited for."""
+        return self.submit(work, *args, **named).result()
+
+    def close(self) -> None:
+        """Finish what waits, and close. The store can be opened again."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        with self._locked():  # The last connection to go checkpoints.
+            self._engine.dispose()
+
+    def _run(self) -> None:
+        while (group := self._next_group()) is not None:
+            self._commit(group)
+
+    def _next_group(self) -> list[_Waiting] | None:
+        """All that waits, at least one; None once the store is to be closed."""
+        first = self._queue.get()
+        if first is None:
+            return None
+        group = [first]
+        while len(group) < GROUP:
+            try:
+                more = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if more is None:
+                self._queue.put(None)
+                break
+            group.append(more)
+        return group
+
+    def _commit(self, group: list[_Waiting]) -> None:
+        ended: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            with _store_errors(), self._locked():
+                with self._writing.begin() as connection:
+                    ended = [(one.future, *_outcome(connection, one.work)) for one in group]
+                self._checkpoint()
+        except BaseException as error:
+            ended = [(one.future, None, error) for one in group]
+        for future, result, failure in ended:
+            if failure is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failure)
+
+    def _checkpoint(self) -> None:
+        self._commits += 1
+        if self._file and self._commits % CHECKPOINT_EVERY == 0:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _locked(self) -> AbstractContextManager[Any]:
+        return self._lock or nullcontext()
+
+
+def _outcome(
+    connection: Connection, work: Callable[[Connection], Any]
+) -> tuple[Any, BaseException | None]:
+    """The result of a write, or why nothing of it is kept."""
+    try:
+        with connection.begin_nested():
+            return work(connection), None
+    except IntegrityError:
+        pass  # Another process was first; the second look finds what it wrote.
+    except DBAPIError:
+        raise
+    except Exception as error:
+        return None, error
+    try:
+        with connection.begin_nested():
+            return work(connection), None
+    except IntegrityError as error:
+        return None, StateError(f"the store refused a write: {error.orig}")
+    except DBAPIError:
+        raise
+    except Exception as error:
+        return None, error
+
+
+def _url(where: str | Path) -> URL:
+    if isinstance(where, Path) or "://" not in where:
+        folder = Path(where)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return URL.create("sqlite", database=str(folder / FILE))
+    try:
+        url = make_url(where)
+    except ArgumentError:
+        raise ConfigError(
+            "the store's URL cannot be read; write postgresql+psycopg://..."
+        ) from None
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigError(
+            f"the store cannot be {url.get_backend_name()!r}; give a folder (SQLite), or "
+            "postgresql+psycopg://user:password@host/name"
+        )
+    return url
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url)
+    try:
+        return create_engine(url, pool_pre_ping=True)
+    except (NoSuchModuleError, ImportError) as error:
+        raise ConfigError(
+            f"the store's database needs a driver that is not installed ({error}); "
+            "pip install 'psycopg[binary]' and write postgresql+psycopg://..."
+        ) from None
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": 60, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # Python's module begins no transaction of its own.
+        for pragma in (
+            "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=0", "mmap_size=0",
+            "foreign_keys=ON", "busy_timeout=60000",
+        ):  # fmt: skip
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes")
+        # A deferred BEGIN that comes to write fails at once where another one writes.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    """What a database refuses, as one error in the user's terms, without statements or values."""
+    try:
+        yield
+    except DBAPIError as error:
+        text = str(error.orig).strip().splitlines()
+        raise StateError(f"the store cannot be used: {text[0] if text else error.code}") from error

@@ -1,0 +1,198 @@
+"""Votes on pairs, ratings of answers, and answers put right: each is written once, whatever is sent.
+
+Who sends something again with the same idempotency key gets the same receipt; the same key with
+another body is refused. Everything can be taken back by who sent it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from fastslow.feedback.leases import LEASE, lease, release, was_given
+from fastslow.feedback.refusals import AlreadyVoted, KeyReused, Malformed, NotGiven, UnknownItem
+from fastslow.feedback.schema import COMPARED, RATED, answers, insert_row, pairs, votes
+
+GRACE = 60.0
+"""Seconds in which what was sent can be taken back before anything learns from it."""
+LONGEST_KEY = 200
+LONGEST_TEXT = 100_000
+"""Characters of an edited answer or of a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was written."""
+
+    id: int
+    kind: str
+    verdict: str
+    at: float
+    retracted: bool = False
+    repeated: bool = False
+    """Whether it had been written before."""
+
+
+def vote(
+    connection: Connection,
+    *,
+    voter: int,
+    pair_id: int,
+    verdict: str,
+    key: str,
+    now: float,
+    reason: str | None = None,
+    seen_ms: int | None = None,
+) -> Receipt:
+    """Write who preferred what of a pair, `a` being the answer on the left.
+
+    Args:
+        seen_ms: milliseconds for which both answers were to be seen.
+
+    Raises UnknownItem, NotGiven for a pair that was never given to them, AlreadyVoted, KeyReused.
+    """
+    if verdict not in COMPARED:
+        raise Malformed(f"verdict {verdict!r} is unknown; one of {', '.join(COMPARED)}")
+    subject = {"kind": "vote", "pair_id": pair_id, "answer_id": None}
+    body = {**subject, "verdict": verdict, "text": None, "reason": reason}
+    if known := _known(connection, voter, key, body):
+        return known
+    if connection.scalar(select(pairs.c.id).where(pairs.c.id == pair_id)) is None:
+        raise UnknownItem(f"there is no pair {pair_id}")
+    if not was_given(connection, pair_id=pair_id, voter=voter):
+        raise NotGiven(f"pair {pair_id} was not given to you; ask for the next pair")
+    receipt = _write(connection, voter, key, body, seen_ms=seen_ms, now=now)
+    release(connection, pair_id=pair_id, voter=voter, now=now)
+    _open_or_close(connection, pair_id)
+    return receipt
+
+
+def rate(
+    connection: Connection,
+    *,
+    voter: int,
+    answer_id: int,
+    verdict: str,
+    key: str,
+    now: float,
+    reason: str | None = None,
+) -> Receipt:
+    """Write who found an answer good (`up`) or bad (`down`)."""
+    if verdict not in RATED:
+        raise Malformed(f"a rating is 'up' or 'down', not {verdict!r}")
+    subject = {"kind": "rating", "pair_id": None, "answer_id": answer_id}
+    body = {**subject, "verdict": verdict, "text": None, "reason": reason}
+    return _on_answer(connection, voter, answer_id, key, body, now)
+
+
+def edit(
+    connection: Connection, *, voter: int, answer_id: int, text: str, key: str, now: float
+) -> Receipt:
+    """Write how somebody would have had an answer: it is learned as better than what was said."""
+    if not text.strip():
+        raise Malformed("the edited answer is empty")
+    subject = {"kind": "edit", "pair_id": None, "answer_id": answer_id}
+    body = {**subject, "verdict": "edited", "text": text, "reason": None}
+    if known := _known(connection, voter, key, body):
+        return known
+    said = connection.scalar(select(answers.c.text).where(answers.c.id == answer_id))
+    if said == text:
+        raise Malformed("the edited answer is the same as before")
+    return _on_answer(connection, voter, answer_id, key, body, now)
+
+
+def retract(connection: Connection, *, voter: int, vote_id: int, now: float) -> Receipt:
+    """Take back what was sent; a pair can then be voted on again. Twice is the same as once.
+
+    Within GRACE nothing has learned from it. Later its row is taken out of the ledger too, and
+    what was learned from it is named by its updates.
+    """
+    row = connection.execute(
+        select(votes).where(votes.c.id == vote_id, votes.c.voter == voter)
+    ).one_or_none()
+    if row is None:
+        raise UnknownItem(f"you have sent no vote {vote_id}")
+    if row.retracted_at is None:
+        connection.execute(update(votes).where(votes.c.id == vote_id).values(retracted_at=now))
+        if row.pair_id is not None:
+            lease(connection, pair_id=row.pair_id, voter=voter, until=now + LEASE)
+            _open_or_close(connection, row.pair_id)
+    return Receipt(row.id, row.kind, row.verdict, row.at, retracted=True)
+
+
+def _on_answer(
+    connection: Connection,
+    voter: int,
+    answer_id: int,
+    key: str,
+    body: Mapping[str, Any],
+    now: float,
+) -> Receipt:
+    if known := _known(connection, voter, key, body):
+        return known
+    if connection.scalar(select(answers.c.id).where(answers.c.id == answer_id)) is None:
+        raise UnknownItem(f"there is no answer {answer_id}")
+    return _write(connection, voter, key, body, seen_ms=None, now=now)
+
+
+def _known(connection: Connection, voter: int, key: str, body: Mapping[str, Any]) -> Receipt | None:
+    """What was written under a key; checks the key and the texts."""
+    if not 0 < len(key) <= LONGEST_KEY:
+        raise Malformed(f"an idempotency key has 1 to {LONGEST_KEY} characters")
+    if any(len(body[name] or "") > LONGEST_TEXT for name in ("text", "reason")):
+        raise Malformed(f"a text has at most {LONGEST_TEXT:,} characters")
+    row = connection.execute(
+        select(votes).where(votes.c.voter == voter, votes.c.idem_key == key)
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.body_sha256 != _hash(body):
+        raise KeyReused("this idempotency key was used for something else; use a new one")
+    return _receipt(row, repeated=True)
+
+
+def _write(
+    connection: Connection,
+    voter: int,
+    key: str,
+    body: Mapping[str, Any],
+    *,
+    seen_ms: int | None,
+    now: float,
+) -> Receipt:
+    same = (votes.c[name] == body[name] for name in ("kind", "pair_id", "answer_id"))
+    once = select(votes.c.id).where(votes.c.voter == voter, votes.c.retracted_at.is_(None), *same)
+    if (earlier := connection.scalar(once)) is not None:
+        raise AlreadyVoted(f"you have voted on this already; take back vote {earlier} first")
+    values = {
+        **body, "voter": voter, "idem_key": key, "body_sha256": _hash(body), "seen_ms": seen_ms,
+        "at": now,
+    }  # fmt: skip
+    number = insert_row(connection, votes, values)
+    return Receipt(number, body["kind"], body["verdict"], now)
+
+
+def _open_or_close(connection: Connection, pair_id: int) -> None:
+    given = (
+        select(func.count())
+        .select_from(votes)
+        .where(
+            votes.c.pair_id == pair_id, votes.c.retracted_at.is_(None), votes.c.verdict != "skip"
+        )
+        .scalar_subquery()
+    )
+    connection.execute(
+        update(pairs).where(pairs.c.id == pair_id).values(open=given < pairs.c.needs)
+    )
+
+
+def _receipt(row: Row[Any], *, repeated: bool) -> Receipt:
+    retracted = row.retracted_at is not None
+    return Receipt(row.id, row.kind, row.verdict, row.at, retracted, repeated)
+
+
+def _hash(body: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
