@@ -32,7 +32,7 @@ class Admitted:
 
     rows: int
     refused: int
-    """Nothing can be learned from these; why stands beside them."""
+    """These give no training row; the reason stands beside them."""
     retracted: int
     """Earlier rows that were taken back."""
 

@@ -223,8 +223,8 @@ votes = Table(
     Index("ix_votes_waiting", "admitted_at", "at"),
     Index("ix_votes_pair_id", "pair_id"),
 )
-"""A vote on a pair, a rating of an answer, or an answer put right (`text`). `admitted_at` is when it
-got its place in the ledger or was `refused` one, with the reason."""
+"""A vote on a pair, a rating of an answer, or an answer put right (`text`). `admitted_at` is when
+it got its place in the ledger or was `refused` one, with the reason."""
 
 ledger = Table(
     "ledger",

@@ -1,4 +1,4 @@
-"""Votes on pairs, ratings of answers, and answers put right: each is written once, whatever is sent.
+"""Votes on pairs, ratings of answers, edited answers: each is written once, whatever is sent.
 
 Who sends something again with the same idempotency key gets the same receipt; the same key with
 another body is refused. Everything can be taken back by who sent it.
