@@ -55,7 +55,7 @@ BEGAN_WITH = dict(os.environ)
 """Before any test has changed it."""
 LIBRARIES = (
     "torch", "torch.distributed.fsdp", "transformers", "accelerate", "peft", "datasets", "pydantic",
-    "typer.main", "rich.progress", "yaml", "jinja2",
+    "typer.main", "rich.progress", "yaml", "jinja2", "sqlalchemy", "alembic.command",
 )  # fmt: skip
 LENGTH = struct.Struct("!I")
 
@@ -252,7 +252,8 @@ def _serve(bare: socket.socket, whole: socket.socket) -> None:
         import fastslow
 
         for module in pkgutil.walk_packages(fastslow.__path__, "fastslow."):
-            if not module.name.endswith("__main__"):
+            # Scripts: one starts the command line, the other is run by alembic.
+            if not module.name.endswith(("__main__", "migrations.env")):
                 importlib.import_module(module.name)
         bare.close()
         _answer(whole)
