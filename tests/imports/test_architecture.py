@@ -19,7 +19,7 @@ LEVELS = [
     {"scoring", "adapters", "evaluation", "testing", "feedback"},
     {"judges", "sampling"},
     {"training", "reports"},
-    {"bench"},
+    {"bench", "serve"},
     {"api"},
     {"cli"},
 ]
@@ -35,10 +35,24 @@ DOORS = {
     "typer": {"cli"},
     "rich": {"cli"},
     "yaml": {"config"},
-    "pydantic": {"config"},
+    "pydantic": {"config", "serve"},
     "plotly": {"reports"},
     "sqlalchemy": {"feedback"},
     "alembic": {"feedback"},
+    **dict.fromkeys(
+        (
+            "fastapi",
+            "starlette",
+            "uvicorn",
+            "limits",
+            "markdown_it",
+            "nh3",
+            "httpx2",
+            "prometheus_client",
+            "standardwebhooks",
+        ),
+        {"serve"},
+    ),
     "jinja2": {"reports", "scoring"},
     "transformers": {"adapters", "bench", "sampling", "scoring", "training"},
 }
@@ -102,6 +116,7 @@ LIGHT = (
     "import fastslow.streams",
     "import fastslow.reports",
     "import fastslow.feedback",
+    "import fastslow.serve",
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 
 from fastslow.errors import DataError
+from fastslow.feedback.outbox import post
 from fastslow.feedback.rows import domain_of, nothing_to_learn, row_of
 from fastslow.feedback.schema import ledger, meta, votes
 from fastslow.feedback.voting import GRACE
@@ -53,9 +54,17 @@ class Entry:
 
 
 def admit(
-    connection: Connection, *, now: float, grace: float = GRACE, check: Check | None = None
+    connection: Connection,
+    *,
+    now: float,
+    grace: float = GRACE,
+    check: Check | None = None,
+    tell: bool = False,
 ) -> Admitted:
-    """Give every vote whose grace is over its place, and take back what was retracted since."""
+    """Give every vote whose grace is over its place, and take back what was retracted since.
+
+    With `tell` a message `ledger.rows` says that there are new ones.
+    """
     # PostgreSQL's transactions would see the same last number; SQLite's come one by one anyway.
     connection.execute(select(meta.c.value).where(meta.c.key == "store").with_for_update())
     waiting = connection.execute(
@@ -66,7 +75,8 @@ def admit(
         .order_by(votes.c.id)
         .limit(AT_ONCE)
     ).all()
-    seq, refused = last_seq(connection), 0
+    first = seq = last_seq(connection)
+    refused = 0
     for vote in waiting:
         reason = nothing_to_learn(connection, vote)
         row = row_of(connection, vote)
@@ -82,6 +92,9 @@ def admit(
     taken_back = list(_taken_back(connection))
     for number, vote in enumerate(taken_back, seq + 1):
         _write(connection, number, RETRACT, vote, None, now)
+    if tell and (newest := seq + len(taken_back)) > first:
+        body = {"rows": newest - first, "last_seq": newest}
+        post(connection, kind="ledger.rows", body=body, now=now)
     return Admitted(len(waiting) - refused, refused, len(taken_back))
 
 

@@ -1,0 +1,52 @@
+"""Who may ask what: a token in every request, a role for every route."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Depends, Request
+
+from fastslow.feedback.people import Principal, principal_of
+from fastslow.serve.live import Live
+from fastslow.serve.replies import Refused
+
+ANYONE = ("admin", "annotator", "viewer", "service")
+VOTERS = ("admin", "annotator", "service")
+READERS = ("admin", "viewer", "service")
+ADMINS = ("admin",)
+
+
+def live_of(request: Request) -> Live:
+    """The server's parts."""
+    live: Live = request.app.state.live
+    return live
+
+
+def allowed(roles: tuple[str, ...]) -> Any:
+    """A dependency: who asks, if their role is one of these."""
+    return Depends(_check(roles))
+
+
+def _check(roles: tuple[str, ...]) -> Callable[..., Coroutine[Any, Any, Principal]]:
+    async def principal(request: Request) -> Principal:
+        live = live_of(request)
+        who = await _who(live, request)
+        if not live.may_ask(str(who.id)):
+            raise Refused(429, "too many requests; wait a minute", {"Retry-After": "60"})
+        if who.role not in roles:
+            raise Refused(403, f"this needs one of the roles {', '.join(roles)}; you: {who.role}")
+        return who
+
+    return principal
+
+
+async def _who(live: Live, request: Request) -> Principal:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        who = await live.read(principal_of, token=token.strip())
+        if who is not None:
+            return who
+    # Only who has no token is held up: many may share an address.
+    if not live.may_fail(request.client.host if request.client else ""):
+        raise Refused(429, "too many wrong tokens; wait a minute", {"Retry-After": "60"})
+    text = "send a valid token: Authorization: Bearer ..."
+    raise Refused(401, text, {"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,30 @@
+"""The application: routes behind the shield, each closed to whom it is not for."""
+
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
+
+from fastslow.serve.background import working
+from fastslow.serve.live import Live
+from fastslow.serve.replies import add_error_replies
+from fastslow.serve.routes import data, voting
+from fastslow.serve.shield import Shield
+
+
+def make_app(live: Live) -> FastAPI:
+    """The ASGI application of a server; its caller closes the store afterwards."""
+    app = FastAPI(
+        title="fastslow", docs_url=None, redoc_url=None, openapi_url=None, lifespan=working
+    )
+    app.state.live = live
+    app.include_router(voting.router)
+    app.include_router(data.router)
+    app.add_middleware(Shield, hosts=live.settings.hosts, largest_body=live.settings.largest_body)
+    add_error_replies(app)
+
+    @app.get("/healthz")
+    async def healthz() -> PlainTextResponse:
+        """Whether the store answers; needs no token and says nothing else."""
+        await live.read(lambda connection: connection.exec_driver_sql("SELECT 1"))
+        return PlainTextResponse("ok")
+
+    return app

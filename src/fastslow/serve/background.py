@@ -1,0 +1,74 @@
+"""What a server does beside its requests: votes into the ledger, messages to other servers."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+
+import httpx2
+from fastapi import FastAPI
+from standardwebhooks import Webhook
+
+from fastslow.errors import FastslowError
+from fastslow.feedback import ledger, outbox
+from fastslow.serve.live import Live
+
+TIMEOUT = 10.0
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def working(app: FastAPI) -> AsyncIterator[None]:
+    """While the server runs."""
+    live: Live = app.state.live
+    tasks = [asyncio.create_task(_again_and_again(live, admit))]
+    if live.settings.webhook is not None:
+        tasks.append(asyncio.create_task(_again_and_again(live, send)))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def admit(live: Live) -> None:
+    """Give the votes whose grace is over their place, and tell of it."""
+    facts = {"grace": live.settings.grace, "tell": live.settings.webhook is not None}
+    while (await live.write(ledger.admit, **facts)).rows == ledger.AT_ONCE:
+        pass
+
+
+async def send(live: Live) -> None:
+    """Try the messages whose time has come."""
+    settings = live.settings
+    assert settings.webhook is not None
+    signer = Webhook(settings.webhook_secret or "")
+    async with httpx2.AsyncClient(timeout=TIMEOUT, follow_redirects=False) as client:
+        for message in await live.read(outbox.due, now=live.clock()):
+            name, at = f"msg_{message.id}", datetime.fromtimestamp(live.clock(), UTC)
+            text = json.dumps({"type": message.kind, "data": message.body})
+            headers = {
+                "content-type": "application/json",
+                "webhook-id": name,
+                "webhook-timestamp": str(int(at.timestamp())),
+                "webhook-signature": signer.sign(name, at, text),
+            }
+            try:
+                reply = await client.post(settings.webhook, content=text, headers=headers)
+                sent = reply.is_success
+            except httpx2.HTTPError:
+                sent = False
+            await live.write(outbox.was_sent, message_id=message.id, sent=sent)
+
+
+async def _again_and_again(live: Live, work: Callable[[Live], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await work(live)
+        except FastslowError as error:
+            log.error("%s failed: %s", work.__name__, error)
+        await asyncio.sleep(live.settings.admit_every)

@@ -1,0 +1,105 @@
+"""What requests hold. Unknown fields are refused, so that a misspelt one is noticed."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fastslow.feedback.voting import LONGEST_TEXT
+
+DEFAULT_DOMAIN = "default"
+Long = Annotated[str, Field(max_length=LONGEST_TEXT)]
+Domain = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Body(BaseModel):
+    """Of any request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Turn(Body):
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Long
+
+
+class PromptBody(Body):
+    """A prompt, as text or as the turns of a conversation."""
+
+    prompt: Long | None = None
+    messages: list[Turn] | None = None
+    domain: Domain = DEFAULT_DOMAIN
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "PromptBody":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages")
+        return self
+
+    def conversation(self) -> list[dict[str, Any]]:
+        """The turns."""
+        if self.messages is None:
+            return [{"role": "user", "content": self.prompt}]
+        return [turn.model_dump() for turn in self.messages]
+
+
+class GivenAnswer(Body):
+    """An answer that was made elsewhere."""
+
+    text: Long
+    model: Annotated[str, Field(max_length=400)] | None = None
+    finish: Literal["stop", "length"] = "stop"
+
+
+class NewPair(PromptBody):
+    """Two answers to compare; without `answers` the engine gives them."""
+
+    answers: Annotated[list[GivenAnswer], Field(min_length=2, max_length=2)] | None = None
+    needs: Annotated[int, Field(ge=1, le=100)] = 1
+    gold_verdict: Literal["a", "b", "tie", "both_bad"] | None = None
+    """`a` if the first is right."""
+
+
+class Wanted(Body):
+    """Pairs to compare."""
+
+    count: Annotated[int, Field(ge=1, le=20)] = 1
+    domain: Domain | None = None
+
+
+class Vote(Body):
+    """A verdict on a pair."""
+
+    pair_id: int
+    verdict: Literal["a", "b", "tie", "both_bad", "skip"]
+    reason: Long | None = None
+    seen_ms: Annotated[int, Field(ge=0, le=86_400_000)] | None = None
+
+
+class Rated(Body):
+    """A verdict on one answer."""
+
+    answer_id: int
+    verdict: Literal["up", "down"]
+    reason: Long | None = None
+
+
+class Edited(Body):
+    """An answer as it should have been."""
+
+    answer_id: int
+    text: Long
+
+
+class NewPerson(Body):
+    """Somebody who may ask."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    role: Literal["admin", "annotator", "viewer", "service"]
+
+
+class Enabled(Body):
+    """Whether somebody may ask."""
+
+    enabled: bool

@@ -1,0 +1,74 @@
+"""What every request of a server shares: the store, the clock, limits and settings."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from starlette.concurrency import run_in_threadpool
+
+from fastslow.feedback import Store
+from fastslow.feedback.voting import GRACE
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a server behaves."""
+
+    hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
+    """Names by which it may be asked; others are refused, as a page elsewhere could use one."""
+    largest_body: int = 1 << 20
+    """Bytes of a request."""
+    requests: str = "1200/minute"
+    """Of one person."""
+    failures: str = "30/minute"
+    """Requests without a valid token, of one address."""
+    grace: float = GRACE
+    """Seconds until a vote comes into the ledger."""
+    admit_every: float = 2.0
+    """Seconds between two looks at the votes that wait."""
+    webhook: str | None = None
+    """Where messages are sent."""
+    webhook_secret: str | None = field(default=None, repr=False)
+    """By which they are signed, base64."""
+
+
+class Live:
+    """The running server's parts."""
+
+    def __init__(
+        self, store: Store, settings: Settings, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.store, self.settings, self.clock = store, settings, clock
+        self.draw = random.Random()
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._requests, self._failures = parse(settings.requests), parse(settings.failures)
+
+    async def write(self, work: Callable[..., T], **named: Any) -> T:
+        """What a write comes to, once it is on disk; it gets the time as `now`."""
+        future = self.store.submit(work, now=self.clock(), **named)
+        return await asyncio.wrap_future(future)
+
+    async def read(self, work: Callable[..., T], **named: Any) -> T:
+        """What a function of a connection finds in the store."""
+
+        def call() -> T:
+            with self.store.read() as connection:
+                return work(connection, **named)
+
+        return await run_in_threadpool(call)
+
+    def may_ask(self, who: str) -> bool:
+        """Whether somebody has a request left; counts it."""
+        return self._limiter.hit(self._requests, who)
+
+    def may_fail(self, address: str) -> bool:
+        """Whether an address may come once more without a valid token; counts it."""
+        return self._limiter.hit(self._failures, "failures", address)

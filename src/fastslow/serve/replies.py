@@ -1,0 +1,56 @@
+"""Errors as replies: one shape for all, which says what to do and repeats nothing that was sent."""
+
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from fastslow.errors import FastslowError
+from fastslow.feedback import AlreadyVoted, KeyReused, Malformed, NotGiven, UnknownItem
+
+STATUS: dict[type[FastslowError], int] = {
+    UnknownItem: 404,
+    NotGiven: 403,
+    AlreadyVoted: 409,
+    KeyReused: 422,
+    Malformed: 422,
+}
+"""Other errors of ours are the server's: 503."""
+
+
+class Refused(HTTPException):
+    """A request that is turned away: a status, and what to do."""
+
+
+def error_reply(status: int, message: str, headers: Any = None) -> JSONResponse:
+    """An error, shaped as OpenAI's clients expect it."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return JSONResponse(body, status, headers=headers)
+
+
+def add_error_replies(app: FastAPI) -> None:
+    """Have every error of a route become such a reply."""
+
+    @app.exception_handler(FastslowError)
+    async def ours(_: Request, error: FastslowError) -> JSONResponse:
+        return error_reply(STATUS.get(type(error), 503), str(error))
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
+        return error_reply(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        faults = [f"{_place(one['loc'])}: {one['msg']}" for one in error.errors()]
+        return error_reply(422, "; ".join(faults))
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, __: Exception) -> JSONResponse:
+        return error_reply(500, "the server failed; its log has the error")
+
+
+def _place(parts: Any) -> str:
+    return ".".join(str(part) for part in parts if part != "body") or "the body"

@@ -1,0 +1,70 @@
+"""What the store holds, for people and programs that read it."""
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from fastslow.feedback import people
+from fastslow.feedback.export import PAGE, export_page
+from fastslow.feedback.people import Principal
+from fastslow.feedback.statistics import statistics
+from fastslow.serve.access import ADMINS, READERS, allowed
+from fastslow.serve.bodies import Enabled, NewPerson
+from fastslow.serve.metrics import CONTENT_TYPE, as_prometheus
+from fastslow.serve.routes.voting import Shared
+
+router = APIRouter()
+Reader = Annotated[Principal, allowed(READERS)]
+Admin = Annotated[Principal, allowed(ADMINS)]
+
+
+@router.get("/v1/export")
+async def export(
+    _: Reader,
+    live: Shared,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = PAGE,
+    include: Literal["pending"] | None = None,
+) -> dict[str, Any]:
+    """Rows in TRL's columns behind a cursor; `include=pending` adds votes still in their grace."""
+    page = await live.read(export_page, after=after, limit=limit, pending=include == "pending")
+    return asdict(page)
+
+
+@router.get("/v1/statistics")
+async def numbers(_: Reader, live: Shared) -> dict[str, Any]:
+    """What was sent, and how well people agree."""
+    return asdict(await live.read(statistics, now=live.clock()))
+
+
+@router.get("/metrics")
+async def metrics(_: Reader, live: Shared) -> Response:
+    """The same in Prometheus' format."""
+    found = await live.read(statistics, now=live.clock())
+    return Response(as_prometheus(found), media_type=CONTENT_TYPE)
+
+
+@router.post("/v1/people", status_code=201)
+async def add_person(body: NewPerson, who: Admin, live: Shared) -> dict[str, Any]:
+    """Let somebody ask; the token in the reply is shown this once."""
+    person, token = await live.write(
+        people.add_principal, name=body.name, role=body.role, by=who.id
+    )
+    return {**asdict(person), "token": token}
+
+
+@router.post("/v1/people/{person_id}/token")
+async def new_token(person_id: int, who: Admin, live: Shared) -> dict[str, Any]:
+    """Another token for somebody; the one before is worth nothing from now on."""
+    token = await live.write(people.new_token, principal_id=person_id, by=who.id)
+    return {"id": person_id, "token": token}
+
+
+@router.put("/v1/people/{person_id}/enabled")
+async def set_enabled(person_id: int, body: Enabled, who: Admin, live: Shared) -> dict[str, Any]:
+    """Let somebody ask no more, or again."""
+    await live.write(
+        people.set_disabled, principal_id=person_id, disabled=not body.enabled, by=who.id
+    )
+    return {"id": person_id, "enabled": body.enabled}

@@ -1,0 +1,63 @@
+import pytest
+from fastapi.testclient import TestClient
+
+from fastslow.feedback import Store, people
+from fastslow.serve import Live, Settings, make_app
+
+ADDRESS = "http://localhost"
+
+
+class Server:
+    """A server in this process, with a person of each role and a clock."""
+
+    def __init__(self, where, **settings):
+        self.store, self.now = Store(where), 1_000_000.0
+        self.live = Live(self.store, Settings(**settings), clock=lambda: self.now)
+        self.app = make_app(self.live)
+        self.client = TestClient(self.app, base_url=ADDRESS, raise_server_exceptions=False)
+        self.tokens = {
+            role: self.person(role, role) for role in ("admin", "annotator", "viewer", "service")
+        }
+        self.keys = 0
+
+    def person(self, name, role):
+        return self.store.write(people.add_principal, name=name, role=role, now=self.now)[1]
+
+    def ask(self, method, path, body=None, *, role="annotator", token=None, key=None, **named):
+        headers = {"Authorization": f"Bearer {token or self.tokens[role]}"}
+        if method == "POST" and path in ("/v1/votes", "/v1/ratings", "/v1/edits"):
+            self.keys += 1
+            headers["Idempotency-Key"] = key or f"k{self.keys}"
+        return self.client.request(method, path, json=body, headers=headers, **named)
+
+    def pair(self, prompt="Hi", first="good", second="bad", **facts):
+        answers = [{"text": first}, {"text": second}]
+        body = {"prompt": prompt, "answers": answers, **facts}
+        reply = self.ask("POST", "/v1/pairs", body, role="service")
+        assert reply.status_code == 201, reply.text
+        return reply.json()["id"]
+
+    def next(self, **named):
+        return self.ask("POST", "/v1/pairs/next", {}, **named).json()["pairs"]
+
+    def vote(self, pair_id, verdict="a", **named):
+        return self.ask("POST", "/v1/votes", {"pair_id": pair_id, "verdict": verdict}, **named)
+
+
+@pytest.fixture
+def make_server(tmp_path):
+    made = []
+
+    def make(**settings):
+        made.append(Server(tmp_path / "live", **settings))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.client.close()
+        server.store.close()
+
+
+@pytest.fixture
+def server(make_server):
+    return make_server()
