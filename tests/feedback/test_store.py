@@ -150,3 +150,11 @@ def test_the_wal_does_not_grow_without_end(tmp_path, monkeypatch):
             store.write(add, f"{number}")
             sizes.append((tmp_path / "live" / "store.db-wal").stat().st_size)
         assert max(sizes[20:]) <= 2 * max(sizes[:12]), sizes
+
+
+def test_nobody_else_reads_the_files(tmp_path):
+    with Store(tmp_path / "live") as store:
+        store.write(add, "ann")
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "live").iterdir()}
+    assert {modes[name] for name in ("store.db", "store.db-wal", "store.db-shm")} == {0o600}
+    assert (tmp_path / "live").stat().st_mode & 0o777 == 0o700

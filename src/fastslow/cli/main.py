@@ -23,6 +23,7 @@ from fastslow.cli.recipe import recipe
 from fastslow.cli.recipes import recipes
 from fastslow.cli.report import report
 from fastslow.cli.sample import sample
+from fastslow.cli.serve import serve
 from fastslow.cli.streams import nobody_reads, survive_a_lost_display
 from fastslow.cli.train import train
 from fastslow.cli.train_reward import train_reward
@@ -54,6 +55,7 @@ app.command()(judge)
 app.command()(export)
 app.command()(combine)
 app.command()(report)
+app.command()(serve)
 app.command()(world)
 app.add_typer(bench, name="bench")
 

@@ -7,6 +7,7 @@ SQLite before 3.51.3 can damage a WAL when two connections write or checkpoint a
 file is held around every transaction that writes and every checkpoint, and none is automatic.
 """
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
+from fastslow.atomic_io import OWN
 from fastslow.disk_errors import disk_errors
 from fastslow.errors import ConfigError, StateError
 from fastslow.feedback.migrate import migrate
@@ -183,10 +185,12 @@ def _outcome(
 
 def _url(where: str | Path) -> URL:
     if isinstance(where, Path) or "://" not in where:
-        folder = Path(where)
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        return URL.create("sqlite", database=str(folder / FILE))
+        file = Path(where) / FILE
+        with disk_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # It holds people's texts; SQLite gives its other files the mode of this one.
+            os.close(os.open(file, os.O_CREAT | os.O_WRONLY, OWN))
+        return URL.create("sqlite", database=str(file))
     try:
         url = make_url(where)
     except ArgumentError:

@@ -1,0 +1,48 @@
+"""`fastslow serve`: people compare answers on a page or over HTTP."""
+
+import os
+from pathlib import Path
+
+import typer
+
+from fastslow.cli.console import say
+
+SECRET = "FASTSLOW_WEBHOOK_SECRET"
+
+
+def serve(
+    folder: Path = typer.Argument(metavar="DIR", help="Its store and tokens; made if need be."),
+    port: int = typer.Option(8000, min=0, max=65535, help="0 takes any that is free."),
+    host: str = typer.Option("127.0.0.1", help="Address to listen on."),
+    host_name: list[str] = typer.Option(
+        None, help="Name by which a proxy's users ask for this server; repeatable."
+    ),
+    store: str = typer.Option(
+        None, help="postgresql+psycopg://... in place of SQLite in the folder."
+    ),
+    pairs: list[str] = typer.Option(
+        None, help="File of pairs to put up for comparison, as data.train takes it; repeatable."
+    ),
+    webhook: str = typer.Option(None, help=f"URL that is told of new rows, signed with ${SECRET}."),
+) -> None:
+    """Let people compare answers, and keep their votes as training data."""
+    try:
+        from fastslow.serve import Settings
+        from fastslow.serve.server import serve as run
+    except ImportError as error:
+        from fastslow.errors import ConfigError
+
+        raise ConfigError(
+            f"serving needs {error.name}, which is not installed: pip install 'fastslow[serve]'"
+        ) from None
+    secret = os.environ.get(SECRET)
+    if webhook is not None and not secret:
+        from fastslow.errors import ConfigError
+
+        raise ConfigError(f"--webhook needs its secret in ${SECRET}, 24 bytes or more in base64")
+    settings = Settings(
+        hosts=(*Settings().hosts, *(host_name or ())), webhook=webhook, webhook_secret=secret
+    )
+    run(
+        folder, host=host, port=port, settings=settings, store_url=store, pairs=pairs or [], say=say
+    )

@@ -1,0 +1,42 @@
+"""Pairs that exist already, put up for comparison."""
+
+import random
+
+from sqlalchemy import Connection, select
+
+from fastslow.feedback.items import Answer, add_answer, add_pair, add_prompt
+from fastslow.feedback.schema import answers, pairs
+from fastslow.records import Message, Pair, Text
+
+
+def import_pair(connection: Connection, *, pair: Pair, now: float, draw: random.Random) -> bool:
+    """Put a pair of stored responses up, on sides by chance; False for one that is there already.
+
+    Its label is not taken over: people are asked.
+    """
+    prompt_id = add_prompt(
+        connection, messages=_turns(pair.prompt, "user"), domain=pair.domain, now=now
+    )
+    both = {_last(text) for text in pair.responses}
+    of_prompt = answers.c.prompt_id == prompt_id
+    there = dict(connection.execute(select(answers.c.id, answers.c.text).where(of_prompt)).all())
+    for row in connection.execute(
+        select(pairs.c.a, pairs.c.b).where(pairs.c.prompt_id == prompt_id)
+    ):
+        if {there[row.a], there[row.b]} == both:
+            return False
+    first, second = (
+        add_answer(connection, prompt_id=prompt_id, answer=Answer(_last(text)), now=now)
+        for text in pair.responses
+    )
+    add_pair(connection, prompt_id=prompt_id, first=first, second=second, now=now, draw=draw)
+    return True
+
+
+def _turns(text: Text, role: str) -> list[dict[str, str]]:
+    turns = (Message(role, text),) if isinstance(text, str) else text
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def _last(text: Text) -> str:
+    return text if isinstance(text, str) else text[-1].content

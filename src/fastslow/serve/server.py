@@ -1,0 +1,119 @@
+"""Runs the application until it is told to stop."""
+
+import signal
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import uvicorn
+
+from fastslow.errors import ConfigError
+from fastslow.feedback import Store
+from fastslow.feedback.imports import import_pair
+from fastslow.records import Pair
+from fastslow.serve.app import make_app
+from fastslow.serve.live import Live, Settings
+from fastslow.serve.tokens import FILE, first_tokens
+from fastslow.streams.rows import read_examples
+from fastslow.streams.sources import open_sources
+
+STOPS_WITHIN = 5
+"""Seconds that open requests get when the server stops."""
+STOPS = (signal.SIGINT, signal.SIGTERM)
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    folder: Path,
+    *,
+    host: str,
+    port: int,
+    settings: Settings,
+    store_url: str | None,
+    pairs: Iterable[str],
+    say: Callable[[str], None],
+) -> None:
+    """Open the store in a folder or behind a URL, and serve it until a signal comes.
+
+    Args:
+        port: 0 takes any that is free.
+        pairs: files of pairs that are put up for comparison, unless they are there already.
+
+    Raises ConfigError where the address cannot be taken or a file holds no pairs.
+    """
+    with _listening(host, port) as taken, Store(store_url or folder) as store:
+        live = Live(store, settings)
+        port = taken.getsockname()[1]
+        folder.mkdir(parents=True, exist_ok=True)
+        made = first_tokens(store, folder, now=live.clock())
+        for line in _imported(live, list(pairs)):
+            say(line)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        for name, token in (made or {}).items():
+            say(f"{name}: {address}/#token={token}")
+        say(f"serving on {address}; tokens are in {folder / FILE}; Ctrl-C stops")
+        if host not in LOOPBACK:
+            say("warning: others can reach this; put a proxy with TLS in front of it")
+        config = uvicorn.Config(
+            make_app(live),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=STOPS_WITHIN,
+        )
+        with _signals_end_well():
+            uvicorn.Server(config).run(sockets=[taken])
+        say("stopped")
+
+
+@contextmanager
+def _signals_end_well() -> Iterator[None]:
+    """A signal lets uvicorn finish, which then raises it once more: that one is to do nothing."""
+    before = {number: signal.signal(number, _nothing) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket at the address, taken before anything is written."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+        taken.listen(2048)
+    except OSError as error:
+        taken.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port, or 0 for any"
+        ) from None
+    return taken
+
+
+def _imported(live: Live, files: list[str]) -> Iterable[str]:
+    """Put the files' pairs up; a line for each file."""
+    for file in files:
+        given = list(read_examples(open_sources([file])))
+        # Labelled or not, people are asked.
+        found = [replace(one, verdict="chosen") for one in given if isinstance(one, Pair)]
+        if not found:
+            raise ConfigError(f"{file} holds no pairs; rows need a prompt, chosen and rejected")
+        # All at once, so that they share commits.
+        waiting = [
+            live.store.submit(import_pair, pair=pair, now=live.clock(), draw=live.draw)
+            for pair in found
+        ]
+        new = sum(one.result() for one in waiting)
+        other = len(given) - len(found)
+        kinds = f", {other:,} other rows skipped" if other else ""
+        yield f"{file}: {new:,} new pairs, {len(found) - new:,} there already{kinds}"

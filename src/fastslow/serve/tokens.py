@@ -1,0 +1,32 @@
+"""The first people of a store, and the file with their tokens that only its owner can read."""
+
+from pathlib import Path
+
+from fastslow.atomic_io import write_text
+from fastslow.feedback import Store
+from fastslow.feedback.people import add_principal, all_principals, new_token
+
+FILE = "tokens"
+FIRST = {"admin": "admin", "annotator": "annotator"}
+"""By name, who is there from the start, and their role."""
+
+
+def first_tokens(store: Store, folder: Path, *, now: float) -> dict[str, str] | None:
+    """Make the first people of a new store, or new tokens where the file was removed.
+
+    Returns the new tokens by name, which are then in `folder/tokens`; None if there was a file.
+    """
+    path = folder / FILE
+    if path.exists():
+        return None
+    with store.read() as connection:
+        known = {one.name: one.id for one in all_principals(connection)}
+    tokens = {}
+    for name, role in FIRST.items():
+        if name in known:
+            tokens[name] = store.write(new_token, principal_id=known[name], now=now, by=None)
+        else:
+            _, tokens[name] = store.write(add_principal, name=name, role=role, now=now)
+    lines = (f"{name} {token}\n" for name, token in tokens.items())
+    write_text(path, "".join(lines), private=True)
+    return tokens

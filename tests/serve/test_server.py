@@ -1,0 +1,150 @@
+"""`fastslow serve` as a process: started, asked over HTTP, stopped, killed, started again."""
+
+import json
+import random
+import re
+import signal
+import socket
+import stat
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import fork_server
+import pytest
+from sqlalchemy import select
+
+from fastslow.feedback import Store
+from fastslow.feedback.schema import votes
+
+pytestmark = pytest.mark.processes
+
+
+def pairs_file(folder, count=40):
+    path = folder / "pairs.jsonl"
+    rows = [
+        {"prompt": f"prompt {n}", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(count)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+class Running:
+    """A server's process and how to ask it."""
+
+    def __init__(self, folder, *arguments):
+        self.process = fork_server.start(
+            "-m", "fastslow", "serve", folder, "--port", "0", *arguments
+        )
+        deadline = time.monotonic() + 60
+        while "serving on" not in self.process.stdout:
+            assert time.monotonic() < deadline and self.process.poll() is None, self.process.stderr
+            time.sleep(0.01)
+        self.base = re.search(r"serving on (\S+);", self.process.stdout)[1]
+        lines = (folder / "tokens").read_text().split("\n")
+        self.tokens = dict(line.split() for line in lines if line)
+
+    def ask(self, path, body=None, *, who="annotator", key=None, method="POST"):
+        headers = {"Authorization": f"Bearer {self.tokens[who]}"}
+        headers |= {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.base + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return json.load(reply)
+
+    def stop(self, how=signal.SIGINT):
+        self.process.send_signal(how)
+        return self.process.wait(30)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_starts_votes_stops_and_starts_again(tmp_path, how):
+    folder, file = tmp_path / "live", pairs_file(tmp_path)
+    server = Running(folder, "--pairs", file)
+    assert "40 new pairs, 0 there already" in server.process.stdout
+    assert f"{server.base}/#token={server.tokens['admin']}" in server.process.stdout
+    assert stat.S_IMODE((folder / "tokens").stat().st_mode) == 0o600
+    (shown,) = server.ask("/v1/pairs/next", {})["pairs"]
+    server.ask("/v1/votes", {"pair_id": shown["id"], "verdict": "a"}, key="k")
+    assert server.stop(how) == 0 and server.process.stdout.rstrip().endswith("stopped")
+    assert not (folder / "store.db-wal").exists(), "what was written is in the database"
+    again = Running(folder, "--pairs", file)
+    assert "0 new pairs, 40 there already" in again.process.stdout
+    assert again.tokens == server.tokens and "#token" not in again.process.stdout
+    (own,) = again.ask("/v1/votes", method="GET")["votes"]
+    assert own["verdict"] == "a"
+    again.stop()
+
+
+def test_a_removed_file_of_tokens_makes_new_ones(tmp_path):
+    folder = tmp_path / "live"
+    first = Running(folder)
+    first.stop()
+    (folder / "tokens").unlink()
+    second = Running(folder)
+    assert second.tokens["admin"] != first.tokens["admin"]
+    assert second.ask("/v1/me", who="admin", method="GET")["role"] == "admin"
+    second.tokens = first.tokens
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        second.ask("/v1/me", who="admin", method="GET")
+    second.stop()
+
+
+def test_an_address_that_is_taken_is_one_error(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = fork_server.run("-m", "fastslow", "serve", tmp_path / "live", "--port", port)
+    assert done.returncode == 2 and not (tmp_path / "live").exists()
+    assert f"error: cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--pairs", "{thumbs}"], "holds no pairs"),
+        (["--pairs", "nothing.jsonl"], "nothing.jsonl"),
+        (["--webhook", "http://x"], "FASTSLOW_WEBHOOK_SECRET"),
+        (["--store", "mysql://x"], "cannot be 'mysql'"),
+    ],
+)
+def test_what_cannot_be_served_is_one_error(tmp_path, arguments, said):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"prompt": "a", "completion": "b", "label": True}) + "\n")
+    given = [one.replace("{thumbs}", str(rows)) for one in arguments]
+    done = fork_server.run("-m", "fastslow", "serve", tmp_path / "live", "--port", 0, *given)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.slow)])
+def test_kill_9_of_the_server_loses_no_acknowledged_vote(tmp_path, kills):
+    """Clients vote, repeat what got no reply with the same key, and count what was acknowledged."""
+    folder, draw = tmp_path / "live", random.Random(2)
+    file = pairs_file(tmp_path, count=2000)
+    acknowledged = set()
+    for _ in range(kills):
+        server = Running(folder, "--pairs", file)
+        stop = threading.Event()
+
+        def client(server=server, stop=stop):
+            while not stop.is_set():
+                try:
+                    for shown in server.ask("/v1/pairs/next", {"count": 5})["pairs"]:
+                        key = f"{shown['id']}"
+                        body = {"pair_id": shown["id"], "verdict": "a"}
+                        server.ask("/v1/votes", body, key=key)
+                        acknowledged.add(key)
+                except (OSError, ValueError):
+                    return
+
+        clients = [threading.Thread(target=client) for _ in range(3)]
+        [one.start() for one in clients]
+        time.sleep(draw.uniform(0.05, 0.5))
+        server.process.kill()
+        stop.set()
+        [one.join() for one in clients]
+        server.process.wait(30)
+    with Store(folder) as store, store.read() as connection:
+        found = list(connection.scalars(select(votes.c.idem_key)))
+    assert len(found) == len(set(found)) and acknowledged <= set(found)
+    assert len(acknowledged) > 3 * kills
