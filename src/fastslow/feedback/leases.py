@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from fastslow.feedback.refusals import NotGiven
 from fastslow.feedback.schema import answers, leases, pairs, prompts, votes
 
 LEASE = 600.0
@@ -73,6 +74,13 @@ def release(connection: Connection, *, pair_id: int, voter: int, now: float) -> 
         .where(leases.c.pair_id == pair_id, leases.c.voter == voter, leases.c.until > now)
         .values(until=now)
     )
+
+
+def answer_of(connection: Connection, *, pair_id: int, side: str, voter: int) -> int:
+    """The answer on a side of a pair. Raises NotGiven for one that somebody never got."""
+    if not was_given(connection, pair_id=pair_id, voter=voter):
+        raise NotGiven(f"pair {pair_id} was not given to you; ask for the next pair")
+    return int(connection.scalars(select(pairs.c[side]).where(pairs.c.id == pair_id)).one())
 
 
 def was_given(connection: Connection, *, pair_id: int, voter: int) -> bool:

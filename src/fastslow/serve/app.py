@@ -1,13 +1,30 @@
 """The application: routes behind the shield, each closed to whom it is not for."""
 
+from pathlib import Path
+from typing import Any
+
 from fastapi import FastAPI
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import FileResponse, PlainTextResponse, Response
+from fastapi.staticfiles import StaticFiles
 
 from fastslow.serve.background import working
 from fastslow.serve.live import Live
 from fastslow.serve.replies import add_error_replies
 from fastslow.serve.routes import data, voting
 from fastslow.serve.shield import Shield
+
+WEB = Path(__file__).with_name("web")
+FRESH = {"Cache-Control": "no-cache"}
+"""Kept by browsers, and asked after: another version's scripts would not fit."""
+
+
+class Fresh(StaticFiles):
+    """The page's files."""
+
+    def file_response(self, *args: Any, **named: Any) -> Response:
+        reply = super().file_response(*args, **named)
+        reply.headers.update(FRESH)
+        return reply
 
 
 def make_app(live: Live) -> FastAPI:
@@ -20,6 +37,13 @@ def make_app(live: Live) -> FastAPI:
     app.include_router(data.router)
     app.add_middleware(Shield, hosts=live.settings.hosts, largest_body=live.settings.largest_body)
     add_error_replies(app)
+
+    @app.get("/")
+    async def page() -> FileResponse:
+        """The page; it holds nothing of the store and asks with the token of who opened it."""
+        return FileResponse(WEB / "index.html", headers=FRESH)
+
+    app.mount("/web", Fresh(directory=WEB))
 
     @app.get("/healthz")
     async def healthz() -> PlainTextResponse:

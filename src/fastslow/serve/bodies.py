@@ -86,10 +86,19 @@ class Rated(Body):
 
 
 class Edited(Body):
-    """An answer as it should have been."""
+    """An answer as it should have been, named by its number or by its side of a pair."""
 
-    answer_id: int
+    answer_id: int | None = None
+    pair_id: int | None = None
+    side: Literal["a", "b"] | None = None
     text: Long
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Edited":
+        of_pair = self.pair_id is not None and self.side is not None
+        if (self.answer_id is None) != of_pair or (self.pair_id is None) != (self.side is None):
+            raise ValueError("give either answer_id, or pair_id and side")
+        return self
 
 
 class NewPerson(Body):

@@ -5,8 +5,10 @@ from markdown_it import MarkdownIt
 
 LONGEST = 50_000
 """Characters; a longer text is shown as it is."""
+BELOW = 2
+"""Levels by which an answer's headings go down, as the page has its own above them."""
 TAGS = {
-    "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li",
+    "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li",
     "ol", "p", "pre", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
 _markdown = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(
@@ -26,8 +28,12 @@ def as_html(text: str) -> str:
     """
     if len(text) > LONGEST:
         return f"<pre>{nh3.clean_text(text)}</pre>"
+    tokens = _markdown.parse(text)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + BELOW)}"
     return nh3.clean(
-        _markdown.render(text),
+        _markdown.renderer.render(tokens, _markdown.options, {}),
         tags=TAGS,
         attributes={"a": {"href"}},
         url_schemes={"http", "https", "mailto"},

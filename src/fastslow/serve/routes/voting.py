@@ -101,7 +101,14 @@ async def rate(body: Rated, who: Voter, live: Shared, key: Key) -> dict[str, Any
 @router.post("/edits", status_code=202)
 async def edit(body: Edited, who: Voter, live: Shared, key: Key) -> dict[str, Any]:
     """Take an answer as it should have been."""
-    receipt = await live.write(voting.edit, voter=who.id, key=key, **body.model_dump())
+    answer_id = body.answer_id
+    if answer_id is None:
+        answer_id = await live.read(
+            leases.answer_of, pair_id=body.pair_id, side=body.side, voter=who.id
+        )
+    receipt = await live.write(
+        voting.edit, voter=who.id, key=key, answer_id=answer_id, text=body.text
+    )
     return _receipt(receipt, live)
 
 

@@ -1,0 +1,44 @@
+// Requests with this browser's token. An Offline error can be tried again, a Refused one cannot.
+
+const PLACE = "fastslow-token";
+
+export class Offline extends Error {}
+
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export function takeTokenFromLink() {
+  const found = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!found) return;
+  localStorage.setItem(PLACE, found);
+  history.replaceState(null, "", "#compare"); // Out of the address, the history and screenshots.
+}
+
+export const hasToken = () => Boolean(localStorage.getItem(PLACE));
+export const keepToken = (token) => localStorage.setItem(PLACE, token.trim());
+export const forgetToken = () => localStorage.removeItem(PLACE);
+
+export async function ask(method, path, body = null, headers = {}) {
+  let reply;
+  try {
+    reply = await fetch(path, {
+      method,
+      headers: {
+        Authorization: `Bearer ${localStorage.getItem(PLACE)}`,
+        ...(body === null ? {} : { "Content-Type": "application/json" }),
+        ...headers,
+      },
+      body: body === null ? null : JSON.stringify(body),
+    });
+  } catch (error) {
+    throw new Offline("the server cannot be reached");
+  }
+  if (reply.ok) return reply.json();
+  const text = await reply.json().then((said) => said.error.message, () => reply.statusText);
+  if (reply.status >= 500 || reply.status === 429) throw new Offline(text);
+  throw new Refused(reply.status, text);
+}

@@ -1,0 +1,40 @@
+// Elements from data. Text is always text; `html` takes what the server has made safe.
+
+export function element(name, facts = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(facts)) {
+    if (value === false || value === null || value === undefined) continue;
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (key === "html") made.innerHTML = value;
+    else if (value === true) made.setAttribute(key, "");
+    else made.setAttribute(key, value);
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+export function show(place, ...children) {
+  document.getElementById(place).replaceChildren(...children.flat().filter(Boolean));
+}
+
+export function button(label, key, act, facts = {}) {
+  const shown = key ? [element("kbd", {}, key), " "] : [];
+  return element("button", { type: "button", onclick: act, ...facts }, shown, label);
+}
+
+let toastEnds = 0;
+
+export function toast(text, action = null) {
+  clearTimeout(toastEnds);
+  show("toast", element("div", {}, text, " ", action));
+  toastEnds = setTimeout(() => show("toast"), 6000);
+}
+
+export function ago(seconds) {
+  const passed = Math.max(0, Date.now() / 1000 - seconds);
+  for (const [length, name] of [[86400, "day"], [3600, "hour"], [60, "minute"]]) {
+    const count = Math.floor(passed / length);
+    if (count >= 1) return `${count} ${name}${count === 1 ? "" : "s"} ago`;
+  }
+  return "just now";
+}

@@ -1,0 +1,120 @@
+// For admins: what comes in, who agrees, who may ask.
+
+import { ask } from "./api.js";
+import { button, element, show, toast } from "./dom.js";
+
+const ROLES = ["annotator", "viewer", "service", "admin"];
+let timer = 0;
+let link = null;
+
+export async function enter() {
+  await draw();
+  timer = setInterval(draw, 5000);
+}
+
+export function leave() {
+  clearInterval(timer);
+  link = null;
+}
+
+async function draw() {
+  if (document.activeElement?.form) return; // Somebody is typing.
+  const found = await ask("GET", "/v1/statistics");
+  const total = Object.values(found.sent).reduce((sum, one) => sum + one, 0);
+  const tiles = { votes: total, "rows to learn": found.rows, "held out": found.held_out, waiting: found.waiting,
+    "open pairs": found.open_pairs, refused: found.refused, "taken back": found.retracted };
+  show("main",
+    element("h1", {}, "Votes and people"),
+    element("dl", { class: "tiles" }, Object.entries(tiles).map(([name, value]) =>
+      element("div", {}, element("dt", {}, name), element("dd", {}, value.toLocaleString())),
+    )),
+    element("section", {}, element("h2", {}, "Last 24 hours"), bars(found.hourly)),
+    element("section", {}, element("h2", {}, "People"), table(found.people)),
+    link ? element("p", { class: "link" }, `Give ${link.name} this link; it is shown once: `, element("code", {}, link.url)) : null,
+    addForm(),
+    element("section", {}, element("h2", {}, "Export"),
+      element("p", {}, "All training rows so far, one JSON object a line, in TRL's columns. "),
+      button("Download votes.jsonl", "", download, { class: "primary" })),
+  );
+}
+
+function bars(hourly) {
+  const most = Math.max(...hourly, 1);
+  const space = "http://www.w3.org/2000/svg";
+  const picture = document.createElementNS(space, "svg");
+  picture.setAttribute("viewBox", "0 0 240 60");
+  picture.setAttribute("preserveAspectRatio", "none");
+  picture.setAttribute("role", "img");
+  picture.setAttribute("class", "bars");
+  picture.setAttribute("aria-label", `Votes by hour, the last ${hourly.at(-1)}, at most ${most}`);
+  hourly.forEach((count, hour) => {
+    const bar = document.createElementNS(space, "rect");
+    const height = Math.max(1, (56 * count) / most);
+    Object.entries({ x: hour * 10 + 1, y: 60 - height, width: 8, height }).forEach(([key, value]) => bar.setAttribute(key, value));
+    picture.append(bar);
+  });
+  return picture;
+}
+
+function table(people) {
+  const heads = ["name", "role", "votes", "agrees with others", "gold right", "left", "seconds", ""];
+  const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} % of ${whole}` : "–");
+  return element("div", { class: "scroll", tabindex: "0" }, element("table", {},
+    element("thead", {}, element("tr", {}, heads.map((head) => element("th", { scope: "col" }, head)))),
+    element("tbody", {}, people.map((one) => element("tr", { class: one.disabled ? "off" : "" },
+      element("th", { scope: "row" }, one.name),
+      cell("role", one.role), cell("votes", one.sent), cell("agrees with others", share(one.agreed, one.shared)),
+      cell("gold right", share(one.gold_right, one.gold)), cell("left", share(one.left, one.decided)),
+      cell("seconds", one.median_seen_s === null ? "–" : one.median_seen_s.toFixed(1)),
+      element("td", {}, button("New link", "", () => renew(one), { class: "small", "aria-label": `New link for ${one.name}` }),
+        button(one.disabled ? "Enable" : "Disable", "", () => enable(one), { class: "small", "aria-label": `${one.disabled ? "Enable" : "Disable"} ${one.name}` })),
+    ))),
+  ));
+}
+
+const cell = (head, value) => element("td", { "data-head": head }, String(value));
+
+function addForm() {
+  const name = element("input", { name: "name", required: true, maxlength: "200", autocomplete: "off" });
+  const role = element("select", { name: "role" }, ROLES.map((one) => element("option", {}, one)));
+  const add = async (event) => {
+    event.preventDefault();
+    document.activeElement.blur();
+    await attempt(async () => {
+      const made = await ask("POST", "/v1/people", { name: name.value.trim(), role: role.value });
+      link = { name: made.name, url: `${location.origin}/#token=${made.token}` };
+    });
+  };
+  return element("form", { class: "extras", onsubmit: add },
+    element("label", {}, "Name ", name), element("label", {}, "Role ", role),
+    element("button", { class: "primary" }, "Add somebody"));
+}
+
+const renew = (one) => attempt(async () => {
+  const made = await ask("POST", `/v1/people/${one.id}/token`);
+  link = { name: one.name, url: `${location.origin}/#token=${made.token}` };
+});
+
+const enable = (one) => attempt(() => ask("PUT", `/v1/people/${one.id}/enabled`, { enabled: one.disabled }));
+
+async function attempt(work) {
+  try {
+    await work();
+  } catch (error) {
+    toast(error.message);
+  }
+  await draw();
+}
+
+async function download() {
+  const lines = [];
+  let page = { cursor: 0, more: true };
+  while (page.more) {
+    page = await ask("GET", `/v1/export?after=${page.cursor}`);
+    lines.push(...page.rows.map((row) => `${JSON.stringify(row)}\n`));
+  }
+  const url = URL.createObjectURL(new Blob(lines, { type: "application/jsonl" }));
+  element("a", { href: url, download: "votes.jsonl" }).click();
+  URL.revokeObjectURL(url);
+  toast(`${lines.length} rows.`);
+}
