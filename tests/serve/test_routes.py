@@ -6,7 +6,8 @@ import pytest
 
 from fastslow.streams.formats import read_row
 
-OPEN = {"/healthz"}
+OPEN = {"/", "/healthz"}
+"""The page itself, which holds nothing, and whether the server lives."""
 BODIES = {
     "/v1/pairs": {"prompt": "Hi", "answers": [{"text": "a"}, {"text": "b"}]},
     "/v1/pairs/next": {},

@@ -18,9 +18,9 @@ from fastslow.training.state.event_log import Progress
 
 MOST_STEPS = 300
 """More keep nothing more (LOG.md)."""
-PER_PAIR = 2
+PER_PAIR = 3
 """Kept examples that a student learns from for each pair that its domains' modules have learned
-from, up to MOST_STEPS: it takes about as long as their training."""
+from, up to MOST_STEPS: it takes about as long as their training and as long again at most."""
 STUDENT = "student"
 BEFORE = "before"
 """Name of the policy that was consolidated before."""
