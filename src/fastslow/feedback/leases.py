@@ -9,6 +9,7 @@ from sqlalchemy import (
     Connection,
     Select,
     and_,
+    bindparam,
     exists,
     func,
     or_,
@@ -17,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from fastslow.feedback.refusals import NotGiven
+from fastslow.feedback.refusals import NotGiven, UnknownItem
 from fastslow.feedback.schema import answers, leases, pairs, prompts, votes
 
 LEASE = 600.0
@@ -25,6 +26,11 @@ LEASE = 600.0
 GOLD_EVERY = 20
 """One of so many pairs that somebody gets is a gold question, while there are any."""
 MOST_AT_ONCE = 20
+OF_BOTH = (leases.c.pair_id == bindparam("pair"), leases.c.voter == bindparam("who"))
+GIVEN = select(leases.c.pair_id).where(*OF_BOTH)
+RELEASE = (
+    update(leases).where(*OF_BOTH, leases.c.until > bindparam("now")).values(until=bindparam("now"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,41 +58,41 @@ def next_pairs(
     count = min(count, MOST_AT_ONCE)
     held = _held(connection, voter, now, count)
     given = held + _new(connection, voter, now, count - len(held), domain)
-    for pair_id in given:
-        lease(connection, pair_id=pair_id, voter=voter, until=now + LEASE)
+    _lease_all(connection, given, voter, now + LEASE)
     return list(_shown(connection, given, now + LEASE))
 
 
 def lease(connection: Connection, *, pair_id: int, voter: int, until: float) -> None:
     """Give a pair to somebody, or for longer."""
-    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(leases)
-    connection.execute(
-        insert.values(pair_id=pair_id, voter=voter, until=until).on_conflict_do_update(
-            index_elements=["pair_id", "voter"], set_={"until": until}
-        )
-    )
+    _lease_all(connection, [pair_id], voter, until)
+
+
+def _lease_all(connection: Connection, given: Sequence[int], voter: int, until: float) -> None:
+    rows = [{"pair_id": pair_id, "voter": voter, "until": until} for pair_id in given]
+    if rows:
+        insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(leases)
+        key = {"index_elements": ["pair_id", "voter"], "set_": {"until": until}}
+        connection.execute(insert.values(rows).on_conflict_do_update(**key))
 
 
 def release(connection: Connection, *, pair_id: int, voter: int, now: float) -> None:
     """Let others have a pair now."""
-    connection.execute(
-        update(leases)
-        .where(leases.c.pair_id == pair_id, leases.c.voter == voter, leases.c.until > now)
-        .values(until=now)
-    )
+    connection.execute(RELEASE, {"pair": pair_id, "who": voter, "now": now})
+
+
+def check_given(connection: Connection, *, pair_id: int, voter: int) -> None:
+    """Raises UnknownItem for a pair that is none, NotGiven for one that somebody never got."""
+    if connection.scalar(GIVEN, {"pair": pair_id, "who": voter}) is not None:
+        return
+    if connection.scalar(select(pairs.c.id).where(pairs.c.id == pair_id)) is None:
+        raise UnknownItem(f"there is no pair {pair_id}")
+    raise NotGiven(f"pair {pair_id} was not given to you; ask for the next pair")
 
 
 def answer_of(connection: Connection, *, pair_id: int, side: str, voter: int) -> int:
-    """The answer on a side of a pair. Raises NotGiven for one that somebody never got."""
-    if not was_given(connection, pair_id=pair_id, voter=voter):
-        raise NotGiven(f"pair {pair_id} was not given to you; ask for the next pair")
+    """The answer on a side of a pair; raises as `check_given`."""
+    check_given(connection, pair_id=pair_id, voter=voter)
     return int(connection.scalars(select(pairs.c[side]).where(pairs.c.id == pair_id)).one())
-
-
-def was_given(connection: Connection, *, pair_id: int, voter: int) -> bool:
-    """Whether somebody ever got a pair."""
-    found = select(leases.c.pair_id).where(leases.c.pair_id == pair_id, leases.c.voter == voter)
-    return connection.scalar(found) is not None
 
 
 def _held(connection: Connection, voter: int, now: float, count: int) -> list[int]:
@@ -102,35 +108,47 @@ def _held(connection: Connection, voter: int, now: float, count: int) -> list[in
 def _new(
     connection: Connection, voter: int, now: float, count: int, domain: str | None
 ) -> list[int]:
-    found: list[int] = []
+    """Pairs that somebody did not have before, gold questions at their places among them."""
+    if count < 1:
+        return []
     before = connection.scalar(
         select(func.count()).select_from(leases).where(leases.c.voter == voter)
     )
-    for place in range(int(before or 0), int(before or 0) + count):
-        is_gold = pairs.c.purpose == "gold"
-        turn = is_gold if place % GOLD_EVERY == GOLD_EVERY // 2 else ~is_gold
-        free = _free(voter, now, domain)
-        pair_id = _first(connection, free.where(turn), found)
-        if pair_id is None:
-            pair_id = _first(connection, free.where(~is_gold), found)
-        if pair_id is None:
-            break
-        found.append(pair_id)
-    return found
+    places = range(int(before or 0), int(before or 0) + count)
+    turns = [place % GOLD_EVERY == GOLD_EVERY // 2 for place in places]
+    free, is_gold = _free(voter, now, domain), pairs.c.purpose == "gold"
+    gold = _first(connection, free.where(is_gold), sum(turns))
+    others = _first(connection, free.where(~is_gold), count - len(gold))
+    return _interleaved(turns, gold, others)
 
 
-def _first(connection: Connection, free: Select[Any], found: list[int]) -> int | None:
-    """The first pair that is free, locked until the transaction ends."""
+def _interleaved(turns: Sequence[bool], gold: list[int], others: list[int]) -> list[int]:
+    """A gold question where it is one's turn, as long as there are any."""
+    found = []
+    for turn in turns:
+        source = gold if turn and gold else others
+        if source:
+            found.append(source.pop(0))
+    return found + gold
+
+
+def _first(connection: Connection, free: Select[Any], count: int) -> list[int]:
+    """The first pairs that are free, locked until the transaction ends."""
+    found: list[int] = []
     lost: list[int] = []
-    while True:
-        one = free.where(pairs.c.id.not_in(found + lost)).order_by(pairs.c.id).limit(1)
-        locked = connection.scalar(one.with_for_update(skip_locked=True, of=pairs))
-        if locked is None:
-            return None
-        # Another process may have given it away between the statement's snapshot and the lock.
-        if connection.scalar(free.where(pairs.c.id == locked)) is not None:
-            return int(locked)
-        lost.append(int(locked))
+    while len(found) < count:
+        rest = free.where(pairs.c.id.not_in(found + lost)).order_by(pairs.c.id)
+        some = rest.limit(count - len(found)).with_for_update(skip_locked=True, of=pairs)
+        locked = list(connection.scalars(some))
+        if not locked:
+            break
+        if connection.dialect.name == "sqlite":
+            return locked  # Nobody else writes meanwhile.
+        # Others may have been given some between the statement's snapshot and the lock.
+        still = set(connection.scalars(free.where(pairs.c.id.in_(locked))))
+        found += [pair_id for pair_id in locked if pair_id in still]
+        lost += [pair_id for pair_id in locked if pair_id not in still]
+    return found
 
 
 def _free(voter: int, now: float, domain: str | None) -> Select[Any]:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from fastslow.feedback.refusals import Malformed, UnknownItem
 from fastslow.feedback.schema import ROLES, audit, insert_row, principals
 
 TOKEN_BYTES = 32
 LONGEST_NAME = 200
+OF_TOKEN = select(principals).where(principals.c.token_sha256 == bindparam("hash"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,7 @@ def add_principal(
 
 def principal_of(connection: Connection, token: str) -> Principal | None:
     """Whose token it is; None if nobody's, or of somebody who may not ask any more."""
-    row = connection.execute(
-        select(principals).where(principals.c.token_sha256 == _hash(token))
-    ).one_or_none()
+    row = connection.execute(OF_TOKEN, {"hash": _hash(token)}).one_or_none()
     return None if row is None or row.disabled else _principal(row)
 
 

@@ -298,6 +298,6 @@ routes = Table(
 
 def insert_row(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
     """Add a row to a table that numbers its rows; its number."""
-    key = connection.execute(table.insert().values(values)).inserted_primary_key
+    key = connection.execute(table.insert(), values).inserted_primary_key
     assert key is not None
     return int(key[0])

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, or_, select, update
 
-from fastslow.feedback.leases import LEASE, lease, release, was_given
-from fastslow.feedback.refusals import AlreadyVoted, KeyReused, Malformed, NotGiven, UnknownItem
+from fastslow.feedback.leases import LEASE, check_given, lease, release
+from fastslow.feedback.refusals import AlreadyVoted, KeyReused, Malformed, UnknownItem
 from fastslow.feedback.schema import COMPARED, RATED, answers, insert_row, pairs, votes
 
 GRACE = 60.0
@@ -21,6 +21,31 @@ GRACE = 60.0
 LONGEST_KEY = 200
 LONGEST_TEXT = 100_000
 """Characters of an edited answer or of a reason."""
+
+
+# Made once, as making them takes longer than SQLite takes to answer.
+OF_KEY = select(votes).where(
+    votes.c.voter == bindparam("who"), votes.c.idem_key == bindparam("key")
+)
+EARLIER = select(votes.c.id).where(
+    votes.c.voter == bindparam("who"),
+    votes.c.retracted_at.is_(None),
+    votes.c.kind == bindparam("kind_"),
+    or_(votes.c.pair_id == bindparam("pair"), votes.c.answer_id == bindparam("answer")),
+)
+_GIVEN = (
+    select(func.count())
+    .select_from(votes)
+    .where(
+        votes.c.pair_id == bindparam("pair"),
+        votes.c.retracted_at.is_(None),
+        votes.c.verdict != "skip",
+    )
+    .scalar_subquery()
+)
+OPEN_OR_CLOSE = (
+    update(pairs).where(pairs.c.id == bindparam("pair")).values(open=_GIVEN < pairs.c.needs)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +85,7 @@ def vote(
     body = {**subject, "verdict": verdict, "text": None, "reason": reason}
     if known := _known(connection, voter, key, body):
         return known
-    if connection.scalar(select(pairs.c.id).where(pairs.c.id == pair_id)) is None:
-        raise UnknownItem(f"there is no pair {pair_id}")
-    if not was_given(connection, pair_id=pair_id, voter=voter):
-        raise NotGiven(f"pair {pair_id} was not given to you; ask for the next pair")
+    check_given(connection, pair_id=pair_id, voter=voter)
     receipt = _write(connection, voter, key, body, seen_ms=seen_ms, now=now)
     release(connection, pair_id=pair_id, voter=voter, now=now)
     _open_or_close(connection, pair_id)
@@ -144,9 +166,7 @@ def _known(connection: Connection, voter: int, key: str, body: Mapping[str, Any]
         raise Malformed(f"an idempotency key has 1 to {LONGEST_KEY} characters")
     if any(len(body[name] or "") > LONGEST_TEXT for name in ("text", "reason")):
         raise Malformed(f"a text has at most {LONGEST_TEXT:,} characters")
-    row = connection.execute(
-        select(votes).where(votes.c.voter == voter, votes.c.idem_key == key)
-    ).one_or_none()
+    row = connection.execute(OF_KEY, {"who": voter, "key": key}).one_or_none()
     if row is None:
         return None
     if row.body_sha256 != _hash(body):
@@ -163,9 +183,8 @@ def _write(
     seen_ms: int | None,
     now: float,
 ) -> Receipt:
-    same = (votes.c[name] == body[name] for name in ("kind", "pair_id", "answer_id"))
-    once = select(votes.c.id).where(votes.c.voter == voter, votes.c.retracted_at.is_(None), *same)
-    if (earlier := connection.scalar(once)) is not None:
+    subject = {"kind_": body["kind"], "pair": body["pair_id"], "answer": body["answer_id"]}
+    if (earlier := connection.scalar(EARLIER, {"who": voter, **subject})) is not None:
         raise AlreadyVoted(f"you have voted on this already; take back vote {earlier} first")
     values = {
         **body, "voter": voter, "idem_key": key, "body_sha256": _hash(body), "seen_ms": seen_ms,
@@ -176,17 +195,7 @@ def _write(
 
 
 def _open_or_close(connection: Connection, pair_id: int) -> None:
-    given = (
-        select(func.count())
-        .select_from(votes)
-        .where(
-            votes.c.pair_id == pair_id, votes.c.retracted_at.is_(None), votes.c.verdict != "skip"
-        )
-        .scalar_subquery()
-    )
-    connection.execute(
-        update(pairs).where(pairs.c.id == pair_id).values(open=given < pairs.c.needs)
-    )
+    connection.execute(OPEN_OR_CLOSE, {"pair": pair_id})
 
 
 def _receipt(row: Row[Any], *, repeated: bool) -> Receipt:

@@ -1,0 +1,144 @@
+"""`python -m benchmarks.votes OUT`: how long a vote takes at 10,000 a minute, and if all are kept.
+
+A server in a process of its own, 50 people who take pairs and vote at fixed times, whether or not
+the reply to the vote before has come; the latency of a vote counts from the time it was due.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from sqlalchemy import func, select
+
+from fastslow.atomic_io import write_text
+from fastslow.feedback import Store, items, people
+from fastslow.feedback.schema import pairs, votes
+from fastslow.training.state.summary import versions
+
+PEOPLE = 50
+AHEAD = 20
+"""Pairs that somebody takes at once."""
+MADE_AT_ONCE = 5000
+
+
+def main() -> None:
+    """Measure, and write the results if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--votes-a-minute", type=int, default=10_000)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--results", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+    wanted = int(args.votes_a_minute * args.minutes)
+    tokens = _prepared(args.out, wanted + PEOPLE * AHEAD)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "fastslow", "serve", str(args.out), "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = _address(server)
+        latencies = asyncio.run(_cast(address, tokens, wanted, args.minutes * 60))
+    finally:
+        server.terminate()
+        server.wait()
+    with Store(args.out) as store, store.read() as connection:
+        kept = connection.scalar(select(func.count()).select_from(votes))
+    found = {"votes": wanted, "kept": kept, "minutes": args.minutes, "people": PEOPLE}
+    found |= _quantiles(latencies)
+    print(json.dumps(found, indent=1))
+    if args.results:
+        text = json.dumps({**found, "versions": versions()}, indent=1) + "\n"
+        write_text(args.results, text)
+
+
+def _prepared(folder: Path, count: int) -> list[str]:
+    """A new store with pairs and people; their tokens."""
+    with Store(folder) as store:
+        tokens = [
+            store.write(people.add_principal, name=f"p{number}", role="annotator", now=0.0)[1]
+            for number in range(PEOPLE)
+        ]
+        messages = [{"role": "user", "content": "Which way to the river?"}]
+        prompt = store.write(items.add_prompt, messages=messages, domain="town", now=0.0)
+        said = (items.Answer("Down the hill, then left. " * 8), items.Answer("No idea. " * 20))
+        a, b = (
+            store.write(items.add_answer, prompt_id=prompt, answer=one, now=0.0) for one in said
+        )
+        row = {"prompt_id": prompt, "a": a, "b": b, "purpose": "learn", "open": True, "needs": 1}
+        for start in range(0, count, MADE_AT_ONCE):
+            rows = [{**row, "at": 0.0}] * min(MADE_AT_ONCE, count - start)
+            store.write(lambda connection, rows=rows: connection.execute(pairs.insert(), rows))
+    return tokens
+
+
+def _address(server: subprocess.Popen[str]) -> str:
+    assert server.stdout is not None
+    for line in server.stdout:
+        if found := re.search(r"serving on (\S+);", line):
+            return found[1]
+    raise SystemExit("the server did not start")
+
+
+async def _cast(address: str, tokens: list[str], wanted: int, seconds: float) -> list[float]:
+    """Have everyone vote at their times; seconds from when each vote was due to its reply."""
+    limits = httpx2.Limits(max_connections=PEOPLE * 4, max_keepalive_connections=PEOPLE * 4)
+    async with httpx2.AsyncClient(base_url=address, limits=limits, timeout=60) as client:
+        share, every = wanted // len(tokens), seconds / (wanted // len(tokens))
+        begin = time.monotonic() + 2.0
+        found = await asyncio.gather(
+            *(
+                _person(client, token, share, every, begin + every * place / len(tokens))
+                for place, token in enumerate(tokens)
+            )
+        )
+    return [latency for own in found for latency in own]
+
+
+async def _person(
+    client: httpx2.AsyncClient, token: str, count: int, every: float, begin: float
+) -> list[float]:
+    headers = {"Authorization": f"Bearer {token}"}
+    draw, ready, latencies = random.Random(token), list[int](), list[float]()
+    waiting = set[asyncio.Task[None]]()
+
+    async def vote(pair_id: int, due: float) -> None:
+        body = {"pair_id": pair_id, "verdict": draw.choice("ab"), "seen_ms": 4000}
+        own = {**headers, "Idempotency-Key": str(pair_id)}
+        reply = await client.post("/v1/votes", json=body, headers=own)
+        reply.raise_for_status()
+        latencies.append(time.monotonic() - due)
+
+    for number in range(count):
+        if not ready:
+            # What is on its way is held, and would be given again.
+            await asyncio.gather(*waiting)
+            reply = await client.post("/v1/pairs/next", json={"count": AHEAD}, headers=headers)
+            reply.raise_for_status()
+            ready = [pair["id"] for pair in reply.json()["pairs"]]
+        due = begin + number * every
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        task = asyncio.create_task(vote(ready.pop(0), due))
+        waiting.add(task)
+        task.add_done_callback(waiting.discard)
+    await asyncio.gather(*waiting)
+    return latencies
+
+
+def _quantiles(latencies: list[float]) -> dict[str, Any]:
+    ordered = sorted(latencies)
+    at = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+    found = {f"{name}_ms": 1000 * ordered[int(share * len(ordered))] for name, share in at.items()}
+    return {**found, "max_ms": 1000 * ordered[-1]}
+
+
+if __name__ == "__main__":
+    main()
