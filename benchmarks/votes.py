@@ -6,6 +6,7 @@ the reply to the vote before has come; the latency of a vote counts from the tim
 
 import argparse
 import asyncio
+import gc
 import json
 import random
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 from sqlalchemy import func, select
 
 from fastslow.atomic_io import write_text
@@ -24,8 +26,8 @@ from fastslow.feedback.schema import pairs, votes
 from fastslow.training.state.summary import versions
 
 PEOPLE = 50
-AHEAD = 20
-"""Pairs that somebody takes at once."""
+AHEAD = 4
+"""Pairs that somebody takes at once, as the page does."""
 MADE_AT_ONCE = 5000
 
 
@@ -47,12 +49,14 @@ def main() -> None:
     try:
         address = _address(server)
         latencies = asyncio.run(_cast(address, tokens, wanted, args.minutes * 60))
+        cpu = sum(psutil.Process(server.pid).cpu_times()[:2])
     finally:
         server.terminate()
         server.wait()
     with Store(args.out) as store, store.read() as connection:
         kept = connection.scalar(select(func.count()).select_from(votes))
     found = {"votes": wanted, "kept": kept, "minutes": args.minutes, "people": PEOPLE}
+    found |= {"server_cpu_s": round(cpu, 1)}
     found |= _quantiles(latencies)
     print(json.dumps(found, indent=1))
     if args.results:
@@ -94,6 +98,7 @@ async def _cast(address: str, tokens: list[str], wanted: int, seconds: float) ->
     async with httpx2.AsyncClient(base_url=address, limits=limits, timeout=60) as client:
         share, every = wanted // len(tokens), seconds / (wanted // len(tokens))
         begin = time.monotonic() + 2.0
+        gc.freeze()
         found = await asyncio.gather(
             *(
                 _person(client, token, share, every, begin + every * place / len(tokens))

@@ -64,7 +64,7 @@ def test_sides_are_by_chance_and_gold_follows_them(town):
         town.pair(f"{n}", "right", "wrong", purpose="gold", gold_verdict="a") for n in range(40)
     ]
     with town.store.read() as connection:
-        shown = list(leases._shown(connection, made, 0.0))
+        shown = [*leases._shown(connection, made, 0.0)]
         verdicts = list(connection.scalars(select(pairs.c.gold_verdict).order_by(pairs.c.id)))
     sides = ["a" if one.a == "right" else "b" for one in shown]
     assert sides == verdicts and 10 < sides.count("a") < 30
@@ -159,3 +159,17 @@ def test_no_token_is_on_disk(tmp_path, text):
     with Store(tmp_path / "live") as store:
         _, token = store.write(people.add_principal, name="eve", role="admin", now=0.0)
         assert token.encode() not in (tmp_path / "live" / text).read_bytes()
+
+
+def test_the_next_pair_is_found_without_reading_all_of_them(tmp_path):
+    """The plan goes through an index in order, and sorts nothing."""
+    from fastslow.feedback import Store
+
+    with Store(tmp_path / "live") as store, store.read() as connection:
+        for query in (leases.FREE, leases.GOLD):
+            text = query.compile(connection, compile_kwargs={"render_postcompile": True})
+            facts = {"who": 1, "now": 0.0, "count": 4}
+            given = [facts.get(name, text.params[name]) for name in text.positiontup]
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", tuple(given))
+            said = " ".join(row[-1] for row in plan)
+            assert "SCAN pairs" not in said and "TEMP B-TREE FOR ORDER BY" not in said, said

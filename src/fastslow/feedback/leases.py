@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
     Select,
-    and_,
     bindparam,
     exists,
     func,
@@ -26,11 +26,78 @@ LEASE = 600.0
 GOLD_EVERY = 20
 """One of so many pairs that somebody gets is a gold question, while there are any."""
 MOST_AT_ONCE = 20
-OF_BOTH = (leases.c.pair_id == bindparam("pair"), leases.c.voter == bindparam("who"))
+
+
+def _has_voted(voter: Any, pair_id: Any, *, skips: bool = True) -> ColumnElement[bool]:
+    found = exists().where(
+        votes.c.pair_id == pair_id, votes.c.voter == voter, votes.c.retracted_at.is_(None)
+    )
+    return found if skips else found.where(votes.c.verdict != "skip")
+
+
+def _free() -> Select[Any]:
+    """The first pairs that `who` may get."""
+    holders = (
+        select(func.count())
+        .select_from(leases)
+        .where(
+            leases.c.pair_id == pairs.c.id,
+            or_(leases.c.until > NOW, _has_voted(leases.c.voter, pairs.c.id, skips=False)),
+        )
+        .scalar_subquery()
+    )
+    holds = exists().where(
+        leases.c.pair_id == pairs.c.id, leases.c.voter == WHO, leases.c.until > NOW
+    )
+    return (
+        select(pairs.c.id)
+        .where(pairs.c.open, ~holds, ~_has_voted(WHO, pairs.c.id), holders < pairs.c.needs)
+        .order_by(pairs.c.id)
+        .limit(COUNT)
+        .with_for_update(skip_locked=True, of=pairs)
+    )
+
+
+def _contents() -> Select[Any]:
+    left, right = answers.alias("left_answer"), answers.alias("right_answer")
+    return (
+        select(
+            pairs.c.id, prompts.c.domain, prompts.c.messages,
+            left.c.text.label("a"), right.c.text.label("b"),
+        )
+        .join(prompts, prompts.c.id == pairs.c.prompt_id)
+        .join(left, left.c.id == pairs.c.a)
+        .join(right, right.c.id == pairs.c.b)
+        .where(pairs.c.id.in_(bindparam("given", expanding=True)))
+    )  # fmt: skip
+
+
+# Statements are made once, as making one takes longer than SQLite takes to answer it.
+WHO: BindParameter[Any] = bindparam("who")
+NOW: BindParameter[Any] = bindparam("now")
+COUNT: BindParameter[Any] = bindparam("count")
+OF_BOTH = (leases.c.pair_id == bindparam("pair"), leases.c.voter == WHO)
 GIVEN = select(leases.c.pair_id).where(*OF_BOTH)
-RELEASE = (
-    update(leases).where(*OF_BOTH, leases.c.until > bindparam("now")).values(until=bindparam("now"))
+RELEASE = update(leases).where(*OF_BOTH, leases.c.until > NOW).values(until=NOW)
+GIVEN_SO_FAR = select(func.count()).select_from(leases).where(leases.c.voter == WHO)
+HELD = (
+    select(leases.c.pair_id)
+    .where(leases.c.voter == WHO, leases.c.until > NOW, ~_has_voted(WHO, leases.c.pair_id))
+    .order_by(leases.c.pair_id)
+    .limit(COUNT)
 )
+GOLD = _free().where(pairs.c.purpose == "gold")
+FREE = _free().where(pairs.c.purpose != "gold")
+FREE_IN_DOMAIN = FREE.where(
+    exists().where(prompts.c.id == pairs.c.prompt_id, prompts.c.domain == bindparam("domain"))
+)
+SHOWN = _contents()
+LEASE_ROWS = {
+    name: made.on_conflict_do_update(
+        index_elements=["pair_id", "voter"], set_={"until": made.excluded.until}
+    )
+    for name, made in (("sqlite", sqlite.insert(leases)), ("postgresql", postgresql.insert(leases)))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +137,7 @@ def lease(connection: Connection, *, pair_id: int, voter: int, until: float) -> 
 def _lease_all(connection: Connection, given: Sequence[int], voter: int, until: float) -> None:
     rows = [{"pair_id": pair_id, "voter": voter, "until": until} for pair_id in given]
     if rows:
-        insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(leases)
-        key = {"index_elements": ["pair_id", "voter"], "set_": {"until": until}}
-        connection.execute(insert.values(rows).on_conflict_do_update(**key))
+        connection.execute(LEASE_ROWS[connection.dialect.name], rows)
 
 
 def release(connection: Connection, *, pair_id: int, voter: int, now: float) -> None:
@@ -96,13 +161,7 @@ def answer_of(connection: Connection, *, pair_id: int, side: str, voter: int) ->
 
 
 def _held(connection: Connection, voter: int, now: float, count: int) -> list[int]:
-    mine = (
-        select(leases.c.pair_id)
-        .where(leases.c.voter == voter, leases.c.until > now, ~_has_voted(voter, leases.c.pair_id))
-        .order_by(leases.c.pair_id)
-        .limit(count)
-    )
-    return list(connection.scalars(mine))
+    return list(connection.scalars(HELD, {"who": voter, "now": now, "count": count}))
 
 
 def _new(
@@ -111,14 +170,12 @@ def _new(
     """Pairs that somebody did not have before, gold questions at their places among them."""
     if count < 1:
         return []
-    before = connection.scalar(
-        select(func.count()).select_from(leases).where(leases.c.voter == voter)
-    )
-    places = range(int(before or 0), int(before or 0) + count)
-    turns = [place % GOLD_EVERY == GOLD_EVERY // 2 for place in places]
-    free, is_gold = _free(voter, now, domain), pairs.c.purpose == "gold"
-    gold = _first(connection, free.where(is_gold), sum(turns))
-    others = _first(connection, free.where(~is_gold), count - len(gold))
+    before = int(connection.scalar(GIVEN_SO_FAR, {"who": voter}) or 0)
+    turns = [place % GOLD_EVERY == GOLD_EVERY // 2 for place in range(before, before + count)]
+    facts = {"who": voter, "now": now, "domain": domain}
+    gold = _first(connection, GOLD, facts, sum(turns))
+    free = FREE if domain is None else FREE_IN_DOMAIN
+    others = _first(connection, free, facts, count - len(gold))
     return _interleaved(turns, gold, others)
 
 
@@ -132,67 +189,27 @@ def _interleaved(turns: Sequence[bool], gold: list[int], others: list[int]) -> l
     return found + gold
 
 
-def _first(connection: Connection, free: Select[Any], count: int) -> list[int]:
+def _first(
+    connection: Connection, free: Select[Any], facts: Mapping[str, Any], count: int
+) -> list[int]:
     """The first pairs that are free, locked until the transaction ends."""
     found: list[int] = []
     lost: list[int] = []
     while len(found) < count:
-        rest = free.where(pairs.c.id.not_in(found + lost)).order_by(pairs.c.id)
-        some = rest.limit(count - len(found)).with_for_update(skip_locked=True, of=pairs)
-        locked = list(connection.scalars(some))
-        if not locked:
-            break
-        if connection.dialect.name == "sqlite":
-            return locked  # Nobody else writes meanwhile.
+        some = free.where(pairs.c.id.not_in(found + lost)) if found or lost else free
+        locked = list(connection.scalars(some, {**facts, "count": count - len(found)}))
+        if connection.dialect.name == "sqlite" or not locked:
+            return found + locked  # SQLite: nobody else writes meanwhile.
         # Others may have been given some between the statement's snapshot and the lock.
-        still = set(connection.scalars(free.where(pairs.c.id.in_(locked))))
+        again = free.where(pairs.c.id.in_(locked))
+        still = set(connection.scalars(again, {**facts, "count": len(locked)}))
         found += [pair_id for pair_id in locked if pair_id in still]
         lost += [pair_id for pair_id in locked if pair_id not in still]
     return found
 
 
-def _free(voter: int, now: float, domain: str | None) -> Select[Any]:
-    """The pairs that somebody may get."""
-    holders = (
-        select(func.count())
-        .select_from(leases)
-        .where(
-            leases.c.pair_id == pairs.c.id,
-            or_(leases.c.until > now, _has_voted(leases.c.voter, pairs.c.id, skips=False)),
-        )
-        .scalar_subquery()
-    )
-    holds = exists().where(
-        leases.c.pair_id == pairs.c.id, leases.c.voter == voter, leases.c.until > now
-    )
-    has_voted = _has_voted(voter, pairs.c.id)
-    query = select(pairs.c.id).where(pairs.c.open, ~holds, ~has_voted, holders < pairs.c.needs)
-    if domain is None:
-        return query
-    of_domain = and_(prompts.c.id == pairs.c.prompt_id, prompts.c.domain == domain)
-    return query.where(exists().where(of_domain))
-
-
-def _has_voted(voter: Any, pair_id: Any, *, skips: bool = True) -> ColumnElement[bool]:
-    found = exists().where(
-        votes.c.pair_id == pair_id, votes.c.voter == voter, votes.c.retracted_at.is_(None)
-    )
-    return found if skips else found.where(votes.c.verdict != "skip")
-
-
 def _shown(connection: Connection, given: Sequence[int], until: float) -> Iterator[ShownPair]:
-    left, right = answers.alias("left_answer"), answers.alias("right_answer")
-    query = (
-        select(
-            pairs.c.id, prompts.c.domain, prompts.c.messages,
-            left.c.text.label("a"), right.c.text.label("b"),
-        )
-        .join(prompts, prompts.c.id == pairs.c.prompt_id)
-        .join(left, left.c.id == pairs.c.a)
-        .join(right, right.c.id == pairs.c.b)
-        .where(pairs.c.id.in_(given))
-    )  # fmt: skip
-    rows = {row.id: row for row in connection.execute(query)}
+    rows = {row.id: row for row in connection.execute(SHOWN, {"given": given})}
     for pair_id in given:
         row = rows[pair_id]
         yield ShownPair(row.id, row.domain, row.messages, row.a, row.b, until)

@@ -179,7 +179,8 @@ pairs = Table(
     Column("open", Boolean, nullable=False),
     _at(),
     _one_of("purpose", PURPOSES),
-    Index("ix_pairs_open", "open", "purpose", "id"),
+    Index("ix_pairs_open", "open", "id"),
+    Index("ix_pairs_purpose", "purpose", "open", "id"),
 )
 """Two answers to compare; `a`, which is shown on the left, is either of them by chance. `open`
 while it has fewer unretracted verdicts than it `needs`."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import Depends, Request
 
-from fastslow.feedback.people import Principal, principal_of
+from fastslow.feedback.people import Principal
 from fastslow.serve.live import Live
 from fastslow.serve.replies import Refused
 
@@ -42,7 +42,7 @@ def _check(roles: tuple[str, ...]) -> Callable[..., Coroutine[Any, Any, Principa
 async def _who(live: Live, request: Request) -> Principal:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
-        who = await live.read(principal_of, token=token.strip())
+        who = await live.principal(token.strip())
         if who is not None:
             return who
     # Only who has no token is held up: many may share an address.

@@ -13,9 +13,13 @@ from limits.strategies import MovingWindowRateLimiter
 from starlette.concurrency import run_in_threadpool
 
 from fastslow.feedback import Store
+from fastslow.feedback.people import Principal, principal_of
 from fastslow.feedback.voting import GRACE
 
 T = TypeVar("T")
+KNOWN_FOR = 2.0
+"""Seconds until a server that shares the store with another one sees that somebody was disabled."""
+MOST_KNOWN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Live:
     ) -> None:
         self.store, self.settings, self.clock = store, settings, clock
         self.draw = random.Random()
+        self._known: dict[str, tuple[float, Principal]] = {}
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._requests, self._failures = parse(settings.requests), parse(settings.failures)
 
@@ -64,6 +69,22 @@ class Live:
                 return work(connection, **named)
 
         return await run_in_threadpool(call)
+
+    async def principal(self, token: str) -> Principal | None:
+        """Whose token it is, looked up at most every KNOWN_FOR seconds."""
+        now = self.clock()
+        until, who = self._known.get(token, (0.0, None))
+        if who is None or now >= until:
+            who = await self.read(principal_of, token=token)
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            if who is not None:
+                self._known[token] = (now + KNOWN_FOR, who)
+        return who
+
+    def forget_principals(self) -> None:
+        """Look everyone up again, as somebody's token or rights have changed."""
+        self._known.clear()
 
     def may_ask(self, who: str) -> bool:
         """Whether somebody has a request left; counts it."""

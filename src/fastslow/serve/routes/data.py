@@ -58,6 +58,7 @@ async def add_person(body: NewPerson, who: Admin, live: Shared) -> dict[str, Any
 async def new_token(person_id: int, who: Admin, live: Shared) -> dict[str, Any]:
     """Another token for somebody; the one before is worth nothing from now on."""
     token = await live.write(people.new_token, principal_id=person_id, by=who.id)
+    live.forget_principals()
     return {"id": person_id, "token": token}
 
 
@@ -67,4 +68,5 @@ async def set_enabled(person_id: int, body: Enabled, who: Admin, live: Shared) -
     await live.write(
         people.set_disabled, principal_id=person_id, disabled=not body.enabled, by=who.id
     )
+    live.forget_principals()
     return {"id": person_id, "enabled": body.enabled}

@@ -155,7 +155,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_pairs"),
     )
     with op.batch_alter_table("pairs") as batch_op:
-        batch_op.create_index("ix_pairs_open", ["open", "purpose", "id"], unique=False)
+        batch_op.create_index("ix_pairs_open", ["open", "id"], unique=False)
+        batch_op.create_index("ix_pairs_purpose", ["purpose", "open", "id"], unique=False)
 
     op.create_table(
         "leases",
