@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 from sqlalchemy import select
+from town import Town
 
-from fastslow.feedback import leases, people, voting
+from fastslow.feedback import Store, leases, people, voting
 from fastslow.feedback.schema import pairs, votes
 
 
@@ -78,8 +79,6 @@ def test_a_domain_can_be_asked_for(town):
 
 def test_fifty_people_on_a_thousand_pairs_share_none(store):
     """Each pair needs one verdict: everyone takes, votes and takes on, all at once."""
-    from conftest import Town
-
     town = Town(store, voters=50)
     count = 1000 if store.dialect == "sqlite" else 300
     prompt = town.prompt()
@@ -111,10 +110,6 @@ def test_fifty_people_on_a_thousand_pairs_share_none(store):
 
 
 def test_two_processes_worth_of_writers_share_no_lease(where):
-    from conftest import Town
-
-    from fastslow.feedback import Store
-
     with Store(where) as one, Store(where) as other:
         town = Town(one, voters=8)
         for number in range(40):
@@ -154,8 +149,6 @@ def test_tokens_are_worth_something_until_they_are_taken_away(town):
 
 @pytest.mark.parametrize("text", ["store.db", "store.db-wal"])
 def test_no_token_is_on_disk(tmp_path, text):
-    from fastslow.feedback import Store
-
     with Store(tmp_path / "live") as store:
         _, token = store.write(people.add_principal, name="eve", role="admin", now=0.0)
         assert token.encode() not in (tmp_path / "live" / text).read_bytes()
@@ -163,8 +156,6 @@ def test_no_token_is_on_disk(tmp_path, text):
 
 def test_the_next_pair_is_found_without_reading_all_of_them(tmp_path):
     """The plan goes through an index in order, and sorts nothing."""
-    from fastslow.feedback import Store
-
     with Store(tmp_path / "live") as store, store.read() as connection:
         for query in (leases.FREE, leases.GOLD):
             text = query.compile(connection, compile_kwargs={"render_postcompile": True})

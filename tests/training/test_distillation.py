@@ -234,9 +234,9 @@ def test_the_policy_before_teaches_what_it_stands_for(entries, lessons_of, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("seen", "steps"), [((80, 48), 16), ((1000, 2000), 300), ((4, 0), 1), ((80, None), 300)]
+    ("seen", "steps"), [((80, 48), 24), ((1000, 2000), 300), ((4, 0), 1), ((80, None), 300)]
 )
-def test_a_student_takes_as_long_as_its_domains_did(entries, lessons_of, seen, steps):
+def test_a_student_takes_three_examples_a_pair(entries, lessons_of, seen, steps):
     counted = [replace(e, pairs_seen=count) for e, count in zip(entries, seen, strict=True)]
     assert lessons_of(counted, rank=2)["steps"] == steps
 
