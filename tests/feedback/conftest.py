@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, text, update
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -11,6 +11,7 @@ import postgres  # noqa: E402
 from town import Town  # noqa: E402
 
 from fastslow.feedback import Store  # noqa: E402
+from fastslow.feedback.schema import meta  # noqa: E402
 
 NUMBERS = itertools.count()
 
@@ -37,7 +38,10 @@ def where(request, tmp_path):
 
 @pytest.fixture
 def store(where):
+    # What is held out hangs on the store's name, which is random otherwise.
+    name = update(meta).where(meta.c.key == "store").values(value="store")
     with Store(where) as opened:
+        opened.write(lambda connection: connection.execute(name))
         yield opened
 
 

@@ -1,11 +1,11 @@
 """What is learned from: which rows, in which order, once each."""
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from fastslow.errors import DataError
 from fastslow.feedback import export, items, leases, ledger, voting
-from fastslow.feedback.schema import meta, prompts, votes
+from fastslow.feedback.schema import prompts, votes
 from fastslow.streams.formats import read_row
 
 
@@ -163,8 +163,6 @@ def test_the_same_conversation_is_one_prompt_in_a_domain(town):
 
 
 def test_held_out_rows_say_so(town):
-    same = update(meta).where(meta.c.key == "store").values(value="the same in every test")
-    town.store.write(lambda connection: connection.execute(same))
     for number in range(40):
         voted(town, text=f"{number} apples, {number * 7} pears and word{number} to tell apart")
     admit(town)
