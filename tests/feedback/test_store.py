@@ -66,6 +66,25 @@ def test_writes_of_many_threads_are_all_there_once(store):
     assert len(found) == len(set(found)) == 160
 
 
+def test_a_write_that_nobody_waits_for_any_more_disturbs_no_other(store):
+    """As when a client goes away: before it is begun it is not done, later it is."""
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(connection):
+        begun.set()
+        assert go.wait(30)
+        return add(connection, "slow")
+
+    first = store.submit(slow)
+    begun.wait(30)
+    second = store.submit(add, "gone")
+    assert second.cancel() and not first.cancel()
+    go.set()
+    assert first.result()
+    store.write(add, "ann")
+    assert names(store) == ["slow", "ann"]
+
+
 def test_two_open_stores_see_what_the_other_wrote(where):
     with Store(where) as one, Store(where) as other:
         one.write(add, "ann")

@@ -10,7 +10,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 from sqlalchemy import select
 
+from fastslow.config import load_recipe
 from fastslow.feedback.schema import votes
+from fastslow.serve.engine.decoding import Group
+from fastslow.serve.engine.embedded import EmbeddedEngine
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MARKED = "**bold** <img src=x onerror=\"document.title='HACKED'\"> `code`"
@@ -245,3 +248,48 @@ def test_nothing_is_seriously_inaccessible(site, scheme):
         assert not bad, [(one["id"], one["nodes"][0]["html"]) for one in bad]
         wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, "nothing hangs over the side"
+
+
+@pytest.fixture(scope="module")
+def engine(model_folder):
+    made = EmbeddedEngine(load_recipe({"model": str(model_folder)}), slots=1, max_rank=2)
+    yield made
+    made.close()
+
+
+def test_answers_of_a_chat_are_rated_put_right_and_asked_for_twice(site, engine):
+    site.server.live.engine = engine
+    page = site.open(view="chat")
+    page.get_by_label("Your message").fill("Hi")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Good").click()
+    expect(page.get_by_role("button", name="Good")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_label("Edited answer").fill("As it should be")
+    page.get_by_role("button", name="Keep my version").click()
+    wait(lambda: len(site.votes()) == 2)
+    assert [one.verdict for one in site.votes()] == ["up", "edited"]
+    found = Axe().run(page).response["violations"]
+    assert not [one["id"] for one in found if one["impact"] in ("serious", "critical")]
+    page.get_by_label("Your message").fill("And now?")
+    page.get_by_role("button", name="Answer twice").click()
+    expect(page.locator(".prompt")).to_contain_text("And now?")
+    vote_by(page, "1")
+    wait(lambda: len(site.votes()) == 3)
+
+
+def test_an_answer_can_be_stopped(site, engine, monkeypatch):
+    step = Group.step
+
+    def slow(group):
+        time.sleep(0.05)
+        step(group)
+
+    monkeypatch.setattr(Group, "step", slow)
+    site.server.live.engine = engine
+    page = site.open(view="chat")
+    page.get_by_label("Your message").fill("Hi")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    wait(lambda: engine._rows == 0)

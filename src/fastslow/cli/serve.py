@@ -12,6 +12,9 @@ SECRET = "FASTSLOW_WEBHOOK_SECRET"
 
 def serve(
     folder: Path = typer.Argument(metavar="DIR", help="Its store and tokens; made if need be."),
+    overrides: list[str] = typer.Argument(
+        None, metavar="[SECTION.KEY=VALUE]...", help="Settings of a recipe; model=... answers."
+    ),
     port: int = typer.Option(8000, min=0, max=65535, help="0 takes any that is free."),
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     host_name: list[str] = typer.Option(
@@ -22,6 +25,9 @@ def serve(
     ),
     pairs: list[str] = typer.Option(
         None, help="File of pairs to put up for comparison, as data.train takes it; repeatable."
+    ),
+    prompts: list[str] = typer.Option(
+        None, help="File of prompts that the model answers twice, to be compared; repeatable."
     ),
     webhook: str = typer.Option(None, help=f"URL that is told of new rows, signed with ${SECRET}."),
 ) -> None:
@@ -43,6 +49,18 @@ def serve(
     settings = Settings(
         hosts=(*Settings().hosts, *(host_name or ())), webhook=webhook, webhook_secret=secret
     )
+    if overrides:
+        from fastslow.adapters.library_logging import quiet_libraries
+
+        quiet_libraries()
     run(
-        folder, host=host, port=port, settings=settings, store_url=store, pairs=pairs or [], say=say
+        folder,
+        host=host,
+        port=port,
+        settings=settings,
+        store_url=store,
+        pairs=pairs or [],
+        prompts=prompts or [],
+        overrides=overrides or [],
+        say=say,
     )

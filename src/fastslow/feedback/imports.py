@@ -14,9 +14,7 @@ def import_pair(connection: Connection, *, pair: Pair, now: float, draw: random.
 
     Its label is not taken over: people are asked.
     """
-    prompt_id = add_prompt(
-        connection, messages=_turns(pair.prompt, "user"), domain=pair.domain, now=now
-    )
+    prompt_id = add_prompt(connection, messages=turns_of(pair.prompt), domain=pair.domain, now=now)
     both = {_last(text) for text in pair.responses}
     of_prompt = answers.c.prompt_id == prompt_id
     there = dict(connection.execute(select(answers.c.id, answers.c.text).where(of_prompt)).all())
@@ -33,8 +31,9 @@ def import_pair(connection: Connection, *, pair: Pair, now: float, draw: random.
     return True
 
 
-def _turns(text: Text, role: str) -> list[dict[str, str]]:
-    turns = (Message(role, text),) if isinstance(text, str) else text
+def turns_of(text: Text) -> list[dict[str, str]]:
+    """A prompt as the turns of a conversation; plain text is one of the user's."""
+    turns = (Message("user", text),) if isinstance(text, str) else text
     return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from fastslow.feedback.clusters import cluster_of, held_out
 from fastslow.feedback.refusals import Malformed, UnknownItem
@@ -102,6 +102,12 @@ def add_pair(
         "needs": GOLD_NEEDS if purpose == "gold" else needs,
     }  # fmt: skip
     return insert_row(connection, pairs, values)
+
+
+def open_pairs(connection: Connection) -> int:
+    """How many pairs lack verdicts, gold questions apart."""
+    query = select(func.count()).select_from(pairs).where(pairs.c.open, pairs.c.purpose != "gold")
+    return int(connection.scalar(query) or 0)
 
 
 def store_id(connection: Connection) -> str:

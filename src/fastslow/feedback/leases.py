@@ -154,6 +154,16 @@ def check_given(connection: Connection, *, pair_id: int, voter: int) -> None:
     raise NotGiven(f"pair {pair_id} was not given to you; ask for the next pair")
 
 
+def pair_of(connection: Connection, *, pair_id: int, voter: int) -> ShownPair:
+    """A pair that somebody was given; raises as `check_given`."""
+    check_given(connection, pair_id=pair_id, voter=voter)
+    until = connection.scalar(
+        select(leases.c.until).where(leases.c.pair_id == pair_id, leases.c.voter == voter)
+    )
+    (found,) = _shown(connection, [pair_id], float(until or 0.0))
+    return found
+
+
 def answer_of(connection: Connection, *, pair_id: int, side: str, voter: int) -> int:
     """The answer on a side of a pair; raises as `check_given`."""
     check_given(connection, pair_id=pair_id, voter=voter)

@@ -135,6 +135,8 @@ class Store:
         return group
 
     def _commit(self, group: list[_Waiting]) -> None:
+        # From here on nobody can take a write back; who went away before gets none.
+        group = [one for one in group if one.future.set_running_or_notify_cancel()]
         ended: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
             with _store_errors(), self._locked():

@@ -12,7 +12,9 @@ from fastapi import FastAPI
 from standardwebhooks import Webhook
 
 from fastslow.errors import FastslowError
-from fastslow.feedback import ledger, outbox
+from fastslow.feedback import items, ledger, outbox
+from fastslow.feedback.imports import turns_of
+from fastslow.serve.answering import sampled_pair
 from fastslow.serve.live import Live
 
 TIMEOUT = 10.0
@@ -24,6 +26,8 @@ async def working(app: FastAPI) -> AsyncIterator[None]:
     """While the server runs."""
     live: Live = app.state.live
     tasks = [asyncio.create_task(_again_and_again(live, admit))]
+    if live.engine is not None and live.prompts:
+        tasks.append(asyncio.create_task(_again_and_again(live, make_pairs)))
     if live.settings.webhook is not None:
         tasks.append(asyncio.create_task(_again_and_again(live, send)))
     try:
@@ -40,6 +44,13 @@ async def admit(live: Live) -> None:
     facts = {"grace": live.settings.grace, "tell": live.settings.webhook is not None}
     while (await live.write(ledger.admit, **facts)).rows == ledger.AT_ONCE:
         pass
+
+
+async def make_pairs(live: Live) -> None:
+    """Have the engine answer prompts twice while few pairs are left to compare."""
+    while await live.read(items.open_pairs) < live.settings.pairs_ahead:
+        prompt = live.draw.choice(live.prompts)
+        await sampled_pair(live, turns_of(prompt.prompt), domain=prompt.domain)
 
 
 async def send(live: Live) -> None:

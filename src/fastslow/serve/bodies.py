@@ -61,6 +61,31 @@ class NewPair(PromptBody):
     """`a` if the first is right."""
 
 
+class StreamOptions(Body):
+    """What a stream ends with."""
+
+    include_usage: bool = False
+
+
+class Chat(Body):
+    """A request for answers, as OpenAI's clients send it; what is not supported is refused."""
+
+    model: str = "base"
+    messages: Annotated[list[Turn], Field(min_length=1)]
+    n: Annotated[int, Field(ge=1, le=8)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**62)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Annotated[int, Field(ge=1, le=32_768)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=32_768)] | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    logprobs: bool = False
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
 class Wanted(Body):
     """Pairs to compare."""
 

@@ -3,9 +3,9 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from limits import parse
 from limits.storage import MemoryStorage
@@ -15,6 +15,10 @@ from starlette.concurrency import run_in_threadpool
 from fastslow.feedback import Store
 from fastslow.feedback.people import Principal, principal_of
 from fastslow.feedback.voting import GRACE
+from fastslow.records import Prompt
+
+if TYPE_CHECKING:
+    from fastslow.serve.answering import Engine
 
 T = TypeVar("T")
 KNOWN_FOR = 2.0
@@ -38,6 +42,10 @@ class Settings:
     """Seconds until a vote comes into the ledger."""
     admit_every: float = 2.0
     """Seconds between two looks at the votes that wait."""
+    pairs_ahead: int = 12
+    """Open pairs that the engine sees to, where there are prompts for it."""
+    answer_tokens: int = 256
+    """Most tokens of answers that are sampled to be compared."""
     webhook: str | None = None
     """Where messages are sent."""
     webhook_secret: str | None = field(default=None, repr=False)
@@ -48,9 +56,16 @@ class Live:
     """The running server's parts."""
 
     def __init__(
-        self, store: Store, settings: Settings, *, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        engine: "Engine | None" = None,
+        prompts: Sequence[Prompt] = (),
     ) -> None:
-        self.store, self.settings, self.clock = store, settings, clock
+        self.prompts = prompts
+        self.store, self.settings, self.clock, self.engine = store, settings, clock, engine
         self.draw = random.Random()
         self._known: dict[str, tuple[float, Principal]] = {}
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
@@ -69,6 +84,10 @@ class Live:
                 return work(connection, **named)
 
         return await run_in_threadpool(call)
+
+    def token_text(self, token: int) -> str:
+        """How the engine writes a token."""
+        return self.engine.token_text(token) if self.engine else ""
 
     async def principal(self, token: str) -> Principal | None:
         """Whose token it is, looked up at most every KNOWN_FOR seconds."""

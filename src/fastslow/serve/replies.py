@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from fastslow.errors import FastslowError
 from fastslow.feedback import AlreadyVoted, KeyReused, Malformed, NotGiven, UnknownItem
+from fastslow.serve.engine.requests import Busy, UnknownModel
 
 STATUS: dict[type[FastslowError], int] = {
     UnknownItem: 404,
@@ -16,6 +17,8 @@ STATUS: dict[type[FastslowError], int] = {
     AlreadyVoted: 409,
     KeyReused: 422,
     Malformed: 422,
+    UnknownModel: 404,
+    Busy: 429,
 }
 """Other errors of ours are the server's: 503."""
 
@@ -36,7 +39,8 @@ def add_error_replies(app: FastAPI) -> None:
 
     @app.exception_handler(FastslowError)
     async def ours(_: Request, error: FastslowError) -> JSONResponse:
-        return error_reply(STATUS.get(type(error), 503), str(error))
+        wait = {"Retry-After": "2"} if isinstance(error, Busy) else None
+        return error_reply(STATUS.get(type(error), 503), str(error), wait)
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:

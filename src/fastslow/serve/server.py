@@ -4,13 +4,15 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
+from fastslow.config import load_recipe
 from fastslow.errors import ConfigError
 from fastslow.feedback import Store
 from fastslow.feedback.imports import import_pair
@@ -18,8 +20,11 @@ from fastslow.records import Pair
 from fastslow.serve.app import make_app
 from fastslow.serve.live import Live, Settings
 from fastslow.serve.tokens import FILE, first_tokens
-from fastslow.streams.rows import read_examples
+from fastslow.streams.rows import read_examples, read_prompts
 from fastslow.streams.sources import open_sources
+
+if TYPE_CHECKING:
+    from fastslow.serve.engine.embedded import EmbeddedEngine
 
 STOPS_WITHIN = 5
 """Seconds that open requests get when the server stops."""
@@ -37,6 +42,8 @@ def serve(
     settings: Settings,
     store_url: str | None,
     pairs: Iterable[str],
+    prompts: Sequence[str],
+    overrides: Sequence[str],
     say: Callable[[str], None],
 ) -> None:
     """Open the store in a folder or behind a URL, and serve it until a signal comes.
@@ -44,11 +51,17 @@ def serve(
     Args:
         port: 0 takes any that is free.
         pairs: files of pairs that are put up for comparison, unless they are there already.
+        prompts: files of prompts that the engine answers twice while few pairs are left.
+        overrides: settings of a recipe; with its model there is an engine.
 
     Raises ConfigError where the address cannot be taken or a file holds no pairs.
     """
     with _listening(host, port) as taken, Store(store_url or folder) as store:
-        live = Live(store, settings)
+        engine = _engine(overrides)
+        if prompts and engine is None:
+            raise ConfigError("--prompts needs something that answers: add model=path/to/model")
+        asked = [*read_prompts(open_sources([*prompts]))] if prompts else []
+        live = Live(store, settings, engine=engine, prompts=asked)
         port = taken.getsockname()[1]
         folder.mkdir(parents=True, exist_ok=True)
         made = first_tokens(store, folder, now=live.clock())
@@ -72,7 +85,18 @@ def serve(
         _answer_promptly()
         with _signals_end_well():
             uvicorn.Server(config).run(sockets=[taken])
+        if engine is not None:
+            engine.close()
         say("stopped")
+
+
+def _engine(overrides: Sequence[str]) -> "EmbeddedEngine | None":
+    if not overrides:
+        return None
+    recipe = load_recipe({}, list(overrides))
+    from fastslow.serve.engine.embedded import EmbeddedEngine
+
+    return EmbeddedEngine(recipe)
 
 
 def _answer_promptly() -> None:

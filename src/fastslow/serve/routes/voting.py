@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastslow.feedback import items, leases, standing, voting
 from fastslow.feedback.people import Principal
 from fastslow.serve.access import ANYONE, VOTERS, allowed, live_of
+from fastslow.serve.answering import sampled_pair
 from fastslow.serve.bodies import Edited, NewPair, Rated, Vote, Wanted
 from fastslow.serve.live import Live
 from fastslow.serve.rendering import as_html
@@ -33,16 +34,26 @@ async def new_pair(body: NewPair, who: Voter, live: Shared) -> dict[str, Any]:
     Answers of one's own, several reviewers and gold questions are for admins and services.
     """
     if body.answers is None:
-        raise Refused(409, "this server has no engine; send two answers along")
+        return await _sampled_pair(body, who, live)
     if who.role == "annotator":
         raise Refused(403, "answers of one's own are for admins and services")
-    pair_id = await live.write(
-        _write_pair, body=body, draw=live.draw, owner=who.id if who.role == "admin" else None
-    )
+    pair_id = await live.write(_write_pair, body=body, draw=live.draw)
     return {"id": pair_id}
 
 
-def _write_pair(connection: Any, *, body: NewPair, draw: Any, owner: int | None, now: float) -> int:
+async def _sampled_pair(body: NewPair, who: Principal, live: Live) -> dict[str, Any]:
+    """Two answers of the engine's, for who asked."""
+    if live.engine is None:
+        raise Refused(409, "this server has no engine; send two answers along")
+    if body.gold_verdict is not None:
+        raise Refused(422, "a gold question needs answers of your own")
+    pair_id = await sampled_pair(
+        live, body.conversation(), domain=body.domain, needs=body.needs, owner=who.id
+    )
+    return _shown(await live.read(leases.pair_of, pair_id=pair_id, voter=who.id))
+
+
+def _write_pair(connection: Any, *, body: NewPair, draw: Any, now: float) -> int:
     prompt_id = items.add_prompt(
         connection, messages=body.conversation(), domain=body.domain, now=now
     )

@@ -22,11 +22,12 @@ export const hasToken = () => Boolean(localStorage.getItem(PLACE));
 export const keepToken = (token) => localStorage.setItem(PLACE, token.trim());
 export const forgetToken = () => localStorage.removeItem(PLACE);
 
-export async function ask(method, path, body = null, headers = {}) {
+async function fetched(method, path, body, headers, signal) {
   let reply;
   try {
     reply = await fetch(path, {
       method,
+      signal,
       headers: {
         Authorization: `Bearer ${localStorage.getItem(PLACE)}`,
         ...(body === null ? {} : { "Content-Type": "application/json" }),
@@ -35,10 +36,35 @@ export async function ask(method, path, body = null, headers = {}) {
       body: body === null ? null : JSON.stringify(body),
     });
   } catch (error) {
+    if (error.name === "AbortError") throw error;
     throw new Offline("the server cannot be reached");
   }
-  if (reply.ok) return reply.json();
+  if (reply.ok) return reply;
   const text = await reply.json().then((said) => said.error.message, () => reply.statusText);
   if (reply.status >= 500 || reply.status === 429) throw new Offline(text);
   throw new Refused(reply.status, text);
+}
+
+export async function ask(method, path, body = null, headers = {}) {
+  return (await fetched(method, path, body, headers)).json();
+}
+
+export async function* events(path, body, signal) {
+  // What a server sends one by one, until it says that this was all.
+  const reply = await fetched("POST", path, body, {}, signal);
+  const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const parts = (text + value).split("\n\n");
+    text = parts.pop();
+    for (const part of parts) {
+      const data = part.replace(/^data: /, "");
+      if (data === "[DONE]") return;
+      const event = JSON.parse(data);
+      if (event.error) throw new Refused(503, event.error.message);
+      yield event;
+    }
+  }
 }

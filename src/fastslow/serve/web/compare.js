@@ -35,6 +35,10 @@ export function leave() {
   active = false;
 }
 
+export function showFirst(pair) {
+  ready = [pair, ...ready.filter((one) => one.id !== pair.id)];
+}
+
 function fill() {
   fetching ??= fetchMore().finally(() => (fetching = null));
   return fetching;

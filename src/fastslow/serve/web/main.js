@@ -1,6 +1,7 @@
 // Who is here, which view is open, and what holds for all of them.
 
 import { ask, forgetToken, hasToken, keepToken, Offline, Refused, takeTokenFromLink } from "./api.js";
+import * as chat from "./chat.js";
 import * as compare from "./compare.js";
 import { button, element, show } from "./dom.js";
 import * as outbox from "./outbox.js";
@@ -9,6 +10,7 @@ import * as votes from "./votes.js";
 
 const VIEWS = {
   compare: { title: "Compare", view: compare, roles: ["admin", "annotator", "service"] },
+  chat: { title: "Chat", view: chat, roles: ["admin", "annotator", "service"] },
   votes: { title: "Your votes", view: votes, roles: ["admin", "annotator", "service"] },
   people: { title: "People", view: people, roles: ["admin"] },
 };

@@ -1,0 +1,246 @@
+"""A model in this process: one thread decodes, requests and adapters come and go between tokens."""
+
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from fastslow.adapters import load_base, load_tokenizer
+from fastslow.config import Recipe
+from fastslow.errors import FastslowError, StateError
+from fastslow.feedback import Malformed
+from fastslow.records import Message
+from fastslow.serve.engine.decoding import Group, Row
+from fastslow.serve.engine.requests import BASE, Ask, Busy, Piece
+from fastslow.serve.engine.slots import Slots
+from fastslow.serve.engine.text_stream import TextStream
+from fastslow.training.policies.loading import make_encoder
+
+T = TypeVar("T")
+LONGEST_ANSWER = 512
+"""Tokens of an answer that no limit is asked for."""
+MOST_ROWS = 16
+"""Answers that are decoded at a time."""
+MOST_WAITING = 64
+"""Answers that may wait beside them."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A request that is not decoded yet."""
+
+    ask: Ask
+    prompt: Sequence[int]
+    most: int
+
+
+@dataclass(slots=True)
+class _Running:
+    """Rows under one adapter."""
+
+    slot: str
+    group: Group
+    asks: list[Ask] = field(default_factory=list)
+
+
+class EmbeddedEngine:
+    """Answers with a base and adapters on it.
+
+    Args:
+        recipe: its model, template and length limit.
+        slots: adapters that can be there at a time.
+        max_rank: the largest rank of any.
+    """
+
+    def __init__(self, recipe: Recipe, *, slots: int = 4, max_rank: int = 64) -> None:
+        tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+        self._encoder = make_encoder(recipe, tokenizer)
+        self._tokenizer = tokenizer
+        base = load_base(
+            recipe.model,
+            precision=recipe.train.precision,
+            trust_remote_code=recipe.trust_remote_code,
+        )
+        self._slots = Slots(base, count=slots, rank=max_rank)
+        self._model = self._slots.modules.model
+        self._pad_id = int(tokenizer.pad_token_id or 0)
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._waiting: list[_Waiting] = []
+        self._running: list[_Running] = []
+        self._rows = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def models(self) -> list[str]:
+        """The base and the adapters that can be asked."""
+        return [BASE, *self._slots.names]
+
+    def submit(self, ask: Ask) -> None:
+        """Have a request answered; raises Busy, Malformed or UnknownModel at once."""
+        if ask.model != BASE:
+            self._slots.slot_of(ask.model)
+        most = min(ask.max_tokens or LONGEST_ANSWER, self._encoder.max_length - 1)
+        turns = tuple(Message(turn["role"], turn["content"]) for turn in ask.messages)
+        try:
+            prompt = self._encoder.prompt_ids(turns, room=most)
+        except FastslowError as error:
+            raise Malformed(str(error)) from None
+        with self._lock:
+            if self._rows + ask.count > MOST_ROWS + MOST_WAITING:
+                raise Busy("too many answers are waited for; try again in a few seconds")
+            self._rows += ask.count
+        self._commands.put(lambda: self._waiting.append(_Waiting(ask, prompt, most)))
+
+    def load(self, name: str, folder: Path) -> "Future[None]":
+        """Put the adapter of a PEFT folder into a free slot, under a name of its own."""
+        factors = self._slots.read(folder)
+        return self._between_tokens(lambda: self._slots.put(name, factors))
+
+    def unload(self, name: str) -> "Future[None]":
+        """Free an adapter's slot; answers that it is giving are cancelled."""
+
+        def remove() -> None:
+            slot = self._slots.slot_of(name)
+            for running in self._running:
+                for ask in running.asks if running.slot == slot else ():
+                    ask.cancelled.set()
+            self._slots.remove(name)
+
+        return self._between_tokens(remove)
+
+    def token_text(self, token: int) -> str:
+        """How a token is written, special ones too."""
+        text: Any = self._tokenizer.decode([token])
+        return str(text)
+
+    def close(self) -> None:
+        """Stop; what is not answered is told so."""
+        self._commands.put(None)
+        self._thread.join()
+
+    def _between_tokens(self, work: Callable[[], T]) -> "Future[T]":
+        future: Future[T] = Future()
+
+        def call() -> None:
+            try:
+                future.set_result(work())
+            except Exception as error:
+                future.set_exception(error)
+
+        self._commands.put(call)
+        return future
+
+    def _run(self) -> None:
+        while self._take_commands():
+            self._begin()
+            for running in list(self._running):
+                self._advance(running)
+        gone = [one.ask for one in self._waiting]
+        gone += [ask for running in self._running for ask in running.asks]
+        for ask in gone:
+            ask.tell(StateError("the engine was stopped"))
+
+    def _take_commands(self) -> bool:
+        """Do what was asked for since the last token; whether to go on."""
+        idle = not self._running and not self._waiting
+        while idle or not self._commands.empty():
+            command = self._commands.get()
+            if command is None:
+                return False
+            command()
+            idle = False
+        return True
+
+    def _begin(self) -> None:
+        """Read the prompts that wait, those of one adapter together."""
+        decoding = sum(len(running.group.rows) for running in self._running)
+        chosen: dict[str, list[_Waiting]] = {}
+        for one in list(self._waiting):
+            if decoding and decoding + one.ask.count > MOST_ROWS:
+                break
+            decoding += one.ask.count
+            self._waiting.remove(one)
+            if one.ask.cancelled.is_set():
+                self._forget(one.ask)
+                continue
+            chosen.setdefault(one.ask.model, []).append(one)
+        for model, own in chosen.items():
+            asks = [one.ask for one in own]
+            try:
+                slot = BASE if model == BASE else self._slots.slot_of(model)
+                rows = [row for one in own for row in self._rows_of(one)]
+                with self._slots.modules.using(slot):
+                    group = Group(self._model, rows, pad_id=self._pad_id)
+            except Exception as error:
+                self._fail(asks, error)
+                continue
+            self._running.append(_Running(slot, group, asks))
+
+    def _advance(self, running: _Running) -> None:
+        if running.group.rows:
+            try:
+                with self._slots.modules.using(running.slot):
+                    running.group.step()
+            except Exception as error:
+                self._running.remove(running)
+                self._fail(running.asks, error)
+                return
+        if not running.group.rows:
+            self._running.remove(running)
+            for ask in running.asks:
+                self._forget(ask)
+
+    def _rows_of(self, waiting: _Waiting) -> list[Row]:
+        ask = waiting.ask
+        seed = secrets.randbits(62) if ask.seed is None else ask.seed
+        return [
+            Row(
+                waiting.prompt,
+                torch.Generator().manual_seed((seed + index) % 2**63),
+                ask.temperature,
+                ask.top_p,
+                self._teller(waiting, index),
+            )
+            for index in range(ask.count)
+        ]
+
+    def _teller(self, waiting: _Waiting, index: int) -> Callable[[int, float], bool]:
+        ask, most, read = waiting.ask, waiting.most, len(waiting.prompt)
+        stream, count = TextStream(self._decode, ask.stop), 0
+
+        def tell(token: int, logp: float) -> bool:
+            nonlocal count
+            count += 1
+            if ask.cancelled.is_set():
+                ask.tell(Piece(index, "", finish="cancelled"))
+                return False
+            ended = token in self._encoder.end_ids
+            text = stream.end() if ended else stream.add(token)
+            finish = "stop" if ended or stream.stopped else "length" if count >= most else None
+            if finish == "length":
+                text += stream.end()
+            ask.tell(Piece(index, text, (token,), (logp,), read, finish))
+            return finish is None
+
+        return tell
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        text: Any = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return str(text)
+
+    def _fail(self, asks: Sequence[Ask], error: Exception) -> None:
+        for ask in asks:
+            ask.tell(error)
+            self._forget(ask)
+
+    def _forget(self, ask: Ask) -> None:
+        with self._lock:
+            self._rows -= ask.count

@@ -1,0 +1,82 @@
+"""Adapters in places made beforehand: putting one there is a copy, not a change of layers."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastslow.adapters import Factors, Modules
+from fastslow.errors import ConfigError
+from fastslow.serve.engine.requests import UnknownModel
+
+
+class Slots:
+    """Named adapters on one base, as many as there are slots.
+
+    Args:
+        base: the causal LM.
+        count: slots.
+        rank: the largest rank that an adapter may have.
+    """
+
+    def __init__(self, base: Any, *, count: int, rank: int) -> None:
+        names = tuple(f"slot{number}" for number in range(count))
+        # The scaling is part of B in what is read, so that of a slot is 1.
+        self.modules = Modules.attach(base, (names[0],), frozen=names[1:], rank=rank, alpha=rank)
+        for parameter in (p for name in names for p in self.modules.parameters(name).values()):
+            parameter.requires_grad_(False)
+        self._rank, self._free = rank, list(names)
+        self._taken: dict[str, str] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The adapters that are there."""
+        return list(self._taken)
+
+    def slot_of(self, name: str) -> str:
+        """The slot of an adapter, which `modules.using` takes."""
+        if name not in self._taken:
+            raise UnknownModel(f"there is no model {name!r}")
+        return self._taken[name]
+
+    def read(self, folder: Path) -> Factors:
+        """The adapter in a PEFT folder. Raises ConfigError for one that no slot can hold."""
+        factors = Factors.read(folder)
+        if factors.rank > self._rank:
+            raise ConfigError(
+                f"{folder} has rank {factors.rank}, the engine holds adapters up to rank "
+                f"{self._rank}; start it with a larger --max-rank, or export with a smaller one"
+            )
+        missing = sorted(set(factors.layers) - set(self._layers(self.modules.names[0])))
+        if missing:
+            raise ConfigError(f"{folder} changes {missing[0]}, which the model has not")
+        return factors
+
+    def put(self, name: str, factors: Factors) -> None:
+        """Have an adapter answer by a name that nothing has yet."""
+        if name in self._taken:
+            raise ConfigError(f"there is an adapter {name!r} already; names are for good")
+        if not self._free:
+            raise ConfigError(f"all slots are taken, by {', '.join(self._taken)}; unload one")
+        slot = self._free.pop(0)
+        for layer, (a, b) in self._layers(slot).items():
+            a.zero_()
+            b.zero_()
+            if layer in factors.layers:
+                own_a, own_b = factors.layers[layer]
+                rank = own_a.shape[0]
+                a[:rank].copy_(own_a)
+                b[:, :rank].copy_(own_b)
+        self._taken[name] = slot
+
+    def remove(self, name: str) -> None:
+        """Take an adapter out of its slot."""
+        self._free.append(self._taken.pop(name))
+
+    def _layers(self, slot: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """The factors A and B of a slot, by the layer's name in the causal LM."""
+        found: dict[str, dict[str, torch.Tensor]] = {}
+        for key, tensor in self.modules.tensors(slot).items():
+            layer, _, factor = key.removeprefix("base_model.model.").partition(".lora_")
+            found.setdefault(layer, {})[factor[0]] = tensor
+        return {layer: (both["A"], both["B"]) for layer, both in found.items()}

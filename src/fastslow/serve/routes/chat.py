@@ -1,0 +1,158 @@
+"""Answers over OpenAI's protocol, as its clients and their streams expect them."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+
+from fastslow.feedback.people import Principal
+from fastslow.serve.access import VOTERS, allowed
+from fastslow.serve.answering import Engine, keep_answers, pieces_of
+from fastslow.serve.bodies import DEFAULT_DOMAIN, Chat
+from fastslow.serve.engine.requests import Piece, whole
+from fastslow.serve.live import Live
+from fastslow.serve.replies import Refused
+from fastslow.serve.routes.voting import Shared
+
+router = APIRouter(prefix="/v1")
+Voter = Annotated[Principal, allowed(VOTERS)]
+
+
+def engine_of(live: Live) -> Engine:
+    """The server's engine; refused where it has none."""
+    if live.engine is None:
+        raise Refused(409, "this server has no engine; start it with model=path/to/model")
+    return live.engine
+
+
+@router.get("/models")
+async def models(_: Voter, live: Shared) -> dict[str, Any]:
+    """What can be asked."""
+    names = live.engine.models if live.engine else []
+    facts = {"object": "model", "created": 0, "owned_by": "fastslow"}
+    return {"object": "list", "data": [{"id": name, **facts} for name in names]}
+
+
+@router.post("/chat/completions", response_model=None)
+async def chat(body: Chat, _: Voter, live: Shared) -> StreamingResponse | dict[str, Any]:
+    """Answers to a conversation, kept so that they can be rated, edited and compared."""
+    pieces = pieces_of(engine_of(live), **_asked(body))
+    first = await anext(pieces)  # What is refused is so before a stream has begun.
+    name = f"chatcmpl-{live.draw.getrandbits(64):016x}"
+    if body.stream:
+        stream = _stream(live, body, name, first, pieces)
+        return StreamingResponse(stream, media_type="text/event-stream")
+    got = [first] + [piece async for piece in pieces]
+    numbers = await _keep(live, body, got)
+    return _reply(body, name, got, numbers, live.token_text)
+
+
+def _asked(body: Chat) -> dict[str, Any]:
+    return {
+        "messages": [turn.model_dump() for turn in body.messages],
+        "model": body.model,
+        "count": body.n,
+        "seed": body.seed,
+        "temperature": body.temperature,
+        "top_p": body.top_p,
+        "max_tokens": body.max_completion_tokens or body.max_tokens,
+        "stop": tuple([body.stop] if isinstance(body.stop, str) else body.stop or ()),
+    }
+
+
+async def _keep(live: Live, body: Chat, got: Sequence[Piece]) -> list[int]:
+    params = {"temperature": body.temperature, "top_p": body.top_p}
+    _, numbers = await live.write(
+        keep_answers,
+        messages=[turn.model_dump() for turn in body.messages],
+        domain=DEFAULT_DOMAIN,
+        model=body.model,
+        params=params,
+        seed=body.seed,
+        given=whole(got, body.n),
+    )
+    return numbers
+
+
+def _reply(
+    body: Chat,
+    name: str,
+    got: Sequence[Piece],
+    numbers: Sequence[int],
+    token_text: Callable[[int], str],
+) -> dict[str, Any]:
+    choices = []
+    for index, one in enumerate(whole(got, body.n)):
+        logprobs = _logprobs(one.token_ids, one.logps, token_text) if body.logprobs else None
+        choices.append(
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": one.text, "refusal": None},
+                "logprobs": logprobs,
+                "finish_reason": one.finish,
+            }
+        )
+    return {
+        **_head(body, name, "chat.completion"),
+        "choices": choices,
+        "usage": _usage(got),
+        "answer_ids": list(numbers),
+    }
+
+
+async def _stream(
+    live: Live, body: Chat, name: str, first: Piece, pieces: AsyncIterator[Piece]
+) -> AsyncIterator[str]:
+    head, got = _head(body, name, "chat.completion.chunk"), [first]
+
+    def event(**facts: Any) -> str:
+        return f"data: {json.dumps({**head, **facts}, ensure_ascii=False)}\n\n"
+
+    for index in range(body.n):
+        start = {"role": "assistant", "content": ""}
+        yield event(choices=[{"index": index, "delta": start, "finish_reason": None}])
+    yield event(choices=[_chunk(body, first, live.token_text)])
+    try:
+        async for piece in pieces:
+            got.append(piece)
+            yield event(choices=[_chunk(body, piece, live.token_text)])
+    except Exception as error:
+        text = json.dumps({"error": {"message": str(error), "type": "server_error"}})
+        yield f"data: {text}\n\n"
+        return
+    numbers = await _keep(live, body, got)
+    usage = _usage(got) if body.stream_options and body.stream_options.include_usage else None
+    yield event(choices=[], usage=usage, answer_ids=numbers)
+    yield "data: [DONE]\n\n"
+
+
+def _chunk(body: Chat, piece: Piece, token_text: Callable[[int], str]) -> dict[str, Any]:
+    delta = {"content": piece.text} if piece.text else {}
+    found = {"index": piece.index, "delta": delta, "finish_reason": piece.finish}
+    if body.logprobs:
+        found["logprobs"] = _logprobs(piece.token_ids, piece.logps, token_text)
+    return found
+
+
+def _logprobs(
+    tokens: Sequence[int], logps: Sequence[float], token_text: Callable[[int], str]
+) -> dict[str, Any]:
+    content = []
+    for token, logp in zip(tokens, logps, strict=True):
+        text = token_text(token)
+        facts = {"token": text, "logprob": logp, "bytes": list(text.encode())}
+        content.append({**facts, "top_logprobs": []})
+    return {"content": content, "refusal": None}
+
+
+def _usage(got: Sequence[Piece]) -> dict[str, int]:
+    made = sum(len(piece.token_ids) for piece in got)
+    read = next((piece.prompt_tokens for piece in got if piece.prompt_tokens), 0)
+    return {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
+
+
+def _head(body: Chat, name: str, kind: str) -> dict[str, Any]:
+    return {"id": name, "object": kind, "created": int(time.time()), "model": body.model}
