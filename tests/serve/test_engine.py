@@ -199,7 +199,7 @@ def test_adapters_come_and_go_by_names_of_their_own(engine, folders, tmp_path, m
     with pytest.raises(ConfigError, match="names are for good"):
         engine.load("y", folders["x"]).result()
     engine.load("z", folders["y"]).result()
-    assert engine.models == [BASE, "y", "z"]
+    assert list(engine.models) == [BASE, "y", "z"] and engine.models["y"] == engine.models["z"]
     assert answers(engine, "Hi", model="z", temperature=0.0, max_tokens=8) == before
 
 

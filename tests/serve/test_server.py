@@ -13,10 +13,12 @@ import urllib.request
 
 import fork_server
 import pytest
+import torch
 from sqlalchemy import select
 
+import fastslow.adapters
 from fastslow.feedback import Store
-from fastslow.feedback.schema import votes
+from fastslow.feedback.schema import answers, votes
 
 pytestmark = pytest.mark.processes
 
@@ -104,6 +106,9 @@ def test_an_address_that_is_taken_is_one_error(tmp_path):
     [
         (["--pairs", "{thumbs}"], "holds no pairs"),
         (["--pairs", "nothing.jsonl"], "nothing.jsonl"),
+        (["--prompts", "{thumbs}"], "add model="),
+        (["--adapter", "nothing", "model=x"], "nothing"),
+        (["model=nothing-there"], "nothing-there"),
         (["--webhook", "http://x"], "FASTSLOW_WEBHOOK_SECRET"),
         (["--store", "mysql://x"], "cannot be 'mysql'"),
     ],
@@ -114,6 +119,36 @@ def test_what_cannot_be_served_is_one_error(tmp_path, arguments, said):
     given = [one.replace("{thumbs}", str(rows)) for one in arguments]
     done = fork_server.run("-m", "fastslow", "serve", tmp_path / "live", "--port", 0, *given)
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_model_with_an_adapter_answers_and_says_which(tmp_path, model_folder):
+    """Prompts become pairs of the adapter's answers, which become rows."""
+    folder = tmp_path / "mine"
+    fastslow.adapters.Factors(
+        {"model.layers.0.self_attn.q_proj": (torch.ones(1, 32), torch.ones(32, 1))}, ("q_proj",)
+    ).write(folder)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "Hi"}\n{"prompt": "Bye", "domain": "talk"}\n')
+    server = Running(
+        tmp_path / "live", f"model={model_folder}", "data.max_length=64", "--adapter", folder,
+        "--prompts", prompts,
+    )  # fmt: skip
+    said = re.findall(r"^model (\S+)$", server.process.stdout, re.M)
+    assert said[0] == "base" and re.fullmatch(r"mine-[0-9a-f]{12}", said[1])
+    names = [one["id"] for one in server.ask("/v1/models", method="GET")["data"]]
+    assert names == said
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
+    reply = server.ask("/v1/chat/completions", body)
+    assert reply["model"] == said[1] and len(reply["answer_ids"]) == 1
+    deadline = time.monotonic() + 30
+    while not (found := server.ask("/v1/pairs/next", {})["pairs"]):
+        assert time.monotonic() < deadline
+    server.ask("/v1/votes", {"pair_id": found[0]["id"], "verdict": "a"}, key="k")
+    assert server.stop() == 0
+    with Store(tmp_path / "live") as store, store.read() as connection:
+        rows = connection.execute(select(answers)).all()
+    assert {row.model for row in rows} == {said[1]}
+    assert {row.adapter_sha256[:12] for row in rows} == {said[1].removeprefix("mine-")}
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.slow)])

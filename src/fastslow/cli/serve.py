@@ -29,6 +29,9 @@ def serve(
     prompts: list[str] = typer.Option(
         None, help="File of prompts that the model answers twice, to be compared; repeatable."
     ),
+    adapter: list[Path] = typer.Option(
+        None, help="Adapter that answers beside the model's base; the last one by default."
+    ),
     webhook: str = typer.Option(None, help=f"URL that is told of new rows, signed with ${SECRET}."),
 ) -> None:
     """Let people compare answers, and keep their votes as training data."""
@@ -49,7 +52,7 @@ def serve(
     settings = Settings(
         hosts=(*Settings().hosts, *(host_name or ())), webhook=webhook, webhook_secret=secret
     )
-    if overrides:
+    if overrides or adapter:
         from fastslow.adapters.library_logging import quiet_libraries
 
         quiet_libraries()
@@ -61,6 +64,7 @@ def serve(
         store_url=store,
         pairs=pairs or [],
         prompts=prompts or [],
+        adapters=adapter or [],
         overrides=overrides or [],
         say=say,
     )

@@ -1,11 +1,11 @@
 """The engine's answers for requests: streamed, counted, and kept with what gave them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from fastslow.feedback import items, leases
-from fastslow.serve.engine.requests import BASE, Answered, Ask, Piece, whole
+from fastslow.serve.engine.requests import Answered, Ask, Piece, whole
 from fastslow.serve.live import Live
 
 
@@ -13,8 +13,8 @@ class Engine(Protocol):
     """What answers."""
 
     @property
-    def models(self) -> Sequence[str]:
-        """The base and the adapters that can be asked."""
+    def models(self) -> Mapping[str, str | None]:
+        """What can be asked, by name: the base, and adapters with the hash of their weights."""
 
     def submit(self, ask: Ask) -> None:
         """Have a request answered; raises Busy, Malformed or UnknownModel at once."""
@@ -63,12 +63,18 @@ async def sampled_pair(
     An `owner` is the first to get it.
     """
     assert live.engine is not None
-    facts = {"messages": messages, "count": 2, "max_tokens": live.settings.answer_tokens}
+    model = live.model
+    facts = {
+        "messages": messages, "model": model, "count": 2,
+        "max_tokens": live.settings.answer_tokens,
+    }  # fmt: skip
     got = [piece async for piece in pieces_of(live.engine, **facts)]
     return await live.write(
         _keep_pair,
         messages=messages,
         domain=domain,
+        model=model,
+        adapter=live.engine.models.get(model),
         given=whole(got, 2),
         draw=live.draw,
         needs=needs,
@@ -81,6 +87,8 @@ def _keep_pair(
     *,
     messages: Sequence[dict[str, Any]],
     domain: str,
+    model: str,
+    adapter: str | None,
     given: Sequence[Answered],
     draw: Any,
     needs: int,
@@ -88,8 +96,8 @@ def _keep_pair(
     now: float,
 ) -> int:
     prompt_id, (first, second) = keep_answers(
-        connection, messages=messages, domain=domain, model=BASE, params={}, seed=None,
-        given=given, now=now,
+        connection, messages=messages, domain=domain, model=model, adapter=adapter, params={},
+        seed=None, given=given, now=now,
     )  # fmt: skip
     pair_id = items.add_pair(
         connection, prompt_id=prompt_id, first=first, second=second, now=now, draw=draw,
@@ -106,6 +114,7 @@ def keep_answers(
     messages: Sequence[dict[str, Any]],
     domain: str,
     model: str,
+    adapter: str | None,
     params: dict[str, Any],
     seed: int | None,
     given: Sequence[Answered],
@@ -125,6 +134,7 @@ def keep_answers(
                 params=params,
                 seed=None if seed is None else seed + index,
                 model=model,
+                adapter_sha256=adapter,
             ),
             now=now,
         )

@@ -70,7 +70,8 @@ class StreamOptions(Body):
 class Chat(Body):
     """A request for answers, as OpenAI's clients send it; what is not supported is refused."""
 
-    model: str = "base"
+    model: str | None = None
+    """None: the adapter that came last."""
     messages: Annotated[list[Turn], Field(min_length=1)]
     n: Annotated[int, Field(ge=1, le=8)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**62)] | None = None

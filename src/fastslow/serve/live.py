@@ -16,6 +16,7 @@ from fastslow.feedback import Store
 from fastslow.feedback.people import Principal, principal_of
 from fastslow.feedback.voting import GRACE
 from fastslow.records import Prompt
+from fastslow.serve.engine.requests import BASE
 
 if TYPE_CHECKING:
     from fastslow.serve.answering import Engine
@@ -84,6 +85,11 @@ class Live:
                 return work(connection, **named)
 
         return await run_in_threadpool(call)
+
+    @property
+    def model(self) -> str:
+        """What answers where nobody names a model: the adapter that came last, or the base."""
+        return list(self.engine.models)[-1] if self.engine else BASE
 
     def token_text(self, token: int) -> str:
         """How the engine writes a token."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from fastslow.atomic_io import file_hash
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError
 from fastslow.feedback import Store
@@ -30,6 +31,7 @@ STOPS_WITHIN = 5
 """Seconds that open requests get when the server stops."""
 KEPT_OPEN = 75
 """Seconds for which an idle connection stays open: longer than proxies and clients keep theirs."""
+WEIGHTS = "adapter_model.safetensors"
 STOPS = (signal.SIGINT, signal.SIGTERM)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -43,6 +45,7 @@ def serve(
     store_url: str | None,
     pairs: Iterable[str],
     prompts: Sequence[str],
+    adapters: Sequence[Path],
     overrides: Sequence[str],
     say: Callable[[str], None],
 ) -> None:
@@ -52,14 +55,17 @@ def serve(
         port: 0 takes any that is free.
         pairs: files of pairs that are put up for comparison, unless they are there already.
         prompts: files of prompts that the engine answers twice while few pairs are left.
+        adapters: PEFT folders that answer beside the base, the last one unless another is named.
         overrides: settings of a recipe; with its model there is an engine.
 
     Raises ConfigError where the address cannot be taken or a file holds no pairs.
     """
     with _listening(host, port) as taken, Store(store_url or folder) as store:
-        engine = _engine(overrides)
+        engine = _engine(overrides, adapters)
         if prompts and engine is None:
             raise ConfigError("--prompts needs something that answers: add model=path/to/model")
+        for name in engine.models if engine else ():
+            say(f"model {name}")
         asked = [*read_prompts(open_sources([*prompts]))] if prompts else []
         live = Live(store, settings, engine=engine, prompts=asked)
         port = taken.getsockname()[1]
@@ -90,13 +96,21 @@ def serve(
         say("stopped")
 
 
-def _engine(overrides: Sequence[str]) -> "EmbeddedEngine | None":
-    if not overrides:
+def _engine(overrides: Sequence[str], adapters: Sequence[Path]) -> "EmbeddedEngine | None":
+    if not overrides and not adapters:
         return None
     recipe = load_recipe({}, list(overrides))
+    for folder in adapters:
+        if not (folder / WEIGHTS).is_file():
+            raise ConfigError(f"{folder} has no {WEIGHTS}; give an adapter's folder")
     from fastslow.serve.engine.embedded import EmbeddedEngine
 
-    return EmbeddedEngine(recipe)
+    engine = EmbeddedEngine(recipe, slots=max(4, len(adapters)))
+    for folder in adapters:
+        # A name is for these weights and no others.
+        name = f"{folder.resolve().name}-{file_hash(folder / WEIGHTS)[:12]}"
+        engine.load(name, folder).result()
+    return engine
 
 
 def _answer_promptly() -> None:

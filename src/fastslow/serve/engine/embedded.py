@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from fastslow.adapters import load_base, load_tokenizer
+from fastslow.atomic_io import file_hash
 from fastslow.config import Recipe
 from fastslow.errors import FastslowError, StateError
 from fastslow.feedback import Malformed
@@ -23,6 +24,7 @@ from fastslow.serve.engine.text_stream import TextStream
 from fastslow.training.policies.loading import make_encoder
 
 T = TypeVar("T")
+WEIGHTS = "adapter_model.safetensors"
 LONGEST_ANSWER = 512
 """Tokens of an answer that no limit is asked for."""
 MOST_ROWS = 16
@@ -79,9 +81,9 @@ class EmbeddedEngine:
         self._thread.start()
 
     @property
-    def models(self) -> list[str]:
-        """The base and the adapters that can be asked."""
-        return [BASE, *self._slots.names]
+    def models(self) -> dict[str, str | None]:
+        """What can be asked, by name: the base, and adapters with the hash of their weights."""
+        return {BASE: None, **self._slots.hashes}
 
     def submit(self, ask: Ask) -> None:
         """Have a request answered; raises Busy, Malformed or UnknownModel at once."""
@@ -101,8 +103,8 @@ class EmbeddedEngine:
 
     def load(self, name: str, folder: Path) -> "Future[None]":
         """Put the adapter of a PEFT folder into a free slot, under a name of its own."""
-        factors = self._slots.read(folder)
-        return self._between_tokens(lambda: self._slots.put(name, factors))
+        factors, digest = self._slots.read(folder), file_hash(folder / WEIGHTS)
+        return self._between_tokens(lambda: self._slots.put(name, factors, digest))
 
     def unload(self, name: str) -> "Future[None]":
         """Free an adapter's slot; answers that it is giving are cancelled."""

@@ -27,11 +27,8 @@ class Slots:
             parameter.requires_grad_(False)
         self._rank, self._free = rank, list(names)
         self._taken: dict[str, str] = {}
-
-    @property
-    def names(self) -> list[str]:
-        """The adapters that are there."""
-        return list(self._taken)
+        self.hashes: dict[str, str] = {}
+        """Of the adapters that are there, by name."""
 
     def slot_of(self, name: str) -> str:
         """The slot of an adapter, which `modules.using` takes."""
@@ -52,8 +49,8 @@ class Slots:
             raise ConfigError(f"{folder} changes {missing[0]}, which the model has not")
         return factors
 
-    def put(self, name: str, factors: Factors) -> None:
-        """Have an adapter answer by a name that nothing has yet."""
+    def put(self, name: str, factors: Factors, digest: str) -> None:
+        """Have an adapter, known by a hash, answer by a name that nothing has yet."""
         if name in self._taken:
             raise ConfigError(f"there is an adapter {name!r} already; names are for good")
         if not self._free:
@@ -68,10 +65,12 @@ class Slots:
                 a[:rank].copy_(own_a)
                 b[:, :rank].copy_(own_b)
         self._taken[name] = slot
+        self.hashes = {**self.hashes, name: digest}
 
     def remove(self, name: str) -> None:
         """Take an adapter out of its slot."""
         self._free.append(self._taken.pop(name))
+        self.hashes = {other: digest for other, digest in self.hashes.items() if other != name}
 
     def _layers(self, slot: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """The factors A and B of a slot, by the layer's name in the causal LM."""

@@ -31,7 +31,7 @@ def engine_of(live: Live) -> Engine:
 @router.get("/models")
 async def models(_: Voter, live: Shared) -> dict[str, Any]:
     """What can be asked."""
-    names = live.engine.models if live.engine else []
+    names = list(live.engine.models) if live.engine else []
     facts = {"object": "model", "created": 0, "owned_by": "fastslow"}
     return {"object": "list", "data": [{"id": name, **facts} for name in names]}
 
@@ -39,14 +39,17 @@ async def models(_: Voter, live: Shared) -> dict[str, Any]:
 @router.post("/chat/completions", response_model=None)
 async def chat(body: Chat, _: Voter, live: Shared) -> StreamingResponse | dict[str, Any]:
     """Answers to a conversation, kept so that they can be rated, edited and compared."""
-    pieces = pieces_of(engine_of(live), **_asked(body))
+    engine = engine_of(live)
+    body.model = body.model or live.model
+    adapter = engine.models.get(body.model)
+    pieces = pieces_of(engine, **_asked(body))
     first = await anext(pieces)  # What is refused is so before a stream has begun.
     name = f"chatcmpl-{live.draw.getrandbits(64):016x}"
     if body.stream:
-        stream = _stream(live, body, name, first, pieces)
+        stream = _stream(live, body, name, adapter, first, pieces)
         return StreamingResponse(stream, media_type="text/event-stream")
     got = [first] + [piece async for piece in pieces]
-    numbers = await _keep(live, body, got)
+    numbers = await _keep(live, body, adapter, got)
     return _reply(body, name, got, numbers, live.token_text)
 
 
@@ -63,13 +66,14 @@ def _asked(body: Chat) -> dict[str, Any]:
     }
 
 
-async def _keep(live: Live, body: Chat, got: Sequence[Piece]) -> list[int]:
+async def _keep(live: Live, body: Chat, adapter: str | None, got: Sequence[Piece]) -> list[int]:
     params = {"temperature": body.temperature, "top_p": body.top_p}
     _, numbers = await live.write(
         keep_answers,
         messages=[turn.model_dump() for turn in body.messages],
         domain=DEFAULT_DOMAIN,
         model=body.model,
+        adapter=adapter,
         params=params,
         seed=body.seed,
         given=whole(got, body.n),
@@ -104,7 +108,12 @@ def _reply(
 
 
 async def _stream(
-    live: Live, body: Chat, name: str, first: Piece, pieces: AsyncIterator[Piece]
+    live: Live,
+    body: Chat,
+    name: str,
+    adapter: str | None,
+    first: Piece,
+    pieces: AsyncIterator[Piece],
 ) -> AsyncIterator[str]:
     head, got = _head(body, name, "chat.completion.chunk"), [first]
 
@@ -123,7 +132,7 @@ async def _stream(
         text = json.dumps({"error": {"message": str(error), "type": "server_error"}})
         yield f"data: {text}\n\n"
         return
-    numbers = await _keep(live, body, got)
+    numbers = await _keep(live, body, adapter, got)
     usage = _usage(got) if body.stream_options and body.stream_options.include_usage else None
     yield event(choices=[], usage=usage, answer_ids=numbers)
     yield "data: [DONE]\n\n"

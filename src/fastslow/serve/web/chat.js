@@ -6,13 +6,13 @@ import { button, element, show, toast } from "./dom.js";
 import * as outbox from "./outbox.js";
 
 let turns = []; // { role, content, id?, rated? }
-let model = "base";
+let model = null;
 let models = [];
 let going = null; // What stops the answer that is being given.
 
 export async function enter() {
   models = (await ask("GET", "/v1/models")).data.map((one) => one.id);
-  if (!models.includes(model)) model = models[0];
+  if (!models.includes(model)) model = models.at(-1);
   draw();
 }
 
