@@ -5,6 +5,7 @@ import threading
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from filelock import FileLock
 from sqlalchemy import select, text
 
 from fastslow.errors import ConfigError, StateError
@@ -148,6 +149,16 @@ def test_a_closed_store_takes_nothing(store):
     store.close()
     with pytest.raises(StateError, match="closed"):
         store.write(add, "late")
+
+
+def test_a_process_that_never_lets_go_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("fastslow.feedback.store.PATIENCE", 0.1)
+    with Store(tmp_path / "live") as store:
+        with FileLock(tmp_path / "live" / "store.db.lock"):
+            with pytest.raises(StateError, match="another process has held the store"):
+                store.write(add, "ann")
+        store.write(add, "ann")
+        assert names(store) == ["ann"]
 
 
 def test_sqlite_is_set_up_to_lose_nothing(tmp_path):

@@ -15,9 +15,9 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
@@ -33,7 +33,8 @@ GROUP = 512
 CHECKPOINT_EVERY = 200
 """Commits, after which the WAL is copied into the database; it would grow without end."""
 
-P = ParamSpec("P")
+PATIENCE = 60
+"""Seconds that a write waits for another process's."""
 T = TypeVar("T")
 
 
@@ -64,7 +65,7 @@ class Store:
         self._engine = _engine(url)
         # Its options tell the listener in _sqlite_engine which BEGIN is wanted.
         self._writing = self._engine.execution_options(writes=True)
-        self._lock = FileLock(f"{self._file}.lock") if self._file else None
+        self._lock = FileLock(f"{self._file}.lock", timeout=PATIENCE) if self._file else None
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._commits = 0
         with _store_errors(), self._locked(), self._writing.begin() as connection:
@@ -245,6 +246,10 @@ def _store_errors() -> Iterator[None]:
     """What a database refuses, as one error in the user's terms, without statements or values."""
     try:
         yield
+    except Timeout:
+        raise StateError(
+            f"another process has held the store for {PATIENCE} seconds; stop it and try again"
+        ) from None
     except DBAPIError as error:
         text = str(error.orig).strip().splitlines()
         raise StateError(f"the store cannot be used: {text[0] if text else error.code}") from error
