@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from fastslow.errors import StateError
 from fastslow.foreign_files import inside, misfit, read_json
+from fastslow.reports.heat_map import heat_map
 from fastslow.reports.sections import Plot, Section
 from fastslow.reports.style import COLOURS, NEUTRAL, new_figure, short
 
@@ -108,25 +109,10 @@ def demo_sections(shown: ShownDemo) -> list[Section]:
 def _kept(ways: Mapping[str, ShownWay]) -> go.Figure:
     domains = list(ways["distilled"].domains)
     rows = [f"{WAYS[name]}<br>{way.reverse_kl:.1f} nats" for name, way in ways.items()]
-    figure = new_figure("", "", height=80 + 48 * len(rows))
-    figure.add_heatmap(
-        z=[[way.domains[domain] for domain in domains] for way in ways.values()],
-        colorscale="Cividis",
-        zmin=0,
-        showscale=False,
-        xgap=2,
-        ygap=2,
-        texttemplate="%{z:+.2f}",
-        textfont={"size": 15},
-        hovertemplate="%{y}, %{x}: %{z:+.3f}<extra></extra>",
-    )
-    ticks = {"showgrid": False, "zeroline": False}
     names = [short(domain) for domain in domains]
-    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, **ticks)
-    figure.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=rows, autorange="reversed", **ticks
-    )
-    return figure
+    scores = [[way.domains[domain] for domain in domains] for way in ways.values()]
+    most = max(max(row) for row in scores)
+    return heat_map(scores, rows, names, span=(0.0, most), form="+.2f")
 
 
 def _race(race: Mapping[str, float]) -> go.Figure:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from fastslow.reports.events import EvalResult
+from fastslow.reports.heat_map import heat_map
 from fastslow.reports.runs import Retention
-from fastslow.reports.style import new_figure, short
+from fastslow.reports.style import short
 
 
 def domain_means(row: Sequence[EvalResult]) -> EvalResult:
@@ -31,23 +32,4 @@ def retention_figure(kept: Retention, metric: str, span: tuple[float, float]) ->
     scores = retention_scores(kept, metric)
     rows = ["base", *(f"after {short(name)}" for name in kept.domains)]
     columns = [f"on {short(name)}" for name in kept.measured]
-    figure = new_figure("", "", height=90 + 44 * len(rows))
-    figure.add_heatmap(
-        z=scores,
-        zmin=span[0],
-        zmax=span[1],
-        colorscale="Cividis",
-        showscale=False,
-        xgap=2,
-        ygap=2,
-        texttemplate="%{z:.3f}",
-        textfont={"size": 14},
-        hovertemplate="%{y}, %{x}: %{z:.4f}<extra></extra>",
-    )
-    # Numbered, since two domains of one name would share a row.
-    ticks = {"showgrid": False, "zeroline": False}
-    figure.update_xaxes(tickvals=list(range(len(columns))), ticktext=columns, **ticks)
-    figure.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=rows, autorange="reversed", **ticks
-    )
-    return figure
+    return heat_map(scores, rows, columns, span=span, form=".3f")
