@@ -167,7 +167,7 @@ def test_several_people_and_gold_questions_show_how_well_they_agree(server):
     found = server.ask("GET", "/v1/statistics", role="admin").json()
     people = {one["name"]: one for one in found["people"]}
     assert (people["annotator"]["shared"], people["annotator"]["agreed"]) == (1, 0)
-    assert found["sent"] == {"a": 1, "b": 1} and found["open_pairs"] == 0
+    assert found["counts"]["sent"] == {"a": 1, "b": 1} and found["counts"]["open_pairs"] == 0
     assert sum(found["hourly"]) == 2 and found["hourly"][-1] == 2
 
 

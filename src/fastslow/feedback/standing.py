@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from fastslow.feedback.schema import answers, ledger, pairs, prompts, votes
 from fastslow.feedback.voting import GRACE
@@ -43,7 +43,7 @@ def standings(
             left.c.text.label("left_text"), right.c.text.label("right_text"),
         )
         .outerjoin(pairs, pairs.c.id == votes.c.pair_id)
-        .outerjoin(left, (left.c.id == pairs.c.a) | (left.c.id == votes.c.answer_id))
+        .outerjoin(left, left.c.id == func.coalesce(pairs.c.a, votes.c.answer_id))
         .outerjoin(right, right.c.id == pairs.c.b)
         .join(prompts, prompts.c.id == left.c.prompt_id)
         .outerjoin(ledger, (ledger.c.vote_id == votes.c.id) & (ledger.c.kind == votes.c.kind))

@@ -11,6 +11,8 @@ from fastslow.feedback.schema import answers, ledger, pairs, principals, prompts
 
 HOUR = 3600.0
 HOURS = 24
+RECENT = 20_000
+"""Votes on pairs by which people are compared: the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
-    """All of it."""
+class Counts:
+    """How much of everything there is."""
 
     prompts: int
     answers: int
@@ -51,16 +53,29 @@ class Statistics:
     rows: int
     """Of the ledger."""
     held_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """All numbers."""
+
+    counts: Counts
     hourly: list[int]
     """What was sent in each of the last HOURS hours, the newest last."""
     people: list[Person]
+    """How they compare in the last RECENT votes."""
 
 
 def statistics(connection: Connection, *, now: float) -> Statistics:
-    """Numbers of everything that was sent."""
+    """How much was sent, when, and how well people agree."""
+    return Statistics(counts(connection), _hourly(connection, now), _people(connection))
+
+
+def counts(connection: Connection) -> Counts:
+    """How much of everything there is."""
     kept = votes.c.retracted_at.is_(None)
     by_verdict = select(votes.c.verdict, func.count()).where(kept).group_by(votes.c.verdict)
-    return Statistics(
+    return Counts(
         prompts=_count(connection, prompts.c.id),
         answers=_count(connection, answers.c.id),
         open_pairs=_count(connection, pairs.c.id, pairs.c.open, pairs.c.purpose != "gold"),
@@ -70,8 +85,6 @@ def statistics(connection: Connection, *, now: float) -> Statistics:
         retracted=_count(connection, votes.c.id, ~kept),
         rows=last_seq(connection),
         held_out=_count(connection, ledger.c.seq, ledger.c.holdout, ledger.c.kind != "retract"),
-        hourly=_hourly(connection, now),
-        people=_people(connection),
     )
 
 
@@ -99,6 +112,8 @@ def _people(connection: Connection) -> list[Person]:
         )
         .join(pairs, pairs.c.id == votes.c.pair_id)
         .where(votes.c.retracted_at.is_(None), votes.c.verdict != "skip")
+        .order_by(votes.c.id.desc())
+        .limit(RECENT)
     )
     for row in connection.execute(query):
         cast[row.voter][row.pair_id] = row.verdict

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0 as CONTENT_TYPE
 
-from fastslow.feedback.statistics import Statistics
+from fastslow.feedback.statistics import Counts
 
 __all__ = ["CONTENT_TYPE", "as_prometheus"]
 
@@ -19,7 +19,7 @@ NUMBERS = {
 }
 
 
-def as_prometheus(found: Statistics) -> bytes:
+def as_prometheus(found: Counts) -> bytes:
     """All numbers, with those of the verdicts under one name; nobody is named."""
     registry = CollectorRegistry()
     for name, meaning in NUMBERS.items():

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from fastslow.feedback import people
 from fastslow.feedback.export import PAGE, export_page
 from fastslow.feedback.people import Principal
-from fastslow.feedback.statistics import statistics
+from fastslow.feedback.statistics import counts, statistics
 from fastslow.serve.access import ADMINS, READERS, allowed
 from fastslow.serve.bodies import Enabled, NewPerson
 from fastslow.serve.metrics import CONTENT_TYPE, as_prometheus
@@ -41,8 +41,7 @@ async def numbers(_: Reader, live: Shared) -> dict[str, Any]:
 @router.get("/metrics")
 async def metrics(_: Reader, live: Shared) -> Response:
     """The same in Prometheus' format."""
-    found = await live.read(statistics, now=live.clock())
-    return Response(as_prometheus(found), media_type=CONTENT_TYPE)
+    return Response(as_prometheus(await live.read(counts)), media_type=CONTENT_TYPE)
 
 
 @router.post("/v1/people", status_code=201)

@@ -19,7 +19,7 @@ export function leave() {
 
 async function draw() {
   if (document.activeElement?.form) return; // Somebody is typing.
-  const found = await ask("GET", "/v1/statistics");
+  const { counts: found, hourly, people } = await ask("GET", "/v1/statistics");
   const total = Object.values(found.sent).reduce((sum, one) => sum + one, 0);
   const tiles = { votes: total, "rows to learn": found.rows, "held out": found.held_out, waiting: found.waiting,
     "open pairs": found.open_pairs, refused: found.refused, "taken back": found.retracted };
@@ -28,8 +28,8 @@ async function draw() {
     element("dl", { class: "tiles" }, Object.entries(tiles).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, value.toLocaleString())),
     )),
-    element("section", {}, element("h2", {}, "Last 24 hours"), bars(found.hourly)),
-    element("section", {}, element("h2", {}, "People"), table(found.people)),
+    element("section", {}, element("h2", {}, "Last 24 hours"), bars(hourly)),
+    element("section", {}, element("h2", {}, "People"), table(people)),
     link ? element("p", { class: "link" }, `Give ${link.name} this link; it is shown once: `, element("code", {}, link.url)) : null,
     addForm(),
     element("section", {}, element("h2", {}, "Export"),
