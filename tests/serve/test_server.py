@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 
 import fork_server
 import pytest
@@ -169,7 +170,7 @@ def test_kill_9_of_the_server_loses_no_acknowledged_vote(tmp_path, kills):
                         body = {"pair_id": shown["id"], "verdict": "a"}
                         server.ask("/v1/votes", body, key=key)
                         acknowledged.add(key)
-                except (OSError, ValueError):
+                except (OSError, ValueError, HTTPException):
                     return
 
         clients = [threading.Thread(target=client) for _ in range(3)]

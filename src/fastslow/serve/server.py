@@ -76,7 +76,6 @@ def serve(
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         for name, token in (made or {}).items():
             say(f"{name}: {address}/#token={token}")
-        say(f"serving on {address}; tokens are in {folder / FILE}; Ctrl-C stops")
         if host not in LOOPBACK:
             say("warning: others can reach this; put a proxy with TLS in front of it")
         config = uvicorn.Config(
@@ -88,9 +87,11 @@ def serve(
             timeout_graceful_shutdown=STOPS_WITHIN,
             timeout_keep_alive=KEPT_OPEN,
         )
+        server = uvicorn.Server(config)
         _answer_promptly()
-        with _signals_end_well():
-            uvicorn.Server(config).run(sockets=[taken])
+        with _signals_stop(server):
+            say(f"serving on {address}; tokens are in {folder / FILE}; Ctrl-C stops")
+            server.run(sockets=[taken])
         if engine is not None:
             engine.close()
         say("stopped")
@@ -122,18 +123,18 @@ def _answer_promptly() -> None:
 
 
 @contextmanager
-def _signals_end_well() -> Iterator[None]:
-    """A signal lets uvicorn finish, which then raises it once more: that one is to do nothing."""
-    before = {number: signal.signal(number, _nothing) for number in STOPS}
+def _signals_stop(server: uvicorn.Server) -> Iterator[None]:
+    """Signals end it well, before uvicorn has its own handlers and when it raises them again."""
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in STOPS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _nothing(*_: object) -> None:
-    pass
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -6,10 +6,12 @@ process could not repeat, as those of a judge, are the first one's. Each process
 its own; the first one's is the run's.
 """
 
+import atexit
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import cache
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -38,6 +40,17 @@ NO_DEEPSPEED = (
 )
 
 
+@cache
+def _leave_at_exit() -> None:
+    """Have this process leave its peers in order: threads that outlive the interpreter abort it."""
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 class ProcessGroup:
     """This process and its peers; a single one if no launcher started several.
 
@@ -59,6 +72,8 @@ class ProcessGroup:
                 "start a new one"
             )
         check_announced(self.size)
+        if self.size > 1:
+            _leave_at_exit()
 
     @property
     def size(self) -> int:
