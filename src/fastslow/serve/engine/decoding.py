@@ -74,7 +74,7 @@ class Group:
         self._keep(going)
 
     def _keep(self, places: list[int]) -> None:
-        """Go on with the rows at some places only."""
+        """Keep the rows at some places only."""
         if len(places) == len(self.rows):
             return
         self.rows = [self.rows[place] for place in places]
