@@ -111,10 +111,17 @@ def bench_chasing(
     return found
 
 
-def streams_of(world: World, out: Path, pairs: int) -> list[Scenario]:
-    """One domain of a world with steady and with changing tastes; the last ones are measured."""
-    plain = world_scenario(replace(world, num_domains=1), out / "scenarios" / f"world-{world.seed}",
-                           pairs=1)  # fmt: skip
+def streams_of(
+    world: World, out: Path, pairs: int, *, settings: Mapping[str, Any] | None = None
+) -> list[Scenario]:
+    """One domain of a world with steady and with changing tastes; the last ones are measured.
+
+    `settings` are those of a scenario whose base knows the domain; without any a base is made.
+    """
+    if settings is None:
+        alone = replace(world, num_domains=1)
+        made = world_scenario(alone, out / "scenarios" / f"world-{world.seed}", pairs=1)
+        settings = made.settings
     found = []
     for kind, count in PHASES.items():
         phases = [replace(world, num_domains=1, phase=phase) for phase in range(count)]
@@ -131,9 +138,8 @@ def streams_of(world: World, out: Path, pairs: int) -> list[Scenario]:
             name=DOMAIN, train=str(folder / "train.jsonl"), eval=str(folder / "test.jsonl")
         )
         judge = {"kind": "world", "file": str(folder / "world.json")}
-        measured = {**plain.settings["eval"], "judge": judge}
-        settings = {**plain.settings, "eval": measured}
-        found.append(Scenario(f"{kind}-{world.seed}", (domain,), settings))
+        own = {**settings, "eval": {**settings["eval"], "judge": judge}}
+        found.append(Scenario(f"{kind}-{world.seed}", (domain,), own))
     return found
 
 

@@ -99,7 +99,7 @@ def run_demo(
     found = gathered(calls, workers=workers, progress=partial(progress, "learning the domains"))
     ways = _ways([record for records in found for record in records], to)
     begin(f"a stream of {RACED:,} pairs whose tastes change: chasing against DPO at six rates")
-    *_, drifting = streams_of(world, to / "race", RACED)
+    *_, drifting = streams_of(world, to / "race", RACED, settings=scenario.settings)
     rivals = [one for one in settings_of("adamw") if one.chase is None or one.name == CHASE]
     losses = gathered(
         [partial(_loss, drifting, rival, to) for rival in rivals],
