@@ -241,6 +241,19 @@ def test_two_hundred_swaps_under_load_mix_no_adapters(engine, folders):
     assert not wrong and count[0] > 10
 
 
+def test_a_listener_that_fails_ends_its_own_request_only(engine):
+    def broken(piece):
+        raise RuntimeError("Event loop is closed")
+
+    engine.submit(Ask([{"role": "user", "content": "Hi"}], broken, max_tokens=100, count=2))
+    for text in ASKED:
+        assert answers(engine, text, max_tokens=8)
+    deadline = time.monotonic() + 30
+    while engine._rows and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert engine._rows == 0
+
+
 def test_a_stopped_engine_tells_who_waits(recipe):
     engine = EmbeddedEngine(recipe, slots=1, max_rank=2)
     got = queue.Queue()

@@ -18,13 +18,12 @@ from fastslow.errors import FastslowError, StateError
 from fastslow.feedback import Malformed
 from fastslow.records import Message
 from fastslow.serve.engine.decoding import Group, Row
-from fastslow.serve.engine.requests import BASE, Ask, Busy, Piece
+from fastslow.serve.engine.requests import BASE, WEIGHTS, Ask, Busy, Piece
 from fastslow.serve.engine.slots import Slots
 from fastslow.serve.engine.text_stream import TextStream
 from fastslow.training.policies.loading import make_encoder
 
 T = TypeVar("T")
-WEIGHTS = "adapter_model.safetensors"
 LONGEST_ANSWER = 512
 """Tokens of an answer that no limit is asked for."""
 MOST_ROWS = 16
@@ -148,7 +147,7 @@ class EmbeddedEngine:
         gone = [one.ask for one in self._waiting]
         gone += [ask for running in self._running for ask in running.asks]
         for ask in gone:
-            ask.tell(StateError("the engine was stopped"))
+            _tell(ask, StateError("the engine was stopped"))
 
     def _take_commands(self) -> bool:
         """Do what was asked for since the last token; whether to go on."""
@@ -222,14 +221,14 @@ class EmbeddedEngine:
             nonlocal count
             count += 1
             if ask.cancelled.is_set():
-                ask.tell(Piece(index, "", finish="cancelled"))
+                _tell(ask, Piece(index, "", finish="cancelled"))
                 return False
             ended = token in self._encoder.end_ids
             text = stream.end() if ended else stream.add(token)
             finish = "stop" if ended or stream.stopped else "length" if count >= most else None
             if finish == "length":
                 text += stream.end()
-            ask.tell(Piece(index, text, (token,), (logp,), read, finish))
+            _tell(ask, Piece(index, text, (token,), (logp,), read, finish))
             return finish is None
 
         return tell
@@ -240,9 +239,17 @@ class EmbeddedEngine:
 
     def _fail(self, asks: Sequence[Ask], error: Exception) -> None:
         for ask in asks:
-            ask.tell(error)
+            _tell(ask, error)
             self._forget(ask)
 
     def _forget(self, ask: Ask) -> None:
         with self._lock:
             self._rows -= ask.count
+
+
+def _tell(ask: Ask, piece: Piece | Exception) -> None:
+    """Give somebody a piece; who cannot be told any more, as their loop has ended, is gone."""
+    try:
+        ask.tell(piece)
+    except Exception:
+        ask.cancelled.set()

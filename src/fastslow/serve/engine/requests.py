@@ -7,6 +7,8 @@ from typing import Any
 
 from fastslow.feedback import Refusal
 
+WEIGHTS = "adapter_model.safetensors"
+"""The file in an adapter's folder whose hash the adapter is known by."""
 BASE = "base"
 """Names the bare model in place of an adapter."""
 
@@ -39,7 +41,8 @@ class Ask:
     """Answers that are wanted to one prompt.
 
     `tell` gets every piece, and an exception in the place of the last one if the engine fails; it
-    is called by the engine's thread and must return at once. `cancelled` ends it early.
+    is called by the engine's thread and must return at once; where it raises, the request is given
+    up. `cancelled` ends it early.
     """
 
     messages: Sequence[Mapping[str, Any]]
