@@ -6,7 +6,7 @@ from sqlalchemy import Connection, select
 
 from fastslow.feedback.items import Answer, add_answer, add_pair, add_prompt
 from fastslow.feedback.schema import answers, pairs
-from fastslow.records import Message, Pair, Text
+from fastslow.records import Message, Pair, Text, plain_text
 
 
 def import_pair(connection: Connection, *, pair: Pair, now: float, draw: random.Random) -> bool:
@@ -15,7 +15,7 @@ def import_pair(connection: Connection, *, pair: Pair, now: float, draw: random.
     Its label is not taken over: people are asked.
     """
     prompt_id = add_prompt(connection, messages=turns_of(pair.prompt), domain=pair.domain, now=now)
-    both = {_last(text) for text in pair.responses}
+    both = {plain_text(text) for text in pair.responses}
     of_prompt = answers.c.prompt_id == prompt_id
     there = dict(connection.execute(select(answers.c.id, answers.c.text).where(of_prompt)).all())
     for row in connection.execute(
@@ -24,7 +24,7 @@ def import_pair(connection: Connection, *, pair: Pair, now: float, draw: random.
         if {there[row.a], there[row.b]} == both:
             return False
     first, second = (
-        add_answer(connection, prompt_id=prompt_id, answer=Answer(_last(text)), now=now)
+        add_answer(connection, prompt_id=prompt_id, answer=Answer(plain_text(text)), now=now)
         for text in pair.responses
     )
     add_pair(connection, prompt_id=prompt_id, first=first, second=second, now=now, draw=draw)
@@ -35,7 +35,3 @@ def turns_of(text: Text) -> list[dict[str, str]]:
     """A prompt as the turns of a conversation; plain text is one of the user's."""
     turns = (Message("user", text),) if isinstance(text, str) else text
     return [{"role": turn.role, "content": turn.content} for turn in turns]
-
-
-def _last(text: Text) -> str:
-    return text if isinstance(text, str) else text[-1].content

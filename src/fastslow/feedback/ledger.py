@@ -78,9 +78,10 @@ def admit(
     first = seq = last_seq(connection)
     refused = 0
     for vote in waiting:
-        reason = nothing_to_learn(connection, vote)
-        row = row_of(connection, vote)
-        reason = reason or _unreadable(row, check)
+        reason, row = nothing_to_learn(connection, vote), None
+        if reason is None:
+            row = row_of(connection, vote)
+            reason = _unreadable(row, check)
         if reason is None:
             seq += 1
             _write(connection, seq, vote.kind, vote, row, now)

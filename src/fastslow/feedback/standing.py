@@ -33,7 +33,7 @@ class Standing:
 
 
 def standings(
-    connection: Connection, *, voter: int, now: float, before: int | None = None, limit: int = PAGE
+    connection: Connection, *, voter: int, before: int | None = None, limit: int = PAGE
 ) -> list[Standing]:
     """What somebody sent, the newest first, a page at a time."""
     left, right = answers.alias("left_answer"), answers.alias("right_answer")

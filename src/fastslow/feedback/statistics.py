@@ -6,6 +6,7 @@ from itertools import combinations
 
 from sqlalchemy import Connection, func, select
 
+from fastslow.feedback.items import open_pairs
 from fastslow.feedback.ledger import last_seq
 from fastslow.feedback.schema import answers, ledger, pairs, principals, prompts, votes
 
@@ -78,7 +79,7 @@ def counts(connection: Connection) -> Counts:
     return Counts(
         prompts=_count(connection, prompts.c.id),
         answers=_count(connection, answers.c.id),
-        open_pairs=_count(connection, pairs.c.id, pairs.c.open, pairs.c.purpose != "gold"),
+        open_pairs=open_pairs(connection),
         sent=dict(connection.execute(by_verdict).all()),
         waiting=_count(connection, votes.c.id, kept, votes.c.admitted_at.is_(None)),
         refused=_count(connection, votes.c.id, kept, votes.c.refused.is_not(None)),

@@ -19,6 +19,7 @@ from fastslow.feedback import Store
 from fastslow.feedback.imports import import_pair
 from fastslow.records import Pair
 from fastslow.serve.app import make_app
+from fastslow.serve.engine.requests import WEIGHTS
 from fastslow.serve.live import Live, Settings
 from fastslow.serve.tokens import FILE, first_tokens
 from fastslow.streams.rows import read_examples, read_prompts
@@ -31,7 +32,6 @@ STOPS_WITHIN = 5
 """Seconds that open requests get when the server stops."""
 KEPT_OPEN = 75
 """Seconds for which an idle connection stays open: longer than proxies and clients keep theirs."""
-WEIGHTS = "adapter_model.safetensors"
 STOPS = (signal.SIGINT, signal.SIGTERM)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -3,22 +3,19 @@
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from fastslow.feedback.people import Principal
-from fastslow.serve.access import VOTERS, allowed
 from fastslow.serve.answering import Engine, keep_answers, pieces_of
 from fastslow.serve.bodies import DEFAULT_DOMAIN, Chat
 from fastslow.serve.engine.requests import Piece, whole
 from fastslow.serve.live import Live
 from fastslow.serve.replies import Refused
-from fastslow.serve.routes.voting import Shared
+from fastslow.serve.routes.voting import Shared, Voter
 
 router = APIRouter(prefix="/v1")
-Voter = Annotated[Principal, allowed(VOTERS)]
 
 
 def engine_of(live: Live) -> Engine:

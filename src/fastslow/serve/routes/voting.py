@@ -138,9 +138,7 @@ async def own_votes(
     limit: Annotated[int, Query(ge=1, le=200)] = standing.PAGE,
 ) -> dict[str, Any]:
     """What one sent oneself and what became of it, the newest first; `before` a number for more."""
-    found = await live.read(
-        standing.standings, voter=who.id, now=live.clock(), before=before, limit=limit
-    )
+    found = await live.read(standing.standings, voter=who.id, before=before, limit=limit)
     return {"votes": [asdict(one) for one in found], "more": len(found) == limit}
 
 
