@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import select
 
-from fastslow.errors import DataError
 from fastslow.feedback import export, items, leases, ledger, voting
 from fastslow.feedback.schema import prompts, votes
+from fastslow.streams import fault_of
 from fastslow.streams.formats import read_row
 
 
@@ -23,9 +23,9 @@ def voted(town, verdict="a", voter=0, **pair):
     return town.vote(who, number, verdict)
 
 
-def admit(town, after=voting.GRACE, **named):
+def admit(town, after=voting.GRACE, check=fault_of, **named):
     town.now += after
-    return town.write(ledger.admit, **named)
+    return town.write(ledger.admit, check=check, **named)
 
 
 def test_rows_come_in_after_their_grace_and_without_gaps(town):
@@ -95,9 +95,8 @@ def test_what_teaches_nothing_is_refused_with_the_reason(town):
 
 
 def test_what_the_learner_could_not_use_is_refused_here(town):
-    def check(example):
-        if "b" in example.prompt[0].content:
-            raise DataError("too long")
+    def check(row):
+        return "too long" if "b" in row["prompt"][0]["content"] else None
 
     voted(town, "a", text="x")
     voted(town, "a", text="b")

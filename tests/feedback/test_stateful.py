@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from fastslow.feedback import AlreadyVoted, Store, items, leases, ledger, people, voting
 from fastslow.feedback.schema import COMPARED, pairs, votes
+from fastslow.streams import fault_of
 
 
 class Feedback(RuleBasedStateMachine):
@@ -97,7 +98,7 @@ class Feedback(RuleBasedStateMachine):
 
     @rule()
     def the_admitter_looks(self):
-        self.write(ledger.admit)
+        self.write(ledger.admit, check=fault_of)
         ready = sorted(
             number
             for number, verdict, at in self.live.values()

@@ -218,7 +218,9 @@ def test_an_admin_adds_somebody_who_then_votes(site):
 def _admit(connection, now):
     from fastslow.feedback import ledger
 
-    return ledger.admit(connection, now=now)
+    from fastslow.streams import fault_of
+
+    return ledger.admit(connection, now=now, check=fault_of)
 
 
 def test_a_wrong_token_is_said_and_a_right_one_can_be_pasted(site):

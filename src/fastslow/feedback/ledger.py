@@ -10,21 +10,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
-from fastslow.errors import DataError
 from fastslow.feedback.outbox import post
 from fastslow.feedback.rows import domain_of, nothing_to_learn, row_of
 from fastslow.feedback.schema import ledger, meta, votes
 from fastslow.feedback.voting import GRACE
-from fastslow.records import Example
-from fastslow.streams.columns import RowError
-from fastslow.streams.formats import read_row
 
 AT_ONCE = 1000
 """Votes that one transaction admits at most."""
 RETRACT = "retract"
 
-Check = Callable[[Example], None]
-"""What else the learner asks of an example; raises DataError or RowError for what it cannot use."""
+Check = Callable[[Mapping[str, Any]], str | None]
+"""Why the learner cannot use a row, if it cannot; `fastslow.streams.fault_of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +53,8 @@ def admit(
     connection: Connection,
     *,
     now: float,
+    check: Check,
     grace: float = GRACE,
-    check: Check | None = None,
     tell: bool = False,
 ) -> Admitted:
     """Give every vote whose grace is over its place, and take back what was retracted since.
@@ -81,7 +77,7 @@ def admit(
         reason, row = nothing_to_learn(connection, vote), None
         if reason is None:
             row = row_of(connection, vote)
-            reason = _unreadable(row, check)
+            reason = check(row)
         if reason is None:
             seq += 1
             _write(connection, seq, vote.kind, vote, row, now)
@@ -115,16 +111,6 @@ def is_retracted(connection: Connection, vote_ids: list[int]) -> set[int]:
     """Which of the votes were taken back after they had come into the ledger."""
     query = select(ledger.c.vote_id).where(ledger.c.kind == RETRACT, ledger.c.vote_id.in_(vote_ids))
     return set(connection.scalars(query))
-
-
-def _unreadable(row: Mapping[str, Any], check: Check | None) -> str | None:
-    try:
-        example = read_row(row, source=str(row["id"]))
-        if check is not None:
-            check(example)
-    except (RowError, DataError) as error:
-        return str(error)
-    return None
 
 
 def _taken_back(connection: Connection) -> Iterator[Row[Any]]:

@@ -16,6 +16,7 @@ from fastslow.feedback import items, ledger, outbox
 from fastslow.feedback.imports import turns_of
 from fastslow.serve.answering import sampled_pair
 from fastslow.serve.live import Live
+from fastslow.streams import fault_of
 
 TIMEOUT = 10.0
 log = logging.getLogger(__name__)
@@ -41,7 +42,11 @@ async def working(app: FastAPI) -> AsyncIterator[None]:
 
 async def admit(live: Live) -> None:
     """Give the votes whose grace is over their place, and tell of it."""
-    facts = {"grace": live.settings.grace, "tell": live.settings.webhook is not None}
+    facts = {
+        "check": fault_of,
+        "grace": live.settings.grace,
+        "tell": live.settings.webhook is not None,
+    }
     while (await live.write(ledger.admit, **facts)).rows == ledger.AT_ONCE:
         pass
 

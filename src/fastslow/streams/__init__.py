@@ -5,7 +5,7 @@ from fastslow.streams.formats import json_text, row_of, unused_columns
 from fastslow.streams.labels import examples_of_row
 from fastslow.streams.replay import ReplayStream, is_replayed
 from fastslow.streams.reservoir import Reservoir
-from fastslow.streams.rows import read_examples, read_prompts
+from fastslow.streams.rows import fault_of, read_examples, read_prompts
 from fastslow.streams.sources import (
     WAITING,
     HubDataset,
@@ -31,6 +31,7 @@ __all__ = [
     "Unreadable",
     "Waiting",
     "examples_of_row",
+    "fault_of",
     "file_fingerprint",
     "folder_fingerprint",
     "is_replayed",

@@ -1,8 +1,8 @@
-"""What each row of some sources holds, where none may be skipped: prompts, or whole examples."""
+"""What rows hold where none is skipped in silence: prompts, or whole examples."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastslow.errors import DataError
 from fastslow.records import Example, Prompt
@@ -24,6 +24,15 @@ def read_prompts(sources: list[Source], *, domain: str | None = None) -> Iterato
 def read_examples(sources: list[Source]) -> Iterator[Example]:
     """The example in each row, of whatever kind. Raises DataError at the first row without one."""
     yield from _each(sources, read_row, "example")
+
+
+def fault_of(row: Mapping[str, Any]) -> str | None:
+    """Why no example can be made of a row, if none can."""
+    try:
+        read_row(row, source="row")
+    except RowError as error:
+        return str(error)
+    return None
 
 
 def _each(sources: list[Source], read: Callable[..., T], what: str) -> Iterator[T]:
