@@ -15,7 +15,7 @@ TRAINING = SOURCE / "training"
 LEVELS = [
     {"distributed", "data", "state"},
     {"policies"},
-    {"preflight", "memory"},
+    {"preflight", "memory", "growth"},
     {"on_policy", "budget"},
     {"loop"},
     {"context"},

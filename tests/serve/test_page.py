@@ -217,7 +217,6 @@ def test_an_admin_adds_somebody_who_then_votes(site):
 
 def _admit(connection, now):
     from fastslow.feedback import ledger
-
     from fastslow.streams import fault_of
 
     return ledger.admit(connection, now=now, check=fault_of)

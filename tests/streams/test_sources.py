@@ -405,6 +405,9 @@ def test_a_file_that_changes_while_it_is_read_stops_the_reading(name, change, tm
         os.replace(other, path)
     else:
         path.unlink()
+    if (name, change) == ("d.jsonl", "grows"):
+        assert sum(1 for _ in examples) == 5000  # What is added is read by the next run.
+        return
     with pytest.raises(DataError, match="changed while it was in use|cannot be read"):
         for _ in examples:
             pass
@@ -472,12 +475,11 @@ def test_what_the_hub_fails_with_is_one_error(monkeypatch):
         read("owner/name")
 
 
-def test_bad_lines_of_standard_input_are_as_bad_as_in_a_file(tmp_path, monkeypatch):
+def test_bad_lines_of_standard_input_are_as_bad_as_in_a_file(tmp_path):
     text = lines(rows(1)) + '{"a": 1, "a": 2}\r\n\n' + "x" * (bounds.MAX_ROW + 5) + "\n[1]\r{}"
     path = write(tmp_path / "piped", text)
     with path.open("rb") as piped:
-        monkeypatch.setattr("sys.stdin", type("Input", (), {"buffer": piped}))
-        found = list(StandardInput().rows())
+        found = list(StandardInput(piped).rows())
     assert [number for number, _ in found] == [1, 2, 4, 5, 6]
     reasons = [row.reason for _, row in found[1:4]]
     assert "occurs twice" in reasons[0] and "longer than" in reasons[1] and "a list" in reasons[2]

@@ -193,7 +193,7 @@ def test_a_run_that_is_cut_off_before_its_first_part_begins_again(
     def cut(*_, **__):
         raise KeyboardInterrupt
 
-    inputs, config = "state.run_lock.write_text", f"{module}.write_config"
+    inputs, config = "state.inputs.write_text", f"{module}.write_config"
     for written in (inputs, config):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(f"fastslow.training.{written}", cut)

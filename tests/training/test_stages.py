@@ -114,8 +114,11 @@ def test_changed_data_of_a_finished_stage_are_refused_and_may_be_gone(recipe, tm
     made = recipe(*SHORT, stages=[*stages, "preferences"])
     trained_up_to_stage_2(made)
     kept = own.read_bytes()
-    own.write_bytes(kept + kept)
+    own.write_bytes(kept.replace(b"Describe", b"describe", 1) + kept)
     with pytest.raises(StateError, match=r"the data of the run in .*01-sft changed"):
+        training.train(made)
+    own.write_bytes(kept + kept)
+    with pytest.raises(StateError, match=r"rows were added since the run in .*01-sft took them"):
         training.train(made)
     own.unlink()
     assert training.train(made).steps == 4

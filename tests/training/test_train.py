@@ -57,7 +57,7 @@ def test_a_run_learns_and_leaves_everything_it_should(recipe):
     assert summary.steps == 36 and summary.pairs_seen == 288
     assert summary.data == {
         "read": 288, "invalid": 0, "skipped": 0, "ties": 0, "learned_ties": 0, "truncated": 0,
-        "truncated_prompts": 0, "dropped": 0, "missing_fields": 0,
+        "truncated_prompts": 0, "dropped": 0, "missing_fields": 0, "repeated": 0,
     }  # fmt: skip
     assert 0.5 < summary.prequential["accuracy"] <= 1
     folder = Path(made.output_dir)
@@ -179,7 +179,7 @@ def test_changed_inputs_are_refused_on_resumption(recipe, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         training.train(made, listener=stop)
-    tiny.write_rows(data, tiny.rows(65))
+    tiny.write_rows(data, tiny.rows(65, seed=1))
     with pytest.raises(StateError, match="the data of the run .* changed"):
         training.train(made)
 
@@ -501,7 +501,7 @@ def test_ties_cut_and_dropped_pairs_are_counted(recipe, tmp_path):
     )
     assert summary.data == {
         "read": 40, "invalid": 0, "skipped": 0, "ties": 1, "learned_ties": 0, "truncated": 1,
-        "truncated_prompts": 1, "dropped": 1, "missing_fields": 0,
+        "truncated_prompts": 1, "dropped": 1, "missing_fields": 0, "repeated": 0,
     }  # fmt: skip
     assert summary.pairs_seen == 38
 

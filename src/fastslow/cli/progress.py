@@ -38,6 +38,7 @@ from fastslow.training.state.events import (
     EvalEvent,
     Event,
     MeasuredEvent,
+    MoreEvent,
     PartEvent,
     ProgressEvent,
     StartEvent,
@@ -271,9 +272,16 @@ class RunDisplay:
             "command to resume"
         )
 
+    def _on_more(self, event: MoreEvent) -> None:
+        for name, count in event["rows"].items():
+            rows = "rows" if count is None else "1 row" if count == 1 else f"{count:,} rows"
+            self.say(f"takes {rows} added to {name}")
+
     def _on_already_complete(self, event: CompleteEvent) -> None:
         if not self._brief:
-            self.say(f"the run in {event['folder']} is complete")
+            again = event.get("repeated", 0)
+            known = f"; the {again:,} rows of standard input were learned before" if again else ""
+            self.say(f"the run in {event['folder']} is complete{known}")
 
     def summarise(self, summary: RunSummary | ContinualSummary, *, folder: str, task: str) -> None:
         """Print the result of a finished run, where it is, and what can be done with it."""

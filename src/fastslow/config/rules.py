@@ -27,7 +27,7 @@ def faults(recipe: "Recipe") -> list[str]:
     """Every contradiction in a recipe."""
     groups = (
         _reference, _adapters, _training, _reward_model, _own_answers, _fresh_kl, _rounds, _stages,
-        _domains, _standard_input,
+        _domains, _followed, _standard_input,
     )  # fmt: skip
     return list(chain.from_iterable(rules(recipe) for rules in groups))
 
@@ -250,6 +250,25 @@ def _domain_files(domains: list[DomainConfig]) -> Faults:
             "continual.domains: standard input (-) can be read once only, and held-out pairs are "
             "read more often"
         )
+
+
+def _followed(recipe: "Recipe") -> Faults:
+    """Data to which more rows may come while they are learned from."""
+    data = recipe.data
+    votes = [one for one in data.train_sources if one.startswith("feedback:")]
+    if data.follow:
+        several = recipe.stages or recipe.continual or recipe.rounds or recipe.online
+        if several or data.label_delay or recipe.drift:
+            yield (
+                "data.follow: only a run on the rows themselves can wait for more; remove it, or "
+                "stages, rounds, online, continual, drift and data.label_delay"
+            )
+        if not data.train_sources:
+            yield "data.follow: there is no data.train to follow"
+    if recipe.train.epochs > 1 and (data.follow or votes):
+        yield "train.epochs: rows that come over time are learned from once; set it to 1"
+    if data.shuffle and votes:
+        yield "data.shuffle: votes are learned from in their order; set it to 0"
 
 
 def _standard_input(recipe: "Recipe") -> Faults:

@@ -23,10 +23,11 @@ class DataConfig(Section):
 
     train: UserPath | list[UserPath] = []
     """Files (.jsonl, .json, .csv, each also .gz, and .parquet), directories, globs, `datasets`
-    folders, hub ids, or `-` for standard input. Read in the order given. `folder:split` and
-    `owner/name:split` are one split."""
+    folders, hub ids, `feedback:DIR` for the votes of `fastslow serve DIR`, or `-` for standard
+    input. Read in the order given. `folder:split` and `owner/name:split` are one split."""
     eval: UserPath | list[UserPath] | None = None
-    """Held-out pairs, in the same forms."""
+    """Held-out pairs, in the same forms; `feedback:DIR:held_out` are the votes on prompts that are
+    never learned from."""
     domain: str | None = None
     """Domain of pairs whose row has no `domain` column."""
     template: Annotated[str, Field(min_length=1)] = "chat"
@@ -46,9 +47,12 @@ class DataConfig(Section):
     """Pairs are shuffled within blocks of this many; 0 keeps the order of arrival."""
     skip: NonNegative = 0
     """Skip this many pairs at the start of the stream."""
+    follow: bool = False
+    """At the end of the data wait for more: lines that are added to .jsonl files, new files of
+    folders and globs, votes. The run ends when it is stopped or has done `train.max_steps`."""
     max_wait_s: PositiveFloat | None = None
-    """Standard input: learn from an incomplete batch after this many seconds; null waits until it
-    is full."""
+    """Where rows come over time: learn from an incomplete batch after this many seconds; null waits
+    until it is full."""
     label_delay: NonNegative = 0
     """Pairs that arrive between a pair and its label: it is tested on arrival and learned from this
     much later, in whole batches."""

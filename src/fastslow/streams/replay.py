@@ -7,6 +7,7 @@ from typing import Any
 
 from fastslow.errors import DataError
 from fastslow.records import Example
+from fastslow.streams.blocks import Blocks
 from fastslow.streams.sources import Waiting
 from fastslow.streams.stream import ExampleStream, RowCounts
 
@@ -45,14 +46,20 @@ class ReplayStream:
         """Pairs of the stream itself that came out so far."""
         return self._stream.num_consumed
 
+    @property
+    def rows(self) -> Blocks:
+        """Where the examples of the stream itself come from."""
+        return self._stream.rows
+
+    @property
+    def repeated(self) -> int:
+        """As of the stream itself."""
+        return self._stream.repeated
+
     def estimate_pairs(self) -> int | None:
         """The stream's estimate plus the expected replayed pairs."""
         fresh = self._stream.estimate_pairs()
         return None if fresh is None else round(fresh / (1 - self._share))
-
-    def fingerprint(self) -> list[Any]:
-        """The stream's fingerprint; the replay buffer is a separate file."""
-        return self._stream.fingerprint()
 
     def state(self) -> dict[str, Any]:
         """The position, as JSON."""

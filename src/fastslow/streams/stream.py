@@ -5,22 +5,19 @@ comes out, so that a small file full of faults stops a run before it has learned
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 from fastslow.errors import ConfigError, DataError, did_you_mean
 from fastslow.records import Example, Pair
+from fastslow.streams.blocks import READ_AHEAD, Blocks, Placed
 from fastslow.streams.columns import RowError
 from fastslow.streams.formats import COLUMNS
 from fastslow.streams.labels import examples_of_row
 from fastslow.streams.shapes import renamed
-from fastslow.streams.sources import LiveSource, Row, Source, Unreadable, Waiting
+from fastslow.streams.sources import Followed, Source, Unreadable, Waiting
 
-_NumberedRow = tuple[int, int, Row | Waiting]
-
-READ_AHEAD = 1024
 SHOWN = 5
 LONGEST_REASON = 300
 """Characters of a reason that are shown: it may quote what the row holds."""
@@ -51,7 +48,7 @@ class ExampleStream:
     """Iterates over the examples of some sources, `epochs` times over.
 
     Args:
-        sources: read in sequence.
+        sources: read in sequence; of those that are followed the end is never.
         kind: `pairs`, `rankings`, `ratings`, `demonstrations` or `prompts`; rows of other kinds
             become examples of this one where they can.
         domain: the domain of examples whose row names none.
@@ -68,7 +65,7 @@ class ExampleStream:
 
     def __init__(
         self,
-        sources: list[Source],
+        sources: list[Source] | Followed,
         *,
         kind: str = "pairs",
         domain: str | None = None,
@@ -80,7 +77,8 @@ class ExampleStream:
         skip: int = 0,
         poll: bool = False,
     ) -> None:
-        self.sources = sources
+        self.rows = Blocks(sources, least=shuffle, poll=poll)
+        """Where the examples come from."""
         self.counts = RowCounts()
         self.epoch = 0
         self.num_consumed = 0
@@ -94,20 +92,25 @@ class ExampleStream:
         self._max_bad_fraction = max_bad_fraction
         self._epochs = epochs
         self._skip = skip
-        self._live = any(source.live for source in sources)
-        self._poll = poll
-        self._block = (shuffle or 1) if self._live else max(shuffle, READ_AHEAD)
-        self._block_start = (0, 0)
         self._counts_at_block = RowCounts()
         self._taken = 0
-        if epochs > 1 and not all(source.rereadable for source in sources):
+        if epochs > 1 and not all(source.rereadable for source in self.sources):
             raise DataError("standard input can be read once only; set train.epochs to 1")
 
+    @property
+    def sources(self) -> list[Source]:
+        """What is read, in this order."""
+        return self.rows.sources
+
+    @property
+    def repeated(self) -> int:
+        """Rows of a pipe that had been piped in before."""
+        return sum(getattr(source, "repeated", 0) for source in self.sources)
+
     def count_rows(self) -> int | None:
-        """Rows in all epochs together, or None for a source that does not know its length."""
-        counts = [source.count() for source in self.sources]
-        known = [count for count in counts if count is not None]
-        return self._epochs * sum(known) if len(known) == len(counts) else None
+        """Rows in all epochs together, or None where the end is not known."""
+        rows = self.rows.count_rows()
+        return None if rows is None else self._epochs * rows
 
     def estimate_pairs(self) -> int | None:
         """Pairs with a preference in all epochs, from the rows and what the first block holds.
@@ -118,7 +121,7 @@ class ExampleStream:
         rows = self.count_rows()
         if rows is None:
             return None
-        block: list[Any] = list(islice(self._rows_from((0, 0)), self._block))
+        block = self.rows.first()
         probe = ExampleStream(
             self.sources,
             kind=self._kind,
@@ -126,22 +129,18 @@ class ExampleStream:
             max_bad_fraction=self._max_bad_fraction,
         )
         examples = probe._examples_of(block)
-        probe._check_bad(at_end=len(block) < self._block)
+        probe._check_bad(at_end=len(block) < self.rows.size)
         preferred = sum(not (isinstance(e, Pair) and e.is_tie) for e in examples)
         # Blank lines count as rows but never come out of a source.
-        complete = len(block) < self._block
+        complete = len(block) < self.rows.size
         found = self._epochs * preferred if complete else round(rows * preferred / len(block))
         return max(0, found - self._skip)
-
-    def fingerprint(self) -> list[Any]:
-        """What must not change between a checkpoint and its resumption."""
-        return [source.fingerprint() for source in self.sources]
 
     def state(self) -> dict[str, Any]:
         """The position, as JSON."""
         return {
             "epoch": self.epoch,
-            "block_start": list(self._block_start),
+            "rows": self.rows.state(),
             "taken": self._taken,
             "num_consumed": self.num_consumed,
             "counts": asdict(self.counts),
@@ -151,11 +150,11 @@ class ExampleStream:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go to a position that `state()` gave."""
         self.epoch = state["epoch"]
-        self._block_start = (state["block_start"][0], state["block_start"][1])
+        self.rows.load_state(state["rows"])
         self._taken = state["taken"]
         self.num_consumed = state["num_consumed"]
         # What is counted of a begun block is counted again when it is read again.
-        self._counts_at_block = RowCounts(**state.get("counts_at_block", state["counts"]))
+        self._counts_at_block = RowCounts(**state["counts_at_block"])
         self.counts = RowCounts(**state["counts"])
 
     def __iter__(self) -> Iterator[Any]:
@@ -169,44 +168,37 @@ class ExampleStream:
 
     def _all_epochs(self) -> Iterator[Example | Waiting]:
         self.counts = self._counts_at_block.copy()
-        while self.epoch < self._epochs:
-            yield from self._one_epoch()
+        yield from self._one_epoch()
+        while self.epoch + 1 < self._epochs:
             self.epoch += 1
-            self._start_block((0, 0))
+            self.rows.restart()
+            self._start_block()
+            yield from self._one_epoch()
         self._check_bad(at_end=True)
 
     def _one_epoch(self) -> Iterator[Example | Waiting]:
-        for block in self._blocks(self._rows_from(self._block_start)):
+        for block in self.rows:
             if isinstance(block, Waiting):
                 yield block
-                continue
-            pairs = self._examples_of(block)
-            self._check_bad(at_end=len(block) < self._block)
-            for pair in self._in_order(pairs)[self._taken :]:
-                self._taken += 1
-                self.num_consumed += 1
-                yield pair
-            last_source, last_row, _ = block[-1]
-            self._start_block((last_source, last_row))
+            else:
+                yield from self._examples(block)
 
-    def _blocks(self, rows: Iterator[_NumberedRow]) -> Iterator[list[Any] | Waiting]:
-        """The rows in blocks, the last one perhaps shorter."""
-        block: list[_NumberedRow] = []
-        for row in rows:
-            if isinstance(row[2], Waiting):
-                yield row[2]
-                continue
-            block.append(row)
-            if len(block) == self._block:
-                yield block
-                block = []
-        if block:
-            yield block
+    def _examples(self, block: list[Placed]) -> Iterator[Example]:
+        """The examples of a block that did not come out yet."""
+        pairs = self._examples_of(block)
+        self._check_bad(at_end=len(block) < self.rows.size)
+        self.rows.begin(block)
+        for pair in self._in_order(pairs)[self._taken :]:
+            self._taken += 1
+            self.num_consumed += 1
+            yield pair
+        self.rows.end(block)
+        self._start_block()
 
     def _in_order(self, pairs: list[Example]) -> list[Example]:
         if not self._shuffle:
             return pairs
-        order = random.Random(f"{self._seed}/{self.epoch}/{self._block_start}")
+        order = random.Random(f"{self._seed}/{self.epoch}/{self.rows.last}")
         shuffled = []
         for first in range(0, len(pairs), self._shuffle):
             part = pairs[first : first + self._shuffle]
@@ -214,27 +206,15 @@ class ExampleStream:
             shuffled += part
         return shuffled
 
-    def _rows_from(self, start: tuple[int, int]) -> Iterator[_NumberedRow]:
-        first_source, first_row = start
-        for index in range(first_source, len(self.sources)):
-            source = self.sources[index]
-            first = first_row if index == first_source else 0
-            read: Callable[[int], Iterator[tuple[int, Row | Waiting]]] = source.rows
-            if self._poll and isinstance(source, LiveSource):
-                read = source.poll
-            for number, row in read(first):
-                yield index, number, row
-
-    def _start_block(self, start: tuple[int, int]) -> None:
-        self._block_start = start
+    def _start_block(self) -> None:
         self._counts_at_block = self.counts.copy()
         self._taken = 0
 
-    def _examples_of(self, block: list[tuple[int, int, Row]]) -> list[Example]:
+    def _examples_of(self, block: list[Placed]) -> list[Example]:
         examples: list[Example] = []
-        for index, number, row in block:
+        for placed in block:
             self.counts.read += 1
-            where = f"{self.sources[index].name}:{number}"
+            row, where = placed.row, placed.where
             if isinstance(row, Unreadable):
                 self.counts.add_invalid(where, row.reason)
                 continue
@@ -255,7 +235,7 @@ class ExampleStream:
     def _check_bad(self, *, at_end: bool) -> None:
         # Early in a long stream one invalid row is a large share; wait until it is meaningful.
         # At the end of a live stream all is trained already, too late to refuse a few rows.
-        early = self._live or not at_end
+        early = self.rows.live or not at_end
         counted = max(self.counts.read, READ_AHEAD) if early else self.counts.read
         if self.counts.invalid > self._max_bad_fraction * counted:
             raise DataError(

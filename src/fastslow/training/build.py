@@ -23,7 +23,6 @@ from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import (
     objective_of,
     replayed_stream,
-    rereadable,
     stored_per_batch,
     temperature_of,
     train_stream,
@@ -114,6 +113,7 @@ def build(recipe: Recipe, bases: SharedBase) -> Components:
         total_steps=planned.total_steps,
         memory=memory,
         warnings=warnings,
+        stream=planned.stream,
     )
 
 
@@ -274,8 +274,8 @@ class _Builder:
         )
         if self._recipe.filter is not None:
             return self._filtered_reader(reader)
-        again = rereadable(self._recipe.data.train_sources)
-        return PrefetchReader(reader) if again else reader
+        # How long the next row will be waited for is not known.
+        return reader if stream.rows.live else PrefetchReader(reader)
 
     def _filtered_reader(self, reader: BatchReader) -> Reader:
         recipe = self._recipe

@@ -48,9 +48,10 @@ from fastslow.training.policies.publish import EnginePublisher, make_publisher
 from fastslow.training.preflight import check_parts
 from fastslow.training.state.event_log import progress_of
 from fastslow.training.state.events import AnswersEvent, BudgetEvent
+from fastslow.training.state.inputs import keep_inputs
 from fastslow.training.state.parts import leader_of
 from fastslow.training.state.run_config import write_config
-from fastslow.training.state.run_lock import check_run_folder, keep_inputs
+from fastslow.training.state.run_lock import check_run_folder
 
 POLICY = "policy"
 

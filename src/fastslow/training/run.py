@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,17 @@ import torch
 from fastslow.adapters import BASE, Modules
 from fastslow.atomic_io import file_hash, write_rows, write_text
 from fastslow.config import Recipe, load_recipe
-from fastslow.errors import ConfigError, DataError
+from fastslow.errors import ConfigError, DataError, StateError
 from fastslow.objectives import objective_problems
+from fastslow.streams import KEPT
 from fastslow.testing import failed_checks
 from fastslow.training.budget.budget import HandedOver
 from fastslow.training.build import build
 from fastslow.training.context import RunContext
 from fastslow.training.continual.sequence import train_domains
-from fastslow.training.data.dataset import input_fingerprints, rereadable, written_out
+from fastslow.training.data.dataset import input_fingerprints, is_live, written_out
 from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.growth import Growth, check_finished_parts, growth
 from fastslow.training.loop.components import Components
 from fastslow.training.loop.loop import Loop
 from fastslow.training.loop.sanity_checks import slow_bfloat16
@@ -32,13 +34,12 @@ from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
 from fastslow.training.state.checkpoint import read_newest
 from fastslow.training.state.event_log import EventLog, Listener, OneAtATime, ignore
-from fastslow.training.state.events import StartEvent, WarningEvent
-from fastslow.training.state.parts import answering_part, finish_parts
+from fastslow.training.state.events import MoreEvent, StartEvent, WarningEvent
+from fastslow.training.state.inputs import INPUTS, write_inputs
+from fastslow.training.state.parts import finish_parts
 from fastslow.training.state.run_config import with_absolute_paths, write_config
 from fastslow.training.state.run_lock import (
-    check_inputs,
     check_run_folder,
-    keep_inputs,
     lock_run_folder,
 )
 from fastslow.training.state.state import copies
@@ -72,8 +73,11 @@ def train(
         recipe = load_recipe(recipe, checks=[objective_problems])
     recipe = with_absolute_paths(written_out(recipe))
     processes, run_folder = ProcessGroup(recipe.train.device), Path(recipe.output_dir)
-    if processes.size > 1 and not rereadable(recipe.data.train_sources):
-        raise ConfigError("data.train: only the main process has standard input; give files")
+    if processes.size > 1 and is_live(recipe):
+        raise ConfigError(
+            "data.train: several processes cannot learn rows that come over time (standard input, "
+            "votes, data.follow); start one"
+        )
     with ExitStack() as stack:
         processes.broadcast_from_main(partial(_lock, run_folder, stack))
         folder = stack.enter_context(processes.folder(run_folder))
@@ -87,7 +91,7 @@ def train(
             return train_domains(recipe, folder, context)
         if recipe.stages or recipe.rounds is not None:
             return _train_in_parts(recipe, folder, context)
-        return train_one(recipe, folder, context)
+        return train_one(recipe, folder, context, may_grow=True)
 
 
 def _lock(folder: Path, until: ExitStack) -> None:
@@ -98,9 +102,7 @@ def _train_in_parts(recipe: Recipe, folder: Path, context: RunContext) -> RunSum
     if (folder / "summary.json").exists():
         check_run_folder(folder, recipe)
         summary = RunSummary.read(folder / "summary.json")
-        part = answering_part(folder, summary)
-        if part.exists():
-            _check_finished(part, load_recipe(part / "config.yaml"))
+        check_finished_parts(folder)
         context.listener({"event": "already_complete", "folder": str(folder)})
         return summary
     train_parts = train_rounds if recipe.rounds else train_stages
@@ -108,23 +110,42 @@ def _train_in_parts(recipe: Recipe, folder: Path, context: RunContext) -> RunSum
     return finish_parts(folder, parts) if parts else None
 
 
-def train_one(recipe: Recipe, folder: Path, context: RunContext) -> RunSummary | None:
-    """An ordinary run, of one module or several that chase each other, in its folder."""
+def train_one(
+    recipe: Recipe, folder: Path, context: RunContext, *, may_grow: bool = False
+) -> RunSummary | None:
+    """An ordinary run, of one module or several that chase each other, in its folder.
+
+    With `may_grow` one that has learned takes in rows that were added to its data since, and a
+    finished one goes on if there are any, or if it is asked for more steps.
+    """
     recipe, listener = written_out(recipe), context.listener
-    began = check_run_folder(folder, recipe) and (folder / "inputs.json").exists()
-    if (folder / "summary.json").exists():
-        _check_finished(folder, recipe)
-        listener({"event": "already_complete", "folder": str(folder)})
-        return RunSummary.read(folder / "summary.json")
+    began = check_run_folder(folder, recipe, more=may_grow) and (folder / INPUTS).exists()
+    finished = folder / "summary.json"
+    grown = _growth(folder, recipe, may_grow=may_grow) if began else None
+    if finished.exists() and not grown:
+        repeated = grown.repeated if grown is not None else 0
+        listener({"event": "already_complete", "folder": str(folder), "repeated": repeated})
+        return RunSummary.read(finished)
     components = build(recipe, context.bases)
     inputs = input_fingerprints(recipe)
     if not began:
         write_config(folder, recipe)
-    keep_inputs(folder, inputs, began=began)
+        write_inputs(folder, inputs)
     resumed = _resume(components, folder, listener)
+    if grown:
+        if finished.exists() and not resumed:
+            raise StateError(
+                f"the run in {folder} has more to learn, but its checkpoints are gone; restore "
+                "them, or train another run with lora.start_from"
+            )
+        finished.unlink(missing_ok=True)
+        write_config(folder, recipe)
+        write_inputs(folder, inputs)
     log = EventLog(folder / "events.jsonl", size=components.learner.state.log_size)
     try:
         listener(_start_event(components, resumed=resumed))
+        if grown:
+            _tell_of_growth(components, grown, log, listener)
         for warning in _warnings(components):
             event: WarningEvent = {"event": "warning", "step": 0, "message": warning}
             if not resumed:  # Else they are in the log.
@@ -132,24 +153,44 @@ def train_one(recipe: Recipe, folder: Path, context: RunContext) -> RunSummary |
             listener(event)
         loop = Loop(components, folder, log, listener, context.stop)
         with StopSignals(context.stop, partial(_stopping, listener)):
-            finished = loop.finish()
-        if not finished:
+            finished_now = loop.finish()
+        if not finished_now:
             return None
         log.sync()
+    except DataError:
+        if components.learner.state.step == 0:
+            (folder / KEPT).unlink(missing_ok=True)  # Rows that were refused may come again.
+        raise
     finally:
+        components.stream.rows.keep_rest()
         log.close()
     summary = _write_results(components, folder, loop)
     listener({"event": "complete", "folder": str(folder), "leader": summary.leader})
     return summary
 
 
+def _growth(folder: Path, recipe: Recipe, *, may_grow: bool) -> Growth | None:
+    """What has come since; of a finished run whose data are gone nothing."""
+    try:
+        return growth(folder, recipe, may_grow=may_grow)
+    except (DataError, OSError):
+        if (folder / "summary.json").exists():
+            return None
+        raise
+
+
+def _tell_of_growth(
+    components: Components, grown: Growth, log: EventLog, listener: Listener
+) -> None:
+    counts = components.stream.rows.new_rows()
+    rows = {name: counts.get(name) for name in grown.data}
+    event: MoreEvent = {"event": "more", "step": components.learner.state.step, "rows": rows}
+    log.write(event)
+    listener(event)
+
+
 def _stopping(listener: Listener, signal: str) -> None:
     listener({"event": "stopping", "signal": signal})
-
-
-def _check_finished(folder: Path, recipe: Recipe) -> None:
-    with suppress(DataError, OSError):  # A finished run's data may be gone.
-        check_inputs(folder, input_fingerprints(recipe))
 
 
 def _resume(components: Components, folder: Path, listener: Listener) -> bool:

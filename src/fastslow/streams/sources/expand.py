@@ -1,4 +1,4 @@
-"""The text of `data.train` to sources: files, folders, globs, dataset folders, hub ids, `-`."""
+"""The text of `data.train` to sources: files, folders, globs, datasets, hub ids, votes, `-`."""
 
 import glob
 import re
@@ -13,7 +13,7 @@ from fastslow.streams.sources.file import FileSource
 from fastslow.streams.sources.hub import HubDataset
 from fastslow.streams.sources.json_array import json_file
 from fastslow.streams.sources.json_lines import JsonLines
-from fastslow.streams.sources.live import StandardInput
+from fastslow.streams.sources.live import open_standard_input
 from fastslow.streams.sources.source import Source
 from fastslow.streams.sources.splits import files_of_split
 
@@ -35,6 +35,9 @@ ABOUT_DATA = (
     "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json",
     "world.json",
 )  # fmt: skip
+FEEDBACK = "feedback:"
+"""Begins the text of a feedback store: its folder or URL follows."""
+NAMES = "give a file, directory, glob, hub id, feedback:DIR or -"
 SHOWN = 5
 
 
@@ -47,12 +50,19 @@ class Found:
     """Files of it that look like data and are not read."""
 
 
-def open_sources(specs: Sequence[str]) -> list[Source]:
-    """The sources for files, folders, globs, dataset folders, hub ids or `-`.
+def open_sources(
+    specs: Sequence[str], *, follow: bool = False, kept: Path | None = None
+) -> list[Source]:
+    """The sources for files, folders, globs, dataset folders, hub ids, a feedback store or `-`.
+
+    Args:
+        specs: their texts.
+        follow: more may be added while they are read, so that a line without its end is no row.
+        kept: where standard input is kept.
 
     Raises DataError if one stands for nothing, or for something that cannot be read.
     """
-    return [source for spec in specs for source in _expand(spec).sources]
+    return [source for spec in specs for source in _expand(spec, follow, kept).sources]
 
 
 def source_warnings(specs: Sequence[str]) -> list[str]:
@@ -74,28 +84,32 @@ def source_warnings(specs: Sequence[str]) -> list[str]:
     return warnings
 
 
-def _expand(spec: str) -> Found:
+def _expand(spec: str, follow: bool = False, kept: Path | None = None) -> Found:
     if spec == "-":
-        return Found([StandardInput()])
+        return Found([open_standard_input(kept)])
+    if spec.startswith(FEEDBACK):
+        from fastslow.streams.sources.ledger import Ledger
+
+        return Found([Ledger(spec.removeprefix(FEEDBACK))])
     if not spec.strip():
-        raise DataError("an empty text names no data; give a file, directory, glob, hub id or -")
+        raise DataError(f"an empty text names no data; {NAMES}")
     try:
         path, split = _path_and_split(spec)
         if path.is_dir():
-            return _folder(path, split)
+            return _folder(path, split, follow)
         if path.exists() or path.is_symlink():
-            return Found([_file(path)])
+            return Found([_file(path, follow)])
     except OSError as error:
         raise DataError(f"{spec[:200]} cannot be read: {error.strerror}") from None
     if any(mark in spec for mark in "*?["):
         paths = [Path(name) for name in sorted(glob.glob(spec, recursive=True))]
         files = [path for path in paths if not path.is_dir()]
-        if not files:
+        if not files and not follow:
             raise DataError(f"no file matches {spec}")
-        return Found([_file(path) for path in files])
+        return Found([_file(path, follow) for path in files])
     if _is_hub_id(str(path)):
         return Found([HubDataset(str(path), split or "train")])
-    raise DataError(f"{spec[:200]} does not exist; give a file, directory, glob, hub id or -")
+    raise DataError(f"{spec[:200]} does not exist; {NAMES}")
 
 
 def _path_and_split(spec: str) -> tuple[Path, str | None]:
@@ -110,7 +124,7 @@ def _path_and_split(spec: str) -> tuple[Path, str | None]:
     return path, None
 
 
-def _folder(path: Path, split: str | None) -> Found:
+def _folder(path: Path, split: str | None, follow: bool) -> Found:
     if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
         return Found([DatasetFolder(path, split)])
     there = sorted(file for file in path.rglob("*") if not file.is_dir())
@@ -122,6 +136,8 @@ def _folder(path: Path, split: str | None) -> Found:
     ]
     files = [file for file in visible if _format(file)]
     others = [str(file) for file in visible if OTHERS.search(file.name)]
+    if not files and follow:
+        return Found([])
     if not files:
         beside = f", but {', '.join(others[:SHOWN])}" if others else ""
         raise DataError(
@@ -131,7 +147,7 @@ def _folder(path: Path, split: str | None) -> Found:
     formats = {_format(file) for file in files}
     together = next(group for group in TOGETHER if formats & set(group))
     unread = [str(file) for file in files if _format(file) not in together]
-    read = [_file(file) for file in files if _format(file) in together]
+    read = [_file(file, follow) for file in files if _format(file) in together]
     return Found(list[Source](read), unread + others)
 
 
@@ -143,10 +159,12 @@ def _format(path: Path) -> str | None:
     return None if suffix == ".parquet" and plain != name else suffix
 
 
-def _file(path: Path) -> FileSource:
+def _file(path: Path, follow: bool) -> FileSource:
     suffix = _format(path)
     if suffix is None:
         raise DataError(f"{path} is not one of {READ}; convert it, or name another file")
+    if suffix == ".jsonl":
+        return JsonLines(path, follow=follow)
     return FORMATS[suffix](path)
 
 

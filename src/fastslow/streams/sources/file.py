@@ -14,6 +14,8 @@ from fastslow.errors import DataError
 from fastslow.streams.sources.source import Row
 
 CHUNK = 1 << 20
+PART = 1 << 20
+"""Bytes at each end of a file that its fingerprint is made of."""
 CHECK_EVERY = 256
 """Rows between two looks at whether the file is still the same."""
 
@@ -26,14 +28,17 @@ _KINDS = {
 }
 
 
-def file_fingerprint(path: Path) -> list[Any]:
-    """A file's name, size and a hash of its first and last MiB: quick, and rarely the same."""
+def file_fingerprint(path: Path, size: int | None = None) -> list[Any]:
+    """A file's name, size and a hash of its first and last MiB: quick, and rarely the same.
+
+    With a `size` the fingerprint of that many bytes at its beginning.
+    """
     digest = hashlib.sha256()
-    size = path.stat().st_size
+    size = path.stat().st_size if size is None else size
     with path.open("rb") as file:
-        digest.update(file.read(1 << 20))
-        file.seek(max(0, size - (1 << 20)))
-        digest.update(file.read())
+        digest.update(file.read(min(size, PART)))
+        file.seek(max(0, size - PART))
+        digest.update(file.read(min(size, PART)))
     return [path.name, size, digest.hexdigest()]
 
 
@@ -56,15 +61,19 @@ class Stamp:
         self._path = path
         self.size, self._changed_ns = self._now()
 
+    @property
+    def fits(self) -> bool:
+        """Whether the file was not touched since."""
+        return self._now() == (self.size, self._changed_ns)
+
     def check(self) -> None:
         """Raises DataError where the file is no longer what it was."""
-        size, changed_ns = self._now()
-        if (size, changed_ns) != (self.size, self._changed_ns):
+        if not self.fits:
             raise DataError(
                 f"{self._path} changed while it was in use (it had {self.size} bytes when it was "
-                f"opened and has {size} now), so its rows are no longer those that were read; put "
-                "the file back and run the same command to resume, or start over in another "
-                "output_dir"
+                f"opened and has {self._now()[0]} now), so its rows are no longer those that were "
+                "read; put the file back and run the same command to resume, or start over in "
+                "another output_dir"
             )
 
     def _now(self) -> tuple[int, int]:
@@ -98,25 +107,30 @@ class FileSource(ABC):
 
     def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
         """As every Source. A change of the file is noticed before its rows are a whole block."""
-        self.stamp.check()
+        self._check_same()
         try:
             for number, row in self._rows(start):
                 if number % CHECK_EVERY == 0:
-                    self.stamp.check()
+                    self._check_same()
                 yield number, row
         except DataError:
-            self.stamp.check()  # A file that is being rewritten looks damaged; say the cause.
+            self._check_same()  # A file that is being rewritten looks damaged; say the cause.
             raise
-        self.stamp.check()
+        self._check_same()
 
     def count(self) -> int:
         """Number of rows."""
-        self.stamp.check()
+        self._check_same()
         return self._count()
 
     def fingerprint(self) -> list[Any]:
         """Name, size and hash."""
         return file_fingerprint(self.path)
+
+    def _check_same(self) -> None:
+        """Raises DataError where its rows are no longer those that were there when it was
+        opened."""
+        self.stamp.check()
 
     @abstractmethod
     def _rows(self, start: int) -> Iterator[tuple[int, Row]]: ...
@@ -125,20 +139,36 @@ class FileSource(ABC):
     def _count(self) -> int: ...
 
 
+def is_gzip(path: Path) -> bool:
+    """Whether a file is compressed. Raises DataError where it cannot be read."""
+    with _opened(path) as raw:
+        return raw.read(2) == b"\x1f\x8b"
+
+
 def read_chunks(path: Path) -> Iterator[bytes]:
     """The text of a file in chunks of bytes, decompressed where it is gzip.
 
     Raises DataError where it cannot be read, is damaged or ends in the middle, or is no UTF-8.
     """
+    packed = is_gzip(path)
     with _opened(path) as raw:
-        is_gzip = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        stream: Any = gzip.GzipFile(fileobj=raw) if is_gzip else raw
+        stream: Any = gzip.GzipFile(fileobj=raw) if packed else raw
         first = True
         while chunk := _next_chunk(stream, path):
             if first:
                 check_encoding(chunk, str(path))
             first = False
+            yield chunk
+
+
+def read_part(path: Path, start: int, end: int) -> Iterator[bytes]:
+    """The bytes of a file between two places, in chunks; raises as `read_chunks`."""
+    with _opened(path) as raw:
+        raw.seek(start)
+        while start < end and (chunk := raw.read(min(CHUNK, end - start))):
+            if not start:
+                check_encoding(chunk, str(path))
+            start += len(chunk)
             yield chunk
 
 

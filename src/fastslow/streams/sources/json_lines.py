@@ -1,28 +1,132 @@
-"""Files of JSON lines: one row a line, whatever the line ends."""
+"""Files of JSON lines: one row a line, whatever the line ends. Lines may be added to them."""
 
 from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-from fastslow.streams.sources.file import FileSource, ends_in_the_middle, read_chunks
+from fastslow.streams.sources.file import (
+    CHUNK,
+    FileSource,
+    Stamp,
+    ends_in_the_middle,
+    file_fingerprint,
+    is_gzip,
+    read_chunks,
+    read_part,
+)
 from fastslow.streams.sources.json_row import decode_row
 from fastslow.streams.sources.pieces import lines_of
 from fastslow.streams.sources.source import Row, Unreadable
 
+LINE_ENDS = (b"\n", b"\r")
+
 
 class JsonLines(FileSource):
-    """A .jsonl file, compressed or not; any line ending, with or without a byte order mark."""
+    """A .jsonl file, compressed or not; any line ending, with or without a byte order mark.
+
+    Its rows are those that it had when it was opened. One that is not compressed may grow
+    meanwhile.
+
+    Args:
+        path: the file.
+        follow: a line that has no end yet is not a row yet.
+    """
+
+    def __init__(self, path: Path, *, follow: bool = False) -> None:
+        super().__init__(path)
+        self._follow = follow
+        self._end = self._new_end(0)
+        self._print: list[Any] | None = None
+        self._before = (0, 0)
+        """Rows, and the bytes that they are, after which reading may begin."""
+
+    def continues(self, before: list[Any]) -> bool:
+        """As every GrowingSource."""
+        now = self.fingerprint()
+        if self._packed or now == before:
+            return now == before
+        name, size, _ = before
+        if name != self.path.name or size > self._end:
+            return False
+        return file_fingerprint(self.path, size) == before and self._line_ends_at(size)
+
+    def look(self) -> bool:
+        """As every GrowingSource."""
+        if self.stamp.fits:
+            return False
+        self._check_same()
+        self.stamp = Stamp(self.path)
+        end = self._new_end(self._end)
+        more = end > self._end
+        if more:
+            self._end, self._print = end, None
+            self.fingerprint()
+        return more
+
+    def fingerprint(self) -> list[Any]:
+        """Name, size and hash of what it had when it was opened."""
+        if self._print is None:
+            self._print = file_fingerprint(self.path, self._end)
+        return list(self._print)
+
+    @cached_property
+    def _packed(self) -> bool:
+        return is_gzip(self.path)
+
+    def _check_same(self) -> None:
+        if self.stamp.fits:
+            self.fingerprint()
+            return
+        grown = Stamp(self.path)
+        unknown = self._packed or self._print is None or grown.size <= self._end
+        if unknown or file_fingerprint(self.path, self._end) != self._print:
+            self.stamp.check()
+        if not self._line_ends_at(self._end):
+            self.stamp.check()
+
+    def _line_ends_at(self, place: int) -> bool:
+        """Whether what was added behind a place does not belong to the line before it."""
+        around = b"".join(read_part(self.path, max(0, place - 1), place + 1))
+        return place == 0 or any(bytes([byte]) in LINE_ENDS for byte in around) or len(around) < 2
+
+    def _new_end(self, known: int) -> int:
+        """Bytes that are rows: of a file that is followed, up to the last line end."""
+        end = self.stamp.size
+        if not self._follow or self._packed:
+            return end
+        while end > known:
+            first = max(known, end - CHUNK)
+            part = b"".join(read_part(self.path, first, end))
+            last = max(part.rfind(mark) for mark in LINE_ENDS)
+            if last >= 0:
+                return first + last + 1
+            end = first
+        return known
+
+    def _lines(self) -> Iterator[bytes | None]:
+        if self._packed:
+            return lines_of(read_chunks(self.path))
+        return lines_of(read_part(self.path, self._before[1], self._end))
 
     def _rows(self, start: int) -> Iterator[tuple[int, Row]]:
-        for number, line in enumerate(lines_of(read_chunks(self.path)), 1):
+        if start < self._before[0]:
+            self._before = (0, 0)
+        number = before = self._before[0]
+        for number, line in enumerate(self._lines(), before + 1):
             if number <= start or (line is not None and not line.strip()):
                 continue
             row = decode_row(line)
             if isinstance(row, Unreadable) and _is_cut(line):
                 raise ends_in_the_middle(self.path)
             yield number, row
+        if self._follow and not self._packed:
+            self._before = (number, self._end)
 
     def _count(self) -> int:
         number, line = 0, None
-        for number, line in enumerate(lines_of(read_chunks(self.path)), 1):  # noqa: B007
+        self._before = (0, 0)
+        for number, line in enumerate(self._lines(), 1):  # noqa: B007
             pass
         if _is_cut(line) and isinstance(decode_row(line), Unreadable):
             raise ends_in_the_middle(self.path)
@@ -31,7 +135,7 @@ class JsonLines(FileSource):
 
 def _is_cut(line: bytes | None) -> bool:
     """Whether an undecodable line is half a row: an object begins, and the file ends first."""
-    if line is None or line.endswith((b"\n", b"\r")):
+    if line is None or line.endswith(LINE_ENDS):
         return False
     text = line.strip()
     return text.startswith((b"{", b"\xef\xbb\xbf{")) and not text.endswith(b"}")

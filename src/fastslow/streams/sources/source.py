@@ -1,6 +1,6 @@
 """What a source of rows is, and what comes out of one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -64,3 +64,43 @@ class LiveSource(Source, Protocol):
     def poll(self, start: int = 0) -> Iterator[tuple[int, Row | Waiting]]:
         """As `rows`, with WAITING whenever nothing has come for POLL_S."""
         ...
+
+
+@runtime_checkable
+class GrowingSource(Source, Protocol):
+    """A source to whose end rows may be added."""
+
+    def continues(self, before: list[Any]) -> bool:
+        """Whether its first rows are those that it had when this was its fingerprint."""
+        ...
+
+    def look(self) -> bool:
+        """Take in what was added since it was opened; whether that is any row.
+
+        Raises DataError where what was there is no longer the same.
+        """
+        ...
+
+
+def keys_of(sources: Sequence[Source]) -> list[str]:
+    """A name of its own for each source: one that is read twice has two."""
+    seen: dict[str, int] = {}
+    keys = []
+    for source in sources:
+        seen[source.name] = seen.get(source.name, 0) + 1
+        again = f" ({seen[source.name]})" if seen[source.name] > 1 else ""
+        keys.append(source.name + again)
+    return keys
+
+
+def fingerprints_of(sources: Sequence[Source]) -> dict[str, list[Any]]:
+    """The fingerprint of each source, by its key. Raises DataError or OSError as these do."""
+    keyed = zip(keys_of(sources), sources, strict=True)
+    return {key: source.fingerprint() for key, source in keyed}
+
+
+def continues(source: Source, before: list[Any]) -> bool:
+    """Whether a source still holds the rows that it had when this was its fingerprint."""
+    if isinstance(source, GrowingSource):
+        return source.continues(before)
+    return source.fingerprint() == before

@@ -33,11 +33,12 @@ from fastslow.training.continual.domain_recipes import (
 )
 from fastslow.training.continual.measurement import DomainEvaluator
 from fastslow.training.data.dataset import input_fingerprints
+from fastslow.training.growth import check_finished_parts
 from fastslow.training.preflight import check_parts, part_warnings, recipe_warnings
 from fastslow.training.state.events import BudgetEvent
-from fastslow.training.state.inputs import read_inputs
+from fastslow.training.state.inputs import keep_inputs, read_inputs
 from fastslow.training.state.run_config import write_config
-from fastslow.training.state.run_lock import check_run_folder, keep_inputs
+from fastslow.training.state.run_lock import check_run_folder
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
 
@@ -50,6 +51,7 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
     began = check_run_folder(folder, recipe)
     path = folder / "summary.json"
     if path.exists():
+        check_finished_parts(folder)
         listener({"event": "already_complete", "folder": str(folder)})
         return ContinualSummary.read(path)
     trained = len(list(folder.glob("domains/*/summary.json")))

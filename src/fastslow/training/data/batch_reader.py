@@ -129,7 +129,7 @@ class BatchReader(Reader):
 
     def summary(self) -> dict[str, int]:
         """Counts of rows read, invalid and skipped; of examples tied, truncated, dropped, and
-        without a field that the objective needs."""
+        without a field that the objective needs; of rows that were piped in before."""
         rows, examples = self.stream.counts, self.counts
         return {
             "read": rows.read,
@@ -141,6 +141,7 @@ class BatchReader(Reader):
             "truncated_prompts": examples.truncated_prompts,
             "dropped": examples.dropped,
             "missing_fields": examples.missing_fields,
+            "repeated": self.stream.repeated,
         }
 
     def skipped_examples(self) -> list[str]:

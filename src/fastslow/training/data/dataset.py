@@ -8,10 +8,13 @@ from fastslow.errors import ConfigError
 from fastslow.judges import judge_fingerprint
 from fastslow.objectives import Objective, make_objective, objective_settings
 from fastslow.streams import (
+    KEPT,
     ExampleStream,
+    Followed,
     ReplayStream,
     Source,
     file_fingerprint,
+    fingerprints_of,
     folder_fingerprint,
     open_sources,
 )
@@ -53,14 +56,17 @@ def written_out(recipe: Recipe) -> Recipe:
 
 
 def train_stream(
-    recipe: Recipe, objective: Objective, *, epochs: int | None = None
+    recipe: Recipe, objective: Objective, *, epochs: int | None = None, follow: bool = False
 ) -> ExampleStream:
-    """The training pairs of a recipe, from the beginning; `epochs` replaces the recipe's."""
+    """The training pairs of a recipe, from the beginning; `epochs` replaces the recipe's.
+
+    With `follow` more are waited for at the end.
+    """
     if not recipe.data.train_sources:
         raise ConfigError("data.train: is missing; give files, a folder, a hub id or -")
     return _stream(
         recipe,
-        open_sources(recipe.data.train_sources),
+        _followed(recipe) if follow else train_sources(recipe),
         kind=objective.takes,
         epochs=epochs or recipe.train.epochs,
         skip=recipe.data.skip,
@@ -68,9 +74,27 @@ def train_stream(
     )
 
 
+def train_sources(recipe: Recipe) -> list[Source]:
+    """What data.train stands for at present; standard input is kept in the run folder."""
+    return open_sources(recipe.data.train_sources, follow=recipe.data.follow, kept=_kept(recipe))
+
+
+def _followed(recipe: Recipe) -> Followed:
+    return Followed(recipe.data.train_sources, kept=_kept(recipe))
+
+
+def _kept(recipe: Recipe) -> Path:
+    return Path(recipe.output_dir) / KEPT
+
+
 def rereadable(sources: list[str]) -> bool:
     """Whether some sources can be read more than once."""
     return all(source.rereadable for source in open_sources(sources))
+
+
+def is_live(recipe: Recipe) -> bool:
+    """Whether rows of data.train may come while it is learned from."""
+    return recipe.data.follow or any(one.live for one in open_sources(recipe.data.train_sources))
 
 
 def prompt_stream(
@@ -100,7 +124,7 @@ def stored_per_batch(recipe: Recipe) -> int:
 
 def replayed_stream(recipe: Recipe, objective: Objective) -> ExampleStream | ReplayStream:
     """The training pairs, with earlier ones among them where the recipe replays some."""
-    stream = train_stream(recipe, objective)
+    stream = train_stream(recipe, objective, follow=recipe.data.follow)
     if recipe.replay is None:
         return stream
     earlier = list(
@@ -121,7 +145,7 @@ def eval_stream(
 
 def _stream(
     recipe: Recipe,
-    sources: list[Source],
+    sources: Followed | list[Source],
     *,
     kind: str,
     epochs: int = 1,
@@ -144,14 +168,14 @@ def _stream(
 
 
 def input_fingerprints(recipe: Recipe) -> dict[str, Any]:
-    """Fingerprints of a run's inputs besides its recipe, as JSON; a hub id is its own fingerprint.
-    Raises DataError or OSError if some are missing."""
+    """Fingerprints of a run's inputs besides its recipe, as JSON: those of data.train by source; a
+    hub id is its own. Raises DataError or OSError if some are missing."""
     prints: dict[str, Any] = {"model": folder_fingerprint(recipe.model)}
     if recipe.lora.start_from is not None:
         prints["adapter in lora.start_from"] = folder_fingerprint(recipe.lora.start_from)
     if (file := recipe.objective.settings.get("file")) is not None:
         prints["objective"] = file_fingerprint(Path(file))
-    prints["data"] = _fingerprints(recipe.data.train_sources)
+    prints["data"] = fingerprints_of(train_sources(recipe))
     answers = recipe.online or recipe.rounds
     if answers is not None and answers.prompt_sources:
         prints["prompts"] = _fingerprints(answers.prompt_sources)

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastslow.config import Recipe
 from fastslow.scoring import Encoder
+from fastslow.streams import ExampleStream, ReplayStream
 from fastslow.training.data.delayed_labels import DelayedLabels
 from fastslow.training.data.reader import Reader
 from fastslow.training.loop.evaluator import Evaluator
@@ -21,6 +22,8 @@ class Components:
     encoder: Encoder
     learner: Learner
     reader: Reader
+    stream: ExampleStream | ReplayStream
+    """What the reader reads."""
     delayed_labels: DelayedLabels | None
     """Where labels come late, what is shown meanwhile."""
     evaluator: Evaluator | None

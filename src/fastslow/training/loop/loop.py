@@ -26,6 +26,7 @@ from fastslow.training.policies.loading import reference_policy
 from fastslow.training.state.checkpoint import write_checkpoint
 from fastslow.training.state.event_log import EventLog, Listener, progress_of
 from fastslow.training.state.events import BudgetEvent, EvalEvent, Event, StepEvent
+from fastslow.training.state.inputs import note_data
 
 SIDES = ("chosen_logp", "rejected_logp", "chosen_log_ratio", "rejected_log_ratio")
 """Null in the log where a batch has no such responses."""
@@ -234,6 +235,9 @@ class Loop:
             return
         self._processes.check_same(state.modules.digest(*state.modules.trainable))
         self._take_time()
+        if self.components.stream.rows.live:
+            # First: what a checkpoint has learned must still be there when it is resumed.
+            note_data(self._folder, self.components.stream.rows.sources)
         state.log_size = self._log.sync()
         path = write_checkpoint(
             self._folder / "checkpoints",

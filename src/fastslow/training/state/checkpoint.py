@@ -20,7 +20,7 @@ from fastslow.atomic_io import file_hash, new_folder, write_text
 from fastslow.errors import StateError
 from fastslow.foreign_files import read_json
 
-FORMAT = 1
+FORMAT = 2
 STATE = "state.json"
 
 

@@ -159,12 +159,23 @@ class MeasuredEvent(TypedDict):
     results: Mapping[str, Metrics]
 
 
+class MoreEvent(TypedDict):
+    """A run that had learned takes in what was added to its data, or does more steps."""
+
+    event: Literal["more"]
+    step: int
+    rows: Mapping[str, int | None]
+    """New ones by source; None where they cannot be counted beforehand."""
+
+
 class CompleteEvent(TypedDict):
     """A run is finished, or was before."""
 
     event: Literal["complete", "already_complete"]
     folder: str
     leader: NotRequired[str]
+    repeated: NotRequired[int]
+    """Rows of standard input that had been piped in before."""
 
 
 class CombiningEvent(TypedDict):
@@ -207,6 +218,7 @@ Event = (
     | ProgressEvent
     | PartEvent
     | MeasuredEvent
+    | MoreEvent
     | CompleteEvent
     | CombiningEvent
     | AnswersEvent

@@ -1,26 +1,23 @@
 """A run folder belongs to one recipe and to one process at a time."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fastslow.atomic_io import write_text
 from fastslow.config import Recipe, flat, load_recipe
 from fastslow.errors import ConfigError, StateError
-from fastslow.foreign_files import check_no_links, read_json
+from fastslow.foreign_files import check_no_links
 from fastslow.training.state.run_config import with_absolute_paths
 
 LOCK = ".lock"
-INPUTS = "inputs.json"
 WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/*/*.jsonl")
 """What shows that a folder holds work that could be lost."""
 WORK_OF_STAGES = ("stages/*/summary.json", "stages/*/checkpoints/step-*")
 """The same of stages, which are checked one by one where a recipe has them."""
 
+STEPS = "train.max_steps"
 GIVEN = "data"
 """Folder of the rows that a run was given in memory, written before it begins."""
 
@@ -59,10 +56,11 @@ def gone(folder: Path) -> StateError:
     )
 
 
-def check_run_folder(folder: Path, recipe: Recipe) -> bool:
+def check_run_folder(folder: Path, recipe: Recipe, *, more: bool = False) -> bool:
     """Whether the folder holds work of this very recipe; refuses one that is something else's.
 
-    A run without a checkpoint has nothing to lose: its folder is free for another recipe.
+    A run without a checkpoint has nothing to lose: its folder is free for another recipe. With
+    `more` the recipe may also be one of more steps.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "combination.json").exists():
@@ -74,8 +72,10 @@ def check_run_folder(folder: Path, recipe: Recipe) -> bool:
     signs = WORK if recipe.stages else (*WORK, *WORK_OF_STAGES)
     began = any(any(folder.glob(sign)) for sign in signs)
     if path.exists() and began:
-        changed = _changed(load_recipe(path), recipe)
-        if changed:
+        before = load_recipe(path)
+        changed = _changed(before, recipe)
+        later = asks_more_steps(before.train.max_steps, recipe.train.max_steps)
+        if changed and not (more and later and changed == [STEPS]):
             raise StateError(
                 f"{folder} holds a run of another recipe, which differs in {', '.join(changed)}; "
                 "give another output_dir, or remove the folder to start over"
@@ -85,23 +85,9 @@ def check_run_folder(folder: Path, recipe: Recipe) -> bool:
     return began
 
 
-def check_inputs(folder: Path, inputs: Mapping[str, Any]) -> None:
-    """Raise StateError where inputs are not those that the folder's run began with."""
-    before = read_json(folder / INPUTS, dict[str, Any])
-    for key, value in inputs.items():
-        if before.get(key) != value:
-            raise StateError(
-                f"the {key} of the run in {folder} changed since it began, so it cannot resume "
-                "exactly; restore it, or remove the folder to start over"
-            )
-
-
-def keep_inputs(folder: Path, inputs: Mapping[str, Any], *, began: bool) -> None:
-    """Check the inputs of a run that began, or keep the fingerprints of those of a new one."""
-    if began and (folder / INPUTS).exists():
-        check_inputs(folder, inputs)
-    else:
-        write_text(folder / INPUTS, json.dumps(inputs, indent=1) + "\n")
+def asks_more_steps(before: int | None, now: int | None) -> bool:
+    """Whether a limit of steps is later than another; None is none."""
+    return before is not None and (now is None or now > before)
 
 
 def _foreign(name: str) -> bool:
@@ -115,5 +101,5 @@ def _changed(before: Recipe, after: Recipe) -> list[str]:
         flat(with_absolute_paths(recipe).model_dump(mode="json")) for recipe in (before, after)
     )
     keys = sorted(set(old) | set(new))
-    free = ("output_dir", "checkpoint.", "train.device")
+    free = ("output_dir", "checkpoint.", "train.device", "data.follow", "data.max_wait_s")
     return [key for key in keys if old.get(key) != new.get(key) and not key.startswith(free)]

@@ -34,7 +34,7 @@ class RunSummary:
     """Leader's accuracy and loss on every pair before it was learned."""
     data: dict[str, int]
     """Rows read, invalid and skipped; pairs tied, truncated, dropped, and without a field that the
-    objective needs."""
+    objective needs; rows of standard input that had been piped in before."""
     skipped_examples: list[str]
     """The first few rows and pairs that were not used, as `file:row: reason`."""
     adapters: dict[str, str]

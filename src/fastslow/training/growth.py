@@ -1,0 +1,95 @@
+"""What a run that has learned takes in besides: rows that were added to its data, more steps.
+
+Its position is a row of each file, so it goes on behind what it has read. Only the end of a file
+may have changed, which fingerprints tell.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastslow.config import Recipe, load_recipe
+from fastslow.errors import DataError, StateError
+from fastslow.streams import StandardInput
+from fastslow.training.data.dataset import input_fingerprints, train_sources
+from fastslow.training.state.inputs import DATA, INPUTS, added, check_inputs
+from fastslow.training.state.run_lock import asks_more_steps
+from fastslow.training.state.summary import RunSummary
+
+OF_ITS_OWN = "put the new rows into a file of their own, for another run that starts from this one"
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What has come since a run began or ended."""
+
+    data: list[str]
+    """Names of the sources with rows that were not there."""
+    steps: bool
+    """Whether its recipe has a later end now."""
+    repeated: int
+    """Rows of standard input that had been piped in before."""
+
+    def __bool__(self) -> bool:
+        return bool(self.data) or self.steps
+
+
+def growth(folder: Path, recipe: Recipe, *, may_grow: bool) -> Growth:
+    """What has come since the run in a folder took its inputs.
+
+    Raises StateError where they changed in another way, or where it could not take that in; for a
+    part that others were built on (not `may_grow`) that is anything. Raises DataError or OSError
+    where data are gone.
+    """
+    inputs = input_fingerprints(recipe)
+    check_inputs(folder, {key: value for key, value in inputs.items() if key != DATA})
+    sources = train_sources(recipe)
+    summary = _summary(folder)
+    if summary and may_grow:
+        for source in sources:
+            if isinstance(source, StandardInput):
+                source.look()  # A pipe tells only when it is read.
+    data = added(folder, sources)
+    limit = load_recipe(folder / "config.yaml").train.max_steps
+    at_limit = summary is not None and summary.steps == limit
+    more_steps = asks_more_steps(limit, recipe.train.max_steps) and (at_limit or not summary)
+    faults = [*_faults(recipe, summary, may_grow)]
+    if at_limit and not more_steps:
+        faults.append(f"it has done its {limit} steps; raise train.max_steps")
+    if data and faults:
+        raise StateError(
+            f"{', '.join(data)}: rows were added since the run in {folder} took them, but "
+            + faults[0]
+        )
+    return Growth(data, more_steps, sum(getattr(source, "repeated", 0) for source in sources))
+
+
+def check_finished_parts(folder: Path) -> None:
+    """Raise StateError where inputs of a finished run's parts are no longer what they were; data
+    that are gone are not missed."""
+    for path in sorted(folder.rglob(INPUTS)):
+        with suppress(DataError, OSError):
+            growth(path.parent, load_recipe(path.with_name("config.yaml")), may_grow=False)
+
+
+def _summary(folder: Path) -> RunSummary | None:
+    path = folder / "summary.json"
+    return RunSummary.read(path) if path.exists() else None
+
+
+def _faults(recipe: Recipe, summary: RunSummary | None, may_grow: bool) -> Iterator[str]:
+    """Why a run cannot take in more rows."""
+    if not may_grow:
+        yield (
+            "later parts were made from what it had learned; put the new rows into a file of "
+            "their own, as a domain of their own or for another run"
+        )
+    if recipe.train.epochs > 1:
+        yield f"each row is passed {recipe.train.epochs} times (train.epochs): {OF_ITS_OWN}"
+    if recipe.data.label_delay:
+        yield f"its labels come late (data.label_delay): {OF_ITS_OWN}"
+    if recipe.online is not None and recipe.online.offline_fraction:
+        yield f"stored rows are passed many times (online.offline_fraction): {OF_ITS_OWN}"
+    if summary is not None and summary.ended == "drift":
+        yield f"it ended where the preferences changed: {OF_ITS_OWN}"
