@@ -86,8 +86,9 @@ def test_a_stopped_run_says_so_and_resumes_with_the_same_bits(settings, tmp_path
     run = fs.train(recipe, callback=callback, stop=stop, **given)
     assert run.status == "stopped" and run.summary is None and len(run.to_pandas()) == 2
     assert fs.Run.load(run.folder).status == "stopped"
+    assert len(run.generate(["Hi"])) == 1  # With its newest checkpoint.
     with pytest.raises(StateError, match="is not finished"):
-        run.generate(["Hi"])
+        run.leader  # noqa: B018
     with pytest.raises(StateError, match="train_dataset: the rows differ from those"):
         fs.train(recipe, train_dataset=tiny.rows(3), eval_dataset=given["eval_dataset"])
     resumed = fs.train(recipe, **given)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 from tiers import fast
@@ -15,6 +16,7 @@ from fastslow.errors import ConfigError, StateError
 from fastslow.training.loop.sanity_checks import MovedTensors
 
 FINAL = "adapter_model.safetensors"
+ALL = ("warm", "cold", "late")
 
 
 @pytest.fixture
@@ -335,3 +337,33 @@ def test_contradictions_are_refused_all_at_once(continual):
                  "reference: 'previous'"):  # fmt: skip
         assert part in text, text
     assert len(caught.value.problems) == 6
+
+
+@pytest.mark.parametrize("weights", ["distilled", "routed", None])
+def test_a_finished_run_takes_another_domain_and_ends_as_if_it_had_known(
+    continual, domain_files, tmp_path, weights
+):
+    """One that is stopped on the way, too; what was measured is measured on the new domain."""
+    whole, folder = run(continual(f"output_dir={tmp_path / 'whole'}", names=ALL, weights=weights))
+    first, grown = run(continual(names=ALL[:2], weights=weights))
+    assert [len(row) for row in first.after] == [2, 2]
+
+    def stop(event):
+        if event["event"] == "domain" and event["number"] == 3:
+            raise KeyboardInterrupt
+
+    made = continual(names=ALL, weights=weights)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(made, listener=stop)
+    summary = training.train(made)
+    assert summary.domains == whole.domains and summary.metrics == whole.metrics
+    assert (summary.initial, summary.after) == (whole.initial, whole.after)
+    assert tiny.same(tiny.adapters(grown), tiny.adapters(folder))
+
+
+def test_another_domain_does_not_change_those_before_it(continual):
+    run(continual(names=ALL[:2]))
+    with pytest.raises(StateError, match="differs in continual.domains.2"):
+        training.train(continual(names=(ALL[0], ALL[2], ALL[1])))
+    with pytest.raises(StateError, match="differs in .*train.max_steps"):
+        training.train(continual("train.max_steps=9", names=ALL))

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from safetensors.torch import load_file
 
+import fastslow
 from fastslow import load_recipe, training
 from fastslow.errors import DataError, StateError
 from fastslow.training.loop.signals import StopToken
@@ -329,6 +332,59 @@ def _until(holds, seconds=60):
     while not holds():
         assert time.monotonic() < ends
         time.sleep(0.02)
+
+
+def test_adapters_are_published_within_the_budget_while_it_learns_and_change_nothing(recipe):
+    """The budget is small, so that what is published is scaled down and what is learned is not."""
+    common = ("train.max_steps=6", "budget.reverse_kl=0.05", "eval.num_prompts=2")
+    plain = recipe(*common)
+    training.train(plain)
+    folder = Path(plain.output_dir)
+    before = tiny.adapters(folder)
+    shutil.rmtree(folder)
+    made, heard = recipe(*common, publish={"every": 2, "keep": 2}), []
+    training.train(made, listener=heard.append)
+    assert tiny.same(tiny.adapters(folder), before)
+    told = [event for event in heard if event["event"] == "published"]
+    assert [event["step"] for event in told] == [2, 4, 6] and told[-1]["strength"] < 1
+    assert all(event["reverse_kl"] <= 0.05 * 1.15 for event in told)
+    names = [path.name for path in sorted(folder.glob("published/*"))]
+    assert names == ["step-00000004", "step-00000006"]
+    last = load_file(folder / "published" / names[-1] / "adapter_model.safetensors")
+    leader = json.loads((folder / "summary.json").read_text())["leader"]
+    final = load_file(folder / "adapters" / leader / "adapter_model.safetensors")
+    assert all(torch.equal(last[key], final[key]) for key in final)
+
+
+def test_a_stopped_run_is_sampled_measured_and_exported_as_its_checkpoint_has_it(recipe, tmp_path):
+    common = ("budget=null", "train.schedule=constant")
+    ended = fastslow.train(recipe("train.max_steps=4", *common))
+    made, token = recipe(f"output_dir={tmp_path / 'stopped'}", *common), StopToken()
+    stopped = fastslow.train(made, stop=token, callback=_at(4, token.stop))
+    assert stopped.status == "stopped"
+    asked = {"prompts": ["Describe the river."], "max_new_tokens": 8, "seed": 3}
+    assert stopped.generate(**asked) == ended.generate(**asked)
+    assert stopped.evaluate() == ended.evaluate()
+    assert stopped.export(tmp_path / "one") == ended.export(tmp_path / "two")
+    first, second = (
+        load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two")
+    )
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    check = stopped.merge_and_unload(tmp_path / "merged")
+    assert check.effect > 0
+
+
+def test_of_a_run_without_a_checkpoint_that_is_said(recipe):
+    def stop(event):
+        if event["event"] == "step":
+            raise KeyboardInterrupt
+
+    made = recipe()
+    with pytest.raises(KeyboardInterrupt):
+        training.train(made, listener=stop)
+    with pytest.raises(StateError, match="has no checkpoint yet"):
+        fastslow.Run.load(made.output_dir).generate(["Hi"])
 
 
 class Growing(RuleBasedStateMachine):

@@ -11,7 +11,7 @@ from fastslow.config import Recipe, flat, open_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.foreign_files import misfit, read_log
 from fastslow.training.export.export import MergeCheck, export_adapter, export_merged
-from fastslow.training.export.open_run import FinishedRun, open_run, read_run
+from fastslow.training.export.open_run import OpenedRun, open_run, read_run
 from fastslow.training.loop.signals import StopToken
 from fastslow.training.run import train as train_recipe
 from fastslow.training.state.event_log import ignore
@@ -153,12 +153,11 @@ class Run(PolicyMethods):
 
     def _view(self) -> View:
         if self._opened is None:
-            self._finished()
             self._opened = view_of(open_run(self.folder, trust_code=self.trust_code))
         return self._opened
 
 
-def view_of(opened: FinishedRun) -> View:
+def view_of(opened: OpenedRun) -> View:
     """A finished run's policies in a user's terms."""
     summary = opened.summary
     return View(

@@ -41,6 +41,7 @@ from fastslow.training.state.events import (
     MoreEvent,
     PartEvent,
     ProgressEvent,
+    PublishedEvent,
     StartEvent,
     StepEvent,
     StopEvent,
@@ -271,6 +272,9 @@ class RunDisplay:
             f"{event['signal']}: stopped after step {event['step']}, checkpoint saved; rerun the "
             "command to resume"
         )
+
+    def _on_published(self, event: PublishedEvent) -> None:
+        self.say(f"step {event['step']}: published {event['path']}")
 
     def _on_more(self, event: MoreEvent) -> None:
         for name, count in event["rows"].items():

@@ -32,6 +32,7 @@ from fastslow.config.sections import (
     LoraConfig,
     MovingReferenceConfig,
     ObjectiveConfig,
+    PublishConfig,
     TrainConfig,
 )
 from fastslow.config.stages import StageConfig
@@ -69,6 +70,7 @@ class Recipe(Section):
     budget: BudgetConfig | None = BudgetConfig()
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    publish: PublishConfig | None = None
     replay: ReplayConfig | None = None
     anchor: AnchorConfig | None = None
     drift: DriftConfig | None = None

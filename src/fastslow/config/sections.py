@@ -225,6 +225,18 @@ class EvalConfig(Section):
     if it has one."""
 
 
+class PublishConfig(Section):
+    """Adapters that others can load while the run goes on: the leader, within its budget, as an
+    ordinary PEFT folder `published/step-00000100` in the run folder, whole or not there.
+    `publish: null` writes none before the end.
+    """
+
+    every: Positive = 100
+    """Optimiser steps between two of them."""
+    keep: Positive = 4
+    """How many of the newest to keep."""
+
+
 class CheckpointConfig(Section):
     """What a run keeps on disk to resume exactly where it stopped."""
 

@@ -65,10 +65,13 @@ def growth(folder: Path, recipe: Recipe, *, may_grow: bool) -> Growth:
     return Growth(data, more_steps, sum(getattr(source, "repeated", 0) for source in sources))
 
 
-def check_finished_parts(folder: Path) -> None:
-    """Raise StateError where inputs of a finished run's parts are no longer what they were; data
-    that are gone are not missed."""
-    for path in sorted(folder.rglob(INPUTS)):
+def check_finished_parts(folder: Path, recipe: Recipe) -> None:
+    """Raise StateError where inputs of a finished run of several parts, or of one of them, are no
+    longer what they were; data that are gone are not missed."""
+    if (folder / INPUTS).exists():
+        with suppress(DataError, OSError):
+            check_inputs(folder, input_fingerprints(recipe))
+    for path in sorted(folder.glob(f"*/*/{INPUTS}")):
         with suppress(DataError, OSError):
             growth(path.parent, load_recipe(path.with_name("config.yaml")), may_grow=False)
 

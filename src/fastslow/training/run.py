@@ -102,7 +102,7 @@ def _train_in_parts(recipe: Recipe, folder: Path, context: RunContext) -> RunSum
     if (folder / "summary.json").exists():
         check_run_folder(folder, recipe)
         summary = RunSummary.read(folder / "summary.json")
-        check_finished_parts(folder)
+        check_finished_parts(folder, recipe)
         context.listener({"event": "already_complete", "folder": str(folder)})
         return summary
     train_parts = train_rounds if recipe.rounds else train_stages
@@ -119,7 +119,7 @@ def train_one(
     finished one goes on if there are any, or if it is asked for more steps.
     """
     recipe, listener = written_out(recipe), context.listener
-    began = check_run_folder(folder, recipe, more=may_grow) and (folder / INPUTS).exists()
+    began = check_run_folder(folder, recipe, more_steps=may_grow) and (folder / INPUTS).exists()
     finished = folder / "summary.json"
     grown = _growth(folder, recipe, may_grow=may_grow) if began else None
     if finished.exists() and not grown:

@@ -13,12 +13,13 @@ Sequential training is `start: continue, weights: null`; replay, L2-SP and EWC a
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from fastslow.adapters import BASE, Bank, Entry, copy_adapter
 from fastslow.atomic_io import file_hash, new_folder, write_text
-from fastslow.config import Recipe
+from fastslow.config import Recipe, load_recipe
 from fastslow.errors import StateError
 from fastslow.evaluation import Retention, retention
 from fastslow.foreign_files import read_json
@@ -36,9 +37,9 @@ from fastslow.training.data.dataset import input_fingerprints
 from fastslow.training.growth import check_finished_parts
 from fastslow.training.preflight import check_parts, part_warnings, recipe_warnings
 from fastslow.training.state.events import BudgetEvent
-from fastslow.training.state.inputs import keep_inputs, read_inputs
+from fastslow.training.state.inputs import check_inputs, keep_inputs, read_inputs
 from fastslow.training.state.run_config import write_config
-from fastslow.training.state.run_lock import check_run_folder
+from fastslow.training.state.run_lock import check_run_folder, num_domains
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
 
@@ -48,16 +49,22 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
     None if it was asked to stop; the same call then resumes. Raises as `train`.
     """
     listener = context.listener
-    began = check_run_folder(folder, recipe)
+    began = check_run_folder(folder, recipe, more_domains=True)
     path = folder / "summary.json"
+    known = _known(folder, recipe) if began else recipe
+    more = num_domains(recipe) > num_domains(known)
     if path.exists():
-        check_finished_parts(folder)
+        check_finished_parts(folder, known)
+    if path.exists() and not more:
         listener({"event": "already_complete", "folder": str(folder)})
         return ContinualSummary.read(path)
     trained = len(list(folder.glob("domains/*/summary.json")))
     check_parts(recipe, context.processes, trained=trained)
+    if more:
+        check_inputs(folder, input_fingerprints(known))
+        path.unlink(missing_ok=True)
     write_config(folder, recipe)  # First: a folder with anything else in it would be somebody's.
-    keep_inputs(folder, input_fingerprints(recipe), began=began)
+    keep_inputs(folder, input_fingerprints(recipe), began=began and not more)
     between = part_warnings(recipe, context.processes, trained=trained)
     for warning in [*recipe_warnings(recipe), *between]:
         listener({"event": "warning", "message": warning})
@@ -79,6 +86,15 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
         listener({"event": "warning", "message": warning})
     listener({"event": "complete", "folder": str(folder), "leader": result.policy})
     return result
+
+
+def _known(folder: Path, recipe: Recipe) -> Recipe:
+    """The recipe with those domains alone that the folder's run knows of."""
+    assert recipe.continual is not None
+    count = num_domains(load_recipe(folder / "config.yaml"))
+    domains = recipe.continual.domains[:count]
+    continual = recipe.continual.model_copy(update={"domains": domains})
+    return recipe.model_copy(update={"continual": continual})
 
 
 def _put_in_bank(bank: Bank, run: DomainRun, summary: RunSummary) -> Entry:
@@ -122,16 +138,26 @@ def _combine_and_evaluate(
         policy_after(recipe, bank.entries()[: run.number], folder, context)
         _tell_of_budget(Combination.read(to), context)
     shutil.rmtree(teaching(folder), ignore_errors=True)
-    if measured.exists():
+    initial = measured.with_name("00.json")
+    before = {path: _results(path) for path in (initial, measured)}
+    # A domain that was added since is measured on the policies of then, too.
+    lacking = {path: evaluator.names[len(found) :] for path, found in before.items()}
+    if initial.exists() and measured.exists() and not any(lacking.values()):
         return
     measured.parent.mkdir(exist_ok=True)
     with evaluator.of(to) as (policies, policy):
-        initial = measured.with_name("00.json")
-        if not initial.exists():
-            _write_json(initial, evaluator.evaluate(policies, BASE, label="base"))
+        ask = partial(evaluator.evaluate, policies)
+        if lacking[initial] or not initial.exists():
+            found = ask(BASE, label="base", domains=lacking[initial])
+            _write_json(initial, [*before[initial], *found])
         if run.last:
             _write_json(folder / "samples.json", evaluator.samples(policies, policy))
-        _write_json(measured, evaluator.evaluate(policies, policy, label=f"after {run.name}"))
+        found = ask(policy, label=f"after {run.name}", domains=lacking[measured])
+        _write_json(measured, [*before[measured], *found])
+
+
+def _results(path: Path) -> list[dict[str, Any]]:
+    return read_json(path, list[dict[str, Any]]) if path.exists() else []
 
 
 def _tell_of_budget(combination: Combination, context: RunContext) -> None:

@@ -1,8 +1,9 @@
-"""Exports a finished run: its adapter as it is, or merged into the base and checked."""
+"""Exports a run, finished or at a checkpoint: its adapter, or merged into the base and checked."""
 
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from fastslow.adapters import BASE, Modules, copy_adapter, load_base, load_confi
 from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, StateError
-from fastslow.training.export.open_run import check_base_of, read_run
+from fastslow.training.export.checkpointed import modules_at, newest, summary_at
+from fastslow.training.export.open_run import check_base_of, is_finished, read_run, recipe_of
 from fastslow.training.policies.routed import ROUTED
+from fastslow.training.state.checkpoint import Snapshot
 from fastslow.training.state.summary import ContinualSummary, RunSummary
 
 PROBES = 8
@@ -42,12 +45,12 @@ def export_adapter(run: Path, to: Path, *, module: str = "leader", trust_code: b
 
     Nothing but the adapter's two files is copied, and no link is followed.
     """
-    recipe, summary = read_run(run, trust_code=trust_code)
+    recipe, summary, snapshot = _read(run, trust_code)
     check_base_of(run, recipe, summary)
     name = _module(summary, module)
     check_free(to)
     with new_folder(to) as draft:
-        copy_adapter(summary.adapter(run, name), draft)
+        _write_adapter(run, name, draft, recipe, summary, snapshot)
         load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code).save_pretrained(
             str(draft)
         )
@@ -68,7 +71,7 @@ def export_merged(
     compared with the adapter on probe prompts. Raises StateError, and writes nothing, if they
     differ by more than rounding.
     """
-    recipe, summary = read_run(run, trust_code=trust_code)
+    recipe, summary, snapshot = _read(run, trust_code)
     if recipe.task == "reward":
         raise ConfigError(
             "merged: a reward model is exported as an adapter, which PEFT puts on a sequence "
@@ -81,7 +84,10 @@ def export_merged(
     tokenizer = load_tokenizer(recipe.model, **trusted)
     target = _dtype(recipe, dtype)
     base = load_base(recipe.model, precision="float32", **trusted)
-    modules = Modules.load(base, {name: summary.adapter(run, name)}, trainable=())
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch) / name
+        _write_adapter(run, name, folder, recipe, summary, snapshot)
+        modules = Modules.load(base, {name: folder}, trainable=())
     probes = _probes(base)
     with modules.using(name):
         wanted = _log_probs(base, probes)
@@ -108,6 +114,35 @@ def export_merged(
                 "Export in float32 (--dtype float32) or export the adapter (without --merged)."
             )
     return check
+
+
+def _read(
+    run: Path, trust_code: bool
+) -> tuple[Recipe, RunSummary | ContinualSummary, Snapshot | None]:
+    """Recipe and summary of a run, and the newest checkpoint of one that is not finished."""
+    if is_finished(run):
+        return *read_run(run, trust_code=trust_code), None
+    snapshot, recipe = newest(run), recipe_of(run, trust_code=trust_code)
+    return recipe, summary_at(snapshot, recipe), snapshot
+
+
+def _write_adapter(
+    run: Path,
+    name: str,
+    to: Path,
+    recipe: Recipe,
+    summary: RunSummary | ContinualSummary,
+    snapshot: Snapshot | None,
+) -> None:
+    """One module's PEFT folder: a copy, or as the checkpoint has it."""
+    if snapshot is None:
+        to.mkdir(exist_ok=True)
+        copy_adapter(summary.adapter(run, name), to)
+    else:
+        base = load_base(
+            recipe.model, precision="float32", trust_remote_code=recipe.trust_remote_code
+        )
+        modules_at(snapshot, recipe, base).save(name, to)
 
 
 def _module(summary: RunSummary | ContinualSummary, asked: str) -> str:

@@ -1,4 +1,4 @@
-"""A finished run, opened again: to evaluate, to generate with, to export."""
+"""A run, opened again to evaluate, to generate with, to export: finished, or at a checkpoint."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,12 @@ from fastslow.foreign_files import check_no_links
 from fastslow.scoring import Encoder
 from fastslow.streams import folder_fingerprint
 from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.export.checkpointed import modules_at, newest, summary_at
 from fastslow.training.policies.loading import (
     PREVIOUS,
     SharedBase,
     make_encoder,
+    make_policies,
     open_policies,
     reference_policy,
 )
@@ -27,8 +29,8 @@ from fastslow.training.state.summary import ContinualSummary, RunSummary, read_s
 
 
 @dataclass(frozen=True, slots=True)
-class FinishedRun:
-    """The policies a run ended with."""
+class OpenedRun:
+    """The policies a run ended with, or has come to."""
 
     recipe: Recipe
     summary: RunSummary | ContinualSummary
@@ -42,15 +44,20 @@ class FinishedRun:
         return reference_policy(self.recipe) if self.recipe.continual is None else BASE
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a run has ended. Raises StateError where there is none."""
+    if not (folder / "config.yaml").exists():
+        raise StateError(f"{folder} is not a run folder: it has no config.yaml")
+    return (folder / "summary.json").exists()
+
+
 def read_run(folder: Path, *, trust_code: bool) -> tuple[Recipe, RunSummary | ContinualSummary]:
     """Recipe and summary of a finished run; of one in parts, the recipe of its last part.
 
     Without `trust_code` nothing in the recipe runs Python or asks a server. Raises StateError where
     there is no such run.
     """
-    if not (folder / "config.yaml").exists():
-        raise StateError(f"{folder} is not a run folder: it has no config.yaml")
-    if not (folder / "summary.json").exists():
+    if not is_finished(folder):
         raise StateError(f"the run in {folder} is not finished; run its train command again")
     summary = read_summary(folder / "summary.json")
     part = _answering(folder, summary)
@@ -90,11 +97,30 @@ def check_base_of(folder: Path, recipe: Recipe, summary: RunSummary | ContinualS
     )
 
 
-def open_run(folder: Path, *, trust_code: bool) -> FinishedRun:
-    """Load the base and every module of a finished run, frozen; `trust_code` as of `read_run`."""
+def recipe_of(folder: Path, *, trust_code: bool) -> Recipe:
+    """The recipe of an ordinary run that is not finished, wherever its folder is now."""
+    recipe = open_recipe(folder / "config.yaml", trust_code=trust_code)
+    return moved_with(recipe, Path(recipe.output_dir), folder)
+
+
+def open_run(folder: Path, *, trust_code: bool) -> OpenedRun:
+    """Load the base and every module of a run, frozen; of one that is not finished, as its newest
+    checkpoint has them. `trust_code` as of `read_run`. Raises StateError where there is none."""
+    if is_finished(folder):
+        return _open_finished(folder, trust_code)
+    snapshot, recipe = newest(folder), recipe_of(folder, trust_code=trust_code)
+    summary = summary_at(snapshot, recipe)
+    check_base_of(folder, recipe, summary)
+    tokenizer, bases = _tokenizer(recipe), SharedBase(ProcessGroup(recipe.train.device))
+    modules = modules_at(snapshot, recipe, bases.load(recipe))
+    policies = make_policies(recipe, modules, tokenizer, bases.processes)
+    return OpenedRun(recipe, summary, tokenizer, make_encoder(recipe, tokenizer), policies)
+
+
+def _open_finished(folder: Path, trust_code: bool) -> OpenedRun:
     recipe, summary = read_run(folder, trust_code=trust_code)
     check_base_of(folder, recipe, summary)
-    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    tokenizer = _tokenizer(recipe)
     folders = {name: summary.adapter(folder, name) for name in summary.adapters}
     # Of a run over domains beside its adapters, of a combination at the top.
     routers = [at for at in (folder / "adapters", folder) if (at / "router.json").exists()]
@@ -102,16 +128,11 @@ def open_run(folder: Path, *, trust_code: bool) -> FinishedRun:
         check_no_links(at)
     if recipe.lora.start_from is not None:
         folders[PREVIOUS] = Path(recipe.lora.start_from)
-    return FinishedRun(
-        recipe=recipe,
-        summary=summary,
-        tokenizer=tokenizer,
-        encoder=make_encoder(recipe, tokenizer),
-        policies=open_policies(
-            recipe,
-            folders,
-            tokenizer,
-            SharedBase(ProcessGroup(recipe.train.device)),
-            router=Router.load(routers[0]) if routers else None,
-        ),
-    )
+    bases = SharedBase(ProcessGroup(recipe.train.device))
+    router = Router.load(routers[0]) if routers else None
+    policies = open_policies(recipe, folders, tokenizer, bases, router=router)
+    return OpenedRun(recipe, summary, tokenizer, make_encoder(recipe, tokenizer), policies)
+
+
+def _tokenizer(recipe: Recipe) -> Any:
+    return load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)

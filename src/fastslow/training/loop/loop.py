@@ -7,6 +7,7 @@ for each batch of the reader, sharded over the processes:
 evaluate, checkpoint
 """
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -23,9 +24,16 @@ from fastslow.training.loop.components import Components
 from fastslow.training.loop.signals import StopToken
 from fastslow.training.loop.step_sums import StepResult
 from fastslow.training.policies.loading import reference_policy
+from fastslow.training.policies.publish import publish_module
 from fastslow.training.state.checkpoint import write_checkpoint
 from fastslow.training.state.event_log import EventLog, Listener, progress_of
-from fastslow.training.state.events import BudgetEvent, EvalEvent, Event, StepEvent
+from fastslow.training.state.events import (
+    BudgetEvent,
+    EvalEvent,
+    Event,
+    PublishedEvent,
+    StepEvent,
+)
 from fastslow.training.state.inputs import note_data
 
 SIDES = ("chosen_logp", "rejected_logp", "chosen_log_ratio", "rejected_log_ratio")
@@ -103,6 +111,8 @@ class Loop:
                 return self._processes.any(self._stop.received)
             if not self._learn(batch):
                 continue
+            if self._recipe.publish is not None and self._due(self._recipe.publish.every):
+                self._publish(self._recipe.publish.keep)
             if self._done():
                 return False
             self.state.evaluation_due = self._due(self._recipe.eval.every)
@@ -247,6 +257,20 @@ class Loop:
         )
         self._step_on_disk = state.step
         self._listener({"event": "checkpoint", "step": state.step, "path": str(path)})
+
+    def _publish(self, keep: int) -> None:
+        """Write the leader, scaled down to its budget, where others can load it."""
+        state, leader, folder = self.state, self.learner.leader, self._folder / "published"
+        path = folder / f"step-{state.step:08d}"
+        handed = self.learner.budget.hand_over(leader) if self.learner.budget else None
+        publish_module(state.modules, leader, path)
+        if handed is not None:
+            state.modules.load_tensors(leader, handed.full)
+        for older in sorted(folder.glob("step-*"))[:-keep]:
+            shutil.rmtree(older)
+        facts = handed.facts() if handed else {}
+        told = {"event": "published", "step": state.step, "path": str(path), **facts}
+        self._listener(cast(PublishedEvent, told))
 
     def _take_time(self) -> None:
         now = time.monotonic()

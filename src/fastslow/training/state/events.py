@@ -159,6 +159,15 @@ class MeasuredEvent(TypedDict):
     results: Mapping[str, Metrics]
 
 
+class PublishedEvent(TypedDict):
+    """The leader was written where others can load it; the other keys are those of `BudgetEvent`,
+    where the run has a budget."""
+
+    event: Literal["published"]
+    step: int
+    path: str
+
+
 class MoreEvent(TypedDict):
     """A run that had learned takes in what was added to its data, or does more steps."""
 
@@ -218,6 +227,7 @@ Event = (
     | ProgressEvent
     | PartEvent
     | MeasuredEvent
+    | PublishedEvent
     | MoreEvent
     | CompleteEvent
     | CombiningEvent

@@ -18,6 +18,10 @@ WORK_OF_STAGES = ("stages/*/summary.json", "stages/*/checkpoints/step-*")
 """The same of stages, which are checked one by one where a recipe has them."""
 
 STEPS = "train.max_steps"
+FREE = (
+    "output_dir", "checkpoint.", "publish", "train.device", "data.follow", "data.max_wait_s",
+)  # fmt: skip
+"""Beginnings of keys that do not change what is learned."""
 GIVEN = "data"
 """Folder of the rows that a run was given in memory, written before it begins."""
 
@@ -56,11 +60,13 @@ def gone(folder: Path) -> StateError:
     )
 
 
-def check_run_folder(folder: Path, recipe: Recipe, *, more: bool = False) -> bool:
+def check_run_folder(
+    folder: Path, recipe: Recipe, *, more_steps: bool = False, more_domains: bool = False
+) -> bool:
     """Whether the folder holds work of this very recipe; refuses one that is something else's.
 
-    A run without a checkpoint has nothing to lose: its folder is free for another recipe. With
-    `more` the recipe may also be one of more steps.
+    A run without a checkpoint has nothing to lose: its folder is free for another recipe. It may
+    also be one of more steps, or of further domains behind those, where that is said.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "combination.json").exists():
@@ -75,7 +81,10 @@ def check_run_folder(folder: Path, recipe: Recipe, *, more: bool = False) -> boo
         before = load_recipe(path)
         changed = _changed(before, recipe)
         later = asks_more_steps(before.train.max_steps, recipe.train.max_steps)
-        if changed and not (more and later and changed == [STEPS]):
+        may = (more_steps and later and changed == [STEPS]) or (
+            more_domains and _of_further_domains(before, recipe, changed)
+        )
+        if changed and not may:
             raise StateError(
                 f"{folder} holds a run of another recipe, which differs in {', '.join(changed)}; "
                 "give another output_dir, or remove the folder to start over"
@@ -90,6 +99,20 @@ def asks_more_steps(before: int | None, now: int | None) -> bool:
     return before is not None and (now is None or now > before)
 
 
+def num_domains(recipe: Recipe) -> int:
+    """How many domains a recipe names."""
+    return len(recipe.continual.domains) if recipe.continual is not None else 0
+
+
+def _of_further_domains(before: Recipe, after: Recipe, changed: list[str]) -> bool:
+    """Whether recipes differ in nothing but domains behind those of the first."""
+    count = num_domains(before)
+    further = range(count + 1, num_domains(after) + 1)
+    return count > 0 and all(
+        any(key.startswith(f"continual.domains.{number}.") for number in further) for key in changed
+    )
+
+
 def _foreign(name: str) -> bool:
     """Whether a file in a folder without a run is somebody else's."""
     return not name.startswith(".") and name != GIVEN
@@ -101,5 +124,4 @@ def _changed(before: Recipe, after: Recipe) -> list[str]:
         flat(with_absolute_paths(recipe).model_dump(mode="json")) for recipe in (before, after)
     )
     keys = sorted(set(old) | set(new))
-    free = ("output_dir", "checkpoint.", "train.device", "data.follow", "data.max_wait_s")
-    return [key for key in keys if old.get(key) != new.get(key) and not key.startswith(free)]
+    return [key for key in keys if old.get(key) != new.get(key) and not key.startswith(FREE)]
