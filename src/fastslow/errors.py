@@ -57,6 +57,10 @@ class UnreachableError(StateError):
     """A server that the run needs does not respond. Finished work is on disk."""
 
 
+class RefusedError(UnreachableError):
+    """A server is there and does not do what it is asked; asking again would not help."""
+
+
 class ReplyError(UnreachableError):
     """A server responds with something that is no answer. Finished work is on disk."""
 

@@ -11,7 +11,7 @@ from os import environ
 from threading import Thread
 from typing import Any
 
-from fastslow.errors import ConfigError, ReplyError, UnreachableError
+from fastslow.errors import ConfigError, RefusedError, ReplyError, UnreachableError
 from fastslow.openai_replies import Reply, quoted, read_reply
 
 LARGEST_REPLY = 64 * 2**20
@@ -63,8 +63,9 @@ class ChatServer:
         return self._reply("/completions", request)
 
     def post(self, path: str, body: Mapping[str, Any]) -> None:
-        """Send something to which only success matters."""
-        self._ask(path, body)
+        """Send something to which only success matters. What the server says is final, though it
+        may call its refusal a fault of its own, as vLLM does of an adapter that is too large."""
+        self._ask(path, body, final=True)
 
     def _reply(self, path: str, request: Mapping[str, Any]) -> Reply:
         body = self._ask(path, request)
@@ -73,14 +74,15 @@ class ChatServer:
         except ReplyError as error:
             raise ReplyError(self._hidden(f"the reply of {self.url} {error}")) from None
 
-    def _ask(self, path: str, request: Mapping[str, Any]) -> bytes:
+    def _ask(self, path: str, request: Mapping[str, Any], *, final: bool = False) -> bytes:
         attempt = 0
         while True:
             try:
                 return self._in_time(path, request)
             except Exception as failure:
-                if attempt == self._retries or not _may_pass(failure):
-                    raise self._fault(failure) from None
+                may_pass = _may_pass(failure) and not (final and _status(failure) is not None)
+                if attempt == self._retries or not may_pass:
+                    raise self._fault(failure, may_pass) from None
                 pause_s = _pause_s(failure, attempt)
             attempt += 1
             time.sleep(pause_s)
@@ -129,17 +131,18 @@ class ChatServer:
             stream.response.close()
         return bytes(body)
 
-    def _fault(self, failure: Exception) -> UnreachableError:
-        said = quoted(failure, SHOWN)
-        status = getattr(failure, "status_code", None)
+    def _fault(self, failure: Exception, may_pass: bool) -> UnreachableError:
+        said, status = quoted(failure, SHOWN), _status(failure)
+        refused = status is not None and not may_pass
         if status is not None and 300 <= status < 400:
             where = quoted(_headers(failure).get("location", "elsewhere"))
             what = f"redirects to {where}; redirects are not followed, give that address"
-        elif status is not None and not _may_pass(failure):
+        elif refused:
             what = f"refuses the request with status {status}: {said}"
         else:
             what = f"cannot be reached: {type(failure).__name__.lstrip('_')}: {said}"
-        return UnreachableError(
+        kind = RefusedError if refused else UnreachableError
+        return kind(
             self._hidden(
                 f"{self.url} {what}. Finished work is on disk; rerun the command to resume."
             )
@@ -158,13 +161,19 @@ def _may_pass(failure: Exception) -> bool:
     """Whether asking again may help: a fault of the connection, of the server, or of the hour."""
     from openai import OpenAIError
 
-    status = getattr(failure, "status_code", None)
+    status = _status(failure)
     if status is not None:
         return bool(status in PASSING or status >= 500)
     # Of what openai does not name itself, a request that cannot be written is a ValueError.
     return isinstance(failure, OpenAIError) or not isinstance(
         failure, (_TooLong, ValueError, TypeError)
     )
+
+
+def _status(failure: Exception) -> int | None:
+    """The status of a reply that is an error."""
+    status = getattr(failure, "status_code", None)
+    return status if isinstance(status, int) else None
 
 
 def _pause_s(failure: Exception, attempt: int) -> float:

@@ -16,6 +16,10 @@ class Choice:
 
     text: str
     finish_reason: str | None
+    tokens: tuple[int, ...] = ()
+    """The very tokens, where the server says them (vLLM's `return_token_ids`)."""
+    logps: tuple[float, ...] = ()
+    """The log-prob of each, nats, where they were asked for and given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,35 @@ def _choice(given: dict[str, Any]) -> Choice:
     text, finish = _text(given), given.get("finish_reason")
     if any("\ud800" <= letter <= "\udfff" for letter in text):  # Halves of surrogate pairs.
         raise ReplyError(f"has a message that is no Unicode text: {quoted(text)}")
-    return Choice(text, finish if isinstance(finish, str) else None)
+    return Choice(
+        text,
+        finish if isinstance(finish, str) else None,
+        tokens=_tokens(given.get("token_ids")),
+        logps=_logps(given.get("logprobs")),
+    )
+
+
+def _tokens(given: Any) -> tuple[int, ...]:
+    if given is None:
+        return ()
+    if not isinstance(given, list) or any(type(token) is not int or token < 0 for token in given):
+        raise ReplyError(f"has token_ids that are no tokens: {quoted(given)}")
+    return tuple(given)
+
+
+def _logps(given: Any) -> tuple[float, ...]:
+    """Those of the chosen tokens: a chat's stand in `content`, a completion's in a list."""
+    if not isinstance(given, dict):
+        return ()
+    content = given.get("content")
+    found = given.get("token_logprobs")
+    if isinstance(content, list):
+        found = [part.get("logprob") if isinstance(part, dict) else None for part in content]
+    if found is None:
+        return ()
+    if not isinstance(found, list) or any(type(one) not in (int, float) for one in found):
+        raise ReplyError(f"has logprobs that are no numbers: {quoted(given)}")
+    return tuple(float(one) for one in found)
 
 
 def _text(choice: dict[str, Any]) -> str:

@@ -1,12 +1,14 @@
 """An engine that answers over HTTP: what is sent, what comes back, whose module answers."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from loopback import chat_reply
 
 from fastslow.config.sampling import NEUTRAL
-from fastslow.errors import ReplyError, UnreachableError
+from fastslow.errors import RefusedError, ReplyError, UnreachableError
 from fastslow.records import Message
 from fastslow.sampling import Engine, EngineCompletion
 
@@ -65,7 +67,7 @@ def test_modules_are_loaded_by_name_and_the_one_before_is_unloaded_last(loopback
     server = loopback(lambda path, body: (200, chat_reply(["a"] * body.get("n", 1))))
     engine = engine_at(server)
     for name in ("first", "second"):
-        engine.load(name, tmp_path / name)
+        engine.load(name, tmp_path / name, rank=4)
         ask(engine, ["p"])
     engine.unload()
     ask(engine, ["p"])
@@ -73,11 +75,99 @@ def test_modules_are_loaded_by_name_and_the_one_before_is_unloaded_last(loopback
             for path, _, body in server.requests]  # fmt: skip
     assert seen == [
         ("load_lora_adapter", "first"), ("chat/completions", "first"),
-        ("load_lora_adapter", "second"), ("unload_lora_adapter", "first"),
+        ("chat/completions", "first"),
+        ("load_lora_adapter", "second"), ("chat/completions", "second"),
+        ("unload_lora_adapter", "first"),
         ("chat/completions", "second"), ("unload_lora_adapter", "second"),
         ("chat/completions", "base-model"),
     ]  # fmt: skip
     assert server.requests[0][2]["lora_path"] == str(tmp_path / "first")
+
+
+def test_a_module_that_is_refused_or_gives_no_answer_leaves_the_one_before(loopback, tmp_path):
+    refused = []
+
+    def handle(path, body):
+        if path.endswith(("/load_lora_adapter", "/chat/completions")) and (
+            body.get("lora_name", body.get("model")) in refused
+        ):
+            return 400, {"error": {"message": "rank 32 is greater than max_lora_rank 16"}}
+        return 200, chat_reply(["a"] * body.get("n", 1))
+
+    server = loopback(handle)
+    engine = engine_at(server)
+    engine.load("first", tmp_path, rank=24)
+    refused.append("second")
+    with pytest.raises(RefusedError, match="rank 32 is greater .*--max-lora-rank 32 or more"):
+        engine.load("second", tmp_path, rank=24)
+    ask(engine, ["p"])
+    assert server.requests[-1][2]["model"] == "first"
+    assert not any(path.endswith("/unload_lora_adapter") for path, _, _ in server.requests)
+
+
+def test_a_module_is_unloaded_when_its_last_answer_is_there(loopback, tmp_path):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def handle(path, body):
+        if "n" in body and body["model"] == "first":
+            begun.set()
+            assert go_on.wait(30)
+        return 200, chat_reply(["a"] * body.get("n", 1))
+
+    server = loopback(handle)
+    engine = engine_at(server)
+    engine.load("first", tmp_path, rank=4)
+    asking = threading.Thread(target=ask, args=(engine, ["p"]))
+    asking.start()
+    assert begun.wait(30)
+    loading = threading.Thread(target=engine.load, args=("second", tmp_path), kwargs={"rank": 4})
+    loading.start()
+    while sum("second" in str(body) for _, _, body in server.requests) < 2:
+        time.sleep(0.01)
+    assert not any("unload" in path for path, _, _ in server.requests)
+    go_on.set()
+    loading.join()
+    asking.join()
+    assert [body for path, _, body in server.requests if "unload" in path] == [
+        {"lora_name": "first"}
+    ]
+
+
+TOLD = {
+    "token_ids": [5, 6, 2],
+    "logprobs": {"content": [{"token": "x", "logprob": -0.5}, {"logprob": -1}, {"logprob": -2.0}]},
+}
+
+
+def test_tokens_and_their_log_probs_are_taken_from_the_reply(loopback):
+    def handle(path, body):
+        reply = chat_reply(["a"] * body["n"])
+        for choice in reply["choices"]:
+            choice |= TOLD
+        return 200, reply
+
+    server = loopback(handle)
+    (pair,) = ask(engine_at(server), ["p"], logps=True)
+    assert pair[0] == EngineCompletion("a", False, 0, (5, 6, 2), (-0.5, -1.0, -2.0))
+    assert server.requests[0][2]["logprobs"] is True
+    assert server.requests[0][2]["return_token_ids"] is True
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("token_ids", "5"), ("token_ids", [1.5]), ("token_ids", [-1]), ("token_ids", [True]),
+        ("logprobs", {"content": [{"logprob": "0"}]}), ("logprobs", {"token_logprobs": "x"}),
+    ],
+)  # fmt: skip
+def test_tokens_that_are_none_are_refused(loopback, key, value):
+    def handle(path, body):
+        reply = chat_reply(["a"] * body["n"])
+        reply["choices"][0][key] = value
+        return 200, reply
+
+    with pytest.raises(ReplyError, match=f"has {key} that are no"):
+        ask(engine_at(loopback(handle)), ["p"])
 
 
 def test_failures_are_tried_again_and_then_stop_with_a_word(loopback):
@@ -95,7 +185,7 @@ def test_failures_are_tried_again_and_then_stop_with_a_word(loopback):
     with pytest.raises(UnreachableError, match="returned 1 completions instead of 2"):
         ask(engine_at(short), ["p"])
     with pytest.raises(UnreachableError, match="127.0.0.1:9"):
-        engine_at(server, url="http://127.0.0.1:9/v1").load("a", Path("a"))
+        engine_at(server, url="http://127.0.0.1:9/v1").load("a", Path("a"), rank=4)
 
 
 PINNED = {
@@ -128,8 +218,8 @@ def test_an_engine_that_answers_with_another_module_is_found(loopback, tmp_path)
         return 200, chat_reply(["a"] * body.get("n", 1)) | answering
 
     engine = engine_at(loopback(handle))
-    engine.load("first", tmp_path)
-    engine.load("second", tmp_path)
+    engine.load("first", tmp_path, rank=4)
+    engine.load("second", tmp_path, rank=4)
     for other in ("base-model", "first"):
         answering["model"] = other
         with pytest.raises(ReplyError, match=f"answered with {other} instead of second"):

@@ -33,7 +33,7 @@ class TinyEngine:
         self.tokenizer = load_tokenizer(str(model_folder))
         self.encoder = Encoder(self.tokenizer, max_length=96)
         self.lock = threading.Lock()
-        self.fail = False
+        self.fail = self.says_tokens = False
 
     def handle(self, path, body):
         with self.lock:
@@ -52,6 +52,8 @@ class TinyEngine:
 
     def answer(self, body):
         modules = self.loaded.get(body["model"])
+        if body["max_tokens"] == 1:
+            return chat_reply(["x"])  # Whether it answers at all.
         self.asked.append(body["model"])
         turns = tuple(fastslow.records.Message(**turn) for turn in body["messages"])
         with modules.using("m"):
@@ -61,8 +63,14 @@ class TinyEngine:
                 temperature=body["temperature"], num_generations=body["n"],
             )  # fmt: skip
         texts = [self.tokenizer.decode(s.tokens, skip_special_tokens=True) for s in samples]
-        finish = "length" if samples[0].truncated else "stop"
-        return chat_reply(texts, finish=finish)
+        reply = chat_reply(texts)
+        for choice, sample in zip(reply["choices"], samples, strict=True):
+            choice["finish_reason"] = "length" if sample.truncated else "stop"
+            if self.says_tokens and body.get("return_token_ids"):
+                choice["token_ids"] = list(sample.tokens)
+                if body.get("logprobs"):
+                    choice["logprobs"] = {"content": [{"logprob": -1.0}] * len(sample.tokens)}
+        return reply
 
 
 @pytest.fixture
@@ -96,7 +104,7 @@ def test_the_engine_answers_with_the_leaders_module_of_now(online, engine):
     steps = tiny.steps(made.output_dir)
     assert [step["staleness"] for step in steps] == [0, 1] * 3
     names = list(dict.fromkeys(engine.asked))
-    assert len(names) == 3 and BASE not in names and len(engine.loaded) == 1
+    assert len(names) == 3 and BASE not in names and not engine.loaded
     served = list((Path(made.output_dir) / "served").iterdir())
     assert len(served) == 1
 
@@ -172,9 +180,57 @@ def test_the_judge_works_while_the_policy_learns(online, monkeypatch):
     assert seen and not any(seen)
 
 
-def test_log_probs_that_nobody_knows_are_not_learned_from(online, engine):
+def test_log_probs_that_are_not_known_are_not_learned_from(online, engine):
+    made = online("objective.name=rloo", overlap=True, engine=at(engine))
     with pytest.raises(ConfigError, match="online.overlap: objective rloo needs sampling"):
-        training.train(online("objective.name=rloo", overlap=True, engine=at(engine)))
+        training.train(made)
+    made = online("objective.name=rloo", overlap=True, engine=at(engine), temperature=1.0)
+    with pytest.raises(ReplyError, match="did not say which tokens it sampled"):
+        training.train(made)
+    assert not engine.loaded
+
+
+def test_the_very_tokens_are_learned_with_the_log_probs_they_were_sampled_with(online, engine):
+    """In the background: what the policy was by then is not there to be asked."""
+    engine.says_tokens = True
+    made = online(
+        "chase=null", "objective.name=rloo", "train.max_steps=4",
+        num_generations=3, overlap=True, engine=at(engine), temperature=1.0,
+    )  # fmt: skip
+    assert training.train(made).steps == 4
+    run = components(made)
+    batch = next(iter(run.reader))
+    for item in batch:
+        assert list(item.sampled) == [-float(len(tokens)) for tokens in item.tree.responses]
+    run.reader.close()
+    assert not engine.loaded
+
+
+def test_tokens_that_text_does_not_give_back_are_learned_as_they_were_sampled(loopback):
+    """The same text has a shorter way to be written in tokens."""
+    encoder = Encoder(tiny.tokenizer(), max_length=64)
+    text = "calm"
+    pieces = [encoder.tokenizer.convert_tokens_to_ids(letter) for letter in text] + [2]
+    assert pieces[:-1] != encoder.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def handle(path, body):
+        reply = chat_reply([text, "bright"])
+        reply["choices"][0]["token_ids"] = pieces
+        reply["choices"][1]["token_ids"] = told[0]
+        return 200, reply
+
+    engine = Engine(
+        url=loopback(handle).url, model="m", plain=False, max_concurrency=1, timeout_s=5,
+        retries=0, api_key_env="NONE", extra_body={},
+    )  # fmt: skip
+    config, prompt = OnlineConfig(num_generations=2, max_new_tokens=8), Prompt("Hi.", source="p:1")
+    bright = encoder.tokenizer("bright", add_special_tokens=False)["input_ids"]
+    told = []
+    for second, exact in (([*bright, 2], True), (bright, False), ([99999, 2], False)):
+        told[:] = [second]
+        (group,) = generate_with_engine(engine, encoder, config, [prompt], seed=0)
+        assert (group.tree.responses[0] == tuple(pieces)) == exact, "all of them or none"
+        assert group.tree.prompt == encoder.prompt_ids(prompt.prompt, room=8)
 
 
 @pytest.mark.parametrize("section", fast(["online"], ["online", "rounds"]))
@@ -234,14 +290,14 @@ def test_an_engine_is_sent_what_the_template_is_given(online, loopback, tmp_path
 
     def handle(path, body):
         asked.append(body)
-        return 200, chat_reply(["calm", "bright"] if "n" in body else [])
+        return 200, chat_reply(["calm", "bright"][: body.get("n", 1)])
 
     server = loopback(handle)
     engine = {"url": server.url, "model": "base", "retries": 0}
     settings = {"prompts": str(prompts), "engine": engine}
     run = components(online("chase=null", "data.chat_template_kwargs={date: today}", **settings))
     next(iter(run.reader))
-    body = next(body for body in asked if "messages" in body)
+    body = next(body for body in asked if "n" in body)
     assert body["chat_template_kwargs"] == {"date": "today", "style": "brief"}
     assert body["messages"][0]["name"] == "ann"
 

@@ -21,7 +21,7 @@ from fastslow.adapters.base import (
 from fastslow.adapters.factors import Factors, combine, recompress, without_repeats
 from fastslow.adapters.fake_model import fake_modules, meta_modules
 from fastslow.adapters.fingerprint import absolute, model_folder
-from fastslow.adapters.lora_folder import copy_adapter
+from fastslow.adapters.lora_folder import copy_adapter, rank_of
 from fastslow.adapters.modules import BASE, Modules
 from fastslow.adapters.odd_layers import untouched_experts
 from fastslow.adapters.on_base import strip_modules
@@ -48,6 +48,7 @@ __all__ = [
     "meta_modules",
     "model_folder",
     "num_embeddings_of",
+    "rank_of",
     "read_entry",
     "recompress",
     "storage_dtype",

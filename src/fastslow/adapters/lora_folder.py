@@ -99,6 +99,16 @@ def check_lora_folder(folder: Path, *, head: bool = False, summed: bool = False)
         )
 
 
+def rank_of(folder: Path) -> int:
+    """The largest rank of an adapter's updates, which an engine must have room for.
+
+    Raises ConfigError where it is no plain LoRA, as engines serve no other.
+    """
+    check_lora_folder(folder, summed=True)
+    config = read_json(folder / FILES[0], dict[str, Any], error=ConfigError)
+    return max(int(rank) for rank in (config["r"], *(config.get("rank_pattern") or {}).values()))
+
+
 def _weights(folder: Path) -> list[str]:
     """The names of an adapter's weights."""
     path = folder / "adapter_model.safetensors"

@@ -32,6 +32,10 @@ def serve(
     adapter: list[Path] = typer.Option(
         None, help="Adapter that answers beside the model's base; the last one by default."
     ),
+    engine: str = typer.Option(
+        None, help="URL of an engine with OpenAI's API that answers, as http://127.0.0.1:8001/v1."
+    ),
+    engine_model: str = typer.Option(None, help="Its base model; the only one by default."),
     webhook: str = typer.Option(None, help=f"URL that is told of new rows, signed with ${SECRET}."),
 ) -> None:
     """Let people compare answers, and keep their votes as training data."""
@@ -66,5 +70,7 @@ def serve(
         prompts=prompts or [],
         adapters=adapter or [],
         overrides=overrides or [],
+        engine_url=engine,
+        engine_model=engine_model,
         say=say,
     )

@@ -46,8 +46,10 @@ NEUTRAL: dict[str, Any] = {
     "min_p": 0.0,
     "repetition_penalty": 1.0,
     "repeat_penalty": 1.0,
+    "return_token_ids": True,
 }
-"""Sampling settings that change nothing; the last is llama.cpp's name of the one before."""
+"""Sampling settings that change nothing, llama.cpp's name of the one before among them; and vLLM's
+wish for the very tokens."""
 OWN_FIELDS = {
     "model", "messages", "prompt", "n", "temperature", "top_p", "max_tokens", "seed", "stream",
     "presence_penalty", "frequency_penalty",
@@ -82,8 +84,8 @@ class EngineConfig(Section):
     """Requests in flight at a time."""
     extra_body: Annotated[dict[str, Any], AfterValidator(_without_own_fields)] = NEUTRAL
     """Fields of each request besides OpenAI's. The default turns off what vLLM, SGLang and
-    llama.cpp would otherwise take from their own generation settings; `{}` is for a server that
-    refuses fields it does not know."""
+    llama.cpp would otherwise take from their own generation settings, and asks vLLM for the very
+    tokens; `{}` is for a server that refuses fields it does not know."""
 
 
 class AnswerConfig(SamplingConfig):

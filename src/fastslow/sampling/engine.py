@@ -4,17 +4,21 @@ vLLM's protocol: `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, modu
 that the engine can read.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Condition, Lock
 from typing import Any
 
-from fastslow.errors import ReplyError
+from fastslow.errors import RefusedError, ReplyError
 from fastslow.openai_client import ChatServer
 from fastslow.openai_replies import Reply, quoted
 from fastslow.records import Text
 
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's --max-lora-rank may be."""
 ENDS = ("stop", "length")
 """Reasons to end that leave a completion of the policy; others are of a filter or of a fault."""
 
@@ -28,6 +32,10 @@ class EngineCompletion:
     """Whether it was cut by the length limit."""
     prompt_tokens: int = 0
     """As the engine counts them; 0 where it does not."""
+    tokens: tuple[int, ...] = ()
+    """The very tokens, an end token among them; empty where it does not say them."""
+    logps: tuple[float, ...] = ()
+    """The log-prob of each, nats at temperature 1; empty where they were not asked for."""
 
 
 class Engine:
@@ -60,31 +68,58 @@ class Engine:
         self._loaded: str | None = None
         self._before: set[str] = set()
         """Modules that were loaded once."""
+        self._asked: Counter[str] = Counter()
+        """Calls of `generate` that are not over, by who answers."""
+        self._lock = Lock()
+        self._idle = Condition(self._lock)
 
     @property
     def name(self) -> str:
         """Names the engine in provenance."""
         return f"{self._model} at {self._server.url}"
 
-    def load(self, name: str, folder: Path) -> None:
+    def load(self, name: str, folder: Path, *, rank: int) -> None:
         """Generate with the module in a PEFT folder from now on.
 
-        The one before is unloaded once the new one is there, so no request finds neither.
+        The new one is loaded and tried, then requests go to it, then the one before, which has
+        given its last answer, is unloaded. Raises UnreachableError, with what an adapter of that
+        rank needs where it is refused; the one before answers then as until now.
         """
         before = self._loaded
-        self._server.post(
-            "/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.resolve())}
-        )
-        self._loaded = name
-        self._before |= {before} if before else set()
+        try:
+            self._server.post(
+                "/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.resolve())}
+            )
+            self._try(name)
+        except RefusedError as error:
+            raise RefusedError(f"{error} {_started_with(rank)}") from None
+        with self._lock:
+            self._loaded = name
         if before is not None:
-            self._server.post("/unload_lora_adapter", {"lora_name": before})
+            self._unload(before)
 
     def unload(self) -> None:
         """Answer with the base from now on."""
-        if self._loaded is not None:
-            self._server.post("/unload_lora_adapter", {"lora_name": self._loaded})
-            self._loaded = None
+        with self._lock:
+            before, self._loaded = self._loaded, None
+        if before is not None:
+            self._unload(before)
+
+    def _unload(self, name: str) -> None:
+        """Once its last answer is there: a server may fail those that are being generated."""
+        with self._lock:
+            self._before.add(name)
+            while self._asked[name]:
+                self._idle.wait()
+        self._server.post("/unload_lora_adapter", {"lora_name": name})
+
+    def _try(self, name: str) -> None:
+        """Raises UnreachableError where the module does not answer."""
+        if self._plain:
+            self._server.complete(prompt="Hi", model=name, max_tokens=1)
+        else:
+            turns = [{"role": "user", "content": "Hi"}]
+            self._server.chat(messages=turns, model=name, max_tokens=1)
 
     def generate(
         self,
@@ -96,17 +131,22 @@ class Engine:
         max_new_tokens: int,
         seed: int,
         template_kwargs: Sequence[Mapping[str, Any]] | None = None,
+        logps: bool = False,
     ) -> list[list[EngineCompletion]]:
         """`count` answers to each prompt, in order. Raises UnreachableError when it gives none.
 
         `template_kwargs` are what the chat template is given for each prompt, `tools` among them.
+        With `logps` the log-probs of the tokens are asked for.
 
         All that shapes the distribution is in the request, so that a server's own generation
         settings change nothing.
         """
+        with self._lock:
+            model = self._loaded or self._model
+            self._asked[model] += 1
         settings = {
             **self._extra_body,
-            "model": self._loaded or self._model,
+            "model": model,
             "n": count,
             "temperature": temperature,
             "top_p": top_p,
@@ -119,8 +159,15 @@ class Engine:
             own = template_kwargs[place] if template_kwargs else {}
             return self._ask(prompts[place], own, settings | {"seed": seed + place})
 
-        with ThreadPoolExecutor(self._max_concurrency) as pool:
-            return list(pool.map(ask, range(len(prompts))))
+        if logps:
+            settings["logprobs"] = 0 if self._plain else True
+        try:
+            with ThreadPoolExecutor(self._max_concurrency) as pool:
+                return list(pool.map(ask, range(len(prompts))))
+        finally:
+            with self._lock:
+                self._asked[model] -= 1
+                self._idle.notify_all()
 
     def _ask(
         self, prompt: Text, template_kwargs: Mapping[str, Any], settings: dict[str, Any]
@@ -135,7 +182,13 @@ class Engine:
             )
         self._check(reply, settings)
         return [
-            EngineCompletion(choice.text, choice.finish_reason == "length", reply.prompt_tokens)
+            EngineCompletion(
+                choice.text,
+                choice.finish_reason == "length",
+                reply.prompt_tokens,
+                choice.tokens,
+                choice.logps,
+            )
             for choice in reply.choices
         ]
 
@@ -155,6 +208,15 @@ class Engine:
                     f"{self.name} returned a completion that ended by "
                     f"{quoted(choice.finish_reason)}; it must end by {' or '.join(ENDS)}"
                 )
+
+
+def _started_with(rank: int) -> str:
+    known = next((most for most in RANKS if most >= rank), rank)
+    return (
+        f"The adapter has rank {rank}: vLLM needs VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, "
+        f"--enable-lora, --max-lora-rank {known} or more, --max-loras 2 or more, and must be able "
+        "to read its folder."
+    )
 
 
 def _messages(prompt: Text) -> list[dict[str, Any]]:

@@ -1,10 +1,11 @@
 """Runs the application until it is told to stop."""
 
 import gc
+import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,12 @@ import uvicorn
 
 from fastslow.atomic_io import file_hash
 from fastslow.config import load_recipe
-from fastslow.errors import ConfigError
+from fastslow.errors import ConfigError, FastslowError
 from fastslow.feedback import Store
 from fastslow.feedback.imports import import_pair
 from fastslow.records import Pair
 from fastslow.serve.app import make_app
+from fastslow.serve.engine.remote import RemoteEngine
 from fastslow.serve.engine.requests import WEIGHTS
 from fastslow.serve.live import Live, Settings
 from fastslow.serve.tokens import FILE, first_tokens
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 STOPS_WITHIN = 5
 """Seconds that open requests get when the server stops."""
+ENGINE_KEY = "OPENAI_API_KEY"
+"""Environment variable of an engine's API key."""
 KEPT_OPEN = 75
 """Seconds for which an idle connection stays open: longer than proxies and clients keep theirs."""
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -47,6 +51,8 @@ def serve(
     prompts: Sequence[str],
     adapters: Sequence[Path],
     overrides: Sequence[str],
+    engine_url: str | None,
+    engine_model: str | None,
     say: Callable[[str], None],
 ) -> None:
     """Open the store in a folder or behind a URL, and serve it until a signal comes.
@@ -56,14 +62,17 @@ def serve(
         pairs: files of pairs that are put up for comparison, unless they are there already.
         prompts: files of prompts that the engine answers twice while few pairs are left.
         adapters: PEFT folders that answer beside the base, the last one unless another is named.
-        overrides: settings of a recipe; with its model there is an engine.
+        overrides: settings of a recipe; with its model there is an engine in this process.
+        engine_url: of an engine that answers instead; `engine_model` is its base.
 
     Raises ConfigError where the address cannot be taken or a file holds no pairs.
     """
     with _listening(host, port) as taken, Store(store_url or folder) as store:
-        engine = _engine(overrides, adapters)
+        engine = _engine(overrides, adapters, engine_url, engine_model)
         if prompts and engine is None:
-            raise ConfigError("--prompts needs something that answers: add model=path/to/model")
+            raise ConfigError(
+                "--prompts needs something that answers: add model=path/to/model or --engine URL"
+            )
         for name in engine.models if engine else ():
             say(f"model {name}")
         asked = [*read_prompts(open_sources([*prompts]))] if prompts else []
@@ -97,20 +106,39 @@ def serve(
         say("stopped")
 
 
-def _engine(overrides: Sequence[str], adapters: Sequence[Path]) -> "EmbeddedEngine | None":
-    if not overrides and not adapters:
-        return None
-    recipe = load_recipe({}, list(overrides))
+def _engine(
+    overrides: Sequence[str], adapters: Sequence[Path], url: str | None, model: str | None
+) -> "EmbeddedEngine | RemoteEngine | None":
     for folder in adapters:
         if not (folder / WEIGHTS).is_file():
             raise ConfigError(f"{folder} has no {WEIGHTS}; give an adapter's folder")
+    # A name is for these weights and no others.
+    named = {f"{one.resolve().name}-{file_hash(one / WEIGHTS)[:12]}": one for one in adapters}
+    if url is not None:
+        if overrides:
+            raise ConfigError(f"--engine answers, so that nothing is done with {overrides[0]}")
+        return _remote(url, model, named)
+    if model is not None:
+        raise ConfigError("--engine-model: is of an engine behind a URL; add --engine")
+    if not overrides and not named:
+        return None
+    recipe = load_recipe({}, list(overrides))
     from fastslow.serve.engine.embedded import EmbeddedEngine
 
-    engine = EmbeddedEngine(recipe, slots=max(4, len(adapters)))
-    for folder in adapters:
-        # A name is for these weights and no others.
-        name = f"{folder.resolve().name}-{file_hash(folder / WEIGHTS)[:12]}"
+    engine = EmbeddedEngine(recipe, slots=max(4, len(named)))
+    for name, folder in named.items():
         engine.load(name, folder).result()
+    return engine
+
+
+def _remote(url: str, model: str | None, adapters: Mapping[str, Path]) -> RemoteEngine:
+    engine = RemoteEngine(url, model=model, key=os.environ.get(ENGINE_KEY))
+    try:
+        for name, folder in adapters.items():
+            engine.load(name, folder)
+    except FastslowError:
+        engine.close()
+        raise
     return engine
 
 

@@ -290,10 +290,12 @@ def _online_faults(recipe: Recipe, objective: Objective) -> Iterator[str]:
             f"online.top_p: got {online.top_p}; objective {name} needs sampling log-probs, which "
             "nucleus sampling changes; set it to 1"
         )
-    if online.engine is not None and online.overlap and objective.on_policy:
+    sampled_elsewhere = online.engine is not None and online.overlap and objective.on_policy
+    if sampled_elsewhere and online.temperature != 1:
         yield (
-            f"online.overlap: objective {name} needs sampling log-probs, which this engine does "
-            "not return; set it to false"
+            f"online.overlap: objective {name} needs sampling log-probs, which an engine says at "
+            f"temperature 1 only; set it to false, or online.temperature = {online.temperature:g} "
+            "to 1"
         )
     if online.offline_fraction and objective.on_policy:
         yield (f"online.offline_fraction: objective {name} is on-policy; remove it")

@@ -214,9 +214,11 @@ def _generate(
         engine=publisher.engine if publisher else None,
     )
     progress = progress_of(context.listener, "sampling")
-    counts = write_answers(to, prompts, sampling, progress=progress)
-    if publisher is not None:
-        publisher.unload()
+    try:
+        counts = write_answers(to, prompts, sampling, progress=progress)
+    finally:
+        if publisher is not None:
+            publisher.unload()
     answers = {"event": "answers", "judge": judge.name, **counts}
     context.listener(cast(AnswersEvent, answers))
 

@@ -151,6 +151,7 @@ def train_one(
             if not resumed:  # Else they are in the log.
                 log.write(event)
             listener(event)
+        components.reader.open()
         loop = Loop(components, folder, log, listener, context.stop)
         with StopSignals(context.stop, partial(_stopping, listener)):
             finished_now = loop.finish()
@@ -163,6 +164,7 @@ def train_one(
         raise
     finally:
         components.stream.rows.keep_rest()
+        components.reader.close()
         log.close()
     summary = _write_results(components, folder, loop)
     listener({"event": "complete", "folder": str(folder), "leader": summary.leader})

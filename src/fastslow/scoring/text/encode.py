@@ -261,6 +261,11 @@ class Encoder:
         """As `prompt_ids`, of an example's prompt with what its chat template is given."""
         return self.prompt_ids(asked.prompt, room=room, template_kwargs=asked.template_kwargs)
 
+    def prompt_length(self, asked: Example | Prompt) -> int:
+        """Tokens of a whole prompt, whatever the limit is. Raises as `prompt_ids`."""
+        texts = self._texts(asked.prompt, (), asked.template_kwargs or {})
+        return len(self._tokenize(texts).rows[0])
+
     def _tokenize(self, texts: Texts) -> TextIds:
         (ids,) = tokenize(self.tokenizer, [texts], num_embeddings=self._num_embeddings)
         return ids

@@ -1,1 +1,1 @@
-"""What answers: a model in this process, whose adapters share one base."""
+"""What answers: a model in this process, whose adapters share one base, or an engine by URL."""

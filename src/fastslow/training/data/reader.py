@@ -76,6 +76,12 @@ class Reader(ABC):
         """Metrics of the last batch for the step event, besides its scores."""
         return {}
 
+    def open(self) -> None:  # noqa: B027
+        """See that what is outside this process is there, where anything is needed."""
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of what is outside this process."""
+
     def renew(self) -> None:
         """Discard the remaining completions. Raises StateError if there are none."""
         raise StateError(

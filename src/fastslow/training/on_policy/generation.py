@@ -155,10 +155,13 @@ def generate_with_engine(
     prompts: Sequence[Prompt],
     *,
     seed: int,
+    logps: bool = False,
 ) -> list[CompletionGroup]:
-    """An engine's completions of each prompt, tokenised here; needs no model.
+    """An engine's completions of each prompt, in its tokens where it says them, or tokenised here;
+    needs no model.
 
-    Raises UnreachableError. Warns once of an engine that reads other prompts than this process.
+    With `logps` they have the log-probs that the engine sampled them with, at temperature 1. Raises
+    UnreachableError. Warns once of an engine that reads other prompts than this process.
     """
     replies = engine.generate(
         [row.prompt for row in prompts],
@@ -168,10 +171,17 @@ def generate_with_engine(
         max_new_tokens=config.max_new_tokens,
         seed=seed,
         template_kwargs=[row.template_kwargs for row in prompts],
+        logps=logps,
     )
-    return [
+    groups = [
         _group_of_engine(engine, encoder, prompt, completions, config.max_new_tokens)
         for prompt, completions in zip(prompts, replies, strict=True)
+    ]
+    if not logps:
+        return groups
+    return [
+        _with_engine_logps(engine, group, completions)
+        for group, completions in zip(groups, replies, strict=True)
     ]
 
 
@@ -185,6 +195,15 @@ def _group_of_engine(
     texts = tuple(completion.text for completion in completions)
     # One that was truncated before any text has no token but the end of the turn.
     cut = tuple(completion.truncated and bool(completion.text) for completion in completions)
+    read = encoder.prompt_ids_of(prompt, room=max_new_tokens)
+    if completions[0].prompt_tokens not in (0, len(read)):
+        warnings.warn(OTHER_PROMPT.format(engine=engine.name), FutureWarning, stacklevel=2)
+    if all(_says_tokens(completion, encoder) for completion in completions):
+        cut = tuple(completion.truncated for completion in completions)
+        responses = tuple(completion.tokens for completion in completions)
+        if max(map(len, responses)) > max_new_tokens:
+            raise _too_long(engine, max(map(len, responses)), max_new_tokens)
+        return CompletionGroup(prompt, texts, Tree(read, responses), cut)
     try:
         tree = encoder.tree(prompt.prompt, texts, cut, template_kwargs=prompt.template_kwargs)
     except EncodingError as error:
@@ -193,15 +212,39 @@ def _group_of_engine(
         ) from error
     longest = max(map(len, tree.responses))
     if longest > RETOKENISED * max_new_tokens:
-        raise ReplyError(
-            f"{engine.name} returned a completion of {longest} tokens, where {max_new_tokens} were "
-            "asked for"
-        )
-    read = encoder.prompt_ids_of(prompt, room=max_new_tokens)
-    if completions[0].prompt_tokens not in (0, len(read)):
-        warnings.warn(OTHER_PROMPT.format(engine=engine.name), FutureWarning, stacklevel=2)
+        raise _too_long(engine, longest, max_new_tokens)
     kept = truncate(tree, encoder.max_length, bos_id=encoder.tokenizer.bos_token_id)
     return CompletionGroup(prompt, texts, kept, cut)
+
+
+def _says_tokens(completion: EngineCompletion, encoder: Encoder) -> bool:
+    """Whether an engine says which tokens it sampled, all of them: a finished completion has its
+    end token, and every token is one of the tokenizer's."""
+    tokens = completion.tokens
+    if not tokens or max(tokens) >= len(encoder.tokenizer):
+        return False
+    return completion.truncated or tokens[-1] in encoder.end_ids
+
+
+def _too_long(engine: Engine, tokens: int, asked: int) -> ReplyError:
+    return ReplyError(
+        f"{engine.name} returned a completion of {tokens} tokens, where {asked} were asked for"
+    )
+
+
+def _with_engine_logps(
+    engine: Engine, group: CompletionGroup, completions: Sequence[EngineCompletion]
+) -> CompletionGroup:
+    for response, completion in zip(group.tree.responses, completions, strict=True):
+        if response != completion.tokens or len(completion.logps) != len(response):
+            raise ReplyError(
+                f"{engine.name} did not say which tokens it sampled and how likely they were, "
+                "which this objective needs where completions wait to be learned from; set "
+                "online.overlap to false, or let an engine answer that takes return_token_ids and "
+                "logprobs"
+            )
+    logps = tuple(completion.logps for completion in completions)
+    return replace(group, logps=tuple(map(sum, logps)), token_logps=logps)
 
 
 def drop_duplicates(groups: Sequence[CompletionGroup]) -> list[CompletionGroup]:

@@ -96,7 +96,11 @@ class OnlineReader(Reader):
     _watch: PreferenceWatch = field(init=False)
 
     def __post_init__(self) -> None:
-        self._prompts = PromptFilter(self.sampler.encoder, self.config.max_new_tokens)
+        self._prompts = PromptFilter(
+            self.sampler.encoder,
+            self.config.max_new_tokens,
+            uncut=self.config.engine is not None,
+        )
         self._watch = PreferenceWatch(self.judge)
 
     @property
@@ -142,6 +146,14 @@ class OnlineReader(Reader):
             order = random.Random(f"{self.seed}/{self._generations}/{passes}")
             items = order.sample(items, len(items))
         return items[place * size : (place + 1) * size]
+
+    def open(self) -> None:
+        """See that an engine takes the policy's modules. Raises UnreachableError."""
+        self.sampler.open()
+
+    def close(self) -> None:
+        """Leave nothing behind in an engine."""
+        self.sampler.close()
 
     def renew(self) -> None:
         """Discard the remaining completions: the policy has moved too far from them."""

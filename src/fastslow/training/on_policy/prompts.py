@@ -24,10 +24,13 @@ class PromptFilter:
 
     Args:
         room: tokens of the longest answer.
+        uncut: prompts must fit as they are: an engine reads whole ones, and would answer another
+            prompt than is learned from.
     """
 
     encoder: Encoder
     room: int
+    uncut: bool = False
     kept: int = 0
     dropped: int = 0
     shown: tuple[str, ...] = ()
@@ -48,7 +51,15 @@ class PromptFilter:
             ids = self.encoder.prompt_ids_of(prompt, room=self.room)
         except EncodingError as error:
             return str(error)
-        return None if ids else "the prompt has no tokens"
+        if not ids:
+            return "the prompt has no tokens"
+        most = self.encoder.max_length - self.room
+        if self.uncut and (length := self.encoder.prompt_length(prompt)) > most:
+            return (
+                f"the prompt has {length} tokens; an engine reads whole prompts, and "
+                f"data.max_length leaves {most} beside the answer"
+            )
+        return None
 
     def _drop(self, prompt: Prompt, reason: str) -> None:
         self.dropped += 1
@@ -79,7 +90,7 @@ def askable_prompts(
 
     Raises DataError where they are more than a tenth.
     """
-    able = PromptFilter(encoder, answers.max_new_tokens)
+    able = PromptFilter(encoder, answers.max_new_tokens, uncut=answers.engine is not None)
     prompts = list(able.askable(cast(Iterable[Prompt], prompt_stream(recipe, answers, epochs=1))))
     if not able.dropped:
         return prompts, []

@@ -105,10 +105,20 @@ class RolloutSampler:
         """The groups with their judgements. Raises UnreachableError, JudgeError among them."""
         judged = self.policies.processes.broadcast_from_main(pending.result.result, JUDGED)
         if self.publisher is None or self.config.overlap:
-            return judged  # What the policy was when an engine began to generate is gone by now.
+            return judged  # The policy that an engine began to generate with is gone by now.
         groups = self._with_logps([group for group, _ in judged.groups])
         verdicts = (verdict for _, verdict in judged.groups)
         return JudgedGroups(list(zip(groups, verdicts, strict=True)), judged.cost)
+
+    def open(self) -> None:
+        """Have an engine take the module of now, so that what it refuses is said at once."""
+        if self.publisher is not None:
+            self.publisher.publish(self.policies.modules, self.leader(), label="start")
+
+    def close(self) -> None:
+        """Leave nothing behind in an engine."""
+        if self.publisher is not None:
+            self.publisher.unload()
 
     def to_json(self, pending: PendingRollouts) -> dict[str, Any]:
         """Rollouts that are not finished; what is being judged is judged again."""
@@ -143,8 +153,14 @@ class RolloutSampler:
             _settle(pending.result, work)
 
     def _ask_engine(self, engine: Engine, pending: PendingRollouts) -> JudgedGroups:
+        # Without overlap the policy that generates is there to be asked; later it is not.
         groups = generate_with_engine(
-            engine, self.encoder, self.config, pending.prompts, seed=pending.seed
+            engine,
+            self.encoder,
+            self.config,
+            pending.prompts,
+            seed=pending.seed,
+            logps=self.config.overlap and not self.distinct,
         )
         return self._judge(self._kept(groups))
 

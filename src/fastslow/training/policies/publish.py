@@ -1,13 +1,15 @@
 """One module to a folder, or to an engine that generates with it, in the middle of a run too."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from fastslow.adapters import Modules
+from fastslow.adapters import Modules, rank_of
 from fastslow.atomic_io import new_folder
 from fastslow.config import EngineConfig, Recipe
+from fastslow.errors import UnreachableError
 from fastslow.sampling import Engine
 from fastslow.training.distributed.processes import ProcessGroup
 
@@ -61,12 +63,17 @@ class EnginePublisher:
         self.processes.broadcast_from_main(copy_and_load)
 
     def unload(self) -> None:
-        """Have the engine generate with the base."""
-        self.processes.broadcast_from_main(self.engine.unload)
+        """Have the engine generate with the base; one that is gone has nothing to unload."""
+
+        def unload() -> None:
+            with suppress(UnreachableError):
+                self.engine.unload()
+
+        self.processes.broadcast_from_main(unload)
 
     def _load(self, folder: Path) -> None:
         # A new name each time: a reload under the same name may serve what the old one cached.
-        self.engine.load(f"fastslow-{uuid4().hex[:12]}", folder)
+        self.engine.load(f"fastslow-{uuid4().hex[:12]}", folder, rank=rank_of(folder))
 
 
 def make_publisher(
