@@ -1,0 +1,234 @@
+"""An engine behind a URL: what it is asked, what is made of its replies, in which order adapters
+come and go. `tests/vllm` asks a real one."""
+
+import json
+import queue
+import threading
+
+import httpx2
+import pytest
+
+from fastslow.errors import ConfigError, StateError
+from fastslow.feedback import Malformed
+from fastslow.serve.engine import remote
+from fastslow.serve.engine.remote import RemoteEngine
+from fastslow.serve.engine.requests import BASE, Ask, Busy, UnknownModel, whole
+
+URL = "http://engine/v1"
+
+
+class There:
+    """What an engine does: holds models, and streams a reply that a test sets."""
+
+    def __init__(self):
+        self.models, self.seen, self.status, self.refused = {"big": None}, [], 200, None
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.chunks = [chunk("Sure", 7), chunk(" thing", 8), chunk("", 2, finish="stop"), USAGE]
+
+    def handle(self, request):
+        path = request.url.path.removeprefix("/v1")
+        body = json.loads(request.content) if request.content else {}
+        self.seen.append((path, body))
+        if path == "/models":
+            listed = [{"id": name, "parent": parent} for name, parent in self.models.items()]
+            return httpx2.Response(200, json={"data": listed})
+        if path == self.refused:
+            return httpx2.Response(500, json={"error": {"message": "LoRA rank 48 is too large"}})
+        if path == "/load_lora_adapter":
+            self.models[body["lora_name"]] = "big"
+        if path == "/unload_lora_adapter":
+            del self.models[body["lora_name"]]
+        if not body.get("stream"):
+            return httpx2.Response(200, json={})
+        if self.status != 200:
+            return httpx2.Response(self.status, json={"error": {"message": "it says why"}})
+        return httpx2.Response(200, content=self.events())
+
+    def events(self):
+        for one in self.chunks:
+            yield f"data: {json.dumps(one)}\n\n".encode()
+            assert self.go_on.wait(30)
+        yield b"data: [DONE]\n\n"
+
+    def paths(self):
+        return [
+            (path.strip("/"), body.get("lora_name") or body.get("model", ""))
+            for path, body in self.seen
+        ]
+
+
+def chunk(text, token, *, index=0, finish=None):
+    content = [{"token": text or "<end>", "logprob": -0.5, "bytes": [], "top_logprobs": []}]
+    choice = {"index": index, "delta": {"content": text}, "finish_reason": finish}
+    return {"choices": [choice | {"logprobs": {"content": content}, "token_ids": [token]}]}
+
+
+USAGE = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}
+
+
+@pytest.fixture
+def there():
+    return There()
+
+
+@pytest.fixture
+def engine(there):
+    made = RemoteEngine(URL, key="secret", transport=httpx2.MockTransport(there.handle))
+    yield made
+    there.go_on.set()
+    made.close()
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"r": 48}')
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+def ask(engine, **facts):
+    got = queue.Queue()
+    request = Ask(messages=[{"role": "user", "content": "Hi"}], tell=got.put, **facts)
+    engine.submit(request)
+    return request, got
+
+
+def answered(got, count=1):
+    pieces, going = [], count
+    while going:
+        piece = got.get(timeout=30)
+        if isinstance(piece, Exception):
+            raise piece
+        pieces.append(piece)
+        going -= piece.finish is not None
+    return pieces
+
+
+def test_pieces_come_as_the_engine_tells_them_with_tokens_and_log_probs(engine, there):
+    _, got = ask(engine, seed=4, temperature=0.5, top_p=0.9, stop=("END",), max_tokens=9)
+    pieces = answered(got)
+    (answer,) = whole(pieces, 1)
+    assert answer == whole(pieces, 1)[0] and answer.text == "Sure thing"
+    assert (answer.token_ids, answer.logps, answer.finish) == ((7, 8, 2), (-0.5,) * 3, "stop")
+    assert pieces[-1].prompt_tokens == 5
+    assert [engine.token_text(token) for token in (7, 2, 999)] == ["Sure", "<end>", ""]
+    wanted = {
+        "model": "big", "n": 1, "seed": 4, "temperature": 0.5, "top_p": 0.9, "stop": ["END"],
+        "max_tokens": 9, "top_k": -1, "repetition_penalty": 1.0, "return_token_ids": True,
+    }  # fmt: skip
+    assert wanted.items() <= there.seen[-1][1].items()
+    ask(engine)[1].get(timeout=30)
+    assert "seed" not in there.seen[-1][1] and "stop" not in there.seen[-1][1]
+
+
+def test_answers_of_an_engine_that_says_no_tokens_are_text_alone(engine, there):
+    for one in there.chunks[:-1]:
+        del one["choices"][0]["token_ids"]
+    (answer,) = whole(answered(ask(engine)[1]), 1)
+    assert (answer.text, answer.token_ids, answer.logps) == ("Sure thing", (), ())
+
+
+def test_an_adapter_is_offered_once_it_answers_and_unloaded_after_its_last_answer(
+    engine, there, adapter
+):
+    engine.load("a-1", adapter)
+    assert engine.models == {BASE: None, "a-1": engine.models["a-1"]}
+    assert there.paths()[1:] == [("load_lora_adapter", "a-1"), ("chat/completions", "a-1")]
+    there.go_on.clear()
+    _, got = ask(engine, model="a-1")
+    assert got.get(timeout=30).text == "Sure"
+    leaving = threading.Thread(target=engine.unload, args=("a-1",))
+    leaving.start()
+    while "a-1" in engine.models:
+        pass
+    with pytest.raises(UnknownModel):
+        ask(engine, model="a-1")
+    assert ("unload_lora_adapter", "a-1") not in there.paths()
+    there.go_on.set()
+    leaving.join(30)
+    assert answered(got)[-1].finish == "stop"
+    assert there.paths()[-1] == ("unload_lora_adapter", "a-1")
+
+
+def test_what_the_engine_refuses_or_does_not_answer_with_is_not_offered(engine, there, adapter):
+    there.refused = "/load_lora_adapter"
+    with pytest.raises(StateError, match="rank 48 is too large.*rank 48: vLLM needs"):
+        engine.load("a-1", adapter)
+    there.refused = "/chat/completions"
+    with pytest.raises(StateError, match="refuses /chat/completions"):
+        engine.load("a-1", adapter)
+    assert list(engine.models) == [BASE] and list(there.models) == ["big"]
+
+
+def test_an_adapter_that_is_there_already_is_taken_as_it_is_and_left_there(there, adapter):
+    there.models["a-1"] = "big"
+    engine = RemoteEngine(URL, transport=httpx2.MockTransport(there.handle))
+    engine.load("a-1", adapter)
+    engine.close()
+    assert "a-1" in there.models and all("lora" not in path for path, _ in there.paths())
+
+
+def test_who_stops_listening_ends_the_answer(engine, there):
+    there.go_on.clear()
+    request, got = ask(engine, count=2)
+    got.get(timeout=30)
+    request.cancelled.set()
+    there.go_on.set()
+    finished = [piece.finish for piece in answered(got, 2) if piece.finish]
+    assert finished == ["cancelled", "cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(429, Busy), (404, UnknownModel), (400, Malformed), (502, StateError)]
+)
+def test_a_refusal_is_told_as_what_it_is(engine, there, status, kind):
+    there.status = status
+    with pytest.raises(kind, match="it says why"):
+        answered(ask(engine)[1])
+
+
+@pytest.mark.parametrize(
+    ("chunks", "message"),
+    [
+        ([chunk("Sure", 7)], "ended its reply too early"),
+        ([{"error": {"message": "out of memory"}}], "out of memory"),
+        ([{"odd": 1}], "reply is none"),
+        ([chunk("x", 7, finish="abort")], "ended an answer by 'abort'"),
+        ([{"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}], "tool_calls"),
+    ],
+)
+def test_a_reply_that_is_none_is_an_error(engine, there, chunks, message):
+    there.chunks = chunks
+    with pytest.raises(StateError, match=message):
+        answered(ask(engine)[1])
+
+
+def test_more_than_it_takes_is_turned_away_at_once(engine, there, monkeypatch):
+    monkeypatch.setattr(remote, "MOST_ASKED", 3)
+    there.go_on.clear()
+    ask(engine, count=2)
+    with pytest.raises(Busy):
+        ask(engine, count=2)
+    _, got = ask(engine)
+    there.go_on.set()
+    assert answered(got)
+
+
+def test_an_engine_that_is_not_there_or_has_other_models_is_said():
+    def at(handle, **named):
+        return RemoteEngine(URL, transport=httpx2.MockTransport(handle), **named)
+
+    def fails(request):
+        raise httpx2.ConnectError("connection refused")
+
+    with pytest.raises(ConfigError, match="--engine: .* does not say its models"):
+        at(fails)
+    with pytest.raises(ConfigError, match="--engine: .* does not say its models"):
+        at(lambda _: httpx2.Response(200, text="<html>"))
+    two = {"data": [{"id": "one"}, {"id": "two"}]}
+    with pytest.raises(ConfigError, match="--engine-model: .* has one, two; name one"):
+        at(lambda _: httpx2.Response(200, json=two))
+    chosen = at(lambda _: httpx2.Response(200, json=two), model="two")
+    assert list(chosen.models) == [BASE]
+    chosen.close()
