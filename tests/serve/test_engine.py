@@ -51,7 +51,7 @@ def folders(model_folder, tmp_path_factory):
 def engine(recipe, folders):
     made = EmbeddedEngine(recipe, slots=2, max_rank=8)
     for name, folder in folders.items():
-        made.load(name, folder).result()
+        made.load(name, folder)
     yield made
     made.close()
 
@@ -177,7 +177,7 @@ def test_a_full_queue_refuses_and_recovers(engine, monkeypatch):
         ask(engine, "Hi", max_tokens=2)
     request.cancelled.set()
     deadline = time.monotonic() + 30
-    while engine._rows and time.monotonic() < deadline:
+    while engine._rows.total() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert answers(engine, "Hi", max_tokens=2)
 
@@ -191,16 +191,32 @@ def test_what_cannot_be_asked_is_refused_at_once(engine):
 
 def test_adapters_come_and_go_by_names_of_their_own(engine, folders, tmp_path, model_folder):
     with pytest.raises(ConfigError, match="all slots are taken, by x, y"):
-        engine.load("z", folders["x"]).result()
+        engine.load("z", folders["x"])
     before = answers(engine, "Hi", model="y", temperature=0.0, max_tokens=8)
-    engine.unload("x").result()
+    engine.unload("x")
     with pytest.raises(UnknownModel):
         ask(engine, "Hi", model="x")
     with pytest.raises(ConfigError, match="names are for good"):
-        engine.load("y", folders["x"]).result()
-    engine.load("z", folders["y"]).result()
+        engine.load("y", folders["x"])
+    engine.load("z", folders["y"])
     assert list(engine.models) == [BASE, "y", "z"] and engine.models["y"] == engine.models["z"]
     assert answers(engine, "Hi", model="z", temperature=0.0, max_tokens=8) == before
+
+
+def test_an_adapter_goes_when_it_has_given_its_last_answer(engine):
+    got = queue.Queue()
+    turns = [{"role": "user", "content": "Hi"}]
+    engine.submit(Ask(turns, got.put, model="x", max_tokens=60, temperature=2.0, seed=1))
+    leaving = threading.Thread(target=engine.unload, args=("x",))
+    leaving.start()
+    while "x" in engine.models:
+        time.sleep(0.001)
+    with pytest.raises(UnknownModel):
+        ask(engine, "Hi", model="x")
+    while not (piece := got.get(timeout=30)).finish:
+        pass
+    leaving.join(30)
+    assert piece.finish in ("stop", "length") and not leaving.is_alive()
 
 
 def test_an_adapter_that_fits_no_slot_is_refused(engine, tmp_path, model_folder):
@@ -231,8 +247,8 @@ def test_two_hundred_swaps_under_load_mix_no_adapters(engine, folders):
     threads = [threading.Thread(target=client) for _ in range(4)]
     [thread.start() for thread in threads]
     for number in range(200):
-        engine.unload("x" if number == 0 else f"x{number - 1}").result()
-        engine.load(f"x{number}", folders["x"]).result()
+        engine.unload("x" if number == 0 else f"x{number - 1}")
+        engine.load(f"x{number}", folders["x"])
         if number % 20 == 0:
             (own,) = answers(engine, "Hi", model=f"x{number}", temperature=0.0, max_tokens=6)
             assert own.token_ids == wanted["x"]
@@ -249,9 +265,9 @@ def test_a_listener_that_fails_ends_its_own_request_only(engine):
     for text in ASKED:
         assert answers(engine, text, max_tokens=8)
     deadline = time.monotonic() + 30
-    while engine._rows and time.monotonic() < deadline:
+    while engine._rows.total() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert engine._rows == 0
+    assert engine._rows.total() == 0
 
 
 def test_a_stopped_engine_tells_who_waits(recipe):

@@ -41,6 +41,7 @@ def serve(
     """Let people compare answers, and keep their votes as training data."""
     try:
         from fastslow.serve import Settings
+        from fastslow.serve.engine.opening import EngineChoice
         from fastslow.serve.server import serve as run
     except ImportError as error:
         from fastslow.errors import ConfigError
@@ -48,15 +49,7 @@ def serve(
         raise ConfigError(
             f"serving needs {error.name}, which is not installed: pip install 'fastslow[serve]'"
         ) from None
-    secret = os.environ.get(SECRET)
-    if webhook is not None and not secret:
-        from fastslow.errors import ConfigError
-
-        raise ConfigError(f"--webhook needs its secret in ${SECRET}, 24 bytes or more in base64")
-    settings = Settings(
-        hosts=(*Settings().hosts, *(host_name or ())), webhook=webhook, webhook_secret=secret
-    )
-    if overrides or adapter:
+    if (overrides or adapter) and engine is None:
         from fastslow.adapters.library_logging import quiet_libraries
 
         quiet_libraries()
@@ -64,13 +57,24 @@ def serve(
         folder,
         host=host,
         port=port,
-        settings=settings,
+        settings=Settings(
+            hosts=(*Settings().hosts, *(host_name or ())),
+            webhook=webhook,
+            webhook_secret=_secret(webhook),
+        ),
         store_url=store,
         pairs=pairs or [],
         prompts=prompts or [],
-        adapters=adapter or [],
-        overrides=overrides or [],
-        engine_url=engine,
-        engine_model=engine_model,
+        answers=EngineChoice(overrides or [], adapter or [], engine, engine_model),
         say=say,
     )
+
+
+def _secret(webhook: str | None) -> str | None:
+    """What messages are signed by."""
+    from fastslow.errors import ConfigError
+
+    secret = os.environ.get(SECRET)
+    if webhook is not None and not secret:
+        raise ConfigError(f"--webhook needs its secret in ${SECRET}, 24 bytes or more in base64")
+    return secret

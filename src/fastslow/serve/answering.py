@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from fastslow.feedback import items, leases
@@ -18,6 +19,12 @@ class Engine(Protocol):
 
     def submit(self, ask: Ask) -> None:
         """Have a request answered; raises Busy, Malformed or UnknownModel at once."""
+
+    def load(self, name: str, folder: Path) -> None:
+        """Offer the adapter of a PEFT folder, under a name of its own."""
+
+    def unload(self, name: str) -> None:
+        """Offer an adapter no more."""
 
     def token_text(self, token: int) -> str:
         """How a token is written."""

@@ -1,39 +1,29 @@
 """Runs the application until it is told to stop."""
 
 import gc
-import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import uvicorn
 
-from fastslow.atomic_io import file_hash
-from fastslow.config import load_recipe
-from fastslow.errors import ConfigError, FastslowError
+from fastslow.errors import ConfigError
 from fastslow.feedback import Store
 from fastslow.feedback.imports import import_pair
 from fastslow.records import Pair
 from fastslow.serve.app import make_app
-from fastslow.serve.engine.remote import RemoteEngine
-from fastslow.serve.engine.requests import WEIGHTS
+from fastslow.serve.engine.opening import EngineChoice, opened_engine
 from fastslow.serve.live import Live, Settings
 from fastslow.serve.tokens import FILE, first_tokens
 from fastslow.streams.rows import read_examples, read_prompts
 from fastslow.streams.sources import open_sources
 
-if TYPE_CHECKING:
-    from fastslow.serve.engine.embedded import EmbeddedEngine
-
 STOPS_WITHIN = 5
 """Seconds that open requests get when the server stops."""
-ENGINE_KEY = "OPENAI_API_KEY"
-"""Environment variable of an engine's API key."""
 KEPT_OPEN = 75
 """Seconds for which an idle connection stays open: longer than proxies and clients keep theirs."""
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -49,10 +39,7 @@ def serve(
     store_url: str | None,
     pairs: Iterable[str],
     prompts: Sequence[str],
-    adapters: Sequence[Path],
-    overrides: Sequence[str],
-    engine_url: str | None,
-    engine_model: str | None,
+    answers: EngineChoice,
     say: Callable[[str], None],
 ) -> None:
     """Open the store in a folder or behind a URL, and serve it until a signal comes.
@@ -61,14 +48,15 @@ def serve(
         port: 0 takes any that is free.
         pairs: files of pairs that are put up for comparison, unless they are there already.
         prompts: files of prompts that the engine answers twice while few pairs are left.
-        adapters: PEFT folders that answer beside the base, the last one unless another is named.
-        overrides: settings of a recipe; with its model there is an engine in this process.
-        engine_url: of an engine that answers instead; `engine_model` is its base.
+        answers: what gives answers, if anything does.
 
     Raises ConfigError where the address cannot be taken or a file holds no pairs.
     """
-    with _listening(host, port) as taken, Store(store_url or folder) as store:
-        engine = _engine(overrides, adapters, engine_url, engine_model)
+    with (
+        _listening(host, port) as taken,
+        Store(store_url or folder) as store,
+        opened_engine(answers) as engine,
+    ):
         if prompts and engine is None:
             raise ConfigError(
                 "--prompts needs something that answers: add model=path/to/model or --engine URL"
@@ -87,59 +75,24 @@ def serve(
             say(f"{name}: {address}/#token={token}")
         if host not in LOOPBACK:
             say("warning: others can reach this; put a proxy with TLS in front of it")
-        config = uvicorn.Config(
-            make_app(live),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=STOPS_WITHIN,
-            timeout_keep_alive=KEPT_OPEN,
-        )
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(_config(live))
         _answer_promptly()
         with _signals_stop(server):
             say(f"serving on {address}; tokens are in {folder / FILE}; Ctrl-C stops")
             server.run(sockets=[taken])
-        if engine is not None:
-            engine.close()
-        say("stopped")
+    say("stopped")
 
 
-def _engine(
-    overrides: Sequence[str], adapters: Sequence[Path], url: str | None, model: str | None
-) -> "EmbeddedEngine | RemoteEngine | None":
-    for folder in adapters:
-        if not (folder / WEIGHTS).is_file():
-            raise ConfigError(f"{folder} has no {WEIGHTS}; give an adapter's folder")
-    # A name is for these weights and no others.
-    named = {f"{one.resolve().name}-{file_hash(one / WEIGHTS)[:12]}": one for one in adapters}
-    if url is not None:
-        if overrides:
-            raise ConfigError(f"--engine answers, so that nothing is done with {overrides[0]}")
-        return _remote(url, model, named)
-    if model is not None:
-        raise ConfigError("--engine-model: is of an engine behind a URL; add --engine")
-    if not overrides and not named:
-        return None
-    recipe = load_recipe({}, list(overrides))
-    from fastslow.serve.engine.embedded import EmbeddedEngine
-
-    engine = EmbeddedEngine(recipe, slots=max(4, len(named)))
-    for name, folder in named.items():
-        engine.load(name, folder).result()
-    return engine
-
-
-def _remote(url: str, model: str | None, adapters: Mapping[str, Path]) -> RemoteEngine:
-    engine = RemoteEngine(url, model=model, key=os.environ.get(ENGINE_KEY))
-    try:
-        for name, folder in adapters.items():
-            engine.load(name, folder)
-    except FastslowError:
-        engine.close()
-        raise
-    return engine
+def _config(live: Live) -> uvicorn.Config:
+    return uvicorn.Config(
+        make_app(live),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=STOPS_WITHIN,
+        timeout_keep_alive=KEPT_OPEN,
+    )
 
 
 def _answer_promptly() -> None:

@@ -3,6 +3,7 @@
 import queue
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from fastslow.errors import FastslowError, StateError
 from fastslow.feedback import Malformed
 from fastslow.records import Message
 from fastslow.serve.engine.decoding import Group, Row
-from fastslow.serve.engine.requests import BASE, WEIGHTS, Ask, Busy, Piece
+from fastslow.serve.engine.requests import BASE, WEIGHTS, Ask, Busy, Piece, UnknownModel
 from fastslow.serve.engine.slots import Slots
 from fastslow.serve.engine.text_stream import TextStream
 from fastslow.training.policies.loading import make_encoder
@@ -74,8 +75,10 @@ class EmbeddedEngine:
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: list[_Waiting] = []
         self._running: list[_Running] = []
-        self._rows = 0
+        self._rows: Counter[str] = Counter()
+        """Answers that are not over, by who gives them."""
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -86,8 +89,6 @@ class EmbeddedEngine:
 
     def submit(self, ask: Ask) -> None:
         """Have a request answered; raises Busy, Malformed or UnknownModel at once."""
-        if ask.model != BASE:
-            self._slots.slot_of(ask.model)
         most = min(ask.max_tokens or LONGEST_ANSWER, self._encoder.max_length - 1)
         turns = tuple(Message(turn["role"], turn["content"]) for turn in ask.messages)
         try:
@@ -95,27 +96,25 @@ class EmbeddedEngine:
         except FastslowError as error:
             raise Malformed(str(error)) from None
         with self._lock:
-            if self._rows + ask.count > MOST_ROWS + MOST_WAITING:
+            if ask.model not in self.models:
+                raise UnknownModel(f"there is no model {ask.model[:200]!r}")
+            if self._rows.total() + ask.count > MOST_ROWS + MOST_WAITING:
                 raise Busy("too many answers are waited for; try again in a few seconds")
-            self._rows += ask.count
+            self._rows[ask.model] += ask.count
         self._commands.put(lambda: self._waiting.append(_Waiting(ask, prompt, most)))
 
-    def load(self, name: str, folder: Path) -> "Future[None]":
+    def load(self, name: str, folder: Path) -> None:
         """Put the adapter of a PEFT folder into a free slot, under a name of its own."""
         factors, digest = self._slots.read(folder), file_hash(folder / WEIGHTS)
-        return self._between_tokens(lambda: self._slots.put(name, factors, digest))
+        self._between_tokens(lambda: self._slots.put(name, factors, digest)).result()
 
-    def unload(self, name: str) -> "Future[None]":
-        """Free an adapter's slot; answers that it is giving are cancelled."""
-
-        def remove() -> None:
-            slot = self._slots.slot_of(name)
-            for running in self._running:
-                for ask in running.asks if running.slot == slot else ():
-                    ask.cancelled.set()
-            self._slots.remove(name)
-
-        return self._between_tokens(remove)
+    def unload(self, name: str) -> None:
+        """Offer an adapter no more, and free its slot when it has given its last answer."""
+        with self._lock:
+            self._slots.retire(name)
+            while self._rows[name]:
+                self._idle.wait()
+        self._between_tokens(lambda: self._slots.remove(name)).result()
 
     def token_text(self, token: int) -> str:
         """How a token is written, special ones too."""
@@ -244,7 +243,8 @@ class EmbeddedEngine:
 
     def _forget(self, ask: Ask) -> None:
         with self._lock:
-            self._rows -= ask.count
+            self._rows[ask.model] -= ask.count
+            self._idle.notify_all()
 
 
 def _tell(ask: Ask, piece: Piece | Exception) -> None:

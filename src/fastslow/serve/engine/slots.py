@@ -28,7 +28,7 @@ class Slots:
         self._rank, self._free = rank, list(names)
         self._taken: dict[str, str] = {}
         self.hashes: dict[str, str] = {}
-        """Of the adapters that are there, by name."""
+        """Of the adapters that are offered, by name."""
 
     def slot_of(self, name: str) -> str:
         """The slot of an adapter, which `modules.using` takes."""
@@ -67,10 +67,14 @@ class Slots:
         self._taken[name] = slot
         self.hashes = {**self.hashes, name: digest}
 
-    def remove(self, name: str) -> None:
-        """Take an adapter out of its slot."""
-        self._free.append(self._taken.pop(name))
+    def retire(self, name: str) -> None:
+        """Offer an adapter no more; it keeps its slot."""
+        self.slot_of(name)
         self.hashes = {other: digest for other, digest in self.hashes.items() if other != name}
+
+    def remove(self, name: str) -> None:
+        """Take an adapter that was retired out of its slot."""
+        self._free.append(self._taken.pop(name))
 
     def _layers(self, slot: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """The factors A and B of a slot, by the layer's name in the causal LM."""

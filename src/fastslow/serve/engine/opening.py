@@ -1,0 +1,72 @@
+"""What a server is asked to answer with: a model here, or an engine by URL, and adapters."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastslow.atomic_io import file_hash
+from fastslow.config import load_recipe
+from fastslow.errors import ConfigError
+from fastslow.serve.engine.remote import RemoteEngine
+from fastslow.serve.engine.requests import WEIGHTS
+
+if TYPE_CHECKING:
+    from fastslow.serve.answering import Engine
+
+KEY = "OPENAI_API_KEY"
+"""Environment variable of an engine's API key."""
+SLOTS = 4
+"""Adapters that a model in this process has room for at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """What gives answers, if anything does."""
+
+    overrides: Sequence[str] = ()
+    """Settings of a recipe; with its model there is an engine in this process."""
+    adapters: Sequence[Path] = ()
+    """PEFT folders that answer beside the base, the last one unless another is named."""
+    url: str | None = None
+    """Of an engine that answers instead."""
+    model: str | None = None
+    """That engine's base."""
+
+
+@contextmanager
+def opened_engine(wanted: EngineChoice) -> "Iterator[Engine | None]":
+    """The engine with its adapters, stopped at the end; None where nothing answers.
+
+    Raises ConfigError for what cannot be, StateError where an engine refuses an adapter.
+    """
+    for folder in wanted.adapters:
+        if not (folder / WEIGHTS).is_file():
+            raise ConfigError(f"{folder} has no {WEIGHTS}; give an adapter's folder")
+    if wanted.url is not None and wanted.overrides:
+        raise ConfigError(f"--engine answers, so that nothing is done with {wanted.overrides[0]}")
+    if wanted.url is None and wanted.model is not None:
+        raise ConfigError("--engine-model: is of an engine behind a URL; add --engine")
+    if wanted.url is None and not wanted.overrides and not wanted.adapters:
+        yield None
+        return
+    engine = _engine(wanted)
+    try:
+        for folder in wanted.adapters:
+            # A name is for these weights and no others.
+            name = f"{folder.resolve().name}-{file_hash(folder / WEIGHTS)[:12]}"
+            engine.load(name, folder)
+        yield engine
+    finally:
+        engine.close()
+
+
+def _engine(wanted: EngineChoice) -> "Engine":
+    if wanted.url is not None:
+        return RemoteEngine(wanted.url, model=wanted.model, key=os.environ.get(KEY))
+    recipe = load_recipe({}, list(wanted.overrides))
+    from fastslow.serve.engine.embedded import EmbeddedEngine
+
+    return EmbeddedEngine(recipe, slots=max(SLOTS, len(wanted.adapters)))
