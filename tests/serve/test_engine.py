@@ -3,8 +3,11 @@
 import queue
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import families
 import pytest
+import tiny
 import torch
 
 from fastslow.adapters import Factors, load_base, load_tokenizer
@@ -14,6 +17,7 @@ from fastslow.feedback import Malformed
 from fastslow.records import Message
 from fastslow.sampling import generate
 from fastslow.serve.engine import embedded
+from fastslow.serve.engine.decoding import Group
 from fastslow.serve.engine.embedded import EmbeddedEngine
 from fastslow.serve.engine.requests import BASE, Ask, Busy, UnknownModel, whole
 from fastslow.serve.engine.text_stream import TextStream
@@ -255,6 +259,36 @@ def test_two_hundred_swaps_under_load_mix_no_adapters(engine, folders):
     stop.set()
     [thread.join() for thread in threads]
     assert not wrong and count[0] > 10
+
+
+def family_engine(family, tmp_path):
+    families.model(family).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    recipe = load_recipe({"model": str(tmp_path), "data": {"max_length": 96}})
+    return EmbeddedEngine(recipe, slots=1, max_rank=4)
+
+
+def test_a_model_that_padding_would_change_answers_prompts_of_one_length_together(
+    tmp_path, monkeypatch
+):
+    engine, widths = family_engine("minimax", tmp_path), []
+
+    def grouped(model, rows, *, pad_id):
+        widths.append({len(row.prompt) for row in rows})
+        return Group(model, rows, pad_id=pad_id)
+
+    monkeypatch.setattr(embedded, "Group", grouped)
+    alone = [answers(engine, text, temperature=0.0, max_tokens=6)[0] for text in ASKED]
+    with ThreadPoolExecutor(len(ASKED)) as pool:
+        together = [*pool.map(lambda t: answers(engine, t, temperature=0.0, max_tokens=6), ASKED)]
+    engine.close()
+    assert [one.token_ids for (one,) in together] == [one.token_ids for one in alone]
+    assert all(len(lengths) == 1 for lengths in widths)
+
+
+def test_a_model_whose_cache_changes_its_answers_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="serve it with an engine of its own, by --engine"):
+        family_engine("phi3", tmp_path)
 
 
 def test_a_listener_that_fails_ends_its_own_request_only(engine):

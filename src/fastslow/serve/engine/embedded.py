@@ -15,9 +15,10 @@ import torch
 from fastslow.adapters import load_base, load_tokenizer
 from fastslow.atomic_io import file_hash
 from fastslow.config import Recipe
-from fastslow.errors import FastslowError, StateError
+from fastslow.errors import ConfigError, FastslowError, StateError
 from fastslow.feedback import Malformed
 from fastslow.records import Message
+from fastslow.sampling import probe_batching
 from fastslow.serve.engine.decoding import Group, Row
 from fastslow.serve.engine.requests import BASE, WEIGHTS, Ask, Busy, Piece, UnknownModel
 from fastslow.serve.engine.slots import Slots
@@ -72,6 +73,7 @@ class EmbeddedEngine:
         self._slots = Slots(base, count=slots, rank=max_rank)
         self._model = self._slots.modules.model
         self._pad_id = int(tokenizer.pad_token_id or 0)
+        self._padded = _may_pad(self._slots.modules.causal_lm, self._pad_id, recipe)
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: list[_Waiting] = []
         self._running: list[_Running] = []
@@ -160,9 +162,10 @@ class EmbeddedEngine:
         return True
 
     def _begin(self) -> None:
-        """Read the prompts that wait, those of one adapter together."""
+        """Read the prompts that wait, those of one adapter together: of any length, or of one where
+        the model's answers would be others beside padding."""
         decoding = sum(len(running.group.rows) for running in self._running)
-        chosen: dict[str, list[_Waiting]] = {}
+        chosen: dict[tuple[str, int], list[_Waiting]] = {}
         for one in list(self._waiting):
             if decoding and decoding + one.ask.count > MOST_ROWS:
                 break
@@ -171,8 +174,9 @@ class EmbeddedEngine:
             if one.ask.cancelled.is_set():
                 self._forget(one.ask)
                 continue
-            chosen.setdefault(one.ask.model, []).append(one)
-        for model, own in chosen.items():
+            length = 0 if self._padded else len(one.prompt)
+            chosen.setdefault((one.ask.model, length), []).append(one)
+        for (model, _), own in chosen.items():
             asks = [one.ask for one in own]
             try:
                 slot = BASE if model == BASE else self._slots.slot_of(model)
@@ -245,6 +249,20 @@ class EmbeddedEngine:
         with self._lock:
             self._rows[ask.model] -= ask.count
             self._idle.notify_all()
+
+
+def _may_pad(model: Any, pad_id: int, recipe: Recipe) -> bool:
+    """Whether prompts of different lengths can be answered together, found out by trying it.
+
+    Raises ConfigError for a model whose cache changes its answers.
+    """
+    found = probe_batching(model, pad_id=pad_id, max_length=recipe.data.max_length)
+    if not found.cached or found.stretched:
+        raise ConfigError(
+            f"model: {recipe.model} does not answer token by token as it is scored (its cache or "
+            "its positions change what it says); serve it with an engine of its own, by --engine"
+        )
+    return found.padded
 
 
 def _tell(ask: Ask, piece: Piece | Exception) -> None:
