@@ -1,8 +1,14 @@
+import sys
+from pathlib import Path
+
 import pytest
 from fastapi.testclient import TestClient
 
 from fastslow.feedback import Store, people
 from fastslow.serve import Live, Settings, make_app
+
+HERE = Path(__file__).parent
+sys.path += [str(HERE), str(HERE.parent / "feedback")]  # Helpers of these tests and the store's.
 
 ADDRESS = "http://localhost"
 

@@ -3,18 +3,23 @@
 import json
 import random
 import re
+import resource
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from http.client import HTTPException
+from pathlib import Path
 
 import fork_server
 import pytest
 import torch
+from running import Running, pairs_file
 from sqlalchemy import select
 
 import fastslow.adapters
@@ -24,41 +29,20 @@ from fastslow.feedback.schema import answers, votes
 pytestmark = pytest.mark.processes
 
 
-def pairs_file(folder, count=40):
-    path = folder / "pairs.jsonl"
-    rows = [
-        {"prompt": f"prompt {n}", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(count)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-class Running:
-    """A server's process and how to ask it."""
-
-    def __init__(self, folder, *arguments):
-        self.process = fork_server.start(
-            "-m", "fastslow", "serve", folder, "--port", "0", *arguments
-        )
-        deadline = time.monotonic() + 60
-        while "serving on" not in self.process.stdout:
-            assert time.monotonic() < deadline and self.process.poll() is None, self.process.stderr
-            time.sleep(0.01)
-        self.base = re.search(r"serving on (\S+);", self.process.stdout)[1]
-        lines = (folder / "tokens").read_text().split("\n")
-        self.tokens = dict(line.split() for line in lines if line)
-
-    def ask(self, path, body=None, *, who="annotator", key=None, method="POST"):
-        headers = {"Authorization": f"Bearer {self.tokens[who]}"}
-        headers |= {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.base + path, data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            return json.load(reply)
-
-    def stop(self, how=signal.SIGINT):
-        self.process.send_signal(how)
-        return self.process.wait(30)
+def test_the_first_page_is_there_at_once_and_torch_is_not_loaded(tmp_path):
+    """Three seconds of a processor, which others may share; it is about one."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "fastslow", "serve", str(tmp_path / "live"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        line = next(line for line in process.stdout if "serving on" in line)
+        base = re.search(r"serving on (\S+);", line)[1]
+        with urllib.request.urlopen(base, timeout=30) as reply:
+            assert b"<title>" in reply.read()
+        loaded = Path(f"/proc/{process.pid}/maps")
+        assert not loaded.exists() or "libtorch" not in loaded.read_text()
+        process.send_signal(signal.SIGINT)
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert now.ru_utime + now.ru_stime - spent.ru_utime - spent.ru_stime < 3
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
