@@ -11,7 +11,7 @@ from playwright.sync_api import expect, sync_playwright
 from sqlalchemy import select
 
 from fastslow.config import load_recipe
-from fastslow.feedback.schema import votes
+from fastslow.feedback.schema import answers, pairs, votes
 from fastslow.serve.engine.decoding import Group
 from fastslow.serve.engine.embedded import EmbeddedEngine
 
@@ -215,6 +215,23 @@ def test_an_admin_adds_somebody_who_then_votes(site):
     assert '"prompt 1"' in text and text.count("\n") == 1
 
 
+def test_an_admin_adds_a_gold_question_and_what_is_written_stays(site):
+    page = site.open("admin", "people")
+    page.get_by_label("First answer").fill("right")
+    page.get_by_label("Second answer").fill("wrong")
+    page.wait_for_timeout(5500)  # The figures were drawn anew.
+    expect(page.get_by_label("First answer")).to_have_value("right")
+    page.get_by_label("Prompt").fill("Which one?")
+    page.get_by_role("button", name="Add a gold question").click()
+    expect(page.locator("#toast")).to_contain_text("gold question")
+    expect(page.get_by_label("Prompt")).to_have_value("")
+    with site.server.store.read() as connection:
+        (pair,) = connection.execute(select(pairs)).all()
+        said = dict(connection.execute(select(answers.c.id, answers.c.text)).all())
+    right = pair.a if pair.gold_verdict == "a" else pair.b
+    assert pair.purpose == "gold" and said[right] == "right"
+
+
 def _admit(connection, now):
     from fastslow.feedback import ledger
     from fastslow.streams import fault_of
@@ -293,4 +310,4 @@ def test_an_answer_can_be_stopped(site, engine, monkeypatch):
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("button", name="Send")).to_be_visible()
-    wait(lambda: engine._rows == 0)
+    wait(lambda: engine._rows.total() == 0)

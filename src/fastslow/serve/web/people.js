@@ -4,10 +4,15 @@ import { ask } from "./api.js";
 import { button, element, show, toast } from "./dom.js";
 
 const ROLES = ["annotator", "viewer", "service", "admin"];
+const VERDICTS = { a: "the first is better", tie: "both are equally good", both_bad: "both are bad" };
 let timer = 0;
 let link = null;
+let figures = null;
 
 export async function enter() {
+  figures = element("div", { class: "figures" });
+  // Forms are drawn once: what somebody has begun to write stays.
+  show("main", element("h1", {}, "Votes and people"), figures, addForm(), goldForm(), exported());
   await draw();
   timer = setInterval(draw, 5000);
 }
@@ -18,25 +23,23 @@ export function leave() {
 }
 
 async function draw() {
-  if (document.activeElement?.form) return; // Somebody is typing.
   const { counts: found, hourly, people } = await ask("GET", "/v1/statistics");
   const total = Object.values(found.sent).reduce((sum, one) => sum + one, 0);
   const tiles = { votes: total, "rows to learn": found.rows, "held out": found.held_out, waiting: found.waiting,
     "open pairs": found.open_pairs, refused: found.refused, "taken back": found.retracted };
-  show("main",
-    element("h1", {}, "Votes and people"),
+  figures.replaceChildren(...[
     element("dl", { class: "tiles" }, Object.entries(tiles).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, value.toLocaleString())),
     )),
     element("section", {}, element("h2", {}, "Last 24 hours"), bars(hourly)),
     element("section", {}, element("h2", {}, "People"), table(people)),
     link ? element("p", { class: "link" }, `Give ${link.name} this link; it is shown once: `, element("code", {}, link.url)) : null,
-    addForm(),
-    element("section", {}, element("h2", {}, "Export"),
-      element("p", {}, "All training rows so far, one JSON object a line, in TRL's columns. "),
-      button("Download votes.jsonl", "", download, { class: "primary" })),
-  );
+  ].filter(Boolean));
 }
+
+const exported = () => element("section", {}, element("h2", {}, "Export"),
+  element("p", {}, "All training rows so far, one JSON object a line, in TRL's columns. "),
+  button("Download votes.jsonl", "", download, { class: "primary" }));
 
 function bars(hourly) {
   const most = Math.max(...hourly, 1);
@@ -79,15 +82,35 @@ function addForm() {
   const role = element("select", { name: "role" }, ROLES.map((one) => element("option", {}, one)));
   const add = async (event) => {
     event.preventDefault();
-    document.activeElement.blur();
     await attempt(async () => {
       const made = await ask("POST", "/v1/people", { name: name.value.trim(), role: role.value });
       link = { name: made.name, url: `${location.origin}/#token=${made.token}` };
+      event.target.reset();
     });
   };
   return element("form", { class: "extras", onsubmit: add },
     element("label", {}, "Name ", name), element("label", {}, "Role ", role),
     element("button", { class: "primary" }, "Add somebody"));
+}
+
+function goldForm() {
+  const text = (rows) => element("textarea", { required: true, rows });
+  const prompt = text("2"), first = text("3"), second = text("3");
+  const verdict = element("select", {}, Object.entries(VERDICTS).map(([value, said]) => element("option", { value }, said)));
+  const add = async (event) => {
+    event.preventDefault();
+    await attempt(async () => {
+      const answers = [{ text: first.value }, { text: second.value }];
+      await ask("POST", "/v1/pairs", { prompt: prompt.value, answers, gold_verdict: verdict.value, needs: 100 });
+      event.target.reset();
+      toast("Added. One pair in twenty will be a gold question.");
+    });
+  };
+  return element("section", {}, element("h2", {}, "Gold questions"),
+    element("p", {}, "Pairs whose answer you know. They come among the others, show how reliable somebody is, and are never learned from."),
+    element("form", { class: "gold", onsubmit: add },
+      element("label", {}, "Prompt ", prompt), element("label", {}, "First answer ", first), element("label", {}, "Second answer ", second),
+      element("label", {}, "Verdict ", verdict), element("button", { class: "primary" }, "Add a gold question")));
 }
 
 const renew = (one) => attempt(async () => {
