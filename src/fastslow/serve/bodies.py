@@ -2,13 +2,27 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from fastslow.feedback.voting import LONGEST_TEXT
 
 DEFAULT_DOMAIN = "default"
-Long = Annotated[str, Field(max_length=LONGEST_TEXT)]
-Domain = Annotated[str, Field(min_length=1, max_length=200)]
+LARGEST = 2**31 - 1
+"""Of a number in a store."""
+
+
+def _storable(text: str) -> str:
+    """Text that every store and every reply can hold."""
+    if "\0" in text or not text.isascii() and any("\ud800" <= one <= "\udfff" for one in text):
+        raise ValueError("a text holds no zero character and no half of a character")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Long = Annotated[Text, Field(max_length=LONGEST_TEXT)]
+Short = Annotated[Text, Field(min_length=1, max_length=200)]
+Number = Annotated[int, Field(ge=0, le=LARGEST)]
+"""Names something in the store."""
 
 
 class Body(BaseModel):
@@ -29,7 +43,7 @@ class PromptBody(Body):
 
     prompt: Long | None = None
     messages: list[Turn] | None = None
-    domain: Domain = DEFAULT_DOMAIN
+    domain: Short = DEFAULT_DOMAIN
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "PromptBody":
@@ -48,7 +62,7 @@ class GivenAnswer(Body):
     """An answer that was made elsewhere."""
 
     text: Long
-    model: Annotated[str, Field(max_length=400)] | None = None
+    model: Annotated[Text, Field(max_length=400)] | None = None
     finish: Literal["stop", "length"] = "stop"
 
 
@@ -70,7 +84,7 @@ class StreamOptions(Body):
 class Chat(Body):
     """A request for answers, as OpenAI's clients send it; what is not supported is refused."""
 
-    model: str | None = None
+    model: Text | None = None
     """None: the adapter that came last."""
     messages: Annotated[list[Turn], Field(min_length=1)]
     n: Annotated[int, Field(ge=1, le=8)] = 1
@@ -79,7 +93,7 @@ class Chat(Body):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, Field(ge=1, le=32_768)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=32_768)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: Text | Annotated[list[Text], Field(max_length=4)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     logprobs: bool = False
@@ -91,13 +105,13 @@ class Wanted(Body):
     """Pairs to compare."""
 
     count: Annotated[int, Field(ge=1, le=20)] = 1
-    domain: Domain | None = None
+    domain: Short | None = None
 
 
 class Vote(Body):
     """A verdict on a pair."""
 
-    pair_id: int
+    pair_id: Number
     verdict: Literal["a", "b", "tie", "both_bad", "skip"]
     reason: Long | None = None
     seen_ms: Annotated[int, Field(ge=0, le=86_400_000)] | None = None
@@ -106,7 +120,7 @@ class Vote(Body):
 class Rated(Body):
     """A verdict on one answer."""
 
-    answer_id: int
+    answer_id: Number
     verdict: Literal["up", "down"]
     reason: Long | None = None
 
@@ -114,8 +128,8 @@ class Rated(Body):
 class Edited(Body):
     """An answer as it should have been, named by its number or by its side of a pair."""
 
-    answer_id: int | None = None
-    pair_id: int | None = None
+    answer_id: Number | None = None
+    pair_id: Number | None = None
     side: Literal["a", "b"] | None = None
     text: Long
 
@@ -130,7 +144,7 @@ class Edited(Body):
 class NewPerson(Body):
     """Somebody who may ask."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Short
     role: Literal["admin", "annotator", "viewer", "service"]
 
 

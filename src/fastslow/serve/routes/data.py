@@ -10,7 +10,7 @@ from fastslow.feedback.export import PAGE, export_page
 from fastslow.feedback.people import Principal
 from fastslow.feedback.statistics import counts, statistics
 from fastslow.serve.access import ADMINS, READERS, allowed
-from fastslow.serve.bodies import Enabled, NewPerson
+from fastslow.serve.bodies import LARGEST, Enabled, NewPerson, Number
 from fastslow.serve.metrics import CONTENT_TYPE, as_prometheus
 from fastslow.serve.routes.voting import Shared
 
@@ -23,7 +23,7 @@ Admin = Annotated[Principal, allowed(ADMINS)]
 async def export(
     _: Reader,
     live: Shared,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = PAGE,
     include: Literal["pending"] | None = None,
 ) -> dict[str, Any]:
@@ -54,7 +54,7 @@ async def add_person(body: NewPerson, who: Admin, live: Shared) -> dict[str, Any
 
 
 @router.post("/v1/people/{person_id}/token")
-async def new_token(person_id: int, who: Admin, live: Shared) -> dict[str, Any]:
+async def new_token(person_id: Number, who: Admin, live: Shared) -> dict[str, Any]:
     """Another token for somebody; the one before is worth nothing from now on."""
     token = await live.write(people.new_token, principal_id=person_id, by=who.id)
     live.forget_principals()
@@ -62,7 +62,7 @@ async def new_token(person_id: int, who: Admin, live: Shared) -> dict[str, Any]:
 
 
 @router.put("/v1/people/{person_id}/enabled")
-async def set_enabled(person_id: int, body: Enabled, who: Admin, live: Shared) -> dict[str, Any]:
+async def set_enabled(person_id: Number, body: Enabled, who: Admin, live: Shared) -> dict[str, Any]:
     """Let somebody ask no more, or again."""
     await live.write(
         people.set_disabled, principal_id=person_id, disabled=not body.enabled, by=who.id

@@ -9,7 +9,7 @@ from fastslow.feedback import items, leases, standing, voting
 from fastslow.feedback.people import Principal
 from fastslow.serve.access import ANYONE, VOTERS, allowed, live_of
 from fastslow.serve.answering import sampled_pair
-from fastslow.serve.bodies import Edited, NewPair, Rated, Vote, Wanted
+from fastslow.serve.bodies import LARGEST, Edited, NewPair, Number, Rated, Vote, Wanted
 from fastslow.serve.live import Live
 from fastslow.serve.rendering import as_html
 from fastslow.serve.replies import Refused
@@ -124,7 +124,7 @@ async def edit(body: Edited, who: Voter, live: Shared, key: Key) -> dict[str, An
 
 
 @router.delete("/votes/{vote_id}")
-async def retract(vote_id: int, who: Voter, live: Shared) -> dict[str, Any]:
+async def retract(vote_id: Number, who: Voter, live: Shared) -> dict[str, Any]:
     """Take something back that was sent."""
     receipt = await live.write(voting.retract, voter=who.id, vote_id=vote_id)
     return _receipt(receipt, live)
@@ -134,7 +134,7 @@ async def retract(vote_id: int, who: Voter, live: Shared) -> dict[str, Any]:
 async def own_votes(
     who: Voter,
     live: Shared,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Annotated[int | None, Query(ge=1, le=LARGEST)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = standing.PAGE,
 ) -> dict[str, Any]:
     """What one sent oneself and what became of it, the newest first; `before` a number for more."""
