@@ -16,6 +16,9 @@ OVER = 1.15
 AT = (1.0, 1.5)
 """Nats per answer at which the last policies of different rates are compared."""
 
+NEEDED = ("reward", "reverse_kl")
+"""What is kept of a frontier's measurements."""
+
 Record = Mapping[str, Any]
 
 
@@ -24,22 +27,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("results", type=Path)
+    parser.add_argument("--earlier", type=Path, help="results of other worlds, to be added")
     args = parser.parse_args()
-    rows = list(_rows(args.out))
-    text = json.dumps({"settings": rows, "versions": versions()}, indent=1) + "\n"
+    earlier = json.loads(args.earlier.read_text())["runs"] if args.earlier else []
+    runs = [*earlier, *_runs(args.out)]
+    rows = list(_rows(runs))
+    found = {"settings": rows, "runs": runs, "versions": versions()}
+    text = json.dumps(found, indent=1) + "\n"
     write_text(args.results.with_suffix(".json"), text)
     write_text(args.results.with_suffix(".md"), as_markdown(rows))
 
 
-def _rows(out: Path) -> Iterator[dict[str, Any]]:
-    for setting in sorted(path.name for path in (out / "records").iterdir()):
-        records: dict[float, list[Record]] = {}
-        for path in sorted((out / "records" / setting).iterdir()):
-            frontier = json.loads((out / "frontiers" / setting / path.name).read_text())
-            record = json.loads(path.read_text()) | frontier
-            records.setdefault(record["rate"], []).append(record)
-        for rate in sorted(records):
-            yield {"setting": setting, "rate": rate, **_row(records[rate])}
+def _runs(out: Path) -> Iterator[dict[str, Any]]:
+    """The record and the frontier of each run that is done."""
+    for path in sorted(out.glob("frontiers/*/*.json")):
+        setting = path.parent.name
+        record = json.loads((out / "records" / setting / path.name).read_text())
+        points = [
+            {**point, "domains": [{key: one[key] for key in NEEDED} for one in point["domains"]]}
+            for point in json.loads(path.read_text())["points"]
+        ]
+        yield {"setting": setting, **record, "points": points}
+
+
+def _rows(runs: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    groups: dict[tuple[str, float], list[Record]] = {}
+    for run in runs:
+        groups.setdefault((run["setting"], run["rate"]), []).append(run)
+    for setting, rate in sorted(groups):
+        yield {"setting": setting, "rate": rate, **_row(groups[setting, rate])}
 
 
 def _row(records: Sequence[Record]) -> dict[str, Any]:
@@ -51,6 +67,7 @@ def _row(records: Sequence[Record]) -> dict[str, Any]:
         "wall_s": median(record["wall_s"] for record in records),
         "domains": _policies(domains),
         "final": _policies(finals),
+        "kept": interval([_kept(record) for record in records]),
     }
     for kl in AT:
         gains = [gain_at_kl(record, "reward", kl) for record in records]
@@ -63,6 +80,12 @@ def _final(record: Record) -> dict[str, Any]:
     measured = record["final"].values()
     means = {key: fmean(one[key] for one in measured) for key in ("gain", "reverse_kl")}
     return {**means, "budget": record["budget"]}
+
+
+def _kept(record: Record) -> float:
+    """What the last policy gains over what each domain's own module gained when it was new."""
+    last = [record["final"][name]["gain"] for name in record["domains"]]
+    return fmean(last) / fmean(one["gain"] for one in record["domains"].values())
 
 
 def _policies(found: Sequence[Record]) -> dict[str, Any]:
@@ -89,7 +112,8 @@ def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for whose, more in (("domains", ()), ("final", AT)):
         names = "".join(f" gain at {kl:g} nats |" for kl in more)
-        lines = [f"{head}{names}", "|" + "---|" * (10 + len(more))]
+        names += " kept of the modules' gain |" if more else ""
+        lines = [f"{head}{names}", "|" + "---|" * (10 + len(more) + bool(more))]
         for row in rows:
             own = row[whose]
             cells = [row["setting"], f"{row['rate']:g}", own["policies"], own["below_base"]]
@@ -97,6 +121,7 @@ def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             cells += [f"{own['reverse_kl']:.2f}", f"{own['largest_kl']:.2f}"]
             cells += [own["scaled_down"], own["over"]]
             cells += [shown(row[f"gain@{kl:g}"]) for kl in more]
+            cells += [shown(row["kept"])] if more else []
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
