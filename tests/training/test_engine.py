@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from loopback import chat_reply
 from tiers import fast
 from tiny import components
@@ -69,8 +70,17 @@ class TinyEngine:
             if self.says_tokens and body.get("return_token_ids"):
                 choice["token_ids"] = list(sample.tokens)
                 if body.get("logprobs"):
-                    choice["logprobs"] = {"content": [{"logprob": -1.0}] * len(sample.tokens)}
+                    logps = self.logps(modules, turns, body, sample.tokens)
+                    choice["logprobs"] = {"content": [{"logprob": logp} for logp in logps]}
         return reply
+
+    def logps(self, modules, turns, body, tokens):
+        prompt = self.encoder.prompt_ids(turns, room=body["max_tokens"])
+        ids = torch.tensor([[*prompt, *tokens]])
+        with modules.using("m"), torch.no_grad():
+            found = modules.causal_lm(ids).logits[0].log_softmax(-1)
+        places = range(len(prompt) - 1, ids.shape[1] - 1)
+        return [float(found[place, token]) for place, token in zip(places, tokens, strict=True)]
 
 
 @pytest.fixture
@@ -201,7 +211,9 @@ def test_the_very_tokens_are_learned_with_the_log_probs_they_were_sampled_with(o
     run = components(made)
     batch = next(iter(run.reader))
     for item in batch:
-        assert list(item.sampled) == [-float(len(tokens)) for tokens in item.tree.responses]
+        trees = run.learner.policies.batch([item.tree])
+        scored = run.learner.policies.measure("policy", trees, temperature=1.0).sums
+        assert list(item.sampled) == pytest.approx(scored.tolist(), abs=1e-4)
     run.reader.close()
     assert not engine.loaded
 

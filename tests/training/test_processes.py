@@ -186,7 +186,9 @@ def test_what_stops_the_first_stops_all(recipe, tmp_path):
     first, second = in_two(TRAIN, 0, written(fails), written(live))
     assert first == second and len(first) == 2
     assert "Error" in first[0] and "no" in first[0]
-    assert first[1].startswith("ConfigError: data.train: only the main process has standard input")
+    assert first[1].startswith(
+        "ConfigError: data.train: several processes cannot learn rows that come over time"
+    )
 
 
 SUMS = """

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHARED
 
 import fastslow
 from fastslow import load_recipe, training
@@ -32,7 +31,7 @@ from fastslow.training.policies.loading import SharedBase, make_encoder, open_po
 
 VLLM = os.environ.get("FASTSLOW_VLLM")
 """The Python of an environment with vLLM."""
-MODEL = SHARED / "models" / "base-6m"
+MODEL = Path(__file__).parents[3] / "shared" / "models" / "base-6m"
 RULE = "def score(prompt, answer):\n    return answer.count('you') - 0.01 * len(answer)\n"
 ASKED = [
     "Tell me about the sea.", "How do I bake bread?", "What is a good name for a cat?",
