@@ -327,6 +327,19 @@ def test_a_followed_folder_is_learned_as_it_grows(run):
     assert shown == [4, 8, 12, 13]
 
 
+def test_a_followed_folder_may_be_empty_at_first(run):
+    token, seen = StopToken(), []
+    heard = {"stop": token, "listener": lambda e: seen.append(e) if e["event"] == "step" else None}
+    worker = threading.Thread(target=run.train, args=("data.follow=true",), kwargs=heard)
+    worker.start()
+    _until(lambda: run.folder.joinpath("config.yaml").exists())
+    run.add("a.jsonl", 4)
+    _until(lambda: seen)
+    token.stop()
+    worker.join()
+    assert [event["pairs_seen"] for event in tiny.steps(run.folder)] == [4]
+
+
 def _until(holds, seconds=60):
     ends = time.monotonic() + seconds
     while not holds():

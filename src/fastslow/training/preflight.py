@@ -28,6 +28,7 @@ from fastslow.training.data.batch_reader import (
 from fastslow.training.data.dataset import (
     eval_objective,
     eval_stream,
+    may_be_empty,
     objective_of,
     prompt_stream,
     replayed_stream,
@@ -157,7 +158,7 @@ def _check_sources(recipe: Recipe, processes: ProcessGroup) -> list[str]:
     """Warnings of files that are not read, and of held-out examples that are learned from."""
     sources = dict.fromkeys([*recipe.data.train_sources, *recipe.data.eval_sources])
     overlap = held_out_warnings({"": recipe}) if processes.rank == 0 else []
-    return [*source_warnings(list(sources)), *overlap]
+    return [*source_warnings(list(sources), follow=recipe.data.follow), *overlap]
 
 
 def _first_examples(recipe: Recipe, objective: Objective) -> list[Example]:
@@ -171,7 +172,8 @@ def _first_examples(recipe: Recipe, objective: Objective) -> list[Example]:
         ("data.train", stored_sources(recipe), train_stream, objective),
         ("data.eval", recipe.data.eval_sources, eval_stream, eval_objective(objective)),
     ):
-        if sources and rereadable(sources):
+        waited_for = key == "data.train" and may_be_empty(recipe)
+        if sources and not waited_for and rereadable(sources):
             examples = iter(stream(recipe, learned))
             own = list(islice(examples, LOOKED_AT))
             _check_missing(own, learned)

@@ -65,11 +65,11 @@ def open_sources(
     return [source for spec in specs for source in _expand(spec, follow, kept).sources]
 
 
-def source_warnings(specs: Sequence[str]) -> list[str]:
+def source_warnings(specs: Sequence[str], *, follow: bool = False) -> list[str]:
     """A line for each of them that holds files which are not read, or nothing."""
     warnings = []
     for spec in specs:
-        found = _expand(spec)
+        found = _expand(spec, follow)
         if found.unread:
             more = f" and {len(found.unread) - SHOWN} more" if len(found.unread) > SHOWN else ""
             warnings.append(

@@ -92,6 +92,12 @@ def rereadable(sources: list[str]) -> bool:
     return all(source.rereadable for source in open_sources(sources))
 
 
+def may_be_empty(recipe: Recipe) -> bool:
+    """Whether data.train is waited for and holds no row yet."""
+    sources = train_sources(recipe) if recipe.data.follow else []
+    return recipe.data.follow and not any(True for one in sources for _ in one.rows())
+
+
 def is_live(recipe: Recipe) -> bool:
     """Whether rows of data.train may come while it is learned from."""
     return recipe.data.follow or any(one.live for one in open_sources(recipe.data.train_sources))

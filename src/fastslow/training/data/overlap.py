@@ -11,7 +11,12 @@ from itertools import islice
 from fastslow.config import Recipe
 from fastslow.records import Example, Text
 from fastslow.streams import ExampleStream, HubDataset, open_sources
-from fastslow.training.data.dataset import eval_objective, objective_of, stored_sources
+from fastslow.training.data.dataset import (
+    eval_objective,
+    may_be_empty,
+    objective_of,
+    stored_sources,
+)
 
 LOOKED_AT = 50_000
 """Examples of each side that are compared: some seconds of reading at the start of a run."""
@@ -85,7 +90,8 @@ def _compared(
 
 
 def _shared_sources(held_out: Recipe, learned: Recipe) -> list[str]:
-    known = {os.path.realpath(source.name) for source in open_sources(stored_sources(learned))}
+    own = open_sources(stored_sources(learned), follow=learned.data.follow)
+    known = {os.path.realpath(source.name) for source in own}
     sources = open_sources(held_out.data.eval_sources)
     return [source.name for source in sources if os.path.realpath(source.name) in known]
 
@@ -107,6 +113,8 @@ def overlap(held_out: Sequence[Key], learned: Sequence[Key]) -> Overlap:
 
 
 def _learned_keys(recipe: Recipe) -> list[Key]:
+    if may_be_empty(recipe):
+        return []
     kind = objective_of(recipe).takes
     return _keys(recipe, stored_sources(recipe), kind, skip=recipe.data.skip)
 

@@ -21,7 +21,12 @@ from fastslow.errors import ConfigError, EncodingError, FastslowError
 from fastslow.objectives import ActorCritic, Objective
 from fastslow.scoring import Encoder, Layout, Tree, layers_of
 from fastslow.training.data.batch_reader import BatchReader
-from fastslow.training.data.dataset import prompt_stream, rereadable, train_stream
+from fastslow.training.data.dataset import (
+    may_be_empty,
+    prompt_stream,
+    rereadable,
+    train_stream,
+)
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.memory.device_memory import free_memory
 from fastslow.training.policies.loading import make_modules
@@ -214,6 +219,8 @@ def _changes(objective: Objective, count: int) -> Iterator[dict[str, Any]]:
 def _matters(recipe: Recipe) -> bool:
     sizes = [file.stat().st_size for file in Path(recipe.model).glob("*.safetensors")]
     # Of a model on a hub nothing is known; what cannot be read again is left alone.
+    if may_be_empty(recipe):
+        return False
     return rereadable(recipe.data.train_sources) and (not sizes or sum(sizes) >= SMALL)
 
 
