@@ -227,8 +227,8 @@ class EvalConfig(Section):
 
 class PublishConfig(Section):
     """Adapters that others can load while the run goes on: the leader, within its budget, as an
-    ordinary PEFT folder `published/step-00000100` in the run folder, whole or not there.
-    `publish: null` writes none before the end.
+    ordinary PEFT folder `published/step-00000100` in the run folder, whole or not there. Each goes
+    with a checkpoint. `publish: null` writes none before the end.
     """
 
     every: Positive = 100

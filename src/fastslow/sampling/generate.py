@@ -168,7 +168,9 @@ def _read_once(model: Any, ids: Tensor, mask: Tensor, num_generations: int) -> d
             use_cache=True,
         ).past_key_values
     cache.batch_repeat_interleave(num_generations)
-    return {"past_key_values": cache}
+    # Its name since transformers 5.24, which warns of the one before.
+    named = "cache" if "cache" in signature(model.generate).parameters else "past_key_values"
+    return {named: cache}
 
 
 def _until_end(tokens: list[int], end_ids: frozenset[int]) -> Completion:

@@ -112,6 +112,7 @@ class Loop:
             if not self._learn(batch):
                 continue
             if self._recipe.publish is not None and self._due(self._recipe.publish.every):
+                self._checkpoint()  # What others can load is not lost here.
                 self._publish(self._recipe.publish.keep)
             if self._done():
                 return False
