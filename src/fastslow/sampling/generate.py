@@ -169,8 +169,8 @@ def _read_once(model: Any, ids: Tensor, mask: Tensor, num_generations: int) -> d
         ).past_key_values
     cache.batch_repeat_interleave(num_generations)
     # Its name since transformers 5.24, which warns of the one before.
-    named = "cache" if "cache" in signature(model.generate).parameters else "past_key_values"
-    return {named: cache}
+    known = signature(model.prepare_inputs_for_generation).parameters
+    return {"cache" if "cache" in known else "past_key_values": cache}
 
 
 def _until_end(tokens: list[int], end_ids: frozenset[int]) -> Completion:

@@ -58,8 +58,10 @@ COLUMNS = {
     "history", "tools", "chat_template_kwargs",
 }  # fmt: skip
 """Columns that mean something here."""
-_PROVENANCE = {"id", "source", "labeler", "probability", "sampled"}
-"""Columns that say where a row comes from."""
+_PROVENANCE = {
+    "id", "source", "labeler", "probability", "sampled", "voter", "answers", "seq", "held_out",
+}  # fmt: skip
+"""Columns that say where a row comes from; the last ones are of votes."""
 _OPTIONAL = sorted(
     COLUMNS - {"prompt", "chosen", "rejected", "completions", "completion", "messages"}
 )
