@@ -13,7 +13,7 @@ from fastslow.training.state.summary import versions
 
 OVER = 1.15
 """Times its limit that a policy's KL may measure by other answers than those it was scaled on."""
-AT = (1.0, 1.5)
+AT = (0.4, 1.0, 1.5)
 """Nats per answer at which the last policies of different rates are compared."""
 
 NEEDED = ("reward", "reverse_kl")
