@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from fastslow.feedback.ledger import RETRACT, entries, is_retracted
-from fastslow.feedback.rows import nothing_to_learn, row_of
+from fastslow.feedback.rows import Rows
 from fastslow.feedback.schema import votes
 
 PAGE = 1000
@@ -50,6 +50,5 @@ def _pending(connection: Connection) -> list[Mapping[str, Any]]:
         .where(votes.c.admitted_at.is_(None), votes.c.retracted_at.is_(None))
         .order_by(votes.c.id)
     ).all()
-    return [
-        row_of(connection, vote) for vote in waiting if nothing_to_learn(connection, vote) is None
-    ]
+    about = Rows(connection, waiting)
+    return [about.row_of(vote) for vote in waiting if about.nothing_to_learn(vote) is None]

@@ -8,16 +8,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from fastslow.feedback.outbox import post
-from fastslow.feedback.rows import domain_of, nothing_to_learn, row_of
+from fastslow.feedback.rows import Rows
 from fastslow.feedback.schema import ledger, meta, votes
 from fastslow.feedback.voting import GRACE
 
-AT_ONCE = 1000
-"""Votes that one transaction admits at most."""
+AT_ONCE = 100
+"""Votes that one transaction admits at most: votes that are being cast wait for it."""
 RETRACT = "retract"
+DECIDED = (
+    update(votes)
+    .where(votes.c.id == bindparam("vote"))
+    .values(admitted_at=bindparam("now"), refused=bindparam("why"))
+)
 
 Check = Callable[[Mapping[str, Any]], str | None]
 """Why the learner cannot use a row, if it cannot; `fastslow.streams.fault_of`."""
@@ -72,23 +77,25 @@ def admit(
         .limit(AT_ONCE)
     ).all()
     first = seq = last_seq(connection)
-    refused = 0
+    taken_back = list(_taken_back(connection))
+    about = Rows(connection, [*waiting, *taken_back])
+    entered, decided = list[dict[str, Any]](), list[dict[str, Any]]()
     for vote in waiting:
-        reason, row = nothing_to_learn(connection, vote), None
+        reason, row = about.nothing_to_learn(vote), None
         if reason is None:
-            row = row_of(connection, vote)
+            row = about.row_of(vote)
             reason = check(row)
         if reason is None:
             seq += 1
-            _write(connection, seq, vote.kind, vote, row, now)
-        else:
-            refused += 1
-        connection.execute(
-            update(votes).where(votes.c.id == vote.id).values(admitted_at=now, refused=reason)
-        )
-    taken_back = list(_taken_back(connection))
+            entered.append(_values(about, seq, vote.kind, vote, row, now))
+        decided.append({"vote": vote.id, "now": now, "why": reason})
+    refused = len(decided) - len(entered)
     for number, vote in enumerate(taken_back, seq + 1):
-        _write(connection, number, RETRACT, vote, None, now)
+        entered.append(_values(about, number, RETRACT, vote, None, now))
+    if entered:
+        connection.execute(ledger.insert(), entered)
+    if decided:
+        connection.execute(DECIDED, decided)
     if tell and (newest := seq + len(taken_back)) > first:
         body = {"rows": newest - first, "last_seq": newest}
         post(connection, kind="ledger.rows", body=body, now=now)
@@ -129,20 +136,19 @@ def _taken_back(connection: Connection) -> Iterator[Row[Any]]:
     )
 
 
-def _write(
-    connection: Connection,
+def _values(
+    about: Rows,
     seq: int,
     kind: str,
     vote: Row[Any],
     row: Mapping[str, Any] | None,
     now: float,
-) -> None:
-    domain, holdout = domain_of(connection, vote)
-    values = {
+) -> dict[str, Any]:
+    domain, holdout = about.domain_of(vote)
+    return {
         "seq": seq, "kind": kind, "vote_id": vote.id, "domain": domain, "holdout": holdout,
         "row": row, "weight": 1.0, "confidence": 1.0, "at": now,
     }  # fmt: skip
-    connection.execute(ledger.insert().values(values))
 
 
 def _entry(row: Row[Any]) -> Entry:

@@ -1,96 +1,91 @@
 """What somebody sent as a row that the learner reads, in TRL's columns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Table, select
 
 from fastslow.feedback.schema import answers, pairs, prompts
 
 Message = dict[str, str]
 
 
-def row_of(connection: Connection, vote: Row[Any]) -> dict[str, Any]:
-    """The row of a vote, a rating or an edit.
+class Rows:
+    """The rows of votes, ratings and edits.
 
-    `id` names it, `voter` who sent it and `answers` what it is about; other columns are data's.
+    What they are about is read at once, in a query for each table: one for each vote would take
+    most of a server's time.
     """
-    return {
-        "id": f"{vote.kind}-{vote.id}",
-        "voter": vote.voter,
-        **(_compared(connection, vote) if vote.kind == "vote" else _of_answer(connection, vote)),
-    }
+
+    def __init__(self, connection: Connection, votes: Sequence[Row[Any]]) -> None:
+        self._pairs = _by_id(connection, pairs, (vote.pair_id for vote in votes))
+        compared = [answer for pair in self._pairs.values() for answer in (pair.a, pair.b)]
+        own = [vote.answer_id for vote in votes]
+        self._answers = _by_id(connection, answers, [*compared, *own])
+        asked = (answer.prompt_id for answer in self._answers.values())
+        self._prompts = _by_id(connection, prompts, asked)
+
+    def row_of(self, vote: Row[Any]) -> dict[str, Any]:
+        """The row of a vote, a rating or an edit.
+
+        `id` names it, `voter` who sent it and `answers` what it is about; other columns are data's.
+        """
+        return {
+            "id": f"{vote.kind}-{vote.id}",
+            "voter": vote.voter,
+            **(self._compared(vote) if vote.kind == "vote" else self._of_answer(vote)),
+        }
+
+    def nothing_to_learn(self, vote: Row[Any]) -> str | None:
+        """Why a vote gives no training row, if it does not."""
+        if vote.verdict == "skip":
+            return "skipped"
+        if vote.pair_id is None or self._pairs[vote.pair_id].purpose != "gold":
+            return None
+        return "a gold question, which checks who votes"
+
+    def domain_of(self, vote: Row[Any]) -> tuple[str, bool]:
+        """The domain of what was voted on, and whether its prompt is held out."""
+        first = self._pairs[vote.pair_id].a if vote.answer_id is None else vote.answer_id
+        prompt = self._prompts[self._answers[first].prompt_id]
+        return prompt.domain, prompt.holdout
+
+    def _compared(self, vote: Row[Any]) -> dict[str, Any]:
+        pair = self._pairs[vote.pair_id]
+        better, worse = (pair.b, pair.a) if vote.verdict == "b" else (pair.a, pair.b)
+        row = {
+            **self._prompt(pair.prompt_id),
+            "chosen": self._said(better),
+            "rejected": self._said(worse),
+            "answers": [better, worse],
+        }
+        cut = [self._answers[answer].finish == "length" for answer in (better, worse)]
+        if any(cut):
+            row["truncated"] = cut
+        return row | ({"verdict": vote.verdict} if vote.verdict in ("tie", "both_bad") else {})
+
+    def _of_answer(self, vote: Row[Any]) -> dict[str, Any]:
+        row = {**self._prompt(self._answers[vote.answer_id].prompt_id), "answers": [vote.answer_id]}
+        said = self._said(vote.answer_id)
+        if vote.kind == "edit":
+            return {**row, "chosen": [_message(vote.text)], "rejected": said}
+        return {**row, "completion": said, "label": vote.verdict == "up"}
+
+    def _prompt(self, prompt_id: int) -> dict[str, Any]:
+        prompt = self._prompts[prompt_id]
+        return {"prompt": prompt.messages, "domain": prompt.domain}
+
+    def _said(self, answer_id: int) -> list[Message]:
+        return [_message(str(self._answers[answer_id].text))]
 
 
-def nothing_to_learn(connection: Connection, vote: Row[Any]) -> str | None:
-    """Why a vote gives no training row, if it does not."""
-    if vote.verdict == "skip":
-        return "skipped"
-    if vote.pair_id is None:
-        return None
-    purpose = connection.scalar(select(pairs.c.purpose).where(pairs.c.id == vote.pair_id))
-    return "a gold question, which checks who votes" if purpose == "gold" else None
-
-
-def domain_of(connection: Connection, vote: Row[Any]) -> tuple[str, bool]:
-    """The domain of what was voted on, and whether its prompt is held out."""
-    row = connection.execute(
-        select(prompts.c.domain, prompts.c.holdout)
-        .join(answers, answers.c.prompt_id == prompts.c.id)
-        .where(answers.c.id == _first_answer(connection, vote))
-    ).one()
-    return row.domain, row.holdout
-
-
-def _compared(connection: Connection, vote: Row[Any]) -> dict[str, Any]:
-    pair = connection.execute(select(pairs).where(pairs.c.id == vote.pair_id)).one()
-    better, worse = (pair.b, pair.a) if vote.verdict == "b" else (pair.a, pair.b)
-    row = {
-        **_prompt(connection, pair.prompt_id),
-        "chosen": _said(connection, better),
-        "rejected": _said(connection, worse),
-        "answers": [better, worse],
-    }
-    if cut := _truncated(connection, [better, worse]):
-        row["truncated"] = cut
-    return row | ({"verdict": vote.verdict} if vote.verdict in ("tie", "both_bad") else {})
-
-
-def _of_answer(connection: Connection, vote: Row[Any]) -> dict[str, Any]:
-    prompt_id = connection.scalar(select(answers.c.prompt_id).where(answers.c.id == vote.answer_id))
-    row = {**_prompt(connection, prompt_id), "answers": [vote.answer_id]}
-    said = _said(connection, vote.answer_id)
-    if vote.kind == "edit":
-        return {**row, "chosen": [_message(vote.text)], "rejected": said}
-    return {**row, "completion": said, "label": vote.verdict == "up"}
-
-
-def _prompt(connection: Connection, prompt_id: Any) -> dict[str, Any]:
-    row = connection.execute(select(prompts).where(prompts.c.id == prompt_id)).one()
-    return {"prompt": row.messages, "domain": row.domain}
-
-
-def _said(connection: Connection, answer_id: int) -> list[Message]:
-    text = connection.scalar(select(answers.c.text).where(answers.c.id == answer_id))
-    return [_message(str(text))]
-
-
-def _truncated(connection: Connection, both: list[int]) -> list[bool] | None:
-    """Which of the answers were cut by a length limit; none if none was."""
-    found: Mapping[int, str] = dict(
-        connection.execute(
-            select(answers.c.id, answers.c.finish).where(answers.c.id.in_(both))
-        ).all()
-    )
-    cut = [found[answer] == "length" for answer in both]
-    return cut if any(cut) else None
+def _by_id(connection: Connection, table: Table, numbers: Iterable[int | None]) -> dict[int, Any]:
+    wanted = {number for number in numbers if number is not None}
+    if not wanted:
+        return {}
+    found = connection.execute(select(table).where(table.c.id.in_(wanted)))
+    return {row.id: row for row in found}
 
 
 def _message(text: str) -> Message:
     return {"role": "assistant", "content": text}
-
-
-def _first_answer(connection: Connection, vote: Row[Any]) -> int:
-    if vote.answer_id is not None:
-        return int(vote.answer_id)
-    return int(connection.scalars(select(pairs.c.a).where(pairs.c.id == vote.pair_id)).one())

@@ -47,8 +47,10 @@ async def admit(live: Live) -> None:
         "grace": live.settings.grace,
         "tell": live.settings.webhook is not None,
     }
-    while (await live.write(ledger.admit, **facts)).rows == ledger.AT_ONCE:
-        pass
+    looked_at = ledger.AT_ONCE
+    while looked_at == ledger.AT_ONCE:
+        found = await live.write(ledger.admit, **facts)
+        looked_at = found.rows + found.refused
 
 
 async def make_pairs(live: Live) -> None:
