@@ -5,13 +5,13 @@
 
 import json
 import os
-import queue
 import socket
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
 
+import asking
 import pytest
 import torch
 
@@ -24,7 +24,7 @@ from fastslow.errors import RefusedError, StateError
 from fastslow.records import Prompt
 from fastslow.sampling import Engine
 from fastslow.serve.engine.remote import RemoteEngine
-from fastslow.serve.engine.requests import BASE, Ask, whole
+from fastslow.serve.engine.requests import BASE, whole
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.on_policy.generation import generate_with_engine, with_logps
 from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
@@ -183,40 +183,22 @@ def test_an_adapter_of_too_large_a_rank_is_refused_with_what_is_needed(server, t
     assert names(server) == ["base"]
 
 
-def asked(engine, text, **facts):
-    got = queue.Queue()
-    request = Ask(messages=[{"role": "user", "content": text}], tell=got.put, **facts)
-    engine.submit(request)
-    return request, got
-
-
-def pieces_of(got, count):
-    pieces, going = [], count
-    while going:
-        piece = got.get(timeout=60)
-        if isinstance(piece, Exception):
-            raise piece
-        pieces.append(piece)
-        going -= piece.finish is not None
-    return pieces
-
-
 def test_a_server_answers_through_it_piece_by_piece(server, adapter):
     engine = RemoteEngine(server)
     engine.load("town-abc", adapter)
     assert list(engine.models) == [BASE, "town-abc"] and names(server) == ["base", "town-abc"]
-    _, got = asked(engine, ASKED[0], model="town-abc", count=2, seed=3, max_tokens=16)
-    pieces = pieces_of(got, 2)
+    _, got = asking.begin(engine, ASKED[0], model="town-abc", count=2, seed=3, max_tokens=16)
+    pieces = asking.pieces_of(got, 2)
     answers = whole(pieces, 2)
     assert len(pieces) > 4 and all(one.finish in ("stop", "length") for one in answers)
     for one in answers:
         assert 0 < len(one.token_ids) <= 16 and len(one.logps) == len(one.token_ids)
         assert "".join(map(engine.token_text, one.token_ids)).startswith(one.text[:3])
     assert max(piece.prompt_tokens for piece in pieces) > 0
-    request, got = asked(engine, ASKED[1], max_tokens=400)
+    request, got = asking.begin(engine, ASKED[1], max_tokens=400)
     got.get(timeout=60)
     request.cancelled.set()
-    assert pieces_of(got, 1)[-1].finish == "cancelled"
+    assert asking.pieces_of(got, 1)[-1].finish == "cancelled"
     engine.unload("town-abc")
     assert names(server) == ["base"]
     engine.close()

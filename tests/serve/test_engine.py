@@ -9,6 +9,7 @@ import families
 import pytest
 import tiny
 import torch
+from asking import begin, pieces_of
 
 from fastslow.adapters import Factors, load_base, load_tokenizer
 from fastslow.config import load_recipe
@@ -62,17 +63,8 @@ def engine(recipe, folders):
 
 def ask(engine, text, *, count=1, **facts):
     """The pieces of one request's answers, once all are there."""
-    got, going = queue.Queue(), count
-    request = Ask([{"role": "user", "content": text}], got.put, count=count, **facts)
-    engine.submit(request)
-    pieces = []
-    while going:
-        piece = got.get(timeout=60)
-        if isinstance(piece, Exception):
-            raise piece
-        pieces.append(piece)
-        going -= piece.finish is not None
-    return pieces
+    _, got = begin(engine, text, count=count, **facts)
+    return pieces_of(got, count)
 
 
 def answers(engine, text, **facts):
@@ -208,17 +200,14 @@ def test_adapters_come_and_go_by_names_of_their_own(engine, folders, tmp_path, m
 
 
 def test_an_adapter_goes_when_it_has_given_its_last_answer(engine):
-    got = queue.Queue()
-    turns = [{"role": "user", "content": "Hi"}]
-    engine.submit(Ask(turns, got.put, model="x", max_tokens=60, temperature=2.0, seed=1))
+    _, got = begin(engine, model="x", max_tokens=60, temperature=2.0, seed=1)
     leaving = threading.Thread(target=engine.unload, args=("x",))
     leaving.start()
     while "x" in engine.models:
         time.sleep(0.001)
     with pytest.raises(UnknownModel):
         ask(engine, "Hi", model="x")
-    while not (piece := got.get(timeout=30)).finish:
-        pass
+    piece = pieces_of(got)[-1]
     leaving.join(30)
     assert piece.finish in ("stop", "length") and not leaving.is_alive()
 

@@ -2,17 +2,17 @@
 come and go. `tests/real_vllm` asks a real one."""
 
 import json
-import queue
 import threading
 
 import httpx2
 import pytest
+from asking import begin, pieces_of
 
 from fastslow.errors import ConfigError, StateError
 from fastslow.feedback import Malformed
 from fastslow.serve.engine import remote
 from fastslow.serve.engine.remote import RemoteEngine
-from fastslow.serve.engine.requests import BASE, Ask, Busy, UnknownModel, whole
+from fastslow.serve.engine.requests import BASE, Busy, UnknownModel, whole
 
 URL = "http://engine/v1"
 
@@ -87,27 +87,9 @@ def adapter(tmp_path):
     return tmp_path
 
 
-def ask(engine, **facts):
-    got = queue.Queue()
-    request = Ask(messages=[{"role": "user", "content": "Hi"}], tell=got.put, **facts)
-    engine.submit(request)
-    return request, got
-
-
-def answered(got, count=1):
-    pieces, going = [], count
-    while going:
-        piece = got.get(timeout=30)
-        if isinstance(piece, Exception):
-            raise piece
-        pieces.append(piece)
-        going -= piece.finish is not None
-    return pieces
-
-
 def test_pieces_come_as_the_engine_tells_them_with_tokens_and_log_probs(engine, there):
-    _, got = ask(engine, seed=4, temperature=0.5, top_p=0.9, stop=("END",), max_tokens=9)
-    pieces = answered(got)
+    _, got = begin(engine, seed=4, temperature=0.5, top_p=0.9, stop=("END",), max_tokens=9)
+    pieces = pieces_of(got)
     (answer,) = whole(pieces, 1)
     assert answer == whole(pieces, 1)[0] and answer.text == "Sure thing"
     assert (answer.token_ids, answer.logps, answer.finish) == ((7, 8, 2), (-0.5,) * 3, "stop")
@@ -118,14 +100,14 @@ def test_pieces_come_as_the_engine_tells_them_with_tokens_and_log_probs(engine, 
         "max_tokens": 9, "top_k": -1, "repetition_penalty": 1.0, "return_token_ids": True,
     }  # fmt: skip
     assert wanted.items() <= there.seen[-1][1].items()
-    ask(engine)[1].get(timeout=30)
+    begin(engine)[1].get(timeout=30)
     assert "seed" not in there.seen[-1][1] and "stop" not in there.seen[-1][1]
 
 
 def test_answers_of_an_engine_that_says_no_tokens_are_text_alone(engine, there):
     for one in there.chunks[:-1]:
         del one["choices"][0]["token_ids"]
-    (answer,) = whole(answered(ask(engine)[1]), 1)
+    (answer,) = whole(pieces_of(begin(engine)[1]), 1)
     assert (answer.text, answer.token_ids, answer.logps) == ("Sure thing", (), ())
 
 
@@ -136,18 +118,18 @@ def test_an_adapter_is_offered_once_it_answers_and_unloaded_after_its_last_answe
     assert engine.models == {BASE: None, "a-1": engine.models["a-1"]}
     assert there.paths()[1:] == [("load_lora_adapter", "a-1"), ("chat/completions", "a-1")]
     there.go_on.clear()
-    _, got = ask(engine, model="a-1")
+    _, got = begin(engine, model="a-1")
     assert got.get(timeout=30).text == "Sure"
     leaving = threading.Thread(target=engine.unload, args=("a-1",))
     leaving.start()
     while "a-1" in engine.models:
         pass
     with pytest.raises(UnknownModel):
-        ask(engine, model="a-1")
+        begin(engine, model="a-1")
     assert ("unload_lora_adapter", "a-1") not in there.paths()
     there.go_on.set()
     leaving.join(30)
-    assert answered(got)[-1].finish == "stop"
+    assert pieces_of(got)[-1].finish == "stop"
     assert there.paths()[-1] == ("unload_lora_adapter", "a-1")
 
 
@@ -171,11 +153,11 @@ def test_an_adapter_that_is_there_already_is_taken_as_it_is_and_left_there(there
 
 def test_who_stops_listening_ends_the_answer(engine, there):
     there.go_on.clear()
-    request, got = ask(engine, count=2)
+    request, got = begin(engine, count=2)
     got.get(timeout=30)
     request.cancelled.set()
     there.go_on.set()
-    finished = [piece.finish for piece in answered(got, 2) if piece.finish]
+    finished = [piece.finish for piece in pieces_of(got, 2) if piece.finish]
     assert finished == ["cancelled", "cancelled"]
 
 
@@ -185,7 +167,7 @@ def test_who_stops_listening_ends_the_answer(engine, there):
 def test_a_refusal_is_told_as_what_it_is(engine, there, status, kind):
     there.status = status
     with pytest.raises(kind, match="it says why"):
-        answered(ask(engine)[1])
+        pieces_of(begin(engine)[1])
 
 
 @pytest.mark.parametrize(
@@ -201,18 +183,18 @@ def test_a_refusal_is_told_as_what_it_is(engine, there, status, kind):
 def test_a_reply_that_is_none_is_an_error(engine, there, chunks, message):
     there.chunks = chunks
     with pytest.raises(StateError, match=message):
-        answered(ask(engine)[1])
+        pieces_of(begin(engine)[1])
 
 
 def test_more_than_it_takes_is_turned_away_at_once(engine, there, monkeypatch):
     monkeypatch.setattr(remote, "MOST_ASKED", 3)
     there.go_on.clear()
-    ask(engine, count=2)
+    begin(engine, count=2)
     with pytest.raises(Busy):
-        ask(engine, count=2)
-    _, got = ask(engine)
+        begin(engine, count=2)
+    _, got = begin(engine)
     there.go_on.set()
-    assert answered(got)
+    assert pieces_of(got)
 
 
 def test_an_engine_that_is_not_there_or_has_other_models_is_said():

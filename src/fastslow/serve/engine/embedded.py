@@ -3,7 +3,6 @@
 import queue
 import secrets
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,14 +19,12 @@ from fastslow.feedback import Malformed
 from fastslow.records import Message
 from fastslow.sampling import probe_batching
 from fastslow.serve.engine.decoding import Group, Row
-from fastslow.serve.engine.requests import BASE, WEIGHTS, Ask, Busy, Piece, UnknownModel
+from fastslow.serve.engine.requests import BASE, LONGEST_ANSWER, WEIGHTS, Ask, Piece, Underway
 from fastslow.serve.engine.slots import Slots
 from fastslow.serve.engine.text_stream import TextStream
 from fastslow.training.policies.loading import make_encoder
 
 T = TypeVar("T")
-LONGEST_ANSWER = 512
-"""Tokens of an answer that no limit is asked for."""
 MOST_ROWS = 16
 """Answers that are decoded at a time."""
 MOST_WAITING = 64
@@ -77,10 +74,7 @@ class EmbeddedEngine:
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: list[_Waiting] = []
         self._running: list[_Running] = []
-        self._rows: Counter[str] = Counter()
-        """Answers that are not over, by who gives them."""
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
+        self._rows = Underway()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -97,12 +91,7 @@ class EmbeddedEngine:
             prompt = self._encoder.prompt_ids(turns, room=most)
         except FastslowError as error:
             raise Malformed(str(error)) from None
-        with self._lock:
-            if ask.model not in self.models:
-                raise UnknownModel(f"there is no model {ask.model[:200]!r}")
-            if self._rows.total() + ask.count > MOST_ROWS + MOST_WAITING:
-                raise Busy("too many answers are waited for; try again in a few seconds")
-            self._rows[ask.model] += ask.count
+        self._rows.begin(ask, lambda: self.models, most=MOST_ROWS + MOST_WAITING)
         self._commands.put(lambda: self._waiting.append(_Waiting(ask, prompt, most)))
 
     def load(self, name: str, folder: Path) -> None:
@@ -112,10 +101,7 @@ class EmbeddedEngine:
 
     def unload(self, name: str) -> None:
         """Offer an adapter no more, and free its slot when it has given its last answer."""
-        with self._lock:
-            self._slots.retire(name)
-            while self._rows[name]:
-                self._idle.wait()
+        self._rows.retire(name, lambda: self._slots.retire(name))
         self._between_tokens(lambda: self._slots.remove(name)).result()
 
     def token_text(self, token: int) -> str:
@@ -148,7 +134,7 @@ class EmbeddedEngine:
         gone = [one.ask for one in self._waiting]
         gone += [ask for running in self._running for ask in running.asks]
         for ask in gone:
-            _tell(ask, StateError("the engine was stopped"))
+            ask.give(StateError("the engine was stopped"))
 
     def _take_commands(self) -> bool:
         """Do what was asked for since the last token; whether to go on."""
@@ -172,7 +158,7 @@ class EmbeddedEngine:
             decoding += one.ask.count
             self._waiting.remove(one)
             if one.ask.cancelled.is_set():
-                self._forget(one.ask)
+                self._rows.end(one.ask)
                 continue
             length = 0 if self._padded else len(one.prompt)
             chosen.setdefault((one.ask.model, length), []).append(one)
@@ -200,7 +186,7 @@ class EmbeddedEngine:
         if not running.group.rows:
             self._running.remove(running)
             for ask in running.asks:
-                self._forget(ask)
+                self._rows.end(ask)
 
     def _rows_of(self, waiting: _Waiting) -> list[Row]:
         ask = waiting.ask
@@ -224,14 +210,14 @@ class EmbeddedEngine:
             nonlocal count
             count += 1
             if ask.cancelled.is_set():
-                _tell(ask, Piece(index, "", finish="cancelled"))
+                ask.give(Piece(index, "", finish="cancelled"))
                 return False
             ended = token in self._encoder.end_ids
             text = stream.end() if ended else stream.add(token)
             finish = "stop" if ended or stream.stopped else "length" if count >= most else None
             if finish == "length":
                 text += stream.end()
-            _tell(ask, Piece(index, text, (token,), (logp,), read, finish))
+            ask.give(Piece(index, text, (token,), (logp,), read, finish))
             return finish is None
 
         return tell
@@ -242,13 +228,8 @@ class EmbeddedEngine:
 
     def _fail(self, asks: Sequence[Ask], error: Exception) -> None:
         for ask in asks:
-            _tell(ask, error)
-            self._forget(ask)
-
-    def _forget(self, ask: Ask) -> None:
-        with self._lock:
-            self._rows[ask.model] -= ask.count
-            self._idle.notify_all()
+            ask.give(error)
+            self._rows.end(ask)
 
 
 def _may_pad(model: Any, pad_id: int, recipe: Recipe) -> bool:
@@ -263,11 +244,3 @@ def _may_pad(model: Any, pad_id: int, recipe: Recipe) -> bool:
             "its positions change what it says); serve it with an engine of its own, by --engine"
         )
     return found.padded
-
-
-def _tell(ask: Ask, piece: Piece | Exception) -> None:
-    """Give somebody a piece; who cannot be told any more, as their loop has ended, is gone."""
-    try:
-        ask.tell(piece)
-    except Exception:
-        ask.cancelled.set()

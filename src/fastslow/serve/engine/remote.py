@@ -5,8 +5,6 @@ is load, try, offer; and for one that goes: offer no more, wait for its last ans
 """
 
 import json
-import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +16,17 @@ from fastslow.atomic_io import file_hash
 from fastslow.errors import ConfigError, FastslowError, StateError
 from fastslow.feedback import Malformed
 from fastslow.foreign_files import read_json
-from fastslow.serve.engine.requests import BASE, WEIGHTS, Ask, Busy, Piece, UnknownModel
+from fastslow.serve.engine.requests import (
+    BASE,
+    LONGEST_ANSWER,
+    WEIGHTS,
+    Ask,
+    Busy,
+    Piece,
+    Underway,
+    UnknownModel,
+)
 
-LONGEST_ANSWER = 512
-"""Tokens of an answer that no limit is asked for."""
 MOST_ASKED = 128
 """Answers that are asked for at a time; the engine has a queue of its own."""
 TIMEOUT = httpx2.Timeout(60.0, connect=5.0)
@@ -52,12 +57,10 @@ class RemoteEngine:
         self._client = httpx2.Client(
             timeout=TIMEOUT, headers=headers, transport=transport, follow_redirects=False
         )
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
         self._hashes: dict[str, str] = {}
         self._own: set[str] = set()
         """Adapters that this loaded."""
-        self._asked: Counter[str] = Counter()
+        self._asked = Underway()
         self._texts: dict[int, str] = {}
         """How tokens are written, as far as replies told."""
         self._there = self._listed()
@@ -67,17 +70,11 @@ class RemoteEngine:
     @property
     def models(self) -> dict[str, str | None]:
         """What can be asked, by name: the base, and adapters with the hash of their weights."""
-        with self._lock:
-            return {BASE: None, **self._hashes}
+        return {BASE: None, **self._hashes}
 
     def submit(self, ask: Ask) -> None:
         """Have a request answered; raises Busy or UnknownModel at once."""
-        with self._lock:
-            if ask.model != BASE and ask.model not in self._hashes:
-                raise UnknownModel(f"there is no model {ask.model[:200]!r}")
-            if self._asked.total() + ask.count > MOST_ASKED:
-                raise Busy("too many answers are waited for; try again in a few seconds")
-            self._asked[ask.model] += ask.count
+        self._asked.begin(ask, lambda: self.models, most=MOST_ASKED)
         self._pool.submit(self._answer, ask)
 
     def load(self, name: str, folder: Path) -> None:
@@ -93,17 +90,17 @@ class RemoteEngine:
         except FastslowError:
             self._unload(name)
             raise
-        with self._lock:
-            self._hashes[name] = file_hash(folder / WEIGHTS)
+        self._hashes = {**self._hashes, name: file_hash(folder / WEIGHTS)}
 
     def unload(self, name: str) -> None:
         """Offer an adapter no more, and unload it when it has given its last answer."""
-        with self._lock:
-            if self._hashes.pop(name, None) is None:
-                raise UnknownModel(f"there is no model {name[:200]!r}")
-            while self._asked[name]:
-                self._idle.wait()
+        self._asked.retire(name, lambda: self._withdraw(name))
         self._unload(name)
+
+    def _withdraw(self, name: str) -> None:
+        if name not in self._hashes:
+            raise UnknownModel(f"there is no model {name[:200]!r}")
+        self._hashes = {other: found for other, found in self._hashes.items() if other != name}
 
     def token_text(self, token: int) -> str:
         """How a token is written, as the engine said."""
@@ -161,34 +158,32 @@ class RemoteEngine:
         try:
             self._tell_all(ask)
         except FastslowError as error:
-            _tell(ask, error)
+            ask.give(error)
         except httpx2.HTTPError as error:
-            _tell(ask, StateError(f"the engine at {self.url} failed: {_brief(error)}"))
+            ask.give(StateError(f"the engine at {self.url} failed: {_brief(error)}"))
         except Exception as error:
-            _tell(ask, StateError(f"the engine's reply is none: {_brief(error)}"))
+            ask.give(StateError(f"the engine's reply is none: {_brief(error)}"))
         finally:
-            with self._lock:
-                self._asked[ask.model] -= ask.count
-                self._idle.notify_all()
+            self._asked.end(ask)
 
     def _tell_all(self, ask: Ask) -> None:
-        going, ended, read = set(range(ask.count)), list[tuple[int, str, str]](), 0
+        going, ended, read = set(range(ask.count)), dict[int, str](), 0
         for chunk in self._chunks(ask):
             read = int((chunk.get("usage") or {}).get("prompt_tokens") or read)
             for choice in chunk["choices"]:
                 piece = self._piece(choice)
                 if piece.finish:
                     # The count of the prompt comes last, and is a part of the last piece.
-                    ended.append((piece.index, "", piece.finish))
+                    ended[piece.index] = piece.finish
                     going.discard(piece.index)
-                _tell(ask, Piece(piece.index, piece.text, piece.token_ids, piece.logps))
+                ask.give(Piece(piece.index, piece.text, piece.token_ids, piece.logps))
             if ask.cancelled.is_set():
                 break
         if going and not ask.cancelled.is_set():
             raise StateError(f"the engine at {self.url} ended its reply too early")
-        ended += [(index, "", "cancelled") for index in sorted(going)]
-        for index, text, finish in ended:
-            _tell(ask, Piece(index, text, prompt_tokens=read, finish=finish))
+        ended |= dict.fromkeys(sorted(going), "cancelled")
+        for index, finish in ended.items():
+            ask.give(Piece(index, "", prompt_tokens=read, finish=finish))
 
     def _chunks(self, ask: Ask) -> Iterator[Any]:
         """The events of the reply; leaving off closes the connection, which ends the answer."""
@@ -261,13 +256,6 @@ def _needs(folder: Path) -> str:
         f". The adapter has rank {rank}: vLLM needs VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, "
         "--enable-lora, a --max-lora-rank of that or more, and must be able to read the folder"
     )
-
-
-def _tell(ask: Ask, piece: Piece | Exception) -> None:
-    try:
-        ask.tell(piece)
-    except Exception:  # The listener is gone.
-        ask.cancelled.set()
 
 
 def _said(text: str) -> str:

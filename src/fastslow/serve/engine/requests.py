@@ -1,7 +1,8 @@
 """What an engine is asked, and what it tells piece by piece. Loads without torch."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,8 @@ WEIGHTS = "adapter_model.safetensors"
 """The file in an adapter's folder whose hash the adapter is known by."""
 BASE = "base"
 """Names the bare model in place of an adapter."""
+LONGEST_ANSWER = 512
+"""Tokens of an answer that no limit is asked for."""
 
 
 class Busy(Refusal):
@@ -41,8 +44,8 @@ class Ask:
     """Answers that are wanted to one prompt.
 
     `tell` gets every piece, and an exception in the place of the last one if the engine fails; it
-    is called by the engine's thread and must return at once; where it raises, the request is given
-    up. `cancelled` ends it early.
+    is called by the engine's thread, through `give`, and must return at once; where it raises, the
+    request is given up. `cancelled` ends it early.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -55,6 +58,48 @@ class Ask:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def give(self, piece: Piece | Exception) -> None:
+        """Tell a piece; who cannot be told any more, as their loop has ended, is gone."""
+        try:
+            self.tell(piece)
+        except Exception:
+            self.cancelled.set()
+
+
+class Underway:
+    """Answers that are not over, by who gives them; threads may share it."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    def total(self) -> int:
+        """How many there are."""
+        return self._counts.total()
+
+    def begin(self, ask: Ask, offered: Callable[[], Container[str]], *, most: int) -> None:
+        """Count a request in. Raises UnknownModel for who is not offered now, Busy where there
+        would be more than the most."""
+        with self._changed:
+            if ask.model not in offered():
+                raise UnknownModel(f"there is no model {ask.model[:200]!r}")
+            if self.total() + ask.count > most:
+                raise Busy("too many answers are waited for; try again in a few seconds")
+            self._counts[ask.model] += ask.count
+
+    def end(self, ask: Ask) -> None:
+        """A request is over."""
+        with self._changed:
+            self._counts[ask.model] -= ask.count
+            self._changed.notify_all()
+
+    def retire(self, name: str, withdraw: Callable[[], None]) -> None:
+        """Have somebody offered no more, and wait for their last answer."""
+        with self._changed:
+            withdraw()
+            while self._counts[name]:
+                self._changed.wait()
 
 
 @dataclass(frozen=True, slots=True)
