@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 import fastslow
 from fastslow import load_recipe, training
 from fastslow.errors import DataError, StateError
+from fastslow.training import run as run_module
 from fastslow.training.loop.signals import StopToken
 
 SETTINGS = {
@@ -151,6 +152,21 @@ def test_rows_that_are_added_while_it_runs_are_left_for_the_next_time(run):
     assert run.learned() == Counter(rows)
     run.train()
     assert run.learned() == Counter(rows + later)
+
+
+def test_rows_that_are_added_while_it_starts_are_not_lost(run, monkeypatch):
+    """Between the files' opening and the note of what they held."""
+    rows, built = run.add("a.jsonl", 8), run_module.build
+
+    def build(*given):
+        made = built(*given)
+        rows.extend(run.add("a.jsonl", 3))
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "build", build)
+        assert run.train().pairs_seen == 8
+    assert run.train().pairs_seen == 11 and run.learned() == Counter(rows)
 
 
 @pytest.mark.parametrize("finished", [True, False])

@@ -158,7 +158,7 @@ class Run(PolicyMethods):
 
 
 def view_of(opened: OpenedRun) -> View:
-    """A finished run's policies in a user's terms."""
+    """A run's policies in a user's terms."""
     summary = opened.summary
     return View(
         recipe=opened.recipe,

@@ -21,6 +21,7 @@ from fastslow.streams.sources import (
     folder_fingerprint,
     keys_of,
     open_sources,
+    repeated_rows,
     source_warnings,
 )
 from fastslow.streams.stream import ExampleStream, RowCounts
@@ -52,6 +53,7 @@ __all__ = [
     "open_sources",
     "read_examples",
     "read_prompts",
+    "repeated_rows",
     "row_of",
     "source_warnings",
 ]

@@ -16,7 +16,7 @@ from fastslow.streams.columns import RowError
 from fastslow.streams.formats import COLUMNS
 from fastslow.streams.labels import examples_of_row
 from fastslow.streams.shapes import renamed
-from fastslow.streams.sources import Followed, Source, Unreadable, Waiting
+from fastslow.streams.sources import Followed, Source, Unreadable, Waiting, repeated_rows
 
 SHOWN = 5
 LONGEST_REASON = 300
@@ -105,7 +105,7 @@ class ExampleStream:
     @property
     def repeated(self) -> int:
         """Rows of a pipe that had been piped in before."""
-        return sum(getattr(source, "repeated", 0) for source in self.sources)
+        return repeated_rows(self.sources)
 
     def count_rows(self) -> int | None:
         """Rows in all epochs together, or None where the end is not known."""

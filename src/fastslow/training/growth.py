@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import DataError, StateError
-from fastslow.streams import StandardInput
+from fastslow.streams import StandardInput, repeated_rows
 from fastslow.training.data.dataset import input_fingerprints, train_sources
 from fastslow.training.state.inputs import DATA, INPUTS, added, check_inputs
 from fastslow.training.state.run_lock import asks_more_steps
@@ -42,15 +42,16 @@ def growth(folder: Path, recipe: Recipe, *, may_grow: bool) -> Growth:
     part that others were built on (not `may_grow`) that is anything. Raises DataError or OSError
     where data are gone.
     """
-    inputs = input_fingerprints(recipe)
-    check_inputs(folder, {key: value for key, value in inputs.items() if key != DATA})
     sources = train_sources(recipe)
     summary = _summary(folder)
     if summary and may_grow:
         for source in sources:
             if isinstance(source, StandardInput):
                 source.look()  # A pipe tells only when it is read.
-    data = added(folder, sources)
+    inputs = input_fingerprints(recipe, sources)
+    data_now = inputs.pop(DATA)
+    check_inputs(folder, inputs)
+    data = added(folder, sources, data_now)
     limit = load_recipe(folder / "config.yaml").train.max_steps
     at_limit = summary is not None and summary.steps == limit
     more_steps = asks_more_steps(limit, recipe.train.max_steps) and (at_limit or not summary)
@@ -62,7 +63,7 @@ def growth(folder: Path, recipe: Recipe, *, may_grow: bool) -> Growth:
             f"{', '.join(data)}: rows were added since the run in {folder} took them, but "
             + faults[0]
         )
-    return Growth(data, more_steps, sum(getattr(source, "repeated", 0) for source in sources))
+    return Growth(data, more_steps, repeated_rows(sources))
 
 
 def check_finished_parts(folder: Path, recipe: Recipe) -> None:

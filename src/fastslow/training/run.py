@@ -127,10 +127,9 @@ def train_one(
         listener({"event": "already_complete", "folder": str(folder), "repeated": repeated})
         return RunSummary.read(finished)
     components = build(recipe, context.bases)
-    inputs = input_fingerprints(recipe)
     if not began:
         write_config(folder, recipe)
-        write_inputs(folder, inputs)
+        write_inputs(folder, _inputs(components))
     resumed = _resume(components, folder, listener)
     if grown:
         if finished.exists() and not resumed:
@@ -140,7 +139,7 @@ def train_one(
             )
         finished.unlink(missing_ok=True)
         write_config(folder, recipe)
-        write_inputs(folder, inputs)
+        write_inputs(folder, _inputs(components))
     log = EventLog(folder / "events.jsonl", size=components.learner.state.log_size)
     try:
         listener(_start_event(components, resumed=resumed))
@@ -169,6 +168,14 @@ def train_one(
     summary = _write_results(components, folder, loop)
     listener({"event": "complete", "folder": str(folder), "leader": summary.leader})
     return summary
+
+
+def _inputs(components: Components) -> dict[str, Any]:
+    """Fingerprints of the inputs, of the data as its stream has opened them: what was added since
+    is for the next start."""
+    recipe = components.recipe
+    others = recipe.online is not None and bool(recipe.online.prompt_sources)
+    return input_fingerprints(recipe, None if others else components.stream.rows.sources)
 
 
 def _growth(folder: Path, recipe: Recipe, *, may_grow: bool) -> Growth | None:

@@ -4,7 +4,7 @@ from fastslow.streams.sources.expand import open_sources, source_warnings
 from fastslow.streams.sources.file import file_fingerprint, folder_fingerprint
 from fastslow.streams.sources.followed import Followed
 from fastslow.streams.sources.hub import HubDataset
-from fastslow.streams.sources.live import KEPT, StandardInput
+from fastslow.streams.sources.live import KEPT, StandardInput, repeated_rows
 from fastslow.streams.sources.source import (
     WAITING,
     LiveSource,
@@ -34,5 +34,6 @@ __all__ = [
     "folder_fingerprint",
     "keys_of",
     "open_sources",
+    "repeated_rows",
     "source_warnings",
 ]

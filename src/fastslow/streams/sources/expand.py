@@ -13,6 +13,7 @@ from fastslow.streams.sources.file import FileSource
 from fastslow.streams.sources.hub import HubDataset
 from fastslow.streams.sources.json_array import json_file
 from fastslow.streams.sources.json_lines import JsonLines
+from fastslow.streams.sources.ledger import FEEDBACK, Ledger
 from fastslow.streams.sources.live import open_standard_input
 from fastslow.streams.sources.source import Source
 from fastslow.streams.sources.splits import files_of_split
@@ -35,8 +36,6 @@ ABOUT_DATA = (
     "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json",
     "world.json",
 )  # fmt: skip
-FEEDBACK = "feedback:"
-"""Begins the text of a feedback store: its folder or URL follows."""
 NAMES = "give a file, directory, glob, hub id, feedback:DIR or -"
 SHOWN = 5
 
@@ -88,8 +87,6 @@ def _expand(spec: str, follow: bool = False, kept: Path | None = None) -> Found:
     if spec == "-":
         return Found([open_standard_input(kept)])
     if spec.startswith(FEEDBACK):
-        from fastslow.streams.sources.ledger import Ledger
-
         return Found([Ledger(spec.removeprefix(FEEDBACK))])
     if not spec.strip():
         raise DataError(f"an empty text names no data; {NAMES}")
@@ -101,7 +98,7 @@ def _expand(spec: str, follow: bool = False, kept: Path | None = None) -> Found:
             return Found([_file(path, follow)])
     except OSError as error:
         raise DataError(f"{spec[:200]} cannot be read: {error.strerror}") from None
-    if any(mark in spec for mark in "*?["):
+    if has_wildcard(spec):
         paths = [Path(name) for name in sorted(glob.glob(spec, recursive=True))]
         files = [path for path in paths if not path.is_dir()]
         if not files and not follow:
@@ -110,6 +107,11 @@ def _expand(spec: str, follow: bool = False, kept: Path | None = None) -> Found:
     if _is_hub_id(str(path)):
         return Found([HubDataset(str(path), split or "train")])
     raise DataError(f"{spec[:200]} does not exist; {NAMES}")
+
+
+def has_wildcard(spec: str) -> bool:
+    """Whether a text may stand for several files by a pattern."""
+    return any(mark in spec for mark in "*?[")
 
 
 def _path_and_split(spec: str) -> tuple[Path, str | None]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastslow.errors import DataError
-from fastslow.streams.sources.expand import open_sources
+from fastslow.streams.sources.expand import has_wildcard, open_sources
 from fastslow.streams.sources.source import GrowingSource, Source, keys_of
 
 
@@ -18,7 +18,8 @@ class Followed:
 
     def __init__(self, specs: Sequence[str], *, kept: Path | None = None) -> None:
         self._specs, self._kept = list(specs), kept
-        self._open_ended = any(not Path(spec).is_file() for spec in specs)
+        # Others can come to folders and globs alone, and looking for them is not free.
+        self._open_ended = any(Path(spec).is_dir() or has_wildcard(spec) for spec in specs)
         self.sources: list[Source] = self._opened()
 
     def look(self) -> bool:

@@ -35,6 +35,8 @@ class JsonLines(FileSource):
 
     def __init__(self, path: Path, *, follow: bool = False) -> None:
         super().__init__(path)
+        self._seen = self.stamp
+        """What it had when its rows were last found to be the same."""
         self._follow = follow
         self._end = self._new_end(0)
         self._print: list[Any] | None = None
@@ -46,17 +48,14 @@ class JsonLines(FileSource):
         now = self.fingerprint()
         if self._packed or now == before:
             return now == before
-        name, size, _ = before
-        if name != self.path.name or size > self._end:
-            return False
-        return file_fingerprint(self.path, size) == before and self._line_ends_at(size)
+        return before[0] == self.path.name and before[1] <= self._end and self._begins_with(before)
 
     def look(self) -> bool:
         """As every GrowingSource."""
         if self.stamp.fits:
             return False
         self._check_same()
-        self.stamp = Stamp(self.path)
+        self.stamp = self._seen = Stamp(self.path)
         end = self._new_end(self._end)
         more = end > self._end
         if more:
@@ -75,15 +74,19 @@ class JsonLines(FileSource):
         return is_gzip(self.path)
 
     def _check_same(self) -> None:
-        if self.stamp.fits:
+        if self._seen.fits:
             self.fingerprint()
             return
-        grown = Stamp(self.path)
-        unknown = self._packed or self._print is None or grown.size <= self._end
-        if unknown or file_fingerprint(self.path, self._end) != self._print:
+        now = Stamp(self.path)
+        may_have_grown = not self._packed and now.size > self._end
+        if not may_have_grown or self._print is None or not self._begins_with(self._print):
             self.stamp.check()
-        if not self._line_ends_at(self._end):
-            self.stamp.check()
+        self._seen = now
+
+    def _begins_with(self, known: list[Any]) -> bool:
+        """Whether its beginning has a fingerprint, and what follows is no part of the last row."""
+        size = known[1]
+        return file_fingerprint(self.path, size) == known and self._line_ends_at(size)
 
     def _line_ends_at(self, place: int) -> bool:
         """Whether what was added behind a place does not belong to the line before it."""

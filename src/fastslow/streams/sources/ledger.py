@@ -11,7 +11,8 @@ from fastslow.streams.sources.source import Row
 if TYPE_CHECKING:
     from fastslow.feedback import Store
 
-PAGE = 1000
+FEEDBACK = "feedback:"
+"""Begins the text of a feedback store: its folder or URL follows."""
 HELD_OUT = ":held_out"
 
 
@@ -39,7 +40,7 @@ class Ledger:
     @property
     def name(self) -> str:
         """The store, as it was given."""
-        return f"feedback:{self._where}{HELD_OUT if self._held_out else ''}"
+        return f"{FEEDBACK}{self._where}{HELD_OUT if self._held_out else ''}"
 
     def rows(self, start: int = 0) -> Iterator[tuple[int, Row]]:
         """As every Source; rows behind the one that was the last when it was opened come later."""
@@ -54,7 +55,7 @@ class Ledger:
             )
         while start < self._newest:
             with _store(self._where).read() as connection:
-                page = export.export_page(connection, after=start, limit=PAGE)
+                page = export.export_page(connection, after=start)
             for row in page.rows:
                 if row["seq"] <= self._newest and row["held_out"] == self._held_out:
                     yield row["seq"], row
@@ -94,7 +95,7 @@ def _check_place(where: str) -> None:
 
         if not (Path(where).expanduser() / FILE).is_file():
             raise DataError(
-                f"feedback:{where[:200]} holds no {FILE}; give the folder of fastslow serve"
+                f"{FEEDBACK}{where[:200]} holds no {FILE}; give the folder of fastslow serve"
             )
     elif "@" in where and ":" in where.partition("://")[2].partition("@")[0]:
         raise ConfigError(

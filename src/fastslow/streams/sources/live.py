@@ -5,7 +5,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -17,7 +17,7 @@ from fastslow.streams.sources.file import check_encoding, file_fingerprint, read
 from fastslow.streams.sources.json_lines import JsonLines
 from fastslow.streams.sources.json_row import decode_row
 from fastslow.streams.sources.pieces import LineSplitter, lines_of
-from fastslow.streams.sources.source import TOO_LONG, WAITING, Row, Waiting
+from fastslow.streams.sources.source import TOO_LONG, WAITING, Row, Source, Waiting
 
 POLL_S = 0.2
 """Seconds."""
@@ -135,6 +135,11 @@ class StandardInput:
             for line in lines:
                 number += 1
                 yield number, line
+
+
+def repeated_rows(sources: Iterable[Source]) -> int:
+    """Rows of a pipe among some sources that had been piped in before."""
+    return sum(one.repeated for one in sources if isinstance(one, StandardInput))
 
 
 @lru_cache(maxsize=8)

@@ -173,15 +173,18 @@ def _stream(
     )
 
 
-def input_fingerprints(recipe: Recipe) -> dict[str, Any]:
+def input_fingerprints(recipe: Recipe, sources: list[Source] | None = None) -> dict[str, Any]:
     """Fingerprints of a run's inputs besides its recipe, as JSON: those of data.train by source; a
-    hub id is its own. Raises DataError or OSError if some are missing."""
+    hub id is its own. Raises DataError or OSError if some are missing.
+
+    `sources` are those of data.train as they were opened; None opens them.
+    """
     prints: dict[str, Any] = {"model": folder_fingerprint(recipe.model)}
     if recipe.lora.start_from is not None:
         prints["adapter in lora.start_from"] = folder_fingerprint(recipe.lora.start_from)
     if (file := recipe.objective.settings.get("file")) is not None:
         prints["objective"] = file_fingerprint(Path(file))
-    prints["data"] = fingerprints_of(train_sources(recipe))
+    prints["data"] = fingerprints_of(train_sources(recipe) if sources is None else sources)
     answers = recipe.online or recipe.rounds
     if answers is not None and answers.prompt_sources:
         prints["prompts"] = _fingerprints(answers.prompt_sources)

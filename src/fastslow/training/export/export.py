@@ -14,8 +14,9 @@ from fastslow.adapters import BASE, Modules, copy_adapter, load_base, load_confi
 from fastslow.atomic_io import new_folder
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, StateError
-from fastslow.training.export.checkpointed import modules_at, newest, summary_at
-from fastslow.training.export.open_run import check_base_of, is_finished, read_run, recipe_of
+from fastslow.training.export.checkpointed import modules_at
+from fastslow.training.export.open_run import check_base_of, read_any_run
+from fastslow.training.policies.loading import clear_base
 from fastslow.training.policies.routed import ROUTED
 from fastslow.training.state.checkpoint import Snapshot
 from fastslow.training.state.summary import ContinualSummary, RunSummary
@@ -45,7 +46,7 @@ def export_adapter(run: Path, to: Path, *, module: str = "leader", trust_code: b
 
     Nothing but the adapter's two files is copied, and no link is followed.
     """
-    recipe, summary, snapshot = _read(run, trust_code)
+    recipe, summary, snapshot = read_any_run(run, trust_code=trust_code)
     check_base_of(run, recipe, summary)
     name = _module(summary, module)
     check_free(to)
@@ -71,7 +72,7 @@ def export_merged(
     compared with the adapter on probe prompts. Raises StateError, and writes nothing, if they
     differ by more than rounding.
     """
-    recipe, summary, snapshot = _read(run, trust_code)
+    recipe, summary, snapshot = read_any_run(run, trust_code=trust_code)
     if recipe.task == "reward":
         raise ConfigError(
             "merged: a reward model is exported as an adapter, which PEFT puts on a sequence "
@@ -86,7 +87,8 @@ def export_merged(
     base = load_base(recipe.model, precision="float32", **trusted)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / name
-        _write_adapter(run, name, folder, recipe, summary, snapshot)
+        _write_adapter(run, name, folder, recipe, summary, snapshot, base=base)
+        clear_base(base)
         modules = Modules.load(base, {name: folder}, trainable=())
     probes = _probes(base)
     with modules.using(name):
@@ -116,16 +118,6 @@ def export_merged(
     return check
 
 
-def _read(
-    run: Path, trust_code: bool
-) -> tuple[Recipe, RunSummary | ContinualSummary, Snapshot | None]:
-    """Recipe and summary of a run, and the newest checkpoint of one that is not finished."""
-    if is_finished(run):
-        return *read_run(run, trust_code=trust_code), None
-    snapshot, recipe = newest(run), recipe_of(run, trust_code=trust_code)
-    return recipe, summary_at(snapshot, recipe), snapshot
-
-
 def _write_adapter(
     run: Path,
     name: str,
@@ -133,16 +125,18 @@ def _write_adapter(
     recipe: Recipe,
     summary: RunSummary | ContinualSummary,
     snapshot: Snapshot | None,
+    *,
+    base: Any = None,
 ) -> None:
-    """One module's PEFT folder: a copy, or as the checkpoint has it."""
+    """One module's PEFT folder: a copy, or as the checkpoint has it, with its modules on a base."""
     if snapshot is None:
         to.mkdir(exist_ok=True)
         copy_adapter(summary.adapter(run, name), to)
-    else:
-        base = load_base(
-            recipe.model, precision="float32", trust_remote_code=recipe.trust_remote_code
-        )
-        modules_at(snapshot, recipe, base).save(name, to)
+        return
+    if base is None:
+        trusted = recipe.trust_remote_code
+        base = load_base(recipe.model, precision="float32", trust_remote_code=trusted)
+    modules_at(snapshot, recipe, base).save(name, to)
 
 
 def _module(summary: RunSummary | ContinualSummary, asked: str) -> str:

@@ -22,6 +22,7 @@ from fastslow.training.policies.loading import (
 )
 from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.routed import Router
+from fastslow.training.state.checkpoint import Snapshot
 from fastslow.training.state.inputs import read_inputs
 from fastslow.training.state.parts import answering_part
 from fastslow.training.state.run_config import moved_with
@@ -97,30 +98,42 @@ def check_base_of(folder: Path, recipe: Recipe, summary: RunSummary | ContinualS
     )
 
 
-def recipe_of(folder: Path, *, trust_code: bool) -> Recipe:
-    """The recipe of an ordinary run that is not finished, wherever its folder is now."""
+def read_any_run(
+    folder: Path, *, trust_code: bool
+) -> tuple[Recipe, RunSummary | ContinualSummary, Snapshot | None]:
+    """As `read_run`, also of an ordinary run that is not finished: what is known of it at its
+    newest checkpoint, which comes last. Raises StateError where there is neither."""
+    if is_finished(folder):
+        return *read_run(folder, trust_code=trust_code), None
+    snapshot = newest(folder)
     recipe = open_recipe(folder / "config.yaml", trust_code=trust_code)
-    return moved_with(recipe, Path(recipe.output_dir), folder)
+    recipe = moved_with(recipe, Path(recipe.output_dir), folder)
+    return recipe, summary_at(snapshot, recipe), snapshot
 
 
 def open_run(folder: Path, *, trust_code: bool) -> OpenedRun:
     """Load the base and every module of a run, frozen; of one that is not finished, as its newest
     checkpoint has them. `trust_code` as of `read_run`. Raises StateError where there is none."""
-    if is_finished(folder):
-        return _open_finished(folder, trust_code)
-    snapshot, recipe = newest(folder), recipe_of(folder, trust_code=trust_code)
-    summary = summary_at(snapshot, recipe)
+    recipe, summary, snapshot = read_any_run(folder, trust_code=trust_code)
     check_base_of(folder, recipe, summary)
-    tokenizer, bases = _tokenizer(recipe), SharedBase(ProcessGroup(recipe.train.device))
-    modules = modules_at(snapshot, recipe, bases.load(recipe))
-    policies = make_policies(recipe, modules, tokenizer, bases.processes)
+    tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    bases = SharedBase(ProcessGroup(recipe.train.device))
+    if snapshot is None:
+        policies = _policies_of(folder, recipe, summary, tokenizer, bases)
+    else:
+        modules = modules_at(snapshot, recipe, bases.load(recipe))
+        policies = make_policies(recipe, modules, tokenizer, bases.processes)
     return OpenedRun(recipe, summary, tokenizer, make_encoder(recipe, tokenizer), policies)
 
 
-def _open_finished(folder: Path, trust_code: bool) -> OpenedRun:
-    recipe, summary = read_run(folder, trust_code=trust_code)
-    check_base_of(folder, recipe, summary)
-    tokenizer = _tokenizer(recipe)
+def _policies_of(
+    folder: Path,
+    recipe: Recipe,
+    summary: RunSummary | ContinualSummary,
+    tokenizer: Any,
+    bases: SharedBase,
+) -> Policies:
+    """Those that a finished run ended with."""
     folders = {name: summary.adapter(folder, name) for name in summary.adapters}
     # Of a run over domains beside its adapters, of a combination at the top.
     routers = [at for at in (folder / "adapters", folder) if (at / "router.json").exists()]
@@ -128,11 +141,5 @@ def _open_finished(folder: Path, trust_code: bool) -> OpenedRun:
         check_no_links(at)
     if recipe.lora.start_from is not None:
         folders[PREVIOUS] = Path(recipe.lora.start_from)
-    bases = SharedBase(ProcessGroup(recipe.train.device))
     router = Router.load(routers[0]) if routers else None
-    policies = open_policies(recipe, folders, tokenizer, bases, router=router)
-    return OpenedRun(recipe, summary, tokenizer, make_encoder(recipe, tokenizer), policies)
-
-
-def _tokenizer(recipe: Recipe) -> Any:
-    return load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    return open_policies(recipe, folders, tokenizer, bases, router=router)

@@ -51,17 +51,20 @@ def note_data(folder: Path, sources: Sequence[Source]) -> None:
     write_inputs(folder, {**read_inputs(folder), DATA: fingerprints_of(sources)})
 
 
-def added(folder: Path, sources: Sequence[Source]) -> list[str]:
+def added(
+    folder: Path, sources: Sequence[Source], fingerprints: Mapping[str, list[Any]]
+) -> list[str]:
     """Keys of the data's sources that are new or have grown since the folder's run took them.
 
     Raises StateError where one is gone, or no longer begins with what it had.
     """
     before = read_inputs(folder)[DATA]
-    now = dict(zip(keys_of(sources), sources, strict=True))
+    by_key = dict(zip(keys_of(sources), sources, strict=True))
     for key, known in before.items():
-        if key not in now or not continues(now[key], known):
+        same = fingerprints.get(key) == known
+        if not same and (key not in by_key or not continues(by_key[key], known)):
             raise _changed(folder, DATA, key)
-    return [key for key, source in now.items() if source.fingerprint() != before.get(key)]
+    return [key for key, found in fingerprints.items() if found != before.get(key)]
 
 
 def _changed(folder: Path, what: str, which: str = "") -> StateError:
