@@ -36,7 +36,9 @@ class Loopback:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        # Looks often whether it shall end: half a second each is minutes over all tests.
+        serve = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        serve.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def close(self):
