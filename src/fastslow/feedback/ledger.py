@@ -4,18 +4,18 @@ A vote comes in once its grace is over and the learner's own row reader has read
 the next one without a gap, since one transaction at a time admits.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, func, select, update
 
 from fastslow.feedback.outbox import post
 from fastslow.feedback.rows import Rows
 from fastslow.feedback.schema import ledger, meta, votes
 from fastslow.feedback.voting import GRACE
 
-AT_ONCE = 100
+AT_ONCE = 50
 """Votes that one transaction admits at most: votes that are being cast wait for it."""
 RETRACT = "retract"
 DECIDED = (
@@ -77,7 +77,7 @@ def admit(
         .limit(AT_ONCE)
     ).all()
     first = seq = last_seq(connection)
-    taken_back = list(_taken_back(connection))
+    taken_back = _taken_back(connection)
     about = Rows(connection, [*waiting, *taken_back])
     entered, decided = list[dict[str, Any]](), list[dict[str, Any]]()
     for vote in waiting:
@@ -120,20 +120,23 @@ def is_retracted(connection: Connection, vote_ids: list[int]) -> set[int]:
     return set(connection.scalars(query))
 
 
-def _taken_back(connection: Connection) -> Iterator[Row[Any]]:
-    gone = select(ledger.c.vote_id).where(ledger.c.kind == RETRACT)
-    in_ledger = select(ledger.c.vote_id).where(ledger.c.kind != RETRACT)
-    yield from connection.execute(
+def _taken_back(connection: Connection) -> Sequence[Row[Any]]:
+    """Votes whose rows are in the ledger and whose retraction is not."""
+    return connection.execute(
         select(votes)
         .where(
             votes.c.retracted_at.is_not(None),
             votes.c.admitted_at.is_not(None),
-            votes.c.id.in_(in_ledger),
-            votes.c.id.not_in(gone),
+            _has_entry(votes.c.kind),
+            ~_has_entry(RETRACT),
         )
         .order_by(votes.c.id)
         .limit(AT_ONCE)
-    )
+    ).all()
+
+
+def _has_entry(kind: Any) -> ColumnElement[bool]:
+    return exists().where(ledger.c.kind == kind, ledger.c.vote_id == votes.c.id)
 
 
 def _values(

@@ -78,6 +78,13 @@ def _unretracted(*columns: str) -> Index:
     return Index(name, *columns, unique=True, sqlite_where=condition, postgresql_where=condition)
 
 
+def _taken_back() -> Index:
+    """Finds the few votes that were taken back after their admission among however many."""
+    condition: Any = text("retracted_at IS NOT NULL AND admitted_at IS NOT NULL")
+    name = "ix_votes_taken_back"
+    return Index(name, "id", sqlite_where=condition, postgresql_where=condition)
+
+
 meta = Table(
     "meta",
     metadata,
@@ -223,6 +230,7 @@ votes = Table(
     _unretracted("voter", "kind", "answer_id"),
     Index("ix_votes_waiting", "admitted_at", "at"),
     Index("ix_votes_pair_id", "pair_id"),
+    _taken_back(),
 )
 """A vote on a pair, a rating of an answer, or an answer put right (`text`). `admitted_at` is when
 it got its place in the ledger or was `refused` one, with the reason."""

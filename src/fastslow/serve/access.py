@@ -15,8 +15,8 @@ READERS = ("admin", "viewer", "service")
 ADMINS = ("admin",)
 
 
-def live_of(request: Request) -> Live:
-    """The server's parts."""
+async def live_of(request: Request) -> Live:
+    """The server's parts; `async`, as what is not gets a thread of its own for each request."""
     live: Live = request.app.state.live
     return live
 
@@ -28,7 +28,7 @@ def allowed(roles: tuple[str, ...]) -> Any:
 
 def _check(roles: tuple[str, ...]) -> Callable[..., Coroutine[Any, Any, Principal]]:
     async def principal(request: Request) -> Principal:
-        live = live_of(request)
+        live = await live_of(request)
         who = await _who(live, request)
         if not live.may_ask(str(who.id)):
             raise Refused(429, "too many requests; wait a minute", {"Retry-After": "60"})

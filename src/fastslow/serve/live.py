@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from limits import parse
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.concurrency import run_in_threadpool
 
 from fastslow.feedback import Store
@@ -69,7 +69,8 @@ class Live:
         self.store, self.settings, self.clock, self.engine = store, settings, clock, engine
         self.draw = random.Random()
         self._known: dict[str, tuple[float, Principal]] = {}
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        # Of a moving window every request would be kept, and looked through when others come.
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._requests, self._failures = parse(settings.requests), parse(settings.failures)
 
     async def write(self, work: Callable[..., T], **named: Any) -> T:

@@ -1,0 +1,14 @@
+"""An index of the votes that were taken back after their admission."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    where = sa.text("retracted_at IS NOT NULL AND admitted_at IS NOT NULL")
+    op.create_index(
+        "ix_votes_taken_back", "votes", ["id"], sqlite_where=where, postgresql_where=where
+    )
