@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import event
 from town import Town
 
-from fastslow.feedback import Store, ledger, leases, outbox, people, voting
+from fastslow.feedback import Store, ledger, outbox, people, voting
 
 GROWING = ("votes", "ledger", "pairs", "answers", "prompts", "leases", "update_rows", "outbox")
 OF_FEW = ("ix_votes_taken_back",)
