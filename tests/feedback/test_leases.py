@@ -1,5 +1,6 @@
 """Who is given which pair."""
 
+import itertools
 import random
 import threading
 from collections import Counter
@@ -58,6 +59,35 @@ def test_one_in_twenty_is_a_gold_question(town):
     with town.store.read() as connection:
         still = connection.scalars(select(pairs.c.open).where(pairs.c.id.in_(gold)))
         assert all(still), "a gold question is for everyone"
+
+
+def test_a_pair_goes_to_others_when_its_lease_is_over_whatever_its_holder_did_elsewhere(town):
+    ann, bob = town.voters
+    first, second = town.pair("one"), town.pair("two")
+    assert [one.id for one in town.next(ann, count=2)] == [first, second]
+    town.vote(ann, first)
+    assert town.next(bob) == []
+    town.now += leases.LEASE + 1
+    assert [one.id for one in town.next(bob)] == [second]
+    assert town.next(ann) == []
+
+
+def test_gold_questions_keep_their_share_over_many_requests_of_several(town):
+    ann = town.voters[0]
+    gold = {town.pair(f"gold {n}", purpose="gold", gold_verdict="a") for n in range(9)}
+    for number in range(110):
+        town.pair(f"{number}")
+    given = []
+    while len(given) < 100:
+        shown = town.next(ann, count=4)
+        town.now += 1
+        for one in shown:
+            town.vote(ann, one.id)
+        given += [one.id for one in shown]
+    places = [place for place, one in enumerate(given) if one in gold]
+    # Those of one request have come at the same time, in any order.
+    gaps = [b - a for a, b in itertools.pairwise(places)]
+    assert places[0] == 10 and len(gaps) == 4 and set(gaps) <= {17, 18, 19, 20}
 
 
 def test_sides_are_by_chance_and_gold_follows_them(town):

@@ -11,6 +11,7 @@ Needs `pip install 'fastslow[serve]'`; loads without torch.
 
 from fastslow.feedback.refusals import (
     AlreadyVoted,
+    Fenced,
     KeyReused,
     Malformed,
     NotGiven,
@@ -21,6 +22,7 @@ from fastslow.feedback.store import Store
 
 __all__ = [
     "AlreadyVoted",
+    "Fenced",
     "KeyReused",
     "Malformed",
     "NotGiven",

@@ -29,9 +29,9 @@ MOST_AT_ONCE = 20
 
 
 def _has_voted(voter: Any, pair_id: Any, *, skips: bool = True) -> ColumnElement[bool]:
-    found = exists().where(
-        votes.c.pair_id == pair_id, votes.c.voter == voter, votes.c.retracted_at.is_(None)
-    )
+    own = (votes.c.pair_id == pair_id, votes.c.voter == voter, votes.c.retracted_at.is_(None))
+    # By itself SQLAlchemy takes the table of the nearest statement only, not those around it.
+    found = exists().where(*own).correlate_except(votes)
     return found if skips else found.where(votes.c.verdict != "skip")
 
 
@@ -79,7 +79,13 @@ COUNT: BindParameter[Any] = bindparam("count")
 OF_BOTH = (leases.c.pair_id == bindparam("pair"), leases.c.voter == WHO)
 GIVEN = select(leases.c.pair_id).where(*OF_BOTH)
 RELEASE = update(leases).where(*OF_BOTH, leases.c.until > NOW).values(until=NOW)
-GIVEN_SO_FAR = select(func.count()).select_from(leases).where(leases.c.voter == WHO)
+LAST_GIVEN = (
+    select(pairs.c.purpose)
+    .join(leases, leases.c.pair_id == pairs.c.id)
+    .where(leases.c.voter == WHO)
+    .order_by(leases.c.until.desc())
+    .limit(GOLD_EVERY - 1)
+)
 HELD = (
     select(leases.c.pair_id)
     .where(leases.c.voter == WHO, leases.c.until > NOW, ~_has_voted(WHO, leases.c.pair_id))
@@ -180,13 +186,23 @@ def _new(
     """Pairs that somebody did not have before, gold questions at their places among them."""
     if count < 1:
         return []
-    before = int(connection.scalar(GIVEN_SO_FAR, {"who": voter}) or 0)
-    turns = [place % GOLD_EVERY == GOLD_EVERY // 2 for place in range(before, before + count)]
+    turns = _gold_turns(list(connection.scalars(LAST_GIVEN, {"who": voter})), count)
     facts = {"who": voter, "now": now, "domain": domain}
     gold = _first(connection, GOLD, facts, sum(turns))
     free = FREE if domain is None else FREE_IN_DOMAIN
     others = _first(connection, free, facts, count - len(gold))
     return _interleaved(turns, gold, others)
+
+
+def _gold_turns(last: Sequence[str], count: int) -> list[bool]:
+    """Which of the next pairs are to be gold questions, by the purposes of the last ones, newest
+    first: one in GOLD_EVERY, the first halfway."""
+    since = last.index("gold") if "gold" in last else len(last) + GOLD_EVERY // 2 - 1
+    turns = []
+    for _ in range(count):
+        turns.append(since >= GOLD_EVERY - 1)
+        since = 0 if turns[-1] else since + 1
+    return turns
 
 
 def _interleaved(turns: Sequence[bool], gold: list[int], others: list[int]) -> list[int]:

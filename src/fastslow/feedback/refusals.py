@@ -25,3 +25,7 @@ class AlreadyVoted(Refusal):
 
 class Malformed(Refusal):
     """A value that a store cannot keep."""
+
+
+class Fenced(Refusal):
+    """Of a learner that may go on no more: another one has begun, or the chain has changed."""

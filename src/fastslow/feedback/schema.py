@@ -281,6 +281,7 @@ update_rows = Table(
     Column("epoch", Integer, nullable=False),
     Column("replayed", Boolean, nullable=False),
     PrimaryKeyConstraint("update_id", "seq"),
+    Index("ix_update_rows_seq", "seq"),
     Index(
         "uq_update_rows_epoch_seq",
         "epoch",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from fastslow.feedback.leases import LEASE, check_given, lease, release
 from fastslow.feedback.refusals import AlreadyVoted, KeyReused, Malformed, UnknownItem
@@ -27,11 +27,13 @@ LONGEST_TEXT = 100_000
 OF_KEY = select(votes).where(
     votes.c.voter == bindparam("who"), votes.c.idem_key == bindparam("key")
 )
-EARLIER = select(votes.c.id).where(
-    votes.c.voter == bindparam("who"),
-    votes.c.retracted_at.is_(None),
-    votes.c.kind == bindparam("kind_"),
-    or_(votes.c.pair_id == bindparam("pair"), votes.c.answer_id == bindparam("answer")),
+_EARLIER = select(votes.c.id).where(
+    votes.c.voter == bindparam("who"), votes.c.retracted_at.is_(None)
+)
+# One statement for both would look through all that somebody ever sent.
+EARLIER_ON_PAIR = _EARLIER.where(votes.c.pair_id == bindparam("pair"))
+EARLIER_ON_ANSWER = _EARLIER.where(
+    votes.c.kind == bindparam("kind_"), votes.c.answer_id == bindparam("answer")
 )
 _GIVEN = (
     select(func.count())
@@ -183,8 +185,7 @@ def _write(
     seen_ms: int | None,
     now: float,
 ) -> Receipt:
-    subject = {"kind_": body["kind"], "pair": body["pair_id"], "answer": body["answer_id"]}
-    if (earlier := connection.scalar(EARLIER, {"who": voter, **subject})) is not None:
+    if (earlier := _earlier(connection, voter, body)) is not None:
         raise AlreadyVoted(f"you have voted on this already; take back vote {earlier} first")
     values = {
         **body, "voter": voter, "idem_key": key, "body_sha256": _hash(body), "seen_ms": seen_ms,
@@ -192,6 +193,14 @@ def _write(
     }  # fmt: skip
     number = insert_row(connection, votes, values)
     return Receipt(number, body["kind"], body["verdict"], now)
+
+
+def _earlier(connection: Connection, voter: int, body: Mapping[str, Any]) -> int | None:
+    """What somebody has sent of the same kind on the same thing, if anything."""
+    if body["pair_id"] is not None:
+        return connection.scalar(EARLIER_ON_PAIR, {"who": voter, "pair": body["pair_id"]})
+    facts = {"who": voter, "kind_": body["kind"], "answer": body["answer_id"]}
+    return connection.scalar(EARLIER_ON_ANSWER, facts)
 
 
 def _open_or_close(connection: Connection, pair_id: int) -> None:

@@ -1,4 +1,4 @@
-"""An index of the votes that were taken back after their admission."""
+"""Indexes: of the votes that were taken back after their admission, of the updates of a row."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,3 +12,4 @@ def upgrade() -> None:
     op.create_index(
         "ix_votes_taken_back", "votes", ["id"], sqlite_where=where, postgresql_where=where
     )
+    op.create_index("ix_update_rows_seq", "update_rows", ["seq"])

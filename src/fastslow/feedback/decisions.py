@@ -1,0 +1,136 @@
+"""What is served of the updates: promoted or set aside by the gate, undone or released by hand."""
+
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from fastslow.feedback.people import note
+from fastslow.feedback.planning import become, check_learner
+from fastslow.feedback.refusals import Fenced, Malformed
+from fastslow.feedback.schema import routes, updates
+from fastslow.feedback.updates import (
+    FREE,
+    SERVED,
+    SET_ASIDE,
+    UNDECIDED,
+    Route,
+    Update,
+    change,
+    route_of,
+    update_of,
+)
+
+
+def promote(connection: Connection, *, learner: int, update_id: int, gate: Any) -> Route:
+    """An update has passed the gate and answers from now on.
+
+    Raises Fenced for a stale learner, and where the chain is not what it was when it was planned.
+    """
+    check_learner(connection, learner)
+    found = update_of(connection, update_id)
+    become(connection, update_id, "gating", "promoted", gate=gate)
+    before = route_of(connection, found.domain)
+    if (before.update_id, before.epoch) != (found.parent, found.epoch):
+        raise Fenced(f"update {update_id} goes on from what {found.domain} no longer serves")
+    if before.update_id is not None:
+        change(connection, [before.update_id], state="superseded")
+    _route(connection, before, update_id=update_id, previous_id=before.update_id)
+    return route_of(connection, found.domain)
+
+
+def quarantine(connection: Connection, *, learner: int, update_id: int, gate: Any) -> None:
+    """An update has failed the gate; its rows are learned no more unless it is released."""
+    check_learner(connection, learner)
+    found = update_of(connection, update_id)
+    become(connection, update_id, "gating", "quarantined", gate=gate)
+    _new_epoch(connection, found.domain)
+
+
+def roll_back(
+    connection: Connection, *, update_id: int, now: float, by: int | None, why: str = ""
+) -> Route:
+    """Serve what was served before an update, at once.
+
+    Its rows are learned no more unless it is released; those of the updates after it are learned
+    again without it. A learner that is on the way from them is fenced off.
+    Raises Malformed for an update that is not of its domain's chain.
+    """
+    found = update_of(connection, update_id)
+    if found.state not in SERVED:
+        raise Malformed(f"update {update_id} is {found.state}; only what is served can be undone")
+    later = select(updates.c.id).where(
+        updates.c.domain == found.domain, updates.c.state.in_(SERVED), updates.c.id > update_id
+    )
+    after = list(connection.scalars(later.order_by(updates.c.id)))
+    anchor = route_of(connection, found.domain).anchor_id
+    change(connection, [update_id], state="rolled_back", decided_by=by)
+    change(connection, after, state=FREE)
+    if found.parent is not None:
+        change(connection, [found.parent], state="promoted")
+    before = None if found.parent is None else update_of(connection, found.parent)
+    _new_epoch(connection, found.domain)
+    _route(
+        connection,
+        route_of(connection, found.domain),
+        update_id=found.parent,
+        previous_id=None if before is None else before.parent,
+        anchor_id=found.parent if anchor in (update_id, *after) else anchor,
+    )
+    detail = {"update": update_id, "also": after, "serves": found.parent, "why": why}
+    note(connection, by, "roll_back", detail, now=now)
+    return route_of(connection, found.domain)
+
+
+def release(connection: Connection, *, update_id: int, now: float, by: int | None) -> Update:
+    """Give the rows of an update that was set aside back, to be learned in another one."""
+    return _decide(connection, update_id, FREE, now=now, by=by)
+
+
+def discard(connection: Connection, *, update_id: int, now: float, by: int | None) -> Update:
+    """Never learn the rows of an update that was set aside."""
+    return _decide(connection, update_id, "discarded", now=now, by=by)
+
+
+def approve(connection: Connection, *, domain: str, now: float, by: int) -> Route:
+    """What a domain serves is what later updates are measured against for slow drift."""
+    route = route_of(connection, domain)
+    _route(connection, route, anchor_id=route.update_id)
+    note(connection, by, "approve", {"domain": domain, "update": route.update_id}, now=now)
+    return route_of(connection, domain)
+
+
+def _decide(
+    connection: Connection, update_id: int, state: str, *, now: float, by: int | None
+) -> Update:
+    found = update_of(connection, update_id)
+    if found.state not in SET_ASIDE:
+        raise Malformed(
+            f"update {update_id} is {found.state}; only what was set aside can be {state}"
+        )
+    change(connection, [update_id], state=state, decided_by=by)
+    note(connection, by, state, {"update": update_id}, now=now)
+    return update_of(connection, update_id)
+
+
+def _new_epoch(connection: Connection, domain: str) -> None:
+    """Whatever is on the way in a domain is not served any more; its rows wait again."""
+    route = route_of(connection, domain)
+    _route(connection, route, epoch=route.epoch + 1)
+    connection.execute(
+        update(updates)
+        .where(updates.c.domain == domain, updates.c.state.in_(UNDECIDED))
+        .values(state=FREE)
+    )
+
+
+def _route(connection: Connection, before: Route, **facts: Any) -> None:
+    """Change a route, unless somebody else did since it was read."""
+    if connection.scalar(select(routes.c.domain).where(routes.c.domain == before.domain)) is None:
+        connection.execute(insert(routes).values(domain=before.domain, epoch=before.epoch))
+    done = connection.execute(
+        update(routes)
+        .where(routes.c.domain == before.domain, routes.c.epoch == before.epoch)
+        .values(**facts)
+    )
+    if not done.rowcount:
+        raise Fenced(f"the route of {before.domain} has changed meanwhile")

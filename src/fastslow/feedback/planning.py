@@ -1,0 +1,165 @@
+"""What is learned next, and how far it got: the learner's own words.
+
+One learner at a time may write: a later one fences it off, and so does whatever changes the chain
+under it. So what answers has learned each of its rows once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, func, insert, select, update
+
+from fastslow.feedback.refusals import Fenced, Malformed
+from fastslow.feedback.schema import insert_row, ledger, meta, update_rows, updates
+from fastslow.feedback.updates import FREE, SERVED, UNDECIDED, Update, change, route_of, update_of
+
+NEXT = {"learning": "planned", "candidate": "learning", "gating": "candidate"}
+"""What an update was before, by what a learner makes of it."""
+
+
+def claim(connection: Connection) -> int:
+    """Become the learner; those before are fenced off. The number that it names itself by."""
+    number = _learner(connection) + 1
+    connection.execute(update(meta).where(meta.c.key == "epoch").values(value=str(number)))
+    return number
+
+
+def domains(connection: Connection) -> list[str]:
+    """Domains with rows to learn from."""
+    query = select(ledger.c.domain).where(ledger.c.kind != "retract", ~ledger.c.holdout)
+    return sorted(connection.scalars(query.distinct()))
+
+
+def waiting(
+    connection: Connection, domain: str, *, after: int = 0, limit: int | None = None
+) -> Sequence[Row[Any]]:
+    """The ledger's rows behind a number that no update has learned from or set aside, in order."""
+    query = select(ledger).where(ledger.c.domain == domain, ledger.c.seq > after, *_waits())
+    return connection.execute(query.order_by(ledger.c.seq).limit(limit)).all()
+
+
+def learned(connection: Connection, domain: str) -> list[int]:
+    """The numbers of the rows that what a domain serves has learned and that still stand."""
+    query = (
+        select(update_rows.c.seq)
+        .join(updates, updates.c.id == update_rows.c.update_id)
+        .join(ledger, ledger.c.seq == update_rows.c.seq)
+        .where(
+            updates.c.domain == domain, updates.c.state.in_(SERVED), ~update_rows.c.replayed,
+            *_stands(),
+        )
+        .order_by(update_rows.c.seq)
+    )  # fmt: skip
+    return list(connection.scalars(query))
+
+
+def plan(
+    connection: Connection,
+    *,
+    learner: int,
+    domain: str,
+    rows: Sequence[int],
+    replayed: Sequence[int] = (),
+    now: float,
+    by: int | None = None,
+) -> Update:
+    """Decide what is learned next in a domain, from what it serves.
+
+    Args:
+        rows: numbers of rows that wait.
+        replayed: of rows that were learned, to be learned once more.
+        by: who wants just these rows to be learned.
+
+    Raises Fenced, also while an update of the domain is undecided or if a row waits no more.
+    """
+    check_learner(connection, learner)
+    undecided = select(updates.c.id).where(
+        updates.c.domain == domain, updates.c.state.in_(UNDECIDED)
+    )
+    if (open_ := connection.scalar(undecided)) is not None:
+        raise Fenced(f"update {open_} of {domain} is not decided yet")
+    still = select(func.count(ledger.c.seq)).where(
+        ledger.c.domain == domain, ledger.c.seq.in_(rows), *_waits()
+    )
+    if not rows or connection.scalar(still) != len(rows):
+        raise Fenced("some of these rows wait no more; plan again")
+    route = route_of(connection, domain)
+    values = {
+        "domain": domain, "parent": route.update_id, "epoch": route.epoch, "state": "planned",
+        "decided_by": by, "at": now,
+    }  # fmt: skip
+    number = insert_row(connection, updates, values)
+    all_rows = [(seq, False) for seq in rows] + [(seq, True) for seq in replayed]
+    connection.execute(
+        insert(update_rows),
+        [
+            {"update_id": number, "seq": seq, "epoch": route.epoch, "replayed": again}
+            for seq, again in all_rows
+        ],
+    )
+    return update_of(connection, number)
+
+
+def move(
+    connection: Connection, *, learner: int, update_id: int, state: str, **facts: Any
+) -> Update:
+    """An update is learning, a candidate, or before the gate; `facts` are columns of it.
+
+    Raises Fenced where it is not what comes before that.
+    """
+    if state not in NEXT:
+        raise Malformed(f"a learner makes no update {state}; one of {', '.join(NEXT)}")
+    check_learner(connection, learner)
+    become(connection, update_id, NEXT[state], state, **facts)
+    return update_of(connection, update_id)
+
+
+def resume(connection: Connection, *, learner: int) -> list[Update]:
+    """The updates that a learner before has left undecided, to be learned again from their plan."""
+    check_learner(connection, learner)
+    query = select(updates.c.id).where(updates.c.state.in_(UNDECIDED)).order_by(updates.c.id)
+    left = list(connection.scalars(query))
+    change(connection, left, state="planned")
+    return [update_of(connection, number) for number in left]
+
+
+def check_learner(connection: Connection, learner: int) -> None:
+    """Raises Fenced unless this learner is the newest."""
+    if learner != _learner(connection):
+        raise Fenced("another learner has begun; this one may write nothing more")
+
+
+def become(connection: Connection, update_id: int, before: str, state: str, **facts: Any) -> None:
+    """An update is something else now. Raises Fenced where it is not `before`."""
+    done = connection.execute(
+        update(updates)
+        .where(updates.c.id == update_id, updates.c.state == before)
+        .values(state=state, **facts)
+    )
+    if not done.rowcount:
+        found = update_of(connection, update_id)
+        raise Fenced(f"update {update_id} is {found.state} and not {before}")
+
+
+def _learner(connection: Connection) -> int:
+    """The number of the learner of now; locks it, so that nobody becomes it meanwhile."""
+    query = select(meta.c.value).where(meta.c.key == "epoch").with_for_update()
+    return int(connection.scalar(query) or 0)
+
+
+def _stands() -> tuple[Any, ...]:
+    """Conditions of a row that counts and was not taken back."""
+    gone = ledger.alias("gone")
+    taken_back = exists().where(gone.c.kind == "retract", gone.c.vote_id == ledger.c.vote_id)
+    return ledger.c.kind != "retract", ledger.c.weight > 0, ~taken_back
+
+
+def _waits() -> tuple[Any, ...]:
+    """Conditions of a row that is to be learned."""
+    taken = exists().where(
+        update_rows.c.seq == ledger.c.seq,
+        ~update_rows.c.replayed,
+        update_rows.c.update_id == updates.c.id,
+        updates.c.state != FREE,
+    )
+    return *_stands(), ~ledger.c.holdout, ~taken

@@ -1,0 +1,125 @@
+"""Updates: what was learned at one time, from which rows of the ledger, and what became of it.
+
+In each domain the promoted updates are one chain, from the base to the one that answers: each goes
+on from the one before it. `planning` adds to a chain, `decisions` says what of it is served.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from fastslow.feedback.refusals import UnknownItem
+from fastslow.feedback.schema import ledger, routes, update_rows, updates
+
+UNDECIDED = ("planned", "learning", "candidate", "gating")
+SERVED = ("promoted", "superseded")
+"""Of the chain from the base to the route."""
+SET_ASIDE = ("quarantined", "rolled_back")
+"""Their rows are learned no more, until a person releases them."""
+FREE = "released"
+"""Its rows are planned anew, in another update."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What was learned at one time."""
+
+    id: int
+    domain: str
+    parent: int | None
+    """The update that it goes on from; None of the base."""
+    epoch: int
+    """Of its domain's chain, when it was planned."""
+    state: str
+    adapter: str | None = None
+    """Name of its folder."""
+    adapter_sha256: str | None = None
+    checkpoint: str | None = None
+    gate: Any = None
+    """What was tested, and the verdict."""
+    decided_by: int | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which update answers in a domain."""
+
+    domain: str
+    update_id: int | None = None
+    """None: the base."""
+    previous_id: int | None = None
+    anchor_id: int | None = None
+    """The last one that a person approved."""
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """An update that learned from a vote."""
+
+    update_id: int
+    domain: str
+    state: str
+    replayed: bool
+    """Whether it had been learned from before, and was mixed in again."""
+
+
+def update_of(connection: Connection, update_id: int) -> Update:
+    """An update. Raises UnknownItem."""
+    row = connection.execute(select(updates).where(updates.c.id == update_id)).one_or_none()
+    if row is None:
+        raise UnknownItem(f"there is no update {update_id}")
+    return Update(**row._mapping)
+
+
+def history(
+    connection: Connection, domain: str | None = None, *, limit: int | None = None
+) -> list[Update]:
+    """Updates, the newest first."""
+    query = select(updates).order_by(updates.c.id.desc()).limit(limit)
+    if domain is not None:
+        query = query.where(updates.c.domain == domain)
+    return [Update(**row._mapping) for row in connection.execute(query)]
+
+
+def rows_of(connection: Connection, update_id: int) -> list[Row[Any]]:
+    """The ledger's rows of an update, new ones in order, then the replayed."""
+    return list(
+        connection.execute(
+            select(ledger, update_rows.c.replayed)
+            .join(update_rows, update_rows.c.seq == ledger.c.seq)
+            .where(update_rows.c.update_id == update_id)
+            .order_by(update_rows.c.replayed, ledger.c.seq)
+        )
+    )
+
+
+def uses_of(connection: Connection, vote_id: int) -> list[Use]:
+    """Every update that learned from a vote, the first one first."""
+    query = (
+        select(updates.c.id, updates.c.domain, updates.c.state, update_rows.c.replayed)
+        .join(update_rows, update_rows.c.update_id == updates.c.id)
+        .join(ledger, ledger.c.seq == update_rows.c.seq)
+        .where(ledger.c.vote_id == vote_id, ledger.c.kind != "retract")
+        .order_by(updates.c.id)
+    )
+    return [Use(*row) for row in connection.execute(query)]
+
+
+def route_of(connection: Connection, domain: str) -> Route:
+    """What a domain serves; the base where nothing was promoted."""
+    row = connection.execute(select(routes).where(routes.c.domain == domain)).one_or_none()
+    return Route(domain) if row is None else Route(*row)
+
+
+def all_routes(connection: Connection) -> list[Route]:
+    """What is served in each domain that has ever had an update promoted or undone."""
+    return [Route(*row) for row in connection.execute(select(routes).order_by(routes.c.domain))]
+
+
+def change(connection: Connection, numbers: Sequence[int], **facts: Any) -> None:
+    """Set columns of updates."""
+    connection.execute(update(updates).where(updates.c.id.in_(numbers)).values(**facts))
