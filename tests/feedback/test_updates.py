@@ -74,8 +74,9 @@ class Lab(Town):
     def tested(self, planned, learner=None):
         """A planned update, learned and before the gate."""
         own = {"learner": learner or self.learner, "update_id": planned.id}
+        facts = {"adapter": f"u{planned.id}", "checkpoint": f"c{planned.id}"}
         self.store.write(planning.move, state="learning", **own)
-        self.store.write(planning.move, state="candidate", adapter=f"u{planned.id}", **own)
+        self.store.write(planning.move, state="candidate", **facts, **own)
         return self.store.write(planning.move, state="gating", **own)
 
     def promoted(self, rows=None, domain="talk", **named):
@@ -224,6 +225,19 @@ def test_rolling_back_serves_what_was_before_and_learns_the_rest_again(lab):
     with lab.store.read() as connection:
         actions = list(connection.scalars(select(audit.c.action).order_by(audit.c.id)))
     assert actions[-2:] == ["approve", "roll_back"]
+
+
+def test_what_is_too_old_is_forgotten_and_cannot_be_gone_back_to(lab):
+    made = [lab.promoted(lab.add(1)) for _ in range(2)]
+    lab.write(decisions.approve, domain="talk", by=lab.voters[1])
+    made += [lab.promoted(lab.add(1)) for _ in range(4)]
+    own = {"learner": lab.learner, "domain": "talk"}
+    gone = lab.store.write(decisions.forget_old, keep=2, **own)
+    assert [one.id for one in gone] == [made[3].id, made[2].id, made[0].id]
+    assert lab.store.write(decisions.forget_old, keep=2, **own) == []
+    with pytest.raises(Malformed, match=f"update {made[3].id}, .* is no longer kept"):
+        lab.decide(decisions.roll_back, made[4].id)
+    assert lab.decide(decisions.roll_back, made[2].id).update_id == made[1].id
 
 
 def test_rolling_the_first_update_back_serves_the_base(lab):

@@ -22,6 +22,7 @@ LEVELS = [
     {"training", "reports"},
     {"bench", "serve"},
     {"api"},
+    {"live"},
     {"cli"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
@@ -29,6 +30,7 @@ DOORS = {
     "peft": {"adapters"},
     "accelerate": {"training"},
     "river": {"training"},
+    "scipy": {"live"},
     "openai": {"openai_client"},
     "sklearn": {"judges"},
     "datasets": {"streams"},

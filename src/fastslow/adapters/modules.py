@@ -7,9 +7,8 @@ in one backward pass. A step switches ten times, and PEFT's own switching takes 
 model's layers on a GPU.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import copy
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,19 +18,22 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fastslow.adapters.factors import Factors, combine
-from fastslow.adapters.fingerprint import FIELD, OF_BASE, absolute
 from fastslow.adapters.linear import make_direct
 from fastslow.adapters.lora_folder import HEAD_KEY, check_lora_folder
+from fastslow.adapters.lora_layers import (
+    dropouts_of,
+    lora_layers_of,
+    parameters_of,
+    scale_by,
+)
 from fastslow.adapters.odd_layers import odd_layers
 from fastslow.adapters.on_base import put_on
+from fastslow.adapters.saving import write_module
 from fastslow.adapters.whole_model import check_finite, one_error
-from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
 
 BASE = "base"
@@ -56,29 +58,14 @@ class Modules:
         self.model = model
         self.trainable = trainable
         self.start = start
-        self._layers = _lora_layers(model)
-        for layer in self._layers:
-            make_direct(layer)
-        self._parameters = {
-            name: {
-                key: parameter
-                for key, parameter in model.named_parameters()
-                if "lora_" in key and name in key.split(".")
-            }
-            for name in model.peft_config
-        }
+        self._parameters = {name: parameters_of(model, name) for name in model.peft_config}
         causal_lm: Any = model.get_base_model()
         if isinstance(causal_lm.get_output_embeddings(), BaseTunerLayer):
             raise ConfigError(
                 "lora.target_modules: the output layer cannot have a module, as its logits are "
                 "computed in blocks; name other layers or use all-linear"
             )
-        model.eval()  # PEFT adds modules in training mode.
-        self._dropouts = {layer: _dropouts(layer) for layer in self._layers}
-        self._activate(BASE, self._layers, learning=False)
-        for key, parameters in self._parameters.items():
-            for parameter in parameters.values():
-                parameter.requires_grad_(key in trainable)
+        self._settle()
 
     @classmethod
     def attach(
@@ -152,6 +139,36 @@ class Modules:
                 modules.head(name).data.copy_(file.get_tensor(HEAD_KEY))
             check_finite(f"adapter {folders[name]}", modules.tensors(name).items())
         return modules
+
+    def _settle(self) -> None:
+        """Take in the layers as PEFT has left them: its modules come in training mode, and it
+        switches the gradients of those that were there."""
+        self._layers = lora_layers_of(self.model)
+        for layer in self._layers:
+            make_direct(layer)
+        self.model.eval()
+        self._dropouts = {layer: dropouts_of(layer) for layer in self._layers}
+        self._activate(BASE, self._layers, learning=False)
+        for key, parameters in self._parameters.items():
+            for parameter in parameters.values():
+                parameter.requires_grad_(key in self.trainable)
+
+    def add(self, name: str, folder: Path) -> None:
+        """Put a frozen module from a PEFT folder beside the others.
+
+        Raises ConfigError for a folder that holds no LoRA adapter in safetensors for this base.
+        """
+        check_lora_folder(folder)
+        put_on(self.model, name, folder, self.causal_lm)
+        self._parameters[name] = parameters_of(self.model, name)
+        self._settle()
+
+    def remove(self, name: str) -> None:
+        """Take a frozen module off; nothing is active."""
+        self._activate(self.trainable[0], self._layers, learning=False)  # PEFT warns of others.
+        self.model.delete_adapter(name)
+        del self._parameters[name]
+        self._settle()
 
     @property
     def causal_lm(self) -> Any:
@@ -235,7 +252,7 @@ class Modules:
         With `learning`, the module's dropout is on; it is off in every other case. `within` says
         which part of the model is needed; None is all of it.
         """
-        layers = self._layers if within is None else _lora_layers(within)
+        layers = self._layers if within is None else lora_layers_of(within)
         self._activate(name, layers, learning=learning)
         try:
             yield
@@ -273,7 +290,7 @@ class Modules:
         handles = []
         for layer, module in self.causal_lm.named_modules():
             if isinstance(module, LoraLayer) and layer in factors:
-                hook = _scale_by(factors[layer])
+                hook = scale_by(factors[layer])
                 handles.append(module.lora_A[name].register_forward_hook(hook))
         try:
             yield
@@ -307,24 +324,8 @@ class Modules:
             combine(sums, [1.0, 1.0]).write(folder)
 
     def _save_alone(self, name: str, folder: Path) -> None:
-        make_empty(folder)
-        state = get_peft_model_state_dict(
-            self.model, adapter_name=name, save_embedding_layers=False
-        )
-        tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-        config = copy(self.config(name))
-        if self.has_head(name):
-            tensors[HEAD_KEY] = self.head(name).detach().cpu().clone()
-            config.task_type, config.modules_to_save = "SEQ_CLS", ["score"]
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-        config.inference_mode = True
-        if isinstance(config.target_modules, set):
-            # A set's order differs from process to process; the same module is the same file.
-            config.target_modules = sorted(config.target_modules)
-        config.base_model_name_or_path = absolute(self.causal_lm.name_or_path) or None
-        trained_on = getattr(self.causal_lm, OF_BASE, None)
-        config.auto_mapping = {FIELD: trained_on} if trained_on else None
-        config.save_pretrained(str(folder))
+        head = self.head(name) if self.has_head(name) else None
+        write_module(self.model, name, folder, head=head)
 
     def merge(self, name: str) -> Any:
         """Merge one module into the base's weights; removes all modules."""
@@ -332,19 +333,5 @@ class Modules:
             return self.model.merge_and_unload(adapter_names=[name])
 
 
-def _lora_layers(model: nn.Module) -> list[Any]:
-    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-
-
-def _dropouts(layer: Any) -> list[tuple[str, nn.Module]]:
-    """Those that drop anything, by module."""
-    own = getattr(layer, "lora_dropout", {})
-    return [(key, part) for key, part in own.items() if not isinstance(part, nn.Identity)]
-
-
 def _head_key(name: str) -> str:
     return f"head.{name}.weight"
-
-
-def _scale_by(factors: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    return lambda module, given, output: output * factors

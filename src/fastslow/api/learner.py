@@ -26,6 +26,7 @@ from fastslow.config import BudgetConfig, ChaseConfig, MovingReferenceConfig, Re
 from fastslow.errors import ConfigError, StateError
 from fastslow.scoring import Encoder
 from fastslow.training.build import build_learner
+from fastslow.training.data.dataset import objective_of
 from fastslow.training.loop.step_sums import StepResult
 from fastslow.training.policies.loading import make_modules, make_policies, reference_policy
 from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
@@ -133,6 +134,15 @@ class Learner(PolicyMethods):
         )
         self._build(recipe, made)
 
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> "Learner":
+        """A learner with the settings of a recipe, which says nothing of its data."""
+        made = cls.__new__(cls)
+        made._base = LearnerBase(recipe.model, None, trust_remote_code=recipe.trust_remote_code)
+        made._whole = recipe.train.micro_batch_size is None
+        made._build(recipe, objective_of(recipe))
+        return made
+
     def _build(self, recipe: Recipe, objective: Any) -> None:
         base = self._base
         encoder = Encoder(
@@ -151,6 +161,7 @@ class Learner(PolicyMethods):
             recipe, base.tokenizer, encoder, policies, reference_policy(recipe), {}, objective
         )
         self._random = RandomState(recipe.seed)
+        self._beside: tuple[str, ...] = ()
 
     @property
     def leader(self) -> str:
@@ -297,6 +308,27 @@ class Learner(PolicyMethods):
         finally:
             modules.load_tensors(name, handed.full)
 
+    @contextmanager
+    def beside(self, folders: Mapping[str, str | Path]) -> Iterator[None]:
+        """Inside, adapters in PEFT folders answer and are scored too, by the names given here.
+
+        Raises ConfigError for a name that is taken, and a folder that holds no adapter of this
+        model.
+        """
+        modules, added = self.core.policies.modules, list[str]()
+        if taken := sorted({*folders} & {*self._view().names}):
+            raise ConfigError(f"folders: the learner itself has {', '.join(taken)}; name it else")
+        try:
+            for name, folder in folders.items():
+                modules.add(name, Path(folder))
+                added.append(name)
+            self._beside = tuple(added)
+            yield
+        finally:
+            self._beside = ()
+            for name in added:
+                modules.remove(name)
+
     def unload(self) -> Any:
         """Take the LoRA layers off; the model as it was. The learner cannot be used afterwards."""
         model = self.core.policies.modules.causal_lm
@@ -306,7 +338,7 @@ class Learner(PolicyMethods):
     def _view(self) -> View:
         return replace(
             self._opened,
-            names=names_of(self.modules, self.leader, self._opened.reference),
+            names=names_of((*self.modules, *self._beside), self.leader, self._opened.reference),
             running=self.core.state.of_heldout,
         )
 

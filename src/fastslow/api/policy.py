@@ -18,6 +18,7 @@ from fastslow.api.view import (
     warn_of_unasked_judge,
 )
 from fastslow.scoring import Encoded
+from fastslow.training.budget.answer_kl import AnswerKl
 from fastslow.training.loop.evaluator import EvalResult, held_out, length_groups
 from fastslow.training.policies.policies import PROMPTS_AT_ONCE
 from fastslow.training.state.event_log import Progress, unwatched
@@ -138,6 +139,30 @@ class PolicyMethods(ABC):
             scores[id(item)] if isinstance(item, Encoded) else RowScore(skipped=item)
             for item in encoded
         ]
+
+    def reverse_kl(
+        self,
+        prompts: Sequence[Any],
+        *,
+        module: str = "leader",
+        reference: str = "base",
+        max_new_tokens: int | None = None,
+        seed: int = 0,
+    ) -> float:
+        """KL(module || reference), nats per answer: of all predictions along one sampled answer of
+        the module to each prompt.
+
+        Args:
+            prompts, module, max_new_tokens, seed: as of `generate`.
+            reference: as `module`.
+
+        Raises ConfigError as `generate`.
+        """
+        view = self._view()
+        check_sampling(view, prompts, 1, 1.0, 1.0)
+        answers = AnswerKl(view.policies, view.encoder, view.room(max_new_tokens))
+        asked = [prompt_of(prompt) for prompt in prompts]
+        return answers.measure(view.policy(module), view.policy(reference), asked, seed=seed)
 
     def evaluate(
         self,

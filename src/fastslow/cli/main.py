@@ -19,6 +19,7 @@ from fastslow.cli.demo import demo
 from fastslow.cli.eval import evaluate
 from fastslow.cli.export import export
 from fastslow.cli.judge import judge
+from fastslow.cli.learn import learn
 from fastslow.cli.recipe import recipe
 from fastslow.cli.recipes import recipes
 from fastslow.cli.report import report
@@ -56,6 +57,7 @@ app.command()(export)
 app.command()(combine)
 app.command()(report)
 app.command()(serve)
+app.command()(learn)
 app.command()(world)
 app.add_typer(bench, name="bench")
 

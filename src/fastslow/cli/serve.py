@@ -36,19 +36,17 @@ def serve(
         None, help="URL of an engine with OpenAI's API that answers, as http://127.0.0.1:8001/v1."
     ),
     engine_model: str = typer.Option(None, help="Its base model; the only one by default."),
+    learn: bool = typer.Option(
+        False, "--learn", help="Learn from the votes beside it, as `fastslow learn` does."
+    ),
     webhook: str = typer.Option(None, help=f"URL that is told of new rows, signed with ${SECRET}."),
 ) -> None:
     """Let people compare answers, and keep their votes as training data."""
-    try:
-        from fastslow.serve import Settings
-        from fastslow.serve.engine.opening import EngineChoice
-        from fastslow.serve.server import serve as run
-    except ImportError as error:
-        from fastslow.errors import ConfigError
+    _check_installed()
+    from fastslow.serve import Settings
+    from fastslow.serve.engine.opening import EngineChoice
+    from fastslow.serve.server import serve as run
 
-        raise ConfigError(
-            f"serving needs {error.name}, which is not installed: pip install 'fastslow[serve]'"
-        ) from None
     if (overrides or adapter) and engine is None:
         from fastslow.adapters.library_logging import quiet_libraries
 
@@ -65,9 +63,40 @@ def serve(
         store_url=store,
         pairs=pairs or [],
         prompts=prompts or [],
-        answers=EngineChoice(overrides or [], adapter or [], engine, engine_model),
+        answers=EngineChoice(
+            overrides or [], adapter or [], engine, engine_model, _threads() if learn else None
+        ),
+        learning=_learning(overrides or [], store) if learn else None,
         say=say,
     )
+
+
+def _check_installed() -> None:
+    try:
+        import fastslow.serve.server  # noqa: F401
+    except ImportError as error:
+        from fastslow.errors import ConfigError
+
+        raise ConfigError(
+            f"serving needs {error.name}, which is not installed: pip install 'fastslow[serve]'"
+        ) from None
+
+
+def _threads() -> int:
+    """That answer beside a learner."""
+    from fastslow.serve.supervised import threads_of_both
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # Read when torch is loaded, later.
+    return threads_of_both()[0]
+
+
+def _learning(overrides: list[str], store: str | None) -> list[str]:
+    """The arguments of `fastslow learn` after the folder."""
+    from fastslow.errors import ConfigError
+
+    if not overrides:
+        raise ConfigError("--learn: needs the model that learns; add model=path/to/model")
+    return [*overrides, *(["--store", store] if store else [])]
 
 
 def _secret(webhook: str | None) -> str | None:

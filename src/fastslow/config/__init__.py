@@ -19,6 +19,7 @@ from fastslow.config.judging import (
     RuleJudgeConfig,
     WorldJudgeConfig,
 )
+from fastslow.config.live import GateConfig, LiveConfig
 from fastslow.config.load import (
     dump_recipe,
     faults_of_parts,
@@ -55,6 +56,8 @@ from fastslow.config.shipped import recipe_names, recipe_summary, recipe_text
 from fastslow.config.stages import StageConfig
 
 __all__ = [
+    "GateConfig",
+    "LiveConfig",
     "PART_BEFORE",
     "AnswerConfig",
     "EngineConfig",

@@ -15,6 +15,7 @@ from fastslow.config.continual import (
     ReplayConfig,
 )
 from fastslow.config.judging import JudgeConfig
+from fastslow.config.live import LiveConfig
 from fastslow.config.rules import faults
 from fastslow.config.sampling import (
     FilterConfig,
@@ -81,6 +82,8 @@ class Recipe(Section):
     judge: JudgeConfig | None = None
     """Who compares the policy's answers, by `kind`: `world`, `rule`, `classifier`,
     `reward_model`, `llm` or `ensemble`."""
+    live: LiveConfig | None = None
+    """null: an ordinary run."""
     stages: list[StageConfig] = []
     """Runs one after the other, each starting from the adapter of the one before, which is also
     its reference: `[sft, preferences]`. A stage may have sections of its own: `{name: sft, data:

@@ -9,6 +9,8 @@ which has written what they did to disk when it returns. They take the time as `
 Needs `pip install 'fastslow[serve]'`; loads without torch.
 """
 
+from sqlalchemy import Connection
+
 from fastslow.feedback.refusals import (
     AlreadyVoted,
     Fenced,
@@ -22,6 +24,7 @@ from fastslow.feedback.store import Store
 
 __all__ = [
     "AlreadyVoted",
+    "Connection",
     "Fenced",
     "KeyReused",
     "Malformed",

@@ -31,7 +31,7 @@ def promote(connection: Connection, *, learner: int, update_id: int, gate: Any) 
     become(connection, update_id, "gating", "promoted", gate=gate)
     before = route_of(connection, found.domain)
     if (before.update_id, before.epoch) != (found.parent, found.epoch):
-        raise Fenced(f"update {update_id} goes on from what {found.domain} no longer serves")
+        raise Fenced(f"update {update_id} is based on what {found.domain} no longer serves")
     if before.update_id is not None:
         change(connection, [before.update_id], state="superseded")
     _route(connection, before, update_id=update_id, previous_id=before.update_id)
@@ -63,11 +63,16 @@ def roll_back(
     )
     after = list(connection.scalars(later.order_by(updates.c.id)))
     anchor = route_of(connection, found.domain).anchor_id
+    before = None if found.parent is None else update_of(connection, found.parent)
+    if before is not None and before.checkpoint is None:
+        raise Malformed(
+            f"update {before.id}, which would answer again, is no longer kept; live.keep says how "
+            "many are"
+        )
     change(connection, [update_id], state="rolled_back", decided_by=by)
     change(connection, after, state=FREE)
     if found.parent is not None:
         change(connection, [found.parent], state="promoted")
-    before = None if found.parent is None else update_of(connection, found.parent)
     _new_epoch(connection, found.domain)
     _route(
         connection,
@@ -79,6 +84,23 @@ def roll_back(
     detail = {"update": update_id, "also": after, "serves": found.parent, "why": why}
     note(connection, by, "roll_back", detail, now=now)
     return route_of(connection, found.domain)
+
+
+def forget_old(connection: Connection, *, learner: int, domain: str, keep: int) -> list[Update]:
+    """Say that the checkpoints and adapters of all but the newest updates are gone, but for what
+    answers, what did before, and what was approved; those that are to be removed."""
+    check_learner(connection, learner)
+    route = route_of(connection, domain)
+    needed = {route.update_id, route.previous_id, route.anchor_id}
+    query = select(updates.c.id).where(
+        updates.c.domain == domain,
+        updates.c.checkpoint.is_not(None),
+        updates.c.state.not_in(UNDECIDED),
+    )
+    kept = list(connection.scalars(query.order_by(updates.c.id.desc())))
+    gone = [update_of(connection, one) for one in kept[keep:] if one not in needed]
+    change(connection, [one.id for one in gone], checkpoint=None)
+    return gone
 
 
 def release(connection: Connection, *, update_id: int, now: float, by: int | None) -> Update:

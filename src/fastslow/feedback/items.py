@@ -104,6 +104,16 @@ def add_pair(
     return insert_row(connection, pairs, values)
 
 
+def last_prompts(connection: Connection, domain: str, *, count: int) -> list[Messages]:
+    """Prompts of a domain: the held-out ones first, then the newest."""
+    query = (
+        select(prompts.c.messages)
+        .where(prompts.c.domain == domain)
+        .order_by(prompts.c.holdout.desc(), prompts.c.id.desc())
+    )
+    return list(connection.scalars(query.limit(count)))
+
+
 def open_pairs(connection: Connection) -> int:
     """How many pairs lack verdicts, gold questions apart."""
     query = select(func.count()).select_from(pairs).where(pairs.c.open, pairs.c.purpose != "gold")

@@ -52,6 +52,8 @@ class Entry:
     """None of a retraction."""
     weight: float
     confidence: float
+    at: float
+    """When it came in, Unix seconds."""
 
 
 def admit(
@@ -111,7 +113,7 @@ def entries(connection: Connection, *, after: int = 0, limit: int | None = None)
     """The entries behind a number, in order, retractions among them."""
     query = select(ledger).where(ledger.c.seq > after).order_by(ledger.c.seq).limit(limit)
     for row in connection.execute(query):
-        yield _entry(row)
+        yield entry_of(row)
 
 
 def is_retracted(connection: Connection, vote_ids: list[int]) -> set[int]:
@@ -154,7 +156,16 @@ def _values(
     }  # fmt: skip
 
 
-def _entry(row: Row[Any]) -> Entry:
+def entry_of(row: Row[Any]) -> Entry:
+    """A row of the table as an entry."""
     return Entry(
-        row.seq, row.kind, row.vote_id, row.domain, row.holdout, row.row, row.weight, row.confidence
+        row.seq,
+        row.kind,
+        row.vote_id,
+        row.domain,
+        row.holdout,
+        row.row,
+        row.weight,
+        row.confidence,
+        row.at,
     )

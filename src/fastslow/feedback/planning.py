@@ -7,8 +7,9 @@ under it. So what answers has learned each of its rows once.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
+from fastslow.feedback.ledger import Entry, entry_of
 from fastslow.feedback.refusals import Fenced, Malformed
 from fastslow.feedback.schema import insert_row, ledger, meta, update_rows, updates
 from fastslow.feedback.updates import FREE, SERVED, UNDECIDED, Update, change, route_of, update_of
@@ -32,10 +33,11 @@ def domains(connection: Connection) -> list[str]:
 
 def waiting(
     connection: Connection, domain: str, *, after: int = 0, limit: int | None = None
-) -> Sequence[Row[Any]]:
+) -> list[Entry]:
     """The ledger's rows behind a number that no update has learned from or set aside, in order."""
     query = select(ledger).where(ledger.c.domain == domain, ledger.c.seq > after, *_waits())
-    return connection.execute(query.order_by(ledger.c.seq).limit(limit)).all()
+    rows = connection.execute(query.order_by(ledger.c.seq).limit(limit))
+    return [entry_of(row) for row in rows]
 
 
 def learned(connection: Connection, domain: str) -> list[int]:
@@ -46,11 +48,18 @@ def learned(connection: Connection, domain: str) -> list[int]:
         .join(ledger, ledger.c.seq == update_rows.c.seq)
         .where(
             updates.c.domain == domain, updates.c.state.in_(SERVED), ~update_rows.c.replayed,
-            *_stands(),
+            *stands(),
         )
         .order_by(update_rows.c.seq)
     )  # fmt: skip
     return list(connection.scalars(query))
+
+
+def held_out(connection: Connection, domain: str, *, limit: int) -> list[Entry]:
+    """The newest rows of a domain that nothing learns from."""
+    query = select(ledger).where(ledger.c.domain == domain, ledger.c.holdout, *stands())
+    rows = connection.execute(query.order_by(ledger.c.seq.desc()).limit(limit))
+    return [entry_of(row) for row in rows]
 
 
 def plan(
@@ -123,9 +132,14 @@ def resume(connection: Connection, *, learner: int) -> list[Update]:
     return [update_of(connection, number) for number in left]
 
 
+def is_learner(connection: Connection, learner: int) -> bool:
+    """Whether this learner is the newest."""
+    return learner == _learner(connection)
+
+
 def check_learner(connection: Connection, learner: int) -> None:
     """Raises Fenced unless this learner is the newest."""
-    if learner != _learner(connection):
+    if not is_learner(connection, learner):
         raise Fenced("another learner has begun; this one may write nothing more")
 
 
@@ -147,7 +161,7 @@ def _learner(connection: Connection) -> int:
     return int(connection.scalar(query) or 0)
 
 
-def _stands() -> tuple[Any, ...]:
+def stands() -> tuple[Any, ...]:
     """Conditions of a row that counts and was not taken back."""
     gone = ledger.alias("gone")
     taken_back = exists().where(gone.c.kind == "retract", gone.c.vote_id == ledger.c.vote_id)
@@ -162,4 +176,4 @@ def _waits() -> tuple[Any, ...]:
         update_rows.c.update_id == updates.c.id,
         updates.c.state != FREE,
     )
-    return *_stands(), ~ledger.c.holdout, ~taken
+    return *stands(), ~ledger.c.holdout, ~taken

@@ -1,15 +1,16 @@
 """Updates: what was learned at one time, from which rows of the ledger, and what became of it.
 
-In each domain the promoted updates are one chain, from the base to the one that answers: each goes
-on from the one before it. `planning` adds to a chain, `decisions` says what of it is served.
+In each domain the promoted updates are one chain, from the base to the one that answers: each
+begins where the one before it ended. `planning` adds to it, `decisions` says what is served.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, select, update
 
+from fastslow.feedback.ledger import Entry, entry_of
 from fastslow.feedback.refusals import UnknownItem
 from fastslow.feedback.schema import ledger, routes, update_rows, updates
 
@@ -19,7 +20,7 @@ SERVED = ("promoted", "superseded")
 SET_ASIDE = ("quarantined", "rolled_back")
 """Their rows are learned no more, until a person releases them."""
 FREE = "released"
-"""Its rows are planned anew, in another update."""
+"""Its rows wait again, for another update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Update:
     id: int
     domain: str
     parent: int | None
-    """The update that it goes on from; None of the base."""
+    """The update at whose end it begins; None: at the base."""
     epoch: int
     """Of its domain's chain, when it was planned."""
     state: str
@@ -67,6 +68,15 @@ class Use:
     """Whether it had been learned from before, and was mixed in again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What answers in a domain, and what did before, which answers again if it is undone."""
+
+    domain: str
+    now: Update | None
+    before: Update | None
+
+
 def update_of(connection: Connection, update_id: int) -> Update:
     """An update. Raises UnknownItem."""
     row = connection.execute(select(updates).where(updates.c.id == update_id)).one_or_none()
@@ -85,16 +95,15 @@ def history(
     return [Update(**row._mapping) for row in connection.execute(query)]
 
 
-def rows_of(connection: Connection, update_id: int) -> list[Row[Any]]:
+def rows_of(connection: Connection, update_id: int) -> list[Entry]:
     """The ledger's rows of an update, new ones in order, then the replayed."""
-    return list(
-        connection.execute(
-            select(ledger, update_rows.c.replayed)
-            .join(update_rows, update_rows.c.seq == ledger.c.seq)
-            .where(update_rows.c.update_id == update_id)
-            .order_by(update_rows.c.replayed, ledger.c.seq)
-        )
+    query = (
+        select(ledger)
+        .join(update_rows, update_rows.c.seq == ledger.c.seq)
+        .where(update_rows.c.update_id == update_id)
+        .order_by(update_rows.c.replayed, ledger.c.seq)
     )
+    return [entry_of(row) for row in connection.execute(query)]
 
 
 def uses_of(connection: Connection, vote_id: int) -> list[Use]:
@@ -118,6 +127,18 @@ def route_of(connection: Connection, domain: str) -> Route:
 def all_routes(connection: Connection) -> list[Route]:
     """What is served in each domain that has ever had an update promoted or undone."""
     return [Route(*row) for row in connection.execute(select(routes).order_by(routes.c.domain))]
+
+
+def served(connection: Connection) -> list[Served]:
+    """What answers in each domain that has a route; None is the base."""
+
+    def found(number: int | None) -> Update | None:
+        return None if number is None else update_of(connection, number)
+
+    return [
+        Served(one.domain, found(one.update_id), found(one.previous_id))
+        for one in all_routes(connection)
+    ]
 
 
 def change(connection: Connection, numbers: Sequence[int], **facts: Any) -> None:

@@ -70,7 +70,7 @@ async def sampled_pair(
     An `owner` is the first to get it.
     """
     assert live.engine is not None
-    model = live.model
+    model = live.model_for(domain)
     facts = {
         "messages": messages, "model": model, "count": 2,
         "max_tokens": live.settings.answer_tokens,
@@ -82,6 +82,7 @@ async def sampled_pair(
         domain=domain,
         model=model,
         adapter=live.engine.models.get(model),
+        update_id=live.update_of(model),
         given=whole(got, 2),
         draw=live.draw,
         needs=needs,
@@ -96,6 +97,7 @@ def _keep_pair(
     domain: str,
     model: str,
     adapter: str | None,
+    update_id: int | None,
     given: Sequence[Answered],
     draw: Any,
     needs: int,
@@ -103,8 +105,8 @@ def _keep_pair(
     now: float,
 ) -> int:
     prompt_id, (first, second) = keep_answers(
-        connection, messages=messages, domain=domain, model=model, adapter=adapter, params={},
-        seed=None, given=given, now=now,
+        connection, messages=messages, domain=domain, model=model, adapter=adapter,
+        update_id=update_id, params={}, seed=None, given=given, now=now,
     )  # fmt: skip
     pair_id = items.add_pair(
         connection, prompt_id=prompt_id, first=first, second=second, now=now, draw=draw,
@@ -122,6 +124,7 @@ def keep_answers(
     domain: str,
     model: str,
     adapter: str | None,
+    update_id: int | None,
     params: dict[str, Any],
     seed: int | None,
     given: Sequence[Answered],
@@ -142,6 +145,7 @@ def keep_answers(
                 seed=None if seed is None else seed + index,
                 model=model,
                 adapter_sha256=adapter,
+                update_id=update_id,
             ),
             now=now,
         )

@@ -10,15 +10,19 @@ from datetime import UTC, datetime
 import httpx2
 from fastapi import FastAPI
 from standardwebhooks import Webhook
+from starlette.concurrency import run_in_threadpool
 
 from fastslow.errors import FastslowError
 from fastslow.feedback import items, ledger, outbox
 from fastslow.feedback.imports import turns_of
+from fastslow.feedback.updates import served
 from fastslow.serve.answering import sampled_pair
 from fastslow.serve.live import Live
 from fastslow.streams import fault_of
 
 TIMEOUT = 10.0
+FOLLOWS_EVERY = 0.25
+"""Seconds between two looks at the routes."""
 log = logging.getLogger(__name__)
 
 
@@ -26,11 +30,15 @@ log = logging.getLogger(__name__)
 async def working(app: FastAPI) -> AsyncIterator[None]:
     """While the server runs."""
     live: Live = app.state.live
-    tasks = [asyncio.create_task(_again_and_again(live, admit))]
+    every = live.settings.admit_every
+    tasks = [asyncio.create_task(_again_and_again(live, admit, every))]
     if live.engine is not None and live.prompts:
-        tasks.append(asyncio.create_task(_again_and_again(live, make_pairs)))
+        tasks.append(asyncio.create_task(_again_and_again(live, make_pairs, every)))
+    if live.engine is not None and live.served is not None:
+        await follow(live)  # What was served before the server stopped answers from its start.
+        tasks.append(asyncio.create_task(_again_and_again(live, follow, FOLLOWS_EVERY)))
     if live.settings.webhook is not None:
-        tasks.append(asyncio.create_task(_again_and_again(live, send)))
+        tasks.append(asyncio.create_task(_again_and_again(live, send, every)))
     try:
         yield
     finally:
@@ -51,6 +59,14 @@ async def admit(live: Live) -> None:
     while looked_at == ledger.AT_ONCE:
         found = await live.write(ledger.admit, **facts)
         looked_at = found.rows + found.refused
+
+
+async def follow(live: Live) -> None:
+    """Have what the routes say answer."""
+    assert live.engine is not None and live.served is not None
+    wanted = await live.read(served)
+    async with live.following:
+        await run_in_threadpool(live.served.follow, live.engine, wanted)
 
 
 async def make_pairs(live: Live) -> None:
@@ -83,10 +99,12 @@ async def send(live: Live) -> None:
             await live.write(outbox.was_sent, message_id=message.id, sent=sent)
 
 
-async def _again_and_again(live: Live, work: Callable[[Live], Awaitable[None]]) -> None:
+async def _again_and_again(
+    live: Live, work: Callable[[Live], Awaitable[None]], every: float
+) -> None:
     while True:
         try:
             await work(live)
         except FastslowError as error:
             log.error("%s failed: %s", work.__name__, error)
-        await asyncio.sleep(live.settings.admit_every)
+        await asyncio.sleep(every)

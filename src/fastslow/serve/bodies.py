@@ -141,6 +141,12 @@ class Edited(Body):
         return self
 
 
+class Domain(Body):
+    """Names a domain."""
+
+    domain: Short
+
+
 class NewPerson(Body):
     """Somebody who may ask."""
 

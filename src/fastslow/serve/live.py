@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from limits import parse
@@ -17,6 +18,7 @@ from fastslow.feedback.people import Principal, principal_of
 from fastslow.feedback.voting import GRACE
 from fastslow.records import Prompt
 from fastslow.serve.engine.requests import BASE
+from fastslow.serve.served import Served
 
 if TYPE_CHECKING:
     from fastslow.serve.answering import Engine
@@ -64,10 +66,14 @@ class Live:
         clock: Callable[[], float] = time.time,
         engine: "Engine | None" = None,
         prompts: Sequence[Prompt] = (),
+        folder: Path | None = None,
     ) -> None:
+        self.served = Served(folder) if folder is not None else None
+        self.following = asyncio.Lock()
         self.prompts = prompts
         self.store, self.settings, self.clock, self.engine = store, settings, clock, engine
         self.draw = random.Random()
+        self.started_with = list(engine.models)[-1] if engine else BASE
         self._known: dict[str, tuple[float, Principal]] = {}
         # Of a moving window every request would be kept, and looked through when others come.
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
@@ -87,10 +93,15 @@ class Live:
 
         return await run_in_threadpool(call)
 
-    @property
-    def model(self) -> str:
-        """What answers where nobody names a model: the adapter that came last, or the base."""
-        return list(self.engine.models)[-1] if self.engine else BASE
+    def model_for(self, domain: str) -> str:
+        """What answers in a domain where nobody names a model: what its route says, or the adapter
+        that the server was started with, or the base."""
+        routed = self.served.model_for(domain) if self.served else None
+        return routed or self.started_with
+
+    def update_of(self, model: str) -> int | None:
+        """The update that made an adapter, if one did."""
+        return self.served.update_of(model) if self.served else None
 
     def token_text(self, token: int) -> str:
         """How the engine writes a token."""

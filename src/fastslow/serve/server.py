@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from fastslow.records import Pair
 from fastslow.serve.app import make_app
 from fastslow.serve.engine.opening import EngineChoice, opened_engine
 from fastslow.serve.live import Live, Settings
+from fastslow.serve.supervised import learner_beside
 from fastslow.serve.tokens import FILE, first_tokens
 from fastslow.streams.rows import read_examples, read_prompts
 from fastslow.streams.sources import open_sources
@@ -40,6 +41,7 @@ def serve(
     pairs: Iterable[str],
     prompts: Sequence[str],
     answers: EngineChoice,
+    learning: Sequence[str] | None = None,
     say: Callable[[str], None],
 ) -> None:
     """Open the store in a folder or behind a URL, and serve it until a signal comes.
@@ -49,6 +51,8 @@ def serve(
         pairs: files of pairs that are put up for comparison, unless they are there already.
         prompts: files of prompts that the engine answers twice while few pairs are left.
         answers: what gives answers, if anything does.
+        learning: arguments of `fastslow learn` after the folder, which runs beside; None: it
+            does not.
 
     Raises ConfigError where the address cannot be taken or a file holds no pairs.
     """
@@ -64,7 +68,7 @@ def serve(
         for name in engine.models if engine else ():
             say(f"model {name}")
         asked = [*read_prompts(open_sources([*prompts]))] if prompts else []
-        live = Live(store, settings, engine=engine, prompts=asked)
+        live = Live(store, settings, engine=engine, prompts=asked, folder=folder)
         port = taken.getsockname()[1]
         folder.mkdir(parents=True, exist_ok=True)
         made = first_tokens(store, folder, now=live.clock())
@@ -77,7 +81,8 @@ def serve(
             say("warning: others can reach this; put a proxy with TLS in front of it")
         server = uvicorn.Server(_config(live))
         _answer_promptly()
-        with _signals_stop(server):
+        beside = nullcontext() if learning is None else learner_beside([str(folder), *learning])
+        with _signals_stop(server), beside:
             say(f"serving on {address}; tokens are in {folder / FILE}; Ctrl-C stops")
             server.run(sockets=[taken])
     say("stopped")

@@ -34,6 +34,8 @@ class EngineChoice:
     """Of an engine that answers instead."""
     model: str | None = None
     """That engine's base."""
+    threads: int | None = None
+    """Of an engine in this process; None: as many as there are cores."""
 
 
 @contextmanager
@@ -67,6 +69,11 @@ def _engine(wanted: EngineChoice) -> "Engine":
     if wanted.url is not None:
         return RemoteEngine(wanted.url, model=wanted.model, key=os.environ.get(KEY))
     recipe = load_recipe({}, list(wanted.overrides))
+    import torch
+
     from fastslow.serve.engine.embedded import EmbeddedEngine
+
+    if wanted.threads is not None:
+        torch.set_num_threads(wanted.threads)
 
     return EmbeddedEngine(recipe, slots=max(SLOTS, len(wanted.adapters)))

@@ -37,7 +37,7 @@ async def models(_: Voter, live: Shared) -> dict[str, Any]:
 async def chat(body: Chat, _: Voter, live: Shared) -> StreamingResponse | dict[str, Any]:
     """Answers to a conversation, kept so that they can be rated, edited and compared."""
     engine = engine_of(live)
-    body.model = body.model or live.model
+    body.model = body.model or live.model_for(DEFAULT_DOMAIN)
     adapter = engine.models.get(body.model)
     pieces = pieces_of(engine, **_asked(body))
     first = await anext(pieces)  # What is refused is so before a stream has begun.
@@ -71,6 +71,7 @@ async def _keep(live: Live, body: Chat, adapter: str | None, got: Sequence[Piece
         domain=DEFAULT_DOMAIN,
         model=body.model,
         adapter=adapter,
+        update_id=live.update_of(str(body.model)),
         params=params,
         seed=body.seed,
         given=whole(got, body.n),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fastslow.config import Recipe
-from fastslow.records import Prompt
+from fastslow.records import Example, Prompt
 from fastslow.scoring import Encoder, Tree
 from fastslow.training.policies.policies import PROMPTS_AT_ONCE, Policies, answered
 
@@ -28,7 +28,9 @@ class AnswerKl:
         longest = min(recipe.eval.max_new_tokens, recipe.data.max_length // 2)
         return cls(policies, encoder, longest)
 
-    def measure(self, name: str, reference: str, prompts: Sequence[Prompt], *, seed: int) -> float:
+    def measure(
+        self, name: str, reference: str, prompts: Sequence[Prompt | Example], *, seed: int
+    ) -> float:
         """KL(policy || reference), nats per answer: of all predictions along one answer to each
         prompt, which varies less than the answers' own log-ratios."""
         total = 0.0
@@ -37,12 +39,14 @@ class AnswerKl:
             total += kl.cpu().double().sum().item()
         return total / len(prompts)
 
-    def mean_length(self, name: str, prompts: Sequence[Prompt], *, seed: int) -> float:
+    def mean_length(self, name: str, prompts: Sequence[Prompt | Example], *, seed: int) -> float:
         """Of a policy's answers, tokens."""
         answered = self._answered(name, prompts, seed)
         return sum(len(tree.responses[0]) for trees in answered for tree in trees) / len(prompts)
 
-    def _answered(self, name: str, prompts: Sequence[Prompt], seed: int) -> Iterator[list[Tree]]:
+    def _answered(
+        self, name: str, prompts: Sequence[Prompt | Example], seed: int
+    ) -> Iterator[list[Tree]]:
         """The prompts, some at a time, each with an answer of the policy."""
         asked = [self.encoder.prompt_ids_of(one, room=self.max_new_tokens) for one in prompts]
         asked.sort(key=len)

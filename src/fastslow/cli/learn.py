@@ -1,0 +1,43 @@
+"""`fastslow learn`: the votes of a live folder become updates of what answers there."""
+
+import os
+from pathlib import Path
+
+import typer
+
+from fastslow.cli.console import say
+
+LESS_URGENT = 10
+"""Than answers, for the system's scheduler."""
+DEFAULTS = {"objective": {"name": "davidson"}, "train": {"schedule": "constant"}}
+"""Ties are learned, and the stream has no end."""
+
+
+def learn(
+    folder: Path = typer.Argument(metavar="DIR", help="Of a server: its store, and its adapters."),
+    overrides: list[str] = typer.Argument(
+        metavar="[SECTION.KEY=VALUE]...", help="Settings of a recipe; model=... is needed."
+    ),
+    store: str = typer.Option(
+        None, help="postgresql+psycopg://... in place of SQLite in the folder."
+    ),
+    once: bool = typer.Option(False, "--once", help="Learn what waits now, and end."),
+) -> None:
+    """Learn from votes as they come: updates pass a gate and answer, or are set aside."""
+    try:
+        from fastslow.live.run import learn as run
+    except ImportError as error:
+        from fastslow.errors import ConfigError
+
+        raise ConfigError(
+            f"learning from votes needs {error.name}, which is not installed: "
+            "pip install 'fastslow[serve]'"
+        ) from None
+    from fastslow.adapters.library_logging import quiet_libraries
+    from fastslow.config import load_recipe
+
+    quiet_libraries()
+    if hasattr(os, "nice"):
+        os.nice(LESS_URGENT)
+    recipe = load_recipe(DEFAULTS, overrides)
+    run(folder, recipe, store_url=store, once=once, say=say)

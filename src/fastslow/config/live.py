@@ -1,0 +1,59 @@
+"""How votes are learned while a server answers: how many at a time, and what must be passed."""
+
+from fastslow.config.section import (
+    NonNegative,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    Section,
+    Share,
+)
+
+
+class GateConfig(Section):
+    """What an update must pass before it answers. Whatever fails is set aside with the numbers, and
+    the adapter before it answers on."""
+
+    kl_to_champion: PositiveFloat = 3.0
+    """Largest reverse KL from what answers now, nats per answer."""
+    chosen_ratio: float = -5.0
+    """Least mean log-ratio to the base of the answers that people preferred, nats: below, even
+    those have become much less likely."""
+    alpha: Share = 0.02
+    """On held-out votes, McNemar's test against what answers now, and against the last update that
+    a person approved of, fails where it is worse by chance with less than this probability on
+    either half of the votes."""
+    held_out: Positive = 64
+    """Fewest held-out votes of a domain for that test."""
+    approved_held_out: Positive = 512
+    """Fewest for the test against what was approved of."""
+    prompts: Positive = 64
+    """Prompts that both answer, to compare how they speak."""
+    shorter: Share = 0.5
+    """Shortest mean answer, times that of what answers now."""
+    longer: PositiveFloat = 1.6
+    """Longest mean answer, times that of what answers now."""
+    unfinished: Share = 0.1
+    """Largest share of answers that do not end, more than of what answers now."""
+    repeated: Share = 0.1
+    """Largest share of repeated 4-grams, more than of what answers now."""
+    phrase_share: Share = 0.05
+    """A phrase of one to three words in this share of the answers or more fails, ..."""
+    phrase_before: Share = 0.005
+    """... if it was in a smaller share than this before, ..."""
+    phrase_p: Share = 1e-4
+    """... and is so often by chance with less than this probability (Fisher's test)."""
+
+
+class LiveConfig(Section):
+    """Learning from the votes of a live folder, for `fastslow learn` and `fastslow serve --learn`.
+    Every domain has adapters of its own, and each update begins where the one before ended."""
+
+    rows: Positive = 64
+    """Votes, ratings and edits that an update learns from, once."""
+    max_wait_s: NonNegativeFloat = 600.0
+    """Seconds after which fewer are learned, filled up with some that were learned before."""
+    keep: NonNegative = 8
+    """Updates of a domain, the newest ones, whose checkpoints stay, so that an update can be rolled
+    back; older ones cannot."""
+    gate: GateConfig = GateConfig()

@@ -1,0 +1,109 @@
+"""Answers to the same prompts: is the candidate still speaking as a policy should?
+
+Runaway length, repetition and silence show a policy that has come apart; words that many answers
+suddenly share show one that was taught to say something.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fastslow.api.view import Answer
+from fastslow.config import GateConfig
+from fastslow.live.gate.check import Check
+from fastslow.live.gate.statistics import more_often_by_chance
+
+LONGEST_PHRASE = 3
+"""Words of a phrase that is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """What a policy's answers are like."""
+
+    length: float
+    """Mean, tokens."""
+    ended: float
+    """Share that ended by themselves."""
+    repeated: float
+    """Share of 4-grams of words that were said before in the same answer, mean."""
+    empty: int
+
+
+def speech_of(answers: Sequence[Answer]) -> Speech:
+    """What some answers are like."""
+    count = len(answers)
+    return Speech(
+        sum(one.num_tokens for one in answers) / count,
+        sum(not one.truncated for one in answers) / count,
+        sum(_repeated(one.text.split()) for one in answers) / count,
+        sum(not one.text.strip() for one in answers),
+    )
+
+
+def speaks_well(
+    candidate: Sequence[Answer], champion: Sequence[Answer], limits: GateConfig
+) -> Check:
+    """Whether answers are about as long as the champion's, end, and do not repeat themselves."""
+    own, before = speech_of(candidate), speech_of(champion)
+    ratio = own.length / before.length
+    faults = []
+    if not limits.shorter <= ratio <= limits.longer:
+        faults.append(f"length {ratio:.2f} times, must be {limits.shorter} to {limits.longer}")
+    if own.ended < before.ended - limits.unfinished:
+        faults.append(f"{own.ended:.2f} end, at least {before.ended - limits.unfinished:.2f} must")
+    if own.repeated > before.repeated + limits.repeated:
+        most = before.repeated + limits.repeated
+        faults.append(f"{own.repeated:.2f} of 4-grams repeated, at most {most:.2f} may be")
+    if own.empty > before.empty:
+        faults.append(f"{own.empty} empty answers, the champion has {before.empty}")
+    fine = f"length {ratio:.2f} times, {own.ended:.2f} end, {own.repeated:.2f} repeated"
+    numbers = {
+        "length_ratio": ratio, "ended": own.ended, "ended_before": before.ended,
+        "repeated": own.repeated, "repeated_before": before.repeated, "empty": own.empty,
+    }  # fmt: skip
+    return Check("answers", not faults, "; ".join(faults) or fine, numbers)
+
+
+def no_burst(candidate: Sequence[Answer], champion: Sequence[Answer], limits: GateConfig) -> Check:
+    """Whether no phrase is in many answers that was in hardly any of the champion's."""
+    own, before = _phrases(candidate), _phrases(champion)
+    of_own, of_before = len(candidate), len(champion)
+    worst, p_of_worst = "", 1.0
+    for phrase, count in own.items():
+        rare = before[phrase] < limits.phrase_before * of_before
+        if count < limits.phrase_share * of_own or not rare:
+            continue
+        p = more_often_by_chance(count, of_own, before[phrase], of_before)
+        if p < p_of_worst:
+            worst, p_of_worst = phrase, p
+    if p_of_worst < limits.phrase_p:
+        said = (
+            f"{worst!r} is in {own[worst]} of {of_own} answers, in {before[worst]} of the "
+            f"champion's {of_before}: by chance with p {p_of_worst:.2g}, fails below "
+            f"{limits.phrase_p}"
+        )
+        return Check("phrases", False, said, {"p": p_of_worst})
+    return Check(
+        "phrases", True, f"no phrase is new in many of {of_own} answers", {"p": p_of_worst}
+    )
+
+
+def _repeated(words: Sequence[str]) -> float:
+    grams = [tuple(words[at : at + 4]) for at in range(len(words) - 3)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _phrases(answers: Iterable[Answer]) -> Counter[str]:
+    """In how many answers each phrase of a few words is."""
+    found: Counter[str] = Counter()
+    for one in answers:
+        words = one.text.lower().split()
+        found.update(
+            {
+                " ".join(words[at : at + size])
+                for size in range(1, LONGEST_PHRASE + 1)
+                for at in range(len(words) - size + 1)
+            }
+        )
+    return found

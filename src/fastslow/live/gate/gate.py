@@ -1,0 +1,129 @@
+"""Runs the checks on a candidate, and says what came out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fastslow.api.learner import Learner
+from fastslow.api.view import Answer, RowScore
+from fastslow.config import GateConfig
+from fastslow.live.gate.answers import no_burst, speaks_well
+from fastslow.live.gate.check import Check
+from fastslow.live.gate.held_out import no_worse
+
+Row = Mapping[str, Any]
+CANDIDATE, CHAMPION, ANCHOR = "candidate", "champion", "anchor"
+BASE = "base"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate decided, and why."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check was."""
+        return all(check.passed for check in self.checks)
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        word = "promoted" if self.passed else "quarantined"
+        return {"verdict": word, "checks": [asdict(check) for check in self.checks]}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a candidate is tested on."""
+
+    learned: Sequence[Row]
+    """Rows that it learned."""
+    held_out: Sequence[Row]
+    """Rows of its domain that nothing learns from."""
+    prompts: Sequence[Any]
+    """Conversations to answer."""
+
+
+class Gate:
+    """Tests adapters on a learner's base.
+
+    Args:
+        learner: whose leader the candidate is.
+        limits: thresholds.
+        seed: of the answers.
+    """
+
+    def __init__(self, learner: Learner, *, limits: GateConfig, seed: int) -> None:
+        self._learner, self._limits, self._seed = learner, limits, seed
+
+    def test(
+        self, candidate: Path, champion: Path | None, anchor: Path | None, evidence: Evidence
+    ) -> Verdict:
+        """The verdict on an adapter beside the one that answers; None is the base."""
+        given = {CANDIDATE: candidate, CHAMPION: champion, ANCHOR: anchor}
+        folders = {name: folder for name, folder in given.items() if folder is not None}
+        names = {name: name if name in folders else BASE for name in given}
+        with self._learner.beside(folders):
+            checks = [
+                self._distance(names, evidence),
+                self._chosen(evidence.learned),
+                *self._retention(names, evidence.held_out),
+            ]
+            if evidence.prompts:
+                own, before = (
+                    self._answers(names[name], evidence.prompts) for name in (CANDIDATE, CHAMPION)
+                )
+                checks.append(speaks_well(own, before, self._limits))
+                checks.append(no_burst(own, before, self._limits))
+        return Verdict(tuple(checks))
+
+    def _distance(self, names: Mapping[str, str], evidence: Evidence) -> Check:
+        """KL to the champion: accuracy alone hides wrecks."""
+        limit = self._limits.kl_to_champion
+        asked = [*evidence.prompts] or [row["prompt"] for row in evidence.learned]
+        kl = self._learner.reverse_kl(
+            asked, module=names[CANDIDATE], reference=names[CHAMPION], seed=self._seed
+        )
+        said = f"{kl:.2f} nats per answer from the champion, at most {limit} may be"
+        return Check("distance", kl <= limit, said, {"reverse_kl": kl})
+
+    def _chosen(self, rows: Sequence[Row]) -> Check:
+        """Learning makes what was preferred likelier, or at least not much less likely."""
+        least = self._limits.chosen_ratio
+        pairs = [row for row in rows if "chosen" in row]
+        found = [one for one in self._score(CANDIDATE, pairs) if one.skipped is None]
+        if not found:
+            return Check("chosen", True, "no pairs were learned", applied=False)
+        ratio = sum(one.logps[0] - one.reference_logps[0] for one in found) / len(found)
+        said = f"chosen answers {ratio:+.2f} nats against the base, at least {least} must be"
+        return Check("chosen", ratio >= least, said, {"chosen_ratio": ratio})
+
+    def _retention(self, names: Mapping[str, str], rows: Sequence[Row]) -> list[Check]:
+        """Held-out votes, against the champion and, for what is lost slowly, the anchor."""
+        limits = self._limits
+        decided = [row for row in rows if "chosen" in row and "verdict" not in row]
+        judged = {name: self._judged(own, decided) for name, own in names.items()}
+        compared = [("held-out votes", CHAMPION, limits.held_out)]
+        if names[ANCHOR] != BASE:
+            compared.append(("slow drift", ANCHOR, limits.approved_held_out))
+        return [
+            no_worse(
+                what, judged[CANDIDATE], judged[whom], alpha=limits.alpha, fewest=fewest, whom=whom
+            )
+            for what, whom, fewest in compared
+        ]
+
+    def _judged(self, policy: str, rows: Sequence[Row]) -> list[bool]:
+        """Whether a policy is on the side of each vote, as compared with the base."""
+        if policy == BASE:  # It prefers neither: half of them, spread evenly.
+            return [place % 4 < 2 for place in range(len(rows))]
+        return [one.margin is not None and one.margin > 0 for one in self._score(policy, rows)]
+
+    def _score(self, policy: str, rows: Sequence[Row]) -> list[RowScore]:
+        return self._learner.score([*rows], module=policy) if rows else []
+
+    def _answers(self, policy: str, prompts: Sequence[Any]) -> list[Answer]:
+        found = self._learner.answers(prompts, module=policy, seed=self._seed)
+        return [one for own in found for one in own]

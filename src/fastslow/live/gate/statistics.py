@@ -1,0 +1,26 @@
+"""Tests of one policy against another on the same cases."""
+
+from scipy.stats import binomtest, fisher_exact
+
+
+def worse_by_chance(won: int, lost: int) -> float:
+    """The exact McNemar test, one-sided: how likely so many cases are lost, or more, of those on
+    which the two differ, if both are equally good. 1 where they differ on none.
+
+    >>> round(worse_by_chance(won=2, lost=8), 4)
+    0.0547
+    """
+    if won + lost == 0:
+        return 1.0
+    return float(binomtest(lost, won + lost, 0.5, alternative="greater").pvalue)
+
+
+def more_often_by_chance(now: int, of_now: int, before: int, of_before: int) -> float:
+    """Fisher's exact test, one-sided: how likely something is seen so often now, if it is as
+    frequent as before.
+
+    >>> more_often_by_chance(14, 64, 0, 64) < 1e-4
+    True
+    """
+    table = [[now, of_now - now], [before, of_before - before]]
+    return float(fisher_exact(table, alternative="greater").pvalue)

@@ -1,0 +1,137 @@
+"""One update: from what its domain serves, by the planned rows, to an adapter."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastslow.api.learner import Learner
+from fastslow.atomic_io import file_hash
+from fastslow.errors import DataError, StateError
+from fastslow.feedback.ledger import Entry
+from fastslow.feedback.places import adapter_folder, adapter_name, checkpoints
+from fastslow.feedback.updates import Update
+from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
+
+WEIGHTS = "adapter_model.safetensors"
+OF_UPDATE = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What learning an update's rows came to."""
+
+    adapter: str
+    adapter_sha256: str
+    checkpoint: str
+    leader: str
+    learned: int
+    """Rows, the replayed among them."""
+    skipped: tuple[str, ...]
+    """Why others were not."""
+    loss: float
+    """Test-then-train, nats."""
+    accuracy: float
+
+
+class Lessons:
+    """A learner that goes from one domain's update to another's.
+
+    Args:
+        learner: not used by anybody else.
+        folder: the live folder.
+        batch_size: rows of an optimiser step.
+    """
+
+    def __init__(self, learner: Learner, folder: Path, *, batch_size: int) -> None:
+        self._learner, self._folder, self._batch_size = learner, folder, batch_size
+        self._fresh = learner.snapshot()
+        self._at: tuple[str, int | None] | None = None
+        """The domain, and its update, that the learner is at the end of."""
+
+    def learn(self, update: Update, rows: Sequence[Entry]) -> Lesson:
+        """Learn the rows from where the update's parent ended; writes the checkpoint and adapter.
+
+        The same update learns the same bits, whatever was learned before.
+        Raises StateError where the parent's checkpoint is gone, NonFiniteError where the rows give
+        numbers that are not, DataError where none of them is usable.
+        """
+        self._go_to(update.domain, update.parent)
+        self._at = None
+        learned, losses, hits, skipped = 0, 0.0, 0.0, list[str]()
+        for batch in _batches([row.row for row in rows], self._batch_size):
+            try:
+                result = self._learner.step(batch)
+            except DataError as error:
+                skipped.append(str(error))
+                continue
+            skipped += [text for text in result.warnings if text.startswith("skipped: ")]
+            learned += result.num_examples
+            losses += result.metrics["loss"] * result.num_examples
+            hits += result.metrics["accuracy"] * result.num_examples
+        if not learned:
+            raise DataError("; ".join(skipped) or "the update has no rows")
+        snapshot, checkpoint = self._keep(update)
+        name, digest = self._publish(update)
+        self._learner.restore(snapshot)  # To be within the budget was measured, which draws.
+        self._at = (update.domain, update.id)
+        return Lesson(
+            name, digest, checkpoint, self._learner.leader, learned, tuple(skipped),
+            losses / learned, hits / learned,
+        )  # fmt: skip
+
+    def _go_to(self, domain: str, update_id: int | None) -> None:
+        """Be what an update ended with; what was never learned on for None."""
+        if self._at == (domain, update_id):
+            return
+        self._at = None
+        if update_id is None:
+            self._learner.restore(self._fresh)
+        else:
+            self._learner.restore(self._kept(domain, update_id))
+        self._at = (domain, update_id)
+
+    def _kept(self, domain: str, update_id: int) -> Snapshot:
+        folder = checkpoints(self._folder, domain, update_id)
+        snapshot, faults = read_newest(folder)
+        if snapshot is None or snapshot.facts.get(OF_UPDATE) != update_id:
+            why = "; ".join(faults) or "there is none"
+            raise StateError(f"{folder}: no checkpoint of update {update_id} to begin at: {why}")
+        return snapshot
+
+    def _keep(self, update: Update) -> tuple[Snapshot, str]:
+        found = self._learner.snapshot()
+        snapshot = Snapshot(found.tensors, {**found.facts, OF_UPDATE: update.id})
+        to = checkpoints(self._folder, update.domain, update.id)
+        to.mkdir(parents=True, exist_ok=True)
+        path = write_checkpoint(to, self._learner.num_steps, snapshot, keep=1)
+        return snapshot, str(path.relative_to(self._folder))
+
+    def _publish(self, update: Update) -> tuple[str, str]:
+        """Write the leader, within its budget, as a folder that never changes."""
+        draft = adapter_folder(self._folder, f".u{update.id}")
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        self._learner.save_pretrained(draft)
+        digest = file_hash(draft / WEIGHTS)
+        name = adapter_name(update.domain, update.id, digest)
+        to = adapter_folder(self._folder, name)
+        if to.exists():  # Learned once more after a stop, to the same bits.
+            shutil.rmtree(draft)
+        else:
+            draft.rename(to)
+        return name, digest
+
+
+def forget(folder: Path, update: Update) -> None:
+    """Remove the checkpoint and the adapter of an update."""
+    shutil.rmtree(checkpoints(folder, update.domain, update.id), ignore_errors=True)
+    if update.adapter is not None:
+        shutil.rmtree(adapter_folder(folder, update.adapter), ignore_errors=True)
+
+
+def _batches(rows: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    """Batches of like sizes, each with its share of the first and of the last rows: the replayed
+    come last."""
+    count = -(-len(rows) // size)
+    return [rows[place::count] for place in range(count)]

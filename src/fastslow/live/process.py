@@ -1,0 +1,170 @@
+"""The learner's loop: plan, learn, test, promote or set aside, again and again.
+
+Whatever it had begun when it died is learned again from its plan, to the same bits. It writes as
+long as it is the store's learner; another one that begins ends it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastslow.api.learner import Learner
+from fastslow.config import LiveConfig, Recipe
+from fastslow.errors import DataError, NonFiniteError
+from fastslow.feedback import Connection, Fenced, Store, decisions, planning, updates
+from fastslow.feedback.places import adapter_folder
+from fastslow.feedback.updates import Update
+from fastslow.live.evidence import evidence_for
+from fastslow.live.gate.gate import Gate
+from fastslow.live.lessons import Lesson, Lessons, forget
+from fastslow.live.planner import Planner
+from fastslow.live.settings import check_live
+from fastslow.training.loop.signals import StopToken
+
+LOOKS_EVERY = 0.5
+"""Seconds between two looks at the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that a learner did."""
+
+    update: Update
+    lesson: Lesson | None
+    """None where its rows could not be learned."""
+    gate: dict[str, Any]
+
+    def __str__(self) -> str:
+        named = f"{self.update.domain}: update {self.update.id} {self.gate['verdict']}"
+        if self.lesson is None:
+            return f"{named}: {self.gate['why']}"
+        faults = [check["said"] for check in self.gate["checks"] if not check["passed"]]
+        rows = f"{self.lesson.learned} rows, accuracy {self.lesson.accuracy:.2f} before learning"
+        return "; ".join([f"{named}, {rows}", *faults])
+
+
+class LiveLearner:
+    """Learns what a store's planner says.
+
+    Args:
+        store: the votes.
+        folder: the live folder, where checkpoints and adapters go.
+        recipe: of the modules, the objective, the chase and the budget, and `live`.
+
+    Raises ConfigError for settings that have no effect here.
+    """
+
+    def __init__(self, store: Store, folder: Path, recipe: Recipe) -> None:
+        check_live(recipe)
+        live = recipe.live or LiveConfig()
+        self._store, self._folder = store, folder
+        self._planner = Planner(live.rows, live.max_wait_s, recipe.seed)
+        # Checkpoints are of a learner with the same settings; these may change.
+        learner = Learner.from_recipe(recipe.model_copy(update={"live": None}))
+        self._lessons = Lessons(learner, folder, batch_size=recipe.train.batch_size)
+        self._gate = Gate(learner, limits=live.gate, seed=recipe.seed)
+        self._limits = live.gate
+        self._keep = live.keep
+        self._number = store.write(planning.claim)
+
+    def run(self, stop: StopToken, tell: Callable[[Event], None]) -> None:
+        """Learn until it is stopped. Raises Fenced where another learner has begun."""
+        while not stop.received:
+            done = self.once(tell, stop)
+            if not done:
+                time.sleep(LOOKS_EVERY)
+
+    def once(self, tell: Callable[[Event], None], stop: StopToken | None = None) -> int:
+        """Learn what was left or waits now; how many updates were decided."""
+        done = 0
+        for update in self._left() or self._planned():
+            if stop is not None and stop.received:
+                break
+            try:
+                tell(self._learn(update))
+            except Fenced:
+                if not self._is_learner():
+                    raise
+                continue  # What it was based on was undone; its rows wait again.
+            done += 1
+        return done
+
+    def _left(self) -> list[Update]:
+        return self._store.write(planning.resume, learner=self._number)
+
+    def _planned(self) -> list[Update]:
+        with self._store.read() as connection:
+            found = self._planner.next(connection, now=time.time())
+        made = []
+        for one in found:
+            facts = {"domain": one.domain, "rows": one.rows, "replayed": one.replayed}
+            try:
+                made.append(
+                    self._store.write(planning.plan, learner=self._number, now=time.time(), **facts)
+                )
+            except Fenced:
+                if not self._is_learner():
+                    raise
+        return made
+
+    def _learn(self, update: Update) -> Event:
+        own = {"learner": self._number, "update_id": update.id}
+        self._store.write(planning.move, state="learning", **own)
+        with self._store.read() as connection:
+            rows = updates.rows_of(connection, update.id)
+        try:
+            lesson = self._lessons.learn(update, rows)
+        except (DataError, NonFiniteError) as error:
+            self._store.write(planning.move, state="candidate", **own)
+            self._store.write(planning.move, state="gating", **own)
+            gate = {"verdict": "quarantined", "why": str(error), "checks": []}
+            self._store.write(decisions.quarantine, gate=gate, **own)
+            return Event(update, None, gate)
+        facts = {
+            "adapter": lesson.adapter, "adapter_sha256": lesson.adapter_sha256,
+            "checkpoint": lesson.checkpoint,
+        }  # fmt: skip
+        self._store.write(planning.move, state="candidate", **own, **facts)
+        self._store.write(planning.move, state="gating", **own)
+        gate = self._tested(update, lesson)
+        passed = gate["verdict"] == "promoted"
+        self._store.write(decisions.promote if passed else decisions.quarantine, gate=gate, **own)
+        self._forget_old(update.domain)
+        return Event(update, lesson, gate)
+
+    def _forget_old(self, domain: str) -> None:
+        """Remove what is too old to be gone back to: first in the store, then on disk."""
+        for one in self._store.write(
+            decisions.forget_old, learner=self._number, domain=domain, keep=self._keep
+        ):
+            forget(self._folder, one)
+
+    def _tested(self, update: Update, lesson: Lesson) -> dict[str, Any]:
+        with self._store.read() as connection:
+            route = updates.route_of(connection, update.domain)
+            champion, anchor = (
+                self._adapter(connection, number) for number in (route.update_id, route.anchor_id)
+            )
+            evidence = evidence_for(connection, update, self._limits)
+        verdict = self._gate.test(
+            adapter_folder(self._folder, lesson.adapter),
+            champion,
+            anchor,
+            evidence,
+        )
+        about = {
+            "leader": lesson.leader, "rows": lesson.learned, "skipped": list(lesson.skipped),
+            "loss": lesson.loss, "accuracy": lesson.accuracy,
+        }  # fmt: skip
+        return {**verdict.facts(), "learned": about}
+
+    def _adapter(self, connection: Connection, number: int | None) -> Path | None:
+        """The folder of an update's adapter; None of the base."""
+        name = None if number is None else updates.update_of(connection, number).adapter
+        return None if name is None else adapter_folder(self._folder, name)
+
+    def _is_learner(self) -> bool:
+        with self._store.read() as connection:
+            return planning.is_learner(connection, self._number)

@@ -1,0 +1,67 @@
+"""What was learned of the votes, and what is decided about it by hand."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+
+from fastslow.feedback import decisions, updates
+from fastslow.serve.background import follow
+from fastslow.serve.bodies import Domain, Number
+from fastslow.serve.live import Live
+from fastslow.serve.routes.data import Admin, Reader
+from fastslow.serve.routes.voting import Shared
+
+router = APIRouter(prefix="/v1")
+PAGE = 100
+DECISIONS: Mapping[str, Callable[..., Any]] = {
+    "rollback": decisions.roll_back,
+    "release": decisions.release,
+    "discard": decisions.discard,
+}
+
+
+@router.get("/updates")
+async def history(
+    _: Reader,
+    live: Shared,
+    domain: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = PAGE,
+) -> dict[str, Any]:
+    """Updates, the newest first, with what the gate said; what answers in each domain."""
+    found = await live.read(updates.history, domain=domain, limit=limit)
+    routes = await live.read(updates.all_routes)
+    return {
+        "updates": [asdict(one) for one in found],
+        "routes": [{**asdict(one), "model": live.model_for(one.domain)} for one in routes],
+    }
+
+
+@router.get("/votes/{vote_id}/updates")
+async def uses(vote_id: Number, _: Reader, live: Shared) -> dict[str, Any]:
+    """The updates that learned from a vote."""
+    found = await live.read(updates.uses_of, vote_id=vote_id)
+    return {"updates": [asdict(one) for one in found]}
+
+
+@router.post("/updates/{update_id}/{decision}")
+async def decide(
+    update_id: Number, decision: Literal["rollback", "release", "discard"], who: Admin, live: Shared
+) -> dict[str, Any]:
+    """Undo an update at once, with those after it; or learn the rows of one that was set aside in
+    another update; or never."""
+    found = await live.write(DECISIONS[decision], update_id=update_id, by=who.id)
+    await _follow(live)
+    return asdict(found)
+
+
+@router.post("/approvals")
+async def approve(body: Domain, who: Admin, live: Shared) -> dict[str, Any]:
+    """Approve of what a domain answers with: slow drift is measured from it."""
+    return asdict(await live.write(decisions.approve, domain=body.domain, by=who.id))
+
+
+async def _follow(live: Live) -> None:
+    if live.engine is not None and live.served is not None:
+        await follow(live)

@@ -1,0 +1,77 @@
+"""Which adapter answers in each domain: what the store's routes say, loaded before it is asked."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastslow.atomic_io import file_hash
+from fastslow.errors import FastslowError, StateError
+from fastslow.feedback.places import adapter_folder
+from fastslow.feedback.updates import Served as Wanted
+from fastslow.feedback.updates import Update
+from fastslow.serve.engine.requests import BASE, WEIGHTS
+
+if TYPE_CHECKING:
+    from fastslow.serve.answering import Engine
+
+log = logging.getLogger(__name__)
+
+
+class Served:
+    """Adapters of updates, in an engine.
+
+    Args:
+        folder: the live folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._routes: Mapping[str, str] = {}
+        """The adapter that answers, by domain; BASE where everything was undone."""
+        self._loaded: dict[str, int] = {}
+        """Updates by their adapters, those that answered before among them."""
+
+    def model_for(self, domain: str) -> str | None:
+        """What answers in a domain; None where no update ever did."""
+        return self._routes.get(domain)
+
+    def update_of(self, model: str) -> int | None:
+        """The update that made an adapter."""
+        return self._loaded.get(model)
+
+    def follow(self, engine: "Engine", wanted: Iterable[Wanted]) -> None:
+        """Have the engine answer with what the store says: what is new is loaded and then asked,
+        what was asked is kept for a rollback, what was before that is unloaded.
+
+        An adapter that is not what was tested, or that the engine refuses, is not asked; the one
+        before it answers on, and the log says so.
+        """
+        routes, kept = dict[str, str](), set[str]()
+        for one in wanted:
+            name = self._ready(engine, one.now)
+            if name is None:
+                name = self._routes.get(one.domain, BASE)
+            routes[one.domain] = name
+            kept |= {name} | ({one.before.adapter or ""} if one.before else set())
+        self._routes = routes
+        for name in set(self._loaded) - kept:
+            del self._loaded[name]
+            engine.unload(name)
+
+    def _ready(self, engine: "Engine", update: Update | None) -> str | None:
+        """The name of an update's adapter once the engine has it; None where it cannot."""
+        if update is None or update.adapter is None:
+            return BASE
+        if update.adapter in self._loaded:
+            return update.adapter
+        folder = adapter_folder(self._folder, update.adapter)
+        try:
+            if file_hash(folder / WEIGHTS) != update.adapter_sha256:
+                raise StateError(f"{folder} is not what was tested; it is not served")
+            engine.load(update.adapter, folder)
+        except (FastslowError, OSError) as error:
+            log.error("update %s cannot answer: %s", update.id, error)
+            return None
+        self._loaded[update.adapter] = update.id
+        return update.adapter

@@ -1,0 +1,185 @@
+"""Votes become adapters: each learned once, whatever is stopped, undone or taken over between."""
+
+import json
+
+import pytest
+
+from fastslow.errors import ConfigError
+from fastslow.feedback import Fenced, decisions, planning, updates
+from fastslow.feedback.places import adapter_folder
+from fastslow.live.process import LiveLearner
+
+
+def weights(town, update):
+    return (adapter_folder(town.folder, update.adapter) / "adapter_model.safetensors").read_bytes()
+
+
+def test_votes_become_adapters_that_answer(town, rows):
+    town.votes(rows[:30])
+    waiting = town.waiting()
+    town.learn()
+    history = town.history()
+    assert len(history) == len(waiting) // 8 == 3
+    assert [one.state for one in history] == ["superseded", "superseded", "promoted"]
+    assert town.waiting() == waiting[24:]
+    assert town.route().update_id == history[-1].id
+    for one in history:
+        assert one.adapter.startswith(f"talk-u{one.id}-{one.adapter_sha256[:12]}")
+        assert (adapter_folder(town.folder, one.adapter) / "tokenizer.json").exists()
+        assert one.gate["verdict"] == "promoted" and one.gate["learned"]["rows"] == 8
+        assert {check["name"] for check in one.gate["checks"]} == {
+            "distance", "chosen", "held-out votes", "answers", "phrases",
+        }  # fmt: skip
+    assert len({weights(town, one) for one in history}) == 3
+    assert json.loads(json.dumps([str(event) for event in town.told]))
+
+
+def test_a_learner_that_begins_anew_goes_on_to_the_same_bits(make_town, rows):
+    whole, broken = make_town("whole"), make_town("broken")
+    for town in (whole, broken):
+        town.votes(rows[:40])
+    whole.learn()
+    while broken.waiting()[7:]:
+        broken.learn(times=1)
+    assert len(whole.history()) >= 3
+    assert [one.adapter for one in whole.history()] == [one.adapter for one in broken.history()]
+
+
+@pytest.mark.parametrize("step", ["learning", "candidate", "gating", "decided"])
+def test_a_learner_that_dies_anywhere_leaves_all_to_the_next_one(
+    make_town, rows, step, monkeypatch
+):
+    whole, broken = make_town("whole"), make_town("broken")
+    for town in (whole, broken):
+        town.votes(rows[:40])
+    whole.learn()
+    learner = broken.learner()
+    learner.once(broken.told.append)
+    work = {"decided": decisions.promote}.get(step, planning.move)
+    write = broken.store.write
+
+    def dies(what, *args, **named):
+        if what is work and named.get("state", "decided") == step:
+            raise KeyboardInterrupt
+        return write(what, *args, **named)
+
+    monkeypatch.setattr(broken.store, "write", dies)
+    with pytest.raises(KeyboardInterrupt):
+        learner.once(broken.told.append)
+    monkeypatch.undo()
+    broken.learn()
+    assert [one.adapter for one in whole.history()] == [one.adapter for one in broken.history()]
+    folders = {path.name for path in (broken.folder / "adapters").iterdir()}
+    assert folders == {one.adapter for one in broken.history()}
+
+
+def test_what_fails_the_gate_leaves_the_route_and_what_comes_later_as_if_it_had_not_been(
+    make_town, rows
+):
+    town, other = make_town("town"), make_town("other")
+    for one in (town, other):
+        one.votes(rows[:12])
+    town.learn()
+    other.learn()
+    first = town.history()[0]
+    town.votes(rows[20:32])
+    strict = town.learner(kl_to_champion=1e-9)
+    strict.once(town.told.append)
+    failed = town.history()[-1]
+    assert failed.state == "quarantined" and town.route().update_id == first.id
+    (distance,) = [one for one in failed.gate["checks"] if not one["passed"]]
+    assert distance["name"] == "distance" and "at most 1e-09" in distance["said"]
+    assert "quarantined" in str(town.told[-1]) and distance["said"] in str(town.told[-1])
+    left = town.waiting()
+    town.votes(rows[40:52])
+    town.learn()
+    assert not set(left) & set(town.waiting())
+    assert [one.parent for one in town.history()[2:]] == [first.id, town.history()[2].id]
+
+
+def test_rolling_back_goes_on_from_what_is_served_again(make_town, rows):
+    town, other = make_town("town"), make_town("other")
+    for one in (town, other):
+        one.votes(rows[:12])
+        one.learn()
+    first = town.history()[0]
+    town.votes(rows[20:32])
+    learner = town.learn()
+    bad = town.history()[-1]
+    town.write(decisions.roll_back, update_id=bad.id, by=None)
+    assert town.route().update_id == first.id
+    with town.store.read() as connection:
+        undone = {row.seq for row in updates.rows_of(connection, bad.id)}
+    town.votes(rows[40:52])
+    town.learn(learner)
+    again = town.history()[2:]
+    assert again[0].parent == first.id and again[-1].state == "promoted"
+    with town.store.read() as connection:
+        learned = {row.seq for one in again for row in updates.rows_of(connection, one.id)}
+    assert learned and not learned & undone
+
+
+def test_domains_have_chains_of_their_own(town, rows):
+    town.votes(rows[:12], "talk")
+    town.votes(rows[20:32], "A Letter!")
+    town.learn()
+    (talk,), (letter,) = town.history("talk"), town.history("A Letter!")
+    assert talk.parent is letter.parent is None
+    assert letter.adapter.startswith("a-letter-") and weights(town, talk) != weights(town, letter)
+    town.votes(rows[40:52], "talk")
+    town.learn()
+    assert town.history("talk")[-1].parent == talk.id
+
+
+def test_a_second_learner_ends_the_first(town, rows):
+    town.votes(rows[:30])
+    old = town.learner()
+    town.learn(town.learner(), times=1)
+    with pytest.raises(Fenced, match="another learner"):
+        old.once(town.told.append)
+    assert len(town.history()) == 1
+
+
+def test_what_was_undone_while_it_was_learned_is_given_back(town, rows, monkeypatch):
+    town.votes(rows[:30])
+    learner = town.learn(times=1)
+    (first,) = town.history()
+
+    def undo(*args):
+        monkeypatch.undo()
+        town.write(decisions.roll_back, update_id=first.id, by=None)
+        return tested(*args)
+
+    tested = LiveLearner._tested
+    monkeypatch.setattr(LiveLearner, "_tested", lambda self, *args: undo(self, *args))
+    learner.once(town.told.append)
+    states = [one.state for one in town.history()]
+    assert states == ["rolled_back", "released"] and town.route().update_id is None
+    town.learn(learner)
+    assert town.history()[2].parent is None and town.history()[-1].state == "promoted"
+
+
+def test_old_updates_are_removed_from_disk(town, rows):
+    town.live = {"keep": 2}
+    town.votes(rows[:60])
+    town.learn()
+    history = town.history()
+    kept = {one.adapter for one in history if one.checkpoint}
+    assert len(history) >= 4 and kept == {one.adapter for one in history[-2:]}
+    assert {path.name for path in (town.folder / "adapters").iterdir()} == kept
+    assert len(list((town.folder / "domains" / "talk").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": {"train": "x.jsonl", "max_length": 96}}, "data.train: votes come from"),
+        ({"train": {"schedule": "linear"}}, "train.schedule: votes have no end"),
+        ({"task": "reward"}, "task: votes teach a policy"),
+        ({"drift": {}}, "drift: has no effect on"),
+    ],
+)
+def test_settings_that_have_no_effect_are_refused(make_town, change, said):
+    town = make_town(**change)
+    with pytest.raises(ConfigError, match=said):
+        town.learner()
