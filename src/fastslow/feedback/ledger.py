@@ -55,6 +55,11 @@ class Entry:
     at: float
     """When it came in, Unix seconds."""
 
+    @property
+    def voter(self) -> int:
+        """Who sent it; 0 of a retraction."""
+        return int(self.row["voter"]) if self.row else 0
+
 
 def admit(
     connection: Connection,

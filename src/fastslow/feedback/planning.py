@@ -4,14 +4,14 @@ One learner at a time may write: a later one fences it off, and so does whatever
 under it. So what answers has learned each of its rows once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, exists, func, insert, select, update
 
 from fastslow.feedback.ledger import Entry, entry_of
 from fastslow.feedback.refusals import Fenced, Malformed
-from fastslow.feedback.schema import insert_row, ledger, meta, update_rows, updates
+from fastslow.feedback.schema import insert_row, ledger, meta, update_rows, updates, votes
 from fastslow.feedback.updates import FREE, SERVED, UNDECIDED, Update, change, route_of, update_of
 
 NEXT = {"learning": "planned", "candidate": "learning", "gating": "candidate"}
@@ -34,10 +34,25 @@ def domains(connection: Connection) -> list[str]:
 def waiting(
     connection: Connection, domain: str, *, after: int = 0, limit: int | None = None
 ) -> list[Entry]:
-    """The ledger's rows behind a number that no update has learned from or set aside, in order."""
-    query = select(ledger).where(ledger.c.domain == domain, ledger.c.seq > after, *_waits())
+    """The ledger's rows behind a number that no update has learned from or set aside, in order.
+
+    Ratings of single answers are not among them: nothing learns from them yet.
+    """
+    query = select(ledger).where(
+        ledger.c.domain == domain, ledger.c.seq > after, ledger.c.kind != "rating", *_waits()
+    )
     rows = connection.execute(query.order_by(ledger.c.seq).limit(limit))
     return [entry_of(row) for row in rows]
+
+
+def newcomers(connection: Connection, voters: Iterable[int], *, fewer: int) -> set[int]:
+    """Those of some people who have sent fewer votes so far that came into the ledger."""
+    found = set()
+    for voter in voters:
+        own = select(votes.c.id).where(votes.c.voter == voter, votes.c.admitted_at.is_not(None))
+        if len(connection.scalars(own.limit(fewer)).all()) < fewer:
+            found.add(voter)
+    return found
 
 
 def learned(connection: Connection, domain: str) -> list[int]:

@@ -1,6 +1,7 @@
 """One update: from what its domain serves, by the planned rows, to an adapter."""
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,8 @@ class Lesson:
     leader: str
     learned: int
     """Rows, the replayed among them."""
-    skipped: tuple[str, ...]
-    """Why others were not."""
+    notes: tuple[str, ...]
+    """Why others were not, and what else was told."""
     loss: float
     """Test-then-train, nats."""
     accuracy: float
@@ -59,25 +60,25 @@ class Lessons:
         """
         self._go_to(update.domain, update.parent)
         self._at = None
-        learned, losses, hits, skipped = 0, 0.0, 0.0, list[str]()
+        learned, losses, hits, notes = 0, 0.0, 0.0, list[str]()
         for batch in _batches([row.row for row in rows], self._batch_size):
             try:
                 result = self._learner.step(batch)
             except DataError as error:
-                skipped.append(str(error))
+                notes.append(str(error))
                 continue
-            skipped += [text for text in result.warnings if text.startswith("skipped: ")]
+            notes += result.warnings
             learned += result.num_examples
             losses += result.metrics["loss"] * result.num_examples
             hits += result.metrics["accuracy"] * result.num_examples
         if not learned:
-            raise DataError("; ".join(skipped) or "the update has no rows")
+            raise DataError("; ".join(notes) or "the update has no rows")
         snapshot, checkpoint = self._keep(update)
-        name, digest = self._publish(update)
+        name, digest, told = self._publish(update)
         self._learner.restore(snapshot)  # To be within the budget was measured, which draws.
         self._at = (update.domain, update.id)
         return Lesson(
-            name, digest, checkpoint, self._learner.leader, learned, tuple(skipped),
+            name, digest, checkpoint, self._learner.leader, learned, (*notes, *told),
             losses / learned, hits / learned,
         )  # fmt: skip
 
@@ -108,11 +109,12 @@ class Lessons:
         path = write_checkpoint(to, self._learner.num_steps, snapshot, keep=1)
         return snapshot, str(path.relative_to(self._folder))
 
-    def _publish(self, update: Update) -> tuple[str, str]:
+    def _publish(self, update: Update) -> tuple[str, str, list[str]]:
         """Write the leader, within its budget, as a folder that never changes."""
         draft = adapter_folder(self._folder, f".u{update.id}")
         draft.parent.mkdir(parents=True, exist_ok=True)
-        self._learner.save_pretrained(draft)
+        with warnings.catch_warnings(record=True) as told:
+            self._learner.save_pretrained(draft)
         digest = file_hash(draft / WEIGHTS)
         name = adapter_name(update.domain, update.id, digest)
         to = adapter_folder(self._folder, name)
@@ -120,7 +122,7 @@ class Lessons:
             shutil.rmtree(draft)
         else:
             draft.rename(to)
-        return name, digest
+        return name, digest, [str(one.message) for one in told]
 
 
 def forget(folder: Path, update: Update) -> None:

@@ -4,6 +4,12 @@ import random
 from dataclasses import dataclass
 
 from fastslow.feedback import Connection, planning
+from fastslow.live.shares import within_shares
+
+AHEAD = 8
+"""Times the rows of an update that are looked at, so that other people's are found."""
+SETTLED = 20
+"""Votes of somebody who is no newcomer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +23,7 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Chooses rows in the ledger's order.
+    """Chooses rows in the ledger's order, nobody's above their share.
 
     Args:
         rows: that an update takes.
@@ -35,8 +41,10 @@ class Planner:
         return [one for one in found if one is not None]
 
     def _in(self, connection: Connection, domain: str, now: float) -> Next | None:
-        waiting = planning.waiting(connection, domain, limit=self.rows)
-        own = tuple(row.seq for row in waiting)
+        waiting = planning.waiting(connection, domain, limit=AHEAD * self.rows)
+        voters = {one.voter for one in waiting}
+        new = planning.newcomers(connection, voters, fewer=SETTLED)
+        own = tuple(one.seq for one in within_shares(waiting, self.rows, newcomers=new))
         if len(own) == self.rows:
             return Next(domain, own)
         if not own or now - waiting[0].at < self.max_wait_s:

@@ -5,6 +5,7 @@ long as it is the store's learner; another one that begins ends it.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ class LiveLearner:
         self._store, self._folder = store, folder
         self._planner = Planner(live.rows, live.max_wait_s, recipe.seed)
         # Checkpoints are of a learner with the same settings; these may change.
-        learner = Learner.from_recipe(recipe.model_copy(update={"live": None}))
+        self.learner = learner = Learner.from_recipe(recipe.model_copy(update={"live": None}))
         self._lessons = Lessons(learner, folder, batch_size=recipe.train.batch_size)
         self._gate = Gate(learner, limits=live.gate, seed=recipe.seed)
         self._limits = live.gate
@@ -154,8 +155,10 @@ class LiveLearner:
             anchor,
             evidence,
         )
+        people = Counter(row["voter"] for row in evidence.learned)
         about = {
-            "leader": lesson.leader, "rows": lesson.learned, "skipped": list(lesson.skipped),
+            "people": len(people), "largest_share": max(people.values()) / people.total(),
+            "leader": lesson.leader, "rows": lesson.learned, "notes": list(lesson.notes),
             "loss": lesson.loss, "accuracy": lesson.accuracy,
         }  # fmt: skip
         return {**verdict.facts(), "learned": about}
