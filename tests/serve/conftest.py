@@ -17,7 +17,7 @@ class Server:
     """A server in this process, with a person of each role and a clock."""
 
     def __init__(self, where, **settings):
-        self.store, self.now = Store(where), 1_000_000.0
+        self.folder, self.store, self.now = where, Store(where), 1_000_000.0
         self.live = Live(self.store, Settings(**settings), clock=lambda: self.now)
         self.app = make_app(self.live)
         self.client = TestClient(self.app, base_url=ADDRESS, raise_server_exceptions=False)

@@ -42,18 +42,18 @@ class Served:
 
     def follow(self, engine: "Engine", wanted: Iterable[Wanted]) -> None:
         """Have the engine answer with what the store says: what is new is loaded and then asked,
-        what was asked is kept for a rollback, what was before that is unloaded.
+        what was asked before it is there too, for a rollback, and what was before that is unloaded.
 
         An adapter that is not what was tested, or that the engine refuses, is not asked; the one
         before it answers on, and the log says so.
         """
-        routes, kept = dict[str, str](), set[str]()
+        routes, kept = dict[str, str](), set[str | None]()
         for one in wanted:
             name = self._ready(engine, one.now)
             if name is None:
                 name = self._routes.get(one.domain, BASE)
             routes[one.domain] = name
-            kept |= {name} | ({one.before.adapter or ""} if one.before else set())
+            kept |= {name, self._ready(engine, one.before)}
         self._routes = routes
         for name in set(self._loaded) - kept:
             del self._loaded[name]

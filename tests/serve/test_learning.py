@@ -1,0 +1,244 @@
+"""What was learned answers in its domain, and is undone at once by whoever may."""
+
+import logging
+import random
+import sys
+
+import pytest
+
+from fastslow.atomic_io import file_hash
+from fastslow.errors import StateError
+from fastslow.feedback import (
+    Store,
+    decisions,
+    items,
+    leases,
+    ledger,
+    people,
+    planning,
+    updates,
+    voting,
+)
+from fastslow.feedback.places import adapter_folder, adapter_name, slug
+from fastslow.serve import Live, Settings
+from fastslow.serve.engine.requests import BASE, WEIGHTS
+from fastslow.serve.served import Served
+from fastslow.serve.supervised import _Keeper, threads_of_both
+from fastslow.streams import fault_of
+
+
+class Engine:
+    """Knows which adapters it was given."""
+
+    def __init__(self):
+        self.models, self.done, self.refuses = {BASE: None}, [], set()
+
+    def load(self, name, folder):
+        if name in self.refuses:
+            raise StateError("the rank is too large")
+        self.models[name] = "hash"
+        self.done.append(f"+{name[:10]}")
+
+    def unload(self, name):
+        del self.models[name]
+        self.done.append(f"-{name[:10]}")
+
+
+class Chain:
+    """A store with updates whose adapters are files."""
+
+    def __init__(self, folder, store):
+        self.folder, self.store, self.made = folder, store, 0
+        self.learner = store.write(planning.claim)
+        self.voter, _ = store.write(people.add_principal, name="v", role="annotator", now=0.0)
+
+    def votes(self, domain, count=1):
+        for _ in range(count):
+            self.made += 1
+            prompt = self.store.write(
+                items.add_prompt, messages=[{"role": "user", "content": f"p {self.made}"}],
+                domain=domain, now=0.0,
+            )  # fmt: skip
+            both = [
+                self.store.write(
+                    items.add_answer, prompt_id=prompt, answer=items.Answer(text), now=0.0
+                )
+                for text in ("good", "bad")
+            ]
+            pair = self.store.write(
+                items.add_pair, prompt_id=prompt, first=both[0], second=both[1], now=0.0,
+                draw=random.Random(0),
+            )  # fmt: skip
+            self.store.write(leases.lease, pair_id=pair, voter=self.voter.id, until=0.0)
+            self.store.write(
+                voting.vote, voter=self.voter.id, pair_id=pair, verdict="a", key=f"k{pair}", now=0.0
+            )
+        self.store.write(ledger.admit, now=100.0, check=fault_of)
+
+    def promote(self, domain):
+        while True:
+            self.votes(domain)
+            with self.store.read() as connection:
+                rows = [one.seq for one in planning.waiting(connection, domain)]
+            if rows:
+                break
+        own = {"learner": self.learner}
+        found = self.store.write(planning.plan, domain=domain, rows=rows, now=0.0, **own)
+        draft = self.folder / "draft"
+        draft.mkdir(parents=True)
+        (draft / WEIGHTS).write_text(f"weights of {found.id}")
+        digest = file_hash(draft / WEIGHTS)
+        name = adapter_name(domain, found.id, digest)
+        to = adapter_folder(self.folder, name)
+        to.parent.mkdir(exist_ok=True)
+        draft.rename(to)
+        own["update_id"] = found.id
+        self.store.write(planning.move, state="learning", **own)
+        facts = {"adapter": name, "adapter_sha256": digest, "checkpoint": "c"}
+        self.store.write(planning.move, state="candidate", **facts, **own)
+        self.store.write(planning.move, state="gating", **own)
+        self.store.write(decisions.promote, gate={"verdict": "promoted", "checks": []}, **own)
+        with self.store.read() as connection:
+            return updates.update_of(connection, found.id)
+
+
+@pytest.fixture
+def chain(tmp_path):
+    with Store(tmp_path / "live") as store:
+        yield Chain(tmp_path / "live", store)
+
+
+@pytest.fixture
+def served(chain):
+    return Served(chain.folder)
+
+
+def follow(chain, served, engine):
+    with chain.store.read() as connection:
+        served.follow(engine, updates.served(connection))
+
+
+def test_what_was_promoted_answers_in_its_domain_and_the_one_before_stays(chain, served):
+    engine = Engine()
+    first = chain.promote("a")
+    follow(chain, served, engine)
+    assert served.model_for("a") == first.adapter and served.model_for("b") is None
+    assert served.update_of(first.adapter) == first.id and served.update_of(BASE) is None
+    second, other = chain.promote("a"), chain.promote("b")
+    follow(chain, served, engine)
+    assert served.model_for("a") == second.adapter and served.model_for("b") == other.adapter
+    assert set(engine.models) == {BASE, first.adapter, second.adapter, other.adapter}
+    assert served.update_of(first.adapter) == first.id
+    third = chain.promote("a")
+    follow(chain, served, engine)
+    assert set(engine.models) == {BASE, second.adapter, third.adapter, other.adapter}
+    before = list(engine.done)
+    follow(chain, served, engine)
+    assert engine.done == before, "nothing is loaded twice"
+
+
+def test_a_rollback_loads_nothing_for_what_answers(chain, served):
+    engine = Engine()
+    first, second = chain.promote("a"), chain.promote("a")
+    follow(chain, served, engine)
+    engine.done.clear()
+    chain.store.write(decisions.roll_back, update_id=second.id, now=0.0, by=None)
+    follow(chain, served, engine)
+    assert served.model_for("a") == first.adapter and engine.done == [f"-{second.adapter[:10]}"]
+    chain.store.write(decisions.roll_back, update_id=first.id, now=0.0, by=None)
+    follow(chain, served, engine)
+    assert served.model_for("a") == BASE and set(engine.models) == {BASE}
+
+
+def test_what_was_changed_since_it_was_tested_never_answers(chain, served, caplog):
+    engine = Engine()
+    first, second = chain.promote("a"), None
+    follow(chain, served, engine)
+    second = chain.promote("a")
+    (adapter_folder(chain.folder, second.adapter) / WEIGHTS).write_text("other weights")
+    with caplog.at_level(logging.ERROR):
+        follow(chain, served, engine)
+    assert served.model_for("a") == first.adapter and second.adapter not in engine.models
+    assert "is not what was tested" in caplog.text
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_adapter_that_the_engine_cannot_take_leaves_the_one_before(chain, served, caplog, gone):
+    engine = Engine()
+    first = chain.promote("a")
+    follow(chain, served, engine)
+    second = chain.promote("a")
+    if gone:
+        (adapter_folder(chain.folder, second.adapter) / WEIGHTS).unlink()
+    else:
+        engine.refuses.add(second.adapter)
+    follow(chain, served, engine)
+    assert served.model_for("a") == first.adapter and "cannot answer" in caplog.text
+    if not gone:
+        engine.refuses.clear()
+        follow(chain, served, engine)
+        assert served.model_for("a") == second.adapter
+
+
+def test_a_server_answers_by_its_routes_or_with_what_it_was_started_with(chain):
+    engine = Engine()
+    engine.models["given"] = "hash"
+    live = Live(chain.store, Settings(), engine=engine, folder=chain.folder)
+    assert live.model_for("a") == "given" and live.update_of("given") is None
+    found = chain.promote("a")
+    follow(chain, live.served, engine)
+    assert live.model_for("a") == found.adapter and live.model_for("b") == "given"
+    assert live.update_of(found.adapter) == found.id
+
+
+def test_domains_have_folders_of_their_own():
+    names = ["a", "A", "a b", "a-b", "a/b", "..", "ä", "ö", "x" * 300]
+    assert slug("reviews") == "reviews" and len({slug(name) for name in names}) == len(names)
+    for name in names:
+        assert slug(name).isascii() and "/" not in slug(name) and len(slug(name)) < 60
+        assert slug(name).strip(".") == slug(name) != ""
+
+
+def decided(server, path, role="admin", body=None):
+    return server.ask("POST", path, body, role=role)
+
+
+def test_updates_are_shown_and_decided_over_http(server):
+    chain = Chain(server.folder, server.store)
+    first, second = chain.promote("a"), chain.promote("a")
+    shown = server.ask("GET", "/v1/updates?domain=a", role="viewer").json()
+    assert [one["id"] for one in shown["updates"]] == [second.id, first.id]
+    assert shown["routes"][0]["update_id"] == second.id
+    assert server.ask("GET", "/v1/updates", role="annotator").status_code == 403
+    with server.store.read() as connection:
+        vote = list(ledger.entries(connection))[0].vote_id
+    uses = server.ask("GET", f"/v1/votes/{vote}/updates", role="viewer").json()
+    assert len(uses["updates"]) <= 1
+    assert decided(server, "/v1/approvals", body={"domain": "a"}).json()["anchor_id"] == second.id
+    assert decided(server, f"/v1/updates/{second.id}/rollback", "viewer").status_code == 403
+    reply = decided(server, f"/v1/updates/{second.id}/rollback")
+    assert reply.status_code == 200 and reply.json()["update_id"] == first.id
+    again = decided(server, f"/v1/updates/{second.id}/rollback")
+    assert again.status_code == 422 and "only what is served" in again.json()["error"]["message"]
+    assert decided(server, f"/v1/updates/{second.id}/release").json()["state"] == "released"
+    assert decided(server, f"/v1/updates/{second.id}/discard").status_code == 422
+    assert decided(server, "/v1/updates/999/discard").status_code == 404
+    assert decided(server, f"/v1/updates/{first.id}/promote").status_code == 422
+
+
+def test_a_process_that_dies_is_started_again_and_one_that_refuses_is_not(tmp_path, caplog):
+    counted = tmp_path / "starts"
+    script = f"open({str(counted)!r}, 'a').write('x'); raise SystemExit({{code}})"
+    for code, starts in ((1, 2), (2, 1)):
+        counted.unlink(missing_ok=True)
+        keeper = _Keeper([sys.executable, "-c", script.format(code=code)], {})
+        keeper.start()
+        keeper.join(1.6)
+        keeper.stop()
+        assert len(counted.read_text()) >= starts and (code == 1 or len(counted.read_text()) == 1)
+    assert "ended with code 1" in caplog.text and "refuses to start" in caplog.text
+
+
+def test_answers_and_learning_share_the_cores():
+    own, learning = threads_of_both()
+    assert own >= 1 and learning >= 1
