@@ -25,7 +25,6 @@ def test_votes_become_adapters_that_answer(town, rows):
     assert town.route().update_id == history[-1].id
     for one in history:
         assert one.adapter.startswith(f"talk-u{one.id}-{one.adapter_sha256[:12]}")
-        assert (adapter_folder(town.folder, one.adapter) / "tokenizer.json").exists()
         assert one.gate["verdict"] == "promoted" and one.gate["learned"]["rows"] == 8
         assert {check["name"] for check in one.gate["checks"]} == {
             "distance", "chosen", "held-out votes", "answers", "phrases",

@@ -21,6 +21,7 @@ from fastslow.api.options import (
 )
 from fastslow.api.policy import PolicyMethods
 from fastslow.api.view import View, names_of
+from fastslow.api.within_budget import copy_within, pulled_back
 from fastslow.atomic_io import new_folder
 from fastslow.config import BudgetConfig, ChaseConfig, MovingReferenceConfig, Recipe, flat
 from fastslow.errors import ConfigError, StateError
@@ -286,27 +287,16 @@ class Learner(PolicyMethods):
             raise ConfigError(f"module: {module!r} is the base model, which has no adapter")
         if to.is_dir() and any(to.iterdir()) and not (to / "adapter_config.json").exists():
             raise ConfigError(f"{to} holds other files; give a folder that does not exist")
-        with new_folder(to) as draft, self._within_budget(name):
+        with new_folder(to) as draft, self._random.active(), copy_within(self.core, name):
             self.core.policies.modules.save(name, draft)
             self._base.tokenizer.save_pretrained(str(draft))
         return to
 
-    @contextmanager
-    def _within_budget(self, name: str) -> Iterator[None]:
-        """Inside, a trained module is scaled down to the budget."""
-        budget, modules = self.core.budget, self.core.policies.modules
-        if budget is None or not self.num_steps or name not in self.modules:
-            yield
-            return
+    def pull_back(self) -> float:
+        """Scale all modules down alike until the leader is within the budget, and learn on from
+        there; what they were multiplied by, 1 where nothing was to do or there is no budget."""
         with self._random.active():
-            handed = budget.hand_over(name)
-        if handed.strength < 1:
-            told = f"is saved at {handed.strength:.2f} of its update, to be within the KL budget"
-            warnings.warn(f"{name} {told} of {handed.limit:.2f} nats per answer", stacklevel=4)
-        try:
-            yield
-        finally:
-            modules.load_tensors(name, handed.full)
+            return pulled_back(self.core)
 
     @contextmanager
     def beside(self, folders: Mapping[str, str | Path]) -> Iterator[None]:

@@ -1,7 +1,6 @@
 """One update: from what its domain serves, by the planned rows, to an adapter."""
 
 import shutil
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from fastslow.errors import DataError, StateError
 from fastslow.feedback.ledger import Entry
 from fastslow.feedback.places import adapter_folder, adapter_name, checkpoints
 from fastslow.feedback.updates import Update
+from fastslow.training.policies.publish import publish_module
 from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 
 WEIGHTS = "adapter_model.safetensors"
@@ -27,6 +27,8 @@ class Lesson:
     adapter_sha256: str
     checkpoint: str
     leader: str
+    strength: float
+    """What was multiplied with the modules' updates, to be within the KL budget."""
     learned: int
     """Rows, the replayed among them."""
     notes: tuple[str, ...]
@@ -54,6 +56,9 @@ class Lessons:
     def learn(self, update: Update, rows: Sequence[Entry]) -> Lesson:
         """Learn the rows from where the update's parent ended; writes the checkpoint and adapter.
 
+        What answers is what the next update begins at: modules beyond the KL budget are scaled
+        down, and not only the copy that is served.
+
         The same update learns the same bits, whatever was learned before.
         Raises StateError where the parent's checkpoint is gone, NonFiniteError where the rows give
         numbers that are not, DataError where none of them is usable.
@@ -73,12 +78,12 @@ class Lessons:
             hits += result.metrics["accuracy"] * result.num_examples
         if not learned:
             raise DataError("; ".join(notes) or "the update has no rows")
-        snapshot, checkpoint = self._keep(update)
-        name, digest, told = self._publish(update)
-        self._learner.restore(snapshot)  # To be within the budget was measured, which draws.
+        strength = self._learner.pull_back()
+        checkpoint = self._keep(update)
+        name, digest = self._publish(update)
         self._at = (update.domain, update.id)
         return Lesson(
-            name, digest, checkpoint, self._learner.leader, learned, (*notes, *told),
+            name, digest, checkpoint, self._learner.leader, strength, learned, tuple(notes),
             losses / learned, hits / learned,
         )  # fmt: skip
 
@@ -101,20 +106,18 @@ class Lessons:
             raise StateError(f"{folder}: no checkpoint of update {update_id} to begin at: {why}")
         return snapshot
 
-    def _keep(self, update: Update) -> tuple[Snapshot, str]:
+    def _keep(self, update: Update) -> str:
         found = self._learner.snapshot()
         snapshot = Snapshot(found.tensors, {**found.facts, OF_UPDATE: update.id})
         to = checkpoints(self._folder, update.domain, update.id)
         to.mkdir(parents=True, exist_ok=True)
         path = write_checkpoint(to, self._learner.num_steps, snapshot, keep=1)
-        return snapshot, str(path.relative_to(self._folder))
+        return str(path.relative_to(self._folder))
 
-    def _publish(self, update: Update) -> tuple[str, str, list[str]]:
-        """Write the leader, within its budget, as a folder that never changes."""
+    def _publish(self, update: Update) -> tuple[str, str]:
+        """Write the leader as a folder that never changes."""
         draft = adapter_folder(self._folder, f".u{update.id}")
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings(record=True) as told:
-            self._learner.save_pretrained(draft)
+        publish_module(self._learner.core.policies.modules, self._learner.leader, draft)
         digest = file_hash(draft / WEIGHTS)
         name = adapter_name(update.domain, update.id, digest)
         to = adapter_folder(self._folder, name)
@@ -122,7 +125,7 @@ class Lessons:
             shutil.rmtree(draft)
         else:
             draft.rename(to)
-        return name, digest, [str(one.message) for one in told]
+        return name, digest
 
 
 def forget(folder: Path, update: Update) -> None:

@@ -158,7 +158,8 @@ class LiveLearner:
         people = Counter(row["voter"] for row in evidence.learned)
         about = {
             "people": len(people), "largest_share": max(people.values()) / people.total(),
-            "leader": lesson.leader, "rows": lesson.learned, "notes": list(lesson.notes),
+            "leader": lesson.leader, "strength": lesson.strength, "rows": lesson.learned,
+            "notes": list(lesson.notes),
             "loss": lesson.loss, "accuracy": lesson.accuracy,
         }  # fmt: skip
         return {**verdict.facts(), "learned": about}
