@@ -347,3 +347,105 @@ def test_what_is_saved_is_within_the_budget_and_the_learner_stays_as_it_is(tmp_p
     assert len({round(ratio, 4) for ratio in ratios}) == 1 and 0 < min(ratios) < 1
     free = fs.Learner(tiny.model(), tiny.tokenizer(), budget=None, max_length=48)
     assert free.core.budget is None
+
+
+ROWS = [
+    {"prompt": f"Describe {thing}.", "chosen": f"It is {good}.", "rejected": f"It is {bad}."}
+    for thing, good, bad in zip(tiny.THINGS, tiny.GOOD * 2, tiny.BAD * 2, strict=False)
+]
+
+
+def learned(learner, steps=3):
+    for _ in range(steps):
+        learner.step(ROWS)
+    return learner
+
+
+def test_adapters_beside_the_learner_score_as_where_they_were_learned(make_learner, tmp_path):
+    learner = learned(make_learner(learning_rate=1e-2))
+    folder = learner.save_pretrained(tmp_path / "first", module="fast")
+    first = learner.score(ROWS, module="fast")
+    learned(learner)
+    before = copies(learner)
+    with learner.beside({"then": folder, "also": folder}):
+        assert learner.score(ROWS, module="then") == pytest.approx(first)
+        assert learner.score(ROWS, module="fast") != first
+        answers = learner.generate(["Describe river."], module="then", max_new_tokens=8)
+        assert answers == learner.generate(["Describe river."], module="also", max_new_tokens=8)
+    assert tiny.same(before, weights(learner))
+    with pytest.raises(ConfigError, match="there is no 'then'"):
+        learner.score(ROWS, module="then")
+
+
+def test_adapters_beside_the_learner_change_nothing_of_what_it_learns(make_learner, tmp_path):
+    alone, disturbed = learned(make_learner()), learned(make_learner())
+    folder = disturbed.save_pretrained(tmp_path / "first", module="fast")
+    alone.save_pretrained(tmp_path / "second", module="fast")  # Measures the budget, which draws.
+    for _ in range(2):
+        with disturbed.beside({"then": folder}):
+            disturbed.score(ROWS, module="then")
+        learned(disturbed, steps=1)
+        learned(alone, steps=1)
+    assert tiny.same(weights(alone), weights(disturbed))
+
+
+def test_names_and_folders_that_cannot_be_beside_are_refused(make_learner, tmp_path):
+    learner = learned(make_learner())
+    folder = learner.save_pretrained(tmp_path / "first", module="fast")
+    for name in ("fast", "leader", "base"):
+        with pytest.raises(ConfigError, match=f"has {name}; give it another"):
+            with learner.beside({name: folder}):
+                pass
+    with pytest.raises(ConfigError, match="holds no LoRA adapter|adapter_config.json"):
+        with learner.beside({"good": folder, "bad": tmp_path}):
+            pass
+    with pytest.raises(ConfigError, match="there is no 'good'"):
+        learner.score(ROWS, module="good")
+    learned(learner)
+
+
+def test_the_reverse_kl_of_a_module_is_0_from_itself_and_not_from_the_base(make_learner, tmp_path):
+    learner = learned(make_learner(learning_rate=3e-2, budget=None))
+    folder = learner.save_pretrained(tmp_path / "first", module="fast")
+    learned(learner)
+    asked = [row["prompt"] for row in ROWS]
+    settings = {"max_new_tokens": 8}
+    with learner.beside({"then": folder}):
+        same = learner.reverse_kl(asked, module="then", reference="then", **settings)
+        between = learner.reverse_kl(asked, module="fast", reference="then", **settings)
+    far = learner.reverse_kl(asked, module="fast", **settings)
+    assert same == pytest.approx(0.0, abs=1e-6) and 0 < between and 0 < far
+    assert far == learner.reverse_kl(asked, module="fast", **settings)
+
+
+def test_what_is_pulled_back_is_within_the_budget_and_learns_on(make_learner):
+    budget = {"reverse_kl": 0.02, "every": 1000}
+    learner = learned(make_learner(learning_rate=3e-2, budget=budget), steps=8)
+    before = copies(learner)
+    strength = learner.pull_back()
+    assert 0 < strength < 1
+    for name, own in weights(learner).items():
+        for key, tensor in own.items():
+            expected = before[name][key] * (strength if "lora_B" in key else 1.0)
+            assert torch.allclose(tensor, expected, rtol=1e-6, atol=0)
+    assert learner.pull_back() == 1.0, "once is enough"
+    learned(learner, steps=1)
+    unlimited = learned(make_learner(learning_rate=3e-2, budget=None))
+    full = copies(unlimited)
+    assert unlimited.pull_back() == 1.0 and tiny.same(full, weights(unlimited))
+
+
+def test_a_learner_of_a_recipe_is_that_of_the_same_settings(model_folder):
+    recipe = fs.load_recipe(
+        {
+            "model": str(model_folder), "data": {"max_length": 96},
+            "lora": {"rank": 4, "alpha": 8.0}, "objective": {"name": "davidson", "beta": 0.2},
+            "train": {"schedule": "constant", "learning_rate": 1e-3},
+        }
+    )  # fmt: skip
+    made = fs.Learner.from_recipe(recipe)
+    own = fs.Learner(
+        str(model_folder), objective="davidson", beta=0.2, max_length=96, learning_rate=1e-3,
+        peft_config=LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0),
+    )  # fmt: skip
+    assert tiny.same(weights(learned(made)), weights(learned(own)))
