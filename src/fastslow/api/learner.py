@@ -307,7 +307,9 @@ class Learner(PolicyMethods):
         """
         modules, added = self.core.policies.modules, list[str]()
         if taken := sorted({*folders} & {*self._view().names}):
-            raise ConfigError(f"folders: the learner itself has {', '.join(taken)}; give it another name")
+            raise ConfigError(
+                f"folders: the learner itself has {', '.join(taken)}; give it another name"
+            )
         try:
             for name, folder in folders.items():
                 modules.add(name, Path(folder))

@@ -21,6 +21,7 @@ def learn(
     store: str = typer.Option(
         None, help="postgresql+psycopg://... in place of SQLite in the folder."
     ),
+    supervisor: int = typer.Option(None, hidden=True, help="Process without which it ends."),
     once: bool = typer.Option(False, "--once", help="Learn what waits now, and end."),
 ) -> None:
     """Learn from votes as they come: updates pass a gate and answer, or are set aside."""
@@ -40,4 +41,4 @@ def learn(
     if hasattr(os, "nice"):
         os.nice(LESS_URGENT)
     recipe = load_recipe(DEFAULTS, overrides)
-    run(folder, recipe, store_url=store, once=once, say=say)
+    run(folder, recipe, store_url=store, once=once, supervisor=supervisor, say=say)

@@ -1,5 +1,8 @@
 """Runs a live folder's learner until it is stopped."""
 
+import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +11,9 @@ from fastslow.feedback import Store
 from fastslow.live.process import Event, LiveLearner
 from fastslow.training.loop.signals import StopSignals, StopToken
 
+LOOKS_EVERY = 1.0
+"""Seconds between two looks at whether the supervisor lives."""
+
 
 def learn(
     folder: Path,
@@ -15,12 +21,14 @@ def learn(
     *,
     store_url: str | None,
     once: bool,
+    supervisor: int | None = None,
     say: Callable[[str], None],
 ) -> None:
     """Learn from the votes of the store in a folder, or behind a URL.
 
     Args:
         once: learn what waits now, and return.
+        supervisor: the parent process, without which it ends.
 
     Raises Fenced where another learner begins.
     """
@@ -36,7 +44,16 @@ def learn(
             say(str(event))
 
         if not once:
+            if supervisor is not None:
+                threading.Thread(target=_end_with, args=(supervisor, stop), daemon=True).start()
             learner.run(stop, tell)
             return
         while learner.once(tell, stop) and not stop.received:
             pass
+
+
+def _end_with(supervisor: int, stop: StopToken) -> None:
+    """Stop when the parent is gone, killed too: what it leaves would learn on unseen."""
+    while os.getppid() == supervisor:
+        time.sleep(LOOKS_EVERY)
+    stop.stop("the server is gone")

@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 @contextmanager
 def learner_beside(arguments: Sequence[str]) -> Iterator[None]:
     """Inside, `fastslow learn` runs with these arguments, on cores of its own where it can."""
-    keeper = _Keeper([sys.executable, "-m", "fastslow", "learn", *arguments], _on_own_cores())
+    command = [sys.executable, "-m", "fastslow", "learn", *arguments]
+    command += ["--supervisor", str(os.getpid())]
+    keeper = _Keeper(command, _on_own_cores())
     keeper.start()
     try:
         yield

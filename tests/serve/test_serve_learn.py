@@ -1,0 +1,94 @@
+"""`fastslow serve --learn` as two processes: either may die at any time."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+from running import Running
+from town import Town
+
+from fastslow.feedback import Store, leases, updates
+
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+SETTINGS = (
+    "data.max_length=96", "lora.rank=4", "train.batch_size=4", "train.learning_rate=1e-2",
+    "live.rows=8", "live.gate.prompts=4", "budget=null", "eval.max_new_tokens=4",
+    "live.gate.kl_to_champion=1e6", "live.gate.chosen_ratio=-1e6", "live.gate.longer=1000",
+    "live.gate.shorter=0", "live.gate.unfinished=1", "live.gate.repeated=1",
+)  # fmt: skip
+
+
+def votes(folder, first, count):
+    """Votes whose grace is over long ago."""
+    with Store(folder) as store:
+        town = Town(store, voters=0)
+        voter = town.person(f"voter {first}")
+        for number in range(first, first + count):
+            good, bad = tiny.GOOD[number % 5], tiny.BAD[number % 5]
+            pair = town.pair(f"Describe river {number}.", f"It is {good}.", f"It is {bad}.")
+            store.write(leases.lease, pair_id=pair, voter=voter, until=town.now)
+            town.vote(voter, pair, "a")
+
+
+def until(true, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+def learners(server):
+    threads = Path(f"/proc/{server.process.pid}/task").glob("*/children")
+    return [int(pid) for one in threads for pid in one.read_text().split()]
+
+
+def alive(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().split(")")[1].split()[0] != "Z"
+
+
+def history(folder):
+    with Store(folder) as store, store.read() as connection:
+        return updates.history(connection)[::-1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_votes_are_learned_beside_answers_whatever_dies(tmp_path, model_folder):
+    folder = tmp_path / "live"
+    votes(folder, 0, 24)
+    server = Running(folder, f"model={model_folder}", "--learn", *SETTINGS)
+
+    def answers():
+        """What answers now in the votes' domain, as its route says."""
+        found = server.ask("/v1/updates", who="admin", method="GET")
+        return next((one["model"] for one in found["routes"] if one["domain"] == "talk"), None)
+
+    first = until(lambda: found if (found := answers()) != "base" else None)
+    assert first.startswith("talk-u")
+    listed = [one["id"] for one in server.ask("/v1/models", method="GET")["data"]]
+    assert first in listed
+    reply = server.ask(
+        "/v1/chat/completions",
+        {"model": first, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4},
+    )
+    assert reply["model"] == first
+    (learner,) = learners(server)
+    os.kill(learner, signal.SIGKILL)
+    votes(folder, 24, 24)
+    until(lambda: len(history(folder)) >= 4)
+    (again,) = learners(server)
+    assert again != learner
+    server.process.send_signal(signal.SIGKILL)
+    server.process.wait(30)
+    until(lambda: not alive(again))
+    served = history(folder)
+    server = Running(folder, f"model={model_folder}", "--learn", *SETTINGS)
+    assert answers() == next(one.adapter for one in reversed(served) if one.state == "promoted")
+    server.ask(f"/v1/updates/{served[0].id}/rollback", {}, who="admin")
+    assert answers() == "base"
+    (last,) = learners(server)
+    assert server.stop() == 0 and not alive(last)
