@@ -10,11 +10,16 @@ from typing import Any
 
 SEQUENTIAL = {"start": "continue", "weights": None}
 
+WIDE = 24
+"""Rank of a wide student: the sum of the ranks of three modules of rank 8."""
 JOINT = "joint"
 """The training on all domains at once, shuffled, as one ordinary run."""
 TRAININGS: Mapping[str, Mapping[str, Any]] = {
     "fresh-ofs": {"continual": {"start": "fresh", "weights": "learned"}},
     "fresh-distilled": {"continual": {"start": "fresh", "weights": "distilled"}},
+    "fresh-distilled-wide": {
+        "continual": {"start": "fresh", "weights": "distilled", "recompress": WIDE}
+    },
     "continued-distilled": {
         "reference": "base",
         "continual": {"start": "continue", "weights": "distilled"},
@@ -53,6 +58,9 @@ METHODS: Mapping[str, Method] = {
     "cofs-routed": Method("fresh-ofs", "routed", "fast-slow modules, one chosen by the prompt"),
     "cofs": Method("fresh-ofs", "own", "fast-slow modules, learned weights (COFS-DPO)"),
     "distilled": Method("fresh-distilled", "own", "one student, domain by domain"),
+    "distilled-wide": Method(
+        "fresh-distilled-wide", "own", f"one student of rank {WIDE}, domain by domain"
+    ),
     "distilled-continued": Method("continued-distilled", "own", "the same, from the student"),
     "distilled-previous": Method(
         "continued-distilled-previous", "own", "the same, reference the student"
