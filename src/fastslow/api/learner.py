@@ -292,9 +292,9 @@ class Learner(PolicyMethods):
             self._base.tokenizer.save_pretrained(str(draft))
         return to
 
-    def pull_back(self) -> float:
-        """Scale all modules down alike until the leader is within the budget, and learn on from
-        there; what they were multiplied by, 1 where nothing was to do or there is no budget."""
+    def pull_back(self) -> dict[str, float]:
+        """Scale every module down until it is within the budget, and learn on from there; what each
+        was multiplied by, 1 where nothing was to do or there is no budget."""
         with self._random.active():
             return pulled_back(self.core)
 

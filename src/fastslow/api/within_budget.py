@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastslow.training.loop.learner import Learner
-from fastslow.training.state.state import copies
 
 
 @contextmanager
@@ -25,15 +24,10 @@ def copy_within(core: Learner, name: str) -> Iterator[None]:
         modules.load_tensors(name, handed.full)
 
 
-def pulled_back(core: Learner) -> float:
-    """Scale all trained modules down by what brings the leader within the budget; that strength, 1
-    where nothing is to do."""
-    budget, modules = core.budget, core.policies.modules
+def pulled_back(core: Learner) -> dict[str, float]:
+    """Scale each trained module down to the budget, by no more than itself needs: scaled like a
+    leader that is far beyond, the others would shrink to nothing in time. Strengths by name."""
+    budget = core.budget
     if budget is None or not core.state.step:
-        return 1.0
-    strength = budget.hand_over(core.leader).strength
-    for name in core.state.selector.modules:
-        if name != core.leader and strength < 1:
-            full = copies(modules.tensors(name))
-            modules.put_between(name, full, strength, start=budget.reference)
-    return strength
+        return dict.fromkeys(core.state.selector.modules, 1.0)
+    return {name: budget.hand_over(name).strength for name in core.state.selector.modules}

@@ -28,7 +28,7 @@ class Lesson:
     checkpoint: str
     leader: str
     strength: float
-    """What was multiplied with the modules' updates, to be within the KL budget."""
+    """What the leader's update was multiplied by, to be within the KL budget."""
     learned: int
     """Rows, the replayed among them."""
     notes: tuple[str, ...]
@@ -78,7 +78,7 @@ class Lessons:
             hits += result.metrics["accuracy"] * result.num_examples
         if not learned:
             raise DataError("; ".join(notes) or "the update has no rows")
-        strength = self._learner.pull_back()
+        strength = self._learner.pull_back()[self._learner.leader]
         checkpoint = self._keep(update)
         name, digest = self._publish(update)
         self._at = (update.domain, update.id)

@@ -93,7 +93,7 @@ class Budget:
     ) -> None:
         self._config = config
         self._answers = answers
-        self.reference = reference
+        self._reference = reference
         self._micro_batches = micro_batches
         self._seed = seed
         self._asked = Reservoir.of_prompts(PROMPTS, seed=seed)
@@ -127,7 +127,7 @@ class Budget:
         """Scale all modules down to the limit."""
         for name in self._modules:
             near = partial(self._near_of, name, items)
-            scaled_down(self._policies.modules, (name,), limit, near, start=self.reference)
+            scaled_down(self._policies.modules, (name,), limit, near, start=self._reference)
 
     def _limit_per_token(self, prompts: Sequence[Prompt], seed: int) -> float:
         given = self._config.reverse_kl
@@ -135,7 +135,7 @@ class Budget:
 
     def _mean_length(self, prompts: Sequence[Prompt], seed: int) -> float:
         if self._length is None:
-            self._length = self._answers.mean_length(self.reference, prompts, seed=seed)
+            self._length = self._answers.mean_length(self._reference, prompts, seed=seed)
         return self._length
 
     def _near_of(self, name: str, items: Sequence[Encoded]) -> float:
@@ -147,7 +147,7 @@ class Budget:
         for some in self._micro_batches.split(items):
             batch = self._policies.batch([item.tree for item in some])
             tokens += int(batch.lengths.sum())
-            for name, kl in self._policies.kls(names, self.reference, batch).items():
+            for name, kl in self._policies.kls(names, self._reference, batch).items():
                 totals[name] += kl.cpu().double().sum().item()
         return {name: total / tokens for name, total in totals.items()}
 
@@ -155,7 +155,7 @@ class Budget:
         """Scale a module down to the limit, if it is beyond it, by answers to kept prompts."""
         modules, answers = self._policies.modules, self._answers
         full = copies(modules.tensors(name))
-        prompts, seed, reference = self._asked.examples, self._seed, self.reference
+        prompts, seed, reference = self._asked.examples, self._seed, self._reference
         limit = limit_of(self._config, answers, reference, prompts, seed=seed)
         kl = partial(answers.measure, name, reference, prompts, seed=seed)
         tried = scaled_down(modules, (name,), limit, kl, start=reference)
