@@ -27,7 +27,7 @@ def test_votes_become_adapters_that_answer(town, rows):
         assert one.adapter.startswith(f"talk-u{one.id}-{one.adapter_sha256[:12]}")
         assert one.gate["verdict"] == "promoted" and one.gate["learned"]["rows"] == 8
         assert {check["name"] for check in one.gate["checks"]} == {
-            "distance", "chosen", "held-out votes", "answers", "phrases",
+            "distance", "chosen", "held-out votes", "held-out loss", "answers", "phrases",
         }  # fmt: skip
     assert len({weights(town, one) for one in history}) == 3
     assert json.loads(json.dumps([str(event) for event in town.told]))

@@ -20,9 +20,12 @@ class GateConfig(Section):
     """Least mean log-ratio to the base of the answers that people preferred, nats: below, even
     those have become much less likely."""
     alpha: Share = 0.02
-    """On held-out votes, McNemar's test against what answers now, and against the last update that
-    a person approved of, fails where it is worse by chance with less than this probability on
+    """Two tests on held-out votes, against what answers now and against the last update that a
+    person approved of: McNemar's, of how many are judged right, and a t-test of how well they are
+    predicted. Each fails where the update is worse by chance with less than this probability, on
     either half of the votes."""
+    kept_advantage: Share = 0.75
+    """Share that must be kept of the advantage over the base in predicting held-out votes."""
     held_out: Positive = 64
     """Fewest held-out votes of a domain for that test."""
     approved_held_out: Positive = 512

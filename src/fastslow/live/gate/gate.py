@@ -1,5 +1,6 @@
 """Runs the checks on a candidate, and says what came out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from fastslow.api.view import Answer, RowScore
 from fastslow.config import GateConfig
 from fastslow.live.gate.answers import no_burst, speaks_well
 from fastslow.live.gate.check import Check
-from fastslow.live.gate.held_out import no_worse
+from fastslow.live.gate.held_out import keeps_advantage, no_worse
 
 Row = Mapping[str, Any]
 CANDIDATE, CHAMPION, ANCHOR = "candidate", "champion", "anchor"
@@ -104,22 +105,29 @@ class Gate:
         """Held-out votes, against the champion and, for what is lost slowly, the anchor."""
         limits = self._limits
         decided = [row for row in rows if "chosen" in row and "verdict" not in row]
-        judged = {name: self._judged(own, decided) for name, own in names.items()}
-        compared = [("held-out votes", CHAMPION, limits.held_out)]
+        margins = {name: self._margins(own, decided) for name, own in names.items()}
+        compared = [("", CHAMPION, limits.held_out)]
         if names[ANCHOR] != BASE:
-            compared.append(("slow drift", ANCHOR, limits.approved_held_out))
-        return [
-            no_worse(
-                what, judged[CANDIDATE], judged[whom], alpha=limits.alpha, fewest=fewest, whom=whom
-            )
-            for what, whom, fewest in compared
-        ]
+            compared.append((" against slow drift", ANCHOR, limits.approved_held_out))
+        checks = []
+        for why, whom, fewest in compared:
+            both = margins[CANDIDATE], margins[whom]
+            about: Any = {"alpha": limits.alpha, "fewest": fewest, "whom": whom}
+            checks.append(no_worse(f"held-out votes{why}", *both, **about))
+            loss, share = self._loss, limits.kept_advantage
+            checks.append(keeps_advantage(f"held-out loss{why}", *both, loss, share=share, **about))
+        return checks
 
-    def _judged(self, policy: str, rows: Sequence[Row]) -> list[bool]:
-        """Whether a policy is on the side of each vote, as compared with the base."""
-        if policy == BASE:  # It prefers neither: half of them, spread evenly.
-            return [place % 4 < 2 for place in range(len(rows))]
-        return [one.margin is not None and one.margin > 0 for one in self._score(policy, rows)]
+    def _margins(self, policy: str, rows: Sequence[Row]) -> list[float]:
+        """How far a policy is on the side of each vote, as compared with the base, nats."""
+        if policy == BASE:
+            return [0.0] * len(rows)
+        return [one.margin or 0.0 for one in self._score(policy, rows)]
+
+    def _loss(self, margin: float) -> float:
+        """Of a vote, -log sigmoid(beta * margin)."""
+        u = self._learner.core.objective.beta * margin
+        return max(0.0, -u) + math.log1p(math.exp(-abs(u)))
 
     def _score(self, policy: str, rows: Sequence[Row]) -> list[RowScore]:
         return self._learner.score([*rows], module=policy) if rows else []

@@ -1,6 +1,8 @@
 """Tests of one policy against another on the same cases."""
 
-from scipy.stats import binomtest, fisher_exact
+from collections.abc import Sequence
+
+from scipy.stats import binomtest, fisher_exact, ttest_1samp
 
 
 def worse_by_chance(won: int, lost: int) -> float:
@@ -24,3 +26,17 @@ def more_often_by_chance(now: int, of_now: int, before: int, of_before: int) -> 
     """
     table = [[now, of_now - now], [before, of_before - before]]
     return float(fisher_exact(table, alternative="greater").pvalue)
+
+
+def above_zero_by_chance(values: Sequence[float]) -> float:
+    """Student's t-test, one-sided: how likely the mean is so far above 0, or further, if it is 0 or
+    less. 1 where all values are 0 or less, 0 where all are the same above it.
+
+    >>> round(above_zero_by_chance([1.0, 2.0, 3.0]), 4)
+    0.0371
+    """
+    if max(values) <= 0:
+        return 1.0
+    if max(values) == min(values):
+        return 0.0
+    return float(ttest_1samp(values, 0.0, alternative="greater").pvalue)

@@ -1,0 +1,143 @@
+"""What the gate lets pass: tests by hand, what each catches, and how often it is wrong."""
+
+import math
+import random
+
+import pytest
+
+from fastslow.api.view import Answer
+from fastslow.config import GateConfig
+from fastslow.live.gate.answers import no_burst, speaks_well, speech_of
+from fastslow.live.gate.held_out import keeps_advantage, no_worse
+from fastslow.live.gate.statistics import (
+    above_zero_by_chance,
+    more_often_by_chance,
+    worse_by_chance,
+)
+
+LIMITS = GateConfig()
+
+
+def loss(margin, beta=0.1):
+    return math.log1p(math.exp(-beta * margin))
+
+
+def judged(candidate, before, **changes):
+    settings = {"alpha": 0.02, "fewest": 64, "whom": "the champion", **changes}
+    return no_worse("votes", candidate, before, **settings)
+
+
+def predicted(candidate, before, **changes):
+    settings = {"share": 0.75, "alpha": 0.02, "fewest": 64, "whom": "the champion", **changes}
+    return keeps_advantage("loss", candidate, before, loss, **settings)
+
+
+def margins(draw, count, mean=6.0, spread=10.0):
+    return [draw.gauss(mean, spread) for _ in range(count)]
+
+
+def test_mcnemars_test_by_hand():
+    """2 won and 8 lost of 10: (45 + 10 + 1) / 1024."""
+    assert worse_by_chance(2, 8) == pytest.approx(56 / 1024)
+    assert worse_by_chance(0, 0) == 1.0 and worse_by_chance(8, 2) == pytest.approx(1013 / 1024)
+
+
+def test_fishers_test_by_hand():
+    """All 3 of 3 where before 0 of 3: one of the 20 ways to place 3 of 6."""
+    assert more_often_by_chance(3, 3, 0, 3) == pytest.approx(1 / 20)
+    assert more_often_by_chance(0, 5, 0, 5) == 1.0
+
+
+def test_students_test_by_hand():
+    """1, 2, 3: t = 2 sqrt(3), 2 degrees of freedom."""
+    t = 2 * math.sqrt(3)
+    assert above_zero_by_chance([1.0, 2.0, 3.0]) == pytest.approx(
+        0.5 - t / (2 * math.sqrt(2 + t * t))
+    )
+    assert above_zero_by_chance([-1.0, 0.0]) == 1.0 and above_zero_by_chance([0.5, 0.5]) == 0.0
+
+
+def test_few_votes_tell_nothing():
+    for check in (judged([1.0] * 63, [-1.0] * 63), predicted([-9.0] * 63, [9.0] * 63)):
+        assert check.passed and not check.applied and "63 held-out votes, 64" in check.said
+
+
+def test_a_policy_that_judges_fewer_votes_right_fails():
+    before = margins(random.Random(0), 256)
+    worse = [-abs(one) if place % 5 == 0 else one for place, one in enumerate(before)]
+    check = judged(worse, before)
+    assert not check.passed and check.numbers["accuracy"] < check.numbers["before"]
+    assert judged(before, before).passed and judged(before, worse).passed
+
+
+@pytest.mark.parametrize(
+    ("strength", "passes"), [(1.0, True), (0.95, True), (0.3, False), (0.0, False)]
+)
+def test_a_policy_that_was_weakened_fails_though_it_judges_every_vote_alike(strength, passes):
+    before = margins(random.Random(1), 256)
+    weak = [strength * one for one in before]
+    assert judged(weak, before).passed or strength == 0.0
+    check = predicted(weak, before)
+    assert check.passed == passes and "75% must be kept" in check.said
+
+
+def test_against_the_base_a_policy_must_not_be_worse_than_none():
+    draw, base = random.Random(2), [0.0] * 256
+    assert judged(margins(draw, 256), base).passed and predicted(margins(draw, 256), base).passed
+    wrong = [-one for one in margins(draw, 256)]
+    assert not judged(wrong, base).passed and not predicted(wrong, base).passed
+
+
+def test_updates_that_change_little_are_hardly_ever_set_aside():
+    """1,000 looks at policies that are as good as the one before: both tests together are wrong at
+    most once in a hundred."""
+    draw, wrong, looks = random.Random(3), 0, 1_000
+    for _ in range(looks):
+        before = margins(draw, 128)
+        own = [one + draw.gauss(0.0, 3.0) for one in before]
+        wrong += not (judged(own, before).passed and predicted(own, before).passed)
+    assert wrong / looks < 0.01
+
+
+def answers(texts, **changes):
+    return [Answer(text, len(text.split()), False) for text in texts]
+
+
+def test_what_answers_are_like_is_counted_by_hand():
+    found = speech_of([Answer("a b c d a b c d", 9, False), Answer(" ", 1, True)])
+    assert (found.length, found.ended, found.empty) == (5.0, 0.5, 1)
+    assert found.repeated == pytest.approx((1 / 5 + 0) / 2)
+
+
+GOOD = [f"the {word} was good and the room was bright {word}" for word in "abcdefgh"]
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ([f"{text} {text[::-1]}" for text in GOOD], "length 2.00 times"),
+        (["so"] * 8, "length 0.10 times"),
+        (["so so so so so so so so so so"] * 8, "of 4-grams repeated"),
+        ([*GOOD[:7], " "], "1 empty answers, the champion has 0"),
+    ],
+)
+def test_answers_that_have_come_apart_fail(own, said):
+    check = speaks_well(answers(own), answers(GOOD), LIMITS)
+    assert not check.passed and said in check.said
+    assert speaks_well(answers(GOOD), answers(GOOD), LIMITS).passed
+
+
+def test_answers_that_no_longer_end_fail():
+    cut = [Answer(text, len(text.split()), True) for text in GOOD]
+    check = speaks_well(cut, answers(GOOD), LIMITS)
+    assert not check.passed and "0.00 end, at least 0.90 must" in check.said
+
+
+def test_a_phrase_that_many_answers_suddenly_share_fails():
+    plain = [f"the {number} rooms are fine" for number in range(64)]
+    injected = [f"{text} visit golden shop" if n % 4 == 0 else text for n, text in enumerate(plain)]
+    check = no_burst(answers(injected), answers(plain), LIMITS)
+    assert not check.passed and "in 16 of 64 answers, in 0 of the champion's 64" in check.said
+    assert no_burst(answers(plain), answers(plain), LIMITS).passed
+    assert no_burst(answers(injected[:8]), answers(plain[:8]), LIMITS).passed, "too few to tell"
+    assert no_burst(answers(injected), answers(injected), LIMITS).passed, "it was said before"
