@@ -56,13 +56,15 @@ def bench_worlds(
     """Tune every method on the tuning worlds, measure it on the others, write the results.
 
     Each method has the same rates to choose from, the same steps, and chooses by its gain within a
-    reverse KL of BUDGET nats. Returns what `results.json` holds.
+    reverse KL of BUDGET nats; of one rate there is nothing to choose. Returns what `results.json` holds.
     """
     world = partial(World, conflict=conflict, num_domains=num_domains)
-    tuning = _prepare(out, [world(s) for s in TUNING_SEEDS], pairs, noise, workers, on_progress)
-    tasks = plan(tuning, dict.fromkeys(methods, rates), out, pairs=pairs, retention=False)
-    run_tasks(tasks, workers=workers, progress=partial(on_progress, "tuning"))
-    tuned = best_rates(read_records(tasks), "reward")
+    tuned = dict.fromkeys(methods, rates[0])
+    if len(rates) > 1:
+        tuning = _prepare(out, [world(s) for s in TUNING_SEEDS], pairs, noise, workers, on_progress)
+        tasks = plan(tuning, dict.fromkeys(methods, rates), out, pairs=pairs, retention=False)
+        run_tasks(tasks, workers=workers, progress=partial(on_progress, "tuning"))
+        tuned = best_rates(read_records(tasks), "reward")
 
     reported = _prepare(out, [world(s) for s in seeds], pairs, noise, workers, on_progress)
     chosen = {method: (rate,) for method, rate in tuned.items()}
@@ -70,7 +72,7 @@ def bench_worlds(
     run_tasks(tasks, workers=workers, progress=partial(on_progress, "measuring methods"))
     setting = {
         "worlds": list(seeds),
-        "tuning_worlds": list(TUNING_SEEDS),
+        "tuning_worlds": list(TUNING_SEEDS) if len(rates) > 1 else [],
         "rates": list(rates),
         "pairs": pairs,
         "conflict": conflict,
