@@ -1,8 +1,10 @@
-"""The page in a real browser: votes by keyboard, undo, offline, blindness, accessibility."""
+"""The page in a real browser: votes by keyboard, undo, offline, blindness, accessibility, what was
+learned and who may undo it."""
 
 import shutil
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import uvicorn
@@ -11,6 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 from sqlalchemy import select
 
 from fastslow.config import load_recipe
+from fastslow.feedback import decisions, planning, updates
 from fastslow.feedback.schema import answers, pairs, votes
 from fastslow.serve.engine.decoding import Group
 from fastslow.serve.engine.embedded import EmbeddedEngine
@@ -152,6 +155,22 @@ def test_answers_are_shown_as_markdown_and_run_nothing(site):
     assert page.title() == "Compare · fastslow"
 
 
+def test_a_table_in_an_answer_keeps_its_head_on_a_phone(site):
+    site.server.pair("prompt", "| town | inn |\n|---|---|\n| Ulm | old |")
+    page = site.open(viewport={"width": 390, "height": 844})
+    expect(page.get_by_role("columnheader", name="town")).to_be_visible()
+
+
+def test_it_says_why_no_pairs_came(site):
+    page = site.open()
+    expect(page.locator("h1")).to_have_text("Nothing to compare yet")
+    page.context.set_offline(True)
+    page.get_by_role("link", name="Chat").click()
+    page.get_by_role("link", name="Compare").click()
+    expect(page.locator("h1")).to_have_text("No pairs came")
+    expect(page.locator("main")).to_contain_text("The server cannot be reached.")
+
+
 def test_an_answer_can_be_put_right(site):
     site.server.pair("prompt", "good", "bad")
     page = site.open()
@@ -245,7 +264,204 @@ def test_a_wrong_token_is_said_and_a_right_one_can_be_pasted(site):
     expect(page.locator("main")).to_contain_text("not valid")
     page.get_by_label("Token").fill(site.server.tokens["viewer"])
     page.get_by_role("button", name="Sign in").click()
-    expect(page.locator("main")).to_contain_text("role viewer has no page")
+    expect(page.locator("h1")).to_have_text("Learning")
+
+
+class School:
+    """A learner without a model, beside a server."""
+
+    def __init__(self, server):
+        self.server, self.store = server, server.store
+        self.learner = self.store.write(planning.claim)
+        self.voter, self.votes = server.person("pupil", "annotator"), 0
+
+    def rows(self, domain):
+        """Numbers of rows to learn, at least one of them new."""
+        found, before = [], len(self.waiting(domain))
+        while len(found) <= before:
+            self.votes += 1
+            pair = self.server.pair(f"lesson {self.votes}", domain=domain)
+            self.server.ask("POST", "/v1/pairs/next", {"domain": domain}, token=self.voter)
+            self.server.vote(pair, token=self.voter)
+            self.server.now += 100
+            self.store.write(_admit, now=self.server.now)
+            found = self.waiting(domain)
+        return found
+
+    def waiting(self, domain):
+        with self.store.read() as connection:
+            return [row.seq for row in planning.waiting(connection, domain)]
+
+    def route(self, domain="talk"):
+        with self.store.read() as connection:
+            return updates.route_of(connection, domain)
+
+    def state(self, number):
+        with self.store.read() as connection:
+            return updates.update_of(connection, number).state
+
+    def update(self, domain="talk", *, accuracy=0.5, failed="", untold=""):
+        """The number of an update that was learned and promoted, or failed a check."""
+        rows, now = self.rows(domain), self.server.now
+        planned = self.store.write(
+            planning.plan, learner=self.learner, domain=domain, rows=rows, now=now
+        )
+        own = {"learner": self.learner, "update_id": planned.id}
+        kept = {"adapter": f"u{planned.id}", "checkpoint": f"c{planned.id}"}
+        for state, facts in (("learning", {}), ("candidate", kept), ("gating", {})):
+            self.store.write(planning.move, state=state, **facts, **own)
+        checks = [
+            {"name": name, "passed": name != failed, "said": f"what came of {name}", "numbers": {},
+             "applied": name != untold}
+            for name in ("distance", "answers", "phrases")
+        ]  # fmt: skip
+        about = {"leader": "slow", "rows": len(rows), "skipped": [], "loss": 0.625}
+        gate = {"checks": checks, "learned": {**about, "accuracy": accuracy}}
+        self.store.write(decisions.quarantine if failed else decisions.promote, gate=gate, **own)
+        return planned.id
+
+    def serve(self):
+        """What the store says answers."""
+
+        def model_for(domain):
+            with self.store.read() as connection:
+                route = updates.route_of(connection, domain).update_id
+                return None if route is None else updates.update_of(connection, route).adapter
+
+        self.server.live.served = SimpleNamespace(model_for=model_for)
+
+
+@pytest.fixture
+def school(site):
+    return School(site.server)
+
+
+def look_again(page):
+    """Have the page ask at once for what it asks for every few seconds."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_what_was_learned_is_shown_with_what_the_gate_said(site, school):
+    first, second = school.update(accuracy=0.5), school.update(accuracy=0.75)
+    bad = school.update(accuracy=0.25, failed="answers", untold="phrases")
+    page = site.open("viewer")
+    expect(page.locator("h1")).to_have_text("Learning")
+    expect(page.locator("h2")).to_have_text("talk")
+    expect(page.locator(".domain")).to_contain_text("this server answers with base.")
+    school.serve()
+    look_again(page)
+    expect(page.locator(".domain")).to_contain_text("Update 2 answers now, by the adapter u2.")
+    expect(page.locator(".updates .state:not(.mark)")).to_have_text(
+        ["set aside by the gate", "answers now", "answered before"]
+    )
+    card = page.locator(f"#update-{second}")
+    for said in ("accuracy before75 %", "loss before0.625", "led byslow", "begins atupdate 1"):
+        expect(card).to_contain_text(said)
+    expect(page.locator(f"#update-{first}")).to_contain_text("begins atthe base")
+    card = page.locator(f"#update-{bad}")
+    expect(card.locator("summary")).to_have_text("Gate: 1 of 3 checks failed: answers")
+    expect(card.locator(".checks")).to_be_hidden()
+    card.locator("summary").press("Enter")
+    expect(card.locator(".checks li")).to_have_text(
+        [
+            "passed distance: what came of distance",
+            "failed answers: what came of answers",
+            "too little to tell phrases: what came of phrases",
+        ]
+    )
+    picture = page.get_by_role("img")
+    expect(picture).to_have_accessible_name(
+        "Accuracy before learning: 50 % at update 1, 25 % at update 3, from 25 % to 75 % over 3 "
+        "updates"
+    )
+    assert page.locator("main button").count() == 0, "a viewer decides nothing"
+
+
+def test_an_admin_rolls_an_update_back_by_keyboard_alone(site, school):
+    made = [school.update() for _ in range(4)]
+    school.serve()
+    page = site.open("admin", "learning")
+    undo = page.get_by_role("button", name=f"Roll back update {made[1]}", exact=True)
+    undo.press("Enter")
+    asked = page.get_by_role("group", name="Roll back")
+    expect(asked).to_contain_text("Update 1 will answer at once. 2 later updates are undone")
+    expect(page.locator(":focus")).to_have_text("Roll back update 2")
+    page.keyboard.press("Escape")
+    expect(asked).to_have_count(0)
+    assert school.route().update_id == made[3]
+    undo.press("Enter")
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_contain_text("Update 1 answers now.")
+    expect(page.locator(".domain")).to_contain_text("Update 1 answers now, by the adapter u1.")
+    assert school.route().update_id == made[0]
+    expect(page.locator(".updates .state:not(.mark)")).to_have_text(
+        ["given back", "given back", "rolled back", "answers now"]
+    )
+    expect(page.locator(":focus")).to_have_id(f"update-{made[1]}")
+
+
+def test_an_admin_approves_and_decides_what_is_learned_again(site, school):
+    kept = school.update()
+    first, second = (school.update(failed=name) for name in ("answers", "phrases"))
+    page = site.open("admin", "learning")
+    page.get_by_role("button", name="Approve").click()
+    expect(page.locator(".domain")).to_contain_text(f"Update {kept} is approved.")
+    assert school.route().anchor_id == kept
+    expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+    page.get_by_role("button", name=f"Learn again update {first}").click()
+    expect(page.locator(f"#update-{first} .state").first).to_have_text("given back")
+    page.get_by_role("button", name=f"Discard update {second}").click()
+    expect(page.get_by_role("group", name="Discard")).to_contain_text("This cannot be undone.")
+    assert school.state(second) == "quarantined"
+    page.locator(f"#sure-{second}").click()
+    expect(page.locator(f"#update-{second} .state").first).to_have_text("discarded")
+    assert (school.state(first), school.state(second)) == ("released", "discarded")
+
+
+def test_what_one_reads_stays_as_it_is_when_more_is_learned(site, school):
+    first = school.update()
+    page = site.open("admin", "learning")
+    page.locator(f"#update-{first} summary").press("Enter")
+    second = school.update()
+    look_again(page)
+    expect(page.locator(f"#update-{second}")).to_be_visible()
+    expect(page.locator(f"#update-{first} .checks")).to_be_visible()
+    expect(page.locator(":focus")).to_have_id(f"checks-{first}")
+    for _ in range(10):
+        school.update()
+    look_again(page)
+    expect(page.locator(".updates > li")).to_have_count(10)
+    page.get_by_role("button", name="Show older").click()
+    expect(page.locator(".updates > li")).to_have_count(12)
+
+
+def test_who_votes_does_not_see_what_was_learned(site, school):
+    school.update()
+    site.server.pair("prompt")
+    page = site.open("annotator", "learning")
+    expect(page.locator(".prompt")).to_be_visible()
+    assert page.get_by_role("link").all_inner_texts() == [
+        "Skip to content", "Compare", "Chat", "Your votes",
+    ]  # fmt: skip
+
+
+def test_it_says_where_nothing_was_learned_and_what_is_not_up_to_date(site, school):
+    page = site.open("admin", "learning")
+    expect(page.locator("main")).to_contain_text("Nothing was learned yet")
+    expect(page.locator("main")).to_contain_text("--learn")
+    page.context.set_offline(True)
+    look_again(page)
+    expect(page.locator(".fault")).to_have_text("Not up to date: the server cannot be reached.")
+    page.get_by_role("link", name="People").click()
+    expect(page.locator("h1")).to_have_text("No connection")
+    page.get_by_role("link", name="Learning").click()
+    expect(page.locator("h1")).to_have_text("No connection")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("h1")).to_have_text("Learning")
+    school.update()
+    look_again(page)
+    expect(page.locator(".updates > li")).to_have_count(1)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -260,6 +476,15 @@ def test_nothing_is_seriously_inaccessible(site, scheme):
     signed_out = site.browser.new_context(color_scheme=scheme).new_page()
     signed_out.goto(site.address)
     expect(signed_out.locator("#token")).to_be_visible()
+    school = School(site.server)
+    school.update(accuracy=0.5)
+    school.update("a domain of a very " + 20 * "long" + " name", accuracy=0.6)
+    school.update(accuracy=0.7, failed="answers")
+    for shape in ({}, {"viewport": phone}):
+        pages.append(site.open("admin", "learning", color_scheme=scheme, **shape))
+        for fold in pages[-1].locator("summary").all():
+            fold.click()
+        pages[-1].get_by_role("button", name="Roll back").first.click()
     for page in [*pages, signed_out]:
         found = Axe().run(page).response["violations"]
         bad = [one for one in found if one["impact"] in ("serious", "critical")]
@@ -308,6 +533,8 @@ def test_an_answer_can_be_stopped(site, engine, monkeypatch):
     page = site.open(view="chat")
     page.get_by_label("Your message").fill("Hi")
     page.keyboard.press("Enter")
+    page.get_by_label("Your message").fill("What I say next")
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("button", name="Send")).to_be_visible()
+    expect(page.get_by_label("Your message")).to_have_value("What I say next")
     wait(lambda: engine._rows.total() == 0)

@@ -56,7 +56,8 @@ def bench_worlds(
     """Tune every method on the tuning worlds, measure it on the others, write the results.
 
     Each method has the same rates to choose from, the same steps, and chooses by its gain within a
-    reverse KL of BUDGET nats; of one rate there is nothing to choose. Returns what `results.json` holds.
+    reverse KL of BUDGET nats; of one rate there is nothing to choose. Returns what `results.json`
+    holds.
     """
     world = partial(World, conflict=conflict, num_domains=num_domains)
     tuned = dict.fromkeys(methods, rates[0])

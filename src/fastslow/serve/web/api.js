@@ -2,7 +2,12 @@
 
 const PLACE = "fastslow-token";
 
-export class Offline extends Error {}
+export class Offline extends Error {
+  constructor(message, isReached = false) {
+    super(message);
+    this.isReached = isReached; // The server replied, and could not do it now.
+  }
+}
 
 export class Refused extends Error {
   constructor(status, message) {
@@ -41,7 +46,7 @@ async function fetched(method, path, body, headers, signal) {
   }
   if (reply.ok) return reply;
   const text = await reply.json().then((said) => said.error.message, () => reply.statusText);
-  if (reply.status >= 500 || reply.status === 429) throw new Offline(text);
+  if (reply.status >= 500 || reply.status === 429) throw new Offline(text, true);
   throw new Refused(reply.status, text);
 }
 

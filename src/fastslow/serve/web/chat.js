@@ -9,14 +9,19 @@ let turns = []; // { role, content, id?, rated? }
 let model = null;
 let models = [];
 let going = null; // What stops the answer that is being given.
+let draft = ""; // What is written and not sent yet.
+let visit = 0; // What a request brings after its view was left is not shown.
 
 export async function enter() {
+  const mine = ++visit;
   models = (await ask("GET", "/v1/models")).data.map((one) => one.id);
+  if (mine !== visit) return;
   if (!models.includes(model)) model = models.at(-1);
   draw();
 }
 
 export function leave() {
+  visit += 1;
   going?.abort();
 }
 
@@ -24,10 +29,12 @@ function draw() {
   if (!models.length) {
     return show("main", element("div", { class: "empty" },
       element("h1", {}, "Nobody answers here"),
-      element("p", {}, "This server was started without a model. Start it with model=path/to/model to chat."),
+      element("p", {}, "This server was started without a model. Start it with ", element("code", { class: "whole" }, "model=path/to/model"), " to chat."),
     ));
   }
-  const box = element("textarea", { id: "said", rows: "2", "aria-label": "Your message", placeholder: "Say something" });
+  const box = element("textarea", { id: "said", rows: "2", "aria-label": "Your message", placeholder: "Say something",
+    oninput: (event) => (draft = event.target.value) });
+  box.value = draft;
   box.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
@@ -73,7 +80,8 @@ function thumb(turn, verdict, label) {
 }
 
 function taken() {
-  const text = document.getElementById("said").value.trim();
+  const text = draft.trim();
+  draft = "";
   if (text) turns.push({ role: "user", content: text });
   return turns.at(-1)?.role === "user";
 }
@@ -91,7 +99,7 @@ async function say() {
   try {
     for await (const event of events("/v1/chat/completions", { model, messages, stream: true }, going.signal)) {
       answer.content += event.choices[0]?.delta?.content ?? "";
-      if (place) place.textContent = answer.content;
+      if (place) follow(() => (place.textContent = answer.content));
       if (event.answer_ids) [answer.id] = event.answer_ids;
     }
   } catch (error) {
@@ -100,6 +108,14 @@ async function say() {
   }
   going = null;
   if (document.getElementById("talk")) draw();
+}
+
+function follow(change) {
+  // Who reads further up stays there.
+  const talk = document.getElementById("talk");
+  const isAtEnd = talk && talk.scrollHeight - talk.scrollTop - talk.clientHeight < 40;
+  change();
+  if (isAtEnd) talk.scrollTop = talk.scrollHeight;
 }
 
 async function twice() {
@@ -133,7 +149,10 @@ function edit(turn, place) {
     turn.content = box.value;
     draw();
   };
-  document.getElementById(`turn-${place}`).replaceWith(box,
+  const said = document.getElementById(`turn-${place}`);
+  said.nextElementSibling.remove();
+  said.replaceWith(box,
     element("div", { class: "extras" }, button("Keep my version", "", keep, { class: "primary" }), button("Cancel", "", draw)));
   box.focus();
+  box.parentElement.scrollIntoView({ block: "nearest" });
 }

@@ -1,7 +1,7 @@
 // Two answers side by side, blind. Votes are sent while the next pair is already shown.
 
 import { ask, Offline } from "./api.js";
-import { button, element, show, toast } from "./dom.js";
+import { button, element, sentence, show, toast } from "./dom.js";
 import * as outbox from "./outbox.js";
 
 const AHEAD = 4;
@@ -24,6 +24,7 @@ let editing = null;
 let active = false;
 let fetching = null;
 let waitsForMore = false;
+let fault = null; // Why there may be pairs that did not come.
 
 export async function enter() {
   active = true;
@@ -57,8 +58,10 @@ async function fetchMore() {
     const found = await ask("POST", "/v1/pairs/next", { count });
     const known = new Set(ready.map((pair) => pair.id));
     ready.push(...found.pairs.filter((pair) => !known.has(pair.id) && !voted.has(pair.id)));
+    fault = null;
   } catch (error) {
     if (!(error instanceof Offline)) throw error;
+    fault = error;
   }
 }
 
@@ -102,10 +105,13 @@ function side(name, label, pair) {
 function drawEmpty() {
   waitsForMore = true;
   if (fetching) return show("main", element("p", { class: "hint" }, "Loading the next pair."));
+  const [title, text] = fault ? ["No pairs came", `${sentence(fault.message)} The page keeps asking.`]
+    : cast ? ["All done for now", "You have seen every pair that needs a verdict. New ones appear here by themselves."]
+      : ["Nothing to compare yet", "Pairs appear here as soon as there are any."];
   show("main",
     element("div", { class: "empty" },
-      element("h1", {}, cast ? "All done for now" : "Nothing to compare yet"),
-      element("p", {}, cast ? "You have seen every pair that needs a verdict. New ones appear here by themselves." : "Pairs appear here as soon as there are any."),
+      element("h1", {}, title),
+      element("p", {}, text),
       last ? button("Undo the last vote", "U", undo) : null,
     ),
   );
@@ -164,6 +170,7 @@ function edit(name, pair) {
     editing,
     element("div", { class: "extras" }, button("Keep my version", "", save, { class: "primary" }), button("Cancel", "Esc", draw)),
   );
+  for (const one of document.querySelectorAll(".verdict")) one.disabled = true; // Until that is done.
   editing.focus();
 }
 

@@ -13,13 +13,32 @@ export function element(name, facts = {}, ...children) {
   return made;
 }
 
+export function drawing(name, facts = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(facts)) made.setAttribute(key, value);
+  made.append(...children.flat(2).filter((child) => child !== null));
+  return made;
+}
+
 export function show(place, ...children) {
-  document.getElementById(place).replaceChildren(...children.flat().filter(Boolean));
+  redraw(document.getElementById(place), ...children);
+}
+
+export function redraw(place, ...children) {
+  // Who is at something with an id stays there.
+  const at = place.contains(document.activeElement) ? document.activeElement.id : "";
+  place.replaceChildren(...children.flat().filter(Boolean));
+  if (at) document.getElementById(at)?.focus({ preventScroll: true });
 }
 
 export function button(label, key, act, facts = {}) {
   const shown = key ? [element("kbd", {}, key), " "] : [];
   return element("button", { type: "button", onclick: act, ...facts }, shown, label);
+}
+
+export function sentence(text) {
+  // Of a message that begins small and has no stop.
+  return `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/[.!?]$/, "")}.`;
 }
 
 let toastEnds = 0;
@@ -37,4 +56,13 @@ export function ago(seconds) {
     if (count >= 1) return `${count} ${name}${count === 1 ? "" : "s"} ago`;
   }
   return "just now";
+}
+
+export function moment(seconds) {
+  const at = new Date(1000 * seconds);
+  return element("time", { datetime: at.toISOString(), title: at.toLocaleString(), "data-at": seconds }, ago(seconds));
+}
+
+export function keepMoments(place) {
+  for (const one of place.querySelectorAll("time[data-at]")) one.textContent = ago(Number(one.dataset.at));
 }

@@ -3,7 +3,8 @@
 import { ask, forgetToken, hasToken, keepToken, Offline, Refused, takeTokenFromLink } from "./api.js";
 import * as chat from "./chat.js";
 import * as compare from "./compare.js";
-import { button, element, show } from "./dom.js";
+import { button, element, sentence, show } from "./dom.js";
+import * as learning from "./learning.js";
 import * as outbox from "./outbox.js";
 import * as people from "./people.js";
 import * as votes from "./votes.js";
@@ -12,6 +13,7 @@ const VIEWS = {
   compare: { title: "Compare", view: compare, roles: ["admin", "annotator", "service"] },
   chat: { title: "Chat", view: chat, roles: ["admin", "annotator", "service"] },
   votes: { title: "Your votes", view: votes, roles: ["admin", "annotator", "service"] },
+  learning: { title: "Learning", view: learning, roles: ["admin", "viewer"] },
   people: { title: "People", view: people, roles: ["admin"] },
 };
 let me = null;
@@ -33,16 +35,16 @@ async function go() {
   if (!me) return;
   const allowed = Object.entries(VIEWS).filter(([, one]) => one.roles.includes(me.role));
   const wanted = location.hash.slice(1);
-  const [name, chosen] = allowed.find(([key]) => key === wanted) ?? allowed[0] ?? [null, null];
+  const [name, chosen] = allowed.find(([key]) => key === wanted) ?? allowed[0];
   open?.view.leave();
   open = chosen;
   top(allowed, name);
-  if (!chosen) return show("main", element("p", { class: "hint" }, `The role ${me.role} has no page; it uses the API.`));
   document.title = `${chosen.title} · fastslow`;
+  show("main", element("p", { class: "hint" }, "Loading."));
   try {
-    await chosen.view.enter();
+    await chosen.view.enter(me);
   } catch (error) {
-    fail(error);
+    if (open === chosen) fail(error);
   }
 }
 
@@ -50,7 +52,7 @@ function top(allowed, current) {
   show("top",
     element("b", { class: "brand" }, "fastslow"),
     element("nav", { "aria-label": "Views" }, allowed.map(([key, one]) =>
-      element("a", { href: `#${key}`, "aria-current": key === current ? "page" : null }, one.title),
+      element("a", { href: `#${key}`, id: `to-${key}`, "aria-current": key === current ? "page" : null }, one.title),
     )),
     element("span", { class: "who" }, me.name),
     button("Sign out", "", signOut, { class: "small" }),
@@ -89,8 +91,8 @@ function fail(error) {
     return signIn("This token is not valid, or no longer.");
   }
   show("main", element("div", { class: "empty" },
-    element("h1", {}, error instanceof Offline ? "No connection" : "That did not work"),
-    element("p", {}, error.message),
+    element("h1", {}, error instanceof Offline && !error.isReached ? "No connection" : "That did not work"),
+    element("p", {}, sentence(error.message)),
     button("Try again", "", start, { class: "primary" }),
   ));
   if (!(error instanceof Offline || error instanceof Refused)) throw error;

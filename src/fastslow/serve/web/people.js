@@ -1,40 +1,62 @@
 // For admins: what comes in, who agrees, who may ask.
 
 import { ask } from "./api.js";
-import { button, element, show, toast } from "./dom.js";
+import { button, drawing, element, redraw, show, toast } from "./dom.js";
+import { again } from "./refresh.js";
 
 const ROLES = ["annotator", "viewer", "service", "admin"];
 const VERDICTS = { a: "the first is better", tie: "both are equally good", both_bad: "both are bad" };
-let timer = 0;
+let visit = 0; // What a request brings after its view was left is not shown.
+let stop = () => {};
 let link = null;
+let isLinkNew = false;
 let figures = null;
+let drawn = "";
 
 export async function enter() {
+  const mine = ++visit;
   figures = element("div", { class: "figures" });
+  drawn = "";
+  const fault = element("p", { class: "fault", role: "status" });
+  const found = await ask("GET", "/v1/statistics");
+  if (mine !== visit) return;
   // Forms are drawn once: what somebody has begun to write stays.
-  show("main", element("h1", {}, "Votes and people"), figures, addForm(), goldForm(), exported());
-  await draw();
-  timer = setInterval(draw, 5000);
+  show("main", element("h1", {}, "Votes and people"), fault, figures, addForm(), goldForm(), exported());
+  draw(found);
+  stop = again(refresh, fault);
 }
 
 export function leave() {
-  clearInterval(timer);
+  visit += 1;
+  stop();
   link = null;
 }
 
-async function draw() {
-  const { counts: found, hourly, people } = await ask("GET", "/v1/statistics");
+async function refresh() {
+  const mine = visit;
+  const found = await ask("GET", "/v1/statistics");
+  if (mine === visit) draw(found);
+}
+
+function draw(all) {
+  // A link that is being marked to be copied stays marked.
+  const now = JSON.stringify([all, link]);
+  if (now === drawn) return;
+  drawn = now;
+  const { counts: found, hourly, people } = all;
   const total = Object.values(found.sent).reduce((sum, one) => sum + one, 0);
   const tiles = { votes: total, "rows to learn": found.rows, "held out": found.held_out, waiting: found.waiting,
     "open pairs": found.open_pairs, refused: found.refused, "taken back": found.retracted };
-  figures.replaceChildren(...[
+  redraw(figures,
     element("dl", { class: "tiles" }, Object.entries(tiles).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, value.toLocaleString())),
     )),
     element("section", {}, element("h2", {}, "Last 24 hours"), bars(hourly)),
     element("section", {}, element("h2", {}, "People"), table(people)),
     link ? element("p", { class: "link" }, `Give ${link.name} this link; it is shown once: `, element("code", {}, link.url)) : null,
-  ].filter(Boolean));
+  );
+  if (link && isLinkNew) figures.lastChild.scrollIntoView({ block: "nearest" });
+  isLinkNew = false;
 }
 
 const exported = () => element("section", {}, element("h2", {}, "Export"),
@@ -43,20 +65,12 @@ const exported = () => element("section", {}, element("h2", {}, "Export"),
 
 function bars(hourly) {
   const most = Math.max(...hourly, 1);
-  const space = "http://www.w3.org/2000/svg";
-  const picture = document.createElementNS(space, "svg");
-  picture.setAttribute("viewBox", "0 0 240 60");
-  picture.setAttribute("preserveAspectRatio", "none");
-  picture.setAttribute("role", "img");
-  picture.setAttribute("class", "bars");
-  picture.setAttribute("aria-label", `Votes by hour, the last ${hourly.at(-1)}, at most ${most}`);
-  hourly.forEach((count, hour) => {
-    const bar = document.createElementNS(space, "rect");
+  const said = `Votes by hour, the last ${hourly.at(-1)}, at most ${most}`;
+  const facts = { viewBox: "0 0 240 60", preserveAspectRatio: "none", role: "img", class: "bars", "aria-label": said };
+  return drawing("svg", facts, hourly.map((count, hour) => {
     const height = Math.max(1, (56 * count) / most);
-    Object.entries({ x: hour * 10 + 1, y: 60 - height, width: 8, height }).forEach(([key, value]) => bar.setAttribute(key, value));
-    picture.append(bar);
-  });
-  return picture;
+    return drawing("rect", { x: hour * 10 + 1, y: 60 - height, width: 8, height });
+  }));
 }
 
 function table(people) {
@@ -69,8 +83,8 @@ function table(people) {
       cell("role", one.role), cell("votes", one.sent), cell("agrees with others", share(one.agreed, one.shared)),
       cell("gold right", share(one.gold_right, one.gold)), cell("left", share(one.left, one.decided)),
       cell("seconds", one.median_seen_s === null ? "–" : one.median_seen_s.toFixed(1)),
-      element("td", {}, button("New link", "", () => renew(one), { class: "small", "aria-label": `New link for ${one.name}` }),
-        button(one.disabled ? "Enable" : "Disable", "", () => enable(one), { class: "small", "aria-label": `${one.disabled ? "Enable" : "Disable"} ${one.name}` })),
+      element("td", {}, button("New link", "", () => renew(one), { class: "small", id: `renew-${one.id}`, "aria-label": `New link for ${one.name}` }),
+        button(one.disabled ? "Enable" : "Disable", "", () => enable(one), { class: "small", id: `enable-${one.id}`, "aria-label": `${one.disabled ? "Enable" : "Disable"} ${one.name}` })),
     ))),
   ));
 }
@@ -84,7 +98,7 @@ function addForm() {
     event.preventDefault();
     await attempt(async () => {
       const made = await ask("POST", "/v1/people", { name: name.value.trim(), role: role.value });
-      link = { name: made.name, url: `${location.origin}/#token=${made.token}` };
+      give(made.name, made.token);
       event.target.reset();
     });
   };
@@ -115,8 +129,13 @@ function goldForm() {
 
 const renew = (one) => attempt(async () => {
   const made = await ask("POST", `/v1/people/${one.id}/token`);
-  link = { name: one.name, url: `${location.origin}/#token=${made.token}` };
+  give(one.name, made.token);
 });
+
+function give(name, token) {
+  link = { name, url: `${location.origin}/#token=${token}` };
+  isLinkNew = true;
+}
 
 const enable = (one) => attempt(() => ask("PUT", `/v1/people/${one.id}/enabled`, { enabled: one.disabled }));
 
@@ -126,10 +145,10 @@ async function attempt(work) {
   } catch (error) {
     toast(error.message);
   }
-  await draw();
+  await refresh().catch((error) => toast(error.message));
 }
 
-async function download() {
+const download = () => attempt(async () => {
   const lines = [];
   let page = { cursor: 0, more: true };
   while (page.more) {
@@ -139,5 +158,5 @@ async function download() {
   const url = URL.createObjectURL(new Blob(lines, { type: "application/jsonl" }));
   element("a", { href: url, download: "votes.jsonl" }).click();
   URL.revokeObjectURL(url);
-  toast(`${lines.length} rows.`);
-}
+  toast(`${lines.length} ${lines.length === 1 ? "row" : "rows"}.`);
+});

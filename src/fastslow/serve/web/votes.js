@@ -12,18 +12,26 @@ const STATES = {
 };
 const SAID = { a: "A was better", b: "B was better", tie: "equally good", both_bad: "both bad", skip: "skipped",
   up: "good", down: "bad", edited: "edited" };
+const LONG = 300; // Characters of a prompt that are shown; more are folded.
 let shown = [];
+let visit = 0; // What a request brings after its view was left is not shown.
 
 export async function enter() {
   shown = [];
-  await more();
+  await load();
 }
 
-export function leave() {}
+export function leave() {
+  visit += 1;
+}
 
-async function more() {
+const more = () => load().catch((error) => toast(error.message));
+
+async function load() {
+  const mine = visit;
   const before = shown.length ? `?before=${shown.at(-1).id}` : "";
   const found = await ask("GET", `/v1/votes${before}`);
+  if (mine !== visit) return;
   shown.push(...found.votes);
   draw(found.more);
 }
@@ -32,7 +40,7 @@ function draw(isMore) {
   show("main",
     element("h1", {}, "Your votes"),
     shown.length ? element("ol", { class: "votes" }, shown.map(item)) : element("p", { class: "hint" }, "You have not voted yet."),
-    isMore ? button("Show more", "", more) : null,
+    isMore ? button("Show more", "", more, { id: "more" }) : null,
   );
 }
 
@@ -42,9 +50,10 @@ function item(vote) {
       element("b", {}, SAID[vote.verdict]),
       element("span", { class: `state ${vote.state}` }, STATES[vote.state] + (vote.detail ? `: ${vote.detail}` : "")),
       element("time", {}, ago(vote.at)),
-      vote.state === "retracted" ? null : button("Take back", "", () => retract(vote), { class: "small" }),
+      vote.state === "retracted" ? null : element("span", { class: "acts" }, button("Take back", "", () => retract(vote), { class: "small" })),
     ),
-    element("p", { class: "ask" }, vote.prompt),
+    element("p", { class: "ask" }, vote.prompt.length > LONG ? `${vote.prompt.slice(0, LONG)} …` : vote.prompt),
+    vote.prompt.length > LONG ? element("details", {}, element("summary", {}, "The whole prompt"), element("pre", {}, vote.prompt)) : null,
     element("div", { class: "pair" }, vote.answers.map((text, place) =>
       element("details", {}, element("summary", {}, vote.answers.length > 1 ? "AB"[place] : "Answer"), element("pre", {}, text)),
     )),
