@@ -7,6 +7,7 @@ import pytest
 from fastslow.errors import ConfigError
 from fastslow.feedback import Fenced, decisions, planning, updates
 from fastslow.feedback.places import adapter_folder
+from fastslow.live.choice import best_module, vote_loss
 from fastslow.live.process import LiveLearner
 
 
@@ -182,3 +183,23 @@ def test_settings_that_have_no_effect_are_refused(make_town, change, said):
     town = make_town(**change)
     with pytest.raises(ConfigError, match=said):
         town.learner()
+
+
+def test_the_module_that_predicts_held_out_votes_best_answers(make_town, rows):
+    town = make_town()
+    town.votes(rows)
+    learner = town.learn(held_out=4)
+    with town.store.read() as connection:
+        kept = [one.row for one in planning.held_out(connection, "talk", up_to=999, limit=99)]
+    assert len(kept) >= 4
+    own = learner.learner
+    losses = {
+        name: sum(
+            vote_loss(one.margin, own.core.objective.beta) for one in own.score(kept, module=name)
+        )
+        for name in own.modules
+    }
+    best = min(losses, key=losses.get)
+    assert best_module(own, kept, fewest=4) == best != max(losses, key=losses.get)
+    assert town.history()[-1].gate["learned"]["leader"] == best
+    assert best_module(own, kept, fewest=99) == own.leader

@@ -104,11 +104,13 @@ def add_pair(
     return insert_row(connection, pairs, values)
 
 
-def last_prompts(connection: Connection, domain: str, *, count: int) -> list[Messages]:
-    """Prompts of a domain: the held-out ones first, then the newest."""
+def last_prompts(
+    connection: Connection, domain: str, *, until: float, count: int
+) -> list[Messages]:
+    """Prompts of a domain that came before a time: the held-out ones first, then the newest."""
     query = (
         select(prompts.c.messages)
-        .where(prompts.c.domain == domain)
+        .where(prompts.c.domain == domain, prompts.c.at <= until)
         .order_by(prompts.c.holdout.desc(), prompts.c.id.desc())
     )
     return list(connection.scalars(query.limit(count)))

@@ -70,9 +70,11 @@ def learned(connection: Connection, domain: str) -> list[int]:
     return list(connection.scalars(query))
 
 
-def held_out(connection: Connection, domain: str, *, limit: int) -> list[Entry]:
-    """The newest rows of a domain that nothing learns from."""
-    query = select(ledger).where(ledger.c.domain == domain, ledger.c.holdout, *stands())
+def held_out(connection: Connection, domain: str, *, up_to: int, limit: int) -> list[Entry]:
+    """The newest rows of a domain that nothing learns from, up to a number."""
+    query = select(ledger).where(
+        ledger.c.domain == domain, ledger.c.holdout, ledger.c.seq <= up_to, *stands()
+    )
     rows = connection.execute(query.order_by(ledger.c.seq.desc()).limit(limit))
     return [entry_of(row) for row in rows]
 

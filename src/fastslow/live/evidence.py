@@ -10,10 +10,14 @@ MOST_HELD_OUT = 1024
 
 
 def evidence_for(connection: Connection, update: Update, limits: GateConfig) -> Evidence:
-    """The rows that an update learned, held-out ones of its domain, and prompts of it."""
+    """The rows that an update learned, held-out ones of its domain, and prompts of it.
+
+    The same whenever it is asked for: of what came after its plan there is nothing in it.
+    """
     learned = updates.rows_of(connection, update.id)
-    kept = planning.held_out(connection, update.domain, limit=MOST_HELD_OUT)
-    asked = items.last_prompts(connection, update.domain, count=limits.prompts)
+    facts = {"up_to": max(one.seq for one in learned), "limit": MOST_HELD_OUT}
+    kept = planning.held_out(connection, update.domain, **facts)
+    asked = items.last_prompts(connection, update.domain, until=update.at, count=limits.prompts)
     return Evidence(
         [one.row for one in learned if one.row is not None],
         [one.row for one in kept if one.row is not None],

@@ -1,7 +1,7 @@
 """One update: from what its domain serves, by the planned rows, to an adapter."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ class Lesson:
     adapter: str
     adapter_sha256: str
     checkpoint: str
-    leader: str
+    module: str
+    """The one that is to answer."""
     strength: float
-    """What the leader's update was multiplied by, to be within the KL budget."""
+    """What its update was multiplied by, to be within the KL budget."""
     learned: int
     """Rows, the replayed among them."""
     notes: tuple[str, ...]
@@ -53,13 +54,16 @@ class Lessons:
         self._at: tuple[str, int | None] | None = None
         """The domain, and its update, that the learner is at the end of."""
 
-    def learn(self, update: Update, rows: Sequence[Entry]) -> Lesson:
+    def learn(
+        self, update: Update, rows: Sequence[Entry], choose: Callable[[Learner], str]
+    ) -> Lesson:
         """Learn the rows from where the update's parent ended; writes the checkpoint and adapter.
 
         What answers is what the next update begins at: modules beyond the KL budget are scaled
         down, and not only the copy that is served.
 
-        The same update learns the same bits, whatever was learned before.
+        `choose` names the module that is to answer. The same update learns the same bits, whatever
+        was learned before.
         Raises StateError where the parent's checkpoint is gone, NonFiniteError where the rows give
         numbers that are not, DataError where none of them is usable.
         """
@@ -78,12 +82,13 @@ class Lessons:
             hits += result.metrics["accuracy"] * result.num_examples
         if not learned:
             raise DataError("; ".join(notes) or "the update has no rows")
-        strength = self._learner.pull_back()[self._learner.leader]
+        strengths = self._learner.pull_back()
         checkpoint = self._keep(update)
-        name, digest = self._publish(update)
+        chosen = choose(self._learner)
+        name, digest = self._publish(update, chosen)
         self._at = (update.domain, update.id)
         return Lesson(
-            name, digest, checkpoint, self._learner.leader, strength, learned, tuple(notes),
+            name, digest, checkpoint, chosen, strengths[chosen], learned, tuple(notes),
             losses / learned, hits / learned,
         )  # fmt: skip
 
@@ -114,10 +119,10 @@ class Lessons:
         path = write_checkpoint(to, self._learner.num_steps, snapshot, keep=1)
         return str(path.relative_to(self._folder))
 
-    def _publish(self, update: Update) -> tuple[str, str]:
-        """Write the leader as a folder that never changes."""
+    def _publish(self, update: Update, module: str) -> tuple[str, str]:
+        """Write a module as a folder that never changes."""
         draft = adapter_folder(self._folder, f".u{update.id}")
-        publish_module(self._learner.core.policies.modules, self._learner.leader, draft)
+        publish_module(self._learner.core.policies.modules, module, draft)
         digest = file_hash(draft / WEIGHTS)
         name = adapter_name(update.domain, update.id, digest)
         to = adapter_folder(self._folder, name)

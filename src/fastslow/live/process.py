@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from fastslow.errors import DataError, NonFiniteError
 from fastslow.feedback import Connection, Fenced, Store, decisions, planning, updates
 from fastslow.feedback.places import adapter_folder
 from fastslow.feedback.updates import Update
+from fastslow.live.choice import best_module
 from fastslow.live.evidence import evidence_for
-from fastslow.live.gate.gate import Gate
+from fastslow.live.gate.gate import Evidence, Gate
 from fastslow.live.lessons import Lesson, Lessons, forget
 from fastslow.live.planner import Planner
 from fastslow.live.settings import check_live
@@ -115,8 +117,10 @@ class LiveLearner:
         self._store.write(planning.move, state="learning", **own)
         with self._store.read() as connection:
             rows = updates.rows_of(connection, update.id)
+            evidence = evidence_for(connection, update, self._limits)
+        choose = partial(best_module, held_out=evidence.held_out, fewest=self._limits.held_out)
         try:
-            lesson = self._lessons.learn(update, rows)
+            lesson = self._lessons.learn(update, rows, choose)
         except (DataError, NonFiniteError) as error:
             self._store.write(planning.move, state="candidate", **own)
             self._store.write(planning.move, state="gating", **own)
@@ -129,7 +133,7 @@ class LiveLearner:
         }  # fmt: skip
         self._store.write(planning.move, state="candidate", **own, **facts)
         self._store.write(planning.move, state="gating", **own)
-        gate = self._tested(update, lesson)
+        gate = self._tested(update, lesson, evidence)
         passed = gate["verdict"] == "promoted"
         self._store.write(decisions.promote if passed else decisions.quarantine, gate=gate, **own)
         self._forget_old(update.domain)
@@ -142,13 +146,12 @@ class LiveLearner:
         ):
             forget(self._folder, one)
 
-    def _tested(self, update: Update, lesson: Lesson) -> dict[str, Any]:
+    def _tested(self, update: Update, lesson: Lesson, evidence: Evidence) -> dict[str, Any]:
         with self._store.read() as connection:
             route = updates.route_of(connection, update.domain)
             champion, anchor = (
                 self._adapter(connection, number) for number in (route.update_id, route.anchor_id)
             )
-            evidence = evidence_for(connection, update, self._limits)
         verdict = self._gate.test(
             adapter_folder(self._folder, lesson.adapter),
             champion,
@@ -158,7 +161,7 @@ class LiveLearner:
         people = Counter(row["voter"] for row in evidence.learned)
         about = {
             "people": len(people), "largest_share": max(people.values()) / people.total(),
-            "leader": lesson.leader, "strength": lesson.strength, "rows": lesson.learned,
+            "leader": lesson.module, "strength": lesson.strength, "rows": lesson.learned,
             "notes": list(lesson.notes),
             "loss": lesson.loss, "accuracy": lesson.accuracy,
         }  # fmt: skip

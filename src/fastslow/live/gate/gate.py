@@ -1,6 +1,5 @@
 """Runs the checks on a candidate, and says what came out."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any
 from fastslow.api.learner import Learner
 from fastslow.api.view import Answer, RowScore
 from fastslow.config import GateConfig
+from fastslow.live.choice import Row, decided, margins, vote_loss
 from fastslow.live.gate.answers import no_burst, speaks_well
 from fastslow.live.gate.check import Check
 from fastslow.live.gate.held_out import keeps_advantage, no_worse
 
-Row = Mapping[str, Any]
 CANDIDATE, CHAMPION, ANCHOR = "candidate", "champion", "anchor"
 BASE = "base"
 
@@ -104,14 +103,14 @@ class Gate:
     def _retention(self, names: Mapping[str, str], rows: Sequence[Row]) -> list[Check]:
         """Held-out votes, against the champion and, for what is lost slowly, the anchor."""
         limits = self._limits
-        decided = [row for row in rows if "chosen" in row and "verdict" not in row]
-        margins = {name: self._margins(own, decided) for name, own in names.items()}
+        cases = decided(rows)
+        found = {name: self._margins(own, cases) for name, own in names.items()}
         compared = [("", CHAMPION, limits.held_out)]
         if names[ANCHOR] != BASE:
             compared.append((" against slow drift", ANCHOR, limits.approved_held_out))
         checks = []
         for why, whom, fewest in compared:
-            both = margins[CANDIDATE], margins[whom]
+            both = found[CANDIDATE], found[whom]
             about: Any = {"alpha": limits.alpha, "fewest": fewest, "whom": whom}
             checks.append(no_worse(f"held-out votes{why}", *both, **about))
             loss, share = self._loss, limits.kept_advantage
@@ -119,15 +118,10 @@ class Gate:
         return checks
 
     def _margins(self, policy: str, rows: Sequence[Row]) -> list[float]:
-        """How far a policy is on the side of each vote, as compared with the base, nats."""
-        if policy == BASE:
-            return [0.0] * len(rows)
-        return [one.margin or 0.0 for one in self._score(policy, rows)]
+        return [0.0] * len(rows) if policy == BASE else margins(self._learner, policy, rows)
 
     def _loss(self, margin: float) -> float:
-        """Of a vote, -log sigmoid(beta * margin)."""
-        u = self._learner.core.objective.beta * margin
-        return max(0.0, -u) + math.log1p(math.exp(-abs(u)))
+        return vote_loss(margin, self._learner.core.objective.beta)
 
     def _score(self, policy: str, rows: Sequence[Row]) -> list[RowScore]:
         return self._learner.score([*rows], module=policy) if rows else []
