@@ -315,7 +315,7 @@ class School:
              "applied": name != untold}
             for name in ("distance", "answers", "phrases")
         ]  # fmt: skip
-        about = {"leader": "slow", "rows": len(rows), "skipped": [], "loss": 0.625}
+        about = {"leader": "slow", "rows": len(rows), "notes": [], "loss": 0.625}
         gate = {"checks": checks, "learned": {**about, "accuracy": accuracy}}
         self.store.write(decisions.quarantine if failed else decisions.promote, gate=gate, **own)
         return planned.id

@@ -157,7 +157,7 @@ function card(one, own) {
     NOTES[one.state] ? element("p", { class: "hint" }, NOTES[one.state]) : null,
     folded(`checks-${one.id}`, summary(one.gate?.checks ?? []), one.gate?.checks ?? [], (check) =>
       [element("span", { class: `state mark ${mark(check)}` }, MARKS[mark(check)]), " ", element("b", {}, check.name), `: ${check.said}`]),
-    folded(`skipped-${one.id}`, "What was not learned", learned?.skipped ?? [], (text) => [text.replace(/^skipped: /, "")]),
+    folded(`notes-${one.id}`, "Notes", learned?.notes ?? [], (text) => [text.replace(/^skipped: /, "")]),
   );
 }
 
