@@ -211,7 +211,7 @@ def test_what_is_discarded_is_never_learned(lab):
 def test_rolling_back_serves_what_was_before_and_learns_the_rest_again(lab):
     rows = [lab.add(1) for _ in range(4)]
     first, bad, third, last = (lab.promoted(own) for own in rows)
-    lab.write(decisions.approve, domain="talk", by=lab.voters[1])
+    lab.write(decisions.approve, update_id=lab.route().update_id, by=lab.voters[1])
     assert lab.route().anchor_id == last.id
     route = lab.decide(decisions.roll_back, bad.id)
     assert (route.update_id, route.previous_id, route.anchor_id) == (first.id, None, first.id)
@@ -229,7 +229,7 @@ def test_rolling_back_serves_what_was_before_and_learns_the_rest_again(lab):
 
 def test_what_is_too_old_is_forgotten_and_cannot_be_gone_back_to(lab):
     made = [lab.promoted(lab.add(1)) for _ in range(2)]
-    lab.write(decisions.approve, domain="talk", by=lab.voters[1])
+    lab.write(decisions.approve, update_id=lab.route().update_id, by=lab.voters[1])
     made += [lab.promoted(lab.add(1)) for _ in range(4)]
     own = {"learner": lab.learner, "domain": "talk"}
     gone = lab.store.write(decisions.forget_old, keep=2, **own)
@@ -238,6 +238,14 @@ def test_what_is_too_old_is_forgotten_and_cannot_be_gone_back_to(lab):
     with pytest.raises(Malformed, match=f"update {made[3].id}, .* is no longer kept"):
         lab.decide(decisions.roll_back, made[4].id)
     assert lab.decide(decisions.roll_back, made[2].id).update_id == made[1].id
+
+
+def test_only_what_answers_can_be_approved(lab):
+    first, second = lab.promoted(lab.add(1)), lab.promoted(lab.add(1))
+    approve = {"by": lab.voters[1]}
+    with pytest.raises(Malformed, match=f"update {first.id} does not answer in talk; {second.id}"):
+        lab.write(decisions.approve, update_id=first.id, **approve)
+    assert lab.write(decisions.approve, update_id=second.id, **approve).anchor_id == second.id
 
 
 def test_rolling_the_first_update_back_serves_the_base(lab):

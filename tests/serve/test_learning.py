@@ -214,7 +214,10 @@ def test_updates_are_shown_and_decided_over_http(server):
         vote = list(ledger.entries(connection))[0].vote_id
     uses = server.ask("GET", f"/v1/votes/{vote}/updates", role="viewer").json()
     assert len(uses["updates"]) <= 1
-    assert decided(server, "/v1/approvals", body={"domain": "a"}).json()["anchor_id"] == second.id
+    stale = decided(server, f"/v1/updates/{first.id}/approve")
+    assert stale.status_code == 422 and "does not answer in a" in stale.json()["error"]["message"]
+    approved = decided(server, f"/v1/updates/{second.id}/approve").json()
+    assert approved["anchor_id"] == second.id
     assert decided(server, f"/v1/updates/{second.id}/rollback", "viewer").status_code == 403
     reply = decided(server, f"/v1/updates/{second.id}/rollback")
     assert reply.status_code == 200 and reply.json()["update_id"] == first.id

@@ -113,11 +113,17 @@ def discard(connection: Connection, *, update_id: int, now: float, by: int | Non
     return _decide(connection, update_id, "discarded", now=now, by=by)
 
 
-def approve(connection: Connection, *, domain: str, now: float, by: int) -> Route:
-    """What a domain serves is what later updates are measured against for slow drift."""
+def approve(connection: Connection, *, update_id: int, now: float, by: int) -> Route:
+    """The update that answers in its domain is what slow drift is measured from.
+
+    Raises Malformed for one that does not answer, or no longer does.
+    """
+    domain = update_of(connection, update_id).domain
     route = route_of(connection, domain)
-    _route(connection, route, anchor_id=route.update_id)
-    note(connection, by, "approve", {"domain": domain, "update": route.update_id}, now=now)
+    if route.update_id != update_id:
+        raise Malformed(f"update {update_id} does not answer in {domain}; {route.update_id} does")
+    _route(connection, route, anchor_id=update_id)
+    note(connection, by, "approve", {"domain": domain, "update": update_id}, now=now)
     return route_of(connection, domain)
 
 

@@ -74,7 +74,9 @@ def new_token(connection: Connection, *, principal_id: int, now: float, by: int 
 def set_disabled(
     connection: Connection, *, principal_id: int, disabled: bool, now: float, by: int | None
 ) -> None:
-    """Let somebody ask no more, or again."""
+    """Let somebody ask no more, or again. Raises Malformed for oneself: nobody may be left."""
+    if disabled and principal_id == by:
+        raise Malformed("you cannot disable yourself; another admin can")
     _change(connection, principal_id, disabled=disabled)
     action = "disable" if disabled else "enable"
     note(connection, by, action, {"principal": principal_id}, now=now)

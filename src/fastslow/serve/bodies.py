@@ -141,12 +141,6 @@ class Edited(Body):
         return self
 
 
-class Domain(Body):
-    """Names a domain."""
-
-    domain: Short
-
-
 class NewPerson(Body):
     """Somebody who may ask."""
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from fastslow.feedback import decisions, updates
 from fastslow.serve.background import follow
-from fastslow.serve.bodies import Domain, Number
+from fastslow.serve.bodies import Number
 from fastslow.serve.live import Live
 from fastslow.serve.routes.data import Admin, Reader
 from fastslow.serve.routes.voting import Shared
@@ -16,6 +16,7 @@ from fastslow.serve.routes.voting import Shared
 router = APIRouter(prefix="/v1")
 PAGE = 100
 DECISIONS: Mapping[str, Callable[..., Any]] = {
+    "approve": decisions.approve,
     "rollback": decisions.roll_back,
     "release": decisions.release,
     "discard": decisions.discard,
@@ -47,19 +48,16 @@ async def uses(vote_id: Number, _: Reader, live: Shared) -> dict[str, Any]:
 
 @router.post("/updates/{update_id}/{decision}")
 async def decide(
-    update_id: Number, decision: Literal["rollback", "release", "discard"], who: Admin, live: Shared
+    update_id: Number,
+    decision: Literal["approve", "rollback", "release", "discard"],
+    who: Admin,
+    live: Shared,
 ) -> dict[str, Any]:
-    """Undo an update at once, with those after it; or learn the rows of one that was set aside in
-    another update; or never."""
+    """Approve of what answers: slow drift is measured from it. Undo an update at once, with those
+    after it. Learn the rows of one that was set aside in another update, or never."""
     found = await live.write(DECISIONS[decision], update_id=update_id, by=who.id)
     await _follow(live)
     return asdict(found)
-
-
-@router.post("/approvals")
-async def approve(body: Domain, who: Admin, live: Shared) -> dict[str, Any]:
-    """Approve of what a domain answers with: slow drift is measured from it."""
-    return asdict(await live.write(decisions.approve, domain=body.domain, by=who.id))
 
 
 async def _follow(live: Live) -> None:

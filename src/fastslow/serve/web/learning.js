@@ -108,7 +108,7 @@ function approval(route) {
   const said = approved === null ? "No update was approved yet." : `Update ${approved} is approved.`;
   return element("div", { class: "line" },
     element("span", {}, said, " ", element("span", { class: "hint" }, "Slow drift is measured against what was approved.")),
-    admin && now !== null && now !== approved ? button("Approve", "", () => approve(name), {
+    admin && now !== null && now !== approved ? button("Approve", "", () => approve(now), {
       class: "small", id: `approve-${name}`, "aria-label": `Approve update ${now} of ${name}` }) : null,
   );
 }
@@ -231,9 +231,9 @@ function decide(one, decision) {
   }, `update-${one.id}`);
 }
 
-function approve(name) {
+function approve(number) {
   return attempt(async () => {
-    const said = await ask("POST", "/v1/approvals", { domain: name });
+    const said = await ask("POST", `/v1/updates/${number}/approve`);
     toast(`Update ${said.anchor_id} is approved.`);
   });
 }
