@@ -183,6 +183,9 @@ def test_people_come_and_go(server):
     assert server.ask("GET", "/v1/me", token=other).status_code == 401
     taken = server.ask("POST", "/v1/people", {"name": "eve", "role": "viewer"}, role="admin")
     assert taken.status_code == 422 and "taken" in taken.text
+    own = server.ask("GET", "/v1/me", role="admin").json()["id"]
+    oneself = server.ask("PUT", f"/v1/people/{own}/enabled", off, role="admin")
+    assert oneself.status_code == 422 and "disable yourself" in oneself.json()["error"]["message"]
     nobody = server.ask("PUT", "/v1/people/99/enabled", off, role="admin")
     assert nobody.status_code == 404
 
