@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from fastslow.feedback import decisions, updates
 from fastslow.serve.background import follow
-from fastslow.serve.bodies import Number
+from fastslow.serve.bodies import Number, Short
 from fastslow.serve.live import Live
 from fastslow.serve.routes.data import Admin, Reader
 from fastslow.serve.routes.voting import Shared
@@ -27,7 +27,7 @@ DECISIONS: Mapping[str, Callable[..., Any]] = {
 async def history(
     _: Reader,
     live: Shared,
-    domain: str | None = None,
+    domain: Short | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = PAGE,
 ) -> dict[str, Any]:
     """Updates, the newest first, with what the gate said; what answers in each domain."""
