@@ -168,9 +168,14 @@ def _read_once(model: Any, ids: Tensor, mask: Tensor, num_generations: int) -> d
             use_cache=True,
         ).past_key_values
     cache.batch_repeat_interleave(num_generations)
-    # Its name since transformers 5.24, which warns of the one before.
+    return {cache_argument(model): cache}
+
+
+def cache_argument(model: Any) -> str:
+    """What a causal LM takes its cache by: `cache` since transformers 5.24, which warns of the name
+    before."""
     known = signature(model.prepare_inputs_for_generation).parameters
-    return {"cache" if "cache" in known else "past_key_values": cache}
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def _until_end(tokens: list[int], end_ids: frozenset[int]) -> Completion:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastslow.sampling.generate import cache_argument
+
 
 @dataclass(slots=True)
 class Row:
@@ -29,7 +31,7 @@ class Group:
     """Rows with one cache; the model must be set to their adapter around every call.
 
     Args:
-        model: a causal LM of transformers.
+        model: a causal LM of transformers with modules on it.
         rows: what is decoded; their prompts are read at once.
         pad_id: fills shorter prompts up on the left.
     """
@@ -44,6 +46,7 @@ class Group:
         ]
         self._mask = torch.tensor([[0] * n + [1] * (width - n) for n in short], device=self._device)
         self._cache: Any = None
+        self._cache_argument = cache_argument(model.get_base_model())
         self._next(torch.tensor(ids, device=self._device))
 
     def step(self) -> None:
@@ -59,9 +62,9 @@ class Group:
             input_ids=ids,
             attention_mask=self._mask,
             position_ids=positions,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_argument: self._cache},
         )
         self._cache = out.past_key_values
         logps = out.logits[:, -1].float().log_softmax(-1)
