@@ -7,7 +7,7 @@ import pytest
 from fastslow.errors import ConfigError
 from fastslow.feedback import Fenced, decisions, planning, updates
 from fastslow.feedback.places import adapter_folder
-from fastslow.live.choice import best_module, vote_loss
+from fastslow.live.choice import chosen_module, vote_loss
 from fastslow.live.process import LiveLearner
 
 
@@ -185,21 +185,24 @@ def test_settings_that_have_no_effect_are_refused(make_town, change, said):
         town.learner()
 
 
-def test_the_module_that_predicts_held_out_votes_best_answers(make_town, rows):
+def test_the_module_that_answered_stays_unless_another_predicts_held_out_votes_better(
+    make_town, rows
+):
     town = make_town()
     town.votes(rows)
-    learner = town.learn(held_out=4)
+    own = town.learn(held_out=4).learner
     with town.store.read() as connection:
         kept = [one.row for one in planning.held_out(connection, "talk", up_to=999, limit=99)]
-    assert len(kept) >= 4
-    own = learner.learner
-    losses = {
-        name: sum(
-            vote_loss(one.margin, own.core.objective.beta) for one in own.score(kept, module=name)
-        )
-        for name in own.modules
-    }
-    best = min(losses, key=losses.get)
-    assert best_module(own, kept, fewest=4) == best != max(losses, key=losses.get)
-    assert town.history()[-1].gate["learned"]["leader"] == best
-    assert best_module(own, kept, fewest=99) == own.leader
+    beta = own.core.objective.beta
+
+    def loss(name, cases):
+        return sum(vote_loss(one.margin, beta) for one in own.score(cases, module=name))
+
+    best, worst = sorted(own.modules, key=lambda name: loss(name, kept))
+    many = kept * 20  # The same difference, and no longer by chance.
+    assert loss(best, kept) < loss(worst, kept)
+    assert chosen_module(own, many, before=worst, fewest=4) == best
+    assert chosen_module(own, many, before=best, fewest=4) == best
+    assert chosen_module(own, many, before=worst, fewest=9_999) == worst
+    assert chosen_module(own, many, before=None, fewest=9_999) == own.leader
+    assert len({one.gate["learned"]["leader"] for one in town.history()}) == 1

@@ -1,8 +1,8 @@
-"""Which of a learner's modules answers: the one that predicts held-out votes best.
+"""Which module answers: the one before, unless another predicts held-out votes better.
 
-The race by test-then-train loss sees each vote once and forgets; where the modules are about as
-good it may hand the lead to one that has learned little (LOG.md). Held-out votes are the same for
-all of them.
+The race by test-then-train loss sees each vote once and forgets. Where the modules predict votes
+about as well it hands the lead to and fro, also to one that has learned little: losses differ by a
+hundredth of a nat where true rewards differ by half (LOG.md). So it takes a test to change.
 """
 
 import math
@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastslow.api.learner import Learner
+from fastslow.live.gate.statistics import above_zero_by_chance
 
+P = 0.05
+"""Chance by which another looks so much better and is not."""
 Row = Mapping[str, Any]
 
 
@@ -32,15 +35,25 @@ def vote_loss(margin: float, beta: float) -> float:
     return max(0.0, -u) + math.log1p(math.exp(-abs(u)))
 
 
-def best_module(learner: Learner, held_out: Sequence[Row], *, fewest: int) -> str:
-    """The module with the lowest mean loss on held-out votes; the race's leader where they are
-    fewer than `fewest`."""
+def chosen_module(
+    learner: Learner, held_out: Sequence[Row], *, before: str | None, fewest: int
+) -> str:
+    """The module that answered before, unless another's losses on held-out votes are lower, by
+    chance with less than P.
+
+    Args:
+        before: None where none did: then the race's leader.
+        fewest: held-out votes below which nothing is changed.
+    """
+    own = learner.leader if before is None else before
     rows = decided(held_out)
     if len(rows) < fewest or len(learner.modules) == 1:
-        return learner.leader
+        return own
     beta = learner.core.objective.beta
-
-    def loss(module: str) -> float:
-        return sum(vote_loss(one, beta) for one in margins(learner, module, rows))
-
-    return min(learner.modules, key=loss)
+    losses = {
+        name: [vote_loss(one, beta) for one in margins(learner, name, rows)]
+        for name in learner.modules
+    }
+    best = min(learner.modules, key=lambda name: sum(losses[name]))
+    gained = [a - b for a, b in zip(losses[own], losses[best], strict=True)]
+    return best if above_zero_by_chance(gained) < P else own

@@ -18,7 +18,7 @@ from fastslow.errors import DataError, NonFiniteError
 from fastslow.feedback import Connection, Fenced, Store, decisions, planning, updates
 from fastslow.feedback.places import adapter_folder
 from fastslow.feedback.updates import Update
-from fastslow.live.choice import best_module
+from fastslow.live.choice import chosen_module
 from fastslow.live.evidence import evidence_for
 from fastslow.live.gate.gate import Evidence, Gate
 from fastslow.live.lessons import Lesson, Lessons, forget
@@ -118,7 +118,12 @@ class LiveLearner:
         with self._store.read() as connection:
             rows = updates.rows_of(connection, update.id)
             evidence = evidence_for(connection, update, self._limits)
-        choose = partial(best_module, held_out=evidence.held_out, fewest=self._limits.held_out)
+        choose = partial(
+            chosen_module,
+            held_out=evidence.held_out,
+            before=self._module_of(update.parent),
+            fewest=self._limits.held_out,
+        )
         try:
             lesson = self._lessons.learn(update, rows, choose)
         except (DataError, NonFiniteError) as error:
@@ -171,6 +176,13 @@ class LiveLearner:
         """The folder of an update's adapter; None of the base."""
         name = None if number is None else updates.update_of(connection, number).adapter
         return None if name is None else adapter_folder(self._folder, name)
+
+    def _module_of(self, number: int | None) -> str | None:
+        """Which of the learner's modules an update made answer."""
+        if number is None:
+            return None
+        with self._store.read() as connection:
+            return str(updates.update_of(connection, number).gate["learned"]["leader"])
 
     def _is_learner(self) -> bool:
         with self._store.read() as connection:
