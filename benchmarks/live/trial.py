@@ -1,4 +1,4 @@
-"""One world: people vote on what answers, the model learns; then a run offline on the same votes."""
+"""One world: people vote while the model learns, and then a run learns the same votes offline."""
 
 from pathlib import Path
 from typing import Any
