@@ -1,10 +1,10 @@
 """What is learned from: which rows, in which order, once each."""
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from fastslow.feedback import export, items, leases, ledger, voting
-from fastslow.feedback.schema import prompts, votes
+from fastslow.feedback.schema import meta, prompts, votes
 from fastslow.streams import fault_of
 from fastslow.streams.formats import read_row
 
@@ -155,6 +155,24 @@ def test_near_duplicates_are_held_out_together_and_a_tenth_is(town):
     clusters = {row.cluster: row.holdout for row in rows.values()}
     assert len(clusters) > 60
     assert 0.02 < sum(clusters.values()) / len(clusters) < 0.25
+
+
+@pytest.mark.parametrize("name", range(8))
+def test_however_few_kinds_of_prompts_there_are_some_are_held_out(town, name):
+    """A store's name decides by chance, and by chance alone a third of all names held out none."""
+    fixed = update(meta).where(meta.c.key == "store").values(value=f"store {name}")
+    town.store.write(lambda connection: connection.execute(fixed))
+    held = {"a": [], "b": []}
+    words = "river stone cloud bread paper glass wool iron milk salt night rain".split()
+    for number in range(36):
+        for domain in held:
+            text = f"{words[number % 12]} {number} {words[number // 12]} {domain}{number}"
+            found = town.prompt(text, domain)
+            with town.store.read() as connection:
+                row = connection.execute(select(prompts).where(prompts.c.id == found)).one()
+            held[domain].append(row.holdout)
+    for own in held.values():
+        assert any(own[:5]) and any(own[5:21]) and any(own[20:36]) and sum(own) < 14
 
 
 def test_the_same_conversation_is_one_prompt_in_a_domain(town):

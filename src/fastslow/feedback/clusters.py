@@ -8,16 +8,27 @@ import re
 from collections.abc import Iterable
 from hashlib import blake2b, sha256
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
-from fastslow.feedback.schema import cluster_keys
+from fastslow.feedback.schema import cluster_keys, prompts
 
 WORDS = 3
 BANDS = 5
 ROWS = 6
 """Of the smallest hashes in a band, all of which must agree."""
 HELD_OUT = 10
-"""Percent of the clusters."""
+"""Percent of the clusters, by chance."""
+FIRST_WITHIN = 5
+"""Clusters of a domain of which one at least is held out..."""
+LONGEST_GAP = 16
+"""...and one at least of so many later ones."""
+LAST_CLUSTERS = (
+    select(prompts.c.holdout)
+    .where(prompts.c.domain == bindparam("domain"), prompts.c.id == prompts.c.cluster)
+    .order_by(prompts.c.id.desc())
+    .limit(LONGEST_GAP - 1)
+)
+"""Whether the last clusters of a domain are held out."""
 
 
 def cluster_of(connection: Connection, text: str, *, own: int) -> int:
@@ -34,8 +45,20 @@ def cluster_of(connection: Connection, text: str, *, own: int) -> int:
     return cluster
 
 
-def held_out(store: str, cluster: int) -> bool:
-    """Whether nothing is learned from a cluster, in the store of this uuid."""
+def held_out(connection: Connection, store: str, cluster: int, domain: str) -> bool:
+    """Whether nothing is learned from a cluster: as its first prompt was decided on.
+
+    A new one is held out by chance, which hangs on the store's uuid, and where that has let too
+    many in a row pass: prompts from a template are few clusters, of which a tenth by chance alone
+    may be none, and then nothing could be tested.
+    """
+    first = select(prompts.c.holdout).where(prompts.c.id == cluster, prompts.c.cluster == cluster)
+    if (known := connection.scalar(first)) is not None:
+        return bool(known)
+    before = list(connection.scalars(LAST_CLUSTERS, {"domain": domain}))
+    longest = FIRST_WITHIN if len(before) < LONGEST_GAP else LONGEST_GAP
+    if len(before) >= longest - 1 and not any(before):
+        return True
     return int(sha256(f"{store}:{cluster}".encode()).hexdigest(), 16) % 100 < HELD_OUT
 
 

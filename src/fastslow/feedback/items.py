@@ -53,7 +53,7 @@ def add_prompt(connection: Connection, *, messages: Messages, domain: str, now: 
     }  # fmt: skip
     number = insert_row(connection, prompts, values)
     cluster = cluster_of(connection, str(messages[-1]["content"]), own=number)
-    holdout = held_out(store_id(connection), cluster)
+    holdout = held_out(connection, store_id(connection), cluster, domain)
     connection.execute(
         prompts.update().where(prompts.c.id == number).values(cluster=cluster, holdout=holdout)
     )

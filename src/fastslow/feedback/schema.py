@@ -78,6 +78,13 @@ def _unretracted(*columns: str) -> Index:
     return Index(name, *columns, unique=True, sqlite_where=condition, postgresql_where=condition)
 
 
+def _first_of_clusters() -> Index:
+    """Finds the newest clusters of a domain by their first prompts."""
+    condition: Any = text("id = cluster")
+    name = "ix_prompts_first_of_clusters"
+    return Index(name, "domain", "id", sqlite_where=condition, postgresql_where=condition)
+
+
 def _taken_back() -> Index:
     """Finds the few votes that were taken back after their admission among however many."""
     condition: Any = text("retracted_at IS NOT NULL AND admitted_at IS NOT NULL")
@@ -142,6 +149,7 @@ prompts = Table(
     Column("holdout", Boolean, nullable=False),
     _at(),
     UniqueConstraint("domain", "sha256"),
+    _first_of_clusters(),
 )
 """Conversations that end with a user's turn. Near-duplicates share a cluster, and the answers to a
 tenth of all clusters are never learned from."""

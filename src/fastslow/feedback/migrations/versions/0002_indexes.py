@@ -1,4 +1,5 @@
-"""Indexes: of the votes that were taken back after their admission, of the updates of a row."""
+"""Indexes: of the votes that were taken back after their admission, of the updates of a row,
+of the first prompts of clusters."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,3 +14,11 @@ def upgrade() -> None:
         "ix_votes_taken_back", "votes", ["id"], sqlite_where=where, postgresql_where=where
     )
     op.create_index("ix_update_rows_seq", "update_rows", ["seq"])
+    where = sa.text("id = cluster")
+    op.create_index(
+        "ix_prompts_first_of_clusters",
+        "prompts",
+        ["domain", "id"],
+        sqlite_where=where,
+        postgresql_where=where,
+    )
