@@ -49,14 +49,14 @@ def test_rows_have_their_place_in_the_ledger(town_of_rows, spec):
     (source,) = open_sources([spec])
     assert source.name == spec and numbers(source) == [1, 2, 3] and numbers(source, 2) == [3]
     before = source.fingerprint()
-    voted(town, 2)
+    voted(town, 1)
     assert numbers(source) == [1, 2, 3], "what comes later is read when it is looked for"
-    assert source.look() and not source.look() and numbers(source, 3) == [4, 5]
+    assert source.look() and not source.look() and numbers(source, 3) == [4]
     assert source.continues(before) and source.fingerprint() != before
     town.write(voting.retract, voter=town.voters[0], vote_id=first[1].id)
     admit(town)
     assert source.look()
-    assert numbers(source) == [1, 3, 4, 5], "what was taken back does not come, nor moves others"
+    assert numbers(source) == [1, 3, 4], "what was taken back does not come, nor moves others"
 
 
 def test_prompts_that_are_held_out_are_a_source_of_their_own(town_of_rows, spec):
