@@ -99,10 +99,10 @@ def plan(
     Raises Fenced, also while an update of the domain is undecided or if a row waits no more.
     """
     check_learner(connection, learner)
-    undecided = select(updates.c.id).where(
+    on_the_way = select(updates.c.id).where(
         updates.c.domain == domain, updates.c.state.in_(UNDECIDED)
     )
-    if (open_ := connection.scalar(undecided)) is not None:
+    if (open_ := connection.scalar(on_the_way)) is not None:
         raise Fenced(f"update {open_} of {domain} is not decided yet")
     still = select(func.count(ledger.c.seq)).where(
         ledger.c.domain == domain, ledger.c.seq.in_(rows), *_waits()
@@ -140,11 +140,16 @@ def move(
     return update_of(connection, update_id)
 
 
+def undecided(connection: Connection) -> list[int]:
+    """The updates that are on the way, in any domain."""
+    query = select(updates.c.id).where(updates.c.state.in_(UNDECIDED)).order_by(updates.c.id)
+    return list(connection.scalars(query))
+
+
 def resume(connection: Connection, *, learner: int) -> list[Update]:
     """The updates that a learner before has left undecided, to be learned again from their plan."""
     check_learner(connection, learner)
-    query = select(updates.c.id).where(updates.c.state.in_(UNDECIDED)).order_by(updates.c.id)
-    left = list(connection.scalars(query))
+    left = undecided(connection)
     change(connection, left, state="planned")
     return [update_of(connection, number) for number in left]
 

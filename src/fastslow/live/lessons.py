@@ -12,10 +12,10 @@ from fastslow.errors import DataError, StateError
 from fastslow.feedback.ledger import Entry
 from fastslow.feedback.places import adapter_folder, adapter_name, checkpoints
 from fastslow.feedback.updates import Update
+from fastslow.training.export.lineage import WEIGHTS
 from fastslow.training.policies.publish import publish_module
 from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 
-WEIGHTS = "adapter_model.safetensors"
 OF_UPDATE = "update"
 
 

@@ -95,6 +95,10 @@ class LiveLearner:
         return done
 
     def _left(self) -> list[Update]:
+        with self._store.read() as connection:
+            # A look that finds nothing takes no lock from those who vote.
+            if not planning.undecided(connection) and planning.is_learner(connection, self._number):
+                return []
         return self._store.write(planning.resume, learner=self._number)
 
     def _planned(self) -> list[Update]:

@@ -60,12 +60,11 @@ class _Keeper(threading.Thread):
         super().__init__(name="learner-keeper", daemon=True)
         self._command, self._environment = command, environment
         self._stopped = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._begin()
+        self._process = self._begun()
 
     def run(self) -> None:
         pause = FIRST_PAUSE
-        while self._process is not None and not self._stopped.is_set():
+        while not self._stopped.is_set():
             begun = time.monotonic()
             code = self._process.wait()
             if self._stopped.is_set():
@@ -78,12 +77,12 @@ class _Keeper(threading.Thread):
             if self._stopped.wait(pause):
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
-            self._begin()
+            self._process = self._begun()
 
     def stop(self) -> None:
         """Let it finish what it is at, and wait for it."""
         self._stopped.set()
-        if self._process is None or self._process.poll() is not None:
+        if self._process.poll() is not None:
             return
         self._process.terminate()
         try:
@@ -92,8 +91,8 @@ class _Keeper(threading.Thread):
             self._process.kill()  # Its next start learns the same update to the same bits.
             self._process.wait()
 
-    def _begin(self) -> None:
+    def _begun(self) -> subprocess.Popen[bytes]:
         try:
-            self._process = subprocess.Popen(self._command, env=self._environment)
+            return subprocess.Popen(self._command, env=self._environment)
         except OSError as error:
             raise ConfigError(f"cannot start the learner: {error.strerror}") from None

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fastslow.adapters import BASE
 from fastslow.api.learner import Learner
 from fastslow.api.view import Answer, RowScore
 from fastslow.config import GateConfig
@@ -14,7 +15,6 @@ from fastslow.live.gate.check import Check
 from fastslow.live.gate.held_out import keeps_advantage, no_worse
 
 CANDIDATE, CHAMPION, ANCHOR = "candidate", "champion", "anchor"
-BASE = "base"
 
 
 @dataclass(frozen=True, slots=True)

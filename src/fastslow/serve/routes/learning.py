@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query
 from fastslow.feedback import decisions, updates
 from fastslow.serve.background import follow
 from fastslow.serve.bodies import Number, Short
-from fastslow.serve.live import Live
 from fastslow.serve.routes.data import Admin, Reader
 from fastslow.serve.routes.voting import Shared
 
@@ -56,10 +55,5 @@ async def decide(
     """Approve of what answers: slow drift is measured from it. Undo an update at once, with those
     after it. Learn the rows of one that was set aside in another update, or never."""
     found = await live.write(DECISIONS[decision], update_id=update_id, by=who.id)
-    await _follow(live)
+    await follow(live)
     return asdict(found)
-
-
-async def _follow(live: Live) -> None:
-    if live.engine is not None and live.served is not None:
-        await follow(live)
