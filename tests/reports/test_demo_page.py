@@ -24,13 +24,14 @@ WAYS = {
     "distilled": way(1.0, 1.0, 1.0, 1.0),
     "sum": way(0.5, 0.5, 0.5, 0.5),
 }
+RUNS = {"distilled": "careful", "sequential": "careless"}
 RACE = {"chase": 0.033, "dpo-0.01": 0.04, "dpo-0.001": 0.0, "dpo-0.03": 6.4}
 
 
 @pytest.fixture
 def demo(tmp_path, pair_of_continual_runs):
     def write(**changes):
-        found = {"ways": WAYS, "race": RACE, "runs": ["careful", "careless"]} | changes
+        found = {"ways": WAYS, "race": RACE, "runs": RUNS} | changes
         (tmp_path / "demo.json").write_text(json.dumps(found))
         return tmp_path
 
@@ -72,13 +73,15 @@ def test_the_page_has_both_figures_above_the_runs(demo):
     )
     assert document.index("What came out</h2>") < document.index("Retention</h2>")
     assert "DPO 0.03</text>" in document
+    assert "careful" not in document.split("Settings</h2>")[0]  # Ways are called as above.
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"ways": {"sum": WAYS["sum"]}}, {"race": {}}, {"race": 3}, {"runs": [3]},
-        {"ways": WAYS | {"sum": {"rate": 1}}}, {"more": 1}, {"runs": ["../x"]},
+        {"ways": {"sum": WAYS["sum"]}}, {"race": {}}, {"race": 3}, {"runs": {"sum": 3}},
+        {"ways": WAYS | {"sum": {"rate": 1}}}, {"more": 1}, {"runs": {"sum": "../x"}},
+        {"runs": {"other": "careful"}},
     ],
 )  # fmt: skip
 def test_damaged_results_are_one_error(demo, tmp_path, changes):

@@ -11,6 +11,7 @@ from fastslow.reports.headline import headline, latest, test_then_train
 from fastslow.reports.page import write_report
 from fastslow.reports.runs import read_runs
 from fastslow.reports.style import drawn_runs
+from fastslow.reports.tables import ABSENT
 
 mean_before_learning = test_then_train
 del test_then_train  # pytest would take it for a test.
@@ -146,6 +147,22 @@ def test_different_references_stand_in_a_column_of_their_own(tmp_path):
     assert column(plain) is None and column(plain, same) is None and column(plain, back) is None
     assert column(plain, begun) == ["base models/tiny", "adapter runs/sft/adapters/policy"]
     assert column(plain, moving)[1] == "base models/tiny, moving in training"
+
+
+def test_domains_learned_against_the_policy_before_are_measured_against_the_base(
+    pair_of_continual_runs,
+):
+    against_base, previous = pair_of_continual_runs
+    several = (
+        "model: models/tiny\noutput_dir: runs/x\nreference: previous\ncontinual: {start: continue, "
+        "weights: null, domains: [{name: a, train: a.jsonl}, {name: b, train: b.jsonl}]}\n"
+    )
+    (previous / "config.yaml").write_text(several)
+    runs = drawn_runs(read_runs([against_base, previous]))
+    assert "reference" not in headline(runs, outcome=True).columns
+    figures = headline(runs, outcome=False)
+    cells = [row.cells[figures.columns.index("learned against")] for row in figures.rows]
+    assert cells == [ABSENT, "the policy before each domain"]
 
 
 def test_a_page_of_different_references_says_so(tmp_path):

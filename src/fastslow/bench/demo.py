@@ -122,7 +122,7 @@ def _results(shown: Shown, to: Path) -> dict[str, Any]:
             name: {key: getattr(way, key) for key in facts} for name, way in shown.ways.items()
         },
         "race": shown.race,
-        "runs": [str(folder.relative_to(to)) for folder in shown.folders.values()],
+        "runs": {name: str(folder.relative_to(to)) for name, folder in shown.folders.items()},
     }
 
 

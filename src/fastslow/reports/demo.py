@@ -45,8 +45,8 @@ class ShownDemo:
     ways: dict[str, ShownWay]
     race: dict[str, float]
     """Test-then-train loss above that of the best of DPO's rates, as a share of it."""
-    runs: list[str]
-    """Folders of the runs whose curves are shown, in the demo's."""
+    runs: dict[str, str]
+    """Folders, in the demo's, of the runs whose curves are shown, by their way."""
 
 
 def read_demo(folder: Path) -> ShownDemo:
@@ -54,17 +54,21 @@ def read_demo(folder: Path) -> ShownDemo:
     path = folder / FILE
     found = read_json(path, dict[str, Any])
     fault = misfit(found, ShownDemo)
-    if not fault and (set(found["ways"]) != set(WAYS) or CHASE not in found["race"]):
-        fault = "a way or the chase is missing"
+    if not fault and (
+        set(found["ways"]) != set(WAYS)
+        or CHASE not in found["race"]
+        or not set(found["runs"]) <= set(WAYS)
+    ):
+        fault = "a way or the chase is missing, or a run is of no way"
     if fault:
         raise StateError(f"{path} is damaged: {fault}; run `fastslow demo` again")
     ways = {name: ShownWay(**found["ways"][name]) for name in WAYS}
     return ShownDemo(ways, found["race"], found["runs"])
 
 
-def run_folders(folder: Path, shown: ShownDemo) -> list[Path]:
-    """The runs that the page shows in full."""
-    return [inside(folder, run) for run in shown.runs]
+def run_folders(folder: Path, shown: ShownDemo) -> dict[Path, str]:
+    """The runs that the page shows in full, and how it calls them."""
+    return {inside(folder, run): WAYS[way] for way, run in shown.runs.items()}
 
 
 def demo_verdict(shown: ShownDemo) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastslow.reports.curves import cumulative
 from fastslow.reports.events import EvalResult
-from fastslow.reports.references import reference_of, references_differ
+from fastslow.reports.references import learned_against, reference_of, references_differ
 from fastslow.reports.retention import domain_means, shared_metric
 from fastslow.reports.runs import ReportedRun
 from fastslow.reports.style import DrawnRun
@@ -143,6 +143,7 @@ def _columns(kept: str) -> list[Column]:
         Column(f"backward transfer ({kept})", _kept(kept, "backward_transfer"), "{:+.3f}".format),
         Column(f"forward transfer ({kept})", _kept(kept, "forward_transfer"), "{:+.3f}".format),
         Column(f"forgetting ({kept})", _kept(kept, "forgetting"), "{:.3f}".format, outcome=True),
+        Column("learned against", learned_against, str),
         Column("test-then-train accuracy", _tested("accuracy"), "{:.3f}".format),
         Column("test-then-train loss", _tested("loss"), "{:.3f}".format),
         Column("steps", _steps, "{:,}".format),

@@ -52,7 +52,8 @@ def _demo_page(folder: Path) -> str:
     from fastslow.reports.demo import demo_sections, demo_verdict, read_demo, run_folders
 
     shown = read_demo(folder)
-    runs = read_runs(run_folders(folder, shown))
+    folders = run_folders(folder, shown)
+    runs = read_runs(list(folders), folders)
     return _run_page(
         runs,
         heading="Several domains, one after another",

@@ -10,16 +10,22 @@ from fastslow.reports.runs import ReportedRun
 def reference_of(run: ReportedRun) -> str | None:
     """The run's reference: the folder or hub id of the base, or the adapter it starts from.
 
+    A continual run is measured against the base throughout, whatever its domains learn against.
     None for a reward model, which has none, and for a recipe that this version cannot read.
     """
     recipe = run.recipe
     if recipe is None or run.of_rewards:
         return None
-    if run.continual:  # Measured against the base throughout.
-        trained = " (in training: the adapter before)" if recipe.reference == "previous" else ""
-        return f"base {_place(recipe.model)}{trained}"
+    if run.continual:
+        return f"base {_place(recipe.model)}"
     moving = ", moving in training" if recipe.moving_reference else ""
     return f"{_measured_against(recipe)}{moving}"
+
+
+def learned_against(run: ReportedRun) -> str | None:
+    """What each domain of a continual run is learned against, where it is not the base."""
+    previous = run.recipe is not None and run.recipe.reference == "previous"
+    return "the policy before each domain" if run.continual and previous else None
 
 
 def references_differ(runs: Sequence[ReportedRun]) -> bool:

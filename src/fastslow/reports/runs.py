@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class ReportedRun:
     """All that a report says of one run."""
 
     label: str
-    """Folder's name, with as many parents as needed to be unique."""
+    """Folder's name, with as many parents as needed to be unique, or what its reader calls it."""
     folder: Path
     recipe: Recipe | None
     """None where this version cannot read the recipe; `yaml` has it all the same."""
@@ -105,9 +105,12 @@ class ReportedRun:
         return found
 
 
-def read_runs(folders: Sequence[Path]) -> list[ReportedRun]:
+def read_runs(
+    folders: Sequence[Path], labels: Mapping[Path, str] | None = None
+) -> list[ReportedRun]:
     """The runs in the folders, in the order given; of one in stages or rounds, each that has begun.
 
+    `labels` names some of them; the others are called by their folders.
     Raises ConfigError for no folder or the same one twice, StateError for one that is no run.
     """
     if not folders:
@@ -117,7 +120,11 @@ def read_runs(folders: Sequence[Path]) -> list[ReportedRun]:
     if twice:
         raise ConfigError(f"{', '.join(twice)}: given twice; give each run folder once")
     runs = [run for path in paths for run in _parts(path)]
-    return [_read_run(folder, label) for folder, label in zip(runs, _labels(runs), strict=True)]
+    named = {folder.resolve(): label for folder, label in (labels or {}).items()}
+    return [
+        _read_run(folder, named.get(folder, label))
+        for folder, label in zip(runs, _labels(runs), strict=True)
+    ]
 
 
 def _parts(folder: Path) -> list[Path]:
