@@ -14,6 +14,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from fastslow.errors import FastslowError, StateError
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+"""Of a PEFT folder."""
 LARGEST = 1 << 30
 """Bytes of the largest JSON file that is read."""
 KINDS: Mapping[Any, str] = {

@@ -5,7 +5,8 @@ import pytest
 from sqlalchemy import event
 from town import Town
 
-from fastslow.feedback import Store, ledger, outbox, people, planning, voting
+from fastslow.feedback import Store, decisions, ledger, outbox, people, planning, voting
+from fastslow.live.planner import Planner
 
 ONCE = 64
 STEPS = 10
@@ -60,10 +61,30 @@ def filled(town, count):
     learner = town.store.write(planning.claim)
     with town.store.read() as connection:
         rows = [row.seq for row in planning.waiting(connection, "talk")]
-    return learner, rows
+    # All but a few have been learned from, and the planner has looked before.
+    town.write(planning.plan, learner=learner, domain="talk", rows=rows[:-8])
+    planner = Planner(rows=16, max_wait_s=1e9, seed=0)
+    look(town, planner)
+    town.store.write(free_learner, learner=learner)
+    return learner, rows, planner
 
 
-def work(town, learner, rows):
+def look(town, planner):
+    """What a learner does twice a second."""
+    with town.store.read() as connection:
+        assert planner.next(connection, now=town.now) == []
+
+
+def free_learner(connection, learner):
+    """The update on the way is promoted, so that another may be planned."""
+    (number,) = planning.undecided(connection)
+    own = {"learner": learner, "update_id": number}
+    for state in ("learning", "candidate", "gating"):
+        planning.move(connection, state=state, **own)
+    decisions.promote(connection, gate={}, **own)
+
+
+def work(town, learner, rows, planner):
     """What comes again and again."""
     voter = town.voters[0]
     pairs = [town.pair(f"Which way to {number}?") for number in range(4)]
@@ -82,6 +103,7 @@ def work(town, learner, rows):
         list(ledger.entries(connection, after=ledger.last_seq(connection) - 2, limit=10))
         people.principal_of(connection, token="x")
         planning.waiting(connection, "talk", after=rows[-1], limit=8)
+    look(town, planner)
     town.write(planning.plan, learner=learner, domain="talk", rows=rows[-4:])
 
 

@@ -107,6 +107,29 @@ def test_few_rows_wait_for_others_and_are_filled_up_after_a_while(voted):
     assert planned(town, town.now + 600, seed=1) != [found]
 
 
+def test_rows_that_were_given_back_are_found_behind_those_that_were_learned(voted):
+    town = voted
+    learner = town.store.write(planning.claim)
+    planner = Planner(rows=8, max_wait_s=600.0, seed=0)
+
+    def look():
+        with town.store.read() as connection:
+            (found,) = planner.next(connection, now=town.now)
+        return list(found.rows)
+
+    waiting = town.waiting()
+    first = look()
+    made = town.write(planning.plan, learner=learner, domain="talk", rows=first)
+    assert look() == waiting[8:16]
+    own = {"learner": learner, "update_id": made.id}
+    for state in ("learning", "candidate", "gating"):
+        town.store.write(planning.move, state=state, **own)
+    town.store.write(decisions.quarantine, gate={}, **own)
+    assert look() == waiting[8:16]
+    town.write(decisions.release, update_id=made.id, by=None)
+    assert look() == first
+
+
 def test_ratings_wait(town):
     answer = town.answer(town.prompt(), "hello")
     town.write(voting.rate, voter=town.voters[0], answer_id=answer, verdict="up", key="1")

@@ -22,10 +22,10 @@ from fastslow.adapters.factors import Factors
 from fastslow.adapters.lora_folder import copy_adapter
 from fastslow.atomic_io import OWN, file_hash, new_folder
 from fastslow.errors import ConfigError, StateError
-from fastslow.foreign_files import check_no_links, read_json
+from fastslow.foreign_files import ADAPTER_WEIGHTS, check_no_links, read_json
 
 FORMAT = 1
-FILES = ("adapter_config.json", "adapter_model.safetensors", "config.yaml", "memory.jsonl")
+FILES = ("adapter_config.json", ADAPTER_WEIGHTS, "config.yaml", "memory.jsonl")
 
 
 @dataclass(frozen=True, slots=True)

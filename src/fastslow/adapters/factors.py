@@ -28,7 +28,7 @@ from fastslow.adapters.lora_folder import check_lora_folder
 from fastslow.adapters.whole_model import check_finite
 from fastslow.atomic_io import make_empty
 from fastslow.errors import ConfigError
-from fastslow.foreign_files import read_json
+from fastslow.foreign_files import ADAPTER_WEIGHTS, read_json
 
 PREFIX = "base_model.model."
 LORA_ALPHA = 8
@@ -66,7 +66,7 @@ class Factors:
         check_lora_folder(folder, summed=True)
         config = read_json(folder / "adapter_config.json", dict[str, Any], error=ConfigError)
         try:
-            tensors = load_file(folder / "adapter_model.safetensors")
+            tensors = load_file(folder / ADAPTER_WEIGHTS)
         except SafetensorError as error:
             raise ConfigError(f"{folder}: adapter_model.safetensors is damaged: {error}") from None
         check_finite(f"adapter {folder}", tensors.items())
@@ -88,7 +88,7 @@ class Factors:
         for layer, (a, b) in self.layers.items():
             tensors[f"{PREFIX}{layer}.lora_A.weight"] = a.contiguous()
             tensors[f"{PREFIX}{layer}.lora_B.weight"] = b.contiguous()
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         text = json.dumps(self._config(), indent=2) + "\n"
         (folder / "adapter_config.json").write_text(text, encoding="utf-8")
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from fastslow.adapters.fingerprint import FIELD, OF_BASE, absolute
 from fastslow.adapters.lora_folder import HEAD_KEY
 from fastslow.atomic_io import make_empty
+from fastslow.foreign_files import ADAPTER_WEIGHTS
 
 
 def write_module(model: Any, name: str, folder: Path, *, head: Tensor | None = None) -> None:
@@ -27,7 +28,7 @@ def write_module(model: Any, name: str, folder: Path, *, head: Tensor | None = N
     if head is not None:
         tensors[HEAD_KEY] = head.detach().cpu().clone()
         config.task_type, config.modules_to_save = "SEQ_CLS", ["score"]
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     config.inference_mode = True
     if isinstance(config.target_modules, set):
         # A set's order differs from process to process; the same module is the same file.

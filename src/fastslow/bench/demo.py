@@ -29,6 +29,8 @@ from fastslow.training.state.summary import ContinualSummary
 
 PAIRS = 768
 """Of each domain."""
+HELD_OUT = 64
+"""Prompts of each domain that ways are measured on."""
 RACED = 2048
 """Pairs of the stream whose tastes change."""
 RATES = (1e-3, 3e-3)
@@ -91,25 +93,25 @@ def run_demo(
     world = World(seed=seed)
     begin("pretraining a tiny base model on the text of this world")
     pretrain_base(world, progress=progress_of(listener, "base"))
-    made = world_scenario(world, to / "world", pairs=PAIRS, held_out=96)
+    made = world_scenario(world, to / "world", pairs=PAIRS, held_out=HELD_OUT)
     scenario = replace(made, strengths=STRENGTHS)
-    trainings = dict.fromkeys(way.training for way in WAYS.values())
-    begin(f"{', '.join(world.domains)}, {PAIRS} pairs each: two ways at {len(RATES)} rates")
-    calls = [partial(_records, scenario, t, rate, to) for rate in RATES for t in trainings]
-    found = gathered(calls, workers=workers, progress=partial(progress, "learning the domains"))
-    ways = _ways([record for records in found for record in records], to)
-    begin(f"a stream of {RACED:,} pairs whose tastes change: chasing against DPO at six rates")
     *_, drifting = streams_of(world, to / "race", RACED, settings=scenario.settings)
     rivals = [one for one in settings_of("adamw") if one.chase is None or one.name == CHASE]
-    losses = gathered(
-        [partial(_loss, drifting, rival, to) for rival in rivals],
-        workers=workers,
-        progress=partial(progress, "racing"),
+    # The longest first: what is left at the end is short, and no worker waits long for another.
+    trainings = sorted({way.training for way in WAYS.values()}, key=_longest_first)
+    calls = [partial(_records, scenario, t, rate, to) for t in trainings for rate in RATES]
+    races = [partial(_loss, drifting, rival, to) for rival in rivals]
+    begin(
+        f"{', '.join(world.domains)}, {PAIRS} pairs each, in two ways at {len(RATES)} rates; and a "
+        f"stream of {RACED:,} pairs whose tastes change, chasing against DPO at six rates"
     )
+    found = gathered([*calls, *races], workers=workers, progress=partial(progress, "learning"))
+    ways = _ways([record for one in found if isinstance(one, list) for record in one], to)
+    losses: dict[str, float] = dict(one for one in found if isinstance(one, tuple))
     folders = {
         name: _folder(to, WAYS[name].training, ways[name].rate) for name in (SEQUENTIAL, DISTILLED)
     }
-    shown = Shown(world, ways, _samples(folders), _above_best(dict(losses)), folders)
+    shown = Shown(world, ways, _samples(folders), _above_best(losses), folders)
     write_text(to / RESULTS, json.dumps(_results(shown, to), indent=1) + "\n")
     return shown
 
@@ -124,6 +126,11 @@ def _results(shown: Shown, to: Path) -> dict[str, Any]:
         "race": shown.race,
         "runs": {name: str(folder.relative_to(to)) for name, folder in shown.folders.items()},
     }
+
+
+def _longest_first(training: str) -> int:
+    """More is made of a way's modules than of a policy."""
+    return -sum(way.training == training for way in WAYS.values())
 
 
 def _folder(to: Path, training: str, rate: float) -> Path:

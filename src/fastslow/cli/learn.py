@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from fastslow.cli.console import say
+from fastslow.cli.extras import check_installed
 
 LESS_URGENT = 10
 """Than answers, for the system's scheduler."""
@@ -25,17 +26,10 @@ def learn(
     once: bool = typer.Option(False, "--once", help="Learn what waits now, and end."),
 ) -> None:
     """Learn from votes as they come: updates pass a gate and answer, or are set aside."""
-    try:
-        from fastslow.live.run import learn as run
-    except ImportError as error:
-        from fastslow.errors import ConfigError
-
-        raise ConfigError(
-            f"learning from votes needs {error.name}, which is not installed: "
-            "pip install 'fastslow[serve]'"
-        ) from None
+    check_installed("fastslow.live.run", what="learning from votes", extra="serve")
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.config import load_recipe
+    from fastslow.live.run import learn as run
 
     quiet_libraries()
     if hasattr(os, "nice"):

@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from fastslow.cli.console import say
+from fastslow.cli.extras import check_installed
 
 SECRET = "FASTSLOW_WEBHOOK_SECRET"
 
@@ -42,7 +43,7 @@ def serve(
     webhook: str = typer.Option(None, help=f"URL that is told of new rows, signed with ${SECRET}."),
 ) -> None:
     """Let people compare answers, and keep their votes as training data."""
-    _check_installed()
+    check_installed("fastslow.serve.server", what="serving", extra="serve")
     from fastslow.serve import Settings
     from fastslow.serve.engine.opening import EngineChoice
     from fastslow.serve.server import serve as run
@@ -69,17 +70,6 @@ def serve(
         learning=_learning(overrides or [], store) if learn else None,
         say=say,
     )
-
-
-def _check_installed() -> None:
-    try:
-        import fastslow.serve.server  # noqa: F401
-    except ImportError as error:
-        from fastslow.errors import ConfigError
-
-        raise ConfigError(
-            f"serving needs {error.name}, which is not installed: pip install 'fastslow[serve]'"
-        ) from None
 
 
 def _threads() -> int:

@@ -26,9 +26,22 @@ def claim(connection: Connection) -> int:
 
 
 def domains(connection: Connection) -> list[str]:
-    """Domains with rows to learn from."""
-    query = select(ledger.c.domain).where(ledger.c.kind != "retract", ~ledger.c.holdout)
-    return sorted(connection.scalars(query.distinct()))
+    """Domains of the ledger, in order; found by its index, one after the other."""
+    found = list[str]()
+    after = select(func.min(ledger.c.domain))
+    name = connection.scalar(after)
+    while name is not None:
+        found.append(name)
+        name = connection.scalar(after.where(ledger.c.domain > name))
+    return found
+
+
+def freed(connection: Connection, domain: str) -> int:
+    """How many updates of a domain have given their rows back so far."""
+    query = select(func.count(updates.c.id)).where(
+        updates.c.domain == domain, updates.c.state == FREE
+    )
+    return int(connection.scalar(query) or 0)
 
 
 def waiting(

@@ -12,7 +12,7 @@ from fastslow.errors import DataError, StateError
 from fastslow.feedback.ledger import Entry
 from fastslow.feedback.places import adapter_folder, adapter_name, checkpoints
 from fastslow.feedback.updates import Update
-from fastslow.training.export.lineage import WEIGHTS
+from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.training.policies.publish import publish_module
 from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 
@@ -123,7 +123,7 @@ class Lessons:
         """Write a module as a folder that never changes."""
         draft = adapter_folder(self._folder, f".u{update.id}")
         publish_module(self._learner.core.policies.modules, module, draft)
-        digest = file_hash(draft / WEIGHTS)
+        digest = file_hash(draft / ADAPTER_WEIGHTS)
         name = adapter_name(update.domain, update.id, digest)
         to = adapter_folder(self._folder, name)
         if to.exists():  # Learned once more after a stop, to the same bits.

@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 
 from fastslow.feedback import Connection, planning
+from fastslow.feedback.ledger import Entry
 from fastslow.live.shares import within_shares
 
 AHEAD = 8
@@ -21,7 +22,6 @@ class Next:
     replayed: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
 class Planner:
     """Chooses rows in the ledger's order, nobody's above their share.
 
@@ -31,9 +31,11 @@ class Planner:
         seed: of the rows that are learned once more.
     """
 
-    rows: int
-    max_wait_s: float
-    seed: int
+    def __init__(self, rows: int, max_wait_s: float, seed: int) -> None:
+        self._rows, self._max_wait_s, self._seed = rows, max_wait_s, seed
+        self._marks: dict[str, tuple[int, int]] = {}
+        """Of each domain the row before the first that waits, which saves looking at all before
+        it, as long as so many updates have given their rows back."""
 
     def next(self, connection: Connection, *, now: float) -> list[Next]:
         """What is to be learned now, at most one update of each domain."""
@@ -41,15 +43,24 @@ class Planner:
         return [one for one in found if one is not None]
 
     def _in(self, connection: Connection, domain: str, now: float) -> Next | None:
-        waiting = planning.waiting(connection, domain, limit=AHEAD * self.rows)
+        waiting = self._waiting(connection, domain)
         voters = {one.voter for one in waiting}
         new = planning.newcomers(connection, voters, fewer=SETTLED)
-        own = tuple(one.seq for one in within_shares(waiting, self.rows, newcomers=new))
-        if len(own) == self.rows:
+        own = tuple(one.seq for one in within_shares(waiting, self._rows, newcomers=new))
+        if len(own) == self._rows:
             return Next(domain, own)
-        if not own or now - waiting[0].at < self.max_wait_s:
+        if not own or now - waiting[0].at < self._max_wait_s:
             return None
         before = planning.learned(connection, domain)
-        count = min(self.rows - len(own), len(before))
-        again = random.Random(f"{self.seed} {own[0]}").sample(before, count)
+        count = min(self._rows - len(own), len(before))
+        again = random.Random(f"{self._seed} {own[0]}").sample(before, count)
         return Next(domain, own, tuple(sorted(again)))
+
+    def _waiting(self, connection: Connection, domain: str) -> list[Entry]:
+        freed = planning.freed(connection, domain)
+        when, before = self._marks.get(domain, (freed, 0))
+        if when != freed:
+            before = 0
+        found = planning.waiting(connection, domain, after=before, limit=AHEAD * self._rows)
+        self._marks[domain] = freed, found[0].seq - 1 if found else before
+        return found

@@ -1,7 +1,8 @@
 """Which adapter answers in each domain: what the store's routes say, loaded before it is asked."""
 
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,15 @@ from fastslow.errors import FastslowError, StateError
 from fastslow.feedback.places import adapter_folder
 from fastslow.feedback.updates import Served as Wanted
 from fastslow.feedback.updates import Update
-from fastslow.serve.engine.requests import BASE, WEIGHTS
+from fastslow.foreign_files import ADAPTER_WEIGHTS
+from fastslow.serve.engine.requests import BASE
 
 if TYPE_CHECKING:
     from fastslow.serve.answering import Engine
 
+TRIES_EVERY = 30.0
+"""Seconds until an adapter that could not be loaded is tried once more: a shared folder may be
+late."""
 log = logging.getLogger(__name__)
 
 
@@ -23,14 +28,17 @@ class Served:
 
     Args:
         folder: the live folder.
+        clock: seconds.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._clock = folder, clock
         self._routes: Mapping[str, str] = {}
         """The adapter that answers, by domain; BASE where everything was undone."""
         self._loaded: dict[str, int] = {}
         """Updates by their adapters, those that answered before among them."""
+        self._refused: dict[str, float] = {}
+        """When adapters that could not be loaded are tried again."""
 
     def model_for(self, domain: str) -> str | None:
         """What answers in a domain; None where no update ever did."""
@@ -65,13 +73,17 @@ class Served:
             return BASE
         if update.adapter in self._loaded:
             return update.adapter
+        if self._clock() < self._refused.get(update.adapter, 0.0):
+            return None
         folder = adapter_folder(self._folder, update.adapter)
         try:
-            if file_hash(folder / WEIGHTS) != update.adapter_sha256:
+            if file_hash(folder / ADAPTER_WEIGHTS) != update.adapter_sha256:
                 raise StateError(f"{folder} is not what was tested; it is not served")
             engine.load(update.adapter, folder)
         except (FastslowError, OSError) as error:
             log.error("update %s cannot answer: %s", update.id, error)
+            self._refused[update.adapter] = self._clock() + TRIES_EVERY
             return None
+        self._refused.pop(update.adapter, None)
         self._loaded[update.adapter] = update.id
         return update.adapter

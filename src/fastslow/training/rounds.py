@@ -25,6 +25,7 @@ from fastslow.adapters import BASE, Factors, combine, load_tokenizer, without_re
 from fastslow.adapters import recompress as nearest
 from fastslow.atomic_io import file_hash, new_folder
 from fastslow.config import Recipe, part_recipe, round_settings
+from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.judges import Judge, make_judge
 from fastslow.records import Prompt
 from fastslow.training.budget.adapter import adapter_within
@@ -229,7 +230,7 @@ def _provenance(
     """Which policy a round's completions come from."""
     known: dict[str, Any] = {"round": index + 1, "policy": BASE, "adapter": None}
     if start is not None:
-        weights = file_hash(start / "adapter_model.safetensors")
+        weights = file_hash(start / ADAPTER_WEIGHTS)
         known |= {"policy": str(start), "adapter": weights}
     return known | ({"engine": publisher.engine.name} if publisher else {})
 

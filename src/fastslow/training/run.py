@@ -13,6 +13,7 @@ from fastslow.adapters import BASE, Modules
 from fastslow.atomic_io import file_hash, write_rows, write_text
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import ConfigError, DataError, StateError
+from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.objectives import objective_problems
 from fastslow.streams import KEPT
 from fastslow.testing import failed_checks
@@ -298,7 +299,7 @@ def _summary(
         "inputs": file_hash(folder / "inputs.json"),
     }
     for name, path in adapters.items():
-        hashes[f"adapter/{name}"] = file_hash(folder / path / "adapter_model.safetensors")
+        hashes[f"adapter/{name}"] = file_hash(folder / path / ADAPTER_WEIGHTS)
     return RunSummary(
         steps=state.step,
         pairs_seen=state.pairs_seen,

@@ -16,10 +16,11 @@ from fastslow.atomic_io import file_hash
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, FastslowError, StateError
 from fastslow.feedback import Malformed
+from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.records import Message
 from fastslow.sampling import probe_batching
 from fastslow.serve.engine.decoding import Group, Row
-from fastslow.serve.engine.requests import BASE, LONGEST_ANSWER, WEIGHTS, Ask, Piece, Underway
+from fastslow.serve.engine.requests import BASE, LONGEST_ANSWER, Ask, Piece, Underway
 from fastslow.serve.engine.slots import Slots
 from fastslow.serve.engine.text_stream import TextStream
 from fastslow.training.policies.loading import make_encoder
@@ -96,7 +97,7 @@ class EmbeddedEngine:
 
     def load(self, name: str, folder: Path) -> None:
         """Put the adapter of a PEFT folder into a free slot, under a name of its own."""
-        factors, digest = self._slots.read(folder), file_hash(folder / WEIGHTS)
+        factors, digest = self._slots.read(folder), file_hash(folder / ADAPTER_WEIGHTS)
         self._between_tokens(lambda: self._slots.put(name, factors, digest)).result()
 
     def unload(self, name: str) -> None:

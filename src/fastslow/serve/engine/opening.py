@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from fastslow.atomic_io import file_hash
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError
+from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.serve.engine.remote import RemoteEngine
-from fastslow.serve.engine.requests import WEIGHTS
 
 if TYPE_CHECKING:
     from fastslow.serve.answering import Engine
@@ -45,8 +45,8 @@ def opened_engine(wanted: EngineChoice) -> "Iterator[Engine | None]":
     Raises ConfigError for what cannot be, StateError where an engine refuses an adapter.
     """
     for folder in wanted.adapters:
-        if not (folder / WEIGHTS).is_file():
-            raise ConfigError(f"{folder} has no {WEIGHTS}; give an adapter's folder")
+        if not (folder / ADAPTER_WEIGHTS).is_file():
+            raise ConfigError(f"{folder} has no {ADAPTER_WEIGHTS}; give an adapter's folder")
     if wanted.url is not None and wanted.overrides:
         raise ConfigError(f"--engine answers, so that nothing is done with {wanted.overrides[0]}")
     if wanted.url is None and wanted.model is not None:
@@ -58,7 +58,7 @@ def opened_engine(wanted: EngineChoice) -> "Iterator[Engine | None]":
     try:
         for folder in wanted.adapters:
             # A name is for these weights and no others.
-            name = f"{folder.resolve().name}-{file_hash(folder / WEIGHTS)[:12]}"
+            name = f"{folder.resolve().name}-{file_hash(folder / ADAPTER_WEIGHTS)[:12]}"
             engine.load(name, folder)
         yield engine
     finally:

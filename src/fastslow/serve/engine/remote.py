@@ -15,11 +15,10 @@ import httpx2
 from fastslow.atomic_io import file_hash
 from fastslow.errors import ConfigError, FastslowError, StateError
 from fastslow.feedback import Malformed
-from fastslow.foreign_files import read_json
+from fastslow.foreign_files import ADAPTER_WEIGHTS, read_json
 from fastslow.serve.engine.requests import (
     BASE,
     LONGEST_ANSWER,
-    WEIGHTS,
     Ask,
     Busy,
     Piece,
@@ -90,7 +89,7 @@ class RemoteEngine:
         except FastslowError:
             self._unload(name)
             raise
-        self._hashes = {**self._hashes, name: file_hash(folder / WEIGHTS)}
+        self._hashes = {**self._hashes, name: file_hash(folder / ADAPTER_WEIGHTS)}
 
     def unload(self, name: str) -> None:
         """Offer an adapter no more, and unload it when it has given its last answer."""

@@ -17,11 +17,11 @@ from typing import Any
 from fastslow.adapters import BASE, Entry
 from fastslow.atomic_io import file_hash
 from fastslow.config import Recipe, dump_recipe, load_recipe
+from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.streams import file_fingerprint
 from fastslow.training.continual.combined import Combination
 from fastslow.training.state.summary import ContinualSummary, versions
 
-WEIGHTS = "adapter_model.safetensors"
 ENCODING = (
     "model",
     "seed",
@@ -61,7 +61,7 @@ def write_combined_run(
     inputs = {
         "model": entries[0].base,
         "data": [entry.data for entry in entries],
-        "modules": [file_fingerprint(entry.folder / WEIGHTS) for entry in entries],
+        "modules": [file_fingerprint(entry.folder / ADAPTER_WEIGHTS) for entry in entries],
     }
     (draft / "inputs.json").write_text(json.dumps(inputs, indent=1) + "\n", encoding="utf-8")
     kept = [entry.memory.read_text(encoding="utf-8") for entry in entries]
@@ -69,7 +69,7 @@ def write_combined_run(
     adapters = {name: made.place(name) for name in made.modules}
     hashes = {"recipe": file_hash(draft / "config.yaml")}
     for name, place in adapters.items():
-        hashes[f"adapter/{name}"] = file_hash(draft / place / WEIGHTS)
+        hashes[f"adapter/{name}"] = file_hash(draft / place / ADAPTER_WEIGHTS)
     summary = ContinualSummary(
         domains=[],
         runs=[],

@@ -22,7 +22,7 @@ from fastslow.atomic_io import file_hash, new_folder, write_text
 from fastslow.config import Recipe, load_recipe
 from fastslow.errors import StateError
 from fastslow.evaluation import Retention, retention
-from fastslow.foreign_files import read_json
+from fastslow.foreign_files import ADAPTER_WEIGHTS, read_json
 from fastslow.training.context import RunContext
 from fastslow.training.continual.combined import Combination, combination_after
 from fastslow.training.continual.domain_recipes import (
@@ -183,7 +183,7 @@ def _summarise(
     summaries = [summary for _, summary in finished]
     hashes = {"recipe": file_hash(folder / "config.yaml")}
     for name, path in adapters.items():
-        hashes[f"adapter/{name}"] = file_hash(folder / path / "adapter_model.safetensors")
+        hashes[f"adapter/{name}"] = file_hash(folder / path / ADAPTER_WEIGHTS)
     return ContinualSummary(
         domains=domains,
         runs=[str(Path(s.recipe.output_dir).relative_to(folder)) for s, _ in finished],

@@ -13,10 +13,8 @@ from typing import Any
 from fastslow.adapters import Entry
 from fastslow.config import load_recipe
 from fastslow.errors import FastslowError, StateError
-from fastslow.foreign_files import misfit, read_json
+from fastslow.foreign_files import ADAPTER_WEIGHTS, misfit, read_json
 from fastslow.streams import file_fingerprint
-
-WEIGHTS = "adapter_model.safetensors"
 
 Fingerprint = tuple[Any, ...]
 """Size and hash of an adapter's weights."""
@@ -40,7 +38,7 @@ def shared_adapters(entries: Sequence[Entry]) -> list[str]:
 
 
 def _fingerprint(folder: Path) -> Fingerprint:
-    return tuple(file_fingerprint(folder / WEIGHTS)[1:])
+    return tuple(file_fingerprint(folder / ADAPTER_WEIGHTS)[1:])
 
 
 def _ancestors(folder: Path) -> set[Fingerprint]:
@@ -65,7 +63,7 @@ def _recorded(folder: Path) -> Iterator[Fingerprint]:
     for key in ("adapter in lora.start_from", "modules"):
         files = inputs.get(key)
         if not misfit(files, list[list[Any]]):
-            yield from (tuple(file[1:]) for file in files or () if file[:1] == [WEIGHTS])
+            yield from (tuple(file[1:]) for file in files or () if file[:1] == [ADAPTER_WEIGHTS])
 
 
 def _adapters_before(folder: Path) -> Iterator[Path]:
@@ -82,7 +80,7 @@ def _adapters_before(folder: Path) -> Iterator[Path]:
         places += [entry for entry in bank if entry.name in weights]
     else:
         places += bank[-1:]
-    yield from (place for place in places if (place / WEIGHTS).is_file())
+    yield from (place for place in places if (place / ADAPTER_WEIGHTS).is_file())
 
 
 def _origin(adapter: Path) -> Path | None:
