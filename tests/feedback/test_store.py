@@ -9,7 +9,9 @@ from filelock import FileLock
 from sqlalchemy import select, text
 
 from fastslow.errors import ConfigError, StateError
-from fastslow.feedback import Store, people
+from fastslow.feedback import Store, people, updates
+from fastslow.feedback import store as store_module
+from fastslow.feedback.migrate import migrate
 from fastslow.feedback.schema import meta, metadata, principals
 
 
@@ -116,6 +118,30 @@ def test_an_insert_that_another_process_won_is_tried_again(where):
 
         assert one.write(once) == 1 and names(one) == ["ann"]
         assert looked == ([None, 1] if one.dialect == "postgresql" else [None])
+
+
+def test_a_store_of_an_earlier_version_is_upgraded_with_all_that_refers_to_what_changes(where):
+    engine = store_module._engine(store_module._url(where))
+    with engine.execution_options(writes=True).connect() as connection:
+        migrate(connection, to="0002")
+        with connection.begin():
+            for statement in (
+                "INSERT INTO updates (domain, epoch, state, at) VALUES ('talk', 0, 'promoted', 1)",
+                "INSERT INTO updates (domain, parent, epoch, state, at) "
+                "VALUES ('talk', 1, 0, 'gating', 2)",
+                "INSERT INTO routes (domain, update_id, epoch) VALUES ('talk', 1, 0)",
+            ):
+                connection.execute(text(statement))
+    engine.dispose()
+    with Store(where) as store:
+        with store.read() as connection:
+            assert updates.route_of(connection, "talk").update_id == 1
+            assert updates.update_of(connection, 2).parent == 1
+        store.write(updates.change, numbers=[2], state="waiting")
+        with pytest.raises(StateError, match="refused a write"):
+            store.write(updates.change, numbers=[2], state="unheard of")
+        with pytest.raises(StateError, match="refused a write"):
+            store.write(lambda c: c.execute(text("UPDATE routes SET update_id = 3")))
 
 
 def test_a_store_of_a_newer_version_is_refused(where):

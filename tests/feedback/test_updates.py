@@ -92,6 +92,10 @@ class Lab(Town):
         own = {"learner": self.learner, "update_id": update_id}
         return self.store.write(decisions.quarantine, gate={"verdict": "quarantined"}, **own)
 
+    def wait(self, update_id):
+        own = {"learner": self.learner, "update_id": update_id}
+        return self.store.write(decisions.wait, gate={"verdict": "waiting"}, **own)
+
     def decide(self, what, update_id):
         return self.write(what, update_id=update_id, by=self.voters[1])
 
@@ -208,6 +212,42 @@ def test_what_is_discarded_is_never_learned(lab):
     assert lab.waiting() == [] and lab.state(bad.id) == "discarded"
 
 
+def test_what_waits_answers_once_it_is_approved(lab):
+    first = lab.promoted(lab.add(1))
+    rows = lab.add(2)
+    second = lab.tested(lab.plan(rows))
+    lab.wait(second.id)
+    assert lab.route().update_id == first.id and lab.waiting() == []
+    with pytest.raises(Fenced, match=f"update {second.id} of talk is not decided yet"):
+        lab.plan(lab.add(1))
+    assert lab.store.write(planning.resume, learner=lab.claim()) == []
+    route = lab.decide(decisions.approve, second.id)
+    assert (route.update_id, route.previous_id, route.anchor_id) == (second.id, first.id, second.id)
+    assert lab.state(first.id) == "superseded" and lab.state(second.id) == "promoted"
+    with lab.store.read() as connection:
+        assert updates.update_of(connection, second.id).decided_by == lab.voters[1]
+
+
+def test_what_waits_may_be_given_back_or_discarded(lab):
+    for decide, left in ((decisions.release, True), (decisions.discard, False)):
+        rows = lab.add(1)
+        found = lab.tested(lab.plan())
+        lab.wait(found.id)
+        lab.decide(decide, found.id)
+        assert (lab.waiting() == rows) is left and lab.route().update_id is None
+
+
+def test_what_waits_on_what_is_rolled_back_is_given_back(lab):
+    first = lab.promoted(lab.add(1))
+    rows = lab.add(1)
+    second = lab.tested(lab.plan(rows))
+    lab.wait(second.id)
+    lab.decide(decisions.roll_back, first.id)
+    assert lab.state(second.id) == "released" and lab.waiting() == rows
+    with pytest.raises(Malformed, match="does not answer"):
+        lab.decide(decisions.approve, second.id)
+
+
 def test_rolling_back_serves_what_was_before_and_learns_the_rest_again(lab):
     rows = [lab.add(1) for _ in range(4)]
     first, bad, third, last = (lab.promoted(own) for own in rows)
@@ -318,15 +358,16 @@ class AnyHistory(RuleBasedStateMachine):
             self.under_way = self.lab.plan(some)
             self.made.append(self.under_way.id)
         except Fenced:
-            undecided = self.under_way and self.lab.state(self.under_way.id) == "planned"
-            assert undecided or not some
+            with self.lab.store.read() as connection:
+                undecided = planning.on_the_way(connection, "talk")
+            assert undecided is not None or not some
 
     @precondition(lambda self: self.under_way)
-    @rule(good=st.booleans())
-    def learns_and_tests(self, good):
+    @rule(verdict=st.sampled_from(["promote", "quarantine", "wait"]))
+    def learns_and_tests(self, verdict):
         try:
             self.lab.tested(self.under_way)
-            (self.lab.promote if good else self.lab.quarantine)(self.under_way.id)
+            getattr(self.lab, verdict)(self.under_way.id)
         except Fenced:
             assert self.lab.state(self.under_way.id) == "released"
         self.under_way = None
@@ -340,11 +381,16 @@ class AnyHistory(RuleBasedStateMachine):
     @precondition(lambda self: self.made)
     @rule(
         data=st.data(),
-        what=st.sampled_from([decisions.roll_back, decisions.release, decisions.discard]),
+        what=st.sampled_from(
+            [decisions.roll_back, decisions.release, decisions.discard, decisions.approve]
+        ),
     )
     def a_person_decides(self, data, what):
         number = data.draw(st.sampled_from(self.made))
-        allowed = updates.SERVED if what is decisions.roll_back else ("quarantined", "rolled_back")
+        allowed = {
+            decisions.roll_back: updates.SERVED,
+            decisions.approve: ("promoted", "waiting"),
+        }.get(what, ("quarantined", "rolled_back", "waiting"))
         if self.lab.state(number) in allowed:
             self.lab.decide(what, number)
         else:

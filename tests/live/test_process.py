@@ -98,6 +98,32 @@ def test_what_fails_the_gate_leaves_the_route_and_what_comes_later_as_if_it_had_
     assert later and [one.parent for one in later] == [first.id, *(one.id for one in later[:-1])]
 
 
+@pytest.mark.parametrize(
+    ("promotion", "held_out", "verdict"),
+    [
+        ("automatic", 999, "promoted"), ("tested", 999, "waiting"), ("tested", 1, "promoted"),
+        ("by_hand", 1, "waiting"),
+    ],
+)  # fmt: skip
+def test_what_passes_answers_or_waits_for_a_person(make_town, rows, promotion, held_out, verdict):
+    town = make_town()
+    town.live = {"promotion": promotion}
+    town.votes(rows[:40])
+    learner = town.learn(times=1, held_out=held_out, alpha=0)
+    (first,) = town.history()
+    assert first.state == first.gate["verdict"] == verdict
+    assert first.gate["tested"] is (held_out == 1)
+    assert ("too few held-out votes" in str(town.told[0])) is (held_out == 999)
+    if verdict == "promoted":
+        return
+    assert "approve of it on the page" in str(town.told[0])
+    town.learn(learner)
+    assert len(town.history()) == 1 and town.route().update_id is None
+    town.write(decisions.approve, update_id=first.id, by=town.voters[0])
+    town.learn(learner, times=1)
+    assert town.history()[1].parent == town.route().update_id == first.id
+
+
 def test_rolling_back_goes_on_from_what_is_served_again(make_town, rows):
     town, other = make_town("town"), make_town("other")
     for one in (town, other):

@@ -6,6 +6,13 @@ from contextlib import contextmanager
 
 from fastslow.training.loop.learner import Learner
 
+GENTLE = 0.9
+"""Strength from which on the pace stays: what is scaled down by less keeps ten updates and more."""
+LARGEST_CUT = 0.5
+"""Of the pace, at one time."""
+RECOVERY = 1.2
+"""Times the pace, after an update that needed no scaling."""
+
 
 @contextmanager
 def copy_within(core: Learner, name: str) -> Iterator[None]:
@@ -27,7 +34,25 @@ def copy_within(core: Learner, name: str) -> Iterator[None]:
 def pulled_back(core: Learner) -> dict[str, float]:
     """Scale each trained module down to the budget, by no more than itself needs: scaled like a
     leader that is far beyond, the others would shrink to nothing in time. Strengths by name."""
-    budget = core.budget
-    if budget is None or not core.state.step:
-        return dict.fromkeys(core.state.selector.modules, 1.0)
-    return {name: budget.hand_over(name).strength for name in core.state.selector.modules}
+    budget, state = core.budget, core.state
+    if budget is None or not state.step:
+        return dict.fromkeys(state.selector.modules, 1.0)
+    found = {name: budget.hand_over(name).strength for name in state.selector.modules}
+    state.pace = next_pace(state.pace, found[core.leader])
+    return found
+
+
+def next_pace(pace: float, strength: float) -> float:
+    """What learning rates are multiplied by after a policy was scaled down by `strength`.
+
+    Whoever is scaled down forgets as much of everything before. At its full rate a policy at the
+    limit forgets half in every update; more slowly it stays where it is and turns.
+
+    >>> next_pace(1.0, 0.25), next_pace(0.5, 0.8), next_pace(0.5, 1.0), next_pace(1.0, 1.0)
+    (0.5, 0.4, 0.6, 1.0)
+    >>> next_pace(0.5, 0.95)
+    0.5
+    """
+    if strength < GENTLE:
+        return pace * max(strength, LARGEST_CUT)
+    return pace if strength < 1 else min(1.0, pace * RECOVERY)

@@ -1,5 +1,7 @@
 """How votes are learned while a server answers: how many at a time, and what must be passed."""
 
+from typing import Literal
+
 from fastslow.config.section import (
     NonNegative,
     NonNegativeFloat,
@@ -56,6 +58,10 @@ class LiveConfig(Section):
     """Votes, ratings and edits that an update learns from, once."""
     max_wait_s: NonNegativeFloat = 600.0
     """Seconds after which fewer are learned, filled up with some that were learned before."""
+    promotion: Literal["automatic", "tested", "by_hand"] = "automatic"
+    """What answers without being asked about: whatever passes the gate; only what was `tested` on
+    held-out votes too, of which there are too few in the beginning; or nothing. The rest waits for
+    an admin's approval, and its domain learns on only then."""
     keep: NonNegative = 8
     """Updates of a domain, the newest ones, whose checkpoints stay, so that an update can be rolled
     back; older ones cannot."""

@@ -10,9 +10,10 @@ from fastslow.feedback.refusals import Fenced, Malformed
 from fastslow.feedback.schema import routes, updates
 from fastslow.feedback.updates import (
     FREE,
+    OPEN,
     SERVED,
     SET_ASIDE,
-    UNDECIDED,
+    WAITING,
     Route,
     Update,
     change,
@@ -27,15 +28,14 @@ def promote(connection: Connection, *, learner: int, update_id: int, gate: Any) 
     Raises Fenced for a stale learner, and where the chain is not what it was when it was planned.
     """
     check_learner(connection, learner)
-    found = update_of(connection, update_id)
     become(connection, update_id, "gating", "promoted", gate=gate)
-    before = route_of(connection, found.domain)
-    if (before.update_id, before.epoch) != (found.parent, found.epoch):
-        raise Fenced(f"update {update_id} is based on what {found.domain} no longer serves")
-    if before.update_id is not None:
-        change(connection, [before.update_id], state="superseded")
-    _route(connection, before, update_id=update_id, previous_id=before.update_id)
-    return route_of(connection, found.domain)
+    return _serve(connection, update_of(connection, update_id))
+
+
+def wait(connection: Connection, *, learner: int, update_id: int, gate: Any) -> None:
+    """An update has passed the gate and waits for a person, who approves of it or does not."""
+    check_learner(connection, learner)
+    become(connection, update_id, "gating", WAITING, gate=gate)
 
 
 def quarantine(connection: Connection, *, learner: int, update_id: int, gate: Any) -> None:
@@ -95,7 +95,7 @@ def forget_old(connection: Connection, *, learner: int, domain: str, keep: int) 
     query = select(updates.c.id).where(
         updates.c.domain == domain,
         updates.c.checkpoint.is_not(None),
-        updates.c.state.not_in(UNDECIDED),
+        updates.c.state.not_in(OPEN),
     )
     kept = list(connection.scalars(query.order_by(updates.c.id.desc())))
     gone = [update_of(connection, one) for one in kept[keep:] if one not in needed]
@@ -104,21 +104,25 @@ def forget_old(connection: Connection, *, learner: int, domain: str, keep: int) 
 
 
 def release(connection: Connection, *, update_id: int, now: float, by: int | None) -> Update:
-    """Give the rows of an update that was set aside back, to be learned in another one."""
+    """Give the rows of an update that was set aside, or waits, back: another one learns them."""
     return _decide(connection, update_id, FREE, now=now, by=by)
 
 
 def discard(connection: Connection, *, update_id: int, now: float, by: int | None) -> Update:
-    """Never learn the rows of an update that was set aside."""
+    """Never learn the rows of an update that was set aside, or waits."""
     return _decide(connection, update_id, "discarded", now=now, by=by)
 
 
 def approve(connection: Connection, *, update_id: int, now: float, by: int) -> Route:
-    """The update that answers in its domain is what slow drift is measured from.
+    """An update that waits answers; what answers in a domain is what slow drift is measured from.
 
-    Raises Malformed for one that does not answer, or no longer does.
+    Raises Malformed for one that does neither, or no longer does.
     """
-    domain = update_of(connection, update_id).domain
+    found = update_of(connection, update_id)
+    domain = found.domain
+    if found.state == WAITING:
+        become(connection, update_id, WAITING, "promoted", decided_by=by)
+        _serve(connection, found)
     route = route_of(connection, domain)
     if route.update_id != update_id:
         raise Malformed(f"update {update_id} does not answer in {domain}; {route.update_id} does")
@@ -131,13 +135,26 @@ def _decide(
     connection: Connection, update_id: int, state: str, *, now: float, by: int | None
 ) -> Update:
     found = update_of(connection, update_id)
-    if found.state not in SET_ASIDE:
+    if found.state not in (*SET_ASIDE, WAITING):
         raise Malformed(
-            f"update {update_id} is {found.state}; only what was set aside can be {state}"
+            f"update {update_id} is {found.state}; only what was set aside or waits can be {state}"
         )
     change(connection, [update_id], state=state, decided_by=by)
+    if found.state == WAITING:
+        _new_epoch(connection, found.domain)  # Its rows may be planned once more.
     note(connection, by, state, {"update": update_id}, now=now)
     return update_of(connection, update_id)
+
+
+def _serve(connection: Connection, found: Update) -> Route:
+    """An update answers; the one that it begins at did so until now."""
+    before = route_of(connection, found.domain)
+    if (before.update_id, before.epoch) != (found.parent, found.epoch):
+        raise Fenced(f"update {found.id} is based on what {found.domain} no longer serves")
+    if before.update_id is not None:
+        change(connection, [before.update_id], state="superseded")
+    _route(connection, before, update_id=found.id, previous_id=before.update_id)
+    return route_of(connection, found.domain)
 
 
 def _new_epoch(connection: Connection, domain: str) -> None:
@@ -146,7 +163,7 @@ def _new_epoch(connection: Connection, domain: str) -> None:
     _route(connection, route, epoch=route.epoch + 1)
     connection.execute(
         update(updates)
-        .where(updates.c.domain == domain, updates.c.state.in_(UNDECIDED))
+        .where(updates.c.domain == domain, updates.c.state.in_(OPEN))
         .values(state=FREE)
     )
 

@@ -15,13 +15,29 @@ ADVISORY_LOCK = 0x66617374
 """By which processes that open one PostgreSQL store at once wait for each other."""
 
 
-def migrate(connection: Connection) -> None:
-    """Run the migrations that the store lacks, in the connection's transaction.
+def migrate(connection: Connection, *, to: str = "head") -> None:
+    """Run the migrations that the store lacks, in one transaction of a connection that has none.
 
     Raises StateError for a store that a newer version has written.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(select(text(f"pg_advisory_xact_lock({ADVISORY_LOCK})")))
+        with connection.begin():
+            connection.execute(select(text(f"pg_advisory_xact_lock({ADVISORY_LOCK})")))
+            _upgrade(connection, to)
+        return
+    # SQLite changes a table by making another, and would miss what refers to it meanwhile; inside
+    # of a transaction it could not be told.
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    driver.execute("PRAGMA foreign_keys=OFF")
+    with connection.begin():
+        _upgrade(connection, to)
+        if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+            raise StateError("the store's tables do not fit together; it was left as it was")
+    driver.execute("PRAGMA foreign_keys=ON")
+
+
+def _upgrade(connection: Connection, to: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -32,4 +48,4 @@ def migrate(connection: Connection) -> None:
             f"the store has schema {current}, which this version of fastslow does not know; "
             "upgrade fastslow"
         )
-    command.upgrade(config, "head")
+    command.upgrade(config, to)

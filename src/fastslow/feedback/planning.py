@@ -12,7 +12,16 @@ from sqlalchemy import Connection, exists, func, insert, select, update
 from fastslow.feedback.ledger import Entry, entry_of
 from fastslow.feedback.refusals import Fenced, Malformed
 from fastslow.feedback.schema import insert_row, ledger, meta, update_rows, updates, votes
-from fastslow.feedback.updates import FREE, SERVED, UNDECIDED, Update, change, route_of, update_of
+from fastslow.feedback.updates import (
+    FREE,
+    OPEN,
+    SERVED,
+    UNDECIDED,
+    Update,
+    change,
+    route_of,
+    update_of,
+)
 
 NEXT = {"learning": "planned", "candidate": "learning", "gating": "candidate"}
 """What an update was before, by what a learner makes of it."""
@@ -92,6 +101,12 @@ def held_out(connection: Connection, domain: str, *, up_to: int, limit: int) -> 
     return [entry_of(row) for row in rows]
 
 
+def on_the_way(connection: Connection, domain: str) -> int | None:
+    """The update of a domain that is not decided yet, by the gate or by a person."""
+    query = select(updates.c.id).where(updates.c.domain == domain, updates.c.state.in_(OPEN))
+    return connection.scalar(query)
+
+
 def plan(
     connection: Connection,
     *,
@@ -112,11 +127,8 @@ def plan(
     Raises Fenced, also while an update of the domain is undecided or if a row waits no more.
     """
     check_learner(connection, learner)
-    on_the_way = select(updates.c.id).where(
-        updates.c.domain == domain, updates.c.state.in_(UNDECIDED)
-    )
-    if (open_ := connection.scalar(on_the_way)) is not None:
-        raise Fenced(f"update {open_} of {domain} is not decided yet")
+    if (number := on_the_way(connection, domain)) is not None:
+        raise Fenced(f"update {number} of {domain} is not decided yet")
     still = select(func.count(ledger.c.seq)).where(
         ledger.c.domain == domain, ledger.c.seq.in_(rows), *_waits()
     )
@@ -154,7 +166,7 @@ def move(
 
 
 def undecided(connection: Connection) -> list[int]:
-    """The updates that are on the way, in any domain."""
+    """The updates that a learner has begun, in any domain."""
     query = select(updates.c.id).where(updates.c.state.in_(UNDECIDED)).order_by(updates.c.id)
     return list(connection.scalars(query))
 

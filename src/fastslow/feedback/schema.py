@@ -38,7 +38,7 @@ COMPARED = ("a", "b", "tie", "both_bad", "skip")
 RATED = ("up", "down")
 EDITED = ("edited",)
 STATES = (
-    "planned", "learning", "candidate", "gating", "promoted", "quarantined", "released",
+    "planned", "learning", "candidate", "gating", "waiting", "promoted", "quarantined", "released",
     "discarded", "superseded", "rolled_back",
 )  # fmt: skip
 """Of an update, from its plan to its end."""

@@ -68,7 +68,7 @@ class Store:
         self._lock = FileLock(f"{self._file}.lock", timeout=PATIENCE) if self._file else None
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._commits = 0
-        with _store_errors(), self._locked(), self._writing.begin() as connection:
+        with _store_errors(), self._locked(), self._writing.connect() as connection:
             migrate(connection)
         self._thread = threading.Thread(target=self._run, name="feedback-writer", daemon=True)
         self._thread.start()

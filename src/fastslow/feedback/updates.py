@@ -15,6 +15,10 @@ from fastslow.feedback.refusals import UnknownItem
 from fastslow.feedback.schema import ledger, routes, update_rows, updates
 
 UNDECIDED = ("planned", "learning", "candidate", "gating")
+WAITING = "waiting"
+"""Has passed the gate, and answers once a person approves of it."""
+OPEN = (*UNDECIDED, WAITING)
+"""Its domain plans no other."""
 SERVED = ("promoted", "superseded")
 """Of the chain from the base to the route."""
 SET_ASIDE = ("quarantined", "rolled_back")

@@ -43,6 +43,8 @@ class Planner:
         return [one for one in found if one is not None]
 
     def _in(self, connection: Connection, domain: str, now: float) -> Next | None:
+        if planning.on_the_way(connection, domain) is not None:
+            return None  # What comes next begins at its end, if it comes to answer.
         waiting = self._waiting(connection, domain)
         voters = {one.voter for one in waiting}
         new = planning.newcomers(connection, voters, fewer=SETTLED)

@@ -6,7 +6,7 @@ long as it is the store's learner; another one that begins ends it.
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,17 @@ from fastslow.feedback.places import adapter_folder
 from fastslow.feedback.updates import Update
 from fastslow.live.choice import chosen_module
 from fastslow.live.evidence import evidence_for
-from fastslow.live.gate.gate import Evidence, Gate
+from fastslow.live.gate.gate import PROMOTED, QUARANTINED, WAITS, Evidence, Gate
 from fastslow.live.lessons import Lesson, Lessons, forget
 from fastslow.live.planner import Planner
 from fastslow.live.settings import check_live
 from fastslow.training.loop.signals import StopToken
 
+DECISIONS: Mapping[str, Callable[..., Any]] = {
+    PROMOTED: decisions.promote,
+    WAITS: decisions.wait,
+    QUARANTINED: decisions.quarantine,
+}
 LOOKS_EVERY = 0.5
 """Seconds between two looks at the ledger."""
 
@@ -45,7 +50,9 @@ class Event:
             return f"{named}: {self.gate['why']}"
         faults = [check["said"] for check in self.gate["checks"] if not check["passed"]]
         rows = f"{self.lesson.learned} rows, accuracy {self.lesson.accuracy:.2f} before learning"
-        return "; ".join([f"{named}, {rows}", *faults])
+        blind = [] if self.gate["tested"] else ["there are too few held-out votes to test it on"]
+        asks = ["approve of it on the page"] if self.gate["verdict"] == WAITS else []
+        return "; ".join([f"{named}, {rows}", *faults, *blind, *asks])
 
 
 class LiveLearner:
@@ -69,7 +76,7 @@ class LiveLearner:
         self._lessons = Lessons(learner, folder, batch_size=recipe.train.batch_size)
         self._gate = Gate(learner, limits=live.gate, seed=recipe.seed)
         self._limits = live.gate
-        self._keep = live.keep
+        self._keep, self._promotion = live.keep, live.promotion
         self._number = store.write(planning.claim)
 
     def run(self, stop: StopToken, tell: Callable[[Event], None]) -> None:
@@ -133,7 +140,7 @@ class LiveLearner:
         except (DataError, NonFiniteError) as error:
             self._store.write(planning.move, state="candidate", **own)
             self._store.write(planning.move, state="gating", **own)
-            gate = {"verdict": "quarantined", "why": str(error), "checks": []}
+            gate = {"verdict": QUARANTINED, "why": str(error), "checks": []}
             self._store.write(decisions.quarantine, gate=gate, **own)
             return Event(update, None, gate)
         facts = {
@@ -143,8 +150,7 @@ class LiveLearner:
         self._store.write(planning.move, state="candidate", **own, **facts)
         self._store.write(planning.move, state="gating", **own)
         gate = self._tested(update, lesson, evidence)
-        passed = gate["verdict"] == "promoted"
-        self._store.write(decisions.promote if passed else decisions.quarantine, gate=gate, **own)
+        self._store.write(DECISIONS[str(gate["verdict"])], gate=gate, **own)
         self._forget_old(update.domain)
         return Event(update, lesson, gate)
 
@@ -174,7 +180,7 @@ class LiveLearner:
             "notes": list(lesson.notes),
             "loss": lesson.loss, "accuracy": lesson.accuracy,
         }  # fmt: skip
-        return {**verdict.facts(), "learned": about}
+        return {**verdict.facts(self._promotion), "learned": about}
 
     def _adapter(self, connection: Connection, number: int | None) -> Path | None:
         """The folder of an update's adapter; None of the base."""

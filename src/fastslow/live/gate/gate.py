@@ -12,9 +12,10 @@ from fastslow.config import GateConfig
 from fastslow.live.choice import Row, decided, margins, vote_loss
 from fastslow.live.gate.answers import no_burst, speaks_well
 from fastslow.live.gate.check import Check
-from fastslow.live.gate.held_out import keeps_advantage, no_worse
+from fastslow.live.gate.held_out import LOSS, VOTES, keeps_advantage, no_worse
 
 CANDIDATE, CHAMPION, ANCHOR = "candidate", "champion", "anchor"
+PROMOTED, WAITS, QUARANTINED = "promoted", "waiting", "quarantined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,22 @@ class Verdict:
         """Whether every check was."""
         return all(check.passed for check in self.checks)
 
-    def facts(self) -> dict[str, Any]:
+    @property
+    def tested(self) -> bool:
+        """Whether there were enough held-out votes to test it on."""
+        return all(check.applied for check in self.checks if check.name in (VOTES, LOSS))
+
+    def decided(self, promotion: str) -> str:
+        """What becomes of the update, as `live.promotion` says."""
+        if not self.passed:
+            return QUARANTINED
+        answers = promotion == "automatic" or (promotion == "tested" and self.tested)
+        return PROMOTED if answers else WAITS
+
+    def facts(self, promotion: str) -> dict[str, Any]:
         """As JSON."""
-        word = "promoted" if self.passed else "quarantined"
-        return {"verdict": word, "checks": [asdict(check) for check in self.checks]}
+        checks = [asdict(check) for check in self.checks]
+        return {"verdict": self.decided(promotion), "tested": self.tested, "checks": checks}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +125,9 @@ class Gate:
         for why, whom, fewest in compared:
             both = found[CANDIDATE], found[whom]
             about: Any = {"alpha": limits.alpha, "fewest": fewest, "whom": whom}
-            checks.append(no_worse(f"held-out votes{why}", *both, **about))
+            checks.append(no_worse(f"{VOTES}{why}", *both, **about))
             loss, share = self._loss, limits.kept_advantage
-            checks.append(keeps_advantage(f"held-out loss{why}", *both, loss, share=share, **about))
+            checks.append(keeps_advantage(f"{LOSS}{why}", *both, loss, share=share, **about))
         return checks
 
     def _margins(self, policy: str, rows: Sequence[Row]) -> list[float]:

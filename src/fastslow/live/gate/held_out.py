@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from fastslow.live.gate.check import Check
 from fastslow.live.gate.statistics import above_zero_by_chance, worse_by_chance
 
+VOTES, LOSS = "held-out votes", "held-out loss"
+"""The two checks."""
 Margins = Sequence[float]
 """Of each vote, the policy's margin over the base for what was preferred, nats."""
 HALVES = (slice(0, None, 2), slice(1, None, 2))

@@ -30,12 +30,12 @@ def more_often_by_chance(now: int, of_now: int, before: int, of_before: int) -> 
 
 def above_zero_by_chance(values: Sequence[float]) -> float:
     """Student's t-test, one-sided: how likely the mean is so far above 0, or further, if it is 0 or
-    less. 1 where all values are 0 or less, 0 where all are the same above it.
+    less. 1 where all values are 0 or less and of fewer than two, 0 where all are the same above it.
 
     >>> round(above_zero_by_chance([1.0, 2.0, 3.0]), 4)
     0.0371
     """
-    if max(values) <= 0:
+    if len(values) < 2 or max(values) <= 0:
         return 1.0
     if max(values) == min(values):
         return 0.0

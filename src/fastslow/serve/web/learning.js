@@ -8,19 +8,20 @@ const PAGE = 100;
 const MOST = 1000; // Of what one request brings.
 const FIRST = 10; // Updates of a domain that are shown until more are asked for.
 const STATES = {
-  planned: "planned", learning: "being learned", candidate: "learned, not tested yet", gating: "being tested",
+  planned: "planned", learning: "being learned", candidate: "learned, not tested yet", gating: "being tested", waiting: "waits for approval",
   promoted: "answers now", superseded: "answered before", quarantined: "set aside by the gate",
   rolled_back: "rolled back", released: "given back", discarded: "discarded",
 };
 const NOTES = {
+  waiting: "It has passed the gate. It answers once an admin approves of it; until then this domain learns nothing more.",
   quarantined: "Its rows are not learned unless an admin says so.",
   rolled_back: "Its rows are not learned again unless an admin says so.",
   released: "Its rows are learned again, in another update.",
   discarded: "Its rows are never learned.",
 };
 const SERVED = ["promoted", "superseded"];
-const SET_ASIDE = ["quarantined", "rolled_back"];
-const ON_THE_WAY = ["planned", "learning", "candidate", "gating"];
+const SET_ASIDE = ["quarantined", "rolled_back", "waiting"];
+const ON_THE_WAY = ["planned", "learning", "candidate", "gating", "waiting"];
 const isUsed = (one) => SERVED.includes(one.state) || ON_THE_WAY.includes(one.state);
 let visit = 0; // What a request brings after its view was left is not shown.
 let stop = () => {};
@@ -153,6 +154,7 @@ function card(one, own) {
     unsure?.id === one.id ? confirmation(one, own) : null,
     element("dl", { class: "facts" }, Object.entries(facts).filter(([, value]) => value !== undefined).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, value)))),
+    one.gate?.tested === false ? element("p", { class: "why" }, "Not tested on held-out votes: there are too few of them yet.") : null,
     why ? element("p", { class: "why" }, `Its rows could not be learned: ${why}`) : null,
     NOTES[one.state] ? element("p", { class: "hint" }, NOTES[one.state]) : null,
     folded(`checks-${one.id}`, summary(one.gate?.checks ?? []), one.gate?.checks ?? [], (check) =>
@@ -190,6 +192,7 @@ function decisions(one, own) {
   const made = (label, key, act) => button(label, "", act, { class: "small", id: `${key}-${one.id}`, "aria-label": `${label} update ${one.id}` });
   if (SET_ASIDE.includes(one.state)) {
     return element("span", { class: "acts" },
+      one.state === "waiting" ? made("Approve", "approve", () => approve(one.id)) : null,
       made("Learn again", "release", () => decide(one, "release")), made("Discard", "discard", confirmed("discard")));
   }
   if (!SERVED.includes(one.state)) return null;
