@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from town import Town
 
-from fastslow.feedback import Store, leases, people, voting
+from fastslow.feedback import Store, items, leases, people, voting
 from fastslow.feedback.schema import pairs, votes
 
 
@@ -44,6 +44,22 @@ def test_a_skip_is_no_verdict_and_others_get_the_pair(town):
     town.next(ann)
     town.vote(ann, pair, "skip")
     assert town.next(ann) == [] and [one.id for one in town.next(bob)] == [pair]
+
+
+def test_what_everybody_here_has_skipped_does_not_keep_new_pairs_from_being_made(town):
+    made = [town.pair(f"{number}") for number in range(3)]
+    town.pair("gold", purpose="gold", gold_verdict="a")
+
+    def new(most=9):
+        with town.store.read() as connection:
+            return items.new_pairs(connection, most=most)
+
+    assert new() == 3 and new(most=2) == 2
+    for voter in town.voters:
+        town.next(voter, count=3)
+        for pair in made[:2]:
+            town.vote(voter, pair, "skip")
+    assert new() == 0
 
 
 def test_one_in_twenty_is_a_gold_question(town):

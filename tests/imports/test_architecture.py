@@ -50,12 +50,12 @@ DOORS = {
             "limits",
             "markdown_it",
             "nh3",
-            "httpx2",
             "prometheus_client",
             "standardwebhooks",
         ),
         {"serve"},
     ),
+    "httpx2": {"serve", "live"},
     "jinja2": {"reports", "scoring"},
     "transformers": {"adapters", "bench", "sampling", "scoring", "training"},
 }

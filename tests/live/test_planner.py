@@ -147,4 +147,4 @@ def test_who_has_hardly_voted_is_a_newcomer(voted):
     voted.now += voting.GRACE
     voted.write(ledger.admit, check=fault_of)
     with voted.store.read() as connection:
-        assert planning.newcomers(connection, [old, new], fewer=20) == {new}
+        assert planning.newcomers(connection, [old, new], fewer=20, at=voted.now) == {new}

@@ -127,7 +127,8 @@ def test_a_prompt_becomes_a_pair_for_who_asked(server):
     assert server.next(token=other) == []
 
 
-def test_the_engine_sees_to_pairs_where_there_are_prompts(make_server, engine):
+@pytest.mark.parametrize("verdict", ["a", "skip"])
+def test_the_engine_sees_to_pairs_where_there_are_prompts(make_server, engine, verdict):
     server = make_server(pairs_ahead=3, admit_every=0.05)
     server.live.engine, server.live.prompts = engine, [Prompt(prompt="Hi", domain="talk")]
     with server.client:
@@ -137,7 +138,7 @@ def test_the_engine_sees_to_pairs_where_there_are_prompts(make_server, engine):
         for _ in range(5):
             (shown,) = server.next()
             assert shown["domain"] == "talk"
-            server.vote(shown["id"], "a")
+            server.vote(shown["id"], verdict)
             while not server.next() and time.monotonic() < deadline:
                 time.sleep(0.05)
     assert found

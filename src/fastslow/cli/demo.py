@@ -1,12 +1,13 @@
 """`fastslow demo`: what is kept of several domains, and what it takes to know the rate."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from fastslow.cli.console import screen
+from fastslow.cli.console import say, screen
 
 NAMES = {
     "sequential": "sequential DPO",
@@ -22,8 +23,18 @@ def demo(
     workers: int = typer.Option(
         min(2, os.cpu_count() or 1), min=1, help="Trainings in parallel, one thread each if > 1."
     ),
+    live: bool = typer.Option(
+        False, "--live", help="Instead: a server, people who vote, strangers who spoil, the page."
+    ),
+    port: int = typer.Option(0, min=0, max=65535, help="With --live; 0 takes any that is free."),
+    stay: bool = typer.Option(
+        None, help="With --live: keep the page open until Ctrl-C; by default on a terminal."
+    ),
 ) -> None:
     """Learn three domains one after another in several ways, and race against six rates of DPO."""
+    if live:
+        _live(to, seed, port, stay)
+        return
     import time
 
     from fastslow.adapters.library_logging import quiet_libraries
@@ -51,6 +62,15 @@ def demo(
         _show_sample(console, sample, shown.world)
     report = write_report([to], to / "report.html")
     console.print(f"\n{time.monotonic() - began:.0f} s. Retention, frontier and curves: {report}")
+
+
+def _live(to: Path, seed: int, port: int, stay: bool | None) -> None:
+    from fastslow.adapters.library_logging import quiet_libraries
+    from fastslow.cli.live_demo import live_demo
+
+    quiet_libraries()
+    stays = sys.stdout.isatty() if stay is None else stay
+    live_demo(to, seed=seed, port=port, stay=stays, say=say)
 
 
 def _retention(name: str, way: Any) -> Any:

@@ -7,11 +7,20 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, exists, func, select
 
 from fastslow.feedback.clusters import cluster_of, held_out
 from fastslow.feedback.refusals import Malformed, UnknownItem
-from fastslow.feedback.schema import COMPARED, PURPOSES, answers, insert_row, meta, pairs, prompts
+from fastslow.feedback.schema import (
+    COMPARED,
+    PURPOSES,
+    answers,
+    insert_row,
+    leases,
+    meta,
+    pairs,
+    prompts,
+)
 
 Messages = Sequence[Mapping[str, Any]]
 MOST_REVIEWERS = 100
@@ -120,6 +129,16 @@ def open_pairs(connection: Connection) -> int:
     """How many pairs lack verdicts, gold questions apart."""
     query = select(func.count()).select_from(pairs).where(pairs.c.open, pairs.c.purpose != "gold")
     return int(connection.scalar(query) or 0)
+
+
+def new_pairs(connection: Connection, *, most: int) -> int:
+    """How many pairs nobody was given yet, gold questions apart; counted up to `most`.
+
+    Pairs that somebody has skipped lack verdicts too, and those who have skipped them get no more.
+    """
+    given = exists().where(leases.c.pair_id == pairs.c.id)
+    query = select(pairs.c.id).where(pairs.c.open, pairs.c.purpose != "gold", ~given)
+    return len(connection.scalars(query.order_by(pairs.c.id.desc()).limit(most)).all())
 
 
 def store_id(connection: Connection) -> str:

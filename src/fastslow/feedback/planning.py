@@ -67,11 +67,11 @@ def waiting(
     return [entry_of(row) for row in rows]
 
 
-def newcomers(connection: Connection, voters: Iterable[int], *, fewer: int) -> set[int]:
-    """Those of some people who have sent fewer votes so far that came into the ledger."""
+def newcomers(connection: Connection, voters: Iterable[int], *, fewer: int, at: float) -> set[int]:
+    """Those of some people who had sent fewer votes that came into the ledger until then."""
     found = set()
     for voter in voters:
-        own = select(votes.c.id).where(votes.c.voter == voter, votes.c.admitted_at.is_not(None))
+        own = select(votes.c.id).where(votes.c.voter == voter, votes.c.admitted_at <= at)
         if len(connection.scalars(own.limit(fewer)).all()) < fewer:
             found.add(voter)
     return found

@@ -4,6 +4,7 @@ from fastslow.config import GateConfig
 from fastslow.feedback import Connection, items, planning, updates
 from fastslow.feedback.updates import Update
 from fastslow.live.gate.gate import Evidence
+from fastslow.live.shares import SETTLED, within_shares
 
 MOST_HELD_OUT = 1024
 """Held-out votes that are scored: the last ones."""
@@ -18,8 +19,11 @@ def evidence_for(connection: Connection, update: Update, limits: GateConfig) -> 
     facts = {"up_to": max(one.seq for one in learned), "limit": MOST_HELD_OUT}
     kept = planning.held_out(connection, update.domain, **facts)
     asked = items.last_prompts(connection, update.domain, until=update.at, count=limits.prompts)
+    # Nobody measures alone either, where others vote: who learns wrong is measured wrong by them.
+    new = planning.newcomers(connection, {one.voter for one in kept}, fewer=SETTLED, at=update.at)
+    fair = within_shares(kept, len(kept), newcomers=new)
     return Evidence(
         [one.row for one in learned if one.row is not None],
-        [one.row for one in kept if one.row is not None],
+        [one.row for one in fair if one.row is not None],
         [{"prompt": messages} for messages in asked],
     )

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 
 from fastslow.feedback import Connection, planning
 from fastslow.feedback.ledger import Entry
-from fastslow.live.shares import within_shares
+from fastslow.live.shares import SETTLED, within_shares
 
 AHEAD = 8
 """Times the rows of an update that are looked at, so that other people's are found."""
-SETTLED = 20
-"""Votes of somebody who is no newcomer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Planner:
             return None  # What comes next begins at its end, if it comes to answer.
         waiting = self._waiting(connection, domain)
         voters = {one.voter for one in waiting}
-        new = planning.newcomers(connection, voters, fewer=SETTLED)
+        new = planning.newcomers(connection, voters, fewer=SETTLED, at=now)
         own = tuple(one.seq for one in within_shares(waiting, self._rows, newcomers=new))
         if len(own) == self._rows:
             return Next(domain, own)

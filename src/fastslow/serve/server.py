@@ -42,6 +42,7 @@ def serve(
     prompts: Sequence[str],
     answers: EngineChoice,
     learning: Sequence[str] | None = None,
+    ready: Callable[[str], None] = lambda address: None,
     say: Callable[[str], None],
 ) -> None:
     """Open the store in a folder or behind a URL, and serve it until a signal comes.
@@ -53,6 +54,7 @@ def serve(
         answers: what gives answers, if anything does.
         learning: arguments of `fastslow learn` after the folder, which runs beside; None: it
             does not.
+        ready: is called with its address once it can be asked.
 
     Raises ConfigError where the address cannot be taken or a file holds no pairs.
     """
@@ -84,6 +86,7 @@ def serve(
         beside = nullcontext() if learning is None else learner_beside([str(folder), *learning])
         with _signals_stop(server), beside:
             say(f"serving on {address}; tokens are in {folder / FILE}; Ctrl-C stops")
+            ready(address)  # Connections wait until they are taken.
             server.run(sockets=[taken])
     say("stopped")
 

@@ -1,0 +1,82 @@
+"""`fastslow demo --live`: a server on this machine, voters whose taste is known, and the page."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from fastslow.cli.extras import check_installed
+
+ROWS = 64
+SETTINGS = (
+    "data.max_length=128", "lora.rank=8", "lora.alpha=16", "train.learning_rate=3e-3",
+    "train.batch_size=16", "eval.max_new_tokens=48", f"live.rows={ROWS}", "live.max_wait_s=60",
+)  # fmt: skip
+ANSWER_TOKENS = 48
+
+
+def live_demo(to: Path, *, seed: int, port: int, stay: bool, say: Any) -> None:
+    """Serve a world's base, and have people vote until something was learned, set aside and undone.
+
+    Args:
+        to: folder of the world and of the server.
+        stay: whether the server runs on until Ctrl-C.
+
+    Raises what the voters' thread raised.
+    """
+    check_installed("fastslow.serve.server", what="the live demo", extra="serve")
+    check_installed("fastslow.live.run", what="the live demo", extra="serve")
+    from fastslow.atomic_io import write_rows
+    from fastslow.bench.scenario import world_scenario
+    from fastslow.errors import ConfigError
+    from fastslow.live.demo.person import Person
+    from fastslow.live.demo.story import Story
+    from fastslow.serve import Settings
+    from fastslow.serve.engine.opening import EngineChoice
+    from fastslow.serve.server import serve
+    from fastslow.serve.supervised import threads_of_both
+    from fastslow.serve.tokens import FILE
+    from fastslow.streams.worlds import World
+
+    if (to / "live" / FILE).exists():
+        raise ConfigError(f"--to: {to / 'live'} holds an earlier demo; remove it or choose another")
+    world = World(seed=seed, num_domains=1)
+    (domain,) = world.domains
+    say("a tiny base model is trained on the text of a world, unless it is there already")
+    scenario = world_scenario(world, to / "world", pairs=ROWS)
+    prompts = to / "world" / "prompts.jsonl"
+    write_rows(prompts, [{"prompt": one, "domain": domain} for one in world.prompts(domain)])
+    recipe = [f"model={scenario.settings['model']}", *SETTINGS]
+    failed = list[BaseException]()
+
+    def ready(address: str) -> None:
+        tokens = dict(line.split() for line in (to / "live" / FILE).read_text().splitlines())
+        admin = Person(address, tokens["admin"])
+        story = Story(admin, world, domain, seed, say)
+        threading.Thread(target=acts, args=(story,), name="voters", daemon=True).start()
+
+    def acts(story: Story) -> None:
+        try:
+            story.run()
+        except BaseException as error:
+            failed.append(error)
+        if stay and not failed:
+            say("the page stays open: look under Learning; Ctrl-C stops")
+        else:
+            signal.raise_signal(signal.SIGTERM)
+
+    serve(
+        to / "live",
+        host="127.0.0.1",
+        port=port,
+        settings=Settings(grace=0.5, admit_every=0.5, answer_tokens=ANSWER_TOKENS),
+        store_url=None,
+        pairs=[],
+        prompts=[str(prompts)],
+        answers=EngineChoice(recipe, threads=threads_of_both()[0]),
+        learning=recipe,
+        ready=ready,
+        say=say,
+    )
+    if failed:
+        raise failed[0]

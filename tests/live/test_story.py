@@ -1,0 +1,98 @@
+"""The live demo's story, told against a server that is made up: who acts when, and what is said."""
+
+import itertools
+import random
+
+import pytest
+
+from fastslow.errors import StateError
+from fastslow.live.demo import story as story_module
+from fastslow.live.demo.story import SPOILERS, UPDATES, Story
+from fastslow.streams.worlds import World
+
+PER_UPDATE = 60
+"""So many that rounds of all people, and of those who spoil, end with it."""
+
+
+class Server:
+    """Hands out pairs, and makes an update of every PER_UPDATE things that people sent."""
+
+    def __init__(self, world, verdicts):
+        self.world, self.verdicts = world, iter(verdicts)
+        self.numbers = itertools.count(1)
+        self.sent, self.made, self.undone = [], [], []
+
+    def pair(self):
+        (prompt, *_) = self.world.prompts("reviews")
+        said = [self.world.answer(prompt, random.Random(seed)) for seed in range(40)]
+        said.sort(key=lambda text: self.world.reward(prompt, text))
+        second, first = said[30], said[-1]
+        return {
+            "id": next(self.numbers),
+            "messages": [{"role": "user", "content": prompt}],
+            **{side: {"text": text} for side, text in zip("ab", (first, second), strict=True)},
+        }
+
+    def take(self, *what):
+        self.sent.append(what)
+        if len(self.sent) % PER_UPDATE:
+            return
+        state = next(self.verdicts)
+        checks = [{"name": "phrases", "passed": state == "promoted", "said": "too often"}]
+        self.made.insert(0, {"id": len(self.made) + 1, "state": state, "gate": {"checks": checks}})
+
+
+class Someone:
+    def __init__(self, server, name="admin"):
+        self.server, self.name = server, name
+
+    def newcomer(self, name):
+        return Someone(self.server, name)
+
+    def close(self):
+        self.server = None
+
+    def pairs(self, count):
+        return [self.server.pair() for _ in range(count)]
+
+    def vote(self, pair, verdict):
+        self.server.take(self.name, verdict)
+
+    def updates(self):
+        return self.server.made
+
+    def roll_back(self, number):
+        self.server.undone.append(number)
+        return {"update_id": number - 1 or None}
+
+
+def told(verdicts, monkeypatch):
+    world, lines = World(0, num_domains=1), []
+    server = Server(world, verdicts)
+    monkeypatch.setattr(story_module, "LOOKS_EVERY", 0.0)
+    Story(Someone(server), world, "reviews", 0, lines.append).run()
+    return server, lines
+
+
+def test_honest_votes_then_spoilt_ones_which_are_set_aside_and_a_rollback(monkeypatch):
+    server, lines = told(["promoted"] * UPDATES + ["quarantined"], monkeypatch)
+    votes, spoilt = server.sent[:-PER_UPDATE], server.sent[-PER_UPDATE:]
+    assert len(votes) == UPDATES * PER_UPDATE
+    liked = sum(verdict == "a" for _, verdict in votes)
+    assert 0.6 * len(votes) < liked < len(votes), "by taste, and with noise"
+    assert {verdict for _, verdict in spoilt} == {"b"}
+    assert len({name for name, _ in spoilt}) == SPOILERS
+    assert server.undone == [UPDATES]
+    assert "update 5 quarantined: phrases: too often" in lines[-2]
+    assert f"rolls update {UPDATES} back: update {UPDATES - 1} answers" in lines[-1]
+
+
+def test_what_spoilers_got_through_is_what_is_rolled_back(monkeypatch):
+    server, _ = told(["promoted"] * (UPDATES + 2) + ["quarantined"], monkeypatch)
+    assert server.undone == [UPDATES + 1]
+
+
+def test_where_nothing_is_learned_it_ends(monkeypatch):
+    monkeypatch.setattr(story_module, "PATIENCE", 0.0)
+    with pytest.raises(StateError, match="nothing was learned for 0 seconds"):
+        told(["promoted"], monkeypatch)
