@@ -57,6 +57,43 @@ def test_steps_by_hand_give_the_bits_of_a_run(tmp_path, dropout):
     assert run.status == "complete" and run.leader == learner.leader
 
 
+def test_another_objective_for_a_while_learns_what_a_learner_of_its_own_would(make_learner):
+    ratings = [
+        {"prompt": row["prompt"], "completion": row[kind], "label": kind == "chosen"}
+        for row in tiny.rows(4, seed=2)
+        for kind in ("chosen", "rejected")
+    ]
+    pairs = tiny.rows(8, seed=3)
+    mixed, own = make_learner(), make_learner(objective="kto", beta=0.3)
+    with mixed.with_objective("kto", beta=0.3):
+        given = mixed.step(ratings)
+    expected = own.step(ratings)
+    assert given.metrics == expected.metrics and tiny.same(weights(mixed), weights(own))
+    with pytest.raises(DataError, match="no usable examples"):
+        mixed.step(ratings)
+    assert mixed.step(pairs).metrics["loss"] != given.metrics["loss"]
+    with pytest.raises(ConfigError, match="no such setting"), mixed.with_objective("kto", bta=1):
+        pass
+
+
+def test_what_an_objective_has_counted_is_its_own(make_learner):
+    learner, alone = (make_learner(objective="beta_dpo") for _ in range(2))
+    pairs, ratings = (
+        tiny.rows(8, seed=3),
+        [
+            {"prompt": row["prompt"], "completion": row["chosen"], "label": True}
+            for row in tiny.rows(8, seed=2)
+        ],
+    )
+    for one in (learner, alone):
+        one.step(pairs)
+    before = {name: dict(own) for name, own in learner.core.state.running.items()}
+    with learner.with_objective("bco"):
+        learner.step(ratings)
+        assert set(learner.core.state.running["fast"]) == {"total", "count"}
+    assert learner.core.state.running == before == alone.core.state.running
+
+
 def test_the_model_is_as_it_was(make_learner):
     model = tiny.model()
     before = {key: value.clone() for key, value in model.state_dict().items()}

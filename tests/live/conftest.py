@@ -45,6 +45,14 @@ class LiveTown(Town):
         while self.write(ledger.admit, check=fault_of).rows == ledger.AT_ONCE:
             pass
 
+    def rating(self, prompt, text, verdict):
+        """A thumb on an answer, in the ledger."""
+        answer = self.answer(self.prompt(prompt), text)
+        voter = self.voters[0]
+        self.write(voting.rate, voter=voter, answer_id=answer, verdict=verdict, key=f"r{answer}")
+        self.now += voting.GRACE
+        self.write(ledger.admit, check=fault_of)
+
     def learner(self, **limits):
         live = {"rows": ROWS, "max_wait_s": 1e12, "gate": LENIENT | limits, **self.live}
         own = self.recipe.model_dump(mode="json") | {"live": live}

@@ -131,12 +131,13 @@ def test_rows_that_were_given_back_are_found_behind_those_that_were_learned(vote
     assert look() == first
 
 
-def test_ratings_wait(town):
+def test_ratings_are_learned_too(town):
     answer = town.answer(town.prompt(), "hello")
     town.write(voting.rate, voter=town.voters[0], answer_id=answer, verdict="up", key="1")
     town.now += voting.GRACE
     assert town.write(ledger.admit, check=fault_of).rows == 1
-    assert town.waiting() == [] and planned(town, town.now + 1e6) == []
+    (found,) = planned(town, town.now + 1e6)
+    assert list(found.rows) == town.waiting() == [1]
 
 
 def test_who_has_hardly_voted_is_a_newcomer(voted):

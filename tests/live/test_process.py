@@ -124,6 +124,30 @@ def test_what_passes_answers_or_waits_for_a_person(make_town, rows, promotion, h
     assert town.history()[1].parent == town.route().update_id == first.id
 
 
+@pytest.mark.parametrize("compared", [0, 5])
+def test_thumbs_are_learned_from_alone_and_beside_comparisons(town, rows, compared):
+    for row in rows[: 16 - compared]:
+        town.rating(row["prompt"], row["chosen"], "up")
+        town.rating(row["prompt"], row["rejected"], "down")
+    town.votes(rows[60 : 60 + compared])
+    learner = town.learn(times=1)
+    (first,) = town.history()
+    assert first.state == "promoted" and first.gate["learned"]["rows"] == 8
+    with town.store.read() as connection:
+        learned = [one.row for one in updates.rows_of(connection, first.id)]
+    rated = [row for row in learned if "label" in row]
+    assert rated and not first.gate["learned"]["notes"]
+    found = learner.learner.score(
+        [{"prompt": one["prompt"], "chosen": one["completion"][0]["content"],
+          "rejected": "No."}
+         for one in rated]
+    )  # fmt: skip
+    moved = [one.logps[0] - one.reference_logps[0] for one in found]
+    up, down = ([m for m, row in zip(moved, rated, strict=True) if row["label"] is which]
+                for which in (True, False))  # fmt: skip
+    assert sum(up) / len(up) > sum(down) / len(down)
+
+
 def test_rolling_back_goes_on_from_what_is_served_again(make_town, rows):
     town, other = make_town("town"), make_town("other")
     for one in (town, other):

@@ -1,6 +1,7 @@
 """Batches that a user hands to a learner, encoded, with everything that is skipped counted."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -104,6 +105,15 @@ class Intake:
             self.examples.truncated_prompts += item.prompt_truncated
             self.examples.learned_ties += isinstance(item.example, Pair) and item.example.is_tie
             yield item
+
+    @contextmanager
+    def of(self, objective: Objective) -> Iterator[None]:
+        """Inside, rows are read for another objective."""
+        own, self._objective = self._objective, objective
+        try:
+            yield
+        finally:
+            self._objective = own
 
     def summary(self) -> dict[str, int]:
         """Rows read, invalid and skipped; examples kept, tied, truncated, dropped, and without a

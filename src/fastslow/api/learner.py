@@ -19,6 +19,7 @@ from fastslow.api.options import (
     learner_recipe,
     objective_section,
 )
+from fastslow.api.other_objective import other_objective
 from fastslow.api.policy import PolicyMethods
 from fastslow.api.view import View, names_of
 from fastslow.api.within_budget import copy_within, pulled_back
@@ -230,6 +231,13 @@ class Learner(PolicyMethods):
         self._whole = self._whole and sizes.size == size  # Fewer since it was out of memory.
         return replace(result, warnings=(*result.warnings, *told))
 
+    @contextmanager
+    def with_objective(self, objective: Any, **settings: Any) -> Iterator[None]:
+        """Inside, `step` learns with another objective, as `kto` from ratings."""
+        made = learner_objective(objective, settings, ["objective"])
+        with self._intake.of(made), other_objective(self.core, made):
+            yield
+
     def snapshot(self) -> Snapshot:
         """A copy in memory of everything that changes; later steps leave it alone."""
         with self._random.active():
@@ -293,8 +301,8 @@ class Learner(PolicyMethods):
         return to
 
     def pull_back(self) -> dict[str, float]:
-        """Scale every module down until it is within the budget, and learn on from there; what each
-        was multiplied by, 1 where nothing was to do or there is no budget."""
+        """Scale every module down until it is within the budget, and learn on from there, slower if
+        the leader had to be by more than a tenth; what each was multiplied by, 1 for nothing."""
         with self._random.active():
             return pulled_back(self.core)
 

@@ -56,13 +56,8 @@ def freed(connection: Connection, domain: str) -> int:
 def waiting(
     connection: Connection, domain: str, *, after: int = 0, limit: int | None = None
 ) -> list[Entry]:
-    """The ledger's rows behind a number that no update has learned from or set aside, in order.
-
-    Ratings of single answers are not among them: nothing learns from them yet.
-    """
-    query = select(ledger).where(
-        ledger.c.domain == domain, ledger.c.seq > after, ledger.c.kind != "rating", *_waits()
-    )
+    """The ledger's rows behind a number that no update has learned from or set aside, in order."""
+    query = select(ledger).where(ledger.c.domain == domain, ledger.c.seq > after, *_waits())
     rows = connection.execute(query.order_by(ledger.c.seq).limit(limit))
     return [entry_of(row) for row in rows]
 

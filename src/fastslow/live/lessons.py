@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,14 @@ from fastslow.feedback.ledger import Entry
 from fastslow.feedback.places import adapter_folder, adapter_name, checkpoints
 from fastslow.feedback.updates import Update
 from fastslow.foreign_files import ADAPTER_WEIGHTS
+from fastslow.training.loop.step_sums import StepResult
 from fastslow.training.policies.publish import publish_module
 from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 
 OF_UPDATE = "update"
+RATING = "rating"
+OF_RATINGS = "kto"
+"""What thumbs are learned by; comparisons and edits by the recipe's objective."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,24 @@ class Lesson:
     notes: tuple[str, ...]
     """Why others were not, and what else was told."""
     loss: float
-    """Test-then-train, nats."""
+    """Test-then-train, nats, of the comparisons, if there were any."""
     accuracy: float
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What steps came to."""
+
+    learned: int = 0
+    loss: float = 0.0
+    hits: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, result: StepResult) -> None:
+        self.notes += result.warnings
+        self.learned += result.num_examples
+        self.loss += result.metrics["loss"] * result.num_examples
+        self.hits += result.metrics["accuracy"] * result.num_examples
 
 
 class Lessons:
@@ -69,28 +89,33 @@ class Lessons:
         """
         self._go_to(update.domain, update.parent)
         self._at = None
-        learned, losses, hits, notes = 0, 0.0, 0.0, list[str]()
-        for batch in _batches([row.row for row in rows], self._batch_size):
-            try:
-                result = self._learner.step(batch)
-            except DataError as error:
-                notes.append(str(error))
-                continue
-            notes += result.warnings
-            learned += result.num_examples
-            losses += result.metrics["loss"] * result.num_examples
-            hits += result.metrics["accuracy"] * result.num_examples
-        if not learned:
+        of_pairs, of_ratings = self._learn([row.row for row in rows if row.kind != RATING]), _Sums()
+        if ratings := [row.row for row in rows if row.kind == RATING]:
+            with self._learner.with_objective(OF_RATINGS, beta=self._learner.core.objective.beta):
+                of_ratings = self._learn(ratings)
+        notes = of_pairs.notes + of_ratings.notes
+        if not of_pairs.learned + of_ratings.learned:
             raise DataError("; ".join(notes) or "the update has no rows")
+        told = of_pairs if of_pairs.learned else of_ratings
         strengths = self._learner.pull_back()
         checkpoint = self._keep(update)
         chosen = choose(self._learner)
         name, digest = self._publish(update, chosen)
         self._at = (update.domain, update.id)
         return Lesson(
-            name, digest, checkpoint, chosen, strengths[chosen], learned, tuple(notes),
-            losses / learned, hits / learned,
+            name, digest, checkpoint, chosen, strengths[chosen],
+            of_pairs.learned + of_ratings.learned, tuple(notes),
+            told.loss / told.learned, told.hits / told.learned,
         )  # fmt: skip
+
+    def _learn(self, rows: Sequence[Any]) -> "_Sums":
+        found = _Sums()
+        for batch in _batches(rows, self._batch_size):
+            try:
+                found.add(self._learner.step(batch))
+            except DataError as error:
+                found.notes.append(str(error))
+        return found
 
     def _go_to(self, domain: str, update_id: int | None) -> None:
         """Be what an update ended with; what was never learned on for None."""
