@@ -7,6 +7,7 @@ from town import Town
 
 from fastslow.feedback import Store, decisions, ledger, outbox, people, planning, voting
 from fastslow.live.planner import Planner
+from fastslow.live.watch import Watch
 
 ONCE = 64
 STEPS = 10
@@ -63,16 +64,16 @@ def filled(town, count):
         rows = [row.seq for row in planning.waiting(connection, "talk")]
     # All but a few have been learned from, and the planner has looked before.
     town.write(planning.plan, learner=learner, domain="talk", rows=rows[:-8])
-    planner = Planner(rows=16, max_wait_s=1e9, seed=0)
-    look(town, planner)
+    looks = Planner(rows=16, max_wait_s=1e9, seed=0), Watch(100.0)
     town.store.write(free_learner, learner=learner)
-    return learner, rows, planner
+    look(town, *looks)
+    return learner, rows, looks
 
 
-def look(town, planner):
+def look(town, planner, watch):
     """What a learner does twice a second."""
     with town.store.read() as connection:
-        assert planner.next(connection, now=town.now) == []
+        assert planner.next(connection, now=town.now) == [] == watch.look(connection)
 
 
 def free_learner(connection, learner):
@@ -84,7 +85,7 @@ def free_learner(connection, learner):
     decisions.promote(connection, gate={}, **own)
 
 
-def work(town, learner, rows, planner):
+def work(town, learner, rows, looks):
     """What comes again and again."""
     voter = town.voters[0]
     pairs = [town.pair(f"Which way to {number}?") for number in range(4)]
@@ -103,7 +104,7 @@ def work(town, learner, rows, planner):
         list(ledger.entries(connection, after=ledger.last_seq(connection) - 2, limit=10))
         people.principal_of(connection, token="x")
         planning.waiting(connection, "talk", after=rows[-1], limit=8)
-    look(town, planner)
+    look(town, *looks)
     town.write(planning.plan, learner=learner, domain="talk", rows=rows[-4:])
 
 

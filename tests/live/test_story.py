@@ -7,7 +7,7 @@ import pytest
 
 from fastslow.errors import StateError
 from fastslow.live.demo import story as story_module
-from fastslow.live.demo.story import SPOILERS, UPDATES, Story
+from fastslow.live.demo.story import MOST_SPOILT, SPOILERS, UPDATES, Story
 from fastslow.streams.worlds import World
 
 PER_UPDATE = 60
@@ -61,6 +61,9 @@ class Someone:
     def updates(self):
         return self.server.made
 
+    def approve(self, number):
+        self.server.approved = number
+
     def roll_back(self, number):
         self.server.undone.append(number)
         return {"update_id": number - 1 or None}
@@ -82,7 +85,7 @@ def test_honest_votes_then_spoilt_ones_which_are_set_aside_and_a_rollback(monkey
     assert 0.6 * len(votes) < liked < len(votes), "by taste, and with noise"
     assert {verdict for _, verdict in spoilt} == {"b"}
     assert len({name for name, _ in spoilt}) == SPOILERS
-    assert server.undone == [UPDATES]
+    assert server.undone == [UPDATES] and server.approved == UPDATES
     assert "update 5 quarantined: phrases: too often" in lines[-2]
     assert f"rolls update {UPDATES} back: update {UPDATES - 1} answers" in lines[-1]
 
@@ -90,6 +93,11 @@ def test_honest_votes_then_spoilt_ones_which_are_set_aside_and_a_rollback(monkey
 def test_what_spoilers_got_through_is_what_is_rolled_back(monkeypatch):
     server, _ = told(["promoted"] * (UPDATES + 2) + ["quarantined"], monkeypatch)
     assert server.undone == [UPDATES + 1]
+
+
+def test_where_nothing_stops_them_the_admin_does(monkeypatch):
+    server, lines = told(["promoted"] * (UPDATES + MOST_SPOILT), monkeypatch)
+    assert server.undone == [UPDATES + 1] and f"update {UPDATES + 1} back" in lines[-1]
 
 
 def test_where_nothing_is_learned_it_ends(monkeypatch):

@@ -32,6 +32,9 @@ class GateConfig(Section):
     """Fewest held-out votes of a domain for that test."""
     approved_held_out: Positive = 512
     """Fewest for the test against what was approved of."""
+    undone_from: PositiveFloat = 100.0
+    """E-value of the votes against what answers, from which it is undone: a fifth of the pairs that
+    the server makes show an answer of it and one of what answered before."""
     prompts: Positive = 64
     """Prompts that both answer, to compare how they speak."""
     shorter: Share = 0.5

@@ -16,19 +16,17 @@ WORDS = 3
 BANDS = 5
 ROWS = 6
 """Of the smallest hashes in a band, all of which must agree."""
-HELD_OUT = 10
-"""Percent of the clusters, by chance."""
 FIRST_WITHIN = 5
-"""Clusters of a domain of which one at least is held out..."""
-LONGEST_GAP = 16
-"""...and one at least of so many later ones."""
+"""Clusters of a domain of which one is held out..."""
+NEXT_AFTER = range(5, 16)
+"""...and then one after so many, by chance: a tenth of them."""
 LAST_CLUSTERS = (
-    select(prompts.c.holdout)
+    select(prompts.c.id, prompts.c.holdout)
     .where(prompts.c.domain == bindparam("domain"), prompts.c.id == prompts.c.cluster)
     .order_by(prompts.c.id.desc())
-    .limit(LONGEST_GAP - 1)
+    .limit(max(NEXT_AFTER))
 )
-"""Whether the last clusters of a domain are held out."""
+"""The last clusters of a domain, the newest first, and whether they are held out."""
 
 
 def cluster_of(connection: Connection, text: str, *, own: int) -> int:
@@ -48,18 +46,23 @@ def cluster_of(connection: Connection, text: str, *, own: int) -> int:
 def held_out(connection: Connection, store: str, cluster: int, domain: str) -> bool:
     """Whether nothing is learned from a cluster: as its first prompt was decided on.
 
-    A new one is held out by chance, which hangs on the store's uuid, and where that has let too
-    many in a row pass: prompts from a template are few clusters, of which a tenth by chance alone
-    may be none, and then nothing could be tested.
+    A new one is held out after as many that were not as chance says, which hangs on the store's
+    uuid. Were each held out by chance alone, of the few clusters that prompts from a template are a
+    tenth might be none, or half.
     """
     first = select(prompts.c.holdout).where(prompts.c.id == cluster, prompts.c.cluster == cluster)
     if (known := connection.scalar(first)) is not None:
         return bool(known)
-    before = list(connection.scalars(LAST_CLUSTERS, {"domain": domain}))
-    longest = FIRST_WITHIN if len(before) < LONGEST_GAP else LONGEST_GAP
-    if len(before) >= longest - 1 and not any(before):
-        return True
-    return int(sha256(f"{store}:{cluster}".encode()).hexdigest(), 16) % 100 < HELD_OUT
+    before = connection.execute(LAST_CLUSTERS, {"domain": domain}).all()
+    for gap, one in enumerate(before, 1):
+        if one.holdout:
+            return gap >= NEXT_AFTER[_chance(f"{store}:{one.id}", len(NEXT_AFTER))]
+    return len(before) >= _chance(f"{store}:{domain}", FIRST_WITHIN)
+
+
+def _chance(name: str, ways: int) -> int:
+    """One of so many numbers, the same for the same name."""
+    return int(sha256(name.encode()).hexdigest(), 16) % ways
 
 
 def band_keys(text: str) -> list[str]:

@@ -86,6 +86,17 @@ def roll_back(
     return route_of(connection, found.domain)
 
 
+def undo_fallen(
+    connection: Connection, *, learner: int, update_id: int, now: float, why: str
+) -> Route:
+    """Roll an update back that votes have shown to be worse; its record says so."""
+    check_learner(connection, learner)
+    gate = update_of(connection, update_id).gate
+    route = roll_back(connection, update_id=update_id, now=now, by=None, why=why)
+    change(connection, [update_id], gate={**gate, "fallen": why})
+    return route
+
+
 def forget_old(connection: Connection, *, learner: int, domain: str, keep: int) -> list[Update]:
     """Say that the checkpoints and adapters of all but the newest updates are gone, but for what
     answers, what did before, and what was approved; those that are to be removed."""

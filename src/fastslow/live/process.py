@@ -24,6 +24,7 @@ from fastslow.live.gate.gate import PROMOTED, QUARANTINED, WAITS, Evidence, Gate
 from fastslow.live.lessons import Lesson, Lessons, forget
 from fastslow.live.planner import Planner
 from fastslow.live.settings import check_live
+from fastslow.live.watch import Fall, Watch
 from fastslow.training.loop.signals import StopToken
 
 DECISIONS: Mapping[str, Callable[..., Any]] = {
@@ -55,6 +56,10 @@ class Event:
         return "; ".join([f"{named}, {rows}", *faults, *blind, *asks])
 
 
+Tell = Callable[[Event | Fall], None]
+"""Is given what a learner did."""
+
+
 class LiveLearner:
     """Learns what a store's planner says.
 
@@ -74,21 +79,25 @@ class LiveLearner:
         # Checkpoints are of a learner with the same settings; these may change.
         self.learner = learner = Learner.from_recipe(recipe.model_copy(update={"live": None}))
         self._lessons = Lessons(learner, folder, batch_size=recipe.train.batch_size)
+        self._watch = Watch(live.gate.undone_from)
         self._gate = Gate(learner, limits=live.gate, seed=recipe.seed)
         self._limits = live.gate
         self._keep, self._promotion = live.keep, live.promotion
         self._number = store.write(planning.claim)
 
-    def run(self, stop: StopToken, tell: Callable[[Event], None]) -> None:
+    def run(self, stop: StopToken, tell: Tell) -> None:
         """Learn until it is stopped. Raises Fenced where another learner has begun."""
         while not stop.received:
             done = self.once(tell, stop)
             if not done:
                 time.sleep(LOOKS_EVERY)
 
-    def once(self, tell: Callable[[Event], None], stop: StopToken | None = None) -> int:
-        """Learn what was left or waits now; how many updates were decided."""
+    def once(self, tell: Tell, stop: StopToken | None = None) -> int:
+        """Undo what has fallen, learn what was left or waits now; how many updates were decided."""
         done = 0
+        for fall in self._fallen():
+            self._undo(fall)
+            tell(fall)
         for update in self._left() or self._planned():
             if stop is not None and stop.received:
                 break
@@ -100,6 +109,14 @@ class LiveLearner:
                 continue  # What it was based on was undone; its rows wait again.
             done += 1
         return done
+
+    def _fallen(self) -> list[Fall]:
+        with self._store.read() as connection:
+            return self._watch.look(connection)
+
+    def _undo(self, fall: Fall) -> None:
+        facts = {"update_id": fall.update_id, "now": time.time(), "why": fall.said}
+        self._store.write(decisions.undo_fallen, learner=self._number, **facts)
 
     def _left(self) -> list[Update]:
         with self._store.read() as connection:

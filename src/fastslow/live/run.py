@@ -9,6 +9,7 @@ from pathlib import Path
 from fastslow.config import Recipe
 from fastslow.feedback import Store
 from fastslow.live.process import Event, LiveLearner
+from fastslow.live.watch import Fall
 from fastslow.training.loop.signals import StopSignals, StopToken
 
 LOOKS_EVERY = 1.0
@@ -40,7 +41,7 @@ def learn(
         learner = LiveLearner(store, folder, recipe)
         say(f"learning from the votes of {folder}; Ctrl-C stops")
 
-        def tell(event: Event) -> None:
+        def tell(event: Event | Fall) -> None:
             say(str(event))
 
         if not once:

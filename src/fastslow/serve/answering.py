@@ -2,12 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fastslow.feedback import items, leases
+from fastslow.feedback import items, leases, watching
 from fastslow.serve.engine.requests import Answered, Ask, Piece, whole
 from fastslow.serve.live import Live
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """What gave an answer."""
+
+    model: str
+    adapter: str | None
+    """Hash of its weights; None of the base."""
+    update_id: int | None
 
 
 class Engine(Protocol):
@@ -67,27 +78,36 @@ async def sampled_pair(
 ) -> int:
     """Ask the engine for two answers and put them up for comparison; the pair's number.
 
-    An `owner` is the first to get it.
+    One of them may be of what answered before, to watch what answers now. An `owner` is the first
+    to get the pair.
     """
     assert live.engine is not None
-    model = live.model_for(domain)
-    facts = {
-        "messages": messages, "model": model, "count": 2,
-        "max_tokens": live.settings.answer_tokens,
-    }  # fmt: skip
-    got = [piece async for piece in pieces_of(live.engine, **facts)]
+    model, before = live.model_for(domain), live.watched_model(domain)
+    if before is None:
+        given = await _answers(live, messages, model, 2)
+    else:
+        both = (_answers(live, messages, one, 1) for one in (model, before))
+        given = [one for own in await asyncio.gather(*both) for one in own]
     return await live.write(
         _keep_pair,
         messages=messages,
         domain=domain,
-        model=model,
-        adapter=live.engine.models.get(model),
-        update_id=live.update_of(model),
-        given=whole(got, 2),
+        given=given,
         draw=live.draw,
+        purpose="learn" if before is None else watching.WATCH,
         needs=needs,
         owner=owner,
     )
+
+
+async def _answers(
+    live: Live, messages: Sequence[dict[str, Any]], model: str, count: int
+) -> list[tuple["By", Answered]]:
+    assert live.engine is not None
+    by = By(model, live.engine.models.get(model), live.update_of(model))
+    facts = {"messages": messages, "count": count, "max_tokens": live.settings.answer_tokens}
+    got = [piece async for piece in pieces_of(live.engine, model=model, **facts)]
+    return [(by, one) for one in whole(got, count)]
 
 
 def _keep_pair(
@@ -95,22 +115,19 @@ def _keep_pair(
     *,
     messages: Sequence[dict[str, Any]],
     domain: str,
-    model: str,
-    adapter: str | None,
-    update_id: int | None,
-    given: Sequence[Answered],
+    given: Sequence[tuple["By", Answered]],
     draw: Any,
+    purpose: str,
     needs: int,
     owner: int | None,
     now: float,
 ) -> int:
     prompt_id, (first, second) = keep_answers(
-        connection, messages=messages, domain=domain, model=model, adapter=adapter,
-        update_id=update_id, params={}, seed=None, given=given, now=now,
-    )  # fmt: skip
+        connection, messages=messages, domain=domain, params={}, seed=None, given=given, now=now
+    )
     pair_id = items.add_pair(
         connection, prompt_id=prompt_id, first=first, second=second, now=now, draw=draw,
-        needs=needs,
+        purpose=purpose, needs=needs,
     )  # fmt: skip
     if owner is not None:
         leases.lease(connection, pair_id=pair_id, voter=owner, until=now + leases.LEASE)
@@ -122,12 +139,9 @@ def keep_answers(
     *,
     messages: Sequence[dict[str, Any]],
     domain: str,
-    model: str,
-    adapter: str | None,
-    update_id: int | None,
     params: dict[str, Any],
     seed: int | None,
-    given: Sequence[Answered],
+    given: Sequence[tuple["By", Answered]],
     now: float,
 ) -> tuple[int, list[int]]:
     """Keep a prompt and what was answered to it; their numbers."""
@@ -143,12 +157,12 @@ def keep_answers(
                 logp_sum=sum(one.logps),
                 params=params,
                 seed=None if seed is None else seed + index,
-                model=model,
-                adapter_sha256=adapter,
-                update_id=update_id,
+                model=by.model,
+                adapter_sha256=by.adapter,
+                update_id=by.update_id,
             ),
             now=now,
         )
-        for index, one in enumerate(given)
+        for index, (by, one) in enumerate(given)
     ]
     return prompt_id, numbers

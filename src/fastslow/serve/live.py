@@ -47,6 +47,8 @@ class Settings:
     """Seconds between two looks at the votes that wait."""
     pairs_ahead: int = 12
     """Open pairs that the engine sees to, where there are prompts for it."""
+    watched: float = 0.2
+    """Share of these that show an answer of what answers now and one of what did before."""
     answer_tokens: int = 256
     """Most tokens of answers that are sampled to be compared."""
     webhook: str | None = None
@@ -98,6 +100,12 @@ class Live:
         that the server was started with, or the base."""
         routed = self.served.model_for(domain) if self.served else None
         return routed or self.started_with
+
+    def watched_model(self, domain: str) -> str | None:
+        """What answered before, where the next pair is to show whether it was better."""
+        if self.served is None or self.draw.random() >= self.settings.watched:
+            return None
+        return self.served.before(domain)
 
     def update_of(self, model: str) -> int | None:
         """The update that made an adapter, if one did."""

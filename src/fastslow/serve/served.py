@@ -35,6 +35,8 @@ class Served:
         self._folder, self._clock = folder, clock
         self._routes: Mapping[str, str] = {}
         """The adapter that answers, by domain; BASE where everything was undone."""
+        self._before: Mapping[str, str] = {}
+        """The one before it."""
         self._loaded: dict[str, int] = {}
         """Updates by their adapters, those that answered before among them."""
         self._refused: dict[str, float] = {}
@@ -43,6 +45,10 @@ class Served:
     def model_for(self, domain: str) -> str | None:
         """What answers in a domain; None where no update ever did."""
         return self._routes.get(domain)
+
+    def before(self, domain: str) -> str | None:
+        """What answered in a domain before what answers now, if the engine still has it."""
+        return self._before.get(domain)
 
     def update_of(self, model: str) -> int | None:
         """The update that made an adapter."""
@@ -55,14 +61,17 @@ class Served:
         An adapter that is not what was tested, or that the engine refuses, is not asked; the one
         before it answers on, and the log says so.
         """
-        routes, kept = dict[str, str](), set[str | None]()
+        routes, before, kept = dict[str, str](), dict[str, str](), set[str]()
         for one in wanted:
             name = self._ready(engine, one.now)
+            own = self._ready(engine, one.before)
+            if own is not None and one.now is not None and name is not None:
+                before[one.domain] = own
             if name is None:
                 name = self._routes.get(one.domain, BASE)
             routes[one.domain] = name
-            kept |= {name, self._ready(engine, one.before)}
-        self._routes = routes
+            kept |= {name} if own is None else {name, own}
+        self._routes, self._before = routes, before
         for name in set(self._loaded) - kept:
             del self._loaded[name]
             engine.unload(name)

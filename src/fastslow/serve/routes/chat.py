@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from fastslow.serve.answering import Engine, keep_answers, pieces_of
+from fastslow.serve.answering import By, Engine, keep_answers, pieces_of
 from fastslow.serve.bodies import DEFAULT_DOMAIN, Chat
 from fastslow.serve.engine.requests import Piece, whole
 from fastslow.serve.live import Live
@@ -65,16 +65,15 @@ def _asked(body: Chat) -> dict[str, Any]:
 
 async def _keep(live: Live, body: Chat, adapter: str | None, got: Sequence[Piece]) -> list[int]:
     params = {"temperature": body.temperature, "top_p": body.top_p}
+    model = str(body.model)
+    by = By(model, adapter, live.update_of(model))
     _, numbers = await live.write(
         keep_answers,
         messages=[turn.model_dump() for turn in body.messages],
         domain=DEFAULT_DOMAIN,
-        model=body.model,
-        adapter=adapter,
-        update_id=live.update_of(str(body.model)),
         params=params,
         seed=body.seed,
-        given=whole(got, body.n),
+        given=[(by, one) for one in whole(got, body.n)],
     )
     return numbers
 

@@ -155,6 +155,7 @@ function card(one, own) {
     element("dl", { class: "facts" }, Object.entries(facts).filter(([, value]) => value !== undefined).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, value)))),
     one.gate?.tested === false ? element("p", { class: "why" }, "Not tested on held-out votes: there are too few of them yet.") : null,
+    one.gate?.fallen ? element("p", { class: "why" }, `Undone by votes: ${one.gate.fallen}.`) : null,
     why ? element("p", { class: "why" }, `Its rows could not be learned: ${why}`) : null,
     NOTES[one.state] ? element("p", { class: "hint" }, NOTES[one.state]) : null,
     folded(`checks-${one.id}`, summary(one.gate?.checks ?? []), one.gate?.checks ?? [], (check) =>

@@ -1,0 +1,64 @@
+"""Votes on what answers now against what did before, which a server asks for now and then."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from fastslow.feedback.schema import answers, ledger, pairs, update_rows, votes
+
+WATCH = "watch"
+"""Purpose of a pair of which one answer is of the update that answers, the other of its parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Which of two updates' answers somebody preferred."""
+
+    seq: int
+    """Of the ledger."""
+    domain: str
+    voter: int
+    better: int | None
+    """The update; None: the base."""
+    worse: int | None
+
+
+def first_watched(connection: Connection, update_id: int) -> int:
+    """A number of the ledger behind which the votes on an update's answers are: its last row."""
+    query = select(func.max(update_rows.c.seq)).where(update_rows.c.update_id == update_id)
+    return int(connection.scalar(query) or 0)
+
+
+def watched(connection: Connection, *, after: int, limit: int) -> tuple[list[Watched], int]:
+    """The decisive ones among the next rows of the ledger, in order, held-out prompts among them;
+    the number of the last of these rows."""
+    # In two steps: SQLite would look for either kind of row through all that was ever kept.
+    rows = connection.execute(
+        select(ledger.c.seq, ledger.c.kind, ledger.c.domain, ledger.c.vote_id)
+        .where(ledger.c.seq > after)
+        .order_by(ledger.c.seq)
+        .limit(limit)
+    ).all()
+    left, right = answers.alias("left_answer"), answers.alias("right_answer")
+    query = (
+        select(
+            votes.c.id, votes.c.voter, votes.c.verdict,
+            left.c.update_id.label("a"), right.c.update_id.label("b"),
+        )
+        .join(pairs, pairs.c.id == votes.c.pair_id)
+        .join(left, left.c.id == pairs.c.a)
+        .join(right, right.c.id == pairs.c.b)
+        .where(
+            votes.c.id.in_([row.vote_id for row in rows if row.kind == "vote"]),
+            votes.c.verdict.in_(("a", "b")),
+            pairs.c.purpose == WATCH,
+        )
+    )  # fmt: skip
+    cast = {vote.id: vote for vote in connection.execute(query)} if rows else {}
+    found = []
+    for row in rows:
+        vote = cast.get(row.vote_id) if row.kind == "vote" else None
+        if vote is not None:
+            both = (vote.a, vote.b) if vote.verdict == "a" else (vote.b, vote.a)
+            found.append(Watched(row.seq, row.domain, vote.voter, *both))
+    return found, rows[-1].seq if rows else after
