@@ -1,10 +1,12 @@
 """What was learned answers in its domain, and is undone at once by whoever may."""
 
+import asyncio
 import logging
 import random
 import sys
 
 import pytest
+from sqlalchemy import select
 
 from fastslow.atomic_io import file_hash
 from fastslow.errors import StateError
@@ -20,9 +22,11 @@ from fastslow.feedback import (
     voting,
 )
 from fastslow.feedback.places import adapter_folder, adapter_name, slug
+from fastslow.feedback.schema import answers, pairs
 from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.serve import Live, Settings
-from fastslow.serve.engine.requests import BASE
+from fastslow.serve.answering import sampled_pair
+from fastslow.serve.engine.requests import BASE, Piece
 from fastslow.serve.served import TRIES_EVERY, Served
 from fastslow.serve.supervised import _Keeper, threads_of_both
 from fastslow.streams import fault_of
@@ -39,6 +43,10 @@ class Engine:
             raise StateError("the rank is too large")
         self.models[name] = "hash"
         self.done.append(f"+{name[:10]}")
+
+    def submit(self, ask):
+        for index in range(ask.count):
+            ask.tell(Piece(index, f"{ask.model} {index}", (1,), (-1.0,), finish="stop"))
 
     def unload(self, name):
         del self.models[name]
@@ -194,6 +202,37 @@ def test_a_server_answers_by_its_routes_or_with_what_it_was_started_with(chain):
     follow(chain, live.served, engine)
     assert live.model_for("a") == found.adapter and live.model_for("b") == "given"
     assert live.update_of(found.adapter) == found.id
+
+
+@pytest.mark.parametrize(
+    ("share", "promoted", "watched"),
+    [(1.0, 2, True), (1.0, 1, True), (1.0, 0, False), (0.0, 2, False)],
+)
+def test_some_pairs_show_what_answers_beside_what_did_before(chain, share, promoted, watched):
+    engine = Engine()
+    live = Live(chain.store, Settings(watched=share), engine=engine, folder=chain.folder)
+    made = [None, *(chain.promote("a") for _ in range(promoted))]
+    follow(chain, live.served, engine)
+    asked = sampled_pair(live, [{"role": "user", "content": "Hi"}], domain="a")
+    number = asyncio.run(asked)
+    with chain.store.read() as connection:
+        pair = connection.execute(select(pairs).where(pairs.c.id == number)).one()
+        both = select(answers.c.update_id, answers.c.adapter_sha256).where(
+            answers.c.id.in_((pair.a, pair.b))
+        )
+        given = {row.update_id: row.adapter_sha256 for row in connection.execute(both)}
+    assert pair.purpose == ("watch" if watched else "learn")
+    shown = made[-2:] if watched else made[-1:]
+    assert set(given) == {one.id if one else None for one in shown}
+    assert all((digest is None) == (update is None) for update, digest in given.items())
+
+
+def test_nothing_is_watched_that_an_engine_cannot_load(chain, served):
+    engine = Engine()
+    first, second = chain.promote("a"), chain.promote("a")
+    engine.refuses.add(first.adapter)
+    follow(chain, served, engine)
+    assert served.model_for("a") == second.adapter and served.before("a") is None
 
 
 def test_domains_have_folders_of_their_own():

@@ -8,7 +8,6 @@ from typing import Any
 
 from fastslow.feedback import Refusal
 
-"""The file in an adapter's folder whose hash the adapter is known by."""
 BASE = "base"
 """Names the bare model in place of an adapter."""
 LONGEST_ANSWER = 512
