@@ -7,13 +7,17 @@ import pytest
 
 from fastslow.api.view import Answer
 from fastslow.config import GateConfig
+from fastslow.feedback.updates import Update
 from fastslow.live.gate.answers import no_burst, speaks_well, speech_of
+from fastslow.live.gate.check import Check
+from fastslow.live.gate.gate import Verdict
 from fastslow.live.gate.held_out import keeps_advantage, no_worse
 from fastslow.live.gate.statistics import (
     above_zero_by_chance,
     more_often_by_chance,
     worse_by_chance,
 )
+from fastslow.live.gate.surprise import as_expected
 
 LIMITS = GateConfig()
 
@@ -55,6 +59,44 @@ def test_students_test_by_hand():
         0.5 - t / (2 * math.sqrt(2 + t * t))
     )
     assert above_zero_by_chance([-1.0, 0.0]) == 1.0 and above_zero_by_chance([0.5, 0.5]) == 0.0
+
+
+def learned(*shares, rows=64):
+    """Updates whose rows were predicted in these shares."""
+    return [
+        Update(number, "talk", None, 0, "promoted", gate={"learned": {"rows": rows, "accuracy": a}})
+        for number, a in enumerate(shares)
+    ]
+
+
+def test_votes_that_contradict_those_before_are_a_surprise():
+    before = learned(0.58, 0.66, 0.67, 0.72)
+    found = as_expected(20, 64, before, p=1e-3)
+    assert not found.passed and found.asks and "0.31 of 64 new votes" in found.said
+    assert found.numbers["p"] == pytest.approx(more_often_by_chance(44, 64, 256 - 168, 256))
+    assert as_expected(36, 64, before, p=1e-3).passed and as_expected(60, 64, before, p=1e-3).passed
+    assert as_expected(0, 64, before, p=0.0).passed, "0 never asks"
+    few = as_expected(0, 64, before[:1], p=1e-3)
+    assert few.passed and not few.applied
+
+
+def test_of_clean_updates_hardly_any_is_a_surprise():
+    draw, asked = random.Random(1), 0
+    for _ in range(2000):
+        shares = [sum(draw.random() < 0.7 for _ in range(64)) / 64 for _ in range(8)]
+        right = sum(draw.random() < 0.7 for _ in range(64))
+        asked += not as_expected(right, 64, learned(*shares), p=1e-3).passed
+    assert asked / 2000 <= 0.003
+
+
+def test_what_only_asks_leaves_an_update_to_a_person():
+    fine, asks, bad = Check("a", True, ""), Check("b", False, "", asks=True), Check("c", False, "")
+    assert Verdict((fine,)).decided("automatic") == "promoted"
+    assert Verdict((fine, asks)).decided("automatic") == "waiting"
+    assert (
+        Verdict((asks, bad)).decided("automatic") == Verdict((bad,)).decided("x") == "quarantined"
+    )
+    assert Verdict((fine,)).decided("by_hand") == "waiting"
 
 
 def test_few_votes_tell_nothing():

@@ -8,6 +8,7 @@ from fastslow.errors import ConfigError
 from fastslow.feedback import Fenced, decisions, planning, updates
 from fastslow.feedback.places import adapter_folder
 from fastslow.live.choice import chosen_module, vote_loss
+from fastslow.live.gate import surprise
 from fastslow.live.process import LiveLearner
 
 
@@ -28,7 +29,8 @@ def test_votes_become_adapters_that_answer(town, rows):
         assert one.adapter.startswith(f"talk-u{one.id}-{one.adapter_sha256[:12]}")
         assert one.gate["verdict"] == "promoted" and one.gate["learned"]["rows"] == 8
         assert {check["name"] for check in one.gate["checks"]} == {
-            "distance", "chosen", "held-out votes", "held-out loss", "answers", "phrases",
+            "surprise", "distance", "chosen", "held-out votes", "held-out loss", "answers",
+            "phrases",
         }  # fmt: skip
     assert len({weights(town, one) for one in history}) == 3
     assert json.loads(json.dumps([str(event) for event in town.told]))
@@ -146,6 +148,32 @@ def test_thumbs_are_learned_from_alone_and_beside_comparisons(town, rows, compar
     up, down = ([m for m, row in zip(moved, rated, strict=True) if row["label"] is which]
                 for which in (True, False))  # fmt: skip
     assert sum(up) / len(up) > sum(down) / len(down)
+
+
+def test_votes_that_contradict_all_before_wait_for_a_person(make_town, rows, monkeypatch):
+    monkeypatch.setattr(surprise, "BEFORE", 16)
+    town = make_town(train={"batch_size": 4, "learning_rate": 1e-2, "schedule": "constant"})
+    town.votes(rows[:60])
+    learner = town.learn(surprise_p=0.05)
+    good = town.history()
+    assert {one.state for one in good} == {"superseded", "promoted"} and len(good) >= 5
+    assert good[-1].gate["learned"]["accuracy"] > 0.7
+    town.votes(
+        [
+            {"prompt": row["prompt"], "chosen": row["rejected"], "rejected": row["chosen"]}
+            for row in rows[60:90]
+        ]
+    )
+    town.learn(learner)
+    *_, mixed, asked = town.history()  # Some that came before are in the first of them.
+    assert asked.state == "waiting" and town.route().update_id == mixed.id
+    assert "surprise" in {one["name"] for one in asked.gate["checks"] if not one["passed"]}
+    assert "new votes were as the policy says" in str(town.told[-1])
+    assert "approve of it on the page" in str(town.told[-1])
+    town.write(decisions.discard, update_id=asked.id, by=town.voters[0])
+    with town.store.read() as connection:
+        spoilt = {row.seq for row in updates.rows_of(connection, asked.id)}
+    assert spoilt and not spoilt & set(town.waiting())
 
 
 def test_rolling_back_goes_on_from_what_is_served_again(make_town, rows):

@@ -61,8 +61,8 @@ class Someone:
     def updates(self):
         return self.server.made
 
-    def approve(self, number):
-        self.server.approved = number
+    def discard(self, number):
+        self.server.discarded = number
 
     def roll_back(self, number):
         self.server.undone.append(number)
@@ -78,15 +78,15 @@ def told(verdicts, monkeypatch):
 
 
 def test_honest_votes_then_spoilt_ones_which_are_set_aside_and_a_rollback(monkeypatch):
-    server, lines = told(["promoted"] * UPDATES + ["quarantined"], monkeypatch)
+    server, lines = told(["promoted"] * UPDATES + ["waiting"], monkeypatch)
     votes, spoilt = server.sent[:-PER_UPDATE], server.sent[-PER_UPDATE:]
     assert len(votes) == UPDATES * PER_UPDATE
     liked = sum(verdict == "a" for _, verdict in votes)
     assert 0.6 * len(votes) < liked < len(votes), "by taste, and with noise"
     assert {verdict for _, verdict in spoilt} == {"b"}
     assert len({name for name, _ in spoilt}) == SPOILERS
-    assert server.undone == [UPDATES] and server.approved == UPDATES
-    assert "update 5 quarantined: phrases: too often" in lines[-2]
+    assert server.undone == [UPDATES] and server.discarded == UPDATES + 1
+    assert "update 5 waits for the admin: phrases: too often" in lines[-3]
     assert f"rolls update {UPDATES} back: update {UPDATES - 1} answers" in lines[-1]
 
 

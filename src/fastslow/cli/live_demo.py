@@ -8,11 +8,9 @@ from typing import Any
 from fastslow.cli.extras import check_installed
 
 ROWS = 64
-# A demo is short: it tests on fewer held-out votes than is the default.
 SETTINGS = (
     "data.max_length=128", "lora.rank=8", "lora.alpha=16", "train.learning_rate=3e-3",
     "train.batch_size=16", "eval.max_new_tokens=48", f"live.rows={ROWS}", "live.max_wait_s=60",
-    "live.gate.held_out=32", "live.gate.approved_held_out=32",
 )  # fmt: skip
 ANSWER_TOKENS = 48
 ASKED = 20

@@ -32,6 +32,10 @@ class GateConfig(Section):
     """Fewest held-out votes of a domain for that test."""
     approved_held_out: Positive = 512
     """Fewest for the test against what was approved of."""
+    surprise_p: Share = 1e-3
+    """An update waits for a person's approval where the policy has predicted its votes so much less
+    often than those before by chance with less than this probability (Fisher's test): a taste has
+    changed, or somebody spoils. 0 never asks."""
     undone_from: PositiveFloat = 100.0
     """E-value of the votes against what answers, from which it is undone: a fifth of the pairs that
     the server makes show an answer of it and one of what answered before."""

@@ -99,6 +99,13 @@ def history(
     return [Update(**row._mapping) for row in connection.execute(query)]
 
 
+def last_served(connection: Connection, domain: str, *, count: int) -> list[Update]:
+    """The newest updates that answer in a domain or did, on the way to what answers."""
+    query = select(updates).where(updates.c.domain == domain, updates.c.state.in_(SERVED))
+    rows = connection.execute(query.order_by(updates.c.id.desc()).limit(count))
+    return [Update(**row._mapping) for row in rows]
+
+
 def rows_of(connection: Connection, update_id: int) -> list[Entry]:
     """The ledger's rows of an update, new ones in order, then the replayed."""
     query = (

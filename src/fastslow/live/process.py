@@ -21,6 +21,7 @@ from fastslow.feedback.updates import Update
 from fastslow.live.choice import chosen_module
 from fastslow.live.evidence import evidence_for
 from fastslow.live.gate.gate import PROMOTED, QUARANTINED, WAITS, Evidence, Gate
+from fastslow.live.gate.surprise import as_expected
 from fastslow.live.lessons import Lesson, Lessons, forget
 from fastslow.live.planner import Planner
 from fastslow.live.settings import check_live
@@ -184,12 +185,11 @@ class LiveLearner:
             champion, anchor = (
                 self._adapter(connection, number) for number in (route.update_id, route.anchor_id)
             )
-        verdict = self._gate.test(
-            adapter_folder(self._folder, lesson.adapter),
-            champion,
-            anchor,
-            evidence,
-        )
+            before = updates.last_served(connection, update.domain, count=self._keep or 1)
+        right = round(lesson.accuracy * lesson.learned)
+        expected = as_expected(right, lesson.learned, before, p=self._limits.surprise_p)
+        candidate = adapter_folder(self._folder, lesson.adapter)
+        verdict = self._gate.test(candidate, champion, anchor, evidence, expected)
         people = Counter(row["voter"] for row in evidence.learned)
         about = {
             "people": len(people), "largest_share": max(people.values()) / people.total(),

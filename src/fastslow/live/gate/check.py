@@ -15,3 +15,5 @@ class Check:
     numbers: Mapping[str, float] = field(default_factory=dict)
     applied: bool = True
     """False where there was too little to test on, which `said` tells; it is passed then."""
+    asks: bool = False
+    """Whether failing it leaves the update to a person."""

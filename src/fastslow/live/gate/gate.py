@@ -25,19 +25,15 @@ class Verdict:
     checks: tuple[Check, ...]
 
     @property
-    def passed(self) -> bool:
-        """Whether every check was."""
-        return all(check.passed for check in self.checks)
-
-    @property
     def tested(self) -> bool:
         """Whether there were enough held-out votes to test it on."""
         return all(check.applied for check in self.checks if check.name in (VOTES, LOSS))
 
     def decided(self, promotion: str) -> str:
         """What becomes of the update, as `live.promotion` says."""
-        if not self.passed:
-            return QUARANTINED
+        failed = [check for check in self.checks if not check.passed]
+        if failed:
+            return WAITS if all(check.asks for check in failed) else QUARANTINED
         answers = promotion == "automatic" or (promotion == "tested" and self.tested)
         return PROMOTED if answers else WAITS
 
@@ -72,14 +68,21 @@ class Gate:
         self._learner, self._limits, self._seed = learner, limits, seed
 
     def test(
-        self, candidate: Path, champion: Path | None, anchor: Path | None, evidence: Evidence
+        self,
+        candidate: Path,
+        champion: Path | None,
+        anchor: Path | None,
+        evidence: Evidence,
+        *more: Check,
     ) -> Verdict:
-        """The verdict on an adapter beside the one that answers; None is the base."""
+        """The verdict on an adapter beside the one that answers; None is the base. `more` was
+        checked elsewhere."""
         given = {CANDIDATE: candidate, CHAMPION: champion, ANCHOR: anchor}
         folders = {name: folder for name, folder in given.items() if folder is not None}
         names = {name: name if name in folders else BASE for name in given}
         with self._learner.beside(folders):
             checks = [
+                *more,
                 self._distance(names, evidence),
                 self._chosen(evidence.learned),
                 *self._retention(names, evidence.held_out),
