@@ -157,6 +157,18 @@ def test_near_duplicates_are_held_out_together_and_a_tenth_is(town):
     assert 1 / 15 <= sum(clusters.values()) / len(clusters) < 1 / 7
 
 
+@pytest.mark.parametrize(("seen_ms", "learned"), [(199, False), (200, True), (None, True)])
+def test_a_vote_sent_before_it_could_be_read_is_refused(town, seen_ms, learned):
+    pair = town.pair("Hi", "so it is " * 4, "no it is not at all " + "so " * 2)
+    town.next(town.voters[0])
+    town.vote(town.voters[0], pair, seen_ms=seen_ms)
+    found = admit(town)
+    assert (found.rows, found.refused) == ((1, 0) if learned else (0, 1))
+    with town.store.read() as connection:
+        (why,) = connection.scalars(select(votes.c.refused))
+    assert why == (None if learned else "sent after 199 ms, in which nobody reads 20 words")
+
+
 @pytest.mark.parametrize("name", range(8))
 def test_however_few_kinds_of_prompts_there_are_some_are_held_out(town, name):
     """A store's name decides by chance, and by chance alone a third of all names held out none, and

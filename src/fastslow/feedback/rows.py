@@ -8,6 +8,9 @@ from sqlalchemy import Connection, Row, Table, select
 from fastslow.feedback.schema import answers, pairs, prompts
 
 Message = dict[str, str]
+MS_A_WORD = 10
+"""Milliseconds below which nobody has read a word of what they compare: ten times faster than who
+skims."""
 
 
 class Rows:
@@ -40,9 +43,15 @@ class Rows:
         """Why a vote gives no training row, if it does not."""
         if vote.verdict == "skip":
             return "skipped"
-        if vote.pair_id is None or self._pairs[vote.pair_id].purpose != "gold":
+        if vote.pair_id is None:
             return None
-        return "a gold question, which checks who votes"
+        pair = self._pairs[vote.pair_id]
+        if pair.purpose == "gold":
+            return "a gold question, which checks who votes"
+        words = sum(len(self._answers[one].text.split()) for one in (pair.a, pair.b))
+        if vote.seen_ms is not None and vote.seen_ms < MS_A_WORD * words:
+            return f"sent after {vote.seen_ms} ms, in which nobody reads {words} words"
+        return None
 
     def domain_of(self, vote: Row[Any]) -> tuple[str, bool]:
         """The domain of what was voted on, and whether its prompt is held out."""
