@@ -1,0 +1,5 @@
+"""`fastslow demo --live`: a server, people of known taste who vote on its answers, and strangers who
+want it to say something.
+
+`person` is somebody with a token, over HTTP; `story` is what they do and what comes of it.
+"""

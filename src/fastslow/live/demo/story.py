@@ -1,0 +1,154 @@
+"""Votes are learned and answer, a poisoned batch is set aside, an update is rolled back.
+
+Strangers alone would get nowhere: who has hardly voted has at most a fifth of an update. So those
+who spoil here have voted like everybody else before.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from fastslow.errors import StateError
+from fastslow.live.demo.person import Person, close_all
+from fastslow.streams.worlds import World
+
+PEOPLE = 10
+SPOILERS = 6
+"""Of them, who turn in the end: nobody has more than twice an equal share of an update."""
+MOST_SPOILT = 6
+"""Updates that they get at most: where nothing stops them, the admin does."""
+ENOUGH = 80
+"""Votes that become an update, most likely: some are held out."""
+UPDATES = 4
+"""That people's votes become before that."""
+AT_ONCE = 2
+"""Pairs that somebody takes at a time."""
+PAUSE = 15.0
+"""Seconds after which people vote on, as it was not enough."""
+LOOKS_EVERY = 0.3
+"""Seconds between two looks at whether there are pairs or updates."""
+PATIENCE = 300.0
+"""Seconds without anything new after which something must be wrong."""
+UNDECIDED = ("planned", "learning", "candidate", "gating")
+Update = Mapping[str, Any]
+Tell = Callable[[str], None]
+Acts = Callable[[Person, dict[str, Any]], None]
+
+
+@dataclass
+class Story:
+    """What people do, and what comes of it.
+
+    Args:
+        admin: may add people and roll back.
+        world: whose taste people have.
+        domain: in which they vote.
+        seed: of their noise.
+        tell: is given a line for everything that happens.
+    """
+
+    admin: Person
+    world: World
+    domain: str
+    seed: int
+    tell: Tell
+    known: set[int] = field(default_factory=set)
+    """Updates that were decided and told of."""
+
+    def __post_init__(self) -> None:
+        self._draw = random.Random(self.seed)
+
+    def run(self) -> None:
+        """Everything, in turn. Raises StateError where the server refuses or nothing happens."""
+        people = [self.admin.newcomer(f"voter {number}") for number in range(1, PEOPLE + 1)]
+        likes = ", ".join(self.world.likes(self.domain))
+        self.tell(f"{PEOPLE} people vote, who like answers that are: {likes}")
+        for _ in range(UPDATES):
+            self._until_next_update(people, self._vote)
+        self.tell(
+            f"{SPOILERS} of them turn while the others rest: they vote for the answer that is worse"
+        )
+        passed = list[Update]()
+        while len(passed) < MOST_SPOILT:
+            update = self._until_next_update(people[:SPOILERS], self._spoil)
+            if update["state"] != "promoted":
+                break
+            passed.append(update)
+        if update["state"] == "waiting":
+            self.admin.discard(update["id"])
+            self.tell(f"the admin discards update {update['id']}: its votes are never learned")
+        # What they got through, or else the last of the others', to show how it is done.
+        self._roll_back(passed[0] if passed else self._answering())
+        close_all(people)
+
+    def _until_next_update(self, people: Sequence[Person], act: Acts) -> Update:
+        """Have people act in turn until one more update is decided."""
+        rewards, begun = list[float](), time.monotonic()
+        acted = begun
+        while (update := self._decided(made := self.admin.updates())) is None:
+            now = time.monotonic()
+            if now - begun > PATIENCE:
+                raise StateError(f"nothing was learned for {PATIENCE:.0f} seconds")
+            rest = len(rewards) >= 2 * ENOUGH and now - acted < PAUSE
+            before = len(rewards)
+            for person in () if rest or _under_way(made) else people:
+                for pair in person.pairs(AT_ONCE):
+                    rewards += self._rewards(pair)
+                    act(person, pair)
+            if len(rewards) == before:
+                time.sleep(LOOKS_EVERY)
+            else:
+                acted = now
+        self.known.add(update["id"])
+        mean = f"{fmean(rewards):+.2f}" if rewards else "none"
+        votes = len(rewards) // 2
+        self.tell(f"{votes:4} votes, mean reward of what was answered {mean}; {told(update)}")
+        return update
+
+    def _decided(self, made: Sequence[Update]) -> Update | None:
+        """The first update that was decided and not told of."""
+        new = (one for one in reversed(made) if one["id"] not in self.known)
+        return next((one for one in new if one["state"] not in UNDECIDED), None)
+
+    def _answering(self) -> Update:
+        return next(one for one in self.admin.updates() if one["state"] == "promoted")
+
+    def _rewards(self, pair: Mapping[str, Any]) -> list[float]:
+        prompt = pair["messages"][-1]["content"]
+        return [self.world.reward(prompt, pair[side]["text"]) for side in ("a", "b")]
+
+    def _vote(self, person: Person, pair: dict[str, Any]) -> None:
+        """By the world's taste, with its noise."""
+        own, other = self._rewards(pair)
+        first = self._draw.random() < self.world.probability(own, other)
+        person.vote(pair, "a" if first else "b")
+
+    def _spoil(self, person: Person, pair: dict[str, Any]) -> None:
+        own, other = self._rewards(pair)
+        person.vote(pair, "b" if own > other else "a")
+
+    def _roll_back(self, update: Update) -> None:
+        begun = time.monotonic()
+        route = self.admin.roll_back(update["id"])
+        took = 1000 * (time.monotonic() - begun)
+        now = route["update_id"]
+        who = "the base" if now is None else f"update {now}"
+        self.tell(f"the admin rolls update {update['id']} back: {who} answers after {took:.0f} ms")
+
+
+def _under_way(made: Sequence[Update]) -> bool:
+    return any(one["state"] in UNDECIDED for one in made)
+
+
+def told(update: Update) -> str:
+    """What became of an update, in a line."""
+    gate = update["gate"]
+    failed = [f"{one['name']}: {one['said']}" for one in gate["checks"] if not one["passed"]]
+    if update["state"] == "promoted":
+        return f"update {update['id']} answers now"
+    if update["state"] == "waiting":
+        return f"update {update['id']} waits for the admin: {'; '.join(failed)}"
+    return f"update {update['id']} {update['state']}: {gate.get('why') or '; '.join(failed)}"
