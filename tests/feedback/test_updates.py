@@ -280,6 +280,13 @@ def test_what_is_too_old_is_forgotten_and_cannot_be_gone_back_to(lab):
     assert lab.decide(decisions.roll_back, made[2].id).update_id == made[1].id
 
 
+def test_of_what_was_given_back_nothing_is_kept_on_disk(lab):
+    first, second, third = (lab.promoted(lab.add(1)) for _ in range(3))
+    lab.decide(decisions.roll_back, second.id)
+    gone = lab.store.write(decisions.forget_old, keep=9, learner=lab.learner, domain="talk")
+    assert [one.id for one in gone] == [third.id]
+
+
 def test_only_what_answers_can_be_approved(lab):
     first, second = lab.promoted(lab.add(1)), lab.promoted(lab.add(1))
     approve = {"by": lab.voters[1]}

@@ -12,6 +12,7 @@ from town import Town
 
 from fastslow.config import load_recipe
 from fastslow.feedback import Store, leases, ledger, planning, updates, voting
+from fastslow.feedback.places import adapter_folder
 from fastslow.feedback.schema import meta
 from fastslow.live.process import LiveLearner
 from fastslow.streams import fault_of
@@ -64,6 +65,11 @@ class LiveTown(Town):
             if not learner.once(self.told.append):
                 break
         return learner
+
+    def weights(self, update):
+        """The bytes of an update's adapter."""
+        folder = adapter_folder(self.folder, update.adapter)
+        return (folder / "adapter_model.safetensors").read_bytes()
 
     def history(self, domain="talk"):
         with self.store.read() as connection:

@@ -6,14 +6,9 @@ import pytest
 
 from fastslow.errors import ConfigError
 from fastslow.feedback import Fenced, decisions, planning, updates
-from fastslow.feedback.places import adapter_folder
 from fastslow.live.choice import chosen_module, vote_loss
 from fastslow.live.gate import surprise
 from fastslow.live.process import LiveLearner
-
-
-def weights(town, update):
-    return (adapter_folder(town.folder, update.adapter) / "adapter_model.safetensors").read_bytes()
 
 
 def test_votes_become_adapters_that_answer(town, rows):
@@ -32,7 +27,7 @@ def test_votes_become_adapters_that_answer(town, rows):
             "surprise", "distance", "chosen", "held-out votes", "held-out loss", "answers",
             "phrases",
         }  # fmt: skip
-    assert len({weights(town, one) for one in history}) == 3
+    assert len({town.weights(one) for one in history}) == 3
     assert json.loads(json.dumps([str(event) for event in town.told]))
 
 
@@ -204,7 +199,7 @@ def test_domains_have_chains_of_their_own(town, rows):
     town.learn()
     (talk,), (letter,) = town.history("talk"), town.history("A Letter!")
     assert talk.parent is letter.parent is None
-    assert letter.adapter.startswith("a-letter-") and weights(town, talk) != weights(town, letter)
+    assert letter.adapter.startswith("a-letter-") and town.weights(talk) != town.weights(letter)
     town.votes(rows[40:52], "talk")
     town.learn()
     assert town.history("talk")[-1].parent == talk.id

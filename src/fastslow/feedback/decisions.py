@@ -1,5 +1,6 @@
 """What is served of the updates: promoted or set aside by the gate, undone or released by hand."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -62,7 +63,6 @@ def roll_back(
         updates.c.domain == found.domain, updates.c.state.in_(SERVED), updates.c.id > update_id
     )
     after = list(connection.scalars(later.order_by(updates.c.id)))
-    anchor = route_of(connection, found.domain).anchor_id
     before = None if found.parent is None else update_of(connection, found.parent)
     if before is not None and before.checkpoint is None:
         raise Malformed(
@@ -71,19 +71,25 @@ def roll_back(
         )
     change(connection, [update_id], state="rolled_back", decided_by=by)
     change(connection, after, state=FREE)
-    if found.parent is not None:
-        change(connection, [found.parent], state="promoted")
-    _new_epoch(connection, found.domain)
-    _route(
-        connection,
-        route_of(connection, found.domain),
-        update_id=found.parent,
-        previous_id=None if before is None else before.parent,
-        anchor_id=found.parent if anchor in (update_id, *after) else anchor,
-    )
+    go_back(connection, found.domain, before, gone=[update_id, *after])
     detail = {"update": update_id, "also": after, "serves": found.parent, "why": why}
     note(connection, by, "roll_back", detail, now=now)
     return route_of(connection, found.domain)
+
+
+def go_back(connection: Connection, domain: str, to: Update | None, *, gone: Sequence[int]) -> None:
+    """Serve an earlier update of a domain's chain, or the base; those after it are `gone`."""
+    number, anchor = (None if to is None else to.id), route_of(connection, domain).anchor_id
+    if to is not None:
+        change(connection, [to.id], state="promoted")
+    _new_epoch(connection, domain)
+    _route(
+        connection,
+        route_of(connection, domain),
+        update_id=number,
+        previous_id=None if to is None else to.parent,
+        anchor_id=number if anchor in gone else anchor,
+    )
 
 
 def undo_fallen(
@@ -99,7 +105,8 @@ def undo_fallen(
 
 def forget_old(connection: Connection, *, learner: int, domain: str, keep: int) -> list[Update]:
     """Say that the checkpoints and adapters of all but the newest updates are gone, but for what
-    answers, what did before, and what was approved; those that are to be removed."""
+    answers, what did before, and what was approved; and of all that were given back. Those that are
+    to be removed."""
     check_learner(connection, learner)
     route = route_of(connection, domain)
     needed = {route.update_id, route.previous_id, route.anchor_id}
@@ -108,8 +115,11 @@ def forget_old(connection: Connection, *, learner: int, domain: str, keep: int) 
         updates.c.checkpoint.is_not(None),
         updates.c.state.not_in(OPEN),
     )
-    kept = list(connection.scalars(query.order_by(updates.c.id.desc())))
-    gone = [update_of(connection, one) for one in kept[keep:] if one not in needed]
+    numbers = connection.scalars(query.order_by(updates.c.id.desc())).all()
+    kept = [update_of(connection, number) for number in numbers]
+    given_back = [one for one in kept if one.state == FREE]
+    others = [one for one in kept if one.state != FREE]
+    gone = [one for one in (*given_back, *others[keep:]) if one.id not in needed]
     change(connection, [one.id for one in gone], checkpoint=None)
     return gone
 

@@ -5,11 +5,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from fastslow.feedback import people
+from fastslow.feedback import forgetting, people
 from fastslow.feedback.export import PAGE, export_page
 from fastslow.feedback.people import Principal
 from fastslow.feedback.statistics import counts, statistics
 from fastslow.serve.access import ADMINS, READERS, allowed
+from fastslow.serve.background import follow
 from fastslow.serve.bodies import LARGEST, Enabled, NewPerson, Number
 from fastslow.serve.metrics import CONTENT_TYPE, as_prometheus
 from fastslow.serve.routes.voting import Shared
@@ -59,6 +60,15 @@ async def new_token(person_id: Number, who: Admin, live: Shared) -> dict[str, An
     token = await live.write(people.new_token, principal_id=person_id, by=who.id)
     live.forget_principals()
     return {"id": person_id, "token": token}
+
+
+@router.post("/v1/people/{person_id}/forget")
+async def forget(person_id: Number, who: Admin, live: Shared) -> dict[str, Any]:
+    """Learn nothing of somebody any more, and what had learned from them again without."""
+    done = await live.write(forgetting.forget_person, principal_id=person_id, by=who.id)
+    live.forget_principals()
+    await follow(live)
+    return {"id": person_id, **asdict(done)}
 
 
 @router.put("/v1/people/{person_id}/enabled")

@@ -13,7 +13,7 @@ const STATES = {
   rolled_back: "rolled back", released: "given back", discarded: "discarded",
 };
 const NOTES = {
-  waiting: "It has passed the gate. It answers once an admin approves of it; until then this domain learns nothing more.",
+  waiting: "It answers once an admin approves of it; until then this domain learns nothing more.",
   quarantined: "Its rows are not learned unless an admin says so.",
   rolled_back: "Its rows are not learned again unless an admin says so.",
   released: "Its rows are learned again, in another update.",
@@ -155,6 +155,7 @@ function card(one, own) {
     element("dl", { class: "facts" }, Object.entries(facts).filter(([, value]) => value !== undefined).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, value)))),
     one.gate?.tested === false ? element("p", { class: "why" }, "Not tested on held-out votes: there are too few of them yet.") : null,
+    (one.gate?.checks ?? []).filter(asks).map((check) => element("p", { class: "why" }, `${capital(check.said)}.`)),
     one.gate?.fallen ? element("p", { class: "why" }, `Undone by votes: ${one.gate.fallen}.`) : null,
     why ? element("p", { class: "why" }, `Its rows could not be learned: ${why}`) : null,
     NOTES[one.state] ? element("p", { class: "hint" }, NOTES[one.state]) : null,
@@ -164,15 +165,17 @@ function card(one, own) {
   );
 }
 
-const MARKS = { passed: "passed", failed: "failed", untold: "too little to tell" };
-const mark = (check) => (!check.passed ? "failed" : check.applied === false ? "untold" : "passed");
+const MARKS = { passed: "passed", failed: "failed", asks: "asks", untold: "too little to tell" };
+const asks = (check) => !check.passed && check.asks === true;
+const mark = (check) => (asks(check) ? "asks" : !check.passed ? "failed" : check.applied === false ? "untold" : "passed");
 
 function summary(checks) {
   const of = (kind) => checks.filter((check) => mark(check) === kind);
   const failed = of("failed");
   if (failed.length) return `Gate: ${failed.length} of ${checks.length} checks failed: ${failed.map((check) => check.name).join(", ")}`;
   const untold = of("untold").length;
-  return `Gate: ${of("passed").length} of ${checks.length} checks passed${untold ? `, ${untold} had too little to tell` : ""}`;
+  const asked = of("asks").length ? `, ${of("asks").map((check) => check.name).join(", ")} asks a person` : "";
+  return `Gate: ${of("passed").length} of ${checks.length} checks passed${asked}${untold ? `, ${untold} had too little to tell` : ""}`;
 }
 
 function folded(id, title, items, parts) {
@@ -256,4 +259,5 @@ async function attempt(work, focus = null) {
   if (focus && document.activeElement === document.body) document.getElementById(focus)?.focus();
 }
 
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const percent = (share) => `${Math.round(100 * share)} %`;

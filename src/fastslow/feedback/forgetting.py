@@ -1,0 +1,81 @@
+"""Nothing is learned of somebody any more; what had learned from them is learned again without."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+
+from fastslow.feedback.decisions import go_back
+from fastslow.feedback.people import note, set_disabled
+from fastslow.feedback.schema import ledger, update_rows, updates, votes
+from fastslow.feedback.updates import FREE, OPEN, SERVED, Update, change, update_of
+from fastslow.feedback.voting import retract
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was undone."""
+
+    votes: int
+    """That were taken back."""
+    updates: list[int]
+    """That answer no more; the rest of their rows waits to be learned again."""
+
+
+def forget_person(
+    connection: Connection, *, principal_id: int, now: float, by: int | None
+) -> Forgotten:
+    """Disable somebody, take back all that they have sent, and go back in every domain to before
+    the first update that learned from it.
+
+    Once the other rows are learned again, everything is as if this person had sent nothing. Until
+    then what answers is what did before them, or an update before that, if it is no longer kept.
+    Raises UnknownItem, and Malformed for oneself.
+    """
+    set_disabled(connection, principal_id=principal_id, disabled=True, now=now, by=by)
+    own = select(votes.c.id).where(votes.c.voter == principal_id)
+    sent = list(connection.scalars(own.where(votes.c.retracted_at.is_(None)).order_by(votes.c.id)))
+    for vote_id in sent:
+        retract(connection, voter=principal_id, vote_id=vote_id, now=now)
+    # The ledger's entries that take them back come later; nothing may be planned of them meanwhile.
+    rows = ledger.c.vote_id.in_(own)
+    connection.execute(update(ledger).where(rows).values(weight=0.0))
+    touched = (
+        select(updates.c.domain, updates.c.id)
+        .join(update_rows, update_rows.c.update_id == updates.c.id)
+        .join(ledger, ledger.c.seq == update_rows.c.seq)
+        .where(rows, updates.c.state.in_((*SERVED, *OPEN)))
+        .order_by(updates.c.id.desc())
+    )
+    first = {domain: number for domain, number in connection.execute(touched)}
+    gone = [
+        number
+        for domain, found in sorted(first.items())
+        for number in _undone_from(connection, domain, update_of(connection, found))
+    ]
+    detail = {"principal": principal_id, "votes": len(sent), "updates": gone}
+    note(connection, by, "forget", detail, now=now)
+    return Forgotten(len(sent), gone)
+
+
+def _undone_from(connection: Connection, domain: str, first: Update) -> list[int]:
+    """Go back to before an update; those that answer no more."""
+    before = _last_kept(connection, first.parent)
+    query = select(updates.c.id).where(
+        updates.c.domain == domain,
+        updates.c.state.in_(SERVED),
+        updates.c.id > (0 if before is None else before.id),
+    )
+    gone = list(connection.scalars(query.order_by(updates.c.id)))
+    change(connection, gone, state=FREE)
+    go_back(connection, domain, before, gone=gone)
+    return gone
+
+
+def _last_kept(connection: Connection, number: int | None) -> Update | None:
+    """An update, or the last before it from which can be learned on."""
+    while number is not None:
+        found = update_of(connection, number)
+        if found.checkpoint is not None:
+            return found
+        number = found.parent
+    return None
