@@ -234,6 +234,26 @@ def test_an_admin_adds_somebody_who_then_votes(site):
     assert '"prompt 1"' in text and text.count("\n") == 1
 
 
+def test_an_admin_forgets_somebody_after_two_decisions(site):
+    site.server.pair("prompt 1")
+    voter = site.open()
+    vote_by(voter, "1")
+    wait(lambda: site.votes())
+    page = site.open("admin", "people")
+    row = page.locator("tbody tr", has_text="annotator").first
+    forget = row.get_by_role("button", name="Forget the votes of annotator")
+    expect(row.get_by_role("button", name="Disable")).to_be_visible()
+    expect(forget).to_have_count(0)
+    row.get_by_role("button", name="Disable").click()
+    forget.click()
+    expect(page.locator("#toast")).to_contain_text("cannot be undone")
+    assert len(site.votes()) == 1
+    forget.click()
+    expect(page.locator("#toast")).to_contain_text("Taken back: 1 of the votes of annotator")
+    expect(forget).to_have_count(0)
+    assert site.votes() == []
+
+
 def test_an_admin_adds_a_gold_question_and_what_is_written_stays(site):
     page = site.open("admin", "people")
     page.get_by_label("First answer").fill("right")

@@ -54,6 +54,7 @@ ROLES = {
     ("POST", "/v1/people"): "admin",
     ("POST", "/v1/people/1/token"): "admin",
     ("PUT", "/v1/people/{person_id}/enabled"): "admin",
+    ("POST", "/v1/people/{person_id}/forget"): "admin",
 }
 
 

@@ -12,6 +12,7 @@ let link = null;
 let isLinkNew = false;
 let figures = null;
 let drawn = "";
+let unsure = null; // Whose votes are to be forgotten, if that is confirmed.
 
 export async function enter() {
   const mine = ++visit;
@@ -40,7 +41,7 @@ async function refresh() {
 
 function draw(all) {
   // A link that is being marked to be copied stays marked.
-  const now = JSON.stringify([all, link]);
+  const now = JSON.stringify([all, link, unsure]);
   if (now === drawn) return;
   drawn = now;
   const { counts: found, hourly, people } = all;
@@ -84,7 +85,8 @@ function table(people) {
       cell("gold right", share(one.gold_right, one.gold)), cell("left", share(one.left, one.decided)),
       cell("seconds", one.median_seen_s === null ? "–" : one.median_seen_s.toFixed(1)),
       element("td", {}, button("New link", "", () => renew(one), { class: "small", id: `renew-${one.id}`, "aria-label": `New link for ${one.name}` }),
-        button(one.disabled ? "Enable" : "Disable", "", () => enable(one), { class: "small", id: `enable-${one.id}`, "aria-label": `${one.disabled ? "Enable" : "Disable"} ${one.name}` })),
+        button(one.disabled ? "Enable" : "Disable", "", () => enable(one), { class: "small", id: `enable-${one.id}`, "aria-label": `${one.disabled ? "Enable" : "Disable"} ${one.name}` }),
+        one.disabled && one.sent ? forgetting(one) : null),
     ))),
   ));
 }
@@ -136,6 +138,22 @@ function give(name, token) {
   link = { name, url: `${location.origin}/#token=${token}` };
   isLinkNew = true;
 }
+
+// Offered for who is disabled, so that it takes two decisions; the first click says what it does.
+const forgetting = (one) => (unsure === one.id
+  ? button("Forget for good", "", () => forget(one), { class: "small", id: `forget-${one.id}`, "aria-label": `Forget the votes of ${one.name} for good` })
+  : button("Forget votes", "", () => askFirst(one), { class: "small", id: `forget-${one.id}`, "aria-label": `Forget the votes of ${one.name}` }));
+
+const askFirst = (one) => attempt(async () => {
+  unsure = one.id;
+  toast(`All votes of ${one.name} are taken back, and what has learned from them is learned again without. This cannot be undone.`);
+});
+
+const forget = (one) => attempt(async () => {
+  unsure = null;
+  const done = await ask("POST", `/v1/people/${one.id}/forget`);
+  toast(`Taken back: ${done.votes} of the votes of ${one.name}. Learned again without them: ${done.updates.length} updates.`);
+});
 
 const enable = (one) => attempt(() => ask("PUT", `/v1/people/${one.id}/enabled`, { enabled: one.disabled }));
 
