@@ -54,10 +54,13 @@ class LiveTown(Town):
         self.now += voting.GRACE
         self.write(ledger.admit, check=fault_of)
 
-    def learner(self, **limits):
+    def settings(self, **limits):
+        """The recipe, with thresholds of the gate."""
         live = {"rows": ROWS, "max_wait_s": 1e12, "gate": LENIENT | limits, **self.live}
-        own = self.recipe.model_dump(mode="json") | {"live": live}
-        return LiveLearner(self.store, self.folder, load_recipe(own))
+        return self.recipe.model_dump(mode="json") | {"live": live}
+
+    def learner(self, **limits):
+        return LiveLearner(self.store, self.folder, load_recipe(self.settings(**limits)))
 
     def learn(self, learner=None, times=99, **limits):
         learner = learner or self.learner(**limits)

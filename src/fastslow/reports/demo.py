@@ -98,7 +98,7 @@ def demo_sections(shown: ShownDemo) -> list[Section]:
                 Plot(
                     "What is kept of each domain",
                     "True reward over the base at the end, and the KL spent for it, of what each "
-                    "way hands over: not yet at the same KL. What forgets is dark on the left.",
+                    "way hands over: not yet at the same KL.",
                     _kept(shown.ways),
                 ),
                 Plot(
