@@ -12,11 +12,15 @@ from fastslow.feedback import (
     Malformed,
     Store,
     decisions,
+    forgetting,
+    items,
     leases,
     ledger,
+    people,
     planning,
     updates,
     voting,
+    watching,
 )
 from fastslow.feedback.schema import audit
 
@@ -285,6 +289,62 @@ def test_of_what_was_given_back_nothing_is_kept_on_disk(lab):
     lab.decide(decisions.roll_back, second.id)
     gone = lab.store.write(decisions.forget_old, keep=9, learner=lab.learner, domain="talk")
     assert [one.id for one in gone] == [third.id]
+
+
+def test_who_is_forgotten_is_in_nothing_that_answers(lab):
+    ann, bob = lab.voters
+    first = lab.promoted(lab.add(2))
+    lab.voters = [bob, ann]
+    second = lab.promoted(lab.add(1))
+    lab.voters = [ann, bob]
+    rows = lab.add(2)
+    third = lab.promoted(rows)
+    done = lab.write(forgetting.forget_person, principal_id=bob, by=ann)
+    assert (done.votes, done.updates) == (1, [second.id, third.id])
+    assert lab.route().update_id == first.id and lab.waiting() == rows
+    lab.write(ledger.admit, check=lambda row: None)
+    assert lab.waiting() == rows
+    with lab.store.read() as connection:
+        assert [row.kind for row in ledger.entries(connection)][-1] == "retract"
+        assert [one.disabled for one in people.all_principals(connection)] == [False, True]
+        actions = list(connection.scalars(select(audit.c.action).order_by(audit.c.id)))
+    assert actions[-2:] == ["disable", "forget"]
+    with pytest.raises(updates.UnknownItem, match="no person 99"):
+        lab.write(forgetting.forget_person, principal_id=99, by=ann)
+
+
+def test_votes_that_watch_are_read_in_order_and_each_once(lab):
+    first, second = lab.promoted(lab.add(1)), lab.promoted(lab.add(1))
+    before = first_watched(lab)
+    for better in (first.id, second.id):
+        prompt = lab.prompt(f"Who is better than {better}?")
+        both = {
+            update: lab.answer(prompt, f"by {update}", update_id=update)
+            for update in (first.id, second.id)
+        }
+        pair = lab.write(
+            items.add_pair, prompt_id=prompt, first=both[first.id], second=both[second.id],
+            draw=lab.draw, purpose="watch",
+        )  # fmt: skip
+        voter = lab.voters[0]
+        lab.store.write(leases.lease, pair_id=pair, voter=voter, until=lab.now)
+        with lab.store.read() as connection:
+            shown = leases.pair_of(connection, pair_id=pair, voter=voter)
+        lab.vote(voter, pair, "a" if shown.a == f"by {better}" else "b")
+    lab.now += voting.GRACE
+    lab.write(ledger.admit, check=lambda row: None)
+    with lab.store.read() as connection:
+        found, last = watching.watched(connection, after=before, limit=99)
+        assert [(one.better, one.worse) for one in found] == [
+            (first.id, second.id), (second.id, first.id),
+        ]  # fmt: skip
+        assert watching.watched(connection, after=last, limit=99) == ([], last)
+        assert watching.watched(connection, after=before, limit=1) == (found[:1], before + 1)
+
+
+def first_watched(lab):
+    with lab.store.read() as connection:
+        return watching.first_watched(connection, lab.route().update_id)
 
 
 def test_only_what_answers_can_be_approved(lab):

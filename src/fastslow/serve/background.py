@@ -21,7 +21,7 @@ from fastslow.serve.live import Live
 from fastslow.streams import fault_of
 
 TIMEOUT = 10.0
-MADE_AT_ONCE = 6
+MADE_AT_ONCE = 3
 """Pairs that are asked for together; the engine has room for others' requests beside them."""
 FOLLOWS_EVERY = 0.25
 """Seconds between two looks at the routes."""
