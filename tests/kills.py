@@ -29,71 +29,85 @@ ON_POLICY = {"num_generations": 2, **ANSWERS}
 TIGHT = {"budget": {"reverse_kl": 1e-4, "every": 1}}
 
 # Each attempt is a process of its own, a fork of this one, which has imported everything.
-ATTEMPTS = """
+MORTAL = """
 import json, os, signal, sys
 from pathlib import Path
+
+class Mortal:
+    def __init__(self, number, told):
+        self.count, self.number, self.told = 0, number, told
+
+    def point(self, label):
+        self.count += 1
+        if self.count == self.number:
+            self.told.write_text(json.dumps([self.count, label]))
+        return self.count == self.number
+
+    def die(self, *_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def before(self, owner, name):
+        whole = getattr(owner, name)
+        def instead(*given, **named):
+            return self.die() if self.point(name) else whole(*given, **named)
+        setattr(owner, name, instead)
+
+    def in_a_file(self, owner):
+        save_file = owner.save_file
+        def half_a_file(tensors, path):
+            save_file(tensors, path)
+            if self.point("half a file"):
+                os.truncate(path, path.stat().st_size // 2)
+                self.die()
+        owner.save_file = half_a_file
+
+def live_and_die(told, attempt):
+    for number in map(int, sys.stdin):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                mortal = Mortal(number, told)
+                attempt(mortal)
+                told.write_text(json.dumps([mortal.count, "end"]))
+                code = 0
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(json.dumps([code, *json.loads(told.read_text())]), flush=True)
+        if code == 0 and number:
+            break
+"""
+ATTEMPTS = (
+    MORTAL
+    + """
 from fastslow import training
 from fastslow.training.continual import consolidation, distillation, merge_weights
 from fastslow.training.state import checkpoint
 from fastslow.training.state.event_log import EventLog
 merge_weights.STEPS = consolidation.MOST_STEPS = 4
 distillation.KEPT_EVERY = 2
+recipe, told = sys.argv[1], Path(sys.argv[2])
 
-def attempt(recipe, number, told):
-    count = 0
-
-    def point(label):
-        nonlocal count
-        count += 1
-        if count == number:
-            told.write_text(json.dumps([count, label]))
-        return count == number
-
-    def die(*_):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def before(owner, name):
-        whole = getattr(owner, name)
-        def instead(*given, **named):
-            return die() if point(name) else whole(*given, **named)
-        setattr(owner, name, instead)
-
+def attempt(mortal):
     for name in ("mkdir", "fsync", "replace"):
-        before(os, name)
-    write_line, save_file = EventLog.write, checkpoint.save_file
+        mortal.before(os, name)
+    mortal.in_a_file(checkpoint)
+    write_line = EventLog.write
 
     def half_a_line(self, event):
-        if not point("half a line"):
+        if not mortal.point("half a line"):
             return write_line(self, event)
         line = json.dumps(event).encode()
         self._file.write(line[:len(line) // 2])
-        die()
+        mortal.die()
 
-    def half_a_file(tensors, path):
-        save_file(tensors, path)
-        if point("half a file"):
-            os.truncate(path, path.stat().st_size // 2)
-            die()
+    EventLog.write = half_a_line
+    training.train(recipe, listener=lambda event: mortal.point(event["event"]) and mortal.die())
 
-    EventLog.write, checkpoint.save_file = half_a_line, half_a_file
-    training.train(recipe, listener=lambda event: point(event["event"]) and die())
-    told.write_text(json.dumps([count, "end"]))
-
-recipe, told = sys.argv[1], Path(sys.argv[2])
-for number in map(int, sys.stdin):
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            attempt(recipe, number, told)
-            code = 0
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(json.dumps([code, *json.loads(told.read_text())]), flush=True)
-    if code == 0 and number:
-        break
+live_and_die(told, attempt)
 """
+)
 
 
 def kinds(folder: Path) -> dict[str, dict]:

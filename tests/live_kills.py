@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import fork_server
+from kills import MORTAL
 
 from fastslow.atomic_io import file_hash
 from fastslow.feedback import Store, updates
@@ -18,71 +19,35 @@ from fastslow.feedback.places import adapter_folder
 
 FARTHEST = 60
 """Moments after which a learner is killed at the latest: more than an update has."""
-# Each attempt is a process of its own, a fork of this one, which has imported everything.
-ATTEMPTS = """
-import json, os, signal, sys
-from pathlib import Path
+ATTEMPTS = (
+    MORTAL
+    + """
 from fastslow.config import load_recipe
 from fastslow.feedback import Store
 from fastslow.live.run import learn
 from fastslow.training.state import checkpoint
+folder, recipe, told = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 
-def attempt(folder, recipe, number, told):
-    count = 0
-
-    def point(label):
-        nonlocal count
-        count += 1
-        if count == number:
-            told.write_text(json.dumps([count, label]))
-        return count == number
-
-    def die():
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def before(owner, name):
-        whole = getattr(owner, name)
-        def instead(*given, **named):
-            return die() if point(name) else whole(*given, **named)
-        setattr(owner, name, instead)
-
+def attempt(mortal):
     for name in ("mkdir", "fsync", "replace", "rename"):
-        before(os, name)
-    write, save_file = Store.write, checkpoint.save_file
+        mortal.before(os, name)
+    mortal.in_a_file(checkpoint)
+    write = Store.write
 
     def written(self, work, *given, **named):
-        if point("before " + work.__name__):
-            die()
+        if mortal.point("before " + work.__name__):
+            mortal.die()
         found = write(self, work, *given, **named)
-        if point("after " + work.__name__):
-            die()
+        if mortal.point("after " + work.__name__):
+            mortal.die()
         return found
 
-    def half_a_file(tensors, path):
-        save_file(tensors, path)
-        if point("half a file"):
-            os.truncate(path, path.stat().st_size // 2)
-            die()
-
-    Store.write, checkpoint.save_file = written, half_a_file
+    Store.write = written
     learn(folder, load_recipe(recipe), store_url=None, once=True, say=lambda text: None)
-    told.write_text(json.dumps([count, "end"]))
 
-folder, recipe, told = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-for number in map(int, sys.stdin):
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            attempt(folder, recipe, number, told)
-            code = 0
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(json.dumps([code, *json.loads(told.read_text())]), flush=True)
-    if code == 0:
-        break
+live_and_die(told, attempt)
 """
+)
 
 
 def lives(folder: Path, recipe: Path, numbers: list[int]) -> list[tuple[int, int, str]]:
