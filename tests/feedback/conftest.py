@@ -38,8 +38,8 @@ def where(request, tmp_path):
 
 @pytest.fixture
 def store(where):
-    # What is held out hangs on the store's name, which is random otherwise.
-    name = update(meta).where(meta.c.key == "store").values(value="store")
+    # What is held out hangs on the store's name, which is random otherwise: here the fifth.
+    name = update(meta).where(meta.c.key == "store").values(value="store 5")
     with Store(where) as opened:
         opened.write(lambda connection: connection.execute(name))
         yield opened

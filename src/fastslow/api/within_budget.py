@@ -45,7 +45,7 @@ def pulled_back(core: Learner) -> dict[str, float]:
 def next_pace(pace: float, strength: float) -> float:
     """What learning rates are multiplied by after a policy was scaled down by `strength`.
 
-    Whoever is scaled down forgets as much of everything before. At its full rate a policy at the
+    A policy that is scaled down forgets as much of everything before. At its full rate one at the
     limit forgets half in every update; more slowly it stays where it is and turns.
 
     >>> next_pace(1.0, 0.25), next_pace(0.5, 0.8), next_pace(0.5, 1.0), next_pace(1.0, 1.0)

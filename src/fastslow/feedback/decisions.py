@@ -71,13 +71,15 @@ def roll_back(
         )
     change(connection, [update_id], state="rolled_back", decided_by=by)
     change(connection, after, state=FREE)
-    go_back(connection, found.domain, before, gone=[update_id, *after])
+    serve_earlier(connection, found.domain, before, gone=[update_id, *after])
     detail = {"update": update_id, "also": after, "serves": found.parent, "why": why}
     note(connection, by, "roll_back", detail, now=now)
     return route_of(connection, found.domain)
 
 
-def go_back(connection: Connection, domain: str, to: Update | None, *, gone: Sequence[int]) -> None:
+def serve_earlier(
+    connection: Connection, domain: str, to: Update | None, *, gone: Sequence[int]
+) -> None:
     """Serve an earlier update of a domain's chain, or the base; those after it are `gone`."""
     number, anchor = (None if to is None else to.id), route_of(connection, domain).anchor_id
     if to is not None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
 
-from fastslow.feedback.decisions import go_back
+from fastslow.feedback.decisions import serve_earlier
 from fastslow.feedback.people import note, set_disabled
 from fastslow.feedback.schema import ledger, update_rows, updates, votes
 from fastslow.feedback.updates import FREE, OPEN, SERVED, Update, change, update_of
@@ -67,7 +67,7 @@ def _undone_from(connection: Connection, domain: str, first: Update) -> list[int
     )
     gone = list(connection.scalars(query.order_by(updates.c.id)))
     change(connection, gone, state=FREE)
-    go_back(connection, domain, before, gone=gone)
+    serve_earlier(connection, domain, before, gone=gone)
     return gone
 
 

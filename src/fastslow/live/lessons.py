@@ -20,7 +20,7 @@ from fastslow.training.state.checkpoint import Snapshot, read_newest, write_chec
 OF_UPDATE = "update"
 RATING = "rating"
 OF_RATINGS = "kto"
-"""What thumbs are learned by; comparisons and edits by the recipe's objective."""
+"""What ratings are learned by; comparisons and edits by the recipe's objective."""
 
 
 @dataclass(frozen=True, slots=True)
