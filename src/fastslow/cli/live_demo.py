@@ -28,8 +28,6 @@ def live_demo(to: Path, *, seed: int, port: int, stay: bool, say: Any) -> None:
     """
     check_installed("fastslow.serve.server", what="the live demo", extra="serve")
     check_installed("fastslow.live.run", what="the live demo", extra="serve")
-    from fastslow.atomic_io import write_rows
-    from fastslow.bench.scenario import world_scenario
     from fastslow.errors import ConfigError
     from fastslow.live.demo.person import Person
     from fastslow.live.demo.story import Story
@@ -38,19 +36,12 @@ def live_demo(to: Path, *, seed: int, port: int, stay: bool, say: Any) -> None:
     from fastslow.serve.server import serve
     from fastslow.serve.supervised import threads_of_both
     from fastslow.serve.tokens import FILE
-    from fastslow.streams.worlds import World
 
     if (to / "live" / FILE).exists():
         raise ConfigError(f"--to: {to / 'live'} holds an earlier demo; remove it or choose another")
-    world = World(seed=seed, num_domains=1)
+    world, model, prompts = _world(to, seed, say)
     (domain,) = world.domains
-    say("a tiny base model is trained on the text of a world, unless it is there already")
-    scenario = world_scenario(world, to / "world", pairs=ROWS)
-    prompts = to / "world" / "prompts.jsonl"
-    # The shortest: longer ones are so much alike that all are held out together, or none.
-    asked = sorted(world.prompts(domain), key=len)[:ASKED]
-    write_rows(prompts, [{"prompt": one, "domain": domain} for one in asked])
-    recipe = [f"model={scenario.settings['model']}", *SETTINGS]
+    recipe = [f"model={model}", *SETTINGS]
     failed = list[BaseException]()
 
     def ready(address: str) -> None:
@@ -84,3 +75,20 @@ def live_demo(to: Path, *, seed: int, port: int, stay: bool, say: Any) -> None:
     )
     if failed:
         raise failed[0]
+
+
+def _world(to: Path, seed: int, say: Any) -> tuple[Any, str, Path]:
+    """A world of one domain, its base, and a file of prompts."""
+    from fastslow.atomic_io import write_rows
+    from fastslow.bench.scenario import world_scenario
+    from fastslow.streams.worlds import World
+
+    world = World(seed=seed, num_domains=1)
+    (domain,) = world.domains
+    say("a tiny base model is trained on the text of a world, unless it is there already")
+    scenario = world_scenario(world, to / "world", pairs=ROWS)
+    prompts = to / "world" / "prompts.jsonl"
+    # The shortest: longer ones are so much alike that all are held out together, or none.
+    asked = sorted(world.prompts(domain), key=len)[:ASKED]
+    write_rows(prompts, [{"prompt": one, "domain": domain} for one in asked])
+    return world, str(scenario.settings["model"]), prompts

@@ -15,8 +15,9 @@ class LrSchedule:
     recipe: Recipe
     total_steps: int | None
 
-    def at(self, step: int, selector: LeaderSelector) -> dict[str, float]:
-        """The learning rate of every module, the critic's among them, after `step` steps."""
+    def at(self, step: int, selector: LeaderSelector, *, pace: float = 1.0) -> dict[str, float]:
+        """The learning rate of every module, the critic's among them, after `step` steps; `pace`
+        times what the recipe says."""
         train, chase, online = self.recipe.train, self.recipe.chase, self.recipe.online
         factor = lr_factor(
             step,
@@ -30,7 +31,7 @@ class LrSchedule:
         }
         if online is not None:
             ratios[CRITIC] = online.critic_rate
-        return {name: train.learning_rate * ratio * factor for name, ratio in ratios.items()}
+        return {name: train.learning_rate * ratio * factor * pace for name, ratio in ratios.items()}
 
     def updating(self, step: int, selector: LeaderSelector) -> tuple[str, ...]:
         """The modules that learn: the slower ones only every `slow_every`-th step."""
