@@ -30,7 +30,7 @@ from fastslow.training.state.summary import ContinualSummary
 PAIRS = 768
 """Of each domain."""
 HELD_OUT = 64
-"""Prompts of each domain that ways are measured on."""
+"""Pairs of each domain."""
 RACED = 2048
 """Pairs of the stream whose tastes change."""
 RATES = (1e-3, 3e-3)

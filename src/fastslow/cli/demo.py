@@ -24,7 +24,7 @@ def demo(
         min(2, os.cpu_count() or 1), min=1, help="Trainings in parallel, one thread each if > 1."
     ),
     live: bool = typer.Option(
-        False, "--live", help="Instead: a server, people who vote, strangers who spoil, the page."
+        False, "--live", help="Instead: a server, people who vote, some who spoil, the page."
     ),
     port: int = typer.Option(0, min=0, max=65535, help="With --live; 0 takes any that is free."),
     stay: bool = typer.Option(

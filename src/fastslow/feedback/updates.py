@@ -90,20 +90,19 @@ def update_of(connection: Connection, update_id: int) -> Update:
 
 
 def history(
-    connection: Connection, domain: str | None = None, *, limit: int | None = None
+    connection: Connection,
+    domain: str | None = None,
+    *,
+    states: Sequence[str] = (),
+    limit: int | None = None,
 ) -> list[Update]:
-    """Updates, the newest first."""
+    """Updates, the newest first; in these states only, if there are any."""
     query = select(updates).order_by(updates.c.id.desc()).limit(limit)
     if domain is not None:
         query = query.where(updates.c.domain == domain)
+    if states:
+        query = query.where(updates.c.state.in_(states))
     return [Update(**row._mapping) for row in connection.execute(query)]
-
-
-def last_served(connection: Connection, domain: str, *, count: int) -> list[Update]:
-    """The newest updates that answer in a domain or did, on the way to what answers."""
-    query = select(updates).where(updates.c.domain == domain, updates.c.state.in_(SERVED))
-    rows = connection.execute(query.order_by(updates.c.id.desc()).limit(count))
-    return [Update(**row._mapping) for row in rows]
 
 
 def rows_of(connection: Connection, update_id: int) -> list[Entry]:

@@ -185,7 +185,9 @@ class LiveLearner:
             champion, anchor = (
                 self._adapter(connection, number) for number in (route.update_id, route.anchor_id)
             )
-            before = updates.last_served(connection, update.domain, count=self._keep or 1)
+            before = updates.history(
+                connection, update.domain, states=updates.SERVED, limit=self._keep or 1
+            )
         right = round(lesson.accuracy * lesson.learned)
         expected = as_expected(right, lesson.learned, before, p=self._limits.surprise_p)
         candidate = adapter_folder(self._folder, lesson.adapter)

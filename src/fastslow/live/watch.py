@@ -75,13 +75,12 @@ class Watch:
         return [fall for score in self._scores.values() if (fall := self._fallen(score))]
 
     def _follow_routes(self, connection: Connection) -> None:
-        routes = {one.domain: one for one in updates.all_routes(connection)}
-        for domain, route in routes.items():
-            known = self._scores.get(domain)
+        for route in updates.all_routes(connection):
+            known = self._scores.get(route.domain)
             if route.update_id is None:
-                self._scores.pop(domain, None)
+                self._scores.pop(route.domain, None)
             elif known is None or known.update_id != route.update_id:
-                self._scores[domain] = _Score(route.update_id, route.previous_id)
+                self._scores[route.domain] = _Score(route.update_id, route.previous_id)
 
     def _fallen(self, score: _Score) -> Fall | None:
         found = e_value(score.lost, score.won)

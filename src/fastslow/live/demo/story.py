@@ -1,4 +1,4 @@
-"""Votes are learned and answer, a poisoned batch is set aside, an update is rolled back.
+"""Votes are learned and answer, spoilt ones wait for the admin, an update is rolled back.
 
 Strangers alone would get nowhere: who has hardly voted has at most a fifth of an update. So those
 who spoil here have voted like everybody else before.
@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from fastslow.errors import StateError
+from fastslow.feedback.updates import UNDECIDED, WAITING
 from fastslow.live.demo.person import Person, close_all
 from fastslow.streams.worlds import World
 
@@ -32,7 +33,6 @@ LOOKS_EVERY = 0.3
 """Seconds between two looks at whether there are pairs or updates."""
 PATIENCE = 300.0
 """Seconds without anything new after which something must be wrong."""
-UNDECIDED = ("planned", "learning", "candidate", "gating")
 Update = Mapping[str, Any]
 Tell = Callable[[str], None]
 Acts = Callable[[Person, dict[str, Any]], None]
@@ -77,7 +77,7 @@ class Story:
             if update["state"] != "promoted":
                 break
             passed.append(update)
-        if update["state"] == "waiting":
+        if update["state"] == WAITING:
             self.admin.discard(update["id"])
             self.tell(f"the admin discards update {update['id']}: its votes are never learned")
         # What they got through, or else the last of the others', to show how it is done.
@@ -149,6 +149,6 @@ def told(update: Update) -> str:
     failed = [f"{one['name']}: {one['said']}" for one in gate["checks"] if not one["passed"]]
     if update["state"] == "promoted":
         return f"update {update['id']} answers now"
-    if update["state"] == "waiting":
+    if update["state"] == WAITING:
         return f"update {update['id']} waits for the admin: {'; '.join(failed)}"
     return f"update {update['id']} {update['state']}: {gate.get('why') or '; '.join(failed)}"
