@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastslow.bench.online import _sections
+from fastslow.bench.online import ROUNDS, _run, _sections
 from fastslow.bench.online_methods import METHODS
 from fastslow.bench.online_results import best_setting, row
 from fastslow.bench.scenario import Scenario
@@ -35,6 +35,30 @@ def test_every_setting_of_every_method_is_a_recipe(name, files):
         if recipe.judge is not None:
             assert recipe.judge.kind == ("rule" if files else "world")
         assert recipe.eval.judge.kind == "world"
+
+
+@pytest.mark.parametrize("name", ["dpo", "iterative dpo", "apo", "online dpo"])
+def test_a_method_of_every_kind_is_run_and_measured(
+    name, model_folder, train_file, eval_file, tmp_path
+):
+    rule = tmp_path / "rule.py"
+    rule.write_text("def score(prompt, answer):\n    return float(len(answer))\n")
+    judge = {"kind": "rule", "file": str(rule)}
+    settings = {
+        "model": str(model_folder), "data": {"max_length": 96}, "judge": judge,
+        "train": {"batch_size": 4, "max_steps": 2},
+        "eval": {"num_prompts": 2, "num_generations": 2, "max_new_tokens": 4, "judge": judge},
+    }  # fmt: skip
+    domain = DomainConfig(name="d", train=str(train_file), eval=str(eval_file))
+    made = Scenario("s", (domain,), settings, strengths=(1.0,))
+    found = _run(made, name, METHODS[name].grid[0], tmp_path / "run", 12)
+    assert len(found["points"]) == 2
+    rounds = METHODS[name].data == "rounds"
+    assert len(found["curve"]) == 1 + ROUNDS if rounds else len(found["curve"]) >= 2
+    (base,), (end,) = (point["domains"] for point in found["points"])
+    assert base["reverse_kl"] == 0 != end["reverse_kl"]
+    if rounds:
+        assert found["curve"][-1]["reverse_kl"] == pytest.approx(end["reverse_kl"])
 
 
 def test_final_policies_are_measured_without_what_learning_asks_for():

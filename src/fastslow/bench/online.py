@@ -187,9 +187,8 @@ def _run(scenario: Scenario, name: str, setting: Setting, run: Path, pairs: int)
 
 def _measure_against_base(scenario: Scenario, run: Path, points: list[dict[str, Any]]) -> None:
     """Put the reverse KL against the base for that against the policy before each round."""
-    folders = [*sorted(run.glob("rounds/*")), run]
     as_trained = replace(scenario, strengths=(1.0,))
-    for point, folder in zip(points[1:], folders, strict=True):
+    for point, folder in zip(points[1:], sorted(run.glob("rounds/*")), strict=True):
         (measured,) = measure_run(as_trained, folder)[-1]["domains"]
         point["reverse_kl"] = measured["reverse_kl"]
 
