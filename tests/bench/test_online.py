@@ -59,6 +59,8 @@ def test_a_method_of_every_kind_is_run_and_measured(
     assert base["reverse_kl"] == 0 != end["reverse_kl"]
     if rounds:
         assert found["curve"][-1]["reverse_kl"] == pytest.approx(end["reverse_kl"])
+    again = _run(made, name, METHODS[name].grid[0], tmp_path / "run", 12)
+    assert len(again["curve"]) == len(found["curve"])  # Stopped before its record was written.
 
 
 def test_final_policies_are_measured_without_what_learning_asks_for():

@@ -9,6 +9,7 @@ reported.
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -172,6 +173,7 @@ def _run(scenario: Scenario, name: str, setting: Setting, run: Path, pairs: int)
     raw = {**scenario.settings, "output_dir": str(run), **ALONE, **sections}
     recipe = load_recipe(raw, [f"{key}={value}" for key, value in setting.items()])
     curve = Curve(ANSWERS)
+    shutil.rmtree(run, ignore_errors=True)  # A curve is of a whole run, with its time.
     trained(recipe, curve)
     points = measure_run(scenario, run)
     if recipe.rounds is not None:
