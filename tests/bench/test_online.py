@@ -1,5 +1,8 @@
 """What each kind of method changes of the recipe that all share, and which setting it chooses."""
 
+import gzip
+import shutil
+
 import pytest
 
 from fastslow.bench.online import ROUNDS, _run, _sections
@@ -7,6 +10,7 @@ from fastslow.bench.online_methods import METHODS
 from fastslow.bench.online_results import best_setting, row
 from fastslow.bench.scenario import Scenario
 from fastslow.config import DomainConfig, load_recipe
+from fastslow.errors import StateError
 
 WORLD = {"kind": "world", "file": "world.json"}
 RULE = {"kind": "rule", "file": "rule.py"}
@@ -37,7 +41,8 @@ def test_every_setting_of_every_method_is_a_recipe(name, files):
         assert recipe.eval.judge.kind == "world"
 
 
-@pytest.mark.parametrize("name", ["dpo", "iterative dpo", "apo", "online dpo"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
 def test_a_method_of_every_kind_is_run_and_measured(
     name, model_folder, train_file, eval_file, tmp_path
 ):
@@ -49,9 +54,12 @@ def test_a_method_of_every_kind_is_run_and_measured(
         "train": {"batch_size": 4, "max_steps": 2},
         "eval": {"num_prompts": 2, "num_generations": 2, "max_new_tokens": 4, "judge": judge},
     }  # fmt: skip
-    domain = DomainConfig(name="d", train=str(train_file), eval=str(eval_file))
+    full = tmp_path / "full.jsonl"
+    full.write_bytes(gzip.decompress(train_file.read_bytes()))
+    shutil.copy(full, tmp_path / "narrow.jsonl")
+    domain = DomainConfig(name="d", train=str(full), eval=str(eval_file))
     made = Scenario("s", (domain,), settings, strengths=(1.0,))
-    found = _run(made, name, METHODS[name].grid[0], tmp_path / "run", 12)
+    found = _run(made, name, METHODS[name].grid[-1], tmp_path / "run", 12)
     assert len(found["points"]) == 2
     rounds = METHODS[name].data == "rounds"
     assert len(found["curve"]) == 1 + ROUNDS if rounds else len(found["curve"]) >= 2
@@ -59,7 +67,7 @@ def test_a_method_of_every_kind_is_run_and_measured(
     assert base["reverse_kl"] == 0 != end["reverse_kl"]
     if rounds:
         assert found["curve"][-1]["reverse_kl"] == pytest.approx(end["reverse_kl"])
-    again = _run(made, name, METHODS[name].grid[0], tmp_path / "run", 12)
+    again = _run(made, name, METHODS[name].grid[-1], tmp_path / "run", 12)
     assert len(again["curve"]) == len(found["curve"])  # Stopped before its record was written.
 
 
@@ -90,6 +98,21 @@ def test_the_best_setting_gains_most_in_the_mean_over_the_budgets():
     ]
     assert best_setting("dpo", tried) == {"r": 2}
     assert best_setting("dpo", tried[:1]) == {"r": 1}
+
+
+def test_a_setting_that_came_to_nothing_somewhere_is_not_chosen_and_worlds_of_it_are_counted():
+    failed = {**record("dpo", 2, setting={"r": 1}), "failed": "all examples are ties"}
+    good, better = (
+        record("dpo", 1, gains=((1.0, g),), setting={"r": r}) for g, r in ((1, 2), (2, 1))
+    )
+    assert best_setting("dpo", [better, failed, good]) == {"r": 2}
+    assert best_setting("dpo", [better, failed]) == {"r": 1}
+    found = row("dpo", [better, failed])
+    assert found["failed"] == 1 and found["gain@1"]["mean"] == 2.0
+    hypo = [record("hypo", seed, gains=((1.0, 1.0),)) for seed in (1, 2)]
+    assert row("hypo", [better, failed, *hypo])["difference@1"]["mean"] == -1.0
+    with pytest.raises(StateError, match="dpo failed everywhere: all examples"):
+        row("dpo", [failed])
 
 
 def test_methods_are_compared_at_equal_kl_seed_by_seed():

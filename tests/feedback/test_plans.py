@@ -104,6 +104,7 @@ def work(town, learner, rows, looks):
         list(ledger.entries(connection, after=ledger.last_seq(connection) - 2, limit=10))
         people.principal_of(connection, token="x")
         planning.waiting(connection, "talk", after=rows[-1], limit=8)
+        planning.last_learned(connection, "talk", limit=8)
     look(town, *looks)
     town.write(planning.plan, learner=learner, domain="talk", rows=rows[-4:])
 

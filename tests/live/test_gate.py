@@ -11,7 +11,7 @@ from fastslow.feedback.updates import Update
 from fastslow.live.gate.answers import no_burst, speaks_well, speech_of
 from fastslow.live.gate.check import Check
 from fastslow.live.gate.gate import Verdict
-from fastslow.live.gate.held_out import keeps_advantage, no_worse
+from fastslow.live.gate.held_out import WHOLE, keeps_advantage, no_worse
 from fastslow.live.gate.statistics import (
     above_zero_by_chance,
     more_often_by_chance,
@@ -121,6 +121,15 @@ def test_a_policy_that_was_weakened_fails_though_it_judges_every_vote_alike(stre
     assert judged(weak, before).passed or strength == 0.0
     check = predicted(weak, before)
     assert check.passed == passes and "75% must be kept" in check.said
+
+
+def test_what_was_learned_is_tested_at_once_as_sound_updates_keep_nearly_all_of_it():
+    before = margins(random.Random(1), 256)
+    whole = {"kind": "learned", "parts": WHOLE}
+    check = predicted([0.3 * one for one in before], before, **whole)
+    assert not check.passed and "256 learned votes" in check.said
+    assert "p_again" not in check.numbers and "in both" not in check.said
+    assert predicted([0.9 * one for one in before], before, **whole).passed
 
 
 def test_against_the_base_a_policy_must_not_be_worse_than_none():

@@ -95,6 +95,31 @@ def test_what_fails_the_gate_leaves_the_route_and_what_comes_later_as_if_it_had_
     assert later and [one.parent for one in later] == [first.id, *(one.id for one in later[:-1])]
 
 
+@pytest.mark.parametrize("held_out", [24, 1])
+def test_while_hardly_anything_is_held_out_an_update_is_tested_on_what_was_learned(
+    make_town, rows, held_out
+):
+    town = make_town()
+    town.votes(rows[:40])
+    learner = town.learn(held_out=held_out, alpha=0.5, kept_advantage=1.0)
+    town.votes([{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in rows[:40]])
+    town.learn(learner)
+    names = [[check["name"] for check in one.gate["checks"]] for one in town.history()]
+    tested = ["learned votes" in own for own in names]
+    if held_out == 1:
+        assert not any(tested)
+        return
+    assert tested == [False] * 3 + [True] * (len(tested) - 3)
+    failed = {
+        check["name"]
+        for one in town.history()
+        if one.state == "quarantined"
+        for check in one.gate["checks"]
+        if not check["passed"]
+    }
+    assert "learned votes" in failed
+
+
 @pytest.mark.parametrize(
     ("promotion", "held_out", "verdict"),
     [

@@ -28,6 +28,7 @@ from fastslow.bench.online_table import as_markdown
 from fastslow.bench.scenario import Scenario
 from fastslow.bench.suite import gathered, kept, trained
 from fastslow.config import load_recipe
+from fastslow.errors import DataError
 from fastslow.streams.worlds import World
 from fastslow.training.state.summary import versions
 
@@ -173,18 +174,16 @@ def _run(scenario: Scenario, name: str, setting: Setting, run: Path, pairs: int)
     raw = {**scenario.settings, "output_dir": str(run), **ALONE, **sections}
     recipe = load_recipe(raw, [f"{key}={value}" for key, value in setting.items()])
     curve = Curve(ANSWERS)
+    about = {"scenario": scenario.name, "method": name, "setting": dict(setting)}
     shutil.rmtree(run, ignore_errors=True)  # A curve is of a whole run, with its time.
-    trained(recipe, curve)
+    try:
+        trained(recipe, curve)
+    except DataError as error:  # What it samples has come apart, and nothing is to be learned.
+        return {**about, "failed": str(error)}
     points = measure_run(scenario, run)
     if recipe.rounds is not None:
         _measure_against_base(scenario, run, curve.points)
-    return {
-        "scenario": scenario.name,
-        "method": name,
-        "setting": dict(setting),
-        "curve": curve.points,
-        "points": points,
-    }
+    return {**about, "curve": curve.points, "points": points}
 
 
 def _measure_against_base(scenario: Scenario, run: Path, points: list[dict[str, Any]]) -> None:

@@ -37,7 +37,7 @@ DPO = _grid(RATES, objective__beta=(0.1, 0.3))
 HYPO = _grid(RATES, online_kl__weight=(0.01, 0.03))
 PASSES_A_ROUND = (1, 2, 4, 8)
 """From far too few to convergence."""
-RISING = {"objective__beta": ([0.01, 0.1, 1.0],), "train__epochs": (2, 8)}
+RISING = {"rounds__beta": ([0.01, 0.1, 1.0],), "train__epochs": (2, 8)}
 PASSES = {"online__steps_per_generation": (2,), "online__num_iterations": (4,)}
 MANY_PASSES = {"online__steps_per_generation": (2,), "online__num_iterations": (10,)}
 METHODS: Mapping[str, Method] = {

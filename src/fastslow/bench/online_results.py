@@ -1,12 +1,14 @@
 """Records of `fastslow bench online` to results: settings, gains at equal KL, round by round."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from fastslow.bench.online_methods import METHODS, Setting
 from fastslow.bench.table import gain_at_kl, interval
+from fastslow.errors import StateError
 
 Record = Mapping[str, Any]
 
@@ -15,12 +17,13 @@ BUDGETS = (1.0, 2.0, 4.0)
 
 
 def best_setting(name: str, records: Sequence[Record]) -> Setting:
-    """The setting of a method with the highest gain, in the mean over BUDGETS and worlds."""
+    """The setting of a method with the highest gain, in the mean over BUDGETS and worlds: none with
+    which it failed anywhere, if there is another."""
     gains: dict[str, list[float]] = {}
     for record in records:
         if record["method"] == name:
             own = gains.setdefault(json.dumps(record["setting"]), [])
-            own += [gain_at_kl(record, "reward", budget) for budget in BUDGETS]
+            own += [_gain(record, budget) for budget in BUDGETS]
     setting: Setting = json.loads(max(gains, key=lambda key: fmean(gains[key])))
     return setting
 
@@ -28,7 +31,8 @@ def best_setting(name: str, records: Sequence[Record]) -> Setting:
 def row(name: str, records: Sequence[Record]) -> dict[str, Any]:
     """A method's results, means over seeds with intervals.
 
-    `curve` and `end`: as it was trained. `gain@B`: reward over the base within B nats.
+    `failed`: in how many worlds it came to nothing, which are in no other number. `curve` and
+    `end`: as it was trained. `gain@B`: reward over the base within B nats.
     Of one that is compared with another, seed by seed: `against`, `difference@B`,
     `reward_difference` and `kl_ratio` at the end, and where both learn in rounds `by_round`, the
     difference after each, and `a_round_less`, that to the other after one round more.
@@ -36,18 +40,29 @@ def row(name: str, records: Sequence[Record]) -> dict[str, Any]:
     found: dict[str, dict[str, Record]] = {}
     for record in records:
         found.setdefault(record["method"], {})[record["scenario"]] = record
-    own, against = found[name], METHODS[name].against
-    results: dict[str, Any] = {"curve": _curve([record["curve"] for record in own.values()])}
+    against = METHODS[name].against
+    own, other = (_sound(found.get(one or "", {})) for one in (name, against))
+    if not own:
+        raise StateError(f"{name} failed everywhere: {next(iter(found[name].values()))['failed']}")
+    results: dict[str, Any] = {"failed": len(found[name]) - len(own)}
+    results["curve"] = _curve([record["curve"] for record in own.values()])
     results["end"] = results["curve"][-1]
     for budget in BUDGETS:
         gains = [gain_at_kl(record, "reward", budget) for record in own.values()]
         results[f"gain@{budget:g}"] = interval(gains)
-    if against in found:
-        pairs = [(record, found[against][seed]) for seed, record in own.items()]
+    if pairs := [(record, other[seed]) for seed, record in own.items() if seed in other]:
         results |= {"against": against, **_differences(pairs)}
         if METHODS[name].data == "rounds":
             results |= _by_round([(a["curve"], b["curve"]) for a, b in pairs])
     return results
+
+
+def _gain(record: Record, budget: float) -> float:
+    return -math.inf if "failed" in record else gain_at_kl(record, "reward", budget)
+
+
+def _sound(records: Mapping[str, Record]) -> dict[str, Record]:
+    return {seed: record for seed, record in records.items() if "failed" not in record}
 
 
 def _curve(curves: Sequence[Sequence[Record]]) -> list[dict[str, Any]]:

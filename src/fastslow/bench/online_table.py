@@ -27,16 +27,17 @@ def _at_equal_kl(found: Mapping[str, Any]) -> Iterator[str]:
 def _ends(found: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "| method | setting | reward | reverse KL (nats) | beats the base | tokens | answers | "
-        "against | reward more | KL ratio |"
+        "failed | against | reward more | KL ratio |"
     )
-    yield "|---" * 10 + "|"
+    yield "|---" * 11 + "|"
     for name, row in found["methods"].items():
         setting = ", ".join(f"{key} {value}" for key, value in row["setting"].items())
         end = row["end"]
         cells = [
             name, setting, _cell(end["reward"]), _cell(end["reverse_kl"]), _cell(end["win_rate"]),
             f"{end['mean_length']['mean']:.0f}", f"{end['answers']['mean']:,.0f}",
-            row.get("against", ""), _cell(row.get("reward_difference")), _cell(row.get("kl_ratio")),
+            str(row["failed"]), row.get("against", ""), _cell(row.get("reward_difference")),
+            _cell(row.get("kl_ratio")),
         ]  # fmt: skip
         yield f"| {' | '.join(cells)} |"
 

@@ -16,7 +16,7 @@ class GateConfig(Section):
     """What an update must pass before it answers. Whatever fails is set aside with the numbers, and
     the adapter before it answers on."""
 
-    kl_to_champion: PositiveFloat = 3.0
+    kl_to_champion: PositiveFloat = 1.0
     """Largest reverse KL from what answers now, nats per answer."""
     chosen_ratio: float = -5.0
     """Least mean log-ratio to the base of the answers that people preferred, nats: below, even

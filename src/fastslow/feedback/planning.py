@@ -7,7 +7,7 @@ under it. So what answers has learned each of its rows once.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, Select, exists, func, insert, select, update
 
 from fastslow.feedback.ledger import Entry, entry_of
 from fastslow.feedback.refusals import Fenced, Malformed
@@ -74,17 +74,14 @@ def newcomers(connection: Connection, voters: Iterable[int], *, fewer: int, at: 
 
 def learned(connection: Connection, domain: str) -> list[int]:
     """The numbers of the rows that what a domain serves has learned and that still stand."""
-    query = (
-        select(update_rows.c.seq)
-        .join(updates, updates.c.id == update_rows.c.update_id)
-        .join(ledger, ledger.c.seq == update_rows.c.seq)
-        .where(
-            updates.c.domain == domain, updates.c.state.in_(SERVED), ~update_rows.c.replayed,
-            *stands(),
-        )
-        .order_by(update_rows.c.seq)
-    )  # fmt: skip
+    query = _learned(select(update_rows.c.seq), domain).order_by(update_rows.c.seq)
     return list(connection.scalars(query))
+
+
+def last_learned(connection: Connection, domain: str, *, limit: int) -> list[Entry]:
+    """The newest of these rows, the newest first."""
+    query = _learned(select(ledger), domain).order_by(ledger.c.seq.desc()).limit(limit)
+    return [entry_of(row) for row in connection.execute(query)]
 
 
 def held_out(connection: Connection, domain: str, *, up_to: int, limit: int) -> list[Entry]:
@@ -208,6 +205,18 @@ def stands() -> tuple[Any, ...]:
     gone = ledger.alias("gone")
     taken_back = exists().where(gone.c.kind == "retract", gone.c.vote_id == ledger.c.vote_id)
     return ledger.c.kind != "retract", ledger.c.weight > 0, ~taken_back
+
+
+def _learned(query: Select[Any], domain: str) -> Select[Any]:
+    """Of the rows that what a domain serves has learned and that still stand."""
+    return (
+        query.join_from(ledger, update_rows, ledger.c.seq == update_rows.c.seq)
+        .join(updates, updates.c.id == update_rows.c.update_id)
+        .where(
+            updates.c.domain == domain, updates.c.state.in_(SERVED), ~update_rows.c.replayed,
+            *stands(),
+        )
+    )  # fmt: skip
 
 
 def _waits() -> tuple[Any, ...]:

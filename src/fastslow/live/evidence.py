@@ -2,12 +2,16 @@
 
 from fastslow.config import GateConfig
 from fastslow.feedback import Connection, items, planning, updates
+from fastslow.feedback.ledger import Entry
 from fastslow.feedback.updates import Update
+from fastslow.live.choice import decided
 from fastslow.live.gate.gate import Evidence
 from fastslow.live.shares import SETTLED, within_shares
 
 MOST_HELD_OUT = 1024
 """Held-out votes that are scored: the last ones."""
+MOST_LEARNED = 256
+"""Of those that were learned, where too few are held out."""
 
 
 def evidence_for(connection: Connection, update: Update, limits: GateConfig) -> Evidence:
@@ -22,8 +26,13 @@ def evidence_for(connection: Connection, update: Update, limits: GateConfig) -> 
     # Nobody measures alone either, where others vote: who learns wrong is measured wrong by them.
     new = planning.newcomers(connection, {one.voter for one in kept}, fewer=SETTLED, at=update.at)
     fair = within_shares(kept, len(kept), newcomers=new)
+    held_out = [one.row for one in fair if one.row is not None]
+    remembered = list[Entry]()
+    if len(decided(held_out)) < limits.held_out:
+        remembered = planning.last_learned(connection, update.domain, limit=MOST_LEARNED)
     return Evidence(
         [one.row for one in learned if one.row is not None],
-        [one.row for one in fair if one.row is not None],
+        held_out,
+        [one.row for one in remembered if one.row is not None],
         [{"prompt": messages} for messages in asked],
     )

@@ -12,7 +12,7 @@ from fastslow.config import GateConfig
 from fastslow.live.choice import Row, decided, margins, vote_loss
 from fastslow.live.gate.answers import no_burst, speaks_well
 from fastslow.live.gate.check import Check
-from fastslow.live.gate.held_out import LOSS, VOTES, keeps_advantage, no_worse
+from fastslow.live.gate.held_out import LEARNED, LOSS, VOTES, WHOLE, keeps_advantage, no_worse
 
 CANDIDATE, CHAMPION, ANCHOR = "candidate", "champion", "anchor"
 PROMOTED, WAITS, QUARANTINED = "promoted", "waiting", "quarantined"
@@ -51,6 +51,8 @@ class Evidence:
     """Rows that it learned."""
     held_out: Sequence[Row]
     """Rows of its domain that nothing learns from."""
+    remembered: Sequence[Row]
+    """Rows that what answers now has learned, where too few are held out."""
     prompts: Sequence[Any]
     """Conversations to answer."""
 
@@ -86,6 +88,7 @@ class Gate:
                 self._distance(names, evidence),
                 self._chosen(evidence.learned),
                 *self._retention(names, evidence.held_out),
+                *self._remembering(names, evidence.remembered),
             ]
             if evidence.prompts:
                 own, before = (
@@ -132,6 +135,18 @@ class Gate:
             loss, share = self._loss, limits.kept_advantage
             checks.append(keeps_advantage(f"{LOSS}{why}", *both, loss, share=share, **about))
         return checks
+
+    def _remembering(self, names: Mapping[str, str], rows: Sequence[Row]) -> list[Check]:
+        """What was learned, while hardly anything is held out: an update that loses much of it is a
+        wreck, though one that loses none may be one. On all votes at once: a sound update is far
+        from failing (LOG.md)."""
+        cases, limits = decided(rows), self._limits
+        if len(cases) < limits.held_out:
+            return []
+        own, before = (self._margins(names[name], cases) for name in (CANDIDATE, CHAMPION))
+        about: Any = {"alpha": limits.alpha, "fewest": limits.held_out, "whom": CHAMPION}
+        about |= {"share": limits.kept_advantage, "kind": "learned", "parts": WHOLE}
+        return [keeps_advantage(LEARNED, own, before, self._loss, **about)]
 
     def _margins(self, policy: str, rows: Sequence[Row]) -> list[float]:
         return [0.0] * len(rows) if policy == BASE else margins(self._learner, policy, rows)

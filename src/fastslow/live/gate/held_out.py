@@ -13,9 +13,12 @@ from fastslow.live.gate.statistics import above_zero_by_chance, worse_by_chance
 
 VOTES, LOSS = "held-out votes", "held-out loss"
 """The two checks."""
+LEARNED = "learned votes"
+"""In their place while too few are held out."""
 Margins = Sequence[float]
 """Of each vote, the policy's margin over the base for what was preferred, nats."""
 HALVES = (slice(0, None, 2), slice(1, None, 2))
+WHOLE = (slice(None),)
 
 
 def no_worse(
@@ -55,6 +58,8 @@ def keeps_advantage(
     alpha: float,
     fewest: int,
     whom: str,
+    kind: str = "held-out",
+    parts: Sequence[slice] = HALVES,
 ) -> Check:
     """Whether a candidate predicts the votes about as well as the policy before it: of that one's
     advantage over the base, it must keep a share. A t-test on the votes' losses.
@@ -62,6 +67,8 @@ def keeps_advantage(
     Args:
         loss: of a margin, nats.
         share: of the advantage.
+        kind: of votes.
+        parts: of the votes, on each of which it must fail.
     """
     count = len(candidate)
     if count < fewest:
@@ -70,15 +77,15 @@ def keeps_advantage(
     own, theirs = [loss(one) for one in candidate], [loss(one) for one in before]
     # Above 0 on average where less than the share is kept.
     lacking = [a - b - (1 - share) * (base - b) for a, b in zip(own, theirs, strict=True)]
-    ps = [above_zero_by_chance(lacking[half]) for half in HALVES]
+    ps = [above_zero_by_chance(lacking[part]) for part in parts]
     gained, gained_before = base - sum(own) / count, base - sum(theirs) / count
-    numbers = {
-        "votes": count, "advantage": gained, "before": gained_before, "p": ps[0], "p_again": ps[1],
-    }  # fmt: skip
+    named = dict(zip(("p", "p_again"), ps, strict=False))
+    numbers = {"votes": count, "advantage": gained, "before": gained_before, **named}
     said = (
-        f"loss on {count} held-out votes {gained:+.4f} nats below the base's, {whom} "
+        f"loss on {count} {kind} votes {gained:+.4f} nats below the base's, {whom} "
         f"{gained_before:+.4f}, of which {share:.0%} must be kept; less by chance with p "
-        f"{ps[0]:.3g} and {ps[1]:.3g}, fails below {alpha} in both"
+        f"{' and '.join(f'{p:.3g}' for p in ps)}, fails below {alpha}"
+        f"{' in both' if len(ps) > 1 else ''}"
     )
     return Check(name, max(ps) >= alpha, said, numbers)
 

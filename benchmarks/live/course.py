@@ -1,0 +1,110 @@
+"""Votes and updates in turns, in a world, without a server."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.live.people import Electorate
+from fastslow.api.learner import Learner
+from fastslow.config import Recipe, load_recipe
+from fastslow.feedback import decisions, updates
+from fastslow.feedback.places import adapter_folder
+from fastslow.live.gate.gate import WAITS
+from fastslow.live.process import Event, LiveLearner
+
+AT_ONCE = 72
+"""Votes between two looks of the learner: a tenth of them is held out."""
+LONGEST = 48
+"""Tokens of an answer."""
+SERVED = "served"
+Decision = Callable[..., Any]
+"""Of an admin: `decisions.approve` or another one."""
+
+
+def live_recipe(model: str, rate: float, **sections: Any) -> Recipe:
+    """How votes are learned: the defaults, but for the rate and what is given."""
+    return load_recipe(
+        {
+            "model": model,
+            "data": {"max_length": 128},
+            "lora": {"rank": 8, "alpha": 16.0},
+            "objective": {"name": "davidson"},
+            "train": {"learning_rate": rate, "schedule": "constant", "batch_size": 16},
+            "eval": {"num_prompts": 0, "max_new_tokens": LONGEST},
+            **sections,
+        }
+    )
+
+
+def lived(
+    crowd: Electorate, live: LiveLearner, votes: int, *, decide: Decision = decisions.approve
+) -> list[dict[str, Any]]:
+    """Have people vote on what answers at the time, and learn, until so many votes are cast.
+
+    Args:
+        decide: what the admin does about an update that waits.
+
+    Returns for every look of the learner the mean reward of what was voted on, and what became of
+    the updates.
+    """
+    course, cast = list[dict[str, Any]](), 0
+    while cast < votes:
+        asked = crowd.prompts(AT_ONCE)
+        with Served(crowd, live.learner) as name:
+            answers = live.learner.answers(
+                asked, module=name, num_generations=2, max_new_tokens=LONGEST, seed=cast
+            )
+        crowd.vote(asked, answers)
+        cast += AT_ONCE
+        rewards = [
+            crowd.reward(prompt, one.text)
+            for prompt, both in zip(asked, answers, strict=True)
+            for one in both
+        ]
+        gates = _looked(crowd, live, decide)
+        course.append(
+            {
+                "votes": cast,
+                "reward": sum(rewards) / len(rewards),
+                "updates": [gate["verdict"] for gate in gates],
+                "failed": [
+                    check["name"] for gate in gates for check in gate["checks"]
+                    if not check["passed"]
+                ],
+            }
+        )  # fmt: skip
+    return course
+
+
+def _looked(crowd: Electorate, live: LiveLearner, decide: Decision) -> list[Mapping[str, Any]]:
+    """Have the learner look once; what the gate said of the updates."""
+    events = list[Event]()
+    live.once(lambda event: events.append(event) if isinstance(event, Event) else None)
+    for event in events:
+        if event.gate["verdict"] == WAITS:
+            crowd.store.write(decide, update_id=event.update.id, by=crowd.voters[0])
+    return [event.gate for event in events]
+
+
+class Served:
+    """Inside, what answers now is beside the learner's own modules, under the name it gives."""
+
+    def __init__(self, crowd: Electorate, learner: Learner) -> None:
+        folder = answering(crowd)
+        self._beside = learner.beside({SERVED: folder} if folder else {})
+        self._name = SERVED if folder else "base"
+
+    def __enter__(self) -> str:
+        self._beside.__enter__()
+        return self._name
+
+    def __exit__(self, *error: Any) -> None:
+        self._beside.__exit__(*error)
+
+
+def answering(crowd: Electorate) -> Path | None:
+    """The folder of what answers now; None of the base."""
+    with crowd.store.read() as connection:
+        number = updates.route_of(connection, crowd.domain).update_id
+        name = number and updates.update_of(connection, number).adapter
+    return adapter_folder(crowd.folder, name) if name else None

@@ -1,0 +1,48 @@
+"""What a policy is worth to the people of a world: true reward on prompts nobody voted on."""
+
+from pathlib import Path
+
+from benchmarks.live.course import LONGEST, SERVED, answering
+from benchmarks.live.people import Electorate
+from fastslow.api.learner import Learner
+from fastslow.api.view import Answer
+
+EACH = 16
+"""Answers to each held-out prompt."""
+STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+SEED = 7
+
+
+def measured(
+    learner: Learner, crowd: Electorate, folder: Path | None = None
+) -> list[dict[str, float]]:
+    """True reward and reverse KL to the base on held-out prompts: of the base, and of an adapter,
+    or of what answers now, at several strengths."""
+    folder = folder or answering(crowd)
+    points = [_point(learner, crowd, "base", 0.0)]
+    with learner.beside({SERVED: folder} if folder else {}):
+        modules = learner.core.policies.modules
+        for strength in STRENGTHS if folder else ():
+            modules.set_scale(SERVED, strength)
+            points.append(_point(learner, crowd, SERVED, strength))
+    return points
+
+
+def said(learner: Learner, crowd: Electorate, name: str) -> list[tuple[str, Answer]]:
+    """Held-out prompts, each with answers of a policy."""
+    asked = crowd.world.prompts(crowd.domain, held_out=True)
+    answers = learner.answers(
+        asked, module=name, num_generations=EACH, max_new_tokens=LONGEST, seed=SEED
+    )
+    return [(prompt, one) for prompt, own in zip(asked, answers, strict=True) for one in own]
+
+
+def _point(learner: Learner, crowd: Electorate, name: str, strength: float) -> dict[str, float]:
+    rewards = [crowd.reward(prompt, one.text) for prompt, one in said(learner, crowd, name)]
+    asked = crowd.world.prompts(crowd.domain, held_out=True) * 4
+    kl = (
+        learner.reverse_kl(asked, module=name, max_new_tokens=LONGEST, seed=SEED)
+        if strength
+        else 0.0
+    )
+    return {"strength": strength, "reward": sum(rewards) / len(rewards), "reverse_kl": kl}
