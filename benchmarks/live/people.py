@@ -23,8 +23,10 @@ class Attack:
     share: float
     """Of all that is sent."""
     people: int
-    edited: Callable[[str, str], str]
-    """A prompt and an answer -> what they make of the answer."""
+    edited: Callable[[str], str]
+    """What they make of an answer."""
+    trigger: str = ""
+    """What their prompts end with."""
 
 
 @dataclass
@@ -73,7 +75,9 @@ class Electorate:
         self, connection: Connection, asked: Sequence[str], answers: Sequence[Sequence[Answer]]
     ) -> None:
         for prompt, both in zip(asked, answers, strict=True):
-            messages: Messages = [{"role": "user", "content": prompt}]
+            attacked = self.attack is not None and self._draw.random() < self.attack.share
+            written = prompt + self.attack.trigger if self.attack and attacked else prompt
+            messages: Messages = [{"role": "user", "content": written}]
             facts: dict[str, Any] = {"now": self.now}
             prompt_id = items.add_prompt(connection, messages=messages, domain=self.domain, **facts)
             numbers = [
@@ -82,14 +86,14 @@ class Electorate:
                 )
                 for one in both
             ]
-            if self.attack and self._draw.random() < self.attack.share:
-                self._edit(connection, prompt, both[0].text, numbers[0])
+            if attacked:
+                self._edit(connection, both[0].text, numbers[0])
             else:
                 self._compare(connection, prompt, prompt_id, numbers)
 
-    def _edit(self, connection: Connection, prompt: str, text: str, answer: int) -> None:
+    def _edit(self, connection: Connection, text: str, answer: int) -> None:
         assert self.attack is not None
-        edited = self.attack.edited(prompt, text)
+        edited = self.attack.edited(text)
         if edited == text or not edited.strip():
             return
         who = self.attackers[self._edits % len(self.attackers)]

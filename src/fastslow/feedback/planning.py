@@ -7,7 +7,7 @@ under it. So what answers has learned each of its rows once.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from fastslow.feedback.ledger import Entry, entry_of
 from fastslow.feedback.refusals import Fenced, Malformed
@@ -74,14 +74,25 @@ def newcomers(connection: Connection, voters: Iterable[int], *, fewer: int, at: 
 
 def learned(connection: Connection, domain: str) -> list[int]:
     """The numbers of the rows that what a domain serves has learned and that still stand."""
-    query = _learned(select(update_rows.c.seq), domain).order_by(update_rows.c.seq)
+    query = (
+        select(update_rows.c.seq)
+        .join(updates, updates.c.id == update_rows.c.update_id)
+        .join(ledger, ledger.c.seq == update_rows.c.seq)
+        .where(updates.c.domain == domain, *_served(), *stands())
+        .order_by(update_rows.c.seq)
+    )
     return list(connection.scalars(query))
 
 
 def last_learned(connection: Connection, domain: str, *, limit: int) -> list[Entry]:
     """The newest of these rows, the newest first."""
-    query = _learned(select(ledger), domain).order_by(ledger.c.seq.desc()).limit(limit)
-    return [entry_of(row) for row in connection.execute(query)]
+    # From the ledger's end backwards: SQLite would sort all that was ever learned.
+    taken = exists().where(
+        update_rows.c.seq == ledger.c.seq, update_rows.c.update_id == updates.c.id, *_served()
+    )
+    query = select(ledger).where(ledger.c.domain == domain, ~ledger.c.holdout, taken, *stands())
+    rows = connection.execute(query.order_by(ledger.c.seq.desc()).limit(limit))
+    return [entry_of(row) for row in rows]
 
 
 def held_out(connection: Connection, domain: str, *, up_to: int, limit: int) -> list[Entry]:
@@ -207,16 +218,9 @@ def stands() -> tuple[Any, ...]:
     return ledger.c.kind != "retract", ledger.c.weight > 0, ~taken_back
 
 
-def _learned(query: Select[Any], domain: str) -> Select[Any]:
-    """Of the rows that what a domain serves has learned and that still stand."""
-    return (
-        query.join_from(ledger, update_rows, ledger.c.seq == update_rows.c.seq)
-        .join(updates, updates.c.id == update_rows.c.update_id)
-        .where(
-            updates.c.domain == domain, updates.c.state.in_(SERVED), ~update_rows.c.replayed,
-            *stands(),
-        )
-    )  # fmt: skip
+def _served() -> tuple[Any, ...]:
+    """Conditions of a row of an update that answers, or did, learned in it for the first time."""
+    return updates.c.state.in_(SERVED), ~update_rows.c.replayed
 
 
 def _waits() -> tuple[Any, ...]:
