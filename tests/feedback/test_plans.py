@@ -5,7 +5,17 @@ import pytest
 from sqlalchemy import event
 from town import Town
 
-from fastslow.feedback import Store, decisions, ledger, outbox, people, planning, voting
+from fastslow.feedback import (
+    Store,
+    decisions,
+    ledger,
+    outbox,
+    people,
+    planning,
+    updates,
+    voting,
+)
+from fastslow.feedback.marks import marks
 from fastslow.live.planner import Planner
 from fastslow.live.watch import Watch
 
@@ -105,6 +115,9 @@ def work(town, learner, rows, looks):
         people.principal_of(connection, token="x")
         planning.waiting(connection, "talk", after=rows[-1], limit=8)
         planning.last_learned(connection, "talk", limit=8)
+        marks(connection)  # While anybody listens.
+        updates.history(connection, limit=10)
+        updates.all_routes(connection)
     look(town, *looks)
     town.write(planning.plan, learner=learner, domain="talk", rows=rows[-4:])
 

@@ -10,6 +10,8 @@ from fastslow.serve import Live, Settings, make_app
 HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE.parent / "feedback")]  # Helpers of these tests and the store's.
 
+from browsing import browser, school, site  # noqa: E402, F401
+
 ADDRESS = "http://localhost"
 
 

@@ -24,6 +24,7 @@ def served(request, tmp_path_factory):
 def _served(where):
     with Store(where) as store:
         live = Live(store, Settings(requests=UNLIMITED, failures=UNLIMITED))
+        live.changes.close()  # Or the stream of them would not end.
         tokens = [
             store.write(people.add_principal, name=role, role=role, now=0.0)[1]
             for role in ("admin", "annotator", "viewer")

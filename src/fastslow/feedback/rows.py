@@ -11,6 +11,8 @@ Message = dict[str, str]
 MS_A_WORD = 10
 """Milliseconds below which nobody has read a word of what they compare: ten times faster than who
 skims."""
+UNREAD = "sent after "
+"""How the reason of a vote begins that came too soon."""
 
 
 class Rows:
@@ -50,7 +52,7 @@ class Rows:
             return "a gold question, which checks who votes"
         words = sum(len(self._answers[one].text.split()) for one in (pair.a, pair.b))
         if vote.seen_ms is not None and vote.seen_ms < MS_A_WORD * words:
-            return f"sent after {vote.seen_ms} ms, in which nobody reads {words} words"
+            return f"{UNREAD}{vote.seen_ms} ms, in which nobody reads {words} words"
         return None
 
     def domain_of(self, vote: Row[Any]) -> tuple[str, bool]:

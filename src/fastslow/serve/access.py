@@ -39,10 +39,15 @@ def _check(roles: tuple[str, ...]) -> Callable[..., Coroutine[Any, Any, Principa
     return principal
 
 
-async def _who(live: Live, request: Request) -> Principal:
+def token_of(request: Request) -> str:
+    """The token of a request; empty where there is none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token:
-        who = await live.principal(token.strip())
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+async def _who(live: Live, request: Request) -> Principal:
+    if token := token_of(request):
+        who = await live.principal(token)
         if who is not None:
             return who
     # Only who has no token is held up: many may share an address.

@@ -14,10 +14,15 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.concurrency import run_in_threadpool
 
 from fastslow.feedback import Store
+from fastslow.feedback.marks import marks
 from fastslow.feedback.people import Principal, principal_of
+from fastslow.feedback.statistics import Statistics, statistics
+from fastslow.feedback.updates import all_routes
 from fastslow.feedback.voting import GRACE
 from fastslow.records import Prompt
+from fastslow.serve.changes import Changes
 from fastslow.serve.engine.requests import BASE
+from fastslow.serve.figures import KnownFigures
 from fastslow.serve.served import Served
 
 if TYPE_CHECKING:
@@ -75,6 +80,8 @@ class Live:
         self.prompts = prompts
         self.store, self.settings, self.clock, self.engine = store, settings, clock, engine
         self.draw = random.Random()
+        self.changes = Changes(self.marks)
+        self.figures = KnownFigures(self._statistics, self.marks, clock)
         self.started_with = list(engine.models)[-1] if engine else BASE
         self._known: dict[str, tuple[float, Principal]] = {}
         # Of a moving window every request would be kept, and looked through when others come.
@@ -94,6 +101,17 @@ class Live:
                 return work(connection, **named)
 
         return await run_in_threadpool(call)
+
+    async def marks(self) -> dict[str, Any]:
+        """A value for each kind of thing, which is another one when something of it changed."""
+        found, routes = await self.read(
+            lambda connection: (marks(connection), all_routes(connection))
+        )
+        models = [(route, self.model_for(route.domain)) for route in routes]
+        return {**found, "updates": (found["updates"], models)}
+
+    async def _statistics(self, now: float) -> Statistics:
+        return await self.read(statistics, now=now)
 
     def model_for(self, domain: str) -> str:
         """What answers in a domain where nobody names a model: what its route says, or the adapter

@@ -81,7 +81,7 @@ def serve(
             say(f"{name}: {address}/#token={token}")
         if host not in LOOPBACK:
             say("warning: others can reach this; put a proxy with TLS in front of it")
-        server = uvicorn.Server(_config(live))
+        server = _Server(live)
         _answer_promptly()
         beside = nullcontext() if learning is None else learner_beside([str(folder), *learning])
         with _signals_stop(server), beside:
@@ -89,6 +89,18 @@ def serve(
             ready(address)  # Connections wait until they are taken.
             server.run(sockets=[taken])
     say("stopped")
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams that have no end of their own before it waits for open requests."""
+
+    def __init__(self, live: Live) -> None:
+        super().__init__(_config(live))
+        self._live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._live.changes.close()
+        await super().shutdown(sockets)
 
 
 def _config(live: Live) -> uvicorn.Config:

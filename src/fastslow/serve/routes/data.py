@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query, Response
 from fastslow.feedback import forgetting, people
 from fastslow.feedback.export import PAGE, export_page
 from fastslow.feedback.people import Principal
-from fastslow.feedback.statistics import counts, statistics
 from fastslow.serve.access import ADMINS, READERS, allowed
 from fastslow.serve.background import follow
 from fastslow.serve.bodies import LARGEST, Enabled, NewPerson, Number
@@ -35,14 +34,18 @@ async def export(
 
 @router.get("/v1/statistics")
 async def numbers(_: Reader, live: Shared) -> dict[str, Any]:
-    """What was sent, and how well people agree."""
-    return asdict(await live.read(statistics, now=live.clock()))
+    """What was sent, and how well people agree, as it was `at` a time; after `again_in_s` there is
+    something newer."""
+    found = await live.figures.now()
+    return {**asdict(found.statistics), "at": found.at, "again_in_s": found.again_in_s}
 
 
 @router.get("/metrics")
 async def metrics(_: Reader, live: Shared) -> Response:
     """The same in Prometheus' format."""
-    return Response(as_prometheus(await live.read(counts)), media_type=CONTENT_TYPE)
+    return Response(
+        as_prometheus((await live.figures.now()).statistics.counts), media_type=CONTENT_TYPE
+    )
 
 
 @router.post("/v1/people", status_code=201)

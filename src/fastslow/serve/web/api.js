@@ -54,22 +54,26 @@ export async function ask(method, path, body = null, headers = {}) {
   return (await fetched(method, path, body, headers)).json();
 }
 
-export async function* events(path, body, signal) {
-  // What a server sends one by one, until it says that this was all.
-  const reply = await fetched("POST", path, body, {}, signal);
+export async function* events(method, path, body, signal) {
+  // What a server sends one by one, until it says that this was all; null for a sign of life.
+  const reply = await fetched(method, path, body, {}, signal);
   const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch(lost);
     if (done) return;
     const parts = (text + value).split("\n\n");
     text = parts.pop();
     for (const part of parts) {
       const data = part.replace(/^data: /, "");
       if (data === "[DONE]") return;
-      const event = JSON.parse(data);
-      if (event.error) throw new Refused(503, event.error.message);
+      const event = part.startsWith(":") ? null : JSON.parse(data);
+      if (event?.error) throw new Refused(503, event.error.message);
       yield event;
     }
   }
+}
+
+function lost(error) {
+  throw error.name === "AbortError" ? error : new Offline("the connection was lost");
 }

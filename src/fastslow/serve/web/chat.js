@@ -97,7 +97,7 @@ async function say() {
   draw();
   const place = document.getElementById(`turn-${turns.length - 1}`);
   try {
-    for await (const event of events("/v1/chat/completions", { model, messages, stream: true }, going.signal)) {
+    for await (const event of events("POST", "/v1/chat/completions", { model, messages, stream: true }, going.signal)) {
       answer.content += event.choices[0]?.delta?.content ?? "";
       if (place) follow(() => (place.textContent = answer.content));
       if (event.answer_ids) [answer.id] = event.answer_ids;

@@ -36,6 +36,14 @@ export function button(label, key, act, facts = {}) {
   return element("button", { type: "button", onclick: act, ...facts }, shown, label);
 }
 
+const unfolded = new Set();
+
+export function fold(id, title, ...children) {
+  // Stays open when it is drawn again.
+  const keep = (event) => (event.target.open ? unfolded.add(id) : unfolded.delete(id));
+  return element("details", { open: unfolded.has(id), ontoggle: keep }, element("summary", { id }, title), ...children);
+}
+
 export function sentence(text) {
   // Of a message that begins small and has no stop.
   return `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/[.!?]$/, "")}.`;

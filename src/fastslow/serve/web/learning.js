@@ -1,7 +1,9 @@
 // For who reads: what was learned of the votes, what the gate said of it, which update answers.
 
 import { ask } from "./api.js";
-import { button, drawing, element, keepMoments, moment, redraw, show, toast } from "./dom.js";
+import { bounds, course, legend, percent, shares } from "./charts.js";
+import { button, element, fold, keepMoments, moment, redraw, show, toast } from "./dom.js";
+import { lineage, scrollToNewest } from "./lineage.js";
 import { again } from "./refresh.js";
 
 const PAGE = 100;
@@ -30,7 +32,6 @@ let place = null;
 let found = null;
 let limit = PAGE;
 let unsure = null; // { id, decision } that is to be confirmed.
-const unfolded = new Set();
 const shown = new Map();
 
 export async function enter(me) {
@@ -42,7 +43,7 @@ export async function enter(me) {
   if (mine !== visit) return;
   show("main", element("h1", {}, "Learning"), fault, place);
   take(got);
-  stop = again(refresh, fault);
+  stop = again(refresh, fault, ["updates"]);
 }
 
 export function leave() {
@@ -66,6 +67,7 @@ function take(got) {
 function draw() {
   const names = [...new Set([...found.routes, ...found.updates].map((one) => one.domain))].sort();
   redraw(place, names.length ? names.map(domain) : nothing());
+  scrollToNewest(place);
 }
 
 const nothing = () => element("div", { class: "empty" },
@@ -84,7 +86,7 @@ function domain(name) {
   });
   return element("section", { class: "domain", "aria-label": `Domain ${name}` },
     element("h2", {}, name),
-    answers(route, own), approval(route), chart(own),
+    answers(route, own), approval(route), charts(own), lineage(name, own, route.update_id, STATES),
     element("ol", { class: "updates" }, own.slice(0, count).map((one) => card(one, own))),
     older ? button("Show older updates", "", more, { id: `older-${name}`, "aria-label": `Show older updates of ${name}` }) : null,
   );
@@ -114,29 +116,25 @@ function approval(route) {
   );
 }
 
-function chart(own) {
-  const points = own.filter((one) => Number.isFinite(one.gate?.learned?.accuracy)).reverse();
-  if (points.length < 2) return null;
-  const values = points.map((one) => one.gate.learned.accuracy);
-  const at = values.map((value, step) => `${6 + (388 * step) / (values.length - 1)} ${6 + 88 * (1 - value)}`);
-  const [first, last] = [points[0], points.at(-1)];
-  const said = `Accuracy before learning: ${percent(values[0])} at update ${first.id}, ${percent(values.at(-1))} at update ${last.id}, ` +
-    `from ${percent(Math.min(...values))} to ${percent(Math.max(...values))} over ${points.length} updates`;
-  return element("figure", { class: "chart" },
-    element("figcaption", {}, "Accuracy on new votes, before they were learned.",
-      points.every(isUsed) ? null : " A ring is an update that is not in use."),
-    element("div", { class: "scale", "aria-hidden": "true" }, ["100 %", "50 %", "0 %"].map((one) => element("span", {}, one))),
-    drawing("svg", { viewBox: "0 0 400 100", preserveAspectRatio: "none", role: "img", "aria-label": said },
-      [6, 50, 94].map((height) => drawing("path", { class: "grid", d: `M0 ${height}H400` })),
-      drawing("path", { class: "course", d: `M${at.join("L")}` }),
-      // Lines of no length: their round ends stay round however the picture is stretched.
-      points.map((one, step) => [
-        drawing("path", { class: isUsed(one) ? "dot" : "dot ring", d: `M${at[step]}h0` },
-          drawing("title", {}, `Update ${one.id}: ${percent(values[step])}`)),
-        isUsed(one) ? null : drawing("path", { class: "hole", d: `M${at[step]}h0` }),
-      ])),
-    element("div", { class: "ends", "aria-hidden": "true" }, element("span", {}, `update ${first.id}`), element("span", {}, `update ${last.id}`)),
-  );
+function charts(own) {
+  const learned = own.filter((one) => Number.isFinite(one.gate?.learned?.accuracy)).reverse();
+  if (learned.length < 2) return null;
+  const point = (one, value, format) => ({ id: one.id, value, said: format(value), used: isUsed(one), leader: one.gate.learned.leader });
+  const right = learned.map((one) => point(one, one.gate.learned.accuracy, percent));
+  const losses = learned.map((one) => point(one, one.gate.learned.loss, nats)).filter((one) => Number.isFinite(one.value));
+  const kept = learned.flatMap((one) => {
+    const numbers = one.gate.checks?.find((check) => check.name === "held-out votes")?.numbers ?? {};
+    if (!Number.isFinite(numbers.accuracy)) return [];
+    const made = point(one, numbers.accuracy, percent);
+    return [{ ...made, line: made.used ? made.value : numbers.before, said: `${made.said}, ${percent(numbers.before)} before` }];
+  });
+  const values = (points) => points.flatMap((one) => [one.value, one.line ?? one.value]);
+  return element("div", {},
+    element("div", { class: "charts" },
+      course({ caption: "Accuracy on new votes, before they were learned.", name: "Accuracy before learning", points: right, format: percent, ...shares(values(right)) }),
+      course({ caption: "Loss on new votes, before they were learned, nats.", name: "Loss before learning", points: losses, format: nats, ...bounds(values(losses)) }),
+      course({ caption: "Held-out votes judged right by what answers.", name: "Held-out votes judged right", points: kept, format: percent, ...shares(values(kept)) })),
+    legend(right));
 }
 
 function card(one, own) {
@@ -180,10 +178,7 @@ function summary(checks) {
 
 function folded(id, title, items, parts) {
   if (!items.length) return null;
-  const keep = (event) => (event.target.open ? unfolded.add(id) : unfolded.delete(id));
-  return element("details", { open: unfolded.has(id), ontoggle: keep },
-    element("summary", { id }, title),
-    element("ul", { class: "checks" }, items.map((item) => element("li", {}, parts(item)))));
+  return fold(id, title, element("ul", { class: "checks" }, items.map((item) => element("li", {}, parts(item)))));
 }
 
 function decisions(one, own) {
@@ -260,4 +255,4 @@ async function attempt(work, focus = null) {
 }
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-const percent = (share) => `${Math.round(100 * share)} %`;
+const nats = (loss) => loss.toFixed(3);

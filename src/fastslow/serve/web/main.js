@@ -14,7 +14,7 @@ const VIEWS = {
   chat: { title: "Chat", view: chat, roles: ["admin", "annotator", "service"] },
   votes: { title: "Your votes", view: votes, roles: ["admin", "annotator", "service"] },
   learning: { title: "Learning", view: learning, roles: ["admin", "viewer"] },
-  people: { title: "People", view: people, roles: ["admin"] },
+  people: { title: "People", view: people, roles: ["admin", "viewer"] },
 };
 let me = null;
 let open = null;

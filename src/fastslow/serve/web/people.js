@@ -1,30 +1,36 @@
-// For admins: what comes in, who agrees, who may ask.
+// For who reads: what comes in, where people differ; for admins: who may ask.
 
 import { ask } from "./api.js";
-import { button, drawing, element, redraw, show, toast } from "./dom.js";
+import { hours } from "./charts.js";
+import { button, element, fold, keepMoments, moment, redraw, show, toast } from "./dom.js";
 import { again } from "./refresh.js";
+import { compared } from "./votes.js";
 
 const ROLES = ["annotator", "viewer", "service", "admin"];
 const VERDICTS = { a: "the first is better", tie: "both are equally good", both_bad: "both are bad" };
+const SAID = { a: "A is better", tie: "equally good", both_bad: "both bad", b: "B is better" };
+const OLD = 5; // Seconds that figures wait for others before it is said how old they are.
 let visit = 0; // What a request brings after its view was left is not shown.
 let stop = () => {};
 let link = null;
 let isLinkNew = false;
+let admin = false;
 let figures = null;
 let drawn = "";
 let unsure = null; // Whose votes are to be forgotten, if that is confirmed.
 
-export async function enter() {
+export async function enter(me) {
   const mine = ++visit;
+  admin = me.role === "admin";
   figures = element("div", { class: "figures" });
   drawn = "";
   const fault = element("p", { class: "fault", role: "status" });
   const found = await ask("GET", "/v1/statistics");
   if (mine !== visit) return;
   // Forms are drawn once: what somebody has begun to write stays.
-  show("main", element("h1", {}, "Votes and people"), fault, figures, addForm(), goldForm(), exported());
+  show("main", element("h1", {}, "Votes and people"), fault, figures, ...(admin ? [addForm(), goldForm()] : []), exported());
   draw(found);
-  stop = again(refresh, fault);
+  stop = again(refresh, fault, ["votes", "people"]);
 }
 
 export function leave() {
@@ -37,22 +43,28 @@ async function refresh() {
   const mine = visit;
   const found = await ask("GET", "/v1/statistics");
   if (mine === visit) draw(found);
+  return found.again_in_s;
 }
 
 function draw(all) {
   // A link that is being marked to be copied stays marked.
-  const now = JSON.stringify([all, link, unsure]);
-  if (now === drawn) return;
+  const { at, again_in_s: wait, ...same } = all;
+  const isOld = wait > OLD;
+  const now = JSON.stringify([same, isOld, link, unsure]);
+  if (now === drawn) return keepMoments(figures);
   drawn = now;
-  const { counts: found, hourly, people } = all;
+  const { counts: found, hourly, people, disagreement, remarks } = all;
   const total = Object.values(found.sent).reduce((sum, one) => sum + one, 0);
   const tiles = { votes: total, "rows to learn": found.rows, "held out": found.held_out, waiting: found.waiting,
     "open pairs": found.open_pairs, refused: found.refused, "taken back": found.retracted };
   redraw(figures,
+    isOld ? element("p", { class: "hint" }, "Counted ", moment(at), "; there are newer votes, and counting takes its time.") : null,
     element("dl", { class: "tiles" }, Object.entries(tiles).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, value.toLocaleString())),
     )),
-    element("section", {}, element("h2", {}, "Last 24 hours"), bars(hourly)),
+    element("section", {}, element("h2", {}, "Votes an hour"), hours(hourly, at)),
+    differing(disagreement),
+    unusual(remarks),
     element("section", {}, element("h2", {}, "People"), table(people)),
     link ? element("p", { class: "link" }, `Give ${link.name} this link; it is shown once: `, element("code", {}, link.url)) : null,
   );
@@ -60,22 +72,33 @@ function draw(all) {
   isLinkNew = false;
 }
 
+function differing({ shared, differ, pairs }) {
+  const said = shared ? `On ${differ} of ${shared} pairs that several people voted on they differ.`
+    : "No pair was voted on by several people yet.";
+  return element("section", {}, element("h2", {}, "Where people differ"), element("p", {}, said),
+    pairs.length ? fold("differ", pairs.length === 1 ? "This pair" : `The ${pairs.length} on which they differ most`,
+      element("ol", { class: "votes" }, pairs.map((one) => element("li", {},
+        element("div", { class: "line" },
+          Object.keys(SAID).filter((verdict) => one.verdicts[verdict]).map((verdict) =>
+            element("span", { class: "state" }, `${one.verdicts[verdict]} × ${SAID[verdict]}`)),
+          element("span", { class: "hint" }, `pair ${one.pair_id}, ${one.domain}`)),
+        compared(`differ-${one.pair_id}`, one.prompt, [one.a, one.b]))))) : null);
+}
+
+function unusual(remarks) {
+  if (!remarks.length) return null;
+  return element("section", {}, element("h2", {}, "Votes worth a look"),
+    element("p", {}, "These differ from what chance gives. Why, they do not tell: a taste of one's own, harder pairs or a misunderstanding look the same."),
+    element("ul", { class: "votes" }, remarks.map((one) => element("li", {}, element("b", {}, one.name),
+      element("ul", { class: "checks" }, one.said.map((said) => element("li", {}, `${said}.`)))))));
+}
+
 const exported = () => element("section", {}, element("h2", {}, "Export"),
   element("p", {}, "All training rows so far, one JSON object a line, in TRL's columns. "),
   button("Download votes.jsonl", "", download, { class: "primary" }));
 
-function bars(hourly) {
-  const most = Math.max(...hourly, 1);
-  const said = `Votes by hour, the last ${hourly.at(-1)}, at most ${most}`;
-  const facts = { viewBox: "0 0 240 60", preserveAspectRatio: "none", role: "img", class: "bars", "aria-label": said };
-  return drawing("svg", facts, hourly.map((count, hour) => {
-    const height = Math.max(1, (56 * count) / most);
-    return drawing("rect", { x: hour * 10 + 1, y: 60 - height, width: 8, height });
-  }));
-}
-
 function table(people) {
-  const heads = ["name", "role", "votes", "agrees with others", "gold right", "left", "seconds", ""];
+  const heads = ["name", "role", "votes", "agrees with others", "gold right", "left", "seconds", ...(admin ? [""] : [])];
   const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} % of ${whole}` : "–");
   return element("div", { class: "scroll", tabindex: "0" }, element("table", {},
     element("thead", {}, element("tr", {}, heads.map((head) => element("th", { scope: "col" }, head)))),
@@ -84,14 +107,17 @@ function table(people) {
       cell("role", one.role), cell("votes", one.sent), cell("agrees with others", share(one.agreed, one.shared)),
       cell("gold right", share(one.gold_right, one.gold)), cell("left", share(one.left, one.decided)),
       cell("seconds", one.median_seen_s === null ? "–" : one.median_seen_s.toFixed(1)),
-      element("td", {}, button("New link", "", () => renew(one), { class: "small", id: `renew-${one.id}`, "aria-label": `New link for ${one.name}` }),
-        button(one.disabled ? "Enable" : "Disable", "", () => enable(one), { class: "small", id: `enable-${one.id}`, "aria-label": `${one.disabled ? "Enable" : "Disable"} ${one.name}` }),
-        one.disabled && one.sent ? forgetting(one) : null),
+      admin ? acts(one) : null,
     ))),
   ));
 }
 
-const cell = (head, value) => element("td", { "data-head": head }, String(value));
+const acts = (one) => element("td", {},
+  button("New link", "", () => renew(one), { class: "small", id: `renew-${one.id}`, "aria-label": `New link for ${one.name}` }),
+  button(one.disabled ? "Enable" : "Disable", "", () => enable(one), { class: "small", id: `enable-${one.id}`, "aria-label": `${one.disabled ? "Enable" : "Disable"} ${one.name}` }),
+  one.disabled && one.sent ? forgetting(one) : null);
+
+const cell = (head, value) => element("td", { "data-head": head, class: value === "–" ? "none" : null }, String(value));
 
 function addForm() {
   const name = element("input", { name: "name", required: true, maxlength: "200", autocomplete: "off" });

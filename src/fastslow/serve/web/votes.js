@@ -1,7 +1,7 @@
 // What one sent, and what became of it.
 
 import { ask } from "./api.js";
-import { ago, button, element, show, toast } from "./dom.js";
+import { ago, button, element, fold, show, toast } from "./dom.js";
 
 const STATES = {
   waiting: "can be taken back",
@@ -52,12 +52,19 @@ function item(vote) {
       element("time", {}, ago(vote.at)),
       vote.state === "retracted" ? null : element("span", { class: "acts" }, button("Take back", "", () => retract(vote), { class: "small" })),
     ),
-    element("p", { class: "ask" }, vote.prompt.length > LONG ? `${vote.prompt.slice(0, LONG)} …` : vote.prompt),
-    vote.prompt.length > LONG ? element("details", {}, element("summary", {}, "The whole prompt"), element("pre", {}, vote.prompt)) : null,
-    element("div", { class: "pair" }, vote.answers.map((text, place) =>
-      element("details", {}, element("summary", {}, vote.answers.length > 1 ? "AB"[place] : "Answer"), element("pre", {}, text)),
-    )),
+    compared(`vote-${vote.id}`, vote.prompt, vote.answers),
   );
+}
+
+export function compared(id, prompt, answers) {
+  // What was voted on.
+  const isLong = prompt.length > LONG;
+  return [
+    element("p", { class: "ask" }, isLong ? `${prompt.slice(0, LONG)} …` : prompt),
+    isLong ? fold(`${id}-prompt`, "The whole prompt", element("pre", {}, prompt)) : null,
+    element("div", { class: "pair" }, answers.map((text, place) =>
+      fold(`${id}-${place}`, answers.length > 1 ? "AB"[place] : "Answer", element("pre", {}, text)))),
+  ];
 }
 
 async function retract(vote) {

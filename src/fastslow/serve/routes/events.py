@@ -1,0 +1,45 @@
+"""A stream that says when there is something new to ask for."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import StreamingResponse
+
+from fastslow.serve.access import token_of
+from fastslow.serve.changes import Listener
+from fastslow.serve.live import Live
+from fastslow.serve.routes.data import Reader
+from fastslow.serve.routes.voting import Shared
+
+router = APIRouter(prefix="/v1")
+ALIVE_EVERY = 15.0
+"""Seconds after which a stream says that it lives, and looks whether its token still does."""
+
+
+async def _listener(who: Reader, live: Shared) -> AsyncIterator[Listener]:
+    """Open until the reply has ended."""
+    with live.changes.listening(who.id) as listener:
+        yield listener
+
+
+@router.get("/events", response_model=None)
+async def events(
+    request: Request, live: Shared, listener: Annotated[Listener, Depends(_listener)]
+) -> StreamingResponse:
+    """Server-sent events `{"changed": [...]}` of `votes`, `updates` and `people`, at first all."""
+    stream = _stream(live, listener, token_of(request))
+    return StreamingResponse(
+        stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+    )
+
+
+async def _stream(live: Live, listener: Listener, token: str) -> AsyncIterator[str]:
+    async for changed in listener.heard(ALIVE_EVERY):
+        if changed:
+            yield f"data: {json.dumps({'changed': changed})}\n\n"
+        elif await live.principal(token) is None:
+            return
+        else:
+            yield ": still here\n\n"
