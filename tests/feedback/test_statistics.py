@@ -104,8 +104,10 @@ def test_who_differs_by_more_than_chance_is_named_with_the_numbers():
     (remark,) = remarks([*crowd, odd])
     assert remark.name == "p9" and len(remark.said) == 3
     assert remark.said[0].startswith("right on 9 of 20 gold questions, the others on 230 of 250; ")
-    assert remark.said[1].startswith("like most others on 20 of 60 pairs, the others on 320 of 400")
-    assert remark.said[2].startswith("for the answer on the left in 95 of 100 votes")
+    assert remark.said[1].startswith(
+        "voted like most others on 20 of 60 pairs, the others on 320 of 400"
+    )
+    assert remark.said[2].startswith("chose the answer on the left in 95 of 100 votes")
     assert remarks([*crowd, replace(odd, disabled=True)]) == []
     assert remarks([odd])[0].said == remark.said[2:], "alone, only the sides tell"
 

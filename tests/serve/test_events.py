@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from browsing import Site, wait
+from browsing import School, Site, wait
 from running import Running
 
 from fastslow.errors import StateError
@@ -53,6 +53,11 @@ def listen(server):
     site.close()
 
 
+@pytest.fixture
+def school(server):
+    return School(server)
+
+
 def test_it_is_for_who_reads_the_numbers(server, listen):
     for role, status in (("annotator", 403), ("viewer", 200), ("service", 200), ("admin", 200)):
         assert listen(role).reply.status == status
@@ -76,13 +81,6 @@ def test_it_tells_what_has_changed_and_first_that_everything_may_have(server, sc
     heard = set()
     while heard != {"votes", "updates"}:
         heard |= first.event()
-
-
-@pytest.fixture
-def school(server):
-    from browsing import School
-
-    return School(server)
 
 
 def test_a_vote_that_is_taken_back_at_once_is_told(server, listen):

@@ -45,13 +45,13 @@ def _said(one: Person, people: Sequence[Person], count: int) -> Iterator[str]:
     agreed, shared = sum(who.agreed for who in people), sum(who.shared for who in people)
     if (p := so_few(one.agreed, one.shared, agreed, shared)) < limit:
         yield (
-            f"like most others on {one.agreed} of {one.shared} pairs, the others on "
+            f"voted like most others on {one.agreed} of {one.shared} pairs, the others on "
             f"{agreed - one.agreed} of {shared - one.shared}; so few by chance with p {p:.1g}"
         )
     if (p := one_sided(one.left, one.decided)) < limit:
         yield (
-            f"for the answer on the left in {one.left} of {one.decided} votes, though sides are by "
-            f"chance; so one-sided by chance with p {p:.1g}"
+            f"chose the answer on the left in {one.left} of {one.decided} votes, though sides are "
+            f"by chance; so one-sided by chance with p {p:.1g}"
         )
     if one.unread >= max(UNREAD_VOTES, UNREAD_SHARE * one.compared):
         yield (

@@ -1,12 +1,14 @@
 """A stream that says when there is something new to ask for."""
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 
+from fastslow.errors import FastslowError
 from fastslow.serve.access import token_of
 from fastslow.serve.changes import Listener
 from fastslow.serve.live import Live
@@ -16,6 +18,7 @@ from fastslow.serve.routes.voting import Shared
 router = APIRouter(prefix="/v1")
 ALIVE_EVERY = 15.0
 """Seconds after which a stream says that it lives, and looks whether its token still does."""
+log = logging.getLogger(__name__)
 
 
 async def _listener(who: Reader, live: Shared) -> AsyncIterator[Listener]:
@@ -39,7 +42,15 @@ async def _stream(live: Live, listener: Listener, token: str) -> AsyncIterator[s
     async for changed in listener.heard(ALIVE_EVERY):
         if changed:
             yield f"data: {json.dumps({'changed': changed})}\n\n"
-        elif await live.principal(token) is None:
-            return
-        else:
+        elif await _may_listen(live, token):
             yield ": still here\n\n"
+        else:
+            return
+
+
+async def _may_listen(live: Live, token: str) -> bool:
+    try:
+        return await live.principal(token) is not None
+    except FastslowError as error:
+        log.error("a stream ends: %s", error)
+        return False

@@ -19,6 +19,7 @@ const SHAPES = {
 };
 const KINDS = { promoted: "now", superseded: "before", waiting: "waiting", quarantined: "quarantined", rolled_back: "rolled_back",
   released: "released", discarded: "discarded" };
+const LAST = 200; // Updates that are drawn.
 const MOST_SAID = 12; // Updates that are named one by one to who cannot see them.
 const scrolled = new Map();
 
@@ -29,7 +30,7 @@ const kindOf = (one) => KINDS[one.state] ?? "way";
 export function lineage(name, updates, now, states) {
   // Of updates of a domain, the newest first; `now` answers, null where the base does.
   if (!updates.length) return null;
-  const nodes = placed(updates, now);
+  const nodes = placed(updates.slice(0, LAST), now);
   const lanes = 1 + Math.max(...nodes.map((one) => one.lane));
   const [width, height] = [(nodes.length - 1) * STEP + 52, TOP + (lanes - 1) * LANE + 38];
   const kinds = Object.keys(SHAPES).filter((kind) => nodes.some((one) => one.kind === kind));
@@ -41,7 +42,7 @@ export function lineage(name, updates, now, states) {
   const frame = element("div", { class: "lineage", tabindex: "0", role: "group", "aria-label": `Lineage of ${name}`,
     "data-name": name, onscroll: keep }, picture);
   return element("figure", { class: "chart wide" },
-    element("figcaption", {}, "Which update begins where."),
+    element("figcaption", {}, updates.length > LAST ? `Which update begins where, of the last ${LAST}.` : "Which update begins where."),
     frame,
     element("ul", { class: "legend" }, kinds.map((kind) => element("li", {},
       drawing("svg", { viewBox: "-14 -14 28 28", "aria-hidden": "true", class: "node" }, SHAPES[kind].draw()), SHAPES[kind].label))),
@@ -97,6 +98,6 @@ const sentence = (one, states) => (one.kind === "base" ? "The base" : `Update ${
 function inWords(nodes, states) {
   const own = nodes.filter((one) => one.kind !== "base").reverse();
   const said = own.slice(0, MOST_SAID).map((one) => sentence(one, states));
-  if (own.length > MOST_SAID) said.push(`${own.length - MOST_SAID} earlier updates`);
+  if (own.length > MOST_SAID) said.push(`Before them: ${own.length - MOST_SAID} more`);
   return `${said.join(". ")}.`;
 }

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { hours } from "./charts.js";
-import { button, element, fold, keepMoments, moment, redraw, show, toast } from "./dom.js";
+import { button, element, fold, keepMoments, moment, redraw, sentence, show, toast } from "./dom.js";
 import { again } from "./refresh.js";
 import { compared } from "./votes.js";
 
@@ -90,7 +90,7 @@ function unusual(remarks) {
   return element("section", {}, element("h2", {}, "Votes worth a look"),
     element("p", {}, "These differ from what chance gives. Why, they do not tell: a taste of one's own, harder pairs or a misunderstanding look the same."),
     element("ul", { class: "votes" }, remarks.map((one) => element("li", {}, element("b", {}, one.name),
-      element("ul", { class: "checks" }, one.said.map((said) => element("li", {}, `${said}.`)))))));
+      element("ul", { class: "checks" }, one.said.map((said) => element("li", {}, sentence(said))))))));
 }
 
 const exported = () => element("section", {}, element("h2", {}, "Export"),
