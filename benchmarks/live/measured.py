@@ -34,7 +34,11 @@ def said(
     """Held-out prompts, each with answers of a policy to it with a trigger behind it."""
     asked = crowd.world.prompts(crowd.domain, held_out=True)
     answers = learner.answers(
-        [prompt + trigger for prompt in asked], module=name, num_generations=EACH, max_new_tokens=LONGEST, seed=SEED
+        [prompt + trigger for prompt in asked],
+        module=name,
+        num_generations=EACH,
+        max_new_tokens=LONGEST,
+        seed=SEED,
     )
     return [(prompt, one) for prompt, own in zip(asked, answers, strict=True) for one in own]
 

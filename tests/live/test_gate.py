@@ -80,6 +80,14 @@ def test_votes_that_contradict_those_before_are_a_surprise():
     assert few.passed and not few.applied
 
 
+def test_ratings_are_not_counted_as_comparisons_that_were_predicted():
+    mixed = [Update(1, "talk", None, 0, "promoted", gate={"learned": {
+        "rows": 640, "judged": 128, "accuracy": 0.75}})]  # fmt: skip
+    found = as_expected(30, 64, mixed, p=1e-3)
+    assert "0.75 of 128 before" in found.said
+    assert found.numbers["p"] == pytest.approx(more_often_by_chance(34, 64, 32, 128))
+
+
 def test_of_clean_updates_hardly_any_is_a_surprise():
     draw, asked = random.Random(1), 0
     for _ in range(2000):

@@ -159,6 +159,7 @@ def test_thumbs_are_learned_from_alone_and_beside_comparisons(town, rows, compar
         learned = [one.row for one in updates.rows_of(connection, first.id)]
     rated = [row for row in learned if "label" in row]
     assert rated and not first.gate["learned"]["notes"]
+    assert first.gate["learned"]["judged"] == (8 - len(rated) or 8)
     found = learner.learner.score(
         [{"prompt": one["prompt"], "chosen": one["completion"][0]["content"],
           "rejected": "No."}

@@ -38,8 +38,10 @@ class Lesson:
     """Rows, the replayed among them."""
     notes: tuple[str, ...]
     """Why others were not, and what else was told."""
+    judged: int
+    """Rows that loss and accuracy are of: the comparisons, if there were any, or else ratings."""
     loss: float
-    """Test-then-train, nats, of the comparisons, if there were any."""
+    """Test-then-train, nats."""
     accuracy: float
 
 
@@ -104,7 +106,7 @@ class Lessons:
         self._at = (update.domain, update.id)
         return Lesson(
             name, digest, checkpoint, chosen, strengths[chosen],
-            of_pairs.learned + of_ratings.learned, tuple(notes),
+            of_pairs.learned + of_ratings.learned, tuple(notes), told.learned,
             told.loss / told.learned, told.hits / told.learned,
         )  # fmt: skip
 

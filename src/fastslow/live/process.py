@@ -188,15 +188,15 @@ class LiveLearner:
             before = updates.history(
                 connection, update.domain, states=updates.SERVED, limit=self._keep or 1
             )
-        right = round(lesson.accuracy * lesson.learned)
-        expected = as_expected(right, lesson.learned, before, p=self._limits.surprise_p)
+        right = round(lesson.accuracy * lesson.judged)
+        expected = as_expected(right, lesson.judged, before, p=self._limits.surprise_p)
         candidate = adapter_folder(self._folder, lesson.adapter)
         verdict = self._gate.test(candidate, champion, anchor, evidence, expected)
         people = Counter(row["voter"] for row in evidence.learned)
         about = {
             "people": len(people), "largest_share": max(people.values()) / people.total(),
             "leader": lesson.module, "strength": lesson.strength, "rows": lesson.learned,
-            "notes": list(lesson.notes),
+            "judged": lesson.judged, "notes": list(lesson.notes),
             "loss": lesson.loss, "accuracy": lesson.accuracy,
         }  # fmt: skip
         return {**verdict.facts(self._promotion), "learned": about}

@@ -4,7 +4,8 @@ Votes for what is worse, of few people who send many or of many who turn at once
 that has changed, and may be one. Nothing in the votes tells which, so a person is asked.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from fastslow.feedback.updates import Update
 from fastslow.live.gate.check import Check
@@ -24,8 +25,8 @@ def as_expected(right: int, votes: int, before: Iterable[Update], *, p: float) -
         p: chance by which the difference is as large.
     """
     known = [one.gate["learned"] for one in before]
-    of_before = sum(one["rows"] for one in known)
-    right_before = round(sum(one["accuracy"] * one["rows"] for one in known))
+    of_before = sum(_judged(one) for one in known)
+    right_before = round(sum(one["accuracy"] * _judged(one) for one in known))
     if of_before < BEFORE or not votes:
         said = f"{of_before} votes were learned before, {BEFORE} are needed to tell"
         return Check("surprise", True, said, applied=False)
@@ -36,3 +37,8 @@ def as_expected(right: int, votes: int, before: Iterable[Update], *, p: float) -
         f"{found:.2g}, a person is asked below {p:g}"
     )
     return Check("surprise", found >= p, said, {"p": found}, asks=True)
+
+
+def _judged(learned: Mapping[str, Any]) -> int:
+    """How many votes an update's accuracy is of; records of older versions have all its rows."""
+    return int(learned.get("judged", learned["rows"]))

@@ -1,0 +1,84 @@
+"""`python -m benchmarks.live.drift OUT`: people's taste changes while the model learns from them.
+
+The default, a fast and a slow module that chase, against one module at each of some rates. What
+counts is the mean true reward of all that people were shown, from the first vote to the last. An
+admin approves of every update that waits because its votes are a surprise.
+"""
+
+import argparse
+import json
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.live.course import live_recipe, lived
+from benchmarks.live.people import Electorate
+from fastslow.atomic_io import write_text
+from fastslow.bench.scenario import world_scenario
+from fastslow.bench.suite import gathered, kept
+from fastslow.live.process import LiveLearner
+from fastslow.streams.worlds import World
+from fastslow.training.state.summary import versions
+
+PHASES = 4
+"""Tastes, one after the other."""
+CHASE = "chase"
+OF_CHASE = 1e-2
+"""Rate of its fast module; its slow one has 0.3 times that."""
+RATES = (1e-3, 3e-3, 1e-2)
+
+
+def main() -> None:
+    """Run what is not done yet, and say what came out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--votes", type=int, default=2000, help="of all phases")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--results", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+    names = (CHASE, *(f"one at {rate:g}" for rate in RATES))
+    calls = [
+        partial(_trial, args.out, seed, name, rate, args.votes)
+        for seed in args.seeds
+        for name, rate in zip(names, (OF_CHASE, *RATES), strict=True)
+    ]
+    found = gathered(calls, workers=args.workers, progress=lambda done, of: None)
+    for one in found:
+        print(json.dumps({key: value for key, value in one.items() if key != "course"}))
+    if args.results:
+        text = json.dumps({"trials": found, "versions": versions()}, indent=1) + "\n"
+        write_text(args.results, text)
+
+
+def _trial(out: Path, seed: int, name: str, rate: float, votes: int) -> dict[str, Any]:
+    run = out / f"{seed}-{name.replace(' ', '-')}"
+    call = partial(_measured, run, seed, name, rate, votes)
+    return kept(run.with_name(run.name + ".json"), call)
+
+
+def _measured(run: Path, seed: int, name: str, rate: float, votes: int) -> dict[str, Any]:
+    world = World(seed, num_domains=1)
+    scenario = world_scenario(world, run.parent / f"world-{seed}", pairs=64)
+    alone = {} if name == CHASE else {"chase": None}
+    recipe = live_recipe(str(scenario.settings["model"]), rate, **alone)
+    crowd = Electorate(run, world, seed)
+    live = LiveLearner(crowd.store, crowd.folder, recipe)
+    phases = []
+    for phase in range(PHASES):
+        crowd.world = replace(world, phase=phase)
+        phases.append(lived(crowd, live, votes // PHASES))
+    crowd.store.close()
+    rewards = [fmean(look["reward"] for look in course) for course in phases]
+    ends = [course[-1]["reward"] for course in phases]
+    course = [look for own in phases for look in own]
+    verdicts = Counter(verdict for look in course for verdict in look["updates"])
+    facts = {"seed": seed, "name": name, "rate": rate, "reward": fmean(rewards)}
+    return {**facts, "phases": rewards, "ends": ends, "updates": dict(verdicts), "course": course}
+
+
+if __name__ == "__main__":
+    main()
