@@ -2,11 +2,14 @@
 
 import itertools
 import random
+import socket
 
 import pytest
 
 from fastslow.errors import StateError
+from fastslow.live.demo import person as person_module
 from fastslow.live.demo import story as story_module
+from fastslow.live.demo.person import Gone, Person
 from fastslow.live.demo.story import MOST_SPOILT, SPOILERS, UPDATES, Story
 from fastslow.streams.worlds import World
 
@@ -104,3 +107,17 @@ def test_where_nothing_is_learned_it_ends(monkeypatch):
     monkeypatch.setattr(story_module, "PATIENCE", 0.0)
     with pytest.raises(StateError, match="nothing was learned for 0 seconds"):
         told(["promoted"], monkeypatch)
+
+
+def test_a_server_that_has_been_stopped_is_told_from_one_that_fails(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(Gone, match="/v1/updates: the server does not answer"):
+        Person(f"http://127.0.0.1:{port}", "token").updates()
+    monkeypatch.setattr(person_module, "PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        asks = Person(f"http://127.0.0.1:{mute.getsockname()[1]}", "token")
+        with pytest.raises(StateError, match="within 0.2 s") as caught:
+            asks.updates()
+    assert not isinstance(caught.value, Gone)

@@ -29,7 +29,7 @@ def live_demo(to: Path, *, seed: int, port: int, stay: bool, say: Any) -> None:
     check_installed("fastslow.serve.server", what="the live demo", extra="serve")
     check_installed("fastslow.live.run", what="the live demo", extra="serve")
     from fastslow.errors import ConfigError
-    from fastslow.live.demo.person import Person
+    from fastslow.live.demo.person import Gone, Person
     from fastslow.live.demo.story import Story
     from fastslow.serve import Settings
     from fastslow.serve.engine.opening import EngineChoice
@@ -53,6 +53,8 @@ def live_demo(to: Path, *, seed: int, port: int, stay: bool, say: Any) -> None:
     def acts(story: Story) -> None:
         try:
             story.run()
+        except Gone:
+            return  # By Ctrl-C; had the server failed, it would tell.
         except BaseException as error:
             failed.append(error)
         if stay and not failed:

@@ -12,6 +12,10 @@ PATIENCE = 60.0
 """Seconds that a reply may take."""
 
 
+class Gone(StateError):
+    """Nobody is there who would answer: the server has been stopped."""
+
+
 class Person:
     """Asks a server.
 
@@ -62,8 +66,10 @@ class Person:
     def _ask(self, method: str, path: str, **facts: Any) -> dict[str, Any]:
         try:
             reply = self._client.request(method, path, **facts)
+        except httpx2.TimeoutException:
+            raise StateError(f"{path}: the server does not answer within {PATIENCE:g} s") from None
         except httpx2.HTTPError as error:
-            raise StateError(f"{path}: the server does not answer: {error}") from None
+            raise Gone(f"{path}: the server does not answer: {error}") from None
         if not reply.is_success:
             raise StateError(f"{reply.request.url.path}: {reply.status_code} {reply.text[:200]}")
         found: dict[str, Any] = reply.json()
