@@ -11,6 +11,7 @@ from sqlalchemy import select, text
 from fastslow.errors import ConfigError, StateError
 from fastslow.feedback import Store, people, updates
 from fastslow.feedback import store as store_module
+from fastslow.feedback.labelled import newest_labelled
 from fastslow.feedback.migrate import migrate
 from fastslow.feedback.schema import meta, metadata, principals
 
@@ -130,6 +131,8 @@ def test_a_store_of_an_earlier_version_is_upgraded_with_all_that_refers_to_what_
                 "INSERT INTO updates (domain, parent, epoch, state, at) "
                 "VALUES ('talk', 1, 0, 'gating', 2)",
                 "INSERT INTO routes (domain, update_id, epoch) VALUES ('talk', 1, 0)",
+                "INSERT INTO prompts (sha256, domain, messages, cluster, holdout, at) "
+                "VALUES ('x', 'talk', '[]', 1, false, 1)",
             ):
                 connection.execute(text(statement))
     engine.dispose()
@@ -137,6 +140,7 @@ def test_a_store_of_an_earlier_version_is_upgraded_with_all_that_refers_to_what_
         with store.read() as connection:
             assert updates.route_of(connection, "talk").update_id == 1
             assert updates.update_of(connection, 2).parent == 1
+            assert [one.domain for one in newest_labelled(connection, most=9)] == ["talk"]
         store.write(updates.change, numbers=[2], state="waiting")
         with pytest.raises(StateError, match="refused a write"):
             store.write(updates.change, numbers=[2], state="unheard of")

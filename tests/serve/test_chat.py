@@ -121,7 +121,7 @@ def test_a_prompt_becomes_a_pair_for_who_asked(server):
     made = server.ask("POST", "/v1/pairs", {"prompt": "Hi", "domain": "talk"})
     assert made.status_code == 201
     shown = made.json()
-    assert set(shown) == {"id", "domain", "messages", "a", "b", "until"}
+    assert set(shown) == {"id", "domain", "domain_by", "messages", "a", "b", "until"}
     assert server.vote(shown["id"], "a").status_code == 202
     other = server.person("other", "annotator")
     assert server.next(token=other) == []

@@ -46,8 +46,13 @@ class Answer:
     model: str | None = None
 
 
-def add_prompt(connection: Connection, *, messages: Messages, domain: str, now: float) -> int:
+def add_prompt(
+    connection: Connection, *, messages: Messages, domain: str, now: float, routed: bool = False
+) -> int:
     """The number of a prompt: a new one, or of the same conversation in this domain.
+
+    Args:
+        routed: whether the domain was told by what the prompt looks like, and nobody named it.
 
     Raises Malformed unless it is a list of messages that ends with one of the user.
     """
@@ -58,7 +63,7 @@ def add_prompt(connection: Connection, *, messages: Messages, domain: str, now: 
         return int(found)
     values = {
         "sha256": key, "domain": domain, "messages": [dict(one) for one in messages],
-        "cluster": 0, "holdout": False, "at": now,
+        "cluster": 0, "holdout": False, "routed": routed, "at": now,
     }  # fmt: skip
     number = insert_row(connection, prompts, values)
     cluster = cluster_of(connection, str(messages[-1]["content"]), own=number)

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -83,6 +84,17 @@ def _first_of_clusters() -> Index:
     condition: Any = text("id = cluster")
     name = "ix_prompts_first_of_clusters"
     return Index(name, "domain", "id", sqlite_where=condition, postgresql_where=condition)
+
+
+def _labelled() -> Index:
+    """Finds the newest prompts of a domain that somebody named."""
+    return Index(
+        "ix_prompts_labelled",
+        "domain",
+        "id",
+        sqlite_where=text("routed = 0"),  # As SQLAlchemy asks each of them.
+        postgresql_where=text("NOT routed"),
+    )
 
 
 def _taken_back() -> Index:
@@ -147,12 +159,15 @@ prompts = Table(
     Column("messages", JSON, nullable=False),
     Column("cluster", Integer, nullable=False, index=True),
     Column("holdout", Boolean, nullable=False),
+    Column("routed", Boolean, nullable=False, server_default=false()),
     _at(),
     UniqueConstraint("domain", "sha256"),
     _first_of_clusters(),
+    _labelled(),
 )
 """Conversations that end with a user's turn. Near-duplicates share a cluster, and the answers to a
-tenth of all clusters are never learned from."""
+tenth of all clusters are never learned from. `routed` if nobody has named the domain when it first
+came, which was told by what the prompt looks like."""
 
 cluster_keys = Table(
     "cluster_keys",

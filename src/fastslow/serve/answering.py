@@ -73,13 +73,14 @@ async def sampled_pair(
     messages: Sequence[dict[str, Any]],
     *,
     domain: str,
+    routed: bool = False,
     needs: int = 1,
     owner: int | None = None,
 ) -> int:
     """Ask the engine for two answers and put them up for comparison; the pair's number.
 
-    One of them may be of what answered before, to watch what answers now. An `owner` is the first
-    to get the pair.
+    `routed` says whether the router chose the domain. One of them may be of what answered before,
+    to watch what answers now. An `owner` is the first to get the pair.
     """
     assert live.engine is not None
     model, before = live.model_for(domain), live.watched_model(domain)
@@ -92,6 +93,7 @@ async def sampled_pair(
         _keep_pair,
         messages=messages,
         domain=domain,
+        routed=routed,
         given=given,
         draw=live.draw,
         purpose="learn" if before is None else watching.WATCH,
@@ -115,6 +117,7 @@ def _keep_pair(
     *,
     messages: Sequence[dict[str, Any]],
     domain: str,
+    routed: bool,
     given: Sequence[tuple["By", Answered]],
     draw: Any,
     purpose: str,
@@ -123,8 +126,9 @@ def _keep_pair(
     now: float,
 ) -> int:
     prompt_id, (first, second) = keep_answers(
-        connection, messages=messages, domain=domain, params={}, seed=None, given=given, now=now
-    )
+        connection, messages=messages, domain=domain, routed=routed, params={}, seed=None,
+        given=given, now=now,
+    )  # fmt: skip
     pair_id = items.add_pair(
         connection, prompt_id=prompt_id, first=first, second=second, now=now, draw=draw,
         purpose=purpose, needs=needs,
@@ -139,13 +143,16 @@ def keep_answers(
     *,
     messages: Sequence[dict[str, Any]],
     domain: str,
+    routed: bool,
     params: dict[str, Any],
     seed: int | None,
     given: Sequence[tuple["By", Answered]],
     now: float,
 ) -> tuple[int, list[int]]:
     """Keep a prompt and what was answered to it; their numbers."""
-    prompt_id = items.add_prompt(connection, messages=messages, domain=domain, now=now)
+    prompt_id = items.add_prompt(
+        connection, messages=messages, domain=domain, routed=routed, now=now
+    )
     numbers = [
         items.add_answer(
             connection,

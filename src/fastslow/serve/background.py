@@ -15,14 +15,18 @@ from starlette.concurrency import run_in_threadpool
 from fastslow.errors import FastslowError
 from fastslow.feedback import items, ledger, outbox
 from fastslow.feedback.imports import turns_of
+from fastslow.feedback.labelled import labelled_since, newest_labelled
 from fastslow.feedback.updates import served
 from fastslow.serve.answering import sampled_pair
 from fastslow.serve.live import Live
+from fastslow.serve.router import MOST
 from fastslow.streams import fault_of
 
 TIMEOUT = 10.0
 MADE_AT_ONCE = 3
 """Pairs that are asked for together; the engine has room for others' requests beside them."""
+KNOWN_AT_ONCE = 128
+"""Prompts that the router is told of together: no request waits for more."""
 FOLLOWS_EVERY = 0.25
 """Seconds between two looks at the routes."""
 log = logging.getLogger(__name__)
@@ -34,6 +38,9 @@ async def working(app: FastAPI) -> AsyncIterator[None]:
     live: Live = app.state.live
     every = live.settings.admit_every
     tasks = [asyncio.create_task(_again_and_again(live, admit, every))]
+    if live.engine is not None:
+        live.router.learn(await live.read(newest_labelled, most=MOST))
+        tasks.append(asyncio.create_task(_again_and_again(live, know_prompts, every)))
     if live.engine is not None and live.prompts:
         tasks.append(asyncio.create_task(_again_and_again(live, make_pairs, every)))
     if live.engine is not None and live.served is not None:
@@ -61,6 +68,15 @@ async def admit(live: Live) -> None:
     while looked_at == ledger.AT_ONCE:
         found = await live.write(ledger.admit, **facts)
         looked_at = found.rows + found.refused
+
+
+async def know_prompts(live: Live) -> None:
+    """Have the router know the prompts that have come with a domain, some at a time."""
+    known = -1
+    while known < live.router.newest:
+        known = live.router.newest
+        new = await live.read(labelled_since, number=known, limit=KNOWN_AT_ONCE)
+        live.router.learn(new)
 
 
 async def follow(live: Live) -> None:

@@ -43,7 +43,8 @@ class PromptBody(Body):
 
     prompt: Long | None = None
     messages: list[Turn] | None = None
-    domain: Short = DEFAULT_DOMAIN
+    domain: Short | None = None
+    """None: what the prompt looks like, where the model answers it."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "PromptBody":
@@ -85,8 +86,10 @@ class Chat(Body):
     """A request for answers, as OpenAI's clients send it; what is not supported is refused."""
 
     model: Text | None = None
-    """None: the adapter that came last."""
+    """None, or an empty one: what answers in the domain."""
     messages: Annotated[list[Turn], Field(min_length=1)]
+    domain: Short | None = None
+    """None: what the prompt looks like."""
     n: Annotated[int, Field(ge=1, le=8)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**62)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
@@ -99,6 +102,10 @@ class Chat(Body):
     logprobs: bool = False
     user: str | None = None
     metadata: dict[str, Any] | None = None
+
+    def conversation(self) -> list[dict[str, Any]]:
+        """The turns."""
+        return [turn.model_dump() for turn in self.messages]
 
 
 class Wanted(Body):

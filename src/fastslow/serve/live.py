@@ -23,6 +23,7 @@ from fastslow.records import Prompt
 from fastslow.serve.changes import Changes
 from fastslow.serve.engine.requests import BASE
 from fastslow.serve.figures import KnownFigures
+from fastslow.serve.router import Router
 from fastslow.serve.served import Served
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Live:
     ) -> None:
         self.served = Served(folder) if folder is not None else None
         self.following = asyncio.Lock()
+        self.router = Router()
         self.prompts = prompts
         self.store, self.settings, self.clock, self.engine = store, settings, clock, engine
         self.draw = random.Random()

@@ -9,10 +9,11 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
 from fastslow.serve.answering import By, Engine, keep_answers, pieces_of
-from fastslow.serve.bodies import DEFAULT_DOMAIN, Chat
+from fastslow.serve.bodies import Chat
 from fastslow.serve.engine.requests import Piece, whole
 from fastslow.serve.live import Live
 from fastslow.serve.replies import Refused
+from fastslow.serve.router import Assigned
 from fastslow.serve.routes.voting import Shared, Voter
 
 router = APIRouter(prefix="/v1")
@@ -37,22 +38,23 @@ async def models(_: Voter, live: Shared) -> dict[str, Any]:
 async def chat(body: Chat, _: Voter, live: Shared) -> StreamingResponse | dict[str, Any]:
     """Answers to a conversation, kept so that they can be rated, edited and compared."""
     engine = engine_of(live)
-    body.model = body.model or live.model_for(DEFAULT_DOMAIN)
+    assigned = live.router.assign(body.conversation(), body.domain)
+    body.model = body.model or live.model_for(assigned.domain)
     adapter = engine.models.get(body.model)
     pieces = pieces_of(engine, **_asked(body))
     first = await anext(pieces)  # What is refused is so before a stream has begun.
     name = f"chatcmpl-{live.draw.getrandbits(64):016x}"
     if body.stream:
-        stream = _stream(live, body, name, adapter, first, pieces)
+        stream = _stream(live, body, assigned, name, adapter, first, pieces)
         return StreamingResponse(stream, media_type="text/event-stream")
     got = [first] + [piece async for piece in pieces]
-    numbers = await _keep(live, body, adapter, got)
-    return _reply(body, name, got, numbers, live.token_text)
+    numbers = await _keep(live, body, assigned, adapter, got)
+    return _reply(body, assigned, name, got, numbers, live.token_text)
 
 
 def _asked(body: Chat) -> dict[str, Any]:
     return {
-        "messages": [turn.model_dump() for turn in body.messages],
+        "messages": body.conversation(),
         "model": body.model,
         "count": body.n,
         "seed": body.seed,
@@ -63,14 +65,17 @@ def _asked(body: Chat) -> dict[str, Any]:
     }
 
 
-async def _keep(live: Live, body: Chat, adapter: str | None, got: Sequence[Piece]) -> list[int]:
+async def _keep(
+    live: Live, body: Chat, assigned: Assigned, adapter: str | None, got: Sequence[Piece]
+) -> list[int]:
     params = {"temperature": body.temperature, "top_p": body.top_p}
     model = str(body.model)
     by = By(model, adapter, live.update_of(model))
     _, numbers = await live.write(
         keep_answers,
-        messages=[turn.model_dump() for turn in body.messages],
-        domain=DEFAULT_DOMAIN,
+        messages=body.conversation(),
+        domain=assigned.domain,
+        routed=assigned.by == "router",
         params=params,
         seed=body.seed,
         given=[(by, one) for one in whole(got, body.n)],
@@ -80,6 +85,7 @@ async def _keep(live: Live, body: Chat, adapter: str | None, got: Sequence[Piece
 
 def _reply(
     body: Chat,
+    assigned: Assigned,
     name: str,
     got: Sequence[Piece],
     numbers: Sequence[int],
@@ -97,7 +103,7 @@ def _reply(
             }
         )
     return {
-        **_head(body, name, "chat.completion"),
+        **_head(body, assigned, name, "chat.completion"),
         "choices": choices,
         "usage": _usage(got),
         "answer_ids": list(numbers),
@@ -107,12 +113,13 @@ def _reply(
 async def _stream(
     live: Live,
     body: Chat,
+    assigned: Assigned,
     name: str,
     adapter: str | None,
     first: Piece,
     pieces: AsyncIterator[Piece],
 ) -> AsyncIterator[str]:
-    head, got = _head(body, name, "chat.completion.chunk"), [first]
+    head, got = _head(body, assigned, name, "chat.completion.chunk"), [first]
 
     def event(**facts: Any) -> str:
         return f"data: {json.dumps({**head, **facts}, ensure_ascii=False)}\n\n"
@@ -129,7 +136,7 @@ async def _stream(
         text = json.dumps({"error": {"message": str(error), "type": "server_error"}})
         yield f"data: {text}\n\n"
         return
-    numbers = await _keep(live, body, adapter, got)
+    numbers = await _keep(live, body, assigned, adapter, got)
     usage = _usage(got) if body.stream_options and body.stream_options.include_usage else None
     yield event(choices=[], usage=usage, answer_ids=numbers)
     yield "data: [DONE]\n\n"
@@ -160,5 +167,6 @@ def _usage(got: Sequence[Piece]) -> dict[str, int]:
     return {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
 
 
-def _head(body: Chat, name: str, kind: str) -> dict[str, Any]:
-    return {"id": name, "object": kind, "created": int(time.time()), "model": body.model}
+def _head(body: Chat, assigned: Assigned, name: str, kind: str) -> dict[str, Any]:
+    facts = {"id": name, "object": kind, "created": int(time.time()), "model": body.model}
+    return {**facts, "domain": assigned.domain, "domain_by": assigned.by}

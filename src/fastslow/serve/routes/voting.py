@@ -9,7 +9,16 @@ from fastslow.feedback import items, leases, standing, voting
 from fastslow.feedback.people import Principal
 from fastslow.serve.access import ANYONE, VOTERS, allowed, live_of
 from fastslow.serve.answering import sampled_pair
-from fastslow.serve.bodies import LARGEST, Edited, NewPair, Number, Rated, Vote, Wanted
+from fastslow.serve.bodies import (
+    DEFAULT_DOMAIN,
+    LARGEST,
+    Edited,
+    NewPair,
+    Number,
+    Rated,
+    Vote,
+    Wanted,
+)
 from fastslow.serve.live import Live
 from fastslow.serve.rendering import as_html
 from fastslow.serve.replies import Refused
@@ -47,15 +56,23 @@ async def _sampled_pair(body: NewPair, who: Principal, live: Live) -> dict[str, 
         raise Refused(409, "this server has no engine; send two answers along")
     if body.gold_verdict is not None:
         raise Refused(422, "a gold question needs answers of your own")
+    messages = body.conversation()
+    assigned = live.router.assign(messages, body.domain)
     pair_id = await sampled_pair(
-        live, body.conversation(), domain=body.domain, needs=body.needs, owner=who.id
+        live,
+        messages,
+        domain=assigned.domain,
+        routed=assigned.by == "router",
+        needs=body.needs,
+        owner=who.id,
     )
-    return _shown(await live.read(leases.pair_of, pair_id=pair_id, voter=who.id))
+    shown = _shown(await live.read(leases.pair_of, pair_id=pair_id, voter=who.id))
+    return {**shown, "domain_by": assigned.by}
 
 
 def _write_pair(connection: Any, *, body: NewPair, draw: Any, now: float) -> int:
     prompt_id = items.add_prompt(
-        connection, messages=body.conversation(), domain=body.domain, now=now
+        connection, messages=body.conversation(), domain=body.domain or DEFAULT_DOMAIN, now=now
     )
     first, second = (
         items.add_answer(
