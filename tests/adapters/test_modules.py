@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from fastslow.adapters import BASE, Modules, load_base, load_tokenizer
+from fastslow.adapters import BASE, Factors, Modules, load_base, load_tokenizer
 from fastslow.errors import ConfigError
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
@@ -160,6 +160,21 @@ def test_what_is_on_top_of_a_start_begins_there_and_is_the_sum_of_both(tmp_path)
     full = {key: tensor.clone() for key, tensor in modules.tensors("fast").items()}
     modules.put_between("fast", full, 0.0, start="start")
     torch.testing.assert_close(logits(modules, "fast"), started)
+
+
+@pytest.mark.parametrize("rank", [2, 4])
+def test_a_module_becomes_factors_of_another_scaling_and_no_more_ranks(tmp_path, rank):
+    other = attach(("fast",), rank=rank, alpha=3.0)
+    stir(other, "fast")
+    other.save("fast", tmp_path / "other")
+    modules = attach()
+    stir(modules, "fast", seed=2)
+    modules.load_factors("fast", Factors.read(tmp_path / "other"))
+    torch.testing.assert_close(logits(modules, "fast"), logits(other, "fast"))
+    assert torch.equal(logits(modules, "slow"), logits(modules, BASE))
+    with pytest.raises(ConfigError, match="rank 4 is larger than the module's, 3"):
+        modules.save("fast", tmp_path / "wide")
+        attach(("fast",), rank=3).load_factors("fast", Factors.read(tmp_path / "wide"))
 
 
 def test_a_start_stays_as_it_is_and_takes_no_part_in_dropout(tmp_path):

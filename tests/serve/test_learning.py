@@ -12,6 +12,7 @@ from fastslow.atomic_io import file_hash
 from fastslow.errors import StateError
 from fastslow.feedback import (
     Store,
+    consolidating,
     decisions,
     items,
     leases,
@@ -289,3 +290,26 @@ def test_a_process_that_dies_is_started_again_and_one_that_refuses_is_not(tmp_pa
 def test_answers_and_learning_share_the_cores():
     own, learning = threads_of_both()
     assert own >= 1 and learning >= 1
+
+
+def test_a_student_is_asked_for_over_http_by_admins(server):
+    path = "/v1/consolidations"
+    assert decided(server, path, "service").status_code == 403
+    refused = decided(server, path)
+    assert refused.status_code == 422 and "2 domains" in refused.json()["error"]["message"]
+    chain = Chain(server.folder, server.store)
+    both = [chain.promote("a"), chain.promote("b")]
+    made = decided(server, path)
+    assert made.status_code == 202 and made.json()["state"] == "wanted"
+    again = decided(server, path)
+    assert again.status_code == 422 and "is on its way" in again.json()["error"]["message"]
+    with server.store.read() as connection:
+        rows = {one.domain: planning.learned(connection, one.domain) for one in both}
+    own = {"learner": chain.learner, "number": made.json()["id"], "now": 0.0}
+    server.store.write(consolidating.plan, shown=rows, **own)
+    (shown,) = server.ask("GET", path, role="viewer").json()["consolidations"]
+    assert shown["state"] == "planned" and shown["by"] is not None
+    assert [(one["domain"], one["state"]) for one in shown["updates"]] == [
+        ("a", "planned"), ("b", "planned"),
+    ]  # fmt: skip
+    assert server.ask("GET", path, role="annotator").status_code == 403

@@ -1,10 +1,12 @@
 """The LoRA layers of a model with modules on it, and what is theirs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+
+from fastslow.errors import ConfigError
 
 
 def parameters_of(model: nn.Module, name: str) -> dict[str, nn.Parameter]:
@@ -19,6 +21,27 @@ def parameters_of(model: nn.Module, name: str) -> dict[str, nn.Parameter]:
 def lora_layers_of(model: nn.Module) -> list[Any]:
     """The layers that modules change."""
     return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def put_factors(model: nn.Module, name: str, factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Give a module the updates B A of layers, by the layers' names; others get none.
+
+    Ranks that the factors lack are 0. Raises ConfigError where the module's rank is smaller.
+    """
+    module: Any
+    for layer, module in model.named_modules():
+        if name not in getattr(module, "lora_A", {}):
+            continue
+        own_a, own_b = module.lora_A[name].weight.data, module.lora_B[name].weight.data
+        own_a.zero_()
+        own_b.zero_()
+        if layer not in factors:
+            continue
+        a, b = factors[layer]
+        if len(a) > len(own_a):
+            raise ConfigError(f"{layer}: rank {len(a)} is larger than the module's, {len(own_a)}")
+        own_a[: len(a)].copy_(a)
+        own_b[:, : len(a)].copy_(b / module.scaling[name])
 
 
 def dropouts_of(layer: Any) -> list[tuple[str, nn.Module]]:

@@ -28,6 +28,7 @@ from fastslow.adapters.lora_layers import (
     dropouts_of,
     lora_layers_of,
     parameters_of,
+    put_factors,
     scale_by,
 )
 from fastslow.adapters.odd_layers import odd_layers
@@ -242,6 +243,10 @@ class Modules:
         """Put weights that `tensors` gave back in place."""
         for key, parameter in self._parameters[name].items():
             parameter.data.copy_(tensors[key])
+
+    def load_factors(self, name: str, factors: Factors) -> None:
+        """Make a module's update that of factors of its rank or less. Raises ConfigError."""
+        put_factors(self.causal_lm, name, factors.layers)
 
     @contextmanager
     def using(

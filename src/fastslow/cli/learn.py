@@ -24,6 +24,9 @@ def learn(
     ),
     supervisor: int = typer.Option(None, hidden=True, help="Process without which it ends."),
     once: bool = typer.Option(False, "--once", help="Learn what waits now, and end."),
+    consolidate: bool = typer.Option(
+        False, "--consolidate", help="First make one student of what answers in all domains."
+    ),
 ) -> None:
     """Learn from votes as they come: updates pass a gate and answer, or are set aside."""
     check_installed("fastslow.live.run", what="learning from votes", extra="serve")
@@ -35,4 +38,12 @@ def learn(
     if hasattr(os, "nice"):
         os.nice(LESS_URGENT)
     recipe = load_recipe(DEFAULTS, overrides)
-    run(folder, recipe, store_url=store, once=once, supervisor=supervisor, say=say)
+    run(
+        folder,
+        recipe,
+        store_url=store,
+        once=once,
+        consolidate=consolidate,
+        supervisor=supervisor,
+        say=say,
+    )

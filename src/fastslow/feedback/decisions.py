@@ -80,11 +80,13 @@ def roll_back(
 def serve_earlier(
     connection: Connection, domain: str, to: Update | None, *, gone: Sequence[int]
 ) -> None:
-    """Serve an earlier update of a domain's chain, or the base; those after it are `gone`."""
+    """Serve an earlier update of a domain's chain, or the base; those after it are `gone`, and the
+    students that they are teaching."""
     number, anchor = (None if to is None else to.id), route_of(connection, domain).anchor_id
     if to is not None:
         change(connection, [to.id], state="promoted")
     _new_epoch(connection, domain)
+    _give_up_students(connection, gone)
     _route(
         connection,
         route_of(connection, domain),
@@ -187,6 +189,18 @@ def _new_epoch(connection: Connection, domain: str) -> None:
     connection.execute(
         update(updates)
         .where(updates.c.domain == domain, updates.c.state.in_(OPEN))
+        .values(state=FREE)
+    )
+
+
+def _give_up_students(connection: Connection, teachers: Sequence[int]) -> None:
+    """No update that is on the way is one of a student that these teach."""
+    taught = select(updates.c.consolidation_id).where(
+        updates.c.parent.in_(teachers), updates.c.consolidation_id.is_not(None)
+    )
+    connection.execute(
+        update(updates)
+        .where(updates.c.consolidation_id.in_(taught), updates.c.state.in_(OPEN))
         .values(state=FREE)
     )
 

@@ -1,5 +1,6 @@
 """Nothing is learned of somebody any more; what had learned from them is learned again without."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
@@ -7,7 +8,7 @@ from sqlalchemy import Connection, select, update
 from fastslow.feedback.decisions import serve_earlier
 from fastslow.feedback.people import note, set_disabled
 from fastslow.feedback.schema import ledger, update_rows, updates, votes
-from fastslow.feedback.updates import FREE, OPEN, SERVED, Update, change, update_of
+from fastslow.feedback.updates import FREE, OPEN, SERVED, Update, change, history, update_of
 from fastslow.feedback.voting import retract
 
 
@@ -39,22 +40,34 @@ def forget_person(
     # The ledger's entries that take them back come later; nothing may be planned of them meanwhile.
     rows = ledger.c.vote_id.in_(own)
     connection.execute(update(ledger).where(rows).values(weight=0.0))
-    touched = (
-        select(updates.c.domain, updates.c.id)
-        .join(update_rows, update_rows.c.update_id == updates.c.id)
-        .join(ledger, ledger.c.seq == update_rows.c.seq)
-        .where(rows, updates.c.state.in_((*SERVED, *OPEN)))
-        .order_by(updates.c.id.desc())
-    )
-    first = {domain: number for domain, number in connection.execute(touched)}
+    learned = select(update_rows.c.update_id).join(ledger, ledger.c.seq == update_rows.c.seq)
+    first = _first_touched(connection, set(connection.scalars(learned.where(rows))))
     gone = [
         number
         for domain, found in sorted(first.items())
-        for number in _undone_from(connection, domain, update_of(connection, found))
+        for number in _undone_from(connection, domain, found)
     ]
     detail = {"principal": principal_id, "votes": len(sent), "updates": gone}
     note(connection, by, "forget", detail, now=now)
     return Forgotten(len(sent), gone)
+
+
+def _first_touched(connection: Connection, learned: Set[int]) -> dict[str, Update]:
+    """By domain, the first of the updates that answer, did or may come to, which has learned from
+    what some have learned: itself, by its parent, or, a student, by any of its teachers."""
+    everything = history(connection)[::-1]
+    teachers = dict[int, set[int | None]]()
+    for one in everything:
+        if one.consolidation_id is not None:
+            teachers.setdefault(one.consolidation_id, set()).add(one.parent)
+    touched, first = {*learned}, dict[str, Update]()
+    for one in everything:  # What one learns from comes before it.
+        sources = {one.parent} | teachers.get(one.consolidation_id or 0, set())
+        if one.id in touched or touched & sources:
+            touched.add(one.id)
+            if one.state in (*SERVED, *OPEN):
+                first.setdefault(one.domain, one)
+    return first
 
 
 def _undone_from(connection: Connection, domain: str, first: Update) -> list[int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 ADAPTERS = "adapters"
 DOMAINS = "domains"
+CONSOLIDATIONS = "consolidations"
 
 
 def adapter_name(domain: str, update_id: int, digest: str) -> str:
@@ -21,6 +22,11 @@ def adapter_folder(folder: Path, name: str) -> Path:
 def checkpoints(folder: Path, domain: str, update_id: int) -> Path:
     """Where what an update ended with is kept, to learn on."""
     return folder / DOMAINS / slug(domain) / f"u{update_id:06d}"
+
+
+def teaching(folder: Path, consolidation_id: int) -> Path:
+    """Where a student is, and how far it was taught, until all of its updates are decided."""
+    return folder / CONSOLIDATIONS / f"{consolidation_id:06d}"
 
 
 def slug(domain: str) -> str:

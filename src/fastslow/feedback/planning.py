@@ -17,6 +17,7 @@ from fastslow.feedback.updates import (
     OPEN,
     SERVED,
     UNDECIDED,
+    Route,
     Update,
     change,
     route_of,
@@ -137,10 +138,20 @@ def plan(
     )
     if not rows or connection.scalar(still) != len(rows):
         raise Fenced("some of these rows wait no more; plan again")
-    route = route_of(connection, domain)
+    return enter(connection, route_of(connection, domain), rows, replayed, at=now, decided_by=by)
+
+
+def enter(
+    connection: Connection,
+    route: Route,
+    rows: Sequence[int],
+    replayed: Sequence[int],
+    **facts: Any,
+) -> Update:
+    """Write the plan of an update down, from what a route serves."""
     values = {
-        "domain": domain, "parent": route.update_id, "epoch": route.epoch, "state": "planned",
-        "decided_by": by, "at": now,
+        "domain": route.domain, "parent": route.update_id, "epoch": route.epoch, "state": "planned",
+        **facts,
     }  # fmt: skip
     number = insert_row(connection, updates, values)
     all_rows = [(seq, False) for seq in rows] + [(seq, True) for seq in replayed]

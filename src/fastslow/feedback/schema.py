@@ -44,6 +44,8 @@ STATES = (
 )  # fmt: skip
 """Of an update, from its plan to its end."""
 
+CONSOLIDATION_STATES = ("wanted", "planned")
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -79,29 +81,10 @@ def _unretracted(*columns: str) -> Index:
     return Index(name, *columns, unique=True, sqlite_where=condition, postgresql_where=condition)
 
 
-def _first_of_clusters() -> Index:
-    """Finds the newest clusters of a domain by their first prompts."""
-    condition: Any = text("id = cluster")
-    name = "ix_prompts_first_of_clusters"
-    return Index(name, "domain", "id", sqlite_where=condition, postgresql_where=condition)
-
-
-def _labelled() -> Index:
-    """Finds the newest prompts of a domain that somebody named."""
-    return Index(
-        "ix_prompts_labelled",
-        "domain",
-        "id",
-        sqlite_where=text("routed = 0"),  # As SQLAlchemy asks each of them.
-        postgresql_where=text("NOT routed"),
-    )
-
-
-def _taken_back() -> Index:
-    """Finds the few votes that were taken back after their admission among however many."""
-    condition: Any = text("retracted_at IS NOT NULL AND admitted_at IS NOT NULL")
-    name = "ix_votes_taken_back"
-    return Index(name, "id", sqlite_where=condition, postgresql_where=condition)
+def _index_where(condition: str, name: str, *columns: str, sqlite: str | None = None) -> Index:
+    """Finds those rows for which a condition holds; `sqlite` is how SQLAlchemy asks it there."""
+    where: Any = text(condition)
+    return Index(name, *columns, sqlite_where=text(sqlite or condition), postgresql_where=where)
 
 
 meta = Table(
@@ -162,8 +145,8 @@ prompts = Table(
     Column("routed", Boolean, nullable=False, server_default=false()),
     _at(),
     UniqueConstraint("domain", "sha256"),
-    _first_of_clusters(),
-    _labelled(),
+    _index_where("id = cluster", "ix_prompts_first_of_clusters", "domain", "id"),
+    _index_where("NOT routed", "ix_prompts_labelled", "domain", "id", sqlite="routed = 0"),
 )
 """Conversations that end with a user's turn. Near-duplicates share a cluster, and the answers to a
 tenth of all clusters are never learned from. `routed` if nobody has named the domain when it first
@@ -253,7 +236,9 @@ votes = Table(
     _unretracted("voter", "kind", "answer_id"),
     Index("ix_votes_waiting", "admitted_at", "at"),
     Index("ix_votes_pair_id", "pair_id"),
-    _taken_back(),
+    _index_where(
+        "retracted_at IS NOT NULL AND admitted_at IS NOT NULL", "ix_votes_taken_back", "id"
+    ),
 )
 """A vote on a pair, a rating of an answer, or an answer put right (`text`). `admitted_at` is when
 it got its place in the ledger or was `refused` one, with the reason."""
@@ -277,6 +262,19 @@ ledger = Table(
 """Training rows made of votes, as the learner reads them, numbered 1, 2, 3, ... in the order of
 admission. `retract` takes the row of an earlier vote back."""
 
+consolidations = Table(
+    "consolidations",
+    metadata,
+    _id(),
+    _at(),
+    _reference("by", "principals", nullable=True),
+    Column("state", String(16), nullable=False),
+    Column("why", Text, nullable=True),
+    _one_of("state", CONSOLIDATION_STATES),
+)
+"""Students that were asked for, each taught by what answers in every domain; `why` one is not
+planned yet."""
+
 updates = Table(
     "updates",
     metadata,
@@ -291,10 +289,13 @@ updates = Table(
     Column("gate", JSON, nullable=True),
     _reference("decided_by", "principals", nullable=True),
     _at(),
+    _reference("consolidation_id", "consolidations", nullable=True),
     _one_of("state", STATES),
     Index("ix_updates_domain", "domain", "id"),
+    Index("ix_updates_consolidation_id", "consolidation_id"),
 )
-"""What was learned at one time from planned rows of the ledger."""
+"""What was learned at one time from planned rows of the ledger; or, of a consolidation, from what
+answered in all of its domains: its updates' parents."""
 
 update_rows = Table(
     "update_rows",

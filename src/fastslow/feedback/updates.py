@@ -46,6 +46,8 @@ class Update:
     """What was tested, and the verdict."""
     decided_by: int | None = None
     at: float = 0.0
+    consolidation_id: int | None = None
+    """The consolidation whose student it is; None: it learned votes."""
 
 
 @dataclass(frozen=True, slots=True)

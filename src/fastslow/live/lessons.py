@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastslow.adapters import Factors
 from fastslow.api.learner import Learner
 from fastslow.atomic_io import file_hash
 from fastslow.errors import DataError, StateError
@@ -13,6 +14,7 @@ from fastslow.feedback.ledger import Entry
 from fastslow.feedback.places import adapter_folder, adapter_name, checkpoints
 from fastslow.feedback.updates import Update
 from fastslow.foreign_files import ADAPTER_WEIGHTS
+from fastslow.live.students import Student
 from fastslow.training.loop.step_sums import StepResult
 from fastslow.training.policies.publish import publish_module
 from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
@@ -24,8 +26,8 @@ OF_RATINGS = "kto"
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """What learning an update's rows came to."""
+class Made:
+    """What an update has come to, on disk."""
 
     adapter: str
     adapter_sha256: str
@@ -34,6 +36,12 @@ class Lesson:
     """The one that is to answer."""
     strength: float
     """What its update was multiplied by, to be within the KL budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson(Made):
+    """What learning an update's rows came to."""
+
     learned: int
     """Rows, the replayed among them."""
     notes: tuple[str, ...]
@@ -43,6 +51,20 @@ class Lesson:
     loss: float
     """Test-then-train, nats."""
     accuracy: float
+
+    def __str__(self) -> str:
+        return f"{self.learned} rows, accuracy {self.accuracy:.2f} before learning"
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted(Made):
+    """What a student has become in a domain."""
+
+    student: Student
+
+    def __str__(self) -> str:
+        teachers = ", ".join(map(str, self.student.teachers))
+        return f"a student of updates {teachers}, {self.student.kl:.2f} nats per response from them"
 
 
 @dataclass(slots=True)
@@ -99,16 +121,38 @@ class Lessons:
         if not of_pairs.learned + of_ratings.learned:
             raise DataError("; ".join(notes) or "the update has no rows")
         told = of_pairs if of_pairs.learned else of_ratings
+        made = self._finish(update, choose)
+        return Lesson(
+            **asdict(made),
+            learned=of_pairs.learned + of_ratings.learned,
+            notes=tuple(notes),
+            judged=told.learned,
+            loss=told.loss / told.learned,
+            accuracy=told.hits / told.learned,
+        )
+
+    def adopt(self, update: Update, student: Student, choose: Callable[[Learner], str]) -> Adopted:
+        """Be what the update's parent ended with, but for the modules, which all become a student:
+        votes are learned from what answers, and it is to answer.
+
+        What optimisers remember was of other weights. Raises as `learn`.
+        """
+        self._go_to(update.domain, update.parent)
+        self._at = None
+        core, factors = self._learner.core, Factors.read(student.folder)
+        for name in self._learner.modules:
+            core.policies.modules.load_factors(name, factors)
+            core.state.optimizers[name].state.clear()
+        return Adopted(**asdict(self._finish(update, choose)), student=student)
+
+    def _finish(self, update: Update, choose: Callable[[Learner], str]) -> Made:
+        """Within the budget, on disk."""
         strengths = self._learner.pull_back()
         checkpoint = self._keep(update)
         chosen = choose(self._learner)
         name, digest = self._publish(update, chosen)
         self._at = (update.domain, update.id)
-        return Lesson(
-            name, digest, checkpoint, chosen, strengths[chosen],
-            of_pairs.learned + of_ratings.learned, tuple(notes), told.learned,
-            told.loss / told.learned, told.hits / told.learned,
-        )  # fmt: skip
+        return Made(name, digest, checkpoint, chosen, strengths[chosen])
 
     def _learn(self, rows: Sequence[Any]) -> "_Sums":
         found = _Sums()

@@ -3,12 +3,16 @@
 import random
 from dataclasses import dataclass
 
-from fastslow.feedback import Connection, planning
+from fastslow.feedback import Connection, consolidating, planning
+from fastslow.feedback.consolidating import Consolidation
 from fastslow.feedback.ledger import Entry
 from fastslow.live.shares import SETTLED, within_shares
 
 AHEAD = 8
 """Times the rows of an update that are looked at, so that other people's are found."""
+
+SHOWN = 512
+"""Rows of a domain that its teacher shows to a student, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,19 @@ class Next:
     domain: str
     rows: tuple[int, ...]
     replayed: tuple[int, ...] = ()
+
+
+def shown_by(
+    connection: Connection, consolidation: Consolidation, seed: int
+) -> dict[str, list[int]]:
+    """Rows that what answers in each domain has learned, on which it teaches a student: an even
+    sample, in the ledger's order."""
+    found = {}
+    for domain in (one.domain for one in consolidating.taught_in(connection)):
+        learned = planning.learned(connection, domain)
+        draw = random.Random(f"{seed} {consolidation.id} {domain}")
+        found[domain] = sorted(draw.sample(learned, min(SHOWN, len(learned))))
+    return found
 
 
 class Planner:

@@ -14,17 +14,26 @@ from typing import Any
 
 from fastslow.api.learner import Learner
 from fastslow.config import LiveConfig, Recipe
-from fastslow.errors import DataError, NonFiniteError
-from fastslow.feedback import Connection, Fenced, Store, decisions, planning, updates
+from fastslow.errors import ConfigError, DataError, NonFiniteError
+from fastslow.feedback import (
+    Connection,
+    Fenced,
+    Store,
+    consolidating,
+    decisions,
+    planning,
+    updates,
+)
 from fastslow.feedback.places import adapter_folder
 from fastslow.feedback.updates import Update
 from fastslow.live.choice import chosen_module
 from fastslow.live.evidence import evidence_for
 from fastslow.live.gate.gate import PROMOTED, QUARANTINED, WAITS, Evidence, Gate
 from fastslow.live.gate.surprise import as_expected
-from fastslow.live.lessons import Lesson, Lessons, forget
-from fastslow.live.planner import Planner
+from fastslow.live.lessons import Adopted, Lesson, Lessons, forget
+from fastslow.live.planner import Planner, shown_by
 from fastslow.live.settings import check_live
+from fastslow.live.students import Students, Teacher
 from fastslow.live.watch import Fall, Watch
 from fastslow.training.loop.signals import StopToken
 
@@ -42,7 +51,7 @@ class Event:
     """Something that a learner did."""
 
     update: Update
-    lesson: Lesson | None
+    lesson: Lesson | Adopted | None
     """None where its rows could not be learned."""
     gate: dict[str, Any]
 
@@ -51,10 +60,13 @@ class Event:
         if self.lesson is None:
             return f"{named}: {self.gate['why']}"
         faults = [check["said"] for check in self.gate["checks"] if not check["passed"]]
-        rows = f"{self.lesson.learned} rows, accuracy {self.lesson.accuracy:.2f} before learning"
         blind = [] if self.gate["tested"] else ["there are too few held-out votes to test it on"]
         asks = ["approve of it on the page"] if self.gate["verdict"] == WAITS else []
-        return "; ".join([f"{named}, {rows}", *faults, *blind, *asks])
+        return "; ".join([f"{named}, {self.lesson}", *faults, *blind, *asks])
+
+
+class _Stopped(Exception):
+    """The learner is to stop while it teaches a student, which it resumes when it begins again."""
 
 
 Tell = Callable[[Event | Fall], None]
@@ -80,9 +92,10 @@ class LiveLearner:
         # Checkpoints are of a learner with the same settings; these may change.
         self.learner = learner = Learner.from_recipe(recipe.model_copy(update={"live": None}))
         self._lessons = Lessons(learner, folder, batch_size=recipe.train.batch_size)
+        self._students = Students(learner, folder)
         self._watch = Watch(live.gate.undone_from)
         self._gate = Gate(learner, limits=live.gate, seed=recipe.seed)
-        self._limits = live.gate
+        self._limits, self._seed = live.gate, recipe.seed
         self._keep, self._promotion = live.keep, live.promotion
         self._number = store.write(planning.claim)
 
@@ -99,16 +112,22 @@ class LiveLearner:
         for fall in self._fallen():
             self._undo(fall)
             tell(fall)
-        for update in self._left() or self._planned():
-            if stop is not None and stop.received:
+        stop = stop or StopToken()
+        for update in self._left() or self._consolidated() or self._planned():
+            if stop.received:
                 break
             try:
-                tell(self._learn(update))
+                tell(self._learn(update, stop))
+            except _Stopped:
+                break
             except Fenced:
                 if not self._is_learner():
                     raise
                 continue  # What it was based on was undone; its rows wait again.
             done += 1
+        with self._store.read() as connection:
+            unfinished = consolidating.unfinished(connection)
+        self._students.forget_all_but(unfinished)
         return done
 
     def _fallen(self) -> list[Fall]:
@@ -126,6 +145,26 @@ class LiveLearner:
                 return []
         return self._store.write(planning.resume, learner=self._number)
 
+    def _consolidated(self) -> list[Update]:
+        """The updates of a student that is wanted, planned if nothing stands in the way."""
+        with self._store.read() as connection:
+            found = consolidating.wanted(connection)
+            if found is None:
+                return []
+            why = consolidating.hindrance(connection)
+            shown = shown_by(connection, found, self._seed)
+        own = {"learner": self._number, "number": found.id}
+        if why is not None:
+            if why != found.why:
+                self._store.write(consolidating.put_off, why=why, **own)
+            return []
+        try:
+            return self._store.write(consolidating.plan, shown=shown, now=time.time(), **own)
+        except Fenced:
+            if not self._is_learner():
+                raise
+            return []
+
     def _planned(self) -> list[Update]:
         with self._store.read() as connection:
             found = self._planner.next(connection, now=time.time())
@@ -141,11 +180,10 @@ class LiveLearner:
                     raise
         return made
 
-    def _learn(self, update: Update) -> Event:
+    def _learn(self, update: Update, stop: StopToken) -> Event:
         own = {"learner": self._number, "update_id": update.id}
         self._store.write(planning.move, state="learning", **own)
         with self._store.read() as connection:
-            rows = updates.rows_of(connection, update.id)
             evidence = evidence_for(connection, update, self._limits)
         choose = partial(
             chosen_module,
@@ -154,8 +192,8 @@ class LiveLearner:
             fewest=self._limits.held_out,
         )
         try:
-            lesson = self._lessons.learn(update, rows, choose)
-        except (DataError, NonFiniteError) as error:
+            lesson = self._lesson(update, choose, stop)
+        except (DataError, NonFiniteError, ConfigError) as error:
             self._store.write(planning.move, state="candidate", **own)
             self._store.write(planning.move, state="gating", **own)
             gate = {"verdict": QUARANTINED, "why": str(error), "checks": []}
@@ -172,6 +210,38 @@ class LiveLearner:
         self._forget_old(update.domain)
         return Event(update, lesson, gate)
 
+    def _lesson(
+        self, update: Update, choose: Callable[[Learner], str], stop: StopToken
+    ) -> Lesson | Adopted:
+        if update.consolidation_id is None:
+            with self._store.read() as connection:
+                rows = updates.rows_of(connection, update.id)
+            return self._lessons.learn(update, rows, choose)
+
+        def go_on() -> None:
+            if stop.received:
+                raise _Stopped
+            with self._store.read() as connection:
+                if updates.update_of(connection, update.id).state != "learning":
+                    raise Fenced(f"update {update.id} was given up")
+            if not self._is_learner():
+                raise Fenced("another learner has begun; this one teaches no more")
+
+        number = update.consolidation_id
+        student = self._students.taught(number, self._teachers(number), go_on)
+        return self._lessons.adopt(update, student, choose)
+
+    def _teachers(self, number: int) -> list[Teacher]:
+        """What answered in the domains of a consolidation when it was planned."""
+        found = []
+        with self._store.read() as connection:
+            for one in consolidating.updates_of(connection, number):
+                adapter = self._adapter(connection, one.parent)
+                assert one.parent is not None and adapter is not None
+                rows = updates.rows_of(connection, one.id)
+                found.append(Teacher(one.domain, one.parent, adapter, rows))
+        return found
+
     def _forget_old(self, domain: str) -> None:
         """Remove what is too old to be gone back to: first in the store, then on disk."""
         for one in self._store.write(
@@ -179,7 +249,9 @@ class LiveLearner:
         ):
             forget(self._folder, one)
 
-    def _tested(self, update: Update, lesson: Lesson, evidence: Evidence) -> dict[str, Any]:
+    def _tested(
+        self, update: Update, lesson: Lesson | Adopted, evidence: Evidence
+    ) -> dict[str, Any]:
         with self._store.read() as connection:
             route = updates.route_of(connection, update.domain)
             champion, anchor = (
@@ -188,18 +260,26 @@ class LiveLearner:
             before = updates.history(
                 connection, update.domain, states=updates.SERVED, limit=self._keep or 1
             )
-        right = round(lesson.accuracy * lesson.judged)
-        expected = as_expected(right, lesson.judged, before, p=self._limits.surprise_p)
-        candidate = adapter_folder(self._folder, lesson.adapter)
-        verdict = self._gate.test(candidate, champion, anchor, evidence, expected)
+        more, about = [], dict[str, Any]()
         people = Counter(row["voter"] for row in evidence.learned)
-        about = {
+        facts = {
             "people": len(people), "largest_share": max(people.values()) / people.total(),
-            "leader": lesson.module, "strength": lesson.strength, "rows": lesson.learned,
-            "judged": lesson.judged, "notes": list(lesson.notes),
-            "loss": lesson.loss, "accuracy": lesson.accuracy,
+            "leader": lesson.module, "strength": lesson.strength,
         }  # fmt: skip
-        return {**verdict.facts(self._promotion), "learned": about}
+        if isinstance(lesson, Adopted):
+            of_student = {"teachers": list(lesson.student.teachers), "kl": lesson.student.kl}
+            about["taught"] = {**facts, **of_student, "shown": len(evidence.learned)}
+        else:
+            right = round(lesson.accuracy * lesson.judged)
+            learned = [one for one in before if "learned" in one.gate]
+            more.append(as_expected(right, lesson.judged, learned, p=self._limits.surprise_p))
+            about["learned"] = {
+                **facts, "rows": lesson.learned, "judged": lesson.judged,
+                "notes": list(lesson.notes), "loss": lesson.loss, "accuracy": lesson.accuracy,
+            }  # fmt: skip
+        candidate = adapter_folder(self._folder, lesson.adapter)
+        verdict = self._gate.test(candidate, champion, anchor, evidence, *more)
+        return {**verdict.facts(self._promotion), **about}
 
     def _adapter(self, connection: Connection, number: int | None) -> Path | None:
         """The folder of an update's adapter; None of the base."""
@@ -211,7 +291,8 @@ class LiveLearner:
         if number is None:
             return None
         with self._store.read() as connection:
-            return str(updates.update_of(connection, number).gate["learned"]["leader"])
+            gate = updates.update_of(connection, number).gate
+        return str((gate.get("learned") or gate["taught"])["leader"])
 
     def _is_learner(self) -> bool:
         with self._store.read() as connection:

@@ -138,9 +138,10 @@ function charts(own) {
 }
 
 function card(one, own) {
-  const { learned, why } = one.gate ?? {};
+  const { learned, taught, why } = one.gate ?? {};
   const facts = { rows: learned?.rows.toLocaleString(), "accuracy before": learned && percent(learned.accuracy),
     "loss before": learned && learned.loss.toFixed(3), "led by": learned?.leader,
+    "taught by": taught?.teachers.map((id) => `update ${id}`).join(", "),
     "begins at": one.parent === null ? "the base" : `update ${one.parent}` };
   return element("li", { id: `update-${one.id}`, tabindex: "-1", class: isUsed(one) ? null : "branch" },
     element("div", { class: "line" },

@@ -1,0 +1,134 @@
+"""A student of what answers in several domains, taught on the learner's own base.
+
+Everything that it learns from is fixed by its plan: adapters that never change and rows of the
+ledger. So it comes to the same bits however often it was interrupted.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastslow.adapters import Factors, combine, load_tokenizer, recompress
+from fastslow.api.learner import Learner
+from fastslow.atomic_io import new_folder, write_text
+from fastslow.errors import ConfigError, DataError
+from fastslow.feedback.ledger import Entry
+from fastslow.feedback.places import CONSOLIDATIONS, teaching
+from fastslow.foreign_files import read_json
+from fastslow.scoring import Encoded
+from fastslow.streams.formats import read_row
+from fastslow.training.continual.consolidation import MOST_STEPS, PER_PAIR
+from fastslow.training.continual.distillation import EXAMPLES, Lesson, distil
+from fastslow.training.policies.loading import make_encoder
+
+STUDENT = "student"
+TEACHER = "teacher-"
+FACTS = "taught.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """What answers in a domain."""
+
+    domain: str
+    update_id: int
+    adapter: Path
+    shown: Sequence[Entry]
+    """Rows that it has learned, whose answers it judges token by token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """One adapter that has learned from several."""
+
+    folder: Path
+    """A PEFT folder."""
+    teachers: tuple[int, ...]
+    """Their updates."""
+    kl: float
+    """To its teachers in the end, nats per response."""
+
+
+class Students:
+    """Teaches on a learner's base, beside its modules.
+
+    Args:
+        folder: the live folder.
+    """
+
+    def __init__(self, learner: Learner, folder: Path) -> None:
+        self._learner, self._folder = learner, folder
+
+    def taught(
+        self, number: int, teachers: Sequence[Teacher], go_on: Callable[[], None]
+    ) -> Student:
+        """The student of a consolidation, taught unless that is done; resumed where it was begun.
+
+        `go_on` is called before every step, and raises what ends it.
+        Raises DataError where nothing of a domain can be shown, ConfigError where modules are on
+        top of another adapter.
+        """
+        place = teaching(self._folder, number)
+        folder = place / STUDENT
+        if not folder.exists():
+            place.mkdir(parents=True, exist_ok=True)
+            self._teach(place, folder, teachers, go_on)
+        facts = read_json(folder / FACTS, dict[str, Any])
+        return Student(folder, tuple(facts["teachers"]), float(facts["kl"]))
+
+    def forget_all_but(self, unfinished: Set[int]) -> None:
+        """Remove the students of consolidations that are decided, or given up."""
+        kept = {teaching(self._folder, number).name for number in unfinished}
+        for place in (self._folder / CONSOLIDATIONS).glob("*"):
+            if place.name not in kept:
+                shutil.rmtree(place, ignore_errors=True)
+
+    def _teach(
+        self, place: Path, to: Path, teachers: Sequence[Teacher], go_on: Callable[[], None]
+    ) -> None:
+        policies, recipe = self._learner.core.policies, self._learner.core.recipe
+        modules = policies.modules
+        if modules.start is not None:
+            raise ConfigError(
+                "lora.freeze_start: what answers is a sum with that adapter, which a student of "
+                "the modules' rank cannot hold; learn without it to consolidate"
+            )
+        lessons = [
+            Lesson(f"{TEACHER}{number}", self._encoded(one)) for number, one in enumerate(teachers)
+        ]
+        folders = {one.teacher: by.adapter for one, by in zip(lessons, teachers, strict=True)}
+        shown = sum(len(one.shown) for one in teachers)
+        factors = [Factors.read(folder) for folder in folders.values()]
+        mean = combine(factors, [1 / len(factors)] * len(factors))
+        begin = place / "begin"
+        shutil.rmtree(begin, ignore_errors=True)
+        recompress(mean, modules.config(modules.trainable[0]).r)[0].write(begin)
+        with self._learner.beside({**folders, STUDENT: begin}):
+            for parameter in modules.parameters(STUDENT).values():
+                parameter.requires_grad_(True)
+            kl = distil(
+                policies,
+                STUDENT,
+                lessons,
+                steps=max(1, min(MOST_STEPS, PER_PAIR * shown // EXAMPLES)),
+                seed=recipe.seed,
+                progress=lambda *_: go_on(),
+                checkpoints=place,
+            )
+            with new_folder(to) as draft:
+                modules.save(STUDENT, draft)
+                facts = {"teachers": [one.update_id for one in teachers], "kl": kl}
+                write_text(draft / FACTS, f"{json.dumps(facts)}\n")
+
+    def _encoded(self, teacher: Teacher) -> list[Encoded]:
+        recipe = self._learner.core.recipe
+        tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
+        examples = [read_row(one.row, source=f"row {one.seq}") for one in teacher.shown if one.row]
+        found = make_encoder(recipe, tokenizer).encode_all(examples)
+        kept = [one for one in found if isinstance(one, Encoded)]
+        if not kept:
+            raise DataError(f"{teacher.domain}: none of {len(examples)} rows fits data.max_length")
+        return kept
