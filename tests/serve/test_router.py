@@ -6,14 +6,16 @@ import random
 
 import pytest
 from sqlalchemy import select
-from test_learning import Engine
+from test_learning import Chain, Engine
 
-from fastslow.feedback import Store, items
+from fastslow.feedback import Store, items, updates
 from fastslow.feedback.labelled import Labelled, labelled_since, newest_labelled
 from fastslow.feedback.schema import prompts
 from fastslow.serve import router as router_module
 from fastslow.serve.background import know_prompts
+from fastslow.serve.engine.requests import BASE
 from fastslow.serve.router import ENOUGH, Assigned, Router
+from fastslow.serve.served import Served
 from fastslow.streams.worlds import World
 
 WORLD = World(0, num_domains=3)
@@ -147,14 +149,14 @@ def test_replies_and_records_say_which_domain_it_was(server, text, named, domain
     body = {"messages": said(text)} | ({"domain": named} if named else {})
     reply = server.ask("POST", "/v1/chat/completions", body).json()
     assert (reply["domain"], reply["domain_by"]) == (domain, by)
-    assert records(server)[text] == (domain, by == "router")
+    assert records(server)[text] == (domain, by != "label")
     stream = server.ask("POST", "/v1/chat/completions", {**body, "stream": True}).text
     first = json.loads(stream.splitlines()[0].removeprefix("data: "))
     assert (first["domain"], first["domain_by"]) == (domain, by)
     body = {"prompt": f"{text} Please."} | ({"domain": named} if named else {})
     pair = server.ask("POST", "/v1/pairs", body).json()
     assert (pair["domain"], pair["domain_by"]) == (domain, by)
-    assert records(server)[f"{text} Please."] == (domain, by == "router")
+    assert records(server)[f"{text} Please."] == (domain, by != "label")
 
 
 def test_what_the_router_decides_teaches_it_nothing(server):
@@ -171,3 +173,48 @@ def test_what_the_router_decides_teaches_it_nothing(server):
 def test_two_answers_of_ones_own_without_a_domain_are_of_the_default_one(server):
     server.pair(ASKED)
     assert records(server)[ASKED] == ("default", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [(ASKED, None), (ASKED, "new"), ("Solve 3x = 9.", None)]
+)
+def test_what_answers_is_what_answers_in_the_domain(server, text, named):
+    chain = Chain(server.folder, server.store)
+    found, live = chain.promote(GUESTS), server.live
+    live.served = Served(server.folder)
+    with server.store.read() as connection:
+        live.served.follow(live.engine, updates.served(connection))
+    body = {"messages": said(text), "model": ""} | ({"domain": named} if named else {})
+    reply = server.ask("POST", "/v1/chat/completions", body).json()
+    answers = found.adapter if reply["domain"] == GUESTS else BASE
+    assert reply["model"] == answers and (answers == BASE) == (text != ASKED or named == "new")
+    assert reply["choices"][0]["message"]["content"] == f"{answers} 0"
+
+
+def test_many_prompts_that_are_like_none_are_offered_as_a_new_domain(server):
+    def shown(role="viewer"):
+        return server.ask("GET", "/v1/domains", role=role)
+
+    notes = [f"Solve {n}x + {n + 4} = {7 * n}." for n in range(ENOUGH)]
+    for text in (*notes[1:], ASKED):
+        server.ask("POST", "/v1/chat/completions", {"messages": said(text)})
+    before = shown().json()
+    assert before["domains"] == [{"domain": name, "prompts": 60} for name in (GUESTS, REVIEWS)]
+    assert before["unnamed"] == {"default": ENOUGH - 1, GUESTS: 1}
+    assert not before["new_domain_suggested"] and before["examples"] == []
+    server.ask("POST", "/v1/chat/completions", {"messages": said(notes[0])})
+    server.ask("POST", "/v1/chat/completions", {"messages": said("Hi!"), "domain": "default"})
+    after = shown().json()
+    assert after["new_domain_suggested"] and len(after["examples"]) == 5
+    assert {one["messages"][0]["content"] for one in after["examples"]} < {*notes}
+    assert after["unnamed"]["default"] == ENOUGH, "what is named default is not like none"
+    assert shown("annotator").status_code == 403
+
+
+def test_nothing_is_offered_before_domains_can_be_told_apart(make_server):
+    server = make_server()
+    server.live.engine = Engine()
+    for number in range(ENOUGH):
+        server.ask("POST", "/v1/chat/completions", {"messages": said(f"Solve {number}x = 3.")})
+    found = server.ask("GET", "/v1/domains", role="viewer").json()
+    assert not found["told_apart"] and not found["new_domain_suggested"]

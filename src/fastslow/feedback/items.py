@@ -52,7 +52,7 @@ def add_prompt(
     """The number of a prompt: a new one, or of the same conversation in this domain.
 
     Args:
-        routed: whether the domain was told by what the prompt looks like, and nobody named it.
+        routed: whether nobody named the domain, and it was told by what the prompt looks like.
 
     Raises Malformed unless it is a list of messages that ends with one of the user.
     """

@@ -1,4 +1,4 @@
-"""Prompts whose domain somebody named, by which those of others are told."""
+"""Prompts whose domain somebody named, by which that of others is told, and those others."""
 
 from dataclasses import dataclass
 
@@ -39,4 +39,11 @@ def labelled_since(connection: Connection, *, number: int, limit: int) -> list[L
     return [Labelled(*row) for row in connection.execute(query.limit(limit + LATE))]
 
 
-_LABELLED = select(prompts.c.id, prompts.c.domain, prompts.c.messages).where(~prompts.c.routed)
+def newest_routed(connection: Connection, *, most: int) -> list[Labelled]:
+    """The newest prompts whose domain nobody named, with what they were given."""
+    query = _PROMPTS.where(prompts.c.routed).order_by(prompts.c.id.desc()).limit(most)
+    return [Labelled(*row) for row in connection.execute(query)]
+
+
+_PROMPTS = select(prompts.c.id, prompts.c.domain, prompts.c.messages)
+_LABELLED = _PROMPTS.where(~prompts.c.routed)

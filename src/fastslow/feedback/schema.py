@@ -147,6 +147,7 @@ prompts = Table(
     UniqueConstraint("domain", "sha256"),
     _index_where("id = cluster", "ix_prompts_first_of_clusters", "domain", "id"),
     _index_where("NOT routed", "ix_prompts_labelled", "domain", "id", sqlite="routed = 0"),
+    _index_where("routed", "ix_prompts_routed", "id", sqlite="routed = 1"),
 )
 """Conversations that end with a user's turn. Near-duplicates share a cluster, and the answers to a
 tenth of all clusters are never learned from. `routed` if nobody has named the domain when it first

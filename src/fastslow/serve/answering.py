@@ -79,7 +79,7 @@ async def sampled_pair(
 ) -> int:
     """Ask the engine for two answers and put them up for comparison; the pair's number.
 
-    `routed` says whether the router chose the domain. One of them may be of what answered before,
+    `routed` says whether nobody named the domain. One of them may be of what answered before,
     to watch what answers now. An `owner` is the first to get the pair.
     """
     assert live.engine is not None

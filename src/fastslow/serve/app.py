@@ -10,7 +10,7 @@ from fastapi.staticfiles import StaticFiles
 from fastslow.serve.background import working
 from fastslow.serve.live import Live
 from fastslow.serve.replies import add_error_replies
-from fastslow.serve.routes import chat, consolidations, data, events, learning, voting
+from fastslow.serve.routes import chat, consolidations, data, domains, events, learning, voting
 from fastslow.serve.shield import Shield
 
 WEB = Path(__file__).with_name("web")
@@ -39,6 +39,7 @@ def make_app(live: Live) -> FastAPI:
     app.include_router(learning.router)
     app.include_router(events.router)
     app.include_router(consolidations.router)
+    app.include_router(domains.router)
     app.add_middleware(Shield, hosts=live.settings.hosts, largest_body=live.settings.largest_body)
     add_error_replies(app)
 

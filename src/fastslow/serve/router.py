@@ -120,17 +120,37 @@ class Router:
         found = self.choose(messages)
         return Assigned(DEFAULT_DOMAIN, "default") if found is None else Assigned(found, "router")
 
+    @property
+    def known(self) -> dict[str, int]:
+        """How many prompts of each domain it knows."""
+        return {name: len(self._domains[name].prompts) for name in sorted(self._domains)}
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether two domains have enough prompts."""
+        return sum(count >= ENOUGH for count in self.known.values()) > 1
+
     def choose(self, messages: Messages) -> str | None:
         """The domain that a prompt looks like; None where it looks like none of them, or fewer than
         two have enough prompts to tell."""
-        known = sorted(name for name, one in self._domains.items() if len(one.prompts) >= ENOUGH)
-        if len(known) < 2:
+        if not self.tells_apart:
             return None
+        known = [name for name, count in self.known.items() if count >= ENOUGH]
         features = features_of(messages)
         best = max(known, key=lambda name: self._domains[name].likelihood(features))
         domain = self._domains[best]
         enough = LEAST_IN_COMMON * domain.usually_in_common()
         return best if domain.in_common(features) >= enough else None
+
+
+def typical(prompts: Sequence[Labelled], count: int) -> list[Labelled]:
+    """Those of some prompts that have the most in common with the others."""
+    found = _Domain()
+    for one in prompts:
+        found.add(one.number, features_of(one.messages))
+    kept = [one for one in prompts if one.number in found.prompts]
+    common = {one.number: found.in_common(found.prompts[one.number], own=1) for one in kept}
+    return sorted(kept, key=lambda one: (-common[one.number], one.number))[:count]
 
 
 def features_of(messages: Messages) -> tuple[int, ...]:

@@ -75,7 +75,7 @@ async def _keep(
         keep_answers,
         messages=body.conversation(),
         domain=assigned.domain,
-        routed=assigned.by == "router",
+        routed=assigned.by != "label",
         params=params,
         seed=body.seed,
         given=[(by, one) for one in whole(got, body.n)],

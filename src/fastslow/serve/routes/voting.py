@@ -62,7 +62,7 @@ async def _sampled_pair(body: NewPair, who: Principal, live: Live) -> dict[str, 
         live,
         messages,
         domain=assigned.domain,
-        routed=assigned.by == "router",
+        routed=assigned.by != "label",
         needs=body.needs,
         owner=who.id,
     )

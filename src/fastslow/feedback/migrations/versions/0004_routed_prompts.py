@@ -18,3 +18,10 @@ def upgrade() -> None:
         sqlite_where=sa.text("routed = 0"),
         postgresql_where=sa.text("NOT routed"),
     )
+    op.create_index(
+        "ix_prompts_routed",
+        "prompts",
+        ["id"],
+        sqlite_where=sa.text("routed = 1"),
+        postgresql_where=sa.text("routed"),
+    )
