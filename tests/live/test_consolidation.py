@@ -9,7 +9,6 @@ from fastslow.feedback.places import CONSOLIDATIONS, adapter_folder
 from fastslow.live import students
 from fastslow.live.gate.gate import Gate
 from fastslow.live.lessons import Lessons
-from fastslow.live.process import LiveLearner
 from fastslow.live.students import Students
 from fastslow.training.continual import distillation
 from fastslow.training.loop.signals import StopToken
@@ -20,7 +19,6 @@ DOMAINS = ("letter", "talk")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(students, "MOST_STEPS", 6)
-    monkeypatch.setattr(students, "PER_PAIR", 99)
     monkeypatch.setattr(distillation, "KEPT_EVERY", 2)
 
 
@@ -118,9 +116,8 @@ def test_later_updates_begin_at_the_student_and_earlier_ones_answer_again(taught
 @pytest.mark.parametrize(
     ("owner", "name", "time"),
     [
-        (Students, "taught", 1), (distillation, "_learn", 8), (Lessons, "adopt", 1),
-        (Lessons, "_publish", 1), (Gate, "test", 1), (LiveLearner, "_forget_old", 1),
-        (Lessons, "adopt", 2), (Gate, "test", 2), (Students, "forget_all_but", 1),
+        (distillation, "_learn", 8), (Lessons, "_publish", 1), (Gate, "test", 1),
+        (Lessons, "adopt", 2), (Students, "forget_all_but", 1),
     ],
 )  # fmt: skip
 def test_a_learner_that_dies_anywhere_comes_to_the_same_student(

@@ -20,13 +20,17 @@ from fastslow.feedback.places import CONSOLIDATIONS, teaching
 from fastslow.foreign_files import read_json
 from fastslow.scoring import Encoded
 from fastslow.streams.formats import read_row
-from fastslow.training.continual.consolidation import MOST_STEPS, PER_PAIR
 from fastslow.training.continual.distillation import EXAMPLES, Lesson, distil
 from fastslow.training.policies.loading import make_encoder
 
 STUDENT = "student"
 TEACHER = "teacher-"
 FACTS = "taught.json"
+MOST_STEPS = 500
+"""After 300 a student of three opposed domains lacked a third of what one of them had learned, and
+after 400 hardly anything (LOG.md)."""
+TIMES_SHOWN = 16
+"""Times that a row is shown at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class Students:
             Lesson(f"{TEACHER}{number}", self._encoded(one)) for number, one in enumerate(teachers)
         ]
         folders = {one.teacher: by.adapter for one, by in zip(lessons, teachers, strict=True)}
-        shown = sum(len(one.shown) for one in teachers)
+        steps = TIMES_SHOWN * sum(len(one.shown) for one in teachers) // EXAMPLES
         factors = [Factors.read(folder) for folder in folders.values()]
         mean = combine(factors, [1 / len(factors)] * len(factors))
         begin = place / "begin"
@@ -113,7 +117,7 @@ class Students:
                 policies,
                 STUDENT,
                 lessons,
-                steps=max(1, min(MOST_STEPS, PER_PAIR * shown // EXAMPLES)),
+                steps=max(1, min(MOST_STEPS, steps)),
                 seed=recipe.seed,
                 progress=lambda *_: go_on(),
                 checkpoints=place,
