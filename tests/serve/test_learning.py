@@ -87,7 +87,7 @@ class Chain:
             )
         self.store.write(ledger.admit, now=100.0, check=fault_of)
 
-    def promote(self, domain):
+    def promote(self, domain, probes=()):
         while True:
             self.votes(domain)
             with self.store.read() as connection:
@@ -109,7 +109,8 @@ class Chain:
         facts = {"adapter": name, "adapter_sha256": digest, "checkpoint": "c"}
         self.store.write(planning.move, state="candidate", **facts, **own)
         self.store.write(planning.move, state="gating", **own)
-        self.store.write(decisions.promote, gate={"verdict": "promoted", "checks": []}, **own)
+        gate = {"verdict": "promoted", "checks": [], "probes": list(probes)}
+        self.store.write(decisions.promote, gate=gate, **own)
         with self.store.read() as connection:
             return updates.update_of(connection, found.id)
 
@@ -128,6 +129,18 @@ def served(chain):
 def follow(chain, served, engine):
     with chain.store.read() as connection:
         served.follow(engine, updates.served(connection))
+
+
+def test_what_does_not_say_there_what_it_said_to_the_learner_is_unloaded(chain, served, caplog):
+    engine = Engine()
+    turn = {"role": "user", "content": "Hi"}
+    first = chain.promote("a", [{"messages": [turn], "tokens": [1], "logps": [-1.0]}])
+    follow(chain, served, engine)
+    assert served.model_for("a") == first.adapter
+    chain.promote("a", [{"messages": [turn], "tokens": [1], "logps": [-3.0]}])
+    follow(chain, served, engine)
+    assert served.model_for("a") == first.adapter and set(engine.models) == {BASE, first.adapter}
+    assert "log-probs 2.00 nats apart" in caplog.text
 
 
 def test_what_was_promoted_answers_in_its_domain_and_the_one_before_stays(chain, served):

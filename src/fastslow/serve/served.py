@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastslow.atomic_io import file_hash
 from fastslow.errors import FastslowError, StateError
@@ -13,6 +13,7 @@ from fastslow.feedback.updates import Served as Wanted
 from fastslow.feedback.updates import Update
 from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.serve.engine.requests import BASE
+from fastslow.serve.probing import check_probes
 
 if TYPE_CHECKING:
     from fastslow.serve.answering import Engine
@@ -58,8 +59,9 @@ class Served:
         """Have the engine answer with what the store says: what is new is loaded and then asked,
         what was asked before it is there too, for a rollback, and what was before that is unloaded.
 
-        An adapter that is not what was tested, or that the engine refuses, is not asked; the one
-        before it answers on, and the log says so.
+        An adapter that is not what was tested, that the engine refuses, or that does not say there
+        what it said to the learner, is not asked; the one before it answers on, and the log says
+        so.
         """
         routes, before, kept = dict[str, str](), dict[str, str](), set[str]()
         for one in wanted:
@@ -88,7 +90,7 @@ class Served:
         try:
             if file_hash(folder / ADAPTER_WEIGHTS) != update.adapter_sha256:
                 raise StateError(f"{folder} is not what was tested; it is not served")
-            engine.load(update.adapter, folder)
+            self._load(engine, update.adapter, folder, update.gate.get("probes", ()))
         except (FastslowError, OSError) as error:
             log.error("update %s cannot answer: %s", update.id, error)
             self._refused[update.adapter] = self._clock() + TRIES_EVERY
@@ -96,3 +98,12 @@ class Served:
         self._refused.pop(update.adapter, None)
         self._loaded[update.adapter] = update.id
         return update.adapter
+
+    def _load(self, engine: "Engine", name: str, folder: Path, probes: Sequence[Any]) -> None:
+        """Load an adapter and ask it. Raises where it does not say what the learner said."""
+        engine.load(name, folder)
+        try:
+            check_probes(engine, name, probes)
+        except BaseException:
+            engine.unload(name)
+            raise

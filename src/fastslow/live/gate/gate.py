@@ -13,6 +13,7 @@ from fastslow.live.choice import Row, decided, margins, vote_loss
 from fastslow.live.gate.answers import no_burst, speaks_well
 from fastslow.live.gate.check import Check
 from fastslow.live.gate.held_out import LEARNED, LOSS, VOTES, WHOLE, keeps_advantage, no_worse
+from fastslow.live.probes import Probes
 
 CANDIDATE, CHAMPION, ANCHOR = "candidate", "champion", "anchor"
 PROMOTED, WAITS, QUARANTINED = "promoted", "waiting", "quarantined"
@@ -23,6 +24,8 @@ class Verdict:
     """What the gate decided, and why."""
 
     checks: tuple[Check, ...]
+    probes: tuple[dict[str, Any], ...] = ()
+    """What the candidate says for certain, which what serves it must say too."""
 
     @property
     def tested(self) -> bool:
@@ -40,7 +43,10 @@ class Verdict:
     def facts(self, promotion: str) -> dict[str, Any]:
         """As JSON."""
         checks = [asdict(check) for check in self.checks]
-        return {"verdict": self.decided(promotion), "tested": self.tested, "checks": checks}
+        return {
+            "verdict": self.decided(promotion), "tested": self.tested, "checks": checks,
+            "probes": list(self.probes),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class Gate:
 
     def __init__(self, learner: Learner, *, limits: GateConfig, seed: int) -> None:
         self._learner, self._limits, self._seed = learner, limits, seed
+        self._probes = Probes(learner)
 
     def test(
         self,
@@ -96,7 +103,8 @@ class Gate:
                 )
                 checks.append(speaks_well(own, before, self._limits))
                 checks.append(no_burst(own, before, self._limits))
-        return Verdict(tuple(checks))
+            probes = self._probes.of(CANDIDATE, evidence.prompts)
+        return Verdict(tuple(checks), tuple(probes))
 
     def _distance(self, names: Mapping[str, str], evidence: Evidence) -> Check:
         """KL to the champion: accuracy alone hides wrecks."""

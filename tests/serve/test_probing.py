@@ -1,0 +1,102 @@
+"""Whether what serves an adapter says what the learner said with it."""
+
+import pytest
+
+from fastslow import load_recipe
+from fastslow.api.learner import Learner
+from fastslow.errors import StateError
+from fastslow.live.probes import PROMPTS, TOKENS, Probes
+from fastslow.serve.engine.embedded import EmbeddedEngine
+from fastslow.serve.engine.requests import Piece
+from fastslow.serve.probing import check_probes
+from fastslow.training.policies.publish import publish_module
+
+PROBE = {
+    "messages": [{"role": "user", "content": "Hi"}],
+    "tokens": [5, 6, 7],
+    "logps": [-1.0, -2.0, -0.5],
+}
+
+
+class Says:
+    """An engine that answers with these tokens and log-probs, or fails."""
+
+    def __init__(self, tokens, logps=(), fails=None):
+        self.tokens, self.logps, self.fails, self.asked = tokens, logps, fails, []
+
+    def submit(self, ask):
+        self.asked.append(ask)
+        if self.fails:
+            ask.tell(self.fails)
+            return
+        ask.tell(Piece(0, "text", tuple(self.tokens), tuple(self.logps)))
+        ask.tell(Piece(0, "", finish="length"))
+
+
+def test_the_likeliest_answer_is_asked_for_and_may_differ_by_rounding():
+    engine = Says([5, 6, 7], [-1.01, -2.02, -0.52])
+    check_probes(engine, "talk-u1", [PROBE])
+    (ask,) = engine.asked
+    assert (ask.model, ask.temperature, ask.max_tokens) == ("talk-u1", 0.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "logps", "said"),
+    [
+        ([5, 6, 7], [-1.3, -2.3, -0.8], "log-probs 0.30 nats apart"),
+        ([9, 6, 7], [-1.0, -2.0, -0.5], "other tokens"),
+    ],
+)
+def test_what_was_not_learned_is_told(tokens, logps, said):
+    with pytest.raises(StateError, match=f"talk-u1: {said} per token.*same base, chat template"):
+        check_probes(Says(tokens, logps), "talk-u1", [PROBE])
+
+
+@pytest.mark.parametrize(("tokens", "logps"), [([5, 8, 7], [-1.0, -2.0, -9.0]), ([], [])])
+def test_where_likely_tokens_change_places_and_of_silent_engines_the_rest_is_not_compared(
+    tokens, logps
+):
+    check_probes(Says(tokens, logps), "talk-u1", [PROBE])
+
+
+def test_an_engine_that_fails_says_so_itself():
+    with pytest.raises(StateError, match="out of memory"):
+        check_probes(Says([], fails=StateError("out of memory")), "talk-u1", [PROBE])
+    check_probes(Says([]), "talk-u1", [])
+
+
+def test_the_engine_here_says_what_the_learner_said_and_no_other_adapter_does(
+    model_folder, tmp_path
+):
+    recipe = load_recipe(
+        {
+            "model": str(model_folder), "data": {"max_length": 96}, "budget": None,
+            "lora": {"rank": 4}, "eval": {"num_prompts": 0, "max_new_tokens": 4},
+            "train": {"batch_size": 4, "learning_rate": 0.05, "schedule": "constant"},
+        }
+    )  # fmt: skip
+    learner = Learner.from_recipe(recipe)
+    rows = [
+        {"prompt": f"Describe river {n}.", "chosen": f"It is {n} miles.", "rejected": "No."}
+        for n in range(4)
+    ]
+    for _ in range(4):
+        learner.step(rows)
+    asked = [{"prompt": [{"role": "user", "content": f"Describe river {n}."}]} for n in range(9)]
+    probes = Probes(learner).of(learner.leader, asked)
+    assert len(probes) == PROMPTS
+    for probe in probes:
+        assert len(probe["tokens"]) == len(probe["logps"]) <= TOKENS and max(probe["logps"]) < 0
+    publish_module(learner.core.policies.modules, learner.leader, tmp_path / "own")
+    learner.step(rows)
+    publish_module(learner.core.policies.modules, learner.leader, tmp_path / "later")
+    engine = EmbeddedEngine(recipe)
+    try:
+        for name in ("own", "later"):
+            engine.load(name, tmp_path / name)
+        check_probes(engine, "own", probes)
+        for other in ("later", "base"):
+            with pytest.raises(StateError, match="per token"):
+                check_probes(engine, other, probes)
+    finally:
+        engine.close()
