@@ -19,7 +19,7 @@ PATIENCE = 60.0
 def check_probes(engine: "Engine", model: str, probes: Sequence[Mapping[str, Any]]) -> None:
     """Have an engine give the answers that an update's record holds.
 
-    Only the tokens up to where two likely ones change places are compared. An engine that does not
+    Only the tokens up to where another one is likelier there are compared. An engine that does not
     say its tokens cannot be checked. Raises StateError where it says something else.
     """
     apart, compared, told = 0.0, 0, False
