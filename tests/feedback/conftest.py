@@ -1,9 +1,8 @@
-import itertools
 import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text, update
+from sqlalchemy import update
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -13,8 +12,6 @@ from town import Town  # noqa: E402
 from fastslow.feedback import Store  # noqa: E402
 from fastslow.feedback.schema import meta  # noqa: E402
 
-NUMBERS = itertools.count()
-
 
 @pytest.fixture(scope="session")
 def postgres_server():
@@ -22,18 +19,18 @@ def postgres_server():
         yield url
 
 
+@pytest.fixture
+def shared_store(postgres_server):
+    """URL of an empty store that several processes may share."""
+    return postgres.new_schema(postgres_server)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def where(request, tmp_path):
     """A place for a store: a folder, or a schema of its own on a real server."""
     if request.param == "sqlite":
         return str(tmp_path / "live")
-    server = request.getfixturevalue("postgres_server")
-    name = f"store{next(NUMBERS)}"
-    engine = create_engine(server)
-    with engine.begin() as connection:
-        connection.execute(text(f"CREATE SCHEMA {name}"))
-    engine.dispose()
-    return f"{server}&options=-csearch_path%3D{name}"
+    return request.getfixturevalue("shared_store")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A PostgreSQL server of the tests' own, on a socket in a temporary folder."""
 
+import itertools
 import os
 import pwd
 import shutil
@@ -10,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
+NUMBERS = itertools.count()
 PLACES = ("/usr/lib/postgresql", "/opt/homebrew/opt/postgresql", "/usr/local/opt/postgresql")
 
 
@@ -31,6 +34,16 @@ def running() -> Iterator[str]:
             yield f"postgresql+psycopg://tests@/postgres?host={folder}"
         finally:
             _run([*control, "-m", "immediate", "stop"])
+
+
+def new_schema(server: str) -> str:
+    """URL of an empty store in a server's database: a schema of its own."""
+    name = f"store{next(NUMBERS)}"
+    engine = create_engine(server)
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {name}"))
+    engine.dispose()
+    return f"{server}&options=-csearch_path%3D{name}"
 
 
 def _programs() -> Path | None:

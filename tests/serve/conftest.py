@@ -10,6 +10,7 @@ from fastslow.serve import Live, Settings, make_app
 HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE.parent / "feedback")]  # Helpers of these tests and the store's.
 
+import postgres  # noqa: E402
 from browsing import browser, school, site  # noqa: E402, F401
 
 ADDRESS = "http://localhost"
@@ -50,6 +51,18 @@ class Server:
 
     def vote(self, pair_id, verdict="a", **named):
         return self.ask("POST", "/v1/votes", {"pair_id": pair_id, "verdict": verdict}, **named)
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    with postgres.running() as url:
+        yield url
+
+
+@pytest.fixture
+def shared_store(postgres_server):
+    """URL of an empty store that several servers may share."""
+    return postgres.new_schema(postgres_server)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from fastslow.serve import Live, Settings
 from fastslow.serve.answering import sampled_pair
 from fastslow.serve.engine.requests import BASE, Piece
 from fastslow.serve.served import TRIES_EVERY, Served
-from fastslow.serve.supervised import _Keeper, threads_of_both
+from fastslow.serve.supervised import REFUSED, Keeper, threads_of_both
 from fastslow.streams import fault_of
 
 
@@ -99,6 +99,7 @@ class Chain:
         draft = self.folder / "draft"
         draft.mkdir(parents=True)
         (draft / ADAPTER_WEIGHTS).write_text(f"weights of {found.id}")
+        (draft / "adapter_config.json").write_text('{"r": 8}')
         digest = file_hash(draft / ADAPTER_WEIGHTS)
         name = adapter_name(domain, found.id, digest)
         to = adapter_folder(self.folder, name)
@@ -292,12 +293,14 @@ def test_a_process_that_dies_is_started_again_and_one_that_refuses_is_not(tmp_pa
     script = f"open({str(counted)!r}, 'a').write('x'); raise SystemExit({{code}})"
     for code, starts in ((1, 2), (2, 1)):
         counted.unlink(missing_ok=True)
-        keeper = _Keeper([sys.executable, "-c", script.format(code=code)], {})
+        command = [sys.executable, "-c", script.format(code=code)]
+        keeper = Keeper("the learner", command, {}, final=REFUSED)
         keeper.start()
         keeper.join(1.6)
         keeper.stop()
+        keeper.wait()
         assert len(counted.read_text()) >= starts and (code == 1 or len(counted.read_text()) == 1)
-    assert "ended with code 1" in caplog.text and "refuses to start" in caplog.text
+    assert "ended with code 1" in caplog.text and "refuses to go on" in caplog.text
 
 
 def test_answers_and_learning_share_the_cores():

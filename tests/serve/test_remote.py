@@ -22,6 +22,8 @@ class There:
 
     def __init__(self):
         self.models, self.seen, self.status, self.refused = {"big": None}, [], 200, None
+        self.is_late = False
+        """Another server has an adapter loaded between a look at the models and the request."""
         self.go_on = threading.Event()
         self.go_on.set()
         self.chunks = [chunk("Sure", 7), chunk(" thing", 8), chunk("", 2, finish="stop"), USAGE]
@@ -36,9 +38,14 @@ class There:
         if path == self.refused:
             return httpx2.Response(500, json={"error": {"message": "LoRA rank 48 is too large"}})
         if path == "/load_lora_adapter":
+            if body["lora_name"] in self.models or self.is_late:
+                self.models[body["lora_name"]] = "big"
+                return httpx2.Response(400, json={"message": "has already been loaded"})
             self.models[body["lora_name"]] = "big"
         if path == "/unload_lora_adapter":
             del self.models[body["lora_name"]]
+        if body.get("model", "big") not in self.models:
+            return httpx2.Response(404, json={"error": {"message": "there is no such model"}})
         if not body.get("stream"):
             return httpx2.Response(200, json={})
         if self.status != 200:
@@ -116,7 +123,7 @@ def test_an_adapter_is_offered_once_it_answers_and_unloaded_after_its_last_answe
 ):
     engine.load("a-1", adapter)
     assert engine.models == {BASE: None, "a-1": engine.models["a-1"]}
-    assert there.paths()[1:] == [("load_lora_adapter", "a-1"), ("chat/completions", "a-1")]
+    assert there.paths()[2:] == [("load_lora_adapter", "a-1"), ("chat/completions", "a-1")]
     there.go_on.clear()
     _, got = begin(engine, model="a-1")
     assert got.get(timeout=30).text == "Sure"
@@ -126,7 +133,7 @@ def test_an_adapter_is_offered_once_it_answers_and_unloaded_after_its_last_answe
         pass
     with pytest.raises(UnknownModel):
         begin(engine, model="a-1")
-    assert ("unload_lora_adapter", "a-1") not in there.paths()
+    assert ("unload_lora_adapter", "a-1") not in there.paths() and "a-1" in there.models
     there.go_on.set()
     leaving.join(30)
     assert pieces_of(got)[-1].finish == "stop"
@@ -143,12 +150,34 @@ def test_what_the_engine_refuses_or_does_not_answer_with_is_not_offered(engine, 
     assert list(engine.models) == [BASE] and list(there.models) == ["big"]
 
 
-def test_an_adapter_that_is_there_already_is_taken_as_it_is_and_left_there(there, adapter):
+def test_an_adapter_that_is_there_already_is_not_loaded_and_goes_with_the_last_that_offers_it(
+    engine, there, adapter
+):
     there.models["a-1"] = "big"
-    engine = RemoteEngine(URL, transport=httpx2.MockTransport(there.handle))
     engine.load("a-1", adapter)
+    assert ("load_lora_adapter", "a-1") not in there.paths()
     engine.close()
-    assert "a-1" in there.models and all("lora" not in path for path, _ in there.paths())
+    assert list(there.models) == ["big"]
+
+
+def test_an_adapter_that_another_server_loads_at_the_same_time_is_taken(
+    engine, there, adapter, monkeypatch
+):
+    monkeypatch.setattr(there, "is_late", True)
+    engine.load("a-1", adapter)
+    assert ("load_lora_adapter", "a-1") in there.paths() and "a-1" in engine.models
+
+
+def test_what_an_engine_has_lost_is_loaded_again_when_it_is_asked(engine, there, adapter):
+    engine.load("a-1", adapter)
+    del there.models["a-1"]
+    (answer,) = whole(pieces_of(begin(engine, model="a-1")[1]), 1)
+    assert answer.text == "Sure thing" and "a-1" in there.models
+    del there.models["a-1"]
+    (adapter / "adapter_config.json").write_text('{"r": 64}')
+    there.refused = "/load_lora_adapter"
+    with pytest.raises(StateError, match="rank 48 is too large"):
+        pieces_of(begin(engine, model="a-1")[1])
 
 
 def test_who_stops_listening_ends_the_answer(engine, there):

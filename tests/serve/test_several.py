@@ -5,7 +5,6 @@ import urllib.error
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import postgres
 import pytest
 from running import Running, pairs_file
 from sqlalchemy import select
@@ -21,10 +20,8 @@ PEOPLE, PAIRS = 8, 60
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request, tmp_path):
     if request.param == "sqlite":
-        yield str(tmp_path / "shared")
-        return
-    with postgres.running() as url:
-        yield url
+        return str(tmp_path / "shared")
+    return request.getfixturevalue("shared_store")
 
 
 def test_two_servers_share_a_store(place, tmp_path):

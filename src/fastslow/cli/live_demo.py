@@ -36,6 +36,7 @@ def live_demo(to: Path, *, seed: int, port: int, stay: bool, say: Any) -> None:
     from fastslow.serve.server import serve
     from fastslow.serve.supervised import threads_of_both
     from fastslow.serve.tokens import FILE
+    from fastslow.serve.workers import Serving
 
     if (to / "live" / FILE).exists():
         raise ConfigError(f"--to: {to / 'live'} holds an earlier demo; remove it or choose another")
@@ -62,15 +63,12 @@ def live_demo(to: Path, *, seed: int, port: int, stay: bool, say: Any) -> None:
         else:
             signal.raise_signal(signal.SIGTERM)
 
+    settings = Settings(grace=0.5, admit_every=0.5, answer_tokens=ANSWER_TOKENS)
+    answers = EngineChoice(recipe, threads=threads_of_both()[0])
     serve(
-        to / "live",
+        Serving(to / "live", settings, answers, [str(prompts)]),
         host="127.0.0.1",
         port=port,
-        settings=Settings(grace=0.5, admit_every=0.5, answer_tokens=ANSWER_TOKENS),
-        store_url=None,
-        pairs=[],
-        prompts=[str(prompts)],
-        answers=EngineChoice(recipe, threads=threads_of_both()[0]),
         learning=recipe,
         ready=ready,
         say=say,

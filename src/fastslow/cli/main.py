@@ -29,6 +29,7 @@ from fastslow.cli.streams import nobody_reads, survive_a_lost_display
 from fastslow.cli.train import train
 from fastslow.cli.train_reward import train_reward
 from fastslow.cli.validate import validate
+from fastslow.cli.worker import worker
 from fastslow.cli.world import world
 from fastslow.errors import FastslowError, StateError
 
@@ -58,6 +59,7 @@ app.command()(combine)
 app.command()(report)
 app.command()(serve)
 app.command()(learn)
+app.command(hidden=True)(worker)
 app.command()(world)
 app.add_typer(bench, name="bench")
 

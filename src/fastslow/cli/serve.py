@@ -2,11 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from fastslow.cli.console import say
 from fastslow.cli.extras import check_installed
+
+if TYPE_CHECKING:
+    from fastslow.serve import Settings
 
 SECRET = "FASTSLOW_WEBHOOK_SECRET"
 
@@ -41,33 +45,32 @@ def serve(
         False, "--learn", help="Learn from the votes beside it, as `fastslow learn` does."
     ),
     webhook: str = typer.Option(None, help=f"URL that is told of new rows, signed with ${SECRET}."),
+    workers: int = typer.Option(
+        1, min=1, help="Processes that answer; several need PostgreSQL, and an engine by URL."
+    ),
 ) -> None:
     """Let people compare answers, and keep their votes as training data."""
     check_installed("fastslow.serve.server", what="serving", extra="serve")
-    from fastslow.serve import Settings
     from fastslow.serve.engine.opening import EngineChoice
     from fastslow.serve.server import serve as run
+    from fastslow.serve.workers import Serving
 
     if (overrides or adapter) and engine is None:
         from fastslow.adapters.library_logging import quiet_libraries
 
         quiet_libraries()
+    # Beside an engine the model's settings are the learner's alone.
+    of_model = [] if engine is not None and learn else overrides or []
+    answers = EngineChoice(
+        of_model, adapter or [], engine, engine_model, _threads() if learn else None
+    )
     run(
-        folder,
+        Serving(folder, _settings(host_name or [], webhook), answers, prompts or [], store),
         host=host,
         port=port,
-        settings=Settings(
-            hosts=(*Settings().hosts, *(host_name or ())),
-            webhook=webhook,
-            webhook_secret=_secret(webhook),
-        ),
-        store_url=store,
         pairs=pairs or [],
-        prompts=prompts or [],
-        answers=EngineChoice(
-            overrides or [], adapter or [], engine, engine_model, _threads() if learn else None
-        ),
         learning=_learning(overrides or [], store) if learn else None,
+        workers=workers,
         say=say,
     )
 
@@ -89,11 +92,13 @@ def _learning(overrides: list[str], store: str | None) -> list[str]:
     return [*overrides, *(["--store", store] if store else [])]
 
 
-def _secret(webhook: str | None) -> str | None:
-    """What messages are signed by."""
+def _settings(host_names: list[str], webhook: str | None) -> "Settings":
+    """With the secret by which messages are signed."""
     from fastslow.errors import ConfigError
+    from fastslow.serve import Settings
 
     secret = os.environ.get(SECRET)
     if webhook is not None and not secret:
         raise ConfigError(f"--webhook needs its secret in ${SECRET}, 24 bytes or more in base64")
-    return secret
+    hosts = (*Settings().hosts, *host_names)
+    return Settings(hosts=hosts, webhook=webhook, webhook_secret=secret)

@@ -26,6 +26,8 @@ from fastslow.atomic_io import OWN
 from fastslow.disk_errors import disk_errors
 from fastslow.errors import ConfigError, StateError
 from fastslow.feedback.migrate import migrate
+from fastslow.feedback.sharing import Holds, takes_turn
+from fastslow.feedback.store_errors import PATIENCE, store_errors
 
 FILE = "store.db"
 GROUP = 512
@@ -33,8 +35,12 @@ GROUP = 512
 CHECKPOINT_EVERY = 200
 """Commits, after which the WAL is copied into the database; it would grow without end."""
 
-PATIENCE = 60
-"""Seconds that a write waits for another process's."""
+IN_THE_WAY = ("40001", "40P01")
+"""How PostgreSQL says that a transaction had to end for another process's."""
+TRIES = 5
+KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
+"""Seconds after which PostgreSQL asks whether a machine is still there, and between two times it
+asks: what one that went down had locked is free after a minute."""
 T = TypeVar("T")
 
 
@@ -68,7 +74,7 @@ class Store:
         self._lock = FileLock(f"{self._file}.lock", timeout=PATIENCE) if self._file else None
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._commits = 0
-        with _store_errors(), self._locked(), self._writing.connect() as connection:
+        with store_errors(), self._locked(), self._writing.connect() as connection:
             migrate(connection)
         self._thread = threading.Thread(target=self._run, name="feedback-writer", daemon=True)
         self._thread.start()
@@ -87,7 +93,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that sees one moment of the store; nothing can be written with it."""
-        with _store_errors(), self._engine.connect() as connection, connection.begin():
+        with store_errors(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     def submit(self, work: Callable[..., T], /, *args: Any, **named: Any) -> "Future[T]":
@@ -105,6 +111,29 @@ class Store:
     def write(self, work: Callable[..., T], /, *args: Any, **named: Any) -> T:
         """The same, waited for."""
         return self.submit(work, *args, **named).result()
+
+    @contextmanager
+    def turn(self, job: str) -> Iterator[bool]:
+        """Whether a job is this process's now: of those that share a store one at a time has it."""
+        if self._file is None:
+            with self.read() as connection:
+                yield takes_turn(connection, job)
+            return
+        lock = FileLock(f"{self._file}.{job}.lock", thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def holds(self) -> Holds:
+        """What this process uses of something that others who share the store use too. With SQLite
+        there are no others."""
+        return Holds(None if self._file else self._engine)
 
     def close(self) -> None:
         """Finish what waits, and close. The store can be opened again."""
@@ -140,9 +169,8 @@ class Store:
         group = [one for one in group if one.future.set_running_or_notify_cancel()]
         ended: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
-            with _store_errors(), self._locked():
-                with self._writing.begin() as connection:
-                    ended = [(one.future, *_outcome(connection, one.work)) for one in group]
+            with store_errors(), self._locked():
+                ended = self._written(group)
                 self._checkpoint()
         except BaseException as error:
             ended = [(one.future, None, error) for one in group]
@@ -151,6 +179,21 @@ class Store:
                 future.set_result(result)
             else:
                 future.set_exception(failure)
+
+    def _written(
+        self, group: list[_Waiting]
+    ) -> list[tuple[Future[Any], Any, BaseException | None]]:
+        """What becomes of each write, in one transaction; begun again where another process's had
+        locked in another order."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                with self._writing.begin() as connection:
+                    return [(one.future, *_outcome(connection, one.work)) for one in group]
+            except DBAPIError as error:
+                if tries == TRIES or getattr(error.orig, "sqlstate", None) not in IN_THE_WAY:
+                    raise
 
     def _checkpoint(self) -> None:
         self._commits += 1
@@ -212,12 +255,21 @@ def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url)
     try:
-        return create_engine(url, pool_pre_ping=True)
+        engine = create_engine(url, pool_pre_ping=True)
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigError(
             f"the store's database needs a driver that is not installed ({error}); "
             "pip install 'psycopg[binary]' and write postgresql+psycopg://..."
         ) from None
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        with connection.cursor() as cursor:
+            for name, number in KEEPALIVE.items():
+                cursor.execute(f"SET {name} = {number}")
+        connection.commit()
+
+    return engine
 
 
 def _sqlite_engine(url: URL) -> Engine:
@@ -239,17 +291,3 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
-
-
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    """What a database refuses, as one error in the user's terms, without statements or values."""
-    try:
-        yield
-    except Timeout:
-        raise StateError(
-            f"another process has held the store for {PATIENCE} seconds; stop it and try again"
-        ) from None
-    except DBAPIError as error:
-        text = str(error.orig).strip().splitlines()
-        raise StateError(f"the store cannot be used: {text[0] if text else error.code}") from error

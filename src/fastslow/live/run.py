@@ -1,7 +1,5 @@
 """Runs a live folder's learner until it is stopped."""
 
-import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +8,8 @@ from fastslow.config import Recipe
 from fastslow.feedback import Store, consolidating
 from fastslow.live.process import Event, LiveLearner
 from fastslow.live.watch import Fall
+from fastslow.serve.supervised import end_with
 from fastslow.training.loop.signals import StopSignals, StopToken
-
-LOOKS_EVERY = 1.0
-"""Seconds between two looks at whether the supervisor lives."""
 
 
 def learn(
@@ -51,7 +47,7 @@ def learn(
 
         if not once:
             if supervisor is not None:
-                threading.Thread(target=_end_with, args=(supervisor, stop), daemon=True).start()
+                end_with(supervisor, lambda: stop.stop("the server is gone"))
             learner.run(stop, tell)
             return
         while learner.once(tell, stop) and not stop.received:
@@ -60,10 +56,3 @@ def learn(
             left = consolidating.wanted(connection)
         if left is not None:
             say(f"consolidation {left.id} waits: {left.why}")
-
-
-def _end_with(supervisor: int, stop: StopToken) -> None:
-    """Stop when the parent is gone, killed too: what it leaves would learn on unseen."""
-    while os.getppid() == supervisor:
-        time.sleep(LOOKS_EVERY)
-    stop.stop("the server is gone")

@@ -1,4 +1,7 @@
-"""What a server does beside its requests: votes into the ledger, messages to other servers."""
+"""What a server does beside its requests: votes into the ledger, messages to other servers.
+
+Of several servers that share a store one at a time does each of these; all follow the routes.
+"""
 
 import asyncio
 import json
@@ -6,9 +9,11 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import wraps
 
 import httpx2
 from fastapi import FastAPI
+from fastapi.concurrency import contextmanager_in_threadpool
 from standardwebhooks import Webhook
 from starlette.concurrency import run_in_threadpool
 
@@ -37,17 +42,19 @@ async def working(app: FastAPI) -> AsyncIterator[None]:
     """While the server runs."""
     live: Live = app.state.live
     every = live.settings.admit_every
-    tasks = [asyncio.create_task(_again_and_again(live, admit, every))]
     if live.engine is not None:
         live.router.learn(await live.read(newest_labelled, most=MOST))
-        tasks.append(asyncio.create_task(_again_and_again(live, know_prompts, every)))
-    if live.engine is not None and live.prompts:
-        tasks.append(asyncio.create_task(_again_and_again(live, make_pairs, every)))
-    if live.engine is not None and live.served is not None:
         await follow(live)  # What was served before the server stopped answers from its start.
-        tasks.append(asyncio.create_task(_again_and_again(live, follow, FOLLOWS_EVERY)))
+    works = [_again_and_again(live, _in_turn(admit), every)]
+    if live.engine is not None:
+        works.append(_again_and_again(live, know_prompts, every))
+    if live.engine is not None and live.prompts:
+        works.append(_again_and_again(live, _in_turn(make_pairs), every))
+    if live.engine is not None and live.served is not None:
+        works.append(_again_and_again(live, follow, FOLLOWS_EVERY))
     if live.settings.webhook is not None:
-        tasks.append(asyncio.create_task(_again_and_again(live, send, every)))
+        works.append(_again_and_again(live, _in_turn(send), every))
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         yield
     finally:
@@ -122,9 +129,22 @@ async def send(live: Live) -> None:
             await live.write(outbox.was_sent, message_id=message.id, sent=sent)
 
 
-async def _again_and_again(
-    live: Live, work: Callable[[Live], Awaitable[None]], every: float
-) -> None:
+Work = Callable[[Live], Awaitable[None]]
+
+
+def _in_turn(work: Work) -> Work:
+    """Work that is left out where another server is at it."""
+
+    @wraps(work)
+    async def in_turn(live: Live) -> None:
+        async with contextmanager_in_threadpool(live.store.turn(work.__name__)) as own:
+            if own:
+                await work(live)
+
+    return in_turn
+
+
+async def _again_and_again(live: Live, work: Work, every: float) -> None:
     while True:
         try:
             await work(live)

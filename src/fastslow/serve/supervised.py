@@ -1,4 +1,4 @@
-"""A learner beside the server: started with it, started again when it dies, stopped with it."""
+"""Processes beside this one: started with it, started again when they die, stopped with it."""
 
 import logging
 import os
@@ -6,34 +6,57 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from fastslow.errors import ConfigError
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-"""Seconds until a learner that died is started again: each time twice as long."""
+"""Seconds until a process that died is started again: each time twice as long."""
 SOUND = 300.0
-"""Seconds that a learner must have lived for its death to be the first."""
+"""Seconds that a process must have lived for its death to be the first."""
 ENDS_WITHIN = 30.0
-"""Seconds that it gets to finish an update when the server stops."""
+"""Seconds that it gets to finish, a learner its update, when the server stops."""
+LOOKS_EVERY = 1.0
+"""Seconds between two looks at whether the supervisor lives."""
 REFUSED = 2
-"""Its exit code where what was asked for cannot be: it would be so again."""
+"""The exit code of a learner where what was asked for cannot be: it would be so again."""
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def learner_beside(arguments: Sequence[str]) -> Iterator[None]:
     """Inside, `fastslow learn` runs with these arguments, on cores of its own where it can."""
-    command = [sys.executable, "-m", "fastslow", "learn", *arguments]
-    command += ["--supervisor", str(os.getpid())]
-    keeper = _Keeper(command, _on_own_cores())
-    keeper.start()
-    try:
+    command = _command("learn", arguments)
+    with _kept([Keeper("the learner", command, _on_own_cores(), final=REFUSED)]):
         yield
-    finally:
-        keeper.stop()
+
+
+@contextmanager
+def workers_beside(count: int, socket: int, environment: Mapping[str, str]) -> Iterator[None]:
+    """Inside, so many processes answer on a socket, which they inherit by its number."""
+    command = _command("worker", ["--socket", str(socket)])
+    # Whatever a worker dies of may pass, as an engine that is being started again.
+    with _kept(
+        [
+            Keeper(f"worker {number}", command, environment, files=[socket])
+            for number in range(1, count + 1)
+        ]
+    ):
+        yield
+
+
+def end_with(supervisor: int, stop: Callable[[], object]) -> None:
+    """Stop this process once the parent that supervises it is gone, killed too: what it leaves
+    would run on unseen."""
+
+    def look() -> None:
+        while os.getppid() == supervisor:
+            time.sleep(LOOKS_EVERY)
+        stop()
+
+    threading.Thread(target=look, name="supervisor-watch", daemon=True).start()
 
 
 def threads_of_both() -> tuple[int, int]:
@@ -53,13 +76,33 @@ def _on_own_cores() -> Mapping[str, str]:
     return {**os.environ, **own, "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
 
-class _Keeper(threading.Thread):
-    """Keeps a process running."""
+def _command(verb: str, arguments: Sequence[str]) -> list[str]:
+    own = ["--supervisor", str(os.getpid())]
+    return [sys.executable, "-m", "fastslow", verb, *arguments, *own]
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        super().__init__(name="learner-keeper", daemon=True)
-        self._command, self._environment = command, environment
-        self._stopped = threading.Event()
+
+class Keeper(threading.Thread):
+    """Keeps a process running.
+
+    Args:
+        what: it is, for the log.
+        files: numbers of open files that it inherits.
+        final: exit code after which it is not started again.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        files: Sequence[int] = (),
+        final: int | None = None,
+    ) -> None:
+        super().__init__(name=f"keeper of {what}", daemon=True)
+        self._what, self._final = what, final
+        self._command, self._environment, self._files = command, environment, files
+        self._stopped, self._changing = threading.Event(), threading.Lock()
         self._process = self._begun()
 
     def run(self) -> None:
@@ -69,30 +112,50 @@ class _Keeper(threading.Thread):
             code = self._process.wait()
             if self._stopped.is_set():
                 return
-            if code == REFUSED:
-                log.error("the learner refuses to start; votes are kept and nothing is learned")
+            if code == self._final:
+                log.error("%s refuses to go on, and is not started again", self._what)
                 return
             pause = FIRST_PAUSE if time.monotonic() - begun > SOUND else pause
-            log.error("the learner ended with code %s; it starts again in %.0f s", code, pause)
-            if self._stopped.wait(pause):
-                return
+            log.error("%s ended with code %s; it starts again in %.0f s", self._what, code, pause)
+            self._stopped.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-            self._process = self._begun()
+            with self._changing:
+                if not self._stopped.is_set():
+                    self._process = self._begun()
 
     def stop(self) -> None:
-        """Let it finish what it is at, and wait for it."""
-        self._stopped.set()
-        if self._process.poll() is not None:
-            return
-        self._process.terminate()
+        """Tell it to end, and start it no more."""
+        with self._changing:
+            self._stopped.set()
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def wait(self) -> None:
+        """Let it finish what it is at after it was told to end."""
         try:
             self._process.wait(ENDS_WITHIN)
         except subprocess.TimeoutExpired:
-            self._process.kill()  # Its next start learns the same update to the same bits.
+            self._process.kill()  # A learner's next start learns the same update to the same bits.
             self._process.wait()
 
     def _begun(self) -> subprocess.Popen[bytes]:
         try:
-            return subprocess.Popen(self._command, env=self._environment)
+            # Ctrl-C reaches this process alone, which then ends the others.
+            return subprocess.Popen(
+                self._command, env=self._environment, pass_fds=self._files, start_new_session=True
+            )
         except OSError as error:
-            raise ConfigError(f"cannot start the learner: {error.strerror}") from None
+            raise ConfigError(f"cannot start {self._what}: {error.strerror}") from None
+
+
+@contextmanager
+def _kept(keepers: Sequence[Keeper]) -> Iterator[None]:
+    for one in keepers:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in keepers:
+            one.stop()
+        for one in keepers:
+            one.wait()

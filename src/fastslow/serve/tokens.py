@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from filelock import FileLock
+
 from fastslow.atomic_io import write_text
 from fastslow.feedback import Store
 from fastslow.feedback.people import add_principal, all_principals, new_token
@@ -17,16 +19,17 @@ def first_tokens(store: Store, folder: Path, *, now: float) -> dict[str, str] | 
     Returns the new tokens by name, which are then in `folder/tokens`; None if there was a file.
     """
     path = folder / FILE
-    if path.exists():
-        return None
-    with store.read() as connection:
-        known = {one.name: one.id for one in all_principals(connection)}
-    tokens = {}
-    for name, role in FIRST.items():
-        if name in known:
-            tokens[name] = store.write(new_token, principal_id=known[name], now=now, by=None)
-        else:
-            _, tokens[name] = store.write(add_principal, name=name, role=role, now=now)
-    lines = (f"{name} {token}\n" for name, token in tokens.items())
-    write_text(path, "".join(lines), private=True)
-    return tokens
+    with FileLock(folder / f"{FILE}.lock"):  # Servers that share the folder may begin at once.
+        if path.exists():
+            return None
+        with store.read() as connection:
+            known = {one.name: one.id for one in all_principals(connection)}
+        tokens = {}
+        for name, role in FIRST.items():
+            if name in known:
+                tokens[name] = store.write(new_token, principal_id=known[name], now=now, by=None)
+            else:
+                _, tokens[name] = store.write(add_principal, name=name, role=role, now=now)
+        lines = (f"{name} {token}\n" for name, token in tokens.items())
+        write_text(path, "".join(lines), private=True)
+        return tokens

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fastslow.atomic_io import file_hash
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError
+from fastslow.feedback import Store
 from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.serve.engine.remote import RemoteEngine
 
@@ -39,8 +40,10 @@ class EngineChoice:
 
 
 @contextmanager
-def opened_engine(wanted: EngineChoice) -> "Iterator[Engine | None]":
+def opened_engine(wanted: EngineChoice, store: Store) -> "Iterator[Engine | None]":
     """The engine with its adapters, stopped at the end; None where nothing answers.
+
+    By the store, servers that share it tell one another which adapters they offer.
 
     Raises ConfigError for what cannot be, StateError where an engine refuses an adapter.
     """
@@ -54,7 +57,7 @@ def opened_engine(wanted: EngineChoice) -> "Iterator[Engine | None]":
     if wanted.url is None and not wanted.overrides and not wanted.adapters:
         yield None
         return
-    engine = _engine(wanted)
+    engine = _engine(wanted, store)
     try:
         for folder in wanted.adapters:
             # A name is for these weights and no others.
@@ -65,9 +68,10 @@ def opened_engine(wanted: EngineChoice) -> "Iterator[Engine | None]":
         engine.close()
 
 
-def _engine(wanted: EngineChoice) -> "Engine":
+def _engine(wanted: EngineChoice, store: Store) -> "Engine":
     if wanted.url is not None:
-        return RemoteEngine(wanted.url, model=wanted.model, key=os.environ.get(KEY))
+        key, holds = os.environ.get(KEY), store.holds()
+        return RemoteEngine(wanted.url, model=wanted.model, key=key, holds=holds)
     recipe = load_recipe({}, list(wanted.overrides))
     import torch
 

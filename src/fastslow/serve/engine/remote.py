@@ -1,12 +1,16 @@
 """An engine behind a URL that speaks OpenAI's protocol, as vLLM; adapters are loaded there by name.
 
 A name stands for some weights and no others: nothing is ever loaded in another's place. The order
-is load, try, offer; and for one that goes: offer no more, wait for its last answer, unload.
+is load, try, offer; and for one that goes: offer no more, wait for its last answer, unload. Of
+several servers the last one that has offered it unloads it. What an engine has lost, as it was
+started again, it is given again when it is asked.
 """
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import httpx2
 from fastslow.atomic_io import file_hash
 from fastslow.errors import ConfigError, FastslowError, StateError
 from fastslow.feedback import Malformed
+from fastslow.feedback.sharing import Holds
 from fastslow.foreign_files import ADAPTER_WEIGHTS, read_json
 from fastslow.serve.engine.requests import (
     BASE,
@@ -43,13 +48,20 @@ class RemoteEngine:
         url: base of its API, as `http://127.0.0.1:8001/v1`.
         model: its base model; None takes the only one it has.
         key: its API key, if it wants one.
+        holds: tells which adapters other servers offer; None where there are none.
         transport: of the requests, for tests.
 
     Raises ConfigError where it is not there or has no such model.
     """
 
     def __init__(
-        self, url: str, *, model: str | None = None, key: str | None = None, transport: Any = None
+        self,
+        url: str,
+        *,
+        model: str | None = None,
+        key: str | None = None,
+        holds: Holds | None = None,
+        transport: Any = None,
     ) -> None:
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -57,12 +69,13 @@ class RemoteEngine:
             timeout=TIMEOUT, headers=headers, transport=transport, follow_redirects=False
         )
         self._hashes: dict[str, str] = {}
-        self._own: set[str] = set()
-        """Adapters that this loaded."""
+        self._folders: dict[str, Path] = {}
+        """Of the adapters that the engine is to have."""
+        self._holds, self._changing = holds or Holds(), threading.RLock()
+        self._closed = False
         self._asked = Underway()
         self._texts: dict[int, str] = {}
         """How tokens are written, as far as replies told."""
-        self._there = self._listed()
         self._base = self._base_of(model)
         self._pool = ThreadPoolExecutor(MOST_ASKED, thread_name_prefix="engine")
 
@@ -79,22 +92,25 @@ class RemoteEngine:
     def load(self, name: str, folder: Path) -> None:
         """Have the engine take the adapter of a PEFT folder that it can read, under a name of its
         own, and offer it once it answers. Raises StateError with what the engine says."""
-        if name not in self._there:
-            place = {"lora_name": name, "lora_path": str(folder.resolve())}
-            self._post("/load_lora_adapter", place, why=_needs(folder))
-            self._own.add(name)
         turns = [{"role": "user", "content": "Hi"}]
-        try:
-            self._post("/chat/completions", {"model": name, "messages": turns, "max_tokens": 1})
-        except FastslowError:
-            self._unload(name)
-            raise
-        self._hashes = {**self._hashes, name: file_hash(folder / ADAPTER_WEIGHTS)}
+        with self._changing:
+            if self._closed:
+                raise StateError("the server stops; nothing more is loaded")
+            self._holds.take(name)
+            self._folders[name] = folder
+            try:
+                self._put(name)
+                self._post("/chat/completions", {"model": name, "messages": turns, "max_tokens": 1})
+                self._hashes = {**self._hashes, name: file_hash(folder / ADAPTER_WEIGHTS)}
+            except BaseException:
+                self._drop(name)
+                raise
 
     def unload(self, name: str) -> None:
-        """Offer an adapter no more, and unload it when it has given its last answer."""
+        """Offer an adapter no more; when it has given its last answer, and no other server offers
+        it, unload it."""
         self._asked.retire(name, lambda: self._withdraw(name))
-        self._unload(name)
+        self._drop(name)
 
     def _withdraw(self, name: str) -> None:
         if name not in self._hashes:
@@ -106,18 +122,35 @@ class RemoteEngine:
         return self._texts.get(token, "")
 
     def close(self) -> None:
-        """Stop, and leave no adapter behind that this loaded; an engine that is gone has none."""
+        """Stop, and leave no adapter behind that nobody offers; an engine that is gone has none."""
         self._pool.shutdown(cancel_futures=True)
-        for name in sorted(self._own):
-            try:
-                self._unload(name)
-            except StateError:
-                break
+        with self._changing, suppress(StateError):
+            self._closed = True
+            for name in sorted(self._folders):
+                self._drop(name)
+        self._holds.close()
         self._client.close()
 
+    def _put(self, name: str) -> None:
+        """Have the engine load an adapter unless it has it, as another server had it loaded."""
+        folder = self._folders[name]
+        place = {"lora_name": name, "lora_path": str(folder.resolve())}
+        with self._changing:
+            if name in self._listed():
+                return
+            try:
+                self._post("/load_lora_adapter", place, why=_needs(folder))
+            except StateError:
+                if name not in self._listed():  # Or another server was first.
+                    raise
+
+    def _drop(self, name: str) -> None:
+        with self._changing:
+            if self._folders.pop(name, None) is not None:
+                self._holds.drop(name, lambda: self._unload(name))
+
     def _unload(self, name: str) -> None:
-        if name in self._own:
-            self._own.discard(name)
+        if name in self._listed():  # One that was started again has none.
             self._post("/unload_lora_adapter", {"lora_name": name})
 
     def _listed(self) -> dict[str, str | None]:
@@ -127,14 +160,17 @@ class RemoteEngine:
             reply.raise_for_status()
             models = [(str(one["id"]), one.get("parent")) for one in reply.json()["data"]]
         except (httpx2.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                f"--engine: {self.url} does not say its models ({_brief(error)}); give the base "
-                "URL of OpenAI's API, as http://127.0.0.1:8001/v1"
-            ) from None
+            raise StateError(f"{self.url} does not say its models ({_brief(error)})") from None
         return dict(models)
 
     def _base_of(self, model: str | None) -> str:
-        bases = [name for name, parent in self._there.items() if parent is None]
+        try:
+            listed = self._listed()
+        except StateError as error:
+            raise ConfigError(
+                f"--engine: {error}; give the base URL of OpenAI's API, as http://127.0.0.1:8001/v1"
+            ) from None
+        bases = [name for name, parent in listed.items() if parent is None]
         if model is not None and model in bases:
             return model
         if model is None and len(bases) == 1:
@@ -184,21 +220,29 @@ class RemoteEngine:
         for index, finish in ended.items():
             ask.give(Piece(index, "", prompt_tokens=read, finish=finish))
 
-    def _chunks(self, ask: Ask) -> Iterator[Any]:
+    def _chunks(self, ask: Ask, *, again: bool = False) -> Iterator[Any]:
         """The events of the reply; leaving off closes the connection, which ends the answer."""
         with self._client.stream(
             "POST", f"{self.url}/chat/completions", json=self._body(ask)
         ) as reply:
-            if not reply.is_success:
-                raise _refusal(reply.status_code, _said(reply.read().decode("utf-8", "replace")))
-            for line in reply.iter_lines():
-                data = line.removeprefix("data:").strip()
-                if not line.startswith("data:") or data == "[DONE]":
-                    continue
-                chunk = json.loads(data)
-                if "error" in chunk:
-                    raise StateError(f"the engine at {self.url} failed: {_said(data)}")
-                yield chunk
+            if reply.is_success:
+                yield from self._events(reply)
+                return
+            status, said = reply.status_code, _said(reply.read().decode("utf-8", "replace"))
+        if status != 404 or again or ask.model not in self._folders:
+            raise _refusal(status, said)
+        self._put(ask.model)
+        yield from self._chunks(ask, again=True)
+
+    def _events(self, reply: Any) -> Iterator[Any]:
+        for line in reply.iter_lines():
+            data = line.removeprefix("data:").strip()
+            if not line.startswith("data:") or data == "[DONE]":
+                continue
+            chunk = json.loads(data)
+            if "error" in chunk:
+                raise StateError(f"the engine at {self.url} failed: {_said(data)}")
+            yield chunk
 
     def _body(self, ask: Ask) -> dict[str, Any]:
         body = {

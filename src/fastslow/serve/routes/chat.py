@@ -40,15 +40,16 @@ async def chat(body: Chat, _: Voter, live: Shared) -> StreamingResponse | dict[s
     engine = engine_of(live)
     assigned = live.router.assign(body.conversation(), body.domain)
     body.model = body.model or live.model_for(assigned.domain)
-    adapter = engine.models.get(body.model)
+    # By the end of a long answer its adapter may have gone.
+    by = By(body.model, engine.models.get(body.model), live.update_of(body.model))
     pieces = pieces_of(engine, **_asked(body))
     first = await anext(pieces)  # What is refused is so before a stream has begun.
     name = f"chatcmpl-{live.draw.getrandbits(64):016x}"
     if body.stream:
-        stream = _stream(live, body, assigned, name, adapter, first, pieces)
+        stream = _stream(live, body, assigned, name, by, first, pieces)
         return StreamingResponse(stream, media_type="text/event-stream")
     got = [first] + [piece async for piece in pieces]
-    numbers = await _keep(live, body, assigned, adapter, got)
+    numbers = await _keep(live, body, assigned, by, got)
     return _reply(body, assigned, name, got, numbers, live.token_text)
 
 
@@ -66,11 +67,9 @@ def _asked(body: Chat) -> dict[str, Any]:
 
 
 async def _keep(
-    live: Live, body: Chat, assigned: Assigned, adapter: str | None, got: Sequence[Piece]
+    live: Live, body: Chat, assigned: Assigned, by: By, got: Sequence[Piece]
 ) -> list[int]:
     params = {"temperature": body.temperature, "top_p": body.top_p}
-    model = str(body.model)
-    by = By(model, adapter, live.update_of(model))
     _, numbers = await live.write(
         keep_answers,
         messages=body.conversation(),
@@ -115,7 +114,7 @@ async def _stream(
     body: Chat,
     assigned: Assigned,
     name: str,
-    adapter: str | None,
+    by: By,
     first: Piece,
     pieces: AsyncIterator[Piece],
 ) -> AsyncIterator[str]:
@@ -136,7 +135,7 @@ async def _stream(
         text = json.dumps({"error": {"message": str(error), "type": "server_error"}})
         yield f"data: {text}\n\n"
         return
-    numbers = await _keep(live, body, assigned, adapter, got)
+    numbers = await _keep(live, body, assigned, by, got)
     usage = _usage(got) if body.stream_options and body.stream_options.include_usage else None
     yield event(choices=[], usage=usage, answer_ids=numbers)
     yield "data: [DONE]\n\n"

@@ -1,0 +1,77 @@
+"""Answers requests in this process until it is told to stop."""
+
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from fastslow.serve.app import make_app
+from fastslow.serve.live import Live
+
+STOPS_WITHIN = 5
+"""Seconds that open requests get when the server stops."""
+KEPT_OPEN = 75
+"""Seconds for which an idle connection stays open: longer than proxies and clients keep theirs."""
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def answering(live: Live) -> Iterator[uvicorn.Server]:
+    """A server that `run` has answer; inside, signals end it well."""
+    server = _Server(live)
+    _answer_promptly()
+    with on_signals(lambda: stop(server)):
+        yield server
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams that have no end of their own before it waits for open requests."""
+
+    def __init__(self, live: Live) -> None:
+        super().__init__(_config(live))
+        self._live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._live.changes.close()
+        await super().shutdown(sockets)
+
+
+def _config(live: Live) -> uvicorn.Config:
+    return uvicorn.Config(
+        make_app(live),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=STOPS_WITHIN,
+        timeout_keep_alive=KEPT_OPEN,
+    )
+
+
+def stop(server: uvicorn.Server) -> None:
+    """Have a server end well."""
+    server.should_exit = True
+
+
+@contextmanager
+def on_signals(act: Callable[[], object]) -> Iterator[None]:
+    """Inside, a signal to stop does this, before uvicorn has its own handlers and when it raises
+    them again."""
+    before = {number: signal.signal(number, lambda *_: act()) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _answer_promptly() -> None:
+    """Requests and the thread that writes take turns often, and what is there for good is not
+    looked through again and again for garbage: both would show as pauses."""
+    sys.setswitchinterval(0.001)
+    gc.collect()
+    gc.freeze()

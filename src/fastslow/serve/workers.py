@@ -1,0 +1,119 @@
+"""Several processes that answer on one socket, each with its own connections to the store."""
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fastslow.errors import ConfigError
+from fastslow.feedback import Store
+from fastslow.serve.engine.opening import EngineChoice, opened_engine
+from fastslow.serve.live import Live, Settings
+from fastslow.serve.running import answering, on_signals, stop
+from fastslow.serve.supervised import end_with, workers_beside
+from fastslow.streams.rows import read_prompts
+from fastslow.streams.sources import open_sources
+
+TOLD = "FASTSLOW_WORKER"
+"""Environment variable that says what a worker serves; there may be a password in it."""
+LOOKS_EVERY = 0.1
+"""Seconds between two looks at whether a signal came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What is served."""
+
+    folder: Path
+    settings: Settings
+    answers: EngineChoice
+    prompts: Sequence[str] = ()
+    """Files of prompts that are answered twice while few pairs are left."""
+    store_url: str | None = None
+    """None: the store is in the folder."""
+
+    @contextmanager
+    def opened(self) -> Iterator[Live]:
+        """Its store and its engine, closed at the end."""
+        with (
+            Store(self.store_url or self.folder) as store,
+            opened_engine(self.answers, store) as engine,
+        ):
+            if self.prompts and engine is None:
+                raise ConfigError(
+                    "--prompts needs something that answers: add model=path/to/model or "
+                    "--engine URL"
+                )
+            asked = [*read_prompts(open_sources([*self.prompts]))] if self.prompts else []
+            yield Live(store, self.settings, engine=engine, prompts=asked, folder=self.folder)
+
+    def check_workers(self, count: int) -> None:
+        """Raises ConfigError where several processes would be in each other's way."""
+        asked = f"--workers {count}:"
+        if sys.platform == "win32":
+            raise ConfigError(f"{asked} needs Linux or macOS; start one server")
+        if not (self.store_url or "").startswith("postgresql"):
+            raise ConfigError(
+                f"{asked} processes would wait for each other to write to SQLite; add --store "
+                "postgresql+psycopg://user@host/name"
+            )
+        if self.answers.url is None and (self.answers.overrides or self.answers.adapters):
+            raise ConfigError(
+                f"{asked} each process would hold the model; have an engine answer: --engine URL"
+            )
+
+    def as_json(self) -> str:
+        """For another process."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Serving":
+        """What `as_json` said."""
+        told = json.loads(text)
+        settings = Settings(**{**told["settings"], "hosts": tuple(told["settings"]["hosts"])})
+        adapters = [Path(folder) for folder in told["answers"]["adapters"]]
+        answers = EngineChoice(**{**told["answers"], "adapters": adapters})
+        folder = Path(told["folder"])
+        return cls(folder, settings, answers, told["prompts"], told["store_url"])
+
+
+@contextmanager
+def answering_by_workers(
+    serving: Serving, count: int, taken: socket.socket
+) -> Iterator[Callable[[], None]]:
+    """Inside, so many processes answer; what is given waits until this one is told to stop."""
+    signalled = False
+
+    def note() -> None:
+        nonlocal signalled
+        signalled = True
+
+    def wait() -> None:
+        while not signalled:
+            time.sleep(LOOKS_EVERY)
+
+    environment = {**os.environ, TOLD: serving.as_json()}
+    with on_signals(note), workers_beside(count, taken.fileno(), environment):
+        yield wait
+
+
+def answer_beside_others(number: int, *, supervisor: int) -> None:
+    """Be one of several processes that answer on a socket.
+
+    Args:
+        number: of the socket among the open files.
+        supervisor: the parent process, without which this one ends.
+    """
+    serving = Serving.from_json(os.environ.pop(TOLD))
+    with (
+        socket.socket(fileno=number) as taken,
+        serving.opened() as live,
+        answering(live) as server,
+    ):
+        end_with(supervisor, lambda: stop(server))
+        server.run(sockets=[taken])
