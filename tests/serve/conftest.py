@@ -11,7 +11,9 @@ HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE.parent / "feedback")]  # Helpers of these tests and the store's.
 
 import postgres  # noqa: E402
+import postgres  # noqa: E402
 from browsing import browser, school, site  # noqa: E402, F401
+from fake_engine import FakeEngine  # noqa: E402
 
 ADDRESS = "http://localhost"
 
@@ -63,6 +65,14 @@ def postgres_server():
 def shared_store(postgres_server):
     """URL of an empty store that several servers may share."""
     return postgres.new_schema(postgres_server)
+
+
+@pytest.fixture
+def engine_server():
+    """An engine behind a URL."""
+    made = FakeEngine()
+    yield made
+    made.close()
 
 
 @pytest.fixture

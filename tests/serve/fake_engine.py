@@ -1,6 +1,7 @@
 """An engine with OpenAI's API on this machine, as strict as any: an adapter is loaded once, is not
 there before and after, and says in its answers which weights it has."""
 
+import contextlib
 import json
 import threading
 import time
@@ -99,27 +100,28 @@ class FakeEngine:
             return
         try:
             if body.get("stream"):
-                self.stream(request, said)
+                with contextlib.suppress(ConnectionError):  # The client may be gone.
+                    self.stream(request, said, body.get("n", 1))
             else:
                 request.reply(200, {})
         finally:
             with self.lock:
                 self.answering[name] -= 1
 
-    def stream(self, request, said):
+    def stream(self, request, said, count):
         request.send_response(200)
         request.send_header("Connection", "close")
         request.end_headers()
         size = -(-len(said) // PIECES)
         for first in range(0, len(said), size):
-            self.tell(request, {"content": said[first : first + size]}, None)
+            self.tell(request, count, {"content": said[first : first + size]}, None)
             time.sleep(self.pause)
-        self.tell(request, {}, "stop")
+        self.tell(request, count, {}, "stop")
         request.wfile.write(b"data: [DONE]\n\n")
         request.close_connection = True
 
     @staticmethod
-    def tell(request, delta, finish):
-        choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+    def tell(request, count, delta, finish):
+        choices = [{"index": n, "delta": delta, "finish_reason": finish} for n in range(count)]
         request.wfile.write(f"data: {json.dumps({'choices': choices})}\n\n".encode())
         request.wfile.flush()

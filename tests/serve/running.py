@@ -5,6 +5,7 @@ import re
 import signal
 import time
 import urllib.request
+from pathlib import Path
 
 import fork_server
 
@@ -44,3 +45,23 @@ class Running:
     def stop(self, how=signal.SIGINT):
         self.process.send_signal(how)
         return self.process.wait(30)
+
+
+def until(true, seconds=90):
+    """What is found, once something is."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+def children(server):
+    """Numbers of the processes that a server has started; needs Linux."""
+    threads = Path(f"/proc/{server.process.pid}/task").glob("*/children")
+    return [int(pid) for one in threads for pid in one.read_text().split()]
+
+
+def alive(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().split(")")[1].split()[0] != "Z"

@@ -2,12 +2,11 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import tiny
-from running import Running
+from running import Running, alive, children, until
 from town import Town
 
 from fastslow.feedback import Store, leases, updates
@@ -31,24 +30,6 @@ def votes(folder, first, count):
             pair = town.pair(f"Describe river {number}.", f"It is {good}.", f"It is {bad}.")
             store.write(leases.lease, pair_id=pair, voter=voter, until=town.now)
             town.vote(voter, pair, "a")
-
-
-def until(true, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return found
-
-
-def learners(server):
-    threads = Path(f"/proc/{server.process.pid}/task").glob("*/children")
-    return [int(pid) for one in threads for pid in one.read_text().split()]
-
-
-def alive(pid):
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().split(")")[1].split()[0] != "Z"
 
 
 def history(folder):
@@ -76,11 +57,11 @@ def test_votes_are_learned_beside_answers_whatever_dies(tmp_path, model_folder):
         {"model": first, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4},
     )
     assert reply["model"] == first
-    (learner,) = learners(server)
+    (learner,) = children(server)
     os.kill(learner, signal.SIGKILL)
     votes(folder, 24, 24)
     until(lambda: len(history(folder)) >= 4)
-    (again,) = learners(server)
+    (again,) = children(server)
     assert again != learner
     server.process.send_signal(signal.SIGKILL)
     server.process.wait(30)
@@ -90,5 +71,5 @@ def test_votes_are_learned_beside_answers_whatever_dies(tmp_path, model_folder):
     assert answers() == next(one.adapter for one in reversed(served) if one.state == "promoted")
     server.ask(f"/v1/updates/{served[0].id}/rollback", {}, who="admin")
     assert answers() == "base"
-    (last,) = learners(server)
+    (last,) = children(server)
     assert server.stop() == 0 and not alive(last)

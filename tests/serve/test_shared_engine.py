@@ -1,12 +1,10 @@
 """Two servers with one store and one engine: adapters come and go under answers of both."""
 
-import json
 import threading
 from collections import Counter
 
 import pytest
-from fake_engine import FakeEngine
-from fastapi.testclient import TestClient
+from sharing import SharingServer
 from sqlalchemy import select
 from test_learning import Chain
 
@@ -15,7 +13,7 @@ from fastslow.feedback import Store, people
 from fastslow.feedback.places import adapter_folder
 from fastslow.feedback.schema import answers
 from fastslow.foreign_files import ADAPTER_WEIGHTS
-from fastslow.serve import Live, Settings, background, make_app
+from fastslow.serve import background
 from fastslow.serve.bodies import DEFAULT_DOMAIN
 from fastslow.serve.engine.remote import RemoteEngine
 from fastslow.serve.engine.requests import BASE
@@ -23,50 +21,9 @@ from fastslow.serve.engine.requests import BASE
 CLIENTS = 3
 
 
-class Server:
-    """One of the two: the application of `fastslow serve`, in this process."""
-
-    def __init__(self, url, folder, engine):
-        self.store = Store(url)
-        self.engine = RemoteEngine(engine.url, holds=self.store.holds())
-        self.live = Live(self.store, Settings(), engine=self.engine, folder=folder)
-        self.client = TestClient(make_app(self.live), base_url="http://localhost")
-
-    def __enter__(self):
-        self.client.__enter__()
-        return self
-
-    def __exit__(self, *_):
-        self.client.__exit__(None, None, None)
-        self.engine.close()
-        self.store.close()
-
-    def ask(self, token):
-        """The model that a streamed answer names, and what it says."""
-        body = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
-        headers = {"Authorization": f"Bearer {token}"}
-        reply = self.client.post("/v1/chat/completions", json=body, headers=headers)
-        assert reply.status_code == 200, reply.text
-        events = [
-            json.loads(line.removeprefix("data: "))
-            for line in reply.text.splitlines()
-            if line.startswith("data: {")
-        ]
-        assert not [one for one in events if "error" in one], reply.text
-        deltas = [c["delta"].get("content", "") for one in events for c in one.get("choices", ())]
-        return events[0]["model"], "".join(deltas)
-
-
-@pytest.fixture
-def engine():
-    made = FakeEngine()
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize("swaps", [40, pytest.param(200, marks=pytest.mark.slow)])
 def test_swaps_under_streams_through_two_servers_fail_no_answer(
-    shared_store, engine, tmp_path, monkeypatch, swaps
+    shared_store, engine_server, tmp_path, monkeypatch, swaps
 ):
     monkeypatch.setattr(background, "FOLLOWS_EVERY", 0.01)
     folder, done, got = tmp_path / "live", threading.Event(), []
@@ -74,14 +31,14 @@ def test_swaps_under_streams_through_two_servers_fail_no_answer(
         chain = Chain(folder, store)
         token = store.write(people.add_principal, name="p", role="annotator", now=0.0)[1]
         with (
-            Server(shared_store, folder, engine) as one,
-            Server(shared_store, folder, engine) as two,
+            SharingServer(shared_store, folder, engine_server) as one,
+            SharingServer(shared_store, folder, engine_server) as two,
         ):
 
             def ask(server):
                 while not done.is_set():
                     try:
-                        got.append(server.ask(token))
+                        got.append(server.chat(token))
                     except BaseException as error:
                         got.append(error)
                         raise
@@ -97,7 +54,7 @@ def test_swaps_under_streams_through_two_servers_fail_no_answer(
             [thread.join() for thread in asking]
         with store.read() as connection:
             kept = connection.execute(select(answers).where(answers.c.model.is_not(None))).all()
-    assert not [one for one in got if isinstance(one, BaseException)] and engine.faults == []
+    assert not [one for one in got if isinstance(one, BaseException)] and engine_server.faults == []
     weights = {
         one.adapter: (adapter_folder(folder, one.adapter) / ADAPTER_WEIGHTS).read_text()
         for one in made
@@ -108,21 +65,21 @@ def test_swaps_under_streams_through_two_servers_fail_no_answer(
     hashes = {one.adapter: (one.adapter_sha256, one.id) for one in made} | {BASE: (None, None)}
     assert len(kept) == len(got)
     assert all((row.adapter_sha256, row.update_id) == hashes[row.model] for row in kept)
-    assert list(engine.models) == ["big"], "the last server leaves none behind"
+    assert list(engine_server.models) == ["big"], "the last server leaves none behind"
 
 
-def test_what_one_server_offers_stays_when_the_other_stops(shared_store, engine, tmp_path):
+def test_what_one_server_offers_stays_when_the_other_stops(shared_store, engine_server, tmp_path):
     folder = tmp_path / "adapter"
     folder.mkdir()
     (folder / ADAPTER_WEIGHTS).write_text("mine")
     (folder / "adapter_config.json").write_text('{"r": 8}')
     with Store(shared_store) as store:
-        one, two = (RemoteEngine(engine.url, holds=store.holds()) for _ in range(2))
+        one, two = (RemoteEngine(engine_server.url, holds=store.holds()) for _ in range(2))
         for server in (one, two):
             server.load("mine", folder)
         assert two.models["mine"] == file_hash(folder / ADAPTER_WEIGHTS)
-        assert engine.loads["mine"] == 1
+        assert engine_server.loads["mine"] == 1
         one.close()
-        assert "mine" in engine.models
+        assert "mine" in engine_server.models
         two.close()
-        assert "mine" not in engine.models
+        assert "mine" not in engine_server.models
