@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import tiny
 from running import Running, alive, children, until
+from sqlalchemy import select
 from town import Town
 
 from fastslow.feedback import Store, leases, updates
+from fastslow.feedback.schema import update_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 SETTINGS = (
@@ -20,9 +22,9 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def votes(folder, first, count):
+def votes(where, first, count):
     """Votes whose grace is over long ago."""
-    with Store(folder) as store:
+    with Store(where) as store:
         town = Town(store, voters=0)
         voter = town.person(f"voter {first}")
         for number in range(first, first + count):
@@ -32,8 +34,14 @@ def votes(folder, first, count):
             town.vote(voter, pair, "a")
 
 
-def history(folder):
-    with Store(folder) as store, store.read() as connection:
+def answering(server):
+    """What answers now in the votes' domain, as its route says."""
+    found = server.ask("/v1/updates", who="admin", method="GET")
+    return next((one["model"] for one in found["routes"] if one["domain"] == "talk"), "base")
+
+
+def history(where):
+    with Store(where) as store, store.read() as connection:
         return updates.history(connection)[::-1]
 
 
@@ -44,9 +52,7 @@ def test_votes_are_learned_beside_answers_whatever_dies(tmp_path, model_folder):
     server = Running(folder, f"model={model_folder}", "--learn", *SETTINGS)
 
     def answers():
-        """What answers now in the votes' domain, as its route says."""
-        found = server.ask("/v1/updates", who="admin", method="GET")
-        return next((one["model"] for one in found["routes"] if one["domain"] == "talk"), None)
+        return answering(server)
 
     first = until(lambda: found if (found := answers()) != "base" else None)
     assert first.startswith("talk-u")
@@ -73,3 +79,35 @@ def test_votes_are_learned_beside_answers_whatever_dies(tmp_path, model_folder):
     assert answers() == "base"
     (last,) = children(server)
     assert server.stop() == 0 and not alive(last)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_of_two_servers_that_both_learn_one_does_and_both_answer_with_it(
+    tmp_path, model_folder, shared_store, engine_server
+):
+    folder = tmp_path / "live"
+    votes(shared_store, 0, 48)
+    arguments = (
+        "--store", shared_store, "--engine", engine_server.url, f"model={model_folder}", "--learn",
+        *SETTINGS,
+    )  # fmt: skip
+    one = Running(folder, *arguments)
+    until(lambda: answering(one) != "base")
+    two = Running(folder, *arguments)
+    assert one.tokens == two.tokens, "they share the folder"
+    until(lambda: len(learners := children(one) + children(two)) == 1 and alive(learners[0]))
+    assert children(one) == [] and "is not started again" in one.process.stderr
+    until(lambda: len(made := history(shared_store)) >= 4 and made[-1].state == "promoted")
+    newest = history(shared_store)[-1].adapter
+    until(lambda: answering(one) == answering(two) == newest)
+    with Store(shared_store) as store, store.read() as connection:
+        new = update_rows.c.replayed.is_(False)
+        learned = list(connection.scalars(select(update_rows.c.seq).where(new)))
+    assert len(learned) == len(set(learned))
+    body = {"model": newest, "messages": [{"role": "user", "content": "Hi"}]}
+    replies = [server.ask("/v1/chat/completions", body) for server in (one, two)]
+    assert {reply["choices"][0]["message"]["content"][:12] for reply in replies} == {newest[-12:]}
+    one.stop()
+    assert newest in engine_server.models
+    two.stop()
+    assert list(engine_server.models) == ["big"] and engine_server.faults == []

@@ -10,6 +10,7 @@ import fork_server
 import pytest
 from running import Running, alive, children, pairs_file, until
 
+from fastslow.atomic_io import file_hash
 from fastslow.errors import ConfigError
 from fastslow.feedback import Store, ledger
 from fastslow.foreign_files import ADAPTER_WEIGHTS
@@ -84,7 +85,7 @@ def test_two_workers_answer_whichever_of_them_dies(shared_store, engine_server, 
 
     reply = until(answer)
     assert reply["model"].startswith("mine-")
-    assert reply["choices"][0]["message"]["content"] == "these weights"
+    assert reply["choices"][0]["message"]["content"] == file_hash(adapter / ADAPTER_WEIGHTS)
     (shown,) = server.ask("/v1/pairs/next", {})["pairs"]
     vote = {"pair_id": shown["id"], "verdict": "a"}
     receipts = {server.ask("/v1/votes", vote, key="once")["id"] for _ in range(8)}
