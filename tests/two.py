@@ -50,17 +50,22 @@ for path in sys.argv[2:]:
 """
 
 
-def in_two(script, *arguments, **settings):
-    """What two processes, with such environment variables, print after RESULT, line by line."""
+def start_two(script, *arguments, **settings):
+    """Two processes with such environment variables, the main one first."""
     port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     settings |= {"WORLD_SIZE": "2", **port}
-    started = [
+    return [
         fork_server.start(
             "-c", script, *arguments,
             env=os.environ | settings | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in (0, 1)
     ]  # fmt: skip
+
+
+def in_two(script, *arguments, **settings):
+    """What two processes print after RESULT, line by line."""
+    started = start_two(script, *arguments, **settings)
     wait_for(*started)
     for process in started:
         assert process.returncode == 0, process.stderr[-3000:]

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +88,14 @@ class Lessons:
     """A learner that goes from one domain's update to another's.
 
     Args:
-        learner: not used by anybody else.
+        learner: not used by anybody else. Of several processes all learn and the main one writes.
         folder: the live folder.
         batch_size: rows of an optimiser step.
     """
 
     def __init__(self, learner: Learner, folder: Path, *, batch_size: int) -> None:
         self._learner, self._folder, self._batch_size = learner, folder, batch_size
+        self._processes = learner.core.processes
         self._fresh = learner.snapshot()
         self._at: tuple[str, int | None] | None = None
         """The domain, and its update, that the learner is at the end of."""
@@ -148,6 +150,7 @@ class Lessons:
     def _finish(self, update: Update, choose: Callable[[Learner], str]) -> Made:
         """Within the budget, on disk."""
         strengths = self._learner.pull_back()
+        self._check_same()
         checkpoint = self._keep(update)
         chosen = choose(self._learner)
         name, digest = self._publish(update, chosen)
@@ -182,16 +185,31 @@ class Lessons:
             raise StateError(f"{folder}: no checkpoint of update {update_id} to begin at: {why}")
         return snapshot
 
+    def _check_same(self) -> None:
+        """Raises StateError where several processes did not learn the same."""
+        modules = self._learner.core.policies.modules
+        if self._processes.size > 1:
+            self._processes.check_same(modules.digest(*self._learner.modules))
+
     def _keep(self, update: Update) -> str:
-        found = self._learner.snapshot()
-        snapshot = Snapshot(found.tensors, {**found.facts, OF_UPDATE: update.id})
-        to = checkpoints(self._folder, update.domain, update.id)
-        to.mkdir(parents=True, exist_ok=True)
-        path = write_checkpoint(to, self._learner.num_steps, snapshot, keep=1)
-        return str(path.relative_to(self._folder))
+        """Write a checkpoint; its place in the folder."""
+
+        def write() -> str:
+            found = self._learner.snapshot()
+            snapshot = Snapshot(found.tensors, {**found.facts, OF_UPDATE: update.id})
+            to = checkpoints(self._folder, update.domain, update.id)
+            to.mkdir(parents=True, exist_ok=True)
+            path = write_checkpoint(to, self._learner.num_steps, snapshot, keep=1)
+            return str(path.relative_to(self._folder))
+
+        return self._processes.broadcast_from_main(write)
 
     def _publish(self, update: Update, module: str) -> tuple[str, str]:
-        """Write a module as a folder that never changes."""
+        """Write a module as a folder that never changes; its name and the hash of its weights."""
+        name, digest = self._processes.broadcast_from_main(partial(self._write, update, module))
+        return name, digest
+
+    def _write(self, update: Update, module: str) -> list[str]:
         draft = adapter_folder(self._folder, f".u{update.id}")
         publish_module(self._learner.core.policies.modules, module, draft)
         digest = file_hash(draft / ADAPTER_WEIGHTS)
@@ -201,7 +219,7 @@ class Lessons:
             shutil.rmtree(draft)
         else:
             draft.rename(to)
-        return name, digest
+        return [name, digest]
 
 
 def forget(folder: Path, update: Update) -> None:

@@ -8,13 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastslow.api.learner import Learner
 from fastslow.config import LiveConfig, Recipe
-from fastslow.errors import ConfigError, DataError, NonFiniteError
+from fastslow.errors import ConfigError
 from fastslow.feedback import (
     Connection,
     Fenced,
@@ -26,14 +25,13 @@ from fastslow.feedback import (
 )
 from fastslow.feedback.places import adapter_folder
 from fastslow.feedback.updates import Update
-from fastslow.live.choice import chosen_module
 from fastslow.live.evidence import evidence_for
-from fastslow.live.gate.gate import PROMOTED, QUARANTINED, WAITS, Evidence, Gate
+from fastslow.live.gate.gate import PROMOTED, QUARANTINED, WAITS, Evidence
 from fastslow.live.gate.surprise import as_expected
-from fastslow.live.lessons import Adopted, Lesson, Lessons, forget
+from fastslow.live.jobs import REFUSED, Jobs
+from fastslow.live.lessons import Adopted, Lesson, forget
 from fastslow.live.planner import Planner, shown_by
-from fastslow.live.settings import check_live
-from fastslow.live.students import Students, Teacher
+from fastslow.live.students import Teacher
 from fastslow.live.watch import Fall, Watch
 from fastslow.training.loop.signals import StopToken
 
@@ -80,24 +78,27 @@ class LiveLearner:
         store: the votes.
         folder: the live folder, where checkpoints and adapters go.
         recipe: of the modules, the objective, the chase and the budget, and `live`.
+        jobs: what learns and tests; None makes it, for this process alone.
 
     Raises ConfigError for settings that have no effect here.
     """
 
-    def __init__(self, store: Store, folder: Path, recipe: Recipe) -> None:
-        check_live(recipe)
+    def __init__(
+        self, store: Store, folder: Path, recipe: Recipe, jobs: Jobs | None = None
+    ) -> None:
         live = recipe.live or LiveConfig()
         self._store, self._folder = store, folder
         self._planner = Planner(live.rows, live.max_wait_s, recipe.seed)
-        # Checkpoints are of a learner with the same settings; these may change.
-        self.learner = learner = Learner.from_recipe(recipe.model_copy(update={"live": None}))
-        self._lessons = Lessons(learner, folder, batch_size=recipe.train.batch_size)
-        self._students = Students(learner, folder)
+        self._jobs = jobs or Jobs(folder, recipe)
         self._watch = Watch(live.gate.undone_from)
-        self._gate = Gate(learner, limits=live.gate, seed=recipe.seed)
         self._limits, self._seed = live.gate, recipe.seed
         self._keep, self._promotion = live.keep, live.promotion
         self._number = store.write(planning.claim)
+
+    @property
+    def learner(self) -> Learner:
+        """What has learned; between two updates it may be anywhere in any domain."""
+        return self._jobs.learner
 
     def run(self, stop: StopToken, tell: Tell) -> None:
         """Learn until it is stopped. Raises Fenced where another learner has begun."""
@@ -105,6 +106,7 @@ class LiveLearner:
             done = self.once(tell, stop)
             if not done:
                 time.sleep(LOOKS_EVERY)
+            self._jobs.look(stop)
 
     def once(self, tell: Tell, stop: StopToken | None = None) -> int:
         """Undo what has fallen, learn what was left or waits now; how many updates were decided."""
@@ -127,7 +129,7 @@ class LiveLearner:
             done += 1
         with self._store.read() as connection:
             unfinished = consolidating.unfinished(connection)
-        self._students.forget_all_but(unfinished)
+        self._jobs.students.forget_all_but(unfinished)
         return done
 
     def _fallen(self) -> list[Fall]:
@@ -151,7 +153,7 @@ class LiveLearner:
             found = consolidating.wanted(connection)
             if found is None:
                 return []
-            why = consolidating.hindrance(connection)
+            why = self._jobs.no_student or consolidating.hindrance(connection)
             shown = shown_by(connection, found, self._seed)
         own = {"learner": self._number, "number": found.id}
         if why is not None:
@@ -185,15 +187,9 @@ class LiveLearner:
         self._store.write(planning.move, state="learning", **own)
         with self._store.read() as connection:
             evidence = evidence_for(connection, update, self._limits)
-        choose = partial(
-            chosen_module,
-            held_out=evidence.held_out,
-            before=self._module_of(update.parent),
-            fewest=self._limits.held_out,
-        )
         try:
-            lesson = self._lesson(update, choose, stop)
-        except (DataError, NonFiniteError, ConfigError) as error:
+            lesson = self._lesson(update, evidence, stop)
+        except (*REFUSED, ConfigError) as error:
             self._store.write(planning.move, state="candidate", **own)
             self._store.write(planning.move, state="gating", **own)
             gate = {"verdict": QUARANTINED, "why": str(error), "checks": []}
@@ -210,13 +206,12 @@ class LiveLearner:
         self._forget_old(update.domain)
         return Event(update, lesson, gate)
 
-    def _lesson(
-        self, update: Update, choose: Callable[[Learner], str], stop: StopToken
-    ) -> Lesson | Adopted:
+    def _lesson(self, update: Update, evidence: Evidence, stop: StopToken) -> Lesson | Adopted:
+        of_choice = evidence.held_out, self._module_of(update.parent)
         if update.consolidation_id is None:
             with self._store.read() as connection:
                 rows = updates.rows_of(connection, update.id)
-            return self._lessons.learn(update, rows, choose)
+            return self._jobs.learn(update, rows, *of_choice)
 
         def go_on() -> None:
             if stop.received:
@@ -228,8 +223,7 @@ class LiveLearner:
                 raise Fenced("another learner has begun; this one teaches no more")
 
         number = update.consolidation_id
-        student = self._students.taught(number, self._teachers(number), go_on)
-        return self._lessons.adopt(update, student, choose)
+        return self._jobs.adopt(update, number, self._teachers(number), go_on, *of_choice)
 
     def _teachers(self, number: int) -> list[Teacher]:
         """What answered in the domains of a consolidation when it was planned."""
@@ -278,7 +272,7 @@ class LiveLearner:
                 "notes": list(lesson.notes), "loss": lesson.loss, "accuracy": lesson.accuracy,
             }  # fmt: skip
         candidate = adapter_folder(self._folder, lesson.adapter)
-        verdict = self._gate.test(candidate, champion, anchor, evidence, *more)
+        verdict = self._jobs.test(candidate, champion, anchor, evidence, *more)
         return {**verdict.facts(self._promotion), **about}
 
     def _adapter(self, connection: Connection, number: int | None) -> Path | None:

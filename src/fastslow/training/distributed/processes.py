@@ -201,7 +201,7 @@ class ProcessGroup:
         if self.size == 1:
             yield of_run
             return
-        self._check_shared(of_run)
+        self.check_shared(of_run, what="output_dir")
         with ExitStack() as stack:
             own, fault = of_run, None
             if self.rank > 0:
@@ -213,7 +213,9 @@ class ProcessGroup:
                 raise StateError(f"{of_run} cannot be copied to a temporary folder: {faults[0]}")
             yield own
 
-    def _check_shared(self, folder: Path) -> None:
+    def check_shared(self, folder: Path, *, what: str) -> None:
+        """Raise ConfigError, which says `what` is at fault, in all processes where one of them does
+        not see the main one's folder."""
         sign = folder / self.broadcast_from_main(lambda: f".seen-{uuid4().hex}")
         self.broadcast_from_main(sign.touch)
         seen = self.all_gather(sign.exists())
@@ -221,6 +223,6 @@ class ProcessGroup:
         self.broadcast_from_main(lambda: sign.unlink(missing_ok=True))
         if not all(seen):
             raise ConfigError(
-                f"output_dir: process {seen.index(False)} does not see {folder} of the main "
+                f"{what}: process {seen.index(False)} does not see {folder} of the main "
                 "process; give a folder on a disk that all machines share"
             )

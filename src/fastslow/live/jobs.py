@@ -1,0 +1,196 @@
+"""What a learner's processes do together: learn an update, test it.
+
+The main process knows the store and says what is done; the others do the same at the same time, so
+that each has its share of every batch, and write nothing.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastslow.api.learner import Learner
+from fastslow.config import LiveConfig, Recipe
+from fastslow.errors import ConfigError, DataError, NonFiniteError
+from fastslow.feedback.ledger import Entry
+from fastslow.feedback.updates import Update
+from fastslow.live.choice import Row, chosen_module
+from fastslow.live.gate.check import Check
+from fastslow.live.gate.gate import Evidence, Gate, Verdict
+from fastslow.live.lessons import Adopted, Lesson, Lessons
+from fastslow.live.settings import check_live
+from fastslow.live.students import Students, Teacher
+from fastslow.training.distributed.processes import ProcessGroup
+from fastslow.training.loop.signals import StopToken
+
+REFUSED = (DataError, NonFiniteError)
+"""What rows may be refused with; all processes raise it."""
+END = "end"
+ALONE = "a student is taught by a learner of one process; begin one without torchrun"
+SHARDED = (
+    "launcher: a base that is sharded (--use_fsdp) does not learn from votes as they come; launch "
+    "without it, so that every process has the whole base"
+)
+
+
+class Jobs:
+    """Learns and tests; every process makes one. `follow` in all but the main one.
+
+    Args:
+        folder: the live folder, on a disk that all processes share.
+        recipe: of the modules, the objective, the chase and the budget, and `live`.
+
+    Raises ConfigError for settings that have no effect here.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        check_live(recipe)
+        limits = (recipe.live or LiveConfig()).gate
+        self._processes = processes = ProcessGroup(recipe.train.device)
+        if processes.sharded:
+            raise ConfigError(SHARDED)
+        processes.broadcast_from_main(lambda: folder.mkdir(parents=True, exist_ok=True))
+        processes.check_shared(folder, what="DIR")
+        self._scratch = tempfile.TemporaryDirectory(prefix="fastslow-learner-")
+        # Checkpoints are of a learner with the same settings; these may change.
+        own = folder if self.is_main else self._scratch.name
+        changes: dict[str, Any] = {"live": None, "output_dir": str(own)}
+        self.learner = Learner.from_recipe(recipe.model_copy(update=changes))
+        self._lessons = Lessons(self.learner, folder, batch_size=recipe.train.batch_size)
+        self.students = Students(self.learner, folder)
+        self._gate = Gate(self.learner, limits=limits, seed=recipe.seed)
+        self._fewest = limits.held_out
+        self._together = False
+        """Whether the processes are at a job, and cannot be told anything else."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process says what is done."""
+        return self._processes.rank == 0
+
+    @property
+    def company(self) -> str:
+        """How many processes there are, where there are several."""
+        size = self._processes.size
+        return f" in {size} processes" if size > 1 else ""
+
+    def learn(
+        self, update: Update, rows: Sequence[Entry], held_out: Sequence[Row], before: str | None
+    ) -> Lesson:
+        """Learn an update's rows; raises as `Lessons.learn`.
+
+        Args:
+            held_out: rows by which the module that answers is chosen.
+            before: the module that answered until now; None where none did.
+        """
+        with self._job(
+            "learn", update=asdict(update), rows=[*map(asdict, rows)], held_out=held_out,
+            before=before,
+        ):  # fmt: skip
+            return self._learn(update, rows, held_out, before)
+
+    @property
+    def no_student(self) -> str | None:
+        """Why no student can be taught, if none can."""
+        return ALONE if self._processes.size > 1 else None
+
+    def adopt(
+        self,
+        update: Update,
+        number: int,
+        teachers: Sequence[Teacher],
+        go_on: Callable[[], None],
+        held_out: Sequence[Row],
+        before: str | None,
+    ) -> Adopted:
+        """Become the student of a consolidation, as `Students.taught` and `Lessons.adopt`.
+
+        Raises ConfigError where there are several processes.
+        """
+        if self.no_student is not None:
+            raise ConfigError(self.no_student)
+        student = self.students.taught(number, teachers, go_on)
+        return self._lessons.adopt(update, student, self._choice(held_out, before))
+
+    def test(
+        self,
+        candidate: Path,
+        champion: Path | None,
+        anchor: Path | None,
+        evidence: Evidence,
+        *more: Check,
+    ) -> Verdict:
+        """The gate's verdict on an adapter, as of `Gate.test`."""
+        folders = [one and str(one) for one in (candidate, champion, anchor)]
+        with self._job("test", folders=folders, evidence=asdict(evidence)):
+            return self._gate.test(candidate, champion, anchor, evidence, *more)
+
+    def look(self, stop: StopToken) -> None:
+        """Tell the others that there is nothing to do yet; stop where one of them was told to."""
+        if self._processes.size > 1:
+            with self._job("look"):
+                self._stop_together(stop)
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Lets the others end after the block, unless it fails in the middle of a job: then they
+        fail like this process, or their launcher ends them."""
+        try:
+            yield
+        finally:
+            if not self._together:
+                self._tell(END, {})
+
+    def follow(self, stop: StopToken) -> None:
+        """Do what the main process says, until it ends."""
+        while (job := self._told())[0] != END:
+            what, facts = job
+            with suppress(*REFUSED):  # The main process says what becomes of it.
+                FOLLOWED[what](self, stop, **facts)
+
+    def _learn(
+        self, update: Update, rows: Sequence[Entry], held_out: Sequence[Row], before: str | None
+    ) -> Lesson:
+        return self._lessons.learn(update, rows, self._choice(held_out, before))
+
+    def _choice(self, held_out: Sequence[Row], before: str | None) -> Callable[[Learner], str]:
+        return partial(chosen_module, held_out=held_out, before=before, fewest=self._fewest)
+
+    def _learn_too(self, _: StopToken, update: Any, rows: Any, **facts: Any) -> None:
+        self._learn(Update(**update), [Entry(**row) for row in rows], **facts)
+
+    def _test_too(self, _: StopToken, folders: Any, evidence: Any) -> None:
+        candidate, champion, anchor = (one and Path(one) for one in folders)
+        self._gate.test(candidate, champion, anchor, Evidence(**evidence))
+
+    def _stop_together(self, stop: StopToken) -> None:
+        if self._processes.any(stop.received):
+            stop.stop("another of its processes was told to stop")
+
+    @contextmanager
+    def _job(self, what: str, **facts: Any) -> Iterator[None]:
+        self._tell(what, facts)
+        self._together = True
+        try:
+            yield
+        except REFUSED:
+            self._together = False
+            raise
+        self._together = False
+
+    def _tell(self, what: str, facts: dict[str, Any]) -> None:
+        self._processes.broadcast_from_main(lambda: [what, facts])
+
+    def _told(self) -> tuple[str, dict[str, Any]]:
+        told: Any = self._processes.broadcast_from_main(lambda: None)
+        return told[0], told[1]
+
+
+FOLLOWED: dict[str, Callable[..., None]] = {
+    "learn": Jobs._learn_too,
+    "test": Jobs._test_too,
+    "look": Jobs._stop_together,
+}
