@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 
 import pytest
+from running import until
 from sharing import SharingServer
 from sqlalchemy import select
 from test_learning import Chain
@@ -30,8 +31,8 @@ def test_swaps_under_streams_through_two_servers_fail_no_answer(
         chain = Chain(folder, store)
         token = store.write(people.add_principal, name="p", role="annotator", now=0.0)[1]
         with (
-            SharingServer(shared_store, folder, engine_server) as one,
-            SharingServer(shared_store, folder, engine_server) as two,
+            SharingServer(shared_store, folder, engine_server, requests="1000000/minute") as one,
+            SharingServer(shared_store, folder, engine_server, requests="1000000/minute") as two,
         ):
 
             def ask(server):
@@ -79,3 +80,41 @@ def test_what_one_server_offers_stays_when_the_other_stops(shared_store, engine_
         assert "mine" in engine_server.models
         two.close()
         assert "mine" not in engine_server.models
+
+
+def test_what_is_rolled_back_at_one_server_answers_no_more_at_the_other(
+    shared_store, engine_server, tmp_path
+):
+    folder = tmp_path / "live"
+    with Store(shared_store) as store:
+        chain = Chain(folder, store)
+        token = store.write(people.add_principal, name="p", role="admin", now=0.0)[1]
+        first, second = chain.promote(DEFAULT_DOMAIN), chain.promote(DEFAULT_DOMAIN)
+        with (
+            SharingServer(shared_store, folder, engine_server) as one,
+            SharingServer(shared_store, folder, engine_server) as two,
+        ):
+            assert one.chat(token)[0] == two.chat(token)[0] == second.adapter
+            one.post(token, f"/v1/updates/{second.id}/rollback", {})
+            assert one.chat(token)[0] == first.adapter
+            until(lambda: two.chat(token)[0] == first.adapter, seconds=2)
+            until(lambda: second.adapter not in engine_server.models, seconds=5)
+        assert engine_server.faults == []
+
+
+def test_an_engine_that_is_started_again_is_given_its_adapters_when_it_is_asked(
+    shared_store, engine_server, tmp_path
+):
+    folder = tmp_path / "live"
+    with Store(shared_store) as store:
+        chain = Chain(folder, store)
+        token = store.write(people.add_principal, name="p", role="annotator", now=0.0)[1]
+        made = chain.promote(DEFAULT_DOMAIN)
+        with (
+            SharingServer(shared_store, folder, engine_server) as one,
+            SharingServer(shared_store, folder, engine_server) as two,
+        ):
+            del engine_server.models[made.adapter]
+            for server in (two, one):
+                assert server.chat(token) == (made.adapter, made.adapter_sha256)
+            assert engine_server.loads[made.adapter] == 2
