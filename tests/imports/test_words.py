@@ -75,7 +75,7 @@ ALLOWED = {
 
 
 CHECKED = ("src/fastslow/**/*.py", "README.md", "docs/*.md", "benchmarks/README.md", "recipes/*",
-           "launch/*")  # fmt: skip
+           "launch/*.yaml", "launch/live/*")  # fmt: skip
 FILES = sorted(
     path.relative_to(ROOT).as_posix() for pattern in CHECKED for path in ROOT.glob(pattern)
 )
