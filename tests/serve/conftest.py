@@ -11,7 +11,6 @@ HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE.parent / "feedback")]  # Helpers of these tests and the store's.
 
 import postgres  # noqa: E402
-import postgres  # noqa: E402
 from browsing import browser, school, site  # noqa: E402, F401
 from fake_engine import FakeEngine  # noqa: E402
 
