@@ -6,7 +6,7 @@ import time
 
 import pytest
 from safetensors.torch import load_file
-from two import WHOLE, in_two, start_two, wait_for
+from two import DIVIDED, WHOLE, in_two, start_two, wait_for
 
 from fastslow.config import dump_recipe, load_recipe
 from fastslow.feedback import Store, planning, updates
@@ -124,3 +124,9 @@ def test_both_end_where_one_is_told_to_or_may_learn_no_more(make_town, rows, how
     fenced = how != "other told to stop"
     assert ("Fenced: another learner has begun" in main[1][-1]) is fenced
     assert all("SIGTERM" in text for text in other[1]) and main[0] == 0
+
+
+def test_a_sharded_base_is_refused_in_one_line(make_town, rows):
+    folder, path = ready(make_town(), rows[:10])
+    for _, said in sum(in_two(LEARN, folder, path, "once", **DIVIDED), []):
+        assert said[-1].startswith("ConfigError: launcher: a base that is sharded")

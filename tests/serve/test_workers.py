@@ -58,6 +58,8 @@ def test_what_cannot_be_shared_is_one_error(tmp_path):
     done = fork_server.run("-m", "fastslow", "serve", tmp_path / "live", "--workers", 2)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "error: --workers 2: " in done.stderr and not (tmp_path / "live").exists()
+    alone = fork_server.run("-m", "fastslow", "worker", "--socket", 9, "--supervisor", 1)
+    assert alone.returncode == 2 and "is started by `fastslow serve --workers`" in alone.stderr
 
 
 @pytest.mark.processes

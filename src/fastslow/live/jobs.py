@@ -54,10 +54,11 @@ class Jobs:
             raise ConfigError(SHARDED)
         processes.broadcast_from_main(lambda: folder.mkdir(parents=True, exist_ok=True))
         processes.check_shared(folder, what="DIR")
-        self._scratch = tempfile.TemporaryDirectory(prefix="fastslow-learner-")
+        # Batches that give no finite number are written down once.
+        self._scratch = None if self.is_main else tempfile.TemporaryDirectory(prefix="fastslow-")
+        own = str(folder) if self._scratch is None else self._scratch.name
         # Checkpoints are of a learner with the same settings; these may change.
-        own = folder if self.is_main else self._scratch.name
-        changes: dict[str, Any] = {"live": None, "output_dir": str(own)}
+        changes: dict[str, Any] = {"live": None, "output_dir": own}
         self.learner = Learner.from_recipe(recipe.model_copy(update=changes))
         self._lessons = Lessons(self.learner, folder, batch_size=recipe.train.batch_size)
         self.students = Students(self.learner, folder)

@@ -113,7 +113,7 @@ class Keeper(threading.Thread):
             if self._stopped.is_set():
                 return
             if code == self._final:
-                log.error("%s refuses to go on, and is not started again", self._what)
+                log.error("%s refuses to go on, as it says, and is not started again", self._what)
                 return
             pause = FIRST_PAUSE if time.monotonic() - begun > SOUND else pause
             log.error("%s ended with code %s; it starts again in %.0f s", self._what, code, pause)

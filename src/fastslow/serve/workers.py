@@ -108,8 +108,12 @@ def answer_beside_others(number: int, *, supervisor: int) -> None:
     Args:
         number: of the socket among the open files.
         supervisor: the parent process, without which this one ends.
+
+    Raises ConfigError where nobody has said what is served.
     """
-    serving = Serving.from_json(os.environ.pop(TOLD))
+    if (told := os.environ.pop(TOLD, None)) is None:
+        raise ConfigError("a worker is started by `fastslow serve --workers`; run that")
+    serving = Serving.from_json(told)
     with (
         socket.socket(fileno=number) as taken,
         serving.opened() as live,
