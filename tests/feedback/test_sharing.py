@@ -137,7 +137,7 @@ def test_writes_of_two_processes_in_each_others_way_are_both_written(shared_stor
             )
         ]  # fmt: skip
         [wait.result(30) for wait in waits]
-        assert sorted(len(seen) for seen in counts) == [1, 2], "one had to begin again"
+        assert sum(len(seen) for seen in counts) > 2, "one had to begin again"
         with first.read() as connection:
             rows = dict(connection.execute(meta.select()).all())
         assert rows["epoch"].endswith("11") and rows["store"].endswith("11")

@@ -10,6 +10,7 @@ file is held around every transaction that writes and every checkpoint, and none
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -38,6 +39,8 @@ CHECKPOINT_EVERY = 200
 IN_THE_WAY = ("40001", "40P01")
 """How PostgreSQL says that a transaction had to end for another process's."""
 TRIES = 5
+PAUSE = 0.02
+"""Seconds before the second try, in which the other one can end; each later pause is longer."""
 KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
 """Seconds after which PostgreSQL asks whether a machine is still there, and between two times it
 asks: what one that went down had locked is free after a minute."""
@@ -194,6 +197,7 @@ class Store:
             except DBAPIError as error:
                 if tries == TRIES or getattr(error.orig, "sqlstate", None) not in IN_THE_WAY:
                     raise
+            time.sleep(PAUSE * tries)
 
     def _checkpoint(self) -> None:
         self._commits += 1
