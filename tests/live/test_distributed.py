@@ -9,10 +9,12 @@ from safetensors.torch import load_file
 from two import DIVIDED, WHOLE, in_two, start_two, wait_for
 
 from fastslow.config import dump_recipe, load_recipe
+from fastslow.errors import ConfigError
 from fastslow.feedback import Store, planning, updates
 from fastslow.feedback.places import adapter_folder
 from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.live.run import learn
+from fastslow.training.distributed.processes import ProcessGroup
 
 pytestmark = pytest.mark.processes
 
@@ -130,3 +132,12 @@ def test_a_sharded_base_is_refused_in_one_line(make_town, rows):
     folder, path = ready(make_town(), rows[:10])
     for _, said in sum(in_two(LEARN, folder, path, "once", **DIVIDED), []):
         assert said[-1].startswith("ConfigError: launcher: a base that is sharded")
+
+
+def test_several_processes_teach_no_student_and_say_why(town, monkeypatch):
+    jobs = town.learner()._jobs
+    assert jobs.no_student is None
+    monkeypatch.setattr(ProcessGroup, "size", 2)
+    assert "a learner of one process" in jobs.no_student
+    with pytest.raises(ConfigError, match="a learner of one process"):
+        jobs.adopt(None, 1, [], lambda: None, [], None)
