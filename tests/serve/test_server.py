@@ -64,6 +64,19 @@ def test_it_starts_votes_stops_and_starts_again(tmp_path, how):
     again.stop()
 
 
+def test_a_second_ctrl_c_is_no_fault(tmp_path):
+    server = Running(tmp_path / "live")
+    headers = {"Authorization": f"Bearer {server.tokens['admin']}"}
+    request = urllib.request.Request(f"{server.base}/v1/events", headers=headers)
+    with urllib.request.urlopen(request, timeout=30) as stream:
+        stream.readline()
+        for _ in range(3):
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        assert server.process.wait(30) == 0
+    assert "Traceback" not in server.process.stderr, server.process.stderr
+
+
 def test_a_removed_file_of_tokens_makes_new_ones(tmp_path):
     folder = tmp_path / "live"
     first = Running(folder)

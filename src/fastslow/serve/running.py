@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 
@@ -29,11 +30,16 @@ def answering(live: Live) -> Iterator[uvicorn.Server]:
 
 
 class _Server(uvicorn.Server):
-    """Ends the streams that have no end of their own before it waits for open requests."""
+    """Ends well whatever is open: first the streams that have no end of their own."""
 
     def __init__(self, live: Live) -> None:
         super().__init__(_config(live))
         self._live = live
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A second signal changes nothing: what is open ends within STOPS_WITHIN seconds."""
+        super().handle_exit(sig, frame)
+        self.force_exit = False
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._live.changes.close()
