@@ -2,6 +2,7 @@
 
 A server in a process of its own, 50 people who take pairs and vote at fixed times, whether or not
 the reply to the vote before has come; the latency of a vote counts from the time it was due.
+With `--model` it answers and learns from these votes too, while some always have answers streamed.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,18 @@ from sqlalchemy import func, select
 from fastslow.atomic_io import write_text
 from fastslow.feedback import Store, items, people
 from fastslow.feedback.schema import pairs, votes
+from fastslow.feedback.updates import history
+from fastslow.streams.worlds.language import THINGS
 from fastslow.training.state.summary import versions
 
 PEOPLE = 50
 AHEAD = 4
 """Pairs that somebody takes at once, as the page does."""
+PROMPTS = 64
 MADE_AT_ONCE = 5000
+LEARNING = ("data.max_length=128", "lora.rank=8", "train.learning_rate=3e-3", "train.batch_size=16")
+STREAMED = 48
+"""Tokens of a streamed answer, at most."""
 
 
 def main() -> None:
@@ -37,27 +46,35 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--votes-a-minute", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--model", help="folder of one that answers and learns")
+    parser.add_argument("--streams", type=int, default=8, help="answers at a time, with --model")
     parser.add_argument("--results", type=Path, help="JSON file to write")
     args = parser.parse_args()
+    learning = [f"model={args.model}", *LEARNING, "--learn"] if args.model else []
+    streams = args.streams if args.model else 0
     wanted = int(args.votes_a_minute * args.minutes)
     tokens = _prepared(args.out, wanted + PEOPLE * AHEAD)
     server = subprocess.Popen(
-        [sys.executable, "-m", "fastslow", "serve", str(args.out), "--port", "0"],
+        [sys.executable, "-m", "fastslow", "serve", str(args.out), "--port", "0", *learning],
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         address = _address(server)
-        latencies = asyncio.run(_cast(address, tokens, wanted, args.minutes * 60))
+        seconds = args.minutes * 60
+        latencies, answered = asyncio.run(_cast(address, tokens, wanted, seconds, streams))
         cpu = sum(psutil.Process(server.pid).cpu_times()[:2])
     finally:
         server.terminate()
         server.wait()
     with Store(args.out) as store, store.read() as connection:
         kept = connection.scalar(select(func.count()).select_from(votes))
+        states = Counter(one.state for one in history(connection))
     found = {"votes": wanted, "kept": kept, "minutes": args.minutes, "people": PEOPLE}
     found |= {"server_cpu_s": round(cpu, 1)}
     found |= _quantiles(latencies)
+    if streams:
+        found |= {"streams": streams, "answers": answered, "updates": dict(states)}
     print(json.dumps(found, indent=1))
     if args.results:
         text = json.dumps({**found, "versions": versions()}, indent=1) + "\n"
@@ -71,17 +88,23 @@ def _prepared(folder: Path, count: int) -> list[str]:
             store.write(people.add_principal, name=f"p{number}", role="annotator", now=0.0)[1]
             for number in range(PEOPLE)
         ]
-        messages = [{"role": "user", "content": "Which way to the river?"}]
-        prompt = store.write(items.add_prompt, messages=messages, domain="town", now=0.0)
-        said = (items.Answer("Down the hill, then left. " * 8), items.Answer("No idea. " * 20))
-        a, b = (
-            store.write(items.add_answer, prompt_id=prompt, answer=one, now=0.0) for one in said
-        )
-        row = {"prompt_id": prompt, "a": a, "b": b, "purpose": "learn", "open": True, "needs": 1}
+        made = [_pair(store, number) for number in range(PROMPTS)]
         for start in range(0, count, MADE_AT_ONCE):
-            rows = [{**row, "at": 0.0}] * min(MADE_AT_ONCE, count - start)
+            size = min(MADE_AT_ONCE, count - start)
+            rows = [made[number % PROMPTS] for number in range(size)]
             store.write(lambda connection, rows=rows: connection.execute(pairs.insert(), rows))
     return tokens
+
+
+def _pair(store: Store, number: int) -> dict[str, Any]:
+    """A row of a pair on a prompt of its own."""
+    words = f"{THINGS[number % len(THINGS)]} {'north south east west'.split()[number % 4]}"
+    messages = [{"role": "user", "content": f"Which way to the {words} {number}?"}]
+    prompt = store.write(items.add_prompt, messages=messages, domain="town", now=0.0)
+    said = (items.Answer("Down the hill, then left. " * 8), items.Answer("No idea. " * 20))
+    a, b = (store.write(items.add_answer, prompt_id=prompt, answer=one, now=0.0) for one in said)
+    row = {"prompt_id": prompt, "a": a, "b": b, "purpose": "learn", "open": True, "needs": 1}
+    return {**row, "at": 0.0}
 
 
 def _address(server: subprocess.Popen[str]) -> str:
@@ -92,20 +115,68 @@ def _address(server: subprocess.Popen[str]) -> str:
     raise SystemExit("the server did not start")
 
 
-async def _cast(address: str, tokens: list[str], wanted: int, seconds: float) -> list[float]:
-    """Have everyone vote at their times; seconds from when each vote was due to its reply."""
+async def _cast(
+    address: str, tokens: list[str], wanted: int, seconds: float, streams: int
+) -> tuple[list[float], dict[str, Any]]:
+    """Have everyone vote at their times; seconds from when each vote was due to its reply, and what
+    became of answers that were streamed meanwhile."""
     limits = httpx2.Limits(max_connections=PEOPLE * 4, max_keepalive_connections=PEOPLE * 4)
     async with httpx2.AsyncClient(base_url=address, limits=limits, timeout=60) as client:
         share, every = wanted // len(tokens), seconds / (wanted // len(tokens))
         begin = time.monotonic() + 2.0
         gc.freeze()
+        answered = _Answered()
+        listening = [
+            asyncio.create_task(answered.listen(client, tokens[number % len(tokens)]))
+            for number in range(streams)
+        ]
         found = await asyncio.gather(
             *(
                 _person(client, token, share, every, begin + every * place / len(tokens))
                 for place, token in enumerate(tokens)
             )
         )
-    return [latency for own in found for latency in own]
+        answered.over = True
+        await asyncio.gather(*listening)
+    return [latency for own in found for latency in own], answered.told()
+
+
+@dataclass
+class _Answered:
+    """What became of streamed answers."""
+
+    over: bool = False
+    seconds: list[float] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    async def listen(self, client: httpx2.AsyncClient, token: str) -> None:
+        """Have one answer after the other streamed until the votes are over."""
+        headers = {"Authorization": f"Bearer {token}"}
+        turns = [{"role": "user", "content": "Which way to the river?"}]
+        body = {"model": "base", "messages": turns, "stream": True, "max_tokens": STREAMED}
+        while not self.over:
+            begun, last = time.monotonic(), ""
+            try:
+                async with client.stream(
+                    "POST", "/v1/chat/completions", json=body, headers=headers
+                ) as reply:
+                    async for line in reply.aiter_lines():
+                        last = line or last
+            except httpx2.HTTPError as error:
+                last = repr(error)
+            if last == "data: [DONE]":
+                self.seconds.append(time.monotonic() - begun)
+            else:
+                self.failed.append(last[:200])
+                await asyncio.sleep(1.0)
+
+    def told(self) -> dict[str, Any]:
+        """Numbers, and the first failures."""
+        middle = sorted(self.seconds)[len(self.seconds) // 2] if self.seconds else None
+        return {
+            "whole": len(self.seconds), "median_s": middle, "failed": len(self.failed),
+            "failures": self.failed[:3],
+        }  # fmt: skip
 
 
 async def _person(

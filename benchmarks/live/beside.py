@@ -1,0 +1,152 @@
+"""`python -m benchmarks.live.beside OUT`: how do answering and learning slow each other down?
+
+One server with a learner, on an idle machine. First somebody asks while there is nothing to learn,
+then while votes are learned, then nobody asks while as many votes are learned.
+"""
+
+import argparse
+import json
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx2
+
+from benchmarks.live.people import Electorate
+from fastslow.api.view import Answer
+from fastslow.atomic_io import write_text
+from fastslow.bench.scenario import world_scenario
+from fastslow.feedback import updates
+from fastslow.streams.worlds import World
+from fastslow.training.state.summary import versions
+
+UPDATES = 8
+"""That are learned, with and without questions beside them."""
+ROWS = 64
+SPARE = 1.3
+"""Votes that are cast for each that is to be learned: some are held out, none waits in vain."""
+ASKED = 40
+"""Answers on an idle server."""
+TOKENS = 48
+PATIENCE = 600.0
+SETTINGS = (
+    "data.max_length=128", "lora.rank=8", "lora.alpha=16", "train.learning_rate=3e-3",
+    "train.batch_size=16", f"eval.max_new_tokens={TOKENS}", f"live.rows={ROWS}",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Measure, and write the results if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+    world = World(args.seed, num_domains=1)
+    model = world_scenario(world, args.out / "world", pairs=64).settings["model"]
+    crowd = Electorate(args.out / "live", world, args.seed)
+    command = ["serve", str(crowd.folder), f"model={model}", *SETTINGS, "--learn", "--port", "0"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "fastslow", *command], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        found = _measured(crowd, _client(server, crowd.folder))
+    finally:
+        server.terminate()
+        server.wait()
+        crowd.store.close()
+    print(json.dumps(found, indent=1))
+    if args.results:
+        text = json.dumps({**found, "versions": versions()}, indent=1) + "\n"
+        write_text(args.results, text)
+
+
+def _client(server: subprocess.Popen[str], folder: Path) -> httpx2.Client:
+    assert server.stdout is not None
+    for line in server.stdout:
+        if found := re.search(r"serving on (\S+);", line):
+            tokens = dict(one.split() for one in (folder / "tokens").read_text().splitlines())
+            headers = {"Authorization": f"Bearer {tokens['admin']}"}
+            return httpx2.Client(base_url=found[1], headers=headers, timeout=60.0)
+    raise SystemExit("the server did not start")
+
+
+def _measured(crowd: Electorate, client: httpx2.Client) -> dict[str, Any]:
+    draw = random.Random(crowd.seed)
+    ask = _asker(crowd, client, draw)
+    _learned(crowd, draw, 1, lambda: time.sleep(0.2))  # Loads and compiles what is needed.
+    idle = [ask() for _ in range(ASKED)]
+    busy = list[float]()
+    beside = _learned(crowd, draw, UPDATES, lambda: busy.append(ask()))
+    alone = _learned(crowd, draw, UPDATES, lambda: time.sleep(0.2))
+    return {
+        "answer_ms": {"idle": _milliseconds(idle), "while_learning": _milliseconds(busy)},
+        "slower": median(busy) / median(idle),
+        "rows_per_s": {"alone": alone, "while_answering": beside},
+        "pace_kept": beside / alone,
+    }
+
+
+def _asker(crowd: Electorate, client: httpx2.Client, draw: random.Random) -> Callable[[], float]:
+    prompts = crowd.world.prompts(crowd.domain)
+
+    def ask() -> float:
+        """Seconds that an answer of TOKENS tokens takes."""
+        turns = [{"role": "user", "content": draw.choice(prompts)}]
+        body = {"messages": turns, "max_tokens": TOKENS, "model": "base", "seed": 1}
+        begun = time.monotonic()
+        reply = client.post("/v1/chat/completions", json=body)
+        reply.raise_for_status()
+        tokens = int(reply.json()["usage"]["completion_tokens"])
+        return (time.monotonic() - begun) * TOKENS / tokens
+
+    return ask
+
+
+def _learned(
+    crowd: Electorate, draw: random.Random, count: int, meanwhile: Callable[[], object]
+) -> float:
+    """Cast votes, and do something again and again until so many updates are decided; rows learned
+    in a second, from the first of them to the last."""
+    before = _decided(crowd)
+    votes = int(SPARE * count * ROWS)
+    asked = crowd.prompts(votes)
+    said = [[crowd.world.answer(one, draw) for _ in range(2)] for one in asked]
+    begun = time.monotonic()
+    crowd.vote(asked, [[Answer(text, 1, False) for text in both] for both in said])
+    first, marks = 0.0, list[float]()
+    while len(marks) < count:
+        meanwhile()
+        now = time.monotonic()
+        marks += [now] * (_decided(crowd) - before - len(marks))
+        first = first or (marks[0] if marks else 0.0)
+        if now - begun > PATIENCE:
+            raise SystemExit(f"{len(marks)} of {count} updates after {PATIENCE:.0f} s")
+    if count == 1:
+        return ROWS / (marks[0] - begun)
+    return ROWS * (count - 1) / (marks[count - 1] - first)
+
+
+def _decided(crowd: Electorate) -> int:
+    with crowd.store.read() as connection:
+        found = updates.history(connection)
+    return sum(one.state not in updates.UNDECIDED for one in found)
+
+
+def _milliseconds(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(1000 * one for one in seconds)
+    return {
+        "median": round(median(ordered), 1),
+        "p95": round(ordered[int(0.95 * len(ordered))], 1),
+        "count": len(ordered),
+    }
+
+
+if __name__ == "__main__":
+    main()
