@@ -82,7 +82,7 @@ def _looked(crowd: Electorate, live: LiveLearner, decide: Decision) -> list[Mapp
     live.once(lambda event: events.append(event) if isinstance(event, Event) else None)
     for event in events:
         if event.gate["verdict"] == WAITS:
-            crowd.store.write(decide, update_id=event.update.id, by=crowd.voters[0])
+            crowd.store.write(decide, update_id=event.update.id, now=crowd.now, by=crowd.voters[0])
     return [event.gate for event in events]
 
 
