@@ -16,8 +16,9 @@ class GateConfig(Section):
     """What an update must pass before it answers. Whatever fails is set aside with the numbers, and
     the adapter before it answers on."""
 
-    kl_to_champion: PositiveFloat = 1.0
-    """Largest reverse KL from what answers now, nats per answer."""
+    kl_to_champion: PositiveFloat = 2.0
+    """Largest reverse KL from what answers now, nats per answer: no update moves further than the
+    KL budget lets all of them together move from the base."""
     chosen_ratio: float = -5.0
     """Least mean log-ratio to the base of the answers that people preferred, nats: below, even
     those have become much less likely."""
