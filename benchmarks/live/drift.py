@@ -7,6 +7,7 @@ admin approves of every update that waits because its votes are a surprise.
 
 import argparse
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -61,6 +62,7 @@ def _trial(out: Path, seed: int, name: str, rate: float, votes: int) -> dict[str
 
 
 def _measured(run: Path, seed: int, name: str, rate: float, votes: int) -> dict[str, Any]:
+    shutil.rmtree(run, ignore_errors=True)  # Of a run that was interrupted.
     world = World(seed, num_domains=1)
     scenario = world_scenario(world, run.parent / f"world-{seed}", pairs=64)
     alone = {} if name == CHASE else {"chase": None}

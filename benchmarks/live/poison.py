@@ -7,6 +7,7 @@ have of their votes.
 
 import argparse
 import json
+import shutil
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -84,6 +85,7 @@ def _trial(
 def _measured(
     out: Path, seed: int, share: float, people: int, gated: bool, votes: int, rate: float
 ) -> dict[str, Any]:
+    shutil.rmtree(out, ignore_errors=True)  # Of a run that was interrupted.
     world = World(seed, num_domains=1)
     scenario = world_scenario(world, out.parent / f"world-{seed}", pairs=64)
     gate = {} if gated else {"live": {"gate": OPEN.model_dump()}}

@@ -1,5 +1,6 @@
 """One world: people vote while the model learns, and then a run learns the same votes offline."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Trial:
         world = World(self.seed, num_domains=1)
         scenario = world_scenario(world, self.out / "world", pairs=64)
         recipe = live_recipe(str(scenario.settings["model"]), self.rate)
+        shutil.rmtree(self.out / "live", ignore_errors=True)  # Of a run that was interrupted.
         crowd = Electorate(self.out / "live", world, self.seed)
         live = LiveLearner(crowd.store, crowd.folder, recipe)
         course = lived(crowd, live, self.votes)
