@@ -54,6 +54,7 @@ from fastslow.config.sections import (
 )
 from fastslow.config.shipped import recipe_names, recipe_summary, recipe_text
 from fastslow.config.stages import StageConfig
+from fastslow.config.yaml_text import dump_yaml, parse_yaml, read_file
 
 __all__ = [
     "GateConfig",
@@ -96,6 +97,9 @@ __all__ = [
     "TrainConfig",
     "domain_settings",
     "dump_recipe",
+    "dump_yaml",
+    "parse_yaml",
+    "read_file",
     "faults_of_parts",
     "flat",
     "load_recipe",

@@ -1,10 +1,11 @@
-"""YAML to plain values: bounded, without Python's tags, each key once.
+"""YAML to plain values and back: bounded, without Python's tags, each key once.
 
 YAML can say much in little: a few lines of aliases stand for billions of values, and a deep nest
 ends in the parser's own recursion. Both are refused by their size before anything is made of them.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,12 @@ def parse_yaml(text: str, *, what: str) -> Any:
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         # A date, number or tag that yaml's own constructors stumble over.
         raise ConfigError(f"{what} is not valid YAML: a value cannot be read ({error})") from None
+
+
+def dump_yaml(values: Mapping[str, Any]) -> str:
+    """The values as YAML in ASCII, in their order; whatever is in a text stays in it."""
+    text: str = yaml.safe_dump(dict(values), sort_keys=False, width=10_000)
+    return text
 
 
 class _TooDeep(Exception):

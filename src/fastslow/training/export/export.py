@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from fastslow.adapters import BASE, Modules, copy_adapter, load_base, load_config, load_tokenizer
-from fastslow.atomic_io import new_folder
+from fastslow.atomic_io import new_folder, write_text
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, StateError
+from fastslow.training.export.card.card import Exported, model_card
 from fastslow.training.export.checkpointed import modules_at
 from fastslow.training.export.open_run import check_base_of, read_any_run
 from fastslow.training.policies.loading import clear_base
@@ -21,6 +22,7 @@ from fastslow.training.policies.routed import ROUTED
 from fastslow.training.state.checkpoint import Snapshot
 from fastslow.training.state.summary import ContinualSummary, RunSummary
 
+CARD = "README.md"
 PROBES = 8
 PROBE_TOKENS = 32
 EXACT = 1e-6
@@ -41,10 +43,13 @@ class MergeCheck:
     """KL(adapter || base), mean over probe tokens."""
 
 
-def export_adapter(run: Path, to: Path, *, module: str = "leader", trust_code: bool = False) -> str:
-    """Copy one module's PEFT folder; returns its name. Raises ConfigError if `to` exists.
+def export_adapter(
+    run: Path, to: Path, *, module: str = "leader", trust_code: bool = False, place: str = "."
+) -> str:
+    """Copy one module's PEFT folder, with tokenizer and model card; returns its name.
 
-    Nothing but the adapter's two files is copied, and no link is followed.
+    Nothing but the adapter's two files is copied, and no link is followed. `place` is what the card
+    says to load it from. Raises ConfigError if `to` exists.
     """
     recipe, summary, snapshot = read_any_run(run, trust_code=trust_code)
     check_base_of(run, recipe, summary)
@@ -55,6 +60,8 @@ def export_adapter(run: Path, to: Path, *, module: str = "leader", trust_code: b
         load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code).save_pretrained(
             str(draft)
         )
+        exported = Exported(run.resolve().name, name, recipe, summary, place=place)
+        write_text(draft / CARD, model_card(exported, draft))
     return name
 
 
@@ -65,8 +72,9 @@ def export_merged(
     module: str = "leader",
     dtype: str | None = None,
     trust_code: bool = False,
+    place: str = ".",
 ) -> MergeCheck:
-    """Write base plus module as one model folder with tokenizer and template.
+    """Write base plus module as one model folder with tokenizer, template and model card.
 
     Merged in float32, written in `dtype` (default: the base folder's own), loaded again and
     compared with the adapter on probe prompts. Raises StateError, and writes nothing, if they
@@ -95,26 +103,38 @@ def export_merged(
         wanted = _log_probs(base, probes)
     with modules.using(BASE):
         before = _log_probs(base, probes)
-    merged = modules.merge(name).to(target)
+    model = modules.merge(name).to(target)
     with new_folder(to) as draft:
-        merged.save_pretrained(str(draft))
+        model.save_pretrained(str(draft))
         tokenizer.save_pretrained(str(draft))
-        written = AutoModelForCausalLM.from_pretrained(
-            str(draft), dtype=torch.float32, use_safetensors=True, **trusted
-        ).eval()
-        check = MergeCheck(
-            dtype=str(target).removeprefix("torch."),
-            probes=PROBES * PROBE_TOKENS,
-            error=_kl(wanted, _log_probs(written, probes)),
-            effect=_kl(wanted, before),
+        check = _check(draft, probes, wanted, before, **trusted)
+        merged = f"Its KL to the adapter is {check.error:.1e} nats per token."
+        exported = Exported(run.resolve().name, name, recipe, summary, place=place, merged=merged)
+        write_text(draft / CARD, model_card(exported, draft))
+    return check
+
+
+def _check(
+    draft: Path, probes: Tensor, wanted: Tensor, before: Tensor, **trusted: Any
+) -> MergeCheck:
+    """How a written model compares with the adapter, whose log-probs are `wanted`, and the base's,
+    `before`. Raises StateError, and removes the draft, where it differs by more than rounding."""
+    written = AutoModelForCausalLM.from_pretrained(
+        str(draft), dtype=torch.float32, use_safetensors=True, **trusted
+    ).eval()
+    check = MergeCheck(
+        dtype=str(load_config(str(draft), **trusted).dtype).removeprefix("torch."),
+        probes=PROBES * PROBE_TOKENS,
+        error=_kl(wanted, _log_probs(written, probes)),
+        effect=_kl(wanted, before),
+    )
+    if not check.error <= max(EXACT, LOST * check.effect):
+        shutil.rmtree(draft)
+        raise StateError(
+            f"the merged model differs from the adapter: KL {check.error:.2e} nats per token "
+            f"where the adapter's whole effect is {check.effect:.2e}. Nothing was written. "
+            "Export in float32 (--dtype float32) or export the adapter (without --merged)."
         )
-        if not check.error <= max(EXACT, LOST * check.effect):
-            shutil.rmtree(draft)
-            raise StateError(
-                f"the merged model differs from the adapter: KL {check.error:.2e} nats per token "
-                f"where the adapter's whole effect is {check.effect:.2e}. Nothing was written. "
-                "Export in float32 (--dtype float32) or export the adapter (without --merged)."
-            )
     return check
 
 

@@ -1,0 +1,87 @@
+"""What a run measured, as tables of its model card. Log-probs in nats per response."""
+
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from typing import Any
+
+from fastslow.evaluation import wilson_interval
+from fastslow.training.export.card.markdown import code, number, table
+from fastslow.training.state.summary import ContinualSummary, RunSummary
+
+MEASURES = {
+    "loss": "loss",
+    "margin": "margin (nats)",
+    "chosen_log_ratio": "log-ratio of chosen (nats)",
+    "rejected_log_ratio": "log-ratio of rejected (nats)",
+    "reverse_kl": "reverse KL (nats)",
+    "mean_length": "answer length (tokens)",
+    "reward": "judge's score",
+}
+"""Held-out means by their key in the summary."""
+
+MOST = 2**53
+"""Pairs, above which a file is damaged."""
+
+
+def results(summary: RunSummary | ContinualSummary) -> str:
+    """The section on held-out data; says so where there were none."""
+    found = _of_domains(summary) if isinstance(summary, ContinualSummary) else _of_run(summary)
+    warned = [f"- Warning: {code(message)}" for message in summary.warnings]
+    return "\n\n".join([found or "Nothing was measured on held-out data.", *warned])
+
+
+def share_of(measured: Mapping[str, Any]) -> str:
+    """Accuracy with its 95 % interval (Wilson), from the number of pairs; a dash without both.
+
+    >>> share_of({"accuracy": 0.8, "pairs": 10}), share_of({"accuracy": "high", "pairs": 10})
+    ('0.800 (0.490 to 0.943)', '-')
+    """
+    accuracy, pairs = measured.get("accuracy"), measured.get("pairs")
+    if not isinstance(accuracy, (int, float)) or not isinstance(pairs, int):
+        return "-"
+    if not (0 <= accuracy <= 1 and 0 < pairs < MOST):
+        return "-"
+    low, high = wilson_interval(min(accuracy * pairs, pairs), pairs)
+    return f"{number(accuracy)} ({number(low)} to {number(high)})"
+
+
+def _of_run(summary: RunSummary) -> str:
+    final = summary.eval["final"]
+    if final is None:
+        return ""
+    start = summary.eval["start"] or {}
+    rows = [["accuracy (95 % interval)", number(start.get("accuracy")), share_of(final)]]
+    rows += [
+        [name, number(start.get(key)), number(final.get(key))]
+        for key, name in MEASURES.items()
+        if number(final.get(key)) != "-"
+    ]
+    if number(final.get("win_rate")) != "-":
+        low, high = number(final.get("win_rate_low")), number(final.get("win_rate_high"))
+        won = f"{number(final['win_rate'])} ({low} to {high})"
+        rows.append(["win rate against the base (95 % interval)", "-", won])
+    head = f"On {number(final.get('pairs'))} held-out rows, at the start and at the end:"
+    return f"{head}\n\n{table(['', 'start', 'end'], rows)}"
+
+
+def _of_domains(summary: ContinualSummary) -> str:
+    last = summary.after[-1] if summary.after else []
+    rows = [
+        [code(name), number((end or {}).get("pairs")), number((start or {}).get("accuracy")),
+         share_of(end or {}), number((start or {}).get("reward")),
+         number((end or {}).get("reward"))]
+        for name, start, end in zip_longest(summary.measured, summary.initial, last)
+        if name is not None
+    ]  # fmt: skip
+    head = ["domain", "rows", "accuracy of the base", "accuracy at the end (95 % interval)",
+            "score of the base", "score at the end"]  # fmt: skip
+    found = table(head, rows)
+    more = "\n\n".join(filter(None, [found, table(["over domains", "value"], _means(summary))]))
+    return f"On held-out rows of each domain:\n\n{more}" if more else ""
+
+
+def _means(summary: ContinualSummary) -> Iterator[list[str]]:
+    for measure, values in summary.metrics.items():
+        for name, value in values.items():
+            if number(value) != "-":
+                yield [f"{code(measure)}: {code(name)}", number(value)]

@@ -1,0 +1,113 @@
+"""How an exported folder is loaded, in the words of a model card.
+
+Blocks of code hold no text of the run: the base and the folder are known ids, or stand-ins.
+"""
+
+from pathlib import Path
+
+from fastslow.adapters import rank_of
+from fastslow.config import Recipe
+from fastslow.errors import ConfigError
+
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as --max-lora-rank."""
+BASE = "PATH/OF/THE/BASE"
+"""Stands for a base that has no id on the Hub."""
+
+PEFT = """\
+With PEFT:
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{place}")
+base = AutoModelForCausalLM.from_pretrained("{base}")
+model = PeftModel.from_pretrained(base, "{place}")
+```
+
+With transformers alone, which needs PEFT to be installed:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{place}")
+model = AutoModelForCausalLM.from_pretrained("{base}")
+model.load_adapter("{place}")
+```
+"""
+REWARD = """\
+With PEFT; the score is the only logit:
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{place}")
+base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels=1)
+model = PeftModel.from_pretrained(base, "{place}")
+```
+"""
+MERGED = """\
+With transformers:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{place}")
+model = AutoModelForCausalLM.from_pretrained("{place}")
+```
+
+With vLLM:
+
+```sh
+vllm serve {place}
+```
+"""
+VLLM = """\
+With vLLM, which needs room for rank {rank}:
+
+```sh
+vllm serve {base} --enable-lora --max-lora-rank {room} \\
+  --lora-modules adapter={place} --tokenizer {place}
+```
+"""
+
+
+def usage(folder: Path, recipe: Recipe, base: str | None, place: str, *, merged: bool) -> str:
+    """The section on loading what a folder holds.
+
+    Args:
+        folder: with the adapter or the model, and the tokenizer.
+        recipe: of the run.
+        base: the Hub's id of the base, where it has one.
+        place: what a reader gives to load the folder: an id of the Hub, or a path.
+        merged: whether the folder holds a whole model.
+    """
+    known = {"place": place, "base": base or BASE}
+    if merged:
+        return MERGED.format(**known)
+    if recipe.task == "reward":
+        return REWARD.format(**known)
+    return f"{PEFT.format(**known)}\n{_vllm(folder, known)}"
+
+
+def vllm_room(rank: int) -> int | None:
+    """The least --max-lora-rank of vLLM for an adapter; None where it is beyond all.
+
+    >>> vllm_room(16), vllm_room(17), vllm_room(2), vllm_room(600)
+    (16, 32, 8, None)
+    """
+    return next((room for room in VLLM_RANKS if room >= rank), None)
+
+
+def _vllm(folder: Path, known: dict[str, str]) -> str:
+    try:
+        rank = rank_of(folder)
+    except ConfigError:
+        return "vLLM loads plain LoRA only, and this adapter is more; merge it into its base.\n"
+    room = vllm_room(rank)
+    if room is None:
+        most = VLLM_RANKS[-1]
+        return f"vLLM loads rank {most} at most, and this is {rank}; merge it into its base.\n"
+    return VLLM.format(**known, rank=rank, room=room)
