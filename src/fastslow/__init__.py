@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastslow.config import ChaseConfig as Chase
     from fastslow.config import Recipe, dump_recipe, load_recipe
     from fastslow.errors import ConfigError, DataError, FastslowError, JudgeError, StateError
+    from fastslow.hub import Pushed
     from fastslow.judges import Judgement, JudgeRequest
     from fastslow.objectives import Objective, ObjectiveOutput, PairLogps, objective_names
     from fastslow.records import Demonstration, Message, Pair, Ranking, Rating
@@ -42,6 +43,7 @@ _PLACES = {
     "api.world": ("make_world",),
     "config": ("Recipe", "dump_recipe", "load_recipe"),
     "errors": ("ConfigError", "DataError", "FastslowError", "JudgeError", "StateError"),
+    "hub": ("Pushed",),
     "judges": ("JudgeRequest", "Judgement"),
     "objectives": ("Objective", "ObjectiveOutput", "PairLogps", "objective_names"),
     "records": ("Demonstration", "Message", "Pair", "Ranking", "Rating"),
@@ -72,6 +74,7 @@ __all__ = [
     "Pair",
     "PairLogps",
     "Policy",
+    "Pushed",
     "Ranking",
     "Rating",
     "Recipe",

@@ -21,7 +21,7 @@ from fastslow.adapters.base import (
 from fastslow.adapters.factors import Factors, combine, recompress, without_repeats
 from fastslow.adapters.fake_model import fake_modules, meta_modules
 from fastslow.adapters.fingerprint import absolute, model_folder
-from fastslow.adapters.lora_folder import copy_adapter, rank_of
+from fastslow.adapters.lora_folder import copy_adapter, rank_of, rename_base
 from fastslow.adapters.modules import BASE, Modules
 from fastslow.adapters.odd_layers import untouched_experts
 from fastslow.adapters.on_base import strip_modules
@@ -50,6 +50,7 @@ __all__ = [
     "num_embeddings_of",
     "rank_of",
     "read_entry",
+    "rename_base",
     "recompress",
     "storage_dtype",
     "strip_modules",

@@ -1,5 +1,6 @@
 """What a folder must hold to be a LoRA adapter that can be used here."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 
 from fastslow.adapters.whole_model import one_error
+from fastslow.atomic_io import write_text
 from fastslow.errors import ConfigError, StateError
 from fastslow.foreign_files import misfit, read_json
 
@@ -44,6 +46,13 @@ def copy_adapter(folder: Path, to: Path) -> None:
         if not (folder / name).is_file():
             raise StateError(f"{folder / name} is missing; restore it")
         shutil.copyfile(folder / name, to / name)
+
+
+def rename_base(folder: Path, base: str | None) -> None:
+    """Have an adapter's configuration name its base so, None not at all."""
+    path = folder / FILES[0]
+    config = read_json(path, dict[str, Any]) | {"base_model_name_or_path": base}
+    write_text(path, json.dumps(config, indent=2, sort_keys=True))
 
 
 def check_lora_folder(folder: Path, *, head: bool = False, summed: bool = False) -> None:

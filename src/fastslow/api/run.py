@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fastslow.api.given import one_listener, recipe_with
@@ -10,7 +11,13 @@ from fastslow.api.view import View, names_of
 from fastslow.config import Recipe, flat, open_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.foreign_files import misfit, read_log
-from fastslow.training.export.export import MergeCheck, export_adapter, export_merged
+from fastslow.hub import Pushed, check_login, check_repo_id, files_in, repo_url, upload
+from fastslow.training.export.export import (
+    MergeCheck,
+    Publication,
+    export_adapter,
+    export_merged,
+)
 from fastslow.training.export.open_run import OpenedRun, open_run, read_run
 from fastslow.training.loop.signals import StopToken
 from fastslow.training.run import train as train_recipe
@@ -140,6 +147,63 @@ class Run(PolicyMethods):
         return export_merged(
             self.folder, Path(to), module=module, dtype=dtype, trust_code=self.trust_code
         )
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        module: str = "leader",
+        merged: bool = False,
+        dtype: str | None = None,
+        private: bool = True,
+        base_model: str | None = None,
+        dry_run: bool = False,
+        on_files: Callable[[Pushed], None] | None = None,
+    ) -> Pushed:
+        """Export to a repository of the Hugging Face Hub, made if need be, in one commit.
+
+        The token is HF_TOKEN's, or that of `hf auth login`. Nothing of this machine is named: an
+        adapter whose base is a folder here names no base unless `base_model` does.
+
+        Args:
+            repo: `owner/name`.
+            module: `leader` or a module's name.
+            merged: upload base plus module as one model, not the adapter.
+            dtype: of the merged model, as of `merge_and_unload`.
+            private: whether a new repository is private. One that is there must be so already.
+            base_model: the base's id on the Hub, where it was a folder here.
+            dry_run: export and list, and send nothing.
+            on_files: is called with what will be uploaded, before anything is sent.
+
+        Returns what was uploaded and where. Raises ConfigError for what cannot be asked for, also
+        without a token or offline; StateError, or one of its kinds, where the Hub refuses or cannot
+        be reached.
+        """
+        check_repo_id(repo)
+        if base_model is not None:
+            check_repo_id(base_model)
+        if dtype is not None and not merged:
+            raise ConfigError("dtype: has no effect without merged: an adapter keeps its float32")
+        if not dry_run:
+            check_login()
+        how: dict[str, Any] = {
+            "module": module,
+            "trust_code": self.trust_code,
+            "publication": Publication(repo, base_model),
+        }
+        with TemporaryDirectory(prefix="fastslow-") as scratch:
+            folder = Path(scratch) / "export"
+            if merged:
+                export_merged(self.folder, folder, dtype=dtype, **how)
+            else:
+                export_adapter(self.folder, folder, **how)
+            planned = Pushed(repo, repo_url(repo), private, files_in(folder), dry_run)
+            if on_files is not None:
+                on_files(planned)
+            if dry_run:
+                return planned
+            what = "merged model" if merged else "adapter"
+            return upload(folder, repo, private=private, message=f"Upload {what} with fastslow")
 
     def policy(self, module: str) -> str:
         """The policy that a name means, such as `leader`. Raises ConfigError with the names."""

@@ -20,6 +20,7 @@ from fastslow.cli.eval import evaluate
 from fastslow.cli.export import export
 from fastslow.cli.judge import judge
 from fastslow.cli.learn import learn
+from fastslow.cli.push import push
 from fastslow.cli.recipe import recipe
 from fastslow.cli.recipes import recipes
 from fastslow.cli.report import report
@@ -55,6 +56,7 @@ app.command()(recipe)
 app.command()(recipes)
 app.command()(judge)
 app.command()(export)
+app.command()(push)
 app.command()(combine)
 app.command()(report)
 app.command()(serve)

@@ -10,11 +10,20 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from fastslow.adapters import BASE, Modules, copy_adapter, load_base, load_config, load_tokenizer
+from fastslow.adapters import (
+    BASE,
+    Modules,
+    copy_adapter,
+    load_base,
+    load_config,
+    load_tokenizer,
+    rename_base,
+)
 from fastslow.atomic_io import new_folder, write_text
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.training.export.card.card import Exported, model_card
+from fastslow.training.export.card.front_matter import hub_id
 from fastslow.training.export.checkpointed import modules_at
 from fastslow.training.export.open_run import check_base_of, read_any_run
 from fastslow.training.policies.loading import clear_base
@@ -43,13 +52,31 @@ class MergeCheck:
     """KL(adapter || base), mean over probe tokens."""
 
 
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Where on the Hub an exported folder goes, so that it names nothing of this machine.
+
+    Attributes:
+        repo: the repository's id.
+        base: the id of the base; None takes the recipe's, where that is one.
+    """
+
+    repo: str
+    base: str | None = None
+
+
 def export_adapter(
-    run: Path, to: Path, *, module: str = "leader", trust_code: bool = False, place: str = "."
+    run: Path,
+    to: Path,
+    *,
+    module: str = "leader",
+    trust_code: bool = False,
+    publication: Publication | None = None,
 ) -> str:
     """Copy one module's PEFT folder, with tokenizer and model card; returns its name.
 
-    Nothing but the adapter's two files is copied, and no link is followed. `place` is what the card
-    says to load it from. Raises ConfigError if `to` exists.
+    Nothing but the adapter's two files is copied, and no link is followed. Raises ConfigError if
+    `to` exists.
     """
     recipe, summary, snapshot = read_any_run(run, trust_code=trust_code)
     check_base_of(run, recipe, summary)
@@ -60,7 +87,9 @@ def export_adapter(
         load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code).save_pretrained(
             str(draft)
         )
-        exported = Exported(run.resolve().name, name, recipe, summary, place=place)
+        exported = _exported(run, name, recipe, summary, publication)
+        if publication is not None:
+            rename_base(draft, exported.base or hub_id(recipe.model))
         write_text(draft / CARD, model_card(exported, draft))
     return name
 
@@ -72,7 +101,7 @@ def export_merged(
     module: str = "leader",
     dtype: str | None = None,
     trust_code: bool = False,
-    place: str = ".",
+    publication: Publication | None = None,
 ) -> MergeCheck:
     """Write base plus module as one model folder with tokenizer, template and model card.
 
@@ -108,10 +137,29 @@ def export_merged(
         model.save_pretrained(str(draft))
         tokenizer.save_pretrained(str(draft))
         check = _check(draft, probes, wanted, before, **trusted)
-        merged = f"Its KL to the adapter is {check.error:.1e} nats per token."
-        exported = Exported(run.resolve().name, name, recipe, summary, place=place, merged=merged)
+        exported = _exported(run, name, recipe, summary, publication, check)
         write_text(draft / CARD, model_card(exported, draft))
     return check
+
+
+def _exported(
+    run: Path,
+    name: str,
+    recipe: Recipe,
+    summary: RunSummary | ContinualSummary,
+    publication: Publication | None,
+    check: MergeCheck | None = None,
+) -> Exported:
+    """What the card is about."""
+    return Exported(
+        run.resolve().name,
+        name,
+        recipe,
+        summary,
+        base=publication.base if publication else None,
+        place=publication.repo if publication else ".",
+        merge_error=check.error if check else None,
+    )
 
 
 def _check(

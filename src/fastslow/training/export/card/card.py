@@ -43,7 +43,7 @@ class Exported:
         summary: of the run.
         base: the Hub's id of the base; None takes the recipe's, where that is one.
         place: what a reader gives to load the folder: an id of the Hub, or a path.
-        merged: what `MergeCheck` says of a whole model, None of an adapter.
+        merge_error: KL of a whole model to its adapter, nats per token; None for an adapter.
     """
 
     name: str
@@ -52,12 +52,12 @@ class Exported:
     summary: RunSummary | ContinualSummary
     base: str | None = None
     place: str = "."
-    merged: str | None = None
+    merge_error: float | None = None
 
 
 def model_card(exported: Exported, folder: Path) -> str:
     """The text of the README.md of a folder that holds an exported run already."""
-    recipe, merged = exported.recipe, exported.merged is not None
+    recipe, merged = exported.recipe, exported.merge_error is not None
     base = exported.base or hub_id(recipe.model)
     parts = [
         front_matter(recipe, base, merged=merged),
@@ -80,9 +80,10 @@ def _opening(exported: Exported, base: str | None) -> str:
         if exported.recipe.task == "reward"
         else "was taught from people's preferences"
     )
-    if exported.merged is not None:
+    if exported.merge_error is not None:
+        kl = f"Its KL to the adapter is {exported.merge_error:.1e} nats per token."
         what = f"The model {of} with the LoRA adapter {code(exported.module)} folded in, which"
-        return f"{what} {goal} with fastslow. {exported.merged}"
+        return f"{what} {goal} with fastslow. {kl}"
     return f"A LoRA adapter for {of} (module {code(exported.module)}), which {goal} with fastslow."
 
 

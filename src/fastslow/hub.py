@@ -1,0 +1,138 @@
+"""Folders to the Hugging Face Hub, in one commit. With `streams` the only door to huggingface_hub.
+
+The token is the one that the environment or a login has; it is given to nobody else, and no message
+shows it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastslow.errors import (
+    ConfigError,
+    FastslowError,
+    RefusedError,
+    StateError,
+    UnreachableError,
+    shortened,
+)
+
+LOGIN = "run `hf auth login`, or set HF_TOKEN to a token with write access"
+REFUSED = (401, 403, 404)
+"""Statuses of the Hub where it does not let one write; 404 also hides what one may not see."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What was uploaded, or would be.
+
+    Attributes:
+        repo: the repository's id, `owner/name`.
+        url: of the repository; of the commit, once there is one.
+        private: whether others cannot see it.
+        files: bytes of each file by its path in the repository.
+        dry_run: whether nothing was sent.
+    """
+
+    repo: str
+    url: str
+    private: bool
+    files: Mapping[str, int] = field(default_factory=dict)
+    dry_run: bool = False
+
+
+def check_repo_id(repo: str) -> None:
+    """Raise ConfigError unless a text can be the id of a repository, with its owner."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise ConfigError(f"repo: {error}") from None
+    if "/" not in repo:
+        raise ConfigError(f"repo: got {repo!r}; give owner/name, as your-name/{repo}")
+
+
+def check_login() -> None:
+    """Raise ConfigError where nothing can be sent: offline, or without a token."""
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        raise ConfigError("HF_HUB_OFFLINE is set, so nothing can be sent to the Hub; unset it")
+    if not get_token():
+        raise ConfigError(f"there is no token for the Hub: {LOGIN}")
+
+
+def files_in(folder: Path) -> dict[str, int]:
+    """Bytes of each file below a folder, by its path in it, in order."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+
+
+def repo_url(repo: str) -> str:
+    """Where a repository is, or would be."""
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/{repo}"
+
+
+def upload(folder: Path, repo: str, *, private: bool, message: str) -> Pushed:
+    """Upload a folder to a model repository, made if need be, in one commit; other files that are
+    there stay.
+
+    Raises StateError where the repository is there and not as private as asked for, RefusedError
+    where the Hub does not let one write, UnreachableError where it cannot be reached.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api, files = HfApi(library_name="fastslow"), files_in(folder)
+    with _one_error(repo):
+        api.create_repo(repo, private=private, exist_ok=True)
+        _check_visibility(repo, private=private, is_private=bool(api.model_info(repo).private))
+        done = api.create_commit(
+            repo,
+            [CommitOperationAdd(name, folder / name) for name in files],
+            commit_message=message,
+        )
+    return Pushed(repo, str(done.commit_url), private, files)
+
+
+def _check_visibility(repo: str, *, private: bool, is_private: bool) -> None:
+    if is_private == private:
+        return
+    there, hint = ("private", "leave --public out") if is_private else ("public", "give --public")
+    raise StateError(
+        f"{repo} is there and {there}; {hint} (in Python private={is_private}), or change it on "
+        "the Hub; nothing was uploaded"
+    )
+
+
+@contextmanager
+def _one_error(repo: str) -> Iterator[None]:
+    try:
+        yield
+    except FastslowError:
+        raise
+    except Exception as error:  # What the libraries below raise of networks is theirs to name.
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in REFUSED:
+            raise RefusedError(
+                f"the Hub does not let this token write to {repo} (status {status}): "
+                f"{_brief(error)}; {LOGIN}, or take a repository of your own"
+            ) from None
+        raise UnreachableError(
+            f"{repo} could not be uploaded: {_brief(error)}; run the command again"
+        ) from None
+
+
+def _brief(error: Any) -> str:
+    """What an error says, on one line and without the token."""
+    from huggingface_hub import get_token
+
+    said = getattr(error, "server_message", None) or str(error) or type(error).__name__
+    text = " ".join(str(said).split())
+    token = get_token()
+    return shortened(text.replace(token, "(token)") if token else text, 300)
