@@ -44,7 +44,6 @@ def problem(*overrides, **raw):
         ("max_seq_length", "write data.max_length"),
         ("model_name_or_path", "write model"),
         ("output", "write output_dir"),
-        ("report_to", "`fastslow report` draws them"),
     ],
 )
 def test_other_libraries_spellings_get_the_key_of_a_recipe(key, here):

@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "fastslow"
 TRAINING = SOURCE / "training"
 LEVELS = [
     {"distributed", "data", "state"},
-    {"policies"},
+    {"policies", "tracking"},
     {"preflight", "memory", "growth"},
     {"on_policy", "budget"},
     {"loop"},

@@ -98,8 +98,6 @@ ELSEWHERE: dict[str, str] = {
     "save_total_limit": "checkpoint.keep",
     "resume_from_checkpoint": "rerun the same command to resume; remove the key",
     "logging_steps": "every step is written to events.jsonl in the run folder; remove the key",
-    "report_to": "metrics are written to events.jsonl in the run folder, and `fastslow report` "
-    "draws them; remove the key",
     "num_generations": "write online.num_generations or rounds.num_generations",
     "temperature": "write online.temperature or rounds.temperature",
 }  # fmt: skip

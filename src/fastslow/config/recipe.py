@@ -34,6 +34,7 @@ from fastslow.config.sections import (
     MovingReferenceConfig,
     ObjectiveConfig,
     PublishConfig,
+    TrackerName,
     TrainConfig,
 )
 from fastslow.config.stages import StageConfig
@@ -72,6 +73,10 @@ class Recipe(Section):
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     publish: PublishConfig | None = None
+    report_to: TrackerName | list[TrackerName] = []
+    """Trackers that `train` tells of every step and evaluation, as `[tensorboard, wandb]`; each
+    must be installed, and finds its server and login itself. TensorBoard's files are in
+    `tensorboard` in the run folder."""
     replay: ReplayConfig | None = None
     anchor: AnchorConfig | None = None
     drift: DriftConfig | None = None
@@ -108,6 +113,12 @@ class Recipe(Section):
     def module_names(self) -> tuple[str, ...]:
         """The trained modules, the fast one first."""
         return ("policy",) if self.chase is None else self.chase.modules
+
+    @property
+    def trackers(self) -> tuple[TrackerName, ...]:
+        """Those of `report_to`, each once."""
+        given = [self.report_to] if isinstance(self.report_to, str) else self.report_to
+        return tuple(dict.fromkeys(given))
 
     @property
     def all_eval_sources(self) -> list[str]:

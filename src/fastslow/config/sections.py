@@ -237,6 +237,10 @@ class PublishConfig(Section):
     """How many of the newest to keep."""
 
 
+TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
+"""Where a run's numbers can be drawn while it goes on."""
+
+
 class CheckpointConfig(Section):
     """What a run keeps on disk to resume exactly where it stopped."""
 

@@ -45,6 +45,8 @@ from fastslow.training.state.run_lock import (
 )
 from fastslow.training.state.state import copies
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
+from fastslow.training.tracking.listener import tracked
+from fastslow.training.tracking.opening import check_trackers
 
 
 def train(
@@ -73,6 +75,7 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, checks=[objective_problems])
     recipe = with_absolute_paths(written_out(recipe))
+    check_trackers(recipe.trackers)
     processes, run_folder = ProcessGroup(recipe.train.device), Path(recipe.output_dir)
     if processes.size > 1 and is_live(recipe):
         raise ConfigError(
@@ -85,6 +88,8 @@ def train(
         if processes.rank > 0:
             recipe = recipe.model_copy(update={"output_dir": str(folder)})
             listener = ignore
+        else:
+            listener = stack.enter_context(tracked(recipe, run_folder, listener))
         context = RunContext(
             OneAtATime(listener), stop or StopToken(), SharedBase(processes), train_one
         )
@@ -225,6 +230,7 @@ def _start_event(components: Components, *, resumed: bool) -> StartEvent:
         "total_steps": components.total_steps,
         "modules": list(learner.state.selector.modules),
         "objective": repr(learner.objective),
+        "beta": getattr(learner.objective, "beta", None),
         "reference": recipe.reference_name,
         "task": recipe.task,
         "moving_reference": moving.model_dump() if moving else None,

@@ -18,6 +18,8 @@ class StartEvent(TypedDict):
     total_steps: int | None
     modules: list[str]
     objective: str
+    beta: float | None
+    """Of the objective, where it has one."""
     reference: str
     task: str
     moving_reference: dict[str, Any] | None

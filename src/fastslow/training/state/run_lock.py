@@ -19,7 +19,8 @@ WORK_OF_STAGES = ("stages/*/summary.json", "stages/*/checkpoints/step-*")
 
 STEPS = "train.max_steps"
 FREE = (
-    "output_dir", "checkpoint.", "publish", "train.device", "data.follow", "data.max_wait_s",
+    "output_dir", "checkpoint.", "publish", "report_to", "train.device", "data.follow",
+    "data.max_wait_s",
 )  # fmt: skip
 """Beginnings of keys that do not change what is learned."""
 GIVEN = "data"

@@ -1,0 +1,1 @@
+"""Trackers: what a run measures, to TensorBoard, Weights & Biases and the like."""
