@@ -1,6 +1,7 @@
 """Trackers: every number under both names, one run over interruptions and parts, no run lost."""
 
 import json
+from contextvars import ContextVar
 
 import pytest
 import tiny
@@ -10,6 +11,9 @@ import fastslow as fs
 from fastslow import training
 from fastslow.errors import ConfigError
 from fastslow.training.tracking.series import Series
+
+KEPT = ContextVar("kept", default=None)
+"""As trackers keep their run, which they end at the end of the process."""
 
 
 class Recorder(tracking.GeneralTracker):
@@ -27,6 +31,7 @@ class Recorder(tracking.GeneralTracker):
         return self
 
     def start(self):
+        KEPT.set("a run")
         if self.fails_to_start:
             raise RuntimeError("no API\nkey")
         self.opened.append(self)
@@ -38,6 +43,7 @@ class Recorder(tracking.GeneralTracker):
         if self.fails_at is not None and step >= self.fails_at:
             raise RuntimeError("the server is gone")
         self.told.append((step, values))
+        print("logged", KEPT.get())
 
     def finish(self):
         self.finished = True
@@ -217,6 +223,13 @@ def test_a_tracker_that_cannot_be_started_is_one_error_before_a_step(recipe, rec
     assert "step" not in [event["event"] for event in events]
     recorders.fails_to_start = False
     assert training.train(recipe("report_to=wandb", "eval.num_prompts=0")).steps
+
+
+def test_what_a_tracker_prints_is_no_result_and_it_keeps_nothing(recipe, recorders, capsys):
+    training.train(recipe("report_to=wandb", "train.max_steps=2", "eval.num_prompts=0"))
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("logged a run") == len(recorders.opened[0].told) > 2
+    assert KEPT.get() is None
 
 
 def test_a_run_without_trackers_opens_none(recipe, recorders, tmp_path):

@@ -3,8 +3,11 @@
 Parts of a run count their steps from 1; a tracker is given the steps of all.
 """
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,9 @@ class Trackers:
         """Steps of the parts that are finished."""
         self._step = 0
         """Steps of this part."""
+        self._context = copy_context()
+        """Where trackers keep which run is theirs: what they find at the process's end, they end
+        and report again."""
 
     def hear(self, event: Any) -> None:
         """Tell the trackers what an event measured. Raises ConfigError where one cannot be
@@ -68,14 +74,20 @@ class Trackers:
         step, self._open = self._before + self._step, {}
         for name in self._recipe.trackers:
             resumed = event["resumed"] or self._before > 0
-            self._open[name] = open_tracker(
-                name, self._recipe, self._folder, step=step, resumed=resumed
+            opening = partial(
+                open_tracker, name, self._recipe, self._folder, step=step, resumed=resumed
             )
+            self._open[name] = self._aside(opening)
+
+    def _aside(self, do: Callable[..., Any], *arguments: Any) -> Any:
+        # Standard output is for results.
+        with redirect_stdout(sys.stderr):
+            return self._context.run(do, *arguments)
 
     def _each(self, do: Callable[[Any], None]) -> None:
         for name, tracker in list((self._open or {}).items()):
             try:
-                do(tracker)
+                self._aside(do, tracker)
             except Exception as error:  # The run is worth more than its curve elsewhere.
                 assert self._open is not None
                 del self._open[name]
