@@ -23,16 +23,17 @@ class GateConfig(Section):
     """Least mean log-ratio to the base of the answers that people preferred, nats: below, even
     those have become much less likely."""
     alpha: Share = 0.02
-    """Two tests on held-out votes, against what answers now and against the last update that a
-    person approved of: McNemar's, of how many are judged right, and a t-test of how well they are
-    predicted. Each fails where the update is worse by chance with less than this probability, on
-    either half of the votes."""
+    """Two tests on held-out votes against what answers now: McNemar's, of how many are judged
+    right, and a t-test of how well they are predicted. Each fails where the update is worse by
+    chance with less than this probability, on either half of the votes."""
     kept_advantage: Share = 0.75
     """Share that must be kept of the advantage over the base in predicting held-out votes."""
     held_out: Positive = 64
     """Fewest held-out votes of a domain for that test."""
     approved_held_out: Positive = 512
-    """Fewest for the test against what was approved of."""
+    """Fewest for the same tests against the last update that a person approved of, ..."""
+    approved_alpha: Share = 0.005
+    """... and their probability, on all votes at once: what is lost slowly is seen in time then."""
     surprise_p: Share = 1e-3
     """An update waits for a person's approval where the policy has predicted its votes so much less
     often than those before by chance with less than this probability (Fisher's test): a taste has

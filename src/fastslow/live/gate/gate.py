@@ -12,7 +12,14 @@ from fastslow.config import GateConfig
 from fastslow.live.choice import Row, decided, margins, vote_loss
 from fastslow.live.gate.answers import no_burst, speaks_well
 from fastslow.live.gate.check import Check
-from fastslow.live.gate.held_out import LEARNED, LOSS, VOTES, WHOLE, keeps_advantage, no_worse
+from fastslow.live.gate.held_out import (
+    LEARNED,
+    LOSS,
+    VOTES,
+    WHOLE,
+    keeps_advantage,
+    retention,
+)
 from fastslow.live.probes import Probes
 
 CANDIDATE, CHAMPION, ANCHOR = "candidate", "champion", "anchor"
@@ -129,20 +136,10 @@ class Gate:
 
     def _retention(self, names: Mapping[str, str], rows: Sequence[Row]) -> list[Check]:
         """Held-out votes, against the champion and, for what is lost slowly, the anchor."""
-        limits = self._limits
         cases = decided(rows)
         found = {name: self._margins(own, cases) for name, own in names.items()}
-        compared = [("", CHAMPION, limits.held_out)]
-        if names[ANCHOR] != BASE:
-            compared.append((" against slow drift", ANCHOR, limits.approved_held_out))
-        checks = []
-        for why, whom, fewest in compared:
-            both = found[CANDIDATE], found[whom]
-            about: Any = {"alpha": limits.alpha, "fewest": fewest, "whom": whom}
-            checks.append(no_worse(f"{VOTES}{why}", *both, **about))
-            loss, share = self._loss, limits.kept_advantage
-            checks.append(keeps_advantage(f"{LOSS}{why}", *both, loss, share=share, **about))
-        return checks
+        anchor = found[ANCHOR] if names[ANCHOR] != BASE else None
+        return retention(found[CANDIDATE], found[CHAMPION], anchor, self._loss, self._limits)
 
     def _remembering(self, names: Mapping[str, str], rows: Sequence[Row]) -> list[Check]:
         """What was learned, while hardly anything is held out: an update that loses much of it is a
@@ -152,7 +149,7 @@ class Gate:
         if len(cases) < limits.held_out:
             return []
         own, before = (self._margins(names[name], cases) for name in (CANDIDATE, CHAMPION))
-        about: Any = {"alpha": limits.alpha, "fewest": limits.held_out, "whom": CHAMPION}
+        about: Any = {"alpha": limits.alpha, "fewest": limits.held_out, "whom": "the champion"}
         about |= {"share": limits.kept_advantage, "kind": "learned", "parts": WHOLE}
         return [keeps_advantage(LEARNED, own, before, self._loss, **about)]
 
