@@ -20,9 +20,12 @@ ADDRESS = "http://localhost"
 class Server:
     """A server in this process, with a person of each role and a clock."""
 
-    def __init__(self, where, **settings):
-        self.folder, self.store, self.now = where, Store(where), 1_000_000.0
-        self.live = Live(self.store, Settings(**settings), clock=lambda: self.now)
+    def __init__(self, folder, engine=None, where=None, **settings):
+        self.folder, self.store, self.now = folder, Store(where or folder), 1_000_000.0
+        self.live = Live(
+            self.store, Settings(**settings), clock=lambda: self.now, engine=engine,
+            folder=folder if engine else None,
+        )  # fmt: skip
         self.app = make_app(self.live)
         self.client = TestClient(self.app, base_url=ADDRESS, raise_server_exceptions=False)
         self.tokens = {

@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 from asking import begin, pieces_of
+from engined import adapter
 
 from fastslow.adapters import Factors, load_base, load_tokenizer
 from fastslow.config import load_recipe
@@ -26,19 +27,6 @@ from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.loading import SharedBase, make_encoder, open_policies
 
 ASKED = ["Tell me of the river.", "Hi", "What is calm, and what is bright and kind?", "A song"]
-
-
-def adapter(folder, base, *, seed, rank=4, size=0.05):
-    """A random adapter on some layers of a base."""
-    generator = torch.Generator().manual_seed(seed)
-    layers = {}
-    for name, part in base.named_modules():
-        if name.endswith(("q_proj", "down_proj")):
-            out, width = part.weight.shape
-            a = torch.randn(rank, width, generator=generator)
-            layers[name] = (a, size * torch.randn(out, rank, generator=generator))
-    Factors(layers, ("q_proj", "down_proj")).write(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +174,6 @@ def test_what_cannot_be_asked_is_refused_at_once(engine):
 
 
 def test_adapters_come_and_go_by_names_of_their_own(engine, folders, tmp_path, model_folder):
-    with pytest.raises(ConfigError, match="all slots are taken, by x, y"):
-        engine.load("z", folders["x"])
     before = answers(engine, "Hi", model="y", temperature=0.0, max_tokens=8)
     engine.unload("x")
     with pytest.raises(UnknownModel):
@@ -197,6 +183,25 @@ def test_adapters_come_and_go_by_names_of_their_own(engine, folders, tmp_path, m
     engine.load("z", folders["y"])
     assert list(engine.models) == [BASE, "y", "z"] and engine.models["y"] == engine.models["z"]
     assert answers(engine, "Hi", model="z", temperature=0.0, max_tokens=8) == before
+
+
+def test_room_for_more_adapters_is_made_once_and_changes_no_answer(engine, folders):
+    """Also of those that are under way."""
+    asked = {"temperature": 0.0, "max_tokens": 30}
+
+    def tokens(name):
+        return answers(engine, "Hi", model=name, **asked)[0].token_ids
+
+    wanted = {name: tokens(name) for name in (BASE, "x", "y")}
+    under_way = {name: begin(engine, model=name, **asked)[1] for name in wanted}
+    engine.load("z", folders["y"])
+    for name, got in under_way.items():
+        assert whole(pieces_of(got), 1)[0].token_ids == wanted[name]
+    assert tokens("z") == wanted["y"]
+    made = engine._slots.modules.names
+    engine.unload("z")
+    engine.load("w", folders["x"])
+    assert tokens("w") == wanted["x"] and engine._slots.modules.names == made
 
 
 def test_an_adapter_goes_when_it_has_given_its_last_answer(engine):

@@ -87,6 +87,10 @@ class Chain:
             )
         self.store.write(ledger.admit, now=100.0, check=fault_of)
 
+    def write_adapter(self, folder, number):
+        (folder / ADAPTER_WEIGHTS).write_text(f"weights of {number}")
+        (folder / "adapter_config.json").write_text('{"r": 8}')
+
     def promote(self, domain, probes=()):
         while True:
             self.votes(domain)
@@ -98,8 +102,7 @@ class Chain:
         found = self.store.write(planning.plan, domain=domain, rows=rows, now=0.0, **own)
         draft = self.folder / "draft"
         draft.mkdir(parents=True)
-        (draft / ADAPTER_WEIGHTS).write_text(f"weights of {found.id}")
-        (draft / "adapter_config.json").write_text('{"r": 8}')
+        self.write_adapter(draft, found.id)
         digest = file_hash(draft / ADAPTER_WEIGHTS)
         name = adapter_name(domain, found.id, digest)
         to = adapter_folder(self.folder, name)

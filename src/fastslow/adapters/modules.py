@@ -164,6 +164,12 @@ class Modules:
         self._parameters[name] = parameters_of(self.model, name)
         self._settle()
 
+    def add_fresh(self, name: str) -> None:
+        """Put a frozen module that changes nothing beside the others, with the first's settings."""
+        self.model.add_adapter(name, self.config(self.names[0]))
+        self._parameters[name] = parameters_of(self.model, name)
+        self._settle()
+
     def remove(self, name: str) -> None:
         """Take a frozen module off; nothing is active."""
         self._activate(self.trainable[0], self._layers, learning=False)  # PEFT warns of others.

@@ -55,7 +55,7 @@ class EmbeddedEngine:
 
     Args:
         recipe: its model, template and length limit.
-        slots: adapters that can be there at a time.
+        slots: adapters for which there is room from the start; more room is made when it is needed.
         max_rank: the largest rank of any.
     """
 
@@ -96,7 +96,7 @@ class EmbeddedEngine:
         self._commands.put(lambda: self._waiting.append(_Waiting(ask, prompt, most)))
 
     def load(self, name: str, folder: Path) -> None:
-        """Put the adapter of a PEFT folder into a free slot, under a name of its own."""
+        """Put the adapter of a PEFT folder into a slot, under a name of its own."""
         factors, digest = self._slots.read(folder), file_hash(folder / ADAPTER_WEIGHTS)
         self._between_tokens(lambda: self._slots.put(name, factors, digest)).result()
 

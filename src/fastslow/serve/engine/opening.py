@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KEY = "OPENAI_API_KEY"
 """Environment variable of an engine's API key."""
 SLOTS = 4
-"""Adapters that a model in this process has room for at least."""
+"""Adapters that a model in this process has room for from the start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Adapters in places made beforehand: putting one there is a copy, not a change of layers."""
+"""Adapters in places made beforehand: putting one there is a copy, not a change of layers. A place
+that is lacking is made, once."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from fastslow.serve.engine.requests import UnknownModel
 
 
 class Slots:
-    """Named adapters on one base, as many as there are slots.
+    """Named adapters on one base.
 
     Args:
         base: the causal LM.
-        count: slots.
+        count: slots that are made at once; two domains with two adapters each need more.
         rank: the largest rank that an adapter may have.
     """
 
@@ -23,8 +24,7 @@ class Slots:
         names = tuple(f"slot{number}" for number in range(count))
         # The scaling is part of B in what is read, so that of a slot is 1.
         self.modules = Modules.attach(base, (names[0],), frozen=names[1:], rank=rank, alpha=rank)
-        for parameter in (p for name in names for p in self.modules.parameters(name).values()):
-            parameter.requires_grad_(False)
+        self._never_learn()
         self._rank, self._free = rank, list(names)
         self._taken: dict[str, str] = {}
         self.hashes: dict[str, str] = {}
@@ -54,7 +54,9 @@ class Slots:
         if name in self._taken:
             raise ConfigError(f"there is an adapter {name!r} already; names are for good")
         if not self._free:
-            raise ConfigError(f"all slots are taken, by {', '.join(self._taken)}; unload one")
+            self._free.append(f"slot{len(self.modules.names)}")
+            self.modules.add_fresh(self._free[0])
+            self._never_learn()
         slot = self._free.pop(0)
         for layer, (a, b) in self._layers(slot).items():
             a.zero_()
@@ -75,6 +77,11 @@ class Slots:
     def remove(self, name: str) -> None:
         """Take an adapter that was retired out of its slot."""
         self._free.append(self._taken.pop(name))
+
+    def _never_learn(self) -> None:
+        for name in self.modules.names:
+            for parameter in self.modules.parameters(name).values():
+                parameter.requires_grad_(False)
 
     def _layers(self, slot: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """The factors A and B of a slot, by the layer's name in the causal LM."""
