@@ -1,17 +1,21 @@
 """Answers over OpenAI's protocol, with the real client; pairs that the engine makes."""
 
+import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
 import uvicorn
+from running import until
 from sqlalchemy import select
 
 from fastslow.config import load_recipe
 from fastslow.feedback.schema import answers
 from fastslow.records import Prompt
 from fastslow.serve.engine import embedded
+from fastslow.serve.engine.decoding import Group
 from fastslow.serve.engine.embedded import EmbeddedEngine
 
 HI = [{"role": "user", "content": "Hi there"}]
@@ -105,16 +109,63 @@ def test_what_cannot_be_answered_is_one_error(client, facts, error, said, stream
         client.chat.completions.create(**{"model": "base", "messages": HI, **facts}, stream=stream)
 
 
-def test_a_client_that_leaves_a_stream_stops_the_answer(client, engine):
+@pytest.fixture
+def steps(monkeypatch):
+    """When each token was begun; each takes a while."""
+    begun, step = [], Group.step
+
+    def slow(group):
+        begun.append(time.monotonic())
+        time.sleep(0.1)
+        step(group)
+
+    monkeypatch.setattr(Group, "step", slow)
+    return begun
+
+
+def ends_within_two_tokens(engine, steps):
+    """The engine decodes nothing more, and has begun two tokens since now at most."""
+    left = time.monotonic()
+    deadline = left + 20
+    while engine._rows.total() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert engine._rows.total() == 0
+    assert sum(at > left for at in steps) <= 2
+
+
+def test_a_client_that_leaves_a_stream_stops_the_answer(client, engine, steps):
     stream = client.chat.completions.create(
-        model="base", messages=HI, max_tokens=120, stream=True, n=4, seed=1
+        model="base", messages=HI, max_tokens=120, stream=True, n=4, seed=1, temperature=2
     )
     next(iter(stream))
     stream.close()
-    deadline = time.monotonic() + 20
-    while engine._rows and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert engine._rows.total() == 0
+    ends_within_two_tokens(engine, steps)
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/pairs"])
+def test_a_client_that_leaves_a_whole_reply_stops_the_answer(client, server, engine, steps, path):
+    """Nothing is kept of it."""
+    body = {"messages": HI}
+    with pytest.raises(openai.APITimeoutError):
+        client.with_options(timeout=0.5).post(path, body=body, cast_to=object)
+    ends_within_two_tokens(engine, steps)
+    with server.store.read() as connection:
+        assert connection.execute(select(answers)).all() == []
+
+
+def test_a_full_queue_answers_429_and_those_in_it_are_answered(client, engine, steps, monkeypatch):
+    monkeypatch.setattr(embedded, "MOST_ROWS", 2)
+    monkeypatch.setattr(embedded, "MOST_WAITING", 2)
+    with ThreadPoolExecutor() as pool:
+        streams = [pool.submit(lambda: list(chat(client, stream=True))) for _ in range(4)]
+        until(lambda: engine._rows.total() == 4)
+        for facts in ({}, {"stream": True}):
+            with pytest.raises(openai.RateLimitError, match="too many answers") as refused:
+                chat(client, **facts)
+            assert refused.value.response.headers["retry-after"] == "2"
+    finishes = [stream.result()[-2].choices[0].finish_reason for stream in streams]
+    assert set(finishes) <= {"stop", "length"}
+    assert chat(client).choices
 
 
 def test_a_prompt_becomes_a_pair_for_who_asked(server):
@@ -149,6 +200,32 @@ def test_a_busy_engine_says_when_to_come_again(server, monkeypatch):
     monkeypatch.setattr(embedded, "MOST_WAITING", 0)
     reply = server.ask("POST", "/v1/chat/completions", {"messages": HI})
     assert reply.status_code == 429 and reply.headers["retry-after"] == "2"
+
+
+def test_neither_prompts_nor_answers_are_logged(client, server, monkeypatch, caplog):
+    """Also where the engine fails, and the log has to say so."""
+    caplog.set_level(logging.DEBUG)
+    secret = "a prompt that nobody else should read"
+    asked = {"model": "base", "messages": [{"role": "user", "content": secret}], "max_tokens": 8}
+    said = client.chat.completions.create(**asked, seed=1).choices[0].message.content
+    list(client.chat.completions.create(**asked, stream=True))
+    server.ask("POST", "/v1/pairs", {"prompt": secret})
+
+    def fails(group):
+        raise RuntimeError("it broke")
+
+    monkeypatch.setattr(Group, "step", fails)
+    with pytest.raises(openai.InternalServerError) as failed:
+        client.chat.completions.create(**asked)
+    until(lambda: "it broke" in caplog.text)
+    clients = ("httpx", "httpcore", "openai", "asyncio")
+    ours = [
+        logging.Formatter().format(one)
+        for one in caplog.records
+        if not one.name.startswith(clients)
+    ]
+    for text in (secret, said, *server.tokens.values()):
+        assert not any(text in line for line in [*ours, str(failed.value)])
 
 
 def test_without_an_engine_it_says_how_to_have_one(make_server):

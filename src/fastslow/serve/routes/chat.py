@@ -5,11 +5,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from fastslow.serve.answering import By, Engine, keep_answers, pieces_of
 from fastslow.serve.bodies import Chat
+from fastslow.serve.disconnects import unless_gone
 from fastslow.serve.engine.requests import Piece, whole
 from fastslow.serve.live import Live
 from fastslow.serve.replies import Refused
@@ -35,7 +36,9 @@ async def models(_: Voter, live: Shared) -> dict[str, Any]:
 
 
 @router.post("/chat/completions", response_model=None)
-async def chat(body: Chat, _: Voter, live: Shared) -> StreamingResponse | dict[str, Any]:
+async def chat(
+    request: Request, body: Chat, _: Voter, live: Shared
+) -> StreamingResponse | dict[str, Any]:
     """Answers to a conversation, kept so that they can be rated, edited and compared."""
     engine = engine_of(live)
     assigned = live.router.assign(body.conversation(), body.domain)
@@ -43,14 +46,20 @@ async def chat(body: Chat, _: Voter, live: Shared) -> StreamingResponse | dict[s
     # By the end of a long answer its adapter may have gone.
     by = By(body.model, engine.models.get(body.model), live.update_of(body.model))
     pieces = pieces_of(engine, **_asked(body))
-    first = await anext(pieces)  # What is refused is so before a stream has begun.
+    first = await unless_gone(
+        request, anext(pieces)
+    )  # What is refused is so before a stream has begun.
     name = f"chatcmpl-{live.draw.getrandbits(64):016x}"
     if body.stream:
         stream = _stream(live, body, assigned, name, by, first, pieces)
         return StreamingResponse(stream, media_type="text/event-stream")
-    got = [first] + [piece async for piece in pieces]
+    got = [first, *await unless_gone(request, _all(pieces))]
     numbers = await _keep(live, body, assigned, by, got)
     return _reply(body, assigned, name, got, numbers, live.token_text)
+
+
+async def _all(pieces: AsyncIterator[Piece]) -> list[Piece]:
+    return [piece async for piece in pieces]
 
 
 def _asked(body: Chat) -> dict[str, Any]:

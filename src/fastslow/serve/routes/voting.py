@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 
 from fastslow.feedback import items, leases, standing, voting
 from fastslow.feedback.people import Principal
@@ -19,6 +19,7 @@ from fastslow.serve.bodies import (
     Vote,
     Wanted,
 )
+from fastslow.serve.disconnects import unless_gone
 from fastslow.serve.live import Live
 from fastslow.serve.rendering import as_html
 from fastslow.serve.replies import Refused
@@ -37,13 +38,13 @@ async def me(who: Anyone) -> dict[str, Any]:
 
 
 @router.post("/pairs", status_code=201)
-async def new_pair(body: NewPair, who: Voter, live: Shared) -> dict[str, Any]:
+async def new_pair(request: Request, body: NewPair, who: Voter, live: Shared) -> dict[str, Any]:
     """Put two answers up for comparison; without any, the engine is asked for them.
 
     Answers of one's own, several reviewers and gold questions are for admins and services.
     """
     if body.answers is None:
-        return await _sampled_pair(body, who, live)
+        return await unless_gone(request, _sampled_pair(body, who, live))
     if who.role == "annotator":
         raise Refused(403, "answers of one's own are for admins and services")
     pair_id = await live.write(_write_pair, body=body, draw=live.draw)
