@@ -89,6 +89,7 @@ async def sampled_pair(
     else:
         both = (_answers(live, messages, one, 1) for one in (model, before))
         given = [one for own in await asyncio.gather(*both) for one in own]
+        live.draw.shuffle(given)  # Or the lower number of an answer would tell whose it is.
     return await live.write(
         _keep_pair,
         messages=messages,
