@@ -123,10 +123,10 @@ def test_a_domain_can_be_asked_for(town):
     assert [one.id for one in town.next(town.voters[0], domain="y")] == [wanted]
 
 
-def test_fifty_people_on_a_thousand_pairs_share_none(store):
+@pytest.mark.parametrize("count", [300, pytest.param(1000, marks=pytest.mark.slow)])
+def test_fifty_people_on_a_thousand_pairs_share_none(store, count):
     """Each pair needs one verdict: everyone takes, votes and takes on, all at once."""
     town = Town(store, voters=50)
-    count = 1000 if store.dialect == "sqlite" else 300
     prompt = town.prompt()
     both = [town.answer(prompt, text) for text in ("good", "bad")]
 

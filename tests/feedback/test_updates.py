@@ -83,6 +83,10 @@ class Lab(Town):
         self.store.write(planning.move, state="candidate", **facts, **own)
         return self.store.write(planning.move, state="gating", **own)
 
+    def resumed(self):
+        """What another learner has left, planned again."""
+        return self.store.write(planning.resume, learner=self.learner)
+
     def promoted(self, rows=None, domain="talk", **named):
         found = self.tested(self.plan(rows, domain, **named))
         self.promote(found.id)

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from test_routes import BODIES, routes
 
 from fastslow.serve.rendering import TAGS, as_html
 
@@ -50,6 +51,16 @@ def test_a_very_long_answer_is_shown_as_it_is():
 def test_a_foreign_host_is_refused(server, host):
     reply = server.client.get("/healthz", headers={"Host": host})
     assert reply.status_code == 400 and "--host-name" in reply.text
+
+
+def test_every_route_refuses_a_foreign_host_whoever_asks(server):
+    paths = [(method, path) for method, path in routes(server.app)] + [("GET", "/web/main.js")]
+    for method, path in paths:
+        reply = server.client.request(
+            method, path.replace("{", "").replace("}", ""), json=BODIES.get(path),
+            headers={"Host": "evil.example", "Authorization": f"Bearer {server.tokens['admin']}"},
+        )  # fmt: skip
+        assert reply.status_code == 400, (method, path, reply.text)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])
