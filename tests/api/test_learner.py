@@ -140,6 +140,18 @@ def test_a_snapshot_is_a_copy_and_can_be_gone_back_to(make_learner):
     assert again == one and tiny.same(weights(learner), after)
 
 
+def test_a_checkpoint_of_an_older_version_knows_no_newer_settings(make_learner):
+    learner = make_learner()
+    snapshot = learner.snapshot()
+    known = snapshot.facts["learner"]
+    del known["settings"]["lora"]["freeze_start"], known["settings"]["drift"]
+    known["settings"]["report_to"] = "something else"
+    learner.restore(snapshot)
+    known["settings"]["chase"] = None
+    with pytest.raises(StateError, match=r"differs in .*settings.chase.alpha"):
+        learner.restore(snapshot)
+
+
 def test_a_checkpoint_of_other_settings_is_refused(make_learner, tmp_path):
     make_learner().save_checkpoint(tmp_path)
     with pytest.raises(StateError, match="differs in objective, settings.objective.beta; make"):

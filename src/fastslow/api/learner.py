@@ -1,7 +1,6 @@
 """A learner for a loop of your own: rows in, one step at a time, no run folder."""
 
 import inspect
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.adapters import BASE
-from fastslow.adapters.objects import facts_of
 from fastslow.api.base import LearnerBase, RandomState
+from fastslow.api.identity import differences, identity_of
 from fastslow.api.intake import Intake
 from fastslow.api.options import (
     default_length,
@@ -24,7 +23,7 @@ from fastslow.api.policy import PolicyMethods
 from fastslow.api.view import View, names_of
 from fastslow.api.within_budget import copy_within, pulled_back
 from fastslow.atomic_io import new_folder
-from fastslow.config import BudgetConfig, ChaseConfig, MovingReferenceConfig, Recipe, flat
+from fastslow.config import BudgetConfig, ChaseConfig, MovingReferenceConfig, Recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.scoring import Encoder
 from fastslow.training.build import build_learner
@@ -242,16 +241,15 @@ class Learner(PolicyMethods):
         """A copy in memory of everything that changes; later steps leave it alone."""
         with self._random.active():
             found = self.core.snapshot()
-        return Snapshot(found.tensors, {**found.facts, "learner": self._identity()})
+        return Snapshot(found.tensors, {**found.facts, "learner": identity_of(self.core)})
 
     def restore(self, snapshot: Snapshot) -> None:
         """Become what a snapshot was taken of, bit for bit.
 
         Raises StateError for a snapshot of a learner with other settings or another model.
         """
-        theirs, ours = flat(snapshot.facts.get("learner") or {}), flat(self._identity())
-        changed = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
-        if changed:
+        theirs = snapshot.facts.get("learner") or {}
+        if changed := differences(theirs, identity_of(self.core)):
             raise StateError(
                 f"the checkpoint is of another learner, which differs in {', '.join(changed)}; "
                 "make the learner with the settings that it had"
@@ -341,10 +339,3 @@ class Learner(PolicyMethods):
             names=names_of((*self.modules, *self._beside), self.leader, self._opened.reference),
             running=self.core.state.of_heldout,
         )
-
-    def _identity(self) -> dict[str, Any]:
-        """What a checkpoint's settings are compared by."""
-        recipe = self.core.recipe.model_dump(mode="json", exclude={"model", "output_dir"})
-        objective = re.sub(r" at 0x[0-9a-f]+", "", repr(self.core.objective))
-        model = facts_of(self.core.policies.modules.causal_lm)
-        return {"settings": recipe, "objective": objective, "model": model}

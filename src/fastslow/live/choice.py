@@ -1,4 +1,4 @@
-"""Which module answers: the one before, unless another predicts held-out votes better.
+"""Which module answers: the one before, unless the race's leader predicts held-out votes better.
 
 The race by test-then-train loss sees each vote once and forgets. Where the modules predict votes
 about as well it hands the lead to and fro, also to one that has learned little: losses differ by a
@@ -38,22 +38,21 @@ def vote_loss(margin: float, beta: float) -> float:
 def chosen_module(
     learner: Learner, held_out: Sequence[Row], *, before: str | None, fewest: int
 ) -> str:
-    """The module that answered before, unless another's losses on held-out votes are lower, by
-    chance with less than P.
+    """The module that answered before, unless the one that leads the race has lower losses on
+    held-out votes too, by chance with less than P.
+
+    Both, as either alone misleads: the race forgets, and of a taste that has changed most held-out
+    votes are of the one before, which a slower module has kept (LOG.md).
 
     Args:
         before: None where none did: then the race's leader.
         fewest: held-out votes below which nothing is changed.
     """
-    own = learner.leader if before is None else before
+    own, leader = learner.leader if before is None else before, learner.leader
     rows = decided(held_out)
-    if len(rows) < fewest or len(learner.modules) == 1:
+    if leader == own or len(rows) < fewest:
         return own
     beta = learner.core.objective.beta
-    losses = {
-        name: [vote_loss(one, beta) for one in margins(learner, name, rows)]
-        for name in learner.modules
-    }
-    best = min(learner.modules, key=lambda name: sum(losses[name]))
-    gained = [a - b for a, b in zip(losses[own], losses[best], strict=True)]
-    return best if above_zero_by_chance(gained) < P else own
+    losses = [[vote_loss(one, beta) for one in margins(learner, m, rows)] for m in (own, leader)]
+    gained = [a - b for a, b in zip(*losses, strict=True)]
+    return leader if above_zero_by_chance(gained) < P else own
