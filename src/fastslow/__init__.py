@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastslow.hub import Pushed
     from fastslow.judges import Judgement, JudgeRequest
     from fastslow.objectives import Objective, ObjectiveOutput, PairLogps, objective_names
+    from fastslow.prompts import PromptSummary, optimise_prompt
     from fastslow.records import Demonstration, Message, Pair, Ranking, Rating
     from fastslow.reports import write_report
     from fastslow.testing import check_objective
@@ -46,6 +47,7 @@ _PLACES = {
     "hub": ("Pushed",),
     "judges": ("JudgeRequest", "Judgement"),
     "objectives": ("Objective", "ObjectiveOutput", "PairLogps", "objective_names"),
+    "prompts": ("PromptSummary", "optimise_prompt"),
     "records": ("Demonstration", "Message", "Pair", "Ranking", "Rating"),
     "reports": ("write_report",),
     "testing": ("check_objective",),
@@ -74,6 +76,7 @@ __all__ = [
     "Pair",
     "PairLogps",
     "Policy",
+    "PromptSummary",
     "Pushed",
     "Ranking",
     "Rating",
@@ -92,6 +95,7 @@ __all__ = [
     "load_recipe",
     "make_world",
     "objective_names",
+    "optimise_prompt",
     "train",
     "write_report",
 ]

@@ -20,7 +20,7 @@ LEVELS = [
     {"scoring", "adapters", "evaluation", "testing"},
     {"judges", "sampling"},
     {"training", "reports"},
-    {"bench", "serve"},
+    {"bench", "serve", "prompts"},
     {"api"},
     {"live"},
     {"cli"},

@@ -20,6 +20,7 @@ from fastslow.cli.eval import evaluate
 from fastslow.cli.export import export
 from fastslow.cli.judge import judge
 from fastslow.cli.learn import learn
+from fastslow.cli.prompts import prompts
 from fastslow.cli.push import push
 from fastslow.cli.recipe import recipe
 from fastslow.cli.recipes import recipes
@@ -58,6 +59,7 @@ app.command()(judge)
 app.command()(export)
 app.command()(push)
 app.command()(combine)
+app.command()(prompts)
 app.command()(report)
 app.command()(serve)
 app.command()(learn)

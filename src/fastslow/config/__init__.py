@@ -30,6 +30,7 @@ from fastslow.config.load import (
     stage_recipe,
 )
 from fastslow.config.parts import PART_BEFORE
+from fastslow.config.prompts import PromptsConfig, ZopoConfig
 from fastslow.config.recipe import Recipe
 from fastslow.config.sampling import (
     AnswerConfig,
@@ -90,11 +91,13 @@ __all__ = [
     "ObjectiveConfig",
     "OnlineKlConfig",
     "Recipe",
+    "PromptsConfig",
     "ReplayConfig",
     "RoundsConfig",
     "SamplingConfig",
     "StageConfig",
     "TrainConfig",
+    "ZopoConfig",
     "domain_settings",
     "dump_recipe",
     "dump_yaml",

@@ -16,6 +16,7 @@ from fastslow.config.continual import (
 )
 from fastslow.config.judging import JudgeConfig
 from fastslow.config.live import LiveConfig
+from fastslow.config.prompts import PromptsConfig
 from fastslow.config.rules import faults
 from fastslow.config.sampling import (
     FilterConfig,
@@ -89,6 +90,8 @@ class Recipe(Section):
     `reward_model`, `llm` or `ensemble`."""
     live: LiveConfig | None = None
     """null: an ordinary run."""
+    prompts: PromptsConfig | None = None
+    """null: a run that trains."""
     stages: list[StageConfig] = []
     """Runs one after the other, each starting from the adapter of the one before, which is also
     its reference: `[sft, preferences]`. A stage may have sections of its own: `{name: sft, data:

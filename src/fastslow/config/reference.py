@@ -185,7 +185,9 @@ def _shown_default(field: Mapping[str, Any], models: list[str]) -> str:
     default = field.get("default")
     if models and isinstance(default, Mapping):
         return "on"
-    return default if isinstance(default, str) else json.dumps(default)
+    # Text of several lines would break a table.
+    plain = isinstance(default, str) and "\n" not in default
+    return str(default) if plain else json.dumps(default)
 
 
 def _text(field: Mapping[str, Any], models: list[str]) -> str:

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from fastslow.config.continual import ContinualConfig, DomainConfig
+from fastslow.config.prompts import prompt_faults
 from fastslow.config.sampling import AnswerConfig, RoundsConfig
 from fastslow.config.sections import LoraConfig
 from fastslow.config.stages import stage_faults
@@ -27,7 +28,7 @@ def faults(recipe: "Recipe") -> list[str]:
     """Every contradiction in a recipe."""
     groups = (
         _reference, _adapters, _training, _reward_model, _own_answers, _fresh_kl, _rounds, _stages,
-        _domains, _followed, _standard_input,
+        _domains, _followed, _standard_input, prompt_faults,
     )  # fmt: skip
     return list(chain.from_iterable(rules(recipe) for rules in groups))
 
@@ -113,7 +114,7 @@ def _own_answers(recipe: "Recipe") -> Faults:
     asking = [name for name in ("rounds", "online", "filter") if getattr(recipe, name)]
     if asking and recipe.judge is None:
         yield f"judge: is missing; {asking[0]} needs one to compare the policy's answers"
-    if recipe.judge is not None and not asking:
+    if recipe.judge is not None and not asking and recipe.prompts is None:
         yield "judge: has nothing to compare; give rounds, online or filter, or remove it"
     if len(asking) > 1:
         yield f"{' and '.join(asking)}: cannot be combined; give one of them"

@@ -12,7 +12,10 @@ from fastslow.foreign_files import check_no_links
 from fastslow.training.state.run_config import with_absolute_paths
 
 LOCK = ".lock"
-WORK = ("summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/*/*.jsonl")
+WORK = (
+    "summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/*/*.jsonl",
+    "pool/instructions.jsonl", "evaluations.jsonl",
+)  # fmt: skip
 """What shows that a folder holds work that could be lost."""
 WORK_OF_STAGES = ("stages/*/summary.json", "stages/*/checkpoints/step-*")
 """The same of stages, which are checked one by one where a recipe has them."""
