@@ -109,7 +109,8 @@ class Surrogate:
         scaled = self._scaled(points)
         across = self._kernel(self._points, scaled)
         explained = torch.linalg.solve_triangular(self._root, across, upper=False)
-        return self._kernel.diagonal(scaled) - explained.square().sum(0)
+        variance: Tensor = self._kernel.diagonal(scaled) - explained.square().sum(0)
+        return variance
 
     def predict(self, point: Tensor) -> Prediction:
         """Mean, variance and the mean's gradient at one point, [d]."""
