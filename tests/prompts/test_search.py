@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from benchmarks.prompts import BUDGET, HIGHEST, METHODS, POOL, SEEDS, landscape
 
+from benchmarks.prompts import BUDGET, HIGHEST, METHODS, POOL, SEEDS, landscape
 from fastslow.errors import ConfigError
 from fastslow.evaluation import bootstrap_interval
 from fastslow.prompts import (

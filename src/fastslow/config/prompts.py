@@ -1,7 +1,6 @@
 """Optimising an instruction for a chat model that is only asked."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
@@ -17,12 +16,7 @@ from fastslow.config.section import (
     as_list,
 )
 
-if TYPE_CHECKING:
-    from fastslow.config.recipe import Recipe
-
 PLACES = ("{instruction}", "{input}")
-TRAINING = ("stages", "continual", "rounds", "online", "filter", "online_kl", "replay", "live")
-"""Sections of what is trained."""
 
 
 def _with_places(template: str) -> str:
@@ -113,29 +107,3 @@ class PromptsConfig(Section):
     @property
     def demonstration_sources(self) -> list[str]:
         return as_list(self.demonstrations)
-
-
-def prompt_faults(recipe: "Recipe") -> Iterator[str]:
-    """What is wrong with a recipe that optimises an instruction."""
-    prompts = recipe.prompts
-    if prompts is None:
-        return
-    if (prompts.candidates is None) == (prompts.demonstrations is None):
-        yield (
-            "prompts: needs either candidates, a file of instructions, or demonstrations, from "
-            "which the model writes them; give one of the two"
-        )
-    if prompts.initial > prompts.budget:
-        yield f"prompts.initial: got {prompts.initial}; must not be above prompts.budget"
-    if (prompts.metric == "judge") != (recipe.judge is not None):
-        yield (
-            "prompts.metric: judge and the section judge go together; give both or neither "
-            f"(metric is {prompts.metric})"
-        )
-    if prompts.engine is not None and prompts.engine.folder is not None:
-        yield "prompts.engine.folder: no adapter is written; remove it"
-    trained = [name for name in TRAINING if getattr(recipe, name)]
-    trained += ["data.train"] if recipe.data.train_sources else []
-    trained += ["task: reward"] if recipe.task == "reward" else []
-    if trained:
-        yield f"prompts: trains nothing; remove {' and '.join(trained)}"

@@ -8,7 +8,6 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from fastslow.config.continual import ContinualConfig, DomainConfig
-from fastslow.config.prompts import prompt_faults
 from fastslow.config.sampling import AnswerConfig, RoundsConfig
 from fastslow.config.sections import LoraConfig
 from fastslow.config.stages import stage_faults
@@ -22,13 +21,15 @@ NOT_OF_REWARDS = (
     "stages", "reference",
 )  # fmt: skip
 """Keys of policies alone."""
+OF_TRAINING = ("stages", "continual", "rounds", "online", "filter", "online_kl", "replay", "live")
+"""Sections that only mean something where something is trained."""
 
 
 def faults(recipe: "Recipe") -> list[str]:
     """Every contradiction in a recipe."""
     groups = (
         _reference, _adapters, _training, _reward_model, _own_answers, _fresh_kl, _rounds, _stages,
-        _domains, _followed, _standard_input, prompt_faults,
+        _domains, _followed, _standard_input, _prompts,
     )  # fmt: skip
     return list(chain.from_iterable(rules(recipe) for rules in groups))
 
@@ -280,3 +281,31 @@ def _standard_input(recipe: "Recipe") -> Faults:
         )
     if [*recipe.data.train_sources, *recipe.data.eval_sources].count("-") > 1:
         yield "data: standard input (-) can be read once only"
+
+
+def _prompts(recipe: "Recipe") -> Faults:
+    """An instruction is optimised, and nothing is trained."""
+    prompts = recipe.prompts
+    if prompts is None:
+        return
+    if (prompts.candidates is None) == (prompts.demonstrations is None):
+        yield (
+            "prompts: needs either candidates, a file of instructions, or demonstrations, from "
+            "which the model writes them; give one of the two"
+        )
+    if prompts.initial > prompts.budget:
+        yield f"prompts.initial: got {prompts.initial}; must not be above prompts.budget"
+    if (prompts.metric == "judge") != (recipe.judge is not None):
+        yield (
+            "prompts.metric: judge and the section judge go together; give both or neither "
+            f"(metric is {prompts.metric})"
+        )
+    if prompts.engine is None:
+        yield from _room_for_prompts(recipe, "prompts", prompts.max_new_tokens)
+    elif prompts.engine.folder is not None:
+        yield "prompts.engine.folder: no adapter is written; remove it"
+    given = [name for name in OF_TRAINING if getattr(recipe, name)]
+    given += ["data.train"] if recipe.data.train_sources else []
+    given += ["task: reward"] if recipe.task == "reward" else []
+    if given:
+        yield f"prompts: trains nothing; remove {' and '.join(given)}"

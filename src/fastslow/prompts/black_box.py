@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from fastslow.adapters import load_tokenizer
+from fastslow.adapters import load_context_length, load_tokenizer
 from fastslow.config import EngineConfig, Recipe
-from fastslow.records import Text
+from fastslow.errors import DataError
+from fastslow.records import Prompt, Text
 from fastslow.sampling import Engine, generate, probe_batching
 from fastslow.scoring.layers import backbone_of
 from fastslow.training.distributed.processes import ProcessGroup
@@ -37,7 +38,8 @@ class BlackBox(Protocol):
 class LocalModel:
     """The recipe's model in this process, loaded when it is first needed; it embeds texts too.
 
-    Raises ConfigError where it cannot be loaded, EncodingError for what cannot be encoded.
+    Raises ConfigError where it cannot be loaded, DataError for a prompt that cannot be encoded or
+    that is too long.
     """
 
     def __init__(self, recipe: Recipe, processes: ProcessGroup) -> None:
@@ -48,7 +50,7 @@ class LocalModel:
         self, prompts: Sequence[Text], *, temperature: float, max_new_tokens: int, seed: int
     ) -> list[str]:
         """One answer to each prompt; the same seed gives the same ones."""
-        asked = [self._encoder.prompt_ids(prompt, room=max_new_tokens) for prompt in prompts]
+        asked = [self._ids(prompt, max_new_tokens) for prompt in prompts]
         texts: list[str] = []
         for start in range(0, len(asked), TOGETHER):
             batch = asked[start : start + TOGETHER]
@@ -68,6 +70,20 @@ class LocalModel:
             self.cost["prompt_tokens"] += sum(map(len, batch))
             self.cost["completion_tokens"] += sum(map(len, tokens))
         return texts
+
+    def _ids(self, prompt: Text, room: int) -> tuple[int, ...]:
+        """The prompt's tokens. Raises DataError where it does not fit: cut, it would lose its
+        beginning, in which the instruction stands."""
+        ids: tuple[int, ...] = self._encoder.prompt_ids(prompt, room=room)
+        length = self._encoder.prompt_length(Prompt(prompt=prompt))
+        limit = min(self._recipe.data.max_length, self._context) - room
+        if length > limit:
+            raise DataError(
+                f"prompts: a prompt with what stands around it has {length} tokens, but "
+                f"data.max_length and the model's context leave {limit} beside an answer of {room};"
+                " raise data.max_length, take shorter rows, or lower prompts.shown"
+            )
+        return ids
 
     def embed(self, texts: Sequence[str]) -> Iterator[Tensor]:
         """Of each text as a user's turn, the last hidden state of the last position, [d]."""
@@ -89,6 +105,12 @@ class LocalModel:
     @cached_property
     def _encoder(self) -> Any:
         return make_encoder(self._recipe, self._tokenizer)
+
+    @cached_property
+    def _context(self) -> int:
+        recipe = self._recipe
+        known = load_context_length(recipe.model, trust_remote_code=recipe.trust_remote_code)
+        return known or recipe.data.max_length
 
     @cached_property
     def _batching(self) -> Any:
