@@ -1,6 +1,7 @@
 """A whole run with a tiny model: its folder, resumption, what is refused, the command."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,20 @@ def test_a_stopped_run_says_so_and_resumes(made, tmp_path):
     assert optimise_prompt(made()).methods["zopo"].evaluations == 9
 
 
+def test_ctrl_c_stops_after_the_candidate_that_is_being_asked(made, tmp_path):
+    told = []
+
+    def interrupt(event):
+        told.append(event)
+        if event["event"] == "evaluation" and event["number"] == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    assert optimise_prompt(made(), callback=interrupt) is None
+    assert told[-1] == {"event": "stopping", "signal": "SIGINT"}
+    assert len(lines(tmp_path / "run")) == 2 and signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_folder_belongs_to_one_recipe_and_its_inputs(made, tmp_path):
     stop = fastslow.StopToken()
     stop.stop()
@@ -234,6 +249,10 @@ def test_a_recipe_that_trains_is_not_one_of_these(made, recipe, tmp_path):
         fastslow.train(made())
     with pytest.raises(DataError, match="none.jsonl"):
         optimise_prompt(made(validation="none.jsonl"))
+    with pytest.raises(DataError, match="prompts.candidates: none.txt is no file"):
+        optimise_prompt(made(candidates="none.txt"))
+    with pytest.raises(ConfigError, match="folder ./nowhere does not exist"):
+        optimise_prompt(made("model=./nowhere"))
 
 
 def test_what_does_not_fit_is_refused_and_not_cut(made, tmp_path):

@@ -56,12 +56,15 @@ class Pool:
     @classmethod
     def read(cls, folder: Path) -> "Pool":
         """The pool that `write` wrote. Raises StateError where it is damaged."""
-        rows = [row for _, row in read_log(folder / "instructions.jsonl")]
+        texts = []
+        for number, row in read_log(path := folder / "instructions.jsonl"):
+            if fault := misfit(row, dict[str, str]) or ("instruction" not in row and "no text"):
+                raise StateError(f"{path}:{number}: {fault}; remove the run folder to start over")
+            texts.append(row["instruction"])
         try:
             embeddings = load_file(folder / "embeddings.safetensors")["embeddings"]
         except Exception as error:
             raise StateError(f"{folder} cannot be read: {error}; remove it to start over") from None
-        texts = [str(row.get("instruction")) for row in rows]
         cost = read_json(folder / "cost.json", dict[str, int])
         if len(texts) != len(embeddings):
             raise StateError(

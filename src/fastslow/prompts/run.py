@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from fastslow.config import PromptsConfig, Recipe, load_recipe
-from fastslow.errors import ConfigError
+from fastslow.errors import ConfigError, DataError
 from fastslow.judges import judge_fingerprint, make_judge
 from fastslow.prompts.baselines import best_of_initial, random_search, resample
 from fastslow.prompts.black_box import BlackBox, LocalModel, ServerModel
@@ -265,6 +265,8 @@ def _inputs(recipe: Recipe, config: PromptsConfig) -> dict[str, Any]:
         "data": fingerprints_of(open_sources(sources)),
     }
     if config.candidates is not None:
+        if not Path(config.candidates).is_file():
+            raise DataError(f"prompts.candidates: {config.candidates} is no file; give one")
         prints["candidates"] = file_fingerprint(Path(config.candidates))
     if recipe.judge is not None:
         prints["judge"] = judge_fingerprint(recipe.judge)
