@@ -1,5 +1,7 @@
 """Searches in pools: what they may propose, when they end, and that ZOPO finds known optima."""
 
+from itertools import count
+
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from fastslow.prompts import (
     zopo,
 )
 from fastslow.prompts.search import Evaluated
+from fastslow.prompts.zopo import _Walk
 
 LINE = torch.arange(60, dtype=torch.float64)[:, None]
 """Candidates in a row."""
@@ -121,6 +124,16 @@ def test_after_queries_without_a_record_it_returns_to_the_best():
         )  # fmt: skip
         distances[tolerance] = sum(abs(i - peak) for i in order[8:])
     assert distances[0] < distances[99]
+
+
+@pytest.mark.parametrize(("change", "returns"), [(1, 0), (-1, 4)])
+def test_a_record_begins_the_count_again(monkeypatch, change, returns):
+    """Of 12 queries every one is a record, or none: then every third ends in a return."""
+    restart, restarts = _Walk.restart, []
+    monkeypatch.setattr(_Walk, "restart", lambda walk: (restarts.append(1), restart(walk)))
+    scores = count(0.5, change / 1000)
+    assert len(places("zopo", lambda i: next(scores), budget=8 + 13)) == 21
+    assert len(restarts) == 1 + returns  # It begins at the best, too.
 
 
 def test_the_nearest_come_first_and_equally_near_ones_in_order():
