@@ -85,6 +85,9 @@ def test_a_run_asks_each_candidate_once_and_says_what_each_method_found(made, tm
     of_search = [event for event in events if event["event"] == "evaluation"]
     assert len(of_search) == 9 + 9 + 4 + 9 and of_search[0]["number"] == 1
     assert PromptSummary.read(tmp_path / "run" / "summary.json") == summary
+    for opened in (fastslow.Run.load, lambda run: fastslow.write_report([run], tmp_path / "p")):
+        with pytest.raises(StateError, match="holds an instruction .* and no policy"):
+            opened(tmp_path / "run")
     for file in ("evaluations.jsonl", "summary.json", "pool/instructions.jsonl"):
         assert (tmp_path / "run" / file).stat().st_mode & 0o077 == 0, file
 

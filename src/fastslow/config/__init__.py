@@ -30,7 +30,7 @@ from fastslow.config.load import (
     stage_recipe,
 )
 from fastslow.config.parts import PART_BEFORE
-from fastslow.config.prompts import PromptsConfig, ZopoConfig
+from fastslow.config.prompts import PromptsConfig, ZopoConfig, check_policy
 from fastslow.config.recipe import Recipe
 from fastslow.config.sampling import (
     AnswerConfig,
@@ -98,6 +98,7 @@ __all__ = [
     "StageConfig",
     "TrainConfig",
     "ZopoConfig",
+    "check_policy",
     "domain_settings",
     "dump_recipe",
     "dump_yaml",

@@ -1,6 +1,7 @@
 """Optimising an instruction for a chat model that is only asked."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
@@ -15,8 +16,20 @@ from fastslow.config.section import (
     UserPath,
     as_list,
 )
+from fastslow.errors import StateError
 
+KIND = "prompts"
+"""Of the summary of such a run."""
 PLACES = ("{instruction}", "{input}")
+
+
+def check_policy(summary: Path, kind: Any) -> None:
+    """Raise StateError where a summary of this kind is that of an instruction, not of a policy."""
+    if kind == KIND:
+        raise StateError(
+            f"{summary.parent} holds an instruction that `fastslow prompts` found, and no policy; "
+            "give the folder of a run that trained"
+        )
 
 
 def _with_places(template: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fastslow.atomic_io import write_text
+from fastslow.config.prompts import KIND
 from fastslow.errors import StateError
 from fastslow.foreign_files import misfit, read_json
 
@@ -40,6 +41,7 @@ class PromptSummary:
     """What that cost, with the tests: `calls`, `prompt_tokens`, `completion_tokens`, and what the
     judge counts after `judge_`. Writing the pool is in `pool_cost`."""
     pool_cost: dict[str, int]
+    kind: str = KIND
 
     def write(self, path: Path) -> None:
         """Write the summary in one step."""

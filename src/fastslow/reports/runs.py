@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastslow.config import Recipe, load_recipe
+from fastslow.config import Recipe, check_policy, load_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.evaluation import WithinBudget, scaled_to_budget
 from fastslow.foreign_files import inside, misfit, read_json
@@ -179,6 +179,7 @@ def _summary(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     summary: dict[str, Any] = read_json(path, dict[str, Any])
+    check_policy(path, summary.get("kind"))
     shapes = CONTINUAL | SUMMARY if summary.get("kind") == "continual" else SUMMARY
     for key, shape in shapes.items():
         if fault := misfit(summary.get(key), shape, repr(key)):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastslow.atomic_io import write_text
+from fastslow.config import check_policy
 from fastslow.errors import StateError
 from fastslow.foreign_files import check_no_links, inside, read_json
 
@@ -143,6 +144,7 @@ class ContinualSummary:
 def read_summary(path: Path) -> RunSummary | ContinualSummary:
     """The summary of a finished run of either kind. Raises StateError where it is damaged."""
     kind = read_json(path, dict[str, Any]).get("kind")
+    check_policy(path, kind)
     return ContinualSummary.read(path) if kind == "continual" else RunSummary.read(path)
 
 
