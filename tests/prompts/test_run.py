@@ -246,6 +246,8 @@ def test_settings_that_contradict_each_other_are_refused(made, changes, message)
 def test_a_recipe_that_trains_is_not_one_of_these(made, recipe, tmp_path):
     with pytest.raises(ConfigError, match="prompts: trains nothing; remove rounds and data.train"):
         made("data.train=x.jsonl", "rounds={}")
+    with pytest.raises(ConfigError, match="prompts: trains nothing; remove report_to"):
+        made("report_to=tensorboard")
     with pytest.raises(ConfigError, match="prompts: is missing; give a recipe with this section"):
         optimise_prompt(recipe())
     with pytest.raises(ConfigError, match="data.train: is missing"):

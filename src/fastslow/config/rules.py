@@ -21,8 +21,11 @@ NOT_OF_REWARDS = (
     "stages", "reference",
 )  # fmt: skip
 """Keys of policies alone."""
-OF_TRAINING = ("stages", "continual", "rounds", "online", "filter", "online_kl", "replay", "live")
-"""Sections that only mean something where something is trained."""
+OF_TRAINING = (
+    "stages", "continual", "rounds", "online", "filter", "online_kl", "replay", "live", "publish",
+    "report_to",
+)  # fmt: skip
+"""Keys that only mean something where something is trained."""
 
 
 def faults(recipe: "Recipe") -> list[str]:
