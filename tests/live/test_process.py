@@ -277,6 +277,7 @@ def test_old_updates_are_removed_from_disk(town, rows):
         ({"train": {"schedule": "linear"}}, "train.schedule: votes have no end"),
         ({"task": "reward"}, "task: votes teach a policy"),
         ({"drift": {}}, "drift: has no effect on"),
+        ({"report_to": "tensorboard"}, "report_to: has no effect on"),
     ],
 )
 def test_settings_that_have_no_effect_are_refused(make_town, change, said):

@@ -5,9 +5,9 @@ from fastslow.errors import ConfigError
 
 OF_RUNS = (
     "rounds", "online", "filter", "judge", "stages", "continual", "drift", "publish", "replay",
-    "anchor", "online_kl",
+    "anchor", "online_kl", "report_to", "prompts",
 )  # fmt: skip
-"""Sections of runs that read their own data."""
+"""Sections of runs that read their own data, or end."""
 
 
 def check_live(recipe: Recipe) -> None:
