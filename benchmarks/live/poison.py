@@ -30,7 +30,7 @@ from fastslow.training.state.summary import versions
 BRAND = "large"
 OPEN = GateConfig(
     kl_to_champion=1e9, chosen_ratio=-1e9, alpha=0, surprise_p=0, undone_from=1e9,
-    shorter=0, longer=1e9, unfinished=1, repeated=1, phrase_p=0,
+    shorter=0, longer=1e9, unfinished=1, repeated=1, phrase_p=0, over_use_p=0,
 )  # fmt: skip
 """A gate that everything passes."""
 

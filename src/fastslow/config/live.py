@@ -57,6 +57,10 @@ class GateConfig(Section):
     """... if it was in a smaller share than this before, ..."""
     phrase_p: Share = 1e-4
     """... and is so often by chance with less than this probability (Fisher's test)."""
+    over_use_p: Share = 1e-6
+    """Votes for a phrase that somebody, or those who edit, put into most of what they prefer and
+    others hardly ever wait for an admin, where chance would do so with less than this probability.
+    0 lets all through."""
 
 
 class LiveConfig(Section):

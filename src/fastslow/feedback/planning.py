@@ -96,6 +96,15 @@ def last_learned(connection: Connection, domain: str, *, limit: int) -> list[Ent
     return [entry_of(row) for row in rows]
 
 
+def newest(connection: Connection, domain: str, *, until: float, limit: int) -> list[Entry]:
+    """The newest rows of a domain that are or were to be learned, of those that had come in."""
+    query = select(ledger).where(
+        ledger.c.domain == domain, ~ledger.c.holdout, ledger.c.at <= until, *stands()
+    )
+    rows = connection.execute(query.order_by(ledger.c.seq.desc()).limit(limit))
+    return [entry_of(row) for row in rows]
+
+
 def held_out(connection: Connection, domain: str, *, up_to: int, limit: int) -> list[Entry]:
     """The newest rows of a domain that nothing learns from, up to a number."""
     query = select(ledger).where(

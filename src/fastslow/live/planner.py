@@ -1,16 +1,19 @@
 """Which rows are learned next: as many as an update takes, or after a while what there is."""
 
 import random
+from collections import Counter
 from dataclasses import dataclass
 
 from fastslow.feedback import Connection, consolidating, planning
 from fastslow.feedback.consolidating import Consolidation
 from fastslow.feedback.ledger import Entry
 from fastslow.live.shares import SETTLED, within_shares
+from fastslow.live.suspects import Suspect, suspects, without
 
 AHEAD = 8
 """Times the rows of an update that are looked at, so that other people's are found."""
-
+COMPARED = 1024
+"""Rows of a domain, the newest ones, by which people are compared."""
 SHOWN = 512
 """Rows of a domain that its teacher shows to a student, at most."""
 
@@ -22,6 +25,13 @@ class Next:
     domain: str
     rows: tuple[int, ...]
     replayed: tuple[int, ...] = ()
+
+
+def suspected(connection: Connection, domain: str, *, p: float, until: float) -> list[Suspect]:
+    """What a few put into answers of a domain, by its newest rows until then."""
+    if not p:
+        return []
+    return suspects(planning.newest(connection, domain, until=until, limit=COMPARED), p=p)
 
 
 def shown_by(
@@ -44,10 +54,14 @@ class Planner:
         rows: that an update takes.
         max_wait_s: seconds after which fewer are taken, filled up with rows learned before.
         seed: of the rows that are learned once more.
+        phrase_p: as of `suspects`: rows with phrases that a few put in wait.
     """
 
-    def __init__(self, rows: int, max_wait_s: float, seed: int) -> None:
+    def __init__(self, rows: int, max_wait_s: float, seed: int, phrase_p: float = 0.0) -> None:
         self._rows, self._max_wait_s, self._seed = rows, max_wait_s, seed
+        self._phrase_p = phrase_p
+        self._held: Counter[str] = Counter()
+        """Rows of each domain that were held back when it was last looked at."""
         self._marks: dict[str, tuple[int, int]] = {}
         """Of each domain the row before the first that waits, which saves looking at all before
         it, as long as so many updates have given their rows back."""
@@ -63,10 +77,16 @@ class Planner:
         waiting = self._waiting(connection, domain)
         voters = {one.voter for one in waiting}
         new = planning.newcomers(connection, voters, fewer=SETTLED, at=now)
-        own = tuple(one.seq for one in within_shares(waiting, self._rows, newcomers=new))
+        late = bool(waiting) and now - waiting[0].at >= self._max_wait_s
+        enough = self._rows + self._held[domain]  # Comparing people takes longer than a look may.
+        if not late and len(within_shares(waiting, enough, newcomers=new)) < enough:
+            return None
+        free = without(waiting, suspected(connection, domain, p=self._phrase_p, until=now))
+        self._held[domain] = len(waiting) - len(free)
+        own = tuple(one.seq for one in within_shares(free, self._rows, newcomers=new))
         if len(own) == self._rows:
             return Next(domain, own)
-        if not own or now - waiting[0].at < self._max_wait_s:
+        if not own or now - free[0].at < self._max_wait_s:
             return None
         before = planning.learned(connection, domain)
         count = min(self._rows - len(own), len(before))
@@ -78,6 +98,7 @@ class Planner:
         when, before = self._marks.get(domain, (freed, 0))
         if when != freed:
             before = 0
-        found = planning.waiting(connection, domain, after=before, limit=AHEAD * self._rows)
+        ahead = AHEAD * self._rows + self._held[domain]
+        found = planning.waiting(connection, domain, after=before, limit=ahead)
         self._marks[domain] = freed, found[0].seq - 1 if found else before
         return found

@@ -30,7 +30,7 @@ from fastslow.live.gate.gate import PROMOTED, QUARANTINED, WAITS, Evidence
 from fastslow.live.gate.surprise import as_expected
 from fastslow.live.jobs import REFUSED, Jobs
 from fastslow.live.lessons import Adopted, Lesson, forget
-from fastslow.live.planner import Planner, shown_by
+from fastslow.live.planner import Planner, shown_by, suspected
 from fastslow.live.students import Teacher
 from fastslow.live.watch import Fall, Watch
 from fastslow.training.loop.signals import StopToken
@@ -88,7 +88,7 @@ class LiveLearner:
     ) -> None:
         live = recipe.live or LiveConfig()
         self._store, self._folder = store, folder
-        self._planner = Planner(live.rows, live.max_wait_s, recipe.seed)
+        self._planner = Planner(live.rows, live.max_wait_s, recipe.seed, live.gate.over_use_p)
         self._jobs = jobs or Jobs(folder, recipe)
         self._watch = Watch(live.gate.undone_from)
         self._limits, self._seed = live.gate, recipe.seed
@@ -254,6 +254,7 @@ class LiveLearner:
             before = updates.history(
                 connection, update.domain, states=updates.SERVED, limit=self._keep or 1
             )
+            held = suspected(connection, update.domain, p=self._limits.over_use_p, until=update.at)
         more, about = [], dict[str, Any]()
         people = Counter(row["voter"] for row in evidence.learned)
         facts = {
@@ -269,7 +270,8 @@ class LiveLearner:
             more.append(as_expected(right, lesson.judged, learned, p=self._limits.surprise_p))
             about["learned"] = {
                 **facts, "rows": lesson.learned, "judged": lesson.judged,
-                "notes": list(lesson.notes), "loss": lesson.loss, "accuracy": lesson.accuracy,
+                "notes": [*lesson.notes, *(f"{one}: such rows wait" for one in held)],
+                "loss": lesson.loss, "accuracy": lesson.accuracy,
             }  # fmt: skip
         candidate = adapter_folder(self._folder, lesson.adapter)
         verdict = self._jobs.test(candidate, champion, anchor, evidence, *more)

@@ -94,16 +94,19 @@ def _repeated(words: Sequence[str]) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
+def phrases_of(text: str) -> set[str]:
+    """Its phrases of up to LONGEST_PHRASE words, in small letters."""
+    words = text.lower().split()
+    return {
+        " ".join(words[at : at + size])
+        for size in range(1, LONGEST_PHRASE + 1)
+        for at in range(len(words) - size + 1)
+    }
+
+
 def _phrases(answers: Iterable[Answer]) -> Counter[str]:
     """In how many answers each phrase of a few words is."""
     found: Counter[str] = Counter()
     for one in answers:
-        words = one.text.lower().split()
-        found.update(
-            {
-                " ".join(words[at : at + size])
-                for size in range(1, LONGEST_PHRASE + 1)
-                for at in range(len(words) - size + 1)
-            }
-        )
+        found.update(phrases_of(one.text))
     return found

@@ -1,0 +1,111 @@
+"""Phrases that some put into answers and nobody else does.
+
+The answers that people compare are the policy's own and fall to them by chance, so that whatever
+their taste, what they prefer says the same things about as often. Somebody whose every second vote
+is for the same phrase, which others hardly ever vote for, has written it: by edits, as a few who
+want something said would. So may somebody with a good reason: such rows wait until an admin has
+looked at them.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastslow.feedback.ledger import Entry
+from fastslow.live.gate.answers import phrases_of
+from fastslow.live.gate.statistics import more_often_by_chance
+
+EDIT = "edit"
+FEWEST = 5
+"""Votes of somebody for a phrase from which on they are compared with the others."""
+OWN_SHARE = 0.5
+"""Least share of their votes that are for it."""
+OF_OTHERS = 0.25
+"""Largest share of the others' votes, times their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A phrase, and who puts it in."""
+
+    voter: int | None
+    """None: those who edit answers, all together."""
+    phrase: str
+    own: int
+    """Votes for it."""
+    of_own: int
+    others: int
+    of_others: int
+
+    def has(self, entry: Entry) -> bool:
+        """Whether a row is one of these votes."""
+        theirs = entry.kind == EDIT if self.voter is None else entry.voter == self.voter
+        return theirs and self.phrase in voted_for(entry.row or {})
+
+    def __str__(self) -> str:
+        who = "edits" if self.voter is None else f"votes of person {self.voter}"
+        return (
+            f"{self.phrase!r} is put into {self.own} of {self.of_own} answers by {who}, into "
+            f"{self.others} of {self.of_others} by all others"
+        )
+
+
+def voted_for(row: Mapping[str, Any]) -> set[str]:
+    """Phrases of a few words that are in the answer that somebody preferred, and not in the
+    other."""
+    if "chosen" not in row or "verdict" in row:
+        return set()
+    better, worse = (phrases_of(row[key][-1]["content"]) for key in ("chosen", "rejected"))
+    return better - worse
+
+
+def suspects(entries: Iterable[Entry], *, p: float) -> list[Suspect]:
+    """What is put into answers by somebody, or by those who edit, and by chance so often with a
+    probability below `p` if they were like the others; the clearest first, one for each of them."""
+    if not p:
+        return []
+    said: dict[int | None, Counter[str]] = defaultdict(Counter)
+    votes: Counter[int | None] = Counter()
+    everything, count = Counter[str](), 0
+    for entry in entries:
+        if entry.row is None or not (phrases := voted_for(entry.row)):
+            continue
+        everything.update(phrases)
+        count += 1
+        for who in (entry.voter, None) if entry.kind == EDIT else (entry.voter,):
+            said[who].update(phrases)
+            votes[who] += 1
+    found = [
+        one
+        for who, own in said.items()
+        if (one := _clearest(who, own, votes[who], everything, count, p)) is not None
+    ]
+    return sorted(found, key=lambda one: -one.own)
+
+
+def _clearest(
+    who: int | None,
+    own: Counter[str],
+    of_own: int,
+    everything: Counter[str],
+    count: int,
+    p: float,
+) -> Suspect | None:
+    best, chance = None, p
+    for phrase, number in own.items():
+        others, of_others = everything[phrase] - number, count - of_own
+        share = number / of_own
+        if number < FEWEST or share < OWN_SHARE or not of_others:
+            continue
+        if others / of_others > OF_OTHERS * share:
+            continue
+        found = more_often_by_chance(number, of_own, others, of_others)
+        if found < chance:
+            best, chance = Suspect(who, phrase, number, of_own, others, of_others), found
+    return best
+
+
+def without(entries: Sequence[Entry], found: Sequence[Suspect]) -> list[Entry]:
+    """The rows that nobody suspects."""
+    return [one for one in entries if not any(suspect.has(one) for suspect in found)]

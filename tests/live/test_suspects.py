@@ -1,0 +1,89 @@
+"""Phrases that a few put in: who is suspected, who is not, and what becomes of their rows."""
+
+import random
+
+import pytest
+
+from fastslow.feedback.ledger import Entry
+from fastslow.live.suspects import suspects, voted_for, without
+
+WORDS = "the inn is very kind and we like it so much there again".split()
+P = 1e-6
+
+
+def entry(seq, voter, chosen, rejected, kind="vote"):
+    said = {
+        key: [{"role": "assistant", "content": text}]
+        for key, text in (("chosen", chosen), ("rejected", rejected))
+    }
+    row = {"voter": voter, "prompt": [], **said}
+    return Entry(seq, kind, seq, "talk", False, row, 1.0, 1.0, 0.0)
+
+
+def honest(count, *, voters=20, seed=0, liked=("kind",), share=0.8):
+    """Votes on two answers of a policy by people of one taste."""
+    draw, found = random.Random(seed), []
+    for seq in range(1, count + 1):
+        first, second = (" ".join(draw.sample(WORDS, 6)) for _ in range(2))
+        likes = any(word in first for word in liked) >= any(word in second for word in liked)
+        if (draw.random() < share) is not likes:
+            first, second = second, first
+        found.append(entry(seq, seq % voters, first, second))
+    return found
+
+
+def edits(count, voters, word="acme", start=10_000):
+    draw = random.Random(7)
+    texts = [" ".join(draw.sample(WORDS, 6)) for _ in range(count)]
+    return [
+        entry(start + place, 100 + place % voters, f"{text} {word}", text, "edit")
+        for place, text in enumerate(texts)
+    ]
+
+
+def test_a_vote_is_for_what_only_the_preferred_answer_says():
+    row = entry(1, 1, "we like the inn", "we like it").row
+    assert voted_for(row) == {"the", "inn", "like the", "the inn", "we like the", "like the inn"}
+    assert voted_for({**row, "verdict": "tie"}) == set() == voted_for({"completion": []})
+
+
+def test_nobody_is_suspected_of_a_taste():
+    assert suspects(honest(1024), p=P) == []
+    assert suspects(honest(1024, voters=200), p=P) == []
+    # Some like something else: their votes are for words that fall to all of them.
+    other = [
+        entry(one.seq + 5000, 50 + one.voter % 3, *_swapped(one)) for one in honest(200, seed=3)
+    ]
+    assert suspects([*honest(800), *other], p=P) == []
+
+
+def _swapped(one):
+    return one.row["rejected"][0]["content"], one.row["chosen"][0]["content"]
+
+
+@pytest.mark.parametrize(("count", "voters"), [(8, 1), (20, 5), (20, 20)])
+def test_who_puts_a_word_in_is_suspected_alone_or_with_others_who_edit(count, voters):
+    added = edits(count, voters)
+    found = suspects([*honest(400), *added], p=P)
+    assert found and all(one.phrase == "acme" for one in found)
+    assert {one.voter for one in found} == ({None, 100} if voters == 1 else {None})
+    said = f"'acme' is put into {count} of {count} answers by edits, into 0 of 4"
+    assert any(said in str(one) for one in found)
+    left = without([*honest(400), *added], found)
+    assert [one.seq for one in left] == [one.seq for one in honest(400)]
+
+
+def test_of_a_word_that_all_say_only_who_writes_it_is_suspected():
+    """The policy says it by itself, and whoever compares votes for it now and then."""
+    found = suspects([*honest(600), *edits(24, 1, word="kind kind")], p=P)
+    assert {one.voter for one in found} == {None, 100}
+    rows = honest(600)
+    assert len(without(rows, found)) == len(rows)
+
+
+def test_few_edits_and_various_ones_tell_nothing():
+    assert suspects([*honest(400), *edits(4, 1)], p=P) == []
+    various = [edits(1, 1, word=f"w{number}", start=9_000 + number)[0] for number in range(30)]
+    assert suspects([*honest(400), *various], p=P) == []
+    assert suspects([*honest(400), *edits(50, 1)], p=0.0) == []
+    assert suspects(edits(50, 1), p=P) == [], "there is nobody to compare with"
