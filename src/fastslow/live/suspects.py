@@ -21,7 +21,7 @@ FEWEST = 5
 """Votes of somebody for a phrase from which on they are compared with the others."""
 OWN_SHARE = 0.5
 """Least share of their votes that are for it."""
-OF_OTHERS = 0.25
+OF_OTHERS = 0.5
 """Largest share of the others' votes, times their own."""
 
 
