@@ -24,6 +24,7 @@ def small_base(monkeypatch, tmp_path):
     monkeypatch.setattr(scratch, "pretrain_base", small)
 
 
+@pytest.mark.slow
 def test_a_world_is_written_and_a_run_in_it_knows_its_reward(small_base, tmp_path):
 
     to = tmp_path / "world"
