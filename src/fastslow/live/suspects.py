@@ -93,7 +93,8 @@ def _clearest(
     p: float,
 ) -> Suspect | None:
     best, chance = None, p
-    for phrase, number in own.items():
+    # The shortest of those that are as clear: sets are in another order in every process.
+    for phrase, number in sorted(own.items(), key=lambda one: (one[0].count(" "), one[0])):
         others, of_others = everything[phrase] - number, count - of_own
         share = number / of_own
         if number < FEWEST or share < OWN_SHARE or not of_others:
