@@ -140,6 +140,19 @@ def test_a_snapshot_is_a_copy_and_can_be_gone_back_to(make_learner):
     assert again == one and tiny.same(weights(learner), after)
 
 
+def test_a_learner_of_a_recipe_gives_the_template_what_the_recipe_says(tmp_path):
+    folder = tmp_path / "model"
+    tiny.model().save_pretrained(folder)
+    tiny.tokenizer("{{ mood }}" + tiny.TEMPLATE).save_pretrained(folder)
+    raw = {
+        "model": str(folder),
+        "data": {"max_length": 96, "chat_template_kwargs": {"mood": "calm "}},
+    }
+    raw |= {"train": {"schedule": "constant"}, "eval": {"num_prompts": 0, "max_new_tokens": 4}}
+    learner = fs.Learner.from_recipe(fs.load_recipe(raw))
+    assert learner.prompt_text([{"role": "user", "content": "Hi"}]).startswith("calm <|user|>")
+
+
 def test_a_checkpoint_of_an_older_version_knows_no_newer_settings(make_learner):
     learner = make_learner()
     snapshot = learner.snapshot()

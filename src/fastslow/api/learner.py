@@ -151,6 +151,7 @@ class Learner(PolicyMethods):
             max_length=recipe.data.max_length,
             template=recipe.data.template,
             end_ids=base.end_ids,
+            template_settings=recipe.data.chat_template_kwargs,
             num_embeddings=base.num_embeddings,
         )
         self._intake = Intake(encoder, objective)
@@ -173,6 +174,11 @@ class Learner(PolicyMethods):
     def modules(self) -> tuple[str, ...]:
         """Names of the trained modules, the fastest first."""
         return self.core.state.selector.modules
+
+    @property
+    def encoder(self) -> Encoder:
+        """Turns rows and prompts into tokens, as the recipe says."""
+        return self._opened.encoder
 
     @property
     def num_steps(self) -> int:
