@@ -60,7 +60,7 @@ def main() -> None:
         text=True,
     )
     try:
-        address = _address(server)
+        address = address_of(server)
         seconds = args.minutes * 60
         latencies, answered = asyncio.run(_cast(address, tokens, wanted, seconds, streams))
         cpu = sum(psutil.Process(server.pid).cpu_times()[:2])
@@ -107,7 +107,8 @@ def _pair(store: Store, number: int) -> dict[str, Any]:
     return {**row, "at": 0.0}
 
 
-def _address(server: subprocess.Popen[str]) -> str:
+def address_of(server: subprocess.Popen[str]) -> str:
+    """Where a server is, once it says so."""
     assert server.stdout is not None
     for line in server.stdout:
         if found := re.search(r"serving on (\S+);", line):

@@ -7,7 +7,6 @@ then while votes are learned, then nobody asks while as many votes are learned.
 import argparse
 import json
 import random
-import re
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import httpx2
 
 from benchmarks.live.people import Electorate
+from benchmarks.votes import address_of
 from fastslow.api.view import Answer
 from fastslow.atomic_io import write_text
 from fastslow.bench.scenario import world_scenario
@@ -68,13 +68,10 @@ def main() -> None:
 
 
 def _client(server: subprocess.Popen[str], folder: Path) -> httpx2.Client:
-    assert server.stdout is not None
-    for line in server.stdout:
-        if found := re.search(r"serving on (\S+);", line):
-            tokens = dict(one.split() for one in (folder / "tokens").read_text().splitlines())
-            headers = {"Authorization": f"Bearer {tokens['admin']}"}
-            return httpx2.Client(base_url=found[1], headers=headers, timeout=60.0)
-    raise SystemExit("the server did not start")
+    address = address_of(server)
+    tokens = dict(one.split() for one in (folder / "tokens").read_text().splitlines())
+    headers = {"Authorization": f"Bearer {tokens['admin']}"}
+    return httpx2.Client(base_url=address, headers=headers, timeout=60.0)
 
 
 def _measured(crowd: Electorate, client: httpx2.Client) -> dict[str, Any]:

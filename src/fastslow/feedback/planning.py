@@ -91,27 +91,17 @@ def last_learned(connection: Connection, domain: str, *, limit: int) -> list[Ent
     taken = exists().where(
         update_rows.c.seq == ledger.c.seq, update_rows.c.update_id == updates.c.id, *_served()
     )
-    query = select(ledger).where(ledger.c.domain == domain, ~ledger.c.holdout, taken, *stands())
-    rows = connection.execute(query.order_by(ledger.c.seq.desc()).limit(limit))
-    return [entry_of(row) for row in rows]
+    return _newest(connection, domain, limit, ~ledger.c.holdout, taken)
 
 
 def newest(connection: Connection, domain: str, *, until: float, limit: int) -> list[Entry]:
     """The newest rows of a domain that are or were to be learned, of those that had come in."""
-    query = select(ledger).where(
-        ledger.c.domain == domain, ~ledger.c.holdout, ledger.c.at <= until, *stands()
-    )
-    rows = connection.execute(query.order_by(ledger.c.seq.desc()).limit(limit))
-    return [entry_of(row) for row in rows]
+    return _newest(connection, domain, limit, ~ledger.c.holdout, ledger.c.at <= until)
 
 
 def held_out(connection: Connection, domain: str, *, up_to: int, limit: int) -> list[Entry]:
     """The newest rows of a domain that nothing learns from, up to a number."""
-    query = select(ledger).where(
-        ledger.c.domain == domain, ledger.c.holdout, ledger.c.seq <= up_to, *stands()
-    )
-    rows = connection.execute(query.order_by(ledger.c.seq.desc()).limit(limit))
-    return [entry_of(row) for row in rows]
+    return _newest(connection, domain, limit, ledger.c.holdout, ledger.c.seq <= up_to)
 
 
 def on_the_way(connection: Connection, domain: str) -> int | None:
@@ -236,6 +226,13 @@ def stands() -> tuple[Any, ...]:
     gone = ledger.alias("gone")
     taken_back = exists().where(gone.c.kind == "retract", gone.c.vote_id == ledger.c.vote_id)
     return ledger.c.kind != "retract", ledger.c.weight > 0, ~taken_back
+
+
+def _newest(connection: Connection, domain: str, limit: int, *conditions: Any) -> list[Entry]:
+    """The newest rows of a domain that stand and fulfil conditions, the newest first."""
+    query = select(ledger).where(ledger.c.domain == domain, *conditions, *stands())
+    rows = connection.execute(query.order_by(ledger.c.seq.desc()).limit(limit))
+    return [entry_of(row) for row in rows]
 
 
 def _served() -> tuple[Any, ...]:

@@ -1,7 +1,6 @@
 """Which rows are learned next: as many as an update takes, or after a while what there is."""
 
 import random
-from collections import Counter
 from dataclasses import dataclass
 
 from fastslow.feedback import Connection, consolidating, planning
@@ -54,14 +53,15 @@ class Planner:
         rows: that an update takes.
         max_wait_s: seconds after which fewer are taken, filled up with rows learned before.
         seed: of the rows that are learned once more.
-        phrase_p: as of `suspects`: rows with phrases that a few put in wait.
+        over_use_p: as of `suspects`: rows with phrases that a few put in wait.
     """
 
-    def __init__(self, rows: int, max_wait_s: float, seed: int, phrase_p: float = 0.0) -> None:
+    def __init__(self, rows: int, max_wait_s: float, seed: int, over_use_p: float = 0.0) -> None:
         self._rows, self._max_wait_s, self._seed = rows, max_wait_s, seed
-        self._phrase_p = phrase_p
-        self._held: Counter[str] = Counter()
-        """Rows of each domain that were held back when it was last looked at."""
+        self._over_use_p = over_use_p
+        self._known: dict[str, tuple[list[Entry], list[Entry]]] = {}
+        """Of each domain the rows that waited when people were last compared, and those that none
+        held back: comparing takes longer than a look may."""
         self._marks: dict[str, tuple[int, int]] = {}
         """Of each domain the row before the first that waits, which saves looking at all before
         it, as long as so many updates have given their rows back."""
@@ -78,11 +78,10 @@ class Planner:
         voters = {one.voter for one in waiting}
         new = planning.newcomers(connection, voters, fewer=SETTLED, at=now)
         late = bool(waiting) and now - waiting[0].at >= self._max_wait_s
-        enough = self._rows + self._held[domain]  # Comparing people takes longer than a look may.
+        enough = self._rows + self._held(domain)
         if not late and len(within_shares(waiting, enough, newcomers=new)) < enough:
             return None
-        free = without(waiting, suspected(connection, domain, p=self._phrase_p, until=now))
-        self._held[domain] = len(waiting) - len(free)
+        free = self._free(connection, domain, waiting, now)
         own = tuple(one.seq for one in within_shares(free, self._rows, newcomers=new))
         if len(own) == self._rows:
             return Next(domain, own)
@@ -93,12 +92,26 @@ class Planner:
         again = random.Random(f"{self._seed} {own[0]}").sample(before, count)
         return Next(domain, own, tuple(sorted(again)))
 
+    def _free(
+        self, connection: Connection, domain: str, waiting: list[Entry], now: float
+    ) -> list[Entry]:
+        """Those that need not wait; compared only where others wait than before."""
+        if domain not in self._known or self._known[domain][0] != waiting:
+            found = suspected(connection, domain, p=self._over_use_p, until=now)
+            self._known[domain] = waiting, without(waiting, found)
+        return self._known[domain][1]
+
+    def _held(self, domain: str) -> int:
+        """How many rows were held back when people were last compared."""
+        waiting, free = self._known.get(domain, ((), ()))
+        return len(waiting) - len(free)
+
     def _waiting(self, connection: Connection, domain: str) -> list[Entry]:
         freed = planning.freed(connection, domain)
         when, before = self._marks.get(domain, (freed, 0))
         if when != freed:
             before = 0
-        ahead = AHEAD * self._rows + self._held[domain]
+        ahead = AHEAD * self._rows + self._held(domain)
         found = planning.waiting(connection, domain, after=before, limit=ahead)
         self._marks[domain] = freed, found[0].seq - 1 if found else before
         return found

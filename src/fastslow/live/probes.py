@@ -7,11 +7,9 @@ serves something else: another base, another template, no adapter at all.
 from collections.abc import Sequence
 from typing import Any
 
-from fastslow.adapters import load_tokenizer
 from fastslow.api.learner import Learner
-from fastslow.records import Message
+from fastslow.api.view import prompt_of
 from fastslow.scoring import Tree
-from fastslow.training.policies.loading import make_encoder
 
 PROMPTS = 3
 TOKENS = 16
@@ -26,9 +24,7 @@ class Probes:
     """
 
     def __init__(self, learner: Learner) -> None:
-        recipe = learner.core.recipe
-        tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-        self._learner, self._encoder = learner, make_encoder(recipe, tokenizer)
+        self._learner = learner
 
     def of(self, policy: str, prompts: Sequence[Any]) -> list[dict[str, Any]]:
         """The likeliest answers of a policy to the first prompts, as JSON: `messages`, `tokens`,
@@ -36,10 +32,9 @@ class Probes:
         asked = [one["prompt"] for one in prompts[:PROMPTS]]
         if not asked:
             return []
-        policies = self._learner.core.policies
-        turns = [tuple(Message(one["role"], one["content"]) for one in own) for own in asked]
-        ids = [self._encoder.prompt_ids(own, room=TOKENS) for own in turns]
-        ends = sorted(self._encoder.end_ids)
+        policies, encoder = self._learner.core.policies, self._learner.encoder
+        ids = [encoder.prompt_ids_of(prompt_of(one), room=TOKENS) for one in prompts[:PROMPTS]]
+        ends = sorted(encoder.end_ids)
         limits = {"end_ids": ends, "max_new_tokens": TOKENS, "seed": 0, "temperature": 0.0}
         said = [answer.tokens for (answer,) in policies.generate(policy, ids, **limits)]
         # Every beginning is a response of its own: what a token adds to it is its log-prob.

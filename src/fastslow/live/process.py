@@ -254,7 +254,6 @@ class LiveLearner:
             before = updates.history(
                 connection, update.domain, states=updates.SERVED, limit=self._keep or 1
             )
-            held = suspected(connection, update.domain, p=self._limits.over_use_p, until=update.at)
         more, about = [], dict[str, Any]()
         people = Counter(row["voter"] for row in evidence.learned)
         facts = {
@@ -267,6 +266,10 @@ class LiveLearner:
         else:
             right = round(lesson.accuracy * lesson.judged)
             learned = [one for one in before if "learned" in one.gate]
+            with self._store.read() as connection:
+                held = suspected(
+                    connection, update.domain, p=self._limits.over_use_p, until=update.at
+                )
             more.append(as_expected(right, lesson.judged, learned, p=self._limits.surprise_p))
             about["learned"] = {
                 **facts, "rows": lesson.learned, "judged": lesson.judged,

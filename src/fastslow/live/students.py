@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastslow.adapters import Factors, combine, load_tokenizer, recompress
+from fastslow.adapters import Factors, combine, recompress
 from fastslow.api.learner import Learner
 from fastslow.atomic_io import new_folder, write_text
 from fastslow.errors import ConfigError, DataError
@@ -21,7 +21,6 @@ from fastslow.foreign_files import read_json
 from fastslow.scoring import Encoded
 from fastslow.streams.formats import read_row
 from fastslow.training.continual.distillation import EXAMPLES, Lesson, distil
-from fastslow.training.policies.loading import make_encoder
 
 STUDENT = "student"
 TEACHER = "teacher-"
@@ -128,10 +127,8 @@ class Students:
                 write_text(draft / FACTS, f"{json.dumps(facts)}\n")
 
     def _encoded(self, teacher: Teacher) -> list[Encoded]:
-        recipe = self._learner.core.recipe
-        tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
         examples = [read_row(one.row, source=f"row {one.seq}") for one in teacher.shown if one.row]
-        found = make_encoder(recipe, tokenizer).encode_all(examples)
+        found = self._learner.encoder.encode_all(examples)
         kept = [one for one in found if isinstance(one, Encoded)]
         if not kept:
             raise DataError(f"{teacher.domain}: none of {len(examples)} rows fits data.max_length")

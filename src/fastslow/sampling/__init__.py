@@ -1,14 +1,16 @@
 """Sampling from a policy."""
 
-from fastslow.sampling.engine import Engine, EngineCompletion
+from fastslow.sampling.engine import RANKS, Engine, EngineCompletion, vllm_room
 from fastslow.sampling.generate import Batching, Completion, generate
 from fastslow.sampling.probe import probe_batching
 
 __all__ = [
+    "RANKS",
     "Batching",
     "Completion",
     "Engine",
     "EngineCompletion",
     "generate",
     "probe_batching",
+    "vllm_room",
 ]

@@ -210,8 +210,17 @@ class Engine:
                 )
 
 
+def vllm_room(rank: int) -> int | None:
+    """The least --max-lora-rank of vLLM for an adapter; None where it is beyond all.
+
+    >>> vllm_room(16), vllm_room(17), vllm_room(2), vllm_room(600)
+    (16, 32, 8, None)
+    """
+    return next((room for room in RANKS if room >= rank), None)
+
+
 def _started_with(rank: int) -> str:
-    known = next((most for most in RANKS if most >= rank), rank)
+    known = vllm_room(rank) or rank
     return (
         f"The adapter has rank {rank}: vLLM needs VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, "
         f"--enable-lora, --max-lora-rank {known} or more, --max-loras 2 or more, and must be able "

@@ -8,9 +8,8 @@ from pathlib import Path
 from fastslow.adapters import rank_of
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError
+from fastslow.sampling import RANKS, vllm_room
 
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as --max-lora-rank."""
 BASE = "PATH/OF/THE/BASE"
 """Stands for a base that has no id on the Hub."""
 
@@ -92,15 +91,6 @@ def usage(folder: Path, recipe: Recipe, base: str | None, place: str, *, merged:
     return f"{PEFT.format(**known)}\n{_vllm(folder, known)}"
 
 
-def vllm_room(rank: int) -> int | None:
-    """The least --max-lora-rank of vLLM for an adapter; None where it is beyond all.
-
-    >>> vllm_room(16), vllm_room(17), vllm_room(2), vllm_room(600)
-    (16, 32, 8, None)
-    """
-    return next((room for room in VLLM_RANKS if room >= rank), None)
-
-
 def _vllm(folder: Path, known: dict[str, str]) -> str:
     try:
         rank = rank_of(folder)
@@ -108,6 +98,6 @@ def _vllm(folder: Path, known: dict[str, str]) -> str:
         return "vLLM loads plain LoRA only, and this adapter is more; merge it into its base.\n"
     room = vllm_room(rank)
     if room is None:
-        most = VLLM_RANKS[-1]
+        most = RANKS[-1]
         return f"vLLM loads rank {most} at most, and this is {rank}; merge it into its base.\n"
     return VLLM.format(**known, rank=rank, room=room)
