@@ -91,6 +91,7 @@ from fastslow.training.continual import merge_weights
 merge_weights.STEPS = 8
 recipe, moments = sys.argv[1], json.loads(sys.argv[2])
 for moment in moments:
+    began = time.monotonic()
     child = os.fork()
     if child == 0:
         def cut(event):
@@ -105,7 +106,8 @@ for moment in moments:
     if moment["after"] is not None:
         time.sleep(moment["after"])
         os.kill(child, signal.SIGKILL)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(json.dumps([code, time.monotonic() - began]), flush=True)
 """
 FITTING = {"event": "progress", "task": "fitting merge weights", "total": 8}
 MOMENTS = [
@@ -127,11 +129,12 @@ MOMENTS = [
 
 
 def attempts(path, moments):
-    """Exit codes of one attempt after the other, each going on where the one before was cut."""
+    """Exit codes and seconds of attempts, each going on where the one before was cut."""
     given = [{"at": None, "after": None} | moment for moment in moments]
     done = fork_server.run("-c", ATTEMPTS, path, json.dumps(given))
     assert done.returncode == 0, done.stderr
-    return [int(code) for code in done.stdout.split()], done.stderr
+    codes, seconds = zip(*map(json.loads, done.stdout.splitlines()), strict=True)
+    return list(codes), list(seconds), done.stderr
 
 
 def test_kills_in_and_between_domains_change_no_bit(continual, tmp_path):
@@ -144,11 +147,11 @@ def test_kills_in_and_between_domains_change_no_bit(continual, tmp_path):
     )  # fmt: skip
     path.write_text(fastslow.config.dump_recipe(made))
     folder = Path(made.output_dir)
-    codes, errors = attempts(path, [{}])
+    codes, [length], errors = attempts(path, [{}])
     assert codes == [0], errors
     # In the same place, as recipes and manifests name the folders they are of.
     whole = folder.rename(tmp_path / "whole")
-    codes, errors = attempts(path, [{"at": moment} for moment in chosen] + [{}])
+    codes, _, errors = attempts(path, [{"at": moment} for moment in chosen] + [{}])
     assert codes == [-signal.SIGKILL] * len(chosen) + [0], errors
     expected, found = end_state(whole), end_state(folder)
     assert expected.keys() == found.keys()
@@ -160,11 +163,11 @@ def test_kills_in_and_between_domains_change_no_bit(continual, tmp_path):
     if not fork_server.COLD:
         return
 
-    # And once more at moments that nobody chose.
+    # And once more at moments that nobody chose, within what the run takes on this machine.
     folder.rename(tmp_path / "cut")
     draw = random.Random(time.time_ns())
-    delays = [draw.uniform(0.2, 2.0) for _ in range(4)]
-    codes, errors = attempts(path, [{"after": delay} for delay in delays] + [{}])
+    delays = [draw.uniform(0.05, 0.5) * length for _ in range(4)]
+    codes, _, errors = attempts(path, [{"after": delay} for delay in delays] + [{}])
     assert codes[-1] == 0 and codes[0] == -signal.SIGKILL, errors
     assert end_state(folder) == expected, f"killed after {delays}"
 
