@@ -197,7 +197,7 @@ def test_a_server_answers_through_it_piece_by_piece(server, adapter):
     assert max(piece.prompt_tokens for piece in pieces) > 0
     request, got = asking.begin(engine, ASKED[1], max_tokens=400)
     got.get(timeout=60)
-    request.cancelled.set()
+    request.cancel()
     assert asking.pieces_of(got, 1)[-1].finish == "cancelled"
     engine.unload("town-abc")
     assert names(server) == ["base"]

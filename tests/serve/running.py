@@ -56,10 +56,11 @@ def until(true, seconds=90):
     return found
 
 
-def children(server):
-    """Numbers of the processes that a server has started; needs Linux."""
+def children(server, verb):
+    """Numbers of the processes of a command that a server has started; needs Linux."""
     threads = Path(f"/proc/{server.process.pid}/task").glob("*/children")
-    return [int(pid) for one in threads for pid in one.read_text().split()]
+    found = [int(pid) for one in threads for pid in one.read_text().split()]
+    return [pid for pid in found if verb in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
 
 
 def alive(pid):

@@ -143,7 +143,7 @@ def test_a_client_that_goes_away_stops_its_answer_within_two_tokens(engine, monk
     engine.submit(request)
     assert first.wait(30)
     seen = len(got)
-    request.cancelled.set()
+    request.cancel()
     deadline = time.monotonic() + 30
     while got[-1].finish is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -159,7 +159,7 @@ def test_a_full_queue_refuses_and_recovers(engine, monkeypatch):
     engine.submit(request)
     with pytest.raises(Busy, match="try again"):
         ask(engine, "Hi", max_tokens=2)
-    request.cancelled.set()
+    request.cancel()
     deadline = time.monotonic() + 30
     while engine._rows.total() and time.monotonic() < deadline:
         time.sleep(0.01)

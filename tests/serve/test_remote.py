@@ -184,7 +184,7 @@ def test_who_stops_listening_ends_the_answer(engine, there):
     there.go_on.clear()
     request, got = begin(engine, count=2)
     got.get(timeout=30)
-    request.cancelled.set()
+    request.cancel()
     there.go_on.set()
     finished = [piece.finish for piece in pieces_of(got, 2) if piece.finish]
     assert finished == ["cancelled", "cancelled"]

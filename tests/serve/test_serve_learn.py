@@ -63,21 +63,22 @@ def test_votes_are_learned_beside_answers_whatever_dies(tmp_path, model_folder):
         {"model": first, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4},
     )
     assert reply["model"] == first
-    (learner,) = children(server)
+    (learner,) = children(server, "learn")
     os.kill(learner, signal.SIGKILL)
     votes(folder, 24, 24)
     until(lambda: len(history(folder)) >= 4)
-    (again,) = children(server)
+    (again,) = children(server, "learn")
     assert again != learner
+    (engine,) = children(server, "engine")
     server.process.send_signal(signal.SIGKILL)
     server.process.wait(30)
-    until(lambda: not alive(again))
+    until(lambda: not alive(again) and not alive(engine))
     served = history(folder)
     server = Running(folder, f"model={model_folder}", "--learn", *SETTINGS)
     assert answers() == next(one.adapter for one in reversed(served) if one.state == "promoted")
     server.ask(f"/v1/updates/{served[0].id}/rollback", {}, who="admin")
     assert answers() == "base"
-    (last,) = children(server)
+    (last,) = children(server, "learn")
     assert server.stop() == 0 and not alive(last)
 
 
@@ -95,8 +96,8 @@ def test_of_two_servers_that_both_learn_one_does_and_both_answer_with_it(
     until(lambda: answering(one) != "base")
     two = Running(folder, *arguments)
     assert one.tokens == two.tokens, "they share the folder"
-    until(lambda: len(learners := children(one) + children(two)) == 1 and alive(learners[0]))
-    assert children(one) == [] and "is not started again" in one.process.stderr
+    until(lambda: len(learners := children(one, "learn") + children(two, "learn")) == 1 and alive(learners[0]))
+    assert children(one, "learn") == [] and "is not started again" in one.process.stderr
     until(lambda: len(made := history(shared_store)) >= 4 and made[-1].state == "promoted")
     newest = history(shared_store)[-1].adapter
     until(lambda: answering(one) == answering(two) == newest)

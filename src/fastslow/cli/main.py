@@ -16,6 +16,7 @@ from fastslow.cli.bench import app as bench
 from fastslow.cli.combine import combine
 from fastslow.cli.console import tell
 from fastslow.cli.demo import demo
+from fastslow.cli.engine import engine
 from fastslow.cli.eval import evaluate
 from fastslow.cli.export import export
 from fastslow.cli.judge import judge
@@ -64,6 +65,7 @@ app.command()(report)
 app.command()(serve)
 app.command()(learn)
 app.command(hidden=True)(worker)
+app.command(hidden=True)(engine)
 app.command()(world)
 app.add_typer(bench, name="bench")
 

@@ -53,17 +53,13 @@ def serve(
     check_installed("fastslow.serve.server", what="serving", extra="serve")
     from fastslow.serve.engine.opening import EngineChoice
     from fastslow.serve.server import serve as run
+    from fastslow.serve.supervised import threads_of_both
     from fastslow.serve.workers import Serving
 
-    if (overrides or adapter) and engine is None:
-        from fastslow.adapters.library_logging import quiet_libraries
-
-        quiet_libraries()
     # Beside an engine the model's settings are the learner's alone.
     of_model = [] if engine is not None and learn else overrides or []
-    answers = EngineChoice(
-        of_model, adapter or [], engine, engine_model, _threads() if learn else None
-    )
+    threads = threads_of_both()[0] if learn else None
+    answers = EngineChoice(of_model, adapter or [], engine, engine_model, threads)
     run(
         Serving(folder, _settings(host_name or [], webhook), answers, prompts or [], store),
         host=host,
@@ -73,14 +69,6 @@ def serve(
         workers=workers,
         say=say,
     )
-
-
-def _threads() -> int:
-    """That answer beside a learner."""
-    from fastslow.serve.supervised import threads_of_both
-
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # Read when torch is loaded, later.
-    return threads_of_both()[0]
 
 
 def _learning(overrides: list[str], store: str | None) -> list[str]:

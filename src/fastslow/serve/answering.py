@@ -65,7 +65,7 @@ async def pieces_of(engine: Engine, **asked: Any) -> AsyncIterator[Piece]:
             going -= piece.finish is not None
             yield piece
     finally:
-        ask.cancelled.set()
+        ask.cancel()
 
 
 async def sampled_pair(

@@ -50,7 +50,7 @@ def _answer(engine: "Engine", model: str, probe: Mapping[str, Any]) -> Answered:
         try:
             piece = got.get(timeout=PATIENCE)
         except queue.Empty:
-            ask.cancelled.set()
+            ask.cancel()
             raise StateError(f"{model} does not answer within {PATIENCE:.0f} s") from None
         if isinstance(piece, Exception):
             raise piece

@@ -28,15 +28,16 @@ log = logging.getLogger(__name__)
 @contextmanager
 def learner_beside(arguments: Sequence[str]) -> Iterator[None]:
     """Inside, `fastslow learn` runs with these arguments, on cores of its own where it can."""
-    command = _command("learn", arguments)
-    with _kept([Keeper("the learner", command, _on_own_cores(), final=REFUSED)]):
+    command = command_of("learn", [*arguments, "--supervisor", str(os.getpid())])
+    environment = on_cores(threads_of_both()[1])
+    with _kept([Keeper("the learner", command, environment, final=REFUSED)]):
         yield
 
 
 @contextmanager
 def workers_beside(count: int, socket: int, environment: Mapping[str, str]) -> Iterator[None]:
     """Inside, so many processes answer on a socket, which they inherit by its number."""
-    command = _command("worker", ["--socket", str(socket)])
+    command = command_of("worker", ["--socket", str(socket), "--supervisor", str(os.getpid())])
     # Whatever a worker dies of may pass, as an engine that is being started again.
     with _kept(
         [
@@ -69,16 +70,18 @@ def threads_of_both() -> tuple[int, int]:
     return max(1, cores - learning), learning
 
 
-def _on_own_cores() -> Mapping[str, str]:
-    _, learning = threads_of_both()
-    number = str(learning)
-    own = {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number}
-    return {**os.environ, **own, "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+def on_cores(count: int | None) -> Mapping[str, str]:
+    """The environment of a process that shares the cores with others and has so many threads; with
+    None as many as it likes."""
+    own = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+    if count is not None:
+        own |= {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
+    return {**os.environ, **own}
 
 
-def _command(verb: str, arguments: Sequence[str]) -> list[str]:
-    own = ["--supervisor", str(os.getpid())]
-    return [sys.executable, "-m", "fastslow", verb, *arguments, *own]
+def command_of(verb: str, arguments: Sequence[str]) -> list[str]:
+    """A command of fastslow that another process runs."""
+    return [sys.executable, "-m", "fastslow", verb, *arguments]
 
 
 class Keeper(threading.Thread):
@@ -122,6 +125,10 @@ class Keeper(threading.Thread):
             with self._changing:
                 if not self._stopped.is_set():
                     self._process = self._begun()
+
+    def ended(self) -> int | None:
+        """With which code it did; None while it runs."""
+        return self._process.poll()
 
     def stop(self) -> None:
         """Tell it to end, and start it no more."""

@@ -1,1 +1,1 @@
-"""What answers: a model in this process, whose adapters share one base, or an engine by URL."""
+"""What answers: a model in a process beside the server's, or an engine by URL."""

@@ -1,4 +1,4 @@
-"""What a server is asked to answer with: a model here, or an engine by URL, and adapters."""
+"""What a server answers with: a model on this machine, or an engine by URL, and adapters."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastslow.atomic_io import file_hash
-from fastslow.config import load_recipe
 from fastslow.errors import ConfigError
 from fastslow.feedback import Store
 from fastslow.foreign_files import ADAPTER_WEIGHTS
+from fastslow.serve.engine.apart import ApartEngine
 from fastslow.serve.engine.remote import RemoteEngine
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KEY = "OPENAI_API_KEY"
 """Environment variable of an engine's API key."""
 SLOTS = 4
-"""Adapters that a model in this process has room for from the start."""
+"""Adapters that a model on this machine has room for from the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class EngineChoice:
     """What gives answers, if anything does."""
 
     overrides: Sequence[str] = ()
-    """Settings of a recipe; with its model there is an engine in this process."""
+    """Settings of a recipe; with its model there is an engine on this machine."""
     adapters: Sequence[Path] = ()
     """PEFT folders that answer beside the base, the last one unless another is named."""
     url: str | None = None
@@ -36,7 +36,7 @@ class EngineChoice:
     model: str | None = None
     """That engine's base."""
     threads: int | None = None
-    """Of an engine in this process; None: as many as there are cores."""
+    """Of an engine on this machine; None: as many as there are cores."""
 
 
 @contextmanager
@@ -72,12 +72,5 @@ def _engine(wanted: EngineChoice, store: Store) -> "Engine":
     if wanted.url is not None:
         key, holds = os.environ.get(KEY), store.holds()
         return RemoteEngine(wanted.url, model=wanted.model, key=key, holds=holds)
-    recipe = load_recipe({}, list(wanted.overrides))
-    import torch
-
-    from fastslow.serve.engine.embedded import EmbeddedEngine
-
-    if wanted.threads is not None:
-        torch.set_num_threads(wanted.threads)
-
-    return EmbeddedEngine(recipe, slots=max(SLOTS, len(wanted.adapters)))
+    slots = max(SLOTS, len(wanted.adapters))
+    return ApartEngine(wanted.overrides, slots=slots, threads=wanted.threads)

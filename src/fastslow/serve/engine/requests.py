@@ -43,7 +43,7 @@ class Ask:
 
     `tell` gets every piece, and an exception in the place of the last one if the engine fails; it
     is called by the engine's thread, through `give`, and must return at once; where it raises, the
-    request is given up. `cancelled` ends it early.
+    request is given up. `cancel` ends it early.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -56,6 +56,13 @@ class Ask:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     cancelled: threading.Event = field(default_factory=threading.Event)
+    on_cancel: Callable[[], object] = lambda: None
+    """Is called when it is, for who has to tell somebody."""
+
+    def cancel(self) -> None:
+        """Want no more of it."""
+        self.cancelled.set()
+        self.on_cancel()
 
     def give(self, piece: Piece | Exception) -> None:
         """Tell a piece; who cannot be told any more, as their loop has ended, is gone."""

@@ -42,7 +42,7 @@ class Slots:
         if factors.rank > self._rank:
             raise ConfigError(
                 f"{folder} has rank {factors.rank}, the engine holds adapters up to rank "
-                f"{self._rank}; start it with a larger --max-rank, or export with a smaller one"
+                f"{self._rank}; export it with a smaller one"
             )
         missing = sorted(set(factors.layers) - set(self._layers(self.modules.names[0])))
         if missing:

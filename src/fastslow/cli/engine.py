@@ -1,0 +1,23 @@
+"""`fastslow engine`: the process that has the model of `fastslow serve`, which starts it."""
+
+import os
+
+import typer
+
+LESS_URGENT = 5
+"""Than votes, for the system's scheduler."""
+
+
+def engine(
+    overrides: list[str] = typer.Argument(help="Settings of a recipe: its model."),
+    address: str = typer.Option(help="Where the server listens."),
+    slots: int = typer.Option(help="Adapters for which there is room."),
+) -> None:
+    """Answer for a server."""
+    from fastslow.adapters.library_logging import quiet_libraries
+    from fastslow.serve.engine.process import answer_for_server
+
+    quiet_libraries()
+    if hasattr(os, "nice"):
+        os.nice(LESS_URGENT)
+    answer_for_server(address, overrides, slots=slots)

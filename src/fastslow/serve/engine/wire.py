@@ -1,0 +1,120 @@
+"""What a server and its engine's process say to each other: JSON over a connection of their own."""
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from fastslow.errors import ConfigError, FastslowError, StateError
+from fastslow.feedback import Malformed
+from fastslow.serve.engine.requests import Ask, Busy, Piece, UnknownModel
+
+Line = Mapping[str, Any]
+Tell = Callable[[Piece | Exception], None]
+KINDS = {kind.__name__: kind for kind in (Busy, Malformed, UnknownModel, ConfigError, StateError)}
+
+
+class Wire:
+    """One end of a connection; any thread may say something, one listens.
+
+    What is said while something is being sent goes together, after it.
+    """
+
+    def __init__(self, connection: "Connection[Any, Any]") -> None:
+        self._connection = connection
+        self._said: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
+        self._sender = threading.Thread(target=self._send, name="wire", daemon=True)
+        self._sender.start()
+
+    def say(self, line: Line) -> None:
+        """Have a line sent; it is lost where the other end is gone."""
+        self._said.put(line)
+
+    def lines(self) -> Iterator[Line]:
+        """What the other end says until it is gone."""
+        while True:
+            try:
+                # Bytes: what `recv` takes would be unpickled.
+                together = json.loads(self._connection.recv_bytes())
+            except (EOFError, OSError):
+                return
+            yield from together
+
+    def close(self) -> None:
+        """Send what was said, and hang up."""
+        self._said.put(None)
+        self._sender.join()
+        self._connection.close()
+
+    def _send(self) -> None:
+        over = False
+        while not over:
+            lines = [self._said.get()]
+            while not self._said.empty():
+                lines.append(self._said.get())
+            over = None in lines
+            together = json.dumps([line for line in lines if line is not None])
+            with suppress(OSError):  # Who listens sees that the other end is gone.
+                self._connection.send_bytes(together.encode())
+
+
+def ask_line(ask: Ask) -> Line:
+    """A request."""
+    return {
+        "messages": [*ask.messages],
+        "model": ask.model,
+        "count": ask.count,
+        "seed": ask.seed,
+        "temperature": ask.temperature,
+        "top_p": ask.top_p,
+        "max_tokens": ask.max_tokens,
+        "stop": ask.stop,
+    }
+
+
+def ask_of(line: Line, tell: Tell) -> Ask:
+    """The request that a line says."""
+    return Ask(
+        line["messages"],
+        tell,
+        line["model"],
+        line["count"],
+        line["seed"],
+        line["temperature"],
+        line["top_p"],
+        line["max_tokens"],
+        tuple(line["stop"]),
+    )
+
+
+def piece_line(piece: Piece) -> Line:
+    """A piece of an answer."""
+    return {
+        "index": piece.index,
+        "text": piece.text,
+        "tokens": piece.token_ids,
+        "logps": piece.logps,
+        "prompt_tokens": piece.prompt_tokens,
+        "finish": piece.finish,
+    }
+
+
+def piece_of(line: Line) -> Piece:
+    """The piece that a line says."""
+    tokens, logps = tuple(line["tokens"]), tuple(line["logps"])
+    return Piece(line["index"], line["text"], tokens, logps, line["prompt_tokens"], line["finish"])
+
+
+def error_line(error: Exception) -> Line:
+    """Why something came to nothing."""
+    name = next((name for name, kind in KINDS.items() if isinstance(error, kind)), "StateError")
+    text = str(error) if isinstance(error, FastslowError) else f"the engine failed: {error!r}"
+    return {"failed": name, "why": text}
+
+
+def error_of(line: Line) -> Exception:
+    """The error that a line says."""
+    return KINDS[line["failed"]](line["why"])
