@@ -4,8 +4,11 @@ import asyncio
 import logging
 import random
 import sys
+import threading
+from dataclasses import replace
 
 import pytest
+from running import until
 from sqlalchemy import select
 
 from fastslow.atomic_io import file_hash
@@ -127,7 +130,7 @@ def chain(tmp_path):
 
 @pytest.fixture
 def served(chain):
-    return Served(chain.folder, clock=lambda: chain.seconds)
+    return Served(chain.folder, lambda: chain.seconds, beside=lambda work: work())
 
 
 def follow(chain, served, engine):
@@ -189,6 +192,32 @@ def test_what_was_changed_since_it_was_tested_never_answers(chain, served, caplo
         follow(chain, served, engine)
     assert served.model_for("a") == first.adapter and second.adapter not in engine.models
     assert "is not what was tested" in caplog.text
+
+
+def test_what_gives_a_long_last_answer_keeps_no_newer_update_waiting(chain):
+    class Slow(Engine):
+        answered = threading.Event()
+
+        def unload(self, name):
+            assert self.answered.wait(30)
+            super().unload(name)
+
+    served, engine = Served(chain.folder), Slow()
+    made = []
+    for _ in range(4):
+        made.append(chain.promote("a"))
+        follow(chain, served, engine)
+        assert served.model_for("a") == made[-1].adapter
+    assert {one.adapter for one in made} < engine.models.keys()
+    # Rolled back to one that is leaving: what answers goes on until that one is gone.
+    with chain.store.read() as connection:
+        (route,) = updates.served(connection)
+    back = [replace(route, now=made[0], before=None)]
+    served.follow(engine, back)
+    assert served.model_for("a") == made[-1].adapter
+    engine.answered.set()
+    until(lambda: served.follow(engine, back) or served.model_for("a") == made[0].adapter)
+    until(lambda: engine.models.keys() == {BASE, made[0].adapter})
 
 
 @pytest.mark.parametrize("gone", [False, True])

@@ -96,7 +96,12 @@ def test_of_two_servers_that_both_learn_one_does_and_both_answer_with_it(
     until(lambda: answering(one) != "base")
     two = Running(folder, *arguments)
     assert one.tokens == two.tokens, "they share the folder"
-    until(lambda: len(learners := children(one, "learn") + children(two, "learn")) == 1 and alive(learners[0]))
+    until(
+        lambda: (
+            len(learners := children(one, "learn") + children(two, "learn")) == 1
+            and alive(learners[0])
+        )
+    )
     assert children(one, "learn") == [] and "is not started again" in one.process.stderr
     until(lambda: len(made := history(shared_store)) >= 4 and made[-1].state == "promoted")
     newest = history(shared_store)[-1].adapter

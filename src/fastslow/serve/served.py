@@ -1,6 +1,7 @@
 """Which adapter answers in each domain: what the store's routes say, loaded before it is asked."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,16 +25,27 @@ late."""
 log = logging.getLogger(__name__)
 
 
+def in_a_thread(work: Callable[[], None]) -> None:
+    """Have work done that nobody waits for, at a server's end neither."""
+    threading.Thread(target=work, name="unloading", daemon=True).start()
+
+
 class Served:
     """Adapters of updates, in an engine.
 
     Args:
         folder: the live folder.
         clock: seconds.
+        beside: has adapters unloaded, each of which waits for its last answer.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._folder, self._clock = folder, clock
+    def __init__(
+        self,
+        folder: Path,
+        clock: Callable[[], float] = time.monotonic,
+        beside: Callable[[Callable[[], None]], None] = in_a_thread,
+    ) -> None:
+        self._folder, self._clock, self._beside = folder, clock, beside
         self._routes: Mapping[str, str] = {}
         """The adapter that answers, by domain; BASE where everything was undone."""
         self._before: Mapping[str, str] = {}
@@ -42,6 +54,8 @@ class Served:
         """Updates by their adapters, those that answered before among them."""
         self._refused: dict[str, float] = {}
         """When adapters that could not be loaded are tried again."""
+        self._leaving: set[str] = set()
+        """Adapters that are not asked any more, and give their last answers."""
 
     def model_for(self, domain: str) -> str | None:
         """What answers in a domain; None where no update ever did."""
@@ -76,7 +90,7 @@ class Served:
         self._routes, self._before = routes, before
         for name in set(self._loaded) - kept:
             del self._loaded[name]
-            engine.unload(name)
+            self._let_go(engine, name)
 
     def _ready(self, engine: "Engine", update: Update | None) -> str | None:
         """The name of an update's adapter once the engine has it; None where it cannot."""
@@ -86,6 +100,8 @@ class Served:
             return update.adapter
         if self._clock() < self._refused.get(update.adapter, 0.0):
             return None
+        if update.adapter in self._leaving:
+            return None  # It is loaded again once it is gone.
         folder = adapter_folder(self._folder, update.adapter)
         try:
             if file_hash(folder / ADAPTER_WEIGHTS) != update.adapter_sha256:
@@ -98,6 +114,20 @@ class Served:
         self._refused.pop(update.adapter, None)
         self._loaded[update.adapter] = update.id
         return update.adapter
+
+    def _let_go(self, engine: "Engine", name: str) -> None:
+        """Unload an adapter; nobody else waits for its last answer."""
+
+        def unload() -> None:
+            try:
+                engine.unload(name)
+            except FastslowError as error:
+                log.error("%s is not unloaded: %s", name, error)
+            finally:
+                self._leaving.discard(name)
+
+        self._leaving.add(name)
+        self._beside(unload)
 
     def _load(self, engine: "Engine", name: str, folder: Path, probes: Sequence[Any]) -> None:
         """Load an adapter and ask it. Raises where it does not say what the learner said."""
