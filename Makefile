@@ -12,7 +12,7 @@ OF_TORCH := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: venv demo test fast types slow lint lock clean test-vllm
+.PHONY: venv demo test fast types slow lint lock clean docs test-vllm
 
 venv: $(STAMP)
 
@@ -42,8 +42,13 @@ fast: venv
 test: lint
 	$(MAKE) --no-print-directory --jobs 2 types fast
 
+# The site, in build/docs/site. A link to a page, an anchor or a file that is not there is an error.
+docs: venv
+	$(BIN)/python site/stage.py build/docs
+	$(BIN)/zensical build --strict --config-file build/docs/zensical.toml
+
 # What `make test` leaves out, and every test that starts processes again, now with fresh ones.
-slow: venv
+slow: docs
 	FASTSLOW_COLD_STARTS=1 $(BIN)/python -m pytest $(WORKERS) -m "slow or processes" --durations 12
 
 # vLLM's build for CPUs has an environment of its own: it wants another torch than a GPU's build.
