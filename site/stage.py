@@ -1,7 +1,7 @@
 """Puts the pages of the site where it is built: README, docs/ and every file that they link to.
 
-`python site/stage.py build/docs` writes `pages/` there, laid out as in this repository, so that links
-are the same on the site and in a checkout. `make docs` builds the site of it.
+`python site/stage.py build/docs` writes `pages/` there, laid out as in this repository, so that
+links are the same on the site and in a checkout. `make docs` builds the site of it.
 """
 
 import re

@@ -23,7 +23,7 @@ RECIPE_VERBS = ("train", "train-reward", "validate", "serve", "learn", "prompts"
 SEPARATORS = frozenset({";", "&&", "||", "|", "&"})
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 OTHERS = frozenset(
-    "cat cp mkdir curl jq export vllm uv git docker sqlite3 source cd hf trl llamafactory-cli".split()
+    "cat cp mkdir cd export source curl jq sqlite3 git uv docker hf vllm trl axolotl".split()
 )
 """Programs that are not this project's: what they are given is their own affair."""
 Words = list[str]

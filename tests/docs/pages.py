@@ -1,6 +1,7 @@
 """The pages of the documentation, and the blocks of code in them with what comments say of each.
 
-A comment directly above a block says how the tests take it; without one, a block of commands is run.
+A comment directly above a block says how the tests take it. Without one, a block of commands or
+Python is run, and one of YAML that begins with `# fastslow train NAME.yaml ...` is trained.
 
     <!-- not run: needs two GPUs -->         its commands are checked, but not run, and why
     <!-- with: train.max_steps=4 -->         settings added to its recipes, so that it takes seconds
@@ -14,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELL = ("bash", "console")
+PYTHON_PAGE = ROOT / "docs" / "python.md"
+"""tests/api runs its blocks of Python, and compares what they print."""
 BLOCK = re.compile(
     r"(?P<marks>(?:^<!--[^\n]*-->\n)*)^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
 )
@@ -33,6 +36,15 @@ class Block:
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is run with the others of its page."""
+        if "not run" in self.marks:
+            return False
+        is_recipe = self.language == "yaml" and self.text.startswith("# fastslow ")
+        is_python = self.language == "python" and self.page != PYTHON_PAGE
+        return self.language in SHELL or is_recipe or is_python
 
     @property
     def script(self) -> str:

@@ -70,12 +70,9 @@ class Session:
 
     def _recipe(self, block: Block) -> str:
         """A recipe that begins with the command that trains it."""
-        first = block.text.splitlines()[0]
-        file = re.search(r"\w+\.yaml", first)
-        if not (first.startswith("# fastslow ") and file):
-            return ""
-        (self.folder / file[0]).write_text(block.text)
-        return self._bash(first.removeprefix("# "), block)
+        command = block.text.splitlines()[0].removeprefix("# ")
+        (self.folder / re.search(r"\w+\.yaml", command)[0]).write_text(block.text)
+        return self._bash(command, block)
 
     def _ended(self, command: list[str], block: Block) -> str:
         done = subprocess.run(

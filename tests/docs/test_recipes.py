@@ -6,13 +6,11 @@ import re
 import types
 
 import pytest
-from pages import PAGES, ROOT, of, spans
+from pages import PAGES, PYTHON_PAGE, ROOT, of, spans
 
 from fastslow.config import load_recipe, parse_yaml
 from fastslow.objectives import objective_problems
 
-RUN = {ROOT / "docs" / "python.md"}
-"""Pages of which `tests/api` runs every block."""
 DOTTED = re.compile(r"^(fastslow(?:\.\w+)+)(?:\(.*\))?$")
 
 
@@ -41,7 +39,7 @@ def test_every_name_of_the_package_in_a_block_exists(block):
         elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "fastslow":
             missing = [name.name for name in node.names if not exists(f"{node.module}.{name.name}")]
             assert missing == []
-    if block.page in RUN:
+    if block.page == PYTHON_PAGE:
         known |= {"fs": "fastslow"}
     used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for name in used:
