@@ -22,9 +22,8 @@ RECIPE_VERBS = ("train", "train-reward", "validate", "serve", "learn", "prompts"
 """Those that take `section.key=value`."""
 SEPARATORS = frozenset({";", "&&", "||", "|", "&"})
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
-OTHERS = frozenset(
-    "cat cp mkdir cd export source curl jq sqlite3 git uv docker hf vllm trl axolotl".split()
-)
+CAPTURE = re.compile(r"[A-Z_]+=\$\(")
+OTHERS = frozenset("cat cd cp mkdir export source curl jq git uv docker hf vllm trl".split())
 """Programs that are not this project's: what they are given is their own affair."""
 Words = list[str]
 
@@ -39,6 +38,8 @@ def simple_commands(script: str) -> Iterator[Words]:
             if word not in SEPARATORS:
                 words.append(word)
                 continue
+            if words and CAPTURE.match(words[0]):
+                words = []
             while words and ASSIGNMENT.match(words[0]):
                 del words[0]
             if words:
@@ -64,20 +65,16 @@ def fault(words: Words, *, whole: bool = True) -> str | None:
         whole: whether it can be run as it is; one that a sentence names may lack arguments.
     """
     program, *rest = words
-    if program == "fastslow":
-        return _of_fastslow(rest, whole)
-    if program in ("torchrun", "accelerate"):
-        return _of_launcher(program, rest, whole)
-    check = CHECKS.get(program)
-    if check is None:
-        return None if program in OTHERS else f"{program}: no such program is known here"
-    return check(rest, whole)
+    if program in OTHERS:
+        return None
+    if program not in CHECKS:
+        return f"{program}: no such program is known here"
+    return CHECKS[program](rest, whole)
 
 
 def _of_fastslow(words: Words, whole: bool) -> str | None:
-    words = [
-        word for place, word in enumerate(words) if word != "..." or words[place - 1][:2] == "--"
-    ]
+    of_options = {place + 1 for place, word in enumerate(words) if word.startswith("--")}
+    words = [word for place, word in enumerate(words) if word != "..." or place in of_options]
     command = typer.main.get_command(app)
     context, verbs = None, []
     try:
@@ -115,30 +112,32 @@ def _of_recipe(given: dict) -> str | None:
     return None
 
 
-def _of_launcher(program: str, words: Words, whole: bool) -> str | None:
-    at = words.index("-m")
-    parser = _torchrun() if program == "torchrun" else _accelerate()
-    own = [*words[: at + 2]] if program == "torchrun" else words[1 : at + 2]
-    try:
-        parsed = parser.parse_args(own)
-    except SystemExit:
-        return f"{program}: {' '.join(own)} is refused"
-    config = getattr(parsed, "config_file", None)
-    if config and not (ROOT / config).is_file():
-        return f"{config}: no such file"
-    return _of_module(words[at + 1 :], whole)
-
-
-def _torchrun() -> argparse.ArgumentParser:
+def _of_torchrun(words: Words, whole: bool) -> str | None:
     from torch.distributed.run import get_args_parser
 
-    return get_args_parser()
+    return _of_launcher(get_args_parser(), words, whole)
 
 
-def _accelerate() -> argparse.ArgumentParser:
+def _of_accelerate(words: Words, whole: bool) -> str | None:
     from accelerate.commands.launch import launch_command_parser
 
-    return launch_command_parser()
+    verb, *rest = words
+    if verb != "launch":
+        return f"accelerate {verb}: only launch is known here"
+    return _of_launcher(launch_command_parser(), rest, whole)
+
+
+def _of_launcher(parser: argparse.ArgumentParser, words: Words, whole: bool) -> str | None:
+    """The launcher's own options, a file of settings that they name, and what is launched."""
+    module = words.index("-m") + 1
+    try:
+        parsed = parser.parse_args(words[: module + 1])
+    except SystemExit:
+        return f"{' '.join(words[:module])} is refused"
+    settings = getattr(parsed, "config_file", None)
+    if settings and not (ROOT / settings).is_file():
+        return f"{settings}: no such file"
+    return _of_module(words[module:], whole)
 
 
 def _of_python(words: Words, whole: bool) -> str | None:
@@ -200,6 +199,9 @@ def _of_pip(words: Words, whole: bool) -> str | None:
 
 
 CHECKS: dict[str, Callable[[Words, bool], str | None]] = {
+    "fastslow": _of_fastslow,
+    "torchrun": _of_torchrun,
+    "accelerate": _of_accelerate,
     "python": _of_python,
     "pytest": _of_pytest,
     "make": _of_make,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from command_lines import fault, simple_commands
-from pages import PAGES, ROOT, SHELL, of, spans
+from pages import PAGES, ROOT, SHELL, blocks, of, spans
 
 OURS = re.compile(r"^(?:[A-Z_]+=\S+ )*(?:fastslow|python|pytest|make|pip) ")
 LANGUAGES = {"bash", "console", "json", "python", "text", "yaml", ""}
@@ -38,22 +38,15 @@ def alternatives(text):
     return [text.replace(choice[0], word) for word in choice[0].split("|")]
 
 
-def test_commands_stand_in_blocks_of_shell():
-    """Otherwise nobody would check or run them, or colour them."""
-    others = [block for block in of(*LANGUAGES) if block.language not in SHELL]
-    assert [
-        str(b) for b in others if b.language not in ("yaml", "python") and looks_like_it(b)
-    ] == []
-
-
-def looks_like_it(block):
-    return re.search(r"^(?:\$ |fastslow |pip |curl |make |python -m )", block.text, re.M)
-
-
-def test_every_block_is_of_a_known_language():
-    known = {str(block) for block in of(*LANGUAGES)}
-    fences = sum(len(re.findall(r"^```\w", page.read_text(), re.M)) for page in PAGES)
-    assert fences == len([block for block in known]) - len(of(""))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_says_its_language(page):
+    """Otherwise nobody would check or run its commands."""
+    fences = re.findall(r"^```", page.read_text(encoding="utf-8"), re.M)
+    assert len(fences) == 2 * len(blocks(page)), "a fence is not closed"
+    for block in blocks(page):
+        assert block.language in LANGUAGES, block
+        if block.language not in (*SHELL, "yaml"):
+            assert not re.search(r"^(?:\$ |fastslow |pip |curl )", block.text, re.M), block
 
 
 @pytest.mark.parametrize(
