@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import typer
-from pages import ROOT
+from pages import RECIPE_VERBS, ROOT
 
 from fastslow.cli.main import app
 from fastslow.config import load_recipe, recipe_names
@@ -18,8 +18,6 @@ from fastslow.config.reference import describe
 from fastslow.errors import ConfigError
 from fastslow.objectives import objective_problems
 
-RECIPE_VERBS = ("train", "train-reward", "validate", "serve", "learn", "prompts", "judge")
-"""Those that take `section.key=value`."""
 SEPARATORS = frozenset({";", "&&", "||", "|", "&"})
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 CAPTURE = re.compile(r"[A-Z_]+=\$\(")

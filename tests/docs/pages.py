@@ -17,6 +17,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELL = ("bash", "console")
 PYTHON_PAGE = ROOT / "docs" / "python.md"
 """tests/api runs its blocks of Python, and compares what they print."""
+RECIPE_VERBS = ("train", "train-reward", "validate", "serve", "learn", "prompts", "judge")
+"""Verbs of `fastslow` that take `section.key=value`."""
 BLOCK = re.compile(
     r"(?P<marks>(?:^<!--[^\n]*-->\n)*)^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
 )

@@ -11,7 +11,7 @@ from pages import ROOT, Block
 from stand_in import stop_server
 
 HERE = Path(__file__).parent
-PATIENCE = 240
+PATIENCE = 600
 """Seconds that a block may take."""
 
 

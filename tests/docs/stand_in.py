@@ -4,18 +4,19 @@ A world's base is pretrained for a moment, settings in $DOCS_WITH come last, and
 running on $DOCS_PORT while the commands behind it ask it, until the next one takes its place.
 """
 
+import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from command_lines import RECIPE_VERBS
+import psutil
+from pages import RECIPE_VERBS
 
 SERVER = Path(".server")
 """Has the number of the process that serves, which leads a group of its own."""
-PATIENCE = 120
+PATIENCE = 300
 """Seconds until a server answers, or has ended."""
 
 
@@ -66,14 +67,23 @@ def stop_server(folder: Path) -> None:
     group = int((folder / SERVER).read_text())
     (folder / SERVER).unlink()
     end = time.monotonic() + PATIENCE
-    how = signal.SIGTERM
-    try:
-        while True:
-            os.killpg(group, how)
-            time.sleep(0.1)
-            how = signal.SIGKILL if time.monotonic() > end else 0
-    except ProcessLookupError:
-        return
+    for process in running(group):
+        process.terminate()
+    while left := running(group):
+        if time.monotonic() > end:
+            for process in left:
+                process.kill()
+        time.sleep(0.1)
+
+
+def running(group: int) -> list[psutil.Process]:
+    """The processes of a group. Who ended and is not waited for by anybody does not count."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 if __name__ == "__main__":
