@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +19,8 @@ PATIENCE = 600
 class Session:
     """Where blocks leave files for those after them; `close` ends the server that one has started.
 
-    There, `fastslow` is the stand-in and `pip` does nothing: what it would install is there.
+    There, `fastslow` is the stand-in, `curl` fails where a server refuses, and `pip` does nothing:
+    what it would install is there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,9 +30,13 @@ class Session:
             self.port = free.getsockname()[1]
         programs = folder / ".bin"
         programs.mkdir()
-        fastslow = f'exec "{sys.executable}" "{HERE / "stand_in.py"}" "$@"'
-        for name, line in {"fastslow": fastslow, "pip": "exit 0"}.items():
-            (programs / name).write_text(f"#!/bin/sh\n{line}\n")
+        stands_in = {
+            "fastslow": f'"{sys.executable}" "{HERE / "stand_in.py"}" "$@"',
+            "curl": f'"{shutil.which("curl")}" --fail-with-body "$@"',
+            "pip": "true",
+        }
+        for name, line in stands_in.items():
+            (programs / name).write_text(f"#!/bin/sh\nexec {line}\n")
             (programs / name).chmod(0o755)
         own = {
             "PATH": os.pathsep.join(
