@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastslow.api.benchmarks import evaluate_with
     from fastslow.api.combine import Policy, combine
     from fastslow.api.data import batches
     from fastslow.api.judge import check_judge
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from fastslow.config import ChaseConfig as Chase
     from fastslow.config import Recipe, dump_recipe, load_recipe
     from fastslow.errors import ConfigError, DataError, FastslowError, JudgeError, StateError
+    from fastslow.evaluation import Benchmark
+    from fastslow.harnesses import ToolEvaluation
     from fastslow.hub import Pushed
     from fastslow.judges import Judgement, JudgeRequest
     from fastslow.objectives import Objective, ObjectiveOutput, PairLogps, objective_names
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = version("fastslow")
 
 _PLACES = {
+    "api.benchmarks": ("evaluate_with",),
     "api.combine": ("Policy", "combine"),
     "api.data": ("batches",),
     "api.judge": ("check_judge",),
@@ -44,6 +48,8 @@ _PLACES = {
     "api.world": ("make_world",),
     "config": ("Recipe", "dump_recipe", "load_recipe"),
     "errors": ("ConfigError", "DataError", "FastslowError", "JudgeError", "StateError"),
+    "evaluation": ("Benchmark",),
+    "harnesses": ("ToolEvaluation",),
     "hub": ("Pushed",),
     "judges": ("JudgeRequest", "Judgement"),
     "objectives": ("Objective", "ObjectiveOutput", "PairLogps", "objective_names"),
@@ -60,6 +66,7 @@ _PUBLIC["Chase"] = ("config", "ChaseConfig")
 
 __all__ = [
     "Answer",
+    "Benchmark",
     "Chase",
     "ConfigError",
     "DataError",
@@ -86,12 +93,14 @@ __all__ = [
     "StateError",
     "StepResult",
     "StopToken",
+    "ToolEvaluation",
     "__version__",
     "batches",
     "check_judge",
     "check_objective",
     "combine",
     "dump_recipe",
+    "evaluate_with",
     "load_recipe",
     "make_world",
     "objective_names",

@@ -17,9 +17,15 @@ from fastslow.api.view import (
     row_score,
     warn_of_unasked_judge,
 )
-from fastslow.scoring import Encoded
+from fastslow.errors import DataError
+from fastslow.scoring import Encoded, RenderedPair, rendered_pair
 from fastslow.training.budget.answer_kl import AnswerKl
-from fastslow.training.loop.evaluator import EvalResult, held_out, length_groups
+from fastslow.training.loop.evaluator import (
+    EvalResult,
+    held_out,
+    held_out_examples,
+    length_groups,
+)
 from fastslow.training.policies.policies import PROMPTS_AT_ONCE
 from fastslow.training.state.event_log import Progress, unwatched
 
@@ -237,3 +243,22 @@ class PolicyMethods(ABC):
             progress=progress,
         )
         return result, counts
+
+    def rendered_pairs(
+        self, data: Any = None, *, max_pairs: int | None = None
+    ) -> list[RenderedPair]:
+        """Held-out pairs as the text that the model reads, for other tools: the pairs that
+        `evaluate` measures, in their order, without those of which only parts are scored.
+
+        Arguments as of `evaluate`. Raises ConfigError or DataError, also where there is no pair.
+        """
+        view = self._view()
+        recipe = eval_recipe(view.recipe, None, {"max_pairs": max_pairs})
+        if data is None:
+            data = recipe.all_eval_sources or None
+        sources = None if data is None else sources_of(data)
+        examples, _ = held_out_examples(recipe, view.encoder, view.objective, sources=sources)
+        texts = (rendered_pair(item, view.tokenizer) for item in examples)
+        if not (pairs := [pair for pair in texts if pair is not None]):
+            raise DataError("the held-out data holds no pairs; give pairs with --data or data=...")
+        return pairs

@@ -20,6 +20,7 @@ from fastslow.training.export.export import (
 )
 from fastslow.training.export.open_run import OpenedRun, open_run, read_run
 from fastslow.training.loop.signals import StopToken
+from fastslow.training.policies.loading import PREVIOUS
 from fastslow.training.run import train as train_recipe
 from fastslow.training.state.event_log import ignore
 from fastslow.training.state.events import Event
@@ -204,6 +205,15 @@ class Run(PolicyMethods):
                 return planned
             what = "merged model" if merged else "adapter"
             return upload(folder, repo, private=private, message=f"Upload {what} with fastslow")
+
+    def adapter(self, module: str) -> Path | None:
+        """The PEFT folder that a policy is on its base; None of the base, and of one that is no
+        single folder. Raises ConfigError for a policy that there is not."""
+        summary, name = self._finished(), self.policy(module)
+        if name in summary.adapters:
+            return summary.adapter(self.folder, name)
+        start = self.recipe.lora.start_from
+        return Path(start) if name == PREVIOUS and start is not None else None
 
     def policy(self, module: str) -> str:
         """The policy that a name means, such as `leader`. Raises ConfigError with the names."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastslow.adapters import BASE
 from fastslow.api.rows import EXAMPLES, placed_rows
-from fastslow.config import HOW_TO_TRUST, GuestRecipe, Recipe, load_recipe
+from fastslow.config import HOW_TO_TRUST, GuestRecipe, LlmJudgeConfig, Recipe, load_recipe
 from fastslow.errors import ConfigError, DataError
 from fastslow.judges import Judge, as_judge, make_judge
 from fastslow.objectives import Objective
@@ -119,6 +119,14 @@ def judge_of(judge: Any) -> Judge | None:
         config = load_recipe({"model": "none", "eval": {"judge": dict(judge)}}).eval.judge
         return None if config is None else make_judge(config)
     return as_judge(judge)
+
+
+def llm_judge(judge: Any) -> LlmJudgeConfig:
+    """The language model that a mapping describes. Raises ConfigError for another kind of judge."""
+    config = load_recipe({"model": "none", "eval": {"judge": dict(judge)}}).eval.judge
+    if not isinstance(config, LlmJudgeConfig):
+        raise ConfigError("judge: must be a language model: {kind: llm, url: ..., model: ...}")
+    return config
 
 
 def check_sampling(

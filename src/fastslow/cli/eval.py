@@ -1,69 +1,144 @@
-"""`fastslow eval`: measure a finished run on held-out pairs."""
+"""`fastslow eval`: measure a finished run, on held-out pairs or by a tool of others."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fastslow.cli.arguments import TrustCode, announce_judge, judge_config
-from fastslow.cli.console import say_json, screen, tell
+from fastslow.cli.console import say, say_json, screen, tell
 from fastslow.cli.task_progress import task_progress
+
+if TYPE_CHECKING:
+    from fastslow import Run
+    from fastslow.config import JudgeConfig
+    from fastslow.evaluation import Benchmark
 
 
 def evaluate(
     run: Path = typer.Argument(help="Run folder."),
+    tool_arguments: list[str] = typer.Argument(
+        None, metavar="[-- TOOL ARGUMENTS]", help="With --with: handed on to the tool's command."
+    ),
     data: list[str] = typer.Option(
         None,
-        help="Pairs to measure on, as data.eval takes them. Default: the run's own.",
+        help="Pairs to measure on, as data.eval takes them (default: the run's own), or the "
+        "questions of a benchmark.",
     ),
     module: str = typer.Option("leader", help="leader, a module's name, reference or base."),
-    max_pairs: int = typer.Option(None, min=1, help="Use the first so many pairs."),
+    max_pairs: int = typer.Option(None, min=1, help="Use the first so many pairs or questions."),
     num_prompts: int = typer.Option(
         None, "--num-prompts", "--samples", min=0, help="Prompts to answer for KL and length."
     ),
+    max_new_tokens: int = typer.Option(None, min=1, help="Longest answer, in tokens."),
+    temperature: float = typer.Option(None, min=0.0, help="With --with: of the answers."),
     judge: str = typer.Option(
         None,
         help="Who scores the answers, as in a recipe: '{kind: world, file: world.json}'. Default: "
         "the run's own; without --trust-code only if it runs no Python and asks no server.",
     ),
     seed: int = typer.Option(None, min=0, help="Seed of the sampled answers. Default: the run's."),
+    tool: str = typer.Option(
+        None,
+        "--with",
+        help="Evaluate with lm-eval, alpaca-eval, mt-bench, arena-hard or rewardbench.",
+    ),
+    tool_python: str = typer.Option(
+        None, help="With --with: Python of the tool's environment. Default: this one."
+    ),
+    read: bool = typer.Option(False, "--read", help="With --with: only read what the tool left."),
     trust_code: bool = TrustCode,
     json_output: bool = typer.Option(False, "--json", help="Print the measurement as JSON."),
 ) -> None:
-    """Accuracy, margin, log-likelihoods, reverse KL and answer length on held-out pairs."""
-    from dataclasses import asdict
-    from functools import partial
-
+    """Accuracy, margin, log-likelihoods, reverse KL and answer length on held-out pairs; or, with
+    --with, what a tool of others finds."""
     from fastslow import Run
     from fastslow.adapters.library_logging import quiet_libraries
-    from fastslow.evaluation import degradation
 
     quiet_libraries()
     opened = Run.load(run, trust_code=trust_code)
     asked = judge_config(judge) if judge else None
-    announce_judge(asked or opened.recipe.eval.judge or opened.recipe.judge)
-    name = opened.policy(module)
+    settings: dict[str, Any] = {
+        "data": data or None, "module": module, "seed": seed, "max_new_tokens": max_new_tokens,
+        "judge": asked and asked.model_dump(mode="json"),
+    }  # fmt: skip
+    of_tool = {"arguments": tool_arguments or (), "temperature": temperature,
+               "python": tool_python, "read": read}  # fmt: skip
+    if tool is None:
+        _check_unused("has an effect only with --with", of_tool)
+        measures = {"max_pairs": max_pairs, "num_prompts": num_prompts}
+        _measure(opened, asked, json_output, **settings, **measures)
+    else:
+        _check_unused("has no effect with --with", {"num_prompts": num_prompts})
+        _evaluate_with(opened, tool, json_output, limit=max_pairs, **settings, **of_tool)
+
+
+def _check_unused(why: str, options: Mapping[str, Any]) -> None:
+    """Raise ConfigError where one of these options is given."""
+    from fastslow.errors import ConfigError
+
+    given = [f"{name}: {why}" for name, value in options.items() if value not in (None, (), False)]
+    if given:
+        raise ConfigError(*given)
+
+
+def _measure(
+    run: "Run", judge: "JudgeConfig | None", json_output: bool, *, module: str, **settings: Any
+) -> None:
+    """Measure with the training's own code, and print it."""
+    from dataclasses import asdict
+    from functools import partial
+
+    from fastslow.evaluation import degradation
+
+    announce_judge(judge or run.recipe.eval.judge or run.recipe.judge)
+    name = run.policy(module)
     with task_progress(transient=True) as show:
-        measured, counts = opened.measure(
-            data or None,
-            module=module,
-            max_pairs=max_pairs,
-            num_prompts=num_prompts,
-            judge=asked and asked.model_dump(mode="json"),
-            seed=seed,
-            progress=partial(show, "evaluating"),
+        measured, counts = run.measure(
+            module=module, progress=partial(show, "evaluating"), **settings
         )
-    reference, metrics = opened.policy("reference"), asdict(measured)
-    of_rewards = opened.recipe.task == "reward"
+    reference, metrics = run.policy("reference"), asdict(measured)
+    of_rewards = run.recipe.task == "reward"
     warning = None if name in (reference, "base") else degradation(metrics, rewards=of_rewards)
     if warning:
         tell(f"warning: {warning}")
     if json_output:
         say_json({"module": name, "reference": reference, "data": counts, **metrics})
         return
-    start = None if of_rewards else opened.recipe.lora.start_from
+    start = None if of_rewards else run.recipe.lora.start_from
     against = "base" if reference == "base" else f"the adapter in {start}"
     _show(name, ({} if of_rewards else {"reference": against}) | metrics)
+
+
+def _evaluate_with(run: "Run", tool: str, json_output: bool, **settings: Any) -> None:
+    """Call a tool of others, and print what it found, or what is left to do by hand."""
+    from dataclasses import asdict
+
+    from fastslow import evaluate_with
+
+    found = evaluate_with(run, tool, **settings)
+    if json_output:
+        result = None if found.result is None else asdict(found.result)
+        say_json({"folder": str(found.folder), "result": result, "by_hand": found.by_hand})
+    elif found.result is None:
+        say(found.by_hand)
+    else:
+        _show_benchmark(found.result)
+        tell(f"files: {found.folder}; also in summary.json and in `fastslow report`")
+
+
+def _show_benchmark(found: "Benchmark") -> None:
+    from rich.table import Table
+
+    version = f" {found.version}" if found.version else ""
+    table = Table(f"{found.tool}{version}, {found.module}", "metric", "value", "stderr", "examples",
+                  box=None, pad_edge=False)  # fmt: skip
+    for score in found.scores:
+        stderr = "-" if score.stderr is None else f"{score.stderr:.4g}"
+        count = "-" if score.count is None else f"{score.count:,}"
+        table.add_row(score.task, score.metric, f"{score.value:.4g}", stderr, count)
+    screen().print(table)
 
 
 def _show(name: str, values: dict[str, Any]) -> None:

@@ -1,6 +1,12 @@
 """Formulas of the measurements; nothing here knows a model."""
 
 from fastslow.evaluation.accuracy import pair_accuracy
+from fastslow.evaluation.benchmarks import (
+    Benchmark,
+    BenchmarkScore,
+    read_benchmarks,
+    with_benchmark,
+)
 from fastslow.evaluation.degradation import degradation
 from fastslow.evaluation.frontier import at_kl, reward_at_kl
 from fastslow.evaluation.intervals import bootstrap_interval, wilson_interval
@@ -15,6 +21,8 @@ from fastslow.evaluation.strength import (
 )
 
 __all__ = [
+    "Benchmark",
+    "BenchmarkScore",
     "Retention",
     "MetricSums",
     "Tried",
@@ -23,6 +31,7 @@ __all__ = [
     "bootstrap_interval",
     "degradation",
     "pair_accuracy",
+    "read_benchmarks",
     "regret_curve",
     "relative_regret",
     "retention",
@@ -30,4 +39,5 @@ __all__ = [
     "scaled_to_budget",
     "strength_within",
     "wilson_interval",
+    "with_benchmark",
 ]

@@ -10,6 +10,7 @@ from fastslow.scoring.lm_head import token_logps
 from fastslow.scoring.probe import computes_coarsely, longest_decides, probe_layout
 from fastslow.scoring.score import STATISTICS, Layout, Scorer, Scores, Sizes
 from fastslow.scoring.text.encode import Dropped, Encoded, Encoder
+from fastslow.scoring.text.rendered_pair import RenderedPair, rendered_pair
 from fastslow.scoring.text.token_tree import Tree, truncate
 from fastslow.scoring.tree import TreeBatch, tree_batch
 
@@ -19,6 +20,7 @@ __all__ = [
     "Encoded",
     "Encoder",
     "Layout",
+    "RenderedPair",
     "ActivationCheckpointing",
     "Scorer",
     "Scores",
@@ -30,6 +32,7 @@ __all__ = [
     "layers_of",
     "longest_decides",
     "probe_layout",
+    "rendered_pair",
     "token_logps",
     "tree_batch",
     "truncate",

@@ -274,6 +274,31 @@ def held_out(
         sources: read in place of the recipe's.
         judge: asked in place of the recipe's.
     """
+    examples, counts = held_out_examples(recipe, encoder, objective, sources=sources)
+    judging = recipe.eval.judge or recipe.judge
+    if judge is None and judging is not None:
+        judge = make_judge(judging, device=recipe.train.device)
+    no_prompts = {"num_prompts": 0} if recipe.task == "reward" else {}
+    evaluator = Evaluator(
+        examples,
+        encoder,
+        eval_objective(objective),
+        sampling=recipe.eval.model_copy(update=no_prompts),
+        seed=recipe.seed,
+        judge=judge,
+    )
+    return evaluator, counts
+
+
+def held_out_examples(
+    recipe: Recipe,
+    encoder: Encoder,
+    objective: Objective,
+    *,
+    sources: list[Source] | None = None,
+) -> tuple[list[Encoded], dict[str, int]]:
+    """The recipe's held-out examples, encoded, at most `eval.max_pairs`, and the counts of what was
+    read and skipped. Arguments as of `held_out`."""
     if sources is None and not recipe.data.eval_sources:
         raise ConfigError("data.eval: is missing; give files, a folder or a hub id")
     size, measured_with = recipe.eval.max_pairs, eval_objective(objective)
@@ -284,16 +309,4 @@ def held_out(
         examples += batch
         if size is not None:
             break
-    judging = recipe.eval.judge or recipe.judge
-    if judge is None and judging is not None:
-        judge = make_judge(judging, device=recipe.train.device)
-    no_prompts = {"num_prompts": 0} if recipe.task == "reward" else {}
-    evaluator = Evaluator(
-        examples,
-        encoder,
-        measured_with,
-        sampling=recipe.eval.model_copy(update=no_prompts),
-        seed=recipe.seed,
-        judge=judge,
-    )
-    return evaluator, reader.summary()
+    return examples, reader.summary()

@@ -58,6 +58,8 @@ class RunSummary:
     """How the leader came to be within its budget: `limit`, `strength`, `reverse_kl` (nats per
     answer), what was `tried`, and `full`, the folder of the module as it was learned where it was
     beyond. None without a budget."""
+    benchmarks: list[dict[str, Any]] = field(default_factory=list)
+    """What other tools found since, each as `evaluation.Benchmark`."""
     parts: list[str] = field(default_factory=list)
     """For stages and rounds, the folder of each part, relative to the run folder; all other fields
     are those of the last part."""
@@ -118,6 +120,8 @@ class ContinualSummary:
     budget: dict[str, Any] | None = None
     """How the policy came to be within its budget, as in RunSummary; `full` is relative to the
     folder of the last combination."""
+    benchmarks: list[dict[str, Any]] = field(default_factory=list)
+    """What other tools found since, each as `evaluation.Benchmark`."""
     kind: str = "continual"
 
     @property

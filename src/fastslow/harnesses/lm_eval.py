@@ -1,0 +1,136 @@
+"""EleutherAI's lm-evaluation-harness: a task made of our held-out pairs, and any of its own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastslow.adapters import BASE
+from fastslow.atomic_io import write_text
+from fastslow.config import dump_yaml
+from fastslow.errors import StateError
+from fastslow.evaluation import BenchmarkScore
+from fastslow.foreign_files import misfit, read_json
+from fastslow.harnesses.base import EvaluatedRun, EvaluationRequest, ToolCommand
+from fastslow.scoring import RenderedPair
+
+TASK = "fastslow_pairs"
+BATCH = 8
+"""Sequences of one forward pass, unless `--batch_size` says otherwise."""
+RESULTS: dict[str, Any] = {
+    "results": dict[str, dict[str, Any]], "n-samples": dict[str, dict[str, Any]],
+}  # fmt: skip
+"""What is used of a file of results."""
+
+
+class LmEval:
+    """Writes a task and a configuration; `lm_eval run` reads both.
+
+    A policy that is one PEFT folder on its base is evaluated by lm-eval's own `hf` model, any other
+    one (a router's) by the model of `lm_eval_model`, for which fastslow must be installed beside
+    lm-eval.
+    """
+
+    name = "lm-eval"
+    options = frozenset({"data", "limit", "arguments"})
+    by_hand = False
+
+    def prepare(
+        self, run: EvaluatedRun, request: EvaluationRequest, folder: Path
+    ) -> ToolCommand | str:
+        folder = folder.resolve()
+        pairs = run.rendered_pairs(request.data, max_pairs=request.limit)
+        (folder / "tasks").mkdir()
+        lines = [json.dumps(row, ensure_ascii=False) for row in map(_row, pairs, range(len(pairs)))]
+        write_text(folder / "pairs.jsonl", "\n".join(lines) + "\n", private=True)
+        write_text(folder / "tasks" / f"{TASK}.yaml", dump_yaml(_task(folder / "pairs.jsonl")))
+        model = _model(run, request.module)
+        config = {
+            **model,
+            "tasks": [TASK],
+            "include_path": str(folder / "tasks"),
+            "output_path": str(folder / "results"),
+            "log_samples": True,
+            "batch_size": BATCH,
+        }
+        write_text(folder / "config.yaml", dump_yaml(config))
+        own = model["model"] != "hf"
+        module = "fastslow.harnesses.lm_eval_model" if own else "lm_eval"
+        return ToolCommand(
+            ["-m", module, "run", "--config", str(folder / "config.yaml"), *request.arguments],
+            ["lm-eval", "fastslow"] if own else ["lm-eval", "peft"],
+        )
+
+    def read(self, folder: Path) -> list[BenchmarkScore]:
+        paths = sorted(folder.glob("results/**/results_*.json"), key=lambda path: path.name)
+        if not paths:
+            return []
+        found = read_json(paths[-1], dict[str, Any])
+        for key, shape in RESULTS.items():
+            if fault := misfit(found.get(key), shape, repr(key)):
+                raise StateError(f"{paths[-1]} holds no results of lm-eval: {fault}")
+        counts = found["n-samples"]
+        return [
+            score
+            for task, values in found["results"].items()
+            for score in _scores(task, values, counts.get(task, {}).get("effective"))
+        ]
+
+
+def _row(pair: RenderedPair, number: int) -> dict[str, Any]:
+    # Of equal log-likelihoods lm-eval takes the first: the right one stands there every other time.
+    label = number % 2
+    choices = [pair.chosen, pair.rejected] if label == 0 else [pair.rejected, pair.chosen]
+    return {"prompt": pair.prompt, "choices": choices, "label": label}
+
+
+def _task(pairs: Path) -> dict[str, Any]:
+    """The task: of the two responses the likelier one is chosen.
+
+    Its columns are named, not written as templates: nothing in a text is expanded.
+    """
+    return {
+        "task": TASK,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(pairs)}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "prompt",
+        "doc_to_choice": "choices",
+        "doc_to_target": "label",
+        "target_delimiter": "",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "metadata": {"version": 1.0},
+    }
+
+
+def _model(run: EvaluatedRun, module: str) -> dict[str, Any]:
+    """The keys `model` and `model_args` of lm-eval's configuration."""
+    recipe, name = run.recipe, run.policy(module)
+    adapter = run.adapter(module)
+    if adapter is None and name != BASE:
+        own = {"run": str(run.folder.resolve()), "module": module}
+        return {"model": "fastslow", "model_args": own}
+    base = Path(recipe.model)
+    arguments: dict[str, Any] = {
+        "pretrained": str(base.resolve()) if base.is_dir() else recipe.model,
+        "dtype": "bfloat16" if recipe.train.precision == "bfloat16" else "float32",
+    }
+    if adapter is not None:
+        arguments["peft"] = str(adapter.resolve())
+    if recipe.trust_remote_code:
+        arguments["trust_remote_code"] = True
+    return {"model": "hf", "model_args": arguments}
+
+
+def _scores(task: str, values: dict[str, Any], count: int | None) -> list[BenchmarkScore]:
+    """The metrics of a task: `acc,none`, with `acc_stderr,none` beside it."""
+    found = []
+    for key, value in values.items():
+        metric, comma, filtered = key.partition(",")
+        if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
+            continue
+        stderr = values.get(f"{metric}_stderr,{filtered}")
+        named = metric if filtered == "none" else f"{metric} ({filtered})"
+        known = stderr if isinstance(stderr, (int, float)) else None
+        found.append(BenchmarkScore(task, named, float(value), known, count))
+    return found

@@ -1,0 +1,134 @@
+"""A policy evaluated by a tool: its files written, its command run, its results read."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import join
+
+from fastslow.disk_errors import disk_errors
+from fastslow.errors import ConfigError, StateError
+from fastslow.evaluation import Benchmark
+from fastslow.foreign_files import check_no_links, inside
+from fastslow.harnesses.base import EvaluatedRun, EvaluationRequest, Harness, ToolCommand
+
+FOLDER = "benchmarks"
+"""In the run folder: a folder for each tool, and in it one for each policy."""
+VERSIONS = "import sys, importlib.metadata as m; print(*map(m.version, sys.argv[1:]))"
+STDERR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEvaluation:
+    """What came of an evaluation by a tool."""
+
+    folder: Path
+    """The tool's files, and what it wrote."""
+    result: Benchmark | None
+    """None where the tool has still to be called, by hand."""
+    by_hand: str = ""
+    """What a person does with the files where the tool cannot be called from here."""
+
+
+def run_harness(
+    harness: Harness,
+    run: EvaluatedRun,
+    request: EvaluationRequest,
+    *,
+    python: str | None = None,
+) -> ToolEvaluation:
+    """Write the tool's files into the run folder, call it and read what it found.
+
+    What the tool prints goes to standard error. Files of an earlier call for the same policy are
+    replaced, but judgements that somebody had made by hand are not.
+
+    Args:
+        harness: the tool.
+        run: the run.
+        request: what is asked of it.
+        python: the Python of the environment that the tool is installed in; None takes this one.
+
+    Raises ConfigError for an option that the tool does not have, or where it is not installed (its
+    files are there then); StateError where it fails.
+    """
+    check_options(harness, request)
+    module = run.policy(request.module)
+    folder = folder_of(run.folder, harness, module)
+    if harness.by_hand and harness.read(folder):
+        raise ConfigError(
+            f"{folder} holds judgements; read them with --read, or remove the folder to start over"
+        )
+    with disk_errors(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    prepared = harness.prepare(run, request, folder)
+    if isinstance(prepared, str):
+        return ToolEvaluation(folder, None, prepared)
+    version = _call(harness.name, prepared, python or sys.executable)
+    return ToolEvaluation(folder, _result(harness, module, folder, version))
+
+
+def read_evaluation(harness: Harness, run: EvaluatedRun, module: str) -> ToolEvaluation:
+    """What a tool that was called by hand has left in the run folder. Raises StateError where there
+    is nothing yet."""
+    name = run.policy(module)
+    folder = folder_of(run.folder, harness, name)
+    return ToolEvaluation(folder, _result(harness, name, folder, None))
+
+
+def folder_of(run: Path, harness: Harness, module: str) -> Path:
+    """Where a tool's files for a policy lie. Raises StateError where a link is in the way."""
+    return inside(run, f"{FOLDER}/{harness.name}/{module}")
+
+
+def check_options(harness: Harness, request: EvaluationRequest) -> None:
+    """Raise ConfigError with the options that a tool does not have."""
+    if unknown := [name for name in request.given() if name not in harness.options]:
+        raise ConfigError(
+            f"{harness.name}: {', '.join(unknown)}: no effect there; its options are "
+            f"{', '.join(sorted(harness.options))}"
+        )
+
+
+def _result(harness: Harness, module: str, folder: Path, version: str | None) -> Benchmark:
+    if not folder.is_dir():
+        raise StateError(f"{folder} does not exist; run the command without --read first")
+    check_no_links(folder)
+    scores = harness.read(folder)
+    if not scores:
+        raise StateError(f"{harness.name} has left no results in {folder}")
+    return Benchmark(harness.name, module, version, scores)
+
+
+def _call(name: str, command: ToolCommand, python: str) -> str:
+    """Run a tool; its version."""
+    line = [python, *command.arguments]
+    version = _version(name, command.packages, python, line)
+    environment = os.environ | command.environment
+    done = subprocess.run(line, env=environment, stdin=subprocess.DEVNULL, stdout=STDERR)
+    if done.returncode:
+        raise StateError(
+            f"{name} failed with exit code {done.returncode}; what it said is above. By hand: "
+            f"{join(line)}"
+        )
+    return version
+
+
+def _version(name: str, packages: Sequence[str], python: str, line: Sequence[str]) -> str:
+    """The version of a tool. Raises ConfigError where not all of the packages are installed."""
+    try:
+        found = subprocess.run(
+            [python, "-c", VERSIONS, *packages], capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise ConfigError(f"{name}: {python} cannot be run: {error.strerror}") from None
+    if found.returncode:
+        raise ConfigError(
+            f"{name}: needs {' and '.join(packages)} in the environment of {python}; install them, "
+            "or give the Python of one that has them (--tool-python). The files are written: "
+            f"{join(line)}"
+        )
+    return found.stdout.split()[0]
