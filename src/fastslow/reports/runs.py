@@ -9,7 +9,7 @@ from typing import Any
 
 from fastslow.config import Recipe, check_policy, load_recipe
 from fastslow.errors import ConfigError, StateError
-from fastslow.evaluation import WithinBudget, scaled_to_budget
+from fastslow.evaluation import Benchmark, WithinBudget, read_benchmarks, scaled_to_budget
 from fastslow.foreign_files import inside, misfit, read_json
 from fastslow.reports.events import EvalResult, Record, read_record
 
@@ -65,6 +65,8 @@ class ReportedRun:
     retention: Retention | None
     """None in an ordinary or unfinished run, and where nothing was held out."""
     samples: list[dict[str, Any]]
+    benchmarks: list[Benchmark]
+    """What other tools found of it; of a run in parts they stand with the last one."""
 
     @property
     def pairs(self) -> int:
@@ -119,10 +121,12 @@ def read_runs(
     twice = [str(path) for path, count in Counter(paths).items() if count > 1]
     if twice:
         raise ConfigError(f"{', '.join(twice)}: given twice; give each run folder once")
-    runs = [run for path in paths for run in _parts(path)]
+    parts = {run: path for path in paths for run in _parts(path)}
+    runs = list(parts)
+    ends = {path: run for run, path in parts.items()}
     named = {folder.resolve(): label for folder, label in (labels or {}).items()}
     return [
-        _read_run(folder, named.get(folder, label))
+        _read_run(folder, named.get(folder, label), _benchmarks(ends, parts[folder], folder))
         for folder, label in zip(runs, _labels(runs), strict=True)
     ]
 
@@ -149,7 +153,7 @@ def _labels(paths: Sequence[Path]) -> list[str]:
     return labels
 
 
-def _read_run(folder: Path, label: str) -> ReportedRun:
+def _read_run(folder: Path, label: str, benchmarks: list[Benchmark]) -> ReportedRun:
     config = folder / "config.yaml"
     if not config.exists():
         what = "has no config.yaml" if folder.is_dir() else "does not exist"
@@ -164,6 +168,7 @@ def _read_run(folder: Path, label: str) -> ReportedRun:
         records=_records(folder, summary),
         retention=_retention(summary),
         samples=_samples(folder / "samples.json"),
+        benchmarks=benchmarks,
     )
 
 
@@ -185,6 +190,18 @@ def _summary(path: Path) -> dict[str, Any] | None:
         if fault := misfit(summary.get(key), shape, repr(key)):
             raise StateError(f"{path} is damaged: {fault}; restore it")
     return summary
+
+
+def _benchmarks(ends: Mapping[Path, Path], whole: Path, part: Path) -> list[Benchmark]:
+    """What tools found of a run in the folder `part`; the last part of a run in parts stands for
+    the `whole`, whose policy it made."""
+    path = (whole if ends[whole] == part else part) / "summary.json"
+    if not path.exists():
+        return []
+    try:
+        return read_benchmarks(read_json(path, dict[str, Any]).get("benchmarks", []))
+    except ValueError as error:
+        raise StateError(f"{path} is damaged: {error}; restore it") from None
 
 
 def _samples(path: Path) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from fastslow.reports.stream_figures import (
     training_figure,
 )
 from fastslow.reports.style import DrawnRun, counted
-from fastslow.reports.tables import Table, retention_table, weight_table
+from fastslow.reports.tables import Table, benchmark_table, retention_table, weight_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def all_sections(drawn: Sequence[DrawnRun]) -> list[Section]:
         details = course + _regret(trained) + details
     if not results:
         results, details = details[:1], details[1:]
-    return results + [replace(section, folded=True) for section in details]
+    return [*results, *_benchmarks(drawn), *(replace(one, folded=True) for one in details)]
 
 
 def _training(drawn: Sequence[DrawnRun]) -> Section:
@@ -232,6 +232,12 @@ def _retention(drawn: Sequence[DrawnRun]) -> list[Section]:
             TERMS,
         )
     ]
+
+
+def _benchmarks(drawn: Sequence[DrawnRun]) -> list[Section]:
+    table = benchmark_table(drawn)
+    lead = "What other tools found, in their own units, with standard errors where they give them."
+    return [Section("Benchmarks", lead, [], [table])] if table.rows else []
 
 
 def _regret(drawn: Sequence[DrawnRun]) -> list[Section]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastslow.config import Recipe, flat
+from fastslow.evaluation import BenchmarkScore
 from fastslow.reports.runs import ReportedRun
 from fastslow.reports.style import DrawnRun
 
@@ -61,6 +62,20 @@ def weight_table(drawn: Sequence[DrawnRun]) -> Table:
     return side_by_side("weight at the end", weights)
 
 
+def benchmark_table(drawn: Sequence[DrawnRun]) -> Table:
+    """What other tools found of each run, a column each, with standard errors."""
+    found = {
+        one.run.label: {
+            f"{benchmark.tool}, {benchmark.module}: {score.task}, {score.metric}": _measured(score)
+            for benchmark in one.run.benchmarks
+            for score in benchmark.scores
+        }
+        for one in drawn
+        if one.run.benchmarks
+    }
+    return side_by_side("tool, policy: task, metric", found)
+
+
 def changed_settings(runs: Sequence[ReportedRun]) -> Table:
     """The settings that differ from their defaults in any of the runs that can be read."""
     default = flat(Recipe(model="").model_dump(mode="json", exclude={"model"}))
@@ -104,6 +119,11 @@ def side_by_side(corner: str, columns: Mapping[str, Mapping[str, str]]) -> Table
     keys = dict.fromkeys(key for values in columns.values() for key in values)
     rows = [Row(key, [values.get(key, ABSENT) for values in columns.values()]) for key in keys]
     return Table(corner, list(columns), rows)
+
+
+def _measured(score: BenchmarkScore) -> str:
+    stderr = "" if score.stderr is None else f" ± {score.stderr:.3g}"
+    return f"{score.value:.4g}{stderr}" + (f" (of {score.count:,})" if score.count else "")
 
 
 def _score(key: str, value: float | None) -> str:
