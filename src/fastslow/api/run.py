@@ -39,6 +39,7 @@ class Run(PolicyMethods):
             not finished, and the same call of `fastslow.train` resumes it.
         summary: the result, None of a run that is stopped.
         trust_code: whether Python that its config.yaml names is run, and its judge is asked.
+        max_length: longest prompt plus answer, tokens; None takes the recipe's.
     """
 
     def __init__(
@@ -47,15 +48,19 @@ class Run(PolicyMethods):
         summary: RunSummary | ContinualSummary | None,
         *,
         trust_code: bool = False,
+        max_length: int | None = None,
     ) -> None:
         self.folder = folder
         self.summary = summary
         self.trust_code = trust_code
+        self.max_length = max_length
         self.status = _status(summary)
         self._opened: View | None = None
 
     @classmethod
-    def load(cls, folder: str | Path, *, trust_code: bool = False) -> "Run":
+    def load(
+        cls, folder: str | Path, *, trust_code: bool = False, max_length: int | None = None
+    ) -> "Run":
         """The run in a folder, which may be somebody else's.
 
         Args:
@@ -63,15 +68,19 @@ class Run(PolicyMethods):
             trust_code: run the Python that its config.yaml names (an objective's or a judge's file,
                 a model's own code), and ask the language model that it names as the judge. Only for
                 folders that you know.
+            max_length: longest prompt plus answer, tokens, in place of the recipe's
+                `data.max_length`; the base must read as many.
 
         Raises StateError where there is none.
         """
         path = Path(folder)
+        if max_length is not None and max_length < 2:
+            raise ConfigError(f"max_length: got {max_length}; must be 2 or more")
         if not (path / "config.yaml").exists():
             raise StateError(f"{path} is not a run folder: it has no config.yaml")
         summary = path / "summary.json"
         found = read_summary(summary) if summary.exists() else None
-        return cls(path, found, trust_code=trust_code)
+        return cls(path, found, trust_code=trust_code, max_length=max_length)
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, status={self.status!r})"
@@ -227,7 +236,9 @@ class Run(PolicyMethods):
 
     def _view(self) -> View:
         if self._opened is None:
-            self._opened = view_of(open_run(self.folder, trust_code=self.trust_code))
+            self._opened = view_of(
+                open_run(self.folder, trust_code=self.trust_code, max_length=self.max_length)
+            )
         return self._opened
 
 

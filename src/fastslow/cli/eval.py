@@ -32,6 +32,9 @@ def evaluate(
         None, "--num-prompts", "--samples", min=0, help="Prompts to answer for KL and length."
     ),
     max_new_tokens: int = typer.Option(None, min=1, help="Longest answer, in tokens."),
+    max_length: int = typer.Option(
+        None, min=2, help="Longest prompt plus answer, in tokens. Default: data.max_length."
+    ),
     temperature: float = typer.Option(None, min=0.0, help="With --with: of the answers."),
     judge: str = typer.Option(
         None,
@@ -57,7 +60,7 @@ def evaluate(
     from fastslow.adapters.library_logging import quiet_libraries
 
     quiet_libraries()
-    opened = Run.load(run, trust_code=trust_code)
+    opened = Run.load(run, trust_code=trust_code, max_length=max_length)
     asked = judge_config(judge) if judge else None
     settings: dict[str, Any] = {
         "data": data or None, "module": module, "seed": seed, "max_new_tokens": max_new_tokens,
@@ -71,6 +74,7 @@ def evaluate(
         _measure(opened, asked, json_output, **settings, **measures)
     else:
         _check_unused("has no effect with --with", {"num_prompts": num_prompts})
+        announce_judge(asked)
         _evaluate_with(opened, tool, json_output, limit=max_pairs, **settings, **of_tool)
 
 

@@ -1,11 +1,17 @@
 """Evaluation by other people's tools: their files, their commands, their results."""
 
 from fastslow.errors import ConfigError, did_you_mean
+from fastslow.harnesses.alpaca import AlpacaEval
+from fastslow.harnesses.arena_hard import ArenaHard
 from fastslow.harnesses.base import EvaluatedRun, EvaluationRequest, Harness, ToolCommand
 from fastslow.harnesses.lm_eval import LmEval
+from fastslow.harnesses.mt_bench import MtBench
+from fastslow.harnesses.reward_bench import RewardBench
 from fastslow.harnesses.run import ToolEvaluation, read_evaluation, run_harness
 
-HARNESSES: tuple[Harness, ...] = (LmEval(),)
+HARNESSES: tuple[Harness, ...] = (
+    LmEval(), AlpacaEval(), MtBench(), ArenaHard(), RewardBench(),
+)  # fmt: skip
 """The tools there are."""
 
 

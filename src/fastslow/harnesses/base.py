@@ -10,6 +10,16 @@ from fastslow.evaluation import BenchmarkScore
 from fastslow.scoring import RenderedPair
 
 
+class ScoredRow(Protocol):
+    """What a run makes of a pair; `fastslow.RowScore` is one."""
+
+    @property
+    def margin(self) -> float | None: ...
+
+    @property
+    def skipped(self) -> str | None: ...
+
+
 class EvaluatedRun(Protocol):
     """What the files of a tool are made from; `fastslow.Run` is one."""
 
@@ -36,7 +46,7 @@ class EvaluatedRun(Protocol):
         seed: int,
     ) -> list[list[str]]: ...
 
-    def merge_and_unload(self, to: Path, *, module: str) -> Any: ...
+    def score(self, rows: Any, *, module: str) -> Sequence[ScoredRow]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +97,10 @@ class Harness(Protocol):
 
     def prepare(
         self, run: EvaluatedRun, request: EvaluationRequest, folder: Path
-    ) -> ToolCommand | str:
+    ) -> ToolCommand | str | None:
         """Write the tool's files into an empty folder; how it is called, or, where it cannot be
-        called from here, what a person does with these files. Raises ConfigError for a request
-        that the tool cannot fulfil."""
+        called from here, what a person does with these files; None where its results are among
+        them. Raises ConfigError or DataError for a request that the tool cannot fulfil."""
 
     def read(self, folder: Path) -> list[BenchmarkScore]:
         """What the tool has left in that folder; empty where there is nothing yet. Raises

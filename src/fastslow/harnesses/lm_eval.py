@@ -1,6 +1,5 @@
 """EleutherAI's lm-evaluation-harness: a task made of our held-out pairs, and any of its own."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from fastslow.errors import StateError
 from fastslow.evaluation import BenchmarkScore
 from fastslow.foreign_files import misfit, read_json
 from fastslow.harnesses.base import EvaluatedRun, EvaluationRequest, ToolCommand
+from fastslow.harnesses.questions import write_lines
 from fastslow.scoring import RenderedPair
 
 TASK = "fastslow_pairs"
@@ -34,14 +34,11 @@ class LmEval:
     options = frozenset({"data", "limit", "arguments"})
     by_hand = False
 
-    def prepare(
-        self, run: EvaluatedRun, request: EvaluationRequest, folder: Path
-    ) -> ToolCommand | str:
+    def prepare(self, run: EvaluatedRun, request: EvaluationRequest, folder: Path) -> ToolCommand:
         folder = folder.resolve()
         pairs = run.rendered_pairs(request.data, max_pairs=request.limit)
         (folder / "tasks").mkdir()
-        lines = [json.dumps(row, ensure_ascii=False) for row in map(_row, pairs, range(len(pairs)))]
-        write_text(folder / "pairs.jsonl", "\n".join(lines) + "\n", private=True)
+        write_lines(folder / "pairs.jsonl", [_row(pair, i) for i, pair in enumerate(pairs)])
         write_text(folder / "tasks" / f"{TASK}.yaml", dump_yaml(_task(folder / "pairs.jsonl")))
         model = _model(run, request.module)
         config = {

@@ -67,7 +67,7 @@ def run_harness(
     prepared = harness.prepare(run, request, folder)
     if isinstance(prepared, str):
         return ToolEvaluation(folder, None, prepared)
-    version = _call(harness.name, prepared, python or sys.executable)
+    version = None if prepared is None else _call(harness.name, prepared, python or sys.executable)
     return ToolEvaluation(folder, _result(harness, module, folder, version))
 
 

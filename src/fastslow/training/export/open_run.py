@@ -111,10 +111,14 @@ def read_any_run(
     return recipe, summary_at(snapshot, recipe), snapshot
 
 
-def open_run(folder: Path, *, trust_code: bool) -> OpenedRun:
+def open_run(folder: Path, *, trust_code: bool, max_length: int | None = None) -> OpenedRun:
     """Load the base and every module of a run, frozen; of one that is not finished, as its newest
-    checkpoint has them. `trust_code` as of `read_run`. Raises StateError where there is none."""
+    checkpoint has them. `trust_code` as of `read_run`; `max_length` replaces `data.max_length`.
+    Raises StateError where there is none."""
     recipe, summary, snapshot = read_any_run(folder, trust_code=trust_code)
+    if max_length is not None:
+        data = recipe.data.model_copy(update={"max_length": max_length})
+        recipe = recipe.model_copy(update={"data": data})
     check_base_of(folder, recipe, summary)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     bases = SharedBase(ProcessGroup(recipe.train.device))

@@ -1,0 +1,91 @@
+"""The questions of a benchmark, read from its own file, and what a policy answers to them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastslow.atomic_io import write_text
+from fastslow.config import read_file
+from fastslow.errors import ConfigError, DataError
+from fastslow.foreign_files import misfit
+from fastslow.harnesses.base import EvaluatedRun, EvaluationRequest
+
+
+def questions_of(
+    request: EvaluationRequest, *, tool: str, columns: dict[str, Any], where: str
+) -> list[dict[str, Any]]:
+    """The rows of the one file that a request names, JSON or a JSON object a line, at most `limit`.
+
+    Args:
+        request: what was asked.
+        tool: for messages.
+        columns: the columns that every row must have, and their shapes.
+        where: where the file is found, for whoever gave none.
+
+    Raises ConfigError without a file, DataError where it holds other rows.
+    """
+    given = [request.data] if isinstance(request.data, (str, Path)) else list(request.data or [])
+    if len(given) != 1 or not isinstance(given[0], (str, Path)):
+        raise ConfigError(f"{tool}: give one file with --data: {where}")
+    path = Path(given[0])
+    rows = _rows(path)[: request.limit]
+    if not rows:
+        raise DataError(f"{path} holds no questions")
+    for number, row in enumerate(rows, 1):
+        for name, shape in columns.items():
+            if fault := misfit(row, dict, "the row") or misfit(row.get(name), shape, repr(name)):
+                raise DataError(f"{path}:{number}: {fault}; {tool} needs {where}")
+    return rows
+
+
+def _rows(path: Path) -> list[Any]:
+    try:
+        text = read_file(path, what=str(path))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist") from None
+    try:
+        if text.lstrip().startswith("["):
+            rows: list[Any] = json.loads(text)
+            return rows
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is neither JSON nor a JSON object a line: {error}") from None
+
+
+def answers_to(
+    run: EvaluatedRun,
+    request: EvaluationRequest,
+    prompts: Sequence[Any],
+    *,
+    temperature: float,
+) -> list[str]:
+    """One answer to each prompt, at the temperature that was asked for, or else at this one.
+
+    Raises ConfigError unless the request says how long an answer may be.
+    """
+    if request.max_new_tokens is None:
+        raise ConfigError(
+            "max_new_tokens: give the longest answer in tokens (--max-new-tokens); answers that "
+            "are cut off lose"
+        )
+    answers = run.generate(
+        prompts,
+        module=request.module,
+        max_new_tokens=request.max_new_tokens,
+        temperature=temperature if request.temperature is None else request.temperature,
+        seed=request.seed or 0,
+    )
+    return [answer for (answer,) in answers]
+
+
+def model_name(run: EvaluatedRun, request: EvaluationRequest) -> str:
+    """What a policy is called in a tool's tables and files."""
+    return f"{run.folder.resolve().name}-{run.policy(request.module)}"
+
+
+def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows, a JSON object a line, into a folder that is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    write_text(path, "".join(lines), private=True)
