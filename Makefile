@@ -12,7 +12,7 @@ OF_TORCH := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: venv demo test fast types slow lint lock clean docs test-vllm
+.PHONY: venv demo test fast types slow lint lock clean docs test-vllm test-tools
 
 venv: $(STAMP)
 
@@ -63,6 +63,23 @@ $(VLLM):
 
 test-vllm: venv $(VLLM)
 	FASTSLOW_VLLM=$(CURDIR)/$(VLLM) $(BIN)/python -m pytest tests/real_vllm --durations 6
+
+# Evaluation tools, each in an environment of its own, as their pins may differ from ours. fastslow is
+# beside lm-eval for the model class that it adds there.
+LM_EVAL := .venv-lm-eval/bin/python
+ALPACA_EVAL := .venv-alpaca-eval/bin/python
+
+$(LM_EVAL):
+	$(PYTHON) -m venv .venv-lm-eval
+	$(LM_EVAL) -m pip install --quiet $(TORCH) "lm-eval[hf]==0.4.13" -e .
+
+$(ALPACA_EVAL):
+	$(PYTHON) -m venv .venv-alpaca-eval
+	$(ALPACA_EVAL) -m pip install --quiet alpaca-eval==0.6.6
+
+test-tools: venv $(LM_EVAL) $(ALPACA_EVAL)
+	FASTSLOW_LM_EVAL=$(CURDIR)/$(LM_EVAL) FASTSLOW_ALPACA_EVAL=$(CURDIR)/$(ALPACA_EVAL) \
+	  $(BIN)/python -m pytest tests/real_tools -m slow --durations 6
 
 # All that is installed besides torch, for every system, by version and hash. Needs uv.
 lock:

@@ -10,7 +10,7 @@ STUB = """#!{python}
 import sys
 from pathlib import Path
 
-if sys.argv[1] == "-c":  # Which versions are installed?
+if "importlib.metadata" in sys.argv[2]:  # Which versions are installed?
     print(*["1.2.3"] * len(sys.argv[3:]))
 else:
     Path({seen!r}).write_text("\\n".join(sys.argv[1:]))

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastslow.adapters import BASE, load_tokenizer
+from fastslow.adapters import BASE, load_context_length, load_tokenizer
 from fastslow.config import Recipe, open_recipe
-from fastslow.errors import StateError
+from fastslow.errors import ConfigError, StateError
 from fastslow.foreign_files import check_no_links
 from fastslow.scoring import Encoder
 from fastslow.streams import folder_fingerprint
@@ -117,8 +117,7 @@ def open_run(folder: Path, *, trust_code: bool, max_length: int | None = None) -
     Raises StateError where there is none."""
     recipe, summary, snapshot = read_any_run(folder, trust_code=trust_code)
     if max_length is not None:
-        data = recipe.data.model_copy(update={"max_length": max_length})
-        recipe = recipe.model_copy(update={"data": data})
+        recipe = _with_length(recipe, max_length)
     check_base_of(folder, recipe, summary)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     bases = SharedBase(ProcessGroup(recipe.train.device))
@@ -128,6 +127,17 @@ def open_run(folder: Path, *, trust_code: bool, max_length: int | None = None) -
         modules = modules_at(snapshot, recipe, bases.load(recipe))
         policies = make_policies(recipe, modules, tokenizer, bases.processes)
     return OpenedRun(recipe, summary, tokenizer, make_encoder(recipe, tokenizer), policies)
+
+
+def _with_length(recipe: Recipe, max_length: int) -> Recipe:
+    """The recipe with another `data.max_length`. Raises ConfigError where the base reads fewer."""
+    context = load_context_length(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    if context is not None and max_length > context:
+        raise ConfigError(
+            f"max_length: got {max_length}; {recipe.model} reads at most {context} tokens"
+        )
+    data = recipe.data.model_copy(update={"max_length": max_length})
+    return recipe.model_copy(update={"data": data})
 
 
 def _policies_of(
