@@ -49,6 +49,25 @@ def test_a_later_evaluation_replaces_that_of_the_same_policy_alone(run, stub):
     assert [one["module"] for one in run.summary.benchmarks] == ["base", "policy"]
 
 
+def test_what_was_found_on_other_tasks_stays(run, stub):
+    known = {"task": "other", "metric": "acc", "value": 0.5, "stderr": None, "count": None}
+    mine = {"tool": "lm-eval", "module": "policy", "version": "1", "scores": [known]}
+    run.summary.benchmarks.append(mine)
+    run.summary.write(run.folder / "summary.json")
+    evaluated(run, stub)
+    evaluated(run, stub)
+    (benchmark,) = fs.Run.load(run.folder).summary.benchmarks
+    assert [score["task"] for score in benchmark["scores"]] == ["other", "fastslow_pairs"]
+
+
+def test_other_tasks_alone_need_no_pairs(run, stub):
+    work = FINDS.replace("sys.argv[-1]", "sys.argv[5]")
+    for given, written in (["gsm8k"], False), (["gsm8k", "fastslow_pairs"], True):
+        arguments = ["--tasks", *given]
+        found = fs.evaluate_with(run, "lm-eval", python=stub(work)[0], arguments=arguments)
+        assert (found.folder / "pairs.jsonl").exists() is written
+
+
 def test_the_task_holds_the_pairs_as_the_model_reads_them(run, stub):
     found, arguments = evaluated(run, stub, limit=5)
     assert arguments == ["-m", "lm_eval", "run", "--config", str(found.folder / "config.yaml")]

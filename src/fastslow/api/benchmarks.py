@@ -1,13 +1,14 @@
 """A run evaluated by a tool of others; what it found goes into the run's summary."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from fastslow.api.run import Run
 from fastslow.api.view import llm_judge
-from fastslow.evaluation import with_benchmark
+from fastslow.errors import StateError
+from fastslow.evaluation import Benchmark, read_benchmarks, with_benchmark
 from fastslow.harnesses import (
     EvaluationRequest,
     ToolEvaluation,
@@ -16,6 +17,7 @@ from fastslow.harnesses import (
     run_harness,
 )
 from fastslow.training.export.open_run import read_run
+from fastslow.training.state.summary import ContinualSummary, RunSummary
 
 
 def evaluate_with(
@@ -74,7 +76,17 @@ def evaluate_with(
         )
         found = run_harness(harness, opened, asked, python=python)
     if found.result is not None:
-        known = with_benchmark(summary.benchmarks, found.result)
-        opened.summary = replace(summary, benchmarks=known)
-        opened.summary.write(opened.folder / "summary.json")
+        _keep(opened, summary, found.result)
     return found
+
+
+def _keep(run: Run, summary: RunSummary | ContinualSummary, found: Benchmark) -> None:
+    """Put what a tool found into the run's summary."""
+    path = run.folder / "summary.json"
+    try:
+        known = read_benchmarks(summary.benchmarks)
+    except ValueError as error:
+        raise StateError(f"{path} is damaged: {error}; restore it") from None
+    benchmarks = [asdict(one) for one in with_benchmark(known, found)]
+    run.summary = replace(summary, benchmarks=benchmarks)
+    run.summary.write(path)

@@ -1,7 +1,7 @@
 """What other people's evaluation tools found of a policy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastslow.foreign_files import misfit
@@ -55,9 +55,14 @@ def _benchmark(value: Mapping[str, Any]) -> Benchmark:
     return Benchmark(value["tool"], value["module"], value["version"], scores)
 
 
-def with_benchmark(known: Sequence[dict[str, Any]], found: Benchmark) -> list[dict[str, Any]]:
-    """The benchmarks of a summary with another, in place of what its tool had found of the same
-    policy."""
-    whose = (found.tool, found.module)
-    kept = [value for value in known if (value.get("tool"), value.get("module")) != whose]
-    return [*kept, asdict(found)]
+def with_benchmark(known: Sequence[Benchmark], found: Benchmark) -> list[Benchmark]:
+    """The benchmarks of a run with another. What its tool had found of the same policy on other
+    tasks stays with it."""
+    tasks = {score.task for score in found.scores}
+    others, scores = [], list(found.scores)
+    for benchmark in known:
+        if (benchmark.tool, benchmark.module) == (found.tool, found.module):
+            scores = [*(s for s in benchmark.scores if s.task not in tasks), *scores]
+        else:
+            others.append(benchmark)
+    return [*others, replace(found, scores=scores)]

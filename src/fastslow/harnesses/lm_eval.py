@@ -1,5 +1,6 @@
 """EleutherAI's lm-evaluation-harness: a task made of our held-out pairs, and any of its own."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,11 @@ class LmEval:
 
     def prepare(self, run: EvaluatedRun, request: EvaluationRequest, folder: Path) -> ToolCommand:
         folder = folder.resolve()
-        pairs = run.rendered_pairs(request.data, max_pairs=request.limit)
         (folder / "tasks").mkdir()
-        write_lines(folder / "pairs.jsonl", [_row(pair, i) for i, pair in enumerate(pairs)])
-        write_text(folder / "tasks" / f"{TASK}.yaml", dump_yaml(_task(folder / "pairs.jsonl")))
+        if _uses_pairs(request.arguments):
+            pairs = run.rendered_pairs(request.data, max_pairs=request.limit)
+            write_lines(folder / "pairs.jsonl", [_row(pair, i) for i, pair in enumerate(pairs)])
+            write_text(folder / "tasks" / f"{TASK}.yaml", dump_yaml(_task(folder / "pairs.jsonl")))
         model = _model(run, request.module)
         config = {
             **model,
@@ -71,6 +73,13 @@ class LmEval:
             for task, values in found["results"].items()
             for score in _scores(task, values, counts.get(task, {}).get("effective"))
         ]
+
+
+def _uses_pairs(arguments: Sequence[str]) -> bool:
+    """Whether the task of our pairs is among those that lm-eval is asked for: all but where other
+    tasks are named without it."""
+    named = any(argument.split("=")[0] in ("--tasks", "-t") for argument in arguments)
+    return not named or any(TASK in argument for argument in arguments)
 
 
 def _row(pair: RenderedPair, number: int) -> dict[str, Any]:

@@ -61,6 +61,9 @@ class MtBench:
         )
 
     def read(self, folder: Path) -> list[BenchmarkScore]:
+        questions = folder / DATA / "question.jsonl"
+        rows = read_log(questions) if questions.exists() else ()
+        categories = {row.get("question_id"): row.get("category") for _, row in rows}
         names = {path.stem for path in folder.glob(f"{DATA}/model_answer/*.jsonl")}
         grades: dict[str, list[float]] = {}
         for path in sorted(folder.glob(f"{DATA}/model_judgment/*_single.jsonl")):
@@ -70,8 +73,10 @@ class MtBench:
                         raise StateError(f"{path}:{number}: {fault}; restore the file")
                 # A file holds the judgements of all models that this judge has graded.
                 if row["model"] in names and row["score"] != NO_GRADE:
-                    for task in ("mt_bench", f"mt_bench turn {row['turn']}"):
-                        grades.setdefault(task, []).append(row["score"])
+                    category = categories.get(row.get("question_id"))
+                    parts = [f" turn {row['turn']}", *([f" {category}"] if category else [])]
+                    for part in ("", *parts):
+                        grades.setdefault(f"mt_bench{part}", []).append(row["score"])
         return [
             BenchmarkScore(task, "grade of 10", fmean(grades[task]), None, len(grades[task]))
             for task in sorted(grades)
