@@ -16,40 +16,48 @@ if TYPE_CHECKING:
     from fastslow.evaluation import Benchmark
 
 
+ToolArguments = typer.Argument(
+    None, metavar="[-- TOOL ARGUMENTS]", help="With --with: handed on to the tool's command."
+)
+Data = typer.Option(
+    None,
+    help="Pairs to measure on, as data.eval takes them (default: the run's own), or the questions "
+    "of a benchmark.",
+)
+MaxLength = typer.Option(
+    None, min=2, help="Longest prompt plus answer, in tokens. Default: data.max_length."
+)
+Judge = typer.Option(
+    None,
+    help="Who scores the answers, as in a recipe: '{kind: world, file: world.json}'. Default: the "
+    "run's own; without --trust-code only if it runs no Python and asks no server.",
+)
+Tool = typer.Option(
+    None,
+    "--with",
+    help="Evaluate with lm-eval, alpaca-eval, mt-bench, arena-hard or rewardbench.",
+)
+ToolPython = typer.Option(
+    None, help="With --with: Python of the tool's environment. Default: this one."
+)
+
+
 def evaluate(
     run: Path = typer.Argument(help="Run folder."),
-    tool_arguments: list[str] = typer.Argument(
-        None, metavar="[-- TOOL ARGUMENTS]", help="With --with: handed on to the tool's command."
-    ),
-    data: list[str] = typer.Option(
-        None,
-        help="Pairs to measure on, as data.eval takes them (default: the run's own), or the "
-        "questions of a benchmark.",
-    ),
+    tool_arguments: list[str] = ToolArguments,
+    data: list[str] = Data,
     module: str = typer.Option("leader", help="leader, a module's name, reference or base."),
     max_pairs: int = typer.Option(None, min=1, help="Use the first so many pairs or questions."),
     num_prompts: int = typer.Option(
         None, "--num-prompts", "--samples", min=0, help="Prompts to answer for KL and length."
     ),
     max_new_tokens: int = typer.Option(None, min=1, help="Longest answer, in tokens."),
-    max_length: int = typer.Option(
-        None, min=2, help="Longest prompt plus answer, in tokens. Default: data.max_length."
-    ),
+    max_length: int = MaxLength,
     temperature: float = typer.Option(None, min=0.0, help="With --with: of the answers."),
-    judge: str = typer.Option(
-        None,
-        help="Who scores the answers, as in a recipe: '{kind: world, file: world.json}'. Default: "
-        "the run's own; without --trust-code only if it runs no Python and asks no server.",
-    ),
+    judge: str = Judge,
     seed: int = typer.Option(None, min=0, help="Seed of the sampled answers. Default: the run's."),
-    tool: str = typer.Option(
-        None,
-        "--with",
-        help="Evaluate with lm-eval, alpaca-eval, mt-bench, arena-hard or rewardbench.",
-    ),
-    tool_python: str = typer.Option(
-        None, help="With --with: Python of the tool's environment. Default: this one."
-    ),
+    tool: str = Tool,
+    tool_python: str = ToolPython,
     read: bool = typer.Option(False, "--read", help="With --with: only read what the tool left."),
     trust_code: bool = TrustCode,
     json_output: bool = typer.Option(False, "--json", help="Print the measurement as JSON."),
@@ -88,7 +96,7 @@ def _check_unused(why: str, options: Mapping[str, Any]) -> None:
 
 
 def _measure(
-    run: "Run", judge: "JudgeConfig | None", json_output: bool, *, module: str, **settings: Any
+    run: "Run", asked: "JudgeConfig | None", json_output: bool, *, module: str, **settings: Any
 ) -> None:
     """Measure with the training's own code, and print it."""
     from dataclasses import asdict
@@ -96,7 +104,7 @@ def _measure(
 
     from fastslow.evaluation import degradation
 
-    announce_judge(judge or run.recipe.eval.judge or run.recipe.judge)
+    announce_judge(asked or run.recipe.eval.judge or run.recipe.judge)
     name = run.policy(module)
     with task_progress(transient=True) as show:
         measured, counts = run.measure(

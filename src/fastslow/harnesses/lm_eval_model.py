@@ -5,14 +5,17 @@
 it.
 """
 
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from fastslow.training.export.open_run import open_run
+from fastslow.training.policies.policies import Policies
 from fastslow.training.policies.routed import ROUTED, RoutedPolicies
 
 NAME = "fastslow"
+Ids = tuple[int, ...]
 
 
 def model_class() -> type[Any]:
@@ -28,7 +31,8 @@ def model_class() -> type[Any]:
             module: `leader`, a module's name, `reference`, `base`, or `routed`, which chooses a
                 module for each context.
             trust_code: run the Python that the run's config.yaml names.
-            settings: those of `HFLM` besides the model, the tokenizer and the device.
+            device: ignored, the run's is taken.
+            settings: those of `HFLM` besides the model and the tokenizer.
         """
 
         def __init__(
@@ -40,52 +44,71 @@ def model_class() -> type[Any]:
             **settings: Any,
         ) -> None:
             opened = open_run(Path(run), trust_code=trust_code)
-            self._policies = opened.policies
             known = {"leader": opened.summary.leader, "reference": opened.reference}
-            self._policy = known.get(module, module)
+            self._asked = opened.policies, known.get(module, module)
             model = opened.policies.modules.causal_lm
             super().__init__(pretrained=model, tokenizer=opened.tokenizer, **settings)
 
         def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-            # lm-eval counts white space at the end of a context to its continuation. A router
-            # would be asked about another prompt than the one that is answered.
             before, whole = self.tok_encode(context), self.tok_encode(context + continuation)
-            same = takewhile(lambda pair: pair[0] == pair[1], zip(before, whole, strict=False))
-            boundary = sum(1 for _ in same)
+            boundary = shared_length(before, whole)
             return whole[:boundary] or [self.prefix_token_id], whole[boundary:]
 
         def _loglikelihood_tokens(self, requests: Any, **settings: Any) -> list[Any]:
             contexts = [tuple(context) for _, context, _ in requests]
             score = super()._loglikelihood_tokens
-            return self._by_route(contexts, requests, lambda own: score(own, **settings))
+            return by_route(*self._asked, contexts, requests, lambda own: score(own, **settings))
 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[Any]:
             contexts = [tuple(self.tok_encode(request.args[0])) for request in requests]
             answer = super().generate_until
-            return self._by_route(contexts, requests, lambda own: answer(own, disable_tqdm))
-
-        def _by_route(self, contexts: list[Any], requests: Any, ask: Any) -> list[Any]:
-            """What each request is answered by the module that its context is routed to."""
-            places: dict[str, list[int]] = {}
-            for place, route in enumerate(self._routes(contexts)):
-                places.setdefault(route, []).append(place)
-            answers: dict[int, Any] = {}
-            for route, own in places.items():
-                with self._policies.modules.using(route):
-                    answers |= zip(own, ask([requests[place] for place in own]), strict=True)
-            return [answers[place] for place in range(len(requests))]
-
-        def _routes(self, contexts: list[Any]) -> list[str]:
-            if self._policy != ROUTED or not isinstance(self._policies, RoutedPolicies):
-                return [self._policy] * len(contexts)
-            found: dict[Any, str] = {}
-            distinct = list(dict.fromkeys(contexts))
-            for first in range(0, len(distinct), self.batch_size):
-                group = distinct[first : first + self.batch_size]
-                found |= zip(group, self._policies.routes(group), strict=True)
-            return [found[context] for context in contexts]
+            return by_route(*self._asked, contexts, requests, lambda own: answer(own, disable_tqdm))
 
     return FastslowLM
+
+
+def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike.
+
+    lm-eval counts white space at the end of a context to its continuation, so a router would be
+    asked about another prompt than the one that is answered.
+
+    >>> shared_length([5, 6, 7], [5, 6, 8, 9])
+    2
+    """
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    return sum(1 for _ in alike)
+
+
+def by_route(
+    policies: Policies,
+    policy: str,
+    contexts: Sequence[Ids],
+    requests: Sequence[Any],
+    ask: Callable[[list[Any]], list[Any]],
+) -> list[Any]:
+    """What each request is answered by the module that its context is routed to, in order.
+
+    `ask` is called with the requests of one module at a time, while it is active.
+    """
+    places: dict[str, list[int]] = {}
+    for place, route in enumerate(routes_of(policies, policy, contexts)):
+        places.setdefault(route, []).append(place)
+    answers: dict[int, Any] = {}
+    for route, own in places.items():
+        with policies.modules.using(route):
+            answers |= zip(own, ask([requests[place] for place in own]), strict=True)
+    return [answers[place] for place in range(len(requests))]
+
+
+def routes_of(policies: Policies, policy: str, contexts: Sequence[Ids]) -> list[str]:
+    """The module that answers each context."""
+    if policy != ROUTED or not isinstance(policies, RoutedPolicies):
+        return [policy] * len(contexts)
+    # A context is asked about once, though several continuations follow it, and alone: any number
+    # of long ones fits into memory.
+    found = {context: policies.routes([context])[0] for context in dict.fromkeys(contexts)}
+    return [found[context] for context in contexts]
 
 
 def main() -> None:

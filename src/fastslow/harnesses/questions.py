@@ -21,7 +21,7 @@ def questions_of(
         request: what was asked.
         tool: for messages.
         columns: the columns that every row must have, and their shapes.
-        where: where the file is found, for whoever gave none.
+        where: what the file is and where it is found, for messages.
 
     Raises ConfigError without a file, DataError where it holds other rows.
     """
