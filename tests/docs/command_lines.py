@@ -63,6 +63,7 @@ def fault(words: Words, *, whole: bool = True) -> str | None:
         whole: whether it can be run as it is; one that a sentence names may lack arguments.
     """
     program, *rest = words
+    program = program.rpartition("/")[2]  # As of an environment: tools/lm-eval/bin/pip.
     if program in OTHERS:
         return None
     if program not in CHECKS:
