@@ -157,8 +157,12 @@ def _show(name: str, values: dict[str, Any]) -> None:
     """The measurement of a policy as a table."""
     from rich.table import Table
 
+    from fastslow.cli.run_text import share
+
     table = Table("held out", name, box=None, pad_edge=False)
     for key, value in values.items():
-        if value is not None:
+        if value is not None and f"{key}_low" in values:
+            table.add_row(f"{key} (95 % interval)", share(values, key))
+        elif value is not None and not key.endswith(("_low", "_high")):
             table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
     screen().print(table)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from fastslow.evaluation import accuracy_interval, with_interval
 from fastslow.training.state.events import StartEvent
 from fastslow.training.state.summary import ContinualSummary
 
@@ -29,8 +30,15 @@ def retention(summary: ContinualSummary, key: str) -> Table:
         for number, (name, row) in enumerate(zip(summary.domains, summary.after, strict=True), 1)
     }
     for label, row in rows.items():
-        table.add_row(label, *(f"{result[key]:.3f}" for result in row))
+        table.add_row(label, *(share(result, key) for result in row))
     return table
+
+
+def share(result: Mapping[str, Any], key: str) -> str:
+    """An accuracy or a win rate with its interval, another value without."""
+    low, high = result.get(f"{key}_low"), result.get(f"{key}_high")
+    bounds = None if low is None or high is None else (low, high)
+    return with_interval(result[key], accuracy_interval(result) if key == "accuracy" else bounds)
 
 
 def measurement(result: Mapping[str, Any], unit: str) -> str:
@@ -41,7 +49,7 @@ def measurement(result: Mapping[str, Any], unit: str) -> str:
         if result[key := f"{side}_log_ratio"] is not None
     )
     text = (
-        f"accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f}, margin "
+        f"accuracy {share(result, 'accuracy')}, loss {result['loss']:.3f}, margin "
         f"{result['margin']:+.2f}, {' and '.join(sides)} {unit}"
     )
     if result["reverse_kl"] is not None:
@@ -58,7 +66,7 @@ def comparison(
     against = "" if rewards else f", vs {REFERENCES[reference]}"
     table = Table(f"held-out{against}", "start", "final", box=None, pad_edge=False)
     for key, label, form in (
-        ("accuracy", "accuracy", ".3f"),
+        ("accuracy", "accuracy (95 % interval)", ""),
         ("loss", "loss", ".3f"),
         ("margin", f"margin{unit}", "+.2f"),
         ("chosen_logp", f"{what} of chosen", ".1f"),
@@ -66,10 +74,11 @@ def comparison(
         ("reverse_kl", "reverse KL (nats)", ".2f"),
         ("mean_length", "answer length (tokens)", ".1f"),
         ("reward", "judge score", "+.2f"),
-        ("win_rate", "win rate vs base", ".3f"),
+        ("win_rate", "win rate vs base (95 % interval)", ""),
     ):
         if None not in (start.get(key), final.get(key)):
-            table.add_row(label, format(start[key], form), format(final[key], form))
+            cells = (format(one[key], form) if form else share(one, key) for one in (start, final))
+            table.add_row(label, *cells)
     return table
 
 

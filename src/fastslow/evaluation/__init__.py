@@ -9,7 +9,12 @@ from fastslow.evaluation.benchmarks import (
 )
 from fastslow.evaluation.degradation import degradation
 from fastslow.evaluation.frontier import at_kl, reward_at_kl
-from fastslow.evaluation.intervals import bootstrap_interval, wilson_interval
+from fastslow.evaluation.intervals import (
+    accuracy_interval,
+    bootstrap_interval,
+    wilson_interval,
+    with_interval,
+)
 from fastslow.evaluation.metric_sums import MetricSums
 from fastslow.evaluation.regret import regret_curve, relative_regret
 from fastslow.evaluation.retention import Retention, retention
@@ -27,6 +32,7 @@ __all__ = [
     "MetricSums",
     "Tried",
     "WithinBudget",
+    "accuracy_interval",
     "at_kl",
     "bootstrap_interval",
     "degradation",
@@ -40,4 +46,5 @@ __all__ = [
     "strength_within",
     "wilson_interval",
     "with_benchmark",
+    "with_interval",
 ]

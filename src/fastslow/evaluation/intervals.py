@@ -2,11 +2,14 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 Z95 = 1.959963984540054
 RESAMPLES = 10_000
+MOST = 2**53
+"""Pairs, above which a measurement is damaged."""
 
 
 def wilson_interval(wins: float, count: int, *, z: float = Z95) -> tuple[float, float]:
@@ -44,3 +47,30 @@ def bootstrap_interval(
     means = sorted(fmean(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
     tail = round((1 - level) / 2 * RESAMPLES)
     return means[tail], means[RESAMPLES - 1 - tail]
+
+
+def accuracy_interval(measured: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Wilson's 95 % interval of the accuracy of a held-out measurement, from its number of pairs.
+
+    None where one of the two is missing or cannot be, as in the file of somebody else's run.
+
+    >>> [round(bound, 4) for bound in accuracy_interval({"accuracy": 0.8, "pairs": 10})]
+    [0.4902, 0.9433]
+    >>> accuracy_interval({"accuracy": "high", "pairs": 10})
+    """
+    accuracy, pairs = measured.get("accuracy"), measured.get("pairs")
+    if not isinstance(accuracy, (int, float)) or not isinstance(pairs, int):
+        return None
+    if not (0 <= accuracy <= 1 and 0 < pairs < MOST):
+        return None
+    return wilson_interval(min(accuracy * pairs, pairs), pairs)
+
+
+def with_interval(value: float, bounds: tuple[float, float] | None) -> str:
+    """A share to read, with its interval where there is one.
+
+    >>> with_interval(0.8, (0.4902, 0.9433)), with_interval(0.8, None)
+    ('0.800 (0.490 to 0.943)', '0.800')
+    """
+    between = " ({:.3f} to {:.3f})".format(*bounds) if bounds else ""
+    return f"{value:.3f}{between}"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastslow.evaluation import accuracy_interval, with_interval
 from fastslow.reports.curves import cumulative
 from fastslow.reports.events import EvalResult
 from fastslow.reports.references import learned_against, reference_of, references_differ
@@ -87,19 +88,34 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _win_rate(run: ReportedRun) -> tuple[float, float | None, float | None] | None:
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share and the ends of its 95 % interval; None of a mean over domains, as a mean of several
+    intervals is not an interval."""
+
+    value: float
+    bounds: tuple[float, float] | None
+
+
+def held_out_accuracy(run: ReportedRun) -> Share | None:
+    """The accuracy of the last held-out measurement."""
+    measured = latest(run)
+    if measured.get("accuracy") is None:
+        return None
+    return Share(measured["accuracy"], None if run.retention else accuracy_interval(measured))
+
+
+def _win_rate(run: ReportedRun) -> Share | None:
     measured = latest(run)
     if measured.get("win_rate") is None:
         return None
-    # A mean of several domains' intervals is not an interval.
-    bounds = ("win_rate_low", "win_rate_high") if run.retention is None else ()
-    low, high = (measured.get(key) for key in bounds) if bounds else (None, None)
-    return measured["win_rate"], low, high
+    low, high = (measured.get(f"win_rate_{end}") for end in ("low", "high"))
+    known = run.retention is None and low is not None and high is not None
+    return Share(measured["win_rate"], (low, high) if known else None)
 
 
-def _write_win_rate(rate: tuple[float, float | None, float | None]) -> str:
-    share, low, high = rate
-    return f"{share:.3f}" if low is None else f"{share:.3f}\n({low:.3f} to {high:.3f})"
+def _write_share(share: Share) -> str:
+    return with_interval(share.value, share.bounds).replace(" (", "\n(")
 
 
 def _tested(key: str) -> Callable[[ReportedRun], Any]:
@@ -129,9 +145,9 @@ def _steps(run: ReportedRun) -> int:
 def _columns(kept: str) -> list[Column]:
     """All columns; transfer and forgetting are those of the metric `kept`."""
     return [
-        Column("held-out accuracy", _measured("accuracy"), "{:.3f}".format, outcome=True),
+        Column("held-out accuracy", held_out_accuracy, _write_share, outcome=True),
         Column("judge score", _measured("reward"), "{:.3f}".format, outcome=True),
-        Column("win rate vs base", _win_rate, _write_win_rate, outcome=True),
+        Column("win rate vs base", _win_rate, _write_share, outcome=True),
         Column("chosen log-ratio (nats)", _of_policies("chosen_log_ratio"), "{:+.2f}".format),
         Column("rejected log-ratio (nats)", _of_policies("rejected_log_ratio"), "{:+.2f}".format),
         Column("reward of chosen", _of_rewards("chosen_log_ratio"), "{:+.2f}".format, outcome=True),

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from fastslow.evaluation import with_interval
 from fastslow.reports.frontier_figure import TITLES, frontier_points
-from fastslow.reports.headline import latest
+from fastslow.reports.headline import held_out_accuracy
 from fastslow.reports.references import references_differ
 from fastslow.reports.runs import ReportedRun
 
@@ -21,8 +22,8 @@ def verdict(runs: Sequence[ReportedRun]) -> str:
         points = {run.label: frontier_points(run, metric) for run in done}
         if points and all(len(own) > 1 for own in points.values()):
             return _of_gains(points, metric)
-    if len(done) == 1 and latest(done[0]).get("accuracy") is not None:
-        return f"Held-out accuracy is {latest(done[0])['accuracy']:.3f}."
+    if len(done) == 1 and (share := held_out_accuracy(done[0])):
+        return f"Held-out accuracy is {with_interval(share.value, share.bounds)}."
     return ""
 
 

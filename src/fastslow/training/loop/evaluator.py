@@ -38,6 +38,9 @@ class EvalResult:
     pairs: int
     accuracy: float
     """Share of pairs with Delta > 0, ties counting half."""
+    accuracy_low: float
+    """Lower end of its Wilson 95 % interval over the pairs."""
+    accuracy_high: float
     loss: float
     """Mean of the objective."""
     margin: float
@@ -151,7 +154,9 @@ class Evaluator:
         sampled = self._sample(
             policies, name, reference, lambda done: progress(totals.count + done, total)
         )
-        measured: dict[str, Any] = {**totals.means(), **sampled}
+        low, high = wilson_interval(totals.sums["accuracy"], totals.count)
+        interval = {"accuracy_low": low, "accuracy_high": high}
+        measured: dict[str, Any] = {**totals.means(), **interval, **sampled}
         return EvalResult(pairs=totals.count, **measured)
 
     def _scored_under(self, policies: Policies, reference: str) -> list[ReferenceScoredBatch]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
-from fastslow.evaluation import wilson_interval
+from fastslow.evaluation import accuracy_interval, with_interval
 from fastslow.training.export.card.markdown import code, number, table
 from fastslow.training.state.summary import ContinualSummary, RunSummary
 
@@ -19,9 +19,6 @@ MEASURES = {
 }
 """Held-out means by their key in the summary."""
 
-MOST = 2**53
-"""Pairs, above which a file is damaged."""
-
 
 def results(summary: RunSummary | ContinualSummary) -> str:
     """The section on held-out data; says so where there were none."""
@@ -31,18 +28,9 @@ def results(summary: RunSummary | ContinualSummary) -> str:
 
 
 def share_of(measured: Mapping[str, Any]) -> str:
-    """Accuracy with its 95 % interval (Wilson), from the number of pairs; a dash without both.
-
-    >>> share_of({"accuracy": 0.8, "pairs": 10}), share_of({"accuracy": "high", "pairs": 10})
-    ('0.800 (0.490 to 0.943)', '-')
-    """
-    accuracy, pairs = measured.get("accuracy"), measured.get("pairs")
-    if not isinstance(accuracy, (int, float)) or not isinstance(pairs, int):
-        return "-"
-    if not (0 <= accuracy <= 1 and 0 < pairs < MOST):
-        return "-"
-    low, high = wilson_interval(min(accuracy * pairs, pairs), pairs)
-    return f"{number(accuracy)} ({number(low)} to {number(high)})"
+    """Accuracy with its 95 % interval, from the number of pairs; a dash without both."""
+    bounds = accuracy_interval(measured)
+    return with_interval(measured["accuracy"], bounds) if bounds else "-"
 
 
 def _of_run(summary: RunSummary) -> str:
@@ -50,7 +38,7 @@ def _of_run(summary: RunSummary) -> str:
     if final is None:
         return ""
     start = summary.eval["start"] or {}
-    rows = [["accuracy (95 % interval)", number(start.get("accuracy")), share_of(final)]]
+    rows = [["accuracy (95 % interval)", share_of(start), share_of(final)]]
     rows += [
         [name, number(start.get(key)), number(final.get(key))]
         for key, name in MEASURES.items()
@@ -67,14 +55,14 @@ def _of_run(summary: RunSummary) -> str:
 def _of_domains(summary: ContinualSummary) -> str:
     last = summary.after[-1] if summary.after else []
     rows = [
-        [code(name), number((end or {}).get("pairs")), number((start or {}).get("accuracy")),
+        [code(name), number((end or {}).get("pairs")), share_of(start or {}),
          share_of(end or {}), number((start or {}).get("reward")),
          number((end or {}).get("reward"))]
         for name, start, end in zip_longest(summary.measured, summary.initial, last)
         if name is not None
     ]  # fmt: skip
-    head = ["domain", "rows", "accuracy of the base", "accuracy at the end (95 % interval)",
-            "score of the base", "score at the end"]  # fmt: skip
+    head = ["domain", "rows", "accuracy of the base (95 % interval)",
+            "accuracy at the end (95 % interval)", "score of the base", "score at the end"]  # fmt: skip
     found = table(head, rows)
     more = "\n\n".join(filter(None, [found, table(["over domains", "value"], _means(summary))]))
     return f"On held-out rows of each domain:\n\n{more}" if more else ""
