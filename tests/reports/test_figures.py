@@ -4,6 +4,7 @@ import folders
 import pytest
 
 from fastslow.reports.curves import trailing_mean
+from fastslow.reports.drawn import COLOURS, drawn_runs
 from fastslow.reports.frontier_figure import frontier_figure
 from fastslow.reports.headline import headline
 from fastslow.reports.leader_figure import leader_figure, leading
@@ -13,7 +14,6 @@ from fastslow.reports.runs import read_runs
 from fastslow.reports.samples import answered_prompts
 from fastslow.reports.sections import all_sections
 from fastslow.reports.stream_figures import training_figure
-from fastslow.reports.style import COLOURS, drawn_runs
 from fastslow.reports.tables import changed_settings, retention_table
 from fastslow.reports.verdict import verdict
 

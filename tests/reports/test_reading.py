@@ -7,10 +7,10 @@ import pytest
 
 from fastslow import training
 from fastslow.errors import ConfigError, StateError
+from fastslow.reports.drawn import drawn_runs
 from fastslow.reports.headline import headline, latest, test_then_train
 from fastslow.reports.page import write_report
 from fastslow.reports.runs import read_runs
-from fastslow.reports.style import drawn_runs
 from fastslow.reports.tables import ABSENT
 
 mean_before_learning = test_then_train

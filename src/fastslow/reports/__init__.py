@@ -1,5 +1,9 @@
-"""Run folders to one self-contained HTML page. The only door to plotly. Loads without torch."""
+"""Run folders to one self-contained HTML page, or to tables. The only door to plotly.
+
+Loads without torch.
+"""
 
 from fastslow.reports.page import write_report
+from fastslow.reports.text_tables import report_table
 
-__all__ = ["write_report"]
+__all__ = ["report_table", "write_report"]

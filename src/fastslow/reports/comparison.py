@@ -9,8 +9,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from fastslow.errors import StateError
+from fastslow.reports.drawn import COLOURS
 from fastslow.reports.sections import Plot, Section
-from fastslow.reports.style import COLOURS, DASHES, new_figure
+from fastslow.reports.style import DASHES, new_figure
 from fastslow.reports.tables import Row, Table
 
 AXES = {

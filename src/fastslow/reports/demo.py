@@ -10,9 +10,10 @@ import plotly.graph_objects as go
 
 from fastslow.errors import StateError
 from fastslow.foreign_files import inside, misfit, read_json
+from fastslow.reports.drawn import COLOURS
 from fastslow.reports.heat_map import heat_map
 from fastslow.reports.sections import Plot, Section
-from fastslow.reports.style import COLOURS, NEUTRAL, new_figure, short
+from fastslow.reports.style import NEUTRAL, new_figure, short
 
 FILE = "demo.json"
 WAYS = {

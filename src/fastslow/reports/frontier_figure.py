@@ -5,9 +5,10 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from fastslow.reports.retention import domain_means
+from fastslow.reports.drawn import DrawnRun
 from fastslow.reports.runs import ReportedRun
-from fastslow.reports.style import DrawnRun, hover, new_figure, whose
+from fastslow.reports.scores import domain_means
+from fastslow.reports.style import hover, new_figure, whose
 
 TITLES = {"reward": "judge score", "accuracy": "held-out accuracy"}
 

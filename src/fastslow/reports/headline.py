@@ -6,33 +6,41 @@ from typing import Any
 
 from fastslow.evaluation import accuracy_interval, with_interval
 from fastslow.reports.curves import cumulative
+from fastslow.reports.drawn import DrawnRun
 from fastslow.reports.events import EvalResult
 from fastslow.reports.references import learned_against, reference_of, references_differ
-from fastslow.reports.retention import domain_means, shared_metric
 from fastslow.reports.runs import ReportedRun
-from fastslow.reports.style import DrawnRun
+from fastslow.reports.scores import domain_means, shared_metric
 from fastslow.reports.tables import ABSENT, Row, Table
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """A share and the ends of its 95 % interval, where it has one."""
+
+    value: float
+    bounds: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
-    """A fact of a run: where it is found and how it is written."""
+    """A fact of a run or of a measurement of it: where it is found and how it is written."""
 
     title: str
-    find: Callable[[ReportedRun], Any]
-    """None where the run has no such fact."""
+    find: Callable[[ReportedRun, EvalResult], Any]
+    """From a run and a held-out measurement; None where there is no such fact."""
     write: Callable[[Any], str]
     outcome: bool = False
     """Whether it says what came out, and not how."""
+    of_run: bool = True
+    """Whether it is of the whole run, and not of the measurement."""
 
 
 def headline(drawn: Sequence[DrawnRun], *, outcome: bool) -> Table:
     """One row a run, of what came out or of how; only columns that any run has values for."""
-    every = _columns(shared_metric([one.run.retention for one in drawn if one.run.retention]))
-    columns = [column for column in every if column.outcome is outcome]
-    if outcome and references_differ([one.run for one in drawn]):
-        columns.insert(0, Column("reference", reference_of, str))
-    found = [[column.find(one.run) for column in columns] for one in drawn]
+    runs = [one.run for one in drawn]
+    columns = [column for column in columns_of(runs) if column.outcome is outcome]
+    found = [[column.find(run, latest(run)) for column in columns] for run in runs]
     used = [i for i in range(len(columns)) if any(row[i] is not None for row in found)]
     rows = [
         Row(
@@ -88,83 +96,99 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A share and the ends of its 95 % interval; None of a mean over domains, as a mean of several
-    intervals is not an interval."""
-
-    value: float
-    bounds: tuple[float, float] | None
-
-
 def held_out_accuracy(run: ReportedRun) -> Share | None:
-    """The accuracy of the last held-out measurement."""
-    measured = latest(run)
-    if measured.get("accuracy") is None:
-        return None
-    return Share(measured["accuracy"], None if run.retention else accuracy_interval(measured))
+    """The accuracy of the last held-out measurement; a mean over domains has no interval."""
+    return _accuracy(run, latest(run))
 
 
-def _win_rate(run: ReportedRun) -> Share | None:
-    measured = latest(run)
-    if measured.get("win_rate") is None:
+def columns_of(runs: Sequence[ReportedRun]) -> list[Column]:
+    """All columns for these runs: references too where they differ, transfer and forgetting of the
+    metric that all have."""
+    kept = shared_metric([run.retention for run in runs if run.retention])
+    columns = [*_measurements(), *_facts(kept)]
+    if references_differ(runs):
+        columns.insert(0, Column("reference", _of_run(reference_of), str, outcome=True))
+    return columns
+
+
+def _accuracy(run: ReportedRun, measured: EvalResult) -> Share | None:
+    value = measured.get("accuracy")
+    return None if value is None else Share(value, accuracy_interval(measured))
+
+
+def _win_rate(run: ReportedRun, measured: EvalResult) -> Share | None:
+    value, low, high = (measured.get(f"win_rate{end}") for end in ("", "_low", "_high"))
+    if value is None:
         return None
-    low, high = (measured.get(f"win_rate_{end}") for end in ("low", "high"))
-    known = run.retention is None and low is not None and high is not None
-    return Share(measured["win_rate"], (low, high) if known else None)
+    return Share(value, None if low is None or high is None else (low, high))
 
 
 def _write_share(share: Share) -> str:
     return with_interval(share.value, share.bounds).replace(" (", "\n(")
 
 
-def _tested(key: str) -> Callable[[ReportedRun], Any]:
-    return lambda run: test_then_train(run, key)
+def _measurements() -> list[Column]:
+    """What a held-out measurement says. Log-ratios of a reward model are rewards."""
+
+    def column(
+        title: str, key: str, form: str, *, outcome: bool = True, rewards: bool | None = None
+    ) -> Column:
+        def find(run: ReportedRun, measured: EvalResult) -> Any:
+            return measured.get(key) if rewards in (None, run.of_rewards) else None
+
+        return Column(title, find, form.format, outcome, of_run=False)
+
+    return [
+        Column("held-out accuracy", _accuracy, _write_share, outcome=True, of_run=False),
+        column("judge score", "reward", "{:.3f}"),
+        Column("win rate vs base", _win_rate, _write_share, outcome=True, of_run=False),
+        column(
+            "chosen log-ratio (nats)", "chosen_log_ratio", "{:+.2f}", outcome=False, rewards=False
+        ),
+        column(
+            "rejected log-ratio (nats)", "rejected_log_ratio", "{:+.2f}", outcome=False,
+            rewards=False,
+        ),
+        column("reward of chosen", "chosen_log_ratio", "{:+.2f}", rewards=True),
+        column("reward of rejected", "rejected_log_ratio", "{:+.2f}", rewards=True),
+        column("reverse KL (nats)", "reverse_kl", "{:.2f}"),
+        column("answer length (tokens)", "mean_length", "{:.1f}", outcome=False),
+    ]  # fmt: skip
 
 
-def _measured(key: str) -> Callable[[ReportedRun], Any]:
-    return lambda run: latest(run).get(key)
+def _facts(kept: str) -> list[Column]:
+    """What is said of a whole run."""
+
+    def transfer(key: str, form: str, *, outcome: bool = False) -> Column:
+        def find(run: ReportedRun) -> Any:
+            return run.retention and run.retention.metrics.get(kept, {}).get(key)
+
+        title = f"{key.replace('_', ' ')} ({kept})"
+        return Column(title, _of_run(find), form.format, outcome=outcome)
+
+    def tested(key: str) -> Column:
+        find = _of_run(lambda run: test_then_train(run, key))
+        return Column(f"test-then-train {key}", find, "{:.3f}".format)
+
+    return [
+        transfer("backward_transfer", "{:+.3f}"),
+        transfer("forward_transfer", "{:+.3f}"),
+        transfer("forgetting", "{:.3f}", outcome=True),
+        Column("learned against", _of_run(learned_against), str),
+        tested("accuracy"),
+        tested("loss"),
+        Column("steps", _of_run(_steps), "{:,}".format),
+        Column("pairs", _of_run(lambda run: run.pairs), "{:,}".format, outcome=True),
+        Column(
+            "wall time", _of_run(lambda run: run.summary and run.summary["wall_s"]), duration,
+            outcome=True,
+        ),
+    ]  # fmt: skip
 
 
-def _of_policies(key: str) -> Callable[[ReportedRun], Any]:
-    return lambda run: None if run.of_rewards else latest(run).get(key)
-
-
-def _of_rewards(key: str) -> Callable[[ReportedRun], Any]:
-    return lambda run: latest(run).get(key) if run.of_rewards else None
-
-
-def _kept(metric: str, key: str) -> Callable[[ReportedRun], Any]:
-    return lambda run: run.retention and run.retention.metrics.get(metric, {}).get(key)
+def _of_run(find: Callable[[ReportedRun], Any]) -> Callable[[ReportedRun, EvalResult], Any]:
+    return lambda run, measured: find(run)
 
 
 def _steps(run: ReportedRun) -> int:
     return sum(len(record.steps.step) for record in run.records)
-
-
-def _columns(kept: str) -> list[Column]:
-    """All columns; transfer and forgetting are those of the metric `kept`."""
-    return [
-        Column("held-out accuracy", held_out_accuracy, _write_share, outcome=True),
-        Column("judge score", _measured("reward"), "{:.3f}".format, outcome=True),
-        Column("win rate vs base", _win_rate, _write_share, outcome=True),
-        Column("chosen log-ratio (nats)", _of_policies("chosen_log_ratio"), "{:+.2f}".format),
-        Column("rejected log-ratio (nats)", _of_policies("rejected_log_ratio"), "{:+.2f}".format),
-        Column("reward of chosen", _of_rewards("chosen_log_ratio"), "{:+.2f}".format, outcome=True),
-        Column(
-            "reward of rejected", _of_rewards("rejected_log_ratio"), "{:+.2f}".format, outcome=True
-        ),
-        Column("reverse KL (nats)", _measured("reverse_kl"), "{:.2f}".format, outcome=True),
-        Column("answer length (tokens)", _measured("mean_length"), "{:.1f}".format),
-        Column(f"backward transfer ({kept})", _kept(kept, "backward_transfer"), "{:+.3f}".format),
-        Column(f"forward transfer ({kept})", _kept(kept, "forward_transfer"), "{:+.3f}".format),
-        Column(f"forgetting ({kept})", _kept(kept, "forgetting"), "{:.3f}".format, outcome=True),
-        Column("learned against", learned_against, str),
-        Column("test-then-train accuracy", _tested("accuracy"), "{:.3f}".format),
-        Column("test-then-train loss", _tested("loss"), "{:.3f}".format),
-        Column("steps", _steps, "{:,}".format),
-        Column("pairs", lambda run: run.pairs, "{:,}".format, outcome=True),
-        Column(
-            "wall time", lambda run: run.summary and run.summary["wall_s"], duration, outcome=True
-        ),
-    ]

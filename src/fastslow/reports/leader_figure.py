@@ -6,9 +6,10 @@ from itertools import groupby
 
 import plotly.graph_objects as go
 
+from fastslow.reports.drawn import DrawnRun
 from fastslow.reports.events import Record
 from fastslow.reports.stream_axis import stream_figure
-from fastslow.reports.style import DrawnRun, hover, whose
+from fastslow.reports.style import hover, whose
 
 
 def leader_figure(drawn: Sequence[DrawnRun]) -> go.Figure:

@@ -69,11 +69,11 @@ def _run_page(
     said: str | None = None,
     first: "Sequence[Section]" = (),
 ) -> str:
+    from fastslow.reports.drawn import drawn_runs
     from fastslow.reports.headline import headline
     from fastslow.reports.references import references_differ
     from fastslow.reports.samples import answered_prompts
     from fastslow.reports.sections import all_sections
-    from fastslow.reports.style import drawn_runs
     from fastslow.reports.tables import changed_settings, environment
     from fastslow.reports.verdict import verdict
 

@@ -13,6 +13,9 @@ from fastslow.evaluation import Benchmark, WithinBudget, read_benchmarks, scaled
 from fastslow.foreign_files import inside, misfit, read_json
 from fastslow.reports.events import EvalResult, Record, read_record
 
+PARTS = ("stages", "rounds")
+"""Folders of the parts of a run that are shown as runs."""
+COMMANDS = "commands.txt"
 SUMMARY: dict[str, Any] = {"wall_s": float}
 """What is used of every summary."""
 Measurements = list[dict[str, float | None]]
@@ -58,6 +61,8 @@ class ReportedRun:
     recipe: Recipe | None
     """None where this version cannot read the recipe; `yaml` has it all the same."""
     yaml: str
+    commands: list[str]
+    """The command lines that made it, oldest first; none where Python called the library."""
     summary: dict[str, Any] | None
     """None while the run is not finished."""
     records: list[Record]
@@ -133,11 +138,7 @@ def read_runs(
 
 def _parts(folder: Path) -> list[Path]:
     """Folders of the stages or rounds that have begun, in order; else the run's own."""
-    begun = [
-        path.parent
-        for kind in ("stages", "rounds")
-        for path in sorted(folder.glob(f"{kind}/*/config.yaml"))
-    ]
+    begun = [path.parent for kind in PARTS for path in sorted(folder.glob(f"{kind}/*/config.yaml"))]
     return begun or [folder]
 
 
@@ -164,12 +165,21 @@ def _read_run(folder: Path, label: str, benchmarks: list[Benchmark]) -> Reported
         folder=folder,
         recipe=_recipe(config),
         yaml=config.read_text(encoding="utf-8"),
+        commands=_commands(folder),
         summary=summary,
         records=_records(folder, summary),
         retention=_retention(summary),
         samples=_samples(folder / "samples.json"),
         benchmarks=benchmarks,
     )
+
+
+def _commands(folder: Path) -> list[str]:
+    """Those of the run, or of the whole that it is a part of."""
+    path = folder / COMMANDS
+    if folder.parent.name in PARTS and not path.exists():
+        path = folder.parent.parent / COMMANDS
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
 
 def _recipe(path: Path) -> Recipe | None:

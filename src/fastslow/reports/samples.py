@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from fastslow.reports.style import DrawnRun
+from fastslow.reports.drawn import DrawnRun
 
 BASE = "base"
 

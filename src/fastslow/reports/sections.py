@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import plotly.graph_objects as go
 
+from fastslow.reports.drawn import DrawnRun
 from fastslow.reports.frontier_figure import TITLES, frontier_figure, frontier_points
 from fastslow.reports.leader_figure import leader_figure
 from fastslow.reports.lines import (
@@ -21,14 +22,15 @@ from fastslow.reports.regret import (
     regrets,
     starts_at_ln2,
 )
-from fastslow.reports.retention import retention_figure, retention_scores, shared_metric
+from fastslow.reports.retention import retention_figure
+from fastslow.reports.scores import retention_scores, shared_metric
 from fastslow.reports.stream_figures import (
     heldout_figure,
     smoothing_width,
     totals_figure,
     training_figure,
 )
-from fastslow.reports.style import DrawnRun, counted
+from fastslow.reports.style import counted
 from fastslow.reports.tables import Table, benchmark_table, retention_table, weight_table
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from fastslow.reports.drawn import DrawnRun
 from fastslow.reports.events import Record
-from fastslow.reports.style import NEUTRAL, DrawnRun, new_figure, short
+from fastslow.reports.style import NEUTRAL, new_figure, short
 
 NAMED = 5
 """More domains than this are numbered, for want of room."""

@@ -6,9 +6,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from fastslow.reports.curves import Curve, thinned, trailing_mean
+from fastslow.reports.drawn import DrawnRun
 from fastslow.reports.lines import POINTS, Lines, heldout_lines, run_lines
 from fastslow.reports.stream_axis import stream_figure
-from fastslow.reports.style import DASHES, DrawnRun, hover, whose
+from fastslow.reports.style import DASHES, hover, whose
 
 
 def smoothing_width(drawn: Sequence[DrawnRun]) -> int:

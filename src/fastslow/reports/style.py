@@ -1,17 +1,12 @@
-"""How runs look in every figure: one colour a run, one set of axes, legible in light and dark."""
+"""How figures look: one set of axes, legible in light and dark."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 
-from fastslow.reports.runs import ReportedRun
+from fastslow.reports.drawn import COLOURS, DrawnRun
 
-COLOURS = ("#1c7fc4", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""After Okabe and Ito, which colour-blind readers tell apart: without black and yellow, which
-vanish on dark or light paper, and with a lighter blue. More runs than colours share them."""
 DASHES = ("solid", "dot", "dash", "dashdot", "longdash")
 """Of the first, second and further lines of a run."""
 NEUTRAL = "#808080"
@@ -21,24 +16,6 @@ HEIGHT = 340
 
 BOUNDS = {"accuracy": (0, 1), "held-out accuracy": (0, 1), "share": (0, 1), "tokens": (0, None)}
 """By the axis' title: between what its values can be, so that none is shown beyond."""
-
-
-@dataclass(frozen=True, slots=True)
-class DrawnRun:
-    """A run and its look."""
-
-    run: ReportedRun
-    colour: str
-    alone: bool
-    """Whether it is the only run shown: then a legend names its lines, else the key its run."""
-
-
-def drawn_runs(runs: Sequence[ReportedRun]) -> list[DrawnRun]:
-    """Every run with its colour."""
-    return [
-        DrawnRun(run, COLOURS[index % len(COLOURS)], alone=len(runs) == 1)
-        for index, run in enumerate(runs)
-    ]
 
 
 def new_figure(x_title: str, y_title: str, **layout: Any) -> go.Figure:

@@ -6,8 +6,8 @@ from typing import Any
 
 from fastslow.config import Recipe, flat
 from fastslow.evaluation import BenchmarkScore
+from fastslow.reports.drawn import DrawnRun
 from fastslow.reports.runs import ReportedRun
-from fastslow.reports.style import DrawnRun
 
 ABSENT = "–"
 

@@ -34,6 +34,7 @@ from fastslow.training.policies.publish import publish_module
 from fastslow.training.rounds import train_rounds
 from fastslow.training.stages import train_stages
 from fastslow.training.state.checkpoint import read_newest
+from fastslow.training.state.commands import noted
 from fastslow.training.state.event_log import EventLog, Listener, OneAtATime, ignore
 from fastslow.training.state.events import MoreEvent, StartEvent, WarningEvent
 from fastslow.training.state.inputs import INPUTS, write_inputs
@@ -90,6 +91,7 @@ def train(
             listener = ignore
         else:
             listener = stack.enter_context(tracked(recipe, run_folder, listener))
+            listener = noted(run_folder, listener)
         context = RunContext(
             OneAtATime(listener), stop or StopToken(), SharedBase(processes), train_one
         )

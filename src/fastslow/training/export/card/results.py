@@ -62,7 +62,7 @@ def _of_domains(summary: ContinualSummary) -> str:
         if name is not None
     ]  # fmt: skip
     head = ["domain", "rows", "accuracy of the base (95 % interval)",
-            "accuracy at the end (95 % interval)", "score of the base", "score at the end"]  # fmt: skip
+            "at the end (95 % interval)", "score of the base", "score at the end"]  # fmt: skip
     found = table(head, rows)
     more = "\n\n".join(filter(None, [found, table(["over domains", "value"], _means(summary))]))
     return f"On held-out rows of each domain:\n\n{more}" if more else ""
