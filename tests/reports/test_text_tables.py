@@ -10,7 +10,6 @@ from fastslow.errors import ConfigError
 from fastslow.evaluation import wilson_interval
 from fastslow.reports import report_table
 
-
 ROWS = [[0.5, 0.5, 0.5], [0.7, 0.5, 0.5], [0.7, 0.8, 0.5], [0.7, 0.75, 0.85]]
 """Accuracy of the base on three domains, then after each of them."""
 

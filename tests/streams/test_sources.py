@@ -452,7 +452,7 @@ def test_the_revision_of_a_hub_dataset_is_in_its_fingerprint(monkeypatch):
     assert source.fingerprint() == ["owner/name", "train", None]
 
     class Api:
-        def dataset_info(self, repo, timeout):
+        def dataset_info(self, repo, revision, timeout):
             return type("Info", (), {"sha": f"revision of {repo}"})
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)

@@ -24,7 +24,8 @@ class DataConfig(Section):
     train: UserPath | list[UserPath] = []
     """Files (.jsonl, .json, .csv, each also .gz, and .parquet), directories, globs, `datasets`
     folders, hub ids, `feedback:DIR` for the votes of `fastslow serve DIR`, or `-` for standard
-    input. Read in the order given. `folder:split` and `owner/name:split` are one split."""
+    input. Read in the order given. `folder:split` and `owner/name:split` are one split;
+    `owner/name@revision:subset/split` names a commit, tag or branch and a subset too."""
     eval: UserPath | list[UserPath] | None = None
     """Held-out pairs, in the same forms; `feedback:DIR:held_out` are the votes on prompts that are
     never learned from."""

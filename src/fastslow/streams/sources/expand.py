@@ -104,8 +104,8 @@ def _expand(spec: str, follow: bool = False, kept: Path | None = None) -> Found:
         if not files and not follow:
             raise DataError(f"no file matches {spec}")
         return Found([_file(path, follow) for path in files])
-    if _is_hub_id(str(path)):
-        return Found([HubDataset(str(path), split or "train")])
+    if dataset := _hub_dataset(spec):
+        return Found([dataset])
     raise DataError(f"{spec[:200]} does not exist; {NAMES}")
 
 
@@ -121,7 +121,7 @@ def _path_and_split(spec: str) -> tuple[Path, str | None]:
         return path, None
     if Path(stem).is_file():
         raise DataError(f"{stem} is a file, which has no splits; write {stem}")
-    if Path(stem).is_dir() or _is_hub_id(stem):
+    if Path(stem).is_dir():
         return Path(stem), split
     return path, None
 
@@ -170,8 +170,11 @@ def _file(path: Path, follow: bool) -> FileSource:
     return FORMATS[suffix](path)
 
 
-def _is_hub_id(text: str) -> bool:
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text):
-        return False
+def _hub_dataset(spec: str) -> HubDataset | None:
+    """The dataset of the hub that a text names, if it can be one."""
+    dataset = HubDataset.parse(spec)
+    if dataset is None:
+        return None
     # What begins with a folder that is here was meant as a path.
-    return _format(Path(text)) is None and not Path(text).parent.is_dir()
+    path = Path(dataset.repo)
+    return None if _format(path) or path.parent.is_dir() else dataset
