@@ -158,7 +158,7 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         cells = [method, f"{found['rates'][method]:g}"]
         cells += [shown(row[f"gain@{budget:g}"]) for budget in BUDGETS]
         kept = row.get(f"kept@{BUDGET:g}")
-        cells += [shown(kept, percent=True) if kept else ""]
+        cells += [shown(kept, form=".1%") if kept else ""]
         cells += [shown(row["gain"]), f"{row['reverse_kl']:.2f}", f"{row['mean_length']:.1f}"]
         cells += [f"{row[f'{side}_log_ratio']:+.2f}" for side in ("chosen", "rejected")]
         cells += [f"{row['retention']['forgetting']:.3f}" if "retention" in row else ""]

@@ -154,7 +154,7 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         lines += [f"### {kind}", "", *_head(head)]
         for setting, row in results["settings"].items():
             cells = [setting, f"{row['loss']['mean']:.4f}"]
-            cells += [shown(row["above_best_rate"], percent=True), f"{row['regret']['mean']:.1f}"]
+            cells += [shown(row["above_best_rate"], form=".1%"), f"{row['regret']['mean']:.1f}"]
             cells += [f"{row['regret_over_root'][end]['mean']:.2f}" for end in ends]
             by_segment = row.get("segment_regret")
             cells += [f"{by_segment['mean']:.1f}" if by_segment else "", shown(row["gain"])]
@@ -164,7 +164,7 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         lines += ["", f"Above the best rate, switching only, by the fastest rate, {kind}:", ""]
         lines += _head(["rate", *next(iter(by_rate.values()))])
         for rate, row in by_rate.items():
-            cells = [rate.removeprefix("dpo-"), *(shown(v, percent=True) for v in row.values())]
+            cells = [rate.removeprefix("dpo-"), *(shown(v, form=".1%") for v in row.values())]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)

@@ -23,7 +23,11 @@ from fastslow.bench.scenario import Scenario
 from fastslow.config import Recipe
 from fastslow.errors import StateError
 from fastslow.training.state.event_log import Listener, Progress
-from fastslow.training.state.summary import RunSummary
+from fastslow.training.state.summary import ContinualSummary, RunSummary
+
+
+class StoppedError(StateError):
+    """A signal stopped a run, which resumes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,6 @@ def plan(
 
 def run_task(task: Task) -> None:
     """Train, measure each method, write the records, and remove what only resuming needed."""
-    from fastslow.training import train
-
     recipe = task.scenario.recipe(
         task.training,
         task.rate,
@@ -86,8 +88,7 @@ def run_task(task: Task) -> None:
         pairs=task.pairs,
         measure=task.retention,
     )
-    if train(recipe) is None:
-        raise StateError(f"the run in {task.run} was stopped by a signal")
+    finished(recipe)
     for method in task.methods:
         kept(task.record(method), partial(_record, task, method))
     for checkpoints in task.run.rglob("checkpoints"):
@@ -99,13 +100,22 @@ def _record(task: Task, method: str) -> dict[str, Any]:
     return facts | measure_method(task.scenario, METHODS[method], task.run)
 
 
-def trained(recipe: Recipe, listener: Listener = lambda event: None) -> RunSummary:
-    """Train an ordinary run to its end. Raises StateError if a signal stopped it."""
+def finished(
+    recipe: Recipe, listener: Listener = lambda event: None
+) -> RunSummary | ContinualSummary:
+    """Train a run to its end. Raises StoppedError if a signal stopped it."""
     from fastslow.training import train
 
     summary = train(recipe, listener=listener)
-    if not isinstance(summary, RunSummary):
-        raise StateError(f"the run in {recipe.output_dir} was stopped by a signal")
+    if summary is None:
+        raise StoppedError(f"the run in {recipe.output_dir} was stopped by a signal")
+    return summary
+
+
+def trained(recipe: Recipe, listener: Listener = lambda event: None) -> RunSummary:
+    """The same of an ordinary run."""
+    summary = finished(recipe, listener)
+    assert isinstance(summary, RunSummary)
     return summary
 
 

@@ -119,9 +119,8 @@ def interval(values: Sequence[float]) -> dict[str, float]:
     return found
 
 
-def shown(value: Mapping[str, float], *, percent: bool = False) -> str:
+def shown(value: Mapping[str, float], *, form: str = "+.3f") -> str:
     """A value of `interval` to read: its mean, and its ends where it has them."""
-    form = ".1%" if percent else "+.3f"
     found = {key: format(end, form) for key, end in value.items()}
     between = " ({low} to {high})".format(**found) if "low" in found else ""
     return found["mean"] + between

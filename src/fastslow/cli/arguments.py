@@ -1,7 +1,7 @@
 """Arguments of several verbs: a recipe and settings, a judge, and whether a folder is trusted."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -27,8 +27,18 @@ Arguments = typer.Argument(None, metavar=METAVAR, help=HELP)
 def recipe_of(arguments: list[str] | None) -> "Recipe":
     """The checked recipe that arguments name. Raises ConfigError with all faults."""
     from fastslow.config import load_recipe
-    from fastslow.errors import ConfigError
     from fastslow.objectives import objective_problems
+
+    source, settings = source_of(arguments)
+    return load_recipe(source, settings, checks=[objective_problems])
+
+
+def source_of(arguments: list[str] | None) -> tuple["str | dict[str, Any]", list[str]]:
+    """The recipe's file or name and the settings that arguments give; empty for settings alone.
+
+    Raises ConfigError without any.
+    """
+    from fastslow.errors import ConfigError
 
     if not arguments:
         raise ConfigError(
@@ -36,10 +46,9 @@ def recipe_of(arguments: list[str] | None) -> "Recipe":
             "model=... data.train=..."
         )
     first, *settings = arguments
-    checks = [objective_problems]
     if "=" in first and not Path(first).is_file():
-        return load_recipe({}, arguments, checks=checks)
-    return load_recipe(first, settings, checks=checks)
+        return {}, arguments
+    return first, settings
 
 
 def judge_config(text: str) -> "JudgeConfig | None":

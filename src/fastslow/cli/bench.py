@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastslow.cli.console import screen
+from fastslow.cli.tables import show_tables
 from fastslow.cli.task_progress import task_progress
 
 app = typer.Typer(no_args_is_help=True, help="Compare methods; results as JSON and a table.")
@@ -85,7 +85,7 @@ def continual(
                 workers=workers,
                 on_progress=on_progress,
             )
-    _show(as_markdown(found), out)
+    show_tables(as_markdown(found), out / "results.json", out / "table.md")
 
 
 @app.command()
@@ -114,7 +114,7 @@ def chasing(
             workers=workers,
             on_progress=on_progress,
         )
-    _show(as_markdown(found), out)
+    show_tables(as_markdown(found), out / "results.json", out / "table.md")
 
 
 @app.command()
@@ -162,7 +162,7 @@ def objectives(
         else:
             bench = partial(bench_worlds, out, seeds=range(worlds), rates=rates, pairs=pairs)
         found = bench(names=chosen, workers=workers, on_progress=on_progress)
-    _show(as_markdown(found), out)
+    show_tables(as_markdown(found), out / "results.json", out / "table.md")
 
 
 @app.command()
@@ -209,7 +209,7 @@ def online(
                 workers=workers,
                 on_progress=on_progress,
             )
-    _show(as_markdown(found), out)
+    show_tables(as_markdown(found), out / "results.json", out / "table.md")
 
 
 def _check_known(chosen: list[str], known: Iterable[str]) -> None:
@@ -271,11 +271,3 @@ def _scenarios(
         to = out / "scenarios" / f"files-{seed}"
         found.append(files_scenario(domains, shared, to, pairs=pairs, seed=seed, **chosen))
     return found, shared.train.learning_rate, min(pairs, *map(smallest_domain, found))
-
-
-def _show(markdown: str, out: Path) -> None:
-    from rich.markdown import Markdown
-
-    console = screen()
-    console.print(Markdown(markdown))
-    console.print(f"written: {out / 'results.json'}, {out / 'table.md'}", soft_wrap=True)

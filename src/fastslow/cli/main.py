@@ -29,6 +29,7 @@ from fastslow.cli.report import report
 from fastslow.cli.sample import sample
 from fastslow.cli.serve import serve
 from fastslow.cli.streams import nobody_reads, survive_a_lost_display
+from fastslow.cli.sweep import sweep
 from fastslow.cli.train import train
 from fastslow.cli.train_reward import train_reward
 from fastslow.cli.validate import validate
@@ -62,6 +63,7 @@ app.command()(push)
 app.command()(combine)
 app.command()(prompts)
 app.command()(report)
+app.command()(sweep)
 app.command()(serve)
 app.command()(learn)
 app.command(hidden=True)(worker)
