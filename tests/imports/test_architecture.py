@@ -16,7 +16,7 @@ LEVELS = [
     {"foreign_files", "plugins", "openai_replies", "hub"},
     {"openai_client"},
     {"config", "objectives", "dynamics", "feedback"},
-    {"streams"},
+    {"streams", "convert"},
     {"scoring", "adapters", "evaluation", "testing"},
     {"judges", "sampling"},
     {"training", "reports"},
@@ -120,6 +120,7 @@ LIGHT = (
     "import fastslow, fastslow.config; fastslow.config.load_recipe({'model': 'm'})",
     "import fastslow.streams",
     "import fastslow.reports",
+    "import fastslow.convert",
     "import fastslow.feedback",
     "import fastslow.serve",
 )

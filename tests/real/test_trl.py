@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+import yaml
 
 trl = pytest.importorskip("trl", reason="NOT COMPARED WITH TRL: it is not installed")
 
@@ -30,6 +31,8 @@ from peft import LoraConfig  # noqa: E402
 from trl.experimental import cpo, online_dpo, orpo, tpo  # noqa: E402
 
 from fastslow.adapters import Modules  # noqa: E402
+from fastslow.config import load_recipe  # noqa: E402
+from fastslow.convert import convert  # noqa: E402
 from fastslow.objectives import make_objective  # noqa: E402
 from fastslow.scoring import Encoder, Tree  # noqa: E402
 from fastslow.streams import examples_of_row  # noqa: E402
@@ -481,3 +484,26 @@ def test_every_loss_type_of_a_trainer_is_compared(name):
             compared |= {case.loss_type} if isinstance(case.loss_type, str) else {*case.loss_type}
     known = set(re.findall(r'loss_type == "([\w-]+)"', source))
     assert known == compared | NOT_HERE.get(name, set())
+
+
+CONVERTED = (
+    "dpo", "dpo, forward_kl", "dpo, js", "dpo, alpha", "dpo, not smoothed", "robust_dpo", "ipo",
+    "hinge", "length_normalised_dpo", "exo", "nca", "anchored_zero", "anchored_down", "discopop",
+    "sppo", "dpo + sft, alike", "hinge + ipo",
+)  # fmt: skip
+"""Losses whose recipe `fastslow convert` makes of TRL's settings, and which are equal."""
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_a_converted_recipe_has_the_loss_of_its_yaml(world, tmp_path, name):
+    case, file = CASES[name], tmp_path / "trl.yaml"
+    settings = {"loss_type": case.loss_type, "beta": case.beta, **case.theirs}
+    base = {"model_name_or_path": "m", "dataset_name": "a/b", "use_peft": True}
+    file.write_text(yaml.safe_dump(base | settings))
+    objective = load_recipe(convert(file).recipe).objective
+    own = {key: value for key, value in objective.settings.items() if key != "beta"}
+    rows = world.rows[case.rows]
+    loss = Ours(world, rows, objective.settings["beta"]).mean(objective.name, **own)
+    trainer, _ = make_trainer(world, case, tmp_path)
+    theirs = TRAINERS[case.trainer].loss(trainer, rows).item()
+    assert loss.item() == pytest.approx(theirs, rel=TOLERANCE)

@@ -15,6 +15,7 @@ import typer
 from fastslow.cli.bench import app as bench
 from fastslow.cli.combine import combine
 from fastslow.cli.console import tell
+from fastslow.cli.convert import convert
 from fastslow.cli.demo import demo
 from fastslow.cli.engine import engine
 from fastslow.cli.eval import evaluate
@@ -57,6 +58,7 @@ app.command()(sample)
 app.command()(validate)
 app.command()(recipe)
 app.command()(recipes)
+app.command()(convert)
 app.command()(judge)
 app.command()(export)
 app.command()(push)
