@@ -102,16 +102,16 @@ class Foreign:
         for key, value in self.values.items():
             if key in {**self.translated, **self.idle, **self.lost, **self.refused}:
                 continue
-            if why := _named(key, idle):
-                self.idle[key] = why
-            elif what := _named(key, lost):
-                self.lost[key] = what
-            elif key in off:
+            if key in off:
                 neutral, does = off[key]
-                if value == neutral or value in OFF:
+                if value is None or value == neutral or (not neutral and value in OFF):
                     self.idle[key] = "is off"
                 else:
                     self.refuse(key, does)
+            elif why := _named(key, idle):
+                self.idle[key] = why
+            elif what := _named(key, lost):
+                self.lost[key] = what
             else:
                 unknown.append(key)
         return unknown
