@@ -131,7 +131,7 @@ def test_the_losses_of_llama_factory(made, stage, loss, name, settings):
 REFUSED = [
     (TRL, {"use_peft": False}, "use_peft: TRL trains all weights"),
     (TRL, {"loss_type": "aot"}, "loss_type: aot is not here; give objective.name"),
-    (TRL, {"ld_alpha": 0.5}, "ld_alpha: lengths"),
+    (TRL, {"ld_alpha": 0.5}, "ld_alpha: no part"),
     (TRL, {"adam_beta2": 0.95}, "adam_beta2: betas"),
     (TRL, {"num_train_epochs": 1.5}, "num_train_epochs: passes"),
     (TRL, {"model_revision": "v1"}, "model_revision: "),

@@ -39,8 +39,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     if seeds > 1:
         yield (
-            f"Means over {seeds} seeds with 95 % bootstrap intervals over them, which do not hold the "
-            "error of the held-out pairs."
+            f"Means over {seeds} seeds with 95 % bootstrap intervals over them, which do not hold "
+            "the error of the held-out pairs."
         )
     else:
         yield "One seed: the interval of an accuracy is of its held-out pairs, not of training."

@@ -95,7 +95,7 @@ OFF: Mapping[str, tuple[Any, str]] = {
     "preserve_thinking": (False, "thoughts are the template's"),
     "early_stopping_steps": (None, "runs end at their last step here"),
     "pref_bco_weight": (0.0, "the BCO term there has another baseline"),
-    "ld_alpha": (None, "lengths are not weighed inside a response here"),
+    "ld_alpha": (None, "no part of a response counts less than another here"),
     "ref_model_quantization_bit": (None, "the reference is the base as it is loaded"),
     "adapter_folder": (None, "give the adapter itself"),
     "model_max_length": (None, "give cutoff_len"),

@@ -32,7 +32,7 @@ IDLE = by_reason(
 )
 LOST = by_reason({"memory of a 4-bit base": "use_bnb_nested_quant bnb_4bit_quant_storage"})
 OFF: Mapping[str, tuple[Any, str]] = {
-    "ld_alpha": (None, "lengths are not weighed inside a response here"),
+    "ld_alpha": (None, "no part of a response counts less than another here"),
     "router_aux_loss_coef": (None, "a frozen base has no router to balance"),
     "model_init_kwargs": (None, "arguments of the model's loading are not passed on"),
     "model_revision": ("main", "a base of the hub is its newest revision; give a folder"),
