@@ -69,6 +69,11 @@ def test_defaults_of_trl_are_written_out(made):
     assert (recipe.seed, recipe.train.precision, recipe.data.eval) == (42, "mixed", None)
 
 
+def test_a_base_in_4_bit_computes_in_bfloat16(made):
+    _, recipe = made(TRL, load_in_4bit=True)
+    assert recipe.load_in_4bit and recipe.train.precision == "bfloat16"
+
+
 def test_dropout_of_adapters_is_what_trl_leaves_of_it(made):
     found, recipe = made(TRL, lora_dropout=0.1)
     assert recipe.lora.dropout == 0 and "disable_dropout" in found.idle["lora_dropout"]

@@ -130,7 +130,8 @@ def convert_llama_factory(foreign: Foreign, *, processes: int, folder: Path) -> 
     if foreign.take("fp16", False, to="train.precision"):
         foreign.say("fp16", "train.precision, as bfloat16: float16 is not here")
         half = True
-    if half:
+    # A 4-bit base computes in bfloat16.
+    if half or foreign.recipe.get("load_in_4bit"):
         foreign.put("train.precision", "bfloat16")
     return foreign.settle(
         idle={**trainer.IDLE, **IDLE}, lost={**trainer.LOST, **LOST}, off={**trainer.OFF, **OFF}

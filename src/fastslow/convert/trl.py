@@ -210,7 +210,8 @@ def _precision(foreign: Foreign) -> None:
     dtype = str(foreign.take("dtype", "float32", to="train.precision"))
     if half:
         foreign.say("fp16", "train.precision, as bfloat16: float16 is not here")
-    if dtype == "bfloat16":
+    # A 4-bit base computes in bfloat16.
+    if dtype == "bfloat16" or foreign.recipe.get("load_in_4bit"):
         foreign.put("train.precision", "bfloat16")
     elif mixed or half:
         foreign.put("train.precision", "mixed")
