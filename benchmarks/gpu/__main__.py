@@ -1,118 +1,136 @@
-"""What this code does on a GPU: right numbers, pace, memory, and where the time goes.
+"""What this code does on a GPU: pace against TRL's, MFU, memory, right numbers, a profile.
 
-    python -m benchmarks.gpu OUT --data path/to/helpfulness --tokenizer path/to/base-6m
+    python -m benchmarks.gpu OUT
 
-Every part writes its result when it is done, so a run that is cut off leaves those before it; a
-part is left out when the time is up. Without a GPU it runs too, with `--shape 70m --vocabulary
-4096 --batch-size 2 --precision float32`, which tries the code and measures nothing of interest.
+Parts run in the order of what they are worth, each in a process of its own. OUT/results.json has
+every result as soon as it is there, so a run that is cut off leaves those before it; a part that
+does not fit in the time left is left out. `--device cpu --shape tiny --length 64` goes the same way
+without a GPU, which tries the code and measures nothing of interest.
 """
 
 import json
-import platform
-import time
-import traceback
-from collections.abc import Callable
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from shutil import disk_usage
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-import transformers
 import typer
 
-from benchmarks.gpu import attention, correct, memory, profile
-from benchmarks.gpu.clock import square_peak
-from benchmarks.gpu.setting import VOCABULARY, Setting
+from benchmarks.gpu.part import in_a_process
+from benchmarks.gpu.schedule import Part, Schedule
+from benchmarks.gpu.setting import PAIRS, Setting
 from benchmarks.gpu.table import table
-from benchmarks.speed.__main__ import USUAL
-from benchmarks.speed.__main__ import main as against_trl
+from benchmarks.speed.turns import CHOICE
+from fastslow.atomic_io import write_text
 
-Part = Callable[[], Any]
+SHAPES = ["0.5b", "1.5b", "8b"]
+SHAPES_HELP = f"Of {', '.join(PAIRS)}; what is measured once is measured on the first."
+SYSTEMS = ["fastslow dpo", "fastslow ofs-dpo", "trl dpo, best"]
+SECONDS = {"machine": 20, "correct": 45, "tests": 25, "generation": 35, "profile": 40, "memory": 60,
+           "attention": 40}  # fmt: skip
+"""That parts are expected to take on an H100 with their start."""
+SPEED_SECONDS = {"tiny": 40, "0.5b": 55, "1.5b": 65, "8b": 100}
+"""Of three systems in turns, by shape."""
+IN_MEMORY = Path("/dev/shm")
+ROOM = 40 << 30
+"""Bytes of models and what is made of them."""
 
 
 def main(
     out: Path = typer.Argument(help="Folder of the results."),
-    data: Path = typer.Option(help="A domain's folder with train.jsonl.gz."),
-    tokenizer: Path = typer.Option(help="A folder with a tokenizer that has a chat template."),
-    shapes: list[str] = typer.Option(["0.5b", "1.5b"], "--shape"),
-    vocabulary: int = typer.Option(VOCABULARY, help="Of the models."),
-    batch_size: int = typer.Option(16, min=1, help="Pairs in a step."),
-    max_length: int = typer.Option(1024, help="Tokens of prompt and response."),
-    precision: str = typer.Option("bfloat16", help="float32, mixed or bfloat16."),
-    systems: list[str] = typer.Option(USUAL, "--system", help="As of benchmarks.speed."),
-    rounds: int = typer.Option(5, min=1, help="Blocks of each system, after one to warm up."),
-    steps: int = typer.Option(4, min=1, help="Optimiser steps in a block."),
-    minutes: float = typer.Option(6.0, help="No part begins after so long."),
-    only: list[str] = typer.Option([], help="Parts by name, as `step 0.5b`; none is all."),
+    shapes: list[str] = typer.Option(SHAPES, "--shape", help=SHAPES_HELP),
+    lengths: list[int] = typer.Option(
+        [1024, 4096], "--length", min=64, max=4096, help="Tokens of prompt and response."
+    ),
+    minutes: float = typer.Option(9.0, min=0.0, help="Nothing runs any longer."),
+    device: str = typer.Option("cuda", help="cuda, or cpu where that is not to be used."),
+    precision: str = typer.Option(None, help="bfloat16, or float32 as on a cpu, or mixed."),
+    systems: list[str] = typer.Option(SYSTEMS, "--system", help=CHOICE),
+    rounds: int = typer.Option(3, min=1, help="Blocks of each system, after one to warm up."),
+    steps: int = typer.Option(3, min=1, help="Optimiser steps in a block."),
+    scratch: Path = typer.Option(
+        None, help="Folder of models; by default one in memory, if there is room, else a temporary."
+    ),
+    only: list[str] = typer.Option([], help="Parts by name, as 'speed 0.5b 1024'; none is all."),
 ) -> None:
-    """Measure part after part, and write results.json and table.md."""
+    """Measure part after part, and write results.json, table.md and a trace."""
+    _check(shapes, device)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     out.mkdir(parents=True, exist_ok=True)
-    setting = Setting(out, data, tokenizer, vocabulary, batch_size, max_length, precision)
-    parts: dict[str, Part] = {"correct": partial(correct.measure, setting)}
-    for shape in shapes:
-        speed = partial(_speed, setting, shape, systems, rounds, steps)
-        parts |= {
-            f"step {shape}": partial(profile.measure, setting, shape, "ofs-dpo"),
-            f"memory {shape}": partial(memory.measure, setting, shape),
-            f"attention {shape}": partial(attention.measure, setting, shape),
-            f"speed {shape}": speed,
-        }
-    results: dict[str, Any] = {"machine": _machine(setting)}
-    end = time.monotonic() + 60 * minutes
-    for name, part in parts.items():
-        if only and name not in only:
-            continue
-        results[name] = _result(part) if time.monotonic() < end else "no time left"
-        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-        print(f"{name}: {time.monotonic() - end + 60 * minutes:.0f} s since the start", flush=True)
-    (out / "table.md").write_text(table(results))
-    print(table(results))
+    schedule = Schedule(minutes)
+    results: dict[str, Any] = {}
+
+    def store(name: str, result: Any) -> None:
+        results[name] = result
+        write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
+        write_text(out / "table.md", table(results))
+        print(f"{table({name: result})}{schedule.spent:.0f} s since the start\n", flush=True)
+
+    with TemporaryDirectory(dir=scratch or _roomy()) as models:
+        setting = Setting(
+            out=out.absolute(),
+            scratch=Path(models),
+            precision=precision or ("float32" if device == "cpu" else "bfloat16"),
+            systems=tuple(systems),
+            rounds=rounds,
+            steps=steps,
+        )
+        chosen = [part for part in parts(shapes, lengths) if not only or part.name in only]
+        schedule.run(chosen, partial(in_a_process, setting=setting), store)
 
 
-def _result(part: Part) -> Any:
-    """What a part finds, or how it failed, which does not keep the others from running."""
-    try:
-        return part()
-    except (Exception, SystemExit) as error:
-        traceback.print_exc()
-        return f"failed: {type(error).__name__}: {error}"
-    finally:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+def parts(shapes: Sequence[str], lengths: Sequence[int]) -> Iterator[Part]:
+    """All that is measured, what is worth most first."""
+    first, (short, *longer) = shapes[0], sorted(lengths)
+    yield _part("machine")
+    yield _speed(first, short)
+    yield _part("correct")
+    for shape in shapes[1:]:
+        yield _speed(shape, short)
+    yield _part(f"profile {first} {short}")
+    yield _part(f"generation {first}")
+    for length in longer:
+        for shape in shapes:
+            yield _speed(shape, length)
+    yield _part("tests")
+    yield _part(f"memory {first} {short}")
+    yield _part(f"attention {first} {short}")
 
 
-def _machine(setting: Setting) -> dict[str, Any]:
-    cuda = torch.cuda.is_available()
-    return {
-        "device": torch.cuda.get_device_name() if cuda else platform.processor(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-        "peak of a square product": square_peak(8192 if cuda else 512, setting.dtype),
-    }
+def _part(name: str) -> Part:
+    return Part(name, SECONDS[name.split()[0]])
 
 
-def _speed(
-    setting: Setting, shape: str, systems: list[str], rounds: int, steps: int
-) -> dict[str, Any]:
-    """benchmarks.speed on this setting's model."""
-    folder = setting.out / f"speed-{shape}"
-    against_trl(
-        folder,
-        data=setting.data,
-        shape=shape,
-        model=setting.model(shape),
-        systems=systems,
-        rounds=rounds,
-        steps=steps,
-        batch_size=setting.batch_size,
-        max_length=setting.max_length,
-        precision=setting.precision,
-    )
-    found: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    return found
+def _speed(shape: str, length: int) -> Part:
+    return Part(f"speed {shape} {length}", SPEED_SECONDS[shape])
+
+
+def _check(shapes: Sequence[str], device: str) -> None:
+    """Raise BadParameter for what cannot be measured; hide the card where it is not wanted."""
+    if unknown := [shape for shape in shapes if shape not in PAIRS]:
+        raise typer.BadParameter(f"shape {', '.join(unknown)}: allowed are {', '.join(PAIRS)}")
+    if device not in ("cuda", "cpu"):
+        raise typer.BadParameter(f"device {device}: allowed are cuda and cpu")
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # For every part, which is a process.
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise typer.BadParameter(
+            "no GPU here; --device cpu --shape tiny --length 64 tries the code"
+        )
+
+
+def _roomy() -> Path | None:
+    """A folder in memory, where models are written and read quickly; None where it is small."""
+    roomy = IN_MEMORY.is_dir() and disk_usage(IN_MEMORY).free > ROOM
+    return IN_MEMORY if roomy else None
 
 
 if __name__ == "__main__":

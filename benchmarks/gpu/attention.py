@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import AutoTokenizer
 
 from benchmarks.gpu.clock import seconds
 from benchmarks.gpu.setting import Setting, trees_of
@@ -24,10 +23,9 @@ HEADS = ((2048, 8192), (2048, 32_768), (8192, 32_768))
 USUAL = Sizes(together=2048, columns=32_768, ragged=True)
 
 
-def measure(setting: Setting, shape: str) -> dict[str, Any]:
+def measure(setting: Setting, shape: str, length: int) -> dict[str, Any]:
     """Milliseconds of a pass, with and without what learning adds, by sizes; and of one layer."""
-    tokenizer = AutoTokenizer.from_pretrained(setting.tokenizer)
-    trees = trees_of(setting.pairs(setting.batch_size), tokenizer)
+    trees = trees_of(setting.pairs(shape, length))
     base = load_base(str(setting.model(shape)), precision=setting.precision, device=setting.device)
     modules = Modules.attach(base, ("fast",), rank=16, alpha=32)
     together = {

@@ -50,6 +50,11 @@ def _compare(architecture: str, device: torch.device) -> dict[str, float]:
             found[f"{name} {kind}"] = (scores.double().cpu() - exact).abs().max().item()
             off = (slopes.double().cpu() - expected_slopes).norm() / expected_slopes.norm()
             found[f"{name} {kind} gradients"] = off.item()
+            if name == "float32" and kind == "trees":
+                on_cpu, _ = way(_model(architecture, dtype, torch.device("cpu")), trees)
+                found["float32 trees from the processor's"] = (
+                    (scores.cpu() - on_cpu).abs().max().item()
+                )
     return found
 
 

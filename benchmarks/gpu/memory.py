@@ -1,4 +1,4 @@
-"""What a run is thought to take, before it begins, against what it takes."""
+"""What a run is estimated to take, before it begins, against what it takes."""
 
 import gc
 import shutil
@@ -7,41 +7,49 @@ from typing import Any
 import torch
 
 import fastslow
+from benchmarks.gpu.schedule import Tell
 from benchmarks.gpu.setting import Setting
 from benchmarks.speed.ours import raw_recipe
+from benchmarks.speed.turns import NO_MEMORY
 from fastslow.config import load_recipe
+from fastslow.errors import FastslowError
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "DPO": ("dpo", {}),
     "OFS-DPO": ("ofs-dpo", {}),
-    "DPO, micro-batches of 4": ("dpo", {"micro_batch_size": 4}),
+    "DPO, micro-batches of 1": ("dpo", {"micro_batch_size": 1}),
     "DPO, gradient_checkpointing": ("dpo", {"gradient_checkpointing": True}),
     "OFS-DPO, gradient_checkpointing": ("ofs-dpo", {"gradient_checkpointing": True}),
 }
 
 
-def measure(setting: Setting, shape: str) -> dict[str, Any]:
-    """Bytes foreseen, and held and used at most, by case."""
-    pairs = setting.pairs(setting.batch_size)
-    return {name: _run(setting, shape, pairs, *case) for name, case in CASES.items()}
+def measure(setting: Setting, shape: str, length: int, tell: Tell) -> dict[str, Any]:
+    """Bytes estimated, and held and used at most, by case."""
+    found: dict[str, Any] = {}
+    for name, (method, train) in CASES.items():
+        try:
+            found[name] = _run(setting, shape, length, method, train)
+        except (FastslowError, torch.OutOfMemoryError) as error:
+            full = NO_MEMORY in str(error).lower()
+            found[name] = {"failed": NO_MEMORY if full else str(error)}
+        tell(found)
+    return found
 
 
 def _run(
-    setting: Setting, shape: str, pairs: Any, method: str, train: dict[str, Any]
+    setting: Setting, shape: str, length: int, method: str, train: dict[str, Any]
 ) -> dict[str, Any]:
     gc.collect()
     if cuda := torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    if "micro_batch_size" in train:
-        train = {"micro_batch_size": min(train["micro_batch_size"], setting.batch_size)}
-    settings = setting.run(shape, method, pairs, max_steps=4, **train)
+    settings = setting.run(shape, length, method, max_steps=4, **train)
     shutil.rmtree(settings["out"], ignore_errors=True)
     paces: list[float] = []
 
     def hear(event: dict[str, Any]) -> None:
         if event["event"] == "step":
-            paces.append(setting.batch_size / event["pairs_per_s"])
+            paces.append(settings["batch_size"] / event["pairs_per_s"])
 
     summary = fastslow.train(load_recipe(raw_recipe(settings), []), listener=hear)
     used = {"used": torch.cuda.max_memory_allocated()} if cuda else {}

@@ -30,8 +30,12 @@ WARM, STEPS = 4, 3
 LISTED = 30
 
 
-def measure(setting: Setting, shape: str, method: str) -> dict[str, Any]:
-    """Milliseconds of a step by kinds of kernels, and the operators that take most."""
+def measure(setting: Setting, shape: str, length: int, method: str) -> dict[str, Any]:
+    """Milliseconds of a step by kinds of kernels, and the operators that take most.
+
+    The trace of the steps is written to the folder of the results, for a viewer of traces.
+    """
+    settings = setting.run(shape, length, method, max_steps=WARM + 2 * STEPS)
     recorder, host, paces = _recorder(), cProfile.Profile(), []
 
     def hear(event: dict[str, Any]) -> None:
@@ -39,7 +43,7 @@ def measure(setting: Setting, shape: str, method: str) -> dict[str, Any]:
             return
         step = event["step"]
         if 2 < step <= WARM:
-            paces.append(1e3 * setting.batch_size / event["pairs_per_s"])
+            paces.append(1e3 * settings["batch_size"] / event["pairs_per_s"])
         if step == WARM:
             _wait()
             recorder.start()
@@ -50,10 +54,10 @@ def measure(setting: Setting, shape: str, method: str) -> dict[str, Any]:
         if step == WARM + 2 * STEPS:
             host.disable()
 
-    pairs = setting.pairs(setting.batch_size)
-    settings = setting.run(shape, method, pairs, max_steps=WARM + 2 * STEPS)
     shutil.rmtree(settings["out"], ignore_errors=True)
     fastslow.train(load_recipe(raw_recipe(settings), []), listener=hear)
+    trace = setting.out / f"trace-{shape}-{method}.json.gz"
+    recorder.export_chrome_trace(str(trace))
     kernels = [
         event
         for event in recorder.events()
@@ -62,6 +66,7 @@ def measure(setting: Setting, shape: str, method: str) -> dict[str, Any]:
     step = median(paces)
     return {
         "step ms": step,
+        "trace": trace.name,
         **_device(kernels, step),
         "waits": _count(recorder.events(), ("Synchronize",)),
         "operators": _operators(recorder),

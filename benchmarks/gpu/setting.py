@@ -1,38 +1,46 @@
 """What all parts of the benchmark measure on: models, pairs, settings of runs."""
 
 import json
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.speed.__main__ import PLAIN
-from benchmarks.speed.pairs import Chosen, choose_pairs
+from benchmarks.speed.made_up import made_up_pairs
+from benchmarks.speed.pairs import Chosen
 from benchmarks.speed.shapes import make_model
+from benchmarks.speed.turns import PLAIN, Comparison
 from fastslow.scoring import Tree
 
-VOCABULARY = 151_936
-"""Qwen2.5's, whose sizes the shapes 0.5b and 1.5b have."""
-METHODS = {"dpo": PLAIN, "ofs-dpo": {}}
+VOCABULARIES = {"tiny": 512, "0.5b": 151_936, "1.5b": 151_936, "8b": 128_256}
+"""Qwen2.5's, whose sizes the shapes 0.5b and 1.5b have, and Llama 3's."""
+PAIRS = {"tiny": 2, "0.5b": 16, "1.5b": 8, "8b": 2}
+"""In a step of pairs of SHORT tokens; of longer ones fewer, for as many tokens."""
+SHORT = 1024
+METHODS: dict[str, dict[str, Any]] = {"dpo": PLAIN, "ofs-dpo": {}}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where things are and how large a step is."""
+    """Where things are and what is compared."""
 
     out: Path
-    data: Path
-    tokenizer: Path
-    vocabulary: int
-    batch_size: int
-    max_length: int
+    """The results."""
+    scratch: Path
+    """Models, pairs and runs, which need not stay."""
     precision: str
     """Of models and runs, as in recipes."""
+    systems: tuple[str, ...]
+    """Of benchmarks.speed."""
+    rounds: int
+    """Blocks of each system, after one to warm up."""
+    steps: int
+    """Optimiser steps in a block."""
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -40,36 +48,65 @@ class Setting:
     def dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
+    def as_json(self) -> str:
+        """For the process of a part."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Setting":
+        """What `as_json` gave."""
+        told = json.loads(text)
+        paths = {name: Path(told[name]) for name in ("out", "scratch")}
+        return cls(**told | paths | {"systems": tuple(told["systems"])})
+
+    def batch_size(self, shape: str, length: int) -> int:
+        """Pairs in a step."""
+        return max(1, min(PAIRS[shape], PAIRS[shape] * SHORT // length))
+
     def model(self, shape: str) -> Path:
         """The folder of a model of a shape, made once."""
-        tokenizer = partial(AutoTokenizer.from_pretrained, self.tokenizer)
-        folder = self.out / f"model-{shape}"
-        return make_model(shape, tokenizer, folder, dtype=self.dtype, vocabulary=self.vocabulary)
+        folder = self.scratch / f"model-{shape}"
+        words = partial(AutoTokenizer.from_pretrained, self._words)
+        make_model(shape, words, folder, dtype=self.dtype, vocabulary=VOCABULARIES[shape])
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # It was made there.
+        return folder
 
-    def pairs(self, count: int) -> Chosen:
-        """A file of so many pairs."""
-        tokenizer = AutoTokenizer.from_pretrained(self.tokenizer)
-        file = self.out / f"pairs-{count}.jsonl"
-        return choose_pairs(self.data, tokenizer, file, count=count, max_length=self.max_length)
+    def pairs(self, shape: str, length: int, *, steps: int = 1) -> Chosen:
+        """Made-up pairs of a length, as many as some steps learn."""
+        count = steps * self.batch_size(shape, length)
+        folder = self.scratch / f"pairs-{length}-{count}"
+        return made_up_pairs(folder, length=length, count=count)
 
-    def run(self, shape: str, method: str, pairs: Chosen, **train: Any) -> dict[str, Any]:
+    def comparison(self, shape: str, length: int) -> Comparison:
+        """Of benchmarks.speed."""
+        out = self.scratch / f"speed-{shape}-{length}"
+        out.mkdir(parents=True, exist_ok=True)
+        pairs, size = self.pairs(shape, length, steps=self.steps), self.batch_size(shape, length)
+        return Comparison(self.model(shape), pairs, out, size, length, self.precision)
+
+    def run(self, shape: str, length: int, method: str, **train: Any) -> dict[str, Any]:
         """What `raw_recipe` of benchmarks.speed makes a recipe of."""
-        name = "-".join(["run", shape, method, *map(str, train.values())])
+        name = "-".join(["run", shape, str(length), method, *map(str, train.values())])
         return {
             "model": str(self.model(shape)),
-            "data": str(pairs.file),
-            "out": str(self.out / name),
-            "max_length": self.max_length,
-            "batch_size": self.batch_size,
+            "data": str(self.pairs(shape, length).file),
+            "out": str(self.scratch / name),
+            "max_length": length,
+            "batch_size": self.batch_size(shape, length),
             "precision": self.precision,
             "sections": METHODS[method],
             "train": train,
         }
 
+    @cached_property
+    def _words(self) -> Path:
+        return self.pairs("tiny", 64).file.parent
 
-def trees_of(pairs: Chosen, tokenizer: Any) -> list[Tree]:
+
+def trees_of(pairs: Chosen) -> list[Tree]:
     """The pairs' tokens."""
-    trees = []
+    tokenizer, trees = AutoTokenizer.from_pretrained(pairs.file.parent), []
     for row in map(json.loads, pairs.file.read_text(encoding="utf-8").splitlines()):
         ids = partial(tokenizer.apply_chat_template, return_dict=False)
         prompt = ids(row["prompt"], add_generation_prompt=True)

@@ -1,77 +1,118 @@
 """The results in a few lines."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-GB = 1e9
+GIB = 2**30
 COLUMNS = ("ms", "ms learning", "ms, first", "ms learning, first")
 """Of attention."""
+ENDINGS = ("failed", "stopped", "skipped")
 
 
-def table(results: dict[str, Any]) -> str:
+def table(results: Mapping[str, Any]) -> str:
     """Markdown; a part that failed or was left out says so in its place."""
-    machine = results["machine"]
-    peak = machine["peak of a square product"]
-    lines = [f"{machine['device']}, {peak / 1e12:.0f} TFLOP/s in a large product", ""]
+    lines = []
     for name, found in results.items():
-        make = next((make for part, make in TABLES.items() if name.startswith(part)), None)
-        if make is not None:
-            lines += [f"{name}", ""]
-            lines += [found] if isinstance(found, str) else make(found, peak)
-            lines.append("")
+        lines += [f"{name}", ""]
+        if found.keys() - set(ENDINGS):
+            lines += TABLES[name.split()[0]](found)
+        lines += [f"{ending}: {found[ending]}" for ending in ENDINGS if ending in found]
+        lines.append("")
     return "\n".join(lines)
 
 
-def _correct(found: dict[str, Any], peak: float) -> list[str]:
+def _machine(found: dict[str, Any]) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    maker = f"{found['peak'] / 1e12:.0f} by its maker" if found["peak"] else "not known"
+    square = found["peak of a square product"] / 1e12
+    device = f"{found['device']}, {found['precision']}"
+    return [
+        f"{device}: {square:.3g} TFLOP/s in a large product, {maker}",
+        f"python {found['python']}, {versions}",
+    ]
+
+
+def _correct(found: dict[str, Any]) -> list[str]:
     columns = list(next(iter(found.values())))
     rows = [[name, *(f"{row[key]:.2g}" for key in columns)] for name, row in found.items()]
     return _rows(["nats from float64", *columns], rows)
 
 
-def _speed(found: dict[str, Any], peak: float) -> list[str]:
+def _tests(found: dict[str, Any]) -> list[str]:
+    return [", ".join(f"{number} {kind}" for kind, number in found.items() if kind != "failed")]
+
+
+def _speed(found: dict[str, Any]) -> list[str]:
     setting = found["setting"]
-    tokens = setting["prompt_tokens"] + 2 * setting["response_tokens"]
-    columns = ["system", "pairs/s", "tokens/s", "times TRL", "from, to", "peak GB", "times TRL's",
-               "of the shape's peak", "of the large product's"]  # fmt: skip
-    rows = []
-    for name, row in found["systems"].items():
-        ratio = row.get("speed_ratio", {"median": 0, "least": 0, "most": 0})
-        share = row["share_of_peak"]
-        rows.append(
-            [
-                name,
-                f"{row['pairs_per_s']:.1f}",
-                f"{tokens * row['pairs_per_s']:.0f}",
-                f"{ratio['median']:.2f}",
-                f"{ratio['least']:.2f}, {ratio['most']:.2f}",
-                f"{row['peak_bytes'] / GB:.1f}",
-                f"{row.get('memory_ratio', 0):.2f}",
-                f"{share:.0%}",
-                f"{share * found['matmul_peak'] / peak:.0%}",
-            ]
-        )
-    said = f"{setting['prompt_tokens']:.0f} + 2 x {setting['response_tokens']:.0f} tokens a pair"
-    return [said, "", *_rows(columns, rows)]
+    columns = ["system", "pairs/s", "tokens/s", "times TRL", "from, to", "peak GiB",
+               "estimated GiB", "times TRL's", "MFU", "of the shape's peak"]  # fmt: skip
+    rows = [[name, *_speed_cells(row)] for name, row in found["systems"].items()]
+    said = (
+        f"{setting['batch_size']} pairs of {setting['prompt_tokens']:.0f} + 2 x "
+        f"{setting['response_tokens']:.0f} tokens in a step"
+    )
+    systems = found["systems"].items()
+    notes = [
+        f"{name}: {row[key]}"
+        for name, row in systems
+        for key in ("options", "notes", "failed")
+        if row.get(key)
+    ]
+    return [said, "", *_rows(columns, rows), "", *notes]
 
 
-def _step(found: dict[str, Any], peak: float) -> list[str]:
+def _speed_cells(row: dict[str, Any]) -> list[str]:
+    if "pairs_per_s" not in row:
+        return [row["failed"], *[""] * 8]
+    ratio = row.get("speed_ratio")
+    estimated = row.get("estimated_bytes")
+    return [
+        f"{row['pairs_per_s']:.2f}",
+        f"{row['tokens_per_s']:.0f}",
+        f"{ratio['median']:.2f}" if ratio else "",
+        f"{ratio['least']:.2f}, {ratio['most']:.2f}" if ratio else "",
+        f"{row['peak_bytes'] / GIB:.2f}",
+        f"{estimated / GIB:.2f}" if estimated else "",
+        f"{row['memory_ratio']:.2f}" if ratio else "",
+        f"{row['mfu']:.1%}" if row["mfu"] else "",
+        f"{row['share_of_peak']:.1%}",
+    ]
+
+
+def _generation(found: dict[str, Any]) -> list[str]:
+    said = (
+        f"{found['prompts']} prompts x {found['answers']} answers of {found['new tokens']} tokens"
+    )
+    rows = [[name, f"{pace:.0f}"] for name, pace in found["tokens per s"].items()]
+    return [said, "", *_rows(["", "tokens/s"], rows)]
+
+
+def _profile(found: dict[str, Any]) -> list[str]:
     kinds = [[kind, f"{took:.2f}"] for kind, took in found["kinds ms"].items()]
     said = (
         f"a step takes {found['step ms']:.1f} ms, the device is busy for {found['busy ms']:.1f}, "
-        f"{found['kernels']:.0f} kernels, {found['waits']:.0f} waits"
+        f"{found['kernels']:.0f} kernels, {found['waits']:.0f} waits; {found['trace']}"
     )
     return [said, "", *_rows(["kernels", "ms"], kinds)]
 
 
-def _memory(found: dict[str, Any], peak: float) -> list[str]:
-    columns = ["foreseen", "peak", "used"]
+def _memory(found: dict[str, Any]) -> list[str]:
+    columns = ["estimated", "peak", "used"]
+    cases = {name: row for name, row in found.items() if isinstance(row, dict)}
     rows = [
-        [name, *(f"{(row.get(key) or 0) / GB:.2f}" for key in columns), f"{row['step ms']:.0f}"]
-        for name, row in found.items()
+        [name, row["failed"], "", "", ""]
+        if "failed" in row
+        else [
+            name,
+            *(f"{(row.get(key) or 0) / GIB:.2f}" for key in columns),
+            f"{row['step ms']:.0f}",
+        ]
+        for name, row in cases.items()
     ]
-    return _rows(["run", "foreseen GB", "held GB", "used GB", "step ms"], rows)
+    return _rows(["run", "estimated GiB", "held GiB", "used GiB", "step ms"], rows)
 
 
-def _attention(found: dict[str, Any], peak: float) -> list[str]:
+def _attention(found: dict[str, Any]) -> list[str]:
     def cell(value: float | str) -> str:
         return value[:40] if isinstance(value, str) else f"{value:.2f}"
 
@@ -84,15 +125,18 @@ def _attention(found: dict[str, Any], peak: float) -> list[str]:
     return [said, "", *_rows(["sizes", *COLUMNS], rows)]
 
 
-def _rows(columns: list[str], rows: list[list[str]]) -> list[str]:
+def _rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     return head + [f"| {' | '.join(cells)} |" for cells in rows]
 
 
 TABLES = {
+    "machine": _machine,
     "correct": _correct,
+    "tests": _tests,
     "speed": _speed,
-    "step": _step,
+    "generation": _generation,
+    "profile": _profile,
     "memory": _memory,
     "attention": _attention,
 }

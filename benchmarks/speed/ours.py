@@ -13,13 +13,33 @@ def main() -> None:
     import fastslow
     from fastslow.config import load_recipe
 
-    def hear(event: dict) -> None:
+    recipe = load_recipe(raw_recipe(settings), [])
+
+    def hear(event: dict[str, Any]) -> None:
         if event["event"] == "start":
-            pace.ready()
+            pace.ready(estimated_bytes=estimated_bytes(recipe))
+        elif event["event"] == "warning" and "out of memory" in event["message"]:
+            pace.notes.append(event["message"])
         elif event["event"] == "step":
             pace.step()
 
-    fastslow.train(load_recipe(raw_recipe(settings), []), listener=hear)
+    fastslow.train(recipe, listener=hear)
+
+
+def estimated_bytes(recipe: Any) -> int | None:
+    """What the run is estimated to take; None of small models."""
+    from fastslow.adapters import load_tokenizer
+    from fastslow.training.data.dataset import objective_of
+    from fastslow.training.distributed.processes import ProcessGroup
+    from fastslow.training.memory.estimate import needed_memory
+    from fastslow.training.policies.loading import make_encoder
+
+    processes = ProcessGroup(recipe.train.device)
+    encoder = make_encoder(recipe, load_tokenizer(recipe.model))
+    found = needed_memory(
+        recipe, objective_of(recipe), encoder, processes.device, processes, warn=print
+    )
+    return None if found is None else found.total
 
 
 def raw_recipe(settings: dict[str, Any]) -> dict[str, Any]:

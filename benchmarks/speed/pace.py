@@ -28,10 +28,12 @@ class Pace:
         self._out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
         self._began = 0.0
+        self.notes: list[str] = []
+        """What went otherwise than asked, as a smaller micro-batch."""
 
-    def ready(self) -> None:
+    def ready(self, **told: Any) -> None:
         """Called once, when the first step could begin."""
-        self._say({"ready": True, "peak_bytes": peak_bytes()})
+        self._say({"ready": True, "peak_bytes": peak_bytes(), **told})
         self._wait()
 
     def step(self) -> None:
@@ -47,7 +49,7 @@ class Pace:
             if torch.cuda.is_available():
                 gc.collect()
                 torch.cuda.empty_cache()
-            self._say({"seconds": took, "peak_bytes": peak_bytes()})
+            self._say({"seconds": took, "peak_bytes": peak_bytes(), "notes": self.notes})
             self._left = self._steps + self._untimed
             self._wait()
 

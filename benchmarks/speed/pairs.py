@@ -17,6 +17,11 @@ class Chosen:
     prompt_tokens: list[int]
     response_tokens: list[tuple[int, int]]
 
+    @property
+    def tokens(self) -> int:
+        """Of all pairs, their prompts once."""
+        return sum(self.prompt_tokens) + sum(map(sum, self.response_tokens))
+
 
 def choose_pairs(data: Path, tokenizer: Any, to: Path, *, count: int, max_length: int) -> Chosen:
     """The first `count` pairs whose prompt and longer response fit, evenly spread over the file.

@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 import fastslow
+from benchmarks.speed.made_up import text
 from fastslow.adapters import load_tokenizer
 from fastslow.config import Recipe, load_recipe
 from fastslow.training.build import make_encoder
@@ -26,7 +27,6 @@ BY_RESPONSES = [(responses, 32) for responses in (2, 4, 8, 16)]
 BY_LENGTH = [(2, words) for words in (16, 32, 64, 128, 256)]
 """Responses to a prompt, words of each."""
 PROMPT_WORDS, EXAMPLES = 32, 4
-WORDS = "red green blue one two three".split()
 
 
 def main(model: Path, out: Path, rounds: int = typer.Option(5, min=1)) -> None:
@@ -64,13 +64,10 @@ def recipe_for(model: Path, folder: Path, responses: int, words: int) -> Recipe:
     """A run over a handful of ranked lists of one size."""
     draw = random.Random(f"{responses}/{words}")
 
-    def text(count: int) -> str:
-        return " ".join(draw.choice(WORDS) for _ in range(count))
-
     rows: list[dict[str, Any]] = [
         {
-            "prompt": text(PROMPT_WORDS),
-            "completions": [text(words) for _ in range(responses)],
+            "prompt": text(draw, PROMPT_WORDS),
+            "completions": [text(draw, words) for _ in range(responses)],
             "ranks": list(range(1, responses + 1)),
         }
         for _ in range(EXAMPLES)

@@ -17,8 +17,8 @@ import typer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 import fastslow
+from benchmarks.speed.made_up import text
 
-WORDS = "red green blue one two three river garden letter window song market".split()
 BATCH = 256
 
 
@@ -65,7 +65,7 @@ def main(model: Path, out: Path, pairs: int = typer.Option(1_000_000, min=10 * B
 
 def pair(draw: random.Random) -> dict[str, str]:
     """A row that no other is like."""
-    prompt, chosen, rejected = (" ".join(draw.choices(WORDS, k=count)) for count in (6, 4, 4))
+    prompt, chosen, rejected = (text(draw, count) for count in (6, 4, 4))
     return {"prompt": f"{prompt} {draw.random()}", "chosen": chosen, "rejected": rejected}
 
 

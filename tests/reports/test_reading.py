@@ -30,7 +30,8 @@ EVENTS = [
 def test_an_ordinary_run(tmp_path):
     (run,) = read_runs([folders.ordinary(tmp_path / "run", EVENTS)])
     (record,) = run.records
-    assert record.steps.pairs == [8, 16, 20] and record.steps.values["loss"] == [0.7, 0.5, 0.3]
+    assert [*record.steps.pairs] == [8, 16, 20]
+    assert [*record.steps.values["loss"]] == [0.7, 0.5, 0.3]
     assert record.steps.leader == ["fast", "fast", "slow"]
     assert record.steps.modules["slow"]["grad_norm"] == [0.5, None, 0.5]
     assert [(e.moment, e.pairs) for e in record.evaluations] == [("start", 0), ("final", 20)]

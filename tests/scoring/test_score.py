@@ -15,6 +15,7 @@ from fastslow.scoring.attention_segments import AttentionSegment, cut
 from fastslow.scoring.lm_head import Head
 
 CPU = torch.device("cpu")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT TESTED: no GPU")
 
 
 class NoFloat32(TorchFunctionMode):
@@ -113,6 +114,20 @@ def test_gradients_equal_those_of_responses_alone(together):
         together, weight.grad = weight.grad, None
         alone(scorer, trees).sum().backward()
     torch.testing.assert_close(together, weight.grad, atol=1e-10, rtol=1e-8)
+
+
+@needs_gpu
+def test_gradients_equal_those_of_responses_alone_on_a_gpu():
+    found = {}
+    for device in (CPU, torch.device("cuda")):
+        model = tiny.model().double().to(device)
+        weight = model.model.layers[0].self_attn.q_proj.weight.requires_grad_()
+        trees = random_trees(3, seed=4)
+        with NoFloat32():
+            scores = Scorer(model).score(tree_batch(trees, pad_id=0).to(device))
+            scores.sum().backward()
+        found[device.type] = scores.detach().cpu(), weight.grad.cpu()
+    torch.testing.assert_close(found["cuda"], found["cpu"], atol=1e-10, rtol=1e-8)
 
 
 def test_logits_exist_for_response_tokens_only_and_prompts_stand_once(monkeypatch):

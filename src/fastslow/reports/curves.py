@@ -1,5 +1,6 @@
 """Arithmetic on curves: smoothing, thinning, summing up, comparing. Linear in their length."""
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,19 +16,21 @@ class Curve:
     y: Sequence[float]
 
 
-def present(x: Sequence[float], y: Sequence[float | None]) -> Curve:
+def present(x: Sequence[int], y: Sequence[float | None]) -> Curve:
     """The curve through the points that have a value."""
-    points = [(a, b) for a, b in zip(x, y, strict=True) if b is not None]
-    return Curve([a for a, _ in points], [b for _, b in points])
+    return Curve(
+        array("q", (a for a, b in zip(x, y, strict=True) if b is not None)),
+        array("d", (b for b in y if b is not None)),
+    )
 
 
 def trailing_mean(curve: Curve, width: float) -> Curve:
     """Each value replaced by the mean of those less than `width` (above 0) before it and itself.
 
-    >>> trailing_mean(Curve([1, 2, 3], [0.0, 2.0, 4.0]), width=2).y
+    >>> list(trailing_mean(Curve([1, 2, 3], [0.0, 2.0, 4.0]), width=2).y)
     [0.0, 1.0, 3.0]
     """
-    means, first, total = [], 0, 0.0
+    means, first, total = array("d"), 0, 0.0
     for index, (x, y) in enumerate(zip(curve.x, curve.y, strict=True)):
         total += y
         while curve.x[first] <= x - width:
@@ -56,7 +59,7 @@ def thinned(curve: Curve, limit: int) -> Curve:
 
 def cumulative(records: Sequence[Record], key: str) -> Curve:
     """The leader's `loss`, or other value, summed over pairs in order, starting at (0, 0)."""
-    x, y = [0], [0.0]
+    x, y = array("q", [0]), array("d", [0.0])
     for record in records:
         for pairs, mean in zip(record.steps.pairs, record.steps.values[key], strict=True):
             y.append(y[-1] + mean * (pairs - x[-1]))
@@ -67,10 +70,11 @@ def cumulative(records: Sequence[Record], key: str) -> Curve:
 def above(curve: Curve, other: Curve) -> Curve:
     """How far the curve lies above another, whose points are joined by straight lines.
 
-    >>> above(Curve([0, 1, 2], [0.0, 3.0, 4.0]), Curve([0, 2], [0.0, 2.0])).y
+    >>> list(above(Curve([0, 1, 2], [0.0, 3.0, 4.0]), Curve([0, 2], [0.0, 2.0])).y)
     [0.0, 2.0, 2.0]
     """
-    return Curve(curve.x, [y - _at(other, x) for x, y in zip(curve.x, curve.y, strict=True)])
+    heights = (y - _at(other, x) for x, y in zip(curve.x, curve.y, strict=True))
+    return Curve(curve.x, array("d", heights))
 
 
 def _at(curve: Curve, x: float) -> float:

@@ -1,5 +1,7 @@
 """events.jsonl, read: the steps as columns, the evaluations, swaps and warnings in order."""
 
+import sys
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 from fastslow.errors import StateError
 from fastslow.evaluation import scaled_to_budget
 from fastslow.foreign_files import read_log
+from fastslow.reports.columns import Numbers
 
 EvalResult = dict[str, Any]
 """A held-out measurement as the run wrote it; any value may be missing or null."""
@@ -21,24 +24,24 @@ MODULE_VALUES = ("loss", "margin", "grad_norm")
 class Steps:
     """The training steps as columns of one length, in order."""
 
-    step: list[int] = field(default_factory=list)
-    pairs: list[int] = field(default_factory=list)
+    step: "array[int]" = field(default_factory=lambda: array("q"))
+    pairs: "array[int]" = field(default_factory=lambda: array("q"))
     """Pairs seen by the run up to and with the step, those of earlier domains included."""
     leader: list[str] = field(default_factory=list)
-    values: dict[str, list[float]] = field(
-        default_factory=lambda: {key: [] for key in LEADER_VALUES}
+    values: dict[str, "array[float]"] = field(
+        default_factory=lambda: {key: array("d") for key in LEADER_VALUES}
     )
     """Means over the step's batch under the leader, before the update."""
-    sides: dict[str, list[float | None]] = field(
-        default_factory=lambda: {key: [] for key in SIDE_VALUES}
+    sides: dict[str, Numbers] = field(
+        default_factory=lambda: {key: Numbers() for key in SIDE_VALUES}
     )
     """The same; None where no response was chosen, or rejected."""
-    fresh: dict[str, list[float | None]] = field(
-        default_factory=lambda: {key: [] for key in FRESH_VALUES}
+    fresh: dict[str, Numbers] = field(
+        default_factory=lambda: {key: Numbers() for key in FRESH_VALUES}
     )
     """The judge's score of the answers learned from, how far the leader's probabilities of them
     have moved, and the explained variance of the critic; None if not applicable."""
-    modules: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
+    modules: dict[str, dict[str, Numbers]] = field(default_factory=dict)
     """The same of each module; the gradient norm is None where a module sat the step out."""
 
 
@@ -90,7 +93,7 @@ def read_record(path: Path, *, domain: str | None = None, begins: int = 0) -> Re
     for number, event in read_log(path) if path.exists() else ():
         try:
             _add(record, event)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise StateError(
                 f"{path}:{number}: not an event of a run ({error!r}); restore the file, or leave "
                 "this run out of the report"
@@ -118,7 +121,7 @@ def _add(record: Record, event: dict[str, Any]) -> None:
 def _add_step(steps: Steps, begins: int, event: dict[str, Any]) -> None:
     steps.step.append(_number(event["step"]))
     steps.pairs.append(begins + _number(event["pairs_seen"]))
-    steps.leader.append(str(event["leader"]))
+    steps.leader.append(sys.intern(str(event["leader"])))
     for key, column in steps.values.items():
         column.append(_number(event[key]))
     for key, side in steps.sides.items():
@@ -128,7 +131,7 @@ def _add_step(steps: Steps, begins: int, event: dict[str, Any]) -> None:
         value = known.get(key)
         fresh.append(None if value is None else _number(value))
     for name, values in event["modules"].items():
-        columns = steps.modules.setdefault(name, {key: [] for key in MODULE_VALUES})
+        columns = steps.modules.setdefault(name, {key: Numbers() for key in MODULE_VALUES})
         for key, module_column in columns.items():
             value = values[key]
             module_column.append(None if value is None else _number(value))

@@ -142,7 +142,7 @@ def _fresh(drawn: Sequence[DrawnRun]) -> list[Section]:
         having = [
             one
             for one in drawn
-            if any(value is not None for r in one.run.records for value in r.steps.fresh[key])
+            if any(not record.steps.fresh[key].empty for record in one.run.records)
         ]
         if having:
             plots.append(Plot(title, caption, training_figure(having, fresh_line(key), unit)))

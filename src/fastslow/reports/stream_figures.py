@@ -62,7 +62,7 @@ def totals_figure(drawn: Sequence[DrawnRun], curves: Sequence[Curve], y_title: s
 def add_curve(figure: go.Figure, one: DrawnRun, series: str, curve: Curve, **style: Any) -> None:
     """Add a curve with value, position and name in its hover text."""
     figure.add_scatter(
-        x=curve.x,
+        x=list(curve.x),
         y=rounded(curve.y),
         **style,
         **hover(one, series, "%{y:.4g}", "%{x:,} pairs"),

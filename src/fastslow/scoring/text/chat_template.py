@@ -9,11 +9,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from fastslow.errors import ConfigError, EncodingError
 from fastslow.records import Message
-from fastslow.scoring.text.rendered_turns import ADVICE, RenderedTurn, find_turns
+from fastslow.scoring.text.copied_words import copies_words
+from fastslow.scoring.text.frame import Frames
+from fastslow.scoring.text.rendered_turns import ADVICE, THOUGHT_END, RenderedTurn, find_turns
 
 QUESTION, ANSWER = "zqxquestion", "zqxanswer"
 CLOCK = datetime(2024, 7, 26)
@@ -71,6 +75,8 @@ class ChatTemplate:
         self._thoughts_lost = False
         self._probe()
         self._reserved = self._reserved_tokens(end_ids)
+        render = partial(self._render, given={})
+        self._frames = Frames(render) if copies_words(self._source) else None
 
     @property
     def frame(self) -> str:
@@ -156,6 +162,8 @@ class ChatTemplate:
 
         Raises EncodingError where the template refuses them, or a text does not hold its turns.
         """
+        if not given and (framed := self._framed(prompt, responses)) is not None:
+            return framed
         opened = self.prompt(prompt, given)
         bare = self._render(prompt, given).rstrip()
         texts, said = [], []
@@ -174,6 +182,30 @@ class ChatTemplate:
             texts.append(text)
             said.append(_said(found[len(prompt) :], len(text)) if len(response) > 1 else [])
         return Rendered(opened, texts, said)
+
+    def _framed(
+        self, prompt: Sequence[Message], responses: Sequence[Sequence[Message]]
+    ) -> Rendered | None:
+        """As `conversations`, without rendering: None where that takes more than copying words."""
+        if self._frames is None or self._to_check or any(len(turns) != 1 for turns in responses):
+            return None
+        if any(turn.extra or THOUGHT_END in turn.content for turn in chain(prompt, *responses)):
+            return None
+        roles = tuple(turn.role for turn in prompt)
+        opened = self._frames.frame(roles, generation_prompt=True)
+        bare, whole = self._frames.frame(roles), self._frames.frame((*roles, "assistant"))
+        if opened is None or bare is None or whole is None or not whole.continues(bare):
+            return None
+        if any(turn.role != "assistant" for (turn,) in responses):
+            return None
+        for turns in (prompt, *responses):
+            self._check_content(turns)
+        words = [turn.content for turn in prompt]
+        return Rendered(
+            opened.around(words) + self._missing_prompt,
+            [whole.around([*words, turn.content]) for (turn,) in responses],
+            [[] for _ in responses],
+        )
 
     def _check_content(self, turns: Sequence[Message]) -> None:
         for turn in turns:
