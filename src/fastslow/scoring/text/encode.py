@@ -15,6 +15,7 @@ from typing import Any
 from fastslow.errors import ConfigError, EncodingError
 from fastslow.records import Example, Pair, Prompt, Text
 from fastslow.scoring.text.chat_template import ChatTemplate
+from fastslow.scoring.text.pieces import Pieces
 from fastslow.scoring.text.token_tree import Tree, newest, truncate
 from fastslow.scoring.text.tokens import (
     TextIds,
@@ -99,6 +100,7 @@ class Encoder:
             self.end_ids |= self._single_token(self._template.end)
         self._for_text = None if template == "plain" else self._template
         self._num_embeddings = num_embeddings
+        self._pieces = Pieces(tokenizer)
         self._check_frame()
 
     def _check_frame(self) -> None:
@@ -160,7 +162,10 @@ class Encoder:
                 found.append(None)
             except EncodingError as error:
                 found.append(Dropped(example, str(error)))
-        rows = iter(tokenize_each(self.tokenizer, asked, num_embeddings=self._num_embeddings))
+        each = tokenize_each(
+            self.tokenizer, asked, pieces=self._pieces, num_embeddings=self._num_embeddings
+        )
+        rows = iter(each)
         return [
             dropped or self._encoded(example, next(rows))
             for example, dropped in zip(examples, found, strict=True)
@@ -267,7 +272,9 @@ class Encoder:
         return len(self._tokenize(texts).rows[0])
 
     def _tokenize(self, texts: Texts) -> TextIds:
-        (ids,) = tokenize(self.tokenizer, [texts], num_embeddings=self._num_embeddings)
+        (ids,) = tokenize(
+            self.tokenizer, [texts], pieces=self._pieces, num_embeddings=self._num_embeddings
+        )
         return ids
 
     def _texts(
@@ -312,11 +319,11 @@ def _named(example: Example) -> str:
 
 
 def _shared_prefix(sequences: list[list[int]]) -> int:
-    length = 0
-    for tokens in zip(*sequences, strict=False):
-        if len(set(tokens)) > 1:
-            break
-        length += 1
+    first, *others = sequences
+    length = min(map(len, sequences))
+    for other in others:
+        if first[:length] != other[:length]:
+            length = next(at for at, (a, b) in enumerate(zip(first, other, strict=False)) if a != b)
     return length
 
 

@@ -1,11 +1,14 @@
 """Texts to token ids, many at a time, and which of their tokens the assistant says."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 from fastslow.errors import EncodingError
+from fastslow.scoring.text.pieces import Pieces, plain_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +34,22 @@ class TextIds:
 
 
 def tokenize(
-    tokenizer: Any, asked: Sequence[Texts], *, num_embeddings: int | None = None
+    tokenizer: Any,
+    asked: Sequence[Texts],
+    *,
+    pieces: Pieces | None = None,
+    num_embeddings: int | None = None,
 ) -> list[TextIds]:
-    """The tokens of each. Raises EncodingError where the tokenizer does not take one, or gives a
-    token that a model with `num_embeddings` rows has no embedding for."""
+    """The tokens of each; texts without added special tokens are cut into `pieces`, where these are
+    usable. Raises EncodingError where the tokenizer does not take one, or gives a token that a
+    model with `num_embeddings` rows has no embedding for."""
     found: dict[int, list[list[int]]] = {}
     for special in (False, True):
         own = {place: one.texts for place, one in enumerate(asked) if one.special == special}
         if not own:
             continue
         texts = list(chain.from_iterable(own.values()))
-        rows = iter(_call(tokenizer, texts, special, return_attention_mask=False)["input_ids"])
+        rows = iter(_rows(tokenizer, texts, special, pieces))
         found |= {place: list(islice(rows, len(texts))) for place, texts in own.items()}
     for rows_of_one in found.values():
         if fault := without_embedding(tokenizer, chain(*rows_of_one), num_embeddings):
@@ -67,20 +75,42 @@ def without_embedding(tokenizer: Any, ids: Iterable[int], num_embeddings: int | 
 
 
 def tokenize_each(
-    tokenizer: Any, asked: Sequence[Texts], *, num_embeddings: int | None = None
+    tokenizer: Any,
+    asked: Sequence[Texts],
+    *,
+    pieces: Pieces | None = None,
+    num_embeddings: int | None = None,
 ) -> list[TextIds | str]:
     """As `tokenize`, with the reason in the place of one that the tokenizer does not take."""
+    each = partial(tokenize_each, tokenizer, pieces=pieces, num_embeddings=num_embeddings)
     try:
-        return [*tokenize(tokenizer, asked, num_embeddings=num_embeddings)]
+        return [*tokenize(tokenizer, asked, pieces=pieces, num_embeddings=num_embeddings)]
     except EncodingError as error:
-        if len(asked) == 1:
-            return [str(error)]
-        return [tokenize_each(tokenizer, [one], num_embeddings=num_embeddings)[0] for one in asked]
+        return [str(error)] if len(asked) == 1 else [each([one])[0] for one in asked]
+
+
+def _rows(
+    tokenizer: Any, texts: list[str], special: bool, pieces: Pieces | None
+) -> list[list[int]]:
+    if special:
+        rows: list[list[int]] = _call(tokenizer, texts, True, return_attention_mask=False)[
+            "input_ids"
+        ]
+        return rows
+    with _refusals():
+        call = partial(plain_ids, tokenizer)
+        return pieces.ids(texts, call) if pieces is not None and pieces.usable else call(texts)
 
 
 def _call(tokenizer: Any, texts: list[str], special: bool, **options: bool) -> Any:
-    try:
+    with _refusals():
         return tokenizer(texts, add_special_tokens=special, verbose=False, **options)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # The tokenizers library raises plain ones.
         raise EncodingError(f"the tokenizer refuses it: {error}") from None
 
