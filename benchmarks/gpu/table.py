@@ -39,7 +39,7 @@ def _correct(found: dict[str, Any]) -> list[str]:
 
 
 def _tests(found: dict[str, Any]) -> list[str]:
-    return [", ".join(f"{number} {kind}" for kind, number in found.items() if kind != "failed")]
+    return [", ".join(f"{number} {kind}" for kind, number in found["counts"].items())]
 
 
 def _speed(found: dict[str, Any]) -> list[str]:

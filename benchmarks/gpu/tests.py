@@ -20,7 +20,7 @@ def measure(setting: Setting) -> dict[str, Any]:
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *CHOSEN]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     counts = re.findall(r"(\d+) (passed|failed|skipped|error)", ran.stdout)
-    result: dict[str, Any] = {kind: int(number) for number, kind in counts}
+    result: dict[str, Any] = {"counts": {kind: int(number) for number, kind in counts}}
     if ran.returncode or not counts:
         result["failed"] = (ran.stdout + ran.stderr).strip()[-1000:]
     return result

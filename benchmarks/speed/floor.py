@@ -28,7 +28,7 @@ def unavoidable(
     total = 0.0
     for prompt, responses in zip(chosen.prompt_tokens, chosen.response_tokens, strict=True):
         tokens, said = prompt + sum(responses), sum(responses)
-        seen = prompt**2 / 2 + sum(r * prompt + r**2 / 2 for r in responses)
+        seen = prompt * (prompt + 1) / 2 + sum(r * prompt + r * (r + 1) / 2 for r in responses)
         attention = 4 * layers * wide * seen
         head = 2 * hidden * config.vocab_size * said
         forward = tokens * dense + attention + head

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from fastslow.adapters import Entry
 from fastslow.errors import DataError
@@ -9,6 +10,8 @@ from fastslow.objectives import Objective
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream, open_sources, read_examples
 from fastslow.training.data.batch_reader import BatchReader
+
+T = TypeVar("T")
 
 
 def read_memory(entry: Entry, encoder: Encoder, objective: Objective) -> list[Encoded]:
@@ -25,11 +28,11 @@ def kept_examples(entry: Entry, encoder: Encoder) -> list[Encoded]:
     return _some(found, entry, "modules cannot be distilled")
 
 
-def endless(examples: Sequence[Encoded], seed: str) -> Iterator[Encoded]:
-    """The examples of a replay buffer, reshuffled on every pass."""
+def endless(items: Sequence[T], seed: str) -> Iterator[T]:
+    """The examples of a replay buffer, or other items, reshuffled on every pass."""
     draw = random.Random(seed)
     while True:
-        yield from draw.sample(examples, len(examples))
+        yield from draw.sample(items, len(items))
 
 
 def _some(examples: list[Encoded], entry: Entry, what_fails: str) -> list[Encoded]:

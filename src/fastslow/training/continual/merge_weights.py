@@ -9,7 +9,7 @@ weights are not constrained to the simplex and have a weak pull towards equality
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from statistics import fmean
 
 import torch
@@ -30,6 +30,8 @@ GRID_PAIRS = 64
 STEPS = 60
 BATCH = 8
 """Pairs of each replay buffer per fitting step."""
+AT_ONCE = 16
+"""Replay buffers in a fitting step; those of more modules take turns."""
 RATE = 0.1
 PULL = 0.01
 """Weight of the squared distance from equal weights, in nats."""
@@ -114,18 +116,20 @@ def learned_weights(
 ) -> list[float]:
     """Weights that minimise the mean objective over the replay buffers, with equal domain weights.
 
-    Adam on K scalars over small batches from every replay buffer, its rate decaying to zero;
-    returns the mean over the last half of the steps.
+    Adam on K scalars over small batches from AT_ONCE replay buffers, or all where there are fewer,
+    its rate decaying to zero; returns the mean over the last half of the steps.
     """
     count = len(memories)
     equal = torch.full((count,), 1 / count)
     weights = equal.clone().requires_grad_()
     optimizer = torch.optim.Adam([weights], lr=RATE)
     draws = [endless(memory, f"{seed}/weights/{i}") for i, memory in enumerate(memories)]
+    turns = endless(range(count), f"{seed}/weights/turns")
     kept: list[Tensor] = []
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
-        examples = [next(draw) for draw in draws for _ in range(BATCH)]
+        taking = draws if count <= AT_ONCE else [draws[i] for i in islice(turns, AT_ONCE)]
+        examples = [next(draw) for draw in taking for _ in range(BATCH)]
         with mixture.loss(weights, mixture.score_reference(examples)) as loss:
             (loss + PULL * (weights - equal).square().sum()).backward()
         optimizer.step()
