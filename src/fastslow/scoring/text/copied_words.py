@@ -38,7 +38,7 @@ class _Reading:
         self.names: set[str] = set()
 
     def allows(self, node: nodes.Node, *, copied: bool) -> bool:
-        """Whether a node asks nothing of words; its own value only goes to the output if `copied`."""
+        """Whether a node asks nothing of words. `copied`: its value goes to the output only."""
         match node:
             case nodes.Getattr(attr="content") | nodes.Getitem(arg=nodes.Const(value="content")):
                 return copied and self.allows(node.node, copied=False)

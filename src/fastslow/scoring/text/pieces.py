@@ -5,15 +5,13 @@ tokens first and at each part between them alone, so the ids of a text are those
 """
 
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
 PLACED = "Metaspace"
 """The way to split words that treats the first part of a text unlike others."""
 PROBE = " A  word,\nthen 2 more"
-Tokenize = Callable[[Sequence[str]], list[list[int]]]
 
 
 class Pieces:
@@ -27,24 +25,28 @@ class Pieces:
         longest_first = sorted(self._ids, key=len, reverse=True)
         self._cut = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         self.usable = bool(self._ids)
-        if self.usable:  # A tokenizer may do more than the library says of it.
-            call = partial(plain_ids, tokenizer)
+        if self.usable:
+            self._backend = tokenizer.backend_tokenizer
             probes = [PROBE.join(["", *longest_first[:3], ""]), f"{longest_first[0]}\n"]
-            self.usable = self.ids(probes, call) == call(probes)
+            # A tokenizer may do more than the library says of it.
+            self.usable = self.ids(probes) == plain_ids(tokenizer, probes)
 
-    def ids(self, texts: Sequence[str], call: Tokenize) -> list[list[int]]:
-        """The tokens of each text; `call` is given every part once."""
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text; every part is tokenised once."""
         cut = [[part for part in self._cut.split(text) if part] for text in texts]
         known = {token: [id] for token, id in self._ids.items()}
         new = [part for part in dict.fromkeys(chain.from_iterable(cut)) if part not in known]
-        known |= zip(new, call(new), strict=True)
+        self._backend.no_truncation()  # Other calls may have left these on.
+        self._backend.no_padding()
+        found = self._backend.encode_batch_fast(new, add_special_tokens=False)
+        known |= {part: one.ids for part, one in zip(new, found, strict=True)}
         return [[*chain.from_iterable(map(known.__getitem__, parts))] for parts in cut]
 
 
 def plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """The tokens of texts to which no special tokens are added."""
     options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
-    found: list[list[int]] = tokenizer(list(texts), **options)["input_ids"] if texts else []
+    found: list[list[int]] = tokenizer(list(texts), **options)["input_ids"]
     return found
 
 

@@ -98,8 +98,9 @@ def _rows(
         ]
         return rows
     with _refusals():
-        call = partial(plain_ids, tokenizer)
-        return pieces.ids(texts, call) if pieces is not None and pieces.usable else call(texts)
+        if pieces is not None and pieces.usable:
+            return pieces.ids(texts)
+        return plain_ids(tokenizer, texts)
 
 
 def _call(tokenizer: Any, texts: list[str], special: bool, **options: bool) -> Any:
