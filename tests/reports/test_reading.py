@@ -1,13 +1,16 @@
 """Run folders as they are found: finished, being written, cut short, damaged, none at all."""
 
 import json
+import tracemalloc
 
 import folders
 import pytest
 
 from fastslow import training
 from fastslow.errors import ConfigError, StateError
+from fastslow.reports.columns import Numbers
 from fastslow.reports.drawn import drawn_runs
+from fastslow.reports.events import read_record
 from fastslow.reports.headline import headline, latest, test_then_train
 from fastslow.reports.page import write_report
 from fastslow.reports.runs import read_runs
@@ -173,3 +176,28 @@ def test_a_page_of_different_references_says_so(tmp_path):
     both = write_report([plain, begun], tmp_path / "both.html").read_text()
     assert said in both
     assert said not in write_report([plain], tmp_path / "one.html").read_text()
+
+
+def test_a_step_takes_a_few_bytes_a_number(tmp_path):
+    count = 4000
+    events = [folders.step(n, pairs=8 * n, loss=1 / n) for n in range(1, count + 1)]
+    run = folders.ordinary(tmp_path / "run", events)
+    tracemalloc.start()
+    record = read_record(run / "events.jsonl")
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(record.steps.pairs) == count and held < 200 * count, "16 numbers and a leader"
+
+
+def test_numbers_are_what_was_appended():
+    values = [1.5, None, 0.0, -2.0, None]
+    numbers = Numbers(values)
+    assert list(numbers) == values == numbers and numbers[1:3] == [None, 0.0]
+    assert numbers[0] == 1.5 and numbers[-1] is None and not numbers.empty
+    assert Numbers([None, None]).empty and Numbers().empty
+
+
+def test_a_number_too_large_for_a_step_is_an_error(tmp_path):
+    run = folders.ordinary(tmp_path / "run", [folders.step(2**70, pairs=8, loss=0.5)])
+    with pytest.raises(StateError, match="events.jsonl:1: not an event"):
+        read_record(run / "events.jsonl")

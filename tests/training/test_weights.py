@@ -8,6 +8,8 @@ import tiny
 import torch
 
 from fastslow.adapters import BASE, Factors, Modules, combine
+from fastslow.adapters import modules as modules_module
+from fastslow.adapters.linear import DirectLinear
 from fastslow.objectives import make_objective
 from fastslow.records import Pair
 from fastslow.scoring import Encoder, Scorer
@@ -157,6 +159,30 @@ def test_the_gradient_is_the_same_with_layers_computed_anew(random_modules, tmp_
     assert torch.equal(*found)
 
 
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_a_sum_of_more_ranks_than_a_layer_has_is_multiplied_out(
+    tmp_path_factory, tmp_path, monkeypatch, gradient_checkpointing
+):
+    modules = [_random_module(tmp_path_factory.mktemp("m"), 80, seed=seed) for seed in (1, 2)]
+    mixed = mixture(modules, tmp_path, double=True, gradient_checkpointing=gradient_checkpointing)
+    layers = [each for each in mixed._policies.modules.causal_lm.modules()
+              if isinstance(each, DirectLinear)]  # fmt: skip
+    assert max(max(layer.weight.shape) for layer in layers) < 160
+    found = []
+    for limit in (DirectLinear, type("Never", (), {})):
+        monkeypatch.setattr(modules_module, "DirectLinear", limit)
+        weights = torch.tensor([0.3, 0.9], dtype=torch.float64, requires_grad=True)
+        with mixed.loss(weights, mixed.score_reference(WARM)) as loss:
+            loss.backward()
+            hooked = any(layer.lora_A["sum"]._forward_hooks for layer in layers)
+        found.append((loss.item(), weights.grad.tolist(), hooked))
+    (loss, slope, hooked), (expected, expected_slope, low_rank) = found
+    assert (hooked, low_rank) == (False, True)
+    assert loss == pytest.approx(expected, abs=1e-10)
+    assert slope == pytest.approx(expected_slope, abs=1e-10)
+    assert not any("rank_factors" in vars(layer) for layer in layers)
+
+
 def test_gradients_reach_the_weights_only(random_modules, tmp_path):
     mixed = mixture(random_modules, tmp_path)
     weights = torch.tensor([0.5, 0.5], requires_grad=True)
@@ -205,6 +231,24 @@ def test_the_same_seed_gives_the_same_weights_and_progress_is_told(
     ]
     assert runs[0] == runs[1] != runs[2]
     assert told[:6] == [(i, 6) for i in range(1, 7)]
+
+
+def test_of_many_modules_a_step_scores_as_many_pairs_and_all_take_turns(
+    random_modules, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(weights_module, "STEPS", 6)
+    monkeypatch.setattr(weights_module, "AT_ONCE", 2)
+    mixed, scored = mixture(random_modules * 3, tmp_path), []
+    score = mixed.score_reference
+    monkeypatch.setattr(
+        mixed, "score_reference", lambda examples: scored.append(examples) or score(examples)
+    )
+    memories = [[*encoded("warm", 4, seed)] for seed in range(6)]
+    weights = learned_weights(mixed, memories, seed=0, progress=silent)
+    assert [len(examples) for examples in scored] == [2 * weights_module.BATCH] * 6
+    seen = {id(example) for examples in scored for example in examples}
+    assert all(any(id(example) in seen for example in memory) for memory in memories)
+    assert weights == weights[:2] * 3, "copies of a module get its weight"
 
 
 def test_the_grid_takes_the_least_of_independently_computed_losses(

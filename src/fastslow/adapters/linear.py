@@ -5,6 +5,9 @@ tensor, and autograd mirrors all of that. Here the matrix product accumulates th
 onto the output, and the same for its gradient.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,6 +19,9 @@ from torch.nn import functional
 class DirectLinear(Linear):
     """PEFT's LoRA layer, which computes so wherever nothing but A and B changes its output."""
 
+    rank_factors: Mapping[str, Tensor] = MappingProxyType({})
+    """By module, factors of its ranks while it counts as one matrix, see `as_one_matrix`."""
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output under its active modules, [..., out] for an input of [..., in]."""
         names = [name for name in self.active_adapters if name in self.lora_A]
@@ -23,6 +29,11 @@ class DirectLinear(Linear):
         if not (names and ordinary and all(map(self._is_ordinary, names))):
             return super().forward(x, *args, **kwargs)
         base: Any = self.base_layer
+        if len(names) == 1 and names[0] in self.rank_factors:
+            (name,) = names
+            factors = self.scaling[name] * self.rank_factors[name]
+            update = (self.lora_B[name].weight * factors) @ self.lora_A[name].weight
+            return functional.linear(x, base.weight, base.bias) + functional.linear(x, update)
         downs: list[Any] = [self.lora_A[name].weight for name in names]
         ups: list[Any] = [self.lora_B[name].weight for name in names]
         if len(names) == 1:
@@ -40,6 +51,18 @@ class DirectLinear(Linear):
         dropout = self.lora_dropout[name]
         drops = dropout.training and not isinstance(dropout, nn.Identity)
         return not drops and not self.lora_A[name]._forward_hooks
+
+
+@contextmanager
+def as_one_matrix(layer: DirectLinear, name: str, factors: Tensor) -> Iterator[None]:
+    """Inside, the module is multiplied out before it meets activations, and gradients reach the
+    factors of its ranks, [r]: cheaper where it has more ranks than the layer has rows or columns.
+    """
+    layer.rank_factors = {name: factors}
+    try:
+        yield
+    finally:
+        del layer.rank_factors
 
 
 def make_direct(layer: nn.Module) -> None:

@@ -8,7 +8,7 @@ model's layers on a GPU.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from fastslow.adapters.factors import Factors, combine
-from fastslow.adapters.linear import make_direct
+from fastslow.adapters.linear import DirectLinear, as_one_matrix, make_direct
 from fastslow.adapters.lora_folder import HEAD_KEY, check_lora_folder
 from fastslow.adapters.lora_layers import (
     dropouts_of,
@@ -298,16 +298,18 @@ class Modules:
         `factors` holds [r] values for each layer of the module, by the layer's name in the causal
         LM.
         """
-        handles = []
-        for layer, module in self.causal_lm.named_modules():
-            if isinstance(module, LoraLayer) and layer in factors:
-                hook = scale_by(factors[layer])
-                handles.append(module.lora_A[name].register_forward_hook(hook))
-        try:
+        with ExitStack() as stack:
+            for layer, module in self.causal_lm.named_modules():
+                if not isinstance(module, LoraLayer) or layer not in factors:
+                    continue
+                own = factors[layer]
+                alone = isinstance(module, DirectLinear) and not self.is_on_top(name)
+                if alone and len(own) > max(module.weight.shape):
+                    stack.enter_context(as_one_matrix(module, name, own))
+                else:
+                    handle = module.lora_A[name].register_forward_hook(scale_by(own))
+                    stack.callback(handle.remove)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _activate(self, name: str, layers: list[Any], *, learning: bool) -> None:
         switch: dict[str, Any] = {"_disable_adapters": name == BASE}

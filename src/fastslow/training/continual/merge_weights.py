@@ -30,7 +30,7 @@ GRID_PAIRS = 64
 STEPS = 60
 BATCH = 8
 """Pairs of each replay buffer per fitting step."""
-AT_ONCE = 16
+AT_ONCE = 64
 """Replay buffers in a fitting step; those of more modules take turns."""
 RATE = 0.1
 PULL = 0.01
