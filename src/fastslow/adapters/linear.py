@@ -54,9 +54,10 @@ class DirectLinear(Linear):
 
 
 @contextmanager
-def as_one_matrix(layer: DirectLinear, name: str, factors: Tensor) -> Iterator[None]:
-    """Inside, the module is multiplied out before it meets activations, and gradients reach the
-    factors of its ranks, [r]: cheaper where it has more ranks than the layer has rows or columns.
+def as_one_matrix(layer: Any, name: str, factors: Tensor) -> Iterator[None]:
+    """Inside, the module of a DirectLinear is multiplied out before it meets activations, and
+    gradients reach the factors of its ranks, [r]: cheaper where these are more than the layer has
+    rows or columns.
     """
     layer.rank_factors = {name: factors}
     try:

@@ -303,8 +303,8 @@ class Modules:
                 if not isinstance(module, LoraLayer) or layer not in factors:
                     continue
                 own = factors[layer]
-                alone = isinstance(module, DirectLinear) and not self.is_on_top(name)
-                if alone and len(own) > max(module.weight.shape):
+                direct = isinstance(module, DirectLinear) and not self.is_on_top(name)
+                if direct and len(own) > max(module.weight.shape):
                     stack.enter_context(as_one_matrix(module, name, own))
                 else:
                     handle = module.lora_A[name].register_forward_hook(scale_by(own))
