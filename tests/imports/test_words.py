@@ -74,9 +74,9 @@ ALLOWED = {
 (lists old names beside new ones) are not checked at all."""
 
 
-CHECKED = ("src/fastslow/**/*.py", "README.md", "SECURITY.md", "CONTRIBUTING.md", "AGENTS.md", "docs/*.md", "benchmarks/README.md", "recipes/*",
-           "launch/*.yaml", "launch/live/*",
-           "launch/docker/*")  # fmt: skip
+CHECKED = ("src/fastslow/**/*.py", "README.md", "SECURITY.md", "CONTRIBUTING.md", "AGENTS.md",
+           "docs/*.md", "benchmarks/README.md", "recipes/*", "launch/*.yaml", "launch/docker/*",
+           "launch/live/*")  # fmt: skip
 FILES = sorted(
     path.relative_to(ROOT).as_posix() for pattern in CHECKED for path in ROOT.glob(pattern)
 )
