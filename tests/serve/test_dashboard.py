@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browsing import PHONE
 from playwright.sync_api import expect
 
-from fastslow.feedback import decisions, ledger
+from fastslow.feedback import consolidating, decisions, ledger, planning
 from fastslow.serve import changes
 from fastslow.streams import fault_of
 
@@ -240,3 +240,28 @@ def test_pictures_and_lists_are_accessible_in_every_state(site, school, scheme):
             assert not bad, [(one["id"], one["nodes"][0]["html"]) for one in bad]
             wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, "nothing hangs over the side"
+
+
+def test_a_student_of_all_domains_is_asked_for_and_what_becomes_of_it_is_shown(site, school):
+    school.update()
+    page = site.open("admin", "learning")
+    expect(page.locator("#update-1")).to_be_visible()
+    expect(page.get_by_role("region", name="One adapter")).to_have_count(0)
+    school.update("town")
+    region = page.get_by_role("region", name="One adapter for all domains")
+    region.get_by_role("button", name="Teach one student of talk, town").click()
+    expect(region).to_contain_text("It waits for the learner.")
+    expect(region.get_by_role("button")).to_have_count(0)
+    own = {"learner": school.learner, "number": 1}
+    store = site.server.store
+    store.write(consolidating.put_off, why="update 9 of talk is not decided yet", **own)
+    expect(region).to_contain_text("update 9 of talk is not decided yet", timeout=AT_ONCE)
+    with store.read() as connection:
+        rows = {name: planning.learned(connection, name) for name in ("talk", "town")}
+    store.write(consolidating.plan, shown=rows, now=site.server.now, **own)
+    expect(region.get_by_role("listitem")).to_contain_text(["planned", "planned"], timeout=AT_ONCE)
+    assert not Axe().run(page).response["violations"]
+    viewer = site.open("viewer", "learning", viewport=PHONE)
+    region = viewer.get_by_role("region", name="One adapter for all domains")
+    expect(region).to_contain_text("was asked for")
+    expect(region.get_by_role("button")).to_have_count(0)

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
-from fastslow.feedback.schema import audit, ledger, pairs, updates, votes
+from fastslow.feedback.schema import audit, consolidations, ledger, pairs, updates, votes
 
 NEWEST = 64
 """Votes that may have been taken back in their grace, and updates whose states are looked at."""
@@ -32,6 +32,11 @@ STATES = (
     .order_by(updates.c.id.desc())
     .limit(NEWEST)
 )
+STUDENT = (
+    select(consolidations.c.id, consolidations.c.state, consolidations.c.why)
+    .order_by(consolidations.c.id.desc())
+    .limit(1)
+)
 
 
 def marks(connection: Connection) -> dict[str, Any]:
@@ -40,5 +45,5 @@ def marks(connection: Connection) -> dict[str, Any]:
     A vote that is taken back in its grace after NEWEST others came is noticed with the next change.
     """
     *of_votes, decisions = connection.execute(NUMBERS).one()
-    states = [tuple(row) for row in connection.execute(STATES)]
+    states = [tuple(row) for query in (STATES, STUDENT) for row in connection.execute(query)]
     return {"votes": of_votes, "updates": states, "people": decisions}

@@ -5,6 +5,7 @@ import { bounds, course, legend, percent, shares } from "./charts.js";
 import { button, element, fold, keepMoments, moment, redraw, show, toast } from "./dom.js";
 import { lineage, scrollToNewest } from "./lineage.js";
 import { again } from "./refresh.js";
+import { newestStudent, student } from "./students.js";
 
 const PAGE = 100;
 const MOST = 1000; // Of what one request brings.
@@ -39,7 +40,7 @@ export async function enter(me) {
   [admin, found, limit, unsure] = [me.role === "admin", null, PAGE, null];
   place = element("div", { class: "domains" });
   const fault = element("p", { class: "fault", role: "status" });
-  const got = await ask("GET", `/v1/updates?limit=${limit}`);
+  const got = await look();
   if (mine !== visit) return;
   show("main", element("h1", {}, "Learning"), fault, place);
   take(got);
@@ -53,8 +54,13 @@ export function leave() {
 
 async function refresh() {
   const mine = visit;
-  const got = await ask("GET", `/v1/updates?limit=${limit}`);
+  const got = await look();
   if (mine === visit) take(got);
+}
+
+async function look() {
+  const [all, newest] = await Promise.all([ask("GET", `/v1/updates?limit=${limit}`), newestStudent()]);
+  return { ...all, newest };
 }
 
 function take(got) {
@@ -66,7 +72,7 @@ function take(got) {
 
 function draw() {
   const names = [...new Set([...found.routes, ...found.updates].map((one) => one.domain))].sort();
-  redraw(place, names.length ? names.map(domain) : nothing());
+  redraw(place, names.length ? [student(found.newest, found.routes, admin, wish, STATES), ...names.map(domain)] : nothing());
   scrollToNewest(place);
 }
 
@@ -233,6 +239,11 @@ function decide(one, decision) {
       discard: `Update ${one.id} was discarded.` }[decision]);
   }, `update-${one.id}`);
 }
+
+const wish = () => attempt(async () => {
+  await ask("POST", "/v1/consolidations");
+  toast("A student was asked for. The learner teaches it when it comes to it.");
+});
 
 function approve(number) {
   return attempt(async () => {
