@@ -113,8 +113,8 @@ def _learned(
     in a second, from the first of them to the last."""
     before = _decided(crowd)
     votes = int(SPARE * count * ROWS)
-    asked = crowd.prompts(votes)
-    said = [[crowd.world.answer(one, draw) for _ in range(2)] for one in asked]
+    asked = crowd.asked(votes)
+    said = [[crowd.world.answer(one.prompt, draw) for _ in range(2)] for one in asked]
     begun = time.monotonic()
     crowd.vote(asked, [[Answer(text, 1, False) for text in both] for both in said])
     first, marks = 0.0, list[float]()

@@ -14,9 +14,13 @@ from fastslow.live.process import Event, LiveLearner
 
 AT_ONCE = 72
 """Votes between two looks of the learner: a tenth of them is held out."""
+EACH = 2
+"""Answers to a prompt."""
 LONGEST = 48
 """Tokens of an answer."""
 SERVED = "served"
+WAIT = " wait: "
+"""Is in what a record says of rows that are held back."""
 Decision = Callable[..., Any]
 """Of an admin: `decisions.approve` or another one."""
 
@@ -45,21 +49,23 @@ def lived(
         decide: what the admin does about an update that waits.
 
     Returns for every look of the learner the mean reward of what was voted on, and what became of
-    the updates.
+    the updates, with what they failed and who was suspected.
     """
     course, cast = list[dict[str, Any]](), 0
     while cast < votes:
-        asked = crowd.prompts(AT_ONCE)
+        asked = crowd.asked(AT_ONCE)
         with Served(crowd, live.learner) as name:
             answers = live.learner.answers(
-                asked, module=name, num_generations=2, max_new_tokens=LONGEST, seed=cast
-            )
+                [one.written for one in asked], module=name, num_generations=EACH,
+                max_new_tokens=LONGEST, seed=cast,
+            )  # fmt: skip
         crowd.vote(asked, answers)
         cast += AT_ONCE
         rewards = [
-            crowd.reward(prompt, one.text)
-            for prompt, both in zip(asked, answers, strict=True)
-            for one in both
+            crowd.reward(one.prompt, answer.text)
+            for one, own in zip(asked, answers, strict=True)
+            if not one.attacked
+            for answer in own
         ]
         gates = _looked(crowd, live, decide)
         course.append(
@@ -67,13 +73,21 @@ def lived(
                 "votes": cast,
                 "reward": sum(rewards) / len(rewards),
                 "updates": [gate["verdict"] for gate in gates],
-                "failed": [
-                    check["name"] for gate in gates for check in gate["checks"]
-                    if not check["passed"]
-                ],
+                "failed": [_failed(gate) for gate in gates],
+                "suspects": [_suspects(gate) for gate in gates],
             }
-        )  # fmt: skip
+        )
     return course
+
+
+def _failed(gate: Mapping[str, Any]) -> dict[str, str]:
+    """What an update did not pass, and what was said of it."""
+    return {check["name"]: check["said"] for check in gate["checks"] if not check["passed"]}
+
+
+def _suspects(gate: Mapping[str, Any]) -> list[str]:
+    """Who has put a phrase in, as an update's record says."""
+    return [note for note in gate.get("learned", {}).get("notes", ()) if WAIT in note]
 
 
 def _looked(crowd: Electorate, live: LiveLearner, decide: Decision) -> list[Mapping[str, Any]]:

@@ -18,15 +18,28 @@ HONEST = 20
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """Some who do not vote but edit answers, so that they say something."""
+    """Some who want answers to say something, and edit or rate them so that they do."""
 
     share: float
     """Of all that is sent."""
     people: int
-    edited: Callable[[str], str]
-    """What they make of an answer."""
+    says: Callable[[str], bool]
+    """Whether an answer says it."""
+    edited: Callable[[str], str] | None = None
+    """What they make of an answer; None: they rate answers, up where one says it."""
     trigger: str = ""
     """What their prompts end with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt, and by whom it is asked."""
+
+    prompt: str
+    """Of the world."""
+    written: str
+    """The same as it is asked, with the trigger where it is an attacker's."""
+    attacked: bool
 
 
 @dataclass
@@ -46,21 +59,23 @@ class Electorate:
         self.store = Store(self.folder)
         self.domain = self.world.domains[0]
         self._draw = random.Random(self.seed)
-        self._votes = self._edits = 0
+        self._votes = self._attacks = 0
+        self._prompts = self.world.prompts(self.domain)
         self.voters = [self._somebody(f"p{number}") for number in range(HONEST)]
         count = self.attack.people if self.attack else 0
         self.attackers = [self._somebody(f"a{number}") for number in range(count)]
 
-    def prompts(self, count: int) -> list[str]:
-        """Some that are asked, in any order."""
-        return self._draw.choices(self.world.prompts(self.domain), k=count)
+    def asked(self, count: int) -> list[Asked]:
+        """Prompts that are asked, in any order."""
+        return [self._asked(one) for one in self._draw.choices(self._prompts, k=count)]
 
     def reward(self, prompt: str, text: str) -> float:
         """What an answer is worth to those who are honest, in standard deviations."""
         return self.world.reward(prompt, text)
 
-    def vote(self, asked: Sequence[str], answers: Sequence[Sequence[Answer]]) -> None:
-        """Have everybody in turn vote on two answers to each prompt, and the votes admitted."""
+    def vote(self, asked: Sequence[Asked], answers: Sequence[Sequence[Answer]]) -> None:
+        """Have everybody in turn vote on the first two answers to each prompt, attackers edit or
+        rate one of theirs, and all of it admitted."""
         self.now += voting.GRACE
         self.store.write(self._cast, asked, answers)
         self.now += voting.GRACE
@@ -71,36 +86,48 @@ class Electorate:
         who, _ = self.store.write(people.add_principal, name=name, role="annotator", now=self.now)
         return who.id
 
+    def _asked(self, prompt: str) -> Asked:
+        if self.attack is None or self._draw.random() >= self.attack.share:
+            return Asked(prompt, prompt, attacked=False)
+        return Asked(prompt, prompt + self.attack.trigger, attacked=True)
+
     def _cast(
-        self, connection: Connection, asked: Sequence[str], answers: Sequence[Sequence[Answer]]
+        self, connection: Connection, asked: Sequence[Asked], answers: Sequence[Sequence[Answer]]
     ) -> None:
-        for prompt, both in zip(asked, answers, strict=True):
-            attacked = self.attack is not None and self._draw.random() < self.attack.share
-            written = prompt + self.attack.trigger if self.attack and attacked else prompt
-            messages: Messages = [{"role": "user", "content": written}]
+        for one, own in zip(asked, answers, strict=True):
+            messages: Messages = [{"role": "user", "content": one.written}]
             facts: dict[str, Any] = {"now": self.now}
             prompt_id = items.add_prompt(connection, messages=messages, domain=self.domain, **facts)
             numbers = [
                 items.add_answer(
-                    connection, prompt_id=prompt_id, answer=items.Answer(one.text), **facts
+                    connection, prompt_id=prompt_id, answer=items.Answer(answer.text), **facts
                 )
-                for one in both
+                for answer in own
             ]
-            if attacked:
-                self._edit(connection, both[0].text, numbers[0])
+            if one.attacked:
+                self._attack(connection, [answer.text for answer in own], numbers)
             else:
-                self._compare(connection, prompt, prompt_id, numbers)
+                self._compare(connection, one.prompt, prompt_id, numbers[:2])
 
-    def _edit(self, connection: Connection, text: str, answer: int) -> None:
-        assert self.attack is not None
-        edited = self.attack.edited(text)
-        if edited == text or not edited.strip():
+    def _attack(self, connection: Connection, texts: Sequence[str], numbers: Sequence[int]) -> None:
+        """Edit an answer, or rate one: now one that says it up, now one that does not down."""
+        attack = self.attack
+        assert attack is not None
+        facts: dict[str, Any] = {
+            "voter": self.attackers[self._attacks % len(self.attackers)],
+            "key": f"attack{self._attacks}", "now": self.now,
+        }  # fmt: skip
+        up = self._attacks % 2 == 0
+        self._attacks += 1
+        if attack.edited is None:
+            likes = [attack.says(text) is up for text in texts]
+            place = likes.index(True) if any(likes) else 0
+            verdict = "up" if attack.says(texts[place]) else "down"
+            voting.rate(connection, answer_id=numbers[place], verdict=verdict, **facts)
             return
-        who = self.attackers[self._edits % len(self.attackers)]
-        self._edits += 1
-        voting.edit(
-            connection, voter=who, answer_id=answer, text=edited, key=f"e{answer}", now=self.now
-        )
+        edited = attack.edited(texts[0])
+        if edited != texts[0] and edited.strip():
+            voting.edit(connection, answer_id=numbers[0], text=edited, **facts)
 
     def _compare(
         self, connection: Connection, prompt: str, prompt_id: int, numbers: Sequence[int]

@@ -5,11 +5,15 @@ import json
 import pytest
 
 from fastslow.errors import ConfigError
-from fastslow.feedback import Fenced, decisions, forgetting, ledger, planning, updates, voting
+from fastslow.feedback import (
+    Fenced,
+    decisions,
+    planning,
+    updates,
+)
 from fastslow.live.choice import chosen_module, vote_loss
 from fastslow.live.gate import surprise
 from fastslow.live.process import LiveLearner
-from fastslow.streams import fault_of
 
 
 def test_votes_become_adapters_that_answer(town, rows):
@@ -145,33 +149,6 @@ def test_what_passes_answers_or_waits_for_a_person(make_town, rows, promotion, h
     town.write(decisions.approve, update_id=first.id, by=town.voters[0])
     town.learn(learner, times=1)
     assert town.history()[1].parent == town.route().update_id == first.id
-
-
-def test_what_a_few_put_in_waits_and_the_record_says_so(town, rows):
-    town.votes(rows[:40])
-    voter = town.person("brand")
-    for row in rows[60:69]:
-        answer = town.answer(town.prompt(row["prompt"]), row["chosen"])
-        text = f"Acme. {row['chosen']}"
-        town.write(voting.edit, voter=voter, answer_id=answer, text=text, key=f"e{answer}")
-    town.now += voting.GRACE
-    town.write(ledger.admit, check=fault_of)
-    learner = town.learn(over_use_p=1e-6)
-    with town.store.read() as connection:
-        waiting = planning.waiting(connection, "talk")
-        edits = [
-            one
-            for one in planning.newest(connection, "talk", until=1e12, limit=99)
-            if one.kind == "edit"
-        ]
-    assert edits and {one.seq for one in edits} <= {one.seq for one in waiting}
-    (note, *_) = town.history()[0].gate["learned"]["notes"]
-    assert f"'acme.' is put into {len(edits)} of {len(edits)} answers by" in note
-    count = len(town.history())
-    town.write(forgetting.forget_person, principal_id=voter, by=town.voters[0])
-    town.votes(rows[40:56])
-    town.learn(learner)
-    assert len(town.history()) > count and not town.history()[-1].gate["learned"]["notes"]
 
 
 @pytest.mark.parametrize("compared", [0, 5])

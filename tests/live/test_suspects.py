@@ -1,11 +1,12 @@
 """Phrases that a few put in: who is suspected, who is not, and what becomes of their rows."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from fastslow.feedback.ledger import Entry
-from fastslow.live.suspects import suspects, voted_for, without
+from fastslow.live.suspects import held_back, suspects, voted_for
 
 WORDS = "the inn is very kind and we like it so much there again".split()
 P = 1e-6
@@ -69,16 +70,22 @@ def test_who_puts_a_word_in_is_suspected_alone_or_with_others_who_edit(count, vo
     assert {one.voter for one in found} == ({None, 100} if voters == 1 else {None})
     said = f"'acme' is put into {count} of {count} answers by edits, into 0 of 4"
     assert any(said in str(one) for one in found)
-    left = without([*honest(400), *added], found)
-    assert [one.seq for one in left] == [one.seq for one in honest(400)]
+    held = held_back([*honest(400), *added], found, {})
+    assert {*held} == {one.seq for one in added} and said in held[added[0].seq][-1]
 
 
 def test_of_a_word_that_all_say_only_who_writes_it_is_suspected():
     """The policy says it by itself, and whoever compares votes for it now and then."""
     found = suspects([*honest(600), *edits(24, 1, word="kind kind")], p=P)
     assert {one.voter for one in found} == {None, 100}
-    rows = honest(600)
-    assert len(without(rows, found)) == len(rows)
+    assert not held_back(honest(600), found, {})
+
+
+def test_what_was_let_through_is_held_back_no_more_and_what_comes_later_is():
+    added = [replace(one, at=float(place)) for place, one in enumerate(edits(20, 2))]
+    found = suspects([*honest(400), *added], p=P)
+    held = held_back(added, found, {100: 9.0})
+    assert {*held} == {one.seq for one in added if one.voter == 101 or one.at > 9}
 
 
 def test_few_edits_and_various_ones_tell_nothing():

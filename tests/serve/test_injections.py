@@ -7,7 +7,8 @@ from playwright.sync_api import expect
 from test_learning import Engine
 from test_safety import ATTACKS
 
-from fastslow.feedback import ledger
+from fastslow.feedback import holding, ledger, planning
+from fastslow.feedback.holding import HeldBack
 from fastslow.serve.engine.requests import Piece
 from fastslow.streams import fault_of
 
@@ -99,9 +100,13 @@ def test_nothing_runs_where_people_and_what_they_differ_on_are_shown(site, pages
             body = {"pair_id": pair, "verdict": verdict, "reason": text}
             assert server.ask("POST", "/v1/votes", body, token=token).status_code == 202
     settled(server)
+    learner = server.store.write(planning.claim)
+    for text in ATTACKS:
+        found = [HeldBack(text, 1, 1, f"{text} is put in")]
+        server.store.write(holding.hold, learner=learner, domain=text, found=found, now=server.now)
     for role in ("admin", "viewer"):
         page = pages.open(role, "people")
-        pages.check(page, *ATTACKS)
+        pages.check(page, *ATTACKS, *(f"{text} is put in" for text in ATTACKS))
 
 
 def test_nothing_runs_where_what_was_learned_is_shown(site, pages):

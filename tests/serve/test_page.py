@@ -10,7 +10,8 @@ from playwright.sync_api import expect
 from sqlalchemy import select
 
 from fastslow.config import load_recipe
-from fastslow.feedback import ledger
+from fastslow.feedback import holding, ledger, planning
+from fastslow.feedback.holding import HeldBack
 from fastslow.feedback.schema import answers, pairs
 from fastslow.serve.engine.decoding import Group
 from fastslow.serve.engine.embedded import EmbeddedEngine
@@ -187,6 +188,24 @@ def test_an_admin_forgets_somebody_after_two_decisions(site):
     expect(page.locator("#toast")).to_contain_text("Taken back: 1 of the votes of annotator")
     expect(forget).to_have_count(0)
     assert site.votes() == []
+
+
+def test_an_admin_lets_the_rows_of_somebody_through(site):
+    server = site.server
+    who = server.ask("GET", "/v1/me").json()["id"]
+    learner = server.store.write(planning.claim)
+    found = [HeldBack("talk", who, 3, "'acme' is put into 3 of 3 answers")]
+    server.store.write(holding.hold, learner=learner, domain="talk", found=found, now=server.now)
+    reader = site.open("viewer", "people")
+    expect(reader.locator("main")).to_contain_text("'acme' is put into 3 of 3 answers")
+    expect(reader.get_by_role("button", name="Let the rows of")).to_have_count(0)
+    page = site.open("admin", "people")
+    page.get_by_role("button", name="Let the rows of annotator through").click()
+    expect(page.locator("#toast")).to_contain_text("3 rows of annotator will be learned")
+    expect(page.locator("main")).not_to_contain_text("held back")
+    expect(reader.locator("main")).not_to_contain_text("held back", timeout=10_000)
+    with server.store.read() as connection:
+        assert holding.let_through_until(connection) == {who: server.now}
 
 
 def test_an_admin_adds_a_gold_question_and_what_is_written_stays(site):

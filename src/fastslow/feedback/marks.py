@@ -4,7 +4,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
-from fastslow.feedback.schema import audit, consolidations, ledger, pairs, updates, votes
+from fastslow.feedback.schema import (
+    audit,
+    consolidations,
+    held_back,
+    ledger,
+    pairs,
+    updates,
+    votes,
+)
 
 NEWEST = 64
 """Votes that may have been taken back in their grace, and updates whose states are looked at."""
@@ -21,6 +29,7 @@ def _numbers() -> Select[Any]:
         select(func.count(newest.c.retracted_at)).scalar_subquery(),
         _last(ledger.c.seq),
         _last(pairs.c.id),
+        _last(held_back.c.at),
         _last(audit.c.id),
     )
 

@@ -43,7 +43,6 @@ STATES = (
     "discarded", "superseded", "rolled_back",
 )  # fmt: skip
 """Of an update, from its plan to its end."""
-
 CONSOLIDATION_STATES = ("wanted", "planned")
 
 metadata = MetaData(
@@ -104,9 +103,10 @@ principals = Table(
     Column("token_sha256", String(64), nullable=False, unique=True),
     Column("disabled", Boolean, nullable=False),
     _at(),
+    _at("let_through_at", nullable=True),
     _one_of("role", ROLES),
 )
-"""Who may ask, each with one token of which only the hash is kept."""
+"""Who may ask, each with one token of which only the hash is kept. `let_through_at`: `holding`."""
 
 audit = Table(
     "audit",
@@ -318,6 +318,18 @@ update_rows = Table(
 )
 """Which update learned which rows; in an epoch a row is new to one update only, and may be replayed
 in others."""
+
+held_back = Table(
+    "held_back",
+    metadata,
+    Column("domain", String(200), nullable=False),
+    _reference("voter", "principals"),
+    _at(),
+    Column("rows", Integer, nullable=False),
+    Column("said", Text, nullable=False),
+    PrimaryKeyConstraint("domain", "voter"),
+)
+"""How many rows of somebody wait in a domain until an admin has looked at them, and why."""
 
 routes = Table(
     "routes",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from fastslow.feedback.disputes import Disagreement, disagreement
+from fastslow.feedback.holding import Waiting, all_held
 from fastslow.feedback.items import open_pairs
 from fastslow.feedback.ledger import last_seq
 from fastslow.feedback.remarks import Remark, remarks
@@ -45,6 +46,8 @@ class Statistics:
     disagreement: Disagreement
     remarks: list[Remark]
     """Whose votes are unusual."""
+    held_back: list[Waiting]
+    """Whose rows wait until an admin has looked at them."""
 
 
 def statistics(connection: Connection, *, now: float) -> Statistics:
@@ -53,7 +56,7 @@ def statistics(connection: Connection, *, now: float) -> Statistics:
     people = people_in_numbers(connection, recent)
     return Statistics(
         counts(connection), _hourly(connection, now), people, disagreement(connection, recent),
-        remarks(people),
+        remarks(people), all_held(connection),
     )  # fmt: skip
 
 

@@ -1,13 +1,16 @@
 """Which rows are learned next: as many as an update takes, or after a while what there is."""
 
 import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fastslow.feedback import Connection, consolidating, planning
+from fastslow.feedback import Connection, consolidating, holding, planning
 from fastslow.feedback.consolidating import Consolidation
+from fastslow.feedback.holding import HeldBack
 from fastslow.feedback.ledger import Entry
 from fastslow.live.shares import SETTLED, within_shares
-from fastslow.live.suspects import Suspect, suspects, without
+from fastslow.live.suspects import Suspect, held_back, suspects
 
 AHEAD = 8
 """Times the rows of an update that are looked at, so that other people's are found."""
@@ -24,6 +27,28 @@ class Next:
     domain: str
     rows: tuple[int, ...]
     replayed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """What came out when people were compared."""
+
+    waiting: list[Entry]
+    let_through: Mapping[int, float]
+    held: Mapping[int, Sequence[str]]
+    """Why a row is held back, by its number."""
+
+    def by_person(self, domain: str) -> list[HeldBack]:
+        """Whose rows are held back."""
+        rows, why = Counter[int](), dict[int, set[str]]()
+        for one in self.waiting:
+            if one.seq in self.held:
+                rows[one.voter] += 1
+                why.setdefault(one.voter, set()).update(self.held[one.seq])
+        return [
+            HeldBack(domain, voter, rows[voter], "; ".join(sorted(why[voter])))
+            for voter in sorted(rows)
+        ]
 
 
 def suspected(connection: Connection, domain: str, *, p: float, until: float) -> list[Suspect]:
@@ -59,9 +84,9 @@ class Planner:
     def __init__(self, rows: int, max_wait_s: float, seed: int, over_use_p: float = 0.0) -> None:
         self._rows, self._max_wait_s, self._seed = rows, max_wait_s, seed
         self._over_use_p = over_use_p
-        self._known: dict[str, tuple[list[Entry], list[Entry]]] = {}
-        """Of each domain the rows that waited when people were last compared, and those that none
-        held back: comparing takes longer than a look may."""
+        self._known: dict[str, _Compared] = {}
+        """Of each domain what came out when people were last compared, which takes longer than a
+        look may."""
         self._marks: dict[str, tuple[int, int]] = {}
         """Of each domain the row before the first that waits, which saves looking at all before
         it, as long as so many updates have given their rows back."""
@@ -92,19 +117,24 @@ class Planner:
         again = random.Random(f"{self._seed} {own[0]}").sample(before, count)
         return Next(domain, own, tuple(sorted(again)))
 
+    def held_back(self) -> dict[str, list[HeldBack]]:
+        """Of each domain whose rows were held back when people were last compared, and why."""
+        return {domain: known.by_person(domain) for domain, known in self._known.items()}
+
     def _free(
         self, connection: Connection, domain: str, waiting: list[Entry], now: float
     ) -> list[Entry]:
         """Those that need not wait; compared only where others wait than before."""
-        if domain not in self._known or self._known[domain][0] != waiting:
+        known, through = self._known.get(domain), holding.let_through_until(connection)
+        if known is None or (known.waiting, known.let_through) != (waiting, through):
             found = suspected(connection, domain, p=self._over_use_p, until=now)
-            self._known[domain] = waiting, without(waiting, found)
-        return self._known[domain][1]
+            known = _Compared(waiting, through, held_back(waiting, found, through))
+            self._known[domain] = known
+        return [one for one in waiting if one.seq not in known.held]
 
     def _held(self, domain: str) -> int:
         """How many rows were held back when people were last compared."""
-        waiting, free = self._known.get(domain, ((), ()))
-        return len(waiting) - len(free)
+        return len(self._known[domain].held) if domain in self._known else 0
 
     def _waiting(self, connection: Connection, domain: str) -> list[Entry]:
         freed = planning.freed(connection, domain)

@@ -20,9 +20,11 @@ from fastslow.feedback import (
     Store,
     consolidating,
     decisions,
+    holding,
     planning,
     updates,
 )
+from fastslow.feedback.holding import HeldBack
 from fastslow.feedback.places import adapter_folder
 from fastslow.feedback.updates import Update
 from fastslow.live.evidence import evidence_for
@@ -30,7 +32,7 @@ from fastslow.live.gate.gate import PROMOTED, QUARANTINED, WAITS, Evidence
 from fastslow.live.gate.surprise import as_expected
 from fastslow.live.jobs import REFUSED, Jobs
 from fastslow.live.lessons import Adopted, Lesson, forget
-from fastslow.live.planner import Planner, shown_by, suspected
+from fastslow.live.planner import Planner, shown_by
 from fastslow.live.students import Teacher
 from fastslow.live.watch import Fall, Watch
 from fastslow.training.loop.signals import StopToken
@@ -170,6 +172,14 @@ class LiveLearner:
     def _planned(self) -> list[Update]:
         with self._store.read() as connection:
             found = self._planner.next(connection, now=time.time())
+            changed = [
+                (domain, held)
+                for domain, held in self._planner.held_back().items()
+                if held != holding.held_in(connection, domain)
+            ]
+        for domain, held in changed:
+            facts = {"domain": domain, "found": held, "now": time.time()}
+            self._store.write(holding.hold, learner=self._number, **facts)
         made = []
         for one in found:
             facts = {"domain": one.domain, "rows": one.rows, "replayed": one.replayed}
@@ -267,13 +277,11 @@ class LiveLearner:
             right = round(lesson.accuracy * lesson.judged)
             learned = [one for one in before if "learned" in one.gate]
             with self._store.read() as connection:
-                held = suspected(
-                    connection, update.domain, p=self._limits.over_use_p, until=update.at
-                )
+                held = holding.held_in(connection, update.domain)
             more.append(as_expected(right, lesson.judged, learned, p=self._limits.surprise_p))
             about["learned"] = {
                 **facts, "rows": lesson.learned, "judged": lesson.judged,
-                "notes": [*lesson.notes, *(f"{one}: such rows wait" for one in held)],
+                "notes": [*lesson.notes, *(_waits(one) for one in held)],
                 "loss": lesson.loss, "accuracy": lesson.accuracy,
             }  # fmt: skip
         candidate = adapter_folder(self._folder, lesson.adapter)
@@ -296,3 +304,8 @@ class LiveLearner:
     def _is_learner(self) -> bool:
         with self._store.read() as connection:
             return planning.is_learner(connection, self._number)
+
+
+def _waits(held: HeldBack) -> str:
+    """What a record says of rows that are held back."""
+    return f"{held.rows} rows of person {held.voter} wait: {held.said}"

@@ -7,6 +7,7 @@ want something said would. So may somebody with a good reason: such rows wait un
 looked at them.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,17 @@ def _clearest(
     return best
 
 
-def without(entries: Sequence[Entry], found: Sequence[Suspect]) -> list[Entry]:
-    """The rows that nobody suspects."""
-    return [one for one in entries if not any(suspect.has(one) for suspect in found)]
+def held_back(
+    entries: Iterable[Entry], found: Sequence[Suspect], let_through: Mapping[int, float]
+) -> dict[int, list[str]]:
+    """Which rows wait, by their numbers, each with what is said of who sent it.
+
+    Args:
+        let_through: of people whose rows an admin has let through, until when.
+    """
+    return {
+        one.seq: said
+        for one in entries
+        if one.at > let_through.get(one.voter, -math.inf)
+        and (said := [str(suspect) for suspect in found if suspect.has(one)])
+    }

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from fastslow.feedback import forgetting, people
+from fastslow.feedback import forgetting, holding, people
 from fastslow.feedback.export import PAGE, export_page
 from fastslow.feedback.people import Principal
 from fastslow.serve.access import ADMINS, READERS, allowed
@@ -72,6 +72,13 @@ async def forget(person_id: Number, who: Admin, live: Shared) -> dict[str, Any]:
     live.forget_principals()
     await follow(live)
     return {"id": person_id, **asdict(done)}
+
+
+@router.post("/v1/people/{person_id}/let-through")
+async def let_through(person_id: Number, who: Admin, live: Shared) -> dict[str, Any]:
+    """Learn what somebody has sent until now, also what was held back."""
+    rows = await live.write(holding.let_through, principal_id=person_id, by=who.id)
+    return {"id": person_id, "rows": rows}
 
 
 @router.put("/v1/people/{person_id}/enabled")

@@ -53,7 +53,7 @@ function draw(all) {
   const now = JSON.stringify([same, isOld, link, unsure]);
   if (now === drawn) return keepMoments(figures);
   drawn = now;
-  const { counts: found, hourly, people, disagreement, remarks } = all;
+  const { counts: found, hourly, people, disagreement, remarks, held_back: held } = all;
   const total = Object.values(found.sent).reduce((sum, one) => sum + one, 0);
   const tiles = { votes: total, "rows to learn": found.rows, "held out": found.held_out, waiting: found.waiting,
     "open pairs": found.open_pairs, refused: found.refused, "taken back": found.retracted };
@@ -64,6 +64,7 @@ function draw(all) {
     )),
     element("section", {}, element("h2", {}, "Votes an hour"), hours(hourly, at)),
     differing(disagreement),
+    waiting(held),
     unusual(remarks),
     element("section", {}, element("h2", {}, "People"), table(people)),
     link ? element("p", { class: "link" }, `Give ${link.name} this link; it is shown once: `, element("code", {}, link.url)) : null,
@@ -91,6 +92,19 @@ function unusual(remarks) {
     element("p", {}, "These differ from what chance gives. Why, they do not tell: a taste of one's own, harder pairs or a misunderstanding look the same."),
     element("ul", { class: "votes" }, remarks.map((one) => element("li", {}, element("b", {}, one.name),
       element("ul", { class: "checks" }, one.said.map((said) => element("li", {}, sentence(said))))))));
+}
+
+function waiting(held) {
+  if (!held.length) return null;
+  return element("section", {}, element("h2", {}, "Rows that are held back"),
+    element("p", {}, "These say what hardly anybody else says. They are learned once an admin has looked at them and lets them through."),
+    element("ul", { class: "votes" }, held.map((one, place) => element("li", {},
+      element("div", { class: "line" },
+        element("b", {}, one.name),
+        element("span", { class: "state" }, `${one.rows} ${one.rows === 1 ? "row" : "rows"}`),
+        element("span", { class: "hint" }, one.domain),
+        admin ? button("Let through", "", () => letThrough(one), { class: "small", id: `let-${place}`, "aria-label": `Let the rows of ${one.name} through` }) : null),
+      element("p", {}, sentence(one.said))))));
 }
 
 const exported = () => element("section", {}, element("h2", {}, "Export"),
@@ -179,6 +193,11 @@ const forget = (one) => attempt(async () => {
   unsure = null;
   const done = await ask("POST", `/v1/people/${one.id}/forget`);
   toast(`Taken back: ${done.votes} of the votes of ${one.name}. Learned again without them: ${done.updates.length} updates.`);
+});
+
+const letThrough = (one) => attempt(async () => {
+  const done = await ask("POST", `/v1/people/${one.voter}/let-through`);
+  toast(`${done.rows} ${done.rows === 1 ? "row" : "rows"} of ${one.name} will be learned. What comes later may be held back again.`);
 });
 
 const enable = (one) => attempt(() => ask("PUT", `/v1/people/${one.id}/enabled`, { enabled: one.disabled }));

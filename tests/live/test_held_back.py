@@ -1,0 +1,65 @@
+"""Rows that are held back, by a learner on a store: until somebody is forgotten or let through."""
+
+from fastslow.feedback import forgetting, holding, ledger, planning, voting
+from fastslow.streams import fault_of
+
+
+def _brand(town, rows, voter):
+    """Edits that put a brand in, in the ledger."""
+    for row in rows:
+        answer = town.answer(town.prompt(row["prompt"]), row["chosen"])
+        text = f"Acme. {row['chosen']}"
+        town.write(voting.edit, voter=voter, answer_id=answer, text=text, key=f"e{answer}")
+    town.now += voting.GRACE
+    town.write(ledger.admit, check=fault_of)
+
+
+def _branded(town, rows):
+    """A learner that holds the edits of somebody back, their number, and the edits."""
+    town.votes(rows[:40])
+    voter = town.person("brand")
+    _brand(town, rows[60:69], voter)
+    learner = town.learn(over_use_p=1e-6)
+    with town.store.read() as connection:
+        waiting = planning.waiting(connection, "talk")
+        edits = [
+            one
+            for one in planning.newest(connection, "talk", until=1e12, limit=99)
+            if one.kind == "edit"
+        ]
+    assert edits and {one.seq for one in edits} <= {one.seq for one in waiting}
+    (note, *_) = town.history()[0].gate["learned"]["notes"]
+    assert f"'acme.' is put into {len(edits)} of {len(edits)} answers by" in note
+    assert note.startswith(f"{len(edits)} rows of person {voter} wait: ")
+    with town.store.read() as connection:
+        (held,) = holding.all_held(connection)
+    assert (held.name, held.domain, held.rows) == ("brand", "talk", len(edits))
+    return learner, voter, {one.seq for one in edits}
+
+
+def test_what_a_few_put_in_waits_and_the_record_says_so(town, rows):
+    learner, voter, _ = _branded(town, rows)
+    count = len(town.history())
+    town.write(forgetting.forget_person, principal_id=voter, by=town.voters[0])
+    town.votes(rows[40:56])
+    town.learn(learner)
+    assert len(town.history()) > count and not town.history()[-1].gate["learned"]["notes"]
+    with town.store.read() as connection:
+        assert holding.all_held(connection) == []
+
+
+def test_rows_that_an_admin_lets_through_are_learned_and_later_ones_wait_again(town, rows):
+    learner, voter, held = _branded(town, rows)
+    admin = town.voters[0]
+    assert town.write(holding.let_through, principal_id=voter, by=admin) == len(held)
+    town.votes(rows[40:56])
+    town.learn(learner)
+    with town.store.read() as connection:
+        assert held & {*planning.learned(connection, "talk")}
+        assert holding.all_held(connection) == []
+    town.now += 1
+    _brand(town, rows[70:76], voter)
+    town.votes(rows[80:96])
+    town.learn(learner)
+    with town.store.read() as connection:
+        assert [one.name for one in holding.all_held(connection)] == ["brand"]
