@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from fastslow.feedback.people import note
 from fastslow.feedback.planning import check_learner
@@ -67,7 +67,7 @@ def let_through(connection: Connection, *, principal_id: int, now: float, by: in
     if not connection.execute(update(principals).where(own).values(let_through_at=now)).rowcount:
         raise UnknownItem(f"there is no person {principal_id}")
     of_theirs = held_back.c.voter == principal_id
-    rows = sum(connection.scalars(select(held_back.c.rows).where(of_theirs)))
+    rows = int(connection.scalar(select(func.sum(held_back.c.rows)).where(of_theirs)) or 0)
     connection.execute(delete(held_back).where(of_theirs))
     note(connection, by, "let_through", {"principal": principal_id, "rows": rows}, now=now)
     return rows
