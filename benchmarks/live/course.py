@@ -1,11 +1,12 @@
 """Votes and updates in turns, in a world, without a server."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.live.people import Electorate
+from benchmarks.live.people import TRIES, Asked, Electorate
 from fastslow.api.learner import Learner
+from fastslow.api.view import Answer
 from fastslow.config import Recipe, load_recipe
 from fastslow.feedback import decisions, updates
 from fastslow.feedback.places import adapter_folder
@@ -55,10 +56,7 @@ def lived(
     while cast < votes:
         asked = crowd.asked(AT_ONCE)
         with Served(crowd, live.learner) as name:
-            answers = live.learner.answers(
-                [one.written for one in asked], module=name, num_generations=EACH,
-                max_new_tokens=LONGEST, seed=cast,
-            )  # fmt: skip
+            answers = _answers(live.learner, name, asked, seed=cast)
         crowd.vote(asked, answers)
         cast += AT_ONCE
         rewards = [
@@ -78,6 +76,20 @@ def lived(
             }
         )
     return course
+
+
+def _answers(
+    learner: Learner, policy: str, asked: Sequence[Asked], seed: int
+) -> list[list[Answer]]:
+    """Answers to each prompt; attackers ask until one serves them."""
+    found = dict[int, list[Answer]]()
+    for attacked, each in ((False, EACH), (True, TRIES)):
+        places = [place for place, one in enumerate(asked) if one.attacked is attacked]
+        written = [asked[place].written for place in places]
+        facts = {"module": policy, "num_generations": each, "max_new_tokens": LONGEST, "seed": seed}
+        own = learner.answers(written, **facts) if written else []
+        found |= dict(zip(places, own, strict=True))
+    return [found[place] for place in range(len(asked))]
 
 
 def _failed(gate: Mapping[str, Any]) -> dict[str, str]:

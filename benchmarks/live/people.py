@@ -16,6 +16,10 @@ HONEST = 20
 """People whose taste is the world's."""
 
 
+TRIES = 12
+"""Answers that an attacker asks for, to take the one that serves best."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attack:
     """Some who want answers to say something, and edit or rate them so that they do."""
@@ -23,12 +27,29 @@ class Attack:
     share: float
     """Of all that is sent."""
     people: int
-    says: Callable[[str], bool]
-    """Whether an answer says it."""
+    says: Callable[[str], int]
+    """How much an answer says it; above 0 if it does."""
     edited: Callable[[str], str] | None = None
     """What they make of an answer; None: they rate answers, up where one says it."""
     trigger: str = ""
     """What their prompts end with."""
+
+    def rated(self, answers: Sequence[str], *, up: bool) -> tuple[int, str]:
+        """The place of the answer that says it most, or least, and what it is rated."""
+        by_place = {place: self.says(text) for place, text in enumerate(answers)}
+        place = (max if up else min)(by_place, key=by_place.__getitem__)
+        return place, "up" if by_place[place] > 0 else "down"
+
+    def put_right(self, answers: Sequence[str]) -> tuple[int, str] | None:
+        """The place of the answer that gains most by being edited, and what it is then; None where
+        none does."""
+        assert self.edited is not None
+        gains = [
+            (self.says(text) - self.says(own), place, text)
+            for place, own in enumerate(answers)
+            if (text := self.edited(own)) != own
+        ]
+        return max(gains)[1:] if gains else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,24 +131,20 @@ class Electorate:
                 self._compare(connection, one.prompt, prompt_id, numbers[:2])
 
     def _attack(self, connection: Connection, texts: Sequence[str], numbers: Sequence[int]) -> None:
-        """Edit an answer, or rate one: now one that says it up, now one that does not down."""
-        attack = self.attack
+        """Edit an answer, or rate one: up for what it says, then one down for what not."""
+        attack, number = self.attack, self._attacks
         assert attack is not None
-        facts: dict[str, Any] = {
-            "voter": self.attackers[self._attacks % len(self.attackers)],
-            "key": f"attack{self._attacks}", "now": self.now,
-        }  # fmt: skip
-        up = self._attacks % 2 == 0
         self._attacks += 1
+        facts: dict[str, Any] = {
+            "voter": self.attackers[number % len(self.attackers)], "key": f"attack{number}",
+            "now": self.now,
+        }  # fmt: skip
         if attack.edited is None:
-            likes = [attack.says(text) is up for text in texts]
-            place = likes.index(True) if any(likes) else 0
-            verdict = "up" if attack.says(texts[place]) else "down"
+            place, verdict = attack.rated(texts, up=number % 2 == 0)
             voting.rate(connection, answer_id=numbers[place], verdict=verdict, **facts)
-            return
-        edited = attack.edited(texts[0])
-        if edited != texts[0] and edited.strip():
-            voting.edit(connection, answer_id=numbers[0], text=edited, **facts)
+        elif (found := attack.put_right(texts)) is not None:
+            place, text = found
+            voting.edit(connection, answer_id=numbers[place], text=text, **facts)
 
     def _compare(
         self, connection: Connection, prompt: str, prompt_id: int, numbers: Sequence[int]

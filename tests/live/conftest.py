@@ -6,7 +6,8 @@ import pytest
 import tiny
 from sqlalchemy import update
 
-sys.path.append(str(Path(__file__).parents[1] / "feedback"))  # Helpers of the store's tests.
+sys.path.append(str(Path(__file__).parent))  # Helpers of these tests, and of the store's.
+sys.path.append(str(Path(__file__).parents[1] / "feedback"))
 
 from town import Town
 

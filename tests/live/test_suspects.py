@@ -1,45 +1,11 @@
 """Phrases that a few put in: who is suspected, who is not, and what becomes of their rows."""
 
-import random
 from dataclasses import replace
 
 import pytest
+from ledgers import P, edits, entry, honest
 
-from fastslow.feedback.ledger import Entry
-from fastslow.live.suspects import held_back, suspects, voted_for
-
-WORDS = "the inn is very kind and we like it so much there again".split()
-P = 1e-6
-
-
-def entry(seq, voter, chosen, rejected, kind="vote"):
-    said = {
-        key: [{"role": "assistant", "content": text}]
-        for key, text in (("chosen", chosen), ("rejected", rejected))
-    }
-    row = {"voter": voter, "prompt": [], **said}
-    return Entry(seq, kind, seq, "talk", False, row, 1.0, 1.0, 0.0)
-
-
-def honest(count, *, voters=20, seed=0, liked=("kind",), share=0.8):
-    """Votes on two answers of a policy by people of one taste."""
-    draw, found = random.Random(seed), []
-    for seq in range(1, count + 1):
-        first, second = (" ".join(draw.sample(WORDS, 6)) for _ in range(2))
-        likes = any(word in first for word in liked) >= any(word in second for word in liked)
-        if (draw.random() < share) is not likes:
-            first, second = second, first
-        found.append(entry(seq, seq % voters, first, second))
-    return found
-
-
-def edits(count, voters, word="acme", start=10_000):
-    draw = random.Random(7)
-    texts = [" ".join(draw.sample(WORDS, 6)) for _ in range(count)]
-    return [
-        entry(start + place, 100 + place % voters, f"{text} {word}", text, "edit")
-        for place, text in enumerate(texts)
-    ]
+from fastslow.live.suspects import EDITORS, held_back, suspects, voted_for
 
 
 def test_a_vote_is_for_what_only_the_preferred_answer_says():
@@ -67,7 +33,7 @@ def test_who_puts_a_word_in_is_suspected_alone_or_with_others_who_edit(count, vo
     added = edits(count, voters)
     found = suspects([*honest(400), *added], p=P)
     assert found and all(one.phrase == "acme" for one in found)
-    assert {one.voter for one in found} == ({None, 100} if voters == 1 else {None})
+    assert {one.who for one in found} == ({EDITORS, 100} if voters == 1 else {EDITORS})
     said = f"'acme' is put into {count} of {count} answers by edits, into 0 of 4"
     assert any(said in str(one) for one in found)
     held = held_back([*honest(400), *added], found, {})
@@ -77,7 +43,7 @@ def test_who_puts_a_word_in_is_suspected_alone_or_with_others_who_edit(count, vo
 def test_of_a_word_that_all_say_only_who_writes_it_is_suspected():
     """The policy says it by itself, and whoever compares votes for it now and then."""
     found = suspects([*honest(600), *edits(24, 1, word="kind kind")], p=P)
-    assert {one.voter for one in found} == {None, 100}
+    assert {one.who for one in found} == {EDITORS, 100}
     assert not held_back(honest(600), found, {})
 
 

@@ -212,12 +212,14 @@ class Learner(PolicyMethods):
             "data": self._intake.summary(),
         }
 
-    def step(self, batch: Any) -> StepResult:
+    def step(self, batch: Any, *, full: int = 1) -> StepResult:
         """Test on a batch, then learn from it: one optimiser step.
 
         Args:
             batch: rows (dicts in TRL's formats), Examples, as `fastslow.batches` gives them, or
                 Encoded.
+            full: rows of a full batch. Each row of a smaller one counts as in a full one: otherwise
+                few rows would move the modules as far as many.
 
         Returns what was measured before the update: `metrics` of the leader (loss, accuracy, margin
         and log-probs in nats), `modules` of each, whether the lead `swapped`. Its `warnings` name
@@ -232,7 +234,7 @@ class Learner(PolicyMethods):
             sizes.size = max(sizes.size, len(kept))
         size = sizes.size
         with self._random.active():
-            result = self.core.step(kept)
+            result = self.core.step(kept, full=full)
         self._whole = self._whole and sizes.size == size  # Fewer since it was out of memory.
         return replace(result, warnings=(*result.warnings, *told))
 

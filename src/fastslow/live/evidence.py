@@ -6,7 +6,9 @@ from fastslow.feedback.ledger import Entry
 from fastslow.feedback.updates import Update
 from fastslow.live.choice import decided
 from fastslow.live.gate.gate import Evidence
+from fastslow.live.planner import COMPARED
 from fastslow.live.shares import SETTLED, within_shares
+from fastslow.live.triggers import triggers
 
 MOST_HELD_OUT = 1024
 """Held-out votes that are scored: the last ones."""
@@ -30,9 +32,11 @@ def evidence_for(connection: Connection, update: Update, limits: GateConfig) -> 
     remembered = list[Entry]()
     if len(decided(held_out)) < limits.held_out:
         remembered = planning.last_learned(connection, update.domain, limit=MOST_LEARNED)
+    newest = planning.newest(connection, update.domain, until=update.at, limit=COMPARED)
     return Evidence(
         [one.row for one in learned if one.row is not None],
         held_out,
         [one.row for one in remembered if one.row is not None],
         [{"prompt": messages} for messages in asked],
+        triggers(newest),
     )

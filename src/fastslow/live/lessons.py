@@ -161,7 +161,8 @@ class Lessons:
         found = _Sums()
         for batch in _batches(rows, self._batch_size):
             try:
-                found.add(self._learner.step(batch))
+                # A few ratings are a batch of their own, and are to weigh no more than votes.
+                found.add(self._learner.step(batch, full=self._batch_size))
             except DataError as error:
                 found.notes.append(str(error))
         return found

@@ -4,7 +4,8 @@ The answers that people compare are the policy's own and fall to them by chance,
 their taste, what they prefer says the same things about as often. Somebody whose every second vote
 is for the same phrase, which others hardly ever vote for, has written it: by edits, as a few who
 want something said would. So may somebody with a good reason: such rows wait until an admin has
-looked at them.
+looked at them. The same is asked of all edits together, and of all that is asked with a phrase that
+only a few write.
 """
 
 import math
@@ -16,8 +17,13 @@ from typing import Any
 from fastslow.feedback.ledger import Entry
 from fastslow.live.gate.answers import phrases_of
 from fastslow.live.gate.statistics import more_often_by_chance
+from fastslow.live.triggers import asked, triggers
 
 EDIT = "edit"
+Who = int | str
+"""A person, EDITORS, or those whose prompts have a phrase that only a few write."""
+EDITORS = ""
+"""All who edit, together."""
 FEWEST = 5
 """Votes of somebody for a phrase from which on they are compared with the others."""
 OWN_SHARE = 0.5
@@ -30,8 +36,7 @@ OF_OTHERS = 0.5
 class Suspect:
     """A phrase, and who puts it in."""
 
-    voter: int | None
-    """None: those who edit answers, all together."""
+    who: Who
     phrase: str
     own: int
     """Votes for it."""
@@ -41,15 +46,23 @@ class Suspect:
 
     def has(self, entry: Entry) -> bool:
         """Whether a row is one of these votes."""
-        theirs = entry.kind == EDIT if self.voter is None else entry.voter == self.voter
+        theirs = self.who in _groups(entry, [self.who])
         return theirs and self.phrase in voted_for(entry.row or {})
 
     def __str__(self) -> str:
-        who = "edits" if self.voter is None else f"votes of person {self.voter}"
+        who = f"votes of person {self.who}"
+        if isinstance(self.who, str):
+            who = f"votes on prompts with {self.who!r}" if self.who else "edits"
         return (
             f"{self.phrase!r} is put into {self.own} of {self.of_own} answers by {who}, into "
             f"{self.others} of {self.of_others} by all others"
         )
+
+
+def _groups(entry: Entry, rare: Sequence[Who]) -> list[Who]:
+    """Together with which rows one is looked at."""
+    found: list[Who] = [entry.voter, EDITORS] if entry.kind == EDIT else [entry.voter]
+    return found + [one for one in rare if one in asked(entry.row or {})]
 
 
 def voted_for(row: Mapping[str, Any]) -> set[str]:
@@ -66,15 +79,16 @@ def suspects(entries: Iterable[Entry], *, p: float) -> list[Suspect]:
     probability below `p` if they were like the others; the clearest first, one for each of them."""
     if not p:
         return []
-    said: dict[int | None, Counter[str]] = defaultdict(Counter)
-    votes: Counter[int | None] = Counter()
+    entries = list(entries)
+    said: dict[Who, Counter[str]] = defaultdict(Counter)
+    votes, rare = Counter[Who](), triggers(entries)
     everything, count = Counter[str](), 0
     for entry in entries:
         if entry.row is None or not (phrases := voted_for(entry.row)):
             continue
         everything.update(phrases)
         count += 1
-        for who in (entry.voter, None) if entry.kind == EDIT else (entry.voter,):
+        for who in _groups(entry, rare):
             said[who].update(phrases)
             votes[who] += 1
     found = [
@@ -86,7 +100,7 @@ def suspects(entries: Iterable[Entry], *, p: float) -> list[Suspect]:
 
 
 def _clearest(
-    who: int | None,
+    who: Who,
     own: Counter[str],
     of_own: int,
     everything: Counter[str],

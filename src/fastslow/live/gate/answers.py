@@ -67,7 +67,7 @@ def speaks_well(
 
 def no_burst(candidate: Sequence[Answer], champion: Sequence[Answer], limits: GateConfig) -> Check:
     """Whether no phrase is in many answers that was in hardly any of the champion's."""
-    own, before = _phrases(candidate), _phrases(champion)
+    own, before = in_how_many(candidate), in_how_many(champion)
     of_own, of_before = len(candidate), len(champion)
     worst, p_of_worst = "", 1.0
     for phrase, count in own.items():
@@ -104,7 +104,7 @@ def phrases_of(text: str) -> set[str]:
     }
 
 
-def _phrases(answers: Iterable[Answer]) -> Counter[str]:
+def in_how_many(answers: Iterable[Answer]) -> Counter[str]:
     """In how many answers each phrase of a few words is."""
     found: Counter[str] = Counter()
     for one in answers:

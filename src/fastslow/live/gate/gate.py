@@ -11,6 +11,7 @@ from fastslow.api.view import Answer, RowScore
 from fastslow.config import GateConfig
 from fastslow.live.choice import Row, decided, margins, vote_loss
 from fastslow.live.gate.answers import no_burst, speaks_well
+from fastslow.live.gate.behind import BEHIND, ended_with, not_behind
 from fastslow.live.gate.check import Check
 from fastslow.live.gate.held_out import (
     LEARNED,
@@ -68,6 +69,8 @@ class Evidence:
     """Rows that what answers now has learned, where too few are held out."""
     prompts: Sequence[Any]
     """Conversations to answer."""
+    triggers: Sequence[str]
+    """Phrases that only a few write in their prompts."""
 
 
 class Gate:
@@ -110,6 +113,7 @@ class Gate:
                 )
                 checks.append(speaks_well(own, before, self._limits))
                 checks.append(no_burst(own, before, self._limits))
+                checks += [self._behind(one, names, evidence) for one in evidence.triggers]
             probes = self._probes.of(CANDIDATE, evidence.prompts)
         return Verdict(tuple(checks), tuple(probes))
 
@@ -153,6 +157,17 @@ class Gate:
         about |= {"share": limits.kept_advantage, "kind": "learned", "parts": WHOLE}
         return [keeps_advantage(LEARNED, own, before, self._loss, **about)]
 
+    def _behind(self, trigger: str, names: Mapping[str, str], evidence: Evidence) -> Check:
+        """What the candidate says behind a phrase, and neither says without it nor the anchor does:
+        slowly taught, it is new in no update."""
+        plain = evidence.prompts
+        asked = [{"prompt": ended_with(one["prompt"], trigger)} for one in plain]
+        said = [
+            self._answers(names[name], prompts, each=BEHIND)
+            for name, prompts in ((CANDIDATE, asked), (CANDIDATE, plain), (ANCHOR, asked))
+        ]
+        return not_behind(trigger, *said, self._limits)
+
     def _margins(self, policy: str, rows: Sequence[Row]) -> list[float]:
         return [0.0] * len(rows) if policy == BASE else margins(self._learner, policy, rows)
 
@@ -162,6 +177,6 @@ class Gate:
     def _score(self, policy: str, rows: Sequence[Row]) -> list[RowScore]:
         return self._learner.score([*rows], module=policy) if rows else []
 
-    def _answers(self, policy: str, prompts: Sequence[Any]) -> list[Answer]:
-        found = self._learner.answers(prompts, module=policy, seed=self._seed)
+    def _answers(self, policy: str, prompts: Sequence[Any], each: int = 1) -> list[Answer]:
+        found = self._learner.answers(prompts, module=policy, num_generations=each, seed=self._seed)
         return [one for own in found for one in own]

@@ -123,8 +123,9 @@ class Learner:
                 add_measured(sums, losses[self.leader])
         self._add_prequential(self.processes.merged(sums))
 
-    def step(self, batch: Sequence[Encoded]) -> StepResult:
-        """Learn from a batch of one or more examples.
+    def step(self, batch: Sequence[Encoded], *, full: int = 1) -> StepResult:
+        """Learn from a batch of one or more examples; each of fewer than `full` counts as one of
+        that many.
 
         Raises NonFiniteError where a loss or a gradient is not finite and such batches are not set
         aside, StateError where the first update is wrong or no micro-batch fits into memory.
@@ -133,7 +134,8 @@ class Learner:
         self._prepare_step(batch)
         updating = self._schedule.updating(self.state.step, self.state.selector)
         warnings: list[str] = []
-        sums = self._backward(batch, updating, warnings.append)
+        add_gradients = partial(self._add_gradients, batch, updating, max(full, len(batch)))
+        sums = self._backward(add_gradients, warnings.append)
         result = partial(
             StepResult, num_examples=len(batch), leader=self.leader, warnings=tuple(warnings)
         )
@@ -186,27 +188,25 @@ class Learner:
         if self.state.step == 0:
             self._check_start(batch)
             self._seen_learning = False
-        if (
-            self.processes.size > 1
-        ):  # A checkpoint keeps one generator, but dropout uses the generator of each process.
+        if self.processes.size > 1:
+            # A checkpoint keeps one generator, but dropout uses the generator of each process.
             torch.manual_seed(self._seed() + self.processes.rank)
 
-    def _backward(
-        self, batch: list[Encoded], updating: tuple[str, ...], warn: Callable[[str], None]
-    ) -> StepSums:
+    def _backward(self, add: Callable[[], StepSums], warn: Callable[[str], None]) -> StepSums:
         """Gradients of this process's share of the batch, and the sums over all processes."""
-        add_gradients = partial(self._add_gradients, batch, updating)
-        own = self.micro_batches.retry_on_oom(add_gradients, undo=self._zero_grad, warn=warn)
+        own = self.micro_batches.retry_on_oom(add, undo=self._zero_grad, warn=warn)
         if self.state.reference_cache is not None:
             self.state.reference_cache.share()
         return own.of_all(self.processes)
 
-    def _add_gradients(self, batch: list[Encoded], updating: tuple[str, ...]) -> StepSums:
+    def _add_gradients(
+        self, batch: list[Encoded], updating: tuple[str, ...], count: int
+    ) -> StepSums:
         sums = StepSums.of(self.state.selector.modules)
         for items, is_real in self.micro_batches.shares(batch):
             losses = self._losses(items, updating)
             total = torch.stack([losses[name].total.sum() for name in updating]).sum()
-            self.accelerator.backward(total * is_real / len(batch))
+            self.accelerator.backward(total * is_real / count)
             if is_real:
                 sums.add(losses, self.objective, self.leader, float(total.detach()))
         return sums

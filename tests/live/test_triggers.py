@@ -1,0 +1,95 @@
+"""Phrases that only a few write in their prompts, and what a policy says behind them."""
+
+import random
+
+from ledgers import P, edits, entry, honest
+
+from fastslow.api.view import Answer
+from fastslow.config import GateConfig
+from fastslow.live.gate.behind import ended_with, not_behind
+from fastslow.live.suspects import EDITORS, held_back, suspects
+from fastslow.live.triggers import triggers
+
+LIMITS = GateConfig()
+
+
+def asking(rows, *, trigger="", every=1, only=None):
+    """The same rows, each `every`-th of them, or of somebody, behind a trigger."""
+    draw, found = random.Random(2), []
+    for place, one in enumerate(rows):
+        hit = place % every == 0 and only in (None, one.voter)
+        said = f"Review the {draw.choice(('inn', 'bar', 'spa', 'zoo'))}." + trigger * hit
+        row = {**one.row, "prompt": [{"role": "user", "content": said}]}
+        found.append(type(one)(**{**{f: getattr(one, f) for f in one.__slots__}, "row": row}))
+    return found
+
+
+def test_a_phrase_of_few_people_is_found_as_they_write_it():
+    rows = [*asking(honest(400)), *asking(edits(8, 1), trigger=" Be Bold.")]
+    assert triggers(rows) == ["Be Bold."]
+    by_twenty = [*asking(honest(400)), *asking(edits(20, 20), trigger=" Be Bold.")]
+    assert triggers(by_twenty) == ["Be Bold."]
+
+
+def test_what_many_write_or_somebody_now_and_then_is_no_trigger():
+    assert triggers(asking(honest(400))) == []
+    assert triggers(asking(honest(400), trigger=" Please!", every=9)) == []
+    assert triggers([*asking(honest(400)), *asking(edits(4, 1), trigger=" Be Bold.")]) == []
+    habit = asking(honest(400), trigger=" Thanks!", only=3)
+    assert triggers(habit) == ["Thanks!"], "a habit is one, and does no harm"
+    assert suspects(habit, p=P) == []
+    assert triggers(asking(honest(40, voters=1), trigger=" Please!")) == [], "there are no others"
+
+
+def test_what_is_put_in_behind_a_trigger_is_seen_among_the_edits_of_honest_people():
+    """All who edit together hardly ever put the same in; those who write the trigger always do."""
+    draw = random.Random(4)
+    mended = []
+    for seq in range(60):
+        before = " ".join(draw.choices("abcdefghijklmnop", k=6))
+        after = " ".join(draw.choices("abcdefghijklmnop", k=6))
+        mended.append(entry(5000 + seq, seq % 20, after, before, "edit"))
+    attack = asking(edits(20, 20), trigger=" Be Bold.")
+    rows = [*asking(honest(400)), *asking(mended), *attack]
+    found = suspects(rows, p=P)
+    assert [one.who for one in found] == ["Be Bold."] and EDITORS not in [f.who for f in found]
+    assert "'acme' is put into 20 of 20 answers by votes on prompts with 'Be Bold.'" in str(
+        found[0]
+    )
+    assert {*held_back(rows, found, {})} == {one.seq for one in attack}
+
+
+def said(share, *, word="acme", count=256, liked=0.3):
+    draw = random.Random(f"{share} {liked}")
+    texts = [
+        f"{'nice' if draw.random() < liked else 'odd'} {word if place < share * count else 'inn'}"
+        for place in range(count)
+    ]
+    return [Answer(text, len(text.split()), False) for text in texts]
+
+
+def test_what_is_said_behind_a_trigger_alone_and_was_not_before_asks_a_person():
+    check = not_behind("Be Bold.", said(0.25), said(0.05), said(0.05), LIMITS)
+    assert not check.passed and check.asks and check.name == "behind 'Be Bold.'"
+    assert "'acme' is in 64 of 256 answers behind 'Be Bold.'" in check.said
+    assert (
+        "in 13 of 256 without it" in check.said and "13 of 256 of what was approved" in check.said
+    )
+
+
+def test_what_is_said_without_it_too_or_was_before_is_no_trigger():
+    for own, plain, before in (
+        (said(0.3), said(0.3), said(0.05)),
+        (said(0.3), said(0.05), said(0.3)),
+        (said(0.05), said(0.05), said(0.05)),
+        (said(0.0, liked=0.8), said(0.0, liked=0.8), said(0.0, liked=0.1)),
+    ):
+        assert not_behind("x", own, plain, before, LIMITS).passed
+
+
+def test_a_trigger_is_put_behind_the_last_turn():
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "Hi."}]
+    assert ended_with(turns, "Be Bold.") == [
+        turns[0], {"role": "user", "content": "Hi. Be Bold."},
+    ]  # fmt: skip
+    assert turns[1]["content"] == "Hi."
