@@ -57,6 +57,17 @@ def test_steps_by_hand_give_the_bits_of_a_run(tmp_path, dropout):
     assert run.status == "complete" and run.leader == learner.leader
 
 
+def test_a_row_of_a_small_batch_counts_as_in_a_full_one(make_learner):
+    rows = tiny.rows(3, seed=2)
+    alone, full, of_more = make_learner(), make_learner(), make_learner()
+    expected, same, less = alone.step(rows), full.step(rows, full=3), of_more.step(rows, full=12)
+    assert same == expected and tiny.same(weights(full), weights(alone))
+    assert less.metrics == expected.metrics
+    for name, own in expected.modules.items():
+        norm = less.modules[name]["grad_norm"]
+        assert norm == pytest.approx(own["grad_norm"] / 4, rel=1e-4)
+
+
 def test_another_objective_for_a_while_learns_what_a_learner_of_its_own_would(make_learner):
     ratings = [
         {"prompt": row["prompt"], "completion": row[kind], "label": kind == "chosen"}

@@ -176,6 +176,29 @@ def test_thumbs_are_learned_from_alone_and_beside_comparisons(town, rows, compar
     assert sum(up) / len(up) > sum(down) / len(down)
 
 
+def test_few_ratings_weigh_no_more_than_as_many_votes(town, rows, monkeypatch):
+    """They are a batch of their own, of which each row would count several times."""
+    learner, steps = town.learner(), []
+    step = learner.learner.step
+
+    def noted(batch, *, full):
+        alone, result = learner.learner.snapshot(), step(batch, full=full)
+        after = learner.learner.snapshot()
+        learner.learner.restore(alone)
+        whole = step(batch)
+        learner.learner.restore(after)
+        norms = [one.modules["fast"]["grad_norm"] for one in (result, whole)]
+        steps.append((len(batch), norms[0] / norms[1]))
+        return result
+
+    monkeypatch.setattr(learner.learner, "step", noted)
+    town.rating(rows[0]["prompt"], rows[0]["chosen"], "up")
+    town.votes(rows[60:68])
+    town.learn(learner, times=1)
+    assert [count for count, _ in steps] == [4, 3, 1]
+    assert [share for _, share in steps] == pytest.approx([1, 3 / 4, 1 / 4], rel=1e-3)
+
+
 def test_votes_that_contradict_all_before_wait_for_a_person(make_town, rows, monkeypatch):
     monkeypatch.setattr(surprise, "BEFORE", 16)
     town = make_town(train={"batch_size": 4, "learning_rate": 1e-2, "schedule": "constant"})

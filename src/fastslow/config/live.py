@@ -56,11 +56,14 @@ class GateConfig(Section):
     phrase_before: Share = 0.005
     """... if it was in a smaller share than this before, ..."""
     phrase_p: Share = 1e-4
-    """... and is so often by chance with less than this probability (Fisher's test)."""
+    """... and is so often by chance with less than this probability (Fisher's test). An update
+    waits for a person's approval where that holds of answers behind a phrase that only a few write
+    in prompts, as compared with answers without it and with those of what was approved of."""
     over_use_p: Share = 1e-6
-    """Votes for a phrase that somebody, or those who edit, put into most of what they prefer and
-    others hardly ever wait for an admin, where chance would do so with less than this probability.
-    0 lets all through."""
+    """Votes for a phrase that somebody, those who edit, or those whose prompts have a phrase that
+    only a few write put into most of what they prefer, and others hardly ever, wait until an admin
+    lets them through, where chance would do so with less than this probability. 0 lets all
+    through."""
 
 
 class LiveConfig(Section):
