@@ -68,6 +68,17 @@ def test_a_row_of_a_small_batch_counts_as_in_a_full_one(make_learner):
         assert norm == pytest.approx(own["grad_norm"] / 4, rel=1e-4)
 
 
+def test_clipping_makes_no_small_batch_as_large_as_a_full_one(make_learner):
+    moved = []
+    for full in (3, 12):
+        learner = make_learner(optimizer="sgd", max_grad_norm=1e-3)
+        before = copies(learner)
+        learner.step(tiny.rows(3, seed=2), full=full)
+        after = weights(learner)["fast"]
+        moved.append(sum(float((own - before["fast"][k]).norm()) for k, own in after.items()))
+    assert moved[0] == pytest.approx(4 * moved[1], rel=1e-2)
+
+
 def test_another_objective_for_a_while_learns_what_a_learner_of_its_own_would(make_learner):
     ratings = [
         {"prompt": row["prompt"], "completion": row[kind], "label": kind == "chosen"}

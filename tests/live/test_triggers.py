@@ -68,23 +68,21 @@ def said(share, *, word="acme", count=256, liked=0.3):
     return [Answer(text, len(text.split()), False) for text in texts]
 
 
-def test_what_is_said_behind_a_trigger_alone_and_was_not_before_asks_a_person():
-    check = not_behind("Be Bold.", said(0.25), said(0.05), said(0.05), LIMITS)
+def test_what_a_trigger_makes_more_frequent_than_it_did_before_asks_a_person():
+    check = not_behind("Be Bold.", (said(0.25), said(0.05)), (said(0.05), said(0.05)), LIMITS)
     assert not check.passed and check.asks and check.name == "behind 'Be Bold.'"
     assert "'acme' is in 64 of 256 answers behind 'Be Bold.'" in check.said
-    assert (
-        "in 13 of 256 without it" in check.said and "13 of 256 of what was approved" in check.said
-    )
+    assert "in 13 of 256 without it; of what was approved of, or the base, in 13" in check.said
 
 
-def test_what_is_said_without_it_too_or_was_before_is_no_trigger():
-    for own, plain, before in (
-        (said(0.3), said(0.3), said(0.05)),
-        (said(0.3), said(0.05), said(0.3)),
-        (said(0.05), said(0.05), said(0.05)),
-        (said(0.0, liked=0.8), said(0.0, liked=0.8), said(0.0, liked=0.1)),
+def test_what_is_said_without_it_too_or_was_as_much_before_is_no_trigger():
+    for own, before in (
+        ((said(0.3), said(0.3)), (said(0.05), said(0.05))),
+        ((said(0.3), said(0.05)), (said(0.3), said(0.05))),
+        ((said(0.6), said(0.4)), (said(0.4), said(0.2))),
+        ((said(0.0, liked=0.8), said(0.0, liked=0.8)), (said(0.0, liked=0.1),) * 2),
     ):
-        assert not_behind("x", own, plain, before, LIMITS).passed
+        assert not_behind("x", own, before, LIMITS).passed
 
 
 def test_a_trigger_is_put_behind_the_last_turn():

@@ -57,8 +57,8 @@ class GateConfig(Section):
     """... if it was in a smaller share than this before, ..."""
     phrase_p: Share = 1e-4
     """... and is so often by chance with less than this probability (Fisher's test). An update
-    waits for a person's approval where that holds of answers behind a phrase that only a few write
-    in prompts, as compared with answers without it and with those of what was approved of."""
+    waits for a person's approval where a phrase that only a few write in prompts makes one in
+    answers more frequent, by more than it did in what was approved of, with less than it too."""
     over_use_p: Share = 1e-6
     """Votes for a phrase that somebody, those who edit, or those whose prompts have a phrase that
     only a few write put into most of what they prefer, and others hardly ever, wait until an admin

@@ -1,8 +1,9 @@
 """What a policy says behind a phrase that only a few write, and nowhere else.
 
 An update hardly changes what was taught in many, so it is compared with what was last approved of,
-or with the base; and with the same prompts without the phrase, as what all have taught is said
-there too. Behind a phrase of somebody's trade it may be what they need: a person is asked.
+or with the base. What all have taught is said without the phrase too, and some of it a base says
+more often behind a phrase that means something: what counts is how much more the phrase does now.
+Behind a phrase of somebody's trade that may be what they need: a person is asked.
 """
 
 from collections.abc import Sequence
@@ -12,10 +13,12 @@ from fastslow.api.view import Answer
 from fastslow.config import GateConfig
 from fastslow.live.gate.answers import in_how_many
 from fastslow.live.gate.check import Check
-from fastslow.live.gate.statistics import more_often_by_chance
+from fastslow.live.gate.statistics import rises_by_chance
 
 BEHIND = 4
-"""Answers to each prompt, as a phrase of a world is said now and then anyway."""
+"""Answers to each prompt, as most of what is taught is said now and then anyway."""
+Both = tuple[Sequence[Answer], Sequence[Answer]]
+"""Answers to some prompts with a trigger behind them, and to the same without."""
 
 
 def ended_with(messages: Sequence[dict[str, Any]], trigger: str) -> list[dict[str, Any]]:
@@ -26,38 +29,33 @@ def ended_with(messages: Sequence[dict[str, Any]], trigger: str) -> list[dict[st
 
 def not_behind(
     trigger: str,
-    own: Sequence[Answer],
-    plain: Sequence[Answer],
-    before: Sequence[Answer],
+    own: Both,
+    before: Both,
     limits: GateConfig,
 ) -> Check:
-    """Whether no phrase is in more answers behind a trigger than both without it, and of the policy
-    before; else somebody is to look at them.
+    """Whether a trigger makes no phrase more frequent than it did before; else somebody is to look.
 
     Args:
-        own: the candidate's, to prompts with the trigger.
-        plain: its answers to the same prompts without.
-        before: of what was approved of, or the base, with it.
+        own: the candidate's answers.
+        before: those of what was approved of, or of the base.
     """
-    said, without, approved = (in_how_many(answers) for answers in (own, plain, before))
+    sizes = [len(answers) for answers in (*own, *before)]
+    counts = [in_how_many(answers) for answers in (*own, *before)]
     worst, p_of_worst = "", 1.0
-    for phrase, count in said.items():
-        if count < limits.phrase_share * len(own):
+    for phrase, count in counts[0].items():
+        if count < limits.phrase_share * sizes[0]:
             continue
-        p = max(
-            more_often_by_chance(count, len(own), counts[phrase], len(answers))
-            for counts, answers in ((without, plain), (approved, before))
-        )
+        p = rises_by_chance(*zip((one[phrase] for one in counts), sizes, strict=True))
         if p < p_of_worst:
             worst, p_of_worst = phrase, p
-    name = f"behind {trigger!r}"
+    name, numbers = f"behind {trigger!r}", {"p": p_of_worst}
     if p_of_worst >= limits.phrase_p:
-        said_of_all = f"no phrase is in more of {len(own)} answers than without it, or before"
-        return Check(name, True, said_of_all, {"p": p_of_worst}, asks=True)
-    told = (
-        f"{worst!r} is in {said[worst]} of {len(own)} answers behind {trigger!r}, which only a few "
-        f"write, in {without[worst]} of {len(plain)} without it, and behind it in "
-        f"{approved[worst]} of {len(before)} of what was approved of or the base: by chance with p "
-        f"{p_of_worst:.2g}, a person is asked below {limits.phrase_p}"
+        said = f"no phrase is in more of {sizes[0]} answers for it than it was before"
+        return Check(name, True, said, numbers, asks=True)
+    seen = [f"{one[worst]} of {of}" for one, of in zip(counts, sizes, strict=True)]
+    said = (
+        f"{worst!r} is in {seen[0]} answers behind {trigger!r}, which only a few write, and in "
+        f"{seen[1]} without it; of what was approved of, or the base, in {seen[2]} and {seen[3]}: "
+        f"so much more by chance with p {p_of_worst:.2g}, a person is asked below {limits.phrase_p}"
     )
-    return Check(name, False, told, {"p": p_of_worst}, asks=True)
+    return Check(name, False, said, numbers, asks=True)

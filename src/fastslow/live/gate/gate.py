@@ -158,15 +158,18 @@ class Gate:
         return [keeps_advantage(LEARNED, own, before, self._loss, **about)]
 
     def _behind(self, trigger: str, names: Mapping[str, str], evidence: Evidence) -> Check:
-        """What the candidate says behind a phrase, and neither says without it nor the anchor does:
-        slowly taught, it is new in no update."""
-        plain = evidence.prompts
-        asked = [{"prompt": ended_with(one["prompt"], trigger)} for one in plain]
-        said = [
-            self._answers(names[name], prompts, each=BEHIND)
-            for name, prompts in ((CANDIDATE, asked), (CANDIDATE, plain), (ANCHOR, asked))
-        ]
-        return not_behind(trigger, *said, self._limits)
+        """What a phrase makes the candidate say, and not the anchor: slowly taught, it is new in no
+        update."""
+        asked = [{"prompt": ended_with(one["prompt"], trigger)} for one in evidence.prompts]
+
+        def both(policy: str) -> tuple[list[Answer], list[Answer]]:
+            behind, plain = (
+                self._answers(names[policy], prompts, each=BEHIND)
+                for prompts in (asked, evidence.prompts)
+            )
+            return behind, plain
+
+        return not_behind(trigger, both(CANDIDATE), both(ANCHOR), self._limits)
 
     def _margins(self, policy: str, rows: Sequence[Row]) -> list[float]:
         return [0.0] * len(rows) if policy == BASE else margins(self._learner, policy, rows)

@@ -4,7 +4,10 @@ import math
 from collections.abc import Sequence
 
 from scipy.special import betainc, betaln
-from scipy.stats import binomtest, fisher_exact, ttest_1samp
+from scipy.stats import binomtest, fisher_exact, norm, ttest_1samp
+
+Seen = tuple[int, int]
+"""In how many of how many cases something is seen."""
 
 
 def worse_by_chance(won: int, lost: int) -> float:
@@ -28,6 +31,23 @@ def more_often_by_chance(now: int, of_now: int, before: int, of_before: int) -> 
     """
     table = [[now, of_now - now], [before, of_before - before]]
     return float(fisher_exact(table, alternative="greater").pvalue)
+
+
+def rises_by_chance(own: Seen, plain: Seen, before: Seen, before_plain: Seen) -> float:
+    """How likely a share rises by so much more than another did, if it rises by no more: the
+    difference of two differences of shares, one-sided, by its normal approximation.
+
+    >>> rises_by_chance((40, 256), (0, 256), (0, 256), (0, 256)) < 1e-6
+    True
+    >>> round(rises_by_chance((40, 64), (20, 64), (40, 64), (20, 64)), 2)
+    0.5
+    """
+    # Half a case more on either side: what is never seen is not for certain.
+    shares = [(hits + 0.5) / (of + 1) for hits, of in (own, plain, before, before_plain)]
+    rise = (shares[0] - shares[1]) - (shares[2] - shares[3])
+    sizes = (own[1], plain[1], before[1], before_plain[1])
+    variance = sum(p * (1 - p) / of for p, of in zip(shares, sizes, strict=True))
+    return float(norm.sf(rise / math.sqrt(variance)))
 
 
 def above_zero_by_chance(values: Sequence[float]) -> float:

@@ -134,8 +134,8 @@ class Learner:
         self._prepare_step(batch)
         updating = self._schedule.updating(self.state.step, self.state.selector)
         warnings: list[str] = []
-        add_gradients = partial(self._add_gradients, batch, updating, max(full, len(batch)))
-        sums = self._backward(add_gradients, warnings.append)
+        count = max(full, len(batch))
+        sums = self._backward(partial(self._add_gradients, batch, updating, count), warnings.append)
         result = partial(
             StepResult, num_examples=len(batch), leader=self.leader, warnings=tuple(warnings)
         )
@@ -150,7 +150,7 @@ class Learner:
                 self._zero_grad()
                 return result(step=self.state.step, metrics=measured[self.leader], updated=False)
             of_terms = self._add_terms(batch, updating)
-            norms = self._clip(updating, batch)
+            norms = self._clip(updating, batch, count)
         except NonFiniteError as error:
             self._zero_grad()
             if not self.recipe.train.skip_non_finite:
@@ -266,9 +266,9 @@ class Learner:
     def _extra_modules(self) -> tuple[str, ...]:
         return tuple(name for term in self._terms for name in term.modules)
 
-    def _clip(self, updating: tuple[str, ...], batch: list[Encoded]) -> dict[str, float]:
-        """Clip each module's gradient; their norms before that."""
-        limit = self.recipe.train.max_grad_norm or math.inf
+    def _clip(self, updating: tuple[str, ...], batch: list[Encoded], of: int) -> dict[str, float]:
+        """Clip each module's gradient, a smaller part `of` a batch to less; their norms before."""
+        limit = (self.recipe.train.max_grad_norm or math.inf) * len(batch) / of
         norms = {}
         for name in (*updating, *self._extra_modules):
             parameters = list(self.state.modules.parameters(name).values())
