@@ -1,7 +1,7 @@
 """`python -m benchmarks.live.beside OUT`: how do answering and learning slow each other down?
 
-One server with a learner, on an idle machine. First somebody asks while there is nothing to learn,
-then while votes are learned, then nobody asks while as many votes are learned.
+One server with a learner, on an idle machine. In turns: somebody asks while there is nothing to
+learn, then while votes are learned, then nobody asks while as many votes are learned.
 """
 
 import argparse
@@ -26,13 +26,14 @@ from fastslow.feedback import updates
 from fastslow.streams.worlds import World
 from fastslow.training.state.summary import versions
 
-UPDATES = 8
-"""That are learned, with and without questions beside them."""
+TURNS = 4
+UPDATES = 3
+"""That are learned in a turn, with and without questions beside them."""
 ROWS = 64
 SPARE = 1.3
 """Votes that are cast for each that is to be learned: some are held out, none waits in vain."""
-ASKED = 40
-"""Answers on an idle server."""
+ASKED = 20
+"""Answers on an idle server, in a turn."""
 TOKENS = 48
 PATIENCE = 600.0
 SETTINGS = (
@@ -46,10 +47,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", help="folder of one to take in place of the world's")
     parser.add_argument("--results", type=Path, help="JSON file to write")
     args = parser.parse_args()
     world = World(args.seed, num_domains=1)
-    model = world_scenario(world, args.out / "world", pairs=64).settings["model"]
+    scenario = world_scenario(world, args.out / "world", pairs=64)
+    model = args.model or scenario.settings["model"]
     crowd = Electorate(args.out / "live", world, args.seed)
     command = ["serve", str(crowd.folder), f"model={model}", *SETTINGS, "--learn", "--port", "0"]
     server = subprocess.Popen(
@@ -78,15 +81,17 @@ def _measured(crowd: Electorate, client: httpx2.Client) -> dict[str, Any]:
     draw = random.Random(crowd.seed)
     ask = _asker(crowd, client, draw)
     _learned(crowd, draw, 1, lambda: time.sleep(0.2))  # Loads and compiles what is needed.
-    idle = [ask() for _ in range(ASKED)]
-    busy = list[float]()
-    beside = _learned(crowd, draw, UPDATES, lambda: busy.append(ask()))
-    alone = _learned(crowd, draw, UPDATES, lambda: time.sleep(0.2))
+    idle, busy = list[float](), list[float]()
+    beside, alone = list[float](), list[float]()
+    for _ in range(TURNS):
+        idle += [ask() for _ in range(ASKED)]
+        beside.append(_learned(crowd, draw, UPDATES, lambda: busy.append(ask())))
+        alone.append(_learned(crowd, draw, UPDATES, lambda: time.sleep(0.2)))
     return {
         "answer_ms": {"idle": _milliseconds(idle), "while_learning": _milliseconds(busy)},
         "slower": median(busy) / median(idle),
         "rows_per_s": {"alone": alone, "while_answering": beside},
-        "pace_kept": beside / alone,
+        "pace_kept": median(beside) / median(alone),
     }
 
 
