@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import update
+
 from fastslow.api.view import Answer
 from fastslow.feedback import Connection, Store, items, leases, ledger, people, voting
 from fastslow.feedback.items import Messages
+from fastslow.feedback.schema import meta
 from fastslow.streams import fault_of
 from fastslow.streams.worlds import World
 
@@ -78,6 +81,9 @@ class Electorate:
 
     def __post_init__(self) -> None:
         self.store = Store(self.folder)
+        # What is held out hangs on the store's name, which is random otherwise.
+        name = update(meta).where(meta.c.key == "store").values(value=f"world {self.seed}")
+        self.store.write(lambda connection: connection.execute(name))
         self.domain = self.world.domains[0]
         self._draw = random.Random(self.seed)
         self._votes = self._attacks = 0

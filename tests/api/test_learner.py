@@ -519,6 +519,21 @@ def test_what_is_pulled_back_is_within_the_budget_and_learns_on(make_learner):
     assert set(unlimited.pull_back().values()) == {1.0} and tiny.same(full, weights(unlimited))
 
 
+def test_who_was_scaled_down_learns_on_more_slowly_and_nobody_else(make_learner):
+    """The module that answers is mostly the one beyond, and the other one leads the race then."""
+    settings = {"budget": {"reverse_kl": 0.1, "every": 1000}, "chase": {"slow_ratio": 0.01}}
+    learner = learned(make_learner(learning_rate=3e-2, **settings), steps=8)
+    full = {name: own["learning_rate"] for name, own in learner.step(ROWS).modules.items()}
+    strengths = learner.pull_back()
+    assert strengths["fast"] < 0.9 and strengths["slow"] == 1
+    slower = max(strengths["fast"], 0.5)
+    kept = learner.snapshot()
+    for _ in range(2):
+        found = {name: own["learning_rate"] for name, own in learner.step(ROWS).modules.items()}
+        assert found == pytest.approx({"fast": slower * full["fast"], "slow": full["slow"]})
+        learner.restore(kept)
+
+
 def test_a_learner_of_a_recipe_is_that_of_the_same_settings(model_folder):
     recipe = fs.load_recipe(
         {

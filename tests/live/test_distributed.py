@@ -140,4 +140,4 @@ def test_several_processes_teach_no_student_and_say_why(town, monkeypatch):
     monkeypatch.setattr(ProcessGroup, "size", 2)
     assert "a learner of one process" in jobs.no_student
     with pytest.raises(ConfigError, match="a learner of one process"):
-        jobs.adopt(None, 1, [], lambda: None, [], None)
+        jobs.adopt(None, 1, [], lambda: None, None)

@@ -1,17 +1,15 @@
 """Votes become adapters: each learned once, whatever is stopped, undone or taken over between."""
 
 import json
+import math
+import random
 
 import pytest
 
 from fastslow.errors import ConfigError
-from fastslow.feedback import (
-    Fenced,
-    decisions,
-    planning,
-    updates,
-)
-from fastslow.live.choice import chosen_module, vote_loss
+from fastslow.feedback import Fenced, decisions, planning, updates
+from fastslow.live import lessons
+from fastslow.live.choice import NEWEST, chosen_module, margins, vote_loss
 from fastslow.live.gate import surprise
 from fastslow.live.process import LiveLearner
 
@@ -314,29 +312,75 @@ def test_settings_that_have_no_effect_are_refused(make_town, change, said):
         town.learner()
 
 
-def test_the_module_that_answered_stays_unless_the_leader_predicts_held_out_votes_better(
-    make_town, rows, monkeypatch
-):
+def test_the_module_that_answered_stays_unless_another_predicts_new_votes_better():
+    draw = random.Random(7)
+    fast = [0.6 + draw.gauss(0, 0.2) for _ in range(NEWEST)]
+
+    def losses(gained, votes=NEWEST):
+        slow = [one - gained + draw.gauss(0, 0.2) for one in fast]
+        return {"fast": fast[:votes], "slow": slow[:votes]}
+
+    assert chosen_module(losses(0.1), "fast") == "slow"
+    assert chosen_module(losses(-0.1), "slow") == "fast"
+    assert chosen_module(losses(-0.1), "fast") == "fast"
+    assert chosen_module(losses(0.5, votes=16), "fast") == "fast", "too few"
+    assert chosen_module({}, "fast") == "fast"
+    changed = sum(chosen_module(losses(0.0), "fast") == "slow" for _ in range(200))
+    assert changed / 200 < 0.1, "a lead by chance is no reason to change"
+
+
+def test_modules_are_compared_on_votes_before_they_are_learned(make_town, rows, monkeypatch):
+    """On those of earlier updates too, by whichever learner, and on none that is replayed."""
+    compared = []
+    monkeypatch.setattr(
+        lessons, "chosen_module", lambda losses, before: compared.append(losses) or before
+    )
     town = make_town()
-    town.votes(rows)
-    own = town.learn(held_out=4).learner
+    town.votes(rows[:12])
+    own = town.learn().learner
+    assert not compared, "nothing answered before"
+    town.live = {"max_wait_s": 0.0}
+    town.votes(rows[20:24])
     with town.store.read() as connection:
-        kept = [one.row for one in planning.held_out(connection, "talk", up_to=999, limit=99)]
+        new = [one.row for one in planning.waiting(connection, "talk")]
     beta = own.core.objective.beta
+    expected = {
+        name: [vote_loss(one, beta) for one in margins(own, name, new)] for name in own.modules
+    }
+    town.learn()
+    (losses,) = compared
+    for name, found in losses.items():
+        assert found[:8] == pytest.approx([math.log(2)] * 8), "before the first step"
+        assert found[8:] == pytest.approx(expected[name]) and len(found) < 16
+    assert losses["fast"] != losses["slow"]
 
-    def loss(name, cases):
-        return sum(vote_loss(one.margin, beta) for one in own.score(cases, module=name))
 
-    best, worst = sorted(own.modules, key=lambda name: loss(name, kept))
-    many = kept * 20  # The same difference, and no longer by chance.
-    assert loss(best, kept) < loss(worst, kept)
-    assert chosen_module(own, many, before=None, fewest=9_999) == own.leader
-    monkeypatch.setattr(type(own), "leader", property(lambda _: best))
-    assert chosen_module(own, many, before=worst, fewest=4) == best
-    assert chosen_module(own, many, before=best, fewest=4) == best
-    assert chosen_module(own, many, before=worst, fewest=9_999) == worst
-    # Votes of a taste that has changed speak for who has kept it, though another leads by now.
-    monkeypatch.setattr(type(own), "leader", property(lambda _: worst))
-    assert chosen_module(own, many, before=worst, fewest=4) == worst
-    assert chosen_module(own, many, before=best, fewest=4) == best
-    assert len({one.gate["learned"]["leader"] for one in town.history()}) == 1
+def test_a_module_that_takes_over_may_be_far_from_the_one_before(make_town, rows, monkeypatch):
+    """Where its distance set it aside, it could never answer, and its votes were lost."""
+    moved, other = make_town("moved"), make_town("other")
+    for town in (moved, other):
+        town.votes(rows[:12])
+        town.learn()
+        town.votes(rows[20:32])
+    moved.learn(kl_to_champion=1e-12)
+    assert moved.history()[1].state == "quarantined"
+    monkeypatch.setattr(lessons, "chosen_module", lambda losses, before: "slow")
+    other.learn(kl_to_champion=1e-12)
+    first, second = other.history()[:2]
+    assert (first.gate["learned"]["leader"], second.gate["learned"]["leader"]) == ("fast", "slow")
+    (check,) = [one for one in second.gate["checks"] if one["name"] == "distance"]
+    assert second.state != "quarantined" and not check["applied"]
+    assert check["numbers"]["reverse_kl"] > 1e-12
+
+
+def test_a_module_that_predicts_no_better_than_the_base_learns_at_its_full_rate(
+    town, rows, monkeypatch
+):
+    town.votes(rows[:12])
+    learner = town.learn()
+    state = learner.learner.core.state
+    state.paces = {"fast": 0.25, "slow": 0.5}
+    monkeypatch.setattr(lessons, "tested", lambda *_: {"fast": [0.7] * 8, "slow": [0.6] * 8})
+    town.votes(rows[20:32])
+    town.learn(learner, times=1)
+    assert state.paces == {"slow": 0.5}

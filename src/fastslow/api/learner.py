@@ -307,8 +307,9 @@ class Learner(PolicyMethods):
         return to
 
     def pull_back(self) -> dict[str, float]:
-        """Scale every module down until it is within the budget, and learn on from there, slower if
-        the leader had to be by more than a tenth; what each was multiplied by, 1 for nothing."""
+        """Scale every module down until it is within the budget, and learn on from there, slower
+        with those that had to be by more than a tenth; what each was multiplied by, 1 for
+        nothing."""
         with self._random.active():
             return pulled_back(self.core)
 

@@ -32,13 +32,19 @@ def copy_within(core: Learner, name: str) -> Iterator[None]:
 
 
 def pulled_back(core: Learner) -> dict[str, float]:
-    """Scale each trained module down to the budget, by no more than itself needs: scaled like a
-    leader that is far beyond, the others would shrink to nothing in time. Strengths by name."""
+    """Scale each trained module down to the budget, and let it learn on at its own pace. Strengths
+    by name.
+
+    By no more than itself needs: scaled like a leader that is far beyond, the others would shrink
+    to nothing in time. At a pace of the others a fast one would leave the budget with every update.
+    """
     budget, state = core.budget, core.state
     if budget is None or not state.step:
         return dict.fromkeys(state.selector.modules, 1.0)
     found = {name: budget.hand_over(name).strength for name in state.selector.modules}
-    state.pace = next_pace(state.pace, found[core.leader])
+    state.paces = {
+        name: next_pace(state.paces.get(name, 1.0), strength) for name, strength in found.items()
+    }
     return found
 
 

@@ -107,14 +107,16 @@ def history(
     return [Update(**row._mapping) for row in connection.execute(query)]
 
 
-def rows_of(connection: Connection, update_id: int) -> list[Entry]:
-    """The ledger's rows of an update, new ones in order, then the replayed."""
+def rows_of(connection: Connection, update_id: int, *, replayed: bool = True) -> list[Entry]:
+    """The ledger's rows of an update, new ones in order, then the replayed if these are wanted."""
     query = (
         select(ledger)
         .join(update_rows, update_rows.c.seq == ledger.c.seq)
         .where(update_rows.c.update_id == update_id)
         .order_by(update_rows.c.replayed, ledger.c.seq)
     )
+    if not replayed:
+        query = query.where(~update_rows.c.replayed)
     return [entry_of(row) for row in connection.execute(query)]
 
 

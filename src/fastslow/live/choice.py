@@ -1,8 +1,9 @@
-"""Which module answers: the one before, unless the race's leader predicts held-out votes better.
+"""Which module answers: the one before, unless another predicts new votes better, by a test.
 
-The race by test-then-train loss sees each vote once and forgets. Where the modules predict votes
-about as well it hands the lead to and fro, also to one that has learned little: losses differ by a
-hundredth of a nat where true rewards differ by half (LOG.md). So it takes a test to change.
+New votes are tested on before they are learned. The race sees them too, and by a lead alone hands
+over to and fro between modules that predict about as well, also to one that has learned little:
+losses differ by a hundredth of a nat where true rewards differ by half. Held-out votes are few, and
+of a taste that has changed most are of the one before, which a slower module keeps (LOG.md).
 """
 
 import math
@@ -14,7 +15,13 @@ from fastslow.live.gate.statistics import above_zero_by_chance
 
 P = 0.05
 """Chance by which another looks so much better and is not."""
+NEWEST = 192
+"""Votes that are compared: those of three updates."""
+FEWEST = 48
+"""Votes below which nothing is changed."""
 Row = Mapping[str, Any]
+Losses = Mapping[str, Sequence[float]]
+"""Of every module on the same votes, which none of them had learned, the newest last; nats."""
 
 
 def decided(rows: Sequence[Row]) -> list[Row]:
@@ -35,24 +42,25 @@ def vote_loss(margin: float, beta: float) -> float:
     return max(0.0, -u) + math.log1p(math.exp(-abs(u)))
 
 
-def chosen_module(
-    learner: Learner, held_out: Sequence[Row], *, before: str | None, fewest: int
-) -> str:
-    """The module that answered before, unless the one that leads the race has lower losses on
-    held-out votes too, by chance with less than P.
+def tested(learner: Learner, rows: Sequence[Row]) -> dict[str, list[float]]:
+    """The losses of a learner's modules on votes that it is going to learn, nats."""
+    cases, beta = decided(rows), learner.core.objective.beta
+    return {
+        name: [vote_loss(one, beta) for one in margins(learner, name, cases)]
+        for name in learner.modules
+    }
 
-    Both, as either alone misleads: the race forgets, and of a taste that has changed most held-out
-    votes are of the one before, which a slower module has kept (LOG.md).
 
-    Args:
-        before: None where none did: then the race's leader.
-        fewest: held-out votes below which nothing is changed.
-    """
-    own, leader = learner.leader if before is None else before, learner.leader
-    rows = decided(held_out)
-    if leader == own or len(rows) < fewest:
-        return own
-    beta = learner.core.objective.beta
-    losses = [[vote_loss(one, beta) for one in margins(learner, m, rows)] for m in (own, leader)]
-    gained = [a - b for a, b in zip(*losses, strict=True)]
-    return leader if above_zero_by_chance(gained) < P else own
+def chosen_module(losses: Losses, before: str) -> str:
+    """The module that answered before, unless another has lower losses by chance with less than P:
+    a paired t-test."""
+    own = losses.get(before, ())
+    if len(own) < FEWEST:
+        return before
+    chances = {
+        other: above_zero_by_chance([a - b for a, b in zip(own, theirs, strict=True)])
+        for other, theirs in losses.items()
+        if other != before
+    }
+    best = min(chances, key=chances.__getitem__, default=before)
+    return best if chances.get(best, 1.0) < P else before

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from fastslow.config import LiveConfig, Recipe
 from fastslow.errors import ConfigError, DataError, NonFiniteError
 from fastslow.feedback.ledger import Entry
 from fastslow.feedback.updates import Update
-from fastslow.live.choice import Row, chosen_module
 from fastslow.live.gate.check import Check
 from fastslow.live.gate.gate import Evidence, Gate, Verdict
 from fastslow.live.lessons import Adopted, Lesson, Lessons
@@ -63,7 +61,6 @@ class Jobs:
         self._lessons = Lessons(self.learner, folder, batch_size=recipe.train.batch_size)
         self.students = Students(self.learner, folder)
         self._gate = Gate(self.learner, limits=limits, seed=recipe.seed)
-        self._fewest = limits.held_out
         self._together = False
         """Whether the processes are at a job, and cannot be told anything else."""
 
@@ -79,19 +76,12 @@ class Jobs:
         return f" in {size} processes" if size > 1 else ""
 
     def learn(
-        self, update: Update, rows: Sequence[Entry], held_out: Sequence[Row], before: str | None
+        self, update: Update, rows: Sequence[Entry], num_new: int, before: str | None
     ) -> Lesson:
-        """Learn an update's rows; raises as `Lessons.learn`.
-
-        Args:
-            held_out: rows by which the module that answers is chosen.
-            before: the module that answered until now; None where none did.
-        """
-        with self._job(
-            "learn", update=asdict(update), rows=[*map(asdict, rows)], held_out=held_out,
-            before=before,
-        ):  # fmt: skip
-            return self._learn(update, rows, held_out, before)
+        """Learn an update's rows, as `Lessons.learn`."""
+        facts = {"num_new": num_new, "before": before}
+        with self._job("learn", update=asdict(update), rows=[*map(asdict, rows)], **facts):
+            return self._lessons.learn(update, rows, num_new, before)
 
     @property
     def no_student(self) -> str | None:
@@ -104,7 +94,6 @@ class Jobs:
         number: int,
         teachers: Sequence[Teacher],
         go_on: Callable[[], None],
-        held_out: Sequence[Row],
         before: str | None,
     ) -> Adopted:
         """Become the student of a consolidation, as `Students.taught` and `Lessons.adopt`.
@@ -114,7 +103,7 @@ class Jobs:
         if self.no_student is not None:
             raise ConfigError(self.no_student)
         student = self.students.taught(number, teachers, go_on)
-        return self._lessons.adopt(update, student, self._choice(held_out, before))
+        return self._lessons.adopt(update, student, before)
 
     def test(
         self,
@@ -123,11 +112,14 @@ class Jobs:
         anchor: Path | None,
         evidence: Evidence,
         *more: Check,
+        takes_over: bool,
     ) -> Verdict:
         """The gate's verdict on an adapter, as of `Gate.test`."""
         folders = [one and str(one) for one in (candidate, champion, anchor)]
         with self._job("test", folders=folders, evidence=asdict(evidence)):
-            return self._gate.test(candidate, champion, anchor, evidence, *more)
+            return self._gate.test(
+                candidate, champion, anchor, evidence, *more, takes_over=takes_over
+            )
 
     def look(self, stop: StopToken) -> None:
         """Tell the others that there is nothing to do yet; stop where one of them was told to."""
@@ -152,16 +144,8 @@ class Jobs:
             with suppress(*REFUSED):  # The main process says what becomes of it.
                 FOLLOWED[what](self, stop, **facts)
 
-    def _learn(
-        self, update: Update, rows: Sequence[Entry], held_out: Sequence[Row], before: str | None
-    ) -> Lesson:
-        return self._lessons.learn(update, rows, self._choice(held_out, before))
-
-    def _choice(self, held_out: Sequence[Row], before: str | None) -> Callable[[Learner], str]:
-        return partial(chosen_module, held_out=held_out, before=before, fewest=self._fewest)
-
     def _learn_too(self, _: StopToken, update: Any, rows: Any, **facts: Any) -> None:
-        self._learn(Update(**update), [Entry(**row) for row in rows], **facts)
+        self._lessons.learn(Update(**update), [Entry(**row) for row in rows], **facts)
 
     def _test_too(self, _: StopToken, folders: Any, evidence: Any) -> None:
         candidate, champion, anchor = (one and Path(one) for one in folders)

@@ -1,7 +1,7 @@
 """One update: from what its domain serves, by the planned rows, to an adapter."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,14 @@ from fastslow.feedback.ledger import Entry
 from fastslow.feedback.places import adapter_folder, adapter_name, checkpoints
 from fastslow.feedback.updates import Update
 from fastslow.foreign_files import ADAPTER_WEIGHTS
+from fastslow.live.choice import NEWEST, Losses, Row, chosen_module, tested, vote_loss
 from fastslow.live.students import Student
 from fastslow.training.loop.step_sums import StepResult
 from fastslow.training.policies.publish import publish_module
 from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 
 OF_UPDATE = "update"
+TESTED = "tested"
 RATING = "rating"
 OF_RATINGS = "kto"
 """What ratings are learned by; comparisons and edits by the recipe's objective."""
@@ -97,24 +99,32 @@ class Lessons:
         self._learner, self._folder, self._batch_size = learner, folder, batch_size
         self._processes = learner.core.processes
         self._fresh = learner.snapshot()
+        self._losses: Losses = {}
+        """On new votes, as of `tested`, up to where the learner is."""
         self._at: tuple[str, int | None] | None = None
         """The domain, and its update, that the learner is at the end of."""
 
     def learn(
-        self, update: Update, rows: Sequence[Entry], choose: Callable[[Learner], str]
+        self, update: Update, rows: Sequence[Entry], num_new: int, before: str | None
     ) -> Lesson:
         """Learn the rows from where the update's parent ended; writes the checkpoint and adapter.
 
         What answers is what the next update begins at: modules beyond the KL budget are scaled
         down, and not only the copy that is served.
 
-        `choose` names the module that is to answer. The same update learns the same bits, whatever
-        was learned before.
+        The same update learns the same bits, whatever was learned before.
+
+        Args:
+            num_new: how many of the rows, the first ones, were never learned.
+            before: the module that answered until now, which still does unless another predicts
+                new votes better; None where none did, and the race's leader does.
+
         Raises StateError where the parent's checkpoint is gone, NonFiniteError where the rows give
         numbers that are not, DataError where none of them is usable.
         """
         self._go_to(update.domain, update.parent)
         self._at = None
+        self._test([row.row for row in rows[:num_new] if row.row and row.kind != RATING])
         of_pairs, of_ratings = self._learn([row.row for row in rows if row.kind != RATING]), _Sums()
         if ratings := [row.row for row in rows if row.kind == RATING]:
             with self._learner.with_objective(OF_RATINGS, beta=self._learner.core.objective.beta):
@@ -123,7 +133,7 @@ class Lessons:
         if not of_pairs.learned + of_ratings.learned:
             raise DataError("; ".join(notes) or "the update has no rows")
         told = of_pairs if of_pairs.learned else of_ratings
-        made = self._finish(update, choose)
+        made = self._finish(update, before)
         return Lesson(
             **asdict(made),
             learned=of_pairs.learned + of_ratings.learned,
@@ -133,7 +143,7 @@ class Lessons:
             accuracy=told.hits / told.learned,
         )
 
-    def adopt(self, update: Update, student: Student, choose: Callable[[Learner], str]) -> Adopted:
+    def adopt(self, update: Update, student: Student, before: str | None) -> Adopted:
         """Be what the update's parent ended with, but for the modules, which all become a student:
         votes are learned from what answers, and it is to answer.
 
@@ -145,14 +155,26 @@ class Lessons:
         for name in self._learner.modules:
             core.policies.modules.load_factors(name, factors)
             core.state.optimizers[name].state.clear()
-        return Adopted(**asdict(self._finish(update, choose)), student=student)
+        self._losses = {}
+        return Adopted(**asdict(self._finish(update, before)), student=student)
 
-    def _finish(self, update: Update, choose: Callable[[Learner], str]) -> Made:
+    def _test(self, new: Sequence[Row]) -> None:
+        """Test all modules on votes before they are learned. One that predicts them no better than
+        the base, as after a change of taste, has nothing to keep: it learns at its full rate."""
+        found, paces = tested(self._learner, new), self._learner.core.state.paces
+        self._losses = {
+            name: [*self._losses.get(name, ()), *own][-NEWEST:] for name, own in found.items()
+        }
+        for name, own in found.items():
+            if own and sum(own) >= len(own) * vote_loss(0.0, 1.0):
+                paces.pop(name, None)
+
+    def _finish(self, update: Update, before: str | None) -> Made:
         """Within the budget, on disk."""
         strengths = self._learner.pull_back()
         self._check_same()
         checkpoint = self._keep(update)
-        chosen = choose(self._learner)
+        chosen = self._learner.leader if before is None else chosen_module(self._losses, before)
         name, digest = self._publish(update, chosen)
         self._at = (update.domain, update.id)
         return Made(name, digest, checkpoint, chosen, strengths[chosen])
@@ -172,10 +194,9 @@ class Lessons:
         if self._at == (domain, update_id):
             return
         self._at = None
-        if update_id is None:
-            self._learner.restore(self._fresh)
-        else:
-            self._learner.restore(self._kept(domain, update_id))
+        kept = self._fresh if update_id is None else self._kept(domain, update_id)
+        self._learner.restore(kept)
+        self._losses = kept.facts.get(TESTED, {})  # Checkpoints of before have none.
         self._at = (domain, update_id)
 
     def _kept(self, domain: str, update_id: int) -> Snapshot:
@@ -197,7 +218,9 @@ class Lessons:
 
         def write() -> str:
             found = self._learner.snapshot()
-            snapshot = Snapshot(found.tensors, {**found.facts, OF_UPDATE: update.id})
+            snapshot = Snapshot(
+                found.tensors, {**found.facts, OF_UPDATE: update.id, TESTED: self._losses}
+            )
             to = checkpoints(self._folder, update.domain, update.id)
             to.mkdir(parents=True, exist_ok=True)
             path = write_checkpoint(to, self._learner.num_steps, snapshot, keep=1)

@@ -198,7 +198,7 @@ class LiveLearner:
         with self._store.read() as connection:
             evidence = evidence_for(connection, update, self._limits)
         try:
-            lesson = self._lesson(update, evidence, stop)
+            lesson = self._lesson(update, stop)
         except (*REFUSED, ConfigError) as error:
             self._store.write(planning.move, state="candidate", **own)
             self._store.write(planning.move, state="gating", **own)
@@ -216,12 +216,13 @@ class LiveLearner:
         self._forget_old(update.domain)
         return Event(update, lesson, gate)
 
-    def _lesson(self, update: Update, evidence: Evidence, stop: StopToken) -> Lesson | Adopted:
-        of_choice = evidence.held_out, self._module_of(update.parent)
+    def _lesson(self, update: Update, stop: StopToken) -> Lesson | Adopted:
+        before = self._module_of(update.parent)
         if update.consolidation_id is None:
             with self._store.read() as connection:
                 rows = updates.rows_of(connection, update.id)
-            return self._jobs.learn(update, rows, *of_choice)
+                new = updates.rows_of(connection, update.id, replayed=False)
+            return self._jobs.learn(update, rows, len(new), before)
 
         def go_on() -> None:
             if stop.received:
@@ -233,7 +234,7 @@ class LiveLearner:
                 raise Fenced("another learner has begun; this one teaches no more")
 
         number = update.consolidation_id
-        return self._jobs.adopt(update, number, self._teachers(number), go_on, *of_choice)
+        return self._jobs.adopt(update, number, self._teachers(number), go_on, before)
 
     def _teachers(self, number: int) -> list[Teacher]:
         """What answered in the domains of a consolidation when it was planned."""
@@ -285,7 +286,10 @@ class LiveLearner:
                 "loss": lesson.loss, "accuracy": lesson.accuracy,
             }  # fmt: skip
         candidate = adapter_folder(self._folder, lesson.adapter)
-        verdict = self._jobs.test(candidate, champion, anchor, evidence, *more)
+        takes_over = self._module_of(update.parent) not in (None, lesson.module)
+        verdict = self._jobs.test(
+            candidate, champion, anchor, evidence, *more, takes_over=takes_over
+        )
         return {**verdict.facts(self._promotion), **about}
 
     def _adapter(self, connection: Connection, number: int | None) -> Path | None:

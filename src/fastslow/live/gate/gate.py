@@ -93,16 +93,17 @@ class Gate:
         anchor: Path | None,
         evidence: Evidence,
         *more: Check,
+        takes_over: bool = False,
     ) -> Verdict:
         """The verdict on an adapter beside the one that answers; None is the base. `more` was
-        checked elsewhere."""
+        checked elsewhere. One that `takes_over` is another of the learner's modules."""
         given = {CANDIDATE: candidate, CHAMPION: champion, ANCHOR: anchor}
         folders = {name: folder for name, folder in given.items() if folder is not None}
         names = {name: name if name in folders else BASE for name in given}
         with self._learner.beside(folders):
             checks = [
                 *more,
-                self._distance(names, evidence),
+                self._distance(names, evidence, takes_over),
                 self._chosen(evidence.learned),
                 *self._retention(names, evidence.held_out),
                 *self._remembering(names, evidence.remembered),
@@ -117,15 +118,19 @@ class Gate:
             probes = self._probes.of(CANDIDATE, evidence.prompts)
         return Verdict(tuple(checks), tuple(probes))
 
-    def _distance(self, names: Mapping[str, str], evidence: Evidence) -> Check:
-        """KL to the champion: accuracy alone hides wrecks."""
+    def _distance(self, names: Mapping[str, str], evidence: Evidence, takes_over: bool) -> Check:
+        """KL to the champion: accuracy alone hides wrecks. Two modules that are each within the
+        budget of the base may be further apart than one moves in an update, and one that takes over
+        has been tested on votes that it had not learned."""
         limit = self._limits.kl_to_champion
         asked = [*evidence.prompts] or [row["prompt"] for row in evidence.learned]
         kl = self._learner.reverse_kl(
             asked, module=names[CANDIDATE], reference=names[CHAMPION], seed=self._seed
         )
-        said = f"{kl:.2f} nats per answer from the champion, at most {limit} may be"
-        return Check("distance", kl <= limit, said, {"reverse_kl": kl})
+        said, numbers = f"{kl:.2f} nats per answer from the champion", {"reverse_kl": kl}
+        if takes_over:
+            return Check("distance", True, f"{said}, another module", numbers, applied=False)
+        return Check("distance", kl <= limit, f"{said}, at most {limit} may be", numbers)
 
     def _chosen(self, rows: Sequence[Row]) -> Check:
         """Learning makes what was preferred likelier, or at least not much less likely."""

@@ -158,7 +158,7 @@ class Learner:
             self.state.set_aside += len(batch)
             told = (*warnings, f"batch skipped: {error}")
             return result(step=self.state.step, updated=False, warnings=told)
-        rates = self._schedule.at(self.state.step, self.state.selector, pace=self.state.pace)
+        rates = self._schedule.at(self.state.step, self.state.selector, paces=self.state.paces)
         self._update({name: rates[name] for name in norms}, batch)
         means = {name: own.means() for name, own in sums.metrics.items()}
         modules = {

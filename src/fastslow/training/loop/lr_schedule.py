@@ -1,6 +1,7 @@
 """Which modules are updated in a step, and their learning rates."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastslow.config import Recipe
@@ -15,9 +16,11 @@ class LrSchedule:
     recipe: Recipe
     total_steps: int | None
 
-    def at(self, step: int, selector: LeaderSelector, *, pace: float = 1.0) -> dict[str, float]:
-        """The learning rate of every module, the critic's among them, after `step` steps; `pace`
-        times what the recipe says."""
+    def at(
+        self, step: int, selector: LeaderSelector, *, paces: Mapping[str, float]
+    ) -> dict[str, float]:
+        """The learning rate of every module, the critic's among them, after `step` steps: what the
+        recipe says, times the module's pace if it has one."""
         train, chase, online = self.recipe.train, self.recipe.chase, self.recipe.online
         factor = lr_factor(
             step,
@@ -31,7 +34,10 @@ class LrSchedule:
         }
         if online is not None:
             ratios[CRITIC] = online.critic_rate
-        return {name: train.learning_rate * ratio * factor * pace for name, ratio in ratios.items()}
+        return {
+            name: train.learning_rate * ratio * factor * paces.get(name, 1.0)
+            for name, ratio in ratios.items()
+        }
 
     def updating(self, step: int, selector: LeaderSelector) -> tuple[str, ...]:
         """The modules that learn: the slower ones only every `slow_every`-th step."""

@@ -82,8 +82,8 @@ class TrainingState:
     """The reference's scores, where examples meet it again."""
     budget: Stateful | None = None
     """What keeps the modules near their reference."""
-    pace: float = 1.0
-    """What all learning rates are multiplied by."""
+    paces: dict[str, float] = field(default_factory=dict)
+    """What a module's learning rate is multiplied by; 1 where nothing is said."""
     running: dict[str, dict[str, float]] = field(default_factory=dict)
     """The objective's running statistics per module."""
     step: int = 0
@@ -138,7 +138,7 @@ class TrainingState:
                     "replay_buffer": self.replay_buffer.state(),
                     "drift": self.drift.state() if self.drift else None,
                     "budget": self.budget.state() if self.budget else None,
-                    "pace": self.pace,
+                    "paces": self.paces,
                     "running": self.running,
                     "delayed_labels": self.delayed_labels and self.delayed_labels.state(),
                     "prequential": {
@@ -190,7 +190,7 @@ class TrainingState:
                 part.load_state(facts[key])
         if self.reference_cache is not None:
             self.reference_cache.load_tensors(tensors["reference_cache"])
-        self.pace = facts.get("pace", 1.0)  # Checkpoints of before have none.
+        self.paces = facts.get("paces", {})  # Checkpoints of before have none.
         self.running = facts["running"]
         self.prequential = MetricSums(**facts["prequential"])
         restore_generators(tensors["generators"])
