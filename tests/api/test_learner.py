@@ -534,6 +534,22 @@ def test_who_was_scaled_down_learns_on_more_slowly_and_nobody_else(make_learner)
         learner.restore(kept)
 
 
+def test_each_module_alone_is_scaled_down_while_it_learns(make_learner):
+    """Otherwise one that is beyond only may not lead, as long as another is not."""
+    chase = {"slow_ratio": 0.01, "alpha": 0.0}
+    settings = {"learning_rate": 3e-2, "budget": {"reverse_kl": 0.1, "every": 1}, "chase": chase}
+    alone, both = (make_learner(**settings) for _ in range(2))
+    alone.core.budget.each_alone = True
+    for _ in range(6):
+        kept, far = alone.step(ROWS), both.step(ROWS)
+    assert set(kept.beyond_budget) == set(far.beyond_budget) == {"fast"}
+    assert alone.core.state.selector.may_lead == alone.modules and both.leader == "slow"
+    asked = [row["prompt"] for row in ROWS]
+    kls = [one.reverse_kl(asked, module="fast", max_new_tokens=8) for one in (alone, both)]
+    assert kls[0] < kls[1] / 2
+    assert tiny.same(weights(alone)["slow"], weights(both)["slow"])
+
+
 def test_a_learner_of_a_recipe_is_that_of_the_same_settings(model_folder):
     recipe = fs.load_recipe(
         {

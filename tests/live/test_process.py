@@ -373,14 +373,6 @@ def test_a_module_that_takes_over_may_be_far_from_the_one_before(make_town, rows
     assert check["numbers"]["reverse_kl"] > 1e-12
 
 
-def test_a_module_that_predicts_no_better_than_the_base_learns_at_its_full_rate(
-    town, rows, monkeypatch
-):
-    town.votes(rows[:12])
-    learner = town.learn()
-    state = learner.learner.core.state
-    state.paces = {"fast": 0.25, "slow": 0.5}
-    monkeypatch.setattr(lessons, "tested", lambda *_: {"fast": [0.7] * 8, "slow": [0.6] * 8})
-    town.votes(rows[20:32])
-    town.learn(learner, times=1)
-    assert state.paces == {"slow": 0.5}
+def test_every_module_of_a_live_learner_is_kept_within_the_budget(make_town):
+    """Any of them may answer."""
+    assert make_town(budget={}).learner().learner.core.budget.each_alone

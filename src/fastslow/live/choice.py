@@ -13,10 +13,11 @@ from typing import Any
 from fastslow.api.learner import Learner
 from fastslow.live.gate.statistics import above_zero_by_chance
 
-P = 0.05
+P = 0.001
 """Chance by which another looks so much better and is not."""
-NEWEST = 192
-"""Votes that are compared: those of three updates."""
+NEWEST = 512
+"""Votes that are compared. Just after a change of taste the slower module always loses less, as it
+has learned less, and is the worse one to learn the new taste: it takes more than three updates."""
 FEWEST = 48
 """Votes below which nothing is changed."""
 Row = Mapping[str, Any]

@@ -58,6 +58,8 @@ class Jobs:
         # Checkpoints are of a learner with the same settings; these may change.
         changes: dict[str, Any] = {"live": None, "output_dir": own}
         self.learner = Learner.from_recipe(recipe.model_copy(update=changes))
+        if (budget := self.learner.core.budget) is not None:
+            budget.each_alone = True
         self._lessons = Lessons(self.learner, folder, batch_size=recipe.train.batch_size)
         self.students = Students(self.learner, folder)
         self._gate = Gate(self.learner, limits=limits, seed=recipe.seed)

@@ -15,7 +15,7 @@ from fastslow.feedback.ledger import Entry
 from fastslow.feedback.places import adapter_folder, adapter_name, checkpoints
 from fastslow.feedback.updates import Update
 from fastslow.foreign_files import ADAPTER_WEIGHTS
-from fastslow.live.choice import NEWEST, Losses, Row, chosen_module, tested, vote_loss
+from fastslow.live.choice import NEWEST, Losses, Row, chosen_module, tested
 from fastslow.live.students import Student
 from fastslow.training.loop.step_sums import StepResult
 from fastslow.training.policies.publish import publish_module
@@ -159,22 +159,20 @@ class Lessons:
         return Adopted(**asdict(self._finish(update, before)), student=student)
 
     def _test(self, new: Sequence[Row]) -> None:
-        """Test all modules on votes before they are learned. One that predicts them no better than
-        the base, as after a change of taste, has nothing to keep: it learns at its full rate."""
-        found, paces = tested(self._learner, new), self._learner.core.state.paces
+        """Test all modules on votes before they are learned."""
         self._losses = {
-            name: [*self._losses.get(name, ()), *own][-NEWEST:] for name, own in found.items()
+            name: [*self._losses.get(name, ()), *own][-NEWEST:]
+            for name, own in tested(self._learner, new).items()
         }
-        for name, own in found.items():
-            if own and sum(own) >= len(own) * vote_loss(0.0, 1.0):
-                paces.pop(name, None)
 
     def _finish(self, update: Update, before: str | None) -> Made:
         """Within the budget, on disk."""
         strengths = self._learner.pull_back()
         self._check_same()
-        checkpoint = self._keep(update)
         chosen = self._learner.leader if before is None else chosen_module(self._losses, before)
+        if chosen != before:
+            self._losses = {}  # What spoke for it does not speak against it for as long again.
+        checkpoint = self._keep(update)
         name, digest = self._publish(update, chosen)
         self._at = (update.domain, update.id)
         return Made(name, digest, checkpoint, chosen, strengths[chosen])

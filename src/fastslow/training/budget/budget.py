@@ -6,7 +6,7 @@ its predictions along the batch's own responses costs a pass and follows the oth
 for token (LOG.md), so it is what is looked at while policies learn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -98,6 +98,9 @@ class Budget:
         self._seed = seed
         self._asked = Reservoir.of_prompts(PROMPTS, seed=seed)
         self._modules = tuple(modules)
+        self.each_alone = False
+        """Whether every module that is far beyond is scaled down while it learns, as if it were
+        alone, and may lead: for a learner that has no end at which another one is handed over."""
         self._length: float | None = None
         """Of the reference's answers to the first prompts, tokens."""
 
@@ -108,8 +111,8 @@ class Budget:
     def keep_within(
         self, batch: Sequence[Encoded], selector: LeaderSelector, *, step: int, seed: int
     ) -> Kept:
-        """Where that is due, let no module lead that is far beyond the limit; if all are, scale all
-        down to it. The batch's prompts may be asked at the end."""
+        """Where that is due, let no module lead that is far beyond the limit; if all are, or with
+        `each_alone`, scale them down to it. The batch's prompts may be asked at the end."""
         prompts = [_prompt_of(item.example) for item in batch]
         for prompt in prompts:
             self._asked.add(prompt)
@@ -119,13 +122,14 @@ class Budget:
         near = self._near(self._modules, batch[:LOOKED_AT])
         beyond = {name: kl / limit for name, kl in near.items() if not kl <= FAR * limit}
         within = [name for name in selector.modules if name not in beyond]
-        if not within:
-            self._pull_back(batch[:LOOKED_AT], limit)
-        return Kept(beyond, selector.allow(within or selector.modules))
+        if self.each_alone or not within:
+            self._pull_back(beyond, batch[:LOOKED_AT], limit)
+            within = [*selector.modules]
+        return Kept(beyond, selector.allow(within))
 
-    def _pull_back(self, items: Sequence[Encoded], limit: float) -> None:
-        """Scale all modules down to the limit."""
-        for name in self._modules:
+    def _pull_back(self, names: Iterable[str], items: Sequence[Encoded], limit: float) -> None:
+        """Scale modules down to the limit, each by itself."""
+        for name in names:
             near = partial(self._near_of, name, items)
             scaled_down(self._policies.modules, (name,), limit, near, start=self._reference)
 
