@@ -170,7 +170,7 @@ class Lessons:
         strengths = self._learner.pull_back()
         self._check_same()
         chosen = self._learner.leader if before is None else chosen_module(self._losses, before)
-        if chosen != before:
+        if before not in (None, chosen):
             self._losses = {}  # What spoke for it does not speak against it for as long again.
         checkpoint = self._keep(update)
         name, digest = self._publish(update, chosen)
