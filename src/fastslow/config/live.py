@@ -18,8 +18,8 @@ class GateConfig(Section):
 
     kl_to_champion: PositiveFloat = 2.0
     """Largest reverse KL from what answers now, nats per answer: no update moves further than the
-    KL budget lets all of them together move from the base. Where another module takes over, each
-    is within that budget, and they may be further apart."""
+    KL budget lets all of them together move from the base. Another module that
+    takes over may be twice as far."""
     chosen_ratio: float = -5.0
     """Least mean log-ratio to the base of the answers that people preferred, nats: below, even
     those have become much less likely."""

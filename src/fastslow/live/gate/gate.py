@@ -119,18 +119,15 @@ class Gate:
         return Verdict(tuple(checks), tuple(probes))
 
     def _distance(self, names: Mapping[str, str], evidence: Evidence, takes_over: bool) -> Check:
-        """KL to the champion: accuracy alone hides wrecks. Two modules that are each within the
-        budget of the base may be further apart than one moves in an update, and one that takes over
-        has been tested on votes that it had not learned."""
-        limit = self._limits.kl_to_champion
+        """KL to the champion: accuracy alone hides wrecks. One that takes over may be twice as far:
+        the two went their ways from the base, each as far as a single one may."""
+        limit = self._limits.kl_to_champion * (2 if takes_over else 1)
         asked = [*evidence.prompts] or [row["prompt"] for row in evidence.learned]
         kl = self._learner.reverse_kl(
             asked, module=names[CANDIDATE], reference=names[CHAMPION], seed=self._seed
         )
-        said, numbers = f"{kl:.2f} nats per answer from the champion", {"reverse_kl": kl}
-        if takes_over:
-            return Check("distance", True, f"{said}, another module", numbers, applied=False)
-        return Check("distance", kl <= limit, f"{said}, at most {limit} may be", numbers)
+        said = f"{kl:.2f} nats per answer from the champion, at most {limit} may be"
+        return Check("distance", kl <= limit, said, {"reverse_kl": kl})
 
     def _chosen(self, rows: Sequence[Row]) -> Check:
         """Learning makes what was preferred likelier, or at least not much less likely."""
