@@ -131,11 +131,11 @@ def test_a_learner_that_dies_anywhere_comes_to_the_same_student(
             town.learn(learner)
     work, calls = getattr(owner, name), []
 
-    def dies(*given):
+    def dies(*given, **named):
         calls.append(given)
         if len(calls) == time:
             raise KeyboardInterrupt
-        return work(*given)
+        return work(*given, **named)
 
     monkeypatch.setattr(owner, name, dies)
     with pytest.raises(KeyboardInterrupt):

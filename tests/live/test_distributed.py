@@ -16,7 +16,7 @@ from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.live.run import learn
 from fastslow.training.distributed.processes import ProcessGroup
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 TRAIN = {"batch_size": 5, "optimizer": "sgd", "schedule": "constant"}
 """Stochastic gradients show a wrong factor that AdamW would hide; shares are not even."""

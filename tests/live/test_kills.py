@@ -10,7 +10,7 @@ from live_kills import kill_often
 from fastslow.config import dump_recipe, load_recipe
 from fastslow.feedback import consolidating
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 
 @pytest.mark.parametrize("consolidated", [False, True])

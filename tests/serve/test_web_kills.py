@@ -18,7 +18,7 @@ from fastslow.feedback import Store
 from fastslow.feedback.schema import answers
 from fastslow.serve.bodies import DEFAULT_DOMAIN
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 KILLS = int(os.environ.get("FASTSLOW_WEB_KILLS", 3))
 ASKED = ("Hi", "A song of the river")
 
