@@ -147,9 +147,10 @@ class Keeper(threading.Thread):
 
     def _begun(self) -> subprocess.Popen[bytes]:
         try:
-            # Ctrl-C reaches this process alone, which then ends the others.
+            # Ctrl-C reaches this process alone, which then ends the others. A group, not a session:
+            # Linux gives each session as much of the cores as any other, however urgent it is.
             return subprocess.Popen(
-                self._command, env=self._environment, pass_fds=self._files, start_new_session=True
+                self._command, env=self._environment, pass_fds=self._files, process_group=0
             )
         except OSError as error:
             raise ConfigError(f"cannot start {self._what}: {error.strerror}") from None
