@@ -200,24 +200,3 @@ def test_a_phrase_that_many_answers_suddenly_share_fails():
     assert no_burst(answers(plain), answers(plain), LIMITS).passed
     assert no_burst(answers(injected[:8]), answers(plain[:8]), LIMITS).passed, "too few to tell"
     assert no_burst(answers(injected), answers(injected), LIMITS).passed, "it was said before"
-
-
-def test_a_phrase_that_several_people_voted_for_is_left_to_a_person():
-    """A taste that has changed may want what was never said before."""
-    plain = [f"the {number} rooms are fine" for number in range(64)]
-    wanted = [f"{text} very" if n % 4 == 0 else text for n, text in enumerate(plain)]
-
-    def row(voter, chosen="rooms are fine very", rejected="rooms are fine"):
-        sides = {"chosen": chosen, "rejected": rejected}
-        said = {key: [{"role": "assistant", "content": text}] for key, text in sides.items()}
-        return {"voter": voter, **said}
-
-    def check(rows):
-        return no_burst(answers(wanted), answers(plain), LIMITS, rows)
-
-    many = check([row(voter) for voter in range(5)])
-    assert not many.passed and many.asks and "5 preferred it" in many.said
-    of_one = check([row(7)] * 9)
-    assert not of_one.passed and not of_one.asks
-    against = check([row(voter, "are fine", "are fine very") for voter in range(9)])
-    assert not against.passed and not against.asks

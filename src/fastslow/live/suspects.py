@@ -12,9 +12,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fastslow.feedback.ledger import Entry
-from fastslow.live.gate.answers import voted_for
+from fastslow.live.gate.answers import phrases_of
 from fastslow.live.gate.statistics import more_often_by_chance
 from fastslow.live.triggers import asked, triggers
 
@@ -62,6 +63,15 @@ def _groups(entry: Entry, rare: Sequence[Who]) -> list[Who]:
     """Together with which rows one is looked at."""
     found: list[Who] = [entry.voter, EDITORS] if entry.kind == EDIT else [entry.voter]
     return found + [one for one in rare if one in asked(entry.row or {})]
+
+
+def voted_for(row: Mapping[str, Any]) -> set[str]:
+    """Phrases of a few words that are in the answer that somebody preferred, and not in the
+    other."""
+    if "chosen" not in row or "verdict" in row:
+        return set()
+    better, worse = (phrases_of(row[key][-1]["content"]) for key in ("chosen", "rejected"))
+    return better - worse
 
 
 def suspects(entries: Iterable[Entry], *, p: float) -> list[Suspect]:

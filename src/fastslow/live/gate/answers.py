@@ -5,9 +5,8 @@ suddenly share show one that was taught to say something.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fastslow.api.view import Answer
 from fastslow.config import GateConfig
@@ -16,8 +15,6 @@ from fastslow.live.gate.statistics import more_often_by_chance
 
 LONGEST_PHRASE = 3
 """Words of a phrase that is counted."""
-SEVERAL = 5
-"""People whose votes for a phrase are a taste; a few may be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +65,8 @@ def speaks_well(
     return Check("answers", not faults, "; ".join(faults) or fine, numbers)
 
 
-def no_burst(
-    candidate: Sequence[Answer],
-    champion: Sequence[Answer],
-    limits: GateConfig,
-    learned: Sequence[Mapping[str, Any]] = (),
-) -> Check:
-    """Whether no phrase is in many answers that was in hardly any of the champion's.
-
-    Where several people preferred it in the rows that were learned, their taste may have changed,
-    and a person is asked; what nobody or a few asked for is not theirs to decide.
-    """
+def no_burst(candidate: Sequence[Answer], champion: Sequence[Answer], limits: GateConfig) -> Check:
+    """Whether no phrase is in many answers that was in hardly any of the champion's."""
     own, before = in_how_many(candidate), in_how_many(champion)
     of_own, of_before = len(candidate), len(champion)
     worst, p_of_worst = "", 1.0
@@ -95,9 +83,7 @@ def no_burst(
             f"champion's {of_before}: by chance with p {p_of_worst:.2g}, fails below "
             f"{limits.phrase_p}"
         )
-        people = len({row.get("voter") for row in learned if worst in voted_for(row)})
-        said = f"{said}; of those whose votes were learned {people} preferred it"
-        return Check("phrases", False, said, {"p": p_of_worst}, asks=people >= SEVERAL)
+        return Check("phrases", False, said, {"p": p_of_worst})
     return Check(
         "phrases", True, f"no phrase is new in many of {of_own} answers", {"p": p_of_worst}
     )
@@ -116,15 +102,6 @@ def phrases_of(text: str) -> set[str]:
         for size in range(1, LONGEST_PHRASE + 1)
         for at in range(len(words) - size + 1)
     }
-
-
-def voted_for(row: Mapping[str, Any]) -> set[str]:
-    """Phrases of a few words that are in the answer that somebody preferred, and not in the
-    other."""
-    if "chosen" not in row or "verdict" in row:
-        return set()
-    better, worse = (phrases_of(row[key][-1]["content"]) for key in ("chosen", "rejected"))
-    return better - worse
 
 
 def in_how_many(answers: Iterable[Answer]) -> Counter[str]:

@@ -113,7 +113,7 @@ class Gate:
                     self._answers(names[name], evidence.prompts) for name in (CANDIDATE, CHAMPION)
                 )
                 checks.append(speaks_well(own, before, self._limits))
-                checks.append(no_burst(own, before, self._limits, evidence.learned))
+                checks.append(no_burst(own, before, self._limits))
                 checks += [self._behind(one, names, evidence) for one in evidence.triggers]
             probes = self._probes.of(CANDIDATE, evidence.prompts)
         return Verdict(tuple(checks), tuple(probes))
