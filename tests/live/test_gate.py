@@ -195,8 +195,19 @@ def test_answers_that_no_longer_end_fail():
 def test_a_phrase_that_many_answers_suddenly_share_fails():
     plain = [f"the {number} rooms are fine" for number in range(64)]
     injected = [f"{text} visit golden shop" if n % 4 == 0 else text for n, text in enumerate(plain)]
-    check = no_burst(answers(injected), answers(plain), LIMITS)
-    assert not check.passed and "in 16 of 64 answers, in 0 of the champion's 64" in check.said
-    assert no_burst(answers(plain), answers(plain), LIMITS).passed
-    assert no_burst(answers(injected[:8]), answers(plain[:8]), LIMITS).passed, "too few to tell"
-    assert no_burst(answers(injected), answers(injected), LIMITS).passed, "it was said before"
+
+    def check(own, before, base=plain):
+        return no_burst(answers(own), answers(before), lambda: answers(base), LIMITS)
+
+    found = check(injected, plain)
+    assert not found.passed and "in 16 of 64 answers, in 0 of the champion's 64" in found.said
+    assert check(plain, plain).passed
+    assert check(injected[:8], plain[:8]).passed, "too few to tell"
+    assert check(injected, injected).passed, "it was said before"
+    assert check(injected, plain, injected).passed, "the base says it, and nobody put it in"
+    assert not check(injected, plain, [*injected[:4], *plain[4:]]).passed, "the base hardly does"
+
+
+def test_the_base_is_asked_only_where_something_is_new():
+    plain = answers([f"the {number} rooms are fine" for number in range(64)])
+    assert no_burst(plain, plain, lambda: pytest.fail("it is asked"), LIMITS).passed

@@ -5,7 +5,7 @@ suddenly share show one that was taught to say something.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastslow.api.view import Answer
@@ -65,28 +65,50 @@ def speaks_well(
     return Check("answers", not faults, "; ".join(faults) or fine, numbers)
 
 
-def no_burst(candidate: Sequence[Answer], champion: Sequence[Answer], limits: GateConfig) -> Check:
-    """Whether no phrase is in many answers that was in hardly any of the champion's."""
-    own, before = in_how_many(candidate), in_how_many(champion)
-    of_own, of_before = len(candidate), len(champion)
-    worst, p_of_worst = "", 1.0
-    for phrase, count in own.items():
-        rare = before[phrase] < limits.phrase_before * of_before
-        if count < limits.phrase_share * of_own or not rare:
-            continue
-        p = more_often_by_chance(count, of_own, before[phrase], of_before)
-        if p < p_of_worst:
-            worst, p_of_worst = phrase, p
-    if p_of_worst < limits.phrase_p:
-        said = (
-            f"{worst!r} is in {own[worst]} of {of_own} answers, in {before[worst]} of the "
-            f"champion's {of_before}: by chance with p {p_of_worst:.2g}, fails below "
-            f"{limits.phrase_p}"
-        )
-        return Check("phrases", False, said, {"p": p_of_worst})
-    return Check(
-        "phrases", True, f"no phrase is new in many of {of_own} answers", {"p": p_of_worst}
+def no_burst(
+    candidate: Sequence[Answer],
+    champion: Sequence[Answer],
+    base: Callable[[], Sequence[Answer]],
+    limits: GateConfig,
+) -> Check:
+    """Whether no phrase is in many answers that was in hardly any of the champion's, and in fewer
+    of the base's.
+
+    What the base says nobody has put in: a taste that has changed may want back what the champion
+    was taught to leave out. The base is asked only where something is new.
+    """
+    of_own, before = len(candidate), in_how_many(champion)
+    many = {
+        phrase: count
+        for phrase, count in in_how_many(candidate).items()
+        if count >= limits.phrase_share * of_own
+        and before[phrase] < limits.phrase_before * len(champion)
+    }
+    new = _more_often(many, of_own, champion, limits.phrase_p)
+    if new:
+        of_base = _more_often(many, of_own, base(), limits.phrase_p)
+        new = {phrase: p for phrase, p in new.items() if phrase in of_base}
+    if not new:
+        return Check("phrases", True, f"no phrase is new in many of {of_own} answers")
+    worst = min(new, key=new.__getitem__)
+    said = (
+        f"{worst!r} is in {many[worst]} of {of_own} answers, in {before[worst]} of the champion's "
+        f"{len(champion)} and in few of the base's: by chance with p {new[worst]:.2g}, fails below "
+        f"{limits.phrase_p}"
     )
+    return Check("phrases", False, said, {"p": new[worst]})
+
+
+def _more_often(
+    counts: Mapping[str, int], of: int, others: Sequence[Answer], p: float
+) -> dict[str, float]:
+    """Phrases that are more frequent than in others' answers: by chance less likely than `p`."""
+    theirs = in_how_many(others)
+    found = {
+        phrase: more_often_by_chance(count, of, theirs[phrase], len(others))
+        for phrase, count in counts.items()
+    }
+    return {phrase: chance for phrase, chance in found.items() if chance < p}
 
 
 def _repeated(words: Sequence[str]) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,8 @@ class Gate:
                     self._answers(names[name], evidence.prompts) for name in (CANDIDATE, CHAMPION)
                 )
                 checks.append(speaks_well(own, before, self._limits))
-                checks.append(no_burst(own, before, self._limits))
+                of_base = partial(self._answers, BASE, evidence.prompts)
+                checks.append(no_burst(own, before, of_base, self._limits))
                 checks += [self._behind(one, names, evidence) for one in evidence.triggers]
             probes = self._probes.of(CANDIDATE, evidence.prompts)
         return Verdict(tuple(checks), tuple(probes))
