@@ -5,14 +5,15 @@ import contextlib
 import hashlib
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from local_server import LocalServer
 
 TOKEN = "hf_tokenoftests"
 LARGE = ".safetensors"
 
 
-class FakeHub:
+class FakeHub(LocalServer):
     """Keeps what is committed.
 
     Attributes:
@@ -45,13 +46,7 @@ class FakeHub:
             def log_message(self, *_):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     def _reply(self, method, path, token, body):
         for beginning, status in self.refuse.items():

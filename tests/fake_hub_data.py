@@ -4,12 +4,13 @@ import contextlib
 import hashlib
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote
 
+from local_server import LocalServer
 
-class FakeDatasetHub:
+
+class FakeDatasetHub(LocalServer):
     """Serves datasets.
 
     Attributes:
@@ -45,13 +46,7 @@ class FakeDatasetHub:
             def log_message(self, *_):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     def _reply(self, path, sent):
         for repo, commits in self.commits.items():

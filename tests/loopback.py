@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from local_server import LocalServer
 
 
-class Loopback:
+class Loopback(LocalServer):
     """Replies to POST with `handle(path, body)`: a status and JSON, or bytes as they are, or None
     for an empty reply; or a function that is given the handler and does what it likes."""
 
@@ -35,15 +35,8 @@ class Loopback:
             def log_message(self, *_):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        # Looks often whether it shall end: half a second each is minutes over all tests.
-        serve = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        serve.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url += "/v1"
 
 
 def chat_reply(texts, *, finish="stop", **usage):

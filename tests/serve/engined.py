@@ -29,6 +29,12 @@ def adapter(folder, base, *, seed, rank=4, size=0.05):
     return folder
 
 
+def two_adapters(folder, model):
+    """Folders of two adapters of a model, `x` and `y`."""
+    base = load_base(str(model))
+    return {name: adapter(folder / name, base, seed=place) for place, name in enumerate("xy")}
+
+
 class RealChain(Chain):
     """A store with updates whose adapters are random ones of a model."""
 

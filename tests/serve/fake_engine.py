@@ -6,8 +6,10 @@ import json
 import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from local_server import LocalServer
 
 from fastslow.atomic_io import file_hash
 from fastslow.foreign_files import ADAPTER_WEIGHTS
@@ -16,7 +18,7 @@ PIECES = 4
 """Of an answer: the hash of the weights that the adapter was loaded from, cut up."""
 
 
-class FakeEngine:
+class FakeEngine(LocalServer):
     """Started at once, on a port of its own.
 
     Args:
@@ -56,14 +58,8 @@ class FakeEngine:
             def log_message(self, *_):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url += "/v1"
 
     def handle(self, request, path, body):
         if path == "/load_lora_adapter":

@@ -8,9 +8,8 @@ import time
 
 import pytest
 from asking import begin, pieces_of
-from engined import adapter
+from engined import two_adapters
 
-from fastslow.adapters import load_base
 from fastslow.config import load_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.feedback import Malformed
@@ -34,8 +33,7 @@ def settings(model_folder):
 
 @pytest.fixture(scope="module")
 def folders(model_folder, tmp_path_factory):
-    base, to = load_base(str(model_folder)), tmp_path_factory.mktemp("adapters")
-    return {name: adapter(to / name, base, seed=place) for place, name in enumerate("xy")}
+    return two_adapters(tmp_path_factory.mktemp("adapters"), model_folder)
 
 
 @pytest.fixture(scope="module")

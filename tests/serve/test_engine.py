@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 from asking import begin, pieces_of
-from engined import adapter
+from engined import adapter, two_adapters
 
 from fastslow.adapters import Factors, load_base, load_tokenizer
 from fastslow.config import load_recipe
@@ -36,8 +36,7 @@ def recipe(model_folder):
 
 @pytest.fixture(scope="module")
 def folders(model_folder, tmp_path_factory):
-    base, to = load_base(str(model_folder)), tmp_path_factory.mktemp("adapters")
-    return {name: adapter(to / name, base, seed=place) for place, name in enumerate("xy")}
+    return two_adapters(tmp_path_factory.mktemp("adapters"), model_folder)
 
 
 @pytest.fixture
