@@ -1,7 +1,5 @@
 """`fastslow engine`: the process that has the model of `fastslow serve`, which starts it."""
 
-import os
-
 import typer
 
 LESS_URGENT = 5
@@ -16,8 +14,8 @@ def engine(
     """Answer for a server."""
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.serve.engine.process import answer_for_server
+    from fastslow.serve.supervised import be_less_urgent
 
     quiet_libraries()
-    if hasattr(os, "nice"):
-        os.nice(LESS_URGENT)
+    be_less_urgent(LESS_URGENT)
     answer_for_server(address, overrides, slots=slots)

@@ -1,6 +1,5 @@
 """`fastslow learn`: the votes of a live folder become updates of what answers there."""
 
-import os
 from pathlib import Path
 
 import typer
@@ -33,10 +32,10 @@ def learn(
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.config import load_recipe
     from fastslow.live.run import learn as run
+    from fastslow.serve.supervised import be_less_urgent
 
     quiet_libraries()
-    if hasattr(os, "nice"):
-        os.nice(LESS_URGENT)
+    be_less_urgent(LESS_URGENT)
     recipe = load_recipe(DEFAULTS, overrides)
     run(
         folder,

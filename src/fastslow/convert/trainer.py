@@ -70,6 +70,11 @@ OFF: Mapping[str, tuple[Any, str]] = {
     "neftune_noise_alpha": (None, "noise on embeddings is not here"),
     "load_best_model_at_end": (False, "the last leader is handed over here, not the best one"),
     "dataloader_drop_last": (False, "the last, smaller batch is learned too here"),
+    # Not of the trainer, but of both libraries too.
+    "use_rslora": (False, "updates are scaled by alpha / rank; set lora.alpha instead"),
+    "use_dora": (False, "DoRA is not here"),
+    "model_revision": ("main", "a base of the hub is its newest revision; give a folder"),
+    "ld_alpha": (None, "no part of a response counts less than another here"),
 }
 
 

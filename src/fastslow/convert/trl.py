@@ -32,14 +32,10 @@ IDLE = by_reason(
 )
 LOST = by_reason({"memory of a 4-bit base": "use_bnb_nested_quant bnb_4bit_quant_storage"})
 OFF: Mapping[str, tuple[Any, str]] = {
-    "ld_alpha": (None, "no part of a response counts less than another here"),
     "router_aux_loss_coef": (None, "a frozen base has no router to balance"),
     "model_init_kwargs": (None, "arguments of the model's loading are not passed on"),
-    "model_revision": ("main", "a base of the hub is its newest revision; give a folder"),
     "lora_target_parameters": (None, "adapters are on layers"),
     "lora_modules_to_save": (None, "nothing but adapters is trained"),
-    "use_rslora": (False, "updates are scaled by alpha / rank; set lora.alpha instead"),
-    "use_dora": (False, "DoRA is not here"),
     "load_in_8bit": (False, "bases are quantised to 4 bit or not at all"),
     "bnb_4bit_quant_type": ("nf4", "4 bit is nf4 here"),
     "test_split_size": (None, "held-out pairs are files of their own; give data.eval"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from fastslow.feedback.ledger import Entry, entry_of
 from fastslow.feedback.refusals import UnknownItem
@@ -107,17 +107,21 @@ def history(
     return [Update(**row._mapping) for row in connection.execute(query)]
 
 
-def rows_of(connection: Connection, update_id: int, *, replayed: bool = True) -> list[Entry]:
-    """The ledger's rows of an update, new ones in order, then the replayed if these are wanted."""
+def rows_of(connection: Connection, update_id: int) -> list[Entry]:
+    """The ledger's rows of an update, new ones in order, then the replayed."""
     query = (
         select(ledger)
         .join(update_rows, update_rows.c.seq == ledger.c.seq)
         .where(update_rows.c.update_id == update_id)
         .order_by(update_rows.c.replayed, ledger.c.seq)
     )
-    if not replayed:
-        query = query.where(~update_rows.c.replayed)
     return [entry_of(row) for row in connection.execute(query)]
+
+
+def num_new(connection: Connection, update_id: int) -> int:
+    """How many of an update's rows, the first ones, were never learned before."""
+    new = update_rows.c.update_id == update_id, ~update_rows.c.replayed
+    return connection.scalar(select(func.count()).where(*new)) or 0
 
 
 def uses_of(connection: Connection, vote_id: int) -> list[Use]:

@@ -221,8 +221,8 @@ class LiveLearner:
         if update.consolidation_id is None:
             with self._store.read() as connection:
                 rows = updates.rows_of(connection, update.id)
-                new = updates.rows_of(connection, update.id, replayed=False)
-            return self._jobs.learn(update, rows, len(new), before)
+                num_new = updates.num_new(connection, update.id)
+            return self._jobs.learn(update, rows, num_new, before)
 
         def go_on() -> None:
             if stop.received:

@@ -60,6 +60,12 @@ def end_with(supervisor: int, stop: Callable[[], object]) -> None:
     threading.Thread(target=look, name="supervisor-watch", daemon=True).start()
 
 
+def be_less_urgent(by: int) -> None:
+    """Leave the cores to others of this session first, where the system can say so."""
+    if hasattr(os, "nice"):
+        os.nice(by)
+
+
 def threads_of_both() -> tuple[int, int]:
     """Threads that answer and threads that learn beside them, at least one each.
 

@@ -84,10 +84,12 @@ def no_burst(
         if count >= limits.phrase_share * of_own
         and before[phrase] < limits.phrase_before * len(champion)
     }
-    new = _more_often(many, of_own, champion, limits.phrase_p)
+    new = _more_often(many, of_own, before, len(champion), limits.phrase_p)
     if new:
-        of_base = _more_often(many, of_own, base(), limits.phrase_p)
-        new = {phrase: p for phrase, p in new.items() if phrase in of_base}
+        said_by_base = base()
+        of_base = in_how_many(said_by_base), len(said_by_base)
+        more = _more_often(many, of_own, *of_base, limits.phrase_p)
+        new = {phrase: p for phrase, p in new.items() if phrase in more}
     if not new:
         return Check("phrases", True, f"no phrase is new in many of {of_own} answers")
     worst = min(new, key=new.__getitem__)
@@ -100,12 +102,11 @@ def no_burst(
 
 
 def _more_often(
-    counts: Mapping[str, int], of: int, others: Sequence[Answer], p: float
+    counts: Mapping[str, int], of: int, theirs: Counter[str], of_theirs: int, p: float
 ) -> dict[str, float]:
     """Phrases that are more frequent than in others' answers: by chance less likely than `p`."""
-    theirs = in_how_many(others)
     found = {
-        phrase: more_often_by_chance(count, of, theirs[phrase], len(others))
+        phrase: more_often_by_chance(count, of, theirs[phrase], of_theirs)
         for phrase, count in counts.items()
     }
     return {phrase: chance for phrase, chance in found.items() if chance < p}
