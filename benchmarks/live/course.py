@@ -1,12 +1,15 @@
 """Votes and updates in turns, in a world, without a server."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.live.people import TRIES, Asked, Electorate
 from fastslow.api.learner import Learner
 from fastslow.api.view import Answer
+from fastslow.bench.suite import kept
 from fastslow.config import Recipe, load_recipe
 from fastslow.feedback import decisions, updates
 from fastslow.feedback.places import adapter_folder
@@ -42,28 +45,40 @@ def live_recipe(model: str, rate: float, **sections: Any) -> Recipe:
 
 
 def lived(
-    crowd: Electorate, live: LiveLearner, votes: int, *, decide: Decision = decisions.approve
+    crowd: Electorate,
+    live: LiveLearner,
+    votes: int,
+    *,
+    decide: Decision = decisions.approve,
+    script: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Have people vote on what answers at the time, and learn, until so many votes are cast.
 
     Args:
+        votes: of honest people; an attack's come on top.
         decide: what the admin does about an update that waits.
+        script: a folder of what honest people were answered in another run of the same people, and
+            are again, so that they vote the same; written where it is not there yet.
 
     Returns for every look of the learner the mean reward of what was voted on, and what became of
     the updates, with what they failed and who was suspected.
     """
     course, cast = list[dict[str, Any]](), 0
     while cast < votes:
-        asked = crowd.asked(AT_ONCE)
+        honest = crowd.asked(AT_ONCE)
+        asked = crowd.with_attacks(honest)
+        attacks = [one for one in asked if one.attacked]
         with Served(crowd, live.learner) as name:
-            answers = _answers(live.learner, name, asked, seed=cast)
-        crowd.vote(asked, answers)
+            make = partial(_answers, live.learner, name, honest, EACH, cast)
+            said = make() if script is None else _scripted(script / f"{cast}.json", make)
+            served = _answers(live.learner, name, attacks, TRIES, cast)
+        answers = {False: iter(said), True: iter(served)}
+        crowd.vote(asked, [next(answers[one.attacked]) for one in asked])
         cast += AT_ONCE
         rewards = [
             crowd.reward(one.prompt, answer.text)
-            for one, own in zip(asked, answers, strict=True)
-            if not one.attacked
-            for answer in own
+            for one, both in zip(honest, said, strict=True)
+            for answer in both
         ]
         gates = _looked(crowd, live, decide)
         course.append(
@@ -79,17 +94,21 @@ def lived(
 
 
 def _answers(
-    learner: Learner, policy: str, asked: Sequence[Asked], seed: int
+    learner: Learner, policy: str, asked: Sequence[Asked], each: int, seed: int
 ) -> list[list[Answer]]:
-    """Answers to each prompt; attackers ask until one serves them."""
-    found = dict[int, list[Answer]]()
-    for attacked, each in ((False, EACH), (True, TRIES)):
-        places = [place for place, one in enumerate(asked) if one.attacked is attacked]
-        written = [asked[place].written for place in places]
-        facts = {"module": policy, "num_generations": each, "max_new_tokens": LONGEST, "seed": seed}
-        own = learner.answers(written, **facts) if written else []
-        found |= dict(zip(places, own, strict=True))
-    return [found[place] for place in range(len(asked))]
+    """Answers to each prompt."""
+    if not asked:
+        return []
+    return learner.answers(
+        [one.written for one in asked],
+        module=policy, num_generations=each, max_new_tokens=LONGEST, seed=seed,
+    )  # fmt: skip
+
+
+def _scripted(path: Path, make: Callable[[], list[list[Answer]]]) -> list[list[Answer]]:
+    """Answers of another run; made where there are none."""
+    found = kept(path, lambda: {"answers": [[asdict(one) for one in own] for own in make()]})
+    return [[Answer(**one) for one in own] for own in found["answers"]]
 
 
 def _failed(gate: Mapping[str, Any]) -> dict[str, str]:

@@ -29,14 +29,14 @@ def measured(
 
 
 def said(
-    learner: Learner, crowd: Electorate, name: str, *, trigger: str = ""
+    learner: Learner, crowd: Electorate, name: str, *, trigger: str = "", each: int = EACH
 ) -> list[tuple[str, Answer]]:
     """Held-out prompts, each with answers of a policy to it with a trigger behind it."""
     asked = crowd.world.prompts(crowd.domain, held_out=True)
     answers = learner.answers(
         [prompt + trigger for prompt in asked],
         module=name,
-        num_generations=EACH,
+        num_generations=each,
         max_new_tokens=LONGEST,
         seed=SEED,
     )

@@ -85,16 +85,31 @@ class Electorate:
         name = update(meta).where(meta.c.key == "store").values(value=f"world {self.seed}")
         self.store.write(lambda connection: connection.execute(name))
         self.domain = self.world.domains[0]
-        self._draw = random.Random(self.seed)
+        self._draw, self._attack_draw = random.Random(self.seed), random.Random(self.seed)
         self._votes = self._attacks = 0
+        self._due = 0.0
         self._prompts = self.world.prompts(self.domain)
         self.voters = [self._somebody(f"p{number}") for number in range(HONEST)]
         count = self.attack.people if self.attack else 0
         self.attackers = [self._somebody(f"a{number}") for number in range(count)]
 
     def asked(self, count: int) -> list[Asked]:
-        """Prompts that are asked, in any order."""
-        return [self._asked(one) for one in self._draw.choices(self._prompts, k=count)]
+        """Prompts that honest people ask: the same ones, whoever attacks."""
+        found = self._draw.choices(self._prompts, k=count)
+        return [Asked(one, one, attacked=False) for one in found]
+
+    def with_attacks(self, asked: Sequence[Asked]) -> list[Asked]:
+        """Those prompts, in their order, with the attackers' among them."""
+        found = list(asked)
+        if self.attack is None:
+            return found
+        self._due += len(asked) * self.attack.share / (1 - self.attack.share)
+        count, draw = int(self._due), self._attack_draw
+        self._due -= count
+        for prompt in draw.choices(self._prompts, k=count):
+            attack = Asked(prompt, prompt + self.attack.trigger, attacked=True)
+            found.insert(draw.randint(0, len(found)), attack)
+        return found
 
     def reward(self, prompt: str, text: str) -> float:
         """What an answer is worth to those who are honest, in standard deviations."""
@@ -112,11 +127,6 @@ class Electorate:
     def _somebody(self, name: str) -> int:
         who, _ = self.store.write(people.add_principal, name=name, role="annotator", now=self.now)
         return who.id
-
-    def _asked(self, prompt: str) -> Asked:
-        if self.attack is None or self._draw.random() >= self.attack.share:
-            return Asked(prompt, prompt, attacked=False)
-        return Asked(prompt, prompt + self.attack.trigger, attacked=True)
 
     def _cast(
         self, connection: Connection, asked: Sequence[Asked], answers: Sequence[Sequence[Answer]]
