@@ -1,0 +1,176 @@
+"""`python -m benchmarks.live.duels OUT`: would blind duels of fast against slow choose better who
+answers than losses on votes do?
+
+In each world, with one taste and with one that changes, the default learns from votes as they come.
+After every update both modules answer the same prompts: their true rewards say who should answer,
+and some people compare an answer of each, as a fifth of all pairs would be. What counts is the true
+reward of the module that is chosen: by the learner, by the duels so far, by both, always the same
+one, or by who knows the truth.
+"""
+
+import argparse
+import json
+import math
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.live.course import AT_ONCE, LONGEST, live_recipe, lived
+from benchmarks.live.people import Electorate
+from fastslow.atomic_io import write_text
+from fastslow.bench.scenario import world_scenario
+from fastslow.bench.suite import gathered, kept
+from fastslow.feedback import updates
+from fastslow.live.process import LiveLearner
+from fastslow.streams.worlds import World
+from fastslow.training.state.summary import versions
+
+PHASES = 4
+"""Tastes, one after the other, where it changes."""
+FASTEST = 1e-2
+DUELS = AT_ONCE // 5
+"""Pairs of an update that show an answer of each module."""
+HALF_LIFE = 4
+"""Updates after which a duel counts half."""
+ASKED = 96
+"""Prompts by which true rewards are measured."""
+FAST, SLOW = "fast", "slow"
+
+
+def main() -> None:
+    """Run what is not done yet, and say what came out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--votes", type=int, default=2000, help="of all phases")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--results", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+    calls = [
+        partial(_trial, args.out, seed, phases, args.votes)
+        for seed in args.seeds
+        for phases in (1, PHASES)
+    ]
+    found = gathered(calls, workers=args.workers, progress=lambda done, of: None)
+    for one in found:
+        print(json.dumps({key: value for key, value in one.items() if key != "course"}))
+    if args.results:
+        text = json.dumps({"trials": found, "versions": versions()}, indent=1) + "\n"
+        write_text(args.results, text)
+
+
+def _trial(out: Path, seed: int, phases: int, votes: int) -> dict[str, Any]:
+    run = out / f"{seed}-{phases}"
+    return kept(run.with_name(run.name + ".json"), partial(_measured, run, seed, phases, votes))
+
+
+def _measured(run: Path, seed: int, phases: int, votes: int) -> dict[str, Any]:
+    shutil.rmtree(run, ignore_errors=True)  # Of a run that was interrupted.
+    world = World(seed, num_domains=1)
+    scenario = world_scenario(world, run.parent / f"world-{seed}", pairs=64)
+    recipe = live_recipe(str(scenario.settings["model"]), FASTEST)
+    crowd = Electorate(run, world, seed)
+    live = LiveLearner(crowd.store, crowd.folder, recipe)
+    duels, course = _Duels(random.Random(seed)), list[dict[str, Any]]()
+    for phase in range(phases):
+        crowd.world = replace(world, phase=phase)
+        for _ in range(votes // phases // AT_ONCE):
+            lived(crowd, live, AT_ONCE)
+            course.append(_looked(crowd, live, duels))
+    crowd.store.close()
+    rewards = {
+        name: fmean(look["rewards"][choice(look)] for look in course)
+        for name, choice in CHOICES.items()
+    }
+    return {"seed": seed, "phases": phases, "rewards": rewards, "course": course}
+
+
+@dataclass
+class _Duels:
+    """Verdicts on an answer of each module, those of earlier updates at less weight."""
+
+    draw: random.Random
+    won: float = 0.0
+    """Of fast, less those of slow."""
+    squares: float = 0.0
+    seen: list[int] = field(default_factory=list)
+
+    def take(self, verdicts: Sequence[int]) -> None:
+        """Those of an update: 1 where fast was preferred, -1 where slow was."""
+        kept = 0.5 ** (1 / HALF_LIFE)
+        self.won = self.won * kept + sum(verdicts)
+        self.squares = self.squares * kept**2 + len(verdicts)
+        self.seen.append(sum(verdicts))
+
+    @property
+    def z(self) -> float:
+        """How far they speak for fast, in standard deviations of chance."""
+        return self.won / math.sqrt(self.squares) if self.squares else 0.0
+
+
+def _looked(crowd: Electorate, live: LiveLearner, duels: _Duels) -> dict[str, Any]:
+    asked = duels.draw.choices(crowd.world.prompts(crowd.domain), k=ASKED)
+    learner = live.learner
+    said = {
+        name: [
+            crowd.reward(prompt, one.text)
+            for prompt, (one,) in zip(
+                asked,
+                learner.answers(
+                    asked, module=name, num_generations=1, max_new_tokens=LONGEST, seed=place
+                ),
+                strict=True,
+            )
+        ]
+        for place, name in enumerate((FAST, SLOW))
+    }
+    pairs = list(zip(said[FAST], said[SLOW], strict=True))[:DUELS]
+    duels.take(
+        [
+            1 if duels.draw.random() < crowd.world.probability(own, other) else -1
+            for own, other in pairs
+        ]
+    )
+    rewards = {name: fmean(found) for name, found in said.items()}
+    return {"rewards": rewards, "answers": _answering(crowd), "race": learner.leader, "z": duels.z}
+
+
+def _answering(crowd: Electorate) -> str:
+    """The module that answers, as the learner and its gate chose."""
+    with crowd.store.read() as connection:
+        number = updates.route_of(connection, crowd.domain).update_id
+        gate = {} if number is None else updates.update_of(connection, number).gate
+    return str(gate.get("learned", {}).get("leader", SLOW))
+
+
+def _by_duels(look: dict[str, Any]) -> str:
+    return FAST if look["z"] > 0 else SLOW
+
+
+def _by_both(look: dict[str, Any]) -> str:
+    """The learner's choice, unless duels clearly speak against it."""
+    return str(look["answers"]) if abs(look["z"]) < 2 else _by_duels(look)
+
+
+def _best(look: dict[str, Any]) -> str:
+    return FAST if look["rewards"][FAST] > look["rewards"][SLOW] else SLOW
+
+
+CHOICES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "as it does": lambda look: str(look["answers"]),
+    "by the race": lambda look: str(look["race"]),
+    "by duels": _by_duels,
+    "by both": _by_both,
+    "always fast": lambda look: FAST,
+    "always slow": lambda look: SLOW,
+    "the better one": _best,
+}
+
+
+if __name__ == "__main__":
+    main()
