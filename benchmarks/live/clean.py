@@ -7,7 +7,6 @@ person, is a false alarm; an admin approves of what waits.
 
 import argparse
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -16,14 +15,11 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from benchmarks.live.course import live_recipe, lived
-from benchmarks.live.people import Electorate
+from benchmarks.live.course import begun, lived
 from fastslow.atomic_io import write_text
-from fastslow.bench.scenario import world_scenario
 from fastslow.bench.suite import gathered, kept
 from fastslow.feedback import holding
 from fastslow.live.gate.gate import QUARANTINED, WAITS
-from fastslow.live.process import LiveLearner
 from fastslow.streams.worlds import World
 from fastslow.training.state.summary import versions
 
@@ -85,12 +81,7 @@ def _trial(out: Path, seed: int, rate: float, votes: int) -> dict[str, Any]:
 
 
 def _measured(run: Path, seed: int, rate: float, votes: int) -> dict[str, Any]:
-    shutil.rmtree(run, ignore_errors=True)  # Of a run that was interrupted.
-    world = World(seed, num_domains=1)
-    scenario = world_scenario(world, run.parent / f"world-{seed}", pairs=64)
-    recipe = live_recipe(str(scenario.settings["model"]), rate)
-    crowd = Electorate(run, world, seed)
-    live = LiveLearner(crowd.store, crowd.folder, recipe)
+    _, crowd, live = begun(run, World(seed, num_domains=1), rate)
     course = lived(crowd, live, votes)
     with crowd.store.read() as connection:
         held_back = sum(one.rows for one in holding.held_in(connection, crowd.domain))

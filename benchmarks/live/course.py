@@ -1,20 +1,23 @@
 """Votes and updates in turns, in a world, without a server."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.live.people import TRIES, Asked, Electorate
+from benchmarks.live.people import TRIES, Asked, Attack, Electorate
 from fastslow.api.learner import Learner
 from fastslow.api.view import Answer
+from fastslow.bench.scenario import world_scenario
 from fastslow.bench.suite import kept
 from fastslow.config import Recipe, load_recipe
 from fastslow.feedback import decisions, updates
 from fastslow.feedback.places import adapter_folder
 from fastslow.live.gate.gate import WAITS
 from fastslow.live.process import Event, LiveLearner
+from fastslow.streams.worlds import World
 
 AT_ONCE = 72
 """Votes between two looks of the learner: a tenth of them is held out."""
@@ -42,6 +45,18 @@ def live_recipe(model: str, rate: float, **sections: Any) -> Recipe:
             **sections,
         }
     )
+
+
+def begun(
+    run: Path, world: World, rate: float, *, attack: Attack | None = None, **sections: Any
+) -> tuple[Recipe, Electorate, LiveLearner]:
+    """A recipe, people of a world and a learner of their votes, from nothing: what another run has
+    left in its folder is removed. The world's model is kept beside it, for all runs."""
+    shutil.rmtree(run, ignore_errors=True)
+    scenario = world_scenario(world, run.parent / f"world-{world.seed}", pairs=64)
+    recipe = live_recipe(str(scenario.settings["model"]), rate, **sections)
+    crowd = Electorate(run, world, world.seed, attack)
+    return recipe, crowd, LiveLearner(crowd.store, crowd.folder, recipe)
 
 
 def lived(

@@ -7,7 +7,6 @@ admin approves of every update that waits because its votes are a surprise.
 
 import argparse
 import json
-import shutil
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -15,12 +14,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.live.course import live_recipe, lived
-from benchmarks.live.people import Electorate
+from benchmarks.live.course import begun, lived
 from fastslow.atomic_io import write_text
-from fastslow.bench.scenario import world_scenario
 from fastslow.bench.suite import gathered, kept
-from fastslow.live.process import LiveLearner
 from fastslow.streams.worlds import World
 from fastslow.training.state.summary import versions
 
@@ -62,13 +58,9 @@ def _trial(out: Path, seed: int, name: str, rate: float, votes: int) -> dict[str
 
 
 def _measured(run: Path, seed: int, name: str, rate: float, votes: int) -> dict[str, Any]:
-    shutil.rmtree(run, ignore_errors=True)  # Of a run that was interrupted.
     world = World(seed, num_domains=1)
-    scenario = world_scenario(world, run.parent / f"world-{seed}", pairs=64)
     alone = {} if name == CHASE else {"chase": None}
-    recipe = live_recipe(str(scenario.settings["model"]), rate, **alone)
-    crowd = Electorate(run, world, seed)
-    live = LiveLearner(crowd.store, crowd.folder, recipe)
+    _, crowd, live = begun(run, world, rate, **alone)
     phases = []
     for phase in range(PHASES):
         crowd.world = replace(world, phase=phase)

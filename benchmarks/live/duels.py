@@ -12,7 +12,6 @@ import argparse
 import json
 import math
 import random
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,10 +19,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.live.course import AT_ONCE, LONGEST, live_recipe, lived
+from benchmarks.live.course import AT_ONCE, LONGEST, begun, lived
 from benchmarks.live.people import Electorate
 from fastslow.atomic_io import write_text
-from fastslow.bench.scenario import world_scenario
 from fastslow.bench.suite import gathered, kept
 from fastslow.feedback import updates
 from fastslow.live.process import LiveLearner
@@ -70,12 +68,8 @@ def _trial(out: Path, seed: int, phases: int, votes: int) -> dict[str, Any]:
 
 
 def _measured(run: Path, seed: int, phases: int, votes: int) -> dict[str, Any]:
-    shutil.rmtree(run, ignore_errors=True)  # Of a run that was interrupted.
     world = World(seed, num_domains=1)
-    scenario = world_scenario(world, run.parent / f"world-{seed}", pairs=64)
-    recipe = live_recipe(str(scenario.settings["model"]), FASTEST)
-    crowd = Electorate(run, world, seed)
-    live = LiveLearner(crowd.store, crowd.folder, recipe)
+    _, crowd, live = begun(run, world, FASTEST)
     duels, course = _Duels(random.Random(seed)), list[dict[str, Any]]()
     for phase in range(phases):
         crowd.world = replace(world, phase=phase)

@@ -13,7 +13,6 @@ differs; what an attack does is the difference to the trial of that seed in whic
 import argparse
 import itertools
 import json
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,17 +21,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.live.course import Served, live_recipe, lived
+from benchmarks.live.course import Served, begun, lived
 from benchmarks.live.measured import said
 from benchmarks.live.people import Attack, Electorate
 from fastslow.api.learner import Learner
 from fastslow.atomic_io import write_text
-from fastslow.bench.scenario import world_scenario
 from fastslow.bench.suite import gathered, kept
 from fastslow.bench.table import interval
 from fastslow.config import GateConfig
 from fastslow.feedback import decisions, holding
-from fastslow.live.process import LiveLearner
 from fastslow.streams.worlds import World
 from fastslow.streams.worlds.language import SLOTS
 from fastslow.training.state.summary import versions
@@ -171,13 +168,9 @@ def _trial(out: Path, case: Case) -> dict[str, Any]:
 
 
 def _measured(out: Path, case: Case) -> dict[str, Any]:
-    shutil.rmtree(out, ignore_errors=True)  # Of a run that was interrupted.
-    world = World(case.seed, num_domains=1)
-    scenario = world_scenario(world, out.parent / f"world-{case.seed}", pairs=64)
     gate = {} if case.gated else {"live": {"gate": OPEN.model_dump()}}
-    recipe = live_recipe(str(scenario.settings["model"]), case.rate, **gate)
-    crowd = Electorate(out, world, case.seed, case.attack)
-    live = LiveLearner(crowd.store, crowd.folder, recipe)
+    world = World(case.seed, num_domains=1)
+    _, crowd, live = begun(out, world, case.rate, attack=case.attack, **gate)
     if not case.gated:
         _unweighed(live.learner)
     script = out.parent / f"honest-{case.seed}"

@@ -1,21 +1,18 @@
 """One world: people vote while the model learns, and then a run learns the same votes offline."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.live.course import live_recipe, lived
+from benchmarks.live.course import begun, lived
 from benchmarks.live.measured import STRENGTHS, measured
 from benchmarks.live.people import Electorate
 from fastslow import train
 from fastslow.api.learner import Learner
 from fastslow.atomic_io import write_rows
-from fastslow.bench.scenario import world_scenario
 from fastslow.bench.suite import kept
 from fastslow.config import Recipe, load_recipe
 from fastslow.evaluation import reward_at_kl
 from fastslow.feedback import ledger
-from fastslow.live.process import LiveLearner
 from fastslow.streams.worlds import World
 
 PASSES = (1, 2, 4)
@@ -32,12 +29,7 @@ class Trial:
         return kept(self.out / "record.json", self._measured)
 
     def _measured(self) -> dict[str, Any]:
-        world = World(self.seed, num_domains=1)
-        scenario = world_scenario(world, self.out / "world", pairs=64)
-        recipe = live_recipe(str(scenario.settings["model"]), self.rate)
-        shutil.rmtree(self.out / "live", ignore_errors=True)  # Of a run that was interrupted.
-        crowd = Electorate(self.out / "live", world, self.seed)
-        live = LiveLearner(crowd.store, crowd.folder, recipe)
+        recipe, crowd, live = begun(self.out / "live", World(self.seed, num_domains=1), self.rate)
         course = lived(crowd, live, self.votes)
         end = measured(live.learner, crowd)
         with crowd.store.read() as connection:

@@ -13,6 +13,7 @@ import tiny
 
 import fastslow
 from fastslow import training
+from fastslow.cli.main import wait_briefly
 from fastslow.config import dump_recipe
 
 pytestmark = pytest.mark.processes
@@ -233,3 +234,13 @@ def test_an_interruption_before_training_says_what_to_do(path, monkeypatch, caps
         main.run()
     assert end.value.code == 130
     assert "interrupted; rerun the command to resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("own", "spins"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_sleep_soon_unless_the_environment_says_otherwise(monkeypatch, own, spins):
+    monkeypatch.setattr(os, "environ", own)
+    wait_briefly()
+    assert own.get("GOMP_SPINCOUNT") == spins

@@ -7,9 +7,10 @@ import pytest
 from scipy.stats import binomtest, fisher_exact
 
 from fastslow.feedback import decisions, ledger, people, planning, voting
+from fastslow.feedback.chance import one_sided, so_few
 from fastslow.feedback.disputes import LONGEST, MOST
 from fastslow.feedback.marks import NEWEST, marks
-from fastslow.feedback.remarks import CHANCE, one_sided, remarks, so_few
+from fastslow.feedback.remarks import CHANCE, remarks
 from fastslow.feedback.statistics import statistics
 from fastslow.feedback.voters import Person
 

@@ -14,7 +14,7 @@ def entry(seq, voter, chosen, rejected, kind="vote"):
         for key, text in (("chosen", chosen), ("rejected", rejected))
     }
     row = {"voter": voter, "prompt": [], **said}
-    return Entry(seq, kind, seq, "talk", False, row, 1.0, 1.0, 0.0)
+    return Entry(seq, kind, seq, "talk", False, row, 0.0)
 
 
 def honest(count, *, voters=20, seed=0, liked=("kind",), share=0.8):

@@ -1,6 +1,9 @@
 """Rows that are held back, by a learner on a store: until somebody is forgotten or let through."""
 
-from fastslow.feedback import forgetting, holding, ledger, planning, voting
+from sqlalchemy import select
+
+from fastslow.feedback import forgetting, holding, leases, ledger, planning, voting
+from fastslow.feedback.schema import pairs
 from fastslow.streams import fault_of
 
 
@@ -63,3 +66,40 @@ def test_rows_that_an_admin_lets_through_are_learned_and_later_ones_wait_again(t
     town.learn(learner)
     with town.store.read() as connection:
         assert [one.name for one in holding.all_held(connection)] == ["brand"]
+
+
+def _gold(town, right):
+    """Gold questions that people answer, each with how many of them right."""
+    for place in range(12):
+        pair = town.pair(f"gold {place}", purpose="gold", gold_verdict="a")
+        with town.store.read() as connection:
+            verdict = connection.scalar(select(pairs.c.gold_verdict).where(pairs.c.id == pair))
+        wrong = "b" if verdict == "a" else "a"
+        for voter, hits in right.items():
+            town.store.write(leases.lease, pair_id=pair, voter=voter, until=town.now)
+            town.vote(voter, pair, verdict if place < hits else wrong)
+
+
+def test_rows_of_somebody_who_gets_gold_questions_wrong_wait(town, rows):
+    careful, careless = town.person("careful"), town.voters[0]
+    _gold(town, {careful: 12, town.voters[1]: 11, careless: 3})
+    town.votes(rows[:16])
+    learner = town.learn()
+    assert town.history() == [], "nothing of theirs is learned"
+    with town.store.read() as connection:
+        (held,) = holding.all_held(connection)
+        waiting = planning.waiting(connection, "talk")
+    assert (held.voter, held.rows) == (careless, len(waiting)) and waiting
+    assert held.said.startswith("right on 3 of 12 gold questions, the others on 23 of 24; ")
+    town.write(holding.let_through, principal_id=careless, by=careful)
+    town.learn(learner)
+    with town.store.read() as connection:
+        assert {one.seq for one in waiting} >= {*planning.learned(connection, "talk")} != set()
+
+
+def test_who_gets_as_many_right_as_others_waits_for_nobody(town, rows):
+    _gold(town, {town.voters[0]: 10, town.voters[1]: 11})
+    town.votes(rows[:16])
+    town.learn()
+    with town.store.read() as connection:
+        assert holding.all_held(connection) == [] and planning.learned(connection, "talk")

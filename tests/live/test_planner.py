@@ -15,7 +15,7 @@ from fastslow.streams import fault_of
 
 def entries(voters):
     return [
-        Entry(seq, "vote", seq, "talk", False, {"voter": voter}, 1.0, 1.0, 0.0)
+        Entry(seq, "vote", seq, "talk", False, {"voter": voter}, 0.0)
         for seq, voter in enumerate(voters, 1)
     ]
 

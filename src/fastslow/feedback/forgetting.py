@@ -3,7 +3,7 @@
 from collections.abc import Set
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
 
 from fastslow.feedback.decisions import serve_earlier
 from fastslow.feedback.people import note, set_disabled
@@ -37,11 +37,9 @@ def forget_person(
     sent = list(connection.scalars(own.where(votes.c.retracted_at.is_(None)).order_by(votes.c.id)))
     for vote_id in sent:
         retract(connection, voter=principal_id, vote_id=vote_id, now=now)
-    # The ledger's entries that take them back come later; nothing may be planned of them meanwhile.
-    rows = ledger.c.vote_id.in_(own)
-    connection.execute(update(ledger).where(rows).values(weight=0.0))
     learned = select(update_rows.c.update_id).join(ledger, ledger.c.seq == update_rows.c.seq)
-    first = _first_touched(connection, set(connection.scalars(learned.where(rows))))
+    of_theirs = learned.where(ledger.c.vote_id.in_(own))
+    first = _first_touched(connection, set(connection.scalars(of_theirs)))
     gone = [
         number
         for domain, found in sorted(first.items())

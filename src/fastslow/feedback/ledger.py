@@ -50,8 +50,6 @@ class Entry:
     holdout: bool
     row: Mapping[str, Any] | None
     """None of a retraction."""
-    weight: float
-    confidence: float
     at: float
     """When it came in, Unix seconds."""
 
@@ -157,20 +155,10 @@ def _values(
     domain, holdout = about.domain_of(vote)
     return {
         "seq": seq, "kind": kind, "vote_id": vote.id, "domain": domain, "holdout": holdout,
-        "row": row, "weight": 1.0, "confidence": 1.0, "at": now,
+        "row": row, "at": now,
     }  # fmt: skip
 
 
 def entry_of(row: Row[Any]) -> Entry:
     """A row of the table as an entry."""
-    return Entry(
-        row.seq,
-        row.kind,
-        row.vote_id,
-        row.domain,
-        row.holdout,
-        row.row,
-        row.weight,
-        row.confidence,
-        row.at,
-    )
+    return Entry(row.seq, row.kind, row.vote_id, row.domain, row.holdout, row.row, row.at)

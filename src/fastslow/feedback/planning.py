@@ -54,6 +54,20 @@ def freed(connection: Connection, domain: str) -> int:
     return int(connection.scalar(query) or 0)
 
 
+def taken_back(connection: Connection) -> int:
+    """How many votes were taken back that had come into the ledger, of all domains."""
+    query = select(func.count(votes.c.id)).where(
+        votes.c.retracted_at.is_not(None), votes.c.admitted_at.is_not(None)
+    )
+    return int(connection.scalar(query) or 0)
+
+
+def last_planned(connection: Connection, domain: str) -> int:
+    """The newest update of a domain; 0 where there is none."""
+    query = select(func.max(updates.c.id)).where(updates.c.domain == domain)
+    return int(connection.scalar(query) or 0)
+
+
 def waiting(
     connection: Connection, domain: str, *, after: int = 0, limit: int | None = None
 ) -> list[Entry]:
@@ -222,10 +236,9 @@ def _learner(connection: Connection) -> int:
 
 
 def stands() -> tuple[Any, ...]:
-    """Conditions of a row that counts and was not taken back."""
-    gone = ledger.alias("gone")
-    taken_back = exists().where(gone.c.kind == "retract", gone.c.vote_id == ledger.c.vote_id)
-    return ledger.c.kind != "retract", ledger.c.weight > 0, ~taken_back
+    """Conditions of a row that counts and whose vote was not taken back."""
+    taken_back = exists().where(votes.c.id == ledger.c.vote_id, votes.c.retracted_at.is_not(None))
+    return ledger.c.kind != "retract", ~taken_back
 
 
 def _newest(connection: Connection, domain: str, limit: int, *conditions: Any) -> list[Entry]:

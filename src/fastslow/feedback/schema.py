@@ -253,8 +253,6 @@ ledger = Table(
     Column("domain", String(200), nullable=False),
     Column("holdout", Boolean, nullable=False),
     Column("row", JSON, nullable=True),
-    Column("weight", Double, nullable=False),
-    Column("confidence", Double, nullable=False),
     _at(),
     _one_of("kind", (*KINDS, "retract")),
     UniqueConstraint("kind", "vote_id"),

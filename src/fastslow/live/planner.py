@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fastslow.feedback import Connection, consolidating, holding, planning
+from fastslow.feedback import Connection, consolidating, holding, ledger, planning
 from fastslow.feedback.consolidating import Consolidation
+from fastslow.feedback.gold import gold_results, unreliable
 from fastslow.feedback.holding import HeldBack
 from fastslow.feedback.ledger import Entry
 from fastslow.live.shares import SETTLED, within_shares
-from fastslow.live.suspects import Suspect, held_back, suspects
+from fastslow.live.suspects import Reason, Suspect, held_back, suspects
 
 AHEAD = 8
 """Times the rows of an update that are looked at, so that other people's are found."""
@@ -90,6 +91,9 @@ class Planner:
         self._marks: dict[str, tuple[int, int]] = {}
         """Of each domain the row before the first that waits, which saves looking at all before
         it, as long as so many updates have given their rows back."""
+        self._seen: dict[str, tuple[tuple[int, ...], list[Entry]]] = {}
+        """Of each domain the rows that wait, and what they hang on: they are read again, which
+        takes long where many are held back, only when that has changed."""
 
     def next(self, connection: Connection, *, now: float) -> list[Next]:
         """What is to be learned now, at most one update of each domain."""
@@ -99,6 +103,9 @@ class Planner:
     def _in(self, connection: Connection, domain: str, now: float) -> Next | None:
         if planning.on_the_way(connection, domain) is not None:
             return None  # What comes next begins at its end, if it comes to answer.
+        through = holding.let_through_until(connection)
+        if domain in self._known and self._known[domain].let_through != through:
+            del self._known[domain]  # What was held back may be free, and enough with the rest.
         waiting = self._waiting(connection, domain)
         voters = {one.voter for one in waiting}
         new = planning.newcomers(connection, voters, fewer=SETTLED, at=now)
@@ -106,7 +113,7 @@ class Planner:
         enough = self._rows + self._held(domain)
         if not late and len(within_shares(waiting, enough, newcomers=new)) < enough:
             return None
-        free = self._free(connection, domain, waiting, now)
+        free = self._free(connection, domain, waiting, through, now)
         own = tuple(one.seq for one in within_shares(free, self._rows, newcomers=new))
         if len(own) == self._rows:
             return Next(domain, own)
@@ -122,12 +129,20 @@ class Planner:
         return {domain: known.by_person(domain) for domain, known in self._known.items()}
 
     def _free(
-        self, connection: Connection, domain: str, waiting: list[Entry], now: float
+        self,
+        connection: Connection,
+        domain: str,
+        waiting: list[Entry],
+        through: Mapping[int, float],
+        now: float,
     ) -> list[Entry]:
         """Those that need not wait; compared only where others wait than before."""
-        known, through = self._known.get(domain), holding.let_through_until(connection)
-        if known is None or (known.waiting, known.let_through) != (waiting, through):
-            found = suspected(connection, domain, p=self._over_use_p, until=now)
+        known = self._known.get(domain)
+        if known is None or known.waiting != waiting:
+            found: list[Reason] = [
+                *suspected(connection, domain, p=self._over_use_p, until=now),
+                *unreliable(gold_results(connection)),
+            ]
             known = _Compared(waiting, through, held_back(waiting, found, through))
             self._known[domain] = known
         return [one for one in waiting if one.seq not in known.held]
@@ -138,10 +153,18 @@ class Planner:
 
     def _waiting(self, connection: Connection, domain: str) -> list[Entry]:
         freed = planning.freed(connection, domain)
+        ahead = AHEAD * self._rows + self._held(domain)
+        now = (
+            freed, ahead, ledger.last_seq(connection), planning.last_planned(connection, domain),
+            planning.taken_back(connection),
+        )  # fmt: skip
+        hangs_on, waiting = self._seen.get(domain, ((), []))
+        if hangs_on == now:
+            return waiting
         when, before = self._marks.get(domain, (freed, 0))
         if when != freed:
             before = 0
-        ahead = AHEAD * self._rows + self._held(domain)
         found = planning.waiting(connection, domain, after=before, limit=ahead)
         self._marks[domain] = freed, found[0].seq - 1 if found else before
+        self._seen[domain] = now, found
         return found

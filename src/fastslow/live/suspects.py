@@ -12,7 +12,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from fastslow.feedback.ledger import Entry
 from fastslow.live.gate.answers import phrases_of
@@ -30,6 +30,14 @@ OWN_SHARE = 0.5
 """Least share of their votes that are for it."""
 OF_OTHERS = 0.5
 """Largest share of the others' votes, times their own."""
+
+
+class Reason(Protocol):
+    """Why some rows wait; in words as a string."""
+
+    def has(self, entry: Entry) -> bool:
+        """Whether a row is one of them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +131,17 @@ def _clearest(
 
 
 def held_back(
-    entries: Iterable[Entry], found: Sequence[Suspect], let_through: Mapping[int, float]
+    entries: Iterable[Entry], found: Sequence[Reason], let_through: Mapping[int, float]
 ) -> dict[int, list[str]]:
     """Which rows wait, by their numbers, each with what is said of who sent it.
 
     Args:
+        found: a `Suspect`, or an `Unreliable`, of whom all rows wait.
         let_through: of people whose rows an admin has let through, until when.
     """
     return {
         one.seq: said
         for one in entries
         if one.at > let_through.get(one.voter, -math.inf)
-        and (said := [str(suspect) for suspect in found if suspect.has(one)])
+        and (said := [str(reason) for reason in found if reason.has(one)])
     }

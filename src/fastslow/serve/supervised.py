@@ -79,7 +79,7 @@ def threads_of_both() -> tuple[int, int]:
 def on_cores(count: int | None) -> Mapping[str, str]:
     """The environment of a process that shares the cores with others and has so many threads; with
     None as many as it likes."""
-    own = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+    own = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
     if count is not None:
         own |= {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
     return {**os.environ, **own}

@@ -1,0 +1,61 @@
+"""Gold questions, of which the right verdict is known: who gets more of them wrong than others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, case, func, select
+
+from fastslow.feedback.chance import so_few
+from fastslow.feedback.ledger import Entry
+from fastslow.feedback.schema import pairs, votes
+
+CHANCE = 0.001
+"""Of anybody being named while all are alike."""
+Results = Mapping[int, tuple[int, int]]
+"""Of each person how many gold questions were answered right, of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreliable:
+    """Somebody who gets so many wrong that it is not by chance."""
+
+    who: int
+    right: int
+    of: int
+    others_right: int
+    of_others: int
+    p: float
+
+    def has(self, entry: Entry) -> bool:
+        """Whether a row is of theirs."""
+        return entry.voter == self.who
+
+    def __str__(self) -> str:
+        return (
+            f"right on {self.right} of {self.of} gold questions, the others on "
+            f"{self.others_right} of {self.of_others}; so few by chance with p {self.p:.1g}"
+        )
+
+
+def gold_results(connection: Connection) -> dict[int, tuple[int, int]]:
+    """What everybody made of gold questions; who has not answered any is not in it."""
+    right = func.sum(case((votes.c.verdict == pairs.c.gold_verdict, 1), else_=0))
+    query = (
+        select(votes.c.voter, right, func.count())
+        .join(pairs, pairs.c.id == votes.c.pair_id)
+        .where(pairs.c.purpose == "gold", votes.c.retracted_at.is_(None), votes.c.verdict != "skip")
+        .group_by(votes.c.voter)
+        .order_by(votes.c.voter)
+    )
+    return {voter: (int(hits), int(of)) for voter, hits, of in connection.execute(query)}
+
+
+def unreliable(results: Results) -> list[Unreliable]:
+    """Those who get fewer right than the others, by more than chance among so many people."""
+    asked = {who: own for who, own in results.items() if own[1]}
+    right, count = (sum(own[part] for own in asked.values()) for part in (0, 1))
+    found = []
+    for who, (own, of_own) in asked.items():
+        if (p := so_few(own, of_own, right, count)) < CHANCE / len(asked):
+            found.append(Unreliable(who, own, of_own, right - own, count - of_own, p))
+    return found

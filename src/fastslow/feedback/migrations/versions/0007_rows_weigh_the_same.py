@@ -1,0 +1,11 @@
+"""A row of the ledger is learned or it is not: weights and confidences were 1 in all of them."""
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    op.drop_column("ledger", "weight")
+    op.drop_column("ledger", "confidence")
