@@ -133,13 +133,19 @@ def test_the_losses_of_llama_factory(made, stage, loss, name, settings):
     assert ours.get("undesirable_weight", 0.5) == 0.5
 
 
+@pytest.mark.parametrize("settings", [TRL, FACTORY])
+def test_a_base_at_a_revision_stays_at_it(made, settings):
+    for revision, model in (("v1", "owner/base@v1"), ("main", "owner/base")):
+        _, recipe = made(settings, "data.train=mine.jsonl", model_revision=revision)
+        assert recipe.model == model
+
+
 REFUSED = [
     (TRL, {"use_peft": False}, "use_peft: TRL trains all weights"),
     (TRL, {"loss_type": "aot"}, "loss_type: aot is not here; give objective.name"),
     (TRL, {"ld_alpha": 0.5}, "ld_alpha: no part"),
     (TRL, {"adam_beta2": 0.95}, "adam_beta2: betas"),
     (TRL, {"num_train_epochs": 1.5}, "num_train_epochs: passes"),
-    (TRL, {"model_revision": "v1"}, "model_revision: "),
     (TRL, {"load_best_model_at_end": True}, "load_best_model_at_end: the last leader"),
     (TRL, {"lr": 1e-3}, "lr: trl has no such key"),
     (FACTORY, {}, "dataset: no dataset_info.json"),

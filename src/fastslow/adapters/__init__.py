@@ -25,6 +25,7 @@ from fastslow.adapters.lora_folder import copy_adapter, rank_of, rename_base
 from fastslow.adapters.modules import BASE, Modules
 from fastslow.adapters.odd_layers import untouched_experts
 from fastslow.adapters.on_base import strip_modules
+from fastslow.adapters.revision import at_revision
 from fastslow.adapters.rewards import load_reward_model
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Factors",
     "Modules",
     "absolute",
+    "at_revision",
     "check_one_base",
     "check_quantization",
     "combine",

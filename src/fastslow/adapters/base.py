@@ -14,6 +14,7 @@ from transformers import (
 from transformers.quantizers.auto import AutoHfQuantizer
 
 from fastslow.adapters.fingerprint import OF_BASE, base_weights
+from fastslow.adapters.revision import OF_REVISION, at_revision
 from fastslow.adapters.whole_model import (
     adapter_beside,
     check_finite,
@@ -29,16 +30,20 @@ Precision = Literal["float32", "mixed", "bfloat16"]
 def load_tokenizer(model: str, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer in a model folder. Raises ConfigError when there is none."""
     _check_folder(model)
+    name, revision = at_revision(model)
     with one_error(f"model: the tokenizer in {model}"):
-        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code
+        )
 
 
 def load_end_ids(model: str) -> list[int]:
     """Tokens that end a turn according to the model's generation settings, or else to its
     configuration; none if neither names one. Raises ConfigError for settings that are damaged.
     """
+    name, revision = at_revision(model)
     try:
-        named = GenerationConfig.from_pretrained(model).eos_token_id
+        named = GenerationConfig.from_pretrained(name, revision=revision).eos_token_id
     except OSError:  # There are none, or they cannot be read.
         if (Path(model) / "generation_config.json").exists():
             raise ConfigError(f"model: {model}/generation_config.json cannot be read") from None
@@ -46,7 +51,7 @@ def load_end_ids(model: str) -> list[int]:
     if named is None:
         # What stands in the file, as the class's default is an id of another vocabulary.
         with one_error(f"model: the configuration in {model}"):
-            own = PreTrainedConfig.get_config_dict(model)[0]
+            own = PreTrainedConfig.get_config_dict(name, revision=revision)[0]
             named = (own.get("text_config", {}) | own).get("eos_token_id")
     return listed_ids(named)
 
@@ -67,8 +72,11 @@ def load_context_length(model: str, *, trust_remote_code: bool = False) -> int |
 def load_config(model: str, *, trust_remote_code: bool = False) -> Any:
     """The model's configuration. Raises ConfigError where there is none that is known here."""
     _check_folder(model)
+    name, revision = at_revision(model)
     with one_error(f"model: {model}"):
-        return AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code
+        )
 
 
 def context_length_of(config: Any) -> int | None:
@@ -107,9 +115,11 @@ def load_base(
     extra: dict[str, Any] = {"quantization_config": _four_bit()} if load_in_4bit else {}
     if device is not None and device.type == "meta":
         extra["device_map"] = device
+    name, revision = at_revision(model)
     with one_error(f"model: {model}"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            model,
+            name,
+            revision=revision,
             dtype=storage_dtype(precision),
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
@@ -123,6 +133,7 @@ def load_base(
     check_whole(f"model: {model}", found)
     check_finite(f"model: {model}", base.named_parameters())
     setattr(base, OF_BASE, base_weights(model))
+    setattr(base, OF_REVISION, None if name == model else revision)
     if device is not None and not load_in_4bit:
         base = base.to(device)
     base.requires_grad_(False)
@@ -135,7 +146,8 @@ def storage_dtype(precision: Precision) -> torch.dtype:
 
 
 def _check_folder(model: str) -> None:
-    looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
+    name, _ = at_revision(model)
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     if looks_local and not Path(model).is_dir():
         raise ConfigError(f"model: folder {model} does not exist")
     check_no_adapter(model)

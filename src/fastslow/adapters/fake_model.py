@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
-from fastslow.adapters.base import Precision, load_base, storage_dtype
+from fastslow.adapters.base import Precision, load_base, load_config, storage_dtype
 from fastslow.adapters.modules import Modules
 
 
@@ -62,7 +62,7 @@ def fake_modules(
         trust_remote_code: as for loading.
     """
     with _on_meta():
-        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+        config = load_config(model, trust_remote_code=trust_remote_code)
         base = AutoModelForCausalLM.from_config(
             config, dtype=storage_dtype(precision), trust_remote_code=trust_remote_code
         )

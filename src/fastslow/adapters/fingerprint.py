@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from transformers.utils.hub import cached_file
 
+from fastslow.adapters.revision import at_revision
 from fastslow.errors import ConfigError
 
 FIELD = "base_weights"
@@ -30,8 +31,9 @@ def model_folder(model: str) -> Path | None:
     """Where the files of a model folder or a hub id lie on this machine; None if they do not."""
     if Path(model).is_dir():
         return Path(model)
+    name, revision = at_revision(model)
     try:
-        config = cached_file(model, "config.json", local_files_only=True)
+        config = cached_file(name, "config.json", revision=revision, local_files_only=True)
     except (OSError, ValueError):
         return None
     return Path(config).parent if config else None

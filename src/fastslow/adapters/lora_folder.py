@@ -8,6 +8,7 @@ from typing import Any
 from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 
+from fastslow.adapters.revision import at_revision
 from fastslow.adapters.whole_model import one_error
 from fastslow.atomic_io import write_text
 from fastslow.errors import ConfigError, StateError
@@ -49,10 +50,12 @@ def copy_adapter(folder: Path, to: Path) -> None:
 
 
 def rename_base(folder: Path, base: str | None) -> None:
-    """Have an adapter's configuration name its base so, None not at all."""
+    """Have an adapter's configuration name its base so, at its revision if it has one; None not at
+    all."""
     path = folder / FILES[0]
-    config = read_json(path, dict[str, Any]) | {"base_model_name_or_path": base}
-    write_text(path, json.dumps(config, indent=2, sort_keys=True))
+    name, revision = (None, None) if base is None else at_revision(base)
+    named = {"base_model_name_or_path": name, "revision": None if name == base else revision}
+    write_text(path, json.dumps(read_json(path, dict[str, Any]) | named, indent=2, sort_keys=True))
 
 
 def check_lora_folder(folder: Path, *, head: bool = False, summed: bool = False) -> None:

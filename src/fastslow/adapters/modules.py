@@ -33,6 +33,7 @@ from fastslow.adapters.lora_layers import (
 )
 from fastslow.adapters.odd_layers import odd_layers
 from fastslow.adapters.on_base import put_on
+from fastslow.adapters.revision import OF_REVISION
 from fastslow.adapters.saving import write_module
 from fastslow.adapters.whole_model import check_finite, one_error
 from fastslow.errors import ConfigError
@@ -96,6 +97,7 @@ class Modules:
             target_modules=targets,
             exclude_modules=odd_layers(base) if targets == "all-linear" else None,
             task_type="CAUSAL_LM",
+            revision=getattr(base, OF_REVISION, None),
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from fastslow.adapters.base import load_tokenizer
 from fastslow.adapters.fingerprint import OF_BASE, base_weights, check_base
 from fastslow.adapters.lora_folder import check_all_loaded, check_has_head
+from fastslow.adapters.revision import at_revision
 from fastslow.adapters.whole_model import check_finite, check_whole, one_error
 from fastslow.errors import ConfigError
 from fastslow.foreign_files import read_json
@@ -25,10 +26,11 @@ not used."""
 
 def _base_of(adapter: Path) -> str:
     """The base that an adapter's configuration names."""
-    base = read_json(adapter, dict[str, Any], error=ConfigError).get("base_model_name_or_path")
+    config = read_json(adapter, dict[str, Any], error=ConfigError)
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(base, str):
         raise ConfigError(f"{adapter} names no base_model_name_or_path; restore it")
-    return base
+    return f"{base}@{revision}" if revision and not Path(base).exists() else base
 
 
 def load_reward_model(
@@ -54,9 +56,11 @@ def load_reward_model(
         base = base or _base_of(adapter)
     base = base or folder
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
+    name, revision = at_revision(base)
     with one_error(f"judge: a reward model in {folder}"):
         loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-            base,
+            name,
+            revision=revision,
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,

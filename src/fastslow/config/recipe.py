@@ -45,7 +45,7 @@ class Recipe(Section):
     """One run, whole."""
 
     model: UserPath
-    """Folder or hub id of the base model."""
+    """Folder or hub id of the base model; `owner/name@v1` is at a commit, tag or branch."""
     task: Literal["policy", "reward"] = "policy"
     """`reward` trains a model that scores answers, for the judge `reward_model`: adapters get a
     head on the last token of a response, and the objective compares rewards instead of log-probs

@@ -113,9 +113,7 @@ def convert_llama_factory(foreign: Foreign, *, processes: int, folder: Path) -> 
     stage = foreign.take("stage", "sft", to="objective.name")
     if stage not in ("dpo", "kto"):
         raise ConfigError(f"stage: got {stage!r}; dpo and kto can be converted")
-    foreign.put("model", foreign.take("model_name_or_path", to="model"))
-    if foreign.take("trust_remote_code", False, to="trust_remote_code"):
-        foreign.put("trust_remote_code", True)
+    trainer.base(foreign)
     _data(foreign, folder)
     _adapter(foreign)
     _objective(foreign, stage)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastslow.convert.foreign import Foreign, by_reason
@@ -59,6 +60,8 @@ LOST = by_reason(
         "a debugger's": "debug",
     }
 )
+NEWEST = "main"
+"""Revision of a base where none is named."""
 OFF: Mapping[str, tuple[Any, str]] = {
     "adam_beta1": (0.9, "betas are torch's defaults here"),
     "adam_beta2": (0.999, "betas are torch's defaults here"),
@@ -73,7 +76,6 @@ OFF: Mapping[str, tuple[Any, str]] = {
     # Not of the trainer, but of both libraries too.
     "use_rslora": (False, "updates are scaled by alpha / rank; set lora.alpha instead"),
     "use_dora": (False, "DoRA is not here"),
-    "model_revision": ("main", "a base of the hub is its newest revision; give a folder"),
     "ld_alpha": (None, "no part of a response counts less than another here"),
 }
 
@@ -84,6 +86,16 @@ class Defaults:
 
     learning_rate: float
     epochs: float = 3.0
+
+
+def base(foreign: Foreign) -> None:
+    """The model, and whether its code may run."""
+    model = foreign.take("model_name_or_path", to="model")
+    revision = foreign.take("model_revision", NEWEST, to="model")
+    pinned = revision != NEWEST and not Path(model).is_dir()
+    foreign.put("model", f"{model}@{revision}" if pinned else model)
+    if foreign.take("trust_remote_code", False, to="trust_remote_code"):
+        foreign.put("trust_remote_code", True)
 
 
 def trainer_arguments(foreign: Foreign, defaults: Defaults, *, processes: int) -> None:

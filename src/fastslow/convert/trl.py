@@ -44,9 +44,7 @@ OFF: Mapping[str, tuple[Any, str]] = {
 
 def convert_trl(foreign: Foreign, *, processes: int) -> list[str]:
     """Translate the settings; the keys that TRL does not have either."""
-    foreign.put("model", foreign.take("model_name_or_path", to="model"))
-    if foreign.take("trust_remote_code", False, to="trust_remote_code"):
-        foreign.put("trust_remote_code", True)
+    trainer.base(foreign)
     _data(foreign)
     _adapter(foreign)
     _objective(foreign)

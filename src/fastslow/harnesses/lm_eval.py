@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastslow.adapters import BASE
+from fastslow.adapters import BASE, at_revision
 from fastslow.atomic_io import write_text
 from fastslow.config import dump_yaml
 from fastslow.errors import StateError
@@ -116,11 +116,13 @@ def _model(run: EvaluatedRun, module: str) -> dict[str, Any]:
     if adapter is None and name != BASE:
         own = {"run": str(run.folder.resolve()), "module": module}
         return {"model": "fastslow", "model_args": own}
-    base = Path(recipe.model)
+    base, (named, revision) = Path(recipe.model), at_revision(recipe.model)
     arguments: dict[str, Any] = {
-        "pretrained": str(base.resolve()) if base.is_dir() else recipe.model,
+        "pretrained": str(base.resolve()) if base.is_dir() else named,
         "dtype": "bfloat16" if recipe.train.precision == "bfloat16" else "float32",
     }
+    if named != recipe.model:
+        arguments["revision"] = revision
     if adapter is not None:
         arguments["peft"] = str(adapter.resolve())
     if recipe.trust_remote_code:

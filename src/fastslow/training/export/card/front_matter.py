@@ -5,18 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastslow.adapters import model_folder
+from fastslow.adapters import at_revision, model_folder
 from fastslow.config import Recipe, dump_yaml, parse_yaml, read_file
 from fastslow.errors import ConfigError
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?", re.ASCII)
 LICENCE = ("license", "license_name", "license_link")
 """What a model card says of a licence; the last two go with `other`."""
 LONGEST = 200
 
 
 def hub_id(name: str) -> str | None:
-    """A name as an id of the Hub; None where it is a path here, or can be no id."""
+    """A name as an id of the Hub, at a revision if it has one; None where it is a path here, or can
+    be no id."""
     return name if HUB_ID.fullmatch(name) and not Path(name).exists() else None
 
 
@@ -39,14 +40,14 @@ def front_matter(recipe: Recipe, base: str | None, *, merged: bool) -> str:
 
     Args:
         recipe: of the run.
-        base: the Hub's id of the base, where it has one.
+        base: the Hub's id of the base, where it has one; the Hub knows no revision of it.
         merged: whether the folder holds a whole model.
     """
     rewards = recipe.task == "reward"
     datasets = [found for one in data_sources(recipe) if (found := dataset_id(one))]
     kind = "finetune" if merged else "adapter"
     values: dict[str, Any] = {
-        **({"base_model": base, "base_model_relation": kind} if base else {}),
+        **({"base_model": at_revision(base)[0], "base_model_relation": kind} if base else {}),
         "library_name": "transformers" if merged else "peft",
         "pipeline_tag": "text-classification" if rewards else "text-generation",
         "tags": [

@@ -5,7 +5,7 @@ Blocks of code hold no text of the run: the base and the folder are known ids, o
 
 from pathlib import Path
 
-from fastslow.adapters import rank_of
+from fastslow.adapters import at_revision, rank_of
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError
 from fastslow.sampling import RANKS, vllm_room
@@ -21,7 +21,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{place}")
-base = AutoModelForCausalLM.from_pretrained("{base}")
+base = AutoModelForCausalLM.from_pretrained("{base}"{revision})
 model = PeftModel.from_pretrained(base, "{place}")
 ```
 
@@ -31,7 +31,7 @@ With transformers alone, which needs PEFT to be installed:
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{place}")
-model = AutoModelForCausalLM.from_pretrained("{base}")
+model = AutoModelForCausalLM.from_pretrained("{base}"{revision})
 model.load_adapter("{place}")
 ```
 """
@@ -43,7 +43,7 @@ from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{place}")
-base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels=1)
+base = AutoModelForSequenceClassification.from_pretrained("{base}"{revision}, num_labels=1)
 model = PeftModel.from_pretrained(base, "{place}")
 ```
 """
@@ -67,7 +67,7 @@ VLLM = """\
 With vLLM, which needs room for rank {rank}:
 
 ```sh
-vllm serve {base} --enable-lora --max-lora-rank {room} \\
+vllm serve {base}{flag} --enable-lora --max-lora-rank {room} \\
   --lora-modules adapter={place} --tokenizer {place}
 ```
 """
@@ -79,11 +79,16 @@ def usage(folder: Path, recipe: Recipe, base: str | None, place: str, *, merged:
     Args:
         folder: with the adapter or the model, and the tokenizer.
         recipe: of the run.
-        base: the Hub's id of the base, where it has one.
+        base: the Hub's id of the base, where it has one, at a revision if it has one.
         place: what a reader gives to load the folder: an id of the Hub, or a path.
         merged: whether the folder holds a whole model.
     """
-    known = {"place": place, "base": base or BASE}
+    name, revision = at_revision(base or BASE)
+    is_pinned = name != (base or BASE)
+    known = {
+        "place": place, "base": name, "revision": f', revision="{revision}"' if is_pinned else "",
+        "flag": f" --revision {revision}" if is_pinned else "",
+    }  # fmt: skip
     if merged:
         return MERGED.format(**known)
     if recipe.task == "reward":

@@ -1,0 +1,19 @@
+"""A base's name: a folder, an id of the Hub, or one at a revision, as `owner/name@v1`."""
+
+from pathlib import Path
+
+NEWEST = "main"
+OF_REVISION = "_fastslow_revision"
+"""Attribute of a base that was loaded at one."""
+
+
+def at_revision(model: str) -> tuple[str, str]:
+    """A folder or an id, and the commit, tag or branch that is meant.
+
+    >>> at_revision("owner/name@v1"), at_revision("owner/name")
+    (('owner/name', 'v1'), ('owner/name', 'main'))
+    """
+    name, _, revision = model.partition("@")
+    if not revision or Path(model).exists():
+        return model, NEWEST
+    return name, revision
