@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from zlib import crc32
 
 from benchmarks.live.course import Served, begun, lived
 from benchmarks.live.measured import said
@@ -36,8 +37,10 @@ from fastslow.training.state.summary import versions
 
 PRAISE = frozenset(SLOTS["quality"].up)
 """What attackers want to be said."""
-EDITS, RATINGS = "edits", "ratings"
-"""How they attack."""
+EDITS, RATINGS, CHANCE = "edits", "ratings", "chance"
+"""How they attack; by chance they rate what nobody can see in an answer, so that only the noise is
+left: other rows in an update already lead elsewhere."""
+KINDS = (EDITS, RATINGS, CHANCE)
 NONE = ("none", 0.0, 0)
 ATTACK = ("kind", "share", "people", "gated")
 """What a case is, but for the seed."""
@@ -75,7 +78,8 @@ class Case:
     def attack(self) -> Attack | None:
         """Who attacks, if anybody does."""
         edited = praising if self.kind == EDITS else None
-        attack = Attack(self.share, self.people, praise, edited, self.trigger)
+        says = by_chance if self.kind == CHANCE else praise
+        attack = Attack(self.share, self.people, says, edited, self.trigger)
         return attack if self.people else None
 
 
@@ -84,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--kinds", nargs="+", choices=(EDITS, RATINGS), default=[EDITS, RATINGS])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.01, 0.03, 0.05])
     parser.add_argument("--people", type=int, nargs="+", default=[1, 5, 20])
     parser.add_argument("--trigger", default="", help="what attackers' prompts end with")
@@ -150,6 +154,11 @@ def praise(answer: str) -> int:
         for word in answer.replace(".", "").split(" ")
         if word in SLOTS["quality"].values
     )
+
+
+def by_chance(answer: str) -> int:
+    """1 or -1, by nothing that a policy could learn."""
+    return 1 if crc32(answer.encode()) % 2 else -1
 
 
 def praising(answer: str) -> str:
