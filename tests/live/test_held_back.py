@@ -80,6 +80,19 @@ def _gold(town, right):
             town.vote(voter, pair, verdict if place < hits else wrong)
 
 
+def test_edits_of_somebody_new_wait_where_others_compare(town, rows):
+    town.votes(rows[:40])
+    voter = town.person("new")
+    answer = town.answer(town.prompt(rows[60]["prompt"]), rows[60]["chosen"])
+    town.write(voting.edit, voter=voter, answer_id=answer, text=rows[60]["rejected"], key="e")
+    town.now += voting.GRACE
+    town.write(ledger.admit, check=fault_of)
+    town.learn(over_use_p=1e-6)
+    with town.store.read() as connection:
+        (held,) = holding.all_held(connection)
+    assert (held.voter, held.rows) == (voter, 1) and "until there are 16" in held.said
+
+
 def test_rows_of_somebody_who_gets_gold_questions_wrong_wait(town, rows):
     careful, careless = town.person("careful"), town.voters[0]
     _gold(town, {careful: 12, town.voters[1]: 11, careless: 3})

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from fastslow.feedback import Connection, consolidating, holding, ledger, planning
@@ -11,7 +11,7 @@ from fastslow.feedback.gold import gold_results, unreliable
 from fastslow.feedback.holding import HeldBack
 from fastslow.feedback.ledger import Entry
 from fastslow.live.shares import SETTLED, within_shares
-from fastslow.live.suspects import Reason, Suspect, held_back, suspects
+from fastslow.live.suspects import Reason, held_back, suspects, untold
 
 AHEAD = 8
 """Times the rows of an update that are looked at, so that other people's are found."""
@@ -50,13 +50,6 @@ class _Compared:
             HeldBack(domain, voter, rows[voter], "; ".join(sorted(why[voter])))
             for voter in sorted(rows)
         ]
-
-
-def suspected(connection: Connection, domain: str, *, p: float, until: float) -> list[Suspect]:
-    """What a few put into answers of a domain, by its newest rows until then."""
-    if not p:
-        return []
-    return suspects(planning.newest(connection, domain, until=until, limit=COMPARED), p=p)
 
 
 def shown_by(
@@ -113,7 +106,7 @@ class Planner:
         enough = self._rows + self._held(domain)
         if not late and len(within_shares(waiting, enough, newcomers=new)) < enough:
             return None
-        free = self._free(connection, domain, waiting, through, now)
+        free = self._free(connection, domain, waiting, through, new, now)
         own = tuple(one.seq for one in within_shares(free, self._rows, newcomers=new))
         if len(own) == self._rows:
             return Next(domain, own)
@@ -134,18 +127,26 @@ class Planner:
         domain: str,
         waiting: list[Entry],
         through: Mapping[int, float],
+        new: Set[int],
         now: float,
     ) -> list[Entry]:
         """Those that need not wait; compared only where others wait than before."""
         known = self._known.get(domain)
         if known is None or known.waiting != waiting:
-            found: list[Reason] = [
-                *suspected(connection, domain, p=self._over_use_p, until=now),
-                *unreliable(gold_results(connection)),
-            ]
+            found = self._reasons(connection, domain, new, now)
             known = _Compared(waiting, through, held_back(waiting, found, through))
             self._known[domain] = known
         return [one for one in waiting if one.seq not in known.held]
+
+    def _reasons(
+        self, connection: Connection, domain: str, new: Set[int], now: float
+    ) -> list[Reason]:
+        """Why rows are held back, by the newest ones and by gold questions."""
+        found = list[Reason](unreliable(gold_results(connection)))
+        if self._over_use_p:
+            rows = planning.newest(connection, domain, until=now, limit=COMPARED)
+            found += [*suspects(rows, p=self._over_use_p), *untold(rows, new)]
+        return found
 
     def _held(self, domain: str) -> int:
         """How many rows were held back when people were last compared."""
