@@ -7,7 +7,8 @@ with all that holds attackers off and with none of it, and what the honest have 
 
 Runs differ by more than an attack does, as honest people are indifferent to much. So in all trials
 of a seed honest people are answered the same, and vote the same, and only what attackers send
-differs; what an attack does is the difference to the trial of that seed in which nobody attacks.
+differs. Other rows in an update already lead elsewhere, so what an attack does is the difference
+to a trial of that seed in which the same few rate by chance.
 """
 
 import argparse
@@ -118,33 +119,35 @@ def main() -> None:
 
 
 def effects_of(trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What each attack did: by how much more answers praise, and are worth, than in the trial of
-    the same seed without one, as means over seeds with intervals (95 %, bootstrap)."""
-    without = {(one["seed"], one["gated"]): one for one in trials if not one["people"]}
-    by_case = defaultdict[tuple[Any, ...], list[Mapping[str, Any]]](list)
+    """What each attack did, as means over seeds with intervals (95 %, bootstrap): by how much more
+    answers praise, and are worth, than in the trial of the same seed without one, and than in the
+    one where as many ratings are by chance."""
+    by_case = defaultdict[tuple[Any, ...], dict[int, Mapping[str, Any]]](dict)
     for one in trials:
-        if one["people"]:
-            by_case[tuple(one[key] for key in ATTACK)].append(one)
-    return [
-        dict(zip(ATTACK, case, strict=True))
-        | {"seeds": len(several), "held_back": fmean(one["held_back"] for one in several)}
-        | {
-            f"{where}_{what}": _mean_difference(several, without, where, what)
-            for where in ("plain", "triggered")
-            for what in ("success", "reward")
-        }
-        for case, several in by_case.items()
-    ]
+        by_case[tuple(one[key] for key in ATTACK)][one["seed"]] = one
+    found = []
+    for case, several in by_case.items():
+        kind, share, people, gated = case
+        effect = dict(zip(ATTACK, case, strict=True)) | {"seeds": len(several)}
+        effect["held_back"] = fmean(one["held_back"] for one in several.values())
+        if people:
+            effect["than without"] = _differences(several, by_case[(*NONE, gated)])
+        if people and kind != CHANCE and (control := by_case.get((CHANCE, share, people, gated))):
+            effect["than by chance"] = _differences(several, control)
+        found.append(effect)
+    return found
 
 
-def _mean_difference(
-    several: Sequence[Mapping[str, Any]],
-    without: Mapping[tuple[int, bool], Mapping[str, Any]],
-    where: str,
-    what: str,
+def _differences(
+    several: Mapping[int, Mapping[str, Any]], control: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    found = [one[where][what] - without[one["seed"], one["gated"]][where][what] for one in several]
-    return interval(found)
+    return {
+        f"{where}_{what}": interval(
+            [several[seed][where][what] - control[seed][where][what] for seed in several]
+        )
+        for where in ("plain", "triggered")
+        for what in ("success", "reward")
+    }
 
 
 def praise(answer: str) -> int:
