@@ -4,6 +4,7 @@
 """
 
 import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -28,8 +29,14 @@ def _lines(folder: Path, indent: str):
             yield from _lines(path, indent + "  ")
 
 
+@cache
+def syntax(path: Path) -> ast.Module:
+    """What a file says, parsed once for all who look at it."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def _first_sentence(path: Path) -> str:
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    text = ast.get_docstring(syntax(path)) or ""
     return " ".join(text.split("\n\n")[0].split())
 
 

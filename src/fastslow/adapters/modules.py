@@ -126,9 +126,8 @@ class Modules:
     ) -> "Modules":
         """Modules from PEFT folders, by name; the trainable ones and frozen ones side by side.
 
-        With `heads` they are reward models, each with a head, and otherwise none may be.
-
-        Raises ConfigError for a folder that holds no LoRA adapter in safetensors for this base.
+        With `heads` they are reward models, each with a head, and otherwise none may be. Raises
+        ConfigError for a folder that holds no LoRA adapter in safetensors for this base.
         """
         model: Any = None
         for name, folder in folders.items():
@@ -297,8 +296,7 @@ class Modules:
     def rank_scales(self, name: str, factors: Mapping[str, Tensor]) -> Iterator[None]:
         """Inside, every rank of the named module counts by a factor, and gradients reach it.
 
-        `factors` holds [r] values for each layer of the module, by the layer's name in the causal
-        LM.
+        `factors` holds [r] values for each layer of the module, by its name in the causal LM.
         """
         with ExitStack() as stack:
             for layer, module in self.causal_lm.named_modules():
