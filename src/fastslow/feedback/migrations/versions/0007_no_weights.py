@@ -1,4 +1,4 @@
-"""A row of the ledger is learned or it is not: weights and confidences were 1 in all of them."""
+"""A row of the ledger is learned or it is not: no weights any more."""
 
 from alembic import op
 
