@@ -38,7 +38,7 @@ WORDS = r" ?\w+|[^\w\s]"
 
 @dataclass(frozen=True, slots=True)
 class Pretraining:
-    """Shape of the model and how it is trained; together with the world, the cache's key."""
+    """Shape of the model and how it is trained; together with the text, the cache's key."""
 
     hidden_size: int = 96
     layers: int = 2
@@ -59,10 +59,24 @@ def pretrain_base(
 ) -> Path:
     """Folder of a tiny Llama pretrained on the world's text; trained if not in the cache.
 
-    The cache is `$XDG_CACHE_HOME/fastslow/bases`, by default in `~/.cache`, keyed by a hash of
-    what the model is trained on and how. Tastes play no part: the base pleases nobody yet.
+    Tastes play no part: the base pleases nobody yet.
     """
     corpus = list(world.corpus(settings.conversations))
+    return pretrain(corpus, settings=settings, cache=cache, progress=progress)
+
+
+def pretrain(
+    corpus: Sequence[tuple[str, str]],
+    *,
+    settings: Pretraining,
+    cache: Path | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Path:
+    """Folder of a tiny Llama pretrained on prompts with answers; trained if not in the cache.
+
+    The cache is `$XDG_CACHE_HOME/fastslow/bases`, by default in `~/.cache`, keyed by a hash of
+    what the model is trained on and how.
+    """
     key = hashlib.sha256(json.dumps([FORMAT, corpus, asdict(settings)]).encode()).hexdigest()[:16]
     folder = (cache or default_cache()) / key
     if not (folder / "model.safetensors").exists():

@@ -1,0 +1,124 @@
+"""A model that follows instructions more or less, and a task for each operation it knows.
+
+out/<seed>/base/               the model, pretrained on what the seed's writers wrote
+out/<seed>/instructions.txt    the pool, the same for all tasks
+out/<seed>/<operation>/        validation.jsonl, test.jsonl, and run/, the run folder
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.induction.language import LENGTH, OPERATIONS, Language, answer, listed
+from fastslow.atomic_io import write_rows, write_text
+from fastslow.bench.tiny_base import Pretraining, copy_base, pretrain
+from fastslow.prompts import PromptSummary, optimise_prompt
+from fastslow.streams.worlds.language import THINGS
+
+METHODS = ("zopo", "random", "initial", "resample")
+TEMPLATE = "{instruction}\n\n{input}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large everything is; the defaults of pool, budget and validation are the paper's."""
+
+    pool: int = 500
+    validation: int = 20
+    test: int = 200
+    budget: int = 165
+    initial: int = 40
+    pretraining: Pretraining = Pretraining(conversations=96_000, epochs=1, learning_rate=4e-3)
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """The tasks of one seed, which all ask one model with one pool."""
+
+    out: Path
+    seed: int
+    sizes: Sizes
+
+    @property
+    def folder(self) -> Path:
+        return self.out / str(self.seed)
+
+    def write(self) -> None:
+        """Write all but the runs, unless it is there already."""
+        if (self.folder / "base").exists():
+            return
+        language = Language.draw(self.seed)
+        known: set[str] = set()
+        for operation in OPERATIONS:
+            place = self.folder / operation
+            place.mkdir(parents=True, exist_ok=True)
+            draw = random.Random(f"{self.seed}/{operation}")
+            for name in ("validation", "test"):
+                lists = [_words(draw) for _ in range(getattr(self.sizes, name))]
+                known |= {listed(words) for words in lists}
+                rows = [
+                    {"prompt": listed(words), "completion": answer(operation, words)}
+                    for words in lists
+                ]
+                write_rows(place / f"{name}.jsonl", rows)
+        pool = _pool(language, self.sizes.pool, random.Random(f"{self.seed}/pool"))
+        write_text(self.folder / "instructions.txt", "\n".join(pool) + "\n")
+        settings = self.sizes.pretraining
+        draw = random.Random(f"{self.seed}/corpus")
+        corpus = list(_corpus(language, known, settings.conversations, draw))
+        copy_base(pretrain(corpus, settings=settings), self.folder / "base")
+
+    def run(self, operation: str, **changes: Any) -> PromptSummary:
+        """All methods on one task, unless it is done already; `changes` are keys of `prompts`."""
+        place = self.folder / operation
+        prompts = {
+            "validation": str(place / "validation.jsonl"),
+            "test": str(place / "test.jsonl"),
+            "candidates": str(self.folder / "instructions.txt"),
+            "max_validation": self.sizes.validation,
+            "max_test": self.sizes.test,
+            "template": TEMPLATE,
+            "max_new_tokens": 2 * LENGTH,  # Words, the marks between them, and the end.
+            "methods": list(METHODS),
+            "budget": self.sizes.budget,
+            "initial": self.sizes.initial,
+        }
+        recipe = {
+            "model": str(self.folder / "base"),
+            "output_dir": str(place / "run"),
+            "data": {"max_length": 96},
+            "seed": self.seed,
+            "prompts": prompts | changes,
+        }
+        if (summary := optimise_prompt(recipe)) is None:
+            raise SystemExit("stopped")
+        return summary
+
+
+def _words(draw: random.Random) -> Sequence[str]:
+    return draw.sample(THINGS, LENGTH)
+
+
+def _pool(language: Language, count: int, draw: random.Random) -> list[str]:
+    """Different instructions, of writers who mean this or that."""
+    found = dict[str, None]()
+    while len(found) < count:
+        found[language.instruction(draw.choice(list(OPERATIONS)), draw)] = None
+    return list(found)
+
+
+def _corpus(
+    language: Language, excluded: set[str], count: int, draw: random.Random
+) -> Iterator[tuple[str, str]]:
+    """Prompts and what their writers got for an answer, without the lists of the tasks."""
+    while count:
+        words = _words(draw)
+        if listed(words) in excluded:
+            continue
+        operation = language.meant(words, draw)
+        instruction = language.instruction(operation, draw)
+        prompt = TEMPLATE.format(instruction=instruction, input=listed(words))
+        yield prompt, answer(operation, words)
+        count -= 1
