@@ -1,37 +1,12 @@
-"""Pools of candidates: read from files, written by a model, kept on disk."""
+"""Pools of candidates: read from files, kept on disk."""
 
 import json
-from collections import Counter
 
 import pytest
 import torch
 
 from fastslow.errors import DataError, StateError
-from fastslow.prompts.pool import Pool, read_candidates, write_instructions
-from fastslow.prompts.questions import Question
-
-SHOWN = [Question(f"input {i}", f"output {i}") for i in range(8)]
-
-
-class Writer:
-    """Writes so many different instructions, over and over, with some blanks."""
-
-    def __init__(self, different):
-        self.different, self.cost, self.asked, self.seeds = different, Counter(), [], []
-
-    def answer(self, prompts, *, temperature, max_new_tokens, seed):
-        before = len(self.asked)
-        self.asked += prompts
-        self.seeds.append(seed)
-        return [f"  Do \n this {(before + i) % self.different} " if i else " "
-                for i in range(len(prompts))]  # fmt: skip
-
-
-def write(model, count, *, stopped=lambda: False, seed=0):
-    return write_instructions(
-        model, SHOWN, count=count, shown=3, max_new_tokens=9, seed=seed,
-        progress=lambda done, total: None, stopped=stopped,
-    )  # fmt: skip
+from fastslow.prompts.pool import Pool, read_candidates
 
 
 def test_lines_of_a_text_file_are_candidates_once_each(tmp_path):
@@ -71,32 +46,6 @@ def test_a_row_that_is_not_as_the_others_is_named(tmp_path, second, message):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match=message):
         read_candidates(str(file))
-
-
-def test_a_model_writes_different_instructions_for_some_demonstrations():
-    model = Writer(different=90)
-    found = write(model, 50)
-    assert len(found) == len(set(found)) == 50 and "Do this 1" in found
-    assert all(text.count("Input: ") == 3 and "Output: output" in text for text in model.asked)
-    assert len(set(model.asked)) > 40  # Other demonstrations each time.
-    assert model.seeds == [0, 32]
-    assert write(Writer(different=90), 50) == found
-    again = Writer(different=90)
-    write(again, 50, seed=1)
-    assert again.asked != model.asked
-
-
-def test_a_model_that_repeats_itself_gives_fewer_and_one_that_does_nothing_else_is_refused():
-    model = Writer(different=7)
-    assert len(write(model, 40)) == 7 and len(model.asked) == 40 * 4
-    with pytest.raises(DataError, match="wrote 1 different instructions"):
-        write(Writer(different=1), 40)
-
-
-def test_writing_can_be_stopped():
-    model = Writer(different=500)
-    assert write(model, 400, stopped=lambda: len(model.asked) > 40) is None
-    assert len(model.asked) == 64
 
 
 def test_a_pool_is_on_disk_as_it_was_and_damage_is_named(tmp_path):

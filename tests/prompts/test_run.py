@@ -158,16 +158,37 @@ def test_damaged_evaluations_are_named(made, tmp_path):
         optimise_prompt(made())
 
 
-def test_the_model_writes_the_pool_from_demonstrations(made, tmp_path):
+def test_the_model_writes_the_pool_from_demonstrations(made, loopback, tmp_path):
+    written = iter(f"Say {i}." for i in range(100))
+
+    def reply(path, body):
+        text = body["messages"][-1]["content"]
+        writes = text.endswith("Write the instruction, and nothing else.")
+        return 200, chat_reply([next(written) if writes else text.split(".")[0]])
+
+    engine = {"url": loopback(reply).url, "model": "chat"}
     settings = {
         "candidates": None, "demonstrations": str(tmp_path / "rows.jsonl"), "pool": 10,
-        "shown": 1, "max_instruction_tokens": 6, "methods": ["zopo"], "metric": "f1", "test": None,
+        "methods": ["zopo"], "metric": "f1", "test": None, "engine": engine,
     }  # fmt: skip
-    summary = optimise_prompt(made("data.max_length=192", judge=None, **settings))
+    events = []
+    summary = optimise_prompt(made(judge=None, **settings), callback=events.append)
     assert summary.pool == 10 and summary.pool_cost["calls"] == 32
     assert summary.methods["zopo"].test is None
     texts = (tmp_path / "run" / "pool" / "instructions.jsonl").read_text().splitlines()
     assert len(set(texts)) == 10
+    (pool,) = [event for event in events if event["event"] == "pool"]
+    assert (pool["candidates"], pool["wanted"], pool["budget"]) == (10, 10, 9)
+    assert (tmp_path / "run" / "writing.jsonl").stat().st_mode & 0o077 == 0
+
+
+def test_a_model_that_writes_no_whole_instruction_is_refused(made, tmp_path):
+    settings = {
+        "candidates": None, "demonstrations": str(tmp_path / "rows.jsonl"), "pool": 10,
+        "shown": 1, "max_instruction_tokens": 6, "methods": ["zopo"], "metric": "f1",
+    }  # fmt: skip
+    with pytest.raises(DataError, match=r"in 64 tries \(\d+ empty, \d\d longer than 6 tokens"):
+        optimise_prompt(made("data.max_length=192", judge=None, **settings))
 
 
 def test_embeddings_depend_on_the_text_and_nothing_is_embedded_where_they_are_given(
@@ -275,7 +296,7 @@ def test_the_command_shows_what_is_better_and_a_table(made, tmp_path):
     done = CliRunner().invoke(app, ["prompts", str(file)])
     assert done.exit_code == 0, done.output
     assert "the judge is the Python file" in done.stderr and "zopo 1: 0." in done.stderr
-    assert "candidates asked: calls" in done.stderr
+    assert "candidates asked: calls" in done.stderr and "the pool has" not in done.stderr
     table = done.stdout.splitlines()
     assert table[0].split()[:3] == ["method", "validation", "test"]
     assert [line.split()[0] for line in table[1:5]] == METHODS
@@ -283,3 +304,15 @@ def test_the_command_shows_what_is_better_and_a_table(made, tmp_path):
     assert "holds the finished run" in again.stderr
     assert json.loads(again.stdout)["methods"]["zopo"]["evaluations"] == 9
     assert Path(tmp_path / "run" / "summary.json").exists()
+
+
+def test_the_command_says_what_became_of_the_pool(capsys):
+    from fastslow.cli.prompts import _tell_of_pool
+
+    cost = {"calls": 64, "prompt_tokens": 900, "discarded_empty": 3, "discarded_repeated": 50}
+    event = {"event": "pool", "candidates": 11, "wanted": 16, "budget": 165, "cost": cost}
+    _tell_of_pool(event)
+    said = capsys.readouterr().err
+    assert "wrote 11 different instructions of 16 wanted in 64 tries" in said
+    assert "discarded: 3 empty, 50 repeated" in said
+    assert "warning: the pool has 11 candidates and prompts.budget is 165" in said

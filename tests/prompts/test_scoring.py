@@ -6,6 +6,7 @@ import pytest
 
 from fastslow.errors import DataError
 from fastslow.judges import JudgeRequest, compared, scored
+from fastslow.prompts.black_box import Answer
 from fastslow.prompts.questions import Question, read_questions
 from fastslow.prompts.scoring import METRICS, InstructionScorer, contains, exact_match, f1
 from fastslow.records import Message
@@ -22,7 +23,7 @@ class Echo:
     def answer(self, prompts, **settings):
         self.asked.append((list(prompts), settings))
         self.cost["calls"] += len(prompts)
-        return [p if isinstance(p, str) else p[-1].content for p in prompts]
+        return [Answer(p if isinstance(p, str) else p[-1].content) for p in prompts]
 
 
 class Lengths:

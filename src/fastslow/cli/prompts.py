@@ -50,6 +50,8 @@ class _Display:
         match event["event"]:
             case "progress":
                 self._progress(event["task"], event["done"], event["total"])
+            case "pool":
+                _tell_of_pool(event)
             case "evaluation":
                 self._evaluation(event)
             case "stopping":
@@ -63,6 +65,21 @@ class _Display:
         if method not in self._best or best > self._best[method]:
             self._best[method] = best
             tell(f"{method} {event['number']}: {best:.3f}  {event['instruction']}")
+
+
+def _tell_of_pool(event: Mapping[str, Any]) -> None:
+    """Say what a model wrote, and what in the pool leaves a search little to do."""
+    count, wanted, budget, cost = (event[k] for k in ("candidates", "wanted", "budget", "cost"))
+    if wanted is not None:
+        prefix = "discarded_"
+        reasons = [f"{n:,} {k.removeprefix(prefix)}" for k, n in cost.items()
+                   if k.startswith(prefix)]  # fmt: skip
+        discarded = ", ".join(reasons) or "nothing"
+        tell(f"the model wrote {count:,} different instructions of {wanted:,} wanted in "
+             f"{cost['calls']:,} tries; discarded: {discarded}")  # fmt: skip
+    if count <= budget:
+        tell(f"warning: the pool has {count:,} candidates and prompts.budget is {budget:,}: all "
+             "are evaluated by every method but initial")  # fmt: skip
 
 
 def _show(summary: "PromptSummary") -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -21,6 +22,15 @@ TOGETHER = 32
 """Prompts that are answered in one batch in this process."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a chat model says."""
+
+    text: str
+    truncated: bool = False
+    """Whether it was cut by the length limit."""
+
+
 class BlackBox(Protocol):
     """A chat model."""
 
@@ -30,7 +40,7 @@ class BlackBox(Protocol):
 
     def answer(
         self, prompts: Sequence[Text], *, temperature: float, max_new_tokens: int, seed: int
-    ) -> list[str]:
+    ) -> list[Answer]:
         """One answer to each prompt. Raises UnreachableError where a server gives none."""
         ...
 
@@ -48,10 +58,10 @@ class LocalModel:
 
     def answer(
         self, prompts: Sequence[Text], *, temperature: float, max_new_tokens: int, seed: int
-    ) -> list[str]:
+    ) -> list[Answer]:
         """One answer to each prompt; the same seed gives the same ones."""
         asked = [self._ids(prompt, max_new_tokens) for prompt in prompts]
-        texts: list[str] = []
+        answers: list[Answer] = []
         for start in range(0, len(asked), TOGETHER):
             batch = asked[start : start + TOGETHER]
             given = generate(
@@ -65,11 +75,13 @@ class LocalModel:
                 batching=self._batching,
             )
             tokens = [completions[0].tokens for completions in given]
-            texts += self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
+            texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
+            cut = (completions[0].truncated for completions in given)
+            answers += map(Answer, texts, cut)
             self.cost["calls"] += len(batch)
             self.cost["prompt_tokens"] += sum(map(len, batch))
             self.cost["completion_tokens"] += sum(map(len, tokens))
-        return texts
+        return answers
 
     def _ids(self, prompt: Text, room: int) -> tuple[int, ...]:
         """The prompt's tokens. Raises DataError where it does not fit: cut, it would lose its
@@ -139,7 +151,7 @@ class ServerModel:
 
     def answer(
         self, prompts: Sequence[Text], *, temperature: float, max_new_tokens: int, seed: int
-    ) -> list[str]:
+    ) -> list[Answer]:
         """One answer to each prompt. Raises UnreachableError where the server gives none."""
         given = self._engine.generate(
             prompts,
@@ -153,4 +165,4 @@ class ServerModel:
         self.cost["calls"] += len(answers)
         self.cost["prompt_tokens"] += sum(answer.prompt_tokens for answer in answers)
         self.cost["completion_tokens"] += sum(len(answer.tokens) for answer in answers)
-        return [answer.text for answer in answers]
+        return [Answer(answer.text, answer.truncated) for answer in answers]

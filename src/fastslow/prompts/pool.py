@@ -1,8 +1,7 @@
 """The candidates of a search: different instructions, each with an embedding."""
 
 import json
-import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,7 @@ from torch import Tensor
 from fastslow.atomic_io import new_folder, write_rows, write_text
 from fastslow.errors import DataError, StateError
 from fastslow.foreign_files import misfit, read_json, read_log
-from fastslow.prompts.black_box import BlackBox
-from fastslow.prompts.questions import Question
-from fastslow.records import plain_text
 from fastslow.streams import Unreadable, open_sources
-
-TEMPERATURE = 1.0
-"""At which instructions are written."""
-ATTEMPTS = 4
-"""Instructions written for each that is wanted, before fewer will do."""
-TOGETHER = 32
-"""Instructions that are written at a time."""
-REQUEST = """\
-Somebody was given one instruction and some inputs, and answered each as the instruction says.
-
-{shown}
-
-Write the instruction, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +24,7 @@ class Pool:
     embeddings: Tensor
     """[N, d], float64."""
     cost: dict[str, int]
-    """Of writing them, as of a black box."""
+    """Of writing them, as of a black box, and what was discarded; empty where they were given."""
 
     def write(self, folder: Path) -> None:
         """Write the pool as a folder that is whole or not there."""
@@ -113,52 +96,6 @@ def _candidate(row: Any, *, where: str) -> tuple[str, list[float] | None]:
     if embedding is not None and (misfit(embedding, list[float]) or not embedding):
         raise DataError(f"{where}: 'embedding' must be a list of numbers")
     return text.strip(), embedding
-
-
-def write_instructions(
-    model: BlackBox,
-    demonstrations: Sequence[Question],
-    *,
-    count: int,
-    shown: int,
-    max_new_tokens: int,
-    seed: int,
-    progress: Callable[[int, int], None],
-    stopped: Callable[[], bool],
-) -> list[str] | None:
-    """`count` different instructions that a model writes, or as many as it comes to; None if the
-    writing was stopped.
-
-    Each is written for `shown` demonstrations drawn at random. Raises DataError where the model
-    writes fewer than 2 different ones.
-    """
-    draw, found = random.Random(seed), dict[str, None]()
-    for batch in range(-(-count * ATTEMPTS // TOGETHER)):
-        if stopped():
-            return None
-        asked = [_request(draw, demonstrations, shown) for _ in range(TOGETHER)]
-        texts = model.answer(
-            asked,
-            temperature=TEMPERATURE,
-            max_new_tokens=max_new_tokens,
-            seed=seed + batch * TOGETHER,
-        )
-        found |= dict.fromkeys(filter(None, (" ".join(text.split()) for text in texts)))
-        progress(min(len(found), count), count)
-        if len(found) >= count:
-            break
-    if len(found) < 2:
-        raise DataError(
-            f"prompts.demonstrations: the model wrote {len(found)} different instructions; give "
-            "prompts.candidates, or another model"
-        )
-    return list(found)[:count]
-
-
-def _request(draw: random.Random, demonstrations: Sequence[Question], shown: int) -> str:
-    chosen = draw.sample(list(demonstrations), min(shown, len(demonstrations)))
-    parts = (f"Input: {plain_text(q.prompt)}\nOutput: {q.answer}" for q in chosen)
-    return REQUEST.replace("{shown}", "\n\n".join(parts))
 
 
 def embed_all(

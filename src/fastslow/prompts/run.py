@@ -1,6 +1,7 @@
 """A run: the pool, the search by each method, the test of what they found, all in a folder.
 
 config.yaml, inputs.json    the recipe and fingerprints of what it names, as of every run
+writing.jsonl               what a model wrote as instructions
 pool/                       the candidates and their embeddings
 evaluations.jsonl           each candidate that was asked: scores, answers and cost
 summary.json                the result
@@ -20,12 +21,13 @@ from fastslow.judges import judge_fingerprint, make_judge
 from fastslow.prompts.baselines import best_of_initial, random_search, resample
 from fastslow.prompts.black_box import BlackBox, LocalModel, ServerModel
 from fastslow.prompts.events import Listener, ignore
-from fastslow.prompts.pool import Pool, embed_all, read_candidates, write_instructions
+from fastslow.prompts.pool import Pool, embed_all, read_candidates
 from fastslow.prompts.questions import Question, read_questions
-from fastslow.prompts.records import EvaluationLog, Record
+from fastslow.prompts.records import EvaluationLog, Record, RowLog, Written
 from fastslow.prompts.scoring import METRICS, InstructionScorer
 from fastslow.prompts.search import Evaluation, Proposals, check_pool, search
 from fastslow.prompts.summary import MethodResult, PromptSummary
+from fastslow.prompts.writing import Instructions, write_instructions
 from fastslow.prompts.zopo import ZopoSettings, zopo
 from fastslow.streams import (
     file_fingerprint,
@@ -133,6 +135,15 @@ class _Run:
         pool = self._pool()
         if pool is None:
             return None
+        self._callback(
+            {
+                "event": "pool",
+                "candidates": len(pool.instructions),
+                "wanted": None if self._config.candidates is not None else self._config.pool,
+                "budget": self._config.budget,
+                "cost": pool.cost,
+            }
+        )
         results: dict[str, MethodResult] = {}
         methods: list[str] = [*dict.fromkeys(self._config.methods)]
         with EvaluationLog(self._folder / "evaluations.jsonl") as log:
@@ -148,8 +159,8 @@ class _Run:
                     best = pool.instructions.index(result.instruction)
                     tested = self._scored("test", self._test, best, pool, log)
                     results[method] = replace(result, test=tested)
-            cost: Counter[str] = sum((Counter(r.cost) for r in log.known.values()), Counter())
-            asked = sum(split == "validation" for split, _ in log.known)
+            cost: Counter[str] = sum((Counter(row.cost) for row in log.rows), Counter())
+            asked = sum(row.split == "validation" for row in log.rows)
         summary = PromptSummary(
             methods=results,
             pool=len(pool.instructions),
@@ -161,35 +172,45 @@ class _Run:
         return summary
 
     def _pool(self) -> Pool | None:
+        """The candidates, as they are on disk or made now; None if it was stopped."""
         folder = self._folder / "pool"
         if folder.exists():
             return Pool.read(folder)
-        config, stopped = self._config, lambda: self._stop.received
-        embeddings, instructions = None, None
-        if config.candidates is not None:
-            instructions, embeddings = read_candidates(config.candidates)
+        embeddings, cost = None, Counter[str]()
+        if self._config.candidates is not None:
+            instructions, embeddings = read_candidates(self._config.candidates)
+        elif (written := self._instructions()) is not None:
+            instructions, cost = written.texts, written.cost
         else:
-            instructions = write_instructions(
+            return None
+        if embeddings is None:
+            embedding = progress_of(self._callback, "embedding")
+            states = self._local.embed(instructions)
+            embeddings = embed_all(states, len(instructions), embedding, self._stopped)
+        if embeddings is None:
+            return None
+        pool = Pool(instructions, check_pool(embeddings), dict(cost))
+        pool.write(folder)
+        return pool
+
+    def _instructions(self) -> Instructions | None:
+        """What the model writes; None if it was stopped."""
+        config = self._config
+        with RowLog(self._folder / "writing.jsonl", Written) as log:
+            return write_instructions(
                 self._black_box,
                 read_questions(config.demonstration_sources, key="prompts.demonstrations"),
+                log,
                 count=config.pool,
                 shown=config.shown,
                 max_new_tokens=config.max_instruction_tokens,
                 seed=self._recipe.seed,
                 progress=progress_of(self._callback, "writing instructions"),
-                stopped=stopped,
+                stopped=self._stopped,
             )
-        if instructions is None:
-            return None
-        if embeddings is None:
-            embedding = progress_of(self._callback, "embedding")
-            states = self._local.embed(instructions)
-            embeddings = embed_all(states, len(instructions), embedding, stopped)
-        if embeddings is None:
-            return None
-        pool = Pool(instructions, check_pool(embeddings), dict(self._black_box.cost))
-        pool.write(folder)
-        return pool
+
+    def _stopped(self) -> bool:
+        return bool(self._stop.received)
 
     def _search(self, method: str, pool: Pool, log: EvaluationLog) -> MethodResult | None:
         """What a method finds; None if it was stopped."""
@@ -236,7 +257,7 @@ class _Run:
         log: EvaluationLog,
     ) -> float:
         """The score of a candidate, which is asked only if it was not yet."""
-        if (known := log.known.get((split, candidate))) is not None:
+        if (known := log.find(split, candidate)) is not None:
             return known.score
         text = pool.instructions[candidate]
         made = self._scorer.score(text, questions)

@@ -32,7 +32,7 @@ def exact_match(answer: str, right: str) -> float:
     >>> exact_match("Paris.", "paris"), exact_match("It is Paris", "Paris")
     (1.0, 0.0)
     """
-    return float(_words(answer) == _words(right))
+    return float(words(answer) == words(right))
 
 
 def contains(answer: str, right: str) -> float:
@@ -41,7 +41,7 @@ def contains(answer: str, right: str) -> float:
     >>> contains("It is Paris!", "paris"), contains("A comparison", "Paris")
     (1.0, 0.0)
     """
-    return float(f" {' '.join(_words(right))} " in f" {' '.join(_words(answer))} ")
+    return float(f" {' '.join(words(right))} " in f" {' '.join(words(answer))} ")
 
 
 def f1(answer: str, right: str) -> float:
@@ -50,7 +50,7 @@ def f1(answer: str, right: str) -> float:
     >>> f1("the city of Paris", "Paris")
     0.4
     """
-    given, wanted = _words(answer), _words(right)
+    given, wanted = words(answer), words(right)
     if not given or not wanted:
         return float(given == wanted)
     common = (Counter(given) & Counter(wanted)).total()
@@ -97,12 +97,13 @@ class InstructionScorer:
         Raises UnreachableError where a server does not answer, JudgeError where the judge fails.
         """
         before = self._cost()
-        answers = self._black_box.answer(
+        given = self._black_box.answer(
             [question.asked_with(instruction, self._template) for question in questions],
             temperature=self._temperature,
             max_new_tokens=self._max_new_tokens,
             seed=self._seed,
         )
+        answers = [answer.text for answer in given]
         scores = self._scores(answers, questions)
         return InstructionScore(scores, answers, dict(self._cost() - before))
 
@@ -121,7 +122,7 @@ class InstructionScorer:
         return self._black_box.cost + Counter({f"judge_{key}": n for key, n in judged.items()})
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
     """The words of a text in lower case, without punctuation."""
     kept = (letter if letter.isalnum() else " " for letter in text.casefold())
     return "".join(kept).split()
