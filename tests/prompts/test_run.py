@@ -300,6 +300,8 @@ def test_the_command_shows_what_is_better_and_a_table(made, tmp_path):
     table = done.stdout.splitlines()
     assert table[0].split()[:3] == ["method", "validation", "test"]
     assert [line.split()[0] for line in table[1:5]] == METHODS
+    best = PromptSummary.read(tmp_path / "run" / "summary.json").methods
+    assert table[5:] == [f"{name}: {best[name].instruction}" for name in METHODS]
     again = CliRunner().invoke(app, ["prompts", str(file), "--json"])
     assert "holds the finished run" in again.stderr
     assert json.loads(again.stdout)["methods"]["zopo"]["evaluations"] == 9

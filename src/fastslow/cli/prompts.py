@@ -85,13 +85,16 @@ def _tell_of_pool(event: Mapping[str, Any]) -> None:
 def _show(summary: "PromptSummary") -> None:
     from rich.table import Table
 
-    table = Table("method", "validation", "test", "evaluations", "found at", "instruction",
-                  box=None, pad_edge=False)  # fmt: skip
+    columns = ("method", "validation", "test", "evaluations", "found at")
+    table = Table(*columns, box=None, pad_edge=False)
     for name, result in summary.methods.items():
         tested = "-" if result.test is None else f"{result.test:.3f}"
         numbers = (f"{result.validation:.3f}", tested, str(result.evaluations))
-        table.add_row(name, *numbers, str(result.found_at), result.instruction)
-    screen(highlight=False, soft_wrap=True).print(table)
+        table.add_row(name, *numbers, str(result.found_at))
+    to = screen(highlight=False, soft_wrap=True)
+    to.print(table)
+    for name, result in summary.methods.items():  # Of any length, so in no column.
+        to.print(f"{name}: {result.instruction}")
     cost = ", ".join(f"{key.replace('_', ' ')} {count:,}" for key, count in summary.cost.items())
     written = summary.pool_cost.get("calls", 0)
     tell(f"{summary.evaluated} of {summary.pool} candidates asked: {cost}; {written:,} calls "
