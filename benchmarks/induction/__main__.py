@@ -1,11 +1,12 @@
 """`python -m benchmarks.induction OUT`: what each method finds on tasks for a model made here.
 
-Every seed has a model, a pool of 500 instructions and a task for each of eight operations; on each
-all methods run through `fastslow.optimise_prompt` at the same budget. Interrupted, it resumes;
-`tasks.py` says what is in OUT.
+Every seed has a model, pools of instructions and a task for each of eight operations; on each all
+methods run through `fastslow.optimise_prompt` at the same budget, in each of SETTINGS. Interrupted,
+it resumes; `tasks.py` says what is in OUT.
 """
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -14,30 +15,34 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.induction.language import OPERATIONS
-from benchmarks.induction.tasks import METHODS, Sizes, Tasks
+from benchmarks.induction.tasks import METHODS, SETTINGS, Tasks
 from fastslow.atomic_io import write_text
 from fastslow.evaluation import bootstrap_interval
 from fastslow.training.state.summary import versions
 
 Record = Mapping[str, Any]
+Task = tuple[int, str]
+"""A seed and an operation."""
+NUMBERS = ("validation", "test", "evaluations", "found_at")
 
 
 def main() -> None:
     """Run what is not done yet, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(8)))
     parser.add_argument("--results", type=Path, help="JSON to write; default OUT/induction.json")
     args = parser.parse_args()
     records: list[Record] = []
-    for seed in args.seeds:
-        tasks = Tasks(args.out, seed, Sizes())
+    for seed, setting in itertools.product(args.seeds, SETTINGS):
+        tasks = Tasks(args.out, seed)
         tasks.write()
         for operation in OPERATIONS:
-            summary = tasks.run(operation)
+            summary = tasks.run(operation, setting)
             methods = {name: _kept(asdict(own)) for name, own in summary.methods.items()}
-            records.append({"seed": seed, "task": operation, "methods": methods})
-            print(seed, operation, {k: round(v["test"], 3) for k, v in methods.items()}, flush=True)
+            task = {"setting": setting.name, "seed": seed, "task": operation}
+            records.append({**task, "methods": methods})
+            print(*task.values(), {k: v["test"] for k, v in methods.items()}, flush=True)
     rows = list(compared(records))
     found = {"methods": rows, "tasks": records, "versions": versions()}
     write_text(args.results or args.out / "induction.json", json.dumps(found, indent=1) + "\n")
@@ -45,23 +50,40 @@ def main() -> None:
 
 
 def compared(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
-    """A row for each method: means over all tasks, and how far ZOPO is above it.
+    """A row for each method of each setting: means over all tasks, and how far it is above random
+    search and the others at the same budget, on the test rows and on validation.
 
-    The tasks of a seed share a model and a pool, so the interval is over the seeds.
+    The tasks of a seed share a model and a pool, so the intervals are over the seeds.
     """
-    for method in METHODS:
-        own = [record["methods"][method] for record in records]
-        above: dict[int, list[float]] = {}
-        for record in records:
-            ahead = record["methods"]["zopo"]["test"] - record["methods"][method]["test"]
-            above.setdefault(record["seed"], []).append(ahead)
-        means = [fmean(of_seed) for of_seed in above.values()]
+    found: dict[tuple[str, str], dict[Task, Any]] = {}
+    for record in records:
+        for method, result in record["methods"].items():
+            own = found.setdefault((record["setting"], method), {})
+            own[record["seed"], record["task"]] = result
+    for (setting, method), own in found.items():
+        budget = setting.split(",")[0]
         yield {
+            "setting": setting,
             "method": method,
-            **{key: fmean(one[key] for one in own) for key in own[0] if key != "instruction"},
-            "zopo_above": fmean(means),
-            "zopo_above_interval": bootstrap_interval(means),
+            "tasks": len(own),
+            **{key: fmean(result[key] for result in own.values()) for key in NUMBERS},
+            "above": {
+                other: {
+                    key: _above(own, found[budget, other], key) for key in ("validation", "test")
+                }
+                for other in METHODS
+                if (budget, other) != (setting, method)
+            },
         }
+
+
+def _above(own: Mapping[Task, Any], others: Mapping[Task, Any], key: str) -> dict[str, Any]:
+    """Mean difference over the tasks, with a 95 % bootstrap interval over the seeds' means."""
+    by_seed: dict[int, list[float]] = {}
+    for (seed, task), result in own.items():
+        by_seed.setdefault(seed, []).append(result[key] - others[seed, task][key])
+    means = [fmean(of_seed) for of_seed in by_seed.values()]
+    return {"mean": fmean(means), "interval": bootstrap_interval(means)}
 
 
 def _kept(result: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,25 @@
 """A model that follows instructions more or less, and a task for each operation it knows.
 
-out/<seed>/base/               the model, pretrained on what the seed's writers wrote
-out/<seed>/instructions.txt    the pool, the same for all tasks
-out/<seed>/<operation>/        validation.jsonl, test.jsonl, and run/, the run folder
+out/<seed>/base/                        the model, pretrained on what the seed's writers wrote
+out/<seed>/instructions-<pool>.txt      a pool, the same for all tasks
+out/<seed>/<operation>/                 validation.jsonl, test.jsonl
+out/<seed>/<operation>/<setting>/       a run folder
 """
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.induction.language import LENGTH, OPERATIONS, Language, answer, listed
+from benchmarks.induction.language import (
+    LENGTH,
+    OPERATIONS,
+    Language,
+    answer,
+    listed,
+    used_words,
+)
 from fastslow.atomic_io import write_rows, write_text
 from fastslow.bench.tiny_base import Pretraining, copy_base, pretrain
 from fastslow.prompts import PromptSummary, optimise_prompt
@@ -22,24 +30,46 @@ TEMPLATE = "{instruction}\n\n{input}"
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
-    """How large everything is; the defaults of pool, budget and validation are the paper's."""
+class Setting:
+    """How a pool is searched; the defaults are the paper's."""
 
+    name: str
     pool: int = 500
-    validation: int = 20
-    test: int = 200
     budget: int = 165
     initial: int = 40
+    zopo: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of `prompts.zopo`."""
+    by_words: bool = False
+    """Whether an instruction is embedded as which words it has, not by the model."""
+    methods: tuple[str, ...] = METHODS
+
+
+SHORT = Setting("short", pool=2000, budget=40, initial=10)
+SETTINGS = (
+    Setting("default"),
+    SHORT,
+    # The others' proposals do not hang on these.
+    replace(SHORT, name="short, rate 0.3", zopo={"learning_rate": 0.3}, methods=("zopo",)),
+    replace(SHORT, name="short, words", by_words=True, methods=("zopo", "resample")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large everything else is; validation as in the paper."""
+
+    validation: int = 20
+    test: int = 200
     pretraining: Pretraining = Pretraining(conversations=96_000, epochs=1, learning_rate=4e-3)
 
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """The tasks of one seed, which all ask one model with one pool."""
+    """The tasks of one seed, which all ask one model."""
 
     out: Path
     seed: int
-    sizes: Sizes
+    sizes: Sizes = Sizes()
 
     @property
     def folder(self) -> Path:
@@ -63,38 +93,51 @@ class Tasks:
                     for words in lists
                 ]
                 write_rows(place / f"{name}.jsonl", rows)
-        pool = _pool(language, self.sizes.pool, random.Random(f"{self.seed}/pool"))
-        write_text(self.folder / "instructions.txt", "\n".join(pool) + "\n")
         settings = self.sizes.pretraining
         draw = random.Random(f"{self.seed}/corpus")
         corpus = list(_corpus(language, known, settings.conversations, draw))
         copy_base(pretrain(corpus, settings=settings), self.folder / "base")
 
-    def run(self, operation: str, **changes: Any) -> PromptSummary:
-        """All methods on one task, unless it is done already; `changes` are keys of `prompts`."""
+    def run(self, operation: str, setting: Setting) -> PromptSummary:
+        """The methods of a setting on one task, unless it is done already."""
         place = self.folder / operation
         prompts = {
             "validation": str(place / "validation.jsonl"),
             "test": str(place / "test.jsonl"),
-            "candidates": str(self.folder / "instructions.txt"),
+            "candidates": str(self._candidates(setting)),
             "max_validation": self.sizes.validation,
             "max_test": self.sizes.test,
             "template": TEMPLATE,
             "max_new_tokens": 2 * LENGTH,  # Words, the marks between them, and the end.
-            "methods": list(METHODS),
-            "budget": self.sizes.budget,
-            "initial": self.sizes.initial,
+            "methods": list(setting.methods),
+            "budget": setting.budget,
+            "initial": setting.initial,
+            "zopo": dict(setting.zopo),
         }
         recipe = {
             "model": str(self.folder / "base"),
-            "output_dir": str(place / "run"),
+            "output_dir": str(place / setting.name),
             "data": {"max_length": 96},
             "seed": self.seed,
-            "prompts": prompts | changes,
+            "prompts": prompts,
         }
         if (summary := optimise_prompt(recipe)) is None:
             raise SystemExit("stopped")
         return summary
+
+    def _candidates(self, setting: Setting) -> Path:
+        """File of the pool, which is written unless it is there already."""
+        kind = "-words.jsonl" if setting.by_words else ".txt"
+        path = self.folder / f"instructions-{setting.pool}{kind}"
+        if path.exists():
+            return path
+        language, draw = Language.draw(self.seed), random.Random(f"{self.seed}/pool")
+        pool = _pool(language, setting.pool, draw)
+        if setting.by_words:
+            write_rows(path, [{"instruction": t, "embedding": used_words(t)} for t in pool])
+        else:
+            write_text(path, "\n".join(pool) + "\n")
+        return path
 
 
 def _words(draw: random.Random) -> Sequence[str]:

@@ -3,19 +3,22 @@
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.induction import tasks as module
 from benchmarks.induction.__main__ import compared
-from benchmarks.induction.language import MEANT, OPERATIONS, Language, answer
-from benchmarks.induction.tasks import METHODS, Sizes, Tasks
+from benchmarks.induction.language import MEANT, OPERATIONS, PARTS, Language, answer
+from benchmarks.induction.tasks import METHODS, SETTINGS, Setting, Sizes, Tasks
 from fastslow.bench.tiny_base import Pretraining
 
 TINY = Sizes(
-    pool=12, validation=3, test=5, budget=8, initial=4,
+    validation=3,
+    test=5,
     pretraining=Pretraining(hidden_size=16, layers=1, heads=2, conversations=128, epochs=1),
-)  # fmt: skip
+)
+SETTING = Setting("tiny", pool=12, budget=8, initial=4, zopo={"fitted": 4, "neighbors": 3})
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def test_a_task_goes_to_its_end_and_is_not_run_again(tasks, monkeypatch):
 
     monkeypatch.setattr(module, "pretrain", watched)
     tasks.write()
-    summary = tasks.run("reversed", zopo={"fitted": 4, "neighbors": 3})
+    summary = tasks.run("reversed", SETTING)
     assert [*summary.methods] == list(METHODS) and summary.pool == 12
     counts = [result.evaluations for result in summary.methods.values()]
     assert counts == [8, 8, 4, 8] and summary.methods["zopo"].test is not None
@@ -74,7 +77,7 @@ def test_a_task_goes_to_its_end_and_is_not_run_again(tasks, monkeypatch):
         lists |= {row["prompt"] for row in given}
         assert all(row["completion"].split("/") == row["prompt"].split("/")[::-1] for row in given)
     assert len(seen) == 128 and not lists & {prompt.split("\n\n")[1] for prompt, _ in seen}
-    pool = (tasks.folder / "instructions.txt").read_text().splitlines()
+    pool = (tasks.folder / "instructions-12.txt").read_text().splitlines()
     assert len(set(pool)) == 12
 
     def fail(*_, **__):
@@ -82,20 +85,47 @@ def test_a_task_goes_to_its_end_and_is_not_run_again(tasks, monkeypatch):
 
     monkeypatch.setattr(module, "pretrain", fail)
     tasks.write()
-    assert tasks.run("reversed", zopo={"fitted": 4, "neighbors": 3}) == summary
+    assert tasks.run("reversed", SETTING) == summary
 
 
-def test_the_table_compares_means_of_seeds():
+def test_a_pool_may_be_embedded_as_the_words_of_each_instruction(tasks):
+    tasks.write()
+    setting = replace(SETTING, name="words", by_words=True, methods=("zopo",))
+    summary = tasks.run("first", setting)
+    assert [*summary.methods] == ["zopo"] and summary.evaluated == 8
+    given = rows(tasks.folder / "instructions-12-words.jsonl")
+    assert len(given) == 12 and all(sum(row["embedding"]) == len(PARTS) for row in given)
+    assert len({tuple(row["embedding"]) for row in given}) == 12
+
+
+def test_the_table_compares_means_of_seeds_with_what_had_the_same_budget():
     def found(test):
         return {"instruction": "", "validation": 0.5, "test": test, "evaluations": 9, "found_at": 2}
 
-    records = [
-        {"seed": seed, "task": task, "methods": {name: found(0.75 if name == "zopo" else own)
-                                                 for name in METHODS}}
-        for seed in (0, 1) for task, own in (("first", 0.25), ("last", 0.5))
-    ]  # fmt: skip
-    table = {row["method"]: row for row in compared(records)}
-    assert table["random"]["test"] == 0.375 and table["zopo"]["zopo_above"] == 0
-    assert table["random"]["zopo_above"] == 0.375
+    def record(setting, seed, task, tests):
+        methods = {name: found(test) for name, test in tests.items()}
+        return {"setting": setting, "seed": seed, "task": task, "methods": methods}
+
+    records = []
+    for seed in (0, 1):
+        for task, test in (("first", 0.25), ("last", 0.5)):
+            all_of_them = dict.fromkeys(METHODS, test) | {"zopo": 0.75}
+            records.append(record("short", seed, task, all_of_them))
+            records.append(record("short, other", seed, task, {"zopo": 0.5 + seed / 2}))
+    table = {(row["setting"], row["method"]): row for row in compared(records)}
+    assert len(table) == 5 and table["short", "random"]["test"] == 0.375
+    above = table["short", "zopo"]["above"]
+    assert [*above] == ["random", "initial", "resample"]
     # Over the seeds, which are alike; the tasks are not.
-    assert table["random"]["zopo_above_interval"] == (0.375, 0.375)
+    assert above["random"]["test"] == {"mean": 0.375, "interval": (0.375, 0.375)}
+    assert above["random"]["validation"]["mean"] == 0
+    other = table["short, other", "zopo"]["above"]
+    assert other["zopo"]["test"] == {"mean": 0.0, "interval": (-0.25, 0.25)}
+    assert other["random"]["test"]["mean"] == 0.375
+
+
+def test_every_setting_is_compared_with_one_that_has_all_methods():
+    whole = {setting.name: setting for setting in SETTINGS if setting.methods == METHODS}
+    for setting in SETTINGS:
+        same = whole[setting.name.split(",")[0]]
+        assert (setting.pool, setting.budget) == (same.pool, same.budget)
