@@ -107,12 +107,6 @@ def answer(operation: str, words: Sequence[str]) -> str:
     return listed(OPERATIONS[operation](words))
 
 
-def used_words(instruction: str) -> list[float]:
-    """Of each word of PARTS 1 if the instruction has it, else 0."""
-    has = f" {instruction.rstrip('.')} "
-    return [float(f" {word} " in has) for words in PARTS.values() for word in words]
-
-
 def _lean(operation: str, word: str, generator: random.Random) -> float:
     own = MEANT[operation]
     clear = CLARITY[own.index(word)] if word in own else 0.0

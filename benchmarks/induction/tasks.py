@@ -18,7 +18,6 @@ from benchmarks.induction.language import (
     Language,
     answer,
     listed,
-    used_words,
 )
 from fastslow.atomic_io import write_rows, write_text
 from fastslow.bench.tiny_base import Pretraining, copy_base, pretrain
@@ -39,18 +38,18 @@ class Setting:
     initial: int = 40
     zopo: Mapping[str, Any] = field(default_factory=dict)
     """Keys of `prompts.zopo`."""
-    by_words: bool = False
-    """Whether an instruction is embedded as which words it has, not by the model."""
     methods: tuple[str, ...] = METHODS
 
 
+DEFAULT = Setting("default")
 SHORT = Setting("short", pool=2000, budget=40, initial=10)
+LONG_STEPS: Mapping[str, Any] = {"zopo": {"learning_rate": 1.0}, "methods": ("zopo",)}
+"""As long as candidates are apart; the other methods do not hang on it."""
 SETTINGS = (
-    Setting("default"),
+    DEFAULT,
+    replace(DEFAULT, name="default, rate 1", **LONG_STEPS),
     SHORT,
-    # The others' proposals do not hang on these.
-    replace(SHORT, name="short, rate 0.3", zopo={"learning_rate": 0.3}, methods=("zopo",)),
-    replace(SHORT, name="short, words", by_words=True, methods=("zopo", "resample")),
+    replace(SHORT, name="short, rate 1", **LONG_STEPS),
 )
 
 
@@ -127,16 +126,10 @@ class Tasks:
 
     def _candidates(self, setting: Setting) -> Path:
         """File of the pool, which is written unless it is there already."""
-        kind = "-words.jsonl" if setting.by_words else ".txt"
-        path = self.folder / f"instructions-{setting.pool}{kind}"
-        if path.exists():
-            return path
-        language, draw = Language.draw(self.seed), random.Random(f"{self.seed}/pool")
-        pool = _pool(language, setting.pool, draw)
-        if setting.by_words:
-            write_rows(path, [{"instruction": t, "embedding": used_words(t)} for t in pool])
-        else:
-            write_text(path, "\n".join(pool) + "\n")
+        path = self.folder / f"instructions-{setting.pool}.txt"
+        if not path.exists():
+            language, draw = Language.draw(self.seed), random.Random(f"{self.seed}/pool")
+            write_text(path, "\n".join(_pool(language, setting.pool, draw)) + "\n")
         return path
 
 

@@ -3,13 +3,12 @@
 import json
 import random
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
 from benchmarks.induction import tasks as module
 from benchmarks.induction.__main__ import compared
-from benchmarks.induction.language import MEANT, OPERATIONS, PARTS, Language, answer
+from benchmarks.induction.language import MEANT, OPERATIONS, Language, answer
 from benchmarks.induction.tasks import METHODS, SETTINGS, Setting, Sizes, Tasks
 from fastslow.bench.tiny_base import Pretraining
 
@@ -86,16 +85,6 @@ def test_a_task_goes_to_its_end_and_is_not_run_again(tasks, monkeypatch):
     monkeypatch.setattr(module, "pretrain", fail)
     tasks.write()
     assert tasks.run("reversed", SETTING) == summary
-
-
-def test_a_pool_may_be_embedded_as_the_words_of_each_instruction(tasks):
-    tasks.write()
-    setting = replace(SETTING, name="words", by_words=True, methods=("zopo",))
-    summary = tasks.run("first", setting)
-    assert [*summary.methods] == ["zopo"] and summary.evaluated == 8
-    given = rows(tasks.folder / "instructions-12-words.jsonl")
-    assert len(given) == 12 and all(sum(row["embedding"]) == len(PARTS) for row in given)
-    assert len({tuple(row["embedding"]) for row in given}) == 12
 
 
 def test_the_table_compares_means_of_seeds_with_what_had_the_same_budget():

@@ -43,7 +43,9 @@ class ZopoConfig(Section):
     """How ZOPO moves through the pool; the defaults are those of the paper's script."""
 
     learning_rate: PositiveFloat = 0.01
-    """Adam's step up the surrogate's mean, in the units of the embeddings."""
+    """Adam's step up the surrogate's mean, in each of the d coordinates of the embeddings. Far below
+    the median distance of two candidates over sqrt(d), the nearest candidates are evaluated next,
+    whichever way the gradient points."""
     tolerance: NonNegative = 2
     """Queries in a row without a new best, after more of which it returns to the best candidate."""
     uncertainty: PositiveFloat = 0.01
@@ -81,9 +83,9 @@ class PromptsConfig(Section):
     shown: Positive = 5
     """Rows that it is shown for one instruction, drawn at random."""
     pool: Annotated[int, Field(ge=2)] = 500
-    """Different instructions that it writes."""
+    """Instructions that it writes, of different words."""
     max_instruction_tokens: Positive = 64
-    """Longest instruction that it writes, in tokens."""
+    """Longest instruction that it writes, in tokens; of a longer one whole sentences are taken."""
     template: Annotated[str, AfterValidator(_with_places)] = "{instruction}\n\n{input}"
     """How an instruction and a row's prompt are joined."""
     metric: Literal["exact_match", "contains", "f1", "judge"] = "exact_match"
