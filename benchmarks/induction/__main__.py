@@ -44,9 +44,10 @@ def main() -> None:
             records.append({**task, "methods": methods})
             print(*task.values(), {k: v["test"] for k, v in methods.items()}, flush=True)
     rows = list(compared(records))
-    found = {"methods": rows, "tasks": records, "versions": versions()}
-    write_text(args.results or args.out / "induction.json", json.dumps(found, indent=1) + "\n")
-    print("\n".join(map(json.dumps, rows)))
+    found = f'{{"methods": {_lines(rows)}, "tasks": {_lines(records)}, "versions": '
+    found += json.dumps(versions()) + "}\n"
+    write_text(args.results or args.out / "induction.json", found)
+    print(_lines(rows))
 
 
 def compared(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
@@ -66,7 +67,7 @@ def compared(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
             "setting": setting,
             "method": method,
             "tasks": len(own),
-            **{key: fmean(result[key] for result in own.values()) for key in NUMBERS},
+            **{key: round(fmean(result[key] for result in own.values()), 4) for key in NUMBERS},
             "above": {
                 other: {
                     key: _above(own, found[budget, other], key) for key in ("validation", "test")
@@ -83,7 +84,13 @@ def _above(own: Mapping[Task, Any], others: Mapping[Task, Any], key: str) -> dic
     for (seed, task), result in own.items():
         by_seed.setdefault(seed, []).append(result[key] - others[seed, task][key])
     means = [fmean(of_seed) for of_seed in by_seed.values()]
-    return {"mean": fmean(means), "interval": bootstrap_interval(means)}
+    low, high = bootstrap_interval(means)
+    return {"mean": round(fmean(means), 4), "interval": (round(low, 4), round(high, 4))}
+
+
+def _lines(rows: Sequence[Record]) -> str:
+    """As JSON, one row a line."""
+    return "[" + ",\n ".join(map(json.dumps, rows)) + "]"
 
 
 def _kept(result: dict[str, Any]) -> dict[str, Any]:
