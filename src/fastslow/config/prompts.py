@@ -43,9 +43,9 @@ class ZopoConfig(Section):
     """How ZOPO moves through the pool; the defaults are those of the paper's script."""
 
     learning_rate: PositiveFloat = 0.01
-    """Adam's step up the surrogate's mean, in each of the d coordinates of the embeddings. Far below
-    the median distance of two candidates over sqrt(d), the nearest candidates are evaluated next,
-    whichever way the gradient points."""
+    """Adam's step up the surrogate's mean, in each of the d coordinates of the embeddings. Far
+    below the median distance of two candidates over sqrt(d), the nearest candidate is evaluated
+    next, whichever way the gradient points."""
     tolerance: NonNegative = 2
     """Queries in a row without a new best, after more of which it returns to the best candidate."""
     uncertainty: PositiveFloat = 0.01
