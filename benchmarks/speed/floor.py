@@ -18,13 +18,10 @@ def unavoidable(
     frozen weights, and none below the first layer. Attention counts what may be seen only; the head
     counts response tokens only, its product once for the log-probs and once for their slope.
     """
-    hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    head_size = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
-    wide, narrow = head_size * config.num_attention_heads, head_size * config.num_key_value_heads
-    sides = [(hidden, wide), (hidden, narrow), (hidden, narrow), (wide, hidden),
-             (hidden, inner), (hidden, inner), (inner, hidden)]  # fmt: skip
-    dense = 2 * layers * sum(a * b for a, b in sides)
-    lora = 2 * layers * rank * sum(a + b for a, b in sides)
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    wide = _head_size(config) * config.num_attention_heads
+    dense = 2 * sum(a * b for a, b in _sides(config))
+    lora = 2 * rank * sum(a + b for a, b in _sides(config))
     total = 0.0
     for prompt, responses in zip(chosen.prompt_tokens, chosen.response_tokens, strict=True):
         tokens, said = prompt + sum(responses), sum(responses)
@@ -35,6 +32,23 @@ def unavoidable(
         module = tokens * (2 * dense + 3 * lora) + 3 * attention + 2 * head
         total += reference * forward + modules * module
     return total
+
+
+def _sides(config: Any) -> list[tuple[int, int]]:
+    """Of every matrix in all layers."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    wide, narrow = (
+        _head_size(config) * heads
+        for heads in (config.num_attention_heads, config.num_key_value_heads)
+    )
+    sides = [(hidden, wide), (hidden, narrow), (hidden, narrow), (wide, hidden),
+             (hidden, inner), (hidden, inner), (inner, hidden)]  # fmt: skip
+    return sides * int(config.num_hidden_layers)
+
+
+def _head_size(config: Any) -> int:
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(size)
 
 
 def matmul_peak(
@@ -54,4 +68,38 @@ def matmul_peak(
         if device == "cuda":
             torch.cuda.synchronize()
         best = max(best, times * 2 * x.numel() * len(weight) / (time.perf_counter() - began))
+    return best
+
+
+def decoding_floor(
+    config: Any, prompts: list[int], *, answers: int, new: int, dtype: torch.dtype
+) -> dict[str, float]:
+    """Seconds at best to answer prompts of given lengths, `answers` times `new` tokens each.
+
+    Every prompt is read once, at the best speed of products. In every step of decoding the products
+    take the longer of two times, that of their operations and that of reading the weights, and keys
+    and values are read: a prompt's once for all its answers, an answer's own once.
+    """
+    rows, head = answers * len(prompts), config.hidden_size * config.vocab_size
+    dense = sum(a * b for a, b in _sides(config))
+    a_token = 2 * config.num_hidden_layers * _head_size(config) * config.num_key_value_heads
+    kept = a_token * (sum(prompts) * (new - 1) + rows * new * (new - 1) / 2)
+    read, at_once = matmul_peak(config, dtype=dtype), matmul_peak(config, dtype=dtype, rows=rows)
+    bandwidth = read_bandwidth()
+    weights = max(2 * rows * (dense + head) / at_once, (dense + head) * dtype.itemsize / bandwidth)
+    return {
+        "prompts": 2 * (sum(prompts) * dense + len(prompts) * head) / read,
+        "products": (new - 1) * weights,
+        "keys and values": kept * dtype.itemsize / bandwidth,
+    }
+
+
+def read_bandwidth(*, mebibytes: int = 256, times: int = 5) -> float:
+    """Bytes a second that are read from memory at best."""
+    values = torch.ones(mebibytes * 2**18)
+    best = 0.0
+    for _ in range(times):
+        began = time.perf_counter()
+        values.sum()
+        best = max(best, values.nbytes / (time.perf_counter() - began))
     return best

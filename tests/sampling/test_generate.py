@@ -1,12 +1,10 @@
 """Answers: reproducible, from the policy itself, ended where they end."""
 
-import sys
-
 import pytest
 import tiny
 import torch
 
-from fastslow.sampling import generate
+from fastslow.sampling import Batching, generate
 from fastslow.scoring import Scorer, Tree, tree_batch
 
 MODEL = tiny.model(scale=2.0)
@@ -60,13 +58,41 @@ def test_first_tokens_follow_the_policy_whatever_the_folder_says(temperature):
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-def test_reading_a_prompt_once_gives_the_answers_of_reading_it_for_each(architecture, monkeypatch):
+def test_reading_and_keeping_a_prompt_once_gives_the_answers_of_doing_so_for_each(architecture):
+    """Also where answers end early, at one of many tokens, and leave the others."""
     model = tiny.model(architecture, scale=2.0)
     prompts = [[5, 6, 7, 8, 9], [10], [11, 12, 13]]
-    once = generate(model, prompts, seed=3, num_generations=4, **COMMON)
-    monkeypatch.setattr(sys.modules[generate.__module__], "_read_once", lambda *_: {})
-    assert generate(model, prompts, seed=3, num_generations=4, **COMMON) == once
-    assert len({answer.tokens for answers in once for answer in answers}) > 6
+    settings = {"seed": 3, "num_generations": 20, "pad_id": 0, "max_new_tokens": 12}
+    settings["end_ids"] = range(20, 60)
+    for draw in ({}, {"temperature": 0.7, "top_p": 0.8}, {"temperature": 0.0}):
+        each = Batching(read_once=False, kept_once=False)
+        expected = generate(model, prompts, batching=each, **settings, **draw)
+        for batching in (Batching(kept_once=False), Batching()):
+            assert generate(model, prompts, batching=batching, **settings, **draw) == expected
+        lengths = {len(answer.tokens) for answers in expected for answer in answers}
+        assert draw.get("temperature") == 0 or len(lengths) > 6
+
+
+def test_answers_that_have_ended_cost_no_more():
+    """The model is given fewer rows when most have ended, and none when all have."""
+    rows = []
+    handle = MODEL.register_forward_pre_hook(
+        lambda module, args, given: rows.append(len(given["input_ids"])), with_kwargs=True
+    )
+    settings = {"seed": 0, "num_generations": 40, "pad_id": 0, "max_new_tokens": 64}
+    answers = generate(MODEL, [[5], [6, 7]], end_ids=range(2, 80), **settings)
+    handle.remove()
+    read, *decoded = rows
+    assert read == 2
+    assert decoded[0] > 2 * decoded[-1]
+    assert len(decoded) == max(len(a.tokens) for own in answers for a in own) - 1 < 63
+
+
+def test_a_model_that_gives_no_numbers_is_an_error():
+    model = tiny.model()
+    model.get_input_embeddings().weight.data[:] = float("nan")
+    with pytest.raises(RuntimeError, match="not finite"):
+        generate(model, [[5, 6]], seed=0, **COMMON)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -74,6 +100,7 @@ def test_the_scorer_gives_the_log_probs_that_were_sampled_with(temperature):
     """The sampler's own, from the logits of each of its steps."""
     prompts = [[5, 6, 7, 8, 9], [11, 12, 13]]
     settings = {"seed": 0, "temperature": temperature, "num_generations": 3, **COMMON}
+    settings["end_ids"] = ()  # All stay to the end.
     answers = generate(MODEL, prompts, **settings)
     seen = []
 
@@ -83,7 +110,7 @@ def test_the_scorer_gives_the_log_probs_that_were_sampled_with(temperature):
     handle = MODEL.register_forward_hook(hook)
     assert generate(MODEL, prompts, **settings) == answers
     handle.remove()
-    drawn = [logits for logits in seen if len(logits) == 6]  # The first pass read the prompts.
+    drawn = [seen[0].repeat_interleave(3, 0), *seen[1:]]  # The first pass read the prompts.
     trees = [
         Tree(tuple(prompt), tuple(answer.tokens for answer in own))
         for prompt, own in zip(prompts, answers, strict=True)

@@ -1,10 +1,13 @@
 """A prompt's answers are the model's own, whatever they are batched with, on every family."""
 
+from dataclasses import replace
+
 import families
 import pytest
 import torch
 
 from fastslow.sampling import Batching, generate, probe_batching
+from fastslow.sampling.probe import ALONE
 
 QUICK = ("llama", "lfm2", "rwkv", "phi3")
 SLOW = [
@@ -40,11 +43,11 @@ def test_greedy_answers_are_those_of_each_prompt_alone(family):
     ("family", "batching"),
     [
         ("llama", Batching()),
-        ("lfm2", Batching(read_once=False)),
-        ("rwkv", Batching(padded=False, read_once=False, cached=False)),
-        ("phi3", Batching(padded=False, read_once=False, stretched=True)),
+        ("lfm2", Batching(read_once=False, kept_once=False)),
+        ("rwkv", ALONE),
+        ("phi3", replace(ALONE, cached=True, stretched=True)),
         pytest.param("llama4_text", Batching(), marks=pytest.mark.slow),
-        pytest.param("minimax", Batching(padded=False, read_once=False), marks=pytest.mark.slow),
+        pytest.param("minimax", replace(ALONE, cached=True), marks=pytest.mark.slow),
     ],
 )
 def test_the_quickest_way_that_is_right_is_found(family, batching):
@@ -58,7 +61,8 @@ def test_the_quickest_way_that_is_right_is_found(family, batching):
 def test_the_probe_notices_what_padding_does():
     """The answers it keeps apart do differ when they go together."""
     model = families.model("rwkv")
-    together = generate(model, PROMPTS, temperature=0.0, **COMMON)
+    batching = Batching(kept_once=False)
+    together = generate(model, PROMPTS, temperature=0.0, batching=batching, **COMMON)
     assert [group[0].tokens for group in together] != [alone(model, prompt) for prompt in PROMPTS]
 
 
@@ -66,10 +70,15 @@ def test_within_what_it_was_trained_on_a_stretched_rope_goes_together():
     assert probe_batching(families.model("phi3"), pad_id=0, max_length=32) == Batching()
 
 
+def test_prompts_are_not_kept_once_where_a_window_leaves_some_of_them_out():
+    model = families.model("mixtral", sliding_window=16)
+    assert probe_batching(model, pad_id=0, max_length=96) == Batching(kept_once=False)
+    assert probe_batching(model, pad_id=0, max_length=16) == Batching()
+
+
 def test_samples_of_grouped_prompts_are_reproducible_and_differ():
     model = families.model("rwkv")
-    batching = Batching(padded=False, read_once=False, cached=False)
-    settings = COMMON | {"num_generations": 3, "batching": batching}
+    settings = COMMON | {"num_generations": 3, "batching": ALONE}
     first = generate(model, PROMPTS, **settings)
     assert first == generate(model, PROMPTS, **settings)
     assert first != generate(model, PROMPTS, **(settings | {"seed": 1}))

@@ -4,34 +4,25 @@ What is sampled is the policy that is scored: a prompt's answers depend on it al
 is batched with. Where a model's answers would, a probe finds out and prompts go in smaller batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from fastslow.scoring import longest_decides
+from fastslow.sampling.batching import TOGETHER, Batching, batches_of, filled_up
+from fastslow.sampling.continuations import continuations
+from fastslow.sampling.decoding import Decoding
 
-
-@dataclass(frozen=True, slots=True)
-class Batching:
-    """How prompts can go together on a model without changing one another's answers."""
-
-    padded: bool = True
-    """Prompts of different lengths go together, filled up on the left."""
-    read_once: bool = True
-    """A prompt is read once for all its answers."""
-    cached: bool = True
-    """A token is computed from the cache of those before it."""
-    stretched: bool = False
-    """Whether the longest sequence of a batch decides how all are read, see `longest_decides`."""
-
-
-TOGETHER = Batching()
-"""The quickest way, which is right for most models."""
+LEFT = 0.75
+"""Share of the answers in a batch that have not ended, below which those that have leave it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,7 @@ def generate(
         max_new_tokens=max_new_tokens,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
-        eos_token_id=sorted(end_ids),
+        eos_token_id=sorted(end_ids) or None,
         pad_token_id=pad_id,
         return_dict_in_generate=True,
         **sampling,
@@ -81,104 +72,74 @@ def generate(
     answers: dict[int, list[Completion]] = {}
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
-        for places in _batches(prompts, batching):
+        for places in batches_of(prompts, batching):
             batch = [prompts[place] for place in places]
-            made = continuations(
-                model, batch, settings, num_generations, batching, synced_gpus=in_step
-            )
-            rows = made.sequences[:, width_of(batch, batching) :].tolist()
-            given = iter([_until_end(row, frozenset(end_ids)) for row in rows])
+            if batching.kept_once and batching.cached and not in_step:
+                ids, mask = filled_up(model, batch, batching, pad_id)
+                tokens = _drawn(Decoding(model, ids, mask, num_generations), settings)
+            else:
+                tokens, _ = continuations(
+                    model, batch, settings, num_generations, batching, synced_gpus=in_step
+                )
+            given = iter([_until_end(row, frozenset(end_ids)) for row in tokens.tolist()])
             for place in places:
                 answers[place] = [next(given) for _ in range(num_generations)]
     return [answers[place] for place in range(len(prompts))]
 
 
-def _batches(prompts: Sequence[Sequence[int]], batching: Batching) -> list[list[int]]:
-    """Places of the prompts that go together, in the order of the first."""
-    if batching.padded:
-        return [list(range(len(prompts)))]
-    of_length: dict[int, list[int]] = {}
-    for place, prompt in enumerate(prompts):
-        of_length.setdefault(len(prompt), []).append(place)
-    return list(of_length.values())
+def _drawn(decoding: Decoding, settings: GenerationConfig) -> Tensor:
+    """The tokens of every answer, [N, T]; what stands behind its end says nothing."""
+    count, device = len(decoding.logits), decoding.logits.device
+    end_ids = torch.tensor(settings.eos_token_id or [], dtype=torch.int64, device=device)
+    tokens = torch.full((count, settings.max_new_tokens), settings.pad_token_id, device=device)
+    ended = torch.zeros(count, dtype=torch.bool, device=device)
+    rows = torch.arange(count, device=device)
+    choose = _Choice(settings, count)
+    for place in range(settings.max_new_tokens):
+        chosen = choose(decoding.logits, rows)
+        tokens[rows, place] = chosen
+        ended[rows] |= torch.isin(chosen, end_ids)
+        going = ~ended[rows]
+        left = int(going.sum())
+        if not left or place + 1 == settings.max_new_tokens:
+            break
+        if left <= LEFT * len(rows):
+            decoding.keep(going.nonzero()[:, 0])
+            rows, chosen = rows[going], chosen[going]
+        decoding.step(chosen)
+    return tokens
 
 
-def width_of(prompts: Sequence[Sequence[int]], batching: Batching) -> int:
-    """Tokens of each row of a batch of prompts."""
-    return max(2 if batching.padded else 1, *map(len, prompts))
+class _Choice:
+    """The next tokens of answers, drawn as transformers' `generate` draws them.
 
-
-def continuations(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    settings: GenerationConfig,
-    num_generations: int,
-    batching: Batching,
-    **options: Any,
-) -> Any:
-    """What transformers' `generate` makes of one batch; each prompt has `num_generations` rows."""
-    width = width_of(prompts, batching)
-    pad_id = settings.pad_token_id
-    device = model.get_input_embeddings().weight.device
-    ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    asked = {"input_ids": ids, "attention_mask": mask}
-    settings.use_cache = _may_cache(model, width, settings, batching)
-    shared = {}
-    if batching.read_once and settings.use_cache and width > 1:
-        shared = _read_once(model, ids, mask, num_generations)
-    asked = {name: values.repeat_interleave(num_generations, 0) for name, values in asked.items()}
-    # Unset fields of `settings` would be filled from the model folder's generation settings.
-    own, model.generation_config = model.generation_config, GenerationConfig()
-    try:
-        with torch.no_grad():
-            return model.generate(
-                **asked,
-                **shared,
-                **options,
-                generation_config=settings,
-            )
-    finally:
-        model.generation_config = own
-
-
-def _may_cache(model: Any, width: int, settings: GenerationConfig, batching: Batching) -> bool:
-    """Whether what was computed of a prompt stays right until the longest answer has ended."""
-    if not batching.stretched:
-        return batching.cached
-    longest = width + settings.max_new_tokens
-    return batching.cached and not longest_decides(model, near=width, far=longest)
-
-
-def _read_once(model: Any, ids: Tensor, mask: Tensor, num_generations: int) -> dict[str, Any]:
-    """The cache of all prompts but their last tokens, once for each answer to come.
-
-    Nothing for one answer, or if the model does not accept position ids for padded rows.
+    Args:
+        settings: what they are drawn from.
+        count: all answers. Each draws on numbers of its own, whether others have ended or not.
     """
-    told = "position_ids" in signature(model.forward).parameters
-    if num_generations == 1 or not told:
-        return {}
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    with torch.no_grad():
-        cache = model(
-            input_ids=ids[:, :-1],
-            attention_mask=mask[:, :-1],
-            position_ids=positions[:, :-1],
-            logits_to_keep=1,
-            use_cache=True,
-        ).past_key_values
-    cache.batch_repeat_interleave(num_generations)
-    return {cache_argument(model): cache}
+
+    def __init__(self, settings: GenerationConfig, count: int) -> None:
+        self._sampled, self._count = settings.do_sample, count
+        self._warped: Any = LogitsProcessorList()
+        if self._sampled and settings.temperature != 1:
+            self._warped.append(TemperatureLogitsWarper(settings.temperature))
+        if self._sampled and settings.top_p < 1:
+            self._warped.append(TopPLogitsWarper(settings.top_p))
+
+    def __call__(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """The next token, [n], of the answers in n rows, whose logits are [n, V]."""
+        if not self._sampled:
+            return logits.argmax(-1)
+        shares = self._warped(None, logits).softmax(-1)
+        # What torch.multinomial does with one draw a row.
+        noise = shares.new_empty(self._count, shares.shape[1]).exponential_()
+        chosen: Tensor = (shares / noise[rows]).argmax(-1)
+        if not bool(shares.gather(1, chosen[:, None]).isfinite().all()):
+            raise RuntimeError("the model's logits are not finite")
+        return chosen
 
 
-def cache_argument(model: Any) -> str:
-    """What a causal LM takes its cache by: `cache` since transformers 5.24, which warns of the name
-    before."""
-    known = signature(model.prepare_inputs_for_generation).parameters
-    return "cache" if "cache" in known else "past_key_values"
-
-
-def _until_end(tokens: list[int], end_ids: frozenset[int]) -> Completion:
+def _until_end(tokens: list[int], end_ids: Collection[int]) -> Completion:
     for position, token in enumerate(tokens):
         if token in end_ids:
             return Completion(tuple(tokens[: position + 1]), truncated=False)

@@ -4,19 +4,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig
 
-from fastslow.sampling.generate import Batching, continuations, width_of
-from fastslow.scoring import computes_coarsely, longest_decides
+from fastslow.sampling.batching import Batching, filled_up
+from fastslow.sampling.continuations import continuations
+from fastslow.sampling.decoding import Decoding
+from fastslow.scoring import computes_coarsely, longest_decides, window_below
 
 CANDIDATES = (
     Batching(),
-    Batching(read_once=False),
+    Batching(kept_once=False),
+    Batching(read_once=False, kept_once=False),
     Batching(padded=False),
-    Batching(padded=False, read_once=False),
+    Batching(padded=False, kept_once=False),
+    Batching(padded=False, read_once=False, kept_once=False),
 )
 """The quickest first."""
-ALONE = Batching(padded=False, read_once=False, cached=False)
+ALONE = Batching(padded=False, read_once=False, kept_once=False, cached=False)
 """Right on every model: each token from a pass over all before it, as when answers are scored."""
 PROMPTS = (3, 8)
 """Tokens of the prompts that are tried."""
@@ -38,9 +43,12 @@ def probe_batching(model: Any, *, pad_id: int, max_length: int) -> Batching:
         torch.randint(0, vocabulary, (length,), generator=generator).tolist() for length in PROMPTS
     ]
     if longest_decides(model, near=sum(PROMPTS), far=max_length):
-        stretched = Batching(padded=False, read_once=False, stretched=True)
+        stretched = Batching(padded=False, read_once=False, kept_once=False, stretched=True)
         return stretched if _is_right(model, prompts, stretched, pad_id) else ALONE
-    right = (each for each in CANDIDATES if _is_right(model, prompts, each, pad_id))
+    # What an attention window leaves out is not seen on short prompts.
+    whole = window_below(model, max_length) is None
+    candidates = [each for each in CANDIDATES if whole or not each.kept_once]
+    right = (each for each in candidates if _is_right(model, prompts, each, pad_id))
     return next(right, ALONE)
 
 
@@ -60,16 +68,8 @@ def _is_models_own(
     model: Any, prompts: Sequence[Sequence[int]], batching: Batching, pad_id: int
 ) -> bool:
     """Whether each prediction in a batch is that of a pass over its row alone."""
-    settings = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=TOKENS,
-        pad_token_id=pad_id,
-        return_dict_in_generate=True,
-        output_logits=True,
-    )
-    made = continuations(model, prompts, settings, ANSWERS, batching)
-    answers = made.sequences[:, width_of(prompts, batching) :]
-    batched = torch.stack(made.logits, dim=1).float().log_softmax(-1)
+    answers, logits = _greedy(model, prompts, batching, pad_id)
+    batched = logits.float().log_softmax(-1)
     most = 0.0
     for row, (answer, predicted) in enumerate(zip(answers, batched, strict=True)):
         prompt = torch.tensor(prompts[row // ANSWERS], device=answer.device)
@@ -78,3 +78,25 @@ def _is_models_own(
         own = logits[len(prompt) - 1 : -1].float().log_softmax(-1)
         most = max(most, float((own.exp() * (own - predicted)).sum(-1).max()))
     return most <= (COARSE if computes_coarsely(model) else EXACT)
+
+
+def _greedy(
+    model: Any, prompts: Sequence[Sequence[int]], batching: Batching, pad_id: int
+) -> tuple[Tensor, Tensor]:
+    """The likeliest answers of a batch, [N, T], and each token's logits, [N, T, V]."""
+    if batching.kept_once:
+        decoding = Decoding(model, *filled_up(model, prompts, batching, pad_id), ANSWERS)
+        logits = [decoding.logits]
+        while len(logits) < TOKENS:
+            decoding.step(logits[-1].argmax(-1))
+            logits.append(decoding.logits)
+        return torch.stack(logits, dim=1).argmax(-1), torch.stack(logits, dim=1)
+    settings = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=TOKENS,
+        pad_token_id=pad_id,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    answers, made = continuations(model, prompts, settings, ANSWERS, batching)
+    return answers, torch.stack(made.logits, dim=1)

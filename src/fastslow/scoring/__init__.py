@@ -7,7 +7,7 @@ from fastslow.scoring.layers import (
     unwrap_layers,
 )
 from fastslow.scoring.lm_head import token_logps
-from fastslow.scoring.probe import computes_coarsely, longest_decides, probe_layout
+from fastslow.scoring.probe import computes_coarsely, longest_decides, probe_layout, window_below
 from fastslow.scoring.score import STATISTICS, Layout, Scorer, Scores, Sizes
 from fastslow.scoring.text.encode import Dropped, Encoded, Encoder
 from fastslow.scoring.text.rendered_pair import RenderedPair, rendered_pair
@@ -37,4 +37,5 @@ __all__ = [
     "tree_batch",
     "truncate",
     "unwrap_layers",
+    "window_below",
 ]

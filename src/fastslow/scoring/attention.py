@@ -5,7 +5,7 @@ Transformers' models call it in place of their own attention while trees are sco
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -20,15 +20,20 @@ NAME = "fastslow_trees"
 
 
 @contextmanager
-def attending_trees(model: Any) -> Iterator[None]:
-    """Inside, the model's layers use `pieces=`, an argument of its forward pass, for attention."""
+def attending(model: Any, name: str) -> Iterator[None]:
+    """Inside, the model's layers attend by the function that transformers knows by a name."""
     config = model.config.get_text_config()
     before = config._attn_implementation
-    config._attn_implementation = NAME
+    config._attn_implementation = name
     try:
         yield
     finally:
         config._attn_implementation = before
+
+
+def attending_trees(model: Any) -> AbstractContextManager[None]:
+    """Inside, the model's layers use `pieces=`, an argument of its forward pass, for attention."""
+    return attending(model, NAME)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # The number of segments differs between batches.

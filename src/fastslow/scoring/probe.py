@@ -29,10 +29,8 @@ def probe_layout(model: Any, *, max_length: int) -> Layout:
     """
     if not isinstance(model.get_output_embeddings(), nn.Linear):
         return Layout(False, "its output layer is not a plain nn.Linear")
-    for key in WINDOWS:
-        window = getattr(model.config.get_text_config(), key, None)
-        if window and window < max_length:
-            return Layout(False, f"its attention window of {window} tokens is below max_length")
+    if window := window_below(model, max_length):
+        return Layout(False, f"its attention window of {window} tokens is below max_length")
     vocabulary = model.get_input_embeddings().weight.shape[0]
     device = model.get_input_embeddings().weight.device
     tokens = torch.randint(
@@ -66,6 +64,13 @@ def probe_layout(model: Any, *, max_length: int) -> Layout:
     if longest_decides(model, near=PROBED, far=max_length):
         return Layout(False, "the longest sequence of a row decides how all of it is read")
     return Layout(True)
+
+
+def window_below(model: Any, max_length: int) -> int | None:
+    """Tokens that a token of the model sees at most, where that is less than a length."""
+    config = model.config.get_text_config()
+    windows = (getattr(config, key, None) for key in WINDOWS)
+    return next((window for window in windows if window and window < max_length), None)
 
 
 def _alone(scorer: Scorer, prompt: tuple[int, ...], response: tuple[int, ...]) -> Tensor:

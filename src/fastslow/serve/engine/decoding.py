@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastslow.sampling.generate import cache_argument
+from fastslow.sampling.batching import cache_argument
 
 
 @dataclass(slots=True)
