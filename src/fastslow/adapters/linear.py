@@ -91,7 +91,7 @@ def lora_linear(
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     # Autocast has nothing left to change inside, and to turn it off takes longer than a product.
-    found: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
+    given = (
         x.to(dtype),
         weight.to(dtype),
         None if bias is None else bias.to(dtype),
@@ -99,8 +99,23 @@ def lora_linear(
         up.to(dtype),
         scale,
     )
+    found: Tensor
+    if torch.is_grad_enabled():
+        found = _LoraLinear.apply(*given)  # type: ignore[no-untyped-call]
+    else:  # A token is decoded faster without what remembers it for a gradient.
+        found, *_ = _updated(*given)
     # Outside the function, whose output a model may then change in place, as Llama 4 does.
     return found.view(*x.shape[:-1], -1)
+
+
+def _updated(
+    x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The output, [N, out], with x as rows, [N, in], and x A^T, [N, r]."""
+    rows = x.reshape(-1, x.shape[-1])
+    low = rows @ down.T
+    found = functional.linear(rows, weight, bias)
+    return found.addmm_(low, up.T, alpha=scale), rows, low
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -114,10 +129,7 @@ class _LoraLinear(torch.autograd.Function):
         up: Tensor,
         scale: float,
     ) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        low = rows @ down.T
-        found = functional.linear(rows, weight, bias)
-        found.addmm_(low, up.T, alpha=scale)
+        found, rows, low = _updated(x, weight, bias, down, up, scale)
         ctx.save_for_backward(rows, weight, down, up, low)
         ctx.scale, ctx.shape = scale, x.shape
         return found
