@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from fastslow.sampling import Batching, generate
+from fastslow.sampling import Batching, decoding, generate
 from fastslow.scoring import Scorer, Tree, tree_batch
 
 MODEL = tiny.model(scale=2.0)
@@ -73,6 +73,13 @@ def test_reading_and_keeping_a_prompt_once_gives_the_answers_of_doing_so_for_eac
         assert draw.get("temperature") == 0 or len(lengths) > 6
 
 
+def test_prompts_that_are_read_in_several_passes_have_the_same_answers(monkeypatch):
+    prompts = [[5, 6, 7, 8, 9], [10], [11, 12, 13], [14, 15, 16], [17] * 9]
+    expected = generate(MODEL, prompts, seed=3, num_generations=4, **COMMON)
+    monkeypatch.setattr(decoding, "READ_TOGETHER", 6)  # Of one prompt, two, one, one.
+    assert generate(MODEL, prompts, seed=3, num_generations=4, **COMMON) == expected
+
+
 def test_answers_that_have_ended_cost_no_more():
     """The model is given fewer rows when most have ended, and none when all have."""
     rows = []
@@ -98,7 +105,7 @@ def test_a_model_that_gives_no_numbers_is_an_error():
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_scorer_gives_the_log_probs_that_were_sampled_with(temperature):
     """The sampler's own, from the logits of each of its steps."""
-    prompts = [[5, 6, 7, 8, 9], [11, 12, 13]]
+    prompts = [[11, 12, 13], [5, 6, 7, 8, 9]]
     settings = {"seed": 0, "temperature": temperature, "num_generations": 3, **COMMON}
     settings["end_ids"] = ()  # All stay to the end.
     answers = generate(MODEL, prompts, **settings)

@@ -1,5 +1,6 @@
 """Several answers to each of some prompts while they grow, a token at a time."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +9,9 @@ from torch import Tensor
 from fastslow.sampling.batching import cache_argument
 from fastslow.sampling.shared_prompts import NAME, SharedPrompts
 from fastslow.scoring.attention import attending
+
+READ_TOGETHER = 2048
+"""Tokens of the prompts that are read in one pass, what fills them up among them."""
 
 
 class Decoding:
@@ -25,18 +29,10 @@ class Decoding:
 
     def __init__(self, model: Any, ids: Tensor, mask: Tensor, num_generations: int) -> None:
         self._model = model
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        with torch.no_grad():
-            read = model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                logits_to_keep=1,
-                use_cache=True,
-            )
-        self._cache = SharedPrompts(read.past_key_values, mask, num_generations)
-        self._positions = positions[:, -1:].repeat_interleave(num_generations, 0)
-        self.logits = read.logits[:, -1].float().repeat_interleave(num_generations, 0)
+        kept, logits = _read(model, ids, mask)
+        self._cache = SharedPrompts(kept, mask, num_generations)
+        self._positions = (mask.sum(1, keepdim=True) - 1).repeat_interleave(num_generations, 0)
+        self.logits = logits.repeat_interleave(num_generations, 0)
         """Of the next token of every answer, [N, V], float32."""
 
     def step(self, tokens: Tensor) -> None:
@@ -57,3 +53,52 @@ class Decoding:
         """Keep the answers in some rows only."""
         self._cache.keep(rows)
         self._positions = self._positions[rows]
+
+
+@torch.no_grad()
+def _read(model: Any, ids: Tensor, mask: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """Keys and values of all prompts in each layer, and the logits of what follows, [P, V]."""
+    passes, caches, logits = [*_similar(mask.sum(1).tolist())], [], []
+    for rows, width in passes:
+        own = mask[rows, -width:]
+        read = model(
+            input_ids=ids[rows, -width:],
+            attention_mask=own,
+            position_ids=(own.cumsum(1) - 1).clamp(min=0),
+            logits_to_keep=1,
+            use_cache=True,
+        )
+        caches.append(read.past_key_values.layers)
+        logits.append(read.logits[:, -1].float())
+    layers = []
+    for parts in zip(*caches, strict=True):
+        keys, values = (
+            _together([getattr(part, name, None) for part in parts], passes, mask.shape[1])
+            for name in ("keys", "values")
+        )
+        layers.append((keys, values))
+    order = torch.tensor([row for rows, _ in passes for row in rows], device=ids.device)
+    return layers, torch.cat(logits)[order.argsort()]
+
+
+def _together(states: list[Any], passes: list[tuple[list[int], int]], width: int) -> Tensor:
+    """What one layer keeps of the prompts of all passes, [P, H, W, d], filled up on the left."""
+    widths = [getattr(own, "shape", (0, 0, 0))[2] for own in states]
+    if widths != [most for _, most in passes]:
+        raise ValueError("a layer of the model does not keep keys and values of every token")
+    count, (_, heads, _, size) = sum(len(rows) for rows, _ in passes), states[0].shape
+    found: Tensor = states[0].new_zeros(count, heads, width, size)
+    for own, (rows, most) in zip(states, passes, strict=True):
+        found[rows, :, width - most :] = own
+    return found
+
+
+def _similar(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+    """Rows of prompts that are read together, of similar lengths, and the longest's tokens."""
+    rows: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if rows and (len(rows) + 1) * lengths[row] > READ_TOGETHER:
+            yield rows, lengths[rows[-1]]
+            rows = []
+        rows.append(row)
+    yield rows, lengths[rows[-1]]

@@ -67,19 +67,18 @@ class SharedPrompts(DynamicCache):
     """The cache of a model while it answers prompts that it has read.
 
     Args:
-        read: its cache of them, [P, H, W, d] in each layer.
+        layers: keys and values of the prompts in each layer, [P, H, W, d].
         mask: [P, W], 0 where a prompt is filled up.
         num_generations: answers to each prompt, one after another.
-
-    Raises ValueError where the model keeps anything but keys and values of every token.
     """
 
-    def __init__(self, read: Any, mask: Tensor, num_generations: int) -> None:
+    def __init__(
+        self, layers: Sequence[tuple[Tensor, Tensor]], mask: Tensor, num_generations: int
+    ) -> None:
         super().__init__()
         self._mask, self._length = mask, 0
         self._of_prompt = [row for row in range(len(mask)) for _ in range(num_generations)]
-        rows = len(self._of_prompt)
-        self._kept = [_with_room(layer, len(mask[0]), rows) for layer in read.layers]
+        self._kept = [_with_room(*layer, len(self._of_prompt)) for layer in layers]
         self._arrange()
 
     def _arrange(self) -> None:
@@ -148,13 +147,13 @@ class SharedPrompts(DynamicCache):
         return found.flatten(1, 2)
 
 
-def _with_room(layer: Any, width: int, rows: int) -> _Layer:
-    """What a layer keeps of prompts of a width, and room for so many answers."""
-    both: list[Any] = [getattr(layer, name, None) for name in ("keys", "values")]
-    if any(states is None or states.shape[2] != width for states in both):
-        raise ValueError("a layer of the model does not keep keys and values of every token")
-    room = (states.new_empty(rows, states.shape[1], ROOM, states.shape[3]) for states in both)
-    return _Layer(*both, *room)
+def _with_room(prompt_keys: Tensor, prompt_values: Tensor, rows: int) -> _Layer:
+    """A layer with room for the first tokens of so many answers."""
+    keys, values = (
+        states.new_empty(rows, states.shape[1], ROOM, states.shape[3])
+        for states in (prompt_keys, prompt_values)
+    )
+    return _Layer(prompt_keys, prompt_values, keys, values)
 
 
 def _doubled(states: Tensor) -> Tensor:
