@@ -48,7 +48,7 @@ def main(
     ),
     new: int = typer.Option(128, min=2, help="Tokens of an answer."),
     modules: int = typer.Option(4, min=1, help="Of the second comparison."),
-    rounds: int = typer.Option(3, min=1, help="Of each way, after one to warm up."),
+    rounds: int = typer.Option(3, min=1, help="Of each way."),
 ) -> None:
     """Measure, and write generation.json."""
     out.mkdir(parents=True, exist_ok=True)
@@ -92,15 +92,15 @@ def in_turns(
     found: dict[str, Any] = {}
     paces: dict[str, list[float]] = {name: [] for name in ways}
     parts = [asked[number::modules] for number in range(modules)]
-    for number in range(1 + rounds):
+    for way in ways.values():
+        way(asked if torch.cuda.is_available() else asked[:1], 0)
+    for _ in range(rounds):
         for name, way in ways.items():
             began = clock()
             made = sum(way(part, number) for number, part in enumerate(parts))
-            if number:
-                paces[name].append(made / (clock() - began))
-        if number:
-            found = _compared(paces)
-            tell(found)
+            paces[name].append(made / (clock() - began))
+        found = _compared(paces)
+        tell(found)
     return found
 
 

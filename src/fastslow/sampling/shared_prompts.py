@@ -132,7 +132,8 @@ class SharedPrompts(DynamicCache):
         own = query * (size**-0.5 if scaling is None else scaling)
         own = own.view(len(query), key.shape[1], -1, size)
         in_prompt = grid.by_prompt(own) @ layer.prompt_keys.transpose(2, 3)
-        in_answer = own @ key.transpose(2, 3)
+        # Not turned around: keys, of which there is only a part of the room, would be copied.
+        in_answer = (key @ own.transpose(2, 3)).transpose(2, 3)
         if softcap is not None:
             in_prompt, in_answer = (
                 torch.tanh(products / softcap) * softcap for products in (in_prompt, in_answer)
