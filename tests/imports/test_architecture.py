@@ -120,8 +120,8 @@ def test_only_the_named_files_know_transformers():
         if "transformers" in {name.split(".")[0] for name in imports(p)}
     }
     assert users == {
-        "adapters/base.py", "sampling/continuations.py", "sampling/generate.py", "sampling/probe.py",
-        "sampling/shared_prompts.py",
+        "adapters/base.py", "sampling/continuations.py", "sampling/generate.py",
+        "sampling/probe.py", "sampling/shared_prompts.py",
         "training/export/export.py", "bench/tiny_base.py", "adapters/library_logging.py",
         "adapters/rewards.py", "adapters/fingerprint.py",
         "scoring/attention.py", "scoring/layers.py", "adapters/fake_model.py",

@@ -6,7 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from fastslow.scoring import Encoded
-from fastslow.training.data.statistics import response_names
+from fastslow.training.data.checking import response_names
 
 PREFERRED = ("chosen", "liked", "demonstrated", "rank 0")
 

@@ -5,22 +5,27 @@ comes out, so that a small file full of faults stops a run before it has learned
 """
 
 import random
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from fastslow.errors import ConfigError, DataError, did_you_mean
 from fastslow.records import Example, Pair
+from fastslow.streams.block_examples import BlockExamples, ExampleMaker
 from fastslow.streams.blocks import READ_AHEAD, Blocks, Placed
-from fastslow.streams.columns import RowError
 from fastslow.streams.formats import COLUMNS
-from fastslow.streams.labels import examples_of_row
-from fastslow.streams.shapes import renamed
-from fastslow.streams.sources import Followed, Source, Unreadable, Waiting, repeated_rows
+from fastslow.streams.sources import Followed, Row, Source, Waiting, repeated_rows
 
 SHOWN = 5
 LONGEST_REASON = 300
 """Characters of a reason that are shown: it may quote what the row holds."""
+
+Rows = list[tuple[str, Row]]
+"""Rows of a block, each with where it stands."""
+MadeOf = Callable[[Iterable[Rows]], Iterator[BlockExamples]]
+"""What examples are made of blocks of rows, one after another."""
 
 
 @dataclass(slots=True)
@@ -84,9 +89,12 @@ class ExampleStream:
         self.num_consumed = 0
         """Pairs read so far, including skipped ones."""
         self._kind = kind
-        self.domain_of = domain
         self._columns = dict(columns or {})
         _check_columns(self._columns)
+        self.make = ExampleMaker(kind, domain, self._columns)
+        """What makes examples of the rows of a block."""
+        self.made_of: MadeOf = partial(map, self.make)
+        """What has that done for all blocks; another may do more, and do it elsewhere."""
         self._shuffle = shuffle
         self._seed = seed
         self._max_bad_fraction = max_bad_fraction
@@ -128,7 +136,7 @@ class ExampleStream:
             columns=self._columns,
             max_bad_fraction=self._max_bad_fraction,
         )
-        examples = probe._examples_of(block)
+        examples = probe._taken_in(probe.make(_rows_of(block)))
         probe._check_bad(at_end=len(block) < self.rows.size)
         preferred = sum(not (isinstance(e, Pair) and e.is_tie) for e in examples)
         # Blank lines count as rows but never come out of a source.
@@ -177,15 +185,26 @@ class ExampleStream:
         self._check_bad(at_end=True)
 
     def _one_epoch(self) -> Iterator[Example | Waiting]:
-        for block in self.rows:
-            if isinstance(block, Waiting):
-                yield block
-            else:
-                yield from self._examples(block)
+        if self.rows.live:  # Nobody waits for a block that is not there yet.
+            for block in self.rows:
+                if isinstance(block, Waiting):
+                    yield block
+                else:
+                    yield from self._examples(block, self.make(_rows_of(block)))
+            return
+        read: deque[list[Placed]] = deque()
+        for made in self.made_of(self._read_into(read)):
+            yield from self._examples(read.popleft(), made)
 
-    def _examples(self, block: list[Placed]) -> Iterator[Example]:
+    def _read_into(self, read: deque[list[Placed]]) -> Iterator[Rows]:
+        for block in self.rows:
+            assert not isinstance(block, Waiting)
+            read.append(block)
+            yield _rows_of(block)
+
+    def _examples(self, block: list[Placed], made: BlockExamples) -> Iterator[Example]:
         """The examples of a block that did not come out yet."""
-        pairs = self._examples_of(block)
+        pairs = self._taken_in(made)
         self._check_bad(at_end=len(block) < self.rows.size)
         self.rows.begin(block)
         for pair in self._in_order(pairs)[self._taken :]:
@@ -210,27 +229,13 @@ class ExampleStream:
         self._counts_at_block = self.counts.copy()
         self._taken = 0
 
-    def _examples_of(self, block: list[Placed]) -> list[Example]:
-        examples: list[Example] = []
-        for placed in block:
-            self.counts.read += 1
-            row, where = placed.row, placed.where
-            if isinstance(row, Unreadable):
-                self.counts.add_invalid(where, row.reason)
-                continue
-            try:
-                found = examples_of_row(
-                    renamed(row, self._columns) if self._columns else row,
-                    source=where,
-                    domain=self.domain_of,
-                    kind=self._kind,
-                )
-            except RowError as error:
-                self.counts.add_invalid(where, str(error))
-                continue
-            self.counts.skipped += not found
-            examples += found
-        return examples
+    def _taken_in(self, made: BlockExamples) -> list[Any]:
+        """The examples of a block, which are counted with its other rows."""
+        self.counts.read += made.read
+        for where, reason in made.invalid:
+            self.counts.add_invalid(where, reason)
+        self.counts.skipped += made.skipped
+        return made.examples
 
     def _check_bad(self, *, at_end: bool) -> None:
         # Early in a long stream one invalid row is a large share; wait until it is meaningful.
@@ -248,6 +253,10 @@ class ExampleStream:
             names = ", ".join(source.name for source in self.sources[:SHOWN])
             more = ", ..." if len(self.sources) > SHOWN else ""
             raise DataError(f"no rows in {names}{more}")
+
+
+def _rows_of(block: list[Placed]) -> Rows:
+    return [(placed.where, placed.row) for placed in block]
 
 
 def _check_columns(columns: Mapping[str, str]) -> None:

@@ -24,6 +24,7 @@ CLOCK = datetime(2024, 7, 26)
 """What a template that asks for the date is told, so that two runs see the same text."""
 RENDERED_TWICE = 8
 """Conversations that are rendered twice, to see that the text is the same."""
+THOUGHTS_LOST = "the chat template leaves out thoughts of earlier turns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +138,11 @@ class ChatTemplate:
     @property
     def notes(self) -> list[str]:
         """What a user should know of this template and what it did so far, a line each."""
-        lost = ["the chat template leaves out thoughts of earlier turns"]
-        return [*self._notes, *(lost if self._thoughts_lost else [])]
+        return [*self._notes, *([THOUGHTS_LOST] if self._thoughts_lost else [])]
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        """Take over what the same template did in another process."""
+        self._thoughts_lost |= THOUGHTS_LOST in notes
 
     def uses(self, name: str) -> bool:
         """Whether the template mentions a field or a variable."""

@@ -45,6 +45,11 @@ class Encoded:
     of_tokens: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     """By name, values of each token of each response, as an objective of tokens learns from."""
 
+    @property
+    def is_tie(self) -> bool:
+        """Whether it is a pair without a preference."""
+        return isinstance(self.example, Pair) and self.example.is_tie
+
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
@@ -126,6 +131,11 @@ class Encoder:
     def notes(self) -> list[str]:
         """What a user should know of the template and what it did so far, a line each."""
         return self._template.notes if self._template else []
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        """Take over notes of an encoder of the same template in another process."""
+        if self._template:
+            self._template.add_notes(notes)
 
     def warnings(self, examples: Sequence[Example]) -> list[str]:
         """What a user should know of the template and of what it makes of the examples."""

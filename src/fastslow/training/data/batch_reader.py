@@ -8,7 +8,7 @@ from typing import Any
 
 from fastslow.errors import DataError
 from fastslow.objectives import Objective
-from fastslow.records import Example, Pair
+from fastslow.records import Example
 from fastslow.scoring import Dropped, Encoded, Encoder
 from fastslow.streams import WAITING, ExampleStream, ReplayStream, Waiting
 from fastslow.training.data.reader import Reader
@@ -73,7 +73,7 @@ class BatchReader(Reader):
         while some := _take(examples, self.batch_size - len(batch)):
             waiting = some[-1] is WAITING
             began = began if batch else time.monotonic()
-            batch += self._kept(self._encoder.encode_all(some[:-1] if waiting else some))
+            batch += self._kept(self._encoded(some[:-1] if waiting else some))
             if len(batch) == self.batch_size or (batch and waiting and self._overdue(began)):
                 yield batch
                 batch = []
@@ -92,15 +92,25 @@ class BatchReader(Reader):
         for example in self.stream:
             if isinstance(example, Waiting):
                 yield example
-            elif is_idle_tie(example, self._objective):
+            elif self._is_idle(example):
                 self.counts.ties += 1
-            elif missing := missing_fields(example, self._objective):
+            elif missing := self._missing(example):
                 self.counts.missing_fields += 1
                 self._skip(example, missing)
             else:
                 yield example
 
-    def _kept(self, encoded: Sequence[Encoded | Dropped]) -> Iterator[Encoded]:
+    def _is_idle(self, example: Any) -> bool:
+        return is_idle_tie(example, self._objective)
+
+    def _missing(self, example: Any) -> str | None:
+        return missing_fields(example, self._objective)
+
+    def _encoded(self, examples: Sequence[Any]) -> Sequence[Any]:
+        """Each encoded, or Dropped."""
+        return self._encoder.encode_all(examples)
+
+    def _kept(self, encoded: Sequence[Any]) -> Iterator[Any]:
         for item in encoded:
             if isinstance(item, Dropped):
                 self.counts.dropped += 1
@@ -109,7 +119,7 @@ class BatchReader(Reader):
             self.counts.kept += 1
             self.counts.truncated += item.truncated
             self.counts.truncated_prompts += item.prompt_truncated
-            self.counts.learned_ties += isinstance(item.example, Pair) and item.example.is_tie
+            self.counts.learned_ties += item.is_tie
             yield item
 
     @property

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastslow.objectives import Objective
-from fastslow.records import Example, Pair, Ranking, Rating
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream
-from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.checking import CheckedReader
 
 TRUNCATED_UNSAID = 0.05
 """Share of truncated examples up to which nothing is said."""
@@ -52,17 +51,6 @@ class DataStatistics:
         }
 
 
-def response_names(example: Example) -> list[str]:
-    """What each response of an example is, in its order."""
-    if isinstance(example, Pair):
-        return ["tied response 1", "tied response 2"] if example.is_tie else ["chosen", "rejected"]
-    if isinstance(example, Ranking):
-        return [f"rank {rank}" for rank in example.ranks]
-    if isinstance(example, Rating):
-        return ["liked" if example.desirable else "not liked"]
-    return ["demonstrated"]
-
-
 def data_statistics(
     stream: ExampleStream,
     encoder: Encoder,
@@ -70,20 +58,24 @@ def data_statistics(
     *,
     batch_size: int,
     progress: Callable[[int], None],
+    processes: int | None = None,
 ) -> DataStatistics:
-    """Read and encode every example. Raises DataError as training would."""
+    """Read and encode every example. Raises DataError as training would.
+
+    Rows after the first block are checked in as many processes as asked for; None is one a core.
+    """
     found = DataStatistics()
-    reader = BatchReader(stream, encoder, objective, batch_size=batch_size)
+    reader = CheckedReader(stream, encoder, objective, batch_size=batch_size, processes=processes)
+    batch: Any  # What is Checked, where other readers have what is Encoded.
     for batch in reader:
         for item in batch:
-            found.domains[item.example.domain] += 1
-            found.prompt_lengths.append(len(item.tree.prompt))
+            found.domains[item.domain] += 1
+            found.prompt_lengths.append(item.prompt_length)
             found.full_lengths.append(item.full_length)
-            names = response_names(item.example)
-            for name, count in zip(names, item.tree.num_scored, strict=True):
+            for name, count in zip(item.names, item.response_lengths, strict=True):
                 found.response_lengths.setdefault(name, []).append(count)
         if len(found.examples) < 16:
-            found.examples += batch
+            found.examples += [item.encoded for item in batch if item.encoded is not None]
         progress(stream.counts.read)
     found.counts = reader.summary()
     found.skipped_examples = reader.skipped_examples()
