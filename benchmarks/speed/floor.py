@@ -1,6 +1,7 @@
 """The arithmetic that a step cannot avoid, and how much the machine does at best."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -52,7 +53,12 @@ def _head_size(config: Any) -> int:
 
 
 def matmul_peak(
-    config: Any, *, dtype: torch.dtype, rows: int = 2048, seconds: float = 1.5
+    config: Any,
+    *,
+    dtype: torch.dtype,
+    rows: int = 2048,
+    seconds: float = 1.5,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Operations a second of the model's own matrix products, the best of several tries."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -60,21 +66,28 @@ def matmul_peak(
     x = torch.randn(rows, config.hidden_size, device=device).to(dtype)
     weight = torch.randn(config.intermediate_size, config.hidden_size, device=device).to(dtype)
     out = torch.empty(rows, config.intermediate_size, device=device, dtype=dtype)
-    best, end = 0.0, time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        began = time.perf_counter()
+    best, end = 0.0, clock() + seconds
+    while clock() < end:
+        began = clock()
         for _ in range(times):
             torch.mm(x, weight.T, out=out)
         if device == "cuda":
             torch.cuda.synchronize()
-        best = max(best, times * 2 * x.numel() * len(weight) / (time.perf_counter() - began))
+        best = max(best, times * 2 * x.numel() * len(weight) / (clock() - began))
     return best
 
 
 def decoding_floor(
-    config: Any, prompts: list[int], *, answers: int, new: int, dtype: torch.dtype
+    config: Any,
+    prompts: list[int],
+    *,
+    answers: int,
+    new: int,
+    dtype: torch.dtype,
+    clock: Callable[[], float],
 ) -> dict[str, float]:
-    """Seconds at best to answer prompts of given lengths, `answers` times `new` tokens each.
+    """Seconds of a clock at best to answer prompts of given lengths, `answers` times `new` tokens
+    each.
 
     Every prompt is read once, at the best speed of products. In every step of decoding the products
     take the longer of two times, that of their operations and that of reading the weights, and keys
@@ -84,8 +97,10 @@ def decoding_floor(
     dense = sum(a * b for a, b in _sides(config))
     a_token = 2 * config.num_hidden_layers * _head_size(config) * config.num_key_value_heads
     kept = a_token * (sum(prompts) * (new - 1) + rows * new * (new - 1) / 2)
-    read, at_once = matmul_peak(config, dtype=dtype), matmul_peak(config, dtype=dtype, rows=rows)
-    bandwidth = read_bandwidth()
+    read, at_once = (
+        matmul_peak(config, dtype=dtype, rows=count, clock=clock) for count in (2048, rows)
+    )
+    bandwidth = read_bandwidth(clock)
     weights = max(2 * rows * (dense + head) / at_once, (dense + head) * dtype.itemsize / bandwidth)
     return {
         "prompts": 2 * (sum(prompts) * dense + len(prompts) * head) / read,
@@ -94,12 +109,12 @@ def decoding_floor(
     }
 
 
-def read_bandwidth(*, mebibytes: int = 256, times: int = 5) -> float:
+def read_bandwidth(clock: Callable[[], float], *, mebibytes: int = 256, times: int = 5) -> float:
     """Bytes a second that are read from memory at best."""
     values = torch.ones(mebibytes * 2**18)
     best = 0.0
     for _ in range(times):
-        began = time.perf_counter()
+        began = clock()
         values.sum()
-        best = max(best, values.nbytes / (time.perf_counter() - began))
+        best = max(best, values.nbytes / (clock() - began))
     return best

@@ -32,6 +32,8 @@ LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": 
 SPECIAL = 3
 """Tokens that are in no prompt, the first ones."""
 PAD = 0
+CLOCK = time.perf_counter if torch.cuda.is_available() else time.process_time
+"""Of a CPU seconds of processor time are counted, as other work may share it."""
 Ids = Sequence[Sequence[int]]
 Way = Callable[[Ids, int], int]
 """Answers prompts under a module, of which it is given the number; gives back how many tokens."""
@@ -71,7 +73,8 @@ def main(
     for count in dict.fromkeys((1, modules)):
         found[f"{count} modules"] = in_turns(ways, asked, count, rounds=rounds)
     lengths, dtype = [*map(len, asked)], storage_dtype(precision)
-    seconds = decoding_floor(base.config, lengths, answers=answers, new=new, dtype=dtype)
+    size: dict[str, Any] = {"answers": answers, "new": new, "dtype": dtype}
+    seconds = decoding_floor(base.config, lengths, **size, clock=CLOCK)
     pace = prompts * answers * new / sum(seconds.values())
     found["lower bound"] = {"s": seconds, "tokens per s": pace}
     (out / "generation.json").write_text(json.dumps(found, indent=1) + "\n")
@@ -87,8 +90,7 @@ def in_turns(
     tell: Callable[[dict[str, Any]], None] = lambda found: None,
 ) -> dict[str, Any]:
     """Tokens a second of each way, and how the first compares with the others round by round; told
-    after every round. On a CPU these are seconds of processor time, as other work may share it."""
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    after every round."""
     found: dict[str, Any] = {}
     paces: dict[str, list[float]] = {name: [] for name in ways}
     parts = [asked[number::modules] for number in range(modules)]
@@ -96,9 +98,9 @@ def in_turns(
         way(asked if torch.cuda.is_available() else asked[:1], 0)
     for _ in range(rounds):
         for name, way in ways.items():
-            began = clock()
+            began = CLOCK()
             made = sum(way(part, number) for number, part in enumerate(parts))
-            paces[name].append(made / (clock() - began))
+            paces[name].append(made / (CLOCK() - began))
         found = _compared(paces)
         tell(found)
     return found
