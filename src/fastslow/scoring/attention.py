@@ -94,7 +94,7 @@ def _attend(
     """The attention output of the tokens of a segment, [1, H, T, d]."""
     if _is_slow(query):
         with torch.autocast(query.device.type, enabled=False):
-            wide = (states.float() for states in (query, key, value))
+            wide = query.float(), key.float(), value.float()
             return _attend(*wide, piece, scaling, softcap).to(query.dtype)
     if softcap is not None:
         return _capped(query, key, value, piece.mask(query), scaling, softcap)
