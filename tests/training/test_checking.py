@@ -69,6 +69,31 @@ def test_any_number_of_processes_finds_the_same_as_training_reads(tmp_path, sett
     assert one.examples == read[: len(one.examples)]
 
 
+class Pipe:
+    """Rows that are there once, as they come."""
+
+    live, rereadable, name = True, False, "pipe"
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def rows(self, start=0):
+        yield from enumerate(self._rows[start:], start + 1)
+
+    def count(self):
+        return None
+
+
+def test_rows_that_come_over_time_are_checked_as_they_come():
+    rows = [mixed(number, row) for number, row in enumerate(tiny.rows(40), 1)]
+    found = data_statistics(
+        ExampleStream([Pipe(rows)], max_bad_fraction=0.1), encoder(), DPO,
+        batch_size=16, progress=lambda read: None,
+    )  # fmt: skip
+    assert found.counts["read"] == 40 and found.counts["ties"] == 5
+    assert len(found.prompt_lengths) == 35 and len(found.examples) == 16
+
+
 def said(file, processes, objective=DPO):
     with pytest.raises(DataError) as error:
         statistics(file, processes, objective=objective)

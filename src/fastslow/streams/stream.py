@@ -189,8 +189,9 @@ class ExampleStream:
             for block in self.rows:
                 if isinstance(block, Waiting):
                     yield block
-                else:
-                    yield from self._examples(block, self.make(_rows_of(block)))
+                    continue
+                for made in self.made_of([_rows_of(block)]):
+                    yield from self._examples(block, made)
             return
         read: deque[list[Placed]] = deque()
         for made in self.made_of(self._read_into(read)):
