@@ -137,11 +137,12 @@ def test_an_adapter_that_is_gone_is_not_offered_when_it_is_started_again(
     assert answers(engine, max_tokens=2)
 
 
-def test_what_cannot_be_loaded_is_said_at_once(tmp_path, settings, monkeypatch):
+def test_what_cannot_be_loaded_is_said_at_once(tmp_path, settings, monkeypatch, capfd):
     with pytest.raises(ConfigError, match="model"):
         ApartEngine([f"model={tmp_path / 'none'}"], slots=1)
     with pytest.raises(ConfigError, match="data.max_lenght"):
         ApartEngine([*settings, "data.max_lenght=4"], slots=1)
+    assert "error" not in capfd.readouterr().err, "who has started it says it, once"
     monkeypatch.setattr(apart, "command_of", lambda *_: ["sh", "-c", "kill -9 $$"])
     with pytest.raises(StateError, match="died at its start, with code -9"):
         ApartEngine(settings, slots=1)

@@ -197,7 +197,9 @@ class ApartEngine:
     def _started(self, said: Line | Exception, wire: Wire) -> bool:
         """It has its model: give it the adapters that the one before had, and then requests."""
         if isinstance(said, Exception):
-            if not self._ready.done():
+            if self._ready.done():
+                log.error("the engine cannot be started again: %s", said)
+            else:
                 self._ready.set_exception(said)
             return True
         lacking = dict(self._folders)

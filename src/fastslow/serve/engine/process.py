@@ -11,12 +11,15 @@ from fastslow.config import load_recipe
 from fastslow.errors import ConfigError, FastslowError
 from fastslow.serve.engine.requests import Ask, Piece
 from fastslow.serve.engine.wire import Line, Wire, ask_of, error_line, piece_line
+from fastslow.serve.supervised import REFUSED
 
 if TYPE_CHECKING:
     from fastslow.serve.engine.embedded import EmbeddedEngine
 
 KEY = "FASTSLOW_ENGINE_KEY"
 """Environment variable with the secret, in hex, that a server and its engine share."""
+FAILED = 1
+"""Exit code of a process that may do better when it is started again."""
 START = 0
 """Number of what every engine is asked first: to load its model."""
 CHANGES = 4
@@ -26,7 +29,8 @@ CHANGES = 4
 def answer_for_server(address: str, overrides: Sequence[str], *, slots: int) -> None:
     """Load a model and answer what comes from a server, until it is gone.
 
-    Raises ConfigError where no server has started it; what else is wrong the server is told too.
+    Raises ConfigError where no server has started it. Of what else is wrong the server is told, and
+    says it; the process ends with REFUSED where it would be wrong again.
     """
     if (key := os.environ.pop(KEY, None)) is None:
         raise ConfigError("an engine is started by `fastslow serve`; run that")
@@ -36,7 +40,7 @@ def answer_for_server(address: str, overrides: Sequence[str], *, slots: int) -> 
     except FastslowError as error:
         wire.say({"number": START, **error_line(error)})
         wire.close()
-        raise
+        raise SystemExit(REFUSED if isinstance(error, ConfigError) else FAILED) from None
     wire.say({"number": START})
     with ThreadPoolExecutor(CHANGES, "adapters") as pool:
         answering = _Answering(wire, engine, pool)
