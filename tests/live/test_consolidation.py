@@ -116,10 +116,13 @@ def test_later_updates_begin_at_the_student_and_earlier_ones_answer_again(taught
 @pytest.mark.parametrize(
     ("owner", "name", "time"),
     [
-        (distillation, "_learn", 8), (Lessons, "_publish", 1), (Gate, "test", 1),
-        (Lessons, "adopt", 2), (Students, "forget_all_but", 1),
+        (Gate, "test", 1),
+        pytest.param(distillation, "_learn", 8, marks=pytest.mark.slow),
+        pytest.param(Lessons, "_publish", 1, marks=pytest.mark.slow),
+        pytest.param(Lessons, "adopt", 2, marks=pytest.mark.slow),
+        pytest.param(Students, "forget_all_but", 1, marks=pytest.mark.slow),
     ],
-)  # fmt: skip
+)
 def test_a_learner_that_dies_anywhere_comes_to_the_same_student(
     make_town, rows, owner, name, time, monkeypatch
 ):

@@ -40,7 +40,7 @@ def answering(town):
     return [one for one in town.history() if one.state in updates.SERVED]
 
 
-@pytest.mark.parametrize("late", [0, 30])
+@pytest.mark.parametrize("late", [0, pytest.param(30, marks=pytest.mark.slow)])
 def test_what_is_learned_again_is_what_would_have_been_learned_without_them(make_town, rows, late):
     with_them, without = make_town("with"), make_town("without")
     ann, bob = with_them.voters

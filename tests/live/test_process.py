@@ -45,7 +45,13 @@ def test_a_learner_that_begins_anew_goes_on_to_the_same_bits(make_town, rows):
     assert [one.adapter for one in whole.history()] == [one.adapter for one in broken.history()]
 
 
-@pytest.mark.parametrize("step", ["learning", "candidate", "gating", "decided"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "candidate",
+        *(pytest.param(s, marks=pytest.mark.slow) for s in ("learning", "gating", "decided")),
+    ],
+)
 def test_a_learner_that_dies_anywhere_leaves_all_to_the_next_one(
     make_town, rows, step, monkeypatch
 ):
@@ -98,7 +104,7 @@ def test_what_fails_the_gate_leaves_the_route_and_what_comes_later_as_if_it_had_
     assert later and [one.parent for one in later] == [first.id, *(one.id for one in later[:-1])]
 
 
-@pytest.mark.parametrize("held_out", [24, 1])
+@pytest.mark.parametrize("held_out", [pytest.param(24, marks=pytest.mark.slow), 1])
 def test_while_hardly_anything_is_held_out_an_update_is_tested_on_what_was_learned(
     make_town, rows, held_out
 ):

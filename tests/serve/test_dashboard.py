@@ -221,7 +221,7 @@ def test_figures_that_take_long_say_how_old_they_are(site, school):
     expect(page.locator(".tiles dd").first).to_have_text("0")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_pictures_and_lists_are_accessible_in_every_state(site, school, scheme):
     for step in range(4):
         school.update(held_out=(0.6, 0.5), leader="fast" if step % 2 else "slow")

@@ -353,7 +353,7 @@ def test_it_says_where_nothing_was_learned_and_what_is_not_up_to_date(site, scho
     expect(page.locator(".updates > li")).to_have_count(1)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_nothing_is_seriously_inaccessible(site, scheme):
     for number in range(3):
         site.server.pair(f"prompt {number}", "# Title\n\n- one\n- two [link](http://x)", "plain")

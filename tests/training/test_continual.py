@@ -339,7 +339,10 @@ def test_contradictions_are_refused_all_at_once(continual):
     assert len(caught.value.problems) == 6
 
 
-@pytest.mark.parametrize("weights", ["distilled", "routed", None])
+@pytest.mark.parametrize(
+    "weights",
+    ["distilled", *(pytest.param(one, marks=pytest.mark.slow) for one in ("routed", None))],
+)
 def test_a_finished_run_takes_another_domain_and_ends_as_if_it_had_known(
     continual, domain_files, tmp_path, weights
 ):
