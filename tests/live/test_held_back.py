@@ -1,9 +1,12 @@
 """Rows that are held back, by a learner on a store: until somebody is forgotten or let through."""
 
+import pytest
 from sqlalchemy import select
 
 from fastslow.feedback import forgetting, holding, leases, ledger, planning, voting
+from fastslow.feedback.refusals import Fenced
 from fastslow.feedback.schema import pairs
+from fastslow.live.planner import Planner
 from fastslow.streams import fault_of
 
 
@@ -116,3 +119,23 @@ def test_who_gets_as_many_right_as_others_waits_for_nobody(town, rows):
     town.learn()
     with town.store.read() as connection:
         assert holding.all_held(connection) == [] and planning.learned(connection, "talk")
+
+
+def test_a_vote_that_is_taken_back_after_it_was_seen_is_not_learned(town, rows):
+    town.votes(rows[:16])
+    planner, seen = Planner(64, 100.0, 0), town.now
+    with town.store.read() as connection:
+        assert planner.next(connection, now=seen) == []
+        first = planning.waiting(connection, "talk")[0]
+    town.write(voting.retract, voter=first.voter, vote_id=first.vote_id)
+    with town.store.read() as connection:
+        (stale,) = planner.next(connection, now=seen + 1000)
+    learner = town.store.write(planning.claim)
+    facts = {"learner": learner, "domain": "talk"}
+    with pytest.raises(Fenced):
+        town.write(planning.plan, rows=stale.rows, **facts)
+    planner.look_again()
+    with town.store.read() as connection:
+        (fresh,) = planner.next(connection, now=seen + 1000)
+    assert fresh.rows == tuple(row for row in stale.rows if row != first.seq)
+    assert town.write(planning.plan, rows=fresh.rows, **facts).state == "planned"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from fastslow.feedback.refusals import Malformed, UnknownItem
 from fastslow.feedback.schema import ROLES, audit, insert_row, principals
@@ -88,6 +88,11 @@ def note(
     """Write down who did what."""
     values = {"at": now, "principal_id": by, "action": action, "detail": dict(detail)}
     connection.execute(audit.insert().values(values))
+
+
+def last_note(connection: Connection) -> int:
+    """The number of the newest of these notes; 0 where there is none."""
+    return int(connection.scalar(select(func.max(audit.c.id))) or 0)
 
 
 def _change(connection: Connection, principal_id: int, **values: Any) -> None:

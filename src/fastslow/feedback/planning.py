@@ -54,14 +54,6 @@ def freed(connection: Connection, domain: str) -> int:
     return int(connection.scalar(query) or 0)
 
 
-def taken_back(connection: Connection) -> int:
-    """How many votes were taken back that had come into the ledger, of all domains."""
-    query = select(func.count(votes.c.id)).where(
-        votes.c.retracted_at.is_not(None), votes.c.admitted_at.is_not(None)
-    )
-    return int(connection.scalar(query) or 0)
-
-
 def last_planned(connection: Connection, domain: str) -> int:
     """The newest update of a domain; 0 where there is none."""
     query = select(func.max(updates.c.id)).where(updates.c.domain == domain)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from fastslow.feedback import Connection, consolidating, holding, ledger, planning
+from fastslow.feedback import Connection, consolidating, holding, ledger, people, planning
 from fastslow.feedback.consolidating import Consolidation
 from fastslow.feedback.gold import gold_results, unreliable
 from fastslow.feedback.holding import HeldBack
@@ -117,6 +117,10 @@ class Planner:
         again = random.Random(f"{self._seed} {own[0]}").sample(before, count)
         return Next(domain, own, tuple(sorted(again)))
 
+    def look_again(self) -> None:
+        """Trust nothing that was read before: a row waits no more, as its vote was taken back."""
+        self._seen.clear()
+
     def held_back(self) -> dict[str, list[HeldBack]]:
         """Of each domain whose rows were held back when people were last compared, and why."""
         return {domain: known.by_person(domain) for domain, known in self._known.items()}
@@ -157,7 +161,7 @@ class Planner:
         ahead = AHEAD * self._rows + self._held(domain)
         now = (
             freed, ahead, ledger.last_seq(connection), planning.last_planned(connection, domain),
-            planning.taken_back(connection),
+            people.last_note(connection),  # Somebody may have been forgotten.
         )  # fmt: skip
         hangs_on, waiting = self._seen.get(domain, ((), []))
         if hangs_on == now:

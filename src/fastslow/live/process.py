@@ -190,6 +190,7 @@ class LiveLearner:
             except Fenced:
                 if not self._is_learner():
                     raise
+                self._planner.look_again()
         return made
 
     def _learn(self, update: Update, stop: StopToken) -> Event:
