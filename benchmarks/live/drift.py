@@ -5,8 +5,6 @@ counts is the mean true reward of all that people were shown, from the first vot
 admin approves of every update that waits because its votes are a surprise.
 """
 
-import argparse
-import json
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -14,14 +12,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.live.changing import PHASES, options_of_phases, run_trials
 from benchmarks.live.course import begun, lived
-from fastslow.atomic_io import write_text
-from fastslow.bench.suite import gathered, kept
+from fastslow.bench.suite import kept
 from fastslow.streams.worlds import World
-from fastslow.training.state.summary import versions
 
-PHASES = 4
-"""Tastes, one after the other."""
 CHASE = "chase"
 OF_CHASE = 1e-2
 """Rate of its fast module; its slow one has 0.3 times that."""
@@ -30,25 +25,14 @@ RATES = (1e-3, 3e-3, 1e-2)
 
 def main() -> None:
     """Run what is not done yet, and say what came out."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--votes", type=int, default=2000, help="of all phases")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--results", type=Path, help="JSON file to write")
-    args = parser.parse_args()
+    args = options_of_phases(__doc__)
     names = (CHASE, *(f"one at {rate:g}" for rate in RATES))
     calls = [
         partial(_trial, args.out, seed, name, rate, args.votes)
         for seed in args.seeds
         for name, rate in zip(names, (OF_CHASE, *RATES), strict=True)
     ]
-    found = gathered(calls, workers=args.workers, progress=lambda done, of: None)
-    for one in found:
-        print(json.dumps({key: value for key, value in one.items() if key != "course"}))
-    if args.results:
-        text = json.dumps({"trials": found, "versions": versions()}, indent=1) + "\n"
-        write_text(args.results, text)
+    run_trials(calls, args)
 
 
 def _trial(out: Path, seed: int, name: str, rate: float, votes: int) -> dict[str, Any]:

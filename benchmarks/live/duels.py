@@ -8,28 +8,23 @@ reward of the module that is chosen: by the learner, by the duels so far, by bot
 one, or by who knows the truth.
 """
 
-import argparse
-import json
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.live.changing import PHASES, options_of_phases, run_trials
 from benchmarks.live.course import AT_ONCE, LONGEST, begun, lived
 from benchmarks.live.people import Electorate
-from fastslow.atomic_io import write_text
-from fastslow.bench.suite import gathered, kept
+from fastslow.bench.suite import kept
 from fastslow.feedback import updates
 from fastslow.live.process import LiveLearner
 from fastslow.streams.worlds import World
-from fastslow.training.state.summary import versions
 
-PHASES = 4
-"""Tastes, one after the other, where it changes."""
 FASTEST = 1e-2
 DUELS = AT_ONCE // 5
 """Pairs of an update that show an answer of each module."""
@@ -42,24 +37,13 @@ FAST, SLOW = "fast", "slow"
 
 def main() -> None:
     """Run what is not done yet, and say what came out."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--votes", type=int, default=2000, help="of all phases")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--results", type=Path, help="JSON file to write")
-    args = parser.parse_args()
+    args = options_of_phases(__doc__)
     calls = [
         partial(_trial, args.out, seed, phases, args.votes)
         for seed in args.seeds
         for phases in (1, PHASES)
     ]
-    found = gathered(calls, workers=args.workers, progress=lambda done, of: None)
-    for one in found:
-        print(json.dumps({key: value for key, value in one.items() if key != "course"}))
-    if args.results:
-        text = json.dumps({"trials": found, "versions": versions()}, indent=1) + "\n"
-        write_text(args.results, text)
+    run_trials(calls, args)
 
 
 def _trial(out: Path, seed: int, phases: int, votes: int) -> dict[str, Any]:
@@ -92,14 +76,12 @@ class _Duels:
     won: float = 0.0
     """Of fast, less those of slow."""
     squares: float = 0.0
-    seen: list[int] = field(default_factory=list)
 
     def take(self, verdicts: Sequence[int]) -> None:
         """Those of an update: 1 where fast was preferred, -1 where slow was."""
         kept = 0.5 ** (1 / HALF_LIFE)
         self.won = self.won * kept + sum(verdicts)
         self.squares = self.squares * kept**2 + len(verdicts)
-        self.seen.append(sum(verdicts))
 
     @property
     def z(self) -> float:

@@ -53,7 +53,7 @@ def test_a_revision_that_is_not_there_is_an_error_that_names_it(cached, load):
 
 def test_a_folder_may_have_an_at_in_its_name(model_folder, tmp_path):
     folder = shutil.copytree(model_folder, tmp_path / "tiny@v1")
-    assert at_revision(str(folder)) == (str(folder), "main")
+    assert at_revision(str(folder)) == (str(folder), None)
     assert load_context_length(str(folder))
 
 

@@ -43,7 +43,7 @@ def load_end_ids(model: str) -> list[int]:
     """
     name, revision = at_revision(model)
     try:
-        named = GenerationConfig.from_pretrained(name, revision=revision).eos_token_id
+        named = GenerationConfig.from_pretrained(name, revision=revision or "main").eos_token_id
     except OSError:  # There are none, or they cannot be read.
         if (Path(model) / "generation_config.json").exists():
             raise ConfigError(f"model: {model}/generation_config.json cannot be read") from None
@@ -133,7 +133,7 @@ def load_base(
     check_whole(f"model: {model}", found)
     check_finite(f"model: {model}", base.named_parameters())
     setattr(base, OF_BASE, base_weights(model))
-    setattr(base, OF_REVISION, None if name == model else revision)
+    setattr(base, OF_REVISION, revision)
     if device is not None and not load_in_4bit:
         base = base.to(device)
     base.requires_grad_(False)

@@ -54,7 +54,7 @@ def rename_base(folder: Path, base: str | None) -> None:
     all."""
     path = folder / FILES[0]
     name, revision = (None, None) if base is None else at_revision(base)
-    named = {"base_model_name_or_path": name, "revision": None if name == base else revision}
+    named = {"base_model_name_or_path": name, "revision": revision}
     write_text(path, json.dumps(read_json(path, dict[str, Any]) | named, indent=2, sort_keys=True))
 
 

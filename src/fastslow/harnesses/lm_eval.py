@@ -121,7 +121,7 @@ def _model(run: EvaluatedRun, module: str) -> dict[str, Any]:
         "pretrained": str(base.resolve()) if base.is_dir() else named,
         "dtype": "bfloat16" if recipe.train.precision == "bfloat16" else "float32",
     }
-    if named != recipe.model:
+    if revision is not None:
         arguments["revision"] = revision
     if adapter is not None:
         arguments["peft"] = str(adapter.resolve())

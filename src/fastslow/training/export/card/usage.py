@@ -84,10 +84,9 @@ def usage(folder: Path, recipe: Recipe, base: str | None, place: str, *, merged:
         merged: whether the folder holds a whole model.
     """
     name, revision = at_revision(base or BASE)
-    is_pinned = name != (base or BASE)
     known = {
-        "place": place, "base": name, "revision": f', revision="{revision}"' if is_pinned else "",
-        "flag": f" --revision {revision}" if is_pinned else "",
+        "place": place, "base": name, "revision": f', revision="{revision}"' if revision else "",
+        "flag": f" --revision {revision}" if revision else "",
     }  # fmt: skip
     if merged:
         return MERGED.format(**known)
