@@ -147,7 +147,8 @@ def _of_python(words: Words, whole: bool) -> str | None:
 
 
 def _of_module(words: Words, whole: bool) -> str | None:
-    """A module that is run: it exists, and its file or package knows the options."""
+    """A module that is run: it exists, and its file, package or what it imports of the benchmarks
+    knows the options."""
     module, *rest = words
     if module == "fastslow":
         return _of_fastslow(rest, whole)
@@ -167,6 +168,9 @@ def _of_module(words: Words, whole: bool) -> str | None:
 def _lacks_options(where: Path, words: Words) -> str | None:
     files = sorted(where.glob("*.py")) if where.is_dir() else [where]
     text = "".join(path.read_text(encoding="utf-8") for path in files)
+    imported = re.findall(r"^from (benchmarks(?:\.\w+)+) import", text, re.M)
+    shared = [ROOT / f"{module.replace('.', '/')}.py" for module in imported]
+    text += "".join(path.read_text(encoding="utf-8") for path in shared if path.is_file())
     options = [word for word in words if word.startswith("--")]
     names = {option: option.removeprefix("--").replace("-", "_") for option in options}
     unknown = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from limits import parse
 from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
+from limits.strategies import MovingWindowRateLimiter
 from starlette.concurrency import run_in_threadpool
 
 from fastslow.feedback import Store
@@ -86,8 +86,8 @@ class Live:
         self.figures = KnownFigures(self._statistics, self.marks, clock)
         self.started_with = list(engine.models)[-1] if engine else BASE
         self._known: dict[str, tuple[float, Principal]] = {}
-        # Of a moving window every request would be kept, and looked through when others come.
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        # Windows on the clock would let more through than is allowed where one begins.
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._requests, self._failures = parse(settings.requests), parse(settings.failures)
 
     async def write(self, work: Callable[..., T], **named: Any) -> T:
