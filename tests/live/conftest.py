@@ -95,7 +95,7 @@ def make_town(model_folder, tmp_path):
     def make(name="live", **sections):
         raw = {
             "model": str(model_folder),
-            "data": {"max_length": 96},
+            "data": {"max_length": 64},
             "lora": {"rank": 4, "alpha": 8.0},
             "objective": {"name": "davidson"},
             "train": {"batch_size": 4, "learning_rate": 1e-2, "schedule": "constant"},

@@ -8,6 +8,7 @@ import pytest
 
 from fastslow.errors import ConfigError
 from fastslow.feedback import Fenced, decisions, planning, updates
+from fastslow.feedback.places import adapter_folder
 from fastslow.live import lessons
 from fastslow.live.choice import NEWEST, chosen_module, margins, vote_loss
 from fastslow.live.gate import surprise
@@ -386,3 +387,40 @@ def test_a_module_that_takes_over_may_be_twice_as_far_from_the_one_before(
 def test_every_module_of_a_live_learner_is_kept_within_the_budget(make_town):
     """Any of them may answer."""
     assert make_town(budget={}).learner().learner.core.budget.each_alone
+
+
+@pytest.mark.parametrize("budget", [{"reverse_kl": 3.0}, {}])
+def test_what_an_update_may_move_follows_the_budget(make_town, rows, budget):
+    """With answers of a hundred tokens the budget is ten nats; a limit of its own stopped all."""
+    town = make_town(budget=budget)
+    town.votes(rows[:12])
+    town.learn(kl_to_champion=None)
+    checks = {one["name"]: one for one in town.history()[0].gate["checks"]}
+    limit = checks["distance"]["numbers"]["limit"]
+    if budget:
+        assert limit == pytest.approx(4.5)
+    else:  # 0.15 nats a token of the base's answers.
+        assert 0.15 <= limit <= 0.15 * town.recipe.eval.max_new_tokens + 1e-9
+    assert f"at most {limit:.3g} may be" in checks["distance"]["said"]
+
+
+def test_without_a_budget_the_largest_distance_must_be_given(make_town):
+    town = make_town(budget=None)
+    with pytest.raises(ConfigError, match="live.gate.kl_to_champion: without a KL budget"):
+        town.learner(kl_to_champion=None)
+    town.learner(kl_to_champion=1.0)
+
+
+def test_chosen_answers_are_judged_by_their_tokens_whatever_their_length(town, rows):
+    town.votes(rows[:12])
+    town.learn()
+    (check,) = [one for one in town.history()[0].gate["checks"] if one["name"] == "chosen"]
+    learner = town.learner().learner
+    learned = town.history()[0]
+    with learner.beside({"candidate": adapter_folder(town.folder, learned.adapter)}):
+        with town.store.read() as connection:
+            entries = planning.last_learned(connection, "talk", limit=99)
+        found = learner.score([one.row for one in entries], module="candidate")
+    nats = sum(one.logps[0] - one.reference_logps[0] for one in found)
+    expected = nats / sum(one.num_tokens[0] for one in found)
+    assert check["numbers"]["chosen_ratio"] == pytest.approx(expected, rel=1e-4)

@@ -16,13 +16,13 @@ class GateConfig(Section):
     """What an update must pass before it answers. Whatever fails is set aside with the numbers, and
     the adapter before it answers on."""
 
-    kl_to_champion: PositiveFloat = 2.0
-    """Largest reverse KL from what answers now, nats per answer: no update moves further than the
-    KL budget lets all of them together move from the base. Another module that
-    takes over may be twice as far."""
-    chosen_ratio: float = -5.0
-    """Least mean log-ratio to the base of the answers that people preferred, nats: below, even
-    those have become much less likely."""
+    kl_to_champion: PositiveFloat | None = None
+    """Largest reverse KL from what answers now, nats per answer. null allows half more than the KL
+    budget allows all updates together from the base: both are estimates on a few answers. Another
+    module that takes over may be twice as far."""
+    chosen_ratio: float = -0.25
+    """Least mean log-ratio to the base of the answers that people preferred, nats per token: below,
+    even those have become much less likely."""
     alpha: Share = 0.02
     """Two tests on held-out votes against what answers now: McNemar's, of how many are judged
     right, and a t-test of how well they are predicted. Each fails where the update is worse by
@@ -65,6 +65,10 @@ class GateConfig(Section):
     only a few write put into most of what they prefer, and others hardly ever, wait until an admin
     lets them through, where chance would do so with less than this probability. 0 lets all
     through."""
+    own_rule_p: Share = 1e-5
+    """So do the votes and ratings of somebody, of all who rate, or of those whose prompts have a
+    phrase that only a few write, where words tell nearly all that they are for, and so much less
+    of what others are for by chance with less than this probability. 0 lets all through."""
 
 
 class LiveConfig(Section):

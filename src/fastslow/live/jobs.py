@@ -21,6 +21,7 @@ from fastslow.live.gate.gate import Evidence, Gate, Verdict
 from fastslow.live.lessons import Adopted, Lesson, Lessons
 from fastslow.live.settings import check_live
 from fastslow.live.students import Students, Teacher
+from fastslow.training.budget.answer_kl import longest_answer
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.loop.signals import StopToken
 
@@ -62,7 +63,9 @@ class Jobs:
             budget.each_alone = True
         self._lessons = Lessons(self.learner, folder, batch_size=recipe.train.batch_size)
         self.students = Students(self.learner, folder)
-        self._gate = Gate(self.learner, limits=limits, seed=recipe.seed)
+        self._gate = Gate(
+            self.learner, limits=limits, longest=longest_answer(recipe), seed=recipe.seed
+        )
         self._together = False
         """Whether the processes are at a job, and cannot be told anything else."""
 

@@ -1,6 +1,6 @@
 """What of a recipe says how votes are learned."""
 
-from fastslow.config import Recipe
+from fastslow.config import LiveConfig, Recipe
 from fastslow.errors import ConfigError
 
 OF_RUNS = (
@@ -24,5 +24,10 @@ def check_live(recipe: Recipe) -> None:
         faults.append("train.schedule: votes have no end; set it to 'constant'")
     if recipe.task != "policy":
         faults.append("task: votes teach a policy; remove it")
+    if recipe.budget is None and (recipe.live or LiveConfig()).gate.kl_to_champion is None:
+        faults.append(
+            "live.gate.kl_to_champion: without a KL budget nothing tells how far an update may be "
+            "from what answers; give it in nats per answer, or remove budget=null"
+        )
     if faults:
         raise ConfigError(*faults)

@@ -9,6 +9,11 @@ from fastslow.scoring import Encoder, Tree
 from fastslow.training.policies.policies import PROMPTS_AT_ONCE, Policies, answered
 
 
+def longest_answer(recipe: Recipe) -> int:
+    """Of those on which a KL is measured, tokens."""
+    return min(recipe.eval.max_new_tokens, recipe.data.max_length // 2)
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerKl:
     """Measures policies by their own answers.
@@ -25,8 +30,7 @@ class AnswerKl:
     @classmethod
     def of(cls, recipe: Recipe, policies: Policies, encoder: Encoder) -> "AnswerKl":
         """Answers as long as the recipe evaluates, or as prompts leave room for."""
-        longest = min(recipe.eval.max_new_tokens, recipe.data.max_length // 2)
-        return cls(policies, encoder, longest)
+        return cls(policies, encoder, longest_answer(recipe))
 
     def measure(
         self, name: str, reference: str, prompts: Sequence[Prompt | Example], *, seed: int

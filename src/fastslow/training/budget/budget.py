@@ -155,12 +155,16 @@ class Budget:
                 totals[name] += kl.cpu().double().sum().item()
         return {name: total / tokens for name, total in totals.items()}
 
+    def limit(self, prompts: Sequence[Prompt | Example], *, seed: int) -> float:
+        """The largest reverse KL on some prompts, nats per answer."""
+        return limit_of(self._config, self._answers, self._reference, prompts, seed=seed)
+
     def hand_over(self, name: str) -> HandedOver:
         """Scale a module down to the limit, if it is beyond it, by answers to kept prompts."""
         modules, answers = self._policies.modules, self._answers
         full = copies(modules.tensors(name))
         prompts, seed, reference = self._asked.examples, self._seed, self._reference
-        limit = limit_of(self._config, answers, reference, prompts, seed=seed)
+        limit = self.limit(prompts, seed=seed)
         kl = partial(answers.measure, name, reference, prompts, seed=seed)
         tried = scaled_down(modules, (name,), limit, kl, start=reference)
         return HandedOver(name, limit, tuple(tried), full)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fastslow.config import BudgetConfig, Recipe
 from fastslow.objectives import Objective
-from fastslow.records import Prompt
+from fastslow.records import Example, Prompt
 from fastslow.training.budget.answer_kl import AnswerKl
 
 PER_TOKEN = 0.1
@@ -23,7 +23,7 @@ def limit_of(
     config: BudgetConfig,
     answers: AnswerKl,
     reference: str,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Prompt | Example],
     *,
     seed: int,
 ) -> float:
