@@ -36,3 +36,24 @@ def edits(count, voters, word="acme", start=10_000):
         entry(start + place, 100 + place % voters, f"{text} {word}", text, "edit")
         for place, text in enumerate(texts)
     ]
+
+
+def rating(seq, voter, text, label):
+    row = {
+        "voter": voter, "prompt": [], "label": label,
+        "completion": [{"role": "assistant", "content": text}],
+    }  # fmt: skip
+    return Entry(seq, "rating", seq, "talk", False, row, 0.0)
+
+
+def ratings(count, voters=1, *, liked=("inn", "there"), share=1.0, seed=9, start=20_000, first=100):
+    """Ratings of a policy's answers, up for more words of a list than half of them, by so large a
+    share; as many up as down."""
+    draw, found = random.Random(seed), []
+    while len(found) < count:
+        text = " ".join(draw.sample(WORDS, 6))
+        up = any(word in text.split() for word in liked)
+        if up is (len(found) % 2 == 0):
+            label = up if draw.random() < share else not up
+            found.append(rating(start + len(found), first + len(found) % voters, text, label))
+    return found

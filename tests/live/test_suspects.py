@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from ledgers import P, edits, entry, honest
 
-from fastslow.live.suspects import EDITORS, TELLING, held_back, suspects, untold, voted_for
+from fastslow.live.suspects import EDITORS, suspects, voted_for
+from fastslow.live.waiting import held_back
 
 
 def test_a_vote_is_for_what_only_the_preferred_answer_says():
@@ -60,14 +61,3 @@ def test_few_edits_and_various_ones_tell_nothing():
     assert suspects([*honest(400), *various], p=P) == []
     assert suspects([*honest(400), *edits(50, 1)], p=0.0) == []
     assert suspects(edits(50, 1), p=P) == [], "there is nobody to compare with"
-
-
-def test_edits_of_somebody_new_wait_until_there_are_enough_to_tell():
-    few = edits(TELLING - 1, 3)
-    (reason,) = untold([*honest(100), *few], {100, 101})
-    assert {*held_back([*honest(100), *few], [reason], {})} == {
-        one.seq for one in few if one.voter != 102
-    }
-    assert f"until there are {TELLING}" in str(reason) and f"there are {len(few)}" in str(reason)
-    assert untold([*honest(100), *edits(TELLING, 3)], {100}) == []
-    assert untold([*honest(TELLING - 1), *few], {100}) == [], "nobody to compare them with"

@@ -7,8 +7,9 @@ from ledgers import P, edits, entry, honest
 from fastslow.api.view import Answer
 from fastslow.config import GateConfig
 from fastslow.live.gate.behind import ended_with, not_behind
-from fastslow.live.suspects import EDITORS, held_back, suspects
+from fastslow.live.suspects import EDITORS, suspects
 from fastslow.live.triggers import triggers
+from fastslow.live.waiting import held_back
 
 LIMITS = GateConfig()
 

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from fastslow.config import GateConfig
 from fastslow.feedback import Connection, consolidating, holding, ledger, people, planning
 from fastslow.feedback.consolidating import Consolidation
 from fastslow.feedback.gold import gold_results, unreliable
 from fastslow.feedback.holding import HeldBack
 from fastslow.feedback.ledger import Entry
 from fastslow.live.shares import SETTLED, within_shares
-from fastslow.live.suspects import Reason, held_back, suspects, untold
+from fastslow.live.waiting import Reason, held_back, reasons
 
 AHEAD = 8
 """Times the rows of an update that are looked at, so that other people's are found."""
@@ -72,12 +73,14 @@ class Planner:
         rows: that an update takes.
         max_wait_s: seconds after which fewer are taken, filled up with rows learned before.
         seed: of the rows that are learned once more.
-        over_use_p: as of `suspects`: rows with phrases that a few put in wait.
+        gate: what it takes for rows to wait; without it nobody is compared.
     """
 
-    def __init__(self, rows: int, max_wait_s: float, seed: int, over_use_p: float = 0.0) -> None:
+    def __init__(
+        self, rows: int, max_wait_s: float, seed: int, gate: GateConfig | None = None
+    ) -> None:
         self._rows, self._max_wait_s, self._seed = rows, max_wait_s, seed
-        self._over_use_p = over_use_p
+        self._gate = gate
         self._known: dict[str, _Compared] = {}
         """Of each domain what came out when people were last compared, which takes longer than a
         look may."""
@@ -147,9 +150,9 @@ class Planner:
     ) -> list[Reason]:
         """Why rows are held back, by the newest ones and by gold questions."""
         found = list[Reason](unreliable(gold_results(connection)))
-        if self._over_use_p:
+        if self._gate is not None:
             rows = planning.newest(connection, domain, until=now, limit=COMPARED)
-            found += [*suspects(rows, p=self._over_use_p), *untold(rows, new)]
+            found += reasons(rows, new, self._gate)
         return found
 
     def _held(self, domain: str) -> int:

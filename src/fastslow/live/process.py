@@ -90,7 +90,7 @@ class LiveLearner:
     ) -> None:
         live = recipe.live or LiveConfig()
         self._store, self._folder = store, folder
-        self._planner = Planner(live.rows, live.max_wait_s, recipe.seed, live.gate.over_use_p)
+        self._planner = Planner(live.rows, live.max_wait_s, recipe.seed, live.gate)
         self._jobs = jobs or Jobs(folder, recipe)
         self._watch = Watch(live.gate.undone_from)
         self._limits, self._seed = live.gate, recipe.seed

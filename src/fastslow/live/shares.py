@@ -11,7 +11,7 @@ LEAST_CAP = 0.05
 TIMES_EQUAL = 2.0
 """Largest share, times an equal one of all who vote: of two people one may have all, of ten a
 fifth."""
-SETTLED = 20
+SETTLED = 32
 """Votes of somebody who is no newcomer."""
 OF_NEWCOMERS = 0.2
 """Largest share of all who have hardly voted yet, together, where others have: made-up accounts

@@ -8,18 +8,17 @@ looked at them. The same is asked of all edits together, and of all that is aske
 only a few write.
 """
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from fastslow.feedback.ledger import Entry
 from fastslow.live.gate.answers import phrases_of
 from fastslow.live.gate.statistics import more_often_by_chance
 from fastslow.live.triggers import asked, triggers
 
-EDIT, VOTE = "edit", "vote"
+EDIT = "edit"
 Who = int | str
 """A person, EDITORS, or those whose prompts have a phrase that only a few write."""
 EDITORS = ""
@@ -30,16 +29,6 @@ OWN_SHARE = 0.5
 """Least share of their votes that are for it."""
 OF_OTHERS = 0.5
 """Largest share of the others' votes, times their own."""
-TELLING = 16
-"""Edits, and comparisons to hold them against, from which on the tests find what is put in."""
-
-
-class Reason(Protocol):
-    """Why some rows wait; in words as a string."""
-
-    def has(self, entry: Entry) -> bool:
-        """Whether a row is one of them."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +56,6 @@ class Suspect:
             f"{self.phrase!r} is put into {self.own} of {self.of_own} answers by {who}, into "
             f"{self.others} of {self.of_others} by all others"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Untold:
-    """Edits of people who have hardly sent anything, while there are too few to tell."""
-
-    newcomers: Set[int]
-    edits: int
-
-    def has(self, entry: Entry) -> bool:
-        """Whether a row is one of them."""
-        return entry.kind == EDIT and entry.voter in self.newcomers
-
-    def __str__(self) -> str:
-        return (
-            f"edits of somebody new wait until there are {TELLING}, which tell whether they put "
-            f"something in; there are {self.edits}"
-        )
-
-
-def untold(entries: Iterable[Entry], newcomers: Set[int]) -> list[Untold]:
-    """Why edits of newcomers wait, if they do; they do not where nobody compares answers."""
-    kinds = Counter(one.kind for one in entries)
-    if kinds[EDIT] >= TELLING or kinds[VOTE] < TELLING:
-        return []
-    return [Untold(newcomers, kinds[EDIT])]
 
 
 def _groups(entry: Entry, rare: Sequence[Who]) -> list[Who]:
@@ -156,20 +119,3 @@ def _clearest(
         if found < chance:
             best, chance = Suspect(who, phrase, number, of_own, others, of_others), found
     return best
-
-
-def held_back(
-    entries: Iterable[Entry], found: Sequence[Reason], let_through: Mapping[int, float]
-) -> dict[int, list[str]]:
-    """Which rows wait, by their numbers, each with what is said of who sent it.
-
-    Args:
-        found: a `Suspect`, or an `Unreliable`, of whom all rows wait.
-        let_through: of people whose rows an admin has let through, until when.
-    """
-    return {
-        one.seq: said
-        for one in entries
-        if one.at > let_through.get(one.voter, -math.inf)
-        and (said := [str(reason) for reason in found if reason.has(one)])
-    }

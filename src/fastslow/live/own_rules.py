@@ -1,0 +1,184 @@
+"""Who rates or votes by a rule of their own, nearly without exception.
+
+A few who want something said need not write it: they rate up whatever says it, and down what does
+not. Words tell that. From all but one of somebody's rows each word gets a weight, by how much more
+often it is in what they are for than in what they are against, and these weights tell what the one
+left out is for (naive Bayes). People whose taste is known from comparisons are told so in two of
+three cases; somebody who follows a list of words in nearly all, while the same weights tell hardly
+anything of what others are for. A marked taste of one's own may look alike: such rows wait until an
+admin has looked at them. Edits are left to `suspects`, as they all put the same things right.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+from fastslow.feedback.ledger import Entry
+from fastslow.live.gate.statistics import more_often_by_chance
+from fastslow.live.triggers import asked, triggers
+
+EDIT, RATING = "edit", "rating"
+Who = int | str
+"""A person, RATERS, or those whose prompts have a phrase that only a few write."""
+RATERS = ""
+"""All who rate, together."""
+FEWEST = 16
+"""Rows of somebody from which on they are looked at, and of others to hold them against."""
+OF_EACH = 5
+"""Least ratings up, and down."""
+WITHOUT_FAIL = 0.85
+"""Least share of somebody's rows that their own rule tells."""
+OF_OTHERS = 0.5
+"""Largest share of others' rows above a half that it tells, times their own above a half."""
+CLEAR = 0.5
+"""Of the median weight of somebody's rows what tells a row clearly; others are not counted."""
+SHOWN = 5
+"""Words of a rule that are named."""
+NOTHING = frozenset[str]()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRule:
+    """What somebody is for, as told by words."""
+
+    who: Who
+    words: tuple[str, ...]
+    """That weigh most."""
+    own: int
+    """Rows that it tells, each by the rest of them, ..."""
+    of_own: int
+    """... of those on which it is clear."""
+    others: int
+    of_others: int
+
+    def has(self, entry: Entry) -> bool:
+        """Whether a row is one of theirs."""
+        return entry.kind != EDIT and self.who in _groups(entry, [self.who])
+
+    def __str__(self) -> str:
+        who = f"votes of person {self.who}"
+        if isinstance(self.who, str):
+            who = f"votes on prompts with {self.who!r}" if self.who else "ratings"
+        words = ", ".join(repr(word) for word in self.words)
+        return (
+            f"words, {words} first, tell what {self.own} of {self.of_own} {who} are for, and "
+            f"{self.others} of {self.of_others} of all others, where they tell it clearly"
+        )
+
+
+def own_rules(entries: Iterable[Entry], *, p: float) -> list[OwnRule]:
+    """Who follows a rule of their own, if by chance it told theirs so much better than others'
+    with a probability below `p`; those with most rows first."""
+    rows = [one for one in entries if one.row is not None and one.kind != EDIT] if p else []
+    by_group: dict[Who, list[Entry]] = {}
+    rare = triggers(rows)
+    for one in rows:
+        for who in _groups(one, rare):
+            by_group.setdefault(who, []).append(one)
+    found = []
+    for who, own in by_group.items():
+        if len(own) >= FEWEST:
+            theirs = {one.seq for one in own}
+            rule = _rule(who, own, [one for one in rows if one.seq not in theirs], p)
+            found += [rule] if rule else []
+    return sorted(found, key=lambda one: -one.of_own)
+
+
+def _groups(entry: Entry, rare: Sequence[Who]) -> list[Who]:
+    """Together with which rows one is looked at."""
+    found: list[Who] = [entry.voter, RATERS] if entry.kind == RATING else [entry.voter]
+    return found + [one for one in rare if one and one in asked(entry.row or {})]
+
+
+def _rule(who: Who, own: Sequence[Entry], others: Sequence[Entry], p: float) -> OwnRule | None:
+    told = _Told([_sides(one.row or {}) for one in own])
+    rest = [sides for one in others if any(sides := _sides(one.row or {}))]
+    if len(told.rows) < FEWEST or len(rest) < FEWEST:
+        return None
+    scores = [told.score(*sides, without=sides) for sides in told.rows]
+    clear = CLEAR * median(map(abs, scores))
+    kinds = defaultdict[tuple[bool, bool], list[bool]](list)
+    for score, (better, worse) in zip(scores, told.rows, strict=True):
+        if abs(score) >= clear:
+            kinds[bool(better), bool(worse)].append(score > 0)
+    # Of who is for nearly everything, what they are against counts as much.
+    share = fmean(sum(own) / len(own) for own in kinds.values())
+    if share < WITHOUT_FAIL:
+        return None
+    own_told = [right for own in kinds.values() for right in own]
+    weights = {word: told.weight(word) for word in {*told.being_for, *told.against}}
+    others_told = [
+        score > 0
+        for better, worse in rest
+        if abs(score := _sum(weights, better) - _sum(weights, worse)) >= clear
+    ]
+    if len(others_told) < FEWEST:
+        return None
+    seen = sum(own_told), len(own_told), sum(others_told), len(others_told)
+    if seen[2] / seen[3] - 0.5 > OF_OTHERS * (share - 0.5) or more_often_by_chance(*seen) >= p:
+        return None
+    words = sorted(weights, key=lambda word: (-abs(weights[word]), word))[:SHOWN]
+    return OwnRule(who, tuple(words), *seen)
+
+
+Sides = tuple[Set[str], Set[str]]
+"""Words that are only in what somebody is for, and only in what they are against."""
+
+
+class _Told:
+    """How often words are in what somebody is for, and is against."""
+
+    def __init__(self, rows: Iterable[Sides]) -> None:
+        self.rows = _telling(rows)
+        self.being_for, self.against = Counter[str](), Counter[str]()
+        for better, worse in self.rows:
+            self.being_for.update(better)
+            self.against.update(worse)
+        self._of_for = sum(bool(better) for better, _ in self.rows)
+        self._of_against = sum(bool(worse) for _, worse in self.rows)
+
+    def weight(self, word: str, without: Sides = (NOTHING, NOTHING)) -> float:
+        """By how much it speaks for an answer, in nats, as told by all rows but one."""
+        better, worse = without
+        seen = self.being_for[word] - (word in better), self._of_for - bool(better)
+        not_seen = self.against[word] - (word in worse), self._of_against - bool(worse)
+        return _log_share(*seen) - _log_share(*not_seen)
+
+    def score(self, better: Set[str], worse: Set[str], *, without: Sides) -> float:
+        """Above 0 if a row is for what the rule is for."""
+        return sum(self.weight(word, without) for word in better) - sum(
+            self.weight(word, without) for word in worse
+        )
+
+
+def _sum(weights: Mapping[str, float], words: Set[str]) -> float:
+    return sum(weights.get(word, 0.0) for word in words)
+
+
+def _log_share(hits: int, of: int) -> float:
+    return math.log((hits + 0.5) / (of + 1))
+
+
+def _sides(row: Mapping[str, Any]) -> Sides:
+    if "verdict" in row:
+        return NOTHING, NOTHING
+    if "completion" in row:
+        said = _words(row["completion"])
+        return (said, NOTHING) if row["label"] else (NOTHING, said)
+    better, worse = (_words(row[key]) for key in ("chosen", "rejected"))
+    return better - worse, worse - better
+
+
+def _words(turns: Sequence[Mapping[str, Any]]) -> Set[str]:
+    return {word.strip(".,;:!?\"'()").lower() for word in str(turns[-1]["content"]).split()}
+
+
+def _telling(rows: Iterable[Sides]) -> list[Sides]:
+    """Comparisons, and ratings where there are some of each kind."""
+    both = [one for one in rows if one[0] and one[1]]
+    up = [one for one in rows if one[0] and not one[1]]
+    down = [one for one in rows if one[1] and not one[0]]
+    return [*both, *up, *down] if min(len(up), len(down)) >= OF_EACH else both
