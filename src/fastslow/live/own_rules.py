@@ -73,18 +73,13 @@ def own_rules(entries: Iterable[Entry], *, p: float) -> list[OwnRule]:
     """Who follows a rule of their own, if by chance it told theirs so much better than others'
     with a probability below `p`; those with most rows first."""
     rows = [one for one in entries if one.row is not None and one.kind != EDIT] if p else []
-    by_group: dict[Who, list[Entry]] = {}
-    rare = triggers(rows)
+    sides = {one.seq: found for one in rows if any(found := _sides(one.row or {}))}
+    by_group, rare = defaultdict[Who, set[int]](set), triggers(rows)
     for one in rows:
-        for who in _groups(one, rare):
-            by_group.setdefault(who, []).append(one)
-    found = []
-    for who, own in by_group.items():
-        if len(own) >= FEWEST:
-            theirs = {one.seq for one in own}
-            rule = _rule(who, own, [one for one in rows if one.seq not in theirs], p)
-            found += [rule] if rule else []
-    return sorted(found, key=lambda one: -one.of_own)
+        for who in _groups(one, rare) if one.seq in sides else ():
+            by_group[who].add(one.seq)
+    rules = [_rule(who, own, sides, p) for who, own in by_group.items() if len(own) >= FEWEST]
+    return sorted((one for one in rules if one), key=lambda one: -one.of_own)
 
 
 def _groups(entry: Entry, rare: Sequence[Who]) -> list[Who]:
@@ -93,10 +88,9 @@ def _groups(entry: Entry, rare: Sequence[Who]) -> list[Who]:
     return found + [one for one in rare if one and one in asked(entry.row or {})]
 
 
-def _rule(who: Who, own: Sequence[Entry], others: Sequence[Entry], p: float) -> OwnRule | None:
-    told = _Told([_sides(one.row or {}) for one in own])
-    rest = [sides for one in others if any(sides := _sides(one.row or {}))]
-    if len(told.rows) < FEWEST or len(rest) < FEWEST:
+def _rule(who: Who, own: Set[int], sides: Mapping[int, "Sides"], p: float) -> OwnRule | None:
+    told = _Told([sides[seq] for seq in sorted(own)])
+    if len(told.rows) < FEWEST:
         return None
     scores = [told.score(*sides, without=sides) for sides in told.rows]
     clear = CLEAR * median(map(abs, scores))
@@ -112,8 +106,8 @@ def _rule(who: Who, own: Sequence[Entry], others: Sequence[Entry], p: float) -> 
     weights = {word: told.weight(word) for word in {*told.being_for, *told.against}}
     others_told = [
         score > 0
-        for better, worse in rest
-        if abs(score := _sum(weights, better) - _sum(weights, worse)) >= clear
+        for seq, (better, worse) in sides.items()
+        if seq not in own and abs(score := _sum(weights, better) - _sum(weights, worse)) >= clear
     ]
     if len(others_told) < FEWEST:
         return None
@@ -131,7 +125,7 @@ Sides = tuple[Set[str], Set[str]]
 class _Told:
     """How often words are in what somebody is for, and is against."""
 
-    def __init__(self, rows: Iterable[Sides]) -> None:
+    def __init__(self, rows: Sequence[Sides]) -> None:
         self.rows = _telling(rows)
         self.being_for, self.against = Counter[str](), Counter[str]()
         for better, worse in self.rows:
@@ -176,7 +170,7 @@ def _words(turns: Sequence[Mapping[str, Any]]) -> Set[str]:
     return {word.strip(".,;:!?\"'()").lower() for word in str(turns[-1]["content"]).split()}
 
 
-def _telling(rows: Iterable[Sides]) -> list[Sides]:
+def _telling(rows: Sequence[Sides]) -> list[Sides]:
     """Comparisons, and ratings where there are some of each kind."""
     both = [one for one in rows if one[0] and one[1]]
     up = [one for one in rows if one[0] and not one[1]]
