@@ -49,8 +49,8 @@ EACH = 64
 """Answers to each held-out prompt: their share that praises is known to within two points."""
 OPEN = GateConfig(
     kl_to_champion=1e9, chosen_ratio=-1e9, alpha=0, surprise_p=0, undone_from=1e9,
-    shorter=0, longer=1e9, unfinished=1, repeated=1, phrase_p=0, over_use_p=0, own_rule_p=0,
-    prompts=4,
+    shorter=0, longer=1e9, unfinished=1, answers_p=0, repeated=1, phrase_p=0, over_use_p=0,
+    own_rule_p=0, prompts=4,
 )  # fmt: skip
 """A gate that everything passes."""
 

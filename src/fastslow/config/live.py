@@ -49,7 +49,10 @@ class GateConfig(Section):
     longer: PositiveFloat = 1.6
     """Longest mean answer, times that of what answers now."""
     unfinished: Share = 0.1
-    """Largest share of answers that do not end, more than of what answers now."""
+    """Largest share of answers that do not end, more than of what answers now, ..."""
+    answers_p: Share = 1e-3
+    """... where by chance so many more do not end, or are empty, with less than this probability
+    (Fisher's test)."""
     repeated: Share = 0.1
     """Largest share of repeated 4-grams, more than of what answers now."""
     phrase_share: Share = 0.05

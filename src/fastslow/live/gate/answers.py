@@ -21,10 +21,11 @@ LONGEST_PHRASE = 3
 class Speech:
     """What a policy's answers are like."""
 
+    count: int
     length: float
     """Mean, tokens."""
-    ended: float
-    """Share that ended by themselves."""
+    ended: int
+    """How many ended by themselves."""
     repeated: float
     """Share of 4-grams of words that were said before in the same answer, mean."""
     empty: int
@@ -34,8 +35,9 @@ def speech_of(answers: Sequence[Answer]) -> Speech:
     """What some answers are like."""
     count = len(answers)
     return Speech(
+        count,
         sum(one.num_tokens for one in answers) / count,
-        sum(not one.truncated for one in answers) / count,
+        sum(not one.truncated for one in answers),
         sum(_repeated(one.text.split()) for one in answers) / count,
         sum(not one.text.strip() for one in answers),
     )
@@ -44,22 +46,25 @@ def speech_of(answers: Sequence[Answer]) -> Speech:
 def speaks_well(
     candidate: Sequence[Answer], champion: Sequence[Answer], limits: GateConfig
 ) -> Check:
-    """Whether answers are about as long as the champion's, end, and do not repeat themselves."""
+    """Whether answers are about as long as the champion's, end, and do not repeat themselves. Of a
+    policy whose answers are often cut off, or empty, now and then more are by chance."""
     own, before = speech_of(candidate), speech_of(champion)
     ratio = own.length / before.length
     faults = []
     if not limits.shorter <= ratio <= limits.longer:
         faults.append(f"length {ratio:.2f} times, must be {limits.shorter} to {limits.longer}")
-    if own.ended < before.ended - limits.unfinished:
-        faults.append(f"{own.ended:.2f} end, at least {before.ended - limits.unfinished:.2f} must")
+    shares = own.ended / own.count, before.ended / before.count
+    cut = own.count - own.ended, own.count, before.count - before.ended, before.count
+    if shares[0] < shares[1] - limits.unfinished and more_often_by_chance(*cut) < limits.answers_p:
+        faults.append(f"{shares[0]:.2f} end, at least {shares[1] - limits.unfinished:.2f} must")
     if own.repeated > before.repeated + limits.repeated:
         most = before.repeated + limits.repeated
         faults.append(f"{own.repeated:.2f} of 4-grams repeated, at most {most:.2f} may be")
-    if own.empty > before.empty:
+    if more_often_by_chance(own.empty, own.count, before.empty, before.count) < limits.answers_p:
         faults.append(f"{own.empty} empty answers, the champion has {before.empty}")
-    fine = f"length {ratio:.2f} times, {own.ended:.2f} end, {own.repeated:.2f} repeated"
+    fine = f"length {ratio:.2f} times, {shares[0]:.2f} end, {own.repeated:.2f} repeated"
     numbers = {
-        "length_ratio": ratio, "ended": own.ended, "ended_before": before.ended,
+        "length_ratio": ratio, "ended": shares[0], "ended_before": shares[1],
         "repeated": own.repeated, "repeated_before": before.repeated, "empty": own.empty,
     }  # fmt: skip
     return Check("answers", not faults, "; ".join(faults) or fine, numbers)
