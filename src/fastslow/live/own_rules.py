@@ -64,8 +64,8 @@ class OwnRule:
             who = f"votes on prompts with {self.who!r}" if self.who else "ratings"
         words = ", ".join(repr(word) for word in self.words)
         return (
-            f"words, {words} first, tell what {self.own} of {self.of_own} {who} are for, and "
-            f"{self.others} of {self.of_others} of all others, where they tell it clearly"
+            f"words tell {self.own} of {self.of_own} {who}, {words} above all, and only "
+            f"{self.others} of {self.of_others} of all others"
         )
 
 
@@ -78,7 +78,9 @@ def own_rules(entries: Iterable[Entry], *, p: float) -> list[OwnRule]:
     for one in rows:
         for who in _groups(one, rare) if one.seq in sides else ():
             by_group[who].add(one.seq)
-    rules = [_rule(who, own, sides, p) for who, own in by_group.items() if len(own) >= FEWEST]
+    # Where one person is all who rate, they are looked at once.
+    groups = {frozenset(own): who for who, own in reversed(by_group.items()) if len(own) >= FEWEST}
+    rules = [_rule(who, own, sides, p) for own, who in groups.items()]
     return sorted((one for one in rules if one), key=lambda one: -one.of_own)
 
 

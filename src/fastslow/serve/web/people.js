@@ -97,7 +97,7 @@ function unusual(remarks) {
 function waiting(held) {
   if (!held.length) return null;
   return element("section", {}, element("h2", {}, "Rows that are held back"),
-    element("p", {}, "These say what hardly anybody else says, or are of somebody who gets more gold questions wrong than others. They are learned once an admin has looked at them and lets them through."),
+    element("p", {}, "Their senders stand out from the others, or are new; the reason is given. They are learned once an admin lets them through, those of newcomers also once there are enough to tell."),
     element("ul", { class: "votes" }, held.map((one, place) => element("li", {},
       element("div", { class: "line" },
         element("b", {}, one.name),
