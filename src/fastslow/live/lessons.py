@@ -117,7 +117,8 @@ class Lessons:
         Args:
             num_new: how many of the rows, the first ones, were never learned.
             before: the module that answered until now, which still does unless another predicts
-                new votes better; None where none did, and the race's leader does.
+                new votes better; None where none did, and the first one does, the fast one: the
+                race is a coin's toss after a few steps.
 
         Raises StateError where the parent's checkpoint is gone, NonFiniteError where the rows give
         numbers that are not, DataError where none of them is usable.
@@ -169,7 +170,7 @@ class Lessons:
         """Within the budget, on disk."""
         strengths = self._learner.pull_back()
         self._check_same()
-        chosen = self._learner.leader if before is None else chosen_module(self._losses, before)
+        chosen = chosen_module(self._losses, before or self._learner.modules[0])
         if before not in (None, chosen):
             self._losses = {}  # What spoke for it does not speak against it for as long again.
         checkpoint = self._keep(update)
