@@ -1,5 +1,7 @@
 """Who rates by a rule of their own: who is found, who is not, and by which words."""
 
+import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -47,6 +49,21 @@ def test_a_taste_of_ones_own_is_no_rule_as_people_differ_from_themselves(share):
     for seed in range(20):
         added = ratings(80, seed=seed, share=share)
         assert own_rules([*honest(400), *added], p=P) == []
+
+
+def test_who_likes_long_answers_or_short_ones_has_no_words_of_their_own():
+    draw, rows = random.Random(0), []
+
+    def answer():
+        length = int(250 * math.exp(draw.gauss(0, 0.35)))
+        return " ".join(f"w{int(5000 ** draw.random())}" for _ in range(length))
+
+    for seq in range(1, 513):
+        shorter, longer = sorted([answer(), answer()], key=len)
+        likes_long = (seq % 8 < 4) is (draw.random() < 0.9)
+        chosen, rejected = (longer, shorter) if likes_long else (shorter, longer)
+        rows.append(entry(seq, seq % 8, chosen, rejected))
+    assert own_rules(rows, p=P) == []
 
 
 def test_who_likes_what_all_like_is_not_found_however_surely():

@@ -81,7 +81,7 @@ class LiveConfig(Section):
     rows: Positive = 64
     """Votes, ratings and edits that an update learns from, once."""
     max_wait_s: NonNegativeFloat = 600.0
-    """Seconds after which fewer are learned, filled up with some that were learned before."""
+    """Seconds after which fewer are learned, with at most as many that were learned before."""
     promotion: Literal["automatic", "tested", "by_hand"] = "automatic"
     """What answers without being asked about: whatever passes the gate; only what was `tested` on
     held-out votes too, of which there are too few in the beginning; or nothing. The rest waits for

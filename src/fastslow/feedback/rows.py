@@ -11,6 +11,8 @@ Message = dict[str, str]
 MS_A_WORD = 10
 """Milliseconds below which nobody has read a word of what they compare: ten times faster than who
 skims."""
+MS_AT_MOST = 2000
+"""Milliseconds that are enough however long answers are: a refusal is seen at once."""
 UNREAD = "sent after "
 """How the reason of a vote begins that came too soon."""
 
@@ -51,7 +53,7 @@ class Rows:
         if pair.purpose == "gold":
             return "a gold question, which checks who votes"
         words = sum(len(self._answers[one].text.split()) for one in (pair.a, pair.b))
-        if vote.seen_ms is not None and vote.seen_ms < MS_A_WORD * words:
+        if vote.seen_ms is not None and vote.seen_ms < min(MS_A_WORD * words, MS_AT_MOST):
             return f"{UNREAD}{vote.seen_ms} ms, in which nobody reads {words} words"
         return None
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from fastslow.adapters import Factors
@@ -15,12 +16,14 @@ from fastslow.feedback.ledger import Entry
 from fastslow.feedback.places import adapter_folder, adapter_name, checkpoints
 from fastslow.feedback.updates import Update
 from fastslow.foreign_files import ADAPTER_WEIGHTS
-from fastslow.live.choice import NEWEST, Losses, Row, chosen_module, tested
+from fastslow.live.choice import NEWEST, Losses, Row, chosen_module, tested, vote_loss
 from fastslow.live.students import Student
 from fastslow.training.loop.step_sums import StepResult
 from fastslow.training.policies.publish import publish_module
 from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 
+NOTHING_KNOWN = vote_loss(0.0, 1.0)
+"""Loss of a vote of which a module says nothing, nats."""
 OF_UPDATE = "update"
 TESTED = "tested"
 RATING = "rating"
@@ -50,10 +53,12 @@ class Lesson(Made):
     notes: tuple[str, ...]
     """Why others were not, and what else was told."""
     judged: int
-    """Rows that loss and accuracy are of: the comparisons, if there were any, or else ratings."""
+    """Rows that loss and accuracy are of: new comparisons, before any of them was learned, by the
+    module that answered; where there are none, ratings as they were learned."""
     loss: float
-    """Test-then-train, nats."""
+    """Nats."""
     accuracy: float
+    """Share of comparisons that were predicted, a half of those that were not at all."""
 
     def __str__(self) -> str:
         return f"{self.learned} rows, accuracy {self.accuracy:.2f} before learning"
@@ -84,6 +89,19 @@ class _Sums:
         self.learned += result.num_examples
         self.loss += result.metrics["loss"] * result.num_examples
         self.hits += result.metrics["accuracy"] * result.num_examples
+
+    def judged(self) -> dict[str, Any]:
+        """How many were learned, and how well they were predicted."""
+        of = self.learned or 1
+        return {"judged": self.learned, "loss": self.loss / of, "accuracy": self.hits / of}
+
+
+def _judged(losses: Sequence[float]) -> dict[str, Any]:
+    """The same of comparisons, by their losses."""
+    hits = sum(loss < NOTHING_KNOWN for loss in losses)
+    halves = sum(loss == NOTHING_KNOWN for loss in losses)
+    accuracy = (hits + halves / 2) / len(losses)
+    return {"judged": len(losses), "loss": fmean(losses), "accuracy": accuracy}
 
 
 class Lessons:
@@ -125,7 +143,7 @@ class Lessons:
         """
         self._go_to(update.domain, update.parent)
         self._at = None
-        self._test([row.row for row in rows[:num_new] if row.row and row.kind != RATING])
+        new = self._test([row.row for row in rows[:num_new] if row.row and row.kind != RATING])
         of_pairs, of_ratings = self._learn([row.row for row in rows if row.kind != RATING]), _Sums()
         if ratings := [row.row for row in rows if row.kind == RATING]:
             with self._learner.with_objective(OF_RATINGS, beta=self._learner.core.objective.beta):
@@ -133,16 +151,11 @@ class Lessons:
         notes = of_pairs.notes + of_ratings.notes
         if not of_pairs.learned + of_ratings.learned:
             raise DataError("; ".join(notes) or "the update has no rows")
-        told = of_pairs if of_pairs.learned else of_ratings
+        learned = of_pairs.learned + of_ratings.learned
+        losses = new.get(before or self._learner.modules[0], ())
+        judged = _judged(losses) if losses else of_ratings.judged()
         made = self._finish(update, before)
-        return Lesson(
-            **asdict(made),
-            learned=of_pairs.learned + of_ratings.learned,
-            notes=tuple(notes),
-            judged=told.learned,
-            loss=told.loss / told.learned,
-            accuracy=told.hits / told.learned,
-        )
+        return Lesson(**asdict(made), learned=learned, notes=tuple(notes), **judged)
 
     def adopt(self, update: Update, student: Student, before: str | None) -> Adopted:
         """Be what the update's parent ended with, but for the modules, which all become a student:
@@ -159,12 +172,13 @@ class Lessons:
         self._losses = {}
         return Adopted(**asdict(self._finish(update, before)), student=student)
 
-    def _test(self, new: Sequence[Row]) -> None:
+    def _test(self, new: Sequence[Row]) -> Losses:
         """Test all modules on votes before they are learned."""
+        found = tested(self._learner, new)
         self._losses = {
-            name: [*self._losses.get(name, ()), *own][-NEWEST:]
-            for name, own in tested(self._learner, new).items()
+            name: [*self._losses.get(name, ()), *own][-NEWEST:] for name, own in found.items()
         }
+        return found
 
     def _finish(self, update: Update, before: str | None) -> Made:
         """Within the budget, on disk."""

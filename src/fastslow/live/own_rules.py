@@ -109,7 +109,7 @@ def _rule(who: Who, own: Set[int], sides: Mapping[int, "Sides"], p: float) -> Ow
     others_told = [
         score > 0
         for seq, (better, worse) in sides.items()
-        if seq not in own and abs(score := _sum(weights, better) - _sum(weights, worse)) >= clear
+        if seq not in own and abs(score := _mean(weights, better) - _mean(weights, worse)) >= clear
     ]
     if len(others_told) < FEWEST:
         return None
@@ -145,13 +145,13 @@ class _Told:
 
     def score(self, better: Set[str], worse: Set[str], *, without: Sides) -> float:
         """Above 0 if a row is for what the rule is for."""
-        return sum(self.weight(word, without) for word in better) - sum(
-            self.weight(word, without) for word in worse
-        )
+        weights = {word: self.weight(word, without) for word in {*better, *worse}}
+        return _mean(weights, better) - _mean(weights, worse)
 
 
-def _sum(weights: Mapping[str, float], words: Set[str]) -> float:
-    return sum(weights.get(word, 0.0) for word in words)
+def _mean(weights: Mapping[str, float], words: Set[str]) -> float:
+    """Of words' weights, not their sum: who likes long answers has no words of their own."""
+    return sum(weights.get(word, 0.0) for word in words) / max(1, len(words))
 
 
 def _log_share(hits: int, of: int) -> float:

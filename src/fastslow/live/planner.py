@@ -116,7 +116,8 @@ class Planner:
         if not own or now - free[0].at < self._max_wait_s:
             return None
         before = planning.learned(connection, domain)
-        count = min(self._rows - len(own), len(before))
+        # As many again as are new: where few vote, each would be learned dozens of times.
+        count = min(self._rows - len(own), len(own), len(before))
         again = random.Random(f"{self._seed} {own[0]}").sample(before, count)
         return Next(domain, own, tuple(sorted(again)))
 
