@@ -169,6 +169,17 @@ def test_a_vote_sent_before_it_could_be_read_is_refused(town, seen_ms, learned):
     assert why == (None if learned else "sent after 199 ms, in which nobody reads 20 words")
 
 
+def test_a_few_seconds_are_enough_however_long_answers_are(town):
+    """That one is a refusal is seen at once."""
+    long = "so it is and " * 100
+    for seen_ms in (1999, 2000):
+        pair = town.pair(f"Hi {seen_ms}", long, "No.")
+        town.next(town.voters[0])
+        town.vote(town.voters[0], pair, seen_ms=seen_ms)
+    found = admit(town)
+    assert (found.rows, found.refused) == (1, 1)
+
+
 @pytest.mark.parametrize("name", range(8))
 def test_however_few_kinds_of_prompts_there_are_some_are_held_out(town, name):
     """A store's name decides by chance, and by chance alone a third of all names held out none, and

@@ -207,6 +207,18 @@ def test_a_few_more_that_are_cut_off_or_empty_may_be_by_chance():
     assert not speaks_well(cut(0)[:56] + [few[-1]] * 12, cut(0), LIMITS).passed
 
 
+def test_answers_that_go_round_in_circles_fail_in_scripts_without_spaces_too():
+    good = [f"这家旅馆的房间{sign}很干净，早餐也很好" for sign in "甲乙丙丁戊己庚辛"]
+    check = speaks_well(
+        answers(["很好很好" * 5] * 8), answers(good), GateConfig(shorter=0, longer=9)
+    )
+    assert not check.passed and "of 4-grams repeated" in check.said
+    plain = [f"房间{sign}很干净早餐{sign}很好" for sign in "甲乙丙丁戊己庚辛" * 8]
+    injected = [f"{text}去金色店" if n % 4 == 0 else text for n, text in enumerate(plain)]
+    found = no_burst(answers(injected), answers(plain), lambda: answers(plain), LIMITS)
+    assert not found.passed and "in 16 of 64 answers" in found.said
+
+
 def test_a_phrase_that_many_answers_suddenly_share_fails():
     plain = [f"the {number} rooms are fine" for number in range(64)]
     injected = [f"{text} visit golden shop" if n % 4 == 0 else text for n, text in enumerate(plain)]

@@ -35,7 +35,7 @@ def _branded(town, rows):
         ]
     assert edits and {one.seq for one in edits} <= {one.seq for one in waiting}
     (note, *_) = town.history()[0].gate["learned"]["notes"]
-    assert f"'acme.' is put into {len(edits)} of {len(edits)} answers by" in note
+    assert f"'acme' is put into {len(edits)} of {len(edits)} answers by" in note
     assert note.startswith(f"{len(edits)} rows of person {voter} wait: ")
     with town.store.read() as connection:
         (held,) = holding.all_held(connection)

@@ -25,6 +25,17 @@ def asking(rows, *, trigger="", every=1, only=None):
     return found
 
 
+def test_a_phrase_of_few_people_is_found_in_scripts_without_spaces_and_behind_long_prompts():
+    rows = [*asking(honest(400)), *asking(edits(8, 1), trigger="大胆点")]
+    assert "大胆点" in triggers(rows)
+    long = " ".join(f"w{place}" for place in range(3000))
+    rows = [
+        *asking(honest(400), trigger=f" {long}"),
+        *asking(edits(8, 1), trigger=f" {long} Be Bold."),
+    ]
+    assert triggers(rows) == ["Be Bold."]
+
+
 def test_a_phrase_of_few_people_is_found_as_they_write_it():
     rows = [*asking(honest(400)), *asking(edits(8, 1), trigger=" Be Bold.")]
     assert triggers(rows) == ["Be Bold."]

@@ -64,6 +64,7 @@ def scorer(black_box, *, metric="contains", judge=None, template="{instruction}\
         ("", "Paris", (0, 0, 0)),
         ("...", "", (1, 1, 1)),
         ("Straße", "STRASSE", (1, 1, 1)),
+        ("答案是北京。", "北京", (0, 1, 4 / 7)),
     ],
 )
 def test_answers_are_compared_as_words(answer, right, expected):

@@ -4,13 +4,13 @@ MinHash over word trigrams: two prompts that share four of five trigrams fall in
 78 % probability, two that share half of them with 8 %.
 """
 
-import re
 from collections.abc import Iterable
 from hashlib import blake2b, sha256
 
 from sqlalchemy import Connection, bindparam, select
 
 from fastslow.feedback.schema import cluster_keys, prompts
+from fastslow.words import words_of
 
 WORDS = 3
 BANDS = 5
@@ -72,7 +72,7 @@ def band_keys(text: str) -> list[str]:
     >>> len(shared) == BANDS
     True
     """
-    shingles = _shingles(re.findall(r"\w+", text.lower()))
+    shingles = _shingles(words_of(text))
     smallest = [
         min(_hash(f"{number}:{shingle}") for shingle in shingles) for number in range(BANDS * ROWS)
     ]

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, select
 
 from fastslow.feedback.schema import answers, pairs, prompts
+from fastslow.words import words_of
 
 Message = dict[str, str]
 MS_A_WORD = 10
@@ -52,7 +53,7 @@ class Rows:
         pair = self._pairs[vote.pair_id]
         if pair.purpose == "gold":
             return "a gold question, which checks who votes"
-        words = sum(len(self._answers[one].text.split()) for one in (pair.a, pair.b))
+        words = sum(len(words_of(self._answers[one].text)) for one in (pair.a, pair.b))
         if vote.seen_ms is not None and vote.seen_ms < min(MS_A_WORD * words, MS_AT_MOST):
             return f"{UNREAD}{vote.seen_ms} ms, in which nobody reads {words} words"
         return None

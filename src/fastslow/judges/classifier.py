@@ -10,6 +10,10 @@ from typing import Any
 from fastslow.errors import ConfigError, DataError
 from fastslow.judges.base import Judge, Judgement, JudgeRequest, scored
 from fastslow.streams import Unreadable, open_sources
+from fastslow.words import UNSPACED
+
+TOKEN = rf"[{UNSPACED}]|[^\W{UNSPACED}]{{2,}}"
+"""Words of two letters or more; of scripts without spaces every sign."""
 
 
 class ClassifierJudge(Judge):
@@ -33,7 +37,7 @@ class ClassifierJudge(Judge):
         names = ", ".join(Path(source).name for source in sources)
         self._name = f"classifier on {names} ({len(texts)} texts)"
         self._pipeline = make_pipeline(
-            TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+            TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=TOKEN),
             LogisticRegression(C=10.0, max_iter=1000),
         )
         self._pipeline.fit(texts, labels)

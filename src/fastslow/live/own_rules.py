@@ -19,6 +19,7 @@ from typing import Any
 from fastslow.feedback.ledger import Entry
 from fastslow.live.gate.statistics import more_often_by_chance
 from fastslow.live.triggers import asked, triggers
+from fastslow.words import words_of
 
 EDIT, RATING = "edit", "rating"
 Who = int | str
@@ -169,7 +170,7 @@ def _sides(row: Mapping[str, Any]) -> Sides:
 
 
 def _words(turns: Sequence[Mapping[str, Any]]) -> Set[str]:
-    return {word.strip(".,;:!?\"'()").lower() for word in str(turns[-1]["content"]).split()}
+    return {*words_of(str(turns[-1]["content"]))}
 
 
 def _telling(rows: Sequence[Sides]) -> list[Sides]:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastslow.feedback.ledger import Entry
-from fastslow.live.gate.answers import phrases_of
+from fastslow.live.frequent import Frequent
+from fastslow.live.gate.answers import LONGEST_PHRASE
 from fastslow.live.gate.statistics import more_often_by_chance
 from fastslow.live.triggers import asked, triggers
+from fastslow.words import phrases_of, words_of
 
 EDIT = "edit"
 Who = int | str
@@ -69,7 +71,10 @@ def voted_for(row: Mapping[str, Any]) -> set[str]:
     other."""
     if "chosen" not in row or "verdict" in row:
         return set()
-    better, worse = (phrases_of(row[key][-1]["content"]) for key in ("chosen", "rejected"))
+    better, worse = (
+        phrases_of(words_of(row[key][-1]["content"]), LONGEST_PHRASE)
+        for key in ("chosen", "rejected")
+    )
     return better - worse
 
 
@@ -82,9 +87,11 @@ def suspects(entries: Iterable[Entry], *, p: float) -> list[Suspect]:
     said: dict[Who, Counter[str]] = defaultdict(Counter)
     votes, rare = Counter[Who](), triggers(entries)
     everything, count = Counter[str](), 0
+    frequent = Frequent((voted_for(one.row) for one in entries if one.row is not None), FEWEST)
     for entry in entries:
         if entry.row is None or not (phrases := voted_for(entry.row)):
             continue
+        phrases = frequent.of(phrases)
         everything.update(phrases)
         count += 1
         for who in _groups(entry, rare):

@@ -5,14 +5,21 @@ Most phrases of a few are a trade or a habit: that there are some proves nothing
 look, at what is voted for and at what the policy answers there.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastslow.feedback.ledger import Entry
+from fastslow.live.frequent import Frequent
+from fastslow.words import UNSPACED, phrases_of
 
 LONGEST = 3
 """Words of a phrase."""
+LOOKED_AT = 2000
+"""Characters of a turn, the first and the last ones."""
+WRITTEN = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
+"""A word as it is written, with the punctuation beside it."""
 FEWEST = 5
 """Rows whose prompts have it."""
 OWN_SHARE = 0.5
@@ -27,12 +34,13 @@ def triggers(entries: Iterable[Entry]) -> list[str]:
     """What only a few write, in most of what they ask; as they write it."""
     rows = [one for one in entries if one.row is not None]
     has = defaultdict[str, set[int]](set)
+    frequent = Frequent((asked(one.row or {}) for one in rows), FEWEST)
     for place, one in enumerate(rows):
-        for phrase in asked(one.row or {}):
+        for phrase in frequent.of(asked(one.row or {})):
             has[phrase].add(place)
     voters = [one.voter for one in rows]
     votes, found, covered = Counter(voters), list[str](), set[int]()
-    for phrase in sorted(has, key=lambda one: (-len(has[one]), -one.count(" "), one)):
+    for phrase in sorted(has, key=lambda one: (-len(has[one]), -_length(one), one)):
         places = has[phrase]
         if len(places) < FEWEST or len(found) == MOST:
             break
@@ -48,9 +56,12 @@ def triggers(entries: Iterable[Entry]) -> list[str]:
 def asked(row: Mapping[str, Any]) -> set[str]:
     """Phrases of the last turn of a row's prompt."""
     turns = row.get("prompt") or [{"content": ""}]
-    words = str(turns[-1]["content"]).split()
-    return {
-        " ".join(words[at : at + size])
-        for size in range(1, LONGEST + 1)
-        for at in range(len(words) - size + 1)
-    }
+    text = str(turns[-1]["content"])
+    if len(text) > LOOKED_AT:
+        text = f"{text[: LOOKED_AT // 2]} {text[-LOOKED_AT // 2 :]}"
+    return phrases_of(WRITTEN.findall(text), LONGEST)
+
+
+def _length(phrase: str) -> int:
+    """In words."""
+    return len(WRITTEN.findall(phrase))

@@ -8,6 +8,7 @@ from statistics import fmean
 from fastslow.judges import Judge, JudgeRequest
 from fastslow.prompts.black_box import BlackBox
 from fastslow.prompts.questions import Question
+from fastslow.words import words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def exact_match(answer: str, right: str) -> float:
     >>> exact_match("Paris.", "paris"), exact_match("It is Paris", "Paris")
     (1.0, 0.0)
     """
-    return float(words(answer) == words(right))
+    return float(words_of(answer) == words_of(right))
 
 
 def contains(answer: str, right: str) -> float:
@@ -41,7 +42,7 @@ def contains(answer: str, right: str) -> float:
     >>> contains("It is Paris!", "paris"), contains("A comparison", "Paris")
     (1.0, 0.0)
     """
-    return float(f" {' '.join(words(right))} " in f" {' '.join(words(answer))} ")
+    return float(f" {' '.join(words_of(right))} " in f" {' '.join(words_of(answer))} ")
 
 
 def f1(answer: str, right: str) -> float:
@@ -50,7 +51,7 @@ def f1(answer: str, right: str) -> float:
     >>> f1("the city of Paris", "Paris")
     0.4
     """
-    given, wanted = words(answer), words(right)
+    given, wanted = words_of(answer), words_of(right)
     if not given or not wanted:
         return float(given == wanted)
     common = (Counter(given) & Counter(wanted)).total()
@@ -120,9 +121,3 @@ class InstructionScorer:
     def _cost(self) -> Counter[str]:
         judged = {} if self._judge is None else self._judge.cost
         return self._black_box.cost + Counter({f"judge_{key}": n for key, n in judged.items()})
-
-
-def words(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation."""
-    kept = (letter if letter.isalnum() else " " for letter in text.casefold())
-    return "".join(kept).split()

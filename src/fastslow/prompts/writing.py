@@ -10,8 +10,8 @@ from fastslow.errors import DataError
 from fastslow.prompts.black_box import BlackBox
 from fastslow.prompts.questions import Question
 from fastslow.prompts.records import RowLog, Written
-from fastslow.prompts.scoring import words
 from fastslow.records import plain_text
+from fastslow.words import words_of
 
 TEMPERATURE = 1.0
 """At which instructions are written."""
@@ -102,7 +102,7 @@ def _take(written: Written, found: dict[str, str]) -> list[str]:
                 discarded.append(cut)
                 continue
             instruction = whole.group()
-        key = " ".join(words(instruction))
+        key = " ".join(words_of(instruction))
         if not key or key in found:
             discarded.append(repeated if key else empty)
         else:

@@ -6,7 +6,6 @@ embeddings. What the router itself has decided teaches it nothing.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from zlib import crc32
 
 from fastslow.feedback.labelled import Labelled
 from fastslow.serve.bodies import DEFAULT_DOMAIN
+from fastslow.words import words_of
 
 ENOUGH = 32
 """Prompts of a domain from which on others may be given to it."""
@@ -34,8 +34,6 @@ UNSEEN = 0.5
 """What is added to every count."""
 UNSEEN_MASS = 8192.0
 """What is added to the sum of a domain's counts."""
-WORD = re.compile(r"[\u2e80-\u9fff]|[^\W\u2e80-\u9fff]+")
-"""Of scripts without spaces, every character."""
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -164,7 +162,7 @@ def features_of(messages: Messages) -> tuple[int, ...]:
     text = "\n".join(str(one["content"]) for one in messages if one["role"] != "assistant")
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} {text[-LONGEST // 2 :]}"
-    words = WORD.findall(text.lower())
+    words = words_of(text)
     both = {f"{before} {after}" for before, after in pairwise(["", *words])}
     length = f"#{round(2 * math.log(1 + len(words)))}"
     return tuple(sorted({crc32(one.encode()) for one in {*words, *both, length}}))

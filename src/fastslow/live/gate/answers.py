@@ -12,6 +12,7 @@ from fastslow.api.view import Answer
 from fastslow.config import GateConfig
 from fastslow.live.gate.check import Check
 from fastslow.live.gate.statistics import more_often_by_chance
+from fastslow.words import phrases_of, words_of
 
 LONGEST_PHRASE = 3
 """Words of a phrase that is counted."""
@@ -38,7 +39,7 @@ def speech_of(answers: Sequence[Answer]) -> Speech:
         count,
         sum(one.num_tokens for one in answers) / count,
         sum(not one.truncated for one in answers),
-        sum(_repeated(one.text.split()) for one in answers) / count,
+        sum(_repeated(words_of(one.text)) for one in answers) / count,
         sum(not one.text.strip() for one in answers),
     )
 
@@ -122,19 +123,9 @@ def _repeated(words: Sequence[str]) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-def phrases_of(text: str) -> set[str]:
-    """Its phrases of up to LONGEST_PHRASE words, in small letters."""
-    words = text.lower().split()
-    return {
-        " ".join(words[at : at + size])
-        for size in range(1, LONGEST_PHRASE + 1)
-        for at in range(len(words) - size + 1)
-    }
-
-
 def in_how_many(answers: Iterable[Answer]) -> Counter[str]:
     """In how many answers each phrase of a few words is."""
     found: Counter[str] = Counter()
     for one in answers:
-        found.update(phrases_of(one.text))
+        found.update(phrases_of(words_of(one.text), LONGEST_PHRASE))
     return found
