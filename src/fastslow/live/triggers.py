@@ -57,9 +57,12 @@ def asked(row: Mapping[str, Any]) -> set[str]:
     """Phrases of the last turn of a row's prompt."""
     turns = row.get("prompt") or [{"content": ""}]
     text = str(turns[-1]["content"])
+    parts = [text]
     if len(text) > LOOKED_AT:
-        text = f"{text[: LOOKED_AT // 2]} {text[-LOOKED_AT // 2 :]}"
-    return phrases_of(WRITTEN.findall(text), LONGEST)
+        # Half a word would be one that nobody else writes.
+        first, last = text[: LOOKED_AT // 2], text[-LOOKED_AT // 2 :]
+        parts = [first.rsplit(maxsplit=1)[0], last.split(maxsplit=1)[-1]]
+    return {found for part in parts for found in phrases_of(WRITTEN.findall(part), LONGEST)}
 
 
 def _length(phrase: str) -> int:
