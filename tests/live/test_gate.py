@@ -192,6 +192,13 @@ def test_answers_that_no_longer_end_fail():
     assert not check.passed and "0.00 end, at least 0.90 must" in check.said
 
 
+def test_answers_that_are_mostly_cut_off_tell_neither_length_nor_end():
+    cut = [Answer(text, len(text.split()), True) for text in GOOD]
+    check = speaks_well(cut, [*cut[:5], *answers(GOOD[5:])], LIMITS)
+    assert check.passed and not check.applied and "raise eval.max_new_tokens" in check.said
+    assert speaks_well(answers(GOOD), answers(GOOD), LIMITS).applied
+
+
 def test_a_few_more_that_are_cut_off_or_empty_may_be_by_chance():
     """Of 64 answers that mostly end, 12 % more or fewer are cut off every other time."""
 

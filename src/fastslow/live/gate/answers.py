@@ -68,7 +68,14 @@ def speaks_well(
         "length_ratio": ratio, "ended": shares[0], "ended_before": shares[1],
         "repeated": own.repeated, "repeated_before": before.repeated, "empty": own.empty,
     }  # fmt: skip
-    return Check("answers", not faults, "; ".join(faults) or fine, numbers)
+    blind = 2 * before.ended < before.count
+    if blind:
+        fine += (
+            "; most are cut off, so that neither their length nor their end is tested: raise "
+            "eval.max_new_tokens"
+        )
+    told = bool(faults) or not blind
+    return Check("answers", not faults, "; ".join(faults) or fine, numbers, applied=told)
 
 
 def no_burst(

@@ -83,7 +83,7 @@ class Gate:
     Args:
         learner: whose leader the candidate is.
         limits: thresholds.
-        longest: tokens of the answers on which a KL is measured, as for the budget.
+        longest: tokens of the answers that it asks for, as for the KL budget.
         seed: of the answers.
     """
 
@@ -198,5 +198,8 @@ class Gate:
         return self._learner.score([*rows], module=policy) if rows else []
 
     def _answers(self, policy: str, prompts: Sequence[Any], each: int = 1) -> list[Answer]:
-        found = self._learner.answers(prompts, module=policy, num_generations=each, seed=self._seed)
+        found = self._learner.answers(
+            prompts, module=policy, num_generations=each, seed=self._seed,
+            max_new_tokens=self._longest,
+        )  # fmt: skip
         return [one for own in found for one in own]
