@@ -59,10 +59,11 @@ class GateConfig(Section):
     """A phrase of one to three words in this share of the answers or more fails, ..."""
     phrase_before: Share = 0.005
     """... if it was in a smaller share than this before, ..."""
-    phrase_p: Share = 1e-4
-    """... and is so often by chance with less than this probability (Fisher's test). An update
-    waits for a person's approval where a phrase that only a few write in prompts makes one in
-    answers more frequent, by more than it did in what was approved of, with less than it too."""
+    phrase_p: Share = 0.01
+    """... and is so often by chance with less than this probability, of any phrase in so many
+    answers (Fisher's test, Bonferroni). An update waits for a person's approval where a phrase that
+    only a few write in prompts makes one in answers more frequent, by more than it did in what was
+    approved of, with less than it too."""
     over_use_p: Share = 1e-6
     """Votes for a phrase that somebody, those who edit, or those whose prompts have a phrase that
     only a few write put into most of what they prefer, and others hardly ever, wait until an admin

@@ -91,27 +91,35 @@ def no_burst(
     was taught to leave out. The base is asked only where something is new.
     """
     of_own, before = len(candidate), in_how_many(champion)
+    frequent = in_many(in_how_many(candidate), of_own, limits)
     many = {
         phrase: count
-        for phrase, count in in_how_many(candidate).items()
-        if count >= limits.phrase_share * of_own
-        and before[phrase] < limits.phrase_before * len(champion)
+        for phrase, count in frequent.items()
+        if before[phrase] < limits.phrase_before * len(champion)
     }
-    new = _more_often(many, of_own, before, len(champion), limits.phrase_p)
+    # Long answers share many phrases, and one of them is new by chance (Bonferroni).
+    p_of_each = limits.phrase_p / max(1, len(frequent))
+    new = _more_often(many, of_own, before, len(champion), p_of_each)
     if new:
         said_by_base = base()
         of_base = in_how_many(said_by_base), len(said_by_base)
-        more = _more_often(many, of_own, *of_base, limits.phrase_p)
+        more = _more_often(many, of_own, *of_base, p_of_each)
         new = {phrase: p for phrase, p in new.items() if phrase in more}
     if not new:
         return Check("phrases", True, f"no phrase is new in many of {of_own} answers")
     worst = min(new, key=new.__getitem__)
+    p = new[worst] * len(frequent)
     said = (
         f"{worst!r} is in {many[worst]} of {of_own} answers, in {before[worst]} of the champion's "
-        f"{len(champion)} and in few of the base's: by chance with p {new[worst]:.2g}, fails below "
-        f"{limits.phrase_p}"
+        f"{len(champion)} and in few of the base's: of any of {len(frequent)} phrases by chance "
+        f"with p {p:.2g}, fails below {limits.phrase_p}"
     )
-    return Check("phrases", False, said, {"p": new[worst]})
+    return Check("phrases", False, said, {"p": p})
+
+
+def in_many(counts: Mapping[str, int], of: int, limits: GateConfig) -> dict[str, int]:
+    """Phrases that are in a large enough share of answers to be tested."""
+    return {one: count for one, count in counts.items() if count >= limits.phrase_share * of}
 
 
 def _more_often(

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastslow.api.view import Answer
 from fastslow.config import GateConfig
-from fastslow.live.gate.answers import in_how_many
+from fastslow.live.gate.answers import in_how_many, in_many
 from fastslow.live.gate.check import Check
 from fastslow.live.gate.statistics import rises_by_chance
 
@@ -41,13 +41,12 @@ def not_behind(
     """
     sizes = [len(answers) for answers in (*own, *before)]
     counts = [in_how_many(answers) for answers in (*own, *before)]
-    worst, p_of_worst = "", 1.0
-    for phrase, count in counts[0].items():
-        if count < limits.phrase_share * sizes[0]:
-            continue
-        p = rises_by_chance(*zip((one[phrase] for one in counts), sizes, strict=True))
-        if p < p_of_worst:
-            worst, p_of_worst = phrase, p
+    rises = {
+        phrase: rises_by_chance(*zip((one[phrase] for one in counts), sizes, strict=True))
+        for phrase in in_many(counts[0], sizes[0], limits)
+    }
+    worst = min(rises, key=rises.__getitem__, default="")
+    p_of_worst = min(1.0, rises.get(worst, 1.0) * len(rises))  # Of any of them (Bonferroni).
     name, numbers = f"behind {trigger!r}", {"p": p_of_worst}
     if p_of_worst >= limits.phrase_p:
         said = f"no phrase is in more of {sizes[0]} answers for it than it was before"
