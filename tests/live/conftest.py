@@ -34,7 +34,7 @@ class LiveTown(Town):
         self.folder, self.recipe, self.told = folder, recipe, []
         self.live = {}
 
-    def votes(self, rows, domain="talk"):
+    def votes(self, rows, domain="talk", *, admitted=True):
         """Votes on pairs of rows, in the ledger; a held-out prompt's come beside them."""
         for row in rows:
             pair = self.pair(row["prompt"], row["chosen"], row["rejected"], domain)
@@ -43,6 +43,8 @@ class LiveTown(Town):
             with self.store.read() as connection:
                 (shown,) = leases._shown(connection, [pair], 0.0)
             self.vote(voter, pair, "a" if shown.a == row["chosen"] else "b")
+        if not admitted:
+            return
         self.now += voting.GRACE
         while self.write(ledger.admit, check=fault_of).rows == ledger.AT_ONCE:
             pass

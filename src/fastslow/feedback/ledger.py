@@ -107,6 +107,14 @@ def admit(
     return Admitted(len(waiting) - refused, refused, len(taken_back))
 
 
+def not_admitted(connection: Connection) -> int:
+    """How many votes have no place yet, as they may still be taken back or nobody has looked."""
+    query = select(func.count()).where(
+        votes.c.admitted_at.is_(None), votes.c.retracted_at.is_(None)
+    )
+    return int(connection.scalar(query) or 0)
+
+
 def last_seq(connection: Connection) -> int:
     """The number of the newest entry; 0 where there is none."""
     return int(connection.scalar(select(func.max(ledger.c.seq))) or 0)

@@ -31,6 +31,8 @@ from fastslow.feedback.sharing import Holds, takes_turn
 from fastslow.feedback.store_errors import PATIENCE, store_errors
 
 FILE = "store.db"
+OF_OTHERS = ("config.json", "config.yaml", "adapter_config.json")
+"""Files of a model, a run and an adapter, which no live folder has."""
 GROUP = 512
 """Writes that share a commit at most."""
 CHECKPOINT_EVERY = 200
@@ -236,6 +238,10 @@ def _outcome(
 def _url(where: str | Path) -> URL:
     if isinstance(where, Path) or "://" not in where:
         file = Path(where) / FILE
+        if not file.exists() and any((file.parent / name).exists() for name in OF_OTHERS):
+            raise ConfigError(
+                f"{file.parent} is the folder of a model or a run; give votes a folder of their own"
+            )
         with disk_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # It holds people's texts; SQLite gives its other files the mode of this one.

@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fastslow.config import Recipe
-from fastslow.feedback import Store, consolidating
+from fastslow.config import LiveConfig, Recipe
+from fastslow.errors import StateError
+from fastslow.feedback import Store, consolidating, ledger, planning, voting
+from fastslow.feedback.store import FILE
 from fastslow.live.jobs import Jobs
 from fastslow.live.process import Event, LiveLearner
 from fastslow.live.watch import Fall
 from fastslow.serve.supervised import end_with
+from fastslow.streams import fault_of
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.loop.signals import StopSignals, StopToken
 
@@ -63,18 +66,46 @@ def learn(
             if not once:
                 learner.run(stop, tell)
                 return
-            while learner.once(tell, stop) and not stop.received:
+            _admit(store)
+            decided = 0
+            while (done := learner.once(tell, stop)) and not stop.received:
+                decided += done
                 jobs.look(stop)
+            say(_left(store, decided + done, recipe.live or LiveConfig()))
             with store.read() as connection:
                 left = consolidating.wanted(connection)
             if left is not None:
                 say(f"consolidation {left.id} waits: {left.why}")
 
 
+def _admit(store: Store) -> None:
+    """Give votes their places, as a server that may be gone would do."""
+    while store.write(ledger.admit, now=time.time(), check=fault_of).rows:
+        pass
+
+
+def _left(store: Store, decided: int, live: LiveConfig) -> str:
+    """What came of learning once, in words."""
+    with store.read() as connection:
+        domains = planning.domains(connection)
+        rows = sum(len(planning.waiting(connection, domain)) for domain in domains)
+        early = ledger.not_admitted(connection)
+    updates = f"{decided} update{'' if decided == 1 else 's'} decided"
+    wait = f"{rows} row{'' if rows == 1 else 's'} wait for more, or {live.max_wait_s:g} s"
+    graced = f"; {early} sent in the last {voting.GRACE:g} s may be taken back" if early else ""
+    return f"{updates}; {wait}{graced}"
+
+
 @contextmanager
 def _opened_in_main(processes: ProcessGroup, where: str | Path) -> Iterator[Store | None]:
     """The store in the main process, None in the others; all raise why it cannot be opened."""
     opened = list[Store]()
-    processes.broadcast_from_main(lambda: opened.append(Store(where)))
+
+    def open_it() -> None:
+        if isinstance(where, Path) and not (where / FILE).is_file():
+            raise StateError(f"{where} holds no votes ({FILE}); start fastslow serve {where} first")
+        opened.append(Store(where))
+
+    processes.broadcast_from_main(open_it)
     with ExitStack() as stack:
         yield stack.enter_context(opened[0]) if opened else None
