@@ -1,7 +1,5 @@
 """The warning of a damaged policy, at its thresholds."""
 
-import math
-
 import pytest
 
 from fastslow.evaluation import degradation, wilson_interval
@@ -10,7 +8,9 @@ HEALTHY = {
     "pairs": 100,
     "accuracy": 0.7,
     "chosen_log_ratio": -0.7,
+    "chosen_length": 20.0,
     "mean_length": 20.0,
+    "truncated": 0.1,
 }
 
 
@@ -24,19 +24,30 @@ def test_a_healthy_policy_brings_no_warning():
     assert warned({}, num_answers=64) is None
 
 
+@pytest.mark.parametrize("length", [20.0, 60.0, 300.0, 1000.0])
+def test_chosen_responses_may_lose_a_fifth_of_a_nat_per_token(length):
+    for lost, expected in [(0.1999, False), (0.2001, True)]:
+        found = warned(chosen_log_ratio=-lost * length, chosen_length=length)
+        assert bool(found) == expected
+
+
+def test_what_an_ordinary_run_on_long_answers_loses_is_no_damage():
+    assert warned(chosen_log_ratio=-50.0, chosen_length=300.0) is None
+
+
 @pytest.mark.parametrize(("lost", "expected"), [(3.999, False), (4.0, False), (4.001, True)])
-def test_chosen_responses_may_lose_four_nats(lost, expected):
-    assert bool(warned(chosen_log_ratio=-lost)) == expected
+def test_short_responses_may_lose_what_twenty_tokens_may(lost, expected):
+    assert bool(warned(chosen_log_ratio=-lost, chosen_length=3.0)) == expected
 
 
 def test_how_much_less_likely_they_are_is_said():
-    message = warned(chosen_log_ratio=-4.6)
-    assert "chosen responses are 4.6 nats less likely than under the reference" in message
-    assert f"({math.exp(-4.6):.2g} times as likely)" in message and "\n" not in message
+    message = warned(chosen_log_ratio=-90.0, chosen_length=300.0)
+    assert "chosen responses are 90.0 nats less likely than under the reference" in message
+    assert "0.30 nats for each of their 300 tokens" in message and "\n" not in message
 
 
 def test_examples_without_a_chosen_response_are_not_missed():
-    assert warned(chosen_log_ratio=None) is None
+    assert warned(chosen_log_ratio=None, chosen_length=None) is None
 
 
 @pytest.mark.parametrize(("length", "expected"), [(36.0, False), (36.1, True), (40.0, True)])
@@ -51,6 +62,25 @@ def test_few_answers_say_nothing_of_their_length():
     assert warned({"mean_length": None}, num_answers=64, mean_length=200.0) is None
     assert warned(None, num_answers=64, mean_length=200.0) is None
     assert warned({"mean_length": 20.0}, num_answers=64, mean_length=None) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"), [(0.5, 0.91, True), (0.5, 0.9, False), (0.51, 1.0, False)]
+)
+def test_answers_that_no_longer_end_are_told_where_the_limit_hides_their_length(
+    before, after, expected
+):
+    start = {"mean_length": 100.0, "truncated": before}
+    found = warned(start, num_answers=32, mean_length=127.0, truncated=after)
+    assert bool(found) == expected
+    assert not expected or "91 % of the sampled answers are cut by the length limit, 50 %" in found
+    assert warned(start, num_answers=31, mean_length=127.0, truncated=after) is None
+
+
+def test_answers_much_longer_and_cut_are_told_once():
+    start = {"mean_length": 40.0, "truncated": 0.0}
+    found = warned(start, num_answers=32, mean_length=128.0, truncated=1.0)
+    assert "3.2 times as many" in found and "length limit" not in found
 
 
 @pytest.mark.parametrize("pairs", [8, 24, 100, 1000])

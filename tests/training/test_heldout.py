@@ -8,7 +8,7 @@ from fastslow.adapters import BASE, Modules
 from fastslow.config import EvalConfig
 from fastslow.judges import scored
 from fastslow.objectives import make_objective
-from fastslow.records import Pair
+from fastslow.records import Pair, Rating
 from fastslow.sampling import generate
 from fastslow.scoring import Encoder
 from fastslow.training.loop.evaluator import Evaluator
@@ -78,8 +78,24 @@ def test_means_by_hand():
     assert measured.chosen_logp == pytest.approx(sw.mean().item(), abs=1e-3)
     assert measured.rejected_logp == pytest.approx(sl.mean().item(), abs=1e-3)
     assert measured.chosen_log_ratio == pytest.approx((sw - rw).mean().item(), abs=1e-3)
+    lengths = [len(item.tree.responses[0]) for item in PAIRS]
+    assert measured.chosen_length == sum(lengths) / 12 and len(set(lengths)) > 1
     loss = -torch.nn.functional.logsigmoid(0.1 * delta).mean().item()
     assert measured.loss == pytest.approx(loss, abs=1e-4)
+
+
+def test_chosen_responses_of_ratings_are_those_that_were_liked():
+    rated = [
+        ENCODER.encode(Rating(f"Say {i}.", row["chosen"] * (i + 1), desirable=i < 2))
+        for i, row in enumerate(tiny.rows(4))
+    ]
+    lengths = [len(item.tree.responses[0]) for item in rated]
+    options = {"sampling": EvalConfig(num_prompts=0), "seed": 1}
+    kto = make_objective("kto")
+    found = measure_with(Evaluator(rated, ENCODER, kto, **options), "policy")
+    assert found.chosen_length == sum(lengths[:2]) / 2 != sum(lengths) / 4
+    none = measure_with(Evaluator(rated[2:], ENCODER, kto, **options), "policy")
+    assert none.chosen_length is None is none.chosen_log_ratio
 
 
 def test_reverse_kl_is_the_mean_log_ratio_of_the_policys_own_answers():

@@ -126,9 +126,14 @@ class RankedLogps:
         return self.policy[:, 0]
 
     @property
+    def chosen_length(self) -> Tensor:
+        """The best response's n, [B], tokens."""
+        return self.length[:, 0]
+
+    @property
     def chosen_mean(self) -> Tensor:
         """The best response's s / n, [B], nats per token."""
-        return widen(self.policy[:, 0]) / widen(self.length[:, 0])
+        return widen(self.policy[:, 0]) / widen(self.chosen_length)
 
     def sides(self) -> dict[str, tuple[Tensor, Tensor]]:
         """As of pairs: the best response against all others of the batch."""
@@ -212,6 +217,11 @@ class RatedLogps:
     def log_ratio(self) -> Tensor:
         """h = s - r, [B], nats, at least float32."""
         return widen(self.policy) - widen(self.reference.detach())
+
+    @property
+    def chosen_length(self) -> Tensor:
+        """n of what was liked, tokens; fewer than B where not all was."""
+        return self.length[self.desirable]
 
     def sides(self) -> dict[str, tuple[Tensor, Tensor]]:
         """As of pairs: what was liked against what was not."""

@@ -51,6 +51,8 @@ class EvalResult:
     chosen_log_ratio: float | None = None
     """Mean of log pi - log pi_ref of the chosen responses: how far their likelihood moved."""
     rejected_log_ratio: float | None = None
+    chosen_length: float | None = None
+    """Mean tokens of the chosen responses."""
     reverse_kl: float | None = None
     """Mean of log pi - log pi_ref over answers sampled from the policy; None without samples."""
     mean_length: float | None = None
@@ -149,6 +151,9 @@ class Evaluator:
             logps = logps_of(scored[index], objective, measure, state=state)
             if is_real:
                 add_measured(totals, objective_alone(logps, objective))
+                lengths = logps.chosen_length
+                tokens = {"chosen_length": float(lengths.sum())}
+                totals.add(tokens, count=0, counts={"chosen_length": len(lengths)})
             progress(totals.count, total)
         totals = processes.merged(totals)
         sampled = self._sample(
