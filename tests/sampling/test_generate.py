@@ -1,10 +1,12 @@
 """Answers: reproducible, from the policy itself, ended where they end."""
 
+import sys
+
 import pytest
 import tiny
 import torch
 
-from fastslow.sampling import Batching, decoding, generate
+from fastslow.sampling import Batching, batching, decoding, generate
 from fastslow.scoring import Scorer, Tree, tree_batch
 
 MODEL = tiny.model(scale=2.0)
@@ -67,8 +69,8 @@ def test_reading_and_keeping_a_prompt_once_gives_the_answers_of_doing_so_for_eac
     for draw in ({}, {"temperature": 0.7, "top_p": 0.8}, {"temperature": 0.0}):
         each = Batching(read_once=False, kept_once=False)
         expected = generate(model, prompts, batching=each, **settings, **draw)
-        for batching in (Batching(kept_once=False), Batching()):
-            assert generate(model, prompts, batching=batching, **settings, **draw) == expected
+        for way in (Batching(kept_once=False), Batching()):
+            assert generate(model, prompts, batching=way, **settings, **draw) == expected
         lengths = {len(answer.tokens) for answers in expected for answer in answers}
         assert draw.get("temperature") == 0 or len(lengths) > 6
 
@@ -78,6 +80,72 @@ def test_prompts_that_are_read_in_several_passes_have_the_same_answers(monkeypat
     expected = generate(MODEL, prompts, seed=3, num_generations=4, **COMMON)
     monkeypatch.setattr(decoding, "READ_TOGETHER", 6)  # Of one prompt, two, one, one.
     assert generate(MODEL, prompts, seed=3, num_generations=4, **COMMON) == expected
+
+
+def batches_seen(monkeypatch, *, room=None):
+    """The prompts' lengths in each batch that is answered; with room for some prompts only."""
+    seen = []
+
+    class Watched(decoding.Decoding):
+        def __init__(self, model, ids, mask, num_generations):
+            seen.append(mask.sum(1).tolist())
+            if room is not None and len(ids) > room:
+                raise torch.OutOfMemoryError("no room")
+            super().__init__(model, ids, mask, num_generations)
+
+    monkeypatch.setattr(sys.modules["fastslow.sampling.generate"], "Decoding", Watched)
+    return seen
+
+
+def bytes_of(tokens):
+    """Of keys and values in all layers of the model."""
+    config = MODEL.config
+    width = config.num_key_value_heads * config.hidden_size // config.num_attention_heads
+    return tokens * config.num_hidden_layers * 2 * width * 4
+
+
+def test_what_a_token_keeps_is_what_the_model_caches_of_it():
+    prompts = torch.tensor([[5, 6, 7, 8]])
+    cache = MODEL(prompts, use_cache=True).past_key_values
+    kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert bytes_of(4) == kept
+    assert batching.most_kept(MODEL) == batching.CACHE_BYTES // bytes_of(1)
+
+
+def test_prompts_with_answers_beyond_the_room_for_the_cache_go_in_several_batches(monkeypatch):
+    prompts = [[5] * length for length in (9, 2, 40, 3, 8)]
+    seen = batches_seen(monkeypatch)
+    # A prompt of 9 tokens with two answers of 12 has 33, three such prompts have 99.
+    monkeypatch.setattr(batching, "CACHE_BYTES", bytes_of(99))
+    settings = {"temperature": 0.0, "num_generations": 2, **COMMON}
+    answers = generate(MODEL, prompts, seed=0, **settings)
+    assert seen == [[2, 3, 8], [9], [40]]
+    assert answers == [generate(MODEL, [p], seed=0, **settings)[0] for p in prompts]
+    # With a row for each answer two of a prompt of 3 tokens have 30, of 8 or 9 tokens 40 or 42.
+    each = Batching(read_once=False, kept_once=False)
+    batches = batching.batches_of(prompts, each, answers=2, longest=12, most=99)
+    assert batches == [[1, 3], [4, 0], [2]]
+    assert generate(MODEL, prompts, seed=0, batching=each, **settings) == answers
+
+
+def test_prompts_for_which_there_is_room_are_answered_together_in_their_order(monkeypatch):
+    seen = batches_seen(monkeypatch)
+    monkeypatch.setattr(batching, "CACHE_BYTES", bytes_of(99))
+    generate(MODEL, [[5] * 9, [6] * 2, [7] * 8], seed=0, num_generations=2, **COMMON)
+    assert seen == [[9, 2, 8]]
+
+
+def test_prompts_for_which_a_gpu_has_no_room_are_halved_until_they_fit(monkeypatch):
+    seen, prompts = batches_seen(monkeypatch, room=2), [[5] * 9, [6], [7, 8], [9] * 4, [10] * 3]
+    found = generate(MODEL, prompts, seed=0, temperature=0.0, **COMMON)
+    assert seen == [[9, 1, 2, 4, 3], [9, 1], [2, 4, 3], [2], [4, 3]]
+    assert found == [generate(MODEL, [p], seed=0, temperature=0.0, **COMMON)[0] for p in prompts]
+
+
+def test_a_single_prompt_that_does_not_fit_is_an_error(monkeypatch):
+    batches_seen(monkeypatch, room=0)
+    with pytest.raises(torch.OutOfMemoryError):
+        generate(MODEL, [[5], [6]], seed=0, **COMMON)
 
 
 def test_answers_that_have_ended_cost_no_more():

@@ -10,8 +10,9 @@ from fastslow.judges import scored
 from fastslow.objectives import make_objective
 from fastslow.records import Pair, Rating
 from fastslow.sampling import generate
-from fastslow.scoring import Encoder
+from fastslow.scoring import Encoder, Tree
 from fastslow.training.loop.evaluator import Evaluator
+from fastslow.training.policies import policies
 from fastslow.training.policies.policies import Policies
 
 MODULES = Modules.attach(tiny.model(), ("policy",), rank=4, alpha=8.0)
@@ -112,6 +113,25 @@ def test_reverse_kl_is_the_mean_log_ratio_of_the_policys_own_answers():
     ]
     assert measured.reverse_kl == pytest.approx(sum(ratios) / 5, abs=1e-3)
     assert measured.mean_length == sum(len(a.tokens) for (a,) in answers) / 5
+
+
+def test_long_answers_are_scored_in_several_passes(monkeypatch):
+    whole, sizes = measure("policy", num_generations=2), []
+    batch = Policies.batch
+
+    def watched(self, trees):
+        sizes.append(sum(tree.num_tokens for tree in trees))
+        return batch(self, trees)
+
+    monkeypatch.setattr(Policies, "batch", watched)
+    monkeypatch.setattr(policies, "TOKENS_AT_ONCE", 60)
+    parts = measure("policy", num_generations=2)
+    answers = sizes[1:]  # Behind the held-out pairs.
+    assert len(answers) > 2 and sum(answers) > 120 >= 60 >= max(answers)
+    assert parts.reverse_kl == pytest.approx(whole.reverse_kl, abs=1e-5)
+    # A long tree goes alone.
+    trees = [Tree((1,) * count, ()) for count in (30, 30, 1, 70, 2)]
+    assert [len(some) for some in policies.in_passes(trees)] == [2, 1, 1, 1]
 
 
 def test_the_reference_against_itself_is_exactly_nothing():

@@ -1,12 +1,11 @@
 """Several answers to each of some prompts while they grow, a token at a time."""
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastslow.sampling.batching import cache_argument
+from fastslow.sampling.batching import cache_argument, similar
 from fastslow.sampling.shared_prompts import NAME, SharedPrompts
 from fastslow.scoring.attention import attending
 
@@ -58,7 +57,8 @@ class Decoding:
 @torch.no_grad()
 def _read(model: Any, ids: Tensor, mask: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Keys and values of all prompts in each layer, and the logits of what follows, [P, V]."""
-    passes, caches, logits = [*_similar(mask.sum(1).tolist())], [], []
+    lengths, caches, logits = mask.sum(1).tolist(), [], []
+    passes = [(rows, lengths[rows[-1]]) for rows in similar(lengths, READ_TOGETHER)]
     for rows, width in passes:
         own = mask[rows, -width:]
         read = model(
@@ -91,14 +91,3 @@ def _together(states: list[Any], passes: list[tuple[list[int], int]], width: int
     for own, (rows, most) in zip(states, passes, strict=True):
         found[rows, :, width - most :] = own
     return found
-
-
-def _similar(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-    """Rows of prompts that are read together, of similar lengths, and the longest's tokens."""
-    rows: list[int] = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if rows and (len(rows) + 1) * lengths[row] > READ_TOGETHER:
-            yield rows, lengths[rows[-1]]
-            rows = []
-        rows.append(row)
-    yield rows, lengths[rows[-1]]

@@ -4,8 +4,10 @@ What is sampled is the policy that is scored: a prompt's answers depend on it al
 is batched with. Where a model's answers would, a probe finds out and prompts go in smaller batches.
 """
 
-from collections.abc import Collection, Sequence
+import gc
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from fastslow.sampling.batching import TOGETHER, Batching, batches_of, filled_up
+from fastslow.sampling.batching import TOGETHER, Batching, batches_of, filled_up, most_kept
 from fastslow.sampling.continuations import continuations
 from fastslow.sampling.decoding import Decoding
 
@@ -55,6 +57,10 @@ def generate(
     of the policy itself, independent of the generation settings in the model folder; temperature 0
     is greedy. `in_step` means that other processes sample at the same time, and that all must make
     the same number of forward passes. `batching` is what `probe_batching` found on the model.
+
+    Prompts whose keys and values would take more than CACHE_BYTES go in several batches, one after
+    another on the same random numbers, and those for which a GPU has no room in two halves: a seed
+    gives other answers then. With `in_step` all prompts go at once.
     """
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
     settings = GenerationConfig(
@@ -72,19 +78,62 @@ def generate(
     answers: dict[int, list[Completion]] = {}
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
-        for places in batches_of(prompts, batching):
-            batch = [prompts[place] for place in places]
-            if batching.kept_once and batching.cached and not in_step:
-                ids, mask = filled_up(model, batch, batching, pad_id)
-                tokens = _drawn(Decoding(model, ids, mask, num_generations), settings)
-            else:
-                tokens, _ = continuations(
-                    model, batch, settings, num_generations, batching, synced_gpus=in_step
-                )
+        most = None if in_step else most_kept(model)
+        batches = batches_of(
+            prompts, batching, answers=num_generations, longest=max_new_tokens, most=most
+        )
+        sample = partial(
+            _sampled, model, settings, num_generations, batching=batching, in_step=in_step
+        )
+        for places, tokens in _in_memory(prompts, batches, sample, halve=not in_step):
             given = iter([_until_end(row, frozenset(end_ids)) for row in tokens.tolist()])
             for place in places:
                 answers[place] = [next(given) for _ in range(num_generations)]
     return [answers[place] for place in range(len(prompts))]
+
+
+def _in_memory(
+    prompts: Sequence[Sequence[int]],
+    batches: list[list[int]],
+    sample: Callable[[list[Sequence[int]]], Tensor],
+    *,
+    halve: bool,
+) -> Iterator[tuple[list[int], Tensor]]:
+    """The places of each batch with its answers; a batch without room goes in two halves."""
+    while batches:
+        places, tokens = batches.pop(0), None
+        try:
+            tokens = sample([prompts[place] for place in places])
+        except torch.OutOfMemoryError:
+            if len(places) == 1 or not halve:
+                raise
+        if tokens is not None:
+            yield places, tokens
+            continue
+        # Outside the handler, as the error keeps tensors alive.
+        gc.collect()
+        torch.cuda.empty_cache()
+        half = len(places) // 2
+        batches[:0] = [places[:half], places[half:]]
+
+
+def _sampled(
+    model: Any,
+    settings: GenerationConfig,
+    num_generations: int,
+    batch: Sequence[Sequence[int]],
+    *,
+    batching: Batching,
+    in_step: bool,
+) -> Tensor:
+    """The answers to one batch as rows, [N, T]; what stands behind an end says nothing."""
+    if batching.kept_once and batching.cached and not in_step:
+        ids, mask = filled_up(model, batch, batching, settings.pad_token_id)
+        return _drawn(Decoding(model, ids, mask, num_generations), settings)
+    tokens, _ = continuations(
+        model, batch, settings, num_generations, batching, synced_gpus=in_step
+    )
+    return tokens
 
 
 def _drawn(decoding: Decoding, settings: GenerationConfig) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fastslow.config import Recipe
 from fastslow.records import Example, Prompt
 from fastslow.scoring import Encoder, Tree
-from fastslow.training.policies.policies import PROMPTS_AT_ONCE, Policies, answered
+from fastslow.training.policies.policies import PROMPTS_AT_ONCE, Policies, answered, in_passes
 
 
 def longest_answer(recipe: Recipe) -> int:
@@ -64,4 +64,4 @@ class AnswerKl:
                 seed=seed + first,
                 num_generations=1,
             )
-            yield answered(some, answers)
+            yield from in_passes(answered(some, answers))

@@ -22,11 +22,15 @@ from fastslow.training.data.dataset import eval_objective, eval_stream
 from fastslow.training.loop.logps import ReferenceScoredBatch, logps_of, score_reference
 from fastslow.training.loop.losses import add_measured, objective_alone
 from fastslow.training.on_policy.judging import judge_in_main
-from fastslow.training.policies.policies import PROMPTS_AT_ONCE, Policies, answered
+from fastslow.training.policies.policies import (
+    PROMPTS_AT_ONCE,
+    TOKENS_AT_ONCE,
+    Policies,
+    answered,
+    in_passes,
+)
 from fastslow.training.state.event_log import Progress
 
-TOKENS_AT_ONCE = 8192
-"""Most tokens of one forward pass, where all examples were as long as the longest."""
 SHOWN = 6
 """Prompts whose answers are kept as samples."""
 
@@ -179,11 +183,14 @@ class Evaluator:
         for first in range(0, len(self._prompts), PROMPTS_AT_ONCE):
             prompts = self._prompts[first : first + PROMPTS_AT_ONCE]
             answers = self._answers(policies, name, prompts, first)
-            batch = policies.batch(answered([prompt.ids for prompt in prompts], answers))
-            log_ratio = policies.score(name, batch) - policies.score(reference, batch)
             sampled = [sample for samples in answers for sample in samples]
+            reverse_kl = 0.0
+            for trees in in_passes(answered([prompt.ids for prompt in prompts], answers)):
+                batch = policies.batch(trees)
+                log_ratio = policies.score(name, batch) - policies.score(reference, batch)
+                reverse_kl += log_ratio.cpu().double().sum().item()
             sums = {
-                "reverse_kl": log_ratio.cpu().double().sum().item(),
+                "reverse_kl": reverse_kl,
                 "mean_length": float(sum(len(sample.tokens) for sample in sampled)),
                 "truncated": float(sum(sample.truncated for sample in sampled)),
             }
@@ -260,7 +267,8 @@ class Evaluator:
 
 
 def length_groups(items: Sequence[Encoded]) -> list[list[Encoded]]:
-    """The examples by length, in groups of at most TOKENS_AT_ONCE padded tokens each."""
+    """The examples by length, in groups of at most TOKENS_AT_ONCE tokens, where all were as long
+    as the longest."""
     groups: list[list[Encoded]] = []
     for item in sorted(items, key=lambda item: item.tree.num_tokens):
         if not groups or (len(groups[-1]) + 1) * item.tree.num_tokens > TOKENS_AT_ONCE:

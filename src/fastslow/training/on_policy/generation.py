@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 from fastslow.config import AnswerConfig, SamplingConfig
@@ -13,7 +14,7 @@ from fastslow.sampling import Completion, Engine, EngineCompletion
 from fastslow.scoring import Encoder, Tree, truncate
 from fastslow.training.data.serialization import example_from_json, to_tuples
 from fastslow.training.distributed.messages import Codec, list_of
-from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.policies import Policies, in_passes
 
 LISTWISE = ("rankings", "tokens", "demonstrations")
 """Kinds of objectives that learn from a list of completions as it is."""
@@ -260,19 +261,18 @@ def with_logps(
     policies: Policies, name: str, groups: Sequence[CompletionGroup], *, temperature: float
 ) -> list[CompletionGroup]:
     """The groups with the log-probs of the named policy, which generated them."""
-    if not groups:
-        return []
-    batch = policies.batch([group.tree for group in groups])
-    scores = policies.measure(name, batch, temperature=temperature)
-    logps = iter(scores.sums.tolist())
-    token_logps = iter(scores.tokens.split(batch.lengths.tolist()))
+    sums: list[float] = []
+    tokens: list[tuple[float, ...]] = []
+    for trees in in_passes([group.tree for group in groups]):
+        batch = policies.batch(trees)
+        scores = policies.measure(name, batch, temperature=temperature)
+        sums += scores.sums.tolist()
+        tokens += [tuple(own.tolist()) for own in scores.tokens.split(batch.lengths.tolist())]
+    found = zip(sums, tokens, strict=True)
+    own = [list(islice(found, len(group.texts))) for group in groups]
     return [
-        replace(
-            group,
-            logps=tuple(next(logps) for _ in group.texts),
-            token_logps=tuple(tuple(next(token_logps).tolist()) for _ in group.texts),
-        )
-        for group in groups
+        replace(group, logps=tuple(s for s, _ in each), token_logps=tuple(t for _, t in each))
+        for group, each in zip(groups, own, strict=True)
     ]
 
 

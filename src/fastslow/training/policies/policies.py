@@ -32,7 +32,10 @@ SEEDS_APART = 15_485_863
 
 
 PROMPTS_AT_ONCE = 48
-"""Prompts that are answered in one call where nothing else is said."""
+"""Prompts that are answered in one call where nothing else is said; as many of them grow together
+as the cache has room for, see `generate`."""
+TOKENS_AT_ONCE = 8192
+"""Most tokens of one forward pass in which many trees are scored."""
 
 
 def answered(
@@ -43,6 +46,18 @@ def answered(
         Tree(prompt, tuple(completion.tokens for completion in given))
         for prompt, given in zip(prompts, answers, strict=True)
     ]
+
+
+def in_passes(trees: Sequence[Tree]) -> list[list[Tree]]:
+    """The trees in runs of at most TOKENS_AT_ONCE tokens, a single one however many it has."""
+    runs: list[list[Tree]] = []
+    taken = 0
+    for tree in trees:
+        taken += tree.num_tokens
+        if not runs or taken > TOKENS_AT_ONCE:
+            runs, taken = [*runs, []], tree.num_tokens
+        runs[-1].append(tree)
+    return runs
 
 
 class Policies:
@@ -191,7 +206,8 @@ class Policies:
     def embed(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
         """The bare model's mean embedding of each prompt, [N, 2 d], float32: see `Scorer.embed`."""
         with self.modules.using(BASE), torch.no_grad(), self._precision():
-            return self._scorer.embed(self.batch([Tree(prompt, ()) for prompt in prompts]))
+            trees = in_passes([Tree(prompt, ()) for prompt in prompts])
+            return torch.cat([self._scorer.embed(self.batch(some)) for some in trees])
 
     @contextmanager
     def _under(self, name: str, *, learning: bool, dropout: bool = True) -> Iterator[None]:
