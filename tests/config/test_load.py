@@ -56,6 +56,23 @@ def test_overrides():
     assert load_recipe({"model": "m", "chase": None}, ["chase.alpha=1"]).chase.alpha == 1
 
 
+@pytest.mark.parametrize("section", ["online", "rounds", "filter"])
+def test_sampled_answers_leave_half_of_the_length_to_prompts_where_nothing_is_said(section):
+    judge = {"kind": "rule", "file": "rule.py"}
+
+    def longest(*overrides, **given):
+        recipe = load_recipe({"model": "m", "judge": judge, section: given}, overrides)
+        assert load_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+        return getattr(recipe, section).max_new_tokens
+
+    assert [longest(f"data.max_length={length}") for length in (4096, 1024, 301, 96, 2)] == [
+        512, 512, 150, 48, 1
+    ]  # fmt: skip
+    assert longest() == 512
+    assert longest("data.max_length=96", max_new_tokens=64) == 64
+    assert longest("data.max_length=96", f"{section}.max_new_tokens=80") == 80
+
+
 def test_an_override_leaves_the_callers_mapping_alone():
     raw = {"model": "m", "train": {"batch_size": 4}}
     load_recipe(raw, ["train.batch_size=8"])

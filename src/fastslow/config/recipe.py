@@ -23,6 +23,7 @@ from fastslow.config.sampling import (
     OnlineConfig,
     OnlineKlConfig,
     RoundsConfig,
+    within_length,
 )
 from fastslow.config.section import NonNegative, Section, UserPath
 from fastslow.config.sections import (
@@ -104,6 +105,12 @@ class Recipe(Section):
         if isinstance(given, dict) and given.get("task") == "reward":
             return {"objective": {"name": "dpo", "beta": 1.0}} | given
         return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _answers_leave_room(cls, given: Any) -> Any:
+        """The longest answers that are sampled to be learned from, where nothing is said."""
+        return within_length(given) if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _settings_agree(self) -> "Recipe":

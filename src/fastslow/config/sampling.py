@@ -18,6 +18,9 @@ from fastslow.config.section import (
 )
 from fastslow.config.sections import budget_from_base
 
+LONGEST = 512
+"""Tokens of the longest answer where nothing is said; most answers of a chat model end before."""
+
 
 class SamplingConfig(Section):
     """How answers are sampled to be learned from."""
@@ -26,8 +29,8 @@ class SamplingConfig(Section):
     """Answers to each prompt."""
     temperature: PositiveFloat = 1.0
     """Divides the logits."""
-    max_new_tokens: Positive = 64
-    """Longest answer, in tokens."""
+    max_new_tokens: Positive = LONGEST
+    """Longest answer, in tokens. Not set, it is at most half of `data.max_length`."""
 
 
 class FilterConfig(SamplingConfig):
@@ -138,6 +141,8 @@ class OnlineKlConfig(SamplingConfig):
     could not be read; search from 1e-4 to 0.1."""
     prompts: Positive | None = None
     """Prompts per batch that are answered; null answers all."""
+    max_new_tokens: Positive = 64
+    """Longest answer, in tokens: the KL is that of so many."""
 
 
 class RoundsConfig(AnswerConfig):
@@ -159,6 +164,18 @@ class RoundsConfig(AnswerConfig):
     recompress: Positive | None = None
     """Largest rank of the next round's start; null keeps the exact sum of the adapters learned in
     all rounds, whose ranks add up."""
+
+
+def within_length(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A raw recipe in which sampled answers, where it does not say how long they may get, leave
+    half of data.max_length to their prompts."""
+    data, found = recipe.get("data"), dict(recipe)
+    length = data.get("max_length") if isinstance(data, Mapping) else None
+    if isinstance(length, int) and 2 <= length < 2 * LONGEST:
+        for name in ("online", "rounds", "filter"):
+            if isinstance(given := recipe.get(name), Mapping):
+                found[name] = {"max_new_tokens": length // 2, **given}
+    return found
 
 
 def round_settings(

@@ -37,6 +37,7 @@ from fastslow.training.on_policy.answer_files import (
     write_answers,
 )
 from fastslow.training.on_policy.prompts import askable_prompts
+from fastslow.training.on_policy.truncation import truncation_warning
 from fastslow.training.policies.loading import (
     SharedBase,
     make_encoder,
@@ -74,12 +75,15 @@ def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
     for message in lost:
         context.listener({"event": "warning", "message": message})
     prompts = round_prompts(recipe, asked)
-    count = recipe.rounds.count
+    count, told = recipe.rounds.count, False
     for index in range(count):
         if context.stop.received:
             return None
         context.listener({"event": "round", "number": index + 1, "of": count})
-        _generate(recipe, folder, index, prompts[index], judge, context)
+        cut = _generate(recipe, folder, index, prompts[index], judge, context)
+        if cut and not told:
+            context.listener({"event": "warning", "message": cut})
+            told = True
         part = round_recipe(recipe, folder, index)
         if context.train(part, Path(part.output_dir)) is None:
             return None
@@ -193,12 +197,15 @@ def _generate(
     prompts: list[Prompt],
     judge: Judge,
     context: RunContext,
-) -> None:
-    """Write the completions of a round and their judgements, unless they are there."""
+) -> str | None:
+    """Write the completions of a round and their judgements, unless they are there.
+
+    Returns a warning where most of them were cut off.
+    """
     assert recipe.rounds is not None
     to, start = _answers(folder, index), _policy(recipe, folder, index)
     if finished_answers(to):
-        return
+        return None
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     publisher = make_publisher(recipe, recipe.rounds.engine, context.processes)
     if publisher is not None and start is not None:
@@ -222,6 +229,13 @@ def _generate(
             publisher.unload()
     answers = {"event": "answers", "judge": judge.name, **counts}
     context.listener(cast(AnswersEvent, answers))
+    return truncation_warning(
+        "rounds",
+        cut=counts["truncated"],
+        of=counts["answers"],
+        longest=recipe.rounds.max_new_tokens,
+        room=recipe.data.max_length,
+    )
 
 
 def _provenance(

@@ -76,6 +76,10 @@ class Reader(ABC):
         """Metrics of the last batch for the step event, besides its scores."""
         return {}
 
+    def take_warnings(self) -> list[str]:
+        """What is to be said of the batches since the last call."""
+        return []
+
     def open(self) -> None:  # noqa: B027
         """See that what is outside this process is there, where anything is needed."""
 

@@ -146,7 +146,7 @@ class Loop:
             self.learner.test(shown)
         began = time.monotonic()
         result = self.learner.step(batch)
-        for message in result.warnings:
+        for message in (*self.components.reader.take_warnings(), *result.warnings):
             self._warn(message)
         if not result.updated:
             self._not_updated(result)

@@ -108,14 +108,20 @@ def finished_answers(folder: Path) -> bool:
 
 
 def _counts(folder: Path, prompts: int) -> dict[str, int]:
-    """Prompts, rows, ties among them, and truncated completions."""
+    """Prompts, rows, ties among them, completions of the rows, and truncated ones."""
     rows = []
     for path in sorted(folder.glob("*.jsonl")):
         with path.open(encoding="utf-8") as lines:
             rows += [json.loads(line) for line in lines]
     ties = sum(len(set(row["sampled"]["scores"])) == 1 for row in rows)
-    truncated = sum(sum(row["sampled"]["truncated"]) for row in rows)
-    return {"prompts": prompts, "rows": len(rows), "ties": ties, "truncated": truncated}
+    truncated = [cut for row in rows for cut in row["sampled"]["truncated"]]
+    return {
+        "prompts": prompts,
+        "rows": len(rows),
+        "ties": ties,
+        "answers": len(truncated),
+        "truncated": sum(truncated),
+    }
 
 
 def _rows(

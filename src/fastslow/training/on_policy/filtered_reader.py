@@ -21,6 +21,7 @@ from fastslow.training.data.reader import Reader
 from fastslow.training.data.serialization import encoded_from_json, encoded_to_json
 from fastslow.training.on_policy.generation import sample, text_of
 from fastslow.training.on_policy.judging import PreferenceWatch, judge_in_main
+from fastslow.training.on_policy.truncation import TruncationWatch
 from fastslow.training.policies.policies import Policies
 
 
@@ -40,13 +41,16 @@ class FilteredReader(Reader):
     leader: Callable[[], str]
     seed: int
     counts: Counter[str] = field(default_factory=Counter)
-    """Examples that were kept, and those that were beaten."""
+    """Examples that were kept, those that were beaten, and what `TruncationWatch` keeps."""
     _waiting: list[Encoded] = field(default_factory=list)
     _generations: int = 0
     _watch: PreferenceWatch = field(init=False)
+    _truncation: TruncationWatch = field(init=False)
 
     def __post_init__(self) -> None:
         self._watch = PreferenceWatch(self.judge)
+        room = self.encoder.max_length
+        self._truncation = TruncationWatch("filter", self.config.max_new_tokens, room)
 
     @property
     def num_consumed(self) -> int:
@@ -77,6 +81,7 @@ class FilteredReader(Reader):
         ids = [self.encoder.prompt_ids_of(item.example, room=room) for item in candidates]
         seed = self.seed + self._generations
         sampled = sample(self.policies, self.leader(), self.encoder, self.config, ids, seed=seed)
+        self._truncation.see([one.truncated for own in sampled for one in own], self.counts)
         requests = [
             self._request(item, completions)
             for item, completions in zip(candidates, sampled, strict=True)
@@ -91,6 +96,10 @@ class FilteredReader(Reader):
         self._generations += 1
         self.counts.update(kept=len(kept), beaten=len(candidates) - len(kept))
         return kept
+
+    def take_warnings(self) -> list[str]:
+        """That most completions to a batch were truncated, once."""
+        return self._truncation.take()
 
     def _request(self, item: Encoded, completions: Sequence[Completion]) -> JudgeRequest:
         """The best stored response first, then the policy's own."""

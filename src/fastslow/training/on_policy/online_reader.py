@@ -37,6 +37,7 @@ from fastslow.training.on_policy.generation import (
 from fastslow.training.on_policy.judging import PreferenceWatch
 from fastslow.training.on_policy.prompts import PromptFilter
 from fastslow.training.on_policy.sampler import PendingRollouts, RolloutSampler
+from fastslow.training.on_policy.truncation import TruncationWatch
 
 COUNTED = ("read", "answers", "alike", "ties", "truncated")
 MOVING = (
@@ -72,7 +73,7 @@ class OnlineReader(Reader):
     seed: int
     counts: Counter[str] = field(default_factory=Counter)
     """Prompts read, completions sampled, prompts with identical completions, ties skipped,
-    truncated completions."""
+    truncated completions; and what `TruncationWatch` keeps."""
     cost: Counter[str] = field(default_factory=Counter)
     """What judging the completions has cost."""
     score: float | None = None
@@ -94,6 +95,7 @@ class OnlineReader(Reader):
 
     _prompts: PromptFilter = field(init=False)
     _watch: PreferenceWatch = field(init=False)
+    _truncation: TruncationWatch = field(init=False)
 
     def __post_init__(self) -> None:
         self._prompts = PromptFilter(
@@ -102,6 +104,8 @@ class OnlineReader(Reader):
             uncut=self.config.engine is not None,
         )
         self._watch = PreferenceWatch(self.judge)
+        room = self.sampler.encoder.max_length
+        self._truncation = TruncationWatch("online", self.config.max_new_tokens, room)
 
     @property
     def judge(self) -> Judge:
@@ -196,13 +200,19 @@ class OnlineReader(Reader):
         self._watch.see([judgement for _, judgement in judged_groups], alike=alike)
         scores = [score for _, judgement in judged_groups for score in judgement.scores]
         self.score = sum(scores) / len(scores) if scores else self.score
+        truncated = [cut for group, _ in judged_groups for cut in group.truncated]
+        counts["truncated"] += sum(truncated)
+        self._truncation.see(truncated, counts)
         for group, judgement in judged_groups:
-            counts["truncated"] += sum(group.truncated)
             for example, places in self._judged(group, judgement):
                 if is_idle_tie(example, self.objective):
                     counts["ties"] += 1
                 else:
                     yield self._encoded(group, example, places)
+
+    def take_warnings(self) -> list[str]:
+        """That most completions of a set were truncated, once."""
+        return self._truncation.take()
 
     def _judged(
         self, group: CompletionGroup, judgement: Judgement

@@ -204,6 +204,7 @@ class AnswersEvent(TypedDict):
     prompts: int
     rows: int
     ties: int
+    answers: int
     truncated: int
 
 
