@@ -12,7 +12,7 @@ from fastslow.errors import ConfigError, StateError
 from fastslow.feedback import Malformed
 from fastslow.serve.engine import remote
 from fastslow.serve.engine.remote import RemoteEngine
-from fastslow.serve.engine.requests import BASE, Busy, UnknownModel, whole
+from fastslow.serve.engine.requests import BASE, Busy, TooLong, UnknownModel, whole
 
 URL = "http://engine/v1"
 
@@ -213,6 +213,41 @@ def test_a_reply_that_is_none_is_an_error(engine, there, chunks, message):
     there.chunks = chunks
     with pytest.raises(StateError, match=message):
         pieces_of(begin(engine)[1])
+
+
+CONTEXT = 100
+
+
+class Bounded(There):
+    """Refuses a prompt that leaves less than it is asked for, as vLLM does."""
+
+    def __init__(self, prompt):
+        super().__init__()
+        self.prompt, self.limits = prompt, []
+
+    def handle(self, request):
+        body = json.loads(request.content) if request.content else {}
+        if body.get("stream"):
+            self.limits.append(body.get("max_tokens"))
+            if self.prompt + body.get("max_tokens", 1) > CONTEXT:
+                why = f"This model's maximum context length is {CONTEXT} tokens"
+                return httpx2.Response(400, json={"error": {"message": why}})
+        return super().handle(request)
+
+
+def test_an_answer_takes_what_the_prompt_leaves_and_a_prompt_that_leaves_nothing_is_too_long():
+    """Asked without a limit, the engine answers up to its context, which is nearer."""
+    for prompt, limits in ((60, [40]), (61, [40, None]), (100, [40, None])):
+        there = Bounded(prompt)
+        engine = RemoteEngine(URL, transport=httpx2.MockTransport(there.handle))
+        _, got = begin(engine, max_tokens=40)
+        if prompt < CONTEXT:
+            assert whole(pieces_of(got), 1)[0].text == "Sure thing"
+        else:
+            with pytest.raises(TooLong, match="maximum context length is 100"):
+                pieces_of(got)
+        assert there.limits == limits
+        engine.close()
 
 
 def test_more_than_it_takes_is_turned_away_at_once(engine, there, monkeypatch):

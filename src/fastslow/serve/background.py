@@ -22,7 +22,9 @@ from fastslow.feedback import items, ledger, outbox
 from fastslow.feedback.imports import turns_of
 from fastslow.feedback.labelled import labelled_since, newest_labelled
 from fastslow.feedback.updates import served
+from fastslow.records import Prompt
 from fastslow.serve.answering import sampled_pair
+from fastslow.serve.engine.requests import TooLong
 from fastslow.serve.live import Live
 from fastslow.serve.router import MOST
 from fastslow.streams import fault_of
@@ -98,12 +100,21 @@ async def follow(live: Live) -> None:
 async def make_pairs(live: Live) -> None:
     """Have the engine answer prompts twice while there are few pairs that nobody has got."""
     ahead = live.settings.pairs_ahead
-    while (lacking := ahead - await live.read(items.new_pairs, most=ahead)) > 0:
+    while live.prompts and (lacking := ahead - await live.read(items.new_pairs, most=ahead)) > 0:
         # Together, as an engine answers several in about the time of one.
         asked = live.draw.choices(live.prompts, k=min(lacking, MADE_AT_ONCE))
-        await asyncio.gather(
-            *(sampled_pair(live, turns_of(one.prompt), domain=one.domain) for one in asked)
-        )
+        await asyncio.gather(*(_make_pair(live, one) for one in asked))
+
+
+async def _make_pair(live: Live, prompt: Prompt) -> None:
+    """Have the engine answer a prompt twice; one that is too long for it is asked once only."""
+    try:
+        await sampled_pair(live, turns_of(prompt.prompt), domain=prompt.domain)
+    except TooLong as error:
+        others = [one for one in live.prompts if one != prompt]
+        if len(others) < len(live.prompts):
+            log.warning("%s is skipped: %s", prompt.source, error)
+        live.prompts = others
 
 
 async def send(live: Live) -> None:

@@ -23,6 +23,8 @@ Long = Annotated[Text, Field(max_length=LONGEST_TEXT)]
 Short = Annotated[Text, Field(min_length=1, max_length=200)]
 Number = Annotated[int, Field(ge=0, le=LARGEST)]
 """Names something in the store."""
+Tokens = Annotated[int, Field(ge=1, le=LARGEST)]
+"""Of an answer, at most; it ends before where the prompt leaves less."""
 
 
 class Body(BaseModel):
@@ -94,8 +96,9 @@ class Chat(Body):
     seed: Annotated[int, Field(ge=0, lt=2**62)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_tokens: Annotated[int, Field(ge=1, le=32_768)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, le=32_768)] | None = None
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    """Its newer name, which counts where both are given."""
     stop: Text | Annotated[list[Text], Field(max_length=4)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from fastslow.errors import FastslowError
 from fastslow.feedback import AlreadyVoted, KeyReused, Malformed, NotGiven, UnknownItem
-from fastslow.serve.engine.requests import Busy, UnknownModel
+from fastslow.serve.engine.requests import Busy, TooLong, UnknownModel
 
 STATUS: dict[type[FastslowError], int] = {
     UnknownItem: 404,
@@ -17,6 +17,7 @@ STATUS: dict[type[FastslowError], int] = {
     AlreadyVoted: 409,
     KeyReused: 422,
     Malformed: 422,
+    TooLong: 400,
     UnknownModel: 404,
     Busy: 429,
 }

@@ -276,10 +276,14 @@ class Encoder:
         """As `prompt_ids`, of an example's prompt with what its chat template is given."""
         return self.prompt_ids(asked.prompt, room=room, template_kwargs=asked.template_kwargs)
 
-    def prompt_length(self, asked: Example | Prompt) -> int:
-        """Tokens of a whole prompt, whatever the limit is. Raises as `prompt_ids`."""
+    def whole_prompt_ids_of(self, asked: Example | Prompt) -> tuple[int, ...]:
+        """The tokens of a whole prompt, whatever the limit is. Raises as `prompt_ids`."""
         texts = self._texts(asked.prompt, (), asked.template_kwargs or {})
-        return len(self._tokenize(texts).rows[0])
+        return tuple(self._tokenize(texts).rows[0])
+
+    def prompt_length(self, asked: Example | Prompt) -> int:
+        """How many tokens a whole prompt has. Raises as `prompt_ids`."""
+        return len(self.whole_prompt_ids_of(asked))
 
     def _tokenize(self, texts: Texts) -> TextIds:
         (ids,) = tokenize(

@@ -12,22 +12,24 @@ from typing import Any, TypeVar
 import torch
 
 from fastslow.adapters import load_base, load_tokenizer
+from fastslow.adapters.base import context_length_of
 from fastslow.atomic_io import file_hash
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, FastslowError, StateError
 from fastslow.feedback import Malformed
 from fastslow.foreign_files import ADAPTER_WEIGHTS
-from fastslow.records import Message
+from fastslow.records import Message, Prompt
 from fastslow.sampling import probe_batching
 from fastslow.serve.engine.decoding import Group, Row
-from fastslow.serve.engine.requests import BASE, LONGEST_ANSWER, Ask, Piece, Underway
+from fastslow.serve.engine.requests import BASE, LONGEST_ANSWER, Ask, Piece, TooLong, Underway
 from fastslow.serve.engine.slots import Slots
 from fastslow.serve.engine.text_stream import TextStream
 from fastslow.training.policies.loading import make_encoder
 
 T = TypeVar("T")
 MOST_ROWS = 16
-"""Answers that are decoded at a time."""
+"""Answers that are decoded at a time, in memory for rows of `data.max_length`; longer ones are
+fewer."""
 MOST_WAITING = 64
 """Answers that may wait beside them."""
 
@@ -39,6 +41,12 @@ class _Waiting:
     ask: Ask
     prompt: Sequence[int]
     most: int
+    """Tokens of the longest answer."""
+
+    @property
+    def tokens(self) -> int:
+        """Of the prompt with its longest answer."""
+        return len(self.prompt) + self.most
 
 
 @dataclass(slots=True)
@@ -47,14 +55,22 @@ class _Running:
 
     slot: str
     group: Group
+    longest: int
+    """Tokens up to which a row may grow; shorter ones are filled up."""
     asks: list[Ask] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int:
+        """For which there must be memory."""
+        return self.longest * len(self.group.rows)
 
 
 class EmbeddedEngine:
     """Answers with a base and adapters on it.
 
     Args:
-        recipe: its model, template and length limit.
+        recipe: its model and template. There is memory for MOST_ROWS rows of its `data.max_length`;
+            one prompt with its answer may take all of it, up to the model's context.
         slots: adapters for which there is room from the start; more room is made when it is needed.
         max_rank: the largest rank of any.
     """
@@ -71,7 +87,8 @@ class EmbeddedEngine:
         self._slots = Slots(base, count=slots, rank=max_rank)
         self._model = self._slots.modules.model
         self._pad_id = int(tokenizer.pad_token_id or 0)
-        self._padded = _may_pad(self._slots.modules.causal_lm, self._pad_id, recipe)
+        self._memory = MOST_ROWS * recipe.data.max_length
+        self._longest, self._padded = self._limits(recipe)
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: list[_Waiting] = []
         self._running: list[_Running] = []
@@ -85,13 +102,19 @@ class EmbeddedEngine:
         return {BASE: None, **self._slots.hashes}
 
     def submit(self, ask: Ask) -> None:
-        """Have a request answered; raises Busy, Malformed or UnknownModel at once."""
-        most = min(ask.max_tokens or LONGEST_ANSWER, self._encoder.max_length - 1)
+        """Have a request answered; raises Busy, Malformed, TooLong or UnknownModel at once."""
         turns = tuple(Message(turn["role"], turn["content"]) for turn in ask.messages)
         try:
-            prompt = self._encoder.prompt_ids(turns, room=most)
+            prompt = self._encoder.whole_prompt_ids_of(Prompt(prompt=turns))
         except FastslowError as error:
             raise Malformed(str(error)) from None
+        room = self._longest - len(prompt)
+        if room < 1:
+            raise TooLong(
+                f"the prompt has {len(prompt)} tokens; at most {self._longest - 1} may be, as it "
+                f"and its answer have room for {self._longest}; shorten it"
+            )
+        most = min(ask.max_tokens or LONGEST_ANSWER, room)
         self._rows.begin(ask, lambda: self.models, most=MOST_ROWS + MOST_WAITING)
         self._commands.put(lambda: self._waiting.append(_Waiting(ask, prompt, most)))
 
@@ -114,6 +137,24 @@ class EmbeddedEngine:
         """Stop; what is not answered is told so."""
         self._commands.put(None)
         self._thread.join()
+
+    def _limits(self, recipe: Recipe) -> tuple[int, bool]:
+        """Tokens of the longest prompt with its answer, and whether prompts of different lengths
+        can be answered together; found out by trying it.
+
+        Raises ConfigError for a model whose cache changes its answers.
+        """
+        model, learned = self._slots.modules.causal_lm, recipe.data.max_length
+        longest = min(context_length_of(model.config) or learned, self._memory)
+        # Where positions mean something else in long rows, they may not in shorter ones.
+        for most in (longest, min(longest, learned)):
+            found = probe_batching(model, pad_id=self._pad_id, max_length=most)
+            if found.cached and not found.stretched:
+                return most, found.padded
+        raise ConfigError(
+            f"model: {recipe.model} does not answer token by token as it is scored (its cache or "
+            "its positions change what it says); serve it with an engine of its own, by --engine"
+        )
 
     def _between_tokens(self, work: Callable[[], T]) -> "Future[T]":
         future: Future[T] = Future()
@@ -151,16 +192,8 @@ class EmbeddedEngine:
     def _begin(self) -> None:
         """Read the prompts that wait, those of one adapter together: of any length, or of one where
         the model's answers would be others beside padding."""
-        decoding = sum(len(running.group.rows) for running in self._running)
         chosen: dict[tuple[str, int], list[_Waiting]] = {}
-        for one in list(self._waiting):
-            if decoding and decoding + one.ask.count > MOST_ROWS:
-                break
-            decoding += one.ask.count
-            self._waiting.remove(one)
-            if one.ask.cancelled.is_set():
-                self._rows.end(one.ask)
-                continue
+        for one in self._next():
             length = 0 if self._padded else len(one.prompt)
             chosen.setdefault((one.ask.model, length), []).append(one)
         for (model, _), own in chosen.items():
@@ -173,7 +206,28 @@ class EmbeddedEngine:
             except Exception as error:
                 self._fail(asks, error)
                 continue
-            self._running.append(_Running(slot, group, asks))
+            longest = max(one.tokens for one in own)
+            self._running.append(_Running(slot, group, longest, asks))
+
+    def _next(self) -> list[_Waiting]:
+        """Take the requests that can begin: the first that wait, as many as there are rows and
+        memory for, and one where nothing else goes on."""
+        rows = sum(len(running.group.rows) for running in self._running)
+        memory = self._memory - sum(running.tokens for running in self._running)
+        found: list[_Waiting] = []
+        begun = longest = 0
+        for one in list(self._waiting):
+            if one.ask.cancelled.is_set():
+                self._waiting.remove(one)
+                self._rows.end(one.ask)
+                continue
+            begun, longest = begun + one.ask.count, max(longest, one.tokens)
+            fits = rows + begun <= MOST_ROWS and begun * longest <= memory
+            if (rows or found) and not fits:
+                break
+            self._waiting.remove(one)
+            found.append(one)
+        return found
 
     def _advance(self, running: _Running) -> None:
         if running.group.rows:
@@ -231,17 +285,3 @@ class EmbeddedEngine:
         for ask in asks:
             ask.give(error)
             self._rows.end(ask)
-
-
-def _may_pad(model: Any, pad_id: int, recipe: Recipe) -> bool:
-    """Whether prompts of different lengths can be answered together, found out by trying it.
-
-    Raises ConfigError for a model whose cache changes its answers.
-    """
-    found = probe_batching(model, pad_id=pad_id, max_length=recipe.data.max_length)
-    if not found.cached or found.stretched:
-        raise ConfigError(
-            f"model: {recipe.model} does not answer token by token as it is scored (its cache or "
-            "its positions change what it says); serve it with an engine of its own, by --engine"
-        )
-    return found.padded

@@ -27,6 +27,7 @@ from fastslow.serve.engine.requests import (
     Ask,
     Busy,
     Piece,
+    TooLong,
     Underway,
     UnknownModel,
 )
@@ -37,6 +38,8 @@ TIMEOUT = httpx2.Timeout(60.0, connect=5.0)
 """Seconds to connect, and between two pieces of a reply."""
 EXTRA = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
 """What vLLM is asked beside OpenAI's fields: nothing of its own settings, and the very tokens."""
+OF_CONTEXT = ("context length", "context size")
+"""How engines speak of it where a prompt, or a prompt with its answer, is too long for them."""
 SHOWN = 300
 """Characters of an engine's error that are told."""
 
@@ -220,19 +223,23 @@ class RemoteEngine:
         for index, finish in ended.items():
             ask.give(Piece(index, "", prompt_tokens=read, finish=finish))
 
-    def _chunks(self, ask: Ask, *, again: bool = False) -> Iterator[Any]:
+    def _chunks(self, ask: Ask) -> Iterator[Any]:
         """The events of the reply; leaving off closes the connection, which ends the answer."""
-        with self._client.stream(
-            "POST", f"{self.url}/chat/completions", json=self._body(ask)
-        ) as reply:
-            if reply.is_success:
-                yield from self._events(reply)
-                return
-            status, said = reply.status_code, _said(reply.read().decode("utf-8", "replace"))
-        if status != 404 or again or ask.model not in self._folders:
-            raise _refusal(status, said)
-        self._put(ask.model)
-        yield from self._chunks(ask, again=True)
+        url, body, lost = f"{self.url}/chat/completions", self._body(ask), self._folders
+        while True:
+            with self._client.stream("POST", url, json=body) as reply:
+                if reply.is_success:
+                    yield from self._events(reply)
+                    return
+                said = _said(reply.read().decode("utf-8", "replace"))
+                refusal = _refusal(reply.status_code, said)
+            if isinstance(refusal, UnknownModel) and ask.model in lost:
+                self._put(ask.model)
+                lost = {}  # Once is enough.
+            elif isinstance(refusal, TooLong) and "max_tokens" in body:
+                del body["max_tokens"]  # The answer takes what the prompt leaves, which is less.
+            else:
+                raise refusal
 
     def _events(self, reply: Any) -> Iterator[Any]:
         for line in reply.iter_lines():
@@ -289,7 +296,8 @@ def _refusal(status: int, said: str) -> FastslowError:
     if status == 404:
         return UnknownModel(f"the engine has no such model: {said}")
     if status in (400, 413, 422):
-        return Malformed(f"the engine refuses the request: {said}")
+        kind = TooLong if any(words in said for words in OF_CONTEXT) else Malformed
+        return kind(f"the engine refuses the request: {said}")
     return StateError(f"the engine fails with status {status}: {said}")
 
 

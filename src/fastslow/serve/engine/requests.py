@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastslow.feedback import Refusal
+from fastslow.feedback import Malformed, Refusal
 
 BASE = "base"
 """Names the bare model in place of an adapter."""
@@ -20,6 +20,10 @@ class Busy(Refusal):
 
 class UnknownModel(Refusal):
     """There is no such model or adapter."""
+
+
+class TooLong(Malformed):
+    """A prompt that leaves no room for an answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,15 @@ from typing import Any
 
 from fastslow.errors import ConfigError, FastslowError, StateError
 from fastslow.feedback import Malformed
-from fastslow.serve.engine.requests import Ask, Busy, Piece, UnknownModel
+from fastslow.serve.engine.requests import Ask, Busy, Piece, TooLong, UnknownModel
 
 Line = Mapping[str, Any]
 Tell = Callable[[Piece | Exception], None]
-KINDS = {kind.__name__: kind for kind in (Busy, Malformed, UnknownModel, ConfigError, StateError)}
+KINDS = {
+    kind.__name__: kind
+    for kind in (Busy, TooLong, Malformed, UnknownModel, ConfigError, StateError)
+}
+"""What is more special comes first."""
 
 
 class Wire:
