@@ -65,30 +65,76 @@ def test_an_engine_that_fails_says_so_itself():
     check_probes(Says([]), "talk-u1", [])
 
 
-def test_the_engine_here_says_what_the_learner_said_and_no_other_adapter_does(
-    model_folder, tmp_path
-):
-    recipe = load_recipe(
+ROWS = [
+    {"prompt": f"Describe river {n}.", "chosen": f"It is {n} miles.", "rejected": "No."}
+    for n in range(4)
+]
+
+
+@pytest.fixture
+def recipe(model_folder):
+    return load_recipe(
         {
             "model": str(model_folder), "data": {"max_length": 96}, "budget": None,
             "lora": {"rank": 4}, "eval": {"num_prompts": 0, "max_new_tokens": 4},
             "train": {"batch_size": 4, "learning_rate": 0.05, "schedule": "constant"},
         }
     )  # fmt: skip
-    learner = Learner.from_recipe(recipe)
-    rows = [
-        {"prompt": f"Describe river {n}.", "chosen": f"It is {n} miles.", "rejected": "No."}
-        for n in range(4)
-    ]
+
+
+@pytest.fixture
+def learner(recipe):
+    """One that has learned something."""
+    made = Learner.from_recipe(recipe)
     for _ in range(4):
-        learner.step(rows)
-    asked = [{"prompt": [{"role": "user", "content": f"Describe river {n}."}]} for n in range(9)]
+        made.step(ROWS)
+    return made
+
+
+def asks(text):
+    return {"prompt": [{"role": "user", "content": text}]}
+
+
+LONG = [asks("z" * tokens) for tokens in (300, 90, 75)]
+"""More than the learner reads of a prompt that is answered."""
+
+
+@pytest.mark.parametrize(
+    ("prompts", "probed"),
+    [([*LONG, asks("Hi"), *LONG, asks("A river")], ["Hi", "A river"]), (LONG, ["Hello"])],
+)
+def test_what_the_learner_does_not_read_whole_is_not_compared_with_what_the_engine_says(
+    learner, recipe, tmp_path, prompts, probed
+):
+    probes = Probes(learner).of(learner.leader, prompts)
+    assert [one["messages"][-1]["content"] for one in probes] == probed
+    publish_module(learner.core.policies.modules, learner.leader, tmp_path / "own")
+    engine = EmbeddedEngine(recipe)
+    try:
+        engine.load("own", tmp_path / "own")
+        check_probes(engine, "own", probes)
+        with pytest.raises(StateError, match="per token"):
+            check_probes(engine, "base", probes)
+    finally:
+        engine.close()
+
+
+def test_a_learner_that_reads_next_to_nothing_probes_nothing(learner, monkeypatch):
+    monkeypatch.setattr(learner.encoder, "max_length", TOKENS + 2)
+    assert Probes(learner).of(learner.leader, LONG) == []
+    assert Probes(learner).of(learner.leader, []) == []
+
+
+def test_the_engine_here_says_what_the_learner_said_and_no_other_adapter_does(
+    learner, recipe, tmp_path
+):
+    asked = [asks(f"Describe river {n}.") for n in range(9)]
     probes = Probes(learner).of(learner.leader, asked)
     assert len(probes) == PROMPTS
     for probe in probes:
         assert len(probe["tokens"]) == len(probe["logps"]) <= TOKENS and max(probe["logps"]) < 0
     publish_module(learner.core.policies.modules, learner.leader, tmp_path / "own")
-    learner.step(rows)
+    learner.step(ROWS)
     publish_module(learner.core.policies.modules, learner.leader, tmp_path / "later")
     engine = EmbeddedEngine(recipe)
     try:

@@ -4,7 +4,8 @@ It stands in an update's record, so that whatever serves the adapter can be told
 serves something else: another base, another template, no adapter at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from fastslow.api.learner import Learner
@@ -14,6 +15,8 @@ from fastslow.scoring import Tree
 PROMPTS = 3
 TOKENS = 16
 """Of each answer."""
+SHORT = {"prompt": [{"role": "user", "content": "Hello"}]}
+"""Is asked where no other prompt is read whole."""
 
 
 class Probes:
@@ -27,14 +30,16 @@ class Probes:
         self._learner = learner
 
     def of(self, policy: str, prompts: Sequence[Any]) -> list[dict[str, Any]]:
-        """The likeliest answers of a policy to the first prompts, as JSON: `messages`, `tokens`,
-        and `logps`, the log-probs of each token, nats."""
-        asked = [one["prompt"] for one in prompts[:PROMPTS]]
-        if not asked:
+        """The likeliest answers of a policy to the first prompts that the learner reads whole, as
+        JSON: `messages`, `tokens`, and `logps`, the log-probs of each token, nats. None where there
+        are no prompts, or the learner has no room even for a word and an answer."""
+        if not prompts:
             return []
-        policies, encoder = self._learner.core.policies, self._learner.encoder
-        ids = [encoder.prompt_ids_of(prompt_of(one), room=TOKENS) for one in prompts[:PROMPTS]]
-        ends = sorted(encoder.end_ids)
+        chosen = [*islice(self._whole(prompts), PROMPTS)] or [*self._whole([SHORT])]
+        if not chosen:
+            return []
+        asked, ids = zip(*chosen, strict=True)
+        policies, ends = self._learner.core.policies, sorted(self._learner.encoder.end_ids)
         limits = {"end_ids": ends, "max_new_tokens": TOKENS, "seed": 0, "temperature": 0.0}
         said = [answer.tokens for (answer,) in policies.generate(policy, ids, **limits)]
         # Every beginning is a response of its own: what a token adds to it is its log-prob.
@@ -49,3 +54,13 @@ class Probes:
             }
             for messages, tokens, own in zip(asked, said, sums, strict=True)
         ]
+
+    def _whole(self, prompts: Sequence[Any]) -> Iterator[tuple[Any, tuple[int, ...]]]:
+        """The messages and tokens of prompts that the learner has room for with an answer. What
+        serves an adapter reads longer ones whole too, and answers them with other log-probs than
+        the learner, which cuts them."""
+        encoder = self._learner.encoder
+        for one in prompts:
+            ids = encoder.whole_prompt_ids_of(prompt_of(one))
+            if len(ids) + TOKENS <= encoder.max_length:
+                yield one["prompt"], ids
