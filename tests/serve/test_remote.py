@@ -108,7 +108,17 @@ def test_pieces_come_as_the_engine_tells_them_with_tokens_and_log_probs(engine, 
     }  # fmt: skip
     assert wanted.items() <= there.seen[-1][1].items()
     begin(engine)[1].get(timeout=30)
-    assert "seed" not in there.seen[-1][1] and "stop" not in there.seen[-1][1]
+    assert not {"seed", "stop", "chat_template_kwargs"} & there.seen[-1][1].keys()
+
+
+def test_the_template_is_given_what_the_learner_gives_it(there):
+    settings = {"enable_thinking": False}
+    engine = RemoteEngine(
+        URL, template_settings=settings, transport=httpx2.MockTransport(there.handle)
+    )
+    begin(engine)[1].get(timeout=30)
+    assert there.seen[-1][1]["chat_template_kwargs"] == settings
+    engine.close()
 
 
 def test_answers_of_an_engine_that_says_no_tokens_are_text_alone(engine, there):

@@ -46,7 +46,7 @@ def test_a_worker_is_told_all_that_is_served():
     serving = Serving(
         Path("live"),
         Settings(hosts=("a", "b"), webhook="http://hook", webhook_secret="secret"),
-        EngineChoice([], [Path("mine")], URL, "big"),
+        EngineChoice([], [Path("mine")], URL, "big", template_settings={"enable_thinking": False}),
         ["prompts.jsonl"],
         POSTGRES,
     )

@@ -8,10 +8,14 @@ import typer
 
 from fastslow.cli.console import say
 from fastslow.cli.extras import check_installed
+from fastslow.cli.learn import DEFAULTS
 
 if TYPE_CHECKING:
     from fastslow.serve import Settings
+    from fastslow.serve.engine.opening import EngineChoice
 
+TEMPLATE = "data.chat_template_kwargs"
+"""What is in it goes to an engine too."""
 SECRET = "FASTSLOW_WEBHOOK_SECRET"
 
 
@@ -51,15 +55,10 @@ def serve(
 ) -> None:
     """Let people compare answers, and keep their votes as training data."""
     check_installed("fastslow.serve.server", what="serving", extra="serve")
-    from fastslow.serve.engine.opening import EngineChoice
     from fastslow.serve.server import serve as run
-    from fastslow.serve.supervised import threads_of_both
     from fastslow.serve.workers import Serving
 
-    # Beside an engine the model's settings are the learner's alone.
-    of_model = [] if engine is not None and learn else overrides or []
-    threads = threads_of_both()[0] if learn else None
-    answers = EngineChoice(of_model, adapter or [], engine, engine_model, threads)
+    answers = _answers(overrides or [], adapter or [], engine, engine_model, learn)
     run(
         Serving(folder, _settings(host_name or [], webhook), answers, prompts or [], store),
         host=host,
@@ -69,6 +68,24 @@ def serve(
         workers=workers,
         say=say,
     )
+
+
+def _answers(
+    settings: list[str], adapters: list[Path], url: str | None, model: str | None, learn: bool
+) -> "EngineChoice":
+    """What answers. To an engine by URL settings are the learner's, but for what the template is
+    given: both must give it the same."""
+    from fastslow.config import load_recipe
+    from fastslow.serve.engine.opening import EngineChoice
+    from fastslow.serve.supervised import threads_of_both
+
+    threads = threads_of_both()[0] if learn else None
+    if url is None:
+        return EngineChoice(settings, adapters, model=model, threads=threads)
+    others = [] if learn else [one for one in settings if not one.startswith(TEMPLATE)]
+    recipe = load_recipe({**DEFAULTS, "model": url}, [] if others else settings)
+    template = recipe.data.chat_template_kwargs
+    return EngineChoice(others, adapters, url, model, threads, template)
 
 
 def _learning(overrides: list[str], store: str | None) -> list[str]:

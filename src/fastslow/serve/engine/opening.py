@@ -1,11 +1,11 @@
 """What a server answers with: a model on this machine, or an engine by URL, and adapters."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastslow.atomic_io import file_hash
 from fastslow.errors import ConfigError
@@ -37,6 +37,8 @@ class EngineChoice:
     """That engine's base."""
     threads: int | None = None
     """Of an engine on this machine; None: as many as there are cores."""
+    template_settings: Mapping[str, Any] = field(default_factory=dict)
+    """What the chat template of an engine by URL is given besides the turns."""
 
 
 @contextmanager
@@ -70,7 +72,12 @@ def opened_engine(wanted: EngineChoice, store: Store) -> "Iterator[Engine | None
 
 def _engine(wanted: EngineChoice, store: Store) -> "Engine":
     if wanted.url is not None:
-        key, holds = os.environ.get(KEY), store.holds()
-        return RemoteEngine(wanted.url, model=wanted.model, key=key, holds=holds)
+        return RemoteEngine(
+            wanted.url,
+            model=wanted.model,
+            key=os.environ.get(KEY),
+            template_settings=wanted.template_settings,
+            holds=store.holds(),
+        )
     slots = max(SLOTS, len(wanted.adapters))
     return ApartEngine(wanted.overrides, slots=slots, threads=wanted.threads)

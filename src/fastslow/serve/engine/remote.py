@@ -51,6 +51,7 @@ class RemoteEngine:
         url: base of its API, as `http://127.0.0.1:8001/v1`.
         model: its base model; None takes the only one it has.
         key: its API key, if it wants one.
+        template_settings: what its chat template is given besides the turns.
         holds: tells which adapters other servers offer; None where there are none.
         transport: of the requests, for tests.
 
@@ -63,6 +64,7 @@ class RemoteEngine:
         *,
         model: str | None = None,
         key: str | None = None,
+        template_settings: Mapping[str, Any] | None = None,
         holds: Holds | None = None,
         transport: Any = None,
     ) -> None:
@@ -71,6 +73,7 @@ class RemoteEngine:
         self._client = httpx2.Client(
             timeout=TIMEOUT, headers=headers, transport=transport, follow_redirects=False
         )
+        self._template = {"chat_template_kwargs": template_settings} if template_settings else {}
         self._hashes: dict[str, str] = {}
         self._folders: dict[str, Path] = {}
         """Of the adapters that the engine is to have."""
@@ -254,6 +257,7 @@ class RemoteEngine:
     def _body(self, ask: Ask) -> dict[str, Any]:
         body = {
             **EXTRA,
+            **self._template,
             "model": self._base if ask.model == BASE else ask.model,
             "messages": list(ask.messages),
             "n": ask.count,
