@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from fastslow.cli.main import app
 from fastslow.errors import ConfigError
-from fastslow.serve import server
+from fastslow.serve import Settings, server
 
 URL = "http://engine/v1"
 TEMPLATE = "data.chat_template_kwargs={enable_thinking: false}"
@@ -36,6 +36,15 @@ def test_an_engine_is_told_what_the_template_is_given_beside_a_learner_or_not(se
     assert serving.answers.overrides == [] and named["learning"] is None
     serving, _ = served("--engine", URL)
     assert serving.answers.template_settings == {}
+
+
+def test_the_longest_answer_can_be_set(served):
+    serving, _ = served("model=big", "--answer-tokens", "300")
+    assert serving.settings.answer_tokens == 300
+    serving, _ = served("model=big")
+    assert serving.settings.answer_tokens == Settings().answer_tokens == 1024
+    with pytest.raises(SystemExit):
+        served("model=big", "--answer-tokens", "0")
 
 
 def test_other_settings_are_still_of_a_model_here(served):

@@ -3,8 +3,9 @@
 import pytest
 from sqlalchemy import select, update
 
-from fastslow.feedback import export, items, leases, ledger, voting
+from fastslow.feedback import export, imports, items, leases, ledger, voting
 from fastslow.feedback.schema import meta, prompts, votes
+from fastslow.records import Pair
 from fastslow.streams import fault_of
 from fastslow.streams.formats import read_row
 
@@ -79,6 +80,29 @@ def test_an_answer_that_was_cut_is_learned_without_its_end(town):
     )
     (shown,) = town.next(town.voters[0])
     town.vote(town.voters[0], pair, "a" if shown.a == "short" else "b")
+    admit(town)
+    assert read_row(entries(town)[0].row, source="here").truncated == (False, True)
+
+
+def test_thumbs_and_edits_of_what_was_cut_teach_no_end_of_it_either(town):
+    """The edited answer is whole."""
+    answer = town.answer(town.prompt(), "cut off in", finish="length")
+    on = {"voter": town.voters[0], "answer_id": answer}
+    town.write(voting.rate, **on, verdict="up", key="1")
+    town.write(voting.edit, **on, text="cut off in the middle", key="2")
+    admit(town)
+    thumb, edit = (read_row(entry.row, source="here") for entry in entries(town))
+    assert thumb.truncated == (True,) and edit.truncated == (False, True)
+
+
+def test_stored_pairs_that_were_cut_are_still_so_when_they_are_compared(town):
+    pair = Pair(prompt="Hi", chosen="short", rejected="cut off in", truncated=(False, True))
+    assert town.write(imports.import_pair, pair=pair, draw=town.draw)
+    (shown,) = town.next(town.voters[0])
+    assert dict(zip((shown.a, shown.b), shown.truncated, strict=True)) == {
+        "short": False, "cut off in": True,
+    }  # fmt: skip
+    town.vote(town.voters[0], shown.id, "a" if shown.a == "short" else "b")
     admit(town)
     assert read_row(entries(town)[0].row, source="here").truncated == (False, True)
 

@@ -113,6 +113,24 @@ def test_either_name_of_the_limit_is_understood_beyond_any_context(server, name)
     assert reply.json()["usage"]["total_tokens"] <= CONTEXT
 
 
+def test_what_nobody_limits_ends_where_the_server_says_chats_and_pairs_alike(make_server, engine):
+    server = make_server(answer_tokens=5)
+    server.live.engine = engine
+    turns = {"messages": [{"role": "user", "content": "Hi"}]}
+    reply = server.ask("POST", "/v1/chat/completions", {**turns, "n": 8, "seed": 1})
+    reply = reply.json()
+    assert {one["finish_reason"] for one in reply["choices"]} >= {"length"}
+    assert reply["usage"]["completion_tokens"] <= 8 * 5
+    pairs = [server.ask("POST", "/v1/pairs", turns).json() for _ in range(4)]
+    with server.store.read() as connection:
+        kept = {row.text: row for row in connection.execute(select(answers))}
+    for side in (pair[name] for pair in pairs for name in "ab"):
+        row = kept[side["text"]]
+        assert side["truncated"] == (row.finish == "length") == (row.token_ids[-1] != 2)
+        assert len(row.token_ids) <= 5
+    assert any(pair[name]["truncated"] for pair in pairs for name in "ab")
+
+
 def test_prompts_that_are_too_long_are_left_out_once_and_pairs_are_made_of_the_others(
     make_server, engine, long_text, caplog
 ):

@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browsing import PHONE, School, wait
 from playwright.sync_api import expect
 from sqlalchemy import select
+from test_learning import Engine
 
 from fastslow.config import load_recipe
 from fastslow.feedback import holding, ledger, planning
@@ -15,6 +16,7 @@ from fastslow.feedback.holding import HeldBack
 from fastslow.feedback.schema import answers, pairs
 from fastslow.serve.engine.decoding import Group
 from fastslow.serve.engine.embedded import EmbeddedEngine
+from fastslow.serve.engine.requests import Piece
 from fastslow.streams import fault_of
 
 MARKED = "**bold** <img src=x onerror=\"document.title='HACKED'\"> `code`"
@@ -95,6 +97,17 @@ def test_a_table_in_an_answer_keeps_its_head_on_a_phone(site):
     site.server.pair("prompt", "| town | inn |\n|---|---|\n| Ulm | old |")
     page = site.open(viewport=PHONE)
     expect(page.get_by_role("columnheader", name="town")).to_be_visible()
+
+
+CUT = "This answer was cut off at its limit."
+
+
+def test_an_answer_that_was_cut_off_says_so_on_its_side(site):
+    answers = [{"text": "whole"}, {"text": "cut off in", "finish": "length"}]
+    site.server.ask("POST", "/v1/pairs", {"prompt": "Hi", "answers": answers}, role="service")
+    page = site.open()
+    expect(page.locator(".answer").filter(has_text="cut off in")).to_contain_text(CUT)
+    expect(page.locator(".answer").filter(has_text="whole")).not_to_contain_text(CUT)
 
 
 def test_it_says_why_no_pairs_came(site):
@@ -407,6 +420,29 @@ def test_answers_of_a_chat_are_rated_put_right_and_asked_for_twice(site, engine)
     expect(page.locator(".prompt")).to_contain_text("And now?")
     vote_by(page, "1")
     wait(lambda: len(site.votes()) == 3)
+
+
+class CutOff(Engine):
+    """Every answer reaches its limit."""
+
+    def submit(self, ask):
+        for index in range(ask.count):
+            ask.tell(Piece(index, "and so on", (1,), (-1.0,), finish="length"))
+
+
+def test_a_chat_says_where_an_answer_was_cut_off_until_it_is_put_right(site):
+    site.server.live.engine = CutOff()
+    page = site.open(view="chat")
+    page.get_by_label("Your message").fill("Hi")
+    page.keyboard.press("Enter")
+    expect(page.locator(".bubble.assistant")).to_contain_text(CUT)
+    expect(page.locator(".bubble.user")).not_to_contain_text(CUT)
+    page.get_by_role("button", name="Edit").click()
+    expect(page.locator(".bubble.assistant")).not_to_contain_text("Good")
+    page.get_by_label("Edited answer").fill("Whole.")
+    page.get_by_role("button", name="Keep my version").click()
+    expect(page.locator(".bubble.assistant")).not_to_contain_text(CUT)
+    wait(lambda: site.votes())
 
 
 def test_an_answer_can_be_stopped(site, engine, monkeypatch):

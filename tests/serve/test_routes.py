@@ -109,7 +109,7 @@ def test_nothing_of_a_pair_tells_where_its_answers_come_from(server):
     reply = server.ask("POST", "/v1/pairs/next", {})
     assert "m1" not in reply.text and "m2" not in reply.text
     assert set(reply.json()["pairs"][0]) == {"id", "domain", "messages", "a", "b", "until"}
-    assert set(reply.json()["pairs"][0]["a"]) == {"text", "html"}
+    assert set(reply.json()["pairs"][0]["a"]) == {"text", "html", "truncated"}
 
 
 def test_a_vote_is_taken_back_and_given_again(server):

@@ -45,6 +45,9 @@ def serve(
         None, help="URL of an engine with OpenAI's API that answers, as http://127.0.0.1:8001/v1."
     ),
     engine_model: str = typer.Option(None, help="Its base model; the only one by default."),
+    answer_tokens: int = typer.Option(
+        1024, min=1, help="Longest answer of a pair, or of a chat that names no limit, in tokens."
+    ),
     learn: bool = typer.Option(
         False, "--learn", help="Learn from the votes beside it, as `fastslow learn` does."
     ),
@@ -59,8 +62,9 @@ def serve(
     from fastslow.serve.workers import Serving
 
     answers = _answers(overrides or [], adapter or [], engine, engine_model, learn)
+    settings = _settings(host_name or [], answer_tokens, webhook)
     run(
-        Serving(folder, _settings(host_name or [], webhook), answers, prompts or [], store),
+        Serving(folder, settings, answers, prompts or [], store),
         host=host,
         port=port,
         pairs=pairs or [],
@@ -97,7 +101,7 @@ def _learning(overrides: list[str], store: str | None) -> list[str]:
     return [*overrides, *(["--store", store] if store else [])]
 
 
-def _settings(host_names: list[str], webhook: str | None) -> "Settings":
+def _settings(host_names: list[str], answer_tokens: int, webhook: str | None) -> "Settings":
     """With the secret by which messages are signed."""
     from fastslow.errors import ConfigError
     from fastslow.serve import Settings
@@ -106,4 +110,6 @@ def _settings(host_names: list[str], webhook: str | None) -> "Settings":
     if webhook is not None and not secret:
         raise ConfigError(f"--webhook needs its secret in ${SECRET}, 24 bytes or more in base64")
     hosts = (*Settings().hosts, *host_names)
-    return Settings(hosts=hosts, webhook=webhook, webhook_secret=secret)
+    return Settings(
+        hosts=hosts, answer_tokens=answer_tokens, webhook=webhook, webhook_secret=secret
+    )

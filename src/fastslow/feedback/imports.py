@@ -24,8 +24,13 @@ def import_pair(connection: Connection, *, pair: Pair, now: float, draw: random.
         if {there[row.a], there[row.b]} == both:
             return False
     first, second = (
-        add_answer(connection, prompt_id=prompt_id, answer=Answer(plain_text(text)), now=now)
-        for text in pair.responses
+        add_answer(
+            connection,
+            prompt_id=prompt_id,
+            answer=Answer(plain_text(text), "length" if truncated else "stop"),
+            now=now,
+        )
+        for text, truncated in zip(pair.responses, pair.truncated or (False, False), strict=True)
     )
     add_pair(connection, prompt_id=prompt_id, first=first, second=second, now=now, draw=draw)
     return True

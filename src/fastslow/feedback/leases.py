@@ -64,6 +64,7 @@ def _contents() -> Select[Any]:
         select(
             pairs.c.id, prompts.c.domain, prompts.c.messages,
             left.c.text.label("a"), right.c.text.label("b"),
+            left.c.finish.label("a_finish"), right.c.finish.label("b_finish"),
         )
         .join(prompts, prompts.c.id == pairs.c.prompt_id)
         .join(left, left.c.id == pairs.c.a)
@@ -116,6 +117,8 @@ class ShownPair:
     a: str
     """Shown on the left."""
     b: str
+    truncated: tuple[bool, bool]
+    """Whether a limit cut them off."""
     until: float
     """When somebody else may get it, Unix seconds."""
 
@@ -238,4 +241,5 @@ def _shown(connection: Connection, given: Sequence[int], until: float) -> Iterat
     rows = {row.id: row for row in connection.execute(SHOWN, {"given": given})}
     for pair_id in given:
         row = rows[pair_id]
-        yield ShownPair(row.id, row.domain, row.messages, row.a, row.b, until)
+        truncated = (row.a_finish == "length", row.b_finish == "length")
+        yield ShownPair(row.id, row.domain, row.messages, row.a, row.b, truncated, until)

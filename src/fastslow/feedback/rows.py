@@ -72,18 +72,18 @@ class Rows:
             "chosen": self._said(better),
             "rejected": self._said(worse),
             "answers": [better, worse],
+            **_truncated(self._cut(better), self._cut(worse)),
         }
-        cut = [self._answers[answer].finish == "length" for answer in (better, worse)]
-        if any(cut):
-            row["truncated"] = cut
         return row | ({"verdict": vote.verdict} if vote.verdict in ("tie", "both_bad") else {})
 
     def _of_answer(self, vote: Row[Any]) -> dict[str, Any]:
         row = {**self._prompt(self._answers[vote.answer_id].prompt_id), "answers": [vote.answer_id]}
         said = self._said(vote.answer_id)
         if vote.kind == "edit":
-            return {**row, "chosen": [_message(vote.text)], "rejected": said}
-        return {**row, "completion": said, "label": vote.verdict == "up"}
+            both = {"chosen": [_message(vote.text)], "rejected": said}
+            return {**row, **both, **_truncated(False, self._cut(vote.answer_id))}
+        label = {"completion": said, "label": vote.verdict == "up"}
+        return {**row, **label, **_truncated(self._cut(vote.answer_id))}
 
     def _prompt(self, prompt_id: int) -> dict[str, Any]:
         prompt = self._prompts[prompt_id]
@@ -92,6 +92,9 @@ class Rows:
     def _said(self, answer_id: int) -> list[Message]:
         return [_message(str(self._answers[answer_id].text))]
 
+    def _cut(self, answer_id: int) -> bool:
+        return bool(self._answers[answer_id].finish == "length")
+
 
 def _by_id(connection: Connection, table: Table, numbers: Iterable[int | None]) -> dict[int, Any]:
     wanted = {number for number in numbers if number is not None}
@@ -99,6 +102,11 @@ def _by_id(connection: Connection, table: Table, numbers: Iterable[int | None]) 
         return {}
     found = connection.execute(select(table).where(table.c.id.in_(wanted)))
     return {row.id: row for row in found}
+
+
+def _truncated(*cut: bool) -> dict[str, list[bool]]:
+    """The column that says which responses have no end that was said."""
+    return {"truncated": [*cut]} if any(cut) else {}
 
 
 def _message(text: str) -> Message:

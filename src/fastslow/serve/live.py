@@ -21,7 +21,7 @@ from fastslow.feedback.updates import all_routes
 from fastslow.feedback.voting import GRACE
 from fastslow.records import Prompt
 from fastslow.serve.changes import Changes
-from fastslow.serve.engine.requests import BASE
+from fastslow.serve.engine.requests import BASE, LONGEST_ANSWER
 from fastslow.serve.figures import KnownFigures
 from fastslow.serve.router import Router
 from fastslow.serve.served import Served
@@ -55,8 +55,8 @@ class Settings:
     """Open pairs that the engine sees to, where there are prompts for it."""
     watched: float = 0.2
     """Share of these that show an answer of what answers now and one of what did before."""
-    answer_tokens: int = 256
-    """Most tokens of answers that are sampled to be compared."""
+    answer_tokens: int = LONGEST_ANSWER
+    """Of the longest answer of a pair, or of a chat that names no limit."""
     webhook: str | None = None
     """Where messages are sent."""
     webhook_secret: str | None = field(default=None, repr=False)

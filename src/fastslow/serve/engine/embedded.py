@@ -21,7 +21,7 @@ from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.records import Message, Prompt
 from fastslow.sampling import probe_batching
 from fastslow.serve.engine.decoding import Group, Row
-from fastslow.serve.engine.requests import BASE, LONGEST_ANSWER, Ask, Piece, TooLong, Underway
+from fastslow.serve.engine.requests import BASE, Ask, Piece, TooLong, Underway
 from fastslow.serve.engine.slots import Slots
 from fastslow.serve.engine.text_stream import TextStream
 from fastslow.training.policies.loading import make_encoder
@@ -114,7 +114,7 @@ class EmbeddedEngine:
                 f"the prompt has {len(prompt)} tokens; at most {self._longest - 1} may be, as it "
                 f"and its answer have room for {self._longest}; shorten it"
             )
-        most = min(ask.max_tokens or LONGEST_ANSWER, room)
+        most = min(ask.max_tokens, room)
         self._rows.begin(ask, lambda: self.models, most=MOST_ROWS + MOST_WAITING)
         self._commands.put(lambda: self._waiting.append(_Waiting(ask, prompt, most)))
 

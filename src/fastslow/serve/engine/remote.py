@@ -23,7 +23,6 @@ from fastslow.feedback.sharing import Holds
 from fastslow.foreign_files import ADAPTER_WEIGHTS, read_json
 from fastslow.serve.engine.requests import (
     BASE,
-    LONGEST_ANSWER,
     Ask,
     Busy,
     Piece,
@@ -263,7 +262,7 @@ class RemoteEngine:
             "n": ask.count,
             "temperature": ask.temperature,
             "top_p": ask.top_p,
-            "max_tokens": ask.max_tokens or LONGEST_ANSWER,
+            "max_tokens": ask.max_tokens,
             "presence_penalty": 0.0,
             "frequency_penalty": 0.0,
             "logprobs": True,

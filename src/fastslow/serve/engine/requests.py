@@ -10,8 +10,8 @@ from fastslow.feedback import Malformed, Refusal
 
 BASE = "base"
 """Names the bare model in place of an adapter."""
-LONGEST_ANSWER = 512
-"""Tokens of an answer that no limit is asked for."""
+LONGEST_ANSWER = 1024
+"""Tokens of an answer where nobody says another limit."""
 
 
 class Busy(Refusal):
@@ -57,7 +57,7 @@ class Ask:
     seed: int | None = None
     temperature: float = 1.0
     top_p: float = 1.0
-    max_tokens: int | None = None
+    max_tokens: int = LONGEST_ANSWER
     stop: tuple[str, ...] = ()
     cancelled: threading.Event = field(default_factory=threading.Event)
     on_cancel: Callable[[], object] = lambda: None

@@ -45,7 +45,7 @@ async def chat(
     body.model = body.model or live.model_for(assigned.domain)
     # By the end of a long answer its adapter may have gone.
     by = By(body.model, engine.models.get(body.model), live.update_of(body.model))
-    pieces = pieces_of(engine, **_asked(body))
+    pieces = pieces_of(engine, **_asked(body, live.settings.answer_tokens))
     first = await unless_gone(
         request, anext(pieces)
     )  # What is refused is so before a stream has begun.
@@ -62,7 +62,7 @@ async def _all(pieces: AsyncIterator[Piece]) -> list[Piece]:
     return [piece async for piece in pieces]
 
 
-def _asked(body: Chat) -> dict[str, Any]:
+def _asked(body: Chat, most: int) -> dict[str, Any]:
     return {
         "messages": body.conversation(),
         "model": body.model,
@@ -70,7 +70,7 @@ def _asked(body: Chat) -> dict[str, Any]:
         "seed": body.seed,
         "temperature": body.temperature,
         "top_p": body.top_p,
-        "max_tokens": body.max_completion_tokens or body.max_tokens,
+        "max_tokens": body.max_completion_tokens or body.max_tokens or most,
         "stop": tuple([body.stop] if isinstance(body.stop, str) else body.stop or ()),
     }
 

@@ -105,12 +105,12 @@ async def next_pairs(body: Wanted, who: Voter, live: Shared) -> dict[str, Any]:
 
 
 def _shown(pair: leases.ShownPair) -> dict[str, Any]:
-    facts = asdict(pair)
-    return {
-        **facts,
-        "a": {"text": pair.a, "html": as_html(pair.a)},
-        "b": {"text": pair.b, "html": as_html(pair.b)},
-    }
+    a, b = (
+        {"text": text, "html": as_html(text), "truncated": truncated}
+        for text, truncated in zip((pair.a, pair.b), pair.truncated, strict=True)
+    )
+    facts = {"id": pair.id, "domain": pair.domain, "messages": pair.messages}
+    return {**facts, "a": a, "b": b, "until": pair.until}
 
 
 @router.post("/votes", status_code=202)

@@ -2,10 +2,10 @@
 
 import { ask, events } from "./api.js";
 import * as compare from "./compare.js";
-import { button, element, show, toast } from "./dom.js";
+import { button, cutOff, element, show, toast } from "./dom.js";
 import * as outbox from "./outbox.js";
 
-let turns = []; // { role, content, id?, rated? }
+let turns = []; // { role, content, id?, rated?, truncated? }
 let model = null;
 let models = [];
 let going = null; // What stops the answer that is being given.
@@ -64,6 +64,7 @@ function bubble(turn, place) {
   return element("article", { class: `bubble ${turn.role}` },
     element("b", {}, whose),
     element("p", { id: `turn-${place}` }, turn.content),
+    cutOff(turn.truncated),
     turn.id ? element("div", { class: "extras" },
       thumb(turn, "up", "Good"),
       thumb(turn, "down", "Bad"),
@@ -100,6 +101,7 @@ async function say() {
     for await (const event of events("POST", "/v1/chat/completions", { model, messages, stream: true }, going.signal)) {
       answer.content += event.choices[0]?.delta?.content ?? "";
       if (place) follow(() => (place.textContent = answer.content));
+      if (event.choices[0]?.finish_reason === "length") answer.truncated = true;
       if (event.answer_ids) [answer.id] = event.answer_ids;
     }
   } catch (error) {
@@ -147,10 +149,11 @@ function edit(turn, place) {
     outbox.post("/v1/edits", { answer_id: turn.id, text: box.value }).done.then((receipt) =>
       toast(receipt?.error ?? "Kept: your version counts as better than this answer."));
     turn.content = box.value;
+    turn.truncated = false;
     draw();
   };
   const said = document.getElementById(`turn-${place}`);
-  said.nextElementSibling.remove();
+  while (said.nextElementSibling) said.nextElementSibling.remove();
   said.replaceWith(box,
     element("div", { class: "extras" }, button("Keep my version", "", keep, { class: "primary" }), button("Cancel", "", draw)));
   box.focus();

@@ -1,7 +1,7 @@
 // Two answers side by side, blind. Votes are sent while the next pair is already shown.
 
 import { ask, Offline } from "./api.js";
-import { button, element, sentence, show, toast } from "./dom.js";
+import { button, cutOff, element, sentence, show, toast } from "./dom.js";
 import * as outbox from "./outbox.js";
 
 const AHEAD = 4;
@@ -99,6 +99,7 @@ function side(name, label, pair) {
   return element("article", { class: "answer", id: `answer-${name}`, "aria-label": `Answer ${label}`, tabindex: "0" },
     element("header", {}, element("h2", {}, label), button("Edit", "", () => edit(name, pair), { class: "small" })),
     element("div", { class: "text", html: pair[name].html }),
+    cutOff(pair[name].truncated),
   );
 }
 

@@ -44,6 +44,10 @@ export function fold(id, title, ...children) {
   return element("details", { open: unfolded.has(id), ontoggle: keep }, element("summary", { id }, title), ...children);
 }
 
+export function cutOff(truncated) {
+  return truncated ? element("p", { class: "hint" }, "This answer was cut off at its limit.") : null;
+}
+
 export function sentence(text) {
   // Of a message that begins small and has no stop.
   return `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/[.!?]$/, "")}.`;
