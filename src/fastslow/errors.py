@@ -96,6 +96,13 @@ def did_you_mean(
 
     >>> did_you_mean("ipp", ["dpo", "ipo"])
     "; did you mean 'ipo'?"
+    >>> did_you_mean("dop", ["dpop", "dpo"])
+    "; did you mean 'dpo'?"
     """
-    close = get_close_matches(given, list(allowed), n=1, cutoff=cutoff)
+    names = list(allowed)
+    # Two letters swapped are nearer than one more, which the ratio prefers.
+    pairs = range(1, len(given))
+    swapped = {given[: i - 1] + given[i] + given[i - 1] + given[i + 1 :] for i in pairs}
+    close = [name for name in names if name in swapped]
+    close = close or get_close_matches(given, names, n=1, cutoff=cutoff)
     return f"; did you mean {close[0]!r}?" if close else otherwise

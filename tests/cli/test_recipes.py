@@ -81,3 +81,14 @@ def test_keys_are_explained(monkeypatch, capsys):
     assert "default 0.3" in command(monkeypatch, capsys, "recipe", "chase.slow_ratio")[1]
     code, _, err = command(monkeypatch, capsys, "recipe", "chase.slow_ration")
     assert code == 2 and "did you mean 'chase.slow_ratio'?" in err
+
+
+def test_settings_of_objectives_are_explained(monkeypatch, capsys):
+    _, out, _ = command(monkeypatch, capsys, "recipe", "objective")
+    assert "objective.name  (text; default dpo)" in out and "objective.beta  (default 0.1)" in out
+    _, out, _ = command(monkeypatch, capsys, "recipe", "objective.gamma_beta_ratio")
+    assert out.startswith("objective.gamma_beta_ratio  (a setting of these objectives)\n")
+    assert "simpo" in out and "ipo," not in out
+    assert "default 0" in command(monkeypatch, capsys, "recipe", "objective.nll_weight")[1]
+    code, _, err = command(monkeypatch, capsys, "recipe", "objective.bta")
+    assert code == 2 and "no objective has such a setting; did you mean 'beta'?" in err

@@ -176,6 +176,12 @@ def test_adding_one_constant_to_both_responses_changes_nothing():
     ("name", "hyper", "message"),
     [
         ("dpoo", {}, "objective.name: got 'dpoo'; did you mean 'dpo'"),
+        ("dop", {}, "objective.name: got 'dop'; did you mean 'dpo'"),
+        ("sigmoid", {}, "it is TRL's name of dpo: write objective.name=dpo"),
+        ("dpo + 0.2 * exo_pair", {}, "it is TRL's name of exo: write objective.name=exo"),
+        ("sigmoid_norm", {}, "TRL's name of length_normalised_dpo"),
+        ("bco_pair", {}, "here bco takes ratings: write objective.name=bco"),
+        ("aot", {}, "this loss of TRL is not here"),
         ("dpo", {"bta": 1}, "objective.bta: dpo has no such setting; did you mean 'beta'"),
         ("dpo", {"beta": 0}, "objective.beta: got 0; must be a number above 0"),
         ("dpo", {"beta": "big"}, "objective.beta: got 'big'"),

@@ -13,7 +13,7 @@ from tree import syntax  # noqa: E402
 
 SOURCE = Path(__file__).parents[2] / "src" / "fastslow"
 LEVELS = [
-    {"errors", "records", "words"},
+    {"errors", "records", "trl_losses", "words"},
     {"disk_errors", "transcripts"},
     {"atomic_io"},
     {"foreign_files", "plugins", "openai_replies", "hub"},

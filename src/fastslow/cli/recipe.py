@@ -13,4 +13,11 @@ def recipe(
     """Explain the keys of a recipe: types, defaults, meaning."""
     from fastslow.config.reference import describe
 
-    say(describe(key))
+    section, _, name = (key or "").partition(".")
+    if section != "objective" or name == "name":
+        say(describe(key))
+        return
+    # These come with the objectives, which the schema of a recipe does not know.
+    from fastslow.objectives.described import setting_text, settings_text
+
+    say(setting_text(name) if name else f"{describe(key)}\n\n{settings_text('dpo')}")

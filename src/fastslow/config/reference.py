@@ -227,7 +227,8 @@ def _key_lines(key: Key) -> str:
 
 
 def _instead(key: str, known: Iterable[SectionText]) -> str:
-    if here := from_elsewhere(key.split(".")):
+    here = from_elsewhere(key.split("."))
+    if here and here != f"write {key}":
         return f"; {here}"
     found = {entry.path for section in known for entry in section.keys}
     return did_you_mean(key, found, otherwise=hint(key.split(".")), cutoff=0.75)

@@ -5,13 +5,8 @@ from typing import Any
 
 from fastslow.convert import trainer
 from fastslow.convert.foreign import Foreign, by_reason
+from fastslow.trl_losses import LOSSES
 
-LOSSES = {
-    "sigmoid": "dpo", "hinge": "hinge", "ipo": "ipo", "exo_pair": "exo", "nca_pair": "nca",
-    "robust": "robust_dpo", "sppo_hard": "sppo", "apo_zero": "anchored_zero",
-    "apo_down": "anchored_down", "discopop": "discopop", "sft": "sft",
-    "sigmoid_norm": "length_normalised_dpo",
-}  # fmt: skip
 SMOOTHED = ("exo", "robust_dpo")
 """Objectives that TRL smooths labels of."""
 DIVERGENCES = {

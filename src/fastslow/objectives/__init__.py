@@ -56,6 +56,7 @@ from fastslow.objectives.ties import Davidson, RaoKupper
 from fastslow.objectives.weighted import WeightedSum
 from fastslow.objectives.wpo import Wpo
 from fastslow.plugins import own_code
+from fastslow.trl_losses import what_is
 
 __all__ = [
     "CONTAINERS",
@@ -71,6 +72,7 @@ __all__ = [
     "WeightedSum",
     "as_objective",
     "make_objective",
+    "objective_kinds",
     "objective_names",
     "objective_problems",
     "objective_settings",
@@ -126,6 +128,11 @@ _TERM = re.compile(r"\s*(?:(\d+(?:\.\d*)?(?:e-?\d+)?|\.\d+)\s*\*)?\s*([A-Za-z_0-
 def objective_names() -> tuple[str, ...]:
     """The names `make_objective` knows, sorted."""
     return tuple(sorted(_OBJECTIVES))
+
+
+def objective_kinds() -> dict[str, Callable[..., Objective]]:
+    """The dataclass behind each of those names."""
+    return dict(_OBJECTIVES)
 
 
 def make_objective(
@@ -268,10 +275,9 @@ def _terms(name: str, table: Mapping[str, Any], file: str | None) -> list[tuple[
         weight, term = match.groups()
         if term not in table:
             of_own = f", which is not in {file} either" if file else ""
-            advice = "" if file else "; for a custom one set objective.file"
-            raise ConfigError(
-                f"objective.name: got {term!r}{of_own}{_suggest(term, list(table))}{advice}"
-            )
+            custom = "" if file else "; for a custom one set objective.file"
+            advice = what_is(term) or _suggest(term, list(table)) + custom
+            raise ConfigError(f"objective.name: got {term!r}{of_own}{advice}")
         check_not_negative("name", float(weight or 1.0))
         found.append((float(weight or 1.0), term))
     return found
