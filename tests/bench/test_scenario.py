@@ -29,6 +29,8 @@ def test_a_recipe_of_a_model_alone_makes_every_training(folders, tmp_path, train
 
 
 def test_what_could_not_be_measured_after_training_is_refused_before(folders, tmp_path):
-    shared = load_recipe({"model": "m", "data": {"max_length": 96}})
+    shared = load_recipe(
+        {"model": "m", "data": {"max_length": 96}, "eval": {"max_new_tokens": 128}}
+    )
     with pytest.raises(ConfigError, match=r"eval.max_new_tokens: got 128; must be below"):
         files_scenario(folders, shared, tmp_path / "to", pairs=16)

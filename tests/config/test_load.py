@@ -105,6 +105,16 @@ def test_all_faults_are_named_at_once():
     assert len(found) == 9
 
 
+@pytest.mark.parametrize("measured", [["data.eval=e"], []])
+def test_the_default_length_of_answers_leaves_short_prompts_room(measured):
+    def length(*overrides):
+        return load_recipe({"model": "m"}, [*overrides, *measured]).eval.max_new_tokens
+
+    assert length("data.max_length=128") == 64 and length("data.max_length=300") == 128
+    assert length("data.max_length=128", "eval.max_new_tokens=100") == 100
+    assert length("data.max_length=96", "eval.every=5") == 48
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -26,8 +26,8 @@ def continual(domains=DOMAINS, **settings):
 
 
 REFUSED = {
-    "no room for the default answers in any domain": (
-        {"data": {"max_length": 96}, "continual": continual()},
+    "no room for the answers in any domain": (
+        {"data": {"max_length": 96}, "eval": {"max_new_tokens": 128}, "continual": continual()},
         ["eval.max_new_tokens: got 128; must be below data.max_length = 96"],
     ),
     "a delay where one domain comes from standard input": (

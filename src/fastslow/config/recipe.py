@@ -109,7 +109,7 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _answers_leave_room(cls, given: Any) -> Any:
-        """The longest answers that are sampled to be learned from, where nothing is said."""
+        """The longest answers that are sampled, where nothing is said."""
         return within_length(given) if isinstance(given, dict) else given
 
     @model_validator(mode="after")

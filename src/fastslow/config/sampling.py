@@ -16,7 +16,7 @@ from fastslow.config.section import (
     UserPath,
     as_list,
 )
-from fastslow.config.sections import budget_from_base
+from fastslow.config.sections import EvalConfig, budget_from_base
 
 LONGEST = 512
 """Tokens of the longest answer where nothing is said; most answers of a chat model end before."""
@@ -171,10 +171,14 @@ def within_length(recipe: Mapping[str, Any]) -> dict[str, Any]:
     half of data.max_length to their prompts."""
     data, found = recipe.get("data"), dict(recipe)
     length = data.get("max_length") if isinstance(data, Mapping) else None
-    if isinstance(length, int) and 2 <= length < 2 * LONGEST:
-        for name in ("online", "rounds", "filter"):
-            if isinstance(given := recipe.get(name), Mapping):
-                found[name] = {"max_new_tokens": length // 2, **given}
+    if not isinstance(length, int) or length < 2:
+        return found
+    defaults = dict.fromkeys(("online", "rounds", "filter"), LONGEST)
+    if "eval" not in found:
+        found["eval"] = {}  # Unlike those, it is on by itself.
+    for name, longest in {**defaults, "eval": EvalConfig().max_new_tokens}.items():
+        if length < 2 * longest and isinstance(given := found.get(name), Mapping):
+            found[name] = {"max_new_tokens": length // 2, **given}
     return found
 
 

@@ -217,7 +217,7 @@ class EvalConfig(Section):
     num_prompts: NonNegative = 64
     """Prompts answered by the leader to estimate reverse KL and length; 0 for none."""
     max_new_tokens: Positive = 128
-    """Longest sampled answer, in tokens."""
+    """Longest sampled answer, in tokens. Not set, it is at most half of `data.max_length`."""
     num_generations: Positive = 1
     """Answers sampled to each of those prompts."""
     judge: JudgeConfig | None = None
