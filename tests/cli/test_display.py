@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from fastslow.cli.progress import RunDisplay
+from fastslow.cli.run_text import next_commands
 from fastslow.cli.streams import Silenced
 from fastslow.cli.task_progress import ProgressLines
 from fastslow.config import dump_recipe
@@ -130,9 +131,18 @@ def test_a_run_ends_by_naming_its_folder_and_what_can_be_done_with_it(recipe, tm
     folder = f"'{tmp_path / 'my run'}'"
     assert done.stderr.splitlines()[-1] == (
         f"run folder: {tmp_path / 'my run'}; next: fastslow sample {folder} 'PROMPT', "
-        f"fastslow eval {folder}, fastslow report {folder}"
+        f"fastslow eval {folder} --data HELD_OUT_PAIRS, fastslow report {folder}"
     )
     assert "lead" not in done.stderr
+
+
+def test_a_run_with_held_out_pairs_can_be_measured_as_it_is():
+    assert next_commands("run", "policy", held_out=True) == (
+        "fastslow sample run 'PROMPT', fastslow eval run, fastslow report run"
+    )
+    assert next_commands("run", "reward", held_out=False) == (
+        "fastslow eval run --data HELD_OUT_PAIRS, fastslow report run"
+    )
 
 
 def test_warnings_of_the_start_are_in_the_log_once(recipe):

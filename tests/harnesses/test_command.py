@@ -11,6 +11,9 @@ from fastslow.errors import StateError
 def test_options_of_tools_are_refused_without_one_and_those_of_pairs_with_one(run, cli):
     code, _, err = cli("eval", run.folder, "--temperature", "1", "--read")
     assert code == 2 and "temperature: has an effect only with --with" in err and "read:" in err
+    code, _, err = cli("eval", run.folder, "data.eval=held.jsonl")
+    assert code == 2 and "arguments: has an effect only with --with" in err
+    assert "as --data FILE" in err
     code, _, err = cli("eval", run.folder, "--with", "lm-eval", "--num-prompts", "2")
     assert code == 2 and "num_prompts: has no effect with --with" in err
 

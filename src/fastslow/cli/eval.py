@@ -77,7 +77,8 @@ def evaluate(
     of_tool = {"arguments": tool_arguments or (), "temperature": temperature,
                "python": tool_python, "read": read}  # fmt: skip
     if tool is None:
-        _check_unused("has an effect only with --with", of_tool)
+        said = "has an effect only with --with; other pairs than the run's are given as --data FILE"
+        _check_unused(said, of_tool)
         measures = {"max_pairs": max_pairs, "num_prompts": num_prompts}
         _measure(opened, asked, json_output, **settings, **measures)
     else:

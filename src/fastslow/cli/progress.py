@@ -293,9 +293,12 @@ class RunDisplay:
         self._rewards = task == "reward"
         if isinstance(summary, ContinualSummary):
             self._summarise_domains(summary)
+            held_out = bool(summary.measured)
         else:
             self._summarise_run(summary)
-        self.say(f"run folder: {folder}; next: {next_commands(folder, task)}")
+            held_out = summary.eval["final"] is not None
+        commands = next_commands(folder, task, held_out=held_out)
+        self.say(f"run folder: {folder}; next: {commands}")
 
     def _summarise_run(self, summary: RunSummary) -> None:
         start, final = summary.eval["start"], summary.eval["final"]

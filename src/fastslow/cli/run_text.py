@@ -14,10 +14,12 @@ REFERENCES = {"base": "the base", "previous": "the previous policy"}
 """How the references of held-out numbers are written."""
 
 
-def next_commands(folder: str, task: str) -> str:
+def next_commands(folder: str, task: str, *, held_out: bool) -> str:
+    """What can be done with a finished run. `held_out`: whether it has pairs to measure on."""
     path = quote(folder)
     sample = [] if task == "reward" else [f"fastslow sample {path} 'PROMPT'"]
-    return ", ".join([*sample, f"fastslow eval {path}", f"fastslow report {path}"])
+    measure = f"fastslow eval {path}" + ("" if held_out else " --data HELD_OUT_PAIRS")
+    return ", ".join([*sample, measure, f"fastslow report {path}"])
 
 
 def retention(summary: ContinualSummary, key: str) -> Table:

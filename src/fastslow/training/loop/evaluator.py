@@ -318,7 +318,10 @@ def held_out_examples(
     """The recipe's held-out examples, encoded, at most `eval.max_pairs`, and the counts of what was
     read and skipped. Arguments as of `held_out`."""
     if sources is None and not recipe.data.eval_sources:
-        raise ConfigError("data.eval: is missing; give files, a folder or a hub id")
+        raise ConfigError(
+            "data.eval: is missing; give files, a folder or a hub id, to `fastslow eval` as "
+            "--data FILE"
+        )
     size, measured_with = recipe.eval.max_pairs, eval_objective(objective)
     stream = eval_stream(recipe, measured_with, sources)
     reader = BatchReader(stream, encoder, measured_with, batch_size=size or 1024)
