@@ -232,6 +232,8 @@ def test_rows_that_are_skipped_are_counted_and_named(make_learner):
     before = copies(learner)
     with pytest.raises(DataError, match="no usable examples in the batch; nothing was learned"):
         learner.step([bad])
+    with pytest.raises(DataError, match="nothing was learned$"):
+        learner.step([])
     assert tiny.same(weights(learner), before) and learner.num_steps == 1
     assert "rows:7" in learner.skipped_examples[-1]
     scores = learner.score([rows[0], bad])

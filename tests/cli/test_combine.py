@@ -205,6 +205,7 @@ MISTAKES = [
     (["none", "--to", "x"], 2, "none holds no module"),
     (["{run}", "--to", "{run}"], 2, "exists already; give a folder that does not"),
     (["{run}", "--to", "x", "--weights", "best"], 2, "'best'; allowed are uniform"),
+    (["{run}", "--to", "x", "--weights", "0.5,0.5"], 2, "--weights fixed --fixed 0.5 --fixed 0.5"),
     (["{run}", "--to", "x", "--weights", "fixed"], 2, "needs a weight for each module"),
     (["{run}", "--to", "x", "--fixed", "1"], 2, "needs a weight for each module"),
     (["{run}", "--to", "x", "--weights", "fixed", "--fixed", "1"], 2,

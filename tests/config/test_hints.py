@@ -103,3 +103,23 @@ class Loss:
 def test_what_is_no_section_is_told_how_to_be_one(section, given, message):
     with pytest.raises(ConfigError, match=message):
         load_recipe({"model": "m", "data": {"train": "t"}, section: given})
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("chase=off", "chase: null turns it off"),
+        ("budget=none", "budget: null turns it off"),
+        ("judge=false", "judge: null turns it off"),
+        ("eval.judge=off", "judge: null turns it off"),
+        ("lora=off", "`fastslow recipe lora` lists them"),
+        ("train.device=cuda", "'auto' or 'cpu'; auto takes a GPU where there is one"),
+    ],
+)
+def test_a_value_of_another_library_is_told_ours(override, said):
+    assert problem(override).endswith(said)
+
+
+def test_a_file_of_pairs_is_no_recipe():
+    with pytest.raises(ConfigError, match=r"give it as data.train=my/pairs.jsonl, beside model="):
+        load_recipe("my/pairs.jsonl")

@@ -101,6 +101,14 @@ def test_any_line_end_is_one(end, tmp_path):
     assert read(write(tmp_path / "d.csv", text)) == rows(3)
 
 
+def test_a_line_that_ends_in_a_comma_says_so(tmp_path):
+    good = json.dumps(rows(1)[0])
+    found = read(write(tmp_path / "d.jsonl", f"{good}\n{good},\n{good} {good}\n"))
+    assert found[0] == rows(1)[0]
+    assert found[1] == f"not JSON (a comma at the end, character {len(good)} of the line)"
+    assert found[2].startswith("not JSON (Extra data")
+
+
 def test_an_item_that_is_no_row_is_passed_over_and_the_next_one_read(tmp_path):
     good = json.dumps(rows(1)[0])
     text = f'\ufeff [ {good}, 3, {{"a": 1, "a": 2}}, {{bad}}, [1, 2], {good} , ]\n'
@@ -293,7 +301,9 @@ def test_a_split_of_a_folder_is_the_files_that_are_named_so(layout, tmp_path):
         write(tmp_path / name, (table if name.endswith("csv") else lines)(rows(2, f"f{number}")))
     assert {row["prompt"][:2] for row in read(f"{tmp_path}:train")} == {"f0", "f1"}
     assert {row["prompt"][:2] for row in read(f"{tmp_path}:test")} == {"f2"}
-    with pytest.raises(DataError, match="no split 'nonsense'; it has test: 1 file, train: 2 files"):
+    with pytest.raises(
+        DataError, match="no split 'nonsense'; it has test: 1 file, train: 2 files"
+    ) as wrong:
         read(f"{tmp_path}:nonsense")
     with pytest.raises(DataError, match="no split 'validation'"):
         read(f"{tmp_path}:validation")
@@ -303,6 +313,9 @@ def test_a_split_of_a_folder_is_the_files_that_are_named_so(layout, tmp_path):
         read(tmp_path)
     everything = str(caught.value).split("all files, as ")[1].strip("'")
     assert len(read(everything)) == 6
+    assert f"write '{everything}' for all of it" in str(wrong.value)
+    with pytest.raises(DataError, match="no split 'tset'; did you mean 'test'"):
+        read(f"{tmp_path}:tset")
 
 
 def test_splits_may_have_longer_names_and_other_words(tmp_path):

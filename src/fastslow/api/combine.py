@@ -168,7 +168,10 @@ def _faults(
     if not sources:
         yield "sources: are missing; give runs, banks or entries of a bank"
     if kind not in KINDS:
-        yield f"weights: got {kind!r}; allowed are {', '.join(KINDS)}"
+        numbers = "; weights of your own are given as --weights fixed --fixed 0.5 --fixed 0.5, in "
+        numbers += "Python as a list"
+        own = numbers if any(sign.isdigit() for sign in str(kind)) else ""
+        yield f"weights: got {kind!r}; allowed are {', '.join(KINDS)}{own}"
     if to is not None and os.path.lexists(to):
         yield f"{to} exists already; give a folder that does not"
     if (kind == "fixed") != bool(fixed):

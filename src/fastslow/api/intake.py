@@ -55,8 +55,8 @@ class Intake:
         self.examples.kept += len(kept)
         self.shown = (self.shown + skipped)[:SHOWN]
         if not kept:
-            reasons = "".join(f"\n  {reason}" for reason in skipped[:5])
-            raise DataError(f"no usable examples in the batch; nothing was learned:{reasons}")
+            said = "no usable examples in the batch; nothing was learned"
+            raise DataError("\n  ".join([f"{said}:", *skipped[:5]]) if skipped else said)
         return kept, [*(f"skipped: {reason}" for reason in skipped), *notes]
 
     def _examples(self, batch: Any, skipped: list[str]) -> Iterator[Example]:

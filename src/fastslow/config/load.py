@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
-from fastslow.config.hints import hint, without_kinds
+from fastslow.config.hints import hint, section_at, without_kinds
 from fastslow.config.parts import part_settings, stage_label
 from fastslow.config.recipe import Recipe
 from fastslow.config.renamed import REMOVED, new_name, with_new_names
@@ -158,6 +158,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
+OF_VALUES = {"train.device": "; auto takes a GPU where there is one"}
+"""What to say of a value that a key does not take."""
+DATA_FILES = (".jsonl", ".csv", ".parquet", ".gz")
+"""Ends of names that no recipe has."""
 UNION_BRANCHES = ("list[", "str", "function-after[")
 """How pydantic names the branches of a union in a location."""
 
@@ -165,6 +169,11 @@ UNION_BRANCHES = ("list[", "str", "function-after[")
 def _read(source: str | Path) -> dict[str, Any]:
     """A file's mapping, or that of a shipped recipe; a file goes first."""
     path, name = Path(source), str(source)
+    if path.suffix in DATA_FILES:
+        raise ConfigError(
+            f"recipe {path}: is a file of data; give it as data.train={path}, beside model=..., or "
+            "give a YAML file"
+        )
     if name in recipe_names() and not path.is_file():
         text = recipe_text(name)
     else:
@@ -225,14 +234,14 @@ def _problems(item: Any) -> list[str]:
     if kind == "value_error":
         return str(item["ctx"]["error"]).splitlines()
     if kind == "model_type":
-        return [
-            f"{path}: got {shown(item['input'])}; it is a section{_advice(path, item['input'])}"
-        ]
+        advice = f"{_advice(path, item['input'])}{_off(keys, item['input'])}"
+        return [f"{path}: got {shown(item['input'])}; it is a section{advice}"]
     message = item["msg"][0].lower() + item["msg"][1:]
     if any(name.startswith(UNION_BRANCHES) for name in names):
         message = "input should be text or a list of texts"
     given = "" if kind == SECRET else f"got {shown(item['input'])}; "
-    return [f"{path}: {given}{message}"]
+    advice = OF_VALUES.get(path) or _off(keys, item["input"])
+    return [f"{path}: {given}{message}{advice}"]
 
 
 def _advice(section: str, given: Any) -> str:
@@ -244,6 +253,16 @@ def _advice(section: str, given: Any) -> str:
             "resume, or hand the object to fastslow.Learner"
         )
     return f" of several keys; `fastslow recipe {section}` lists them"
+
+
+def _off(keys: Sequence[str], given: Any) -> str:
+    """That null turns a section off, to who writes so in another way."""
+    *outer, name = keys
+    field = section_at(outer).model_fields.get(name)
+    optional = field is not None and type(None) in get_args(field.annotation)
+    # YAML reads off and no as false.
+    off = given is False or (isinstance(given, str) and given.lower() in ("none", "off"))
+    return f"; {name}: null turns it off" if optional and off else ""
 
 
 def _kind(value: Any) -> str:

@@ -29,7 +29,8 @@ def decode_value(text: bytes) -> Any:
     except UnicodeDecodeError as error:
         return Unreadable(f"not UTF-8 (byte {error.start} of the line)")
     except json.JSONDecodeError as error:
-        return Unreadable(f"not JSON ({error.msg}, character {error.pos} of the line)")
+        said = "a comma at the end" if _ends_in_comma(error) else error.msg
+        return Unreadable(f"not JSON ({said}, character {error.pos} of the line)")
     except RecursionError:
         return Unreadable(TOO_DEEP)
     except ValueError as error:
@@ -40,6 +41,11 @@ def decode_value(text: bytes) -> Any:
     if b"\\ud" in text.lower() and not _is_unicode(value):
         return Unreadable("half a character (a lone surrogate), which is no Unicode")
     return value
+
+
+def _ends_in_comma(error: json.JSONDecodeError) -> bool:
+    """Whether the line is a value and, as in an array that was cut into lines, a comma."""
+    return error.msg == "Extra data" and error.doc[error.pos :].strip() == ","
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

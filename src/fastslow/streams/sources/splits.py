@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastslow.errors import DataError
+from fastslow.errors import DataError, did_you_mean
 
 _WORDS = {
     "train": "train", "training": "train",
@@ -26,19 +26,23 @@ def files_of_split(folder: Path, files: Sequence[Path], split: str | None) -> li
     """
     named = {file: _split_names(file.relative_to(folder)) for file in files}
     there = Counter(names[0] for names in named.values() if names)
+    several = len({names[-1] for names in named.values() if names}) > 1
+    whole = f"'{folder}/**/*{files[0].suffix}'" if several else str(folder)
     if split is None:
-        if len({names[-1] for names in named.values() if names}) < 2:
+        if not several:
             return list(files)
         raise DataError(
             f"{folder} holds several splits ({_listed(there)}); name one, as {folder}:"
-            f"{min(there, key=lambda name: ('train' not in name, name))}, or all files, as "
-            f"'{folder}/**/*{files[0].suffix}'"
+            f"{min(there, key=lambda name: ('train' not in name, name))}, or all files, as {whole}"
         )
     exact = [file for file, names in named.items() if split in names]
     found = exact or [file for file, names in named.items() if _WORDS.get(split.lower()) in names]
     if not found:
         have = f"it has {_listed(there)}" if there else "the names of its files tell of none"
-        raise DataError(f"{folder} has no split {split!r}; {have}: write {folder} for all of it")
+        near = did_you_mean(split, sorted(there))
+        raise DataError(
+            f"{folder} has no split {split!r}{near}; {have}: write {whole} for all of it"
+        )
     return found
 
 
