@@ -69,6 +69,31 @@ def test_defaults_of_trl_are_written_out(made):
     assert (recipe.seed, recipe.train.precision, recipe.data.eval) == (42, "mixed", None)
 
 
+def test_what_is_off_as_the_other_library_has_no_such_thing_is_told(made):
+    for base, kind in ((TRL, "trl"), (FACTORY, "llama-factory")):
+        text = convert_text(made, base)
+        assert f"# chase: null as {kind} has no chasing of fast and slow adapters; " in text
+        assert f"# budget: null as {kind} has no limit" in text
+    assert "# budget: null" in convert_text(made, TRL, "chase={}")
+    assert "# chase: null" not in convert_text(made, TRL, "chase={}")
+
+
+def convert_text(made, base, *settings):
+    if base is FACTORY:
+        settings = ("data.train=pairs.jsonl", *settings)
+    return made(base, *settings)[0].text()
+
+
+def test_keys_that_were_removed_from_trl_are_dropped_with_a_comment(made):
+    found, recipe = made(TRL, max_prompt_length=512, max_length=2048, label_pad_token_id=-100)
+    assert recipe.data.max_length == 2048
+    assert "#   max_prompt_length: removed from TRL; data.max_length limits" in found.text()
+    assert "removed from TRL" in found.idle["label_pad_token_id"]
+    assert made(TRL, rpo_alpha=None)[0].idle["rpo_alpha"] == "is off"
+    with pytest.raises(ConfigError, match=r"rpo_alpha: removed from TRL; here it is objective.nll"):
+        made(TRL, rpo_alpha=1.0)
+
+
 def test_a_base_in_4_bit_computes_in_bfloat16(made):
     _, recipe = made(TRL, load_in_4bit=True)
     assert recipe.load_in_4bit and recipe.train.precision == "bfloat16"

@@ -12,6 +12,8 @@ from fastslow.convert.trl import convert_trl
 from fastslow.errors import ConfigError, shown
 
 KINDS = ("trl", "llama-factory")
+OWN = {"chase": "chasing of fast and slow adapters", "budget": "limit on how far a policy moves"}
+"""Sections that the other libraries have nothing like, and that are on by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,9 @@ class Converted:
                 yield f"{title}:"
             for key, what in keys.items():
                 yield f"  {key}: {what}"
+        for key, what in OWN.items():
+            if self.recipe.get(key, "") is None:
+                yield f"{key}: null as {self.kind} has no {what}; without the line it is on."
 
 
 def convert(

@@ -23,12 +23,24 @@ IDLE = by_reason(
         "memory is planned before loading": "activation_offloading",
         "data are streamed from the hub": "dataset_streaming streaming ignore_bias_buffers",
         "adapters are of causal models": "lora_task_type",
+        "removed from TRL, and what it did is done without it": "label_pad_token_id padding_value "
+        "is_encoder_decoder use_logits_to_keep use_num_logits_to_keep generate_during_eval "
+        "base_model_attribute_name model_adapter_name ref_adapter_name force_use_ref_model",
     }
 )
-LOST = by_reason({"memory of a 4-bit base": "use_bnb_nested_quant bnb_4bit_quant_storage"})
+LOST = by_reason(
+    {
+        "memory of a 4-bit base": "use_bnb_nested_quant bnb_4bit_quant_storage",
+        "removed from TRL; data.max_length limits prompt and answer together": "max_prompt_length "
+        "max_completion_length max_target_length",
+    }
+)
 OFF: Mapping[str, tuple[Any, str]] = {
     "router_aux_loss_coef": (None, "a frozen base has no router to balance"),
     "model_init_kwargs": (None, "arguments of the model's loading are not passed on"),
+    "ref_model_init_kwargs": (None, "arguments of the model's loading are not passed on"),
+    "rpo_alpha": (None, "removed from TRL; here it is objective.nll_weight"),
+    "reference_free": (False, "removed from TRL; here it is objective.name=reference_free"),
     "lora_target_parameters": (None, "adapters are on layers"),
     "lora_modules_to_save": (None, "nothing but adapters is trained"),
     "load_in_8bit": (False, "bases are quantised to 4 bit or not at all"),
