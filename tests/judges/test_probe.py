@@ -8,7 +8,7 @@ from loopback import chat_reply
 from typer.testing import CliRunner
 
 from fastslow.cli.main import app
-from fastslow.config import dump_recipe
+from fastslow.config import dump_recipe, load_recipe
 from fastslow.errors import ConfigError
 from fastslow.judges import Judge, LlmJudge, scored
 from fastslow.judges.reliability import probe
@@ -115,3 +115,27 @@ def test_the_command_asks_a_recipes_judge(recipe, tmp_path):
     assert "warning: the judge prefers neither answer in all 3 pairs" in shown.stderr
     path.write_text(dump_recipe(recipe()))
     assert isinstance(run(app, ["judge", str(path)]).exception, ConfigError)
+
+
+def test_a_judge_needs_no_training_around_it(tmp_path, pairs):
+    rule = tmp_path / "rule.py"
+    rule.write_text("def score(prompt, answer):\n    return len(answer)\n")
+    judging = f"judge={{kind: rule, file: {rule}}}"
+    run = CliRunner().invoke
+    arguments = ["judge", "model=m", judging, "--pairs", "4", "--json"]
+    shown = run(app, [*arguments, "--data", str(pairs)])
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["pairs"] == 4
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model: m\n{judging.replace('=', ': ', 1)}\n")
+    shown = run(app, ["judge", str(path), f"data.eval={pairs}", "--json"])
+    assert shown.exit_code == 0, shown.output
+    with pytest.raises(ConfigError, match="judge: has nothing to compare"):
+        load_recipe(path, [f"data.train={pairs}"])
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in tiny.rows(8)))
+    return path

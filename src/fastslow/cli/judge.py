@@ -1,19 +1,14 @@
 """`fastslow judge`: whether a recipe's judge agrees with labels and with itself."""
 
-from pathlib import Path
-
 import typer
 
-from fastslow.cli.arguments import announce_judge
+from fastslow.cli.arguments import Arguments, announce_judge, source_of
 from fastslow.cli.console import say_json, screen, tell
 from fastslow.cli.task_progress import task_progress
 
 
 def judge(
-    recipe: Path = typer.Argument(help="YAML recipe with a judge."),
-    overrides: list[str] = typer.Argument(
-        None, metavar="[SECTION.KEY=VALUE]...", help="Settings that replace the recipe's."
-    ),
+    arguments: list[str] = Arguments,
     data: list[str] = typer.Option(
         None, help="Labelled pairs, as data.eval takes them. Default: the recipe's data.eval."
     ),
@@ -33,7 +28,8 @@ def judge(
     from fastslow.adapters.library_logging import quiet_libraries
     from fastslow.config import load_recipe
 
-    checked = load_recipe(recipe, overrides or [])
+    source, settings = source_of(arguments)
+    checked = load_recipe(source, settings)
     announce_judge(checked.eval.judge if of_eval else checked.judge or checked.eval.judge)
     quiet_libraries()
     # What a rule prints is none of the findings.

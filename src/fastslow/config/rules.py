@@ -118,7 +118,9 @@ def _own_answers(recipe: "Recipe") -> Faults:
     asking = [name for name in ("rounds", "online", "filter") if getattr(recipe, name)]
     if asking and recipe.judge is None:
         yield f"judge: is missing; {asking[0]} needs one to compare the policy's answers"
-    if recipe.judge is not None and not asking and recipe.prompts is None:
+    # A recipe that trains nothing may be for `fastslow judge` alone.
+    trains = recipe.data.train_sources or recipe.stages or recipe.continual or recipe.live
+    if recipe.judge is not None and not asking and recipe.prompts is None and trains:
         yield "judge: has nothing to compare; give rounds, online or filter, or remove it"
     if len(asking) > 1:
         yield f"{' and '.join(asking)}: cannot be combined; give one of them"
