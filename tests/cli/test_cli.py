@@ -128,6 +128,10 @@ def test_validate_counts_and_shows_what_will_be_learned(path):
     assert done.returncode == 0, done.stderr
     for part in ("read 96", "prompt tokens", " tokens scored:", "<|end|>", "domains"):
         assert part in done.stdout, done.stdout
+    assert " 0" not in done.stdout.split("first left out")[0]
+    assert done.stdout.splitlines()[-1] == "ready to train"
+    noted = run("validate", path, "eval.samples=3").stdout
+    assert noted.splitlines()[-1] == "ready to train; read the warning above"
     answer = run("validate", path, "eval.samples=3", "--json")
     found = json.loads(answer.stdout)
     assert found["warnings"] == ["eval.samples is called eval.num_prompts now; rename it"]

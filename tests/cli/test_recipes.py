@@ -92,3 +92,20 @@ def test_settings_of_objectives_are_explained(monkeypatch, capsys):
     assert "default 0" in command(monkeypatch, capsys, "recipe", "objective.nll_weight")[1]
     code, _, err = command(monkeypatch, capsys, "recipe", "objective.bta")
     assert code == 2 and "no objective has such a setting; did you mean 'beta'?" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--learning_rate", "write train.learning_rate=..."),
+        ("--lora-r", "write lora.rank"),
+        ("--data.train", "write data.train=..."),
+        ("--every", "write eval.every=... or checkpoint.every=..."),
+    ],
+)
+def test_a_setting_given_as_an_option_is_told_how_it_is_written(option, said, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, _, err = command(monkeypatch, capsys, "train", option, "1e-3")
+    assert code == 2 and f"No such option: {option}. Settings have no dashes: {said}" in err
+    code, _, err = command(monkeypatch, capsys, "train", "--nonsense")
+    assert code == 2 and "No such option: --nonsense" in err and "Settings" not in err

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand
 
 from fastslow.cli.console import tell
 
@@ -22,6 +23,22 @@ TrustCode = typer.Option(
     "code), and ask the language model that it names as the judge.",
 )
 Arguments = typer.Argument(None, metavar=METAVAR, help=HELP)
+
+
+class RecipeCommand(TyperCommand):
+    """A command of settings, which tells who gives one as an option how it is written."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            # Its class is click's or typer's own, by version; only that of options has a name.
+            from fastslow.config.hints import as_setting
+
+            said = as_setting(str(getattr(error, "option_name", "")))
+            if said:
+                vars(error)["message"] += f". Settings have no dashes: {said}"
+            raise
 
 
 def recipe_of(arguments: list[str] | None) -> "Recipe":

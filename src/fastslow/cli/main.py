@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from fastslow.cli.arguments import RecipeCommand
 from fastslow.cli.bench import app as bench
 from fastslow.cli.combine import combine
 from fastslow.cli.console import tell
@@ -55,19 +56,19 @@ app = typer.Typer(
     help="Online preference learning for language models with LoRA.",
 )
 app.command()(demo)
-app.command()(train)
-app.command()(train_reward)
+app.command(cls=RecipeCommand)(train)
+app.command(cls=RecipeCommand)(train_reward)
 app.command(name="eval")(evaluate)
 app.command()(sample)
-app.command()(validate)
+app.command(cls=RecipeCommand)(validate)
 app.command()(recipe)
 app.command()(recipes)
 app.command()(convert)
-app.command()(judge)
+app.command(cls=RecipeCommand)(judge)
 app.command()(export)
 app.command()(push)
 app.command()(combine)
-app.command()(prompts)
+app.command(cls=RecipeCommand)(prompts)
 app.command()(report)
 app.command()(sweep)
 app.command()(serve)

@@ -81,6 +81,7 @@ def validate(
     _print_findings(console, findings, warnings)
     for example in examples:
         console.print(masked_example(example, tokenizer))
+    console.print(_verdict(checked, len(warnings)))
 
 
 def _recipe_and_renamings(arguments: list[str]) -> tuple["Recipe", list[str]]:
@@ -159,9 +160,25 @@ def _print_findings(
     for warning in warnings:
         console.print(f"warning: {warning}", style="yellow")
     table = Table("", *findings, box=None, pad_edge=False)
-    for key in dict.fromkeys(key for values in findings.values() for key in values):
-        table.add_row(key, *(_cell(values.get(key, [])) for values in findings.values()))
+    shown = [_without_zeros(values) for values in findings.values()]
+    for key in dict.fromkeys(key for values in shown for key in values):
+        table.add_row(key, *(_cell(values.get(key, [])) for values in shown))
     console.print(table)
+
+
+def _without_zeros(finding: Mapping[str, Any]) -> dict[str, Any]:
+    """A finding whose counts of rows are those of what there was."""
+    counts = finding.get("rows and pairs")
+    if counts is None:
+        return dict(finding)
+    return {**finding, "rows and pairs": {name: n for name, n in counts.items() if n}}
+
+
+def _verdict(checked: "Recipe", warnings: int) -> str:
+    """The last line; what cannot be trained at all was an error before."""
+    ready = "ready to train" if checked.prompts is None else "ready for `fastslow prompts`"
+    above = "the warning" if warnings == 1 else f"the {warnings} warnings"
+    return f"{ready}; read {above} above" if warnings else ready
 
 
 def _cell(value: object) -> str:

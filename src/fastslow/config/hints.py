@@ -131,6 +131,19 @@ def from_elsewhere(path: Sequence[str]) -> str:
     return f"write {known}" if known and " " not in known else known
 
 
+def as_setting(option: str) -> str:
+    """What to write for a key that was given as an option; empty for no key.
+
+    >>> as_setting("--learning-rate"), as_setting("--lora_r")
+    ('write train.learning_rate=...', 'write lora.rank')
+    """
+    path = option.lstrip("-").replace("-", "_").split(".")
+    *outer, key = path
+    there = key in section_at(outer).model_fields
+    homes = [".".join(path)] if there else [] if outer else _homes(key)
+    return f"write {'=... or '.join(homes)}=..." if homes else from_elsewhere(path)
+
+
 def section_at(path: Iterable[str]) -> type[BaseModel]:
     """The model of a section. Places in lists and kinds of judges may be parts of its path."""
     candidates: list[type[BaseModel]] = [Recipe]

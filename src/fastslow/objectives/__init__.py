@@ -130,7 +130,7 @@ def objective_names() -> tuple[str, ...]:
     return tuple(sorted(_OBJECTIVES))
 
 
-def objective_kinds() -> dict[str, Callable[..., Objective]]:
+def objective_kinds() -> dict[str, Any]:
     """The dataclass behind each of those names."""
     return dict(_OBJECTIVES)
 
