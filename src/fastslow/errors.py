@@ -100,8 +100,8 @@ def did_you_mean(
     "; did you mean 'dpo'?"
     """
     names = list(allowed)
-    # Two letters swapped are nearer than one more, which the ratio prefers.
-    pairs = range(1, len(given))
+    # Two letters swapped after the first one are nearer than one more, which the ratio prefers.
+    pairs = range(2, len(given))
     swapped = {given[: i - 1] + given[i] + given[i - 1] + given[i + 1 :] for i in pairs}
     close = [name for name in names if name in swapped]
     close = close or get_close_matches(given, names, n=1, cutoff=cutoff)
