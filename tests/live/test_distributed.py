@@ -78,7 +78,7 @@ def test_two_processes_learn_what_one_learns(make_town, rows, budget):
     learn(folder, load_recipe(path), store_url=None, once=True, say=said.append)
     main, other = in_two(LEARN, *ready(two, rows[:30]), "once", **WHOLE)
     assert main[0][0] == 0 and other == [[1, []]], "the other process says nothing"
-    assert "in 2 processes" in main[0][1][0] and len(main[0][1]) == len(said) == 4
+    assert "in 2 processes" in main[0][1][0] and len(main[0][1]) == len(said) == 5
     *own, learned, weights = left_in(two.folder)
     *expected, _, of_one = left_in(one.folder)
     assert own == expected and len(weights) == 3
@@ -101,7 +101,7 @@ def test_rows_that_two_processes_cannot_learn_are_set_aside_and_both_go_on(make_
         make_town(train={**TRAIN, "learning_rate": 1e30, "max_grad_norm": None}), rows[:30]
     )
     main, other = in_two(LEARN, folder, path, "once", **WHOLE)
-    assert other == [[1, []]] and len(main[0][1]) == 4
+    assert other == [[1, []]] and len(main[0][1]) == 5
     (facts, *_) = left_in(folder)
     assert [state for *_, state in facts] == ["quarantined"] * 3
     assert list(folder.glob("failed-batch-*.json"))

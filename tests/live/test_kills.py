@@ -29,4 +29,4 @@ def test_kills_change_no_bit_of_what_is_learned_and_lose_no_vote(
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(dump_recipe(load_recipe(town.settings())))
     found = kill_often(town.folder, recipe, tmp_path, kills=kills, seed=0)
-    assert found.total() >= kills and len(found) > 5, found
+    assert found.total() >= kills and len(found) >= min(6, kills // 6), found
