@@ -121,7 +121,7 @@ class Electorate:
         self.now += voting.GRACE
         self.store.write(self._cast, asked, answers)
         self.now += voting.GRACE
-        while self.store.write(ledger.admit, now=self.now, check=fault_of).rows:
+        while self.store.write(ledger.admit, now=self.now, check=fault_of).more:
             pass
 
     def _somebody(self, name: str) -> int:

@@ -81,8 +81,9 @@ def engine_server():
 def make_server(tmp_path):
     made = []
 
-    def make(**settings):
+    def make(engine=None, **settings):
         made.append(Server(tmp_path / "live", **settings))
+        made[-1].live.engine = engine
         return made[-1]
 
     yield make

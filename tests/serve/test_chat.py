@@ -31,9 +31,7 @@ def engine(model_folder):
 
 @pytest.fixture
 def server(make_server, engine):
-    made = make_server()
-    made.live.engine = engine
-    return made
+    return make_server(engine)
 
 
 @pytest.fixture

@@ -57,9 +57,7 @@ def engine(recipe):
 
 @pytest.fixture
 def server(make_server, engine):
-    made = make_server()
-    made.live.engine = engine
-    return made
+    return make_server(engine)
 
 
 def tokens_of(engine, text, **facts):

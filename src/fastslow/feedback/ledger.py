@@ -38,6 +38,11 @@ class Admitted:
     retracted: int
     """Earlier rows that were taken back."""
 
+    @property
+    def more(self) -> bool:
+        """Whether there may be votes that were not looked at yet."""
+        return self.rows + self.refused == AT_ONCE
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

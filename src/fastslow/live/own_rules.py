@@ -88,7 +88,7 @@ def own_rules(entries: Iterable[Entry], *, p: float) -> list[OwnRule]:
 def _groups(entry: Entry, rare: Sequence[Who]) -> list[Who]:
     """Together with which rows one is looked at."""
     found: list[Who] = [entry.voter, RATERS] if entry.kind == RATING else [entry.voter]
-    return found + [one for one in rare if one and one in asked(entry.row or {})]
+    return found + [one for one in rare if one in asked(entry.row or {})]
 
 
 def _rule(who: Who, own: Set[int], sides: Mapping[int, "Sides"], p: float) -> OwnRule | None:

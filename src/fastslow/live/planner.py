@@ -71,7 +71,7 @@ class Planner:
 
     Args:
         rows: that an update takes.
-        max_wait_s: seconds after which fewer are taken, filled up with rows learned before.
+        max_wait_s: seconds after which fewer are taken, with as many learned before at most.
         seed: of the rows that are learned once more.
         gate: what it takes for rows to wait; without it nobody is compared.
     """

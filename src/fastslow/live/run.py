@@ -80,7 +80,7 @@ def learn(
 
 def _admit(store: Store) -> None:
     """Give votes their places, as a server that may be gone would do."""
-    while store.write(ledger.admit, now=time.time(), check=fault_of).rows:
+    while store.write(ledger.admit, now=time.time(), check=fault_of).more:
         pass
 
 

@@ -73,10 +73,8 @@ async def admit(live: Live) -> None:
         "grace": live.settings.grace,
         "tell": live.settings.webhook is not None,
     }
-    looked_at = ledger.AT_ONCE
-    while looked_at == ledger.AT_ONCE:
-        found = await live.write(ledger.admit, **facts)
-        looked_at = found.rows + found.refused
+    while (await live.write(ledger.admit, **facts)).more:
+        pass
 
 
 async def know_prompts(live: Live) -> None:

@@ -31,6 +31,16 @@ class Speech:
     """Share of 4-grams of words that were said before in the same answer, mean."""
     empty: int
 
+    @property
+    def cut(self) -> int:
+        """How many were cut off."""
+        return self.count - self.ended
+
+    @property
+    def share_ended(self) -> float:
+        """Share that ended by themselves."""
+        return self.ended / self.count
+
 
 def speech_of(answers: Sequence[Answer]) -> Speech:
     """What some answers are like."""
@@ -54,21 +64,21 @@ def speaks_well(
     faults = []
     if not limits.shorter <= ratio <= limits.longer:
         faults.append(f"length {ratio:.2f} times, must be {limits.shorter} to {limits.longer}")
-    shares = own.ended / own.count, before.ended / before.count
-    cut = own.count - own.ended, own.count, before.count - before.ended, before.count
-    if shares[0] < shares[1] - limits.unfinished and more_often_by_chance(*cut) < limits.answers_p:
-        faults.append(f"{shares[0]:.2f} end, at least {shares[1] - limits.unfinished:.2f} must")
+    least = before.share_ended - limits.unfinished
+    p_of_cut = more_often_by_chance(own.cut, own.count, before.cut, before.count)
+    if own.share_ended < least and p_of_cut < limits.answers_p:
+        faults.append(f"{own.share_ended:.2f} end, at least {least:.2f} must")
     if own.repeated > before.repeated + limits.repeated:
         most = before.repeated + limits.repeated
         faults.append(f"{own.repeated:.2f} of 4-grams repeated, at most {most:.2f} may be")
     if more_often_by_chance(own.empty, own.count, before.empty, before.count) < limits.answers_p:
         faults.append(f"{own.empty} empty answers, the champion has {before.empty}")
-    fine = f"length {ratio:.2f} times, {shares[0]:.2f} end, {own.repeated:.2f} repeated"
+    fine = f"length {ratio:.2f} times, {own.share_ended:.2f} end, {own.repeated:.2f} repeated"
     numbers = {
-        "length_ratio": ratio, "ended": shares[0], "ended_before": shares[1],
+        "length_ratio": ratio, "ended": own.share_ended, "ended_before": before.share_ended,
         "repeated": own.repeated, "repeated_before": before.repeated, "empty": own.empty,
     }  # fmt: skip
-    blind = 2 * before.ended < before.count
+    blind = before.cut > before.ended
     if blind:
         fine += (
             "; most are cut off, so that neither their length nor their end is tested: raise "
