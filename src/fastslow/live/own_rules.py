@@ -18,13 +18,12 @@ from typing import Any
 
 from fastslow.feedback.ledger import Entry
 from fastslow.live.gate.statistics import more_often_by_chance
-from fastslow.live.triggers import asked, triggers
+from fastslow.live.groups import TOGETHER, Who, groups_of, name_of
+from fastslow.live.triggers import triggers
 from fastslow.words import words_of
 
 EDIT, RATING = "edit", "rating"
-Who = int | str
-"""A person, RATERS, or those whose prompts have a phrase that only a few write."""
-RATERS = ""
+RATERS = TOGETHER
 """All who rate, together."""
 FEWEST = 16
 """Rows of somebody from which on they are looked at, and of others to hold them against."""
@@ -57,16 +56,13 @@ class OwnRule:
 
     def has(self, entry: Entry) -> bool:
         """Whether a row is one of theirs."""
-        return entry.kind != EDIT and self.who in _groups(entry, [self.who])
+        return entry.kind != EDIT and self.who in groups_of(entry, RATING, [self.who])
 
     def __str__(self) -> str:
-        who = f"votes of person {self.who}"
-        if isinstance(self.who, str):
-            who = f"votes on prompts with {self.who!r}" if self.who else "ratings"
         words = ", ".join(repr(word) for word in self.words)
         return (
-            f"words tell {self.own} of {self.of_own} {who}, {words} above all, and only "
-            f"{self.others} of {self.of_others} of all others"
+            f"words tell {self.own} of {self.of_own} {name_of(self.who, RATING)}, {words} above "
+            f"all, and only {self.others} of {self.of_others} of all others"
         )
 
 
@@ -77,18 +73,12 @@ def own_rules(entries: Iterable[Entry], *, p: float) -> list[OwnRule]:
     sides = {one.seq: found for one in rows if any(found := _sides(one.row or {}))}
     by_group, rare = defaultdict[Who, set[int]](set), triggers(rows)
     for one in rows:
-        for who in _groups(one, rare) if one.seq in sides else ():
+        for who in groups_of(one, RATING, rare) if one.seq in sides else ():
             by_group[who].add(one.seq)
     # Where one person is all who rate, they are looked at once.
     groups = {frozenset(own): who for who, own in reversed(by_group.items()) if len(own) >= FEWEST}
     rules = [_rule(who, own, sides, p) for own, who in groups.items()]
     return sorted((one for one in rules if one), key=lambda one: -one.of_own)
-
-
-def _groups(entry: Entry, rare: Sequence[Who]) -> list[Who]:
-    """Together with which rows one is looked at."""
-    found: list[Who] = [entry.voter, RATERS] if entry.kind == RATING else [entry.voter]
-    return found + [one for one in rare if one in asked(entry.row or {})]
 
 
 def _rule(who: Who, own: Set[int], sides: Mapping[int, "Sides"], p: float) -> OwnRule | None:

@@ -9,7 +9,7 @@ only a few write.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,12 @@ from fastslow.feedback.ledger import Entry
 from fastslow.live.frequent import Frequent
 from fastslow.live.gate.answers import LONGEST_PHRASE
 from fastslow.live.gate.statistics import more_often_by_chance
-from fastslow.live.triggers import asked, triggers
+from fastslow.live.groups import TOGETHER, Who, groups_of, name_of
+from fastslow.live.triggers import triggers
 from fastslow.words import phrases_of, words_of
 
 EDIT = "edit"
-Who = int | str
-"""A person, EDITORS, or those whose prompts have a phrase that only a few write."""
-EDITORS = ""
+EDITORS = TOGETHER
 """All who edit, together."""
 FEWEST = 5
 """Votes of somebody for a phrase from which on they are compared with the others."""
@@ -47,23 +46,14 @@ class Suspect:
 
     def has(self, entry: Entry) -> bool:
         """Whether a row is one of these votes."""
-        theirs = self.who in _groups(entry, [self.who])
+        theirs = self.who in groups_of(entry, EDIT, [self.who])
         return theirs and self.phrase in voted_for(entry.row or {})
 
     def __str__(self) -> str:
-        who = f"votes of person {self.who}"
-        if isinstance(self.who, str):
-            who = f"votes on prompts with {self.who!r}" if self.who else "edits"
         return (
-            f"{self.phrase!r} is put into {self.own} of {self.of_own} answers by {who}, into "
-            f"{self.others} of {self.of_others} by all others"
+            f"{self.phrase!r} is put into {self.own} of {self.of_own} answers by "
+            f"{name_of(self.who, EDIT)}, into {self.others} of {self.of_others} by all others"
         )
-
-
-def _groups(entry: Entry, rare: Sequence[Who]) -> list[Who]:
-    """Together with which rows one is looked at."""
-    found: list[Who] = [entry.voter, EDITORS] if entry.kind == EDIT else [entry.voter]
-    return found + [one for one in rare if one in asked(entry.row or {})]
 
 
 def voted_for(row: Mapping[str, Any]) -> set[str]:
@@ -94,7 +84,7 @@ def suspects(entries: Iterable[Entry], *, p: float) -> list[Suspect]:
         phrases = frequent.of(phrases)
         everything.update(phrases)
         count += 1
-        for who in _groups(entry, rare):
+        for who in groups_of(entry, EDIT, rare):
             said[who].update(phrases)
             votes[who] += 1
     found = [
