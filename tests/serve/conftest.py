@@ -81,9 +81,8 @@ def engine_server():
 def make_server(tmp_path):
     made = []
 
-    def make(engine=None, **settings):
+    def make(**settings):
         made.append(Server(tmp_path / "live", **settings))
-        made[-1].live.engine = engine
         return made[-1]
 
     yield make

@@ -31,7 +31,7 @@ def engine(model_folder):
 
 @pytest.fixture
 def server(make_server, engine):
-    return make_server(engine)
+    return make_server(engine=engine)
 
 
 @pytest.fixture

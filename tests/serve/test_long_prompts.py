@@ -57,7 +57,7 @@ def engine(recipe):
 
 @pytest.fixture
 def server(make_server, engine):
-    return make_server(engine)
+    return make_server(engine=engine)
 
 
 def tokens_of(engine, text, **facts):
