@@ -145,7 +145,7 @@ def _one_vote(store, number):
     return store.write(cast)
 
 
-@pytest.mark.parametrize("cuts", [15, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cuts", [15, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_power_cut_loses_no_acknowledged_vote(tmp_path, monkeypatch, cuts):
     """One store goes through all cuts; checkpoints are frequent, so that many fall into one."""
     where, draw = tmp_path / "live", random.Random(5)
@@ -165,7 +165,7 @@ def test_a_power_cut_loses_no_acknowledged_vote(tmp_path, monkeypatch, cuts):
         assert acknowledged <= set(found), f"cut {number} lost {acknowledged - set(found)}"
         with Store(where) as store, store.read() as connection:
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
-    assert reached > 0.5 * cuts and len(acknowledged) > 3 * cuts
+    assert reached > 0.5 * cuts and len(acknowledged) > 2 * cuts
 
 
 def test_a_store_that_does_not_force_its_writes_is_caught(tmp_path, monkeypatch):

@@ -84,6 +84,17 @@ def test_an_answer_that_was_cut_is_learned_without_its_end(town):
     assert read_row(entries(town)[0].row, source="here").truncated == (False, True)
 
 
+def test_an_answer_that_a_text_may_have_stopped_teaches_no_end(town):
+    """The stop text is not part of it, and an engine says `stop` of both ends."""
+    prompt = town.prompt()
+    for text, stop in (("one line", ["\n"]), ("whole", [])):
+        answer = town.answer(prompt, text, params={"stop": stop})
+        town.write(voting.rate, voter=town.voters[0], answer_id=answer, verdict="up", key=text)
+    admit(town)
+    found = [read_row(entry.row, source="here").truncated for entry in entries(town)]
+    assert found == [(True,), ()]
+
+
 def test_thumbs_and_edits_of_what_was_cut_teach_no_end_of_it_either(town):
     """The edited answer is whole."""
     answer = town.answer(town.prompt(), "cut off in", finish="length")

@@ -93,7 +93,9 @@ class Rows:
         return [_message(str(self._answers[answer_id].text))]
 
     def _cut(self, answer_id: int) -> bool:
-        return bool(self._answers[answer_id].finish == "length")
+        """Whether it may have no end of its own: where texts were to stop it, one of them may have."""
+        answer = self._answers[answer_id]
+        return bool(answer.finish == "length" or answer.params.get("stop"))
 
 
 def _by_id(connection: Connection, table: Table, numbers: Iterable[int | None]) -> dict[int, Any]:

@@ -71,14 +71,20 @@ def _asked(body: Chat, most: int) -> dict[str, Any]:
         "temperature": body.temperature,
         "top_p": body.top_p,
         "max_tokens": body.max_completion_tokens or body.max_tokens or most,
-        "stop": tuple([body.stop] if isinstance(body.stop, str) else body.stop or ()),
+        "stop": _stops(body),
     }
+
+
+def _stops(body: Chat) -> tuple[str, ...]:
+    return (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
 
 
 async def _keep(
     live: Live, body: Chat, assigned: Assigned, by: By, got: Sequence[Piece]
 ) -> list[int]:
-    params = {"temperature": body.temperature, "top_p": body.top_p}
+    params = {
+        "temperature": body.temperature, "top_p": body.top_p, "stop": list(_stops(body)),
+    }  # fmt: skip
     _, numbers = await live.write(
         keep_answers,
         messages=body.conversation(),
