@@ -93,7 +93,7 @@ class Rows:
         return [_message(str(self._answers[answer_id].text))]
 
     def _cut(self, answer_id: int) -> bool:
-        """Whether it may have no end of its own: where texts were to stop it, one of them may have."""
+        """Whether it may have no end of its own: it was cut, or a stop text may have ended it."""
         answer = self._answers[answer_id]
         return bool(answer.finish == "length" or answer.params.get("stop"))
 

@@ -10,7 +10,7 @@ from fastslow.adapters import BASE
 from fastslow.api.learner import Learner
 from fastslow.api.view import Answer, RowScore, prompt_of
 from fastslow.config import GateConfig
-from fastslow.live.choice import Row, decided, margins, vote_loss
+from fastslow.live.choice import Row, decided, vote_loss
 from fastslow.live.gate.answers import no_burst, speaks_well
 from fastslow.live.gate.behind import BEHIND, ended_with, not_behind
 from fastslow.live.gate.check import Check
@@ -22,12 +22,15 @@ from fastslow.live.gate.held_out import (
     keeps_advantage,
     retention,
 )
+from fastslow.live.gate.margins import KeptMargins
 from fastslow.live.probes import Probes
 
 ESTIMATED = 1.5
 """Times the KL budget that an update may be from what answers now: of 210 clean ones the gate saw
 three at 1.03 to 1.2 times (`benchmarks.live.clean`), and what has come apart is at tens."""
 CANDIDATE, CHAMPION, ANCHOR = "candidate", "champion", "anchor"
+Folders = Mapping[str, Path | None]
+"""Of adapters, by what they are in the test; None is the base."""
 PROMOTED, WAITS, QUARANTINED = "promoted", "waiting", "quarantined"
 
 
@@ -89,7 +92,7 @@ class Gate:
 
     def __init__(self, learner: Learner, *, limits: GateConfig, longest: int, seed: int) -> None:
         self._learner, self._limits, self._longest, self._seed = learner, limits, longest, seed
-        self._probes = Probes(learner)
+        self._probes, self._margins = Probes(learner), KeptMargins(learner)
 
     def test(
         self,
@@ -102,7 +105,7 @@ class Gate:
     ) -> Verdict:
         """The verdict on an adapter beside the one that answers; None is the base. `more` was
         checked elsewhere. One that `takes_over` is another of the learner's modules."""
-        given = {CANDIDATE: candidate, CHAMPION: champion, ANCHOR: anchor}
+        given: Folders = {CANDIDATE: candidate, CHAMPION: champion, ANCHOR: anchor}
         folders = {name: folder for name, folder in given.items() if folder is not None}
         names = {name: name if name in folders else BASE for name in given}
         with self._learner.beside(folders):
@@ -110,8 +113,8 @@ class Gate:
                 *more,
                 self._distance(names, evidence, takes_over),
                 self._chosen(evidence.learned),
-                *self._retention(names, evidence.held_out),
-                *self._remembering(names, evidence.remembered),
+                *self._retention(names, given, evidence.held_out),
+                *self._remembering(names, given, evidence.remembered),
             ]
             if evidence.prompts:
                 own, before = (
@@ -155,21 +158,27 @@ class Gate:
         said = f"chosen answers {ratio:+.3f} nats per token against the base, at least {least} must"
         return Check("chosen", ratio >= least, said, {"chosen_ratio": ratio})
 
-    def _retention(self, names: Mapping[str, str], rows: Sequence[Row]) -> list[Check]:
+    def _retention(
+        self, names: Mapping[str, str], folders: Folders, rows: Sequence[Row]
+    ) -> list[Check]:
         """Held-out votes, against the champion and, for what is lost slowly, the anchor."""
         cases = decided(rows)
-        found = {name: self._margins(own, cases) for name, own in names.items()}
+        found = {name: self._margins.of(names[name], folders[name], cases) for name in names}
         anchor = found[ANCHOR] if names[ANCHOR] != BASE else None
         return retention(found[CANDIDATE], found[CHAMPION], anchor, self._loss, self._limits)
 
-    def _remembering(self, names: Mapping[str, str], rows: Sequence[Row]) -> list[Check]:
+    def _remembering(
+        self, names: Mapping[str, str], folders: Folders, rows: Sequence[Row]
+    ) -> list[Check]:
         """What was learned, while hardly anything is held out: an update that loses much of it is a
         wreck, though one that loses none may be one. On all votes at once: a sound update is far
         from failing (LOG.md)."""
         cases, limits = decided(rows), self._limits
         if len(cases) < limits.held_out:
             return []
-        own, before = (self._margins(names[name], cases) for name in (CANDIDATE, CHAMPION))
+        own, before = (
+            self._margins.of(names[name], folders[name], cases) for name in (CANDIDATE, CHAMPION)
+        )
         about: Any = {"alpha": limits.alpha, "fewest": limits.held_out, "whom": "the champion"}
         about |= {"share": limits.kept_advantage, "kind": "learned", "parts": WHOLE}
         return [keeps_advantage(LEARNED, own, before, self._loss, **about)]
@@ -187,9 +196,6 @@ class Gate:
             return behind, plain
 
         return not_behind(trigger, both(CANDIDATE), both(ANCHOR), self._limits)
-
-    def _margins(self, policy: str, rows: Sequence[Row]) -> list[float]:
-        return [0.0] * len(rows) if policy == BASE else margins(self._learner, policy, rows)
 
     def _loss(self, margin: float) -> float:
         return vote_loss(margin, self._learner.core.objective.beta)
