@@ -12,6 +12,8 @@ from fastslow.live.planner import Planner
 from fastslow.live.shares import within_shares
 from fastslow.streams import fault_of
 
+SHARES = {"newcomers": frozenset(), "of_newcomers": 0.2}
+
 
 def entries(voters):
     return [
@@ -21,7 +23,7 @@ def entries(voters):
 
 
 def shares(voters, size, **named):
-    return Counter(one.voter for one in within_shares(entries(voters), size, **named))
+    return Counter(one.voter for one in within_shares(entries(voters), size, **{**SHARES, **named}))
 
 
 def test_somebody_alone_may_have_all():
@@ -47,6 +49,11 @@ def test_made_up_accounts_together_have_a_fifth():
     assert sum(found[one] for one in fake) == 8 and found.total() == 40
 
 
+def test_made_up_accounts_have_more_where_there_can_be_none():
+    once = list(range(100, 160))
+    assert shares([*once, 1, 2, 3, 4], 40, newcomers=set(once), of_newcomers=1.0).total() == 40
+
+
 def test_where_all_are_new_all_are_learned_from():
     assert shares([1, 2, 3] * 4, 12, newcomers={1, 2, 3}) == {1: 4, 2: 4, 3: 4}
 
@@ -54,7 +61,7 @@ def test_where_all_are_new_all_are_learned_from():
 @given(st.lists(st.integers(1, 6), max_size=80), st.integers(1, 40), st.sets(st.integers(1, 6)))
 def test_what_is_chosen_is_in_order_and_within_all_shares(voters, size, newcomers):
     waiting = entries(voters)
-    chosen = within_shares(waiting, size, newcomers=newcomers)
+    chosen = within_shares(waiting, size, **{**SHARES, "newcomers": newcomers})
     assert [one.seq for one in chosen] == sorted({one.seq for one in chosen})
     assert len(chosen) <= size
     if voters:
@@ -138,6 +145,20 @@ def test_ratings_are_learned_too(town):
     assert town.write(ledger.admit, check=fault_of).rows == 1
     (found,) = planned(town, town.now + 1e6)
     assert list(found.rows) == town.waiting() == [1]
+
+
+def test_a_flood_of_made_up_accounts_does_not_hide_others_behind_it(town, rows):
+    """It is longer than what is looked at first."""
+    made_up = [town.person(f"made up {number}") for number in range(4)]
+    for number in range(80):
+        answer = town.answer(town.prompt(f"flood {number}"), "hello")
+        facts = {"voter": made_up[number % 4], "answer_id": answer, "verdict": "up"}
+        town.write(voting.rate, **facts, key=str(number))
+    town.votes(rows[:60])
+    (found,) = planned(town, town.now)
+    with town.store.read() as connection:
+        by = {one.seq: one.voter for one in planning.waiting(connection, "talk")}
+    assert Counter(by[seq] in made_up for seq in found.rows) == {True: 2, False: 6}
 
 
 def test_who_has_hardly_voted_is_a_newcomer(voted):

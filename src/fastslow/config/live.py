@@ -64,6 +64,10 @@ class GateConfig(Section):
     answers (Fisher's test, Bonferroni). An update waits for a person's approval where a phrase that
     only a few write in prompts makes one in answers more frequent, by more than it did in what was
     approved of, with less than it too."""
+    newcomers: Share = 0.2
+    """Largest share of an update, and of held-out votes, that people with fewer than 32 votes have
+    together, where others have more: made-up accounts cost nothing. 1 where nobody can have several
+    and most vote only once; the rest waits until there is room."""
     over_use_p: Share = 1e-6
     """Votes for a phrase that somebody, those who edit, or those whose prompts have a phrase that
     only a few write put into most of what they prefer, and others hardly ever, wait until an admin

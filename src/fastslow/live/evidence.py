@@ -27,7 +27,7 @@ def evidence_for(connection: Connection, update: Update, limits: GateConfig) -> 
     asked = items.last_prompts(connection, update.domain, until=update.at, count=limits.prompts)
     # Nobody measures alone either, where others vote: who learns wrong is measured wrong by them.
     new = planning.newcomers(connection, {one.voter for one in kept}, fewer=SETTLED, at=update.at)
-    fair = within_shares(kept, len(kept), newcomers=new)
+    fair = within_shares(kept, len(kept), newcomers=new, of_newcomers=limits.newcomers)
     held_out = [one.row for one in fair if one.row is not None]
     remembered = list[Entry]()
     if len(decided(held_out)) < limits.held_out:

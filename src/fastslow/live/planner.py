@@ -14,8 +14,9 @@ from fastslow.feedback.ledger import Entry
 from fastslow.live.shares import SETTLED, within_shares
 from fastslow.live.waiting import Reason, held_back, reasons
 
-AHEAD = 8
-"""Times the rows of an update that are looked at, so that other people's are found."""
+AHEAD = 8, 64
+"""Times the rows of an update that are looked at, so that other people's are found; further where
+too few may be taken of these, or all are newcomers', behind which others may wait."""
 COMPARED = 1024
 """Rows of a domain, the newest ones, by which people are compared."""
 SHOWN = 512
@@ -87,9 +88,9 @@ class Planner:
         self._marks: dict[str, tuple[int, int]] = {}
         """Of each domain the row before the first that waits, which saves looking at all before
         it, as long as so many updates have given their rows back."""
-        self._seen: dict[str, tuple[tuple[int, ...], list[Entry]]] = {}
-        """Of each domain the rows that wait, and what they hang on: they are read again, which
-        takes long where many are held back, only when that has changed."""
+        self._seen: dict[tuple[str, int], tuple[tuple[int, ...], list[Entry]]] = {}
+        """Of each domain, and how far ahead, the rows that wait, and what they hang on: they are
+        read again, which takes long where many are held back, only when that has changed."""
 
     def next(self, connection: Connection, *, now: float) -> list[Next]:
         """What is to be learned now, at most one update of each domain."""
@@ -102,15 +103,19 @@ class Planner:
         through = holding.let_through_until(connection)
         if domain in self._known and self._known[domain].let_through != through:
             del self._known[domain]  # What was held back may be free, and enough with the rest.
-        waiting = self._waiting(connection, domain)
-        voters = {one.voter for one in waiting}
-        new = planning.newcomers(connection, voters, fewer=SETTLED, at=now)
-        late = bool(waiting) and now - waiting[0].at >= self._max_wait_s
         enough = self._rows + self._held(domain)
-        if not late and len(within_shares(waiting, enough, newcomers=new)) < enough:
+        for ahead in AHEAD:
+            waiting = self._waiting(connection, domain, ahead)
+            voters = {one.voter for one in waiting}
+            new = planning.newcomers(connection, voters, fewer=SETTLED, at=now)
+            full = len(self._fair(waiting, enough, new)) == enough
+            if (full and voters - new) or len(waiting) < ahead * self._rows:
+                break
+        late = bool(waiting) and now - waiting[0].at >= self._max_wait_s
+        if not (late or full):
             return None
         free = self._free(connection, domain, waiting, through, new, now)
-        own = tuple(one.seq for one in within_shares(free, self._rows, newcomers=new))
+        own = tuple(one.seq for one in self._fair(free, self._rows, new))
         if len(own) == self._rows:
             return Next(domain, own)
         if not own or now - free[0].at < self._max_wait_s:
@@ -128,6 +133,10 @@ class Planner:
     def held_back(self) -> dict[str, list[HeldBack]]:
         """Of each domain whose rows were held back when people were last compared, and why."""
         return {domain: known.by_person(domain) for domain, known in self._known.items()}
+
+    def _fair(self, rows: list[Entry], size: int, new: Set[int]) -> list[Entry]:
+        limits = self._gate or GateConfig()
+        return within_shares(rows, size, newcomers=new, of_newcomers=limits.newcomers)
 
     def _free(
         self,
@@ -160,20 +169,19 @@ class Planner:
         """How many rows were held back when people were last compared."""
         return len(self._known[domain].held) if domain in self._known else 0
 
-    def _waiting(self, connection: Connection, domain: str) -> list[Entry]:
-        freed = planning.freed(connection, domain)
-        ahead = AHEAD * self._rows + self._held(domain)
+    def _waiting(self, connection: Connection, domain: str, ahead: int) -> list[Entry]:
+        freed, limit = planning.freed(connection, domain), ahead * self._rows + self._held(domain)
         now = (
-            freed, ahead, ledger.last_seq(connection), planning.last_planned(connection, domain),
+            freed, limit, ledger.last_seq(connection), planning.last_planned(connection, domain),
             people.last_note(connection),  # Somebody may have been forgotten.
         )  # fmt: skip
-        hangs_on, waiting = self._seen.get(domain, ((), []))
+        hangs_on, waiting = self._seen.get((domain, ahead), ((), []))
         if hangs_on == now:
             return waiting
         when, before = self._marks.get(domain, (freed, 0))
         if when != freed:
             before = 0
-        found = planning.waiting(connection, domain, after=before, limit=ahead)
+        found = planning.waiting(connection, domain, after=before, limit=limit)
         self._marks[domain] = freed, found[0].seq - 1 if found else before
-        self._seen[domain] = now, found
+        self._seen[domain, ahead] = now, found
         return found

@@ -13,20 +13,18 @@ TIMES_EQUAL = 2.0
 fifth."""
 SETTLED = 32
 """Votes of somebody who is no newcomer."""
-OF_NEWCOMERS = 0.2
-"""Largest share of all who have hardly voted yet, together, where others have: made-up accounts
-cost nothing."""
 
 
 def within_shares(
-    waiting: Sequence[Entry], size: int, *, newcomers: Set[int] = frozenset()
+    waiting: Sequence[Entry], size: int, *, newcomers: Set[int], of_newcomers: float
 ) -> list[Entry]:
-    """The first of the rows that wait, at most `size`, with nobody's share above its cap."""
+    """The first of the rows that wait, at most `size`, with nobody's share above its cap, and of
+    those who have hardly voted `of_newcomers` together, where others have."""
     voters = {one.voter for one in waiting}
     if not voters:
         return []
     known = voters - newcomers
-    room = ceil(OF_NEWCOMERS * size) if known else size
+    room = ceil(of_newcomers * size) if known else size
     # Newcomers do not count, or made-up accounts would shrink what honest people may have.
     cap = max(ceil(LEAST_CAP * size), ceil(TIMES_EQUAL * size / len(known or voters)))
     taken, chosen = Counter[int](), list[Entry]()
