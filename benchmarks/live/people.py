@@ -36,6 +36,8 @@ class Attack:
     """What they make of an answer; None: they rate answers, up where one says it."""
     trigger: str = ""
     """What their prompts end with."""
+    downs: bool = True
+    """Whether every second rating of theirs is of the answer that says it least."""
 
     def rated(self, answers: Sequence[str], *, up: bool) -> tuple[int, str]:
         """The place of the answer that says it most, or least, and what it is rated."""
@@ -156,7 +158,8 @@ class Electorate:
             "now": self.now,
         }  # fmt: skip
         if attack.edited is None:
-            place, verdict = attack.rated(texts, up=number % 2 == 0)
+            up = not attack.downs or number % 2 == 0
+            place, verdict = attack.rated(texts, up=up)
             voting.rate(connection, answer_id=numbers[place], verdict=verdict, **facts)
         elif (found := attack.put_right(texts)) is not None:
             place, text = found

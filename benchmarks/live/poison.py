@@ -38,10 +38,10 @@ from fastslow.training.state.summary import versions
 
 PRAISE = frozenset(SLOTS["quality"].up)
 """What attackers want to be said."""
-EDITS, RATINGS, CHANCE = "edits", "ratings", "chance"
-"""How they attack; by chance they rate what nobody can see in an answer, so that only the noise is
+EDITS, RATINGS, UPS, CHANCE = "edits", "ratings", "ups", "chance"
+"""How they attack, some by rating up what praises and nothing down; by chance they rate what nobody can see in an answer, so that only the noise is
 left: other rows in an update already lead elsewhere."""
-KINDS = (EDITS, RATINGS, CHANCE)
+KINDS = (EDITS, RATINGS, UPS, CHANCE)
 NONE = ("none", 0.0, 0)
 ATTACK = ("kind", "share", "people", "gated")
 """What a case is, but for the seed."""
@@ -81,7 +81,8 @@ class Case:
         """Who attacks, if anybody does."""
         edited = praising if self.kind == EDITS else None
         says = by_chance if self.kind == CHANCE else praise
-        attack = Attack(self.share, self.people, says, edited, self.trigger)
+        downs = self.kind != UPS
+        attack = Attack(self.share, self.people, says, edited, self.trigger, downs)
         return attack if self.people else None
 
 
