@@ -39,8 +39,9 @@ from fastslow.training.state.summary import versions
 PRAISE = frozenset(SLOTS["quality"].up)
 """What attackers want to be said."""
 EDITS, RATINGS, UPS, CHANCE = "edits", "ratings", "ups", "chance"
-"""How they attack, some by rating up what praises and nothing down; by chance they rate what nobody can see in an answer, so that only the noise is
-left: other rows in an update already lead elsewhere."""
+"""How they attack, some by rating up what praises and nothing down; by chance they rate what nobody
+can see in an answer, so that only the noise is left: other rows in an update already lead
+elsewhere."""
 KINDS = (EDITS, RATINGS, UPS, CHANCE)
 NONE = ("none", 0.0, 0)
 ATTACK = ("kind", "share", "people", "gated")
