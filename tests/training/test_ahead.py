@@ -24,6 +24,22 @@ def rows(count):
     return made
 
 
+def told(reader):
+    """What is warned of after each batch."""
+    return [reader.take_warnings() for _ in reader]
+
+
+def test_many_truncated_examples_are_told_of_once_and_at_the_same_batch(tmp_path):
+    path = tiny.write_rows(tmp_path / "long.jsonl", tiny.rows(200, seed=5))
+    plain, ahead = (told(one) for one in (
+        reader_of(path, max_length=24), PrefetchReader(reader_of(path, max_length=24))
+    ))  # fmt: skip
+    (message,) = sum(plain, [])
+    assert plain == ahead and [len(one) for one in plain].index(1) == 19, "of a hundred examples"
+    assert "of the first 100 examples are truncated at data.max_length = 24" in message
+    assert not sum(told(reader_of(path, max_length=1024)), [])
+
+
 def reader_of(path, *, max_length=96, **settings):
     stream = ExampleStream(open_sources([str(path)]), shuffle=8, seed=3, **settings)
     encoder = Encoder(tiny.tokenizer(), max_length=max_length)

@@ -19,6 +19,8 @@ SHOWN = 5
 REMOVE_ROWS = "Do as it says above, or remove such rows from the data."
 GIVE_COLUMNS = "Add the columns, or choose an objective that does not need them."
 ENOUGH_PAIRS = 100
+TRUNCATED_UNSAID = 0.05
+"""Share of truncated examples up to which nothing is said."""
 
 
 @dataclass(slots=True)
@@ -65,6 +67,7 @@ class BatchReader(Reader):
         self._objective = objective
         self.batch_size = batch_size
         self._max_wait_s = max_wait_s
+        self._told_of_cut = False
 
     def _batches(self) -> Generator[list[Encoded]]:
         batch: list[Encoded] = []
@@ -121,6 +124,19 @@ class BatchReader(Reader):
             self.counts.truncated_prompts += item.prompt_truncated
             self.counts.learned_ties += item.is_tie
             yield item
+
+    def take_warnings(self) -> list[str]:
+        """That many of the first examples were truncated, once."""
+        seen = self.counts
+        enough = seen.kept >= ENOUGH_PAIRS and seen.truncated > TRUNCATED_UNSAID * seen.kept
+        if self._told_of_cut or not enough:
+            return []
+        self._told_of_cut = True
+        return [
+            f"{seen.truncated} of the first {seen.kept} examples are truncated at data.max_length "
+            f"= {self._encoder.max_length}, {seen.truncated_prompts} of them in the prompt; "
+            "`fastslow validate` says which length would keep 95 % whole"
+        ]
 
     @property
     def num_consumed(self) -> int:

@@ -20,6 +20,7 @@ class _Position:
     summary: dict[str, int]
     skipped_examples: list[str]
     num_consumed: int
+    warnings: list[str]
 
 
 class PrefetchReader(Reader):
@@ -34,6 +35,7 @@ class PrefetchReader(Reader):
         self._at = _position_of(reader)
         self._next: Future[Any] | None = None
         """What is being read now."""
+        self._untold: list[str] = []
 
     @property
     def num_consumed(self) -> int:
@@ -51,6 +53,7 @@ class PrefetchReader(Reader):
             self._next = background.submit(read)
             while True:
                 batch, self._at = self._next.result()
+                self._untold += self._at.warnings
                 if batch is None:
                     return
                 self._next = background.submit(read)
@@ -63,6 +66,11 @@ class PrefetchReader(Reader):
     def skipped_examples(self) -> list[str]:
         """As of the reader."""
         return self._at.skipped_examples
+
+    def take_warnings(self) -> list[str]:
+        """As of the reader."""
+        taken, self._untold = self._untold, []
+        return taken
 
     def position(self) -> Any:
         """The position after the last batch that came out."""
@@ -86,5 +94,6 @@ class PrefetchReader(Reader):
 
 def _position_of(reader: Reader) -> _Position:
     return _Position(
-        reader.state(), reader.summary(), reader.skipped_examples(), reader.num_consumed
-    )
+        reader.state(), reader.summary(), reader.skipped_examples(), reader.num_consumed,
+        reader.take_warnings(),
+    )  # fmt: skip

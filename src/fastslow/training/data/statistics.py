@@ -9,10 +9,8 @@ from typing import Any
 from fastslow.objectives import Objective
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream
+from fastslow.training.data.batch_reader import TRUNCATED_UNSAID
 from fastslow.training.data.checking import CheckedReader
-
-TRUNCATED_UNSAID = 0.05
-"""Share of truncated examples up to which nothing is said."""
 
 
 @dataclass(slots=True)

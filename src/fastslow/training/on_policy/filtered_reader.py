@@ -98,8 +98,8 @@ class FilteredReader(Reader):
         return kept
 
     def take_warnings(self) -> list[str]:
-        """That most completions to a batch were truncated, once."""
-        return self._truncation.take()
+        """As of the reader; that most completions to a batch were truncated, once."""
+        return [*self.reader.take_warnings(), *self._truncation.take()]
 
     def _request(self, item: Encoded, completions: Sequence[Completion]) -> JudgeRequest:
         """The best stored response first, then the policy's own."""
