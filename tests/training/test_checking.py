@@ -143,3 +143,17 @@ def test_what_a_template_does_to_rows_of_another_process_is_noted(tmp_path):
         stream(file), own, DPO, batch_size=16, progress=lambda read: None, processes=2
     )  # fmt: skip
     assert any("thoughts of earlier turns" in note for note in own.notes)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_is_repeated_or_contradicted_is_counted_over_all_blocks_of_rows(tmp_path, processes):
+    rows = tiny.rows(1300)
+    for one, row in enumerate(rows):  # Small texts may be the same by chance.
+        row["prompt"] = f"{one}: {row['prompt']}"
+    turned = [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in rows[:40]]
+    file = tiny.write_rows(tmp_path / "rows.jsonl", [*rows, *rows[100:160], *turned])
+    found, _ = statistics(file, processes)
+    assert (found.alike.repeated, found.alike.contradicted) == (60, 40)
+    assert found.as_json()["the opposite of one before"] == 40
+    warning = found.warnings(96)[-1]
+    assert warning.startswith("60 of 1400 examples say the same as one before")

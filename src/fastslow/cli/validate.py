@@ -58,8 +58,7 @@ def validate(
             encoder = make_encoder(part, tokenizer)
             for name, statistics in _read(part, encoder, show_progress, where):
                 findings[name] = statistics.as_json()
-                lost = statistics.truncation_warning(encoder.max_length)
-                warnings += [f"{name}: {lost}"] if lost else []
+                warnings += [f"{name}: {one}" for one in statistics.warnings(encoder.max_length)]
                 warnings += encoder.warnings([item.example for item in statistics.examples])
                 if name.endswith("train"):
                     examples += statistics.examples[:show]
@@ -167,11 +166,11 @@ def _print_findings(
 
 
 def _without_zeros(finding: Mapping[str, Any]) -> dict[str, Any]:
-    """A finding whose counts of rows are those of what there was."""
-    counts = finding.get("rows and pairs")
-    if counts is None:
-        return dict(finding)
-    return {**finding, "rows and pairs": {name: n for name, n in counts.items() if n}}
+    """A finding without counts of what there was none of."""
+    found = {name: value for name, value in finding.items() if value != 0}
+    if counts := finding.get("rows and pairs"):
+        found["rows and pairs"] = {name: n for name, n in counts.items() if n}
+    return found
 
 
 def _verdict(checked: "Recipe", warnings: int) -> str:

@@ -23,6 +23,7 @@ from fastslow.streams import ExampleStream
 from fastslow.streams.block_examples import BlockExamples, ExampleMaker
 from fastslow.streams.stream import Rows
 from fastslow.training.data.batch_reader import BatchReader
+from fastslow.training.data.identity import key_of, verdict_of
 from fastslow.training.data.requirements import is_idle_tie, missing_fields
 
 MOST_PROCESSES = 8
@@ -40,6 +41,10 @@ class Checked(NamedTuple):
     names: tuple[str, ...]
     """What each response is."""
     is_tie: bool
+    about: int
+    """Hash of the prompt and the responses in any order."""
+    says: int
+    """Hash of what is said of these."""
     idle: bool = False
     """Whether nothing was preferred and the objective learns from preferences alone."""
     missing: str | None = None
@@ -184,10 +189,11 @@ def response_names(example: Example) -> tuple[str, ...]:
     return ("demonstrated",)
 
 
-def _known(example: Example) -> tuple[str, str, tuple[str, ...], bool]:
+def _known(example: Example) -> tuple[str, str, tuple[str, ...], bool, int, int]:
     """The first fields of what is Checked of an example."""
     is_tie = isinstance(example, Pair) and example.is_tie
-    return example.source, example.domain, response_names(example), is_tie
+    about, says = hash(key_of(example)), verdict_of(example)
+    return example.source, example.domain, response_names(example), is_tie, about, says
 
 
 def _measured(item: Encoded | Dropped, *, keep: bool) -> Checked:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 from fastslow.config import Recipe
-from fastslow.records import Example, Text
 from fastslow.streams import ExampleStream, HubDataset, open_sources
 from fastslow.training.data.dataset import (
     eval_objective,
@@ -17,12 +16,10 @@ from fastslow.training.data.dataset import (
     objective_of,
     stored_sources,
 )
+from fastslow.training.data.identity import Key, key_of
 
 LOOKED_AT = 50_000
 """Examples of each side that are compared: some seconds of reading at the start of a run."""
-
-Key = tuple[int, int]
-"""Hashes of an example's prompt, and of its answers in any order; of this process alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +133,4 @@ def _keys(recipe: Recipe, specs: list[str], kind: str, *, skip: int = 0) -> list
     stream = ExampleStream(
         sources, kind=kind, columns=recipe.data.columns, max_bad_fraction=1.0, skip=skip
     )
-    return [_key(example) for example in islice(stream, LOOKED_AT)]
-
-
-def _key(example: Example) -> Key:
-    answers = frozenset(_turns(answer, "assistant") for answer in example.responses)
-    return hash(_turns(example.prompt, "user")), hash(answers)
-
-
-def _turns(text: Text, role: str) -> tuple[tuple[str, str], ...]:
-    """A text and the one turn that holds it are the same."""
-    if isinstance(text, str):
-        return ((role, text),)
-    return tuple((turn.role, turn.content) for turn in text)
+    return [key_of(example) for example in islice(stream, LOOKED_AT)]

@@ -11,6 +11,7 @@ from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import ExampleStream
 from fastslow.training.data.batch_reader import TRUNCATED_UNSAID
 from fastslow.training.data.checking import CheckedReader
+from fastslow.training.data.identity import Alike
 
 
 @dataclass(slots=True)
@@ -25,10 +26,17 @@ class DataStatistics:
     """By what the response is; scored tokens."""
     full_lengths: list[int] = field(default_factory=list)
     """Of the prompt with the longest response, before truncation."""
+    alike: Alike = field(default_factory=Alike)
+    """Of usable examples."""
     examples: list[Encoded] = field(default_factory=list)
 
-    def truncation_warning(self, max_length: int) -> str | None:
-        """What is lost to the length limit, where that is more than one example in twenty."""
+    def warnings(self, max_length: int) -> list[str]:
+        """What is lost to the length limit, where that is more than one example in twenty; what is
+        repeated or contradicted."""
+        found = self._truncation(max_length), self.alike.warning(len(self.full_lengths))
+        return [one for one in found if one]
+
+    def _truncation(self, max_length: int) -> str | None:
         truncated, examples = self.counts["truncated"], len(self.full_lengths)
         if truncated <= TRUNCATED_UNSAID * examples:
             return None
@@ -44,6 +52,8 @@ class DataStatistics:
             "rows and pairs": self.counts,
             "first left out": self.skipped_examples,
             "domains": dict(self.domains),
+            "the same as one before": self.alike.repeated,
+            "the opposite of one before": self.alike.contradicted,
             "prompt tokens": _spread(self.prompt_lengths),
             **{f"{n} tokens": _spread(lengths) for n, lengths in self.response_lengths.items()},
         }
@@ -70,6 +80,7 @@ def data_statistics(
             found.domains[item.domain] += 1
             found.prompt_lengths.append(item.prompt_length)
             found.full_lengths.append(item.full_length)
+            found.alike.see(item.about, item.says)
             for name, count in zip(item.names, item.response_lengths, strict=True):
                 found.response_lengths.setdefault(name, []).append(count)
         if len(found.examples) < 16:
