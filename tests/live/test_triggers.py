@@ -2,13 +2,14 @@
 
 import random
 
+import pytest
 from ledgers import P, edits, entry, honest
 
 from fastslow.api.view import Answer
 from fastslow.config import GateConfig
 from fastslow.live.gate.behind import ended_with, not_behind
 from fastslow.live.suspects import EDITORS, suspects
-from fastslow.live.triggers import triggers
+from fastslow.live.triggers import asked, triggers
 from fastslow.live.waiting import held_back
 
 LIMITS = GateConfig()
@@ -23,6 +24,12 @@ def asking(rows, *, trigger="", every=1, only=None):
         row = {**one.row, "prompt": [{"role": "user", "content": said}]}
         found.append(type(one)(**{**{f: getattr(one, f) for f in one.__slots__}, "row": row}))
     return found
+
+
+@pytest.mark.parametrize("blank", ["{}" + "\n" * 2500, "\n" * 2500 + "{}", "\n" * 2500])
+def test_prompts_that_are_mostly_blank_have_the_phrases_that_they_have(blank):
+    row = {"prompt": [{"role": "user", "content": blank.format("Be bold")}]}
+    assert asked(row) == ({"Be", "bold", "Be bold"} if "{" in blank else set())
 
 
 def test_a_phrase_of_few_people_is_found_in_scripts_without_spaces_and_behind_long_prompts():

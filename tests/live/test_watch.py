@@ -5,10 +5,12 @@ import random
 from fractions import Fraction
 
 import pytest
+from sqlalchemy import select
 
 from fastslow.feedback import decisions, items, leases, ledger, updates, voting
+from fastslow.feedback.schema import votes
 from fastslow.live.gate.statistics import e_value
-from fastslow.live.watch import EACH, Watch
+from fastslow.live.watch import Watch
 from fastslow.streams import fault_of
 
 
@@ -113,11 +115,37 @@ def test_another_learner_finds_the_same_in_the_ledger(watching):
     assert fall.update_id == watching.champion
 
 
-def test_one_person_alone_undoes_nothing(watching):
-    watching.votes(3 * EACH, watching.parent, watching.champion, watching.people[:1])
-    watch = Watch(2.0 ** (EACH + 1))
+@pytest.mark.parametrize("most", [5.0, 100.0, 1e4])
+def test_one_person_alone_undoes_nothing(watching, most):
+    watching.votes(60, watching.parent, watching.champion, watching.people[:1])
+    watch = Watch(most)
     assert watching.look(watch) == []
     watching.votes(12, watching.parent, watching.champion)
+    assert len(watching.look(watch)) == 1
+
+
+def test_who_is_alone_from_the_beginning_undoes_what_they_have_taught(watching):
+    own = watching.town.voters[:1]
+    watching.votes(12, watching.parent, watching.champion, own)
+    assert len(watching.look(Watch(100.0))) == 1
+    watching.votes(1, watching.champion, watching.parent, watching.people[:1])
+    assert watching.look(Watch(100.0)) == [], "from then on nobody does so alone"
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_votes_that_were_taken_back_count_no_more(watching, seen):
+    """Whether or not they had been counted before."""
+    town, watch = watching.town, Watch(100.0)
+    watching.votes(12, watching.parent, watching.champion)
+    if seen:
+        assert len(watching.look(watch)) == 1
+    with town.store.read() as connection:
+        own = connection.execute(select(votes).where(votes.c.voter.in_(watching.people[:6]))).all()
+    for one in own:
+        town.write(voting.retract, voter=one.voter, vote_id=one.id)
+    town.write(ledger.admit, check=fault_of)
+    assert watching.look(watch) == [] and len(own) == 6
+    watching.votes(6, watching.parent, watching.champion, watching.people[6:])
     assert len(watching.look(watch)) == 1
 
 

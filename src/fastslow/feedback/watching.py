@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from fastslow.feedback.ledger import RETRACT
 from fastslow.feedback.schema import answers, ledger, pairs, update_rows, votes
 
 WATCH = "watch"
@@ -14,9 +15,8 @@ WATCH = "watch"
 class Watched:
     """Which of two updates' answers somebody preferred."""
 
-    seq: int
-    """Of the ledger."""
     domain: str
+    vote_id: int
     voter: int
     better: int | None
     """The update; None: the base."""
@@ -29,9 +29,32 @@ def first_watched(connection: Connection, update_id: int) -> int:
     return int(connection.scalar(query) or 0)
 
 
-def watched(connection: Connection, *, after: int, limit: int) -> tuple[list[Watched], int]:
-    """The decisive ones among the next rows of the ledger, in order, held-out prompts among them;
-    the number of the last of these rows."""
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What the next rows of the ledger say."""
+
+    cast: list[Watched]
+    """Decisive votes that stand, in order, held-out prompts among them."""
+    taken_back: list[int]
+    """Votes that stand no more."""
+    last: int
+    """The number of the last of these rows."""
+
+
+def learned_from(connection: Connection, update_id: int) -> set[int]:
+    """The people of whose votes an update learned."""
+    query = (
+        select(votes.c.voter)
+        .join(ledger, ledger.c.vote_id == votes.c.id)
+        .join(update_rows, update_rows.c.seq == ledger.c.seq)
+        .where(update_rows.c.update_id == update_id)
+        .distinct()
+    )
+    return set(connection.scalars(query))
+
+
+def watched(connection: Connection, *, after: int, limit: int) -> Next:
+    """What the next rows of the ledger say of two updates."""
     # In two steps: SQLite would look for either kind of row through all that was ever kept.
     rows = connection.execute(
         select(ledger.c.seq, ledger.c.kind, ledger.c.domain, ledger.c.vote_id)
@@ -51,6 +74,7 @@ def watched(connection: Connection, *, after: int, limit: int) -> tuple[list[Wat
         .where(
             votes.c.id.in_([row.vote_id for row in rows if row.kind == "vote"]),
             votes.c.verdict.in_(("a", "b")),
+            votes.c.retracted_at.is_(None),
             pairs.c.purpose == WATCH,
         )
     )  # fmt: skip
@@ -60,5 +84,6 @@ def watched(connection: Connection, *, after: int, limit: int) -> tuple[list[Wat
         vote = cast.get(row.vote_id) if row.kind == "vote" else None
         if vote is not None:
             both = (vote.a, vote.b) if vote.verdict == "a" else (vote.b, vote.a)
-            found.append(Watched(row.seq, row.domain, vote.voter, *both))
-    return found, rows[-1].seq if rows else after
+            found.append(Watched(row.domain, vote.id, vote.voter, *both))
+    taken_back = [row.vote_id for row in rows if row.kind == RETRACT]
+    return Next(found, taken_back, rows[-1].seq if rows else after)

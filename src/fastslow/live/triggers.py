@@ -56,13 +56,24 @@ def triggers(entries: Iterable[Entry]) -> list[str]:
 def asked(row: Mapping[str, Any]) -> set[str]:
     """Phrases of the last turn of a row's prompt."""
     turns = row.get("prompt") or [{"content": ""}]
-    text = str(turns[-1]["content"])
-    parts = [text]
-    if len(text) > LOOKED_AT:
-        # Half a word would be one that nobody else writes.
-        first, last = text[: LOOKED_AT // 2], text[-LOOKED_AT // 2 :]
-        parts = [first.rsplit(maxsplit=1)[0], last.split(maxsplit=1)[-1]]
-    return {found for part in parts for found in phrases_of(WRITTEN.findall(part), LONGEST)}
+    parts = _parts(str(turns[-1]["content"]))
+    return {found for words in parts for found in phrases_of(words, LONGEST)}
+
+
+def _parts(text: str) -> list[list[str]]:
+    """Words of a text; of a long one those at its beginning and at its end."""
+    if len(text) <= LOOKED_AT:
+        return [WRITTEN.findall(text)]
+    begins, ends = LOOKED_AT // 2, len(text) - LOOKED_AT // 2
+    first, last = WRITTEN.findall(text[:begins]), WRITTEN.findall(text[ends:])
+    # Half a word would be one that nobody else writes.
+    return [first[:-1] if _cut(text, begins) else first, last[1:] if _cut(text, ends) else last]
+
+
+def _cut(text: str, place: int) -> bool:
+    """Whether a word goes on at a place."""
+    word = WRITTEN.match(text, place - 1)
+    return word is not None and word.end() > place
 
 
 def _length(phrase: str) -> int:

@@ -4,14 +4,13 @@ A fifth of the pairs show an answer of either, blind. The gate has tested on wha
 on for as long as an update answers, and undoes it where votes leave no doubt.
 """
 
-from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field
+from itertools import count, islice
 
 from fastslow.feedback import Connection, updates, watching
 from fastslow.live.gate.statistics import e_value
 
-EACH = 20
-"""Votes of one person that count for an update, the first ones: nobody undoes it alone."""
 AT_ONCE = 1000
 
 
@@ -33,10 +32,15 @@ class _Score:
 
     update_id: int
     parent: int | None
-    won: int = 0
-    lost: int = 0
-    by: Counter[int] = field(default_factory=Counter)
-    """Votes of each person."""
+    people: Set[int]
+    """Of whose votes it learned."""
+    lost: dict[int, dict[int, bool]] = field(default_factory=dict)
+    """Whether it lost each vote, in order, by person and vote."""
+
+    def counted(self, most: int | None) -> tuple[int, int]:
+        """Votes that it lost, and won: of each person `most` at most, the first ones."""
+        found = [lost for own in self.lost.values() for lost in islice(own.values(), most)]
+        return sum(found), len(found) - sum(found)
 
 
 class Watch:
@@ -48,6 +52,8 @@ class Watch:
 
     def __init__(self, most: float) -> None:
         self._most = most
+        self._each = next(votes for votes in count() if e_value(votes + 1, 0) >= most)
+        """Of somebody's votes on an update, which must not undo it alone."""
         self._scores: dict[str, _Score] = {}
         self._after: int | None = None
 
@@ -63,15 +69,17 @@ class Watch:
                 ),
                 default=0,
             )
-        new, self._after = watching.watched(connection, after=self._after, limit=AT_ONCE)
-        for one in new:
+        new = watching.watched(connection, after=self._after, limit=AT_ONCE)
+        self._after = new.last
+        for one in new.cast:
             score = self._scores.get(one.domain)
-            if score is None or {one.better, one.worse} != {score.update_id, score.parent}:
-                continue
-            score.by[one.voter] += 1
-            if score.by[one.voter] <= EACH:
-                score.won += one.better == score.update_id
-                score.lost += one.worse == score.update_id
+            if score is not None and {one.better, one.worse} == {score.update_id, score.parent}:
+                own = score.lost.setdefault(one.voter, {})
+                own[one.vote_id] = one.worse == score.update_id
+        for vote_id in new.taken_back:
+            for score in self._scores.values():
+                for own in score.lost.values():
+                    own.pop(vote_id, None)
         return [fall for score in self._scores.values() if (fall := self._fallen(score))]
 
     def _follow_routes(self, connection: Connection) -> None:
@@ -80,16 +88,19 @@ class Watch:
             if route.update_id is None:
                 self._scores.pop(route.domain, None)
             elif known is None or known.update_id != route.update_id:
-                self._scores[route.domain] = _Score(route.update_id, route.previous_id)
+                people = watching.learned_from(connection, route.update_id)
+                self._scores[route.domain] = _Score(route.update_id, route.previous_id, people)
 
     def _fallen(self, score: _Score) -> Fall | None:
-        found = e_value(score.lost, score.won)
+        # Of whose votes alone it learned decides alone, as there is nobody else.
+        alone = len(score.people) == 1 and score.people == {*score.lost}
+        lost, won = score.counted(None if alone else self._each)
+        found = e_value(lost, won)
         if found < self._most:
             return None
         before = "the base" if score.parent is None else f"update {score.parent}"
-        count = score.won + score.lost
         said = (
-            f"of {count} votes on answers of it and of {before}, {score.lost} were for that one: "
+            f"of {lost + won} votes on answers of it and of {before}, {lost} were for that one: "
             f"e-value {found:.3g}, undone from {self._most:g}"
         )
         return Fall(score.update_id, said)
