@@ -138,6 +138,41 @@ def test_rows_that_were_given_back_are_found_behind_those_that_were_learned(vote
     assert look() == first
 
 
+def test_only_domains_in_which_something_has_changed_are_looked_at(town, rows, monkeypatch):
+    looked, real = [], Planner._in
+
+    def counted(planner, connection, domain, *rest):
+        looked.append(domain)
+        return real(planner, connection, domain, *rest)
+
+    monkeypatch.setattr(Planner, "_in", counted)
+    planner = Planner(rows=8, max_wait_s=600.0, seed=0)
+
+    def look(now):
+        looked.clear()
+        with town.store.read() as connection:
+            found = planner.next(connection, now=now)
+        return sorted(looked), [one.domain for one in found]
+
+    town.votes(rows[:3], "a")
+    town.votes(rows[3:6], "b")
+    assert look(town.now) == (["a", "b"], [])
+    assert look(town.now) == ([], [])
+    town.votes(rows[6:8], "b")
+    assert look(town.now) == (["b"], [])
+    last = town.now
+    assert look(last + 600) == (["a", "b"], ["a", "b"])
+    assert look(last + 600) == (["a", "b"], ["a", "b"]), "until they are planned"
+    learner = town.store.write(planning.claim)
+    made = town.write(planning.plan, learner=learner, domain="a", rows=[1])
+    assert look(last + 600)[1] == ["b"]
+    assert look(last) == (["b"], []), "in the other nothing can be planned"
+    for state in ("learning", "candidate", "gating"):
+        town.store.write(planning.move, learner=learner, update_id=made.id, state=state)
+    town.store.write(decisions.quarantine, learner=learner, update_id=made.id, gate={})
+    assert look(last + 601)[1] == ["a", "b"]
+
+
 def test_ratings_are_learned_too(town):
     answer = town.answer(town.prompt(), "hello")
     town.write(voting.rate, voter=town.voters[0], answer_id=answer, verdict="up", key="1")

@@ -46,6 +46,23 @@ def domains(connection: Connection) -> list[str]:
     return found
 
 
+def last_row(connection: Connection, domain: str) -> int:
+    """The number of a domain's last row that may be learned; 0 where there is none."""
+    query = select(func.max(ledger.c.seq)).where(ledger.c.domain == domain, ~ledger.c.holdout)
+    return int(connection.scalar(query) or 0)
+
+
+def marks(connection: Connection) -> tuple[int, int, int]:
+    """Change with every plan, and with every decision on one: the newest update, how many are
+    undecided or wait, and how many have given their rows back."""
+    counts = [
+        select(func.count(updates.c.id)).where(condition).scalar_subquery()
+        for condition in (updates.c.state.in_(OPEN), updates.c.state == FREE)
+    ]
+    newest, undecided, free = connection.execute(select(func.max(updates.c.id), *counts)).one()
+    return newest or 0, undecided, free
+
+
 def freed(connection: Connection, domain: str) -> int:
     """How many updates of a domain have given their rows back so far."""
     query = select(func.count(updates.c.id)).where(

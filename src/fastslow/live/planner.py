@@ -1,9 +1,11 @@
 """Which rows are learned next: as many as an update takes, or after a while what there is."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 from fastslow.config import GateConfig
 from fastslow.feedback import Connection, consolidating, holding, ledger, people, planning
@@ -88,19 +90,35 @@ class Planner:
         self._marks: dict[str, tuple[int, int]] = {}
         """Of each domain the row before the first that waits, which saves looking at all before
         it, as long as so many updates have given their rows back."""
+        self._quiet: dict[str, tuple[tuple[Any, ...], float]] = {}
+        """Of each domain in which nothing was to be learned what that hangs on, and until when: a
+        look at thousands of them takes longer than one may."""
         self._seen: dict[tuple[str, int], tuple[tuple[int, ...], list[Entry]]] = {}
         """Of each domain, and how far ahead, the rows that wait, and what they hang on: they are
         read again, which takes long where many are held back, only when that has changed."""
 
     def next(self, connection: Connection, *, now: float) -> list[Next]:
         """What is to be learned now, at most one update of each domain."""
-        found = [self._in(connection, domain, now) for domain in planning.domains(connection)]
-        return [one for one in found if one is not None]
+        through = holding.let_through_until(connection)
+        everywhere = planning.marks(connection), people.last_note(connection), through
+        found = []
+        for domain in planning.domains(connection):
+            hangs_on = planning.last_row(connection, domain), *everywhere
+            before, until = self._quiet.get(domain, ((), 0.0))
+            if hangs_on == before and now < until:
+                continue
+            self._due = math.inf
+            one = self._in(connection, domain, through, now)
+            if one is not None:
+                found.append(one)
+            self._quiet[domain] = hangs_on, -math.inf if one is not None else self._due
+        return found
 
-    def _in(self, connection: Connection, domain: str, now: float) -> Next | None:
+    def _in(
+        self, connection: Connection, domain: str, through: Mapping[int, float], now: float
+    ) -> Next | None:
         if planning.on_the_way(connection, domain) is not None:
             return None  # What comes next begins at its end, if it comes to answer.
-        through = holding.let_through_until(connection)
         if domain in self._known and self._known[domain].let_through != through:
             del self._known[domain]  # What was held back may be free, and enough with the rest.
         enough = self._rows + self._held(domain)
@@ -111,14 +129,13 @@ class Planner:
             full = len(self._fair(waiting, enough, new)) == enough
             if (full and voters - new) or len(waiting) < ahead * self._rows:
                 break
-        late = bool(waiting) and now - waiting[0].at >= self._max_wait_s
-        if not (late or full):
+        if not (full or self._late(waiting, now)):
             return None
         free = self._free(connection, domain, waiting, through, new, now)
         own = tuple(one.seq for one in self._fair(free, self._rows, new))
         if len(own) == self._rows:
             return Next(domain, own)
-        if not own or now - free[0].at < self._max_wait_s:
+        if not own or not self._late(free, now):
             return None
         before = planning.learned(connection, domain)
         # As many again as are new: where few vote, each would be learned dozens of times.
@@ -129,10 +146,18 @@ class Planner:
     def look_again(self) -> None:
         """Trust nothing that was read before: a row waits no more, as its vote was taken back."""
         self._seen.clear()
+        self._quiet.clear()
 
     def held_back(self) -> dict[str, list[HeldBack]]:
         """Of each domain whose rows were held back when people were last compared, and why."""
         return {domain: known.by_person(domain) for domain, known in self._known.items()}
+
+    def _late(self, rows: Sequence[Entry], now: float) -> bool:
+        """Whether the first of some rows has waited long enough, or when it will have."""
+        if not rows:
+            return False
+        self._due = min(self._due, rows[0].at + self._max_wait_s)
+        return now - rows[0].at >= self._max_wait_s
 
     def _fair(self, rows: list[Entry], size: int, new: Set[int]) -> list[Entry]:
         limits = self._gate or GateConfig()
