@@ -86,7 +86,10 @@ def test_a_stopped_run_says_so_and_resumes_with_the_same_bits(settings, tmp_path
     run = fs.train(recipe, callback=callback, stop=stop, **given)
     assert run.status == "stopped" and run.summary is None and len(run.to_pandas()) == 2
     assert fs.Run.load(run.folder).status == "stopped"
-    assert len(run.generate(["Hi"])) == 1  # With its newest checkpoint.
+    with pytest.warns(UserWarning, match="checkpoint of step 2, which is not scaled to the KL"):
+        assert len(run.generate(["Hi"])) == 1
+    run.export(tmp_path / "early")
+    assert "this is its checkpoint of step 2" in (tmp_path / "early" / "README.md").read_text()
     with pytest.raises(StateError, match="is not finished"):
         run.leader  # noqa: B018
     with pytest.raises(StateError, match="train_dataset: the rows differ from those"):

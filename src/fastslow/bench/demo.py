@@ -5,6 +5,7 @@ compared at the same KL. Then chasing races against DPO at six rates, as the tas
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -90,8 +91,9 @@ def run_demo(
 
     `begin` is called with a line for each part. Finished parts are not repeated.
     """
+    to = Path(os.path.abspath(to))  # It is the same demo from wherever it is run again.
     world = World(seed=seed)
-    begin("pretraining a tiny base model on the text of this world")
+    begin("a tiny base model, pretrained on the text of this world")
     pretrain_base(world, progress=progress_of(listener, "base"))
     made = world_scenario(world, to / "world", pairs=PAIRS, held_out=HELD_OUT)
     scenario = replace(made, strengths=STRENGTHS)

@@ -33,8 +33,8 @@ def visible(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print a result, as lines, to standard output."""
-    print(visible(text), flush=True)
+    """Print a result, as lines, to standard output; in one piece, as a learner writes there too."""
+    print(f"{visible(text)}\n", end="", flush=True)
 
 
 def say_json(value: Any) -> None:

@@ -263,7 +263,7 @@ class RunDisplay:
 
     def _on_stopping(self, event: StopEvent) -> None:
         self.say(
-            f"{event['signal']}: finishing this step; press Ctrl-C again to abort",
+            f"{event['signal']}: finishing what is under way; a second one aborts it",
             style="yellow",
         )
 

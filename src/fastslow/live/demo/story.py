@@ -81,7 +81,7 @@ class Story:
             self.admin.discard(update["id"])
             self.tell(f"the admin discards update {update['id']}: its votes are never learned")
         # What they got through, or else the last of the others', to show how it is done.
-        self._roll_back(passed[0] if passed else self._answering())
+        self._roll_back(*(passed or [self._answering()]))
         close_all(people)
 
     def _until_next_update(self, people: Sequence[Person], act: Acts) -> Update:
@@ -130,13 +130,15 @@ class Story:
         own, other = self._rewards(pair)
         person.vote(pair, "b" if own > other else "a")
 
-    def _roll_back(self, update: Update) -> None:
+    def _roll_back(self, update: Update, *later: Update) -> None:
+        """Go back to before an update, and those after it."""
         begun = time.monotonic()
         route = self.admin.roll_back(update["id"])
         took = 1000 * (time.monotonic() - begun)
         now = route["update_id"]
         who = "the base" if now is None else f"update {now}"
-        self.tell(f"the admin rolls update {update['id']} back: {who} answers after {took:.0f} ms")
+        gone = " and ".join(str(one["id"]) for one in (update, *later))
+        self.tell(f"the admin rolls update {gone} back: {who} answers after {took:.0f} ms")
 
 
 def _under_way(made: Sequence[Update]) -> bool:

@@ -62,7 +62,13 @@ def summary_at(snapshot: Snapshot, recipe: Recipe) -> RunSummary:
         device="",
         wall_s=facts["wall_s"],
         running=facts["running"],
+        warnings=[_unfinished(facts["step"], recipe)],
     )
+
+
+def _unfinished(step: int, recipe: Recipe) -> str:
+    said = f"the run is not finished: this is its checkpoint of step {step}"
+    return said if recipe.budget is None else f"{said}, which is not scaled to the KL budget"
 
 
 def modules_at(snapshot: Snapshot, recipe: Recipe, base: Any) -> Modules:

@@ -1,5 +1,6 @@
 """A run, opened again to evaluate, to generate with, to export: finished, or at a checkpoint."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,7 @@ def open_run(folder: Path, *, trust_code: bool, max_length: int | None = None) -
     if snapshot is None:
         policies = _policies_of(folder, recipe, summary, tokenizer, bases)
     else:
+        warnings.warn(f"{folder}: {summary.warnings[0]}", stacklevel=2)
         modules = modules_at(snapshot, recipe, bases.load(recipe))
         policies = make_policies(recipe, modules, tokenizer, bases.processes)
     return OpenedRun(recipe, summary, tokenizer, make_encoder(recipe, tokenizer), policies)

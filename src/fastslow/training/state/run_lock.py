@@ -1,7 +1,7 @@
 """A run folder belongs to one recipe and to one process at a time."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -32,11 +32,13 @@ GIVEN = "data"
 
 @contextmanager
 def lock_run_folder(folder: Path) -> Iterator[None]:
-    """The folder, made if need be, for this process alone while the context is open.
+    """The folder, made if need be, for this process alone while the context is open. One that was
+    made and in which nothing was written before an error is removed again.
 
     Raises StateError where another process has it, or a link in it would lead a write elsewhere;
     and in the end if the folder was removed meanwhile.
     """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         check_no_links(folder)
@@ -52,8 +54,20 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
             if not (folder / LOCK).exists():
                 raise gone(folder) from error
             raise
+        except BaseException:
+            _remove_bare(folder, new)
+            raise
         if not (folder / LOCK).exists():
             raise gone(folder)
+
+
+def _remove_bare(folder: Path, new: Sequence[Path]) -> None:
+    """Remove folders that were made for a run of which there is nothing but the lock."""
+    if new and folder.is_dir() and [file.name for file in folder.iterdir()] == [LOCK]:
+        (folder / LOCK).unlink()
+        with suppress(OSError):  # Another run has begun beside it.
+            for path in new:
+                path.rmdir()
 
 
 def gone(folder: Path) -> StateError:
