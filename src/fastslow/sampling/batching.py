@@ -108,3 +108,9 @@ def cache_argument(model: Any) -> str:
     before."""
     known = signature(model.prepare_inputs_for_generation).parameters
     return "cache" if "cache" in known else "past_key_values"
+
+
+def cache_of(output: Any) -> Any:
+    """The cache that a causal LM gives back, under the same of the two names."""
+    found = getattr(output, "cache", None)
+    return output.past_key_values if found is None else found

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from fastslow.sampling.batching import Batching, cache_argument, filled_up
+from fastslow.sampling.batching import Batching, cache_argument, cache_of, filled_up
 from fastslow.scoring import longest_decides
 
 
@@ -63,12 +63,13 @@ def _read_once(model: Any, ids: Tensor, mask: Tensor, num_generations: int) -> d
         return {}
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     with torch.no_grad():
-        cache = model(
+        read = model(
             input_ids=ids[:, :-1],
             attention_mask=mask[:, :-1],
             position_ids=positions[:, :-1],
             logits_to_keep=1,
             use_cache=True,
-        ).past_key_values
+        )
+    cache = cache_of(read)
     cache.batch_repeat_interleave(num_generations)
     return {cache_argument(model): cache}

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastslow.sampling.batching import cache_argument, similar
+from fastslow.sampling.batching import cache_argument, cache_of, similar
 from fastslow.sampling.shared_prompts import NAME, SharedPrompts
 from fastslow.scoring.attention import attending
 
@@ -68,7 +68,7 @@ def _read(model: Any, ids: Tensor, mask: Tensor) -> tuple[list[tuple[Tensor, Ten
             logits_to_keep=1,
             use_cache=True,
         )
-        caches.append(read.past_key_values.layers)
+        caches.append(cache_of(read).layers)
         logits.append(read.logits[:, -1].float())
     layers = []
     for parts in zip(*caches, strict=True):

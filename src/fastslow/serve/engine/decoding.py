@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastslow.sampling.batching import cache_argument
+from fastslow.sampling.batching import cache_argument, cache_of
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Group:
             logits_to_keep=1,
             **{self._cache_argument: self._cache},
         )
-        self._cache = out.past_key_values
+        self._cache = cache_of(out)
         logps = out.logits[:, -1].float().log_softmax(-1)
         going = []
         for place, row in enumerate(self.rows):
