@@ -4,7 +4,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from sqlalchemy import select
+from sqlalchemy import select, update
 from town import Town
 
 from fastslow.feedback import (
@@ -22,7 +22,7 @@ from fastslow.feedback import (
     voting,
     watching,
 )
-from fastslow.feedback.schema import audit
+from fastslow.feedback.schema import audit, routes
 
 GATE = {"verdict": "promoted"}
 
@@ -196,6 +196,17 @@ def test_the_next_learner_takes_up_what_was_left_at_any_point(lab, reached):
     assert (left.id, left.state) == (planned.id, "planned")
     lab.tested(left)
     lab.promote(left.id)
+
+
+def test_what_begins_at_what_answers_no_more_is_given_back_and_not_taken_up(lab):
+    parent = lab.promoted(lab.add(1))
+    rows = lab.add(2)
+    planned = lab.plan(rows)
+    later = update(routes).values(epoch=planned.epoch + 1)
+    # As stores can have it in which somebody decided while earlier versions planned.
+    lab.store.write(lambda connection: connection.execute(later))
+    assert lab.resumed() == [] and lab.state(planned.id) == "released"
+    assert lab.promoted(rows).parent == parent.id
 
 
 def test_what_fails_the_gate_is_not_learned_again_unless_released(lab):

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from fastslow.feedback.locks import lock_chains
 from fastslow.feedback.people import note
 from fastslow.feedback.planning import check_learner, enter, on_the_way
 from fastslow.feedback.refusals import Fenced, Malformed
@@ -40,6 +41,7 @@ def ask(connection: Connection, *, now: float, by: int | None) -> Consolidation:
     Raises Malformed where fewer than two domains have an update that answers, and while another
     student is on its way.
     """
+    lock_chains(connection)
     if (other := _on_its_way(connection)) is not None:
         raise Malformed(f"consolidation {other} is on its way; ask again when it is decided")
     if len(found := taught_in(connection)) < FEWEST:

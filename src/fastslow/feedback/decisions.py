@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from fastslow.feedback.locks import lock_chains
 from fastslow.feedback.people import note
 from fastslow.feedback.planning import become, check_learner
 from fastslow.feedback.refusals import Fenced, Malformed
@@ -56,6 +57,7 @@ def roll_back(
     again without it. A learner that is on the way from them is fenced off.
     Raises Malformed for an update that is not of its domain's chain.
     """
+    lock_chains(connection)
     found = update_of(connection, update_id)
     if found.state not in SERVED:
         raise Malformed(f"update {update_id} is {found.state}; only what is served can be undone")
@@ -143,6 +145,7 @@ def approve(connection: Connection, *, update_id: int, now: float, by: int) -> R
 
     Raises Malformed for one that does neither, or no longer does.
     """
+    lock_chains(connection)
     found = update_of(connection, update_id)
     domain = found.domain
     if found.state == WAITING:
@@ -159,6 +162,7 @@ def approve(connection: Connection, *, update_id: int, now: float, by: int) -> R
 def _decide(
     connection: Connection, update_id: int, state: str, *, now: float, by: int | None
 ) -> Update:
+    lock_chains(connection)
     found = update_of(connection, update_id)
     if found.state not in (*SET_ASIDE, WAITING):
         raise Malformed(
@@ -174,7 +178,7 @@ def _decide(
 def _serve(connection: Connection, found: Update) -> Route:
     """An update answers; the one that it begins at did so until now."""
     before = route_of(connection, found.domain)
-    if (before.update_id, before.epoch) != (found.parent, found.epoch):
+    if not before.precedes(found):
         raise Fenced(f"update {found.id} is based on what {found.domain} no longer serves")
     if before.update_id is not None:
         change(connection, [before.update_id], state="superseded")

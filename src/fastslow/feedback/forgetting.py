@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from fastslow.feedback.decisions import serve_earlier
+from fastslow.feedback.locks import lock_chains
 from fastslow.feedback.people import note, set_disabled
 from fastslow.feedback.schema import ledger, update_rows, updates, votes
 from fastslow.feedback.updates import FREE, OPEN, SERVED, Update, change, history, update_of
@@ -32,6 +33,7 @@ def forget_person(
     then what answers is what did before them, or an update before that, if it is no longer kept.
     Raises UnknownItem, and Malformed for oneself.
     """
+    lock_chains(connection)
     set_disabled(connection, principal_id=principal_id, disabled=True, now=now, by=by)
     own = select(votes.c.id).where(votes.c.voter == principal_id)
     sent = list(connection.scalars(own.where(votes.c.retracted_at.is_(None)).order_by(votes.c.id)))

@@ -10,9 +10,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, func, select, update
 
+from fastslow.feedback.locks import lock_admission
 from fastslow.feedback.outbox import post
 from fastslow.feedback.rows import Rows
-from fastslow.feedback.schema import ledger, meta, votes
+from fastslow.feedback.schema import ledger, votes
 from fastslow.feedback.voting import GRACE
 
 AT_ONCE = 50
@@ -77,7 +78,7 @@ def admit(
     With `tell` a message `ledger.rows` says that there are new ones.
     """
     # PostgreSQL's transactions would see the same last number; SQLite's come one by one anyway.
-    connection.execute(select(meta.c.value).where(meta.c.key == "store").with_for_update())
+    lock_admission(connection)
     waiting = connection.execute(
         select(votes)
         .where(

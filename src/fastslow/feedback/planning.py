@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, exists, func, insert, select, update
 
 from fastslow.feedback.ledger import Entry, entry_of
+from fastslow.feedback.locks import lock_chains
 from fastslow.feedback.refusals import Fenced, Malformed
 from fastslow.feedback.schema import insert_row, ledger, meta, update_rows, updates, votes
 from fastslow.feedback.updates import (
@@ -30,7 +31,7 @@ NEXT = {"learning": "planned", "candidate": "learning", "gating": "candidate"}
 
 def claim(connection: Connection) -> int:
     """Become the learner; those before are fenced off. The number that it names itself by."""
-    number = _learner(connection) + 1
+    number = lock_chains(connection) + 1
     connection.execute(update(meta).where(meta.c.key == "epoch").values(value=str(number)))
     return number
 
@@ -208,16 +209,22 @@ def undecided(connection: Connection) -> list[int]:
 
 
 def resume(connection: Connection, *, learner: int) -> list[Update]:
-    """The updates that a learner before has left undecided, to be learned again from their plan."""
+    """The updates that a learner before has left undecided, to be learned again from their plan.
+
+    Those that begin at what answers no more could never answer: their rows wait again.
+    """
     check_learner(connection, learner)
-    left = undecided(connection)
-    change(connection, left, state="planned")
-    return [update_of(connection, number) for number in left]
+    left = [update_of(connection, number) for number in undecided(connection)]
+    routes = {one.domain: route_of(connection, one.domain) for one in left}
+    stale = [one.id for one in left if not routes[one.domain].precedes(one)]
+    change(connection, stale, state=FREE)
+    change(connection, [one.id for one in left if one.id not in stale], state="planned")
+    return [update_of(connection, one.id) for one in left if one.id not in stale]
 
 
 def is_learner(connection: Connection, learner: int) -> bool:
     """Whether this learner is the newest."""
-    return learner == _learner(connection)
+    return learner == lock_chains(connection)
 
 
 def check_learner(connection: Connection, learner: int) -> None:
@@ -236,12 +243,6 @@ def become(connection: Connection, update_id: int, before: str, state: str, **fa
     if not done.rowcount:
         found = update_of(connection, update_id)
         raise Fenced(f"update {update_id} is {found.state} and not {before}")
-
-
-def _learner(connection: Connection) -> int:
-    """The number of the learner of now; locks it, so that nobody becomes it meanwhile."""
-    query = select(meta.c.value).where(meta.c.key == "epoch").with_for_update()
-    return int(connection.scalar(query) or 0)
 
 
 def stands() -> tuple[Any, ...]:

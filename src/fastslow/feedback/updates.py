@@ -62,6 +62,10 @@ class Route:
     """The last one that a person approved."""
     epoch: int = 0
 
+    def precedes(self, planned: Update) -> bool:
+        """Whether an update was planned from what is served now."""
+        return (self.update_id, self.epoch) == (planned.parent, planned.epoch)
+
 
 @dataclass(frozen=True, slots=True)
 class Use:

@@ -1,0 +1,25 @@
+"""What transactions on PostgreSQL wait for each other by; SQLite's come one after the other.
+
+A write that needs several of these locks them in this order: the chains, admission. It reads what
+it decides by afterwards: only then does it see what the one wrote that it has waited for. Writes
+that share a commit may still wait for another process's, and that for them; PostgreSQL ends one of
+the two, and the store begins it again.
+"""
+
+from sqlalchemy import Connection, select
+
+from fastslow.feedback.schema import meta
+
+CHAINS = select(meta.c.value).where(meta.c.key == "epoch").with_for_update()
+ADMISSION = select(meta.c.value).where(meta.c.key == "store").with_for_update()
+
+
+def lock_chains(connection: Connection) -> int:
+    """Nobody else plans, serves or undoes an update meanwhile, or becomes the learner; the number
+    of the learner of now."""
+    return int(connection.scalar(CHAINS) or 0)
+
+
+def lock_admission(connection: Connection) -> None:
+    """Nobody else gives votes their places in the ledger meanwhile."""
+    connection.execute(ADMISSION)

@@ -1,0 +1,144 @@
+"""Two processes write at once on PostgreSQL: one transaction is open while the other begins."""
+
+import threading
+import time
+from functools import partial
+
+import pytest
+from sqlalchemy import text
+from test_updates import GATE, Lab
+
+from fastslow.feedback import (
+    Fenced,
+    Malformed,
+    Store,
+    consolidating,
+    decisions,
+    forgetting,
+    planning,
+)
+
+PATIENCE = 30
+
+
+@pytest.fixture
+def lab(shared_store):
+    with Store(shared_store) as store:
+        yield Lab(store)
+
+
+@pytest.fixture
+def other(shared_store, lab):
+    """Another process's store."""
+    with Store(shared_store) as store:
+        yield store
+
+
+def overlapped(lab, other, early, late):
+    """What becomes of two writes, of which the second begins before the first is on disk."""
+    inside, go = threading.Event(), threading.Event()
+
+    def held_open(connection):
+        found = early(connection, now=lab.now)
+        inside.set()
+        assert go.wait(PATIENCE)
+        return found
+
+    first = lab.store.submit(held_open)
+    assert inside.wait(PATIENCE)
+    second = other.submit(late, now=lab.now)
+    until = time.monotonic() + PATIENCE
+    while not second.done() and not waits(lab.store) and time.monotonic() < until:
+        time.sleep(0.01)
+    go.set()
+    return first, second
+
+
+def waits(store):
+    with store.read() as connection:
+        return connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+
+def deciding(lab, what, update_id):
+    return partial(what, update_id=update_id, by=lab.voters[1])
+
+
+def promoting(lab, update_id):
+    def promote(connection, now):
+        return decisions.promote(connection, learner=lab.learner, update_id=update_id, gate=GATE)
+
+    return promote
+
+
+def planning_of(lab, rows):
+    return partial(planning.plan, learner=lab.learner, domain="talk", rows=rows)
+
+
+def test_what_is_promoted_while_its_parent_is_undone_is_undone_with_it(lab, other):
+    parent = lab.promoted(lab.add(1))
+    rows = lab.add(2)
+    child = lab.tested(lab.plan(rows))
+    first, second = overlapped(
+        lab, other, promoting(lab, child.id), deciding(lab, decisions.roll_back, parent.id)
+    )
+    assert first.result(PATIENCE).update_id == child.id
+    assert second.result(PATIENCE).update_id is None
+    assert lab.state(child.id) == "released" and lab.waiting() == rows
+
+
+def test_nothing_is_promoted_whose_parent_is_being_undone(lab, other):
+    parent = lab.promoted(lab.add(1))
+    rows = lab.add(2)
+    child = lab.tested(lab.plan(rows))
+    first, second = overlapped(
+        lab, other, deciding(lab, decisions.roll_back, parent.id), promoting(lab, child.id)
+    )
+    assert first.result(PATIENCE).update_id is None
+    with pytest.raises(Fenced, match="is released and not gating"):
+        second.result(PATIENCE)
+    assert lab.route().update_id is None and lab.waiting() == rows
+
+
+def test_what_is_planned_while_its_parent_is_undone_is_given_back_and_learned_later(lab, other):
+    parent = lab.promoted(lab.add(1))
+    rows = lab.add(2)
+    first, second = overlapped(
+        lab, other, planning_of(lab, rows), deciding(lab, decisions.roll_back, parent.id)
+    )
+    planned = first.result(PATIENCE)
+    assert second.result(PATIENCE).update_id is None
+    assert lab.state(planned.id) == "released" and lab.resumed() == []
+    assert lab.promoted(rows).parent is None
+
+
+def test_nothing_that_is_planned_while_somebody_is_forgotten_learns_from_them(lab, other):
+    ann, bob = lab.voters
+    rows = lab.add(2)
+    forget = partial(forgetting.forget_person, principal_id=ann, by=bob)
+    first, second = overlapped(lab, other, planning_of(lab, rows), forget)
+    planned = first.result(PATIENCE)
+    assert second.result(PATIENCE).votes >= 2
+    assert lab.state(planned.id) == "released" and lab.waiting() == []
+
+
+def test_of_two_who_decide_at_once_the_later_one_is_told(lab, other):
+    found = lab.tested(lab.plan(lab.add(1)))
+    lab.wait(found.id)
+    first, second = overlapped(
+        lab, other, deciding(lab, decisions.approve, found.id),
+        deciding(lab, decisions.discard, found.id),
+    )  # fmt: skip
+    assert first.result(PATIENCE).update_id == found.id
+    with pytest.raises(Malformed, match=f"update {found.id} is promoted"):
+        second.result(PATIENCE)
+    assert lab.state(found.id) == "promoted"
+
+
+def test_of_two_who_ask_for_a_student_at_once_one_gets_it(lab, other):
+    for domain in ("talk", "walk"):
+        lab.promoted(lab.add(1, domain), domain)
+    ask = partial(consolidating.ask, by=lab.voters[1])
+    first, second = overlapped(lab, other, ask, ask)
+    number = first.result(PATIENCE).id
+    with pytest.raises(Malformed, match=f"consolidation {number} is on its way"):
+        second.result(PATIENCE)
