@@ -11,11 +11,13 @@ from test_updates import GATE, Lab
 from fastslow.feedback import (
     Fenced,
     Malformed,
+    NotGiven,
     Store,
     consolidating,
     decisions,
     forgetting,
     planning,
+    voting,
 )
 
 PATIENCE = 30
@@ -74,6 +76,14 @@ def planning_of(lab, rows):
     return partial(planning.plan, learner=lab.learner, domain="talk", rows=rows)
 
 
+def voting_on(pair, voter):
+    return partial(voting.vote, voter=voter, pair_id=pair, verdict="a", key="k")
+
+
+def forgetting_of(lab, voter):
+    return partial(forgetting.forget_person, principal_id=voter, by=lab.voters[1])
+
+
 def test_what_is_promoted_while_its_parent_is_undone_is_undone_with_it(lab, other):
     parent = lab.promoted(lab.add(1))
     rows = lab.add(2)
@@ -112,10 +122,10 @@ def test_what_is_planned_while_its_parent_is_undone_is_given_back_and_learned_la
 
 
 def test_nothing_that_is_planned_while_somebody_is_forgotten_learns_from_them(lab, other):
-    ann, bob = lab.voters
     rows = lab.add(2)
-    forget = partial(forgetting.forget_person, principal_id=ann, by=bob)
-    first, second = overlapped(lab, other, planning_of(lab, rows), forget)
+    first, second = overlapped(
+        lab, other, planning_of(lab, rows), forgetting_of(lab, lab.voters[0])
+    )
     planned = first.result(PATIENCE)
     assert second.result(PATIENCE).votes >= 2
     assert lab.state(planned.id) == "released" and lab.waiting() == []
@@ -142,3 +152,20 @@ def test_of_two_who_ask_for_a_student_at_once_one_gets_it(lab, other):
     number = first.result(PATIENCE).id
     with pytest.raises(Malformed, match=f"consolidation {number} is on its way"):
         second.result(PATIENCE)
+
+
+def test_who_is_being_forgotten_sends_no_vote_meanwhile(lab, other):
+    ann, pair = lab.voters[0], lab.pair()
+    lab.next(ann)
+    first, second = overlapped(lab, other, forgetting_of(lab, ann), voting_on(pair, ann))
+    assert first.result(PATIENCE).votes == 0
+    with pytest.raises(NotGiven, match="nothing any more"):
+        second.result(PATIENCE)
+
+
+def test_a_vote_that_is_sent_while_somebody_is_forgotten_is_taken_back_with_the_others(lab, other):
+    ann, pair = lab.voters[0], lab.pair()
+    lab.next(ann)
+    first, second = overlapped(lab, other, voting_on(pair, ann), forgetting_of(lab, ann))
+    assert not first.result(PATIENCE).retracted and second.result(PATIENCE).votes == 1
+    assert lab.write(voting_on(pair, ann)).retracted

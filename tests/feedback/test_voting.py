@@ -2,7 +2,16 @@
 
 import pytest
 
-from fastslow.feedback import AlreadyVoted, KeyReused, Malformed, NotGiven, UnknownItem, voting
+from fastslow.feedback import (
+    AlreadyVoted,
+    KeyReused,
+    Malformed,
+    NotGiven,
+    UnknownItem,
+    forgetting,
+    people,
+    voting,
+)
 
 
 def test_the_same_key_and_body_is_the_same_vote(town):
@@ -109,3 +118,27 @@ def test_thumbs_and_edits_are_one_each(town):
             town.write(voting.edit, **on, text=text, key="4")
     with pytest.raises(UnknownItem):
         town.write(voting.rate, voter=ann, answer_id=99, verdict="up", key="5")
+
+
+def test_who_was_forgotten_sends_nothing_more_until_an_admin_lets_them(town):
+    """Another server may know their token for a moment, or their vote is on its way already."""
+    ann, bob = town.voters
+    pair, answer = town.pair(), town.answer(town.prompt(), "hello")
+    town.next(ann)
+    waiting = [
+        town.store.submit(forgetting.forget_person, principal_id=ann, by=bob, now=town.now),
+        town.store.submit(
+            voting.vote, voter=ann, pair_id=pair, verdict="a", key="1", now=town.now
+        ),
+    ]  # fmt: skip
+    assert waiting[0].result().votes == 0
+    on = {"voter": ann, "answer_id": answer}
+    for send in (
+        waiting[1].result,
+        lambda: town.write(voting.rate, **on, verdict="up", key="2"),
+        lambda: town.write(voting.edit, **on, text="hello!", key="3"),
+    ):
+        with pytest.raises(NotGiven, match="you may send nothing any more"):
+            send()
+    town.write(people.set_disabled, principal_id=ann, disabled=False, by=bob)
+    assert not town.vote(ann, pair, key="1").retracted

@@ -12,7 +12,8 @@ class UnknownItem(Refusal):
 
 
 class NotGiven(Refusal):
-    """A vote on a pair that was not given to who votes, or on somebody else's."""
+    """A vote on a pair that was not given to who votes, on somebody else's, or of somebody who was
+    disabled."""
 
 
 class KeyReused(Refusal):

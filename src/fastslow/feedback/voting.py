@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from fastslow.feedback.leases import LEASE, check_given, lease, release
-from fastslow.feedback.refusals import AlreadyVoted, KeyReused, Malformed, UnknownItem
+from fastslow.feedback.locks import lock_person
+from fastslow.feedback.refusals import AlreadyVoted, KeyReused, Malformed, NotGiven, UnknownItem
 from fastslow.feedback.schema import COMPARED, RATED, answers, insert_row, pairs, votes
 
 GRACE = 60.0
@@ -185,6 +186,9 @@ def _write(
     seen_ms: int | None,
     now: float,
 ) -> Receipt:
+    # Another server may know their token for a moment; nobody would take these votes back.
+    if lock_person(connection, voter):
+        raise NotGiven("you may send nothing any more; an admin can let you")
     if (earlier := _earlier(connection, voter, body)) is not None:
         raise AlreadyVoted(f"you have voted on this already; take back vote {earlier} first")
     values = {
