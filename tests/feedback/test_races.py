@@ -16,6 +16,7 @@ from fastslow.feedback import (
     consolidating,
     decisions,
     forgetting,
+    items,
     planning,
     voting,
 )
@@ -169,3 +170,28 @@ def test_a_vote_that_is_sent_while_somebody_is_forgotten_is_taken_back_with_the_
     first, second = overlapped(lab, other, voting_on(pair, ann), forgetting_of(lab, ann))
     assert not first.result(PATIENCE).retracted and second.result(PATIENCE).votes == 1
     assert lab.write(voting_on(pair, ann)).retracted
+
+
+def is_open(lab):
+    with lab.store.read() as connection:
+        return items.open_pairs(connection) == 1
+
+
+def test_a_pair_is_closed_by_its_last_two_votes_at_once(lab, other):
+    ann, bob = lab.voters
+    pair = lab.pair(needs=2)
+    lab.next(ann), lab.next(bob)
+    for wait in overlapped(lab, other, voting_on(pair, ann), voting_on(pair, bob)):
+        wait.result(PATIENCE)
+    assert not is_open(lab)
+
+
+def test_a_pair_lacks_what_is_being_taken_back_when_the_last_vote_comes(lab, other):
+    ann, bob = lab.voters
+    pair = lab.pair(needs=2)
+    lab.next(ann), lab.next(bob)
+    first = lab.vote(ann, pair)
+    retract = partial(voting.retract, voter=ann, vote_id=first.id)
+    for wait in overlapped(lab, other, retract, voting_on(pair, bob)):
+        wait.result(PATIENCE)
+    assert is_open(lab)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from fastslow.feedback.leases import LEASE, check_given, lease, release
-from fastslow.feedback.locks import lock_person
+from fastslow.feedback.locks import lock_pair, lock_person
 from fastslow.feedback.refusals import AlreadyVoted, KeyReused, Malformed, NotGiven, UnknownItem
 from fastslow.feedback.schema import COMPARED, RATED, answers, insert_row, pairs, votes
 
@@ -208,6 +208,8 @@ def _earlier(connection: Connection, voter: int, body: Mapping[str, Any]) -> int
 
 
 def _open_or_close(connection: Connection, pair_id: int) -> None:
+    """Say whether a pair lacks verdicts; of several who do so the last one counts all of them."""
+    lock_pair(connection, pair_id)
     connection.execute(OPEN_OR_CLOSE, {"pair": pair_id})
 
 
