@@ -11,9 +11,11 @@ from sqlalchemy import select, text
 from fastslow.errors import ConfigError, StateError
 from fastslow.feedback import Store, people, updates
 from fastslow.feedback import store as store_module
+from fastslow.feedback.imports import import_pair
 from fastslow.feedback.labelled import newest_labelled
 from fastslow.feedback.migrate import migrate
-from fastslow.feedback.schema import meta, metadata, principals
+from fastslow.feedback.schema import answers, meta, metadata, principals
+from fastslow.records import Pair
 
 
 def add(connection, name):
@@ -56,6 +58,35 @@ def test_a_database_that_fails_in_a_write_fails_only_what_shares_its_commit(stor
         store.write(lambda connection: connection.execute(text("SELECT * FROM nothing_there")))
     store.write(add, "ann")
     assert names(store) == ["ann"]
+
+
+@pytest.mark.parametrize("key", ["zero \0", "long " * 99, "half \ud800"])
+def test_a_value_that_a_database_cannot_hold_fails_only_its_own_write(shared_store, key):
+    go = threading.Event()
+    with Store(shared_store) as store:
+        before = store.submit(lambda connection: go.wait(30))  # What follows shares a commit.
+        writes = [
+            store.submit(add, "ann"),
+            store.submit(lambda c: c.execute(meta.insert().values(key=key, value=""))),
+            store.submit(add, "bob"),
+        ]
+        go.set()
+        assert before.result() and isinstance(writes[1].exception(), (StateError, UnicodeError))
+        assert writes[0].result() != writes[2].result() and names(store) == ["ann", "bob"]
+
+
+def test_answers_are_kept_without_what_no_store_can_hold(town):
+    """An engine's token may be the zero character, or half of one that another token ends."""
+    number = town.answer(town.prompt(), "one\0two\ud83dthree\U0001f600")
+    with town.store.read() as connection:
+        text = connection.scalar(select(answers.c.text).where(answers.c.id == number))
+    assert text == "one\ufffdtwo\ufffdthree\U0001f600"
+
+
+def test_pairs_with_zero_characters_are_put_up_once(town):
+    pair = Pair("Hi\0", "yes\0", "no")
+    given = {"pair": pair, "draw": town.draw}
+    assert [town.write(import_pair, **given) for _ in range(2)] == [True, False]
 
 
 def test_writes_of_many_threads_are_all_there_once(store):

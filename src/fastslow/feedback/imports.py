@@ -4,7 +4,7 @@ import random
 
 from sqlalchemy import Connection, select
 
-from fastslow.feedback.items import Answer, add_answer, add_pair, add_prompt
+from fastslow.feedback.items import Answer, add_answer, add_pair, add_prompt, storable
 from fastslow.feedback.schema import answers, pairs
 from fastslow.records import Message, Pair, Text, plain_text
 
@@ -15,7 +15,7 @@ def import_pair(connection: Connection, *, pair: Pair, now: float, draw: random.
     Its label is not taken over: people are asked.
     """
     prompt_id = add_prompt(connection, messages=turns_of(pair.prompt), domain=pair.domain, now=now)
-    both = {plain_text(text) for text in pair.responses}
+    both = {storable(plain_text(text)) for text in pair.responses}
     of_prompt = answers.c.prompt_id == prompt_id
     there = dict(connection.execute(select(answers.c.id, answers.c.text).where(of_prompt)).all())
     for row in connection.execute(

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -26,6 +27,8 @@ Messages = Sequence[Mapping[str, Any]]
 MOST_REVIEWERS = 100
 GOLD_NEEDS = 1_000_000
 """A gold question is for everyone."""
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What PostgreSQL, or UTF-8, has no place for: zero characters, halves of characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,15 @@ def add_prompt(
     return number
 
 
+def storable(text: str) -> str:
+    """A text with signs of replacement in the place of what no store and no reply can hold."""
+    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def add_answer(connection: Connection, *, prompt_id: int, answer: Answer, now: float) -> int:
-    """Keep an answer; its number."""
+    """Keep an answer, of a `storable` text; its number."""
     values = {
-        "prompt_id": prompt_id, "text": answer.text, "finish": answer.finish,
+        "prompt_id": prompt_id, "text": storable(answer.text), "finish": answer.finish,
         "token_ids": None if answer.token_ids is None else list(answer.token_ids),
         "tokenizer_sha256": answer.tokenizer_sha256, "logp_sum": answer.logp_sum,
         "params": dict(answer.params), "seed": answer.seed, "update_id": answer.update_id,

@@ -21,14 +21,20 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+)
 
 from fastslow.atomic_io import OWN
 from fastslow.disk_errors import disk_errors
 from fastslow.errors import ConfigError, StateError
 from fastslow.feedback.migrate import migrate
 from fastslow.feedback.sharing import Holds, takes_turn
-from fastslow.feedback.store_errors import PATIENCE, store_errors
+from fastslow.feedback.store_errors import PATIENCE, first_line, store_errors
 
 FILE = "store.db"
 OF_OTHERS = ("config.json", "config.yaml", "adapter_config.json")
@@ -215,24 +221,18 @@ def _outcome(
     connection: Connection, work: Callable[[Connection], Any]
 ) -> tuple[Any, BaseException | None]:
     """The result of a write, or why nothing of it is kept."""
-    try:
-        with connection.begin_nested():
-            return work(connection), None
-    except IntegrityError:
-        pass  # Another process was first; the second look finds what it wrote.
-    except DBAPIError:
-        raise
-    except Exception as error:
-        return None, error
-    try:
-        with connection.begin_nested():
-            return work(connection), None
-    except IntegrityError as error:
-        return None, StateError(f"the store refused a write: {error.orig}")
-    except DBAPIError:
-        raise
-    except Exception as error:
-        return None, error
+    refused = ""
+    for _ in range(2):  # Another process was first; the second look finds what it wrote.
+        try:
+            with connection.begin_nested():
+                return work(connection), None
+        except (IntegrityError, DataError) as error:
+            refused = first_line(error)
+        except DBAPIError:
+            raise
+        except Exception as error:
+            return None, error
+    return None, StateError(f"the store refused a write: {refused}")
 
 
 def _url(where: str | Path) -> URL:

@@ -22,5 +22,10 @@ def store_errors() -> Iterator[None]:
             f"another process has held the store for {PATIENCE} seconds; stop it and try again"
         ) from None
     except DBAPIError as error:
-        text = str(error.orig).strip().splitlines()
-        raise StateError(f"the store cannot be used: {text[0] if text else error.code}") from error
+        raise StateError(f"the store cannot be used: {first_line(error)}") from error
+
+
+def first_line(error: DBAPIError) -> str:
+    """What a database says is wrong; the lines behind it hold values."""
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else str(error.code)
