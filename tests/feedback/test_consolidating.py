@@ -4,7 +4,15 @@ import pytest
 from sqlalchemy import select
 from test_updates import Lab
 
-from fastslow.feedback import Fenced, Malformed, consolidating, decisions, planning, updates
+from fastslow.feedback import (
+    Fenced,
+    Malformed,
+    consolidating,
+    decisions,
+    planning,
+    updates,
+    voting,
+)
 from fastslow.feedback.schema import audit
 
 
@@ -75,6 +83,30 @@ def test_nothing_is_planned_of_what_has_changed(lab):
     plan(lab, number, rows)
     with pytest.raises(Fenced, match="has changed meanwhile"):
         plan(lab, number, rows)
+
+
+def test_a_domain_that_has_nothing_left_to_show_teaches_no_student(lab):
+    rows = {"talk": lab.add(2), "walk": lab.add(1, "walk")}
+    last = lab.last
+    for domain, own in rows.items():
+        lab.promoted(own, domain)
+    number = asked(lab).id
+    lab.write(voting.retract, voter=lab.voters[0], vote_id=last.id)
+    with lab.store.read() as connection:
+        why = consolidating.hindrance(connection)
+    assert why == "all that walk has learned was taken back; there is nothing to show"
+    for shown in (rows, {**rows, "walk": []}):
+        with pytest.raises(Fenced, match="has changed meanwhile"):
+            plan(lab, number, shown)
+
+
+def test_what_was_taken_back_meanwhile_is_not_shown(lab):
+    rows = ready(lab)
+    number = asked(lab).id
+    lab.write(voting.retract, voter=lab.voters[0], vote_id=lab.last.id)
+    with pytest.raises(Fenced, match="learned no more"):
+        plan(lab, number, rows)
+    assert len(plan(lab, number, {**rows, "walk": rows["walk"][:1]})) == 2
 
 
 def test_what_is_undone_teaches_no_student_that_is_on_its_way(lab):

@@ -398,6 +398,18 @@ def test_what_was_taken_back_after_it_was_learned_is_not_replayed(lab):
     assert (use.state, use.domain) == ("promoted", "talk")
 
 
+def test_what_is_to_be_learned_once_more_and_is_taken_back_is_not(lab):
+    rows = lab.add(2)
+    lab.promoted(rows)
+    new, taken_back = lab.add(1), rows[1:]
+    with lab.store.read() as connection:
+        votes = {row.seq: row.vote_id for row in ledger.entries(connection)}
+    lab.write(voting.retract, voter=lab.voters[0], vote_id=votes[taken_back[0]])
+    with pytest.raises(Fenced, match="learned no more; plan again"):
+        lab.plan(new, replayed=rows)
+    assert lab.plan(new, replayed=rows[:1]).state == "planned"
+
+
 def test_what_is_not_there_is_said_so(lab):
     for call in (
         lambda: lab.decide(decisions.roll_back, 7),

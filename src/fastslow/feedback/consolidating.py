@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select, update
 
 from fastslow.feedback.locks import lock_chains
 from fastslow.feedback.people import note
-from fastslow.feedback.planning import check_learner, enter, on_the_way
+from fastslow.feedback.planning import check_learner, enter, has_learned, on_the_way
 from fastslow.feedback.refusals import Fenced, Malformed
 from fastslow.feedback.schema import consolidations, insert_row, updates
 from fastslow.feedback.updates import UNDECIDED, Route, Update, all_routes
@@ -80,6 +80,8 @@ def hindrance(connection: Connection) -> str | None:
     for route in found:
         if (number := on_the_way(connection, route.domain)) is not None:
             return f"update {number} of {route.domain} is not decided yet"
+        if not has_learned(connection, route.domain):
+            return f"all that {route.domain} has learned was taken back; there is nothing to show"
     return None
 
 
@@ -102,12 +104,13 @@ def plan(
     Args:
         shown: by domain, numbers of rows that it has learned, on which it teaches.
 
-    Raises Fenced where it is not wanted any more, or a domain's route is not as when these rows
-    were chosen.
+    Raises Fenced where it is not wanted any more, or what answers in a domain has not learned
+    these rows, as it is another or they were taken back.
     """
     check_learner(connection, learner)
     found = taught_in(connection)
-    if hindrance(connection) or {one.domain for one in found} != {*shown}:
+    showing = {domain for domain, rows in shown.items() if rows}
+    if hindrance(connection) or {one.domain for one in found} != showing:
         raise Fenced("what answers has changed meanwhile; plan again")
     by = _of(connection, number).by
     if not _set(connection, number, state="planned", why=None):

@@ -7,7 +7,7 @@ under it. So what answers has learned each of its rows once.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, Select, exists, func, insert, select, update
 
 from fastslow.feedback.ledger import Entry, entry_of
 from fastslow.feedback.locks import lock_chains
@@ -99,14 +99,12 @@ def newcomers(connection: Connection, voters: Iterable[int], *, fewer: int, at: 
 
 def learned(connection: Connection, domain: str) -> list[int]:
     """The numbers of the rows that what a domain serves has learned and that still stand."""
-    query = (
-        select(update_rows.c.seq)
-        .join(updates, updates.c.id == update_rows.c.update_id)
-        .join(ledger, ledger.c.seq == update_rows.c.seq)
-        .where(updates.c.domain == domain, *_served(), *stands())
-        .order_by(update_rows.c.seq)
-    )
-    return list(connection.scalars(query))
+    return list(connection.scalars(_learned(domain).order_by(update_rows.c.seq)))
+
+
+def has_learned(connection: Connection, domain: str) -> bool:
+    """Whether there is any such row."""
+    return connection.scalar(_learned(domain).limit(1)) is not None
 
 
 def last_learned(connection: Connection, domain: str, *, limit: int) -> list[Entry]:
@@ -151,7 +149,8 @@ def plan(
         replayed: of rows that were learned, to be learned once more.
         by: who wants just these rows to be learned.
 
-    Raises Fenced, also while an update of the domain is undecided or if a row waits no more.
+    Raises Fenced, also while an update of the domain is undecided, if a row waits no more, or if
+    one to be learned once more was taken back.
     """
     check_learner(connection, learner)
     if (number := on_the_way(connection, domain)) is not None:
@@ -171,7 +170,11 @@ def enter(
     replayed: Sequence[int],
     **facts: Any,
 ) -> Update:
-    """Write the plan of an update down, from what a route serves."""
+    """Write the plan of an update down, from what a route serves. Raises Fenced unless this has
+    learned what is replayed."""
+    still = _learned(route.domain).where(update_rows.c.seq.in_(replayed))
+    if {*connection.scalars(still)} != {*replayed}:
+        raise Fenced("some of these rows are learned no more; plan again")
     values = {
         "domain": route.domain, "parent": route.update_id, "epoch": route.epoch, "state": "planned",
         **facts,
@@ -256,6 +259,16 @@ def _newest(connection: Connection, domain: str, limit: int, *conditions: Any) -
     query = select(ledger).where(ledger.c.domain == domain, *conditions, *stands())
     rows = connection.execute(query.order_by(ledger.c.seq.desc()).limit(limit))
     return [entry_of(row) for row in rows]
+
+
+def _learned(domain: str) -> Select[tuple[int]]:
+    """Numbers of the rows that what a domain serves has learned and that still stand."""
+    return (
+        select(update_rows.c.seq)
+        .join(updates, updates.c.id == update_rows.c.update_id)
+        .join(ledger, ledger.c.seq == update_rows.c.seq)
+        .where(updates.c.domain == domain, *_served(), *stands())
+    )
 
 
 def _served() -> tuple[Any, ...]:
