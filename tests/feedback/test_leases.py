@@ -123,6 +123,28 @@ def test_a_domain_can_be_asked_for(town):
     assert [one.id for one in town.next(town.voters[0], domain="y")] == [wanted]
 
 
+def test_what_was_given_comes_again_only_where_its_domain_is_asked_for(town):
+    ann = town.voters[0]
+    code, poem = town.pair("one", domain="code"), town.pair("two", domain="poems")
+    for domain, given in (("code", [code]), ("poems", [poem]), ("code", [code]), ("talk", [])):
+        assert [one.id for one in town.next(ann, domain=domain)] == given
+    assert [one.id for one in town.next(ann, count=2)] == [code, poem]
+
+
+def test_asking_for_another_domain_does_not_pass_by_a_gold_question(town):
+    ann = town.voters[0]
+    gold = town.pair("gold", domain="code", purpose="gold", gold_verdict="a")
+    made = [town.pair(f"{number}", domain="poems") for number in range(12)]
+    given = []
+    while gold not in given:
+        (shown,) = town.next(ann, domain="poems")
+        given.append(shown.id)
+        if shown.id != gold:
+            town.vote(ann, shown.id)
+    assert given[:-1] == made[: len(given) - 1]
+    assert [one.id for one in town.next(ann, domain="poems")] == [gold]
+
+
 @pytest.mark.parametrize("count", [300, pytest.param(1000, marks=pytest.mark.slow)])
 def test_fifty_people_on_a_thousand_pairs_share_none(store, count):
     """Each pair needs one verdict: everyone takes, votes and takes on, all at once."""

@@ -87,17 +87,22 @@ LAST_GIVEN = (
     .order_by(leases.c.until.desc())
     .limit(GOLD_EVERY - 1)
 )
+IN_DOMAIN = exists().where(
+    prompts.c.id == pairs.c.prompt_id, prompts.c.domain == bindparam("domain")
+)
 HELD = (
     select(leases.c.pair_id)
     .where(leases.c.voter == WHO, leases.c.until > NOW, ~_has_voted(WHO, leases.c.pair_id))
     .order_by(leases.c.pair_id)
     .limit(COUNT)
 )
+# Gold questions are for everyone: whose domain it is does not matter, here and among new ones.
+HELD_IN_DOMAIN = HELD.join(pairs, pairs.c.id == leases.c.pair_id).where(
+    or_(pairs.c.purpose == "gold", IN_DOMAIN)
+)
 GOLD = _free().where(pairs.c.purpose == "gold")
 FREE = _free().where(pairs.c.purpose != "gold")
-FREE_IN_DOMAIN = FREE.where(
-    exists().where(prompts.c.id == pairs.c.prompt_id, prompts.c.domain == bindparam("domain"))
-)
+FREE_IN_DOMAIN = FREE.where(IN_DOMAIN)
 SHOWN = _contents()
 LEASE_ROWS = {
     name: made.on_conflict_do_update(
@@ -128,11 +133,12 @@ def next_pairs(
 ) -> list[ShownPair]:
     """Pairs for somebody to compare, the first ones at hand; fewer where there are no more.
 
-    Those that they were given before and have not voted on come first. Nobody gets a pair twice,
+    Those that they were given before and have not voted on come first. Where a domain is named, all
+    but gold questions are of it. Nobody gets a pair twice,
     or one that as many others are comparing as it needs.
     """
     count = min(count, MOST_AT_ONCE)
-    held = _held(connection, voter, now, count)
+    held = _held(connection, voter, now, count, domain)
     given = held + _new(connection, voter, now, count - len(held), domain)
     _lease_all(connection, given, voter, now + LEASE)
     return list(_shown(connection, given, now + LEASE))
@@ -179,8 +185,12 @@ def answer_of(connection: Connection, *, pair_id: int, side: str, voter: int) ->
     return int(connection.scalars(select(pairs.c[side]).where(pairs.c.id == pair_id)).one())
 
 
-def _held(connection: Connection, voter: int, now: float, count: int) -> list[int]:
-    return list(connection.scalars(HELD, {"who": voter, "now": now, "count": count}))
+def _held(
+    connection: Connection, voter: int, now: float, count: int, domain: str | None
+) -> list[int]:
+    held = HELD if domain is None else HELD_IN_DOMAIN
+    facts = {"who": voter, "now": now, "count": count, "domain": domain}
+    return list(connection.scalars(held, facts))
 
 
 def _new(
