@@ -349,12 +349,14 @@ def test_votes_that_watch_are_read_in_order_and_each_once(lab):
     lab.now += voting.GRACE
     lab.write(ledger.admit, check=lambda row: None)
     with lab.store.read() as connection:
-        found, last = watching.watched(connection, after=before, limit=99)
-        assert [(one.better, one.worse) for one in found] == [
+        found = watching.watched(connection, after=before, limit=99)
+        assert [(one.better, one.worse) for one in found.cast] == [
             (first.id, second.id), (second.id, first.id),
         ]  # fmt: skip
-        assert watching.watched(connection, after=last, limit=99) == ([], last)
-        assert watching.watched(connection, after=before, limit=1) == (found[:1], before + 1)
+        nothing = watching.Next([], [], found.last)
+        assert watching.watched(connection, after=found.last, limit=99) == nothing
+        one = watching.Next(found.cast[:1], [], before + 1)
+        assert watching.watched(connection, after=before, limit=1) == one
 
 
 def first_watched(lab):

@@ -1,8 +1,19 @@
 """Somebody is forgotten: what is learned is what would have been learned without them."""
 
+import shutil
+
 import pytest
 
-from fastslow.feedback import Malformed, forgetting, leases, ledger, planning, updates, voting
+from fastslow.feedback import (
+    Malformed,
+    decisions,
+    forgetting,
+    leases,
+    ledger,
+    planning,
+    updates,
+    voting,
+)
 from fastslow.streams import fault_of
 
 
@@ -64,6 +75,47 @@ def test_what_is_learned_again_is_what_would_have_been_learned_without_them(make
     assert rows_of(with_them, [one.id for one in found]) == {ann}
     left = {path.name for path in (with_them.folder / "adapters").iterdir()}
     assert not left & {one.adapter for one in before if one.id in done.updates}
+
+
+def on_disk(town):
+    """Updates of which there is an adapter, or a checkpoint."""
+    adapters = (town.folder / "adapters").glob("*-u*-*")
+    kept = (town.folder / "domains").glob("*/u*")
+    return {int(one.name.split("-u")[1].split("-")[0]) for one in adapters}, {
+        int(one.name[1:]) for one in kept
+    }
+
+
+@pytest.mark.parametrize("decided", [decisions.discard, decisions.roll_back, None])
+def test_nothing_that_learned_from_them_is_left_on_disk(town, rows, decided):
+    """Set aside or not, and where nothing is left to learn."""
+    ann, bob = town.voters
+    votes(town, rows[:30], [bob])
+    learner = town.learn()
+    last = town.history()[-1].id
+    if decided is not None:
+        town.write(decisions.roll_back, update_id=last, by=ann)
+    if decided is decisions.discard:
+        town.write(decisions.discard, update_id=last, by=ann)
+    assert last in on_disk(town)[0] & on_disk(town)[1]
+    forget(town, bob)
+    learner.once(print)
+    assert on_disk(town) == (set(), set())
+
+
+def test_what_was_learned_meanwhile_is_not_left_on_disk_either(town, rows):
+    ann, bob = town.voters
+    votes(town, rows[:30], [bob])
+    learner = town.learn()
+    made = town.history()[-1]
+    adapter = town.folder / "adapters" / made.adapter
+    as_before = adapter.with_name(adapter.name.replace(f"-u{made.id}-", f"-u{made.id + 1}-"))
+    votes(town, rows[30:60], [bob])
+    town.write(planning.plan, learner=1, domain="talk", rows=town.waiting()[:8])
+    shutil.copytree(adapter, as_before)
+    forget(town, bob)
+    learner.once(print)
+    assert on_disk(town) == (set(), set())
 
 
 def test_nothing_of_them_is_planned_before_the_ledger_says_so(town, rows):

@@ -31,6 +31,7 @@ def forget_person(
 
     Once the other rows are learned again, everything is as if this person had sent nothing. Until
     then what answers is what did before them, or an update before that, if it is no longer kept.
+    Nothing that learned from them is kept, set aside or not: the learner removes it from the disk.
     Raises UnknownItem, and Malformed for oneself.
     """
     lock_chains(connection)
@@ -41,33 +42,37 @@ def forget_person(
         retract(connection, voter=principal_id, vote_id=vote_id, now=now)
     learned = select(update_rows.c.update_id).join(ledger, ledger.c.seq == update_rows.c.seq)
     of_theirs = learned.where(ledger.c.vote_id.in_(own))
-    first = _first_touched(connection, set(connection.scalars(of_theirs)))
+    touched = _touched(connection, set(connection.scalars(of_theirs)))
+    first = dict[str, Update]()
+    for one in touched:
+        if one.state in (*SERVED, *OPEN):
+            first.setdefault(one.domain, one)
     gone = [
         number
         for domain, found in sorted(first.items())
         for number in _undone_from(connection, domain, found)
     ]
+    change(connection, [one.id for one in touched], checkpoint=None)
     detail = {"principal": principal_id, "votes": len(sent), "updates": gone}
     note(connection, by, "forget", detail, now=now)
     return Forgotten(len(sent), gone)
 
 
-def _first_touched(connection: Connection, learned: Set[int]) -> dict[str, Update]:
-    """By domain, the first of the updates that answer, did or may come to, which has learned from
-    what some have learned: itself, by its parent, or, a student, by any of its teachers."""
+def _touched(connection: Connection, learned: Set[int]) -> list[Update]:
+    """The updates, in order, that learned from what some have learned: themselves, by their parent,
+    or, students, by any of their teachers."""
     everything = history(connection)[::-1]
     teachers = dict[int, set[int | None]]()
     for one in everything:
         if one.consolidation_id is not None:
             teachers.setdefault(one.consolidation_id, set()).add(one.parent)
-    touched, first = {*learned}, dict[str, Update]()
+    numbers, found = {*learned}, list[Update]()
     for one in everything:  # What one learns from comes before it.
         sources = {one.parent} | teachers.get(one.consolidation_id or 0, set())
-        if one.id in touched or touched & sources:
-            touched.add(one.id)
-            if one.state in (*SERVED, *OPEN):
-                first.setdefault(one.domain, one)
-    return first
+        if one.id in numbers or numbers & sources:
+            numbers.add(one.id)
+            found.append(one)
+    return found
 
 
 def _undone_from(connection: Connection, domain: str, first: Update) -> list[int]:

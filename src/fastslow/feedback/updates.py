@@ -87,6 +87,12 @@ class Served:
     before: Update | None
 
 
+def not_kept(connection: Connection) -> list[Update]:
+    """The decided updates of which nothing is to be on disk any more."""
+    query = select(updates).where(updates.c.checkpoint.is_(None), updates.c.state.not_in(OPEN))
+    return [Update(**row._mapping) for row in connection.execute(query)]
+
+
 def update_of(connection: Connection, update_id: int) -> Update:
     """An update. Raises UnknownItem."""
     row = connection.execute(select(updates).where(updates.c.id == update_id)).one_or_none()

@@ -13,7 +13,7 @@ from fastslow.api.learner import Learner
 from fastslow.atomic_io import file_hash
 from fastslow.errors import DataError, StateError
 from fastslow.feedback.ledger import Entry
-from fastslow.feedback.places import adapter_folder, adapter_name, checkpoints
+from fastslow.feedback.places import ADAPTERS, adapter_folder, adapter_name, checkpoints
 from fastslow.feedback.updates import Update
 from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.live.choice import NEWEST, Losses, Row, chosen_module, tested, vote_loss
@@ -262,8 +262,9 @@ class Lessons:
 def forget(folder: Path, update: Update) -> None:
     """Remove the checkpoint and the adapter of an update."""
     shutil.rmtree(checkpoints(folder, update.domain, update.id), ignore_errors=True)
-    if update.adapter is not None:
-        shutil.rmtree(adapter_folder(folder, update.adapter), ignore_errors=True)
+    # Of one that was given up while it was learned the store has no name.
+    for path in folder.glob(f"{ADAPTERS}/{adapter_name(update.domain, update.id, '?' * 12)}"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _batches(rows: Sequence[Any], size: int) -> list[Sequence[Any]]:

@@ -21,6 +21,7 @@ from fastslow.feedback import (
     consolidating,
     decisions,
     holding,
+    people,
     planning,
     updates,
 )
@@ -96,6 +97,8 @@ class LiveLearner:
         self._limits, self._seed = live.gate, recipe.seed
         self._keep, self._promotion = live.keep, live.promotion
         self._number = store.write(planning.claim)
+        self._note: int | None = None
+        """The last one that was looked at."""
 
     @property
     def learner(self) -> Learner:
@@ -113,6 +116,7 @@ class LiveLearner:
     def once(self, tell: Tell, stop: StopToken | None = None) -> int:
         """Undo what has fallen, learn what was left or waits now; how many updates were decided."""
         done = 0
+        self._forget_after_decisions()
         for fall in self._fallen():
             self._undo(fall)
             tell(fall)
@@ -254,6 +258,16 @@ class LiveLearner:
             decisions.forget_old, learner=self._number, domain=domain, keep=self._keep
         ):
             forget(self._folder, one)
+
+    def _forget_after_decisions(self) -> None:
+        """Remove from the disk what is not kept, where an admin has decided something: somebody may
+        have been forgotten."""
+        with self._store.read() as connection:
+            note = people.last_note(connection)
+            gone = [] if note == self._note else updates.not_kept(connection)
+        for one in gone:
+            forget(self._folder, one)
+        self._note = note
 
     def _tested(
         self, update: Update, lesson: Lesson | Adopted, evidence: Evidence
