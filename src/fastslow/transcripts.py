@@ -64,6 +64,12 @@ def shared_prompt(first: str, second: str) -> int:
     return max((end for end in ends if second.startswith(first[:end])), default=0)
 
 
+def awaits_answer(text: str) -> bool:
+    """Whether a text is a conversation that ends where the assistant is to speak."""
+    cut = shared_prompt(text, text)
+    return cut > 0 and not text[cut:].strip()
+
+
 def _prompt_turns(text: str) -> tuple[Message, ...] | None:
     """The turns of a transcript that waits for the assistant; None for any other text."""
     turns = _turns(text)

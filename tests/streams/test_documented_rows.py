@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fastslow.records import Demonstration, Example, Pair, Ranking, Rating, Text
-from fastslow.streams import RowError, unused_columns
-from fastslow.streams.formats import read_row
+from fastslow.streams import RowError
+from fastslow.streams.formats import read_row, unused_columns
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data.md"
 BOTH = '"chosen": "A", "rejected": "B"'

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import pytest
 
 from fastslow.records import Message, Pair
-from fastslow.streams import RowError, examples_of_row, row_of, unused_columns
-from fastslow.streams.formats import read_prompt, read_row
+from fastslow.streams import RowError, examples_of_row, row_of
+from fastslow.streams.formats import read_prompt, read_row, unused_columns
 from fastslow.streams.shapes import renamed
 from fastslow.training.data.serialization import example_from_json
 
@@ -225,7 +225,7 @@ def test_a_tie_is_not_a_preference():
                 "chosen": "a",
                 "rejected": "b",
             },
-            "the column system and the system turn of the prompt differ",
+            "the column system and the system turn of the prompt or responses differ",
         ),
         (
             {"prompt": "p", "completions": ["a", "b"], "scores": [2, 1], "ranks": [2, 1]},
@@ -328,6 +328,12 @@ def test_columns_that_are_not_used_are_named_once():
     assert unused_columns([pair]) == []
     (pair,) = read(prompt="p", chosen="a", rejected="b", **{f"c{i}": i for i in range(30)})
     assert unused_columns([pair])[0].endswith("and 18 more")
+    for row in (PAIR, {"prompt": "p", "completions": ["a", "b"], "ranks": [1, 2]}):
+        assert unused_columns(read(**row, label=0)) == ["columns that are not used: 'label'"]
+        assert unused_columns(read(**row, label=None)) == []
+    assert (
+        unused_columns([read_row({"prompt": "p", "completion": "a", "label": 0}, source="")]) == []
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from fastslow.errors import DataError
 from fastslow.objectives import Objective
 from fastslow.records import Example, Pair
 from fastslow.scoring import Dropped, Encoded, Encoder
-from fastslow.streams import RowCounts, RowError, Unreadable, examples_of_row, unused_columns
+from fastslow.streams import RowCounts, RowError, Unreadable, example_warnings, examples_of_row
 from fastslow.streams.labels import as_kind
 from fastslow.training.data.batch_reader import ExampleCounts
 from fastslow.training.data.requirements import is_idle_tie, missing_fields
@@ -50,7 +50,7 @@ class Intake:
             examples = list(self._learnable(self._examples(batch, skipped), skipped))
             kept = list(self._kept(self._encoder.encode_all(examples), skipped))
             if self._is_first:
-                notes = [*unused_columns(examples), *self._encoder.warnings(examples)]
+                notes = [*example_warnings(examples), *self._encoder.warnings(examples)]
                 self._is_first = False
         self.examples.kept += len(kept)
         self.shown = (self.shown + skipped)[:SHOWN]

@@ -1,7 +1,7 @@
 """Iterables of labelled examples with a domain and a position, resumable. Loads without torch."""
 
 from fastslow.streams.columns import RowError
-from fastslow.streams.formats import json_text, row_of, unused_columns
+from fastslow.streams.formats import example_warnings, json_text, row_of
 from fastslow.streams.labels import examples_of_row
 from fastslow.streams.replay import ReplayStream, is_replayed
 from fastslow.streams.reservoir import Reservoir
@@ -41,6 +41,7 @@ __all__ = [
     "Unreadable",
     "Waiting",
     "continues",
+    "example_warnings",
     "examples_of_row",
     "fault_of",
     "file_fingerprint",
@@ -49,7 +50,6 @@ __all__ = [
     "is_replayed",
     "json_text",
     "keys_of",
-    "unused_columns",
     "open_sources",
     "read_examples",
     "read_prompts",

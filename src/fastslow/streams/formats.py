@@ -48,7 +48,7 @@ from fastslow.streams.columns import (
     verdict_of,
     weight_of,
 )
-from fastslow.streams.prompted import apart, prompt_of, without_prompt
+from fastslow.streams.prompted import answered, apart, behind_columns, prompt_of, repeated_prompts
 from fastslow.streams.shapes import advice, canonical, column_names, template_kwargs
 
 COLUMNS = {
@@ -75,7 +75,11 @@ def read_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) 
     """The example in a row."""
     given = canonical(row)
     common = _origin(given, source, domain)
-    if given.get("chosen") is not None and given.get("rejected") is not None:
+    paired = given.get("chosen") is not None and given.get("rejected") is not None
+    if given.get("label") is not None and (paired or given.get("completions") is not None):
+        # A 0 may mean that the answers are the other way round, so it is named as not used.
+        common["provenance"]["label"] = plain(given["label"])
+    if paired:
         return _pair(given, common)
     if stray := [key for key in (*_JUDGEMENTS, *_OF_PAIRS) if given.get(key) is not None]:
         raise RowError(f"{', '.join(stray)}: for rows with chosen and rejected only")
@@ -183,19 +187,16 @@ def _pair(row: Mapping[str, Any], common: dict[str, Any]) -> Pair:
 
 
 def _ranking(row: Mapping[str, Any], common: dict[str, Any]) -> Ranking:
-    prompt = prompt_of(row)
-    if prompt is None:
+    if row.get("prompt") is None:
         raise RowError("completions without a prompt" + advice(row, ["prompt"]))
-    check_prompt(prompt)
     completions = row["completions"]
     if not isinstance(completions, Sequence) or isinstance(completions, str):
         raise RowError("completions must be a list")
     if len(completions) < 2:
         raise RowError(f"completions needs at least 2 responses, not {len(completions)}")
-    answers = [
-        without_prompt(read_text(answer, f"completions[{i}]"), prompt)
-        for i, answer in enumerate(completions)
-    ]
+    given = [read_text(answer, f"completions[{i}]") for i, answer in enumerate(completions)]
+    prompt, answers = answered(row, given)
+    check_prompt(prompt)
     for i, answer in enumerate(answers):
         check_answer(f"completions[{i}]", answer)
     values = values_of(row, len(answers))
@@ -215,10 +216,9 @@ def _ranking(row: Mapping[str, Any], common: dict[str, Any]) -> Ranking:
 
 def _single(row: Mapping[str, Any], common: dict[str, Any]) -> Rating | Demonstration:
     if row.get("completion") is not None:
-        prompt = prompt_of(row)
-        if prompt is None:
+        if row.get("prompt") is None:
             raise RowError("completion without a prompt" + advice(row, ["prompt"]))
-        response = without_prompt(read_text(row["completion"], "completion"), prompt)
+        prompt, (response,) = answered(row, [read_text(row["completion"], "completion")])
     else:
         turns = read_text(row["messages"], "messages")
         if isinstance(turns, str):
@@ -227,7 +227,7 @@ def _single(row: Mapping[str, Any], common: dict[str, Any]) -> Rating | Demonstr
             raise RowError(
                 "messages must end with the assistant's turn, which is the training target"
             )
-        prompt, response = turns[:-1], turns[-1:]
+        prompt, (response,) = behind_columns(row, turns[:-1], [turns[-1:]])
     check_prompt(prompt)
     check_answer("the answer", response)
     label, truncated = label_of(row), truncated_of(row, 1)
@@ -236,13 +236,19 @@ def _single(row: Mapping[str, Any], common: dict[str, Any]) -> Rating | Demonstr
     return Rating(prompt, response, label, truncated=truncated, **common)
 
 
+def example_warnings(examples: Sequence[Example | Prompt]) -> list[str]:
+    """What looks odd about examples: columns that are not used, answers that hold the prompt."""
+    return [*unused_columns(examples), *repeated_prompts(examples)]
+
+
 def unused_columns(examples: Iterable[Example | Prompt]) -> list[str]:
     """A warning of the columns that are not used, and of those named nearly as one that is."""
     names = dict.fromkeys(key for example in examples for key in example.provenance)
     unused = [name for name in names if name not in _PROVENANCE]
     if not unused:
         return []
-    close = {name: get_close_matches(name, _OPTIONAL, n=1, cutoff=0.85) for name in unused}
+    known = [name for name in _OPTIONAL if name not in unused]
+    close = {name: get_close_matches(name, known, n=1, cutoff=0.85) for name in unused}
     named = [
         shown(name) + (f" (did you mean {like[0]!r}?)" if like else "")
         for name, like in close.items()

@@ -17,7 +17,7 @@ from fastslow.errors import ConfigError, DataError, FastslowError
 from fastslow.judges import make_judge
 from fastslow.objectives import ActorCritic, Objective
 from fastslow.records import Example
-from fastslow.streams import ExampleStream, ReplayStream, source_warnings, unused_columns
+from fastslow.streams import ExampleStream, ReplayStream, example_warnings, source_warnings
 from fastslow.testing import failure, gives_an_output, one_loss_and_reward_per_row
 from fastslow.training.data.batch_reader import (
     GIVE_COLUMNS,
@@ -64,7 +64,7 @@ class Plan:
     @property
     def warnings(self) -> list[str]:
         """What looks odd about the data."""
-        return [*self.of_sources, *unused_columns(self.first)]
+        return [*self.of_sources, *example_warnings(self.first)]
 
 
 def plan(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Plan:
@@ -216,7 +216,7 @@ def _check_rounds(recipe: Recipe, objective: Objective, processes: ProcessGroup)
     if next(iter(prompt_stream(recipe, recipe.rounds)), None) is None:
         raise DataError("rounds.prompts: no prompts found")
     of_sources = _check_sources(recipe, processes)
-    return [*of_sources, *unused_columns(_first_examples(recipe, objective))]
+    return [*of_sources, *example_warnings(_first_examples(recipe, objective))]
 
 
 def _faults(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Iterator[str]:
