@@ -114,10 +114,13 @@ def test_questions_are_demonstrations_or_pairs_that_prefer_something(tmp_path):
         '{"prompt": "a", "chosen": "b", "rejected": "c"}\n'
         '{"prompt": "x", "completion": "y", "label": true}\n'
     )
-    found = read_questions([str(file)], key="prompts.test", most=2)
+    found = read_questions([str(file)], {}, key="prompts.test", most=2)
     assert found == [Question("1+1?", "2"), Question("a", "b")]
     with pytest.raises(DataError, match="prompts.test: .*rows.jsonl:3: got a rating without"):
-        read_questions([str(file)], key="prompts.test")
+        read_questions([str(file)], {}, key="prompts.test")
+    file.write_text('{"asked": "1+1?", "right": "2"}\n')
+    columns = {"prompt": "asked", "completion": "right"}
+    assert read_questions([str(file)], columns, key="prompts.test") == [Question("1+1?", "2")]
     file.write_text("")
     with pytest.raises(DataError, match="there is no row"):
-        read_questions([str(file)], key="prompts.test")
+        read_questions([str(file)], {}, key="prompts.test")

@@ -313,6 +313,10 @@ def test_columns_are_found_under_the_names_that_a_recipe_gives():
     # Rows that have the columns already, as those of a run's own answers, stay as they are.
     own = {"prompt": "Hi", "chosen": "x", "rejected": "y"}
     assert renamed(own, names) == own
+    assert renamed(own, names | {"system": "of_all", "weight": "w"}) == own
+    # Of a prompt alone, responses need not be there.
+    asked = read_prompt({"asked": "Hi"}, source="", columns=names | {"domain": "topic"})
+    assert asked.prompt == "Hi"
     with pytest.raises(RowError, match="no column 'asked', 'a', 'b', which data.columns names"):
         renamed({"question": "Hi"}, names)
 

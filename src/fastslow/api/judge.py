@@ -41,17 +41,18 @@ def check_judge(
     """
     if judge is None:
         raise ConfigError("judge: is missing; give a function, an object, or a recipe with a judge")
-    domain = None
+    domain, columns = None, None
     if isinstance(judge, Recipe):
         recipe, config = judge, judge.eval.judge if of_eval else judge.judge or judge.eval.judge
         if config is None:
             raise ConfigError(f"{'eval.' if of_eval else ''}judge: the recipe has none to ask")
-        data, domain = data or recipe.data.eval_sources or None, recipe.data.domain
+        data = data or recipe.data.eval_sources or None
+        domain, columns = recipe.data.domain, recipe.data.columns
     if data is None:
         raise ConfigError(
             "data: is missing; give labelled pairs, by --data or in a recipe by data.eval"
         )
-    stream = ExampleStream(sources_of(data), domain=domain)
+    stream = ExampleStream(sources_of(data), domain=domain, columns=columns)
     asked: Sequence[Pair] = list(
         islice((p for p in stream if isinstance(p, Pair) and not p.is_tie), pairs)
     )

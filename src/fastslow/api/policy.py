@@ -89,7 +89,8 @@ class PolicyMethods(ABC):
         check_sampling(view, prompts, num_generations, temperature, top_p)
         room = view.room(max_new_tokens)
         policy = view.policy(module)
-        ids = [view.encoder.prompt_ids_of(prompt_of(prompt), room=room) for prompt in prompts]
+        asked = [prompt_of(prompt, view.recipe.data.columns) for prompt in prompts]
+        ids = [view.encoder.prompt_ids_of(prompt, room=room) for prompt in asked]
         found: list[list[Answer]] = []
         for first in range(0, len(ids), PROMPTS_AT_ONCE):
             sampled = view.policies.generate(
@@ -116,7 +117,8 @@ class PolicyMethods(ABC):
         """What the model is given to answer: the prompt in its template, truncated to fit."""
         view = self._view()
         room = view.room(max_new_tokens)
-        ids = view.encoder.prompt_ids_of(prompt_of(prompt), room=room)
+        asked = prompt_of(prompt, view.recipe.data.columns)
+        ids = view.encoder.prompt_ids_of(asked, room=room)
         return str(view.tokenizer.decode(ids))
 
     def score(self, rows: Any, *, module: str = "leader") -> list[RowScore]:
@@ -167,7 +169,7 @@ class PolicyMethods(ABC):
         view = self._view()
         check_sampling(view, prompts, 1, 1.0, 1.0)
         answers = AnswerKl(view.policies, view.encoder, view.room(max_new_tokens))
-        asked = [prompt_of(prompt) for prompt in prompts]
+        asked = [prompt_of(prompt, view.recipe.data.columns) for prompt in prompts]
         return answers.measure(view.policy(module), view.policy(reference), asked, seed=seed)
 
     def evaluate(

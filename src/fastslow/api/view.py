@@ -15,7 +15,7 @@ from fastslow.records import Example, Message, Pair, Prompt
 from fastslow.scoring import Dropped, Encoded, Encoder
 from fastslow.streams import RowError, Unreadable
 from fastslow.streams.columns import read_text
-from fastslow.streams.formats import read_prompt, read_row
+from fastslow.streams.formats import NO_COLUMNS, read_prompt, read_row
 from fastslow.training.data.dataset import objective_of
 from fastslow.training.policies.policies import Policies
 
@@ -96,16 +96,17 @@ def names_of(modules: Iterable[str], leader: str, reference: str) -> dict[str, s
     return names | {"leader": leader, "reference": reference, "base": BASE}
 
 
-def prompt_of(given: Any) -> Prompt | Example:
+def prompt_of(given: Any, columns: Mapping[str, str] = NO_COLUMNS) -> Prompt | Example:
     """What a prompt to answer is given as: text, the turns of a conversation, or a row with what
-    its chat template is given. Raises ConfigError for anything else."""
+    its chat template is given, and columns as of `read_prompt`. Raises ConfigError for anything
+    else."""
     if isinstance(given, (Prompt, *EXAMPLES)):
         return given
     if isinstance(given, tuple) and all(isinstance(turn, Message) for turn in given):
         return Prompt(given)
     try:
         if isinstance(given, Mapping):
-            return read_prompt(given, source="the row")
+            return read_prompt(given, source="the row", columns=columns)
         return Prompt(read_text(given, "a prompt"))
     except RowError as error:
         raise ConfigError(f"prompts: {error}") from None
@@ -155,11 +156,13 @@ def check_sampling(
 def encode_rows(view: View, rows: Any) -> list[Encoded | str]:
     """Each row encoded, or why it cannot be. Raises DataError where none can."""
     found: list[Example | str] = []
+    columns = view.recipe.data.columns
     for place, row in placed_rows(rows):
         try:
             if isinstance(row, Unreadable):
                 raise RowError(row.reason)
-            found.append(row if isinstance(row, EXAMPLES) else read_row(row, source=place))
+            given = isinstance(row, EXAMPLES)
+            found.append(row if given else read_row(row, source=place, columns=columns))
         except RowError as error:
             found.append(f"{place}: {error}")
     asked = [item for item in found if not isinstance(item, str)]

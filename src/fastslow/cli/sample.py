@@ -46,7 +46,8 @@ def sample(
 
     quiet_libraries()
     opened = Run.load(run, trust_code=trust_code)
-    rows = islice(read_prompts(open_sources(data or [])), limit)
+    sources = open_sources(data or [])
+    rows = islice(read_prompts(sources, columns=opened.recipe.data.columns), limit)
     for prompt in [*(prompts or []), *rows]:
         found = {
             name: opened.answers(

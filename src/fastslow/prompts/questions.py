@@ -1,6 +1,6 @@
 """What an instruction is scored on: prompts with the right answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -26,15 +26,20 @@ class Question:
         return (*self.prompt[:-1], replace(self.prompt[-1], content=text))
 
 
-def read_questions(sources: Sequence[str], *, key: str, most: int | None = None) -> list[Question]:
+def read_questions(
+    sources: Sequence[str], columns: Mapping[str, str], *, key: str, most: int | None = None
+) -> list[Question]:
     """The questions in files, of `most` the first.
 
     Args:
+        sources: the files.
+        columns: what columns are called there, by what they mean.
         key: of the recipe, for errors.
+        most: takes the first so many.
 
     Raises DataError for a row that is no prompt with an answer, or where there is none.
     """
-    rows = islice(read_examples(open_sources(list(sources))), most)
+    rows = islice(read_examples(open_sources(list(sources)), columns=columns), most)
     questions = [_question(example, key) for example in rows]
     if not questions:
         raise DataError(f"{key}: there is no row; give rows with prompt and completion")

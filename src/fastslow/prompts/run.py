@@ -121,13 +121,17 @@ class _Run:
             temperature=config.temperature,
             seed=recipe.seed,
         )
+        columns = recipe.data.columns
         self._validation = read_questions(
-            config.validation_sources, key="prompts.validation", most=config.max_validation
+            config.validation_sources,
+            columns,
+            key="prompts.validation",
+            most=config.max_validation,
         )
         self._test: list[Question] = []
         if config.test_sources:
             self._test = read_questions(
-                config.test_sources, key="prompts.test", most=config.max_test
+                config.test_sources, columns, key="prompts.test", most=config.max_test
             )
 
     def finish(self) -> PromptSummary | None:
@@ -199,7 +203,11 @@ class _Run:
         with RowLog(self._folder / "writing.jsonl", Written) as log:
             return write_instructions(
                 self._black_box,
-                read_questions(config.demonstration_sources, key="prompts.demonstrations"),
+                read_questions(
+                    config.demonstration_sources,
+                    self._recipe.data.columns,
+                    key="prompts.demonstrations",
+                ),
                 log,
                 count=config.pool,
                 shown=config.shown,

@@ -6,7 +6,6 @@ from typing import Any
 
 from fastslow.streams.columns import RowError
 from fastslow.streams.labels import examples_of_row
-from fastslow.streams.shapes import renamed
 from fastslow.streams.sources import Row, Unreadable
 
 
@@ -43,10 +42,11 @@ class ExampleMaker:
                 continue
             try:
                 examples = examples_of_row(
-                    renamed(row, self.columns) if self.columns else row,
+                    row,
                     source=where,
                     domain=self.domain,
                     kind=self.kind,
+                    columns=self.columns,
                 )
             except RowError as error:
                 found.invalid.append((where, str(error)))

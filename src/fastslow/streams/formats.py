@@ -21,6 +21,7 @@ Raises RowError with the reason where a row cannot be used.
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any
 
 from fastslow.records import (
@@ -49,7 +50,7 @@ from fastslow.streams.columns import (
     weight_of,
 )
 from fastslow.streams.prompted import answered, apart, behind_columns, prompt_of, repeated_prompts
-from fastslow.streams.shapes import advice, canonical, column_names, template_kwargs
+from fastslow.streams.shapes import advice, canonical, column_names, renamed, template_kwargs
 
 COLUMNS = {
     "prompt", "chosen", "rejected", "completions", "scores", "ranks", "completion", "label",
@@ -65,15 +66,24 @@ _PROVENANCE = {
 _OPTIONAL = sorted(
     COLUMNS - {"prompt", "chosen", "rejected", "completions", "completion", "messages"}
 )
+_OF_PROMPTS = {"prompt", "system", "history", "tools", "chat_template_kwargs"}
+NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
+"""Columns have their own names."""
 MOST_NAMED = 12
 """Unused columns that a warning names."""
 _OF_PAIRS = ("score_chosen", "score_rejected", "win_rate_chosen", "win_rate_rejected")
 _JUDGEMENTS = ("verdict", "verdicts", "confidence")
 
 
-def read_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) -> Example:
-    """The example in a row."""
-    given = canonical(row)
+def read_row(
+    row: Mapping[str, Any],
+    *,
+    source: str,
+    domain: str | None = None,
+    columns: Mapping[str, str] = NO_COLUMNS,
+) -> Example:
+    """The example in a row, whose columns may have other names, by what they mean."""
+    given = canonical(renamed(row, columns) if columns else row)
     common = _origin(given, source, domain)
     paired = given.get("chosen") is not None and given.get("rejected") is not None
     if given.get("label") is not None and (paired or given.get("completions") is not None):
@@ -92,9 +102,17 @@ def read_row(row: Mapping[str, Any], *, source: str, domain: str | None = None) 
     raise RowError(f"no {' and no '.join(missing)} (columns: {column_names(row)}){hint}")
 
 
-def read_prompt(row: Mapping[str, Any], *, source: str, domain: str | None = None) -> Prompt:
-    """The prompt of a row, explicit or the turns that its responses share."""
-    given = canonical(row)
+def read_prompt(
+    row: Mapping[str, Any],
+    *,
+    source: str,
+    domain: str | None = None,
+    columns: Mapping[str, str] = NO_COLUMNS,
+) -> Prompt:
+    """The prompt of a row, explicit or the turns that its responses share; columns as of
+    `read_row`, of which what says nothing of a prompt may be missing."""
+    needed = {key: name for key, name in columns.items() if key in _OF_PROMPTS or name in row}
+    given = canonical(renamed(row, needed) if needed else row)
     prompt = prompt_of(given)
     if prompt is None:
         prompt = read_row(given, source=source).prompt

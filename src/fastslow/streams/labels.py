@@ -18,7 +18,7 @@ from typing import Any
 
 from fastslow.records import Demonstration, Example, Pair, Ranking, Rating
 from fastslow.streams.columns import RowError
-from fastslow.streams.formats import read_prompt, read_row
+from fastslow.streams.formats import NO_COLUMNS, read_prompt, read_row
 
 PROMPTS = "prompts"
 
@@ -34,13 +34,19 @@ def as_kind(example: Example, kind: str) -> list[Example]:
 
 
 def examples_of_row(
-    row: Mapping[str, Any], *, source: str, domain: str | None = None, kind: str = "pairs"
+    row: Mapping[str, Any],
+    *,
+    source: str,
+    domain: str | None = None,
+    kind: str = "pairs",
+    columns: Mapping[str, str] = NO_COLUMNS,
 ) -> list[Any]:
-    """The example in a row, as the given kind; `prompts` are prompts only."""
+    """The example in a row, as the given kind; `prompts` are prompts only. Columns as of
+    `read_row`."""
     if kind == PROMPTS:
-        prompt = read_prompt(row, source=source, domain=domain)
+        prompt = read_prompt(row, source=source, domain=domain, columns=columns)
         return [prompt] if prompt.weight else []
-    return as_kind(read_row(row, source=source, domain=domain), kind)
+    return as_kind(read_row(row, source=source, domain=domain, columns=columns), kind)
 
 
 def _pairs(example: Example) -> list[Example]:

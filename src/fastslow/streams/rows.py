@@ -7,23 +7,34 @@ from typing import Any, TypeVar
 from fastslow.errors import DataError
 from fastslow.records import Example, Prompt
 from fastslow.streams.columns import RowError
-from fastslow.streams.formats import read_prompt, read_row
+from fastslow.streams.formats import NO_COLUMNS, read_prompt, read_row
 from fastslow.streams.sources import Source, Unreadable
 
 T = TypeVar("T")
 
 
-def read_prompts(sources: list[Source], *, domain: str | None = None) -> Iterator[Prompt]:
-    """The prompt of each row, given or shared by its responses; it may hold nothing else.
+def read_prompts(
+    sources: list[Source],
+    *,
+    domain: str | None = None,
+    columns: Mapping[str, str] = NO_COLUMNS,
+) -> Iterator[Prompt]:
+    """The prompt of each row, given or shared by its responses; it may hold nothing else. Columns
+    as of `read_prompt`.
 
     Raises DataError at the first row without one.
     """
-    yield from _each(sources, partial(read_prompt, domain=domain), "prompt")
+    yield from _each(sources, partial(read_prompt, domain=domain, columns=columns), "prompt")
 
 
-def read_examples(sources: list[Source]) -> Iterator[Example]:
-    """The example in each row, of whatever kind. Raises DataError at the first row without one."""
-    yield from _each(sources, read_row, "example")
+def read_examples(
+    sources: list[Source], *, columns: Mapping[str, str] = NO_COLUMNS
+) -> Iterator[Example]:
+    """The example in each row, of whatever kind. Columns as of `read_row`.
+
+    Raises DataError at the first row without one.
+    """
+    yield from _each(sources, partial(read_row, columns=columns), "example")
 
 
 def fault_of(row: Mapping[str, Any]) -> str | None:

@@ -46,10 +46,12 @@ def canonical(row: Mapping[str, Any]) -> Row:
 def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, Any]:
     """The row with columns under their meanings, as a recipe's data.columns names them.
 
-    Where a row has the meaning as a column it stays, as in rows of a run's own answers. Raises
-    RowError where it has neither.
+    Where a row has the meaning as a column it stays. A row with meanings alone, as a run's own
+    answers are, needs none of the names. Raises RowError where it has neither.
     """
     asked = {meaning: name for meaning, name in columns.items() if meaning not in row}
+    if len(asked) < len(columns) and not any(name in row for name in asked.values()):
+        return row
     missing = [name for name in asked.values() if name not in row]
     if missing:
         raise RowError(
