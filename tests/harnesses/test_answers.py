@@ -32,7 +32,7 @@ def write(path, rows):
 
 
 def lines(path):
-    return list(map(json.loads, Path(path).read_text().splitlines()))
+    return list(map(json.loads, Path(path).read_bytes().splitlines()))
 
 
 @pytest.fixture
@@ -201,6 +201,15 @@ def test_reward_bench_prefers_as_the_margins_do(run, tmp_path):
     assert values["Safety"] == pytest.approx(sum(right[1::2]) / 6)
     assert "mean of the sections" not in values  # Two of four are there.
     assert [row["results"] for row in lines(found.folder / "outputs.jsonl")] == right
+
+
+def test_lines_of_questions_end_as_those_of_files_and_not_within_a_text(run, tmp_path):
+    data = tmp_path / "rows.jsonl"
+    rows = [pair | {"subset": "donotanswer\u2028"} for pair in tiny.domain_rows("warm", 3, seed=4)]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    data.write_bytes(text.encode("utf-8-sig"))
+    found = fs.evaluate_with(run, "rewardbench", data=data)
+    assert len(lines(found.folder / "outputs.jsonl")) == 3
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ def test_lines_of_a_text_file_are_candidates_once_each(tmp_path):
     file = tmp_path / "list.txt"
     file.write_text("Be kind.\n\n  Be brief. \nBe kind.\n")
     assert read_candidates(str(file)) == (["Be kind.", "Be brief."], None)
+    file.write_bytes("\ufeffBe kind.\r\nBe\x0bbrief\u2028now.".encode())
+    assert read_candidates(str(file)) == (["Be kind.", "Be\x0bbrief\u2028now."], None)
     file.write_text("Be kind.\nBe kind.\n")
     with pytest.raises(DataError, match="has 1 different instructions; give at least 2"):
         read_candidates(str(file))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ def _rows(path: Path) -> list[Any]:
         if text.lstrip().startswith("["):
             rows: list[Any] = json.loads(text)
             return rows
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        # `splitlines` would cut a row at U+2028 and others, which JSON allows in a text.
+        lines = StringIO(text, newline=None)
+        return [json.loads(line) for line in lines if line.strip()]
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is neither JSON nor a JSON object a line: {error}") from None
 

@@ -64,7 +64,7 @@ def read_candidates(file: str) -> tuple[list[str], Tensor | None]:
     """
     if Path(file).suffix == ".txt":
         try:
-            lines = Path(file).read_text(encoding="utf-8").splitlines()
+            lines = Path(file).read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"prompts.candidates: {file} cannot be read: {error}") from None
         rows: dict[str, Any] = {line.strip(): None for line in lines if line.strip()}
