@@ -94,6 +94,17 @@ def test_keys_that_were_removed_from_trl_are_dropped_with_a_comment(made):
         made(TRL, rpo_alpha=1.0)
 
 
+def test_a_null_is_what_it_is_there_and_no_default(made):
+    assert made(TRL, max_grad_norm=None)[1].train.max_grad_norm is None
+    assert made(TRL, lora_dropout=0.1, disable_dropout=None)[1].lora.dropout == 0.1
+    with pytest.raises(ConfigError, match=r"max_length: nothing is cut off there; give data.max_"):
+        made(TRL, max_length=None)
+    assert made(TRL, "data.max_length=4096", max_length=None)[1].data.max_length == 4096
+    found, recipe = made(TRL, beta=None)
+    assert recipe.objective.settings == {"beta": 0.1}
+    assert found.translated["beta"] == "objective.beta; null is read as the default, 0.1"
+
+
 def test_a_base_in_4_bit_computes_in_bfloat16(made):
     _, recipe = made(TRL, load_in_4bit=True)
     assert recipe.load_in_4bit and recipe.train.precision == "bfloat16"
@@ -199,7 +210,7 @@ def test_every_key_of_trl_has_its_place(made):
     trl = pytest.importorskip("trl", reason="NOT COMPARED WITH TRL: it is not installed")
     kinds = (trl.ScriptArguments, trl.DPOConfig, trl.ModelConfig, trl.DatasetMixtureConfig)
     names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
-    found, _ = made(dict.fromkeys(names) | TRL)
+    found, _ = made(dict.fromkeys(names) | TRL, "data.max_length=1024")
     assert names == {*found.translated, *found.idle, *found.lost} & names
 
 

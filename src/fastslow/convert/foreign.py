@@ -28,18 +28,24 @@ class Foreign:
     lost: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
-    def take(self, key: str, default: Any = None, *, to: str = "") -> Any:
+    def take(self, key: str, default: Any = None, *, to: str = "", null: Any = None) -> Any:
         """The value of a key, which is translated by that, or its default.
 
         Args:
             key: the key.
             default: of the other library.
             to: where it goes, if that is one place.
+            null: what a null means there, if not the default.
         """
-        if key in self.values:
-            self.translated[key] = to
-        value = self.values.get(key)
-        return default if value is None else value
+        if key not in self.values:
+            return default
+        self.translated[key] = to
+        value = self.values[key]
+        if value is not None:
+            return value
+        if null is None and default not in OFF:
+            self.say(key, f"{to}; null is read as the default, {default}")
+        return default if null is None else null
 
     def put(self, key: str, value: Any) -> None:
         """Set a dotted key of the recipe."""

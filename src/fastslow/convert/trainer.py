@@ -154,7 +154,7 @@ def _optimiser(foreign: Foreign, defaults: Defaults) -> None:
     decay = foreign.take("weight_decay", 0.0, to="train.weight_decay")
     if decay:
         foreign.put("train.weight_decay", float(decay))
-    norm = float(foreign.take("max_grad_norm", 1.0, to="train.max_grad_norm"))
+    norm = float(foreign.take("max_grad_norm", 1.0, to="train.max_grad_norm", null=0))
     foreign.put("train.max_grad_norm", norm if norm > 0 else None)
 
 

@@ -71,7 +71,10 @@ def convert_trl(foreign: Foreign, *, processes: int) -> list[str]:
 
 
 def _data(foreign: Foreign) -> None:
-    foreign.put("data.max_length", foreign.take("max_length", 1024, to="data.max_length"))
+    if length := foreign.take("max_length", 1024, to="data.max_length", null=0):
+        foreign.put("data.max_length", length)
+    else:
+        foreign.refuse("max_length", "nothing is cut off there", instead="data.max_length")
     why = "of what is too long the prompt's oldest tokens go first, then both answers' ends"
     foreign.lose("truncation_mode", why)
     mixture = foreign.take("datasets", [], to="data.train")
@@ -127,7 +130,7 @@ def _adapter(foreign: Foreign) -> None:
     foreign.put("lora.rank", foreign.take("lora_r", 16, to="lora.rank"))
     foreign.put("lora.alpha", float(foreign.take("lora_alpha", 32, to="lora.alpha")))
     dropout = float(foreign.take("lora_dropout", 0.05, to="lora.dropout"))
-    if foreign.take("disable_dropout", True, to="lora.dropout"):
+    if foreign.take("disable_dropout", True, to="lora.dropout", null=False):
         foreign.pass_over("lora_dropout", "disable_dropout, on by default, switches it off")
     else:
         foreign.put("lora.dropout", dropout)
