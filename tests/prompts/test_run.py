@@ -212,7 +212,7 @@ def test_a_server_answers_and_what_it_is_asked_holds_the_instruction(made, loopb
     def reply(path, body):
         text = body["messages"][-1]["content"]
         right = text.split()[-1].strip(".") if text.startswith("Be kind") else "no"
-        return 200, chat_reply([f"The {right}."], prompt_tokens=7)
+        return 200, chat_reply([f"The {right}."], prompt_tokens=7, completion_tokens=3)
 
     server = loopback(reply)
     engine = {"url": server.url, "model": "chat", "retries": 0}
@@ -223,6 +223,7 @@ def test_a_server_answers_and_what_it_is_asked_holds_the_instruction(made, loopb
     assert result.evaluations == result.found_at  # At 1 there is nothing more to look for.
     assert summary.cost["calls"] == len(server.requests) == 2 * result.evaluations + 3
     assert summary.cost["prompt_tokens"] == 7 * len(server.requests)
+    assert summary.cost["completion_tokens"] == 3 * len(server.requests)
     assert all(body["temperature"] == 0 and body["n"] == 1 for _, _, body in server.requests)
 
 

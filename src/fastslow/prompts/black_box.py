@@ -164,5 +164,7 @@ class ServerModel:
         answers = [completions[0] for completions in given]
         self.cost["calls"] += len(answers)
         self.cost["prompt_tokens"] += sum(answer.prompt_tokens for answer in answers)
-        self.cost["completion_tokens"] += sum(len(answer.tokens) for answer in answers)
+        # The very tokens are said by few servers.
+        tokens = sum(answer.reply_tokens or len(answer.tokens) for answer in answers)
+        self.cost["completion_tokens"] += tokens
         return [Answer(answer.text, answer.truncated) for answer in answers]

@@ -36,6 +36,8 @@ class EngineCompletion:
     """The very tokens, an end token among them; empty where it does not say them."""
     logps: tuple[float, ...] = ()
     """The log-prob of each, nats at temperature 1; empty where they were not asked for."""
+    reply_tokens: int = 0
+    """Of all completions of the request, as the engine counts them; 0 where it does not."""
 
 
 class Engine:
@@ -188,6 +190,7 @@ class Engine:
                 reply.prompt_tokens,
                 choice.tokens,
                 choice.logps,
+                reply.completion_tokens,
             )
             for choice in reply.choices
         ]
