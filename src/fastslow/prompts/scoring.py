@@ -1,5 +1,6 @@
 """The score of an instruction: how well a black box answers questions with it."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from statistics import fmean
 from fastslow.judges import Judge, JudgeRequest
 from fastslow.prompts.black_box import BlackBox
 from fastslow.prompts.questions import Question
-from fastslow.words import words_of
+from fastslow.words import WORD
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +28,36 @@ class InstructionScore:
         return fmean(self.scores)
 
 
+_WORD = re.compile(rf"(?:(?<!\w)-(?=\d))?(?:{WORD.pattern})(?:[+#]+(?![\w+#]))?")
+"""A word with the minus of a number, and with the signs that tell C from C++ and C#."""
+
+
+def _words(text: str) -> list[str]:
+    """Words in small letters without punctuation; the whole text where it has no other."""
+    small = text.casefold().replace("\N{MINUS SIGN}", "-").strip()
+    return _WORD.findall(small) or [small]
+
+
 def exact_match(answer: str, right: str) -> float:
-    """Whether two texts are equal but for case, punctuation and spaces.
+    """Whether two texts are equal but for case, punctuation and spaces, or without words as they
+    are.
 
     >>> exact_match("Paris.", "paris"), exact_match("It is Paris", "Paris")
     (1.0, 0.0)
     """
-    return float(words_of(answer) == words_of(right))
+    return float(_words(answer) == _words(right))
 
 
 def contains(answer: str, right: str) -> float:
-    """Whether the right answer's words stand in the answer, one after the other.
+    """Whether the right answer's words stand in the answer, one after the other; without words, its
+    signs.
 
     >>> contains("It is Paris!", "paris"), contains("A comparison", "Paris")
     (1.0, 0.0)
     """
-    return float(f" {' '.join(words_of(right))} " in f" {' '.join(words_of(answer))} ")
+    if not WORD.search(right):
+        return float(right.strip() in answer)
+    return float(f" {' '.join(_words(right))} " in f" {' '.join(_words(answer))} ")
 
 
 def f1(answer: str, right: str) -> float:
@@ -51,9 +66,7 @@ def f1(answer: str, right: str) -> float:
     >>> f1("the city of Paris", "Paris")
     0.4
     """
-    given, wanted = words_of(answer), words_of(right)
-    if not given or not wanted:
-        return float(given == wanted)
+    given, wanted = _words(answer), _words(right)
     common = (Counter(given) & Counter(wanted)).total()
     return 2 * common / (len(given) + len(wanted))
 
