@@ -355,6 +355,9 @@ def test_generation_is_seeded_and_shaped(make_learner):
     assert [len(own) for own in texts] == [3, 3]
     assert texts == learner.generate(["Hi", chat], num_generations=3, max_new_tokens=6)
     assert texts != learner.generate(["Hi", chat], num_generations=3, max_new_tokens=6, seed=1)
+    for seed in (-1, 2**70):
+        with pytest.raises(ConfigError, match=f"seed: got {seed}; must be from 0 to 90071"):
+            learner.generate(["Hi"], seed=seed)
 
 
 def test_a_model_folder_needs_no_tokenizer(model_folder, eval_file):

@@ -86,7 +86,7 @@ class PolicyMethods(ABC):
     ) -> list[list[Answer]]:
         """As `generate`, with the length of each answer and whether it was cut off."""
         view = self._view()
-        check_sampling(view, prompts, num_generations, temperature, top_p)
+        check_sampling(view, prompts, num_generations, temperature, top_p, seed)
         room = view.room(max_new_tokens)
         policy = view.policy(module)
         asked = [prompt_of(prompt, view.recipe.data.columns) for prompt in prompts]
@@ -167,7 +167,7 @@ class PolicyMethods(ABC):
         Raises ConfigError as `generate`.
         """
         view = self._view()
-        check_sampling(view, prompts, 1, 1.0, 1.0)
+        check_sampling(view, prompts, 1, 1.0, 1.0, seed)
         answers = AnswerKl(view.policies, view.encoder, view.room(max_new_tokens))
         asked = [prompt_of(prompt, view.recipe.data.columns) for prompt in prompts]
         return answers.measure(view.policy(module), view.policy(reference), asked, seed=seed)

@@ -8,6 +8,7 @@ from typing import Any
 from fastslow.adapters import BASE
 from fastslow.api.rows import EXAMPLES, placed_rows
 from fastslow.config import HOW_TO_TRUST, GuestRecipe, LlmJudgeConfig, Recipe, load_recipe
+from fastslow.config.section import LARGEST
 from fastslow.errors import ConfigError, DataError
 from fastslow.judges import Judge, as_judge, make_judge
 from fastslow.objectives import Objective
@@ -131,7 +132,7 @@ def llm_judge(judge: Any) -> LlmJudgeConfig:
 
 
 def check_sampling(
-    view: View, prompts: Any, num_generations: int, temperature: float, top_p: float
+    view: View, prompts: Any, num_generations: int, temperature: float, top_p: float, seed: int
 ) -> None:
     """Raise ConfigError with all that is wrong with a request for answers."""
     if isinstance(prompts, (str, Mapping)):
@@ -149,6 +150,8 @@ def check_sampling(
         faults.append("num_generations: at temperature 0 every answer is the same; set it to 1")
     if not 0 < top_p <= 1:
         faults.append(f"top_p: got {top_p}; must be above 0 and at most 1")
+    if not 0 <= seed <= LARGEST:
+        faults.append(f"seed: got {seed}; must be from 0 to {LARGEST}")
     if faults:
         raise ConfigError(*faults)
 

@@ -1,10 +1,17 @@
 """What every section of a recipe is made of: strict, frozen, documented field by field."""
 
+from collections.abc import Iterator, Mapping
 from os.path import expanduser
-from typing import Annotated
+from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 LARGEST = 2**53
@@ -41,6 +48,32 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, given: Any) -> Any:
+        """To Python, True is a 1; its word is a fault of its field, as any other word."""
+        if not isinstance(given, Mapping):
+            return given
+        fields = cls.model_fields
+        return {
+            key: str(value).lower()
+            if isinstance(value, bool) and key in fields and _is_number(fields[key].annotation)
+            else value
+            for key, value in given.items()
+        }
+
+
+def _is_number(annotation: Any) -> bool:
+    kinds = [*_kinds(annotation)]
+    return bool not in kinds and (int in kinds or float in kinds)
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
 
 
 def as_list(sources: str | list[str] | None) -> list[str]:
