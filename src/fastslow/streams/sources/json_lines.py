@@ -15,7 +15,7 @@ from fastslow.streams.sources.file import (
     read_chunks,
     read_part,
 )
-from fastslow.streams.sources.json_row import decode_row
+from fastslow.streams.sources.json_row import decode_row, lacks_its_end
 from fastslow.streams.sources.pieces import lines_of
 from fastslow.streams.sources.source import Row, Unreadable
 
@@ -141,4 +141,6 @@ def _is_cut(line: bytes | None) -> bool:
     if line is None or line.endswith(LINE_ENDS):
         return False
     text = line.strip()
-    return text.startswith((b"{", b"\xef\xbb\xbf{")) and not text.endswith(b"}")
+    if not text.startswith((b"{", b"\xef\xbb\xbf{")):
+        return False
+    return not text.endswith(b"}") or lacks_its_end(text)

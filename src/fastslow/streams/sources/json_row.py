@@ -43,6 +43,17 @@ def decode_value(text: bytes) -> Any:
     return value
 
 
+def lacks_its_end(text: bytes) -> bool:
+    """Whether some bytes are JSON as far as they go, but more would have to follow."""
+    try:
+        _DECODER.decode(text.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        return error.pos >= len(error.doc) or error.msg.startswith("Unterminated string")
+    except (ValueError, RecursionError):
+        pass
+    return False
+
+
 def _ends_in_comma(error: json.JSONDecodeError) -> bool:
     """Whether the line is a value and, as in an array that was cut into lines, a comma."""
     return error.msg == "Extra data" and error.doc[error.pos :].strip() == ","
