@@ -60,11 +60,11 @@ def test_no_answer_is_older_than_is_said(online, every, ages):
 @pytest.mark.parametrize(
     "section",
     fast(
-        [{"steps_per_generation": 2, "overlap": True}],
+        [{"steps_per_generation": 2, "overlap": True, "pick": "all", "num_generations": 3}],
         [
             {"steps_per_generation": 1},
             {"steps_per_generation": 4},
-            {"steps_per_generation": 2, "overlap": True},
+            {"steps_per_generation": 2, "overlap": True, "pick": "all", "num_generations": 3},
         ],
     ),
 )
@@ -91,6 +91,34 @@ def test_every_kind_of_objective_learns_with_and_without_a_chase(online, name):
     training.train(made)
     last = tiny.steps(made.output_dir)[-1]["modules"]
     assert last["fast"]["grad_norm"] > 0 and last["slow"]["grad_norm"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [("dpo", {"pick": "all"}), ("kto", {}), ("kto", {"steps_per_generation": 2, "overlap": True})],
+)
+def test_all_that_is_made_of_a_prompts_answers_is_learned(online, tmp_path, name, section):
+    prompts = [f"Say {i}." for i in range(9)]
+    file = tiny.write_rows(tmp_path / "p.jsonl", [{"prompt": prompt} for prompt in prompts])
+    options = (f"data.train={file}", f"objective.name={name}", "train.max_steps=null")
+    made = online(*options, "data.eval=null", num_generations=3, temperature=3.0, **section)
+    run = components(made)
+    batches = list(run.reader)
+    each = 3 if section.get("pick") else 2
+    assert len(batches) == run.total_steps == -(-9 * each // 4)
+    assert [len(batch) for batch in batches[:-1]] == [4] * (len(batches) - 1)
+    learned = [item.example.prompt for batch in batches for item in batch]
+    assert sorted(learned) == sorted(prompts * each), "each prompt as often as any other"
+
+
+def test_no_more_prompts_are_asked_than_a_set_needs(online):
+    run = components(online(num_generations=3, temperature=3.0, pick="all"))
+    read, ages = [], []
+    for _, _ in zip(range(4), run.reader, strict=False):
+        read.append(run.reader.summary()["read"])
+        ages.append(run.reader.metrics()["staleness"])
+    assert read == [2, 3, 4, 6], "three pairs of each, four in a batch"
+    assert ages == [0, 1, 1, 0], "two batches begin with pairs of the one before"
 
 
 def test_stored_pairs_have_their_share_of_every_batch(online, tmp_path):

@@ -21,6 +21,7 @@ from fastslow.streams import ExampleStream, Reservoir
 from fastslow.training.budget.budget import make_budget
 from fastslow.training.data.batch_reader import BatchReader
 from fastslow.training.data.dataset import (
+    examples_per_prompt,
     objective_of,
     replayed_stream,
     stored_per_batch,
@@ -311,6 +312,7 @@ class _Builder:
             critic=self._critic,
             config=recipe.online,
             batch_size=recipe.train.batch_size - stored,
+            per_prompt=examples_per_prompt(recipe, objective),
             seed=_sampling_seed(recipe),
         )
 

@@ -28,6 +28,7 @@ from fastslow.training.data.batch_reader import (
 from fastslow.training.data.dataset import (
     eval_objective,
     eval_stream,
+    examples_per_prompt,
     may_be_empty,
     objective_of,
     prompt_stream,
@@ -77,7 +78,8 @@ def plan(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Plan:
     if recipe.online is not None:
         prompts = prompt_stream(recipe, recipe.online)
         fresh = recipe.train.batch_size - stored_per_batch(recipe)
-        steps = _total_steps(recipe, prompts, fresh, passes=recipe.online.num_iterations)
+        each, passes = examples_per_prompt(recipe, objective), recipe.online.num_iterations
+        steps = _total_steps(recipe, prompts, fresh, each=each, passes=passes)
         return Plan(prompts, steps, first, of_sources)
     stream = replayed_stream(recipe, objective)
     return Plan(stream, _total_steps(recipe, stream, recipe.train.batch_size), first, of_sources)
@@ -325,10 +327,16 @@ def _own_faults(name: str, objective: Objective) -> Iterator[str]:
 
 
 def _total_steps(
-    recipe: Recipe, stream: ExampleStream | ReplayStream, batch_size: int, *, passes: int = 1
+    recipe: Recipe,
+    stream: ExampleStream | ReplayStream,
+    batch_size: int,
+    *,
+    each: int = 1,
+    passes: int = 1,
 ) -> int | None:
-    pairs = stream.estimate_pairs()
-    planned = [] if pairs is None else [math.ceil(pairs / batch_size) * passes]
+    """Steps of a run; `each` is how many examples a row becomes."""
+    rows = stream.estimate_pairs()
+    planned = [] if rows is None else [math.ceil(rows * each / batch_size) * passes]
     if recipe.train.max_steps is not None:
         planned.append(recipe.train.max_steps)
     if planned:

@@ -1,5 +1,6 @@
 """What a recipe learns from and depends on: its objective's kind of examples, off its sources."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,16 @@ def stored_per_batch(recipe: Recipe) -> int:
     assert recipe.online is not None
     share, size = recipe.online.offline_fraction, recipe.train.batch_size
     return min(size - 1, max(1, round(share * size))) if share else 0
+
+
+def examples_per_prompt(recipe: Recipe, objective: Objective) -> int:
+    """Most examples that a prompt's completions become in a run that learns from fresh answers."""
+    assert recipe.online is not None
+    if objective.takes == "ratings":
+        return 2  # The best and the worst.
+    if objective.takes == "pairs" and recipe.online.pick == "all":
+        return math.comb(recipe.online.num_generations, 2)
+    return 1
 
 
 def replayed_stream(recipe: Recipe, objective: Objective) -> ExampleStream | ReplayStream:

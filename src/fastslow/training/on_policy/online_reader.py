@@ -2,8 +2,9 @@
 
 The leader completes the prompts of `steps_per_generation` batches at once, and each set is used
 `num_iterations` times, so no completion is older than their product - 1 updates when it is used;
-with `overlap`, where the next set is judged in the background, twice as many. Trees hold exactly
-the sampled tokens.
+with `overlap`, where the next set is judged in the background, twice as many. Only as many prompts
+are asked as a set may need; what the last of them gave beyond it comes first in the next set, and
+is older by one. Trees hold exactly the sampled tokens.
 """
 
 import random
@@ -42,7 +43,7 @@ from fastslow.training.on_policy.truncation import TruncationWatch
 COUNTED = ("read", "answers", "alike", "ties", "truncated")
 MOVING = (
     "counts", "cost", "score", "age", "_examples", "_generations", "_used", "_generated_at",
-    "_num_batches", "_pending", "_prompts",
+    "_num_batches", "_pending", "_surplus", "_prompts",
 )  # fmt: skip
 """The fields of a position besides those of the streams."""
 
@@ -56,7 +57,8 @@ class OnlineReader(Reader):
         stored: the stored examples of each batch, in batches; None for none.
         sampler: samples from the current policy and has the completions judged.
         critic: values the completions, if the objective has one.
-        batch_size: prompts of a batch.
+        batch_size: fresh examples of a batch.
+        per_prompt: most examples that the completions of a prompt become.
         seed: of the completions.
 
     `state` is the position with all pending completions. Raises JudgeError if the judge fails or
@@ -70,6 +72,7 @@ class OnlineReader(Reader):
     critic: Critic | None
     config: OnlineConfig
     batch_size: int
+    per_prompt: int
     seed: int
     counts: Counter[str] = field(default_factory=Counter)
     """Prompts read, completions sampled, prompts with identical completions, ties skipped,
@@ -79,7 +82,7 @@ class OnlineReader(Reader):
     score: float | None = None
     """The judge's mean score of the current completions."""
     age: int = 0
-    """Updates since the completions of the last batch were generated."""
+    """Updates since the oldest completions of the present set were generated."""
     _examples: list[Encoded] = field(default_factory=list)
     """What is learned from until the policy generates again."""
     _generations: int = 0
@@ -87,11 +90,13 @@ class OnlineReader(Reader):
     _used: int = 0
     """Batches that came out of the present examples."""
     _generated_at: int = 0
-    """Batches that had come out in all when these were generated."""
+    """Batches that had come out in all when the oldest of these were generated."""
     _num_batches: int = 0
     """Batches that came out in all."""
     _pending: tuple[PendingRollouts, int] | None = None
     """The set judged in the background, and the number of batches when it was sampled."""
+    _surplus: tuple[list[Encoded], int] = ([], 0)
+    """What the present set had no place for, and the number of batches when it was sampled."""
 
     _prompts: PromptFilter = field(init=False)
     _watch: PreferenceWatch = field(init=False)
@@ -161,26 +166,29 @@ class OnlineReader(Reader):
 
     def renew(self) -> None:
         """Discard the remaining completions: the policy has moved too far from them."""
-        self._examples, self._used = [], 0
+        self._examples, self._used, self._surplus = [], 0, ([], 0)
 
     def _generate(self) -> None:
-        """Take what was judged meanwhile, and have the policy of now answer the next prompts; what
-        was left over is too old."""
+        """Take what was over and what was judged meanwhile, and have the policy of now answer the
+        next prompts."""
         wanted = self.batch_size * self.config.steps_per_generation
-        rollouts, self._generated_at = self._pending or (self._begin(wanted), self._num_batches)
-        examples = list(self._learnable(rollouts)) if rollouts else []
-        self._pending = None
-        while len(examples) < wanted and (rollouts := self._begin(wanted - len(examples))):
+        examples, oldest = list(self._surplus[0]), self._surplus[1]
+        missing = wanted - len(examples)
+        rollouts, newest = self._pending or (self._begin(missing), self._num_batches)
+        self._pending, self._generated_at = None, oldest if examples else newest
+        while rollouts:
             examples += self._learnable(rollouts)
+            rollouts = self._begin(wanted - len(examples))
+        self._surplus = examples[wanted:], newest if missing > 0 else oldest
         examples = examples[:wanted]
         self._examples = self.critic.appraise(examples) if self.critic else examples
         self._used = 0
-        if self.config.overlap and (rollouts := self._begin(wanted)):
+        if self.config.overlap and (rollouts := self._begin(wanted - len(self._surplus[0]))):
             self._pending = rollouts, self._num_batches
 
-    def _begin(self, count: int) -> PendingRollouts | None:
-        """Have the next prompts answered, if there are any."""
-        stream = cast(Iterable[Prompt], self.stream)
+    def _begin(self, missing: int) -> PendingRollouts | None:
+        """Have the next prompts answered, if there are any and examples are missing."""
+        stream, count = cast(Iterable[Prompt], self.stream), max(0, -(-missing // self.per_prompt))
         prompts = list(islice(self._prompts.askable(stream), count))
         if not prompts:
             return None
@@ -285,6 +293,7 @@ class OnlineReader(Reader):
             "num_batches": self._num_batches,
             "score": self.score,
             "examples": [encoded_to_json(item) for item in self._examples],
+            "surplus": [[encoded_to_json(item) for item in self._surplus[0]], self._surplus[1]],
             "pending": self._pending and [self.sampler.to_json(self._pending[0]), self._pending[1]],
         }
 
@@ -299,6 +308,8 @@ class OnlineReader(Reader):
         self._generated_at, self._num_batches = state["generated_at"], state["num_batches"]
         self.score = state["score"]
         self._examples = [encoded_from_json(item) for item in state["examples"]]
+        kept, sampled_at = state.get("surplus", [[], 0])  # Checkpoints of before have none.
+        self._surplus = [encoded_from_json(item) for item in kept], sampled_at
         self._pending = None
         if state["pending"]:
             rollouts, generated_at = state["pending"]
