@@ -77,6 +77,24 @@ class WrongCompare:
         return 0.5
 
 
+class Places:
+    """Likes what stands first, and a little less so where it is shorter."""
+
+    def __init__(self):
+        self.asked = []
+
+    def compare(self, prompt, a, b):
+        self.asked.append((a, b))
+        return 0.9 if len(a) > len(b) else 0.7
+
+
+def test_two_answers_are_compared_in_both_orders():
+    value = Places()
+    found = judged(value)
+    assert value.asked[:2] == [("a", "bbb"), ("bbb", "a")] and len(value.asked) == 6
+    assert found.scores == pytest.approx((1.3 / 3, 1.7 / 3, 0.5))
+
+
 class Neither:
     pass
 

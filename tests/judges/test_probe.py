@@ -71,7 +71,9 @@ def test_agreement_and_ties_are_counted_and_a_rule_is_consistent():
 def test_a_judge_that_goes_by_the_place_is_found_out():
     found = ask(First(), PAIRS * 3)
     assert found.consistent <= 0.5 and found.repeatable < 1
-    (warning,) = ask(Always(), PAIRS * 3).warnings
+    always = ask(Always(), PAIRS * 3)
+    assert always.agreement == 0.5 and always.agreement_high < 1, "the label stands first"
+    (warning,) = always.warnings
     assert "the same answer in both orders in 0% of" in warning and not ask(Longer()).warnings
 
 

@@ -3,7 +3,8 @@
     def judge(prompt, answer) -> float            one answer at a time, higher is better
     def judge(prompt, answers) -> list[float]     all answers to a prompt: it is named `answers`
     class with judge(requests)                    a batch: scores or a Judgement of each request
-    class with compare(prompt, a, b) -> float     two at a time: probability that a wins, 0 to 1
+    class with compare(prompt, a, b) -> float     two at a time, in both orders: probability that a
+                                                  wins, 0 to 1
 
 Prompts come as text; of a conversation, its last turn. A batch judge gets JudgeRequest objects,
 whose prompt is as the data has it: text or messages. Scores may be any real numbers, a tensor's or
@@ -14,7 +15,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -114,21 +115,25 @@ class ObjectJudge(Judge):
         return [compared(self._wins(request)) for request in asked]
 
     def _wins(self, request: JudgeRequest) -> list[list[float]]:
-        """How surely each answer beats each other one; every two are compared once."""
+        """How surely each answer beats each other one. Every two are compared in both orders, so
+        that a liking for a place is no liking for an answer."""
         prompt, answers = plain_text(request.prompt), request.answers
         wins = [[0.5] * len(answers) for _ in answers]
-        for i in range(len(answers)):
-            for j in range(i + 1, len(answers)):
-                share = self._number(
-                    self._called(self._value.compare, prompt, answers[i], answers[j])
-                )
-                if not 0 <= share <= 1:
-                    raise JudgeError(
-                        f"{self._name} gave {share:g}; compare must give the probability that the "
-                        "first answer wins, 0 to 1"
-                    )
-                wins[i][j], wins[j][i] = share, 1 - share
+        for i, j in combinations(range(len(answers)), 2):
+            straight = self._share(prompt, answers[i], answers[j])
+            turned = self._share(prompt, answers[j], answers[i])
+            wins[i][j] = (straight + 1 - turned) / 2
+            wins[j][i] = 1 - wins[i][j]
         return wins
+
+    def _share(self, prompt: str, first: str, second: str) -> float:
+        share = self._number(self._called(self._value.compare, prompt, first, second))
+        if not 0 <= share <= 1:
+            raise JudgeError(
+                f"{self._name} gave {share:g}; compare must give the probability that the first "
+                "answer wins, 0 to 1"
+            )
+        return share
 
     def _by_prompt(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
         return [

@@ -19,7 +19,7 @@ class Probe:
     judge: str
     pairs: int
     agreement: float
-    """With the labels; the judge's ties count half."""
+    """With the labels, the mean of both orders: one place is no label; ties count half."""
     agreement_low: float
     agreement_high: float
     ties: float
@@ -77,7 +77,7 @@ def probe(
         again += _winners(judge, asked)
         progress(len(straight), len(pairs))
     count = len(pairs)
-    right = sum(0.5 * (winner + 1) for winner in straight)
+    right = sum(0.25 * (winner + 2) for winner in map(sum, zip(straight, turned, strict=True)))
     same = sum(a == b for a, b in zip(straight, turned, strict=True))
     low, high = wilson_interval(right, count)
     same_low, same_high = wilson_interval(same, count)
