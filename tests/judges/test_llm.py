@@ -113,6 +113,12 @@ def test_a_judge_that_breaks_down_late_is_given_up_as_soon(serve):
         ("B\nA is too long", "B"), ("A. B is too long", "A"), ("I prefer B over all", "B"),
         ("A is better", "A"), ("A is better than B", None), ("A hard choice", None),
         ("Both A and B", None), ("", None), ("ABC", None),
+        ("A < B", "B"), ("A > B", "A"), ("A = B", "C"), ("[[B>>A]]", "B"), ("**A** < **B**", "B"),
+        ("(A) > (B), as it is short", "A"), ("A > A", "A"), ("A -> B", None), ("A >= B", None),
+        ("(A) vs (B): B", None), ("(A) or (B)?", None), ("A/B", None), ("A, B.", None),
+        ("A: fine. B: better", None), ("A: fine\nB: better", None), ("A\nB: too long", "A"),
+        ("**A**: it is shorter than B", "A"), ("A, as B is too long", "A"), ("A\n\nB", None),
+        ("Neither A", None), ("It is not A", None), ("A is not bad", "A"), ("Not B: A", None),
     ],
 )  # fmt: skip
 def test_a_verdict_is_one_letter(text, letter):

@@ -36,6 +36,14 @@ Which is better, A, B or C?"""
 VALUES = {"A": 1.0, "B": 0.0, "C": 0.5}
 LEADING = re.compile(r"\W*([ABC])\b(?![^\S\n]*\w)")
 """A verdict at the beginning, alone or before what explains it."""
+BOTH = re.compile(
+    r"[^\n]*\w.*\b[ABC]\b[^\w\n]*[:=<>]|\W*(?:(?i:vs|versus|and|or|nor)\b|[ABC]\b\W*$)", re.S
+)
+"""Behind such a letter: the other is spoken of in the same way, so that neither is the verdict."""
+ORDER = re.compile(r"\W*([AB])[\s*)\]]*(<+|>+|=+)[\s*(\[]*(?!\1)[AB]\b")
+"""A verdict that is written as an order of both."""
+NEGATED = re.compile(r"\b(?i:neither|nor|not)\W+[ABC]\b")
+"""A letter that is named as what the verdict is not."""
 ARTICLE = re.compile(r"\bA\s+(?!is\b)[a-z]")
 """An A that is no verdict."""
 TRIES = 3
@@ -215,13 +223,19 @@ def verdict_in(text: str) -> str | None:
 
     >>> [verdict_in(text) for text in ("B.", "**A**: it is shorter than B", "A is better")]
     ['B', 'A', 'A']
-    >>> [verdict_in(text) for text in ("A tough call", "Both A and B", "a")]
-    [None, None, None]
+    >>> [verdict_in(text) for text in ("A < B", "**B** > **A**", "A = B")]
+    ['B', 'B', 'C']
+    >>> [verdict_in(text) for text in ("A tough call", "Both A and B", "a", "A: good. B: bad")]
+    [None, None, None, None]
     """
-    if leading := LEADING.match(text):
+    if order := ORDER.match(text):
+        first, sign = order.group(1), order.group(2)[0]
+        return {">": first, "<": "AB".replace(first, ""), "=": "C"}[sign]
+    leading = LEADING.match(text)
+    if leading and not BOTH.match(text, leading.end()):
         return leading.group(1)
     named = set(re.findall(r"\b[ABC]\b", text))
-    if len(named) != 1 or (named == {"A"} and ARTICLE.search(text)):
+    if len(named) != 1 or (named == {"A"} and ARTICLE.search(text)) or NEGATED.search(text):
         return None
     return str(named.pop())
 
