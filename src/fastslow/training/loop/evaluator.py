@@ -68,7 +68,7 @@ class EvalResult:
     win_rate: float | None = None
     """Share of them that the judge scores above the base's answer, equal ones counting half."""
     win_rate_low: float | None = None
-    """Lower end of its Wilson 95 % interval."""
+    """Lower end of its Wilson 95 % interval over the prompts."""
     win_rate_high: float | None = None
 
 
@@ -200,7 +200,9 @@ class Evaluator:
             progress(min(first + PROMPTS_AT_ONCE, len(self._prompts)))
         means: dict[str, float | None] = dict(totals.means())
         if self._judge is not None:
-            low, high = wilson_interval(totals.sums["win_rate"], totals.count)
+            # Answers to one prompt are no independent draws: a prompt's mean is one.
+            wins = totals.sums["win_rate"] / self._sampling.num_generations
+            low, high = wilson_interval(wins, len(self._prompts))
             means |= {"win_rate_low": low, "win_rate_high": high}
         return means
 
