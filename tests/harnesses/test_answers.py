@@ -80,6 +80,27 @@ def test_a_judge_of_ones_own_is_asked_as_a_chat_model_in_the_way_of_alpaca_eval_
     assert config["fn_completion_parser"] == "logprob_parser"
 
 
+def test_what_was_found_stays_until_there_is_something_in_its_place(run, stub, references):
+    def evaluate(work, **options):
+        asked = {"data": references, "max_new_tokens": 2, "python": stub(work)[0]} | options
+        return fs.evaluate_with(run, "alpaca-eval", **asked)
+
+    folder = evaluate(FINDS).folder
+    (folder / "results" / "annotations.json").write_text("[]")
+    with pytest.raises(ConfigError, match="give one file with --data"):
+        evaluate(FINDS, data=None)
+    assert (folder / "results" / "annotations.json").exists(), "nothing was begun"
+    earlier = folder.with_name("policy.earlier")
+    for python in ({}, {"python": "no-such-python"}):
+        with pytest.raises((StateError, ConfigError)) as failed:
+            evaluate("sys.exit(3)", **python)
+        assert f"what the call before left is in {earlier}" in str(failed.value)
+        assert (folder / "model_outputs.json").exists() and not (folder / "results").exists()
+        assert (earlier / "results" / "annotations.json").exists(), "also after a second failure"
+    evaluate(FINDS)
+    assert not earlier.exists()
+
+
 def test_without_a_judge_alpaca_eval_asks_its_own(run, stub, references):
     python, seen = stub(FINDS)
     fs.evaluate_with(run, "alpaca-eval", data=references, max_new_tokens=2, python=python)
@@ -138,6 +159,13 @@ def test_judgements_made_by_hand_are_not_overwritten(run, mt_bench, tmp_path):
     judged(mt_bench.folder, (4, 1))
     with pytest.raises(ConfigError, match="holds judgements; read them with --read"):
         fs.evaluate_with(run, "mt-bench", data=tmp_path / "question.jsonl", max_new_tokens=4)
+
+
+def test_answers_that_are_judged_elsewhere_stay_where_new_ones_cannot_be_written(run, mt_bench):
+    with pytest.raises(ConfigError, match="--data"):
+        fs.evaluate_with(run, "mt-bench", max_new_tokens=4)
+    assert (mt_bench.folder / "data/mt_bench/model_answer/run-policy.jsonl").exists()
+    assert os.listdir(mt_bench.folder.parent) == ["policy"]
 
 
 def test_before_the_judge_there_is_nothing_to_read(run, mt_bench):

@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import join
@@ -43,7 +44,8 @@ def run_harness(
     """Write the tool's files into the run folder, call it and read what it found.
 
     What the tool prints goes to standard error. Files of an earlier call for the same policy are
-    replaced, but judgements that somebody had made by hand are not.
+    replaced, but judgements that somebody had made by hand are not. What was there stays where new
+    files cannot be written, and beside them, as `MODULE.earlier`, until there are results.
 
     Args:
         harness: the tool.
@@ -61,14 +63,18 @@ def run_harness(
         raise ConfigError(
             f"{folder} holds judgements; read them with --read, or remove the folder to start over"
         )
-    with disk_errors(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    prepared = harness.prepare(run, request, folder)
+    earlier = _earlier(run.folder, harness, module)
+    with _set_aside(folder, earlier):
+        prepared = harness.prepare(run, request, folder)
+    by_hand, version, result = "", None, None
     if isinstance(prepared, str):
-        return ToolEvaluation(folder, None, prepared)
-    version = None if prepared is None else _call(harness.name, prepared, python or sys.executable)
-    return ToolEvaluation(folder, _result(harness, module, folder, version))
+        by_hand = prepared
+    else:
+        if prepared is not None:
+            version = _call(harness.name, prepared, python or sys.executable, earlier)
+        result = _result(harness, module, folder, version)
+    shutil.rmtree(earlier, ignore_errors=True)
+    return ToolEvaluation(folder, result, by_hand)
 
 
 def read_evaluation(harness: Harness, run: EvaluatedRun, module: str) -> ToolEvaluation:
@@ -76,12 +82,36 @@ def read_evaluation(harness: Harness, run: EvaluatedRun, module: str) -> ToolEva
     is nothing yet."""
     name = run.policy(module)
     folder = folder_of(run.folder, harness, name)
-    return ToolEvaluation(folder, _result(harness, name, folder, None))
+    result = _result(harness, name, folder, None)
+    shutil.rmtree(_earlier(run.folder, harness, name), ignore_errors=True)
+    return ToolEvaluation(folder, result)
 
 
 def folder_of(run: Path, harness: Harness, module: str) -> Path:
     """Where a tool's files for a policy lie. Raises StateError where a link is in the way."""
     return inside(run, f"{FOLDER}/{harness.name}/{module}")
+
+
+def _earlier(run: Path, harness: Harness, module: str) -> Path:
+    """Where the folder before lies as long as there is nothing in its place."""
+    return folder_of(run, harness, f"{module}.earlier")
+
+
+@contextmanager
+def _set_aside(folder: Path, earlier: Path) -> Iterator[None]:
+    """The folder is empty for the block, and as before where that fails."""
+    with disk_errors(folder):
+        if folder.is_dir() and not earlier.exists():
+            folder.rename(earlier)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if earlier.is_dir():
+            earlier.rename(folder)
+        raise
 
 
 def check_options(harness: Harness, request: EvaluationRequest) -> None:
@@ -103,32 +133,37 @@ def _result(harness: Harness, module: str, folder: Path, version: str | None) ->
     return Benchmark(harness.name, module, version, scores)
 
 
-def _call(name: str, command: ToolCommand, python: str) -> str:
+def _call(name: str, command: ToolCommand, python: str, earlier: Path) -> str:
     """Run a tool; its version."""
     line = [python, *command.arguments]
-    version = _version(name, command.packages, python, line)
+    by_hand = join(line)
+    if earlier.is_dir():
+        by_hand += f" (what the call before left is in {earlier})"
+    version = _version(name, command.packages, python, by_hand)
     environment = os.environ | command.environment
     done = subprocess.run(line, env=environment, stdin=subprocess.DEVNULL, stdout=STDERR)
     if done.returncode:
         raise StateError(
             f"{name} failed with exit code {done.returncode}; what it said is above. By hand: "
-            f"{join(line)}"
+            f"{by_hand}"
         )
     return version
 
 
-def _version(name: str, packages: Sequence[str], python: str, line: Sequence[str]) -> str:
+def _version(name: str, packages: Sequence[str], python: str, by_hand: str) -> str:
     """The version of a tool. Raises ConfigError where not all of the packages are installed."""
     try:
         found = subprocess.run(
             [python, "-c", VERSIONS, *packages], capture_output=True, text=True, check=False
         )
     except OSError as error:
-        raise ConfigError(f"{name}: {python} cannot be run: {error.strerror}") from None
+        raise ConfigError(
+            f"{name}: {python} cannot be run: {error.strerror}. The files are written: {by_hand}"
+        ) from None
     if found.returncode:
         raise ConfigError(
             f"{name}: needs {' and '.join(packages)} in the environment of {python}; install them, "
             "or give the Python of one that has them (--tool-python). The files are written: "
-            f"{join(line)}"
+            f"{by_hand}"
         )
     return found.stdout.split()[0]
