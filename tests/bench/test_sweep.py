@@ -38,7 +38,9 @@ def test_each_cell_is_trained_once_and_the_grid_can_grow(source):
     for cell in found["cells"]:
         finals = [json.loads(made[run][1].read_text())["eval"]["final"] for run in cell["runs"]]
         assert cell["accuracy"]["mean"] == fmean(one["accuracy"] for one in finals)
-        assert cell["loss"]["low"] <= cell["loss"]["mean"] <= cell["loss"]["high"]
+        # A bootstrap over two seeds holds the mean half of the time: its ends are these two.
+        losses = [one["loss"] for one in finals]
+        assert cell["loss"]["low"] < min(losses) and max(losses) < cell["loss"]["high"]
     best = found["cells"][found["best"]]
     assert "behind" not in best
     assert all(

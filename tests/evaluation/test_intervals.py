@@ -1,4 +1,4 @@
-"""Intervals: Wilson's by its defining equation, the bootstrap's by what is known of means."""
+"""Intervals: Wilson's by its equation, bootstrap by what is known of means, Student's by scipy."""
 
 import math
 import random
@@ -7,8 +7,9 @@ from statistics import NormalDist, fmean, stdev
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from fastslow.evaluation import bootstrap_interval, wilson_interval
+from fastslow.evaluation import bootstrap_interval, student_interval, wilson_interval
 from fastslow.evaluation.intervals import Z95
 
 COUNTS = st.integers(1, 5000).flatmap(
@@ -115,6 +116,14 @@ def test_the_bootstrap_of_a_normal_sample_is_the_mean_and_two_standard_errors(sa
     low, high = bootstrap_interval(sample)
     assert low == pytest.approx(fmean(sample) - 1.96 * error, abs=0.2 * error)
     assert high == pytest.approx(fmean(sample) + 1.96 * error, abs=0.2 * error)
+
+
+@pytest.mark.parametrize("count", [*range(2, 14), 30, 60])
+def test_students_interval_is_that_of_scipy(sample, count):
+    some = sample[:count]
+    found = stats.ttest_1samp(some, 0.0).confidence_interval(0.95)
+    half = (found.high - found.low) / 2
+    assert student_interval(some) == pytest.approx((found.low, found.high), abs=0.002 * half)
 
 
 def test_the_bootstrap_widens_with_the_level(sample):

@@ -21,7 +21,7 @@ from fastslow.bench.sweep_table import as_markdown
 from fastslow.bench.table import interval
 from fastslow.config import Recipe, faults_of_parts, load_recipe
 from fastslow.errors import ConfigError, DataError
-from fastslow.evaluation import accuracy_interval
+from fastslow.evaluation import accuracy_interval, student_interval
 from fastslow.objectives import objective_problems
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.preflight import check_parts
@@ -117,7 +117,7 @@ def run_sweep(
         on_step: told how far each run is; in one process only.
 
     Returns `cells`, each with its `settings`, `runs`, and the held-out metrics at the end as
-    `mean`, `low` and `high`: with several seeds a bootstrap over them, with one the interval of
+    `mean`, `low` and `high`: with several seeds Student's over them, with one the interval of
     an accuracy over its pairs. `best` is the place of the best cell, and each other cell has in
     `behind` how far it is behind, seed by seed.
 
@@ -264,7 +264,7 @@ def _results(sweep: Sweep, by: str) -> dict[str, Any]:
         }
         if place != best:
             pairs = zip(ranked[place], ranked[best], strict=True)
-            row["behind"] = interval([sign * (top - own) for own, top in pairs])
+            row["behind"] = interval([sign * (top - own) for own, top in pairs], student_interval)
         cells.append(row)
     return {"by": by, "best": best, "cells": cells}
 
@@ -284,7 +284,7 @@ def _intervals(runs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[st
         known = [float(value) for value in values if value is not None]
         if len(known) < len(runs):
             continue
-        found = interval(known)
+        found = interval(known, student_interval)
         if key == "accuracy" and len(runs) == 1 and (ends := accuracy_interval(runs[0])):
             found |= {"low": ends[0], "high": ends[1]}
         yield key, found

@@ -39,7 +39,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     if seeds > 1:
         yield (
-            f"Means over {seeds} seeds with 95 % bootstrap intervals over them, which do not hold "
+            f"Means over {seeds} seeds with Student's 95 % intervals over them, which do not hold "
             "the error of the held-out pairs."
         )
     else:

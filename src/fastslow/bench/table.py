@@ -1,6 +1,6 @@
 """Records to results: gains over the base at matched KL and at equal steps, with intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -108,14 +108,17 @@ def _mean(point: Mapping[str, Any], key: str) -> float:
     return fmean(domain[key] for domain in point["domains"])
 
 
-def interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean of values of independent scenarios, with the ends of its 95 % bootstrap interval.
+def interval(
+    values: Sequence[float],
+    ends: Callable[[Sequence[float]], tuple[float, float]] = bootstrap_interval,
+) -> dict[str, float]:
+    """Mean of values of independent scenarios, with the ends of its 95 % interval.
 
     One value says nothing of its spread and gets no ends.
     """
     found = {"mean": fmean(values)}
     if len(values) > 1:
-        found["low"], found["high"] = bootstrap_interval(values)
+        found["low"], found["high"] = ends(values)
     return found
 
 

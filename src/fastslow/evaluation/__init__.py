@@ -12,6 +12,7 @@ from fastslow.evaluation.frontier import at_kl, reward_at_kl
 from fastslow.evaluation.intervals import (
     accuracy_interval,
     bootstrap_interval,
+    student_interval,
     wilson_interval,
     with_interval,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "reward_at_kl",
     "scaled_to_budget",
     "strength_within",
+    "student_interval",
     "wilson_interval",
     "with_benchmark",
     "with_interval",

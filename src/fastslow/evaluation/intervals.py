@@ -3,10 +3,12 @@
 import math
 import random
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 Z95 = 1.959963984540054
+T95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
+"""Of Student's t with 1 to 9 degrees of freedom, as Z95 is of the normal distribution."""
 RESAMPLES = 10_000
 MOST = 2**53
 """Pairs, above which a measurement is damaged."""
@@ -47,6 +49,27 @@ def bootstrap_interval(
     means = sorted(fmean(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
     tail = round((1 - level) / 2 * RESAMPLES)
     return means[tail], means[RESAMPLES - 1 - tail]
+
+
+def student_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean of two or more independent values.
+
+    For few of them, whose resamples are little more than their range: a bootstrap over two covers
+    the mean half of the time.
+
+    >>> [round(bound, 3) for bound in student_interval([1.0, 2.0, 3.0])]
+    [-0.484, 4.484]
+    """
+    half = _t95(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
+def _t95(freedom: int) -> float:
+    """To a thousandth; beyond the table by Fisher's expansion around the normal distribution."""
+    if freedom <= len(T95):
+        return T95[freedom - 1]
+    first, second = (Z95**3 + Z95) / 4, (5 * Z95**5 + 16 * Z95**3 + 3 * Z95) / 96
+    return Z95 + first / freedom + second / freedom**2
 
 
 def accuracy_interval(measured: Mapping[str, Any]) -> tuple[float, float] | None:
