@@ -1,6 +1,7 @@
 """Immutable records shared by all packages and written to disk. Imports nothing of the package."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -130,3 +131,8 @@ class Prompt(Origin):
 
 Example = Pair | Ranking | Rating | Demonstration
 """A training example: a prompt, its responses and a label."""
+
+
+def prompt_key(example: Example | Prompt) -> Hashable:
+    """What two examples share that ask the same: the prompt, and what its template is given."""
+    return example.prompt, json.dumps(example.template_kwargs, sort_keys=True)

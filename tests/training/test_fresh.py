@@ -143,6 +143,11 @@ def test_prompts_alone_are_enough(online, tmp_path):
     assert tiny.steps(made.output_dir)[0]["domains"] == {"talk": 4}
 
 
+def test_the_largest_seed_samples(online):
+    run = components(online(f"seed={2**53}"))
+    assert next(iter(run.reader))
+
+
 def test_the_score_rises(online):
     made = online(
         "train.max_steps=24", "train.epochs=2", "train.learning_rate=0.03", "chase=null",

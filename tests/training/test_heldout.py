@@ -211,6 +211,14 @@ def test_the_bases_answers_are_drawn_once(monkeypatch):
     assert first == again and base.win_rate == 0.5
 
 
+def test_a_prompt_with_other_tools_is_another_prompt():
+    asked = [{}, {"tools": [{"name": "a"}]}, {"tools": [{"name": "b"}]}, {"tools": [{"name": "a"}]}]
+    pairs = [ENCODER.encode(Pair("Say.", "yes", "no", template_kwargs=given)) for given in asked]
+    sampling = EvalConfig(num_prompts=9, max_new_tokens=4)
+    held = Evaluator(pairs, ENCODER, make_objective("dpo"), sampling=sampling, seed=1)
+    assert held.num_answers == 3
+
+
 def test_answers_side_by_side():
     names = {"before": BASE, "after": "policy"}
     shown = held_out(num_prompts=7, judge=Rewarding(), num_generations=2).side_by_side(

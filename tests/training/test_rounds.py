@@ -379,6 +379,15 @@ def test_prompts_come_again_where_there_are_few(rounds, tmp_path):
     assert len(distinct) <= 3 and {row.prompt for row in parts[0]} == distinct
 
 
+def test_a_prompt_with_other_tools_is_another_prompt(rounds, tmp_path):
+    tools = [[{"type": "function", "function": {"name": name}}] for name in ("a", "b", "a")]
+    asked = [{"prompt": "Say.", "tools": own} for own in tools]
+    made = rounds(prompts=str(tiny.write_rows(tmp_path / "asked.jsonl", asked)), count=2)
+    parts = round_prompts(made, prompt_stream(made, made.rounds, epochs=1))
+    named = [row.template_kwargs["tools"][0]["function"]["name"] for part in parts for row in part]
+    assert set(named) == {"a", "b"} and named.count("a") == named.count("b")
+
+
 def test_the_rows_of_answers_keep_what_the_rows_of_their_prompts_said(rounds, tmp_path):
     asked = [{"prompt": f"Say {i}.", "id": i, "asked": {"by": "me"}} for i in range(12)]
     made = rounds(prompts=str(tiny.write_rows(tmp_path / "asked.jsonl", asked)), count=1)

@@ -51,7 +51,7 @@ from fastslow.training.on_policy.critic import Critic
 from fastslow.training.on_policy.filtered_reader import FilteredReader
 from fastslow.training.on_policy.online_kl import OnlineKl
 from fastslow.training.on_policy.online_reader import OnlineReader
-from fastslow.training.on_policy.sampler import RolloutSampler
+from fastslow.training.on_policy.sampler import RolloutSampler, sampling_seed
 from fastslow.training.policies.loading import (
     MOVING,
     PREVIOUS,
@@ -288,7 +288,7 @@ class _Builder:
             make_judge(recipe.judge, device=recipe.train.device),
             recipe.filter,
             leader=lambda: self._selector.leader,
-            seed=_sampling_seed(recipe),
+            seed=sampling_seed(recipe),
         )
 
     def _online_reader(self, stream: ExampleStream) -> Reader:
@@ -313,7 +313,7 @@ class _Builder:
             config=recipe.online,
             batch_size=recipe.train.batch_size - stored,
             per_prompt=examples_per_prompt(recipe, objective),
-            seed=_sampling_seed(recipe),
+            seed=sampling_seed(recipe),
         )
 
     def _stored_reader(self, batch_size: int) -> BatchReader:
@@ -328,10 +328,6 @@ class _Builder:
         size, stream = recipe.train.batch_size, replayed_stream(recipe, self._objective)
         reader = BatchReader(stream, self._encoder, self._objective, batch_size=size)
         return DelayedLabels(reader, delay=recipe.data.label_delay, batch_size=size)
-
-
-def _sampling_seed(recipe: Recipe) -> int:
-    return (recipe.seed + 1) * 1_000_003
 
 
 def _comes_again(recipe: Recipe) -> bool:

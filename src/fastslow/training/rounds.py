@@ -27,7 +27,7 @@ from fastslow.atomic_io import file_hash, new_folder
 from fastslow.config import Recipe, part_recipe, round_settings
 from fastslow.foreign_files import ADAPTER_WEIGHTS
 from fastslow.judges import Judge, make_judge
-from fastslow.records import Prompt
+from fastslow.records import Prompt, prompt_key
 from fastslow.training.budget.adapter import adapter_within
 from fastslow.training.context import RunContext
 from fastslow.training.data.dataset import input_fingerprints, objective_of
@@ -37,6 +37,7 @@ from fastslow.training.on_policy.answer_files import (
     write_answers,
 )
 from fastslow.training.on_policy.prompts import askable_prompts
+from fastslow.training.on_policy.sampler import sampling_seed
 from fastslow.training.on_policy.truncation import truncation_warning
 from fastslow.training.policies.loading import (
     SharedBase,
@@ -113,7 +114,7 @@ def round_prompts(recipe: Recipe, prompts: Iterable[Prompt]) -> list[list[Prompt
     """
     assert recipe.rounds is not None
     rounds = recipe.rounds
-    prompts = list({row.prompt: row for row in prompts}.values())
+    prompts = list({prompt_key(row): row for row in prompts}.values())
     random.Random(f"{recipe.seed}/prompts").shuffle(prompts)
     size = rounds.prompts_per_round or max(1, len(prompts) // rounds.count)
     return [
@@ -217,7 +218,7 @@ def _generate(
         judge=judge,
         config=recipe.rounds,
         kind=objective_of(recipe).takes,
-        seed=_seed(recipe.seed, index),
+        seed=sampling_seed(recipe, index),
         provenance=_provenance(start, index, publisher),
         engine=publisher.engine if publisher else None,
     )
@@ -256,8 +257,3 @@ def _opened(recipe: Recipe, start: Path | None, tokenizer: Any, bases: SharedBas
         recipe, bases.load(recipe), critic=False
     )  # None of them is used for sampling.
     return make_policies(recipe, modules, tokenizer, bases.processes)
-
-
-def _seed(seed: int, index: int) -> int:
-    """A seed per round, far enough apart that no two parts of a run share one."""
-    return (seed + 1) * 1_000_003 + index * 100_003

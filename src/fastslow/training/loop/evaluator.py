@@ -1,6 +1,6 @@
 """Evaluation on held-out pairs and on fresh samples, with the training's scoring code."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -13,7 +13,7 @@ from fastslow.errors import ConfigError
 from fastslow.evaluation import MetricSums, wilson_interval
 from fastslow.judges import Judge, JudgeRequest, make_judge
 from fastslow.objectives import Objective
-from fastslow.records import Example, Text, plain_text
+from fastslow.records import Example, plain_text, prompt_key
 from fastslow.sampling import Completion
 from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import Source
@@ -113,9 +113,9 @@ class Evaluator:
             WeakKeyDictionary()
         )
         self._base_answers: dict[int, list[list[Completion]]] = {}
-        distinct: dict[Text, Example] = {}
+        distinct: dict[Hashable, Example] = {}
         for item in examples:
-            distinct.setdefault(item.example.prompt, item.example)
+            distinct.setdefault(prompt_key(item.example), item.example)
         prompts = [
             _Prompt(
                 example,

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from threading import Thread
 from typing import Any
 
-from fastslow.config import OnlineConfig
+from fastslow.config import OnlineConfig, Recipe
 from fastslow.judges import Judge, Judgement
 from fastslow.records import Prompt
 from fastslow.sampling import Engine
@@ -175,6 +175,13 @@ class RolloutSampler:
 
     def _with_logps(self, groups: list[CompletionGroup]) -> list[CompletionGroup]:
         return with_logps(self.policies, self.leader(), groups, temperature=self.config.temperature)
+
+
+def sampling_seed(recipe: Recipe, part: int = 0) -> int:
+    """The first seed of the completions of a run, or of a round; they are far enough apart that no
+    two share one."""
+    # Seeds are counted on from here, and have 64 bits in torch, 63 in engines.
+    return ((recipe.seed + 1) * 1_000_003 + part * 100_003) % 2**62
 
 
 def _settle(result: "Future[JudgedGroups]", work: Callable[[], JudgedGroups]) -> None:
