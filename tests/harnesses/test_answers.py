@@ -280,3 +280,9 @@ def test_answers_may_be_longer_than_in_training(run, references, stub):
         longer, "alpaca-eval", data=references, max_new_tokens=120, python=python
     )
     assert found.result.scores
+
+
+def test_a_file_of_questions_may_be_larger_than_a_recipe(run, tmp_path):
+    row = {"prompt": "p", "chosen": "a", "rejected": "b", "subset": "s", "more": "m" * (17 << 20)}
+    data = write(tmp_path / "rows.json", [row])
+    assert fs.evaluate_with(run, "rewardbench", data=data).result.scores

@@ -20,16 +20,16 @@ DEEPEST = 50
 """Levels of lists and sections."""
 
 
-def read_file(path: Path, *, what: str) -> str:
-    """The text of a file. Raises ConfigError where it is none."""
+def read_file(path: Path, *, what: str, most: int = MOST_BYTES) -> str:
+    """The text of a file of at most so many bytes. Raises ConfigError where it is none."""
     # A pipe is one that the shell made, as of `<(...)`; another would be waited for in vain.
     if path.is_fifo() and path.parts[1:2] != ("dev",):
         raise ConfigError(f"{what} cannot be read: it is no file")
     try:
         with path.open("rb") as file:
-            raw = file.read(MOST_BYTES + 1)
-        if len(raw) > MOST_BYTES:
-            raise ConfigError(f"{what} cannot be read: it is larger than {MOST_BYTES >> 20} MB")
+            raw = file.read(most + 1)
+        if len(raw) > most:
+            raise ConfigError(f"{what} cannot be read: it is larger than {most >> 20} MB")
         return raw.decode("utf-8-sig")
     except FileNotFoundError:
         raise

@@ -12,6 +12,9 @@ from fastslow.errors import ConfigError, DataError
 from fastslow.foreign_files import misfit
 from fastslow.harnesses.base import EvaluatedRun, EvaluationRequest
 
+MOST_BYTES = 256 << 20
+"""Of a file of questions: rows of a benchmark may have tens of megabytes, which no recipe has."""
+
 
 def questions_of(
     request: EvaluationRequest, *, tool: str, columns: dict[str, Any], where: str
@@ -42,7 +45,7 @@ def questions_of(
 
 def _rows(path: Path) -> list[Any]:
     try:
-        text = read_file(path, what=str(path))
+        text = read_file(path, what=str(path), most=MOST_BYTES)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
     try:
