@@ -164,6 +164,10 @@ def test_a_store_of_an_earlier_version_is_upgraded_with_all_that_refers_to_what_
                 "INSERT INTO routes (domain, update_id, epoch) VALUES ('talk', 1, 0)",
                 "INSERT INTO prompts (sha256, domain, messages, cluster, holdout, at) "
                 "VALUES ('x', 'talk', '[]', 1, false, 1)",
+                "INSERT INTO answers (prompt_id, text, finish, params, at) "
+                "VALUES (1, 'yes', 'stop', '{}', 1), (1, 'no', 'stop', '{}', 1)",
+                "INSERT INTO pairs (prompt_id, a, b, purpose, needs, open, at) "
+                "VALUES (1, 1, 2, 'learn', 1, true, 1)",
             ):
                 connection.execute(text(statement))
     engine.dispose()
@@ -172,11 +176,15 @@ def test_a_store_of_an_earlier_version_is_upgraded_with_all_that_refers_to_what_
             assert updates.route_of(connection, "talk").update_id == 1
             assert updates.update_of(connection, 2).parent == 1
             assert [one.domain for one in newest_labelled(connection, most=9)] == ["talk"]
+            said = connection.execute(select(answers.c.text, answers.c.given_to)).all()
+            assert said == [("yes", None), ("no", None)]
         store.write(updates.change, numbers=[2], state="waiting")
         with pytest.raises(StateError, match="refused a write"):
             store.write(updates.change, numbers=[2], state="unheard of")
         with pytest.raises(StateError, match="refused a write"):
             store.write(lambda c: c.execute(text("UPDATE routes SET update_id = 3")))
+        with pytest.raises(StateError, match="refused a write"):
+            store.write(lambda c: c.execute(text("UPDATE pairs SET a = 3")))
 
 
 def test_a_store_of_a_newer_version_is_refused(where):

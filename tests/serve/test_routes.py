@@ -142,7 +142,7 @@ def test_a_vote_is_taken_back_and_given_again(server):
 )
 def test_what_cannot_be_done_is_one_error_that_repeats_nothing(server, path, body, status, said):
     server.pair(first="a", second="b")
-    role = "service" if path == "/v1/pairs" else "annotator"
+    role = "service" if path in ("/v1/pairs", "/v1/edits") else "annotator"
     reply = server.ask("POST", path, body, role=role)
     assert reply.status_code == status, reply.text
     assert said in reply.json()["error"]["message"]

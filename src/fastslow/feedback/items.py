@@ -47,6 +47,8 @@ class Answer:
     update_id: int | None = None
     adapter_sha256: str | None = None
     model: str | None = None
+    given_to: int | None = None
+    """Who has asked for it."""
 
 
 def add_prompt(
@@ -89,7 +91,8 @@ def add_answer(connection: Connection, *, prompt_id: int, answer: Answer, now: f
         "token_ids": None if answer.token_ids is None else list(answer.token_ids),
         "tokenizer_sha256": answer.tokenizer_sha256, "logp_sum": answer.logp_sum,
         "params": dict(answer.params), "seed": answer.seed, "update_id": answer.update_id,
-        "adapter_sha256": answer.adapter_sha256, "model": answer.model, "at": now,
+        "adapter_sha256": answer.adapter_sha256, "model": answer.model,
+        "given_to": answer.given_to, "at": now,
     }  # fmt: skip
     return insert_row(connection, answers, values)
 

@@ -185,6 +185,18 @@ def answer_of(connection: Connection, *, pair_id: int, side: str, voter: int) ->
     return int(connection.scalars(select(pairs.c[side]).where(pairs.c.id == pair_id)).one())
 
 
+def check_answer_given(connection: Connection, *, answer_id: int, voter: int) -> None:
+    """Raises UnknownItem for an answer that is none, NotGiven for one that somebody neither asked
+    for nor got in a pair."""
+    own = (answers.c.id == pairs.c.a) | (answers.c.id == pairs.c.b)
+    in_pair = exists().where(leases.c.voter == voter, leases.c.pair_id == pairs.c.id, own)
+    known = select(answers.c.id).where(answers.c.id == answer_id)
+    if connection.scalar(known) is None:
+        raise UnknownItem(f"there is no answer {answer_id}")
+    if connection.scalar(known.where((answers.c.given_to == voter) | in_pair)) is None:
+        raise NotGiven(f"answer {answer_id} was not given to you")
+
+
 def _held(
     connection: Connection, voter: int, now: float, count: int, domain: str | None
 ) -> list[int]:

@@ -175,10 +175,12 @@ answers = Table(
     _reference("update_id", "updates", nullable=True),
     Column("adapter_sha256", String(64), nullable=True),
     Column("model", String(400), nullable=True),
+    _reference("given_to", "principals", nullable=True),
     _at(),
     Index("ix_answers_prompt_id", "prompt_id"),
 )
-"""What was answered, by which adapter, and how it was sampled."""
+"""What was answered, by which adapter, and how it was sampled. `given_to`: who has asked for it;
+leases tell who else was shown it in a pair."""
 
 pairs = Table(
     "pairs",

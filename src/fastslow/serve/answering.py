@@ -128,7 +128,7 @@ def _keep_pair(
 ) -> int:
     prompt_id, (first, second) = keep_answers(
         connection, messages=messages, domain=domain, routed=routed, params={}, seed=None,
-        given=given, now=now,
+        given=given, given_to=owner, now=now,
     )  # fmt: skip
     pair_id = items.add_pair(
         connection, prompt_id=prompt_id, first=first, second=second, now=now, draw=draw,
@@ -148,9 +148,10 @@ def keep_answers(
     params: dict[str, Any],
     seed: int | None,
     given: Sequence[tuple["By", Answered]],
+    given_to: int | None,
     now: float,
 ) -> tuple[int, list[int]]:
-    """Keep a prompt and what was answered to it; their numbers."""
+    """Keep a prompt and what was answered to it, and to whom; their numbers."""
     prompt_id = items.add_prompt(
         connection, messages=messages, domain=domain, routed=routed, now=now
     )
@@ -168,6 +169,7 @@ def keep_answers(
                 model=by.model,
                 adapter_sha256=by.adapter,
                 update_id=by.update_id,
+                given_to=given_to,
             ),
             now=now,
         )

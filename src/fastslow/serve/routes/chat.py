@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
+from fastslow.feedback.people import Principal
 from fastslow.serve.answering import By, Engine, keep_answers, pieces_of
 from fastslow.serve.bodies import Chat
 from fastslow.serve.disconnects import unless_gone
@@ -37,7 +38,7 @@ async def models(_: Voter, live: Shared) -> dict[str, Any]:
 
 @router.post("/chat/completions", response_model=None)
 async def chat(
-    request: Request, body: Chat, _: Voter, live: Shared
+    request: Request, body: Chat, who: Voter, live: Shared
 ) -> StreamingResponse | dict[str, Any]:
     """Answers to a conversation, kept so that they can be rated, edited and compared."""
     engine = engine_of(live)
@@ -51,10 +52,10 @@ async def chat(
     )  # What is refused is so before a stream has begun.
     name = f"chatcmpl-{live.draw.getrandbits(64):016x}"
     if body.stream:
-        stream = _stream(live, body, assigned, name, by, first, pieces)
+        stream = _stream(live, body, who, assigned, name, by, first, pieces)
         return StreamingResponse(stream, media_type="text/event-stream")
     got = [first, *await unless_gone(request, _all(pieces))]
-    numbers = await _keep(live, body, assigned, by, got)
+    numbers = await _keep(live, body, who, assigned, by, got)
     return _reply(body, assigned, name, got, numbers, live.token_text)
 
 
@@ -80,7 +81,7 @@ def _stops(body: Chat) -> tuple[str, ...]:
 
 
 async def _keep(
-    live: Live, body: Chat, assigned: Assigned, by: By, got: Sequence[Piece]
+    live: Live, body: Chat, who: Principal, assigned: Assigned, by: By, got: Sequence[Piece]
 ) -> list[int]:
     params = {
         "temperature": body.temperature, "top_p": body.top_p, "stop": list(_stops(body)),
@@ -93,6 +94,7 @@ async def _keep(
         params=params,
         seed=body.seed,
         given=[(by, one) for one in whole(got, body.n)],
+        given_to=who.id,
     )
     return numbers
 
@@ -127,6 +129,7 @@ def _reply(
 async def _stream(
     live: Live,
     body: Chat,
+    who: Principal,
     assigned: Assigned,
     name: str,
     by: By,
@@ -150,7 +153,7 @@ async def _stream(
         text = json.dumps({"error": {"message": str(error), "type": "server_error"}})
         yield f"data: {text}\n\n"
         return
-    numbers = await _keep(live, body, assigned, by, got)
+    numbers = await _keep(live, body, who, assigned, by, got)
     usage = _usage(got) if body.stream_options and body.stream_options.include_usage else None
     yield event(choices=[], usage=usage, answer_ids=numbers)
     yield "data: [DONE]\n\n"

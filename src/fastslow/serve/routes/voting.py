@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 
 from fastslow.feedback import items, leases, standing, voting
 from fastslow.feedback.people import Principal
-from fastslow.serve.access import ANYONE, VOTERS, allowed, live_of
+from fastslow.serve.access import ANYONE, READERS, VOTERS, allowed, live_of
 from fastslow.serve.answering import sampled_pair
 from fastslow.serve.bodies import (
     DEFAULT_DOMAIN,
@@ -123,6 +123,7 @@ async def vote(body: Vote, who: Voter, live: Shared, key: Key) -> dict[str, Any]
 @router.post("/ratings", status_code=202)
 async def rate(body: Rated, who: Voter, live: Shared, key: Key) -> dict[str, Any]:
     """Take a thumb up or down on an answer."""
+    await _check_given(body.answer_id, who, live)
     receipt = await live.write(voting.rate, voter=who.id, key=key, **body.model_dump())
     return _receipt(receipt, live)
 
@@ -135,10 +136,17 @@ async def edit(body: Edited, who: Voter, live: Shared, key: Key) -> dict[str, An
         answer_id = await live.read(
             leases.answer_of, pair_id=body.pair_id, side=body.side, voter=who.id
         )
+    await _check_given(answer_id, who, live)
     receipt = await live.write(
         voting.edit, voter=who.id, key=key, answer_id=answer_id, text=body.text
     )
     return _receipt(receipt, live)
+
+
+async def _check_given(answer_id: int, who: Principal, live: Live) -> None:
+    """What somebody has rated they can read: only who may read all may rate what others got."""
+    if who.role not in READERS:
+        await live.read(leases.check_answer_given, answer_id=answer_id, voter=who.id)
 
 
 @router.delete("/votes/{vote_id}")
