@@ -1,6 +1,7 @@
 // Requests with this browser's token. An Offline error can be tried again, a Refused one cannot.
 
 const PLACE = "fastslow-token";
+const PERSON = "fastslow-person"; // Whose it is, once the server has said so.
 
 export class Offline extends Error {
   constructor(message, isReached = false) {
@@ -19,13 +20,27 @@ export class Refused extends Error {
 export function takeTokenFromLink() {
   const found = new URLSearchParams(location.hash.slice(1)).get("token");
   if (!found) return;
-  localStorage.setItem(PLACE, found);
+  keepToken(found);
   history.replaceState(null, "", "#compare"); // Out of the address, the history and screenshots.
 }
 
 export const hasToken = () => Boolean(localStorage.getItem(PLACE));
-export const keepToken = (token) => localStorage.setItem(PLACE, token.trim());
-export const forgetToken = () => localStorage.removeItem(PLACE);
+export const person = () => localStorage.getItem(PERSON);
+export const keepPerson = (id) => localStorage.setItem(PERSON, id);
+
+export function keepToken(text) {
+  const token = text.trim();
+  if (token !== localStorage.getItem(PLACE)) forgetToken();
+  localStorage.setItem(PLACE, token);
+}
+
+export function forgetToken() {
+  localStorage.removeItem(PERSON);
+  localStorage.removeItem(PLACE);
+}
+
+// What one person sees and sends is nobody else's: where the token changes, the page starts anew.
+addEventListener("storage", (event) => event.key === PLACE && location.reload());
 
 async function fetched(method, path, body, headers, signal) {
   let reply;

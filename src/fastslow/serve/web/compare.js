@@ -17,7 +17,7 @@ const SAID = { a: "A is better", b: "B is better", tie: "Equally good", both_bad
 
 let ready = []; // The one that is shown first.
 const voted = new Set();
-let last = null; // { pair, key, done } of the last vote, for undo.
+let last = null; // { pair, item, done } of the last vote, for undo.
 let seen = { since: 0, before: 0 };
 let cast = 0;
 let editing = null;
@@ -140,20 +140,15 @@ function vote(verdict) {
 
 async function undo() {
   if (!last) return;
-  const { pair, key, done } = last;
+  const { pair, item } = last;
   last = null;
-  const receipt = await done;
-  try {
-    if (receipt?.id) await ask("DELETE", `/v1/votes/${receipt.id}`);
-    else outbox.drop(key); // It was never sent.
-  } catch (error) {
-    return toast(`Could not be undone: ${error.message}`);
-  }
+  const receipt = await outbox.takeBack(item);
+  if (receipt?.error) return toast(`Could not be undone: ${receipt.error}`);
   voted.delete(pair.id);
   cast -= 1;
   ready = [pair, ...ready.filter((one) => one.id !== pair.id)];
   draw();
-  toast("Taken back.");
+  toast(receipt ? "Taken back." : "It is taken back as soon as the server can be reached.");
 }
 
 function edit(name, pair) {

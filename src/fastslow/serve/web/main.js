@@ -1,6 +1,6 @@
 // Who is here, which view is open, and what holds for all of them.
 
-import { ask, forgetToken, hasToken, keepToken, Offline, Refused, takeTokenFromLink } from "./api.js";
+import { ask, forgetToken, hasToken, keepPerson, keepToken, Offline, Refused, takeTokenFromLink } from "./api.js";
 import * as chat from "./chat.js";
 import * as compare from "./compare.js";
 import { button, element, sentence, show } from "./dom.js";
@@ -24,6 +24,7 @@ async function start() {
   if (!hasToken()) return signIn();
   try {
     me = await ask("GET", "/v1/me");
+    keepPerson(me.id);
   } catch (error) {
     return fail(error);
   }
@@ -61,10 +62,7 @@ function top(allowed, current) {
 
 function signOut() {
   forgetToken();
-  me = null;
-  open?.view.leave();
-  show("top");
-  signIn();
+  location.reload(); // Nothing of theirs is left for who comes next.
 }
 
 function signIn(text = "") {
@@ -72,7 +70,7 @@ function signIn(text = "") {
   const enter = (event) => {
     event.preventDefault();
     keepToken(token.value);
-    start();
+    location.reload();
   };
   show("main", element("form", { class: "empty", onsubmit: enter },
     element("h1", {}, "Sign in"),
@@ -104,7 +102,7 @@ outbox.onChange((problem) => {
   show("banner", problem && count ? element("p", {}, `${what}: ${problem}.`) : null);
 });
 addEventListener("hashchange", () => {
-  if (location.hash.startsWith("#token=")) start();
+  if (location.hash.startsWith("#token=")) location.reload();
   else if (location.hash !== "#main") go();
 });
 start();

@@ -1,6 +1,6 @@
 // What was voted and not yet acknowledged. It outlives the page; the same key is never two votes.
 
-import { ask, Offline, Refused } from "./api.js";
+import { ask, Offline, person, Refused } from "./api.js";
 
 const PLACE = "fastslow-outbox";
 let sending = null;
@@ -8,9 +8,12 @@ let listener = () => {};
 
 const waiting = () => JSON.parse(localStorage.getItem(PLACE) || "[]");
 const keep = (all) => localStorage.setItem(PLACE, JSON.stringify(all));
+const without = (key) => waiting().filter((item) => item.key !== key);
+const of = (key) => waiting().find((item) => item.key === key);
+const own = () => waiting().filter((item) => item.who === person()); // Others' wait until they are here.
 
 export const onChange = (tell) => (listener = tell);
-export const count = () => waiting().length;
+export const count = () => own().filter((item) => !item.undone).length;
 export const newKey = () => crypto.randomUUID?.() ?? randomKey();
 
 function randomKey() {
@@ -20,18 +23,26 @@ function randomKey() {
 }
 
 export function post(path, body) {
-  const item = { path, body, key: newKey() };
-  keep([...waiting(), item]);
-  return { key: item.key, done: flush().then((receipts) => receipts[item.key] ?? null) };
+  const item = { path, body, key: newKey(), who: person() };
+  return { item, done: put(item) };
 }
 
-export function drop(key) {
-  keep(waiting().filter((item) => item.key !== key));
+export async function takeBack(item) {
+  // What the server makes of it; null where it cannot be reached, and is told as soon as it can.
+  const waits = of(item.key);
+  if (!waits || waits.tried) return put({ ...item, undone: true }); // It may be there, also if no reply came.
+  keep(without(item.key));
   listener(null);
+  return { retracted: true };
+}
+
+function put(item) {
+  keep([...without(item.key), item]);
+  return flush().then((receipts) => receipts[item.key] ?? null);
 }
 
 export function flush() {
-  if (!count()) return Promise.resolve({});
+  if (!own().length) return Promise.resolve({});
   sending ??= sendAll();
   return sending;
 }
@@ -39,10 +50,10 @@ export function flush() {
 async function sendAll() {
   const receipts = {};
   try {
-    while (waiting().length) {
-      const [item] = waiting();
+    while (own().length) {
+      const [item] = own();
       receipts[item.key] = await sendOne(item);
-      keep(waiting().filter((one) => one.key !== item.key));
+      keep(without(item.key));
     }
     listener(null);
   } catch (error) {
@@ -55,8 +66,11 @@ async function sendAll() {
 }
 
 async function sendOne({ path, body, key }) {
+  keep(waiting().map((item) => (item.key === key ? { ...item, tried: true } : item)));
   try {
-    return await ask("POST", path, body, { "Idempotency-Key": key });
+    const receipt = await ask("POST", path, body, { "Idempotency-Key": key });
+    // Only its receipt says what is to be taken back, and it may have been lost the first time.
+    return of(key)?.undone ? await ask("DELETE", `/v1/votes/${receipt.id}`) : receipt;
   } catch (error) {
     // With another token it may be taken; anything else that is refused will be refused again.
     if (!(error instanceof Refused) || error.status === 401) throw error;
@@ -65,4 +79,4 @@ async function sendOne({ path, body, key }) {
 }
 
 addEventListener("online", flush);
-setInterval(() => count() && flush(), 5000);
+setInterval(flush, 5000);
