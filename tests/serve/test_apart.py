@@ -82,6 +82,17 @@ def test_who_goes_away_ends_an_answer(engine):
     assert pieces_of(got)[-1].finish in ("cancelled", "stop")
 
 
+def test_nothing_is_kept_of_requests_that_were_cancelled_while_they_waited(engine):
+    before = {*engine._hearing}
+    asked = [begin(engine, max_tokens=100, seed=1)[0] for _ in range(20)]
+    for request in asked:
+        request.cancel()
+    deadline = time.monotonic() + 60
+    while {*engine._hearing} - before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert {*engine._hearing} <= before
+
+
 def test_an_adapter_comes_and_goes(engine, folders):
     engine.load("again", folders["x"])
     assert answers(engine, model="again", **ASKED[0]) == answers(engine, model="x", **ASKED[0])

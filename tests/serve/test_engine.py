@@ -165,6 +165,16 @@ def test_a_full_queue_refuses_and_recovers(engine, monkeypatch):
     assert answers(engine, "Hi", max_tokens=2)
 
 
+def test_a_request_that_is_cancelled_while_it_waits_is_told_so(engine):
+    got = queue.Queue()
+    request = Ask([{"role": "user", "content": "Hi"}], got.put, count=2)
+    request.cancel()
+    engine.submit(request)
+    finishes = [got.get(timeout=30).finish for _ in range(2)]
+    assert finishes == ["cancelled", "cancelled"]
+    assert engine._rows.total() == 0 or answers(engine, "Hi", max_tokens=2)
+
+
 def test_what_cannot_be_asked_is_refused_at_once(engine):
     with pytest.raises(UnknownModel, match="'z'"):
         ask(engine, "Hi", model="z")

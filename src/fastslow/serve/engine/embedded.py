@@ -219,6 +219,8 @@ class EmbeddedEngine:
         for one in list(self._waiting):
             if one.ask.cancelled.is_set():
                 self._waiting.remove(one)
+                for index in range(one.ask.count):
+                    one.ask.give(Piece(index, "", finish="cancelled"))
                 self._rows.end(one.ask)
                 continue
             begun, longest = begun + one.ask.count, max(longest, one.tokens)
