@@ -1,6 +1,7 @@
 """Hosts, headers, sizes, rates, logs, and texts that would like to be code."""
 
 import logging
+import re
 
 import pytest
 from test_routes import BODIES, routes
@@ -38,8 +39,31 @@ def test_answers_that_are_code_are_shown_and_not_run(text):
 
     Elements().feed(as_html(text))
     for tag, attributes in found:
-        assert tag in TAGS and set(attributes) <= {"href", "rel"}
+        assert tag in TAGS and set(attributes) <= {"href", "rel", "value"}
         assert attributes.get("href", "http:").startswith(("http:", "https:", "mailto:"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[note]: http://x/y 'hidden'", 'See [x](http://x "hidden")', "[](http://x/hidden)",
+        ">" * 30 + " hidden", "- " * 30 + "hidden", "| a |\n|---|\n| b | hidden |",
+        "a\n\n[a]: <hidden>", "~~~ `hidden` 7\nx\n~~~", "[x](ftp://hidden)",
+        "<http://hid/den> [x](http://y 'hidden')",
+    ],
+)  # fmt: skip
+def test_no_answer_hides_what_people_vote_on(text):
+    seen = re.sub("<[^>]*>", "", as_html(text))
+    assert "hidden" in seen
+
+
+def test_what_is_to_be_seen_is_shown_as_markdown():
+    assert as_html("~~no~~ yes") == "<p><s>no</s> yes</p>\n"
+    text = "# Über\n\n7. a\n9. *b* &amp; c\n\n```python title=x\nd = '&copy;'\n```\n[e](http://f/g)"
+    html = as_html(text)
+    for part in ("<h3>Über", '<li value="7">', '<li value="9"><em>b</em> &amp; c', ">e</a>"):
+        assert part in html
+    assert "<p><em>python title=x</em></p><pre><code>d = '&amp;copy;'" in html
 
 
 def test_a_very_long_answer_is_shown_as_it_is():
