@@ -422,6 +422,18 @@ def test_answers_of_a_chat_are_rated_put_right_and_asked_for_twice(site, engine)
     wait(lambda: len(site.votes()) == 3)
 
 
+def test_a_chat_is_answered_by_what_answers_now_unless_another_is_chosen(site):
+    site.server.live.engine = Engine()
+    site.server.live.engine.models["older"] = "hash"
+    page = site.open(view="chat")
+    said = page.locator(".bubble.assistant p")
+    for chosen, model in (("What answers now", "base"), ("older", "older")):
+        page.get_by_label("Model").select_option(chosen)
+        page.get_by_label("Your message").fill("Hi")
+        page.keyboard.press("Enter")
+        expect(said.last).to_have_text(f"{model} 0")
+
+
 class CutOff(Engine):
     """Every answer reaches its limit."""
 

@@ -6,7 +6,7 @@ import { button, cutOff, element, show, toast } from "./dom.js";
 import * as outbox from "./outbox.js";
 
 let turns = []; // { role, content, id?, rated?, truncated? }
-let model = null;
+let model = null; // What answers in the domain, unless somebody has chosen.
 let models = [];
 let going = null; // What stops the answer that is being given.
 let draft = ""; // What is written and not sent yet.
@@ -16,7 +16,7 @@ export async function enter() {
   const mine = ++visit;
   models = (await ask("GET", "/v1/models")).data.map((one) => one.id);
   if (mine !== visit) return;
-  if (!models.includes(model)) model = models.at(-1);
+  if (!models.includes(model)) model = null;
   draw();
 }
 
@@ -41,7 +41,8 @@ function draw() {
       say();
     }
   });
-  const choose = element("select", { "aria-label": "Model", onchange: (event) => (model = event.target.value) },
+  const choose = element("select", { "aria-label": "Model", onchange: (event) => (model = event.target.value || null) },
+    element("option", { value: "" }, "What answers now"),
     models.map((name) => element("option", { selected: name === model }, name)));
   show("main",
     element("h1", { class: "quiet" }, "Chat"),
