@@ -61,7 +61,7 @@ def add_prompt(
 
     Raises Malformed unless it is a list of messages that ends with one of the user.
     """
-    _check(messages)
+    check_messages(messages)
     key = sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()
     known = select(prompts.c.id).where(prompts.c.domain == domain, prompts.c.sha256 == key)
     if (found := connection.scalar(known)) is not None:
@@ -162,7 +162,8 @@ def store_id(connection: Connection) -> str:
     return str(connection.scalar(select(meta.c.value).where(meta.c.key == "store")))
 
 
-def _check(messages: Messages) -> None:
+def check_messages(messages: Messages) -> None:
+    """Raises Malformed unless these are messages of which the last one is the user's."""
     if not messages or not all(
         isinstance(one.get("role"), str) and isinstance(one.get("content"), str) for one in messages
     ):

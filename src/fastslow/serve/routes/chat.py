@@ -149,11 +149,11 @@ async def _stream(
         async for piece in pieces:
             got.append(piece)
             yield event(choices=[_chunk(body, piece, live.token_text)])
+        numbers = await _keep(live, body, who, assigned, by, got)
     except Exception as error:
         text = json.dumps({"error": {"message": str(error), "type": "server_error"}})
         yield f"data: {text}\n\n"
         return
-    numbers = await _keep(live, body, who, assigned, by, got)
     usage = _usage(got) if body.stream_options and body.stream_options.include_usage else None
     yield event(choices=[], usage=usage, answer_ids=numbers)
     yield "data: [DONE]\n\n"
