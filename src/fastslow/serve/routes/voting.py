@@ -43,10 +43,10 @@ async def new_pair(request: Request, body: NewPair, who: Voter, live: Shared) ->
 
     Answers of one's own, several reviewers and gold questions are for admins and services.
     """
+    if who.role == "annotator" and (body.answers is not None or body.needs > 1):
+        raise Refused(403, "answers of one's own and several reviewers are for admins and services")
     if body.answers is None:
         return await unless_gone(request, _sampled_pair(body, who, live))
-    if who.role == "annotator":
-        raise Refused(403, "answers of one's own are for admins and services")
     pair_id = await live.write(_write_pair, body=body, draw=live.draw)
     return {"id": pair_id}
 
