@@ -1,11 +1,13 @@
 """What was learned answers in its domain, and is undone at once by whoever may."""
 
 import asyncio
+import itertools
 import logging
 import random
 import sys
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from running import until
@@ -28,7 +30,7 @@ from fastslow.feedback import (
 from fastslow.feedback.places import adapter_folder, adapter_name, slug
 from fastslow.feedback.schema import answers, pairs
 from fastslow.foreign_files import ADAPTER_WEIGHTS
-from fastslow.serve import Live, Settings
+from fastslow.serve import Live, Settings, background
 from fastslow.serve.answering import sampled_pair
 from fastslow.serve.engine.requests import BASE, Piece
 from fastslow.serve.served import TRIES_EVERY, Served
@@ -280,6 +282,23 @@ def test_nothing_is_watched_that_an_engine_cannot_load(chain, served):
     engine.refuses.add(first.adapter)
     follow(chain, served, engine)
     assert served.model_for("a") == second.adapter and served.before("a") is None
+
+
+def test_routes_that_were_read_earlier_are_not_followed_later():
+    begun, followed = itertools.count(), []
+
+    async def read(_):
+        number = next(begun)
+        await asyncio.sleep(0.0 if number else 0.05)
+        return number
+
+    async def twice():
+        served = SimpleNamespace(follow=lambda _, wanted: followed.append(wanted))
+        live = SimpleNamespace(engine=1, served=served, following=asyncio.Lock(), read=read)
+        await asyncio.gather(background.follow(live), background.follow(live))
+
+    asyncio.run(twice())
+    assert followed == [0, 1]
 
 
 def test_domains_have_folders_of_their_own():

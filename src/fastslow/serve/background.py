@@ -90,8 +90,8 @@ async def follow(live: Live) -> None:
     """Have what the routes say answer, where anything does."""
     if live.engine is None or live.served is None:
         return
-    wanted = await live.read(served)
-    async with live.following:
+    async with live.following:  # Or what was read earlier could be followed later.
+        wanted = await live.read(served)
         await run_in_threadpool(live.served.follow, live.engine, wanted)
 
 
