@@ -15,7 +15,8 @@ from fastslow.atomic_io import file_hash
 from fastslow.foreign_files import ADAPTER_WEIGHTS
 
 PIECES = 4
-"""Of an answer: the hash of the weights that the adapter was loaded from, cut up."""
+"""Of an answer: the hash of the weights that the adapter was loaded from, cut up; of further ones
+with marks, as two that are the same make no pair."""
 
 
 class FakeEngine(LocalServer):
@@ -121,6 +122,10 @@ class FakeEngine(LocalServer):
 
     @staticmethod
     def tell(request, count, delta, finish):
-        choices = [{"index": n, "delta": delta, "finish_reason": finish} for n in range(count)]
+        choices = [
+            {"index": n, "delta": {key: text + n * "'" for key, text in delta.items()},
+             "finish_reason": finish}
+            for n in range(count)
+        ]  # fmt: skip
         request.wfile.write(f"data: {json.dumps({'choices': choices})}\n\n".encode())
         request.wfile.flush()

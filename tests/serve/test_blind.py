@@ -33,7 +33,7 @@ class Unequal(Engine):
     def answer(self, ask):
         time.sleep(SLOW if ask.model == self.slow else 0.0)
         for index in range(ask.count):
-            ask.tell(Piece(index, self.draw.choice("xyz") * 20, (1,), (-1.0,), finish="stop"))
+            ask.tell(Piece(index, f"{self.draw.random():.18f}", (1,), (-1.0,), finish="stop"))
 
 
 @pytest.fixture(params=["now", "before"])

@@ -1,7 +1,15 @@
 """What an engine gives to whom: people rate and edit what they were given, and read no more."""
 
+import asyncio
+import json
+
 import pytest
 from test_learning import Engine
+
+from fastslow.errors import StateError
+from fastslow.records import Prompt
+from fastslow.serve import answering, background
+from fastslow.serve.engine.requests import Piece
 
 ASKED = {"messages": [{"role": "user", "content": "Hi"}]}
 
@@ -49,3 +57,70 @@ def test_answers_are_rated_and_edited_by_whom_they_were_given_to(server):
 def test_who_may_read_everything_rates_and_edits_for_others(server, role):
     (asked,) = server.ask("POST", "/v1/chat/completions", ASKED).json()["answer_ids"]
     assert on(server, asked, role=role) == [202, 202]
+
+
+def test_several_reviewers_are_for_admins_and_services(server):
+    for role, status in (("annotator", 403), ("service", 201), ("admin", 201)):
+        reply = server.ask("POST", "/v1/pairs", {"prompt": role, "needs": 2}, role=role)
+        assert reply.status_code == status, reply.text
+    assert server.ask("POST", "/v1/pairs", {"prompt": "Hi", "needs": 1}).status_code == 201
+
+
+UNKEPT = (
+    [{"role": "user", "content": " "}],
+    [*ASKED["messages"], {"role": "assistant", "content": "y"}],
+)
+
+
+@pytest.mark.parametrize("messages", UNKEPT)
+@pytest.mark.parametrize(
+    ("path", "facts"),
+    [("chat/completions", {"stream": True}), ("chat/completions", {}), ("pairs", {})],
+)
+def test_what_could_not_be_kept_is_refused_before_anything_answers(
+    server, monkeypatch, path, facts, messages
+):
+    monkeypatch.setattr(Engine, "submit", lambda *_: pytest.fail("it was asked"))
+    reply = server.ask("POST", f"/v1/{path}", {"messages": messages, **facts})
+    assert reply.status_code == 422 and "ends with a message of the user" in reply.text
+
+
+def test_a_stream_whose_answer_cannot_be_kept_ends_with_an_error(server, monkeypatch):
+    async def fails(*_, **__):
+        raise StateError("the disk is full")
+
+    monkeypatch.setattr(server.live, "write", fails)
+    text = server.ask("POST", "/v1/chat/completions", {**ASKED, "stream": True}).text
+    last = json.loads(text.strip().split("\n\n")[-1].removeprefix("data: "))
+    assert last["error"]["message"] == "the disk is full"
+
+
+class Repeating(Engine):
+    """Says the same some times."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times, self.asked = times, 0
+
+    def submit(self, ask):
+        self.asked += 1
+        for index in range(ask.count):
+            said = "same" if self.asked <= self.times else f"other {index}"
+            ask.tell(Piece(index, said, (1,), (-1.0,), finish="stop"))
+
+
+def test_two_answers_that_are_the_same_are_asked_for_again(server):
+    server.live.engine = Repeating(1)
+    shown = server.ask("POST", "/v1/pairs", {"prompt": "Hi"}).json()
+    assert {shown["a"]["text"], shown["b"]["text"]} == {"other 0", "other 1"}
+
+
+def test_what_is_always_answered_the_same_is_put_up_for_no_comparison(server, caplog):
+    engine = server.live.engine = Repeating(1000)
+    reply = server.ask("POST", "/v1/pairs", {"prompt": "Hi"})
+    assert reply.status_code == 409 and "the same answer" in reply.text
+    assert engine.asked == answering.DRAWS and server.next() == []
+    server.live.prompts = [Prompt(prompt="Hi", domain="talk")]
+    asyncio.run(background.make_pairs(server.live))
+    assert "the same answer" in caplog.text and "Hi" not in caplog.text
+    assert server.live.prompts and server.next() == []

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fastslow.feedback import items, leases, watching
-from fastslow.serve.engine.requests import Answered, Ask, Piece, whole
+from fastslow.serve.engine.requests import Alike, Answered, Ask, Piece, whole
 from fastslow.serve.live import Live
+
+DRAWS = 3
+"""Times that two answers are asked for until they are not the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,9 @@ class Engine(Protocol):
 async def pieces_of(engine: Engine, **asked: Any) -> AsyncIterator[Piece]:
     """The pieces of a request's answers as they come; who stops listening cancels it.
 
-    Raises what the engine raises.
+    Raises Malformed for a prompt whose answers could not be kept, and what the engine raises.
     """
+    items.check_messages(asked["messages"])
     loop, got = asyncio.get_running_loop(), asyncio.Queue[Piece | Exception]()
 
     def tell(piece: Piece | Exception) -> None:
@@ -81,15 +85,16 @@ async def sampled_pair(
 
     `routed` says whether nobody named the domain. One of them may be of what answered before,
     to watch what answers now. An `owner` is the first to get the pair.
+
+    Raises Alike, and puts nothing up, where both say the same however often they are asked for.
     """
-    assert live.engine is not None
     model, before = live.model_for(domain), live.watched_model(domain)
-    if before is None:
-        given = await _answers(live, messages, model, 2)
+    for _ in range(DRAWS):
+        given = await _two_answers(live, messages, model, before)
+        if given[0][1].text != given[1][1].text:
+            break
     else:
-        both = (_answers(live, messages, one, 1) for one in (model, before))
-        given = [one for own in await asyncio.gather(*both) for one in own]
-        live.draw.shuffle(given)  # Or the lower number of an answer would tell whose it is.
+        raise Alike("the model gives the same answer each time; there is nothing to compare")
     return await live.write(
         _keep_pair,
         messages=messages,
@@ -101,6 +106,17 @@ async def sampled_pair(
         needs=needs,
         owner=owner,
     )
+
+
+async def _two_answers(
+    live: Live, messages: Sequence[dict[str, Any]], model: str, before: str | None
+) -> list[tuple["By", Answered]]:
+    if before is None:
+        return await _answers(live, messages, model, 2)
+    both = (_answers(live, messages, one, 1) for one in (model, before))
+    given = [one for own in await asyncio.gather(*both) for one in own]
+    live.draw.shuffle(given)  # Or the lower number of an answer would tell whose it is.
+    return given
 
 
 async def _answers(

@@ -24,7 +24,7 @@ from fastslow.feedback.labelled import labelled_since, newest_labelled
 from fastslow.feedback.updates import served
 from fastslow.records import Prompt
 from fastslow.serve.answering import sampled_pair
-from fastslow.serve.engine.requests import TooLong
+from fastslow.serve.engine.requests import Alike, TooLong
 from fastslow.serve.live import Live
 from fastslow.serve.router import MOST
 from fastslow.streams import fault_of
@@ -101,18 +101,24 @@ async def make_pairs(live: Live) -> None:
     while live.prompts and (lacking := ahead - await live.read(items.new_pairs, most=ahead)) > 0:
         # Together, as an engine answers several in about the time of one.
         asked = live.draw.choices(live.prompts, k=min(lacking, MADE_AT_ONCE))
-        await asyncio.gather(*(_make_pair(live, one) for one in asked))
+        if not any(await asyncio.gather(*(_make_pair(live, one) for one in asked))):
+            return  # What answers is not asked without an end.
 
 
-async def _make_pair(live: Live, prompt: Prompt) -> None:
-    """Have the engine answer a prompt twice; one that is too long for it is asked once only."""
+async def _make_pair(live: Live, prompt: Prompt) -> bool:
+    """Have the engine answer a prompt twice; one that is too long for it is asked once only.
+    Whether another may do better at once."""
     try:
         await sampled_pair(live, turns_of(prompt.prompt), domain=prompt.domain)
+    except Alike as error:
+        log.warning("%s makes no pair now: %s", prompt.source, error)
+        return False
     except TooLong as error:
         others = [one for one in live.prompts if one != prompt]
         if len(others) < len(live.prompts):
             log.warning("%s is skipped: %s", prompt.source, error)
         live.prompts = others
+    return True
 
 
 async def send(live: Live) -> None:

@@ -9,12 +9,13 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from fastslow.errors import FastslowError
 from fastslow.feedback import AlreadyVoted, KeyReused, Malformed, NotGiven, UnknownItem
-from fastslow.serve.engine.requests import Busy, TooLong, UnknownModel
+from fastslow.serve.engine.requests import Alike, Busy, TooLong, UnknownModel
 
 STATUS: dict[type[FastslowError], int] = {
     UnknownItem: 404,
     NotGiven: 403,
     AlreadyVoted: 409,
+    Alike: 409,
     KeyReused: 422,
     Malformed: 422,
     TooLong: 400,

@@ -26,6 +26,10 @@ class TooLong(Malformed):
     """A prompt that leaves no room for an answer."""
 
 
+class Alike(Refusal):
+    """Answers that say the same, of which none is better."""
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What was added to one of the answers."""
