@@ -55,3 +55,25 @@ def test_other_settings_are_still_of_a_model_here(served):
     assert serving.answers.template_settings == {}
     with pytest.raises(ConfigError, match="train.batch_size"):
         served("--engine", URL, "--learn", "model=big", "train.batch_size=none of it")
+
+
+@pytest.mark.parametrize(
+    ("url", "secret", "said"),
+    [
+        ("https://there/hook", None, "needs its secret"),
+        ("https://there/hook", "hello", "24 bytes or more in base64"),
+        ("https://there/hook", "whsec_", "needs its secret"),
+        ("there/hook", "aGVsbG8=", "must be https://HOST/PATH"),
+        ("ftp://there/hook", "aGVsbG8=", "must be https://HOST/PATH"),
+        ("https://", "aGVsbG8=", "must be https://HOST/PATH"),
+        ("https://the\nre/", "aGVsbG8=", "is no URL"),
+    ],
+)
+def test_what_no_message_can_be_sent_with_is_refused_at_once(
+    served, monkeypatch, url, secret, said
+):
+    monkeypatch.delenv("FASTSLOW_WEBHOOK_SECRET", raising=False)
+    if secret is not None:
+        monkeypatch.setenv("FASTSLOW_WEBHOOK_SECRET", secret)
+    with pytest.raises(ConfigError, match=said):
+        served("--webhook", url)

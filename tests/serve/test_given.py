@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import time
 
 import pytest
+from sqlalchemy import select
 from test_learning import Engine
 
 from fastslow.errors import StateError
+from fastslow.feedback.schema import answers
 from fastslow.records import Prompt
 from fastslow.serve import answering, background
 from fastslow.serve.engine.requests import Piece
@@ -124,3 +127,39 @@ def test_what_is_always_answered_the_same_is_put_up_for_no_comparison(server, ca
     asyncio.run(background.make_pairs(server.live))
     assert "the same answer" in caplog.text and "Hi" not in caplog.text
     assert server.live.prompts and server.next() == []
+
+
+class Odd(Engine):
+    """An engine that says what no store can hold."""
+
+    def submit(self, ask):
+        for index in range(ask.count):
+            ask.tell(
+                Piece(index, f"half \ud83d, nothing \0, {index}", (1,), (-1.0,), finish="stop")
+            )
+
+
+def test_what_cannot_be_kept_is_not_said_either(make_server):
+    server = make_server(engine=Odd())
+    said = server.ask("POST", "/v1/chat/completions", ASKED)
+    assert said.json()["choices"][0]["message"]["content"] == "half \ufffd, nothing \ufffd, 0"
+    stream = server.ask("POST", "/v1/chat/completions", {**ASKED, "stream": True}).text
+    assert "[DONE]" in stream and "\\ud83d" not in stream and "\\u0000" not in stream
+    with server.store.read() as connection:
+        assert {*connection.scalars(select(answers.c.text))} == {"half \ufffd, nothing \ufffd, 0"}
+
+
+def test_background_work_goes_on_after_any_error(make_server, monkeypatch, caplog):
+    server, calls = make_server(admit_every=0.01), []
+
+    async def admit(live):
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(background, "admit", admit)
+    with server.client:
+        deadline = time.monotonic() + 20
+        while len(calls) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert len(calls) >= 3 and "Too many open files" in caplog.text

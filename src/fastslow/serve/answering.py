@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,7 +67,8 @@ async def pieces_of(engine: Engine, **asked: Any) -> AsyncIterator[Piece]:
             if isinstance(piece, Exception):
                 raise piece
             going -= piece.finish is not None
-            yield piece
+            # What is said is what is kept.
+            yield replace(piece, text=items.storable(piece.text))
     finally:
         ask.cancel()
 

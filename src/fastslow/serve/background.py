@@ -139,7 +139,7 @@ async def send(live: Live) -> None:
             try:
                 reply = await client.post(settings.webhook, content=text, headers=headers)
                 sent = reply.is_success
-            except httpx2.HTTPError:
+            except (httpx2.HTTPError, httpx2.InvalidURL):
                 sent = False
             await live.write(outbox.was_sent, message_id=message.id, sent=sent)
 
@@ -165,4 +165,6 @@ async def _again_and_again(live: Live, work: Work, every: float) -> None:
             await work(live)
         except FastslowError as error:
             log.error("%s failed: %s", work.__name__, error)
+        except Exception:  # Whatever it was may pass, as too many open files do.
+            log.exception("%s failed", work.__name__)
         await asyncio.sleep(every)
