@@ -68,6 +68,30 @@ def test_a_row_of_a_small_batch_counts_as_in_a_full_one(make_learner):
         assert norm == pytest.approx(own["grad_norm"] / 4, rel=1e-4)
 
 
+@pytest.mark.parametrize("restores", [False, True])
+def test_a_step_that_was_interrupted_leaves_nothing_to_the_next(make_learner, restores):
+    def loss(logps):
+        if interrupted and len(seen) == 3:  # Both modules of the first micro-batch have passed.
+            raise KeyboardInterrupt
+        seen.append(logps)
+        return -torch.nn.functional.logsigmoid(0.1 * logps.delta)
+
+    results, seen = {}, []
+    for interrupted in (True, False):
+        learner = make_learner(objective=loss, micro_batch_size=2)
+        if interrupted:
+            before = learner.snapshot()
+            with pytest.raises(KeyboardInterrupt):
+                learner.step(tiny.rows(4, seed=1))
+            interrupted = False
+            if restores:
+                learner.restore(before)
+        out = learner.step(tiny.rows(4, seed=2))
+        results[learner] = out.modules, copies(learner)
+    (metrics, after), (expected, clean) = results.values()
+    assert metrics == expected and tiny.same(after, clean)
+
+
 def test_clipping_makes_no_small_batch_as_large_as_a_full_one(make_learner):
     moved = []
     for full in (3, 12):

@@ -147,12 +147,10 @@ class Learner:
                 name: self.objective.metrics(own.sums) for name, own in sums.observed.items()
             }
             if self.objective.exceeds_max_ratio(measured[self.leader]):
-                self._zero_grad()
                 return result(step=self.state.step, metrics=measured[self.leader], updated=False)
             of_terms = self._add_terms(batch, updating)
             norms = self._clip(updating, batch, count)
         except NonFiniteError as error:
-            self._zero_grad()
             if not self.recipe.train.skip_non_finite:
                 raise
             self.state.set_aside += len(batch)
@@ -185,6 +183,7 @@ class Learner:
         )
 
     def _prepare_step(self, batch: list[Encoded]) -> None:
+        self._zero_grad()  # Of a step that did not come to its end.
         if self.state.step == 0:
             self._check_start(batch)
             self._seen_learning = False
