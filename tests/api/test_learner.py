@@ -1,6 +1,7 @@
 """A learner in a loop of one's own: the same bits as a run, exact resumption, clear errors."""
 
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import tiny
@@ -120,6 +121,48 @@ def test_another_objective_for_a_while_learns_what_a_learner_of_its_own_would(ma
     assert mixed.step(pairs).metrics["loss"] != given.metrics["loss"]
     with pytest.raises(ConfigError, match="no such setting"), mixed.with_objective("kto", bta=1):
         pass
+
+
+def test_kto_learns_the_same_in_micro_batches(make_learner):
+    ratings = [
+        {"prompt": row["prompt"], "completion": row[kind], "label": kind == "chosen"}
+        for row in tiny.rows(16, seed=2)
+        for kind in ("chosen", "rejected")
+    ]
+    settings = {"objective": "kto", "beta": 1.0, "optimizer": "sgd", "learning_rate": 0.3}
+    learned = {}
+    for size in (None, 1, 3):
+        learner = make_learner(micro_batch_size=size, **settings)
+        losses = [learner.step(ratings[at : at + 8]).metrics["loss"] for at in range(0, 32, 8)]
+        learned[size] = losses, torch.cat([t.flatten() for t in weights(learner)["fast"].values()])
+    losses, whole = learned.pop(None)
+    assert losses[0] == 0.5 and min(losses[1:]) < 0.49
+    for others, parts in learned.values():
+        assert others == pytest.approx(losses, abs=1e-4)
+        assert torch.allclose(parts, whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("for_a_while", [False, True])
+def test_an_objective_that_needs_its_batch_whole_is_not_given_parts(make_learner, for_a_while):
+    learner = make_learner(objective="dpo" if for_a_while else "beta_dpo", micro_batch_size=2)
+    within = learner.with_objective("beta_dpo") if for_a_while else nullcontext()
+    with within, pytest.raises(ConfigError, match=r"micro_batch_size: got 2.* 4 rows"):
+        learner.step(tiny.rows(4))
+    assert learner.num_steps == 0
+
+
+def test_an_objective_for_a_while_is_not_given_less_of_its_batch(make_learner, monkeypatch):
+    learner = make_learner()
+    with monkeypatch.context() as full:
+        full.setattr(learner.core, "_add_gradients", out_of_memory)
+        with learner.with_objective("beta_dpo"), pytest.raises(StateError, match="be split"):
+            learner.step(tiny.rows(4))
+        with pytest.raises(StateError, match="out of memory at micro-batch 1"):
+            learner.step(tiny.rows(4))
+
+
+def out_of_memory(*_):
+    raise RuntimeError("CUDA out of memory. Tried")
 
 
 def test_what_an_objective_has_counted_is_its_own(make_learner):

@@ -52,7 +52,8 @@ def ranking(log_ratios, *, rank=None, present=None, score=None, dtype=torch.floa
 def ratings(log_ratios, desirable, *, mismatched=None, dtype=torch.float64, state=None):
     policy = torch.tensor(log_ratios, dtype=dtype)
     zero = torch.zeros_like(policy)
-    extras = {"mismatched_log_ratio": zero if mismatched is None else f64(mismatched)}
+    means = zero if mismatched is None else torch.tensor(mismatched, dtype=dtype)
+    extras = {"mismatched_log_ratio": means}
     liked = torch.tensor(desirable)
     return RatedLogps(policy, zero, torch.ones_like(policy), liked, extras, state or {})
 
@@ -113,8 +114,8 @@ def test_equal_ranks_by_hand():
 
 
 def test_ratings_by_hand():
-    # z = (4 - 2) / 2 = 1; 1 - sigmoid(0.1 (2 - 1)) = 1 / (1 + e^0.1); 1 - sigmoid(0.1 (1 + 3))
-    logps = ratings([2.0, -3.0], [True, False], mismatched=[4.0, -2.0])
+    # z = 1; 1 - sigmoid(0.1 (2 - 1)) = 1 / (1 + e^0.1); 1 - sigmoid(0.1 (1 + 3))
+    logps = ratings([2.0, -3.0], [True, False], mismatched=[1.0, 1.0])
     liked, disliked = 1 / (1 + math.exp(0.1)), 1 / (1 + math.exp(0.4))
     assert loss("kto", logps).tolist() == pytest.approx([liked, disliked], abs=1e-12)
     weights = {"desirable_weight": 2.0, "undesirable_weight": 3.0}
@@ -370,7 +371,7 @@ def test_ratings_against_numpy(beta, seed):
     logps = random_ratings(seed)
     policy, r = logps.policy.numpy(), logps.reference.numpy()
     sign = np.where(logps.desirable.numpy(), 1.0, -1.0)
-    z = max(0.0, logps.extras["mismatched_log_ratio"].numpy().mean())
+    z = np.maximum(0.0, logps.extras["mismatched_log_ratio"].numpy())
 
     def kto(s):
         weight = np.where(sign > 0, 1.5, 0.7)

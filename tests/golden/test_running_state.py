@@ -391,7 +391,7 @@ def test_random_numbers_at_the_ends_are_no_trouble():
 
 
 def test_which_depend_on_their_batch():
-    for name, coupled in (("beta_dpo", True), ("kto", True), ("bco", False), ("dpo", False)):
+    for name, coupled in (("beta_dpo", True), ("kto", False), ("bco", False), ("dpo", False)):
         assert make_objective(name).coupled is coupled
     assert make_objective("dpo + 0.1 * beta_dpo").coupled
     assert not make_objective("dpo + 0.1 * sft").coupled

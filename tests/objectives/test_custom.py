@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-import tiny
 
 from fastslow import training
 from fastslow.errors import ConfigError, StateError
@@ -161,14 +160,8 @@ def test_an_nll_term_needs_a_chosen_response():
 
 
 def test_a_coupled_objective_refuses_small_micro_batches(recipe, tmp_path):
-    rows = [
-        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
-        for row in tiny.rows(20)
-        for side in ("chosen", "rejected")
-    ]
-    train, held = (tiny.write_rows(tmp_path / f"{name}.jsonl", rows) for name in ("train", "held"))
-    settings = ("objective.name=kto", f"data.train={train}", f"data.eval={held}")
+    settings = ("objective.name=beta_dpo", "train.max_steps=2")
     with pytest.raises(ConfigError, match=r"micro_batch_size: got 4.*depends on its whole batch"):
         training.train(recipe(*settings, "train.micro_batch_size=4"))
-    summary = training.train(recipe(*settings, "train.max_steps=2"))
+    summary = training.train(recipe(*settings))
     assert json.loads(json.dumps(summary.eval["final"]))["chosen_log_ratio"] is not None

@@ -248,17 +248,17 @@ def test_every_objective_moves_both_modules_of_a_race(recipe, tmp_path, name):
 
 
 def test_a_mismatched_response_is_to_another_prompt():
-    from fastslow.training.loop.logps import _mismatched
+    from fastslow.training.loop.logps import mismatched_trees
 
     def tree(prompt, response):
         return Tree((prompt,), ((response,),))
 
     # A pair's two thumbs stand side by side; neither is the other's mismatch.
     trees = [tree(1, 11), tree(1, 12), tree(2, 21), tree(2, 22), tree(3, 31)]
-    found = _mismatched(trees)
+    found = mismatched_trees(trees)
     assert [t.prompt for t in found] == [t.prompt for t in trees]
     assert [t.responses[0][0] for t in found] == [21, 21, 31, 31, 11]
-    assert _mismatched([tree(1, 11), tree(1, 12)])[0].responses == ((11,),)
+    assert mismatched_trees([tree(1, 11), tree(1, 12)])[0].responses == ((11,),)
 
 
 @pytest.mark.parametrize(

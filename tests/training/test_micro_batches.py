@@ -64,7 +64,7 @@ def test_a_single_example_that_does_not_fit_stops_the_run_and_says_what_helps(re
 
 def test_an_objective_that_needs_its_batch_whole_is_not_given_less(recipe, room):
     room(3)
-    with pytest.raises(StateError, match=r"beta_dpo depends.*lower train.batch_size"):
+    with pytest.raises(StateError, match=r"whole batch: lower train.batch_size"):
         training.train(recipe("train.max_steps=4", "objective.name=beta_dpo"))
 
 

@@ -79,6 +79,22 @@ def test_every_objective_learns_in_two_processes_what_it_learns_in_one(recipe, t
     assert {name: d for name, d in distances.items() if d > 1e-2 and name not in COUPLED} == {}
 
 
+def test_kto_compares_with_the_whole_batch_in_two_processes(recipe, tmp_path):
+    rows = tiny.write_rows(tmp_path / "ratings.jsonl", list(rows_of("ratings")))
+    settings = ("objective.name=kto", "objective.beta=1.0", f"data.train={rows}", "data.eval=null",
+                "train.max_steps=4", "train.batch_size=3", "train.optimizer=sgd",
+                "train.learning_rate=0.3")  # fmt: skip
+    one, two = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("one", "two"))
+    training.train(one)
+    in_two(TRAIN, 0, written(two))
+    losses, expected = (
+        [event["loss"] for event in events(made.output_dir) if event["event"] == "step"]
+        for made in (two, one)
+    )
+    assert losses == pytest.approx(expected, abs=1e-4) and min(expected) < 0.49
+    assert apart(two.output_dir, one.output_dir) < 1e-3
+
+
 def test_everything_that_is_told_and_measured_is_what_one_process_says(recipe, tmp_path):
     settings = ("train.max_steps=5", "eval.every=2", "chase.swap_every=1", "eval.num_prompts=0",
                 "train.micro_batch_size=2")  # fmt: skip

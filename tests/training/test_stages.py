@@ -156,12 +156,12 @@ def test_a_recipe_without_the_stages_that_are_there_is_refused(recipe):
 
 FAULTY = [
     {"name": "sft", "data": {"train": "nowhere.jsonl"}},
-    {"name": "preferences", "objective": {"name": "kto"}, "train": {"micro_batch_size": 2},
+    {"name": "preferences", "objective": {"name": "beta_dpo"}, "train": {"micro_batch_size": 2},
      "data": {"max_length": 4096}},
 ]  # fmt: skip
 FAULTS = (
     "stage 1, sft: nowhere.jsonl does not exist",
-    "stage 2, preferences: train.micro_batch_size: got 2; with objective kto",
+    "stage 2, preferences: train.micro_batch_size: got 2; with objective beta_dpo",
     "stage 2, preferences: data.max_length: got 4096; the model's context is 256",
 )
 

@@ -11,10 +11,11 @@ from fastslow.training.loop.learner import Learner
 def other_objective(core: Learner, objective: Objective) -> Iterator[None]:
     """Inside, steps are of this objective; its running statistics begin where they are new, and
     those of the learner's own go on afterwards."""
-    own, running = core.objective, core.state.running
-    core.objective = objective
+    own, running, sizes = core.objective, core.state.running, core.micro_batches
+    core.objective, sizes.coupled = objective, objective.coupled
     core.state.running = {name: objective.initial_state() for name in core.state.selector.modules}
     try:
         yield
     finally:
         core.objective, core.state.running = own, running
+        sizes.coupled = own.coupled

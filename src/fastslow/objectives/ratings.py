@@ -17,8 +17,8 @@ class Kto(Objective):
     """Liked: w (1 - sigmoid(beta (h - z))). Not liked: w (1 - sigmoid(beta (z - h))).
 
     Source: arXiv 2402.01306, Eq. 8; TRL's KTOTrainer. z = max(0, mean over the batch of the
-    log-ratios of mismatched responses), without gradient: an estimate of the reverse KL, so the
-    loss of one response depends on its batch.
+    log-ratios of mismatched responses), without gradient: an estimate of the reverse KL. Every
+    response is given the mean.
     """
 
     beta: float = 0.1
@@ -27,7 +27,6 @@ class Kto(Objective):
 
     takes = "ratings"
     needs = ("mismatched_log_ratio",)
-    coupled = True
 
     def __post_init__(self) -> None:
         check_positive("beta", self.beta)
@@ -35,7 +34,7 @@ class Kto(Objective):
         check_positive("undesirable_weight", self.undesirable_weight)
 
     def __call__(self, logps: RatedLogps) -> ObjectiveOutput:
-        baseline = needed(logps, "mismatched_log_ratio").mean().clamp(min=0.0)
+        baseline = needed(logps, "mismatched_log_ratio").clamp(min=0.0)
         advantage = self.beta * (logps.log_ratio - baseline)
         liked = self.desirable_weight * torch.sigmoid(-advantage)
         disliked = self.undesirable_weight * torch.sigmoid(advantage)

@@ -199,7 +199,7 @@ class _Builder:
         self._micro_batches = MicroBatches(
             recipe.train.micro_batch_size or recipe.train.batch_size,
             policies.processes,
-            coupled=recipe.objective.name if objective.coupled else None,
+            coupled=objective.coupled,
         )
         self._critic = self._make_critic()
 

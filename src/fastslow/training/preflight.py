@@ -224,7 +224,8 @@ def _check_rounds(recipe: Recipe, objective: Objective, processes: ProcessGroup)
 def _faults(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Iterator[str]:
     """Settings that do not go with the objective or the model."""
     train, name = recipe.train, recipe.objective.name
-    if objective.coupled and train.batch_size == 1:
+    compares = objective.coupled or "mismatched_log_ratio" in objective.needs
+    if compares and train.batch_size == 1:
         yield (
             f"train.batch_size: got 1; objective {name} compares the examples of a batch, so "
             "it needs 2 or more"

@@ -29,13 +29,7 @@ from fastslow.training.budget.budget import Budget, Kept
 from fastslow.training.data.requirements import is_undecided
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.loop.gradient_terms import GradientTerm, TermContext
-from fastslow.training.loop.logps import (
-    confidences_of,
-    logps_of,
-    score_reference,
-    weights_of,
-)
-from fastslow.training.loop.losses import ModuleLoss, add_measured, module_losses
+from fastslow.training.loop.losses import BatchLosses, add_measured
 from fastslow.training.loop.lr_schedule import LrSchedule
 from fastslow.training.loop.sanity_checks import MovedTensors, check_finite, check_start
 from fastslow.training.loop.step_sums import StepResult, StepSums
@@ -90,9 +84,11 @@ class Learner:
         self.accelerator = accelerator
         self.budget = budget
         self._reference = reference
+        self._losses = BatchLosses(
+            recipe, policies, state, micro_batches, reference=reference, temperature=temperature
+        )
         self._terms = tuple(terms)
         self._schedule = schedule
-        self._temperature = temperature
         self._failures = failures
         self._seen_learning = True
 
@@ -117,8 +113,9 @@ class Learner:
     def test(self, batch: Sequence[Encoded]) -> None:
         """Add a batch to the test-then-train metrics without learning from it."""
         sums = MetricSums()
+        baselines = self._losses.baselines(self.objective, batch, lambda attempt: attempt())
         for items, is_real in self.micro_batches.shares(batch):
-            losses = self._losses(items, ())
+            losses = self._losses.of(self.objective, items, (), baselines, seed=self._seed())
             if is_real:
                 add_measured(sums, losses[self.leader])
         self._add_prequential(self.processes.merged(sums))
@@ -135,7 +132,7 @@ class Learner:
         updating = self._schedule.updating(self.state.step, self.state.selector)
         warnings: list[str] = []
         count = max(full, len(batch))
-        sums = self._backward(partial(self._add_gradients, batch, updating, count), warnings.append)
+        sums = self._backward(batch, updating, count, warnings.append)
         result = partial(
             StepResult, num_examples=len(batch), leader=self.leader, warnings=tuple(warnings)
         )
@@ -183,6 +180,7 @@ class Learner:
         )
 
     def _prepare_step(self, batch: list[Encoded]) -> None:
+        self.micro_batches.check_whole(len(batch))
         self._zero_grad()  # Of a step that did not come to its end.
         if self.state.step == 0:
             self._check_start(batch)
@@ -191,59 +189,36 @@ class Learner:
             # A checkpoint keeps one generator, but dropout uses the generator of each process.
             torch.manual_seed(self._seed() + self.processes.rank)
 
-    def _backward(self, add: Callable[[], StepSums], warn: Callable[[str], None]) -> StepSums:
+    def _backward(
+        self,
+        batch: list[Encoded],
+        updating: tuple[str, ...],
+        count: int,
+        warn: Callable[[str], None],
+    ) -> StepSums:
         """Gradients of this process's share of the batch, and the sums over all processes."""
-        own = self.micro_batches.retry_on_oom(add, undo=self._zero_grad, warn=warn)
+        retry = partial(self.micro_batches.retry_on_oom, undo=self._zero_grad, warn=warn)
+        baselines = self._losses.baselines(self.objective, batch, retry)
+        own = retry(partial(self._add_gradients, batch, updating, count, baselines))
         if self.state.reference_cache is not None:
             self.state.reference_cache.share()
         return own.of_all(self.processes)
 
     def _add_gradients(
-        self, batch: list[Encoded], updating: tuple[str, ...], count: int
+        self,
+        batch: list[Encoded],
+        updating: tuple[str, ...],
+        count: int,
+        baselines: Mapping[str, float],
     ) -> StepSums:
-        sums = StepSums.of(self.state.selector.modules)
+        sums, objective = StepSums.of(self.state.selector.modules), self.objective
         for items, is_real in self.micro_batches.shares(batch):
-            losses = self._losses(items, updating)
+            losses = self._losses.of(objective, items, updating, baselines, seed=self._seed())
             total = torch.stack([losses[name].total.sum() for name in updating]).sum()
             self.accelerator.backward(total * is_real / count)
             if is_real:
-                sums.add(losses, self.objective, self.leader, float(total.detach()))
+                sums.add(losses, objective, self.leader, float(total.detach()))
         return sums
-
-    def _losses(self, items: Sequence[Encoded], updating: tuple[str, ...]) -> dict[str, ModuleLoss]:
-        policies, objective, state = self.policies, self.objective, self.state
-        scored = score_reference(
-            policies,
-            objective,
-            items,
-            reference=self._reference,
-            seed=self._seed(),
-            temperature=self._temperature,
-            reference_cache=state.reference_cache,
-        )
-        settings: dict[str, Any] = {
-            "temperature": self._temperature,
-            # Completions with importance weights were sampled without dropout.
-            "dropout": not objective.on_policy,
-        }
-        logps = {
-            name: logps_of(
-                scored,
-                objective,
-                partial(policies.measure, name, learning=name in updating, **settings),
-                state=state.running[name],
-            )
-            for name in state.selector.modules
-        }
-        device = scored.batch.lengths.device
-        return module_losses(
-            logps,
-            objective,
-            state.selector,
-            alpha=self.recipe.chase.alpha if self.recipe.chase else 0.0,
-            weight=weights_of(items, device),
-            confidence=confidences_of(items, device),
-        )
 
     def _add_terms(self, batch: list[Encoded], updating: tuple[str, ...]) -> dict[str, Any]:
         """Add the gradient terms, sum all gradients over the processes; returns the metrics."""

@@ -46,7 +46,7 @@ class ReferenceScoredBatch:
     """Random numbers from 0 to 1, one per example, independent of the rest of the batch."""
     mismatched: tuple[TreeBatch, Tensor] | None
     """Each prompt with the first response to another one, and the reference's sums of them, [N],
-    where the objective needs them."""
+    where the objective needs them and their batch is this one."""
 
 
 def score_reference(
@@ -58,8 +58,13 @@ def score_reference(
     seed: int = 0,
     temperature: float = 1.0,
     reference_cache: CacheState | None = None,
+    in_batch: bool = True,
 ) -> ReferenceScoredBatch:
-    """The examples as a batch, scored under the reference at a temperature if that is not known."""
+    """The examples as a batch, scored under the reference at a temperature if that is not known.
+
+    With `in_batch` False they are a part of a larger batch, whose mismatched responses are scored
+    elsewhere.
+    """
     batch = policies.batch([item.tree for item in items])
     wanted = sorted({OF_REFERENCE[name] for name in objective.needs if name in OF_REFERENCE})
     score = partial(policies.measure, reference, batch, statistics=wanted, temperature=temperature)
@@ -69,8 +74,8 @@ def score_reference(
     else:
         sums, statistics = reference_cache.measure(items, wanted, score)
     mismatched = None
-    if "mismatched_log_ratio" in objective.needs:
-        other = policies.batch(_mismatched([item.tree for item in items]))
+    if in_batch and "mismatched_log_ratio" in objective.needs:
+        other = policies.batch(mismatched_trees([item.tree for item in items]))
         mismatched = other, policies.score(reference, other)
     drawn = [random.Random(f"{seed}/{item.example.source}").random() for item in items]
     return ReferenceScoredBatch(
@@ -89,6 +94,7 @@ def logps_of(
     score: Score,
     *,
     state: Mapping[str, float] | None = None,
+    mismatched: float | None = None,
 ) -> Any:
     """What the objective is called with, of the kind that it `takes`.
 
@@ -97,10 +103,12 @@ def logps_of(
         objective: says what it needs.
         score: the policy's scores of a batch, as `partial(policies.measure, name)`.
         state: running statistics of the objective.
+        mismatched: the policy's mean log-ratio of mismatched responses in the whole batch, where
+            the examples are a part of it.
     """
     wanted = {OF_POLICY[name] for name in objective.needs if name in OF_POLICY}
     policy = score(scored.batch, statistics=sorted(wanted))
-    extras = _extras(scored, objective, policy, score)
+    extras = _extras(scored, objective, policy, score, mismatched)
     return _CONTAINERS[objective.takes](scored, policy, extras, dict(state or {}))
 
 
@@ -116,7 +124,11 @@ def confidences_of(items: Sequence[Encoded], device: torch.device) -> Tensor | N
 
 
 def _extras(
-    scored: ReferenceScoredBatch, objective: Objective, policy: Scores, score: Score
+    scored: ReferenceScoredBatch,
+    objective: Objective,
+    policy: Scores,
+    score: Score,
+    mismatched: float | None,
 ) -> dict[str, Tensor]:
     sums, device = policy.sums, policy.sums.device
     examples = [item.example for item in scored.items]
@@ -133,14 +145,20 @@ def _extras(
         elif name == "uniform":
             extras[name] = scored.uniform.to(device)
         elif name == "mismatched_log_ratio":
-            assert scored.mismatched is not None
-            other, reference = scored.mismatched
-            with torch.no_grad():
-                extras[name] = score(other, statistics=()).sums.detach() - reference
+            mean = _mean_mismatched(scored, score) if mismatched is None else mismatched
+            extras[name] = sums.new_full((len(examples),), mean)
     if objective.learns_ties:
         ties = [isinstance(example, Pair) and example.is_tie for example in examples]
         extras["tie"] = torch.tensor(ties, device=device, dtype=sums.dtype)
     return extras
+
+
+def _mean_mismatched(scored: ReferenceScoredBatch, score: Score) -> float:
+    assert scored.mismatched is not None
+    other, reference = scored.mismatched
+    with torch.no_grad():
+        ratios = score(other, statistics=()).sums - reference
+    return float(ratios.cpu().double().mean())
 
 
 def _pairs(
@@ -273,7 +291,7 @@ _CONTAINERS: Mapping[str, Callable[..., Any]] = {
 }
 
 
-def _mismatched(trees: Sequence[Tree]) -> list[Tree]:
+def mismatched_trees(trees: Sequence[Tree]) -> list[Tree]:
     """Each prompt with the first response to the next other prompt; its own where there is none."""
     found = []
     for place, tree in enumerate(trees):

@@ -1,15 +1,32 @@
-"""Scores and labels of a batch to the losses of every trained module."""
+"""Scores and labels of a batch to the losses of every trained module.
 
-from collections.abc import Mapping
+What an objective takes from the batch as a whole is measured before the batch is split: into
+micro-batches, and over the processes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastslow.config import Recipe
 from fastslow.dynamics import LeaderSelector, chase_terms
 from fastslow.evaluation import MetricSums, pair_accuracy
 from fastslow.objectives import Objective, PairLogps
+from fastslow.scoring import Encoded
+from fastslow.training.loop.logps import (
+    confidences_of,
+    logps_of,
+    mismatched_trees,
+    score_reference,
+    weights_of,
+)
+from fastslow.training.memory.micro_batches import MicroBatches
+from fastslow.training.policies.policies import Policies
+from fastslow.training.state.state import TrainingState
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +129,107 @@ def module_losses(
         name: ModuleLoss(logps[name], losses[name].detach(), totals[name])
         for name in selector.modules
     }
+
+
+class BatchLosses:
+    """Scores examples under the reference and every trained module.
+
+    Args:
+        recipe: an ordinary run's.
+        policies: of the modules and their reference.
+        state: who leads, running statistics, cached scores of the reference.
+        micro_batches: how a batch is split.
+        reference: name of the policy that the objective compares with.
+        temperature: of the log-probs.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        policies: Policies,
+        state: TrainingState,
+        micro_batches: MicroBatches,
+        *,
+        reference: str,
+        temperature: float,
+    ) -> None:
+        self._alpha = recipe.chase.alpha if recipe.chase else 0.0
+        self._policies = policies
+        self._state = state
+        self._micro_batches = micro_batches
+        self._reference = reference
+        self._temperature = temperature
+
+    def baselines(
+        self,
+        objective: Objective,
+        batch: Sequence[Encoded],
+        attempt: Callable[[Callable[[], MetricSums]], MetricSums],
+    ) -> dict[str, float]:
+        """Each module's mean log-ratio of the whole batch's mismatched responses, nats, if the
+        objective needs it; `attempt` makes this process's part of it."""
+        if "mismatched_log_ratio" not in objective.needs:
+            return {}
+        own = attempt(partial(self._mismatched, batch))
+        return self._policies.processes.merged(own).means()
+
+    def _mismatched(self, batch: Sequence[Encoded]) -> MetricSums:
+        sums, policies = MetricSums(), self._policies
+        trees = mismatched_trees([item.tree for item in batch])
+        for some, is_real in self._micro_batches.shares(trees):
+            other = policies.batch(some)
+            reference = policies.score(self._reference, other)
+            found = {
+                name: float((policies.score(name, other) - reference).cpu().double().sum())
+                for name in self._state.selector.modules
+            }
+            if is_real:
+                sums.add(found, count=len(some))
+        return sums
+
+    def of(
+        self,
+        objective: Objective,
+        items: Sequence[Encoded],
+        updating: tuple[str, ...],
+        baselines: Mapping[str, float],
+        *,
+        seed: int,
+    ) -> dict[str, ModuleLoss]:
+        """The losses by module, with gradients for those that are updated; `baselines` are the
+        whole batch's."""
+        policies, state = self._policies, self._state
+        scored = score_reference(
+            policies,
+            objective,
+            items,
+            reference=self._reference,
+            seed=seed,
+            temperature=self._temperature,
+            reference_cache=state.reference_cache,
+            in_batch=False,
+        )
+        settings: dict[str, Any] = {
+            "temperature": self._temperature,
+            # Completions with importance weights were sampled without dropout.
+            "dropout": not objective.on_policy,
+        }
+        logps = {
+            name: logps_of(
+                scored,
+                objective,
+                partial(policies.measure, name, learning=name in updating, **settings),
+                state=state.running[name],
+                mismatched=baselines.get(name),
+            )
+            for name in state.selector.modules
+        }
+        device = scored.batch.lengths.device
+        return module_losses(
+            logps,
+            objective,
+            state.selector,
+            alpha=self._alpha,
+            weight=weights_of(items, device),
+            confidence=confidences_of(items, device),
+        )

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from fastslow.errors import StateError
+from fastslow.errors import ConfigError, StateError
 from fastslow.training.distributed.processes import ProcessGroup
 
 T = TypeVar("T")
@@ -28,15 +28,23 @@ class MicroBatches:
     Args:
         size: to begin with.
         processes: those that share every batch.
-        coupled: name of an objective that needs a batch whole.
+        coupled: whether the objective needs a batch whole.
     """
 
     def __init__(
-        self, size: int, processes: ProcessGroup | None = None, *, coupled: str | None = None
+        self, size: int, processes: ProcessGroup | None = None, *, coupled: bool = False
     ) -> None:
         self.size = size
         self._processes = processes or ProcessGroup()
-        self._coupled = coupled
+        self.coupled = coupled
+
+    def check_whole(self, count: int) -> None:
+        """Raise ConfigError if the objective needs `count` examples whole and they are split."""
+        if self.coupled and count > self.size:
+            raise ConfigError(
+                f"micro_batch_size: got {self.size}, and the batch has {count} rows; with this "
+                "objective the loss of a row depends on its whole batch, so it must be left out"
+            )
 
     def split(self, items: Sequence[T]) -> list[list[T]]:
         """The items in runs of `size`, the last one perhaps shorter."""
@@ -79,10 +87,10 @@ class MicroBatches:
             warn(self._halve())
 
     def _halve(self) -> str:
-        if self._coupled:
+        if self.coupled:
             raise StateError(
-                f"out of memory at micro-batch {self.size}, which cannot be split, as objective "
-                f"{self._coupled} depends on the whole batch: lower train.batch_size; {ADVICE}"
+                f"out of memory at micro-batch {self.size}, which cannot be split, as the "
+                f"objective depends on the whole batch: lower train.batch_size; {ADVICE}"
             )
         if self.size == 1:
             raise StateError(f"out of memory at micro-batch 1: {ADVICE}")
