@@ -385,6 +385,22 @@ def test_adapters_are_published_within_the_budget_while_it_learns_and_change_not
     assert all(torch.equal(last[key], final[key]) for key in final)
 
 
+def test_a_run_that_stops_where_it_published_still_has_every_evaluation(recipe, tmp_path):
+    settings = ("train.max_steps=6", "eval.every=2", "eval.num_prompts=0", "publish.every=2")
+    whole, part = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("whole", "part"))
+    training.train(whole)
+    token = StopToken()
+    assert training.train(part, listener=_at(4, token.stop), stop=token) is None
+    training.train(part)
+    assert _logged(part) == _logged(whole)
+    assert [step for event, step in _logged(whole) if event == "eval"] == [0, 2, 4, 6]
+
+
+def _logged(made):
+    lines = (Path(made.output_dir) / "events.jsonl").read_text().splitlines()
+    return [(event["event"], event.get("step")) for event in map(json.loads, lines)]
+
+
 def test_a_stopped_run_is_sampled_measured_and_exported_as_its_checkpoint_has_it(recipe, tmp_path):
     common = ("budget=null", "train.schedule=constant")
     ended = fastslow.train(recipe("train.max_steps=4", *common))

@@ -100,7 +100,7 @@ class Loop:
 
     def _train(self) -> bool:
         """Step through the stream; returns whether a stop was requested."""
-        self._evaluate_if_due()  # Where the judge failed before the run was resumed.
+        self._evaluate_if_due()  # Where the run was stopped before it, or the judge failed.
         with closing(iter(self.components.reader)) as batches:
             return self._learn_all(batches)
 
@@ -111,12 +111,14 @@ class Loop:
                 return self._processes.any(self._stop.received)
             if not self._learn(batch):
                 continue
+            done = self._done()
+            # Before a checkpoint, which is to know of it.
+            self.state.evaluation_due = not done and self._due(self._recipe.eval.every)
             if self._recipe.publish is not None and self._due(self._recipe.publish.every):
                 self._checkpoint()  # What others can load is not lost here.
                 self._publish(self._recipe.publish.keep)
-            if self._done():
+            if done:
                 return False
-            self.state.evaluation_due = self._due(self._recipe.eval.every)
             self._evaluate_if_due()
             if self._due(self._recipe.checkpoint.every):
                 self._checkpoint()

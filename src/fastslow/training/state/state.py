@@ -98,7 +98,7 @@ class TrainingState:
     start: dict[str, Any] | None = None
     """Held-out metrics before the first step."""
     evaluation_due: bool = False
-    """Whether an evaluation after the last step is still to be made: its judge failed."""
+    """Whether an evaluation after the last step is still to be made."""
     wall_s: float = 0.0
     """Seconds spent so far, over all processes that worked on the run."""
     log_size: int = 0
