@@ -77,6 +77,20 @@ def test_trap_scoring_one_module_after_another_leaves_both_a_gradient():
     )
 
 
+@pytest.mark.parametrize("name", ["0", "mlp", "layers", "weight", "lora_A", "default"])
+def test_a_module_named_as_a_part_of_the_model_takes_no_tensors_of_others(tmp_path, name):
+    modules = attach(("fast",))
+    own, before = owned(modules, "fast"), trains(modules)
+    stir(modules, "fast")
+    modules.save("fast", tmp_path)
+    modules.add(name, tmp_path)
+    assert owned(modules, "fast") == own and not own & owned(modules, name)
+    assert len(owned(modules, name)) == len(own) and trains(modules) == before
+    assert torch.equal(logits(modules, name), logits(modules, "fast"))
+    modules.remove(name)
+    assert trains(modules) == before
+
+
 def test_the_trap_is_really_there_without_modules():
     model = get_peft_model(tiny.model(), LoraConfig(r=4, target_modules="all-linear"), "fast")
     model.add_adapter("slow", LoraConfig(r=4, target_modules="all-linear"))

@@ -10,11 +10,14 @@ from fastslow.errors import ConfigError
 
 
 def parameters_of(model: nn.Module, name: str) -> dict[str, nn.Parameter]:
-    """The tensors of one module by their full name in the model."""
+    """The tensors of one module by their full name in the model.
+
+    The module's name follows `lora_A` and the like; a layer before it may have the same one.
+    """
     return {
         key: parameter
         for key, parameter in model.named_parameters()
-        if "lora_" in key and name in key.split(".")
+        if key.partition(".lora_")[2].split(".")[1:2] == [name]
     }
 
 

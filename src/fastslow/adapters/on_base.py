@@ -8,6 +8,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from fastslow.adapters.fingerprint import check_base
 from fastslow.adapters.lora_folder import check_all_loaded
+from fastslow.adapters.lora_layers import parameters_of
 from fastslow.adapters.whole_model import check_finite, one_error
 
 
@@ -22,8 +23,7 @@ def put_on(model: Any, name: str, folder: Path, base: Any) -> Any:
         else:
             model.load_adapter(str(folder), adapter_name=name, peft_config=config)
     check_all_loaded(model, name, folder)
-    weights = ((key, tensor) for key, tensor in model.named_parameters() if "lora_" in key)
-    check_finite(f"adapter {folder}", (own for own in weights if name in own[0].split(".")))
+    check_finite(f"adapter {folder}", parameters_of(model, name).items())
     return model
 
 
