@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
 from fastslow import training
@@ -33,6 +34,20 @@ def fresh_kl(folder, reference=BASE, *, seed=99):
     prompts = list(read_prompts(open_sources([str(Path(folder) / "memory.jsonl")])))
     answers = AnswerKl(opened.policies, opened.encoder, 12)
     return answers.measure(opened.summary.leader, reference, prompts, seed=seed)
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_dora_is_not_taken_to_be_the_base_at_strength_0(recipe, tmp_path, refused):
+    dora = LoraConfig(r=2, target_modules="all-linear", use_dora=True, task_type="CAUSAL_LM")
+    get_peft_model(tiny.model(), dora).save_pretrained(tmp_path / "dora")
+    reference = "base" if refused else "previous"
+    made = recipe(*TIGHT, f"reference={reference}", lora={"start_from": str(tmp_path / "dora")})
+    if refused:
+        with pytest.raises(ConfigError, match=r"budget: got DoRA .*budget.reference: previous"):
+            training.train(made)
+        return
+    told = training.train(made).budget
+    assert 0 < told["strength"] < 1 and told["reverse_kl"] <= LIMIT
 
 
 def size(folder):

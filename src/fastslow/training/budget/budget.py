@@ -22,7 +22,7 @@ from fastslow.scoring import Encoded, Encoder
 from fastslow.streams import Reservoir
 from fastslow.training.budget.answer_kl import AnswerKl
 from fastslow.training.budget.limit import PER_TOKEN, budget_of, limit_of
-from fastslow.training.budget.scaling import scaled_down
+from fastslow.training.budget.scaling import check_scalable, scaled_down
 from fastslow.training.memory.micro_batches import MicroBatches
 from fastslow.training.policies.loading import budget_reference
 from fastslow.training.policies.policies import Policies
@@ -191,14 +191,16 @@ def make_budget(
     encoder: Encoder,
     micro_batches: MicroBatches,
 ) -> Budget | None:
-    """The budget of a run; None where it has none."""
+    """The budget of a run; None where it has none. Raises ConfigError if it could not be kept."""
     config = budget_of(recipe, objective)
     if config is None:
         return None
+    reference = budget_reference(recipe)
+    check_scalable(policies.modules, recipe.module_names, reference)
     return Budget(
         config,
         AnswerKl.of(recipe, policies, encoder),
-        reference=budget_reference(recipe),
+        reference=reference,
         modules=recipe.module_names,
         micro_batches=micro_batches,
         seed=recipe.seed,
