@@ -165,6 +165,19 @@ def out_of_memory(*_):
     raise RuntimeError("CUDA out of memory. Tried")
 
 
+@pytest.mark.parametrize(
+    ("objective", "says"),
+    [("dpo", {"confidence": 0.5}), ("ipo", {"confidence": 0.5}), ("davidson", {"verdict": "tie"})],
+)
+def test_a_first_batch_may_prefer_nothing(make_learner, objective, says):
+    learner, rows = make_learner(objective=objective), tiny.rows(6, seed=2)
+    for row in rows[:2]:
+        learner.step([row | says])
+    before = copies(learner)
+    learner.step(rows[2:])
+    assert learner.num_steps == 3 and not tiny.same(weights(learner), before)
+
+
 def test_what_an_objective_has_counted_is_its_own(make_learner):
     learner, alone = (make_learner(objective="beta_dpo") for _ in range(2))
     pairs, ratings = (

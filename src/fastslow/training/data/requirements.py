@@ -55,7 +55,9 @@ def is_idle_tie(example: Example, objective: Objective) -> bool:
 
 
 def is_undecided(example: Example) -> bool:
-    """Whether it is a list of responses of which none is preferred to another."""
+    """Whether none of its responses is preferred to another, on balance."""
+    if isinstance(example, Pair):
+        return example.is_tie or example.confidence == 0.5
     return isinstance(example, Ranking) and example.ranks[-1] == 0
 
 
