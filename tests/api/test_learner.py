@@ -3,6 +3,7 @@
 import warnings
 from contextlib import nullcontext
 
+import pandas
 import pytest
 import tiny
 import torch
@@ -468,6 +469,9 @@ def test_batches_are_lazy_and_repeat_by_epoch(tmp_path):
         fs.batches(iter(rows), size=0, epochs=2)
     with pytest.raises(DataError, match="got one mapping with prompt, chosen, rejected"):
         fs.batches(rows[0], size=2)
+    frame = pandas.DataFrame(rows)
+    with pytest.raises(DataError, match=r"got a DataFrame; give .*Dataset.from_pandas"):
+        fs.batches(frame, size=2)
     many = tiny.rows(200)
     many[7] = {"prompt": "p"}
     made = fs.batches(many, size=50)
@@ -482,6 +486,36 @@ def test_shuffled_batches_are_all_rows_in_another_order():
         one = [pair.chosen for batch in fs.batches(tiny.rows(32), 8, shuffle=16) for pair in batch]
     assert one != [row["chosen"] for row in tiny.rows(32)]
     assert sorted(one) == sorted(row["chosen"] for row in tiny.rows(32))
+
+
+@pytest.mark.parametrize("given", [True, False, 2.0, "2", -1])
+@pytest.mark.parametrize("name", ["size", "epochs", "shuffle"])
+def test_whole_numbers_are_no_truth_values(name, given):
+    with pytest.raises(ConfigError, match=f"{name}: got {given!r}; must be a whole number of at"):
+        fs.batches(tiny.rows(8), **({"size": 4} | {name: given}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            {"num_generations": 2.0},
+            "num_generations: got 2.0; must be a whole number of at least 1",
+        ),
+        ({"num_generations": True}, "num_generations: got True; must be a whole"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens: got 2.5; must be a whole number of at least 1"),
+        ({"max_new_tokens": 0}, "max_new_tokens: got 0; must be a whole"),
+        ({"temperature": float("nan")}, "temperature: got nan; must be 0 or above"),
+        ({"temperature": float("inf")}, "temperature: got inf; must be 0 or above, and finite"),
+        (
+            {"prompts": pandas.DataFrame({"prompt": ["Hi"]})},
+            "prompts: got a DataFrame; give a list",
+        ),
+    ],
+)
+def test_what_cannot_be_sampled_is_said(make_learner, setting, message):
+    with pytest.raises(ConfigError, match=message):
+        make_learner().generate(**({"prompts": ["Hi"]} | setting))
 
 
 def test_how_many_bad_rows_are_too_many_is_the_callers_to_say():

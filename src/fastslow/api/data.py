@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from fastslow.api.rows import sources_of
+from fastslow.api.whole_numbers import not_whole
 from fastslow.errors import ConfigError
 from fastslow.records import Example
 from fastslow.streams import ExampleStream
@@ -74,15 +75,7 @@ def batches(
     Raises ConfigError for a setting that is not allowed, DataError where there is nothing to read
     and, while iterating, where too many rows are unusable.
     """
-    faults = [
-        f"{name}: got {value!r}; must be a whole number of at least {least}"
-        for name, value, least in (
-            ("size", size, 1),
-            ("epochs", epochs, 1),
-            ("shuffle", shuffle, 0),
-        )
-        if not isinstance(value, int) or value < least
-    ]
+    faults = [*not_whole(1, size=size, epochs=epochs), *not_whole(0, shuffle=shuffle)]
     if not 0 <= max_bad_fraction <= 1:
         faults.append(f"max_bad_fraction: got {max_bad_fraction!r}; must be from 0 to 1")
     if kind not in KINDS:

@@ -89,6 +89,11 @@ def as_row(item: Any) -> Any:
     return Unreadable(f"a row must be a mapping, not {type(item).__name__}")
 
 
+def is_frame(data: Any) -> bool:
+    """Whether it is a DataFrame of pandas or polars, which gives columns where lists give rows."""
+    return hasattr(data, "columns") and hasattr(data, "to_dict")
+
+
 def sources_of(data: Any, *, name: str = "rows") -> list[Source]:
     """The sources that some data stand for.
 
@@ -96,6 +101,11 @@ def sources_of(data: Any, *, name: str = "rows") -> list[Source]:
     """
     if isinstance(data, (str, Path)):
         return open_sources([str(data)])
+    if is_frame(data):
+        raise DataError(
+            f"{name}: got a {type(data).__name__}; give datasets.Dataset.from_pandas(it), or "
+            "from_polars"
+        )
     if isinstance(data, Mapping):
         raise DataError(
             f"{name}: got one mapping with {', '.join(map(str, list(data)[:4]))}; {ALLOWED}. Of a "

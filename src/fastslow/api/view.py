@@ -1,12 +1,14 @@
 """An opened set of policies on one base, and what is asked of it in a user's terms."""
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastslow.adapters import BASE
-from fastslow.api.rows import EXAMPLES, placed_rows
+from fastslow.api.rows import EXAMPLES, is_frame, placed_rows
+from fastslow.api.whole_numbers import not_whole
 from fastslow.config import HOW_TO_TRUST, GuestRecipe, LlmJudgeConfig, Recipe, load_recipe
 from fastslow.config.section import LARGEST
 from fastslow.errors import ConfigError, DataError
@@ -86,8 +88,8 @@ class View:
         """Tokens of the longest answer. Raises ConfigError where that is no number above 0."""
         if max_new_tokens is None:
             return min(LONGEST_ANSWER, self.recipe.data.max_length // 2)
-        if max_new_tokens < 1:
-            raise ConfigError(f"max_new_tokens: got {max_new_tokens}; must be 1 or more")
+        if faults := list(not_whole(1, max_new_tokens=max_new_tokens)):
+            raise ConfigError(*faults)
         return max_new_tokens
 
 
@@ -135,18 +137,18 @@ def check_sampling(
     view: View, prompts: Any, num_generations: int, temperature: float, top_p: float, seed: int
 ) -> None:
     """Raise ConfigError with all that is wrong with a request for answers."""
+    if is_frame(prompts):
+        raise ConfigError(f"prompts: got a {type(prompts).__name__}; give a list of prompts")
     if isinstance(prompts, (str, Mapping)):
         raise ConfigError("prompts: got a single one; give a list of prompts")
     if view.recipe.task == "reward":
         raise ConfigError("generate: this is a reward model, which does not answer; use score")
-    faults = []
+    faults = list(not_whole(1, num_generations=num_generations))
     if any(isinstance(prompt, str) and not prompt.strip() for prompt in prompts):
         faults.append("a prompt is empty; give some text to answer")
-    if num_generations < 1:
-        faults.append(f"num_generations: got {num_generations}; must be 1 or more")
-    if temperature < 0:
-        faults.append(f"temperature: got {temperature}; must be 0 or above")
-    if temperature == 0 and num_generations > 1:
+    if not 0 <= temperature < math.inf:
+        faults.append(f"temperature: got {temperature}; must be 0 or above, and finite")
+    if temperature == 0 and num_generations != 1:
         faults.append("num_generations: at temperature 0 every answer is the same; set it to 1")
     if not 0 < top_p <= 1:
         faults.append(f"top_p: got {top_p}; must be above 0 and at most 1")
