@@ -179,6 +179,18 @@ def test_a_first_batch_may_prefer_nothing(make_learner, objective, says):
     assert learner.num_steps == 3 and not tiny.same(weights(learner), before)
 
 
+def test_test_then_train_means_are_of_what_was_learned(make_learner, monkeypatch):
+    learner, rows = make_learner(skip_non_finite=True), tiny.rows(8, seed=2)
+    first = learner.step(rows[:4])
+    with monkeypatch.context() as broken:
+        broken.setattr(learner.core.accelerator, "clip_grad_norm_", lambda *_: float("nan"))
+        assert not learner.step(rows[4:]).updated
+    summary = learner.summary
+    assert summary["set_aside"] == 4 and summary["examples_seen"] == 4
+    assert summary["prequential"]["loss"] == first.metrics["loss"]
+    assert learner.core.state.prequential.count == 4
+
+
 def test_what_an_objective_has_counted_is_its_own(make_learner):
     learner, alone = (make_learner(objective="beta_dpo") for _ in range(2))
     pairs, ratings = (

@@ -138,8 +138,6 @@ class Learner:
         )
         try:
             self._check_finite(sums.total, "loss", batch)
-            if self.state.delayed_labels is None:
-                self._add_prequential(sums.metrics[self.leader])
             measured = {
                 name: self.objective.metrics(own.sums) for name, own in sums.observed.items()
             }
@@ -153,6 +151,8 @@ class Learner:
             self.state.set_aside += len(batch)
             told = (*warnings, f"batch skipped: {error}")
             return result(step=self.state.step, updated=False, warnings=told)
+        if self.state.delayed_labels is None:
+            self._add_prequential(sums.metrics[self.leader])
         rates = self._schedule.at(self.state.step, self.state.selector, paces=self.state.paces)
         self._update({name: rates[name] for name in norms}, batch)
         means = {name: own.means() for name, own in sums.metrics.items()}
