@@ -55,7 +55,7 @@ class Learner(PolicyMethods):
         weight_decay: of the optimizer.
         warmup_steps: steps over which the learning rate rises.
         max_grad_norm: largest gradient norm of each module; None does not clip.
-        micro_batch_size: rows per forward pass; None takes the whole batch. The same update.
+        micro_batch_size: rows per forward pass, the same update; None, as beta_dpo needs, is all.
         max_length: longest prompt plus response, tokens; longer ones are truncated. Default: the
             model's context, at most 1024.
         template: `chat` writes text prompts with the chat template, `plain` leaves them alone.
