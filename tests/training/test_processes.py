@@ -79,14 +79,15 @@ def test_every_objective_learns_in_two_processes_what_it_learns_in_one(recipe, t
     assert {name: d for name, d in distances.items() if d > 1e-2 and name not in COUPLED} == {}
 
 
-def test_kto_compares_with_the_whole_batch_in_two_processes(recipe, tmp_path):
+@pytest.mark.parametrize("launched", [{}, DIVIDED])
+def test_kto_compares_with_the_whole_batch_in_two_processes(recipe, tmp_path, launched):
     rows = tiny.write_rows(tmp_path / "ratings.jsonl", list(rows_of("ratings")))
     settings = ("objective.name=kto", "objective.beta=1.0", f"data.train={rows}", "data.eval=null",
-                "train.max_steps=4", "train.batch_size=3", "train.optimizer=sgd",
-                "train.learning_rate=0.3")  # fmt: skip
+                "train.max_steps=4", "train.batch_size=3", "train.micro_batch_size=1",
+                "train.optimizer=sgd", "train.learning_rate=0.3")  # fmt: skip
     one, two = (recipe(f"output_dir={tmp_path / name}", *settings) for name in ("one", "two"))
     training.train(one)
-    in_two(TRAIN, 0, written(two))
+    in_two(TRAIN, 0, written(two), **launched)
     losses, expected = (
         [event["loss"] for event in events(made.output_dir) if event["event"] == "step"]
         for made in (two, one)
