@@ -96,13 +96,11 @@ HELD = (
     .order_by(leases.c.pair_id)
     .limit(COUNT)
 )
-# Gold questions are for everyone: whose domain it is does not matter, here and among new ones.
-HELD_IN_DOMAIN = HELD.join(pairs, pairs.c.id == leases.c.pair_id).where(
-    or_(pairs.c.purpose == "gold", IN_DOMAIN)
-)
+HELD_IN_DOMAIN = HELD.join(pairs, pairs.c.id == leases.c.pair_id).where(IN_DOMAIN)
 GOLD = _free().where(pairs.c.purpose == "gold")
 FREE = _free().where(pairs.c.purpose != "gold")
-FREE_IN_DOMAIN = FREE.where(IN_DOMAIN)
+# A gold question of another domain would give itself away, and ask who knows nothing of it.
+GOLD_IN_DOMAIN, FREE_IN_DOMAIN = GOLD.where(IN_DOMAIN), FREE.where(IN_DOMAIN)
 SHOWN = _contents()
 LEASE_ROWS = {
     name: made.on_conflict_do_update(
@@ -134,8 +132,8 @@ def next_pairs(
     """Pairs for somebody to compare, the first ones at hand; fewer where there are no more.
 
     Those that they were given before and have not voted on come first. Where a domain is named, all
-    but gold questions are of it. Nobody gets a pair twice,
-    or one that as many others are comparing as it needs.
+    are of it, gold questions too. Nobody gets a pair twice, or one that as many others are
+    comparing as it needs.
     """
     count = min(count, MOST_AT_ONCE)
     held = _held(connection, voter, now, count, domain)
@@ -213,8 +211,8 @@ def _new(
         return []
     turns = _gold_turns(list(connection.scalars(LAST_GIVEN, {"who": voter})), count)
     facts = {"who": voter, "now": now, "domain": domain}
-    gold = _first(connection, GOLD, facts, sum(turns))
-    free = FREE if domain is None else FREE_IN_DOMAIN
+    known, free = (GOLD, FREE) if domain is None else (GOLD_IN_DOMAIN, FREE_IN_DOMAIN)
+    gold = _first(connection, known, facts, sum(turns))
     others = _first(connection, free, facts, count - len(gold))
     return _interleaved(turns, gold, others)
 
