@@ -100,7 +100,8 @@ def test_what_spoilers_got_through_is_what_is_rolled_back(monkeypatch):
 
 def test_where_nothing_stops_them_the_admin_does(monkeypatch):
     server, lines = told(["promoted"] * (UPDATES + MOST_SPOILT), monkeypatch)
-    assert server.undone == [UPDATES + 1] and f"update {UPDATES + 1} back" in lines[-1]
+    back = f"updates {UPDATES + 1} to {UPDATES + MOST_SPOILT} back"
+    assert server.undone == [UPDATES + 1] and back in lines[-1]
 
 
 def test_where_nothing_is_learned_it_ends(monkeypatch):

@@ -18,6 +18,16 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PHONE = {"width": 390, "height": 844}
 
 
+def vote_by(page, key):
+    """Press a key and wait for the next pair, or the end."""
+    expect(page.locator(".verdicts")).to_be_visible()
+    before = page.locator("main").inner_html()
+    page.keyboard.press(key)
+    page.wait_for_function(
+        "before => document.querySelector('main').innerHTML !== before", arg=before
+    )
+
+
 @pytest.fixture(scope="module")
 def browser():
     found = next(filter(None, map(shutil.which, BROWSERS)), None)

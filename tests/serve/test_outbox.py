@@ -1,7 +1,7 @@
 """What a page sends later: it is taken back wherever it is, and sent as nobody else's."""
 
+from browsing import vote_by
 from playwright.sync_api import expect
-from test_page import vote_by
 
 VOTES = "**/v1/votes"
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import PHONE, School, wait
+from browsing import PHONE, School, vote_by, wait
 from playwright.sync_api import expect
 from sqlalchemy import select
 from test_learning import Engine
@@ -21,16 +21,6 @@ from fastslow.streams import fault_of
 
 MARKED = "**bold** <img src=x onerror=\"document.title='HACKED'\"> `code`"
 KEYS = {"1": "a", "0": "tie", "x": "both_bad", "2": "b", "s": "skip"}
-
-
-def vote_by(page, key):
-    """Press a key and wait for the next pair, or the end."""
-    expect(page.locator(".verdicts")).to_be_visible()
-    before = page.locator("main").inner_html()
-    page.keyboard.press(key)
-    page.wait_for_function(
-        "before => document.querySelector('main').innerHTML !== before", arg=before
-    )
 
 
 def test_twenty_votes_by_keyboard_alone(site):

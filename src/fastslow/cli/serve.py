@@ -101,34 +101,14 @@ def _learning(overrides: list[str], store: str | None) -> list[str]:
     return [*overrides, *(["--store", store] if store else [])]
 
 
-def _check_webhook(url: str, secret: str | None) -> None:
-    """Raises ConfigError for an address or a secret that nothing can be sent with."""
-    import httpx2
-    from standardwebhooks import Webhook
-    from standardwebhooks.webhooks import EmptyWebhookSecretError
-
-    from fastslow.errors import ConfigError
-
-    try:
-        found = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
-        raise ConfigError(f"--webhook: {url} is no URL: {error}") from None
-    if found.scheme not in ("http", "https") or not found.host:
-        raise ConfigError(f"--webhook: got {url}; must be https://HOST/PATH, or http")
-    try:
-        Webhook(secret or "")
-    except (ValueError, EmptyWebhookSecretError):
-        needed = f"${SECRET}, 24 bytes or more in base64"
-        raise ConfigError(f"--webhook needs its secret in {needed}") from None
-
-
 def _settings(host_names: list[str], answer_tokens: int, webhook: str | None) -> "Settings":
     """With the secret by which messages are signed."""
     from fastslow.serve import Settings
+    from fastslow.serve.webhooks import check_webhook
 
     secret = os.environ.get(SECRET)
     if webhook is not None:
-        _check_webhook(webhook, secret)
+        check_webhook(webhook, secret)
     hosts = (*Settings().hosts, *host_names)
     return Settings(
         hosts=hosts, answer_tokens=answer_tokens, webhook=webhook, webhook_secret=secret

@@ -4,21 +4,17 @@ Of several servers that share a store one at a time does each of these; all foll
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from functools import wraps
 
-import httpx2
 from fastapi import FastAPI
 from fastapi.concurrency import contextmanager_in_threadpool
-from standardwebhooks import Webhook
 from starlette.concurrency import run_in_threadpool
 
 from fastslow.errors import FastslowError
-from fastslow.feedback import items, ledger, outbox
+from fastslow.feedback import items, ledger
 from fastslow.feedback.imports import turns_of
 from fastslow.feedback.labelled import labelled_since, newest_labelled
 from fastslow.feedback.updates import served
@@ -27,9 +23,9 @@ from fastslow.serve.answering import sampled_pair
 from fastslow.serve.engine.requests import Alike, TooLong
 from fastslow.serve.live import Live
 from fastslow.serve.router import MOST
+from fastslow.serve.webhooks import send
 from fastslow.streams import fault_of
 
-TIMEOUT = 10.0
 MADE_AT_ONCE = 3
 """Pairs that are asked for together; the engine has room for others' requests beside them."""
 KNOWN_AT_ONCE = 128
@@ -119,29 +115,6 @@ async def _make_pair(live: Live, prompt: Prompt) -> bool:
             log.warning("%s is skipped: %s", prompt.source, error)
         live.prompts = others
     return True
-
-
-async def send(live: Live) -> None:
-    """Try the messages whose time has come."""
-    settings = live.settings
-    assert settings.webhook is not None
-    signer = Webhook(settings.webhook_secret or "")
-    async with httpx2.AsyncClient(timeout=TIMEOUT, follow_redirects=False) as client:
-        for message in await live.read(outbox.due, now=live.clock()):
-            name, at = f"msg_{message.id}", datetime.fromtimestamp(live.clock(), UTC)
-            text = json.dumps({"type": message.kind, "data": message.body})
-            headers = {
-                "content-type": "application/json",
-                "webhook-id": name,
-                "webhook-timestamp": str(int(at.timestamp())),
-                "webhook-signature": signer.sign(name, at, text),
-            }
-            try:
-                reply = await client.post(settings.webhook, content=text, headers=headers)
-                sent = reply.is_success
-            except (httpx2.HTTPError, httpx2.InvalidURL):
-                sent = False
-            await live.write(outbox.was_sent, message_id=message.id, sent=sent)
 
 
 Work = Callable[[Live], Awaitable[None]]

@@ -137,8 +137,8 @@ class Story:
         took = 1000 * (time.monotonic() - begun)
         now = route["update_id"]
         who = "the base" if now is None else f"update {now}"
-        gone = " and ".join(str(one["id"]) for one in (update, *later))
-        self.tell(f"the admin rolls update {gone} back: {who} answers after {took:.0f} ms")
+        gone = f"updates {update['id']} to {later[-1]['id']}" if later else f"update {update['id']}"
+        self.tell(f"the admin rolls {gone} back: {who} answers after {took:.0f} ms")
 
 
 def _under_way(made: Sequence[Update]) -> bool:
