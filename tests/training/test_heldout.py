@@ -196,6 +196,23 @@ def test_the_base_against_itself_wins_half():
     assert (unknown.reward, unknown.win_rate, unknown.win_rate_low) == (None, None, None)
 
 
+class LikingThePlace:
+    """A judge to whom the first answer is the best, whatever it says."""
+
+    name, cost = "place", {}
+
+    def judge(self, asked):
+        return [scored([1.0, 0.0]) for _ in asked]
+
+
+@pytest.mark.parametrize(("prompts", "count", "share"), [(4, 1, 0.5), (4, 3, 0.5), (3, 1, 2 / 3)])
+def test_a_liking_for_a_place_wins_nothing(prompts, count, share):
+    """But for one answer where they are odd."""
+    facts = {"num_prompts": prompts, "num_generations": count}
+    for policy in ("policy", BASE):
+        assert measure(policy, judge=LikingThePlace(), **facts).win_rate == pytest.approx(share)
+
+
 def test_the_bases_answers_are_drawn_once(monkeypatch):
     asked = []
     plain = Policies.generate

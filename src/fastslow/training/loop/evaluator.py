@@ -214,16 +214,22 @@ class Evaluator:
         answers: Sequence[Sequence[Completion]],
         first: int,
     ) -> dict[str, float]:
-        """Sums of the answers' scores and of their wins over the base's, a tie half a win."""
+        """Sums of the answers' scores and of their wins over the base's, a tie half a win. Of every
+        second two the base's stands first, so that a liking for a place cancels out."""
         if first not in self._base_answers:
             self._base_answers[first] = self._answers(policies, BASE, prompts, first)
-        asked = [
-            JudgeRequest(prompt.example.prompt, (self._text(mine), self._text(its)))
+        both = [
+            (prompt.example.prompt, [self._text(mine), self._text(its)])
             for prompt, own, base in zip(prompts, answers, self._base_answers[first], strict=True)
             for mine, its in zip(own, base, strict=True)
         ]
+        ways = [1 if place % 2 == 0 else -1 for place in range(len(both))]
+        asked = [
+            JudgeRequest(prompt, tuple(texts[::way]))
+            for way, (prompt, texts) in zip(ways, both, strict=True)
+        ]
         judgements = judge_in_main(judge, asked, policies.processes)
-        pairs = [judgement.scores for judgement in judgements]
+        pairs = [one.scores[::way] for way, one in zip(ways, judgements, strict=True)]
         wins = sum((mine > its) + 0.5 * (mine == its) for mine, its in pairs)
         return {"reward": sum(mine for mine, _ in pairs), "win_rate": wins}
 
