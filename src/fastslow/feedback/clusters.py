@@ -6,6 +6,7 @@ MinHash over word trigrams: two prompts that share four of five trigrams fall in
 
 from collections.abc import Iterable
 from hashlib import blake2b, sha256
+from heapq import nsmallest
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -16,6 +17,8 @@ WORDS = 3
 BANDS = 5
 ROWS = 6
 """Of the smallest hashes in a band, all of which must agree."""
+MOST = 2048
+"""Trigrams of a prompt that are looked at: who writes votes waits for it."""
 FIRST_WITHIN = 5
 """Clusters of a domain of which one is held out..."""
 NEXT_AFTER = range(5, 16)
@@ -83,7 +86,9 @@ def band_keys(text: str) -> list[str]:
 
 def _shingles(words: list[str]) -> Iterable[str]:
     last = max(1, len(words) - WORDS + 1)
-    return {" ".join(words[place : place + WORDS]) for place in range(last)}
+    found = {" ".join(words[place : place + WORDS]) for place in range(last)}
+    # By their hash, similar texts keep the same ones.
+    return found if len(found) <= MOST else nsmallest(MOST, found, key=_hash)
 
 
 def _hash(text: str) -> str:
