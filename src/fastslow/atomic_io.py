@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from fastslow.disk_errors import disk_errors
+from fastslow.errors import ConfigError
 
 OWN = 0o600
 """Mode of files that hold users' texts: nobody else reads them."""
@@ -54,14 +56,22 @@ def make_empty(path: Path) -> None:
         raise FileExistsError(f"{path} is not empty")
 
 
+def check_free(path: Path) -> None:
+    """Raise ConfigError where there is something already."""
+    if os.path.lexists(path):
+        raise ConfigError(f"{path} exists already; give a folder that does not")
+
+
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """A draft folder to fill, which takes the place of `path` when the block ends well.
 
     When it does not, nothing is left. Links in the place of either are removed, not followed.
-    Raises as `disk_errors`.
+    Without `replace` what is at `path` by then stays: in a place that a user chose, it may be of
+    somebody else, who may also be writing a draft. Raises ConfigError there, else as `disk_errors`.
     """
-    draft = path.with_name(f".{path.name}.draft")
+    apart = "" if replace else f".{token_hex(4)}"
+    draft = path.with_name(f".{path.name}{apart}.draft")
     with disk_errors(path), _removed_on_error(draft):
         _remove(draft)
         draft.mkdir(parents=True)
@@ -71,7 +81,10 @@ def new_folder(path: Path) -> Iterator[Path]:
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
         _sync_folder(draft)
-        _remove(path)
+        if replace:
+            _remove(path)
+        else:
+            check_free(path)
         os.replace(draft, path)
         _sync_folder(path.parent)
 

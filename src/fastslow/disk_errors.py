@@ -17,6 +17,7 @@ OF_THE_REQUEST = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EEXIST: "a file has the name of a folder on the way to it; choose another place",
     errno.ENOTDIR: "a part of this path is a file; choose another place",
+    errno.ENOTEMPTY: "a folder has this name; choose another one",
     errno.EISDIR: "a folder has this name; choose another one",
     errno.ELOOP: "it is a circle of links; choose another place",
 }

@@ -1,6 +1,7 @@
 """Runs, combinations and judges from Python."""
 
 import json
+import pkgutil
 
 import pytest
 import tiny
@@ -144,6 +145,29 @@ def test_combined_runs_are_one_policy(runs, tmp_path):
     assert len(policy.generate(["Hi"], max_new_tokens=3)[0]) == 1
     learned = fs.combine(runs, weights="learned")
     assert set(learned.weights) == {"run-warm", "run-cold"}
+
+
+@pytest.mark.parametrize(
+    ("last", "write"),
+    [
+        ("fastslow.training.export.export.model_card", lambda run, to: run.export(to)),
+        ("fastslow.training.export.export._check", lambda run, to: run.merge_and_unload(to)),
+        ("fastslow.api.combine.write_combined_run", lambda run, to: fs.combine([run], to=to)),
+        ("shutil.copytree", lambda run, to: fs.combine([run]).save_pretrained(to)),
+    ],
+)
+def test_a_folder_that_somebody_makes_meanwhile_stays(runs, tmp_path, monkeypatch, last, write):
+    done = pkgutil.resolve_name(last)
+
+    def meanwhile(*given, **options):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.txt").touch()
+        return done(*given, **options)
+
+    monkeypatch.setattr(last, meanwhile)
+    with pytest.raises(ConfigError, match="out exists already"):
+        write(runs[0], tmp_path / "out")
+    assert [file.name for file in tmp_path.rglob("*")] == ["out", "thesis.txt"]
 
 
 def test_combine_names_every_mistake(runs, tmp_path):

@@ -156,3 +156,16 @@ def test_a_report_that_cannot_be_written_is_a_wrong_request(recipe, tmp_path):
         done = fork_server.run("-m", "fastslow", "report", made.output_dir, "--to", to)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
         assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_of_two_who_write_one_new_folder_the_first_keeps_it(tmp_path):
+    to = tmp_path / "out"
+    with (
+        pytest.raises(ConfigError, match="out exists already"),
+        new_folder(to, replace=False) as first,
+        new_folder(to, replace=False) as second,
+    ):
+        (second / "file").write_text("second")
+        (first / "file").write_text("first")
+    assert (to / "file").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -14,14 +14,13 @@ from fastslow.adapters import Entry
 from fastslow.api.policy import PolicyMethods
 from fastslow.api.run import Run, view_of
 from fastslow.api.view import View
-from fastslow.atomic_io import new_folder
+from fastslow.atomic_io import check_free, new_folder
 from fastslow.config import BudgetConfig, Recipe, as_guest, load_recipe
 from fastslow.errors import ConfigError
 from fastslow.training.continual.combination import write_combination
 from fastslow.training.continual.combined import Combination
 from fastslow.training.continual.combined_run import write_combined_run
 from fastslow.training.distributed.processes import ProcessGroup
-from fastslow.training.export.export import check_free
 from fastslow.training.export.lineage import shared_adapters
 from fastslow.training.export.module_sources import entries_of
 from fastslow.training.export.open_run import open_run
@@ -69,7 +68,7 @@ class Policy(PolicyMethods):
         """Copy the adapter and the tokenizer to a folder, which must not exist; that folder."""
         to = Path(folder)
         check_free(to)
-        with new_folder(to) as draft:
+        with new_folder(to, replace=False) as draft:
             shutil.copytree(self.folder, draft, dirs_exist_ok=True)
             self._view().tokenizer.save_pretrained(str(draft))
         return to
@@ -123,7 +122,7 @@ def combine(
         "recompress": recompress,
         "progress": progress,
     }
-    with new_folder(folder) as draft:
+    with new_folder(folder, replace=False) as draft:
         made = write_combination(entries, recipe, draft, bases, **how)
         write_combined_run(
             draft,

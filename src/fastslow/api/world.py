@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastslow.atomic_io import check_free
 from fastslow.bench.tiny_base import copy_base, pretrain_base
 from fastslow.streams.worlds import World, write_stream, write_world
-from fastslow.training.export.export import check_free
 from fastslow.training.state.event_log import Progress, unwatched
 
 

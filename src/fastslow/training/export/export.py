@@ -19,7 +19,7 @@ from fastslow.adapters import (
     load_tokenizer,
     rename_base,
 )
-from fastslow.atomic_io import new_folder, write_text
+from fastslow.atomic_io import check_free, new_folder, write_text
 from fastslow.config import Recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.training.export.card.card import Exported, model_card
@@ -82,7 +82,7 @@ def export_adapter(
     check_base_of(run, recipe, summary)
     name = _module(summary, module)
     check_free(to)
-    with new_folder(to) as draft:
+    with new_folder(to, replace=False) as draft:
         _write_adapter(run, name, draft, recipe, summary, snapshot)
         load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code).save_pretrained(
             str(draft)
@@ -133,7 +133,7 @@ def export_merged(
     with modules.using(BASE):
         before = _log_probs(base, probes)
     model = modules.merge(name).to(target)
-    with new_folder(to) as draft:
+    with new_folder(to, replace=False) as draft:
         model.save_pretrained(str(draft))
         tokenizer.save_pretrained(str(draft))
         check = _check(draft, probes, wanted, before, **trusted)
@@ -221,12 +221,6 @@ def _module(summary: RunSummary | ContinualSummary, asked: str) -> str:
     return name
 
 
-def check_free(to: Path) -> None:
-    """Raise ConfigError where there is something already."""
-    if to.exists() or to.is_symlink():
-        raise ConfigError(f"{to} exists already; give a folder that does not")
-
-
 def _dtype(recipe: Recipe, asked: str | None) -> torch.dtype:
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if asked is not None:
@@ -252,4 +246,5 @@ def _log_probs(model: Any, probes: Tensor) -> Tensor:
 
 def _kl(first: Tensor, second: Tensor) -> float:
     """Mean KL(first || second) of log-probs [R, T, V], nats per token."""
-    return (first.exp() * (first - second)).sum(-1).mean().item()
+    kl: float = (first.exp() * (first - second)).sum(-1).mean().item()
+    return max(kl, 0.0)  # Rounding takes that of equal policies below 0.
