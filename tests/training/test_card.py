@@ -9,8 +9,11 @@ import torch
 import yaml
 
 import fastslow as fs
+from fastslow.config import load_recipe
+from fastslow.training.export.card.card import Exported, model_card
 from fastslow.training.export.card.front_matter import dataset_id, hub_id, licence_of
 from fastslow.training.export.card.usage import BASE
+from fastslow.training.export.export import _kl
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,24 @@ def test_a_card_has_what_the_run_did_and_measured(run, tmp_path):
     # A card is made public: no row, no place on this machine.
     assert "secret" not in body and str(tmp_path.parent) not in body
     assert str(run.folder.parent) not in body
+
+
+def test_a_card_names_no_file_that_a_run_learned_beside(run, tmp_path):
+    run.export(tmp_path / "out")
+    beside = str(tmp_path / "private")
+    recipe = load_recipe(
+        run.folder / "config.yaml",
+        [f"lora={{start_from: {beside}}}", f"replay.memory=[{beside}]", "anchor.strength=2",
+         f"anchor.fisher={beside}"],
+    )  # fmt: skip
+    card = model_card(Exported("run", "slow", recipe, run.summary), tmp_path / "out")
+    assert "| `anchor.strength` | `2.0` |" in card and "`replay.share`" in card
+    assert beside not in card
+
+
+def test_rounding_makes_no_kl_negative():
+    log_probs = torch.full((1, 1, 4), 0.25).log()
+    assert _kl(log_probs, log_probs + 1e-6) == 0
 
 
 def test_the_code_of_a_card_loads_the_adapter_as_it_was_trained(run, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ SETTINGS = (
     "data.template", "data.shuffle", "eval.num_", "eval.max_",
 )  # fmt: skip
 """Beginnings of the recipe's keys that are listed."""
-PLACES = ("start_from", "file", "prompts", "engine", "device")
+PLACES = ("start_from", "file", "memory", "fisher", "prompts", "engine", "device")
 """Parts of keys that say where something lies or ran."""
 
 ALWAYS = ("read", "skipped")
