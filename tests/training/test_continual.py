@@ -370,3 +370,55 @@ def test_another_domain_does_not_change_those_before_it(continual):
         training.train(continual(names=(ALL[0], ALL[2], ALL[1])))
     with pytest.raises(StateError, match="differs in .*train.max_steps"):
         training.train(continual("train.max_steps=9", names=ALL))
+
+
+def stopped_before(made, number):
+    """Train a recipe until a domain would begin; the folder."""
+
+    def stop(event):
+        if event["event"] == "domain" and event["number"] == number:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(made, listener=stop)
+    return Path(made.output_dir)
+
+
+def test_a_domain_that_has_not_begun_can_be_changed_or_taken_back(
+    continual, domain_files, tmp_path
+):
+    whole, _ = run(continual(f"output_dir={tmp_path / 'whole'}", names=ALL, weights="uniform"))
+    two = continual(names=ALL[:2], weights="uniform")
+    first, folder = run(two)
+    domains = [{"name": name, **domain_files[name]} for name in ALL]
+    wrong = [*domains[:2], domains[2] | {"eval": domain_files["warm"]["eval"]}]
+    stopped_before(continual(domains=wrong, weights="uniform"), 3)
+    assert fastslow.Run.load(folder).summary == first
+    assert training.train(two) == first == training.train(two)
+    stopped_before(continual(domains=wrong, weights="uniform"), 3)
+    summary = training.train(continual(domains=domains, weights="uniform"))
+    assert (summary.initial, summary.after) == (whole.initial, whole.after)
+    with pytest.raises(StateError, match=r"differs in continual.domains.3.eval"):
+        training.train(two)
+
+
+def test_a_run_that_is_to_end_earlier_ends_as_if_it_had_known(continual, tmp_path):
+    whole, other = run(continual(f"output_dir={tmp_path / 'whole'}", names=ALL[:2]))
+    stopped_before(continual(names=ALL), 3)
+    summary, folder = run(continual(names=ALL[:2]))
+    assert (summary.initial, summary.after) == (whole.initial, whole.after)
+    assert tiny.same(tiny.adapters(folder), tiny.adapters(other))
+    samples = [(one / "samples.json").read_text() for one in (folder, other)]
+    assert samples[0] == samples[1]
+
+
+def test_a_run_that_was_moved_resumes_and_takes_another_domain(continual, tmp_path):
+    settings = {"start": "continue", "weights": None, "anchor": "ewc", "replay": 0.25}
+    stayed = stopped_before(continual(f"output_dir={tmp_path / 'a'}", names=ALL[:2], **settings), 2)
+    moved = stayed.rename(tmp_path / "b")
+    run(continual(f"output_dir={moved}", names=ALL[:2], **settings))
+    moved = moved.rename(tmp_path / "c")
+    summary, _ = run(continual(f"output_dir={moved}", names=ALL, **settings))
+    whole, folder = run(continual(names=ALL, **settings))
+    assert summary.after == whole.after
+    assert tiny.same(tiny.adapters(moved), tiny.adapters(folder))

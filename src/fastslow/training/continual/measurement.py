@@ -21,20 +21,25 @@ WHOLE_STREAM = "held out"
 """The one measured domain of a stream that drift cuts up."""
 
 
+def measured_sources(recipe: Recipe) -> dict[str, Any]:
+    """The held-out pairs of each domain that can be measured, by its name."""
+    assert recipe.continual is not None
+    sources: dict[str, Any] = {d.name: d.eval for d in recipe.continual.domains}
+    if not sources:
+        sources = {WHOLE_STREAM: recipe.data.eval}
+    return {name: given for name, given in sources.items() if given}
+
+
 class DomainEvaluator:
     """Measures policies of a continual run on all its domains, always against the base."""
 
     def __init__(self, recipe: Recipe, bases: SharedBase, listener: Listener) -> None:
-        assert recipe.continual is not None
         self._recipe = recipe
         self._bases = bases
         self._objective = objective_of(recipe)
         self._listener = listener
         self._tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-        sources: dict[str, Any] = {d.name: d.eval for d in recipe.continual.domains}
-        if not sources:
-            sources = {WHOLE_STREAM: recipe.data.eval}
-        self._sources = {name: given for name, given in sources.items() if given}
+        self._sources = measured_sources(recipe)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ Sequential training is `start: continue, weights: null`; replay, L2-SP and EWC a
 import json
 import shutil
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,14 +33,14 @@ from fastslow.training.continual.domain_recipes import (
     teaching,
     write_fisher,
 )
-from fastslow.training.continual.measurement import DomainEvaluator
+from fastslow.training.continual.measurement import DomainEvaluator, measured_sources
 from fastslow.training.data.dataset import input_fingerprints
 from fastslow.training.growth import check_finished_parts
 from fastslow.training.preflight import check_parts, part_warnings, recipe_warnings
 from fastslow.training.state.events import BudgetEvent
-from fastslow.training.state.inputs import check_inputs, keep_inputs, read_inputs
+from fastslow.training.state.inputs import INPUTS, keep_inputs, read_inputs
 from fastslow.training.state.run_config import write_config
-from fastslow.training.state.run_lock import check_run_folder, num_domains
+from fastslow.training.state.run_lock import check_run_folder
 from fastslow.training.state.summary import ContinualSummary, RunSummary, versions
 
 
@@ -49,22 +50,24 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
     None if it was asked to stop; the same call then resumes. Raises as `train`.
     """
     listener = context.listener
-    began = check_run_folder(folder, recipe, more_domains=True)
+    began = check_run_folder(folder, recipe, other_domains=True)
     path = folder / "summary.json"
     known = _known(folder, recipe) if began else recipe
-    more = num_domains(recipe) > num_domains(known)
     if path.exists():
         check_finished_parts(folder, known)
-    if path.exists() and not more:
-        listener({"event": "already_complete", "folder": str(folder)})
-        return ContinualSummary.read(path)
+    before = ContinualSummary.read(path) if path.exists() else None
+    complete = before is not None and _is_of(before, recipe)
     trained = len(list(folder.glob("domains/*/summary.json")))
-    check_parts(recipe, context.processes, trained=trained)
-    if more:
-        check_inputs(folder, input_fingerprints(known))
-        path.unlink(missing_ok=True)
-    write_config(folder, recipe)  # First: a folder with anything else in it would be somebody's.
-    keep_inputs(folder, input_fingerprints(recipe), began=began and not more)
+    if not complete:
+        check_parts(recipe, context.processes, trained=trained)
+    if known != recipe:
+        _forget_domains(folder, known, recipe)
+    if known != recipe or not complete:
+        write_config(folder, recipe)  # First: a folder with anything else would be somebody's.
+        keep_inputs(folder, input_fingerprints(recipe), began=began)
+    if before is not None and complete:
+        listener({"event": "already_complete", "folder": str(folder)})
+        return before
     between = part_warnings(recipe, context.processes, trained=trained)
     for warning in [*recipe_warnings(recipe), *between]:
         listener({"event": "warning", "message": warning})
@@ -78,6 +81,8 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
             return None
         finished.append((run, summary))
         entry = _put_in_bank(bank, run, summary)
+        if before is not None and run.number > len(before.domains):
+            path.unlink(missing_ok=True)  # Until then the run was finished without it.
         write_fisher(recipe, folder, run, entry, context.bases)
         _combine_and_evaluate(recipe, folder, bank, run, evaluator, context)
     result = _summarise(folder, finished, evaluator)
@@ -89,12 +94,31 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
 
 
 def _known(folder: Path, recipe: Recipe) -> Recipe:
-    """The recipe with those domains alone that the folder's run knows of."""
-    assert recipe.continual is not None
-    count = num_domains(load_recipe(folder / "config.yaml"))
-    domains = recipe.continual.domains[:count]
-    continual = recipe.continual.model_copy(update={"domains": domains})
+    """The recipe with those domains that the folder's run knows of."""
+    before = load_recipe(folder / "config.yaml").continual
+    assert recipe.continual is not None and before is not None
+    continual = recipe.continual.model_copy(update={"domains": before.domains})
     return recipe.model_copy(update={"continual": continual})
+
+
+def _is_of(summary: ContinualSummary, recipe: Recipe) -> bool:
+    """Whether it is the summary of all domains; those that drift finds end with the stream."""
+    assert recipe.continual is not None
+    names = [domain.name for domain in recipe.continual.domains]
+    return not names or summary.domains == names
+
+
+def _forget_domains(folder: Path, known: Recipe, recipe: Recipe) -> None:
+    """Forget what a run has of domains that it will not have, or no longer as they were.
+
+    Raises StateError where inputs changed that it began with.
+    """
+    keep_inputs(folder, input_fingerprints(known), began=True)
+    measured = zip(measured_sources(known).items(), measured_sources(recipe).items(), strict=False)
+    same = len([*takewhile(lambda pair: pair[0] == pair[1], measured)])
+    for path in folder.glob("measurements/*.json"):
+        _write_json(path, _results(path)[:same])
+    (folder / INPUTS).unlink()  # They are of the recipe that is written next.
 
 
 def _put_in_bank(bank: Bank, run: DomainRun, summary: RunSummary) -> Entry:
@@ -142,7 +166,9 @@ def _combine_and_evaluate(
     before = {path: _results(path) for path in (initial, measured)}
     # A domain that was added since is measured on the policies of then, too.
     lacking = {path: evaluator.names[len(found) :] for path, found in before.items()}
-    if initial.exists() and measured.exists() and not any(lacking.values()):
+    samples = folder / "samples.json"
+    shown = samples.exists() or not run.last
+    if shown and initial.exists() and measured.exists() and not any(lacking.values()):
         return
     measured.parent.mkdir(exist_ok=True)
     with evaluator.of(to) as (policies, policy):
@@ -151,9 +177,10 @@ def _combine_and_evaluate(
             found = ask(BASE, label="base", domains=lacking[initial])
             _write_json(initial, [*before[initial], *found])
         if run.last:
-            _write_json(folder / "samples.json", evaluator.samples(policies, policy))
-        found = ask(policy, label=f"after {run.name}", domains=lacking[measured])
-        _write_json(measured, [*before[measured], *found])
+            _write_json(samples, evaluator.samples(policies, policy))
+        if lacking[measured] or not measured.exists():
+            found = ask(policy, label=f"after {run.name}", domains=lacking[measured])
+            _write_json(measured, [*before[measured], *found])
 
 
 def _results(path: Path) -> list[dict[str, Any]]:

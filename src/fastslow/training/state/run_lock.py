@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from fastslow.config import Recipe, flat, load_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.foreign_files import check_no_links
-from fastslow.training.state.run_config import with_absolute_paths
+from fastslow.training.state.run_config import moved_with, with_absolute_paths
 
 LOCK = ".lock"
 WORK = (
@@ -79,12 +79,12 @@ def gone(folder: Path) -> StateError:
 
 
 def check_run_folder(
-    folder: Path, recipe: Recipe, *, more_steps: bool = False, more_domains: bool = False
+    folder: Path, recipe: Recipe, *, more_steps: bool = False, other_domains: bool = False
 ) -> bool:
     """Whether the folder holds work of this very recipe; refuses one that is something else's.
 
     A run without a checkpoint has nothing to lose: its folder is free for another recipe. It may
-    also be one of more steps, or of further domains behind those, where that is said.
+    also be one of more steps, or of other domains behind those that began, where that is said.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "combination.json").exists():
@@ -97,10 +97,10 @@ def check_run_folder(
     began = any(any(folder.glob(sign)) for sign in signs)
     if path.exists() and began:
         before = load_recipe(path)
-        changed = _changed(before, recipe)
+        changed = _changed(moved_with(before, Path(before.output_dir), folder), recipe)
         later = asks_more_steps(before.train.max_steps, recipe.train.max_steps)
         may = (more_steps and later and changed == [STEPS]) or (
-            more_domains and _of_further_domains(before, recipe, changed)
+            other_domains and _of_other_domains(folder, before, recipe, changed)
         )
         if changed and not may:
             raise StateError(
@@ -117,17 +117,13 @@ def asks_more_steps(before: int | None, now: int | None) -> bool:
     return before is not None and (now is None or now > before)
 
 
-def num_domains(recipe: Recipe) -> int:
-    """How many domains a recipe names."""
-    return len(recipe.continual.domains) if recipe.continual is not None else 0
-
-
-def _of_further_domains(before: Recipe, after: Recipe, changed: list[str]) -> bool:
-    """Whether recipes differ in nothing but domains behind those of the first."""
-    count = num_domains(before)
-    further = range(count + 1, num_domains(after) + 1)
-    return count > 0 and all(
-        any(key.startswith(f"continual.domains.{number}.") for number in further) for key in changed
+def _of_other_domains(folder: Path, before: Recipe, after: Recipe, changed: list[str]) -> bool:
+    """Whether recipes differ in nothing but domains behind those that began in the folder."""
+    begun = len([*folder.glob("domains/*/config.yaml")])
+    counts = [len(one.continual.domains) for one in (before, after) if one.continual is not None]
+    later = range(begun + 1, max(counts, default=0) + 1)
+    return 0 < begun <= min(counts, default=0) and all(
+        any(key.startswith(f"continual.domains.{number}.") for number in later) for key in changed
     )
 
 
