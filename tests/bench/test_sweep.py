@@ -1,6 +1,7 @@
 """A sweep trains each cell once, resumes, and says which is best and how sure that is."""
 
 import json
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -8,9 +9,10 @@ from typer.testing import CliRunner
 
 from fastslow.bench.suite import finished
 from fastslow.bench.sweep import plan_sweep, run_sweep, split_values
+from fastslow.bench.sweep_table import as_markdown
 from fastslow.cli.main import app
 from fastslow.config import dump_recipe, load_recipe
-from fastslow.errors import ConfigError
+from fastslow.errors import ConfigError, NonFiniteError
 
 GRID = ["train.learning_rate=1e-3,1e-2", "chase=null"]
 
@@ -70,6 +72,22 @@ def test_a_run_that_was_killed_resumes(source):
     assert [one for one in steps if "1e-2" in one[0]][0][1:] == (1, 3)
 
 
+def test_a_cell_that_diverges_is_told_and_the_others_are_ranked(source):
+    found = run_sweep(plan_sweep(source, ["train.learning_rate=1e30,1e-3,1e-2", "chase=null"]))
+    wild, *others = found["cells"]
+    assert "the loss is nan" in wild["error"] and not {"accuracy", "behind"} & set(wild)
+    assert found["best"] in (1, 2) and sum("behind" in cell for cell in others) == 1
+    table = as_markdown(found).splitlines()
+    assert table[2].startswith("| 1e30 | diverged |") and len({*map(_columns, table[:5])}) == 1
+    assert any(line.startswith("train.learning_rate=1e30, seed 0: ") for line in table)
+    with pytest.raises(NonFiniteError, match="every cell diverged.*the loss is nan"):
+        run_sweep(plan_sweep(source, ["train.learning_rate=1e29,1e30", "chase=null"]))
+
+
+def _columns(line):
+    return line.count("|")
+
+
 def test_one_seed_has_the_interval_of_its_pairs(source):
     found = run_sweep(plan_sweep(source, GRID))
     for cell in found["cells"]:
@@ -113,6 +131,16 @@ def test_a_cell_that_cannot_be_trained_is_refused_before_others_are(source):
     with pytest.raises(ConfigError, match="model=none: .*nowhere/none"):
         run_sweep(type(sweep)(sweep.folder, cells))
     assert not summaries(sweep)
+
+
+def test_a_cell_of_which_a_seed_is_left_is_looked_at_too(source):
+    sweep = plan_sweep(source, GRID, seeds=2)
+    finished(sweep.cells[0].recipes[1])
+    gone = load_recipe(source | {"model": "nowhere/none", "chase": None})
+    cells = (replace(sweep.cells[0], recipes=(gone, sweep.cells[0].recipes[1])), sweep.cells[1])
+    with pytest.raises(ConfigError, match="nowhere/none"):
+        run_sweep(replace(sweep, cells=cells[::-1]))
+    assert len(summaries(sweep)) == 1
 
 
 def test_seeds_can_be_named(source):

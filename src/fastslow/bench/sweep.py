@@ -20,7 +20,7 @@ from fastslow.bench.suite import finished, in_parallel
 from fastslow.bench.sweep_table import as_markdown
 from fastslow.bench.table import interval
 from fastslow.config import Recipe, faults_of_parts, load_recipe
-from fastslow.errors import ConfigError, DataError
+from fastslow.errors import ConfigError, DataError, NonFiniteError
 from fastslow.evaluation import accuracy_interval, student_interval
 from fastslow.objectives import objective_problems
 from fastslow.training.distributed.processes import ProcessGroup
@@ -119,9 +119,11 @@ def run_sweep(
     Returns `cells`, each with its `settings`, `runs`, and the held-out metrics at the end as
     `mean`, `low` and `high`: with several seeds Student's over them, with one the interval of
     an accuracy over its pairs. `best` is the place of the best cell, and each other cell has in
-    `behind` how far it is behind, seed by seed.
+    `behind` how far it is behind, seed by seed. A cell of which a run diverged has an `error`
+    instead, and no place in the ranking.
 
-    Raises StoppedError where a signal stopped a run, ConfigError where nothing was measured.
+    Raises StoppedError where a signal stopped a run, ConfigError where nothing was measured,
+    NonFiniteError where runs of all cells diverged.
     """
     _check_ranking(sweep, by)
     _check_cells(sweep)
@@ -132,9 +134,8 @@ def run_sweep(
         else partial(_train, recipe, ignore)
         for cell, recipe in recipes
     ]
-    for _ in in_parallel(calls, workers=workers):
-        pass
-    found = _results(sweep, by)
+    diverged = dict(filter(None, in_parallel(calls, workers=workers)))
+    found = _results(sweep, by, diverged)
     write_text(sweep.folder / "sweep.json", json.dumps(found, indent=1) + "\n")
     write_text(sweep.folder / "table.md", as_markdown(found))
     return found
@@ -212,9 +213,10 @@ def _check_cells(sweep: Sweep) -> None:
     """Refuse cells that could not be trained, before others have been; seeds do not differ."""
     faults: dict[str, Sequence[str]] = {}
     for cell in sweep.cells:
-        recipe = cell.recipes[-1]
-        if (Path(recipe.output_dir) / "summary.json").exists():
+        left = [r for r in cell.recipes if not (Path(r.output_dir) / "summary.json").exists()]
+        if not left:
             continue
+        recipe = left[0]
         try:
             check_parts(recipe, ProcessGroup(recipe.train.device))
         except (ConfigError, DataError) as error:
@@ -223,8 +225,13 @@ def _check_cells(sweep: Sweep) -> None:
         raise ConfigError(*faults_of_parts(faults, len(sweep.cells)))
 
 
-def _train(recipe: Recipe, listener: Listener) -> None:
-    finished(recipe, listener)
+def _train(recipe: Recipe, listener: Listener) -> tuple[str, str] | None:
+    """The folder of a run that diverged, and how: that is a result of its settings."""
+    try:
+        finished(recipe, listener)
+    except NonFiniteError as error:
+        return recipe.output_dir, f"seed {recipe.seed}: {error}"
+    return None
 
 
 def _steps(label: str, on_step: OnStep) -> Listener:
@@ -243,28 +250,40 @@ def _steps(label: str, on_step: OnStep) -> Listener:
     return listen
 
 
-def _results(sweep: Sweep, by: str) -> dict[str, Any]:
-    measured = [
-        [_final(read_summary(Path(recipe.output_dir) / "summary.json")) for recipe in cell.recipes]
-        for cell in sweep.cells
-    ]
-    ranked = [[own[by] for own in runs if own.get(by) is not None] for runs in measured]
-    if any(len(values) < len(runs) for values, runs in zip(ranked, measured, strict=True)):
+def _results(sweep: Sweep, by: str, diverged: Mapping[str, str]) -> dict[str, Any]:
+    """`diverged` has the errors of runs by their folders."""
+    errors = [[diverged[r.output_dir] for r in cell.recipes if r.output_dir in diverged]
+              for cell in sweep.cells]  # fmt: skip
+    measured = {
+        place: [_final(read_summary(Path(r.output_dir) / "summary.json")) for r in cell.recipes]
+        for place, cell in enumerate(sweep.cells)
+        if not errors[place]
+    }
+    if not measured:
+        raise NonFiniteError(f"every cell diverged, the first one so: {errors[0][0]}")
+    ranked = {
+        place: [own[by] for own in runs if own.get(by) is not None]
+        for place, runs in measured.items()
+    }
+    if any(len(ranked[place]) < len(runs) for place, runs in measured.items()):
         raise ConfigError(f"--by: {by} was not measured in every run; give one of the others")
     sign = 1 if HIGHER[by] else -1
-    means = [sign * fmean(values) for values in ranked]
-    best = means.index(max(means))
+    best = max(ranked, key=lambda place: sign * fmean(ranked[place]))
     cells = []
-    for place, (cell, runs) in enumerate(zip(sweep.cells, measured, strict=True)):
+    for place, cell in enumerate(sweep.cells):
         row: dict[str, Any] = {
             "settings": dict(cell.settings),
             "seeds": [recipe.seed for recipe in cell.recipes],
             "runs": [str(Path(r.output_dir).relative_to(sweep.folder)) for r in cell.recipes],
-            **dict(_intervals(runs)),
         }
-        if place != best:
-            pairs = zip(ranked[place], ranked[best], strict=True)
-            row["behind"] = interval([sign * (top - own) for own, top in pairs], student_interval)
+        if errors[place]:
+            row["error"] = errors[place][0]
+        else:
+            row |= dict(_intervals(measured[place]))
+            if place != best:
+                pairs = zip(ranked[place], ranked[best], strict=True)
+                apart = [sign * (top - own) for own, top in pairs]
+                row["behind"] = interval(apart, student_interval)
         cells.append(row)
     return {"by": by, "best": best, "cells": cells}
 

@@ -21,7 +21,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     cells, by = found["cells"], found["by"]
     keys = [*cells[0]["settings"]]
     seeds = len(cells[0]["seeds"])
-    metrics = [by, *(key for key in TITLES if key != by and all(key in cell for cell in cells))]
+    measured = [cell for cell in cells if "error" not in cell]
+    metrics = [by, *(key for key in TITLES if key != by and all(key in cell for cell in measured))]
     behind = ["behind the best"] if len(cells) > 1 else []
     last = [key.rpartition(".")[2] for key in keys]
     heads = last if len(set(last)) == len(last) else keys
@@ -30,12 +31,20 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield "|---" * len(titles) + "|"
     for place, cell in enumerate(cells):
         row = [_text(cell["settings"][key]) for key in keys]
+        if "error" in cell:
+            row += ["diverged", *[""] * (len(titles) - len(row) - 1)]
+            yield f"| {' | '.join(row)} |"
+            continue
         row.append(shown(cell[by], form=".3f"))
         if behind:
             row.append(shown(cell["behind"]) if "behind" in cell else "best")
         row += [shown(cell[key], form=".3f") for key in metrics[1:]]
         bold = place == found["best"]
         yield f"| {' | '.join(f'**{text}**' if bold else text for text in row)} |"
+    for cell in cells:
+        if "error" in cell:
+            settings = ", ".join(f"{key}={value}" for key, value in cell["settings"].items())
+            yield f"\n{settings}, {cell['error']}"
     yield ""
     if seeds > 1:
         yield (
