@@ -2,6 +2,7 @@
 
 import json
 import pkgutil
+import shutil
 
 import pytest
 import tiny
@@ -168,6 +169,19 @@ def test_a_folder_that_somebody_makes_meanwhile_stays(runs, tmp_path, monkeypatc
     with pytest.raises(ConfigError, match="out exists already"):
         write(runs[0], tmp_path / "out")
     assert [file.name for file in tmp_path.rglob("*")] == ["out", "thesis.txt"]
+
+
+def test_modules_of_one_name_are_told_apart_and_one_module_is_not_taken_twice(runs, tmp_path):
+    (tmp_path / "other").mkdir()
+    one, two = (shutil.copytree(run.folder, tmp_path / place / "模型")
+                for run, place in zip(runs, ("", "other"), strict=True))  # fmt: skip
+    policy = fs.combine([one, two], weights=[0.25, 0.75])
+    assert policy.weights == {"run-domain": 0.25, "run-domain-2": 0.75}
+    rows = tiny.domain_rows("warm", 2, seed=60)
+    wanted = fs.combine(runs, weights=[0.25, 0.75]).score(rows)
+    assert [s.logps for s in policy.score(rows)] == [s.logps for s in wanted]
+    with pytest.raises(ConfigError, match="are the same module; give each once"):
+        fs.combine([one, runs[0]], weights="uniform")
 
 
 def test_combine_names_every_mistake(runs, tmp_path):

@@ -213,7 +213,7 @@ MISTAKES = [
     (["{run}", "--to", "x", "--weights", "fixed", "--fixed", "1", "--fixed", "inf"], 2,
      "must be a finite number"),
     (["{run}", "{run}/bank/01-warm", "--to", "x", "--weights", "uniform"], 2,
-     "01-warm: several modules have this name"),
+     "are the same module; give each once"),
     (["{run}", "--to", "x", "--weights", "routed", "--recompress", "2"], 2, "no sum to compress"),
     (["{run}", "--to", "x", "--model", "./none"], 2, "folder ./none does not exist"),
     (["{damaged}", "--to", "x"], 1, "memory.jsonl has changed"),

@@ -22,7 +22,7 @@ Fingerprint = tuple[Any, ...]
 
 def shared_adapters(entries: Sequence[Entry]) -> list[str]:
     """What some modules have in common, a clause for each two; a sum of them counts it twice."""
-    own = [_fingerprint(entry.folder) for entry in entries]
+    own = [adapter_fingerprint(entry.folder) for entry in entries]
     held = [_ancestors(entry.config.parent) for entry in entries]
     found = []
     for first, second in combinations(range(len(entries)), 2):
@@ -37,7 +37,8 @@ def shared_adapters(entries: Sequence[Entry]) -> list[str]:
     return found
 
 
-def _fingerprint(folder: Path) -> Fingerprint:
+def adapter_fingerprint(folder: Path) -> Fingerprint:
+    """That of an adapter in its folder."""
     return tuple(file_fingerprint(folder / ADAPTER_WEIGHTS)[1:])
 
 
@@ -49,7 +50,7 @@ def _ancestors(folder: Path) -> set[Fingerprint]:
         place = waiting.pop()
         found.update(_recorded(place))
         for adapter in _adapters_before(place):
-            found.add(_fingerprint(adapter))
+            found.add(adapter_fingerprint(adapter))
             origin = _origin(adapter)
             if origin is not None and origin not in seen:
                 seen.add(origin)

@@ -1,10 +1,12 @@
 """What a user may name to be combined: banks, entries, and finished runs of either kind."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fastslow.adapters import Bank, Entry, folder_name, latest_per_domain, read_entry
 from fastslow.errors import ConfigError
+from fastslow.training.export.lineage import adapter_fingerprint
 from fastslow.training.export.open_run import read_run
 from fastslow.training.state.inputs import read_inputs
 from fastslow.training.state.parts import answering_part
@@ -12,18 +14,33 @@ from fastslow.training.state.summary import RunSummary
 
 
 def entries_of(sources: Sequence[Path]) -> list[Entry]:
-    """The modules that some folders hold, in order; a domain that returned counts once.
+    """The modules that some folders hold, in order, each with a name of its own; a domain that
+    returned counts once.
 
-    Raises ConfigError for a folder that holds none, StateError for one that is damaged.
+    Raises ConfigError for a folder that holds none and a module that is given twice, StateError for
+    one that is damaged.
     """
-    found = [entry for source in sources for entry in _entries(source)]
-    names = [entry.name for entry in found]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise ConfigError(
-            f"{', '.join(sorted(twice))}: several modules have this name; give each module once"
-        )
+    found: list[Entry] = []
+    names: set[str] = set()
+    for entry in (entry for source in sources for entry in _entries(source)):
+        for other in found:
+            if _same(entry, other):
+                raise ConfigError(
+                    f"{other.folder} and {entry.folder} are the same module; give each once"
+                )
+        name, count = entry.name, 1
+        while name in names:
+            count += 1
+            name = f"{entry.name}-{count}"
+        names.add(name)
+        found.append(replace(entry, name=name))
     return found
+
+
+def _same(first: Entry, second: Entry) -> bool:
+    """Whether they are one module, wherever it was copied to."""
+    prints = adapter_fingerprint(first.folder), adapter_fingerprint(second.folder)
+    return first.base == second.base and prints[0] == prints[1]
 
 
 def _entries(source: Path) -> list[Entry]:
