@@ -185,7 +185,8 @@ def test_parts_are_one_run_whose_steps_go_up(continual, recorders):
     assert training.train(made, stop=stop, listener=callback) is None
     first = steps_of(recorders.opened[0])
     assert first == list(range(1, len(first) + 1)) and len(parts) == 2
-    training.train(made)
+    summary = training.train(made)
+    assert training.train(made) == summary  # With nothing to tell, it opens no tracker.
     one, two = recorders.opened
     assert one.settings == two.settings
     assert steps_of(two)[0] == first[-1] + 1

@@ -14,7 +14,7 @@ from typing import Any
 from fastslow.config import Recipe
 from fastslow.training.state.event_log import Listener
 from fastslow.training.state.events import Event
-from fastslow.training.state.summary import RunSummary
+from fastslow.training.state.summary import read_summary
 from fastslow.training.tracking.opening import open_tracker
 from fastslow.training.tracking.series import Series
 
@@ -97,9 +97,9 @@ class Trackers:
 
 
 def _steps_of(folder: Path) -> int:
-    """Of a part that was finished before; of a run over domains none, as nothing comes after."""
+    """Of a part that was finished before, or of a whole run, after which nothing comes."""
     summary = folder / "summary.json"
-    return RunSummary.read(summary).steps if summary.exists() else 0
+    return read_summary(summary).steps if summary.exists() else 0
 
 
 @contextmanager
