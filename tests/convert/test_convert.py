@@ -145,7 +145,7 @@ def test_a_yaml_of_llama_factory_has_the_same_settings_here(made, tmp_path):
     ],
 )
 def test_an_adapter_to_learn_on_has_the_reference_of_llama_factory(made, more, reference):
-    start = {"adapter_name_or_path": "saves/sft", "lora_rank": 4}
+    start = {"adapter_name_or_path": "saves/sft", "lora_rank": 4, "lora_dropout": 0.05}
     _, recipe = made(FACTORY, "data.train=a.jsonl", **start, **more)
     assert (recipe.lora.start_from, recipe.reference) == ("saves/sft", reference)
     assert recipe.lora.freeze_start is bool(more.get("create_new_adapter"))
@@ -176,9 +176,23 @@ def test_a_base_at_a_revision_stays_at_it(made, settings):
         assert recipe.model == model
 
 
+def test_a_loss_of_trl_that_is_dropped_takes_its_weight_with_it(made):
+    more = {"loss_type": ["foo", "sppo_hard", "sigmoid"], "loss_weights": [0.3, 0.4, 0.5]}
+    _, recipe = made(TRL, dropped=("loss_type",), **more)
+    assert recipe.objective.name == "0.8 * sppo + 0.5 * dpo"
+
+
+@pytest.mark.parametrize("mixture", [["a/b"], "a/b", [{"split": "train"}]])
+def test_a_mixture_of_data_sets_that_names_none_is_told_by_its_key(made, mixture):
+    with pytest.raises(ConfigError, match="^datasets: each needs a path or data_files; give data"):
+        made(TRL, datasets=mixture)
+    assert made(TRL, "data.train=a.jsonl", datasets=mixture)[1].data.train == "a.jsonl"
+
+
 REFUSED = [
     (TRL, {"use_peft": False}, "use_peft: TRL trains all weights"),
     (TRL, {"loss_type": "aot"}, "loss_type: aot is not here; give objective.name"),
+    (TRL, {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]}, "loss_weights: each loss_type"),
     (TRL, {"ld_alpha": 0.5}, "ld_alpha: no part"),
     (TRL, {"adam_beta2": 0.95}, "adam_beta2: betas"),
     (TRL, {"num_train_epochs": 1.5}, "num_train_epochs: passes"),

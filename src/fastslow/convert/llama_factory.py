@@ -256,9 +256,8 @@ def _start(foreign: Foreign) -> None:
     if fresh:
         foreign.put("lora.freeze_start", True)
     else:
-        for key in ("rank", "alpha", "target_modules"):
-            del foreign.recipe["lora"][key]
-        for key in ("lora_rank", "lora_alpha", "lora_target"):
+        foreign.recipe["lora"] = {"start_from": start}
+        for key in ("lora_rank", "lora_alpha", "lora_dropout", "lora_target"):
             foreign.pass_over(key, "the adapter that is learned on brings its own")
     # There the reference is the model without its newest adapter, unless it is named.
     foreign.put("reference", "previous" if theirs or fresh else "base")

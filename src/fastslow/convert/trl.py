@@ -112,6 +112,9 @@ def dataset(name: str, split: str | None = None, subset: str | None = None) -> s
 def _mixture(foreign: Foreign, mixture: Any) -> list[str]:
     found: list[str] = []
     for each in mixture:
+        if not isinstance(each, Mapping) or not (each.get("path") or each.get("data_files")):
+            foreign.refuse("datasets", "each needs a path or data_files", instead="data.train")
+            continue
         if more := set(each) - {"path", "name", "split", "data_files", "columns"}:
             foreign.refuse("datasets", f"{', '.join(sorted(more))} of a data set is not here")
         files = each.get("data_files")
@@ -155,10 +158,14 @@ def _objective(foreign: Foreign) -> None:
     weights = foreign.take("loss_weights", None, to="objective.name") or [1.0] * len(losses)
     if unknown := [loss for loss in losses if loss not in LOSSES]:
         foreign.refuse("loss_type", f"{', '.join(unknown)} is not here", instead="objective.name")
-        losses = [loss for loss in losses if loss in LOSSES]
-    names = [LOSSES[loss] for loss in losses]
+    if len(weights) != len(losses):
+        foreign.refuse("loss_weights", "each loss_type needs one")
+        weights = [1.0] * len(losses)
+    weighted = [(LOSSES[loss], w) for loss, w in zip(losses, weights, strict=True)
+                if loss in LOSSES]  # fmt: skip
+    names = [name for name, _ in weighted]
     # TRL's is the sum of two squares, ours their mean.
-    scale = [2.0 * w if name == "sppo" else w for name, w in zip(names, weights, strict=False)]
+    scale = [2.0 * w if name == "sppo" else w for name, w in weighted]
     foreign.put("objective.name", _sum(names, scale))
     if "sft" in names:
         said = "objective.name; sft is a mean over each response's tokens, there over the batch's"
