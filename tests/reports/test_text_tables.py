@@ -47,6 +47,13 @@ def test_latex_is_a_tabular_whose_names_are_text(runs):
     assert next(line for line in lines if line.startswith("b & ")).split(" & ")[1] == "--"
 
 
+@pytest.mark.parametrize("name", ["[1] x", "*x"])
+def test_a_name_is_no_argument_of_the_line_before_it(tmp_path, name):
+    made = ordinary(tmp_path / name, [step(1, pairs=8, loss=0.6)])
+    lines = report_table([made], "latex").splitlines()
+    assert lines[lines.index(r"\midrule") + 1].startswith(f"{{}}{name} & ")
+
+
 def test_markdown_is_a_table(runs):
     head, rule, first, second = report_table(runs, "markdown").splitlines()
     assert head.startswith("| run | held-out accuracy |") and "0.800 (0.652 to 0.895)" in first

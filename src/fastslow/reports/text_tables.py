@@ -119,6 +119,8 @@ def _latex(facts: Facts) -> str:
         plain = "".join(LATEX.get(mark, mark) for mark in text.replace("\n", " "))
         # A minus is not a hyphen, and a range takes a dash.
         signed = re.sub(r"^([+-])(?=\d)", r"$\1$", plain)
+        # The command that ends the line before would take it for its own.
+        signed = re.sub(r"^(?=[*[])", "{}", signed)
         return re.sub(r"\((\S+) to (\S+)\)", r"(\1--\2)", signed)
 
     head, *rows = (" & ".join(cell(text) for text in line) + r" \\" for line in _lines(facts, "--"))
