@@ -151,8 +151,10 @@ def test_what_cannot_be_combined_is_refused_and_nothing_is_left(entries, tmp_pat
         ([*entries, entries[0]], {"fixed": [1] * 3}, ConfigError, "the same name"),
         (entries, {"kind": "best"}, ConfigError, "'best'; allowed are uniform, fixed"),
         ([entries[0], stranger], {"fixed": [1, 1]}, StateError, "another base"),
-        ([entries[0], forgetful], {"kind": "learned"}, DataError, "empty.jsonl"),
-    ]:
+        ([entries[0], forgetful], {"kind": "learned"}, DataError,
+         "empty.jsonl holds no examples; weights cannot be fitted without a memory"),
+        ([entries[0], forgetful], {"kind": "distilled"}, DataError, "holds no examples"),
+    ]:  # fmt: skip
         with pytest.raises(kind, match=message):
             combined(given, to, **options)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.jsonl"]

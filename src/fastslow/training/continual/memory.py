@@ -1,7 +1,7 @@
 """The examples kept with a module, as what learns from them needs them."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from fastslow.adapters import Entry
@@ -16,16 +16,23 @@ T = TypeVar("T")
 
 def read_memory(entry: Entry, encoder: Encoder, objective: Objective) -> list[Encoded]:
     """The examples kept with an entry, encoded. Raises DataError if there are none."""
-    stream = ExampleStream(open_sources([str(entry.memory)]), kind=objective.takes)
-    reader = BatchReader(stream, encoder, objective, batch_size=1024)
-    return _some([item for batch in reader for item in batch], entry, "weights cannot be fitted")
+
+    def read() -> list[Encoded]:
+        stream = ExampleStream(open_sources([str(entry.memory)]), kind=objective.takes)
+        reader = BatchReader(stream, encoder, objective, batch_size=1024)
+        return [item for batch in reader for item in batch]
+
+    return _some(read, entry, "weights cannot be fitted")
 
 
 def kept_examples(entry: Entry, encoder: Encoder) -> list[Encoded]:
     """The same, whatever their labels."""
-    examples = list(read_examples(open_sources([str(entry.memory)])))
-    found = [item for item in encoder.encode_all(examples) if isinstance(item, Encoded)]
-    return _some(found, entry, "modules cannot be distilled")
+
+    def read() -> list[Encoded]:
+        examples = list(read_examples(open_sources([str(entry.memory)])))
+        return [item for item in encoder.encode_all(examples) if isinstance(item, Encoded)]
+
+    return _some(read, entry, "modules cannot be distilled")
 
 
 def endless(items: Sequence[T], seed: str) -> Iterator[T]:
@@ -35,7 +42,9 @@ def endless(items: Sequence[T], seed: str) -> Iterator[T]:
         yield from draw.sample(items, len(items))
 
 
-def _some(examples: list[Encoded], entry: Entry, what_fails: str) -> list[Encoded]:
+def _some(read: Callable[[], list[Encoded]], entry: Entry, what_fails: str) -> list[Encoded]:
+    # A file without a row would be refused as data, which does not say what it is missed for.
+    examples = read() if entry.memory.stat().st_size else []
     if not examples:
         raise DataError(f"{entry.memory} holds no examples; {what_fails} without a memory")
     return examples
