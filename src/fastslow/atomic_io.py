@@ -25,14 +25,20 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
     A `private` file, which holds users' texts, only its owner can read. Raises as `disk_errors`;
     nothing is left then.
     """
-    draft = path.with_name(f".{path.name}.draft")
-    with disk_errors(path), _removed_on_error(draft):
-        draft.unlink(missing_ok=True)
+    with new_file(path) as draft:
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN if private else ALL)
         with open(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A draft file to write, which replaces `path` when the block ends well, as of `new_folder`."""
+    draft = path.with_name(f".{path.name}.draft")
+    with disk_errors(path), _removed_on_error(draft):
+        draft.unlink(missing_ok=True)
+        yield draft
+        _sync_file(draft)
         os.replace(draft, path)
         _sync_folder(path.parent)
 
@@ -78,8 +84,7 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
         yield draft
         for file in sorted(draft.rglob("*")):
             if file.is_file():
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
+                _sync_file(file)
         _sync_folder(draft)
         if replace:
             _remove(path)
@@ -104,6 +109,11 @@ def _remove(path: Path) -> None:
     if path.is_symlink():
         path.unlink()
     shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(path: Path) -> None:

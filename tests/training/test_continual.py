@@ -1,6 +1,8 @@
 """Runs over several domains: what each starts from, what is combined, what is measured."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -400,6 +402,22 @@ def test_a_domain_that_has_not_begun_can_be_changed_or_taken_back(
     assert (summary.initial, summary.after) == (whole.initial, whole.after)
     with pytest.raises(StateError, match=r"differs in continual.domains.3.eval"):
         training.train(two)
+
+
+def test_a_disk_that_is_full_when_importances_are_written_is_one_error(continual, monkeypatch):
+    made = continual(start="continue", weights=None, anchor="ewc")
+
+    def fails(tensors, path):
+        Path(path).write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastslow.training.continual.domain_recipes.save_file", fails)
+        with pytest.raises(StateError, match=r"fisher/01.safetensors cannot .*free some space"):
+            training.train(made)
+    folder = Path(made.output_dir)
+    assert not [*folder.glob("fisher/*")]
+    assert training.train(made).domains == ["warm", "cold"]
 
 
 def test_a_run_that_is_to_end_earlier_ends_as_if_it_had_known(continual, tmp_path):

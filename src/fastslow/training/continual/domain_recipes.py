@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from fastslow.adapters import Bank, Entry, folder_name, latest_per_domain, load_tokenizer
-from fastslow.atomic_io import new_folder
+from fastslow.atomic_io import new_file, new_folder
 from fastslow.config import Recipe, domain_settings, part_recipe, start_of
 from fastslow.records import Pair
 from fastslow.training.context import RunContext
@@ -170,6 +170,5 @@ def write_fisher(
         before = load_file(_fisher(folder, run.number - 1))
         fisher = {key: value + before[key].to(value.device) for key, value in fisher.items()}
     path.parent.mkdir(exist_ok=True)
-    draft = path.with_suffix(".draft")
-    save_file({key: value.cpu() for key, value in fisher.items()}, draft)
-    draft.replace(path)
+    with new_file(path) as draft:
+        save_file({key: value.cpu() for key, value in fisher.items()}, draft)
