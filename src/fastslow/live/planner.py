@@ -84,6 +84,9 @@ class Planner:
     ) -> None:
         self._rows, self._max_wait_s, self._seed = rows, max_wait_s, seed
         self._gate = gate
+        self._of_newcomers = (gate or GateConfig()).newcomers
+        self._due = math.inf
+        """When the first row of the domain that is looked at will have waited long enough."""
         self._known: dict[str, _Compared] = {}
         """Of each domain what came out when people were last compared, which takes longer than a
         look may."""
@@ -160,8 +163,7 @@ class Planner:
         return now - rows[0].at >= self._max_wait_s
 
     def _fair(self, rows: list[Entry], size: int, new: Set[int]) -> list[Entry]:
-        limits = self._gate or GateConfig()
-        return within_shares(rows, size, newcomers=new, of_newcomers=limits.newcomers)
+        return within_shares(rows, size, newcomers=new, of_newcomers=self._of_newcomers)
 
     def _free(
         self,

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from fastslow.feedback.items import UNSTORABLE
 from fastslow.feedback.voting import LONGEST_TEXT
 
 DEFAULT_DOMAIN = "default"
@@ -13,7 +14,7 @@ LARGEST = 2**31 - 1
 
 def _storable(text: str) -> str:
     """Text that every store and every reply can hold."""
-    if "\0" in text or not text.isascii() and any("\ud800" <= one <= "\udfff" for one in text):
+    if UNSTORABLE.search(text):
         raise ValueError("a text holds no zero character and no half of a character")
     return text
 
