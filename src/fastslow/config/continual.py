@@ -24,14 +24,14 @@ class AnchorConfig(Section):
     strength: PositiveFloat
     """Weight of the penalty, which is half the (weighted) squared distance."""
     fisher: UserPath | None = None
-    """Importance of each weight (EWC), a `fisher.safetensors`; null weighs all alike (L2-SP)."""
+    """Importance of each weight (EWC), a `fisher.safetensors`; null weighs all equally (L2-SP)."""
 
 
 class DomainConfig(Section):
     """One domain of a sequence."""
 
     name: Annotated[str, Field(min_length=1)]
-    """Its name; a domain that returns has the same name again."""
+    """Name of the domain; use the same name again for a domain that returns."""
     train: UserPath | list[UserPath]
     """Its pairs, in the forms data.train takes."""
     eval: UserPath | list[UserPath] | None = None
@@ -58,7 +58,7 @@ class DriftConfig(Section):
     """Drift detector, from river."""
     sensitivity: Annotated[float, Field(gt=0, lt=1)] = 0.002
     """adwin: delta, kswin: alpha, both probabilities of a false alarm; page_hinkley: delta, the
-    change that is tolerated. The detectors' other settings are river's defaults."""
+    tolerated change. All other detector settings are river's defaults."""
     min_pairs: Positive = 256
     """Shortest domain, in pairs."""
 
@@ -68,25 +68,26 @@ class ContinualConfig(Section):
     arXiv 2406.05534)."""
 
     domains: list[DomainConfig] = []
-    """The domains in order. Empty: data.train is one stream, cut where `drift` is detected."""
+    """The domains, in order. Empty: data.train is one stream, split where `drift` is detected."""
     start: Literal["fresh", "continue", "recall"] = "fresh"
-    """Where a domain's adapters start: from the base, from the adapter before, or, for a domain
-    that returns, from its own earlier one."""
+    """Where a domain's adapters start: at the base, at the previous domain's adapter, or, for a
+    domain that returns, at its own earlier adapter."""
     weights: (
         Literal["uniform", "fixed", "grid", "learned", "regmean", "distilled", "routed"] | None
     ) = "distilled"
-    """How the adapters become one policy after each domain. `distilled`: one adapter learns from
-    all, `routed`: one is chosen for each prompt, the others are sums. null: the last adapter alone
-    is used."""
+    """How the adapters become one policy after each domain. `distilled`: one adapter is distilled
+    from all; `routed`: an adapter is chosen for each prompt; all others are sums. null: only the
+    last adapter is used."""
     fixed: list[Annotated[float, Field(allow_inf_nan=False)]] | None = None
     """The weights of `fixed`, in the order of the domains."""
     recompress: Positive | None = None
-    """Largest rank of the merged adapter; null keeps a sum exact, with the ranks added up, and
-    takes lora.rank for `distilled`."""
+    """Largest rank of the merged adapter. null keeps a sum exact, with the ranks added up, and
+    means lora.rank for `distilled`."""
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the pairs learned from that are replayed from earlier domains."""
     anchor: Literal["l2_sp", "ewc"] | None = None
-    """Keep continued adapters near the one before: all weights alike, or by importance."""
+    """Keep continued adapters near the previous one: all weights equally (L2-SP), or by importance
+    (EWC)."""
     anchor_strength: PositiveFloat = 1.0
     """Weight of that penalty."""
 

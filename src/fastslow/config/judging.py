@@ -24,7 +24,7 @@ class WorldJudgeConfig(Section):
 
 
 class RuleJudgeConfig(Section):
-    """A Python function or class of your own that scores answers. The file is executed."""
+    """Your own Python function or class that scores answers. The file is executed."""
 
     kind: Literal["rule"]
     file: UserPath
@@ -40,7 +40,7 @@ class ClassifierJudgeConfig(Section):
 
     kind: Literal["classifier"]
     data: UserPath | list[UserPath]
-    """Rows with `text` and `label`, in files as of `data.train`."""
+    """Rows with `text` and `label`, in the forms `data.train` takes."""
     positive: Any = 1
     """The label of good texts."""
 
@@ -51,22 +51,22 @@ class ClassifierJudgeConfig(Section):
 
 class RewardModelJudgeConfig(Section):
     """A model that scores answers: a finished run of `fastslow train-reward`, a PEFT folder of a
-    sequence classifier, or any such classifier of one label, or of two of which the second is good.
-    """
+    sequence classifier, or any sequence classifier with one label, or with two of which the second
+    is the good one."""
 
     kind: Literal["reward_model"]
     folder: UserPath
     """Folder or hub id."""
     template: Literal["chat", "plain"] = "chat"
-    """How prompt and answer are joined; ignored for a fastslow run, which knows its own."""
+    """How prompt and answer are joined; ignored for a fastslow run, which stores its own."""
     max_length: Annotated[int, Field(ge=2)] = 1024
-    """Longest prompt plus answer, in tokens; ignored for a fastslow run, which knows its own."""
+    """Longest prompt plus answer, in tokens; ignored for a fastslow run, which stores its own."""
     batch_size: Positive = 32
     """Answers scored per forward pass."""
 
 
 class LlmJudgeConfig(Section):
-    """A language model behind an API like OpenAI's (vLLM and others), asked in both orders."""
+    """A language model behind an OpenAI-compatible API (vLLM and others), asked in both orders."""
 
     kind: Literal["llm"]
     url: ServerUrl
@@ -80,7 +80,7 @@ class LlmJudgeConfig(Section):
     timeout_s: PositiveFloat = 60.0
     """Timeout for one reply."""
     retries: NonNegative = 6
-    """Retries after a failure, with growing pauses."""
+    """Retries after a failure, with exponential backoff."""
     max_concurrency: Positive = 8
     """Requests in flight at a time."""
 

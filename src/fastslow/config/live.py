@@ -1,4 +1,4 @@
-"""How votes are learned while a server answers: how many at a time, and what must be passed."""
+"""Learning from votes while a server answers: size of updates, promotion, the gate."""
 
 from typing import Literal
 
@@ -13,85 +13,86 @@ from fastslow.config.section import (
 
 
 class GateConfig(Section):
-    """What an update must pass before it answers. Whatever fails is set aside with the numbers, and
-    the adapter before it answers on."""
+    """Tests that an update must pass before it serves answers. An update that fails is quarantined
+    with its numbers, and the previous adapter keeps answering."""
 
     kl_to_champion: PositiveFloat | None = None
-    """Largest reverse KL from what answers now, nats per answer. null allows half more than the KL
-    budget allows all updates together from the base: both are estimates on a few answers. Another
-    module that takes over may be twice as far."""
+    """Largest reverse KL from the adapter that answers now, nats per answer. null allows 1.5 times
+    what the KL budget allows from the base for all updates together, as both are estimates on a few
+    answers. When another module takes the lead, it may be twice as far."""
     chosen_ratio: float = -0.25
-    """Least mean log-ratio to the base of the answers that people preferred, nats per token: below,
-    even those have become much less likely."""
+    """Lowest mean log-ratio to the base of the preferred answers, nats per token: below this, even
+    preferred answers have become much less likely."""
     alpha: Share = 0.02
-    """Two tests on held-out votes against what answers now: McNemar's, of how many are judged
-    right, and a t-test of how well they are predicted. Each fails where the update is worse by
-    chance with less than this probability, on either half of the votes."""
+    """Significance level of two tests on held-out votes against the adapter that answers now:
+    McNemar's test of accuracy and a t-test of the loss. A test fails if the update is significantly
+    worse on both halves of the votes."""
     kept_advantage: Share = 0.75
-    """Share that must be kept of the advantage over the base in predicting held-out votes."""
+    """Share of the advantage over the base in predicting held-out votes that must be kept."""
     held_out: Positive = 64
-    """Fewest held-out votes of a domain for that test."""
+    """Minimum number of held-out votes in a domain for these tests."""
     approved_held_out: Positive = 512
-    """Fewest for the same tests against the last update that a person approved of, ..."""
+    """Minimum number for the same tests against the last update that a person approved, ..."""
     approved_alpha: Share = 0.005
-    """... and their probability, on all votes at once: what is lost slowly is seen in time then."""
+    """... and their significance level, on all votes at once. This detects slow drift."""
     surprise_p: Share = 1e-3
-    """An update waits for a person's approval where the policy has predicted its votes so much less
-    often than those before by chance with less than this probability (Fisher's test): a taste has
-    changed, or somebody spoils. 0 never asks."""
+    """An update waits for a person's approval if the policy predicted its votes significantly worse
+    than earlier ones (Fisher's test at this level): preferences have changed, or somebody is
+    poisoning. 0 never asks."""
     undone_from: PositiveFloat = 100.0
-    """E-value of the votes against what answers, from which it is undone: a fifth of the pairs that
-    the server makes show an answer of it and one of what answered before."""
+    """E-value of the votes against the current adapter above which it is rolled back. A fifth of
+    the pairs that the server makes compare its answer with one of the previous adapter."""
     prompts: Positive = 64
-    """Prompts that both answer, to compare how they speak."""
+    """Prompts that both adapters answer, to compare their answers."""
     shorter: Share = 0.5
-    """Shortest mean answer, times that of what answers now."""
+    """Shortest mean answer, as a multiple of the current adapter's."""
     longer: PositiveFloat = 1.6
-    """Longest mean answer, times that of what answers now."""
+    """Longest mean answer, as a multiple of the current adapter's."""
     unfinished: Share = 0.1
-    """Largest share of answers that do not end, more than of what answers now, ..."""
+    """Largest increase in the share of answers that do not end, over the current adapter, ..."""
     answers_p: Share = 1e-3
-    """... where by chance so many more do not end, or are empty, with less than this probability
+    """... if the increase in answers that do not end, or are empty, is significant at this level
     (Fisher's test)."""
     repeated: Share = 0.1
-    """Largest share of repeated 4-grams, more than of what answers now."""
+    """Largest increase in the share of repeated 4-grams, over the current adapter."""
     phrase_share: Share = 0.05
-    """A phrase of one to three words in this share of the answers or more fails, ..."""
+    """An update fails if a phrase of one to three words is in at least this share of its answers,
+    ..."""
     phrase_before: Share = 0.005
-    """... if it was in a smaller share than this before, ..."""
+    """... was in less than this share before, ..."""
     phrase_p: Share = 0.01
-    """... and is so often by chance with less than this probability, of any phrase in so many
-    answers (Fisher's test, Bonferroni). An update waits for a person's approval where a phrase that
-    only a few write in prompts makes one in answers more frequent, by more than it did in what was
-    approved of, with less than it too."""
+    """... and the increase is significant at this level over all phrases (Fisher's test,
+    Bonferroni). At the same level, an update waits for a person's approval if a phrase that only a
+    few people write in prompts makes a phrase in answers more frequent than it did in the last
+    approved update."""
     newcomers: Share = 0.2
-    """Largest share of an update, and of held-out votes, that people with fewer than 32 votes have
-    together, where others have more: made-up accounts cost nothing. 1 where nobody can have several
-    and most vote only once; the rest waits until there is room."""
+    """Largest share of an update, and of held-out votes, from people with fewer than 32 votes
+    together, if others have more, since fake accounts cost nothing. The rest waits until there is
+    room. Set 1 where nobody can have several accounts and most people vote only once."""
     over_use_p: Share = 1e-6
-    """Votes for a phrase that somebody, those who edit, or those whose prompts have a phrase that
-    only a few write put into most of what they prefer, and others hardly ever, wait until an admin
-    lets them through, where chance would do so with less than this probability. 0 lets all
-    through."""
+    """Votes for a phrase wait until an admin releases them if one annotator, all who edit, or all
+    whose prompts have a rare phrase put it into most answers they prefer while others rarely do,
+    significant at this level. 0 holds none back."""
     own_rule_p: Share = 1e-5
-    """So do the votes and ratings of somebody, of all who rate, or of those whose prompts have a
-    phrase that only a few write, where words tell nearly all that they are for, and so much less
-    of what others are for by chance with less than this probability. 0 lets all through."""
+    """So do the votes and ratings of one annotator, of all who rate, or of all whose prompts have a
+    rare phrase, if words predict nearly all of their preferences and significantly fewer of
+    others', at this level. 0 holds none back."""
 
 
 class LiveConfig(Section):
     """Learning from the votes of a live folder, for `fastslow learn` and `fastslow serve --learn`.
-    Every domain has adapters of its own, and each update begins where the one before ended."""
+    Each domain has its own adapters, and each update starts where the previous one ended."""
 
     rows: Positive = 64
-    """Votes, ratings and edits that an update learns from, once."""
+    """Votes, ratings and edits per update, each learned once."""
     max_wait_s: NonNegativeFloat = 600.0
-    """Seconds after which fewer are learned, with at most as many that were learned before."""
+    """Seconds after which an update takes fewer rows, padded with at most as many earlier ones."""
     promotion: Literal["automatic", "tested", "by_hand"] = "automatic"
-    """What answers without being asked about: whatever passes the gate; only what was `tested` on
-    held-out votes too, of which there are too few in the beginning; or nothing. The rest waits for
-    an admin's approval, and its domain learns on only then."""
+    """Which updates are promoted without approval: all that pass the gate (`automatic`); only those
+    that were also `tested` on held-out votes, of which there are too few at first; or none
+    (`by_hand`). The rest wait for an admin's approval, and their domain does not learn until
+    then."""
     keep: NonNegative = 8
-    """Updates of a domain, the newest ones, whose checkpoints stay, so that an update can be rolled
-    back; older ones cannot."""
+    """How many of the newest updates of a domain keep their checkpoints and can be rolled back to;
+    older ones cannot."""
     gate: GateConfig = GateConfig()

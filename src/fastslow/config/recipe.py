@@ -43,16 +43,16 @@ from fastslow.config.stages import StageConfig
 
 
 class Recipe(Section):
-    """One run, whole."""
+    """One whole run."""
 
     model: UserPath
-    """Folder or hub id of the base model; `owner/name@v1` is at a commit, tag or branch."""
+    """Folder or hub id of the base model; `owner/name@v1` pins a commit, tag or branch."""
     task: Literal["policy", "reward"] = "policy"
     """`reward` trains a model that scores answers, for the judge `reward_model`: adapters get a
     head on the last token of a response, and the objective compares rewards instead of log-probs
     against a reference (by default dpo with beta 1, which is the Bradley-Terry model)."""
     output_dir: UserPath = "runs/fastslow"
-    """The run folder. An interrupted run of the same recipe in it is resumed."""
+    """The run folder. An interrupted run of the same recipe in this folder is resumed."""
     seed: NonNegative = 0
     """Seeds the adapters' initial weights, shuffling, dropout and sampling."""
     reference: Literal["base", "previous"] | None = None
@@ -61,7 +61,7 @@ class Recipe(Section):
     moving_reference: MovingReferenceConfig | None = None
     """null keeps the reference fixed."""
     online_kl: OnlineKlConfig | None = None
-    """null takes the KL of the objective alone."""
+    """null adds none."""
     load_in_4bit: bool = False
     """Quantise the base to 4 bit (NF4) on loading; needs bitsandbytes."""
     trust_remote_code: bool = False
@@ -76,8 +76,8 @@ class Recipe(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     publish: PublishConfig | None = None
     report_to: TrackerName | list[TrackerName] = []
-    """Trackers that `train` tells of every step and evaluation, as `[tensorboard, wandb]`; each
-    must be installed, and finds its server and login itself. TensorBoard's files are in
+    """Trackers to which `train` logs every step and evaluation, for example `[tensorboard, wandb]`.
+    Each must be installed, and uses its own server and login settings. TensorBoard files are in
     `tensorboard` in the run folder."""
     replay: ReplayConfig | None = None
     anchor: AnchorConfig | None = None
@@ -87,16 +87,16 @@ class Recipe(Section):
     online: OnlineConfig | None = None
     filter: FilterConfig | None = None
     judge: JudgeConfig | None = None
-    """Who compares the policy's answers, by `kind`: `world`, `rule`, `classifier`,
-    `reward_model`, `llm` or `ensemble`."""
+    """What compares the policy's answers, by `kind`: `world`, `rule`, `classifier`, `reward_model`,
+    `llm` or `ensemble`."""
     live: LiveConfig | None = None
-    """null: an ordinary run."""
+    """null trains an ordinary run."""
     prompts: PromptsConfig | None = None
-    """null: a run that trains."""
+    """null trains."""
     stages: list[StageConfig] = []
-    """Runs one after the other, each starting from the adapter of the one before, which is also
-    its reference: `[sft, preferences]`. A stage may have sections of its own: `{name: sft, data:
-    {train: demonstrations.jsonl}}`. Empty: one run."""
+    """Runs in sequence, each starting from the previous one's adapter, which is also its reference:
+    `[sft, preferences]`. A stage may override sections: `{name: sft, data: {train:
+    demonstrations.jsonl}}`. Empty is one run."""
 
     @model_validator(mode="before")
     @classmethod

@@ -34,14 +34,14 @@ class SamplingConfig(Section):
 
 
 class FilterConfig(SamplingConfig):
-    """Skips stored pairs whose chosen answer the judge places below a freshly sampled one (fDPO,
+    """Skips stored pairs whose chosen answer the judge ranks below a freshly sampled one (fDPO,
     arXiv 2404.13846)."""
 
     num_generations: Positive = 1
-    """Sampled answers that the chosen one is compared with."""
+    """Sampled answers that the chosen answer is compared with."""
     threshold: Annotated[float, Field(allow_inf_nan=False)] = 0.0
-    """A pair is learned from if its chosen answer scores more than this above the best sampled one,
-    in the judge's units. 0 skips ties, as the paper's code does; anything below 0 keeps them."""
+    """A pair is used if its chosen answer scores more than this above the best sampled one, in the
+    judge's units. 0 skips ties, as the paper's code does; anything below 0 keeps them."""
 
 
 NEUTRAL: dict[str, Any] = {
@@ -68,27 +68,28 @@ def _without_own_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class EngineConfig(Section):
-    """An inference server with OpenAI's API, as vLLM started with `--enable-lora` and
-    VLLM_ALLOW_RUNTIME_LORA_UPDATING=True: adapters are written to disk and loaded there by name."""
+    """An inference server with an OpenAI-compatible API, for example vLLM started with
+    `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True. Adapters are written to disk and
+    loaded there by name."""
 
     url: ServerUrl
     """Base URL, as `http://127.0.0.1:8000/v1`."""
     model: str
-    """The base model's name there; it must be the recipe's."""
+    """The base model's name on the server; it must be the recipe's base."""
     folder: UserPath | None = None
-    """Where adapters are written for it to read; null takes the run folder."""
+    """Folder in which adapters are written for the server to read; null takes the run folder."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the API key. The key itself is never stored."""
     timeout_s: PositiveFloat = 300.0
     """Timeout for the answers to one prompt."""
     retries: NonNegative = 6
-    """Retries after a failure, with growing pauses."""
+    """Retries after a failure, with exponential backoff."""
     max_concurrency: Positive = 64
     """Requests in flight at a time."""
     extra_body: Annotated[dict[str, Any], AfterValidator(_without_own_fields)] = NEUTRAL
-    """Fields of each request besides OpenAI's. The default turns off what vLLM, SGLang and
-    llama.cpp would otherwise take from their own generation settings, and asks vLLM for the very
-    tokens; `{}` is for a server that refuses fields it does not know."""
+    """Fields of each request beyond OpenAI's. The default overrides what vLLM, SGLang and llama.cpp
+    would otherwise take from their own generation settings, and asks vLLM to return token ids; use
+    `{}` for a server that refuses unknown fields."""
 
 
 class AnswerConfig(SamplingConfig):
@@ -99,7 +100,7 @@ class AnswerConfig(SamplingConfig):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Nucleus sampling."""
     prompts: UserPath | list[UserPath] | None = None
-    """Rows whose prompts are answered, in files as of data.train; null takes data.train."""
+    """Rows whose prompts are answered, in the forms data.train takes; null takes data.train."""
     pick: Literal["best_worst", "all"] = "best_worst"
     """What is learned from the answers to a prompt: the best against the worst, or all of them."""
     offline_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -115,26 +116,26 @@ class AnswerConfig(SamplingConfig):
 
 class OnlineConfig(AnswerConfig):
     """Fresh answers in every step (online DPO, arXiv 2402.04792): the leader answers, the judge
-    compares, the step learns from that."""
+    compares the answers, and the step learns from them."""
 
     num_generations: Positive = 2
     """Answers to each prompt; one is enough for `ppo` and `espo`, which have a critic."""
     steps_per_generation: Positive = 1
-    """Batches whose answers are sampled at once."""
+    """Batches whose answers are sampled together."""
     num_iterations: Positive = 1
     """Passes over those batches. An answer is at most steps_per_generation x num_iterations - 1
-    updates old when it is learned from."""
+    updates old when it is used."""
     overlap: bool = False
-    """Judge the next answers (and sample them, with an engine) while the current ones are learned
-    from. Answers are then at most twice as old."""
+    """Judge the next answers (and sample them, with an engine) while training on the current ones.
+    Answers are then at most twice as old."""
     critic_rate: PositiveFloat = 1.0
     """Learning rate of the critic of `ppo` and `espo`, as a multiple of the policy's."""
 
 
 class OnlineKlConfig(SamplingConfig):
-    """The reverse KL to the reference, estimated in every step on fresh answers to prompts of the
-    batch, that HyPO (arXiv 2406.01462) adds to an offline objective. At another temperature than 1
-    it is the KL of policy and reference at that temperature."""
+    """HyPO (arXiv 2406.01462): adds the reverse KL to the reference, estimated in every step on
+    fresh answers to prompts of the batch, to an offline objective. At a temperature other than 1 it
+    is the KL of policy and reference at that temperature."""
 
     weight: PositiveFloat
     """Weight of the KL, in nats per answer, added to the mean objective. The paper's value
@@ -142,14 +143,14 @@ class OnlineKlConfig(SamplingConfig):
     prompts: Positive | None = None
     """Prompts per batch that are answered; null answers all."""
     max_new_tokens: Positive = 64
-    """Longest answer, in tokens: the KL is that of so many."""
+    """Longest answer, in tokens; the KL is that of the tokens sampled."""
 
 
 class RoundsConfig(AnswerConfig):
-    """Iterative optimisation: in each round the policy answers prompts, the judge compares, and a
-    run learns from that: a fresh adapter of the recipe's rank and alpha on top of the policy that
-    answered, which is also its reference unless `reference: base`. `momentum` makes it APO (arXiv
-    2410.06293)."""
+    """Iterative optimisation: in each round the policy answers prompts, the judge compares the
+    answers, and a run learns from them: a fresh adapter of the recipe's rank and alpha on top of
+    the policy that answered, which is also the reference unless `reference: base`. `momentum` makes
+    it APO (arXiv 2410.06293)."""
 
     count: Positive = 3
     """Number of rounds."""

@@ -32,14 +32,15 @@ class DataConfig(Section):
     domain: str | None = None
     """Domain of pairs whose row has no `domain` column."""
     template: Annotated[str, Field(min_length=1)] = "chat"
-    """`chat` writes prompts with the tokenizer's chat template where it has one; `plain` joins
-    prompt and response as they stand; the name of one of several templates chooses that one."""
+    """`chat` writes prompts with the tokenizer's chat template where it has one; `plain`
+    concatenates prompt and response; the name of one of the tokenizer's several templates selects
+    that one."""
     chat_template_kwargs: dict[str, Any] = {}
-    """What the chat template is given besides the turns, as `enable_thinking: false`. A row's own
-    `chat_template_kwargs` go before."""
+    """Arguments of the chat template besides the turns, for example `enable_thinking: false`. A
+    row's own `chat_template_kwargs` take precedence."""
     columns: dict[str, str] = {}
-    """Names of columns as they are in the files, by what they mean here, as `prompt: instruction`;
-    docs/data.md lists what there is."""
+    """Column names in the files, by their meaning here, for example `prompt: instruction`;
+    docs/data.md lists the columns."""
     max_length: Annotated[int, Field(ge=2)] = 1024
     """Longest prompt plus response, in tokens."""
     max_bad_fraction: Share = 0.01
@@ -49,11 +50,11 @@ class DataConfig(Section):
     skip: NonNegative = 0
     """Skip this many pairs at the start of the stream."""
     follow: bool = False
-    """At the end of the data wait for more: lines that are added to .jsonl files, new files of
-    folders and globs, votes. The run ends when it is stopped or has done `train.max_steps`."""
+    """At the end of the data wait for more: lines appended to .jsonl files, new files in folders
+    and globs, votes. The run ends when it is stopped or reaches `train.max_steps`."""
     max_wait_s: PositiveFloat | None = None
-    """Where rows come over time: learn from an incomplete batch after this many seconds; null waits
-    until it is full."""
+    """For rows that arrive over time: learn from an incomplete batch after this many seconds; null
+    waits until it is full."""
     label_delay: NonNegative = 0
     """Pairs that arrive between a pair and its label: it is tested on arrival and learned from this
     much later, in whole batches."""
@@ -81,14 +82,14 @@ class LoraConfig(Section):
     """Dropout on the input of each adapter while learning."""
     target_modules: str | list[str] = "all-linear"
     """Names of the layers that get an adapter, or `all-linear` (all but the output layer), or a
-    regular expression of full names, as `.*layers\\.(2|3)\\..*_proj`. Layers below the lowest
-    adapter are computed once for all policies."""
+    regular expression for full names, for example `.*layers\\.(2|3)\\..*_proj`. Layers below the
+    lowest adapter are computed once for all policies."""
     start_from: UserPath | None = None
     """PEFT folder the adapters start from; its frozen copy is then the reference."""
     freeze_start: bool = False
-    """Leave the adapter in `start_from` as it is and learn a fresh one of this rank and alpha on
-    top of it; what is saved is their sum, whose rank is that of both. Otherwise its own weights are
-    learned on, at its own rank and alpha."""
+    """Freeze the adapter in `start_from` and train a fresh one of this rank and alpha on top of it.
+    Their sum is saved, with the ranks added up. Otherwise training continues the adapter's own
+    weights, at its own rank and alpha."""
 
 
 class ObjectiveConfig(BaseModel):
@@ -97,8 +98,8 @@ class ObjectiveConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     name: str = "dpo"
-    """One of those in docs/objectives.md (`fastslow.objectives.objective_names()`), or a sum, as
-    `dpo + 0.2 * sft`."""
+    """One of those in docs/objectives.md (`fastslow.objectives.objective_names()`), or a weighted
+    sum, for example `dpo + 0.2 * sft`."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -109,23 +110,23 @@ class ChaseConfig(Section):
     """Fast-slow chasing (OFS-DPO, arXiv 2406.05534). `chase: null` trains one adapter."""
 
     alpha: NonNegativeFloat = 0.01
-    """Weight of the chase term; 0 gives independent adapters of which the best one leads. Above 0
-    policies get overconfident, without bound for pairs on which more than
-    (1 + alpha/2) / (1 + alpha) of people agree."""
+    """Weight of the chase term; 0 gives independent adapters, the best of which leads. Above 0
+    policies become overconfident, without bound for pairs on which more than (1 + alpha/2) / (1 +
+    alpha) of people agree."""
     speeds: Annotated[int, Field(ge=2, le=8)] = 2
-    """Number of adapters, each slower than the one before; more than the paper's two cover a wider
-    range of learning rates."""
+    """Number of adapters, each slower than the one before; more than two, the paper's number, cover
+    a wider range of learning rates."""
     slow_ratio: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Learning rate of an adapter over that of the next faster one."""
     slow_every: Positive = 1
     """The slower adapters are updated every this many steps; above 1 they also cost less."""
     swap_every: Positive = 2
-    """Optimiser steps between two decisions on who leads."""
+    """Optimiser steps between two decisions on which adapter leads."""
     loss_decay: Annotated[float, Field(ge=0, lt=1)] = 0.8
     """Weight of the losses before the last decision in the next one; 0, the paper's rule, compares
     the last `swap_every` steps only."""
     swap: Literal["roles", "roles_and_rates", "never"] = "roles"
-    """What is swapped when the adapter that does not lead has the lower loss."""
+    """What is swapped when an adapter that does not lead has the lower loss."""
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -141,26 +142,25 @@ class MovingReferenceConfig(Section):
     every: Positive = 64
     """Optimiser steps between two updates of the reference."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """How far an update moves it towards the policy. 1 makes the reference the current policy; a
-    small share with `every: 1` makes it a moving average."""
+    """How far an update moves the reference towards the policy. 1 makes the reference the current
+    policy; a small share with `every: 1` makes it a moving average."""
 
 
 class BudgetConfig(Section):
-    """How far a policy may be from where it started when it is handed over. Beyond, its update is
-    scaled down, as pairs do not show what a policy says off them. `budget: null` hands over
-    whatever was learned.
-    """
+    """How far the returned policy may be from its start. Beyond this its update is scaled down, as
+    the loss on pairs does not show what a policy says elsewhere. `budget: null` returns whatever
+    was learned."""
 
     reverse_kl: PositiveFloat | None = None
     """Largest KL(policy || reference), nats per answer of at most `eval.max_new_tokens` tokens.
-    null allows 0.1 nats for each token of the reference's answers, which have room for as much
-    more as they are longer."""
+    null allows 0.1 nats per token of the reference's answers, so that longer answers have more
+    room."""
     every: Positive = 4
-    """Optimiser steps between two looks at the adapters while they learn. One at more than twice
-    the budget may not lead; where all are, they are scaled down there and then."""
+    """Optimiser steps between two measurements of the adapters during training. An adapter at more
+    than twice the budget may not lead; if all are, they are scaled down at once."""
     reference: Literal["base", "previous"] | None = None
-    """What the KL is measured from. null takes the run's reference, and the base for domains, and
-    for rounds that begin at it."""
+    """What the KL is measured from. null takes the run's reference; for domains, and for rounds
+    that start at the base, it takes the base."""
 
 
 def budget_from_base(budget: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -193,18 +193,19 @@ class TrainConfig(Section):
     """`mixed` keeps the base in float32 and computes in bfloat16; `bfloat16` also loads the base in
     bfloat16. Adapters, log-prob sums and losses are always float32."""
     device: Literal["auto", "cpu"] = "auto"
-    """`auto` takes a GPU where there is one; `cpu` leaves it alone. All that opens the run later
-    does the same, and a run may resume with the other one."""
+    """`auto` uses a GPU if there is one; `cpu` does not. Commands that open the run later do the
+    same, and a run may resume with the other setting."""
     max_grad_norm: PositiveFloat | None = 1.0
     """Largest gradient norm of each adapter; null does not clip."""
     skip_non_finite: bool = False
     """Skip a batch whose loss or gradient is not finite, with a warning, instead of ending the
     run."""
     gradient_checkpointing: bool = False
-    """Compute each layer again in the backward pass: activations of one layer in memory instead of
-    all, for a third more operations (on a CPU 1.8 times the time). The same update."""
+    """Recompute each layer in the backward pass: activations of one layer in memory instead of all,
+    for a third more operations (1.8 times the time on a CPU). The update is the same."""
     compile: bool = False
-    """Compile the layers: some minutes at the start, then less time and memory per step."""
+    """Compile the layers with torch.compile: takes minutes at the start, then less time and memory
+    per step."""
 
 
 class EvalConfig(Section):
@@ -227,13 +228,12 @@ class EvalConfig(Section):
 
 
 class PublishConfig(Section):
-    """Adapters that others can load while the run goes on: the leader, within its budget, as an
-    ordinary PEFT folder `published/step-00000100` in the run folder, whole or not there. Each goes
-    with a checkpoint. `publish: null` writes none before the end.
-    """
+    """Adapters that others can load during the run: the leader, within its budget, written
+    atomically as an ordinary PEFT folder `published/step-00000100` in the run folder, each together
+    with a checkpoint. `publish: null` writes none before the end."""
 
     every: Positive = 100
-    """Optimiser steps between two of them."""
+    """Optimiser steps between two published adapters."""
     keep: Positive = 4
     """How many of the newest to keep."""
 
@@ -243,7 +243,7 @@ TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
 
 class CheckpointConfig(Section):
-    """What a run keeps on disk to resume exactly where it stopped."""
+    """What a run stores to resume exactly where it stopped."""
 
     every: Positive = 100
     """Optimiser steps between checkpoints."""

@@ -28,7 +28,7 @@ IMPLIED: Mapping[str, Mapping[str, Any]] = {
 
 
 class StageConfig(BaseModel):
-    """A stage: its `name`, and the sections in which it differs from the recipe beside it."""
+    """A stage: its `name`, and the sections in which it differs from the rest of the recipe."""
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
