@@ -18,7 +18,7 @@ def as_written(value):
 
 def test_the_readme_counts_them():
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    found = re.findall(r"(\d+) \[objectives\]|one of (\d+)", readme)
+    found = re.findall(r"(\d+) \[objectives\]|\bone of (\d+)", readme)
     counts = {int(number) for numbers in found for number in numbers if number}
     assert counts == {len(objective_names())}, "the number of objectives in README.md"
 
