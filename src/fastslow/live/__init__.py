@@ -1,5 +1,5 @@
-"""Votes become updates while a server answers: planned, learned, tested, and served or set aside.
+"""Turns votes into updates while a server answers: plan, learn, test, then serve or quarantine.
 
-One process learns; it meets the server in the store and in the folder only, so that either may die
-at any point. `process` is its loop, `lessons` what one update is, `gate` what it must pass.
+One process learns. It shares only the store and the folder with the server, so either may die at
+any point. `process` is its loop, `lessons` learns one update, `gate` is what it must pass.
 """

@@ -1,9 +1,9 @@
-"""Which module answers: the one before, unless another predicts new votes better, by a test.
+"""Chooses the module that answers: the same, unless a test finds another predicts new votes better.
 
-New votes are tested on before they are learned. The race sees them too, and by a lead alone hands
-over to and fro between modules that predict about as well, also to one that has learned little:
+New votes are scored before they are learned. The race sees them too, but a lead alone switches back
+and forth between modules that predict about equally well, also to one that has learned little:
 losses differ by a hundredth of a nat where true rewards differ by half. Held-out votes are few, and
-of a taste that has changed most are of the one before, which a slower module keeps (LOG.md).
+after a change of taste most are of the old one, which a slower module keeps (LOG.md).
 """
 
 import math
@@ -14,27 +14,28 @@ from fastslow.api.learner import Learner
 from fastslow.live.gate.statistics import above_zero_by_chance
 
 P = 0.001
-"""Chance by which another looks so much better and is not."""
+"""Probability below which another module does not look better by chance."""
 NEWEST = 512
-"""Votes that are compared. Just after a change of taste the slower module always loses less, as it
-has learned less, and is the worse one to learn the new taste: it takes more than three updates."""
+"""Newest votes that are compared. Just after a change of taste the slower module always has the
+lower loss, as it has learned less, but it is worse at learning the new taste: the votes of three
+updates are too few."""
 FEWEST = 48
-"""Votes below which nothing is changed."""
+"""Fewest votes for a change of module."""
 Row = Mapping[str, Any]
 Losses = Mapping[str, Sequence[float]]
-"""Of every module on the same votes, which none of them had learned, the newest last; nats."""
+"""Per module, losses on the same votes, which no module had learned, newest last; nats."""
 
 
 def decided(rows: Sequence[Row]) -> list[Row]:
-    """Those on which somebody preferred one of two answers."""
+    """Rows in which somebody preferred one of two answers."""
     return [row for row in rows if "chosen" in row and "verdict" not in row]
 
 
 def margins(learner: Learner, module: str, rows: Sequence[Row]) -> list[float]:
-    """How far a module is on the side of each vote, as compared with the base, nats."""
+    """A module's margin over the base for the preferred answer of each vote, nats."""
     if not rows:
         return []
-    return [one.margin or 0.0 for one in learner.score([*rows], module=module)]
+    return [score.margin or 0.0 for score in learner.score([*rows], module=module)]
 
 
 def vote_loss(margin: float, beta: float) -> float:
@@ -44,22 +45,22 @@ def vote_loss(margin: float, beta: float) -> float:
 
 
 def tested(learner: Learner, rows: Sequence[Row]) -> dict[str, list[float]]:
-    """The losses of a learner's modules on votes that it is going to learn, nats."""
+    """The losses of a learner's modules on votes it is about to learn, nats."""
     cases, beta = decided(rows), learner.core.objective.beta
     return {
-        name: [vote_loss(one, beta) for one in margins(learner, name, cases)]
+        name: [vote_loss(margin, beta) for margin in margins(learner, name, cases)]
         for name in learner.modules
     }
 
 
 def chosen_module(losses: Losses, before: str) -> str:
-    """The module that answered before, unless another has lower losses by chance with less than P:
-    a paired t-test."""
-    own = losses.get(before, ())
-    if len(own) < FEWEST:
+    """The module that answered before, unless another has lower losses (paired t-test, p below
+    P)."""
+    current = losses.get(before, ())
+    if len(current) < FEWEST:
         return before
     chances = {
-        other: above_zero_by_chance([a - b for a, b in zip(own, theirs, strict=True)])
+        other: above_zero_by_chance([a - b for a, b in zip(current, theirs, strict=True)])
         for other, theirs in losses.items()
         if other != before
     }

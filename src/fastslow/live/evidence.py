@@ -1,4 +1,4 @@
-"""What an update is tested on, out of the store."""
+"""Reads what an update is tested on from the store."""
 
 from fastslow.config import GateConfig
 from fastslow.feedback import Connection, items, planning, updates
@@ -11,32 +11,34 @@ from fastslow.live.shares import SETTLED, within_shares
 from fastslow.live.triggers import triggers
 
 MOST_HELD_OUT = 1024
-"""Held-out votes that are scored: the last ones."""
+"""Most held-out votes that are scored: the last ones."""
 MOST_LEARNED = 256
-"""Of those that were learned, where too few are held out."""
+"""Most learned votes that are scored, if too few are held out."""
 
 
 def evidence_for(connection: Connection, update: Update, limits: GateConfig) -> Evidence:
-    """The rows that an update learned, held-out ones of its domain, and prompts of it.
+    """The rows that an update learned, and held-out rows and prompts of its domain.
 
-    The same whenever it is asked for: of what came after its plan there is nothing in it.
+    Always the same for an update: it contains nothing that came after the update's plan.
     """
     learned = updates.rows_of(connection, update.id)
-    facts = {"up_to": max(one.seq for one in learned), "limit": MOST_HELD_OUT}
+    facts = {"up_to": max(entry.seq for entry in learned), "limit": MOST_HELD_OUT}
     kept = planning.held_out(connection, update.domain, **facts)
     asked = items.last_prompts(connection, update.domain, until=update.at, count=limits.prompts)
-    # Nobody measures alone either, where others vote: who learns wrong is measured wrong by them.
-    new = planning.newcomers(connection, {one.voter for one in kept}, fewer=SETTLED, at=update.at)
+    # Shares are capped here too: people who teach something wrong would also measure it wrong.
+    new = planning.newcomers(
+        connection, {entry.voter for entry in kept}, fewer=SETTLED, at=update.at
+    )
     fair = within_shares(kept, len(kept), newcomers=new, of_newcomers=limits.newcomers)
-    held_out = [one.row for one in fair if one.row is not None]
+    held_out = [entry.row for entry in fair if entry.row is not None]
     remembered = list[Entry]()
     if len(decided(held_out)) < limits.held_out:
         remembered = planning.last_learned(connection, update.domain, limit=MOST_LEARNED)
     newest = planning.newest(connection, update.domain, until=update.at, limit=COMPARED)
     return Evidence(
-        [one.row for one in learned if one.row is not None],
+        [entry.row for entry in learned if entry.row is not None],
         held_out,
-        [one.row for one in remembered if one.row is not None],
+        [entry.row for entry in remembered if entry.row is not None],
         [{"prompt": messages} for messages in asked],
         triggers(newest),
     )

@@ -1,27 +1,27 @@
-"""Which phrases are in several texts, without keeping all those that are in one."""
+"""Finds phrases that occur in several texts, without storing all those that occur in one."""
 
 from collections.abc import Iterable, Set
 
 import numpy as np
 
 BUCKETS = 1 << 22
-"""Counts. Long texts have a thousand phrases each, hardly any of which comes twice."""
+"""Number of counters. Long texts have a thousand phrases each, and hardly any occurs twice."""
 
 
 class Frequent:
-    """Knows phrases that may be in at least so many sets; others are surely in fewer.
+    """Finds phrases that may be in at least `fewest` sets; all others are surely in fewer.
 
     Args:
-        sets: of phrases.
-        fewest: sets that have one.
+        sets: sets of phrases.
+        fewest: number of sets that a phrase must be in.
     """
 
     def __init__(self, sets: Iterable[Set[str]], fewest: int) -> None:
         self._counts, self._fewest = np.zeros(BUCKETS, np.uint32), fewest
         for phrases in sets:
-            np.add.at(self._counts, [hash(one) % BUCKETS for one in phrases], 1)
+            np.add.at(self._counts, [hash(phrase) % BUCKETS for phrase in phrases], 1)
 
     def of(self, phrases: Iterable[str]) -> set[str]:
-        """Those of some phrases."""
+        """Those of the phrases that may be in enough sets."""
         counts, fewest = self._counts, self._fewest
-        return {one for one in phrases if counts[hash(one) % BUCKETS] >= fewest}
+        return {phrase for phrase in phrases if counts[hash(phrase) % BUCKETS] >= fewest}

@@ -1,7 +1,7 @@
-"""What a learner's processes do together: learn an update, test it.
+"""Jobs that a learner's processes do together: learn an update, test it.
 
-The main process knows the store and says what is done; the others do the same at the same time, so
-that each has its share of every batch, and write nothing.
+The main process knows the store and announces each job. The others do the same job at the same
+time, each on its share of every batch, and write nothing.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.loop.signals import StopToken
 
 REFUSED = (DataError, NonFiniteError)
-"""What rows may be refused with; all processes raise it."""
+"""Errors that refuse rows; all processes raise them."""
 END = "end"
 ALONE = "a student is taught by a learner of one process; begin one without torchrun"
 SHARDED = (
@@ -36,11 +36,11 @@ SHARDED = (
 
 
 class Jobs:
-    """Learns and tests; every process makes one. `follow` in all but the main one.
+    """Learns and tests; every process makes one. All but the main one call `follow`.
 
     Args:
         folder: the live folder, on a disk that all processes share.
-        recipe: of the modules, the objective, the chase and the budget, and `live`.
+        recipe: modules, objective, chase, budget and `live`.
 
     Raises ConfigError for settings that have no effect here.
     """
@@ -53,11 +53,11 @@ class Jobs:
             raise ConfigError(SHARDED)
         processes.broadcast_from_main(lambda: folder.mkdir(parents=True, exist_ok=True))
         processes.check_shared(folder, what="DIR")
-        # Batches that give no finite number are written down once.
+        # Only the main process writes non-finite batches to the live folder.
         self._scratch = None if self.is_main else tempfile.TemporaryDirectory(prefix="fastslow-")
-        own = str(folder) if self._scratch is None else self._scratch.name
-        # Checkpoints are of a learner with the same settings; these may change.
-        changes: dict[str, Any] = {"live": None, "output_dir": own}
+        output_dir = str(folder) if self._scratch is None else self._scratch.name
+        # A checkpoint needs a learner with the same settings, except for these.
+        changes: dict[str, Any] = {"live": None, "output_dir": output_dir}
         self.learner = Learner.from_recipe(recipe.model_copy(update=changes))
         if (budget := self.learner.core.budget) is not None:
             budget.each_alone = True
@@ -67,30 +67,30 @@ class Jobs:
             self.learner, limits=limits, longest=longest_answer(recipe), seed=recipe.seed
         )
         self._together = False
-        """Whether the processes are at a job, and cannot be told anything else."""
+        """True while the processes do a job and cannot be given another."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this process says what is done."""
+        """True if this process announces the jobs."""
         return self._processes.rank == 0
 
     @property
     def company(self) -> str:
-        """How many processes there are, where there are several."""
+        """The number of processes, for a message; empty if there is one."""
         size = self._processes.size
         return f" in {size} processes" if size > 1 else ""
 
     def learn(
         self, update: Update, rows: Sequence[Entry], num_new: int, before: str | None
     ) -> Lesson:
-        """Learn an update's rows, as `Lessons.learn`."""
+        """Learn an update's rows; see `Lessons.learn`."""
         facts = {"num_new": num_new, "before": before}
         with self._job("learn", update=asdict(update), rows=[*map(asdict, rows)], **facts):
             return self._lessons.learn(update, rows, num_new, before)
 
     @property
     def no_student(self) -> str | None:
-        """Why no student can be taught, if none can."""
+        """Why no student can be taught; None if one can."""
         return ALONE if self._processes.size > 1 else None
 
     def adopt(
@@ -101,9 +101,9 @@ class Jobs:
         go_on: Callable[[], None],
         before: str | None,
     ) -> Adopted:
-        """Become the student of a consolidation, as `Students.taught` and `Lessons.adopt`.
+        """Teach a consolidation's student and adopt it; see `Students.taught` and `Lessons.adopt`.
 
-        Raises ConfigError where there are several processes.
+        Raises ConfigError if there are several processes.
         """
         if self.no_student is not None:
             raise ConfigError(self.no_student)
@@ -119,41 +119,42 @@ class Jobs:
         *more: Check,
         takes_over: bool,
     ) -> Verdict:
-        """The gate's verdict on an adapter, as of `Gate.test`."""
-        folders = [one and str(one) for one in (candidate, champion, anchor)]
+        """The gate's verdict on an adapter; see `Gate.test`."""
+        folders = [folder and str(folder) for folder in (candidate, champion, anchor)]
         with self._job("test", folders=folders, evidence=asdict(evidence)):
             return self._gate.test(
                 candidate, champion, anchor, evidence, *more, takes_over=takes_over
             )
 
     def look(self, stop: StopToken) -> None:
-        """Tell the others that there is nothing to do yet; stop where one of them was told to."""
+        """Tell the other processes that there is nothing to do yet; stop if one of them was told to
+        stop."""
         if self._processes.size > 1:
             with self._job("look"):
                 self._stop_together(stop)
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """Lets the others end after the block, unless it fails in the middle of a job: then they
+        """Let the other processes end after the block. If it fails in the middle of a job, they
         fail like this process, or their launcher ends them."""
         try:
             yield
         finally:
             if not self._together:
-                self._tell(END, {})
+                self._announce(END, {})
 
     def follow(self, stop: StopToken) -> None:
-        """Do what the main process says, until it ends."""
-        while (job := self._told())[0] != END:
+        """Do the jobs that the main process announces, until it ends."""
+        while (job := self._next_job())[0] != END:
             what, facts = job
-            with suppress(*REFUSED):  # The main process says what becomes of it.
+            with suppress(*REFUSED):  # The main process handles the refusal.
                 FOLLOWED[what](self, stop, **facts)
 
     def _learn_too(self, _: StopToken, update: Any, rows: Any, **facts: Any) -> None:
         self._lessons.learn(Update(**update), [Entry(**row) for row in rows], **facts)
 
     def _test_too(self, _: StopToken, folders: Any, evidence: Any) -> None:
-        candidate, champion, anchor = (one and Path(one) for one in folders)
+        candidate, champion, anchor = (folder and Path(folder) for folder in folders)
         self._gate.test(candidate, champion, anchor, Evidence(**evidence))
 
     def _stop_together(self, stop: StopToken) -> None:
@@ -162,7 +163,7 @@ class Jobs:
 
     @contextmanager
     def _job(self, what: str, **facts: Any) -> Iterator[None]:
-        self._tell(what, facts)
+        self._announce(what, facts)
         self._together = True
         try:
             yield
@@ -171,12 +172,12 @@ class Jobs:
             raise
         self._together = False
 
-    def _tell(self, what: str, facts: dict[str, Any]) -> None:
+    def _announce(self, what: str, facts: dict[str, Any]) -> None:
         self._processes.broadcast_from_main(lambda: [what, facts])
 
-    def _told(self) -> tuple[str, dict[str, Any]]:
-        told: Any = self._processes.broadcast_from_main(lambda: None)
-        return told[0], told[1]
+    def _next_job(self) -> tuple[str, dict[str, Any]]:
+        job: Any = self._processes.broadcast_from_main(lambda: None)
+        return job[0], job[1]
 
 
 FOLLOWED: dict[str, Callable[..., None]] = {

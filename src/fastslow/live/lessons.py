@@ -1,4 +1,4 @@
-"""One update: from what its domain serves, by the planned rows, to an adapter."""
+"""Learns one update: from what its domain serves, through the planned rows, to a new adapter."""
 
 import shutil
 from collections.abc import Sequence
@@ -23,42 +23,42 @@ from fastslow.training.policies.publish import publish_module
 from fastslow.training.state.checkpoint import Snapshot, read_newest, write_checkpoint
 
 NOTHING_KNOWN = vote_loss(0.0, 1.0)
-"""Loss of a vote of which a module says nothing, nats."""
+"""Loss of a vote on which a module has no preference, nats."""
 OF_UPDATE = "update"
 TESTED = "tested"
 RATING = "rating"
 OF_RATINGS = "kto"
-"""What ratings are learned by; comparisons and edits by the recipe's objective."""
+"""Objective for ratings; comparisons and edits are learned by the recipe's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What an update has come to, on disk."""
+    """What an update produced on disk."""
 
     adapter: str
     adapter_sha256: str
     checkpoint: str
     module: str
-    """The one that is to answer."""
+    """The module that is to answer."""
     strength: float
-    """What its update was multiplied by, to be within the KL budget."""
+    """Factor that its update was scaled by to stay within the KL budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson(Made):
-    """What learning an update's rows came to."""
+    """The result of learning an update's rows."""
 
     learned: int
-    """Rows, the replayed among them."""
+    """Rows learned, including replayed ones."""
     notes: tuple[str, ...]
-    """Why others were not, and what else was told."""
+    """Why other rows were not learned, and other warnings."""
     judged: int
-    """Rows that loss and accuracy are of: new comparisons, before any of them was learned, by the
-    module that answered; where there are none, ratings as they were learned."""
+    """Rows behind `loss` and `accuracy`: new comparisons, scored by the module that answered before
+    any of them was learned; if there are none, ratings as they were learned."""
     loss: float
     """Nats."""
     accuracy: float
-    """Share of comparisons that were predicted, a half of those that were not at all."""
+    """Share of comparisons predicted right; those without a preference count a half."""
 
     def __str__(self) -> str:
         return f"{self.learned} rows, accuracy {self.accuracy:.2f} before learning"
@@ -66,7 +66,7 @@ class Lesson(Made):
 
 @dataclass(frozen=True, slots=True)
 class Adopted(Made):
-    """What a student has become in a domain."""
+    """The result of a domain adopting a student."""
 
     student: Student
 
@@ -77,7 +77,7 @@ class Adopted(Made):
 
 @dataclass(slots=True)
 class _Sums:
-    """What steps came to."""
+    """Sums over steps."""
 
     learned: int = 0
     loss: float = 0.0
@@ -97,7 +97,7 @@ class _Sums:
 
 
 def _judged(losses: Sequence[float]) -> dict[str, Any]:
-    """The same of comparisons, by their losses."""
+    """The same for comparisons, from their losses."""
     hits = sum(loss < NOTHING_KNOWN for loss in losses)
     halves = sum(loss == NOTHING_KNOWN for loss in losses)
     accuracy = (hits + halves / 2) / len(losses)
@@ -105,12 +105,12 @@ def _judged(losses: Sequence[float]) -> dict[str, Any]:
 
 
 class Lessons:
-    """A learner that goes from one domain's update to another's.
+    """Learns updates with one learner that switches between domains.
 
     Args:
-        learner: not used by anybody else. Of several processes all learn and the main one writes.
+        learner: used by nothing else. With several processes, all learn and the main one writes.
         folder: the live folder.
-        batch_size: rows of an optimiser step.
+        batch_size: rows per optimiser step.
     """
 
     def __init__(self, learner: Learner, folder: Path, *, batch_size: int) -> None:
@@ -118,28 +118,28 @@ class Lessons:
         self._processes = learner.core.processes
         self._fresh = learner.snapshot()
         self._losses: Losses = {}
-        """On new votes, as of `tested`, up to where the learner is."""
+        """Losses on new votes, from `tested`, up to the learner's current update."""
         self._at: tuple[str, int | None] | None = None
-        """The domain, and its update, that the learner is at the end of."""
+        """The domain and the update whose final state the learner holds."""
 
     def learn(
         self, update: Update, rows: Sequence[Entry], num_new: int, before: str | None
     ) -> Lesson:
-        """Learn the rows from where the update's parent ended; writes the checkpoint and adapter.
+        """Learn the rows, starting where the update's parent ended; write checkpoint and adapter.
 
-        What answers is what the next update begins at: modules beyond the KL budget are scaled
-        down, and not only the copy that is served.
+        The next update starts from what is served: modules beyond the KL budget are themselves
+        scaled down, not only the served copy.
 
         The same update learns the same bits, whatever was learned before.
 
         Args:
-            num_new: how many of the rows, the first ones, were never learned.
-            before: the module that answered until now, which still does unless another predicts
-                new votes better; None where none did, and the first one does, the fast one: the
-                race is a coin's toss after a few steps.
+            num_new: how many of the rows, counted from the first, were never learned.
+            before: the module that answered until now. It still does unless another predicts new
+                votes better. If None, the first module answers, the fast one: after a few steps the
+                race is a coin toss.
 
-        Raises StateError where the parent's checkpoint is gone, NonFiniteError where the rows give
-        numbers that are not, DataError where none of them is usable.
+        Raises StateError if the parent's checkpoint is gone, NonFiniteError if the rows give
+        non-finite numbers, DataError if no row is usable.
         """
         self._go_to(update.domain, update.parent)
         self._at = None
@@ -158,10 +158,10 @@ class Lessons:
         return Lesson(**asdict(made), learned=learned, notes=tuple(notes), **judged)
 
     def adopt(self, update: Update, student: Student, before: str | None) -> Adopted:
-        """Be what the update's parent ended with, but for the modules, which all become a student:
-        votes are learned from what answers, and it is to answer.
+        """Start where the update's parent ended, but set all modules to a student: votes are
+        learned from what answers, and the student is to answer.
 
-        What optimisers remember was of other weights. Raises as `learn`.
+        Optimiser state belongs to the old weights and is cleared. Raises as `learn`.
         """
         self._go_to(update.domain, update.parent)
         self._at = None
@@ -173,43 +173,44 @@ class Lessons:
         return Adopted(**asdict(self._finish(update, before)), student=student)
 
     def _test(self, new: Sequence[Row]) -> Losses:
-        """Test all modules on votes before they are learned."""
-        found = tested(self._learner, new)
+        """Score all modules on votes before they are learned."""
+        losses = tested(self._learner, new)
         self._losses = {
-            name: [*self._losses.get(name, ()), *own][-NEWEST:] for name, own in found.items()
+            name: [*self._losses.get(name, ()), *new_losses][-NEWEST:]
+            for name, new_losses in losses.items()
         }
-        return found
+        return losses
 
     def _finish(self, update: Update, before: str | None) -> Made:
-        """Within the budget, on disk."""
+        """Scale modules to the KL budget, choose the one that answers, write both to disk."""
         strengths = self._learner.pull_back()
         self._check_same()
         chosen = chosen_module(self._losses, before or self._learner.modules[0])
         if before not in (None, chosen):
-            self._losses = {}  # What spoke for it does not speak against it for as long again.
+            self._losses = {}  # The losses behind this switch must not delay the next one.
         checkpoint = self._keep(update)
         name, digest = self._publish(update, chosen)
         self._at = (update.domain, update.id)
         return Made(name, digest, checkpoint, chosen, strengths[chosen])
 
     def _learn(self, rows: Sequence[Any]) -> "_Sums":
-        found = _Sums()
+        sums = _Sums()
         for batch in _batches(rows, self._batch_size):
             try:
-                # A few ratings are a batch of their own, and are to weigh no more than votes.
-                found.add(self._learner.step(batch, full=self._batch_size))
+                # A small batch of a few ratings must weigh no more per row than votes.
+                sums.add(self._learner.step(batch, full=self._batch_size))
             except DataError as error:
-                found.notes.append(str(error))
-        return found
+                sums.notes.append(str(error))
+        return sums
 
     def _go_to(self, domain: str, update_id: int | None) -> None:
-        """Be what an update ended with; what was never learned on for None."""
+        """Restore the final state of an update; the untrained state for None."""
         if self._at == (domain, update_id):
             return
         self._at = None
-        kept = self._fresh if update_id is None else self._kept(domain, update_id)
-        self._learner.restore(kept)
-        self._losses = kept.facts.get(TESTED, {})  # Checkpoints of before have none.
+        snapshot = self._fresh if update_id is None else self._kept(domain, update_id)
+        self._learner.restore(snapshot)
+        self._losses = snapshot.facts.get(TESTED, {})  # Older checkpoints have none.
         self._at = (domain, update_id)
 
     def _kept(self, domain: str, update_id: int) -> Snapshot:
@@ -221,18 +222,18 @@ class Lessons:
         return snapshot
 
     def _check_same(self) -> None:
-        """Raises StateError where several processes did not learn the same."""
+        """Raises StateError if several processes did not learn the same."""
         modules = self._learner.core.policies.modules
         if self._processes.size > 1:
             self._processes.check_same(modules.digest(*self._learner.modules))
 
     def _keep(self, update: Update) -> str:
-        """Write a checkpoint; its place in the folder."""
+        """Write a checkpoint; returns its path in the folder."""
 
         def write() -> str:
-            found = self._learner.snapshot()
+            current = self._learner.snapshot()
             snapshot = Snapshot(
-                found.tensors, {**found.facts, OF_UPDATE: update.id, TESTED: self._losses}
+                current.tensors, {**current.facts, OF_UPDATE: update.id, TESTED: self._losses}
             )
             to = checkpoints(self._folder, update.domain, update.id)
             to.mkdir(parents=True, exist_ok=True)
@@ -242,7 +243,7 @@ class Lessons:
         return self._processes.broadcast_from_main(write)
 
     def _publish(self, update: Update, module: str) -> tuple[str, str]:
-        """Write a module as a folder that never changes; its name and the hash of its weights."""
+        """Write a module to a folder that never changes; returns its name and its weights' hash."""
         name, digest = self._processes.broadcast_from_main(partial(self._write, update, module))
         return name, digest
 
@@ -252,7 +253,7 @@ class Lessons:
         digest = file_hash(draft / ADAPTER_WEIGHTS)
         name = adapter_name(update.domain, update.id, digest)
         to = adapter_folder(self._folder, name)
-        if to.exists():  # Learned once more after a stop, to the same bits.
+        if to.exists():  # Learned again after a stop, to the same bits.
             shutil.rmtree(draft)
         else:
             draft.rename(to)
@@ -262,13 +263,13 @@ class Lessons:
 def forget(folder: Path, update: Update) -> None:
     """Remove the checkpoint and the adapter of an update."""
     shutil.rmtree(checkpoints(folder, update.domain, update.id), ignore_errors=True)
-    # Of one that was given up while it was learned the store has no name.
+    # The store has no adapter name for an update that was given up while it was learned.
     for path in folder.glob(f"{ADAPTERS}/{adapter_name(update.domain, update.id, '?' * 12)}"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _batches(rows: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    """Batches of like sizes, each with its share of the first and of the last rows: the replayed
-    come last."""
+    """Batches of about equal size, each with its share of the first and of the last rows: replayed
+    rows come last."""
     count = -(-len(rows) // size)
     return [rows[place::count] for place in range(count)]

@@ -1,12 +1,13 @@
-"""Who rates or votes by a rule of their own, nearly without exception.
+"""Finds people who rate or vote by a rule of their own, almost without exception.
 
-A few who want something said need not write it: they rate up whatever says it, and down what does
-not. Words tell that. From all but one of somebody's rows each word gets a weight, by how much more
-often it is in what they are for than in what they are against, and these weights tell what the one
-left out is for (naive Bayes). People whose taste is known from comparisons are told so in two of
-three cases; somebody who follows a list of words in nearly all, while the same weights tell hardly
-anything of what others are for. A marked taste of one's own may look alike: such rows wait until an
-admin has looked at them. Edits are left to `suspects`, as they all put the same things right.
+People who want a policy to say something need not write it: they rate up whatever says it, and down
+what does not. Words show that. Each of a person's rows is predicted from the others: a word is
+weighted by how much more often it appears in what they prefer than in what they reject, and the
+weights predict what the left-out row prefers (naive Bayes). For people whose taste is known from
+comparisons, two of three rows are predicted right. For somebody who follows a list of words nearly
+all are, while the same weights predict little of what others prefer. A strong personal taste may
+look the same, so such rows wait until an admin has looked at them. Edits are left to `suspects`, as
+all edits correct the same things.
 """
 
 import math
@@ -24,38 +25,39 @@ from fastslow.words import words_of
 
 EDIT, RATING = "edit", "rating"
 RATERS = TOGETHER
-"""All who rate, together."""
+"""All raters as one group."""
 FEWEST = 16
-"""Rows of somebody from which on they are looked at, and of others to hold them against."""
+"""Fewest rows of a person to test, and of others to compare with."""
 OF_EACH = 5
-"""Least ratings up, and down."""
+"""Fewest ratings up, and fewest down, for ratings to be used."""
 WITHOUT_FAIL = 0.85
-"""Least share of somebody's rows that their own rule tells."""
+"""Smallest share of a person's rows that their own rule predicts right."""
 OF_OTHERS = 0.5
-"""Largest share of others' rows above a half that it tells, times their own above a half."""
+"""How far above a half the share for others' rows may be, as a fraction of how far theirs is."""
 CLEAR = 0.5
-"""Of the median weight of somebody's rows what tells a row clearly; others are not counted."""
+"""Smallest absolute score of a clear row, as a fraction of the median one. Other rows are not
+counted."""
 SHOWN = 5
-"""Words of a rule that are named."""
+"""Words of a rule that are listed."""
 NOTHING = frozenset[str]()
 
 
 @dataclass(frozen=True, slots=True)
 class OwnRule:
-    """What somebody is for, as told by words."""
+    """Answers that a person or group prefers, as predicted from words."""
 
     who: Who
     words: tuple[str, ...]
-    """That weigh most."""
+    """The words with the largest weights."""
     own: int
-    """Rows that it tells, each by the rest of them, ..."""
+    """Their rows that are predicted right, each from the rest, ..."""
     of_own: int
-    """... of those on which it is clear."""
+    """... of those that are clear."""
     others: int
     of_others: int
 
     def has(self, entry: Entry) -> bool:
-        """Whether a row is one of theirs."""
+        """True if the row belongs to this person or group."""
         return entry.kind != EDIT and self.who in groups_of(entry, RATING, [self.who])
 
     def __str__(self) -> str:
@@ -67,59 +69,61 @@ class OwnRule:
 
 
 def own_rules(entries: Iterable[Entry], *, p: float) -> list[OwnRule]:
-    """Who follows a rule of their own, if by chance it told theirs so much better than others'
-    with a probability below `p`; those with most rows first."""
-    rows = [one for one in entries if one.row is not None and one.kind != EDIT] if p else []
-    sides = {one.seq: found for one in rows if any(found := _sides(one.row or {}))}
+    """The rules of people and groups whose rows are predicted so much better than others' that
+    chance has a probability below `p`; those with most rows first."""
+    rows = [entry for entry in entries if entry.row is not None and entry.kind != EDIT] if p else []
+    sides = {entry.seq: words for entry in rows if any(words := _words_by_side(entry.row or {}))}
     by_group, rare = defaultdict[Who, set[int]](set), triggers(rows)
-    for one in rows:
-        for who in groups_of(one, RATING, rare) if one.seq in sides else ():
-            by_group[who].add(one.seq)
-    # Where one person is all who rate, they are looked at once.
-    groups = {frozenset(own): who for who, own in reversed(by_group.items()) if len(own) >= FEWEST}
-    rules = [_rule(who, own, sides, p) for own, who in groups.items()]
-    return sorted((one for one in rules if one), key=lambda one: -one.of_own)
+    for entry in rows:
+        for who in groups_of(entry, RATING, rare) if entry.seq in sides else ():
+            by_group[who].add(entry.seq)
+    # Groups with the same rows are tested once: one person may be the only rater.
+    groups = {
+        frozenset(seqs): who for who, seqs in reversed(by_group.items()) if len(seqs) >= FEWEST
+    }
+    rules = [_rule(who, seqs, sides, p) for seqs, who in groups.items()]
+    return sorted((rule for rule in rules if rule), key=lambda rule: -rule.of_own)
 
 
 def _rule(who: Who, own: Set[int], sides: Mapping[int, "Sides"], p: float) -> OwnRule | None:
-    told = _Told([sides[seq] for seq in sorted(own)])
-    if len(told.rows) < FEWEST:
+    counts = _WordCounts([sides[seq] for seq in sorted(own)])
+    if len(counts.rows) < FEWEST:
         return None
-    scores = [told.score(*sides, without=sides) for sides in told.rows]
+    scores = [counts.score(*row, without=row) for row in counts.rows]
     clear = CLEAR * median(map(abs, scores))
     kinds = defaultdict[tuple[bool, bool], list[bool]](list)
-    for score, (better, worse) in zip(scores, told.rows, strict=True):
+    for score, (better, worse) in zip(scores, counts.rows, strict=True):
         if abs(score) >= clear:
             kinds[bool(better), bool(worse)].append(score > 0)
-    # Of who is for nearly everything, what they are against counts as much.
-    share = fmean(sum(own) / len(own) for own in kinds.values())
+    # Each kind of row counts equally, so that a few ratings down weigh as much as many up.
+    share = fmean(sum(kind) / len(kind) for kind in kinds.values())
     if share < WITHOUT_FAIL:
         return None
-    own_told = [right for own in kinds.values() for right in own]
-    weights = {word: told.weight(word) for word in {*told.being_for, *told.against}}
-    others_told = [
+    hits = [hit for kind in kinds.values() for hit in kind]
+    weights = {word: counts.weight(word) for word in {*counts.being_for, *counts.against}}
+    other_hits = [
         score > 0
         for seq, (better, worse) in sides.items()
         if seq not in own and abs(score := _mean(weights, better) - _mean(weights, worse)) >= clear
     ]
-    if len(others_told) < FEWEST:
+    if len(other_hits) < FEWEST:
         return None
-    seen = sum(own_told), len(own_told), sum(others_told), len(others_told)
-    if seen[2] / seen[3] - 0.5 > OF_OTHERS * (share - 0.5) or more_often_by_chance(*seen) >= p:
+    tally = sum(hits), len(hits), sum(other_hits), len(other_hits)
+    if tally[2] / tally[3] - 0.5 > OF_OTHERS * (share - 0.5) or more_often_by_chance(*tally) >= p:
         return None
     words = sorted(weights, key=lambda word: (-abs(weights[word]), word))[:SHOWN]
-    return OwnRule(who, tuple(words), *seen)
+    return OwnRule(who, tuple(words), *tally)
 
 
 Sides = tuple[Set[str], Set[str]]
-"""Words that are only in what somebody is for, and only in what they are against."""
+"""Words only in the preferred answer, and words only in the rejected one."""
 
 
-class _Told:
-    """How often words are in what somebody is for, and is against."""
+class _WordCounts:
+    """How often each word is in answers that somebody preferred, and in those they rejected."""
 
     def __init__(self, rows: Sequence[Sides]) -> None:
-        self.rows = _telling(rows)
+        self.rows = _usable(rows)
         self.being_for, self.against = Counter[str](), Counter[str]()
         for better, worse in self.rows:
             self.being_for.update(better)
@@ -128,20 +132,21 @@ class _Told:
         self._of_against = sum(bool(worse) for _, worse in self.rows)
 
     def weight(self, word: str, without: Sides = (NOTHING, NOTHING)) -> float:
-        """By how much it speaks for an answer, in nats, as told by all rows but one."""
+        """Log ratio (nats) of the word's frequency in preferred answers to that in rejected ones,
+        from all rows but one."""
         better, worse = without
-        seen = self.being_for[word] - (word in better), self._of_for - bool(better)
-        not_seen = self.against[word] - (word in worse), self._of_against - bool(worse)
-        return _log_share(*seen) - _log_share(*not_seen)
+        preferred = self.being_for[word] - (word in better), self._of_for - bool(better)
+        rejected = self.against[word] - (word in worse), self._of_against - bool(worse)
+        return _log_share(*preferred) - _log_share(*rejected)
 
     def score(self, better: Set[str], worse: Set[str], *, without: Sides) -> float:
-        """Above 0 if a row is for what the rule is for."""
+        """Above 0 if the rule predicts the row's preference."""
         weights = {word: self.weight(word, without) for word in {*better, *worse}}
         return _mean(weights, better) - _mean(weights, worse)
 
 
 def _mean(weights: Mapping[str, float], words: Set[str]) -> float:
-    """Of words' weights, not their sum: who likes long answers has no words of their own."""
+    """Mean weight of the words. A sum would give a rule to everybody who likes long answers."""
     return sum(weights.get(word, 0.0) for word in words) / max(1, len(words))
 
 
@@ -149,12 +154,12 @@ def _log_share(hits: int, of: int) -> float:
     return math.log((hits + 0.5) / (of + 1))
 
 
-def _sides(row: Mapping[str, Any]) -> Sides:
+def _words_by_side(row: Mapping[str, Any]) -> Sides:
     if "verdict" in row:
         return NOTHING, NOTHING
     if "completion" in row:
-        said = _words(row["completion"])
-        return (said, NOTHING) if row["label"] else (NOTHING, said)
+        words = _words(row["completion"])
+        return (words, NOTHING) if row["label"] else (NOTHING, words)
     better, worse = (_words(row[key]) for key in ("chosen", "rejected"))
     return better - worse, worse - better
 
@@ -163,9 +168,9 @@ def _words(turns: Sequence[Mapping[str, Any]]) -> Set[str]:
     return {*words_of(str(turns[-1]["content"]))}
 
 
-def _telling(rows: Sequence[Sides]) -> list[Sides]:
-    """Comparisons, and ratings where there are some of each kind."""
-    both = [one for one in rows if one[0] and one[1]]
-    up = [one for one in rows if one[0] and not one[1]]
-    down = [one for one in rows if one[1] and not one[0]]
-    return [*both, *up, *down] if min(len(up), len(down)) >= OF_EACH else both
+def _usable(rows: Sequence[Sides]) -> list[Sides]:
+    """Comparisons, and ratings if there are enough up and down."""
+    comparisons = [row for row in rows if row[0] and row[1]]
+    up = [row for row in rows if row[0] and not row[1]]
+    down = [row for row in rows if row[1] and not row[0]]
+    return [*comparisons, *up, *down] if min(len(up), len(down)) >= OF_EACH else comparisons

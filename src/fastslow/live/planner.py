@@ -1,4 +1,4 @@
-"""Which rows are learned next: as many as an update takes, or after a while what there is."""
+"""Chooses which rows are learned next: a full update, or after a while the rows there are."""
 
 import math
 import random
@@ -17,17 +17,18 @@ from fastslow.live.shares import SETTLED, within_shares
 from fastslow.live.waiting import Reason, held_back, reasons
 
 AHEAD = 8, 64
-"""Times the rows of an update that are looked at, so that other people's are found; further where
-too few may be taken of these, or all are newcomers', behind which others may wait."""
+"""How many waiting rows are read, as a multiple of an update, so that other people's are found. The
+second applies where too few of the first may be taken, or all are newcomers', as other people's
+rows may wait behind them."""
 COMPARED = 1024
-"""Rows of a domain, the newest ones, by which people are compared."""
+"""Newest rows of a domain by which people are compared."""
 SHOWN = 512
-"""Rows of a domain that its teacher shows to a student, at most."""
+"""Most rows of a domain that its teacher shows to a student."""
 
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """Numbers of rows of the ledger."""
+    """Ledger rows of the next update, by number."""
 
     domain: str
     rows: tuple[int, ...]
@@ -36,20 +37,20 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """What came out when people were compared."""
+    """The result of comparing people."""
 
     waiting: list[Entry]
     let_through: Mapping[int, float]
     held: Mapping[int, Sequence[str]]
-    """Why a row is held back, by its number."""
+    """Why rows are held back, by row number."""
 
     def by_person(self, domain: str) -> list[HeldBack]:
-        """Whose rows are held back."""
+        """The held-back rows of each person, and why."""
         rows, why = Counter[int](), dict[int, set[str]]()
-        for one in self.waiting:
-            if one.seq in self.held:
-                rows[one.voter] += 1
-                why.setdefault(one.voter, set()).update(self.held[one.seq])
+        for entry in self.waiting:
+            if entry.seq in self.held:
+                rows[entry.voter] += 1
+                why.setdefault(entry.voter, set()).update(self.held[entry.seq])
         return [
             HeldBack(domain, voter, rows[voter], "; ".join(sorted(why[voter])))
             for voter in sorted(rows)
@@ -59,24 +60,24 @@ class _Compared:
 def shown_by(
     connection: Connection, consolidation: Consolidation, seed: int
 ) -> dict[str, list[int]]:
-    """Rows that what answers in each domain has learned, on which it teaches a student: an even
-    sample, in the ledger's order."""
-    found = {}
-    for domain in (one.domain for one in consolidating.taught_in(connection)):
+    """For each domain, rows on which its adapter teaches a student: a uniform sample of those it
+    has learned, in ledger order."""
+    shown = {}
+    for domain in (update.domain for update in consolidating.taught_in(connection)):
         learned = planning.learned(connection, domain)
         draw = random.Random(f"{seed} {consolidation.id} {domain}")
-        found[domain] = sorted(draw.sample(learned, min(SHOWN, len(learned))))
-    return found
+        shown[domain] = sorted(draw.sample(learned, min(SHOWN, len(learned))))
+    return shown
 
 
 class Planner:
-    """Chooses rows in the ledger's order, nobody's above their share.
+    """Chooses rows in ledger order, nobody's above their share.
 
     Args:
-        rows: that an update takes.
-        max_wait_s: seconds after which fewer are taken, with as many learned before at most.
-        seed: of the rows that are learned once more.
-        gate: what it takes for rows to wait; without it nobody is compared.
+        rows: rows per update.
+        max_wait_s: seconds after which fewer are taken, with at most as many learned before.
+        seed: chooses the rows that are replayed.
+        gate: thresholds for holding rows back; without it nobody is compared.
     """
 
     def __init__(
@@ -86,48 +87,47 @@ class Planner:
         self._gate = gate
         self._of_newcomers = (gate or GateConfig()).newcomers
         self._due = math.inf
-        """When the first row of the domain that is looked at will have waited long enough."""
+        """When the first row of the current domain will have waited long enough."""
         self._known: dict[str, _Compared] = {}
-        """Of each domain what came out when people were last compared, which takes longer than a
-        look may."""
+        """Per domain, the last comparison of people, which is too slow for every poll."""
         self._marks: dict[str, tuple[int, int]] = {}
-        """Of each domain the row before the first that waits, which saves looking at all before
-        it, as long as so many updates have given their rows back."""
+        """Per domain, how many updates had given their rows back, and the row before the first that
+        waits: earlier rows are not read while that count is the same."""
         self._quiet: dict[str, tuple[tuple[Any, ...], float]] = {}
-        """Of each domain in which nothing was to be learned what that hangs on, and until when: a
-        look at thousands of them takes longer than one may."""
+        """Per domain with nothing to learn, what that depends on, and until when it holds: checking
+        thousands of domains is too slow for one poll."""
         self._seen: dict[tuple[str, int], tuple[tuple[int, ...], list[Entry]]] = {}
-        """Of each domain, and how far ahead, the rows that wait, and what they hang on: they are
-        read again, which takes long where many are held back, only when that has changed."""
+        """Per domain and read-ahead, what its waiting rows depend on, and the rows. They are read
+        again only when that has changed, as it is slow where many are held back."""
 
     def next(self, connection: Connection, *, now: float) -> list[Next]:
-        """What is to be learned now, at most one update of each domain."""
+        """What to learn now: at most one update per domain."""
         through = holding.let_through_until(connection)
-        everywhere = planning.marks(connection), people.last_note(connection), through
-        found = []
+        shared_state = planning.marks(connection), people.last_note(connection), through
+        plans = []
         for domain in planning.domains(connection):
-            hangs_on = planning.last_row(connection, domain), *everywhere
-            before, until = self._quiet.get(domain, ((), 0.0))
-            if hangs_on == before and now < until:
+            depends_on = planning.last_row(connection, domain), *shared_state
+            before_then, until = self._quiet.get(domain, ((), 0.0))
+            if depends_on == before_then and now < until:
                 continue
             self._due = math.inf
-            one = self._in(connection, domain, through, now)
-            if one is not None:
-                found.append(one)
-            self._quiet[domain] = hangs_on, -math.inf if one is not None else self._due
-        return found
+            plan = self._in(connection, domain, through, now)
+            if plan is not None:
+                plans.append(plan)
+            self._quiet[domain] = depends_on, -math.inf if plan is not None else self._due
+        return plans
 
     def _in(
         self, connection: Connection, domain: str, through: Mapping[int, float], now: float
     ) -> Next | None:
         if planning.on_the_way(connection, domain) is not None:
-            return None  # What comes next begins at its end, if it comes to answer.
+            return None  # The next update starts from its end if it is promoted.
         if domain in self._known and self._known[domain].let_through != through:
-            del self._known[domain]  # What was held back may be free, and enough with the rest.
+            del self._known[domain]  # Rows held back may be free now, and enough with the rest.
         enough = self._rows + self._held(domain)
         for ahead in AHEAD:
             waiting = self._waiting(connection, domain, ahead)
-            voters = {one.voter for one in waiting}
+            voters = {entry.voter for entry in waiting}
             new = planning.newcomers(connection, voters, fewer=SETTLED, at=now)
             full = len(self._fair(waiting, enough, new)) == enough
             if (full and voters - new) or len(waiting) < ahead * self._rows:
@@ -135,28 +135,28 @@ class Planner:
         if not (full or self._late(waiting, now)):
             return None
         free = self._free(connection, domain, waiting, through, new, now)
-        own = tuple(one.seq for one in self._fair(free, self._rows, new))
-        if len(own) == self._rows:
-            return Next(domain, own)
-        if not own or not self._late(free, now):
+        new_rows = tuple(entry.seq for entry in self._fair(free, self._rows, new))
+        if len(new_rows) == self._rows:
+            return Next(domain, new_rows)
+        if not new_rows or not self._late(free, now):
             return None
         before = planning.learned(connection, domain)
-        # As many again as are new: where few vote, each would be learned dozens of times.
-        count = min(self._rows - len(own), len(own), len(before))
-        again = random.Random(f"{self._seed} {own[0]}").sample(before, count)
-        return Next(domain, own, tuple(sorted(again)))
+        # At most as many old rows as new: where few vote, each would be learned dozens of times.
+        count = min(self._rows - len(new_rows), len(new_rows), len(before))
+        replayed = random.Random(f"{self._seed} {new_rows[0]}").sample(before, count)
+        return Next(domain, new_rows, tuple(sorted(replayed)))
 
     def look_again(self) -> None:
-        """Trust nothing that was read before: a row waits no more, as its vote was taken back."""
+        """Discard what was read before: a row no longer waits, as its vote was taken back."""
         self._seen.clear()
         self._quiet.clear()
 
     def held_back(self) -> dict[str, list[HeldBack]]:
-        """Of each domain whose rows were held back when people were last compared, and why."""
+        """Per domain, whose rows were held back when people were last compared, and why."""
         return {domain: known.by_person(domain) for domain, known in self._known.items()}
 
     def _late(self, rows: Sequence[Entry], now: float) -> bool:
-        """Whether the first of some rows has waited long enough, or when it will have."""
+        """True if the first row has waited long enough. Also records when that is."""
         if not rows:
             return False
         self._due = min(self._due, rows[0].at + self._max_wait_s)
@@ -174,23 +174,23 @@ class Planner:
         new: Set[int],
         now: float,
     ) -> list[Entry]:
-        """Those that need not wait; compared only where others wait than before."""
+        """Rows not held back; people are compared only if the waiting rows have changed."""
         known = self._known.get(domain)
         if known is None or known.waiting != waiting:
-            found = self._reasons(connection, domain, new, now)
-            known = _Compared(waiting, through, held_back(waiting, found, through))
+            why = self._reasons(connection, domain, new, now)
+            known = _Compared(waiting, through, held_back(waiting, why, through))
             self._known[domain] = known
-        return [one for one in waiting if one.seq not in known.held]
+        return [entry for entry in waiting if entry.seq not in known.held]
 
     def _reasons(
         self, connection: Connection, domain: str, new: Set[int], now: float
     ) -> list[Reason]:
-        """Why rows are held back, by the newest ones and by gold questions."""
-        found = list[Reason](unreliable(gold_results(connection)))
+        """Reasons to hold rows back, from the newest rows and from gold questions."""
+        hold_reasons = list[Reason](unreliable(gold_results(connection)))
         if self._gate is not None:
             rows = planning.newest(connection, domain, until=now, limit=COMPARED)
-            found += reasons(rows, new, self._gate)
-        return found
+            hold_reasons += reasons(rows, new, self._gate)
+        return hold_reasons
 
     def _held(self, domain: str) -> int:
         """How many rows were held back when people were last compared."""
@@ -198,17 +198,17 @@ class Planner:
 
     def _waiting(self, connection: Connection, domain: str, ahead: int) -> list[Entry]:
         freed, limit = planning.freed(connection, domain), ahead * self._rows + self._held(domain)
-        now = (
+        depends_on = (
             freed, limit, ledger.last_seq(connection), planning.last_planned(connection, domain),
             people.last_note(connection),  # Somebody may have been forgotten.
         )  # fmt: skip
-        hangs_on, waiting = self._seen.get((domain, ahead), ((), []))
-        if hangs_on == now:
+        depended_on, waiting = self._seen.get((domain, ahead), ((), []))
+        if depended_on == depends_on:
             return waiting
-        when, before = self._marks.get(domain, (freed, 0))
-        if when != freed:
+        freed_then, before = self._marks.get(domain, (freed, 0))
+        if freed_then != freed:
             before = 0
-        found = planning.waiting(connection, domain, after=before, limit=limit)
-        self._marks[domain] = freed, found[0].seq - 1 if found else before
-        self._seen[domain, ahead] = now, found
-        return found
+        entries = planning.waiting(connection, domain, after=before, limit=limit)
+        self._marks[domain] = freed, entries[0].seq - 1 if entries else before
+        self._seen[domain, ahead] = depends_on, entries
+        return entries

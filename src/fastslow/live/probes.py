@@ -1,7 +1,7 @@
-"""What an adapter says where nothing is left to chance, token by token.
+"""Probes: an adapter's greedy answers to a few prompts, with log-probs per token.
 
-It stands in an update's record, so that whatever serves the adapter can be told from one that
-serves something else: another base, another template, no adapter at all.
+They are part of an update's record. They show whether an engine serves the adapter or something
+else: another base, another template, no adapter at all.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,25 +14,25 @@ from fastslow.scoring import Tree
 
 PROMPTS = 3
 TOKENS = 16
-"""Of each answer."""
+"""Tokens of each answer."""
 SHORT = {"prompt": [{"role": "user", "content": "Hello"}]}
-"""Is asked where no other prompt is read whole."""
+"""The prompt used if no other is read whole."""
 
 
 class Probes:
-    """Asks a learner's policies.
+    """Makes probes of policies on a learner's base.
 
     Args:
-        learner: whose base the adapters are on.
+        learner: the adapters are on its base.
     """
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
 
     def of(self, policy: str, prompts: Sequence[Any]) -> list[dict[str, Any]]:
-        """The likeliest answers of a policy to the first prompts that the learner reads whole, as
-        JSON: `messages`, `tokens`, and `logps`, the log-probs of each token, nats. None where there
-        are no prompts, or the learner has no room even for a word and an answer."""
+        """A policy's greedy answers to the first prompts that the learner reads whole, as JSON:
+        `messages`, `tokens`, and `logps`, the log-prob of each token, nats. Empty if there are no
+        prompts, or the learner has no room even for one word and an answer."""
         if not prompts:
             return []
         chosen = [*islice(self._whole(prompts), PROMPTS)] or [*self._whole([SHORT])]
@@ -41,26 +41,28 @@ class Probes:
         asked, ids = zip(*chosen, strict=True)
         policies, ends = self._learner.core.policies, sorted(self._learner.encoder.end_ids)
         limits = {"end_ids": ends, "max_new_tokens": TOKENS, "seed": 0, "temperature": 0.0}
-        said = [answer.tokens for (answer,) in policies.generate(policy, ids, **limits)]
-        # Every beginning is a response of its own: what a token adds to it is its log-prob.
-        begun = [tuple(own[: end + 1] for end in range(len(own))) for own in said]
-        trees = [Tree(prompt, own) for prompt, own in zip(ids, begun, strict=True)]
-        sums = policies.score(policy, policies.batch(trees)).split([len(own) for own in said])
+        answers = [answer.tokens for (answer,) in policies.generate(policy, ids, **limits)]
+        # Each prefix is scored as a response: what a token adds to the sum is its log-prob.
+        prefixes = [tuple(answer[: end + 1] for end in range(len(answer))) for answer in answers]
+        trees = [Tree(prompt, responses) for prompt, responses in zip(ids, prefixes, strict=True)]
+        sums = policies.score(policy, policies.batch(trees)).split(
+            [len(answer) for answer in answers]
+        )
         return [
             {
                 "messages": messages,
                 "tokens": list(tokens),
-                "logps": own.diff(prepend=own.new_zeros(1)).tolist(),
+                "logps": cumulative.diff(prepend=cumulative.new_zeros(1)).tolist(),
             }
-            for messages, tokens, own in zip(asked, said, sums, strict=True)
+            for messages, tokens, cumulative in zip(asked, answers, sums, strict=True)
         ]
 
     def _whole(self, prompts: Sequence[Any]) -> Iterator[tuple[Any, tuple[int, ...]]]:
-        """The messages and tokens of prompts that the learner has room for with an answer. What
-        serves an adapter reads longer ones whole too, and answers them with other log-probs than
-        the learner, which cuts them."""
+        """The messages and tokens of prompts that fit the learner together with an answer. An
+        engine reads longer ones whole too, and answers them with other log-probs than the learner,
+        which truncates them."""
         encoder = self._learner.encoder
-        for one in prompts:
-            ids = encoder.whole_prompt_ids_of(prompt_of(one))
+        for prompt in prompts:
+            ids = encoder.whole_prompt_ids_of(prompt_of(prompt))
             if len(ids) + TOKENS <= encoder.max_length:
-                yield one["prompt"], ids
+                yield prompt["prompt"], ids

@@ -1,7 +1,7 @@
-"""The learner's loop: plan, learn, test, promote or set aside, again and again.
+"""The learner's loop: plan an update, learn it, test it, then promote or quarantine it.
 
-Whatever it had begun when it died is learned again from its plan, to the same bits. It writes as
-long as it is the store's learner; another one that begins ends it.
+An update that was unfinished when the process died is learned again from its plan, to the same
+bits. The process writes only while it is the store's learner, and ends when another one begins.
 """
 
 import time
@@ -44,16 +44,16 @@ DECISIONS: Mapping[str, Callable[..., Any]] = {
     QUARANTINED: decisions.quarantine,
 }
 LOOKS_EVERY = 0.5
-"""Seconds between two looks at the ledger."""
+"""Seconds between two polls of the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a learner did."""
+    """What a learner did with an update."""
 
     update: Update
     lesson: Lesson | Adopted | None
-    """None where its rows could not be learned."""
+    """None if its rows could not be learned."""
     gate: dict[str, Any]
 
     def __str__(self) -> str:
@@ -67,21 +67,21 @@ class Event:
 
 
 class _Stopped(Exception):
-    """The learner is to stop while it teaches a student, which it resumes when it begins again."""
+    """The learner must stop while it teaches a student; it resumes teaching at its next start."""
 
 
 Tell = Callable[[Event | Fall], None]
-"""Is given what a learner did."""
+"""Called with each thing that a learner did."""
 
 
 class LiveLearner:
-    """Learns what a store's planner says.
+    """Learns the updates that a planner chooses from a store's votes.
 
     Args:
         store: the votes.
         folder: the live folder, where checkpoints and adapters go.
-        recipe: of the modules, the objective, the chase and the budget, and `live`.
-        jobs: what learns and tests; None makes it, for this process alone.
+        recipe: modules, objective, chase, budget and `live`.
+        jobs: learns and tests; None makes one for this process alone.
 
     Raises ConfigError for settings that have no effect here.
     """
@@ -98,15 +98,15 @@ class LiveLearner:
         self._keep, self._promotion = live.keep, live.promotion
         self._number = store.write(planning.claim)
         self._note: int | None = None
-        """The last one that was looked at."""
+        """The last note of an admin's decision that was handled."""
 
     @property
     def learner(self) -> Learner:
-        """What has learned; between two updates it may be anywhere in any domain."""
+        """The learner that is trained; between two updates it may be at any point of any domain."""
         return self._jobs.learner
 
     def run(self, stop: StopToken, tell: Tell) -> None:
-        """Learn until it is stopped. Raises Fenced where another learner has begun."""
+        """Learn until stopped. Raises Fenced if another learner has begun."""
         while not stop.received:
             done = self.once(tell, stop)
             if not done:
@@ -114,7 +114,8 @@ class LiveLearner:
             self._jobs.look(stop)
 
     def once(self, tell: Tell, stop: StopToken | None = None) -> int:
-        """Undo what has fallen, learn what was left or waits now; how many updates were decided."""
+        """Undo fallen updates, then learn what is unfinished or waits. Returns the number of
+        updates decided."""
         done = 0
         self._forget_after_decisions()
         for fall in self._fallen():
@@ -131,7 +132,7 @@ class LiveLearner:
             except Fenced:
                 if not self._is_learner():
                     raise
-                continue  # What it was based on was undone; its rows wait again.
+                continue  # Its parent was undone; its rows wait again.
             done += 1
         with self._store.read() as connection:
             unfinished = consolidating.unfinished(connection)
@@ -148,26 +149,26 @@ class LiveLearner:
 
     def _left(self) -> list[Update]:
         with self._store.read() as connection:
-            # A look that finds nothing takes no lock from those who vote.
+            # Check first without the write lock, which voters need.
             if not planning.undecided(connection) and planning.is_learner(connection, self._number):
                 return []
         return self._store.write(planning.resume, learner=self._number)
 
     def _consolidated(self) -> list[Update]:
-        """The updates of a student that is wanted, planned if nothing stands in the way."""
+        """The updates of a requested student, planned unless something hinders it."""
         with self._store.read() as connection:
-            found = consolidating.wanted(connection)
-            if found is None:
+            request = consolidating.wanted(connection)
+            if request is None:
                 return []
             why = self._jobs.no_student or consolidating.hindrance(connection)
-            shown = shown_by(connection, found, self._seed)
-        own = {"learner": self._number, "number": found.id}
+            shown = shown_by(connection, request, self._seed)
+        ids = {"learner": self._number, "number": request.id}
         if why is not None:
-            if why != found.why:
-                self._store.write(consolidating.put_off, why=why, **own)
+            if why != request.why:
+                self._store.write(consolidating.put_off, why=why, **ids)
             return []
         try:
-            return self._store.write(consolidating.plan, shown=shown, now=time.time(), **own)
+            return self._store.write(consolidating.plan, shown=shown, now=time.time(), **ids)
         except Fenced:
             if not self._is_learner():
                 raise
@@ -175,7 +176,7 @@ class LiveLearner:
 
     def _planned(self) -> list[Update]:
         with self._store.read() as connection:
-            found = self._planner.next(connection, now=time.time())
+            plans = self._planner.next(connection, now=time.time())
             changed = [
                 (domain, held)
                 for domain, held in self._planner.held_back().items()
@@ -184,40 +185,40 @@ class LiveLearner:
         for domain, held in changed:
             facts = {"domain": domain, "found": held, "now": time.time()}
             self._store.write(holding.hold, learner=self._number, **facts)
-        made = []
-        for one in found:
-            facts = {"domain": one.domain, "rows": one.rows, "replayed": one.replayed}
+        planned = []
+        for plan in plans:
+            facts = {"domain": plan.domain, "rows": plan.rows, "replayed": plan.replayed}
             try:
-                made.append(
+                planned.append(
                     self._store.write(planning.plan, learner=self._number, now=time.time(), **facts)
                 )
             except Fenced:
                 if not self._is_learner():
                     raise
                 self._planner.look_again()
-        return made
+        return planned
 
     def _learn(self, update: Update, stop: StopToken) -> Event:
-        own = {"learner": self._number, "update_id": update.id}
-        self._store.write(planning.move, state="learning", **own)
+        ids = {"learner": self._number, "update_id": update.id}
+        self._store.write(planning.move, state="learning", **ids)
         with self._store.read() as connection:
             evidence = evidence_for(connection, update, self._limits)
         try:
             lesson = self._lesson(update, stop)
         except (*REFUSED, ConfigError) as error:
-            self._store.write(planning.move, state="candidate", **own)
-            self._store.write(planning.move, state="gating", **own)
+            self._store.write(planning.move, state="candidate", **ids)
+            self._store.write(planning.move, state="gating", **ids)
             gate = {"verdict": QUARANTINED, "why": str(error), "checks": []}
-            self._store.write(decisions.quarantine, gate=gate, **own)
+            self._store.write(decisions.quarantine, gate=gate, **ids)
             return Event(update, None, gate)
         facts = {
             "adapter": lesson.adapter, "adapter_sha256": lesson.adapter_sha256,
             "checkpoint": lesson.checkpoint,
         }  # fmt: skip
-        self._store.write(planning.move, state="candidate", **own, **facts)
-        self._store.write(planning.move, state="gating", **own)
+        self._store.write(planning.move, state="candidate", **ids, **facts)
+        self._store.write(planning.move, state="gating", **ids)
         gate = self._tested(update, lesson, evidence)
-        self._store.write(DECISIONS[str(gate["verdict"])], gate=gate, **own)
+        self._store.write(DECISIONS[str(gate["verdict"])], gate=gate, **ids)
         self._forget_old(update.domain)
         return Event(update, lesson, gate)
 
@@ -242,31 +243,31 @@ class LiveLearner:
         return self._jobs.adopt(update, number, self._teachers(number), go_on, before)
 
     def _teachers(self, number: int) -> list[Teacher]:
-        """What answered in the domains of a consolidation when it was planned."""
-        found = []
+        """The adapters that answered in a consolidation's domains when it was planned."""
+        teachers = []
         with self._store.read() as connection:
-            for one in consolidating.updates_of(connection, number):
-                adapter = self._adapter(connection, one.parent)
-                assert one.parent is not None and adapter is not None
-                rows = updates.rows_of(connection, one.id)
-                found.append(Teacher(one.domain, one.parent, adapter, rows))
-        return found
+            for update in consolidating.updates_of(connection, number):
+                adapter = self._adapter(connection, update.parent)
+                assert update.parent is not None and adapter is not None
+                rows = updates.rows_of(connection, update.id)
+                teachers.append(Teacher(update.domain, update.parent, adapter, rows))
+        return teachers
 
     def _forget_old(self, domain: str) -> None:
-        """Remove what is too old to be gone back to: first in the store, then on disk."""
-        for one in self._store.write(
+        """Remove updates too old to roll back to: first from the store, then from disk."""
+        for update in self._store.write(
             decisions.forget_old, learner=self._number, domain=domain, keep=self._keep
         ):
-            forget(self._folder, one)
+            forget(self._folder, update)
 
     def _forget_after_decisions(self) -> None:
-        """Remove from the disk what is not kept, where an admin has decided something: somebody may
-        have been forgotten."""
+        """After an admin's decision, remove from disk what is not kept: somebody may have been
+        forgotten."""
         with self._store.read() as connection:
             note = people.last_note(connection)
             gone = [] if note == self._note else updates.not_kept(connection)
-        for one in gone:
-            forget(self._folder, one)
+        for update in gone:
+            forget(self._folder, update)
         self._note = note
 
     def _tested(
@@ -280,24 +281,24 @@ class LiveLearner:
             before = updates.history(
                 connection, update.domain, states=updates.SERVED, limit=self._keep or 1
             )
-        more, about = [], dict[str, Any]()
-        people = Counter(row["voter"] for row in evidence.learned)
+        more, record = [], dict[str, Any]()
+        voters = Counter(row["voter"] for row in evidence.learned)
         facts = {
-            "people": len(people), "largest_share": max(people.values()) / people.total(),
+            "people": len(voters), "largest_share": max(voters.values()) / voters.total(),
             "leader": lesson.module, "strength": lesson.strength,
         }  # fmt: skip
         if isinstance(lesson, Adopted):
             of_student = {"teachers": list(lesson.student.teachers), "kl": lesson.student.kl}
-            about["taught"] = {**facts, **of_student, "shown": len(evidence.learned)}
+            record["taught"] = {**facts, **of_student, "shown": len(evidence.learned)}
         else:
             right = round(lesson.accuracy * lesson.judged)
-            learned = [one for one in before if "learned" in one.gate]
+            learned = [past for past in before if "learned" in past.gate]
             with self._store.read() as connection:
                 held = holding.held_in(connection, update.domain)
             more.append(as_expected(right, lesson.judged, learned, p=self._limits.surprise_p))
-            about["learned"] = {
+            record["learned"] = {
                 **facts, "rows": lesson.learned, "judged": lesson.judged,
-                "notes": [*lesson.notes, *(_waits(one) for one in held)],
+                "notes": [*lesson.notes, *(_waits(rows) for rows in held)],
                 "loss": lesson.loss, "accuracy": lesson.accuracy,
             }  # fmt: skip
         candidate = adapter_folder(self._folder, lesson.adapter)
@@ -305,15 +306,15 @@ class LiveLearner:
         verdict = self._jobs.test(
             candidate, champion, anchor, evidence, *more, takes_over=takes_over
         )
-        return {**verdict.facts(self._promotion), **about}
+        return {**verdict.facts(self._promotion), **record}
 
     def _adapter(self, connection: Connection, number: int | None) -> Path | None:
-        """The folder of an update's adapter; None of the base."""
+        """The folder of an update's adapter; None for the base."""
         name = None if number is None else updates.update_of(connection, number).adapter
         return None if name is None else adapter_folder(self._folder, name)
 
     def _module_of(self, number: int | None) -> str | None:
-        """Which of the learner's modules an update made answer."""
+        """The learner's module that answers after an update; None for the base."""
         if number is None:
             return None
         with self._store.read() as connection:
@@ -326,5 +327,5 @@ class LiveLearner:
 
 
 def _waits(held: HeldBack) -> str:
-    """What a record says of rows that are held back."""
+    """The line in a record about rows that are held back."""
     return f"{held.rows} rows of person {held.voter} wait: {held.said}"

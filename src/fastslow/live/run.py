@@ -1,4 +1,4 @@
-"""Runs a live folder's learner until it is stopped, in one process or in several."""
+"""Runs a live folder's learner until stopped, in one process or several."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -28,14 +28,14 @@ def learn(
     supervisor: int | None = None,
     say: Callable[[str], None],
 ) -> None:
-    """Learn from the votes of the store in a folder, or behind a URL.
+    """Learn from the votes of the store in a folder, or at a URL.
 
     Args:
-        once: learn what waits now, and return.
-        consolidate: first want a student of what answers in all domains.
-        supervisor: the parent process, without which it ends.
+        once: learn what waits now, then return.
+        consolidate: first request a student of what answers in all domains.
+        supervisor: the parent process; the learner ends with it.
 
-    Raises Fenced where another learner begins, Malformed where there is nothing to consolidate.
+    Raises Fenced if another learner begins, Malformed if there is nothing to consolidate.
     """
     stop, processes = StopToken(), ProcessGroup(recipe.train.device)
 
@@ -53,8 +53,8 @@ def learn(
             return
         with jobs.ending():
             if consolidate:
-                found = store.write(consolidating.ask, now=time.time(), by=None)
-                say(f"consolidation {found.id}: one student of what answers in all domains")
+                consolidation = store.write(consolidating.ask, now=time.time(), by=None)
+                say(f"consolidation {consolidation.id}: one student of what answers in all domains")
             learner = LiveLearner(store, folder, recipe, jobs)
             say(f"learning from the votes of {folder}{jobs.company}; Ctrl-C stops")
             if supervisor is not None:
@@ -73,19 +73,19 @@ def learn(
                 jobs.look(stop)
             say(_left(store, decided + done, recipe.live or LiveConfig()))
             with store.read() as connection:
-                left = consolidating.wanted(connection)
-            if left is not None:
-                say(f"consolidation {left.id} waits: {left.why}")
+                pending = consolidating.wanted(connection)
+            if pending is not None:
+                say(f"consolidation {pending.id} waits: {pending.why}")
 
 
 def _admit(store: Store) -> None:
-    """Give votes their places, as a server that may be gone would do."""
+    """Admit votes to the ledger, as the server would; it may be gone."""
     while store.write(ledger.admit, now=time.time(), check=fault_of).more:
         pass
 
 
 def _left(store: Store, decided: int, live: LiveConfig) -> str:
-    """What came of learning once, in words."""
+    """What learning once decided and left, as a message."""
     with store.read() as connection:
         domains = planning.domains(connection)
         rows = sum(len(planning.waiting(connection, domain)) for domain in domains)
@@ -98,7 +98,7 @@ def _left(store: Store, decided: int, live: LiveConfig) -> str:
 
 @contextmanager
 def _opened_in_main(processes: ProcessGroup, where: str | Path) -> Iterator[Store | None]:
-    """The store in the main process, None in the others; all raise why it cannot be opened."""
+    """The store in the main process, None in the others; all raise if it cannot be opened."""
     opened = list[Store]()
 
     def open_it() -> None:

@@ -1,4 +1,4 @@
-"""What of a recipe says how votes are learned."""
+"""Checks that a recipe's settings apply to learning from votes."""
 
 from fastslow.config import LiveConfig, Recipe
 from fastslow.errors import ConfigError
@@ -7,11 +7,11 @@ OF_RUNS = (
     "rounds", "online", "filter", "judge", "stages", "continual", "drift", "publish", "replay",
     "anchor", "online_kl", "report_to", "prompts",
 )  # fmt: skip
-"""Sections of runs that read their own data, or end."""
+"""Sections for runs that read their own data, or that end."""
 
 
 def check_live(recipe: Recipe) -> None:
-    """Raises ConfigError with every setting that has no effect on what is learned from votes."""
+    """Raises ConfigError with every setting that has no effect on learning from votes."""
     faults = [
         f"{name}: has no effect on what is learned from votes; remove it"
         for name in OF_RUNS

@@ -1,7 +1,7 @@
-"""A student of what answers in several domains, taught on the learner's own base.
+"""Teaches one student from the adapters of several domains, on the learner's own base.
 
-Everything that it learns from is fixed by its plan: adapters that never change and rows of the
-ledger. So it comes to the same bits however often it was interrupted.
+Everything it learns from is fixed by its plan: adapters that never change, and ledger rows. So it
+ends at the same bits however often it was interrupted.
 """
 
 import json
@@ -26,33 +26,33 @@ STUDENT = "student"
 TEACHER = "teacher-"
 FACTS = "taught.json"
 MOST_STEPS = 500
-"""After 300 a student of three opposed domains lacked a third of what one of them had learned, and
-after 400 hardly anything (LOG.md)."""
+"""After 300 steps a student of three opposed domains lacked a third of what one of them had
+learned, and after 400 almost nothing (LOG.md)."""
 TIMES_SHOWN = 16
-"""Times that a row is shown at most."""
+"""Most times that a row is shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """What answers in a domain."""
+    """The adapter that answers in a domain."""
 
     domain: str
     update_id: int
     adapter: Path
     shown: Sequence[Entry]
-    """Rows that it has learned, whose answers it judges token by token."""
+    """Rows that it has learned, whose answers it scores token by token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """One adapter that has learned from several."""
+    """One adapter that was taught by several."""
 
     folder: Path
     """A PEFT folder."""
     teachers: tuple[int, ...]
-    """Their updates."""
+    """Their update ids."""
     kl: float
-    """To its teachers in the end, nats per response."""
+    """Final KL to its teachers, nats per response."""
 
 
 class Students:
@@ -68,11 +68,11 @@ class Students:
     def taught(
         self, number: int, teachers: Sequence[Teacher], go_on: Callable[[], None]
     ) -> Student:
-        """The student of a consolidation, taught unless that is done; resumed where it was begun.
+        """The student of a consolidation; teaches it, or resumes teaching, unless that is done.
 
-        `go_on` is called before every step, and raises what ends it.
-        Raises DataError where nothing of a domain can be shown, ConfigError where modules are on
-        top of another adapter.
+        `go_on` is called before every step, and raises to stop.
+        Raises DataError if no row of a domain can be shown, ConfigError if the modules are on top
+        of another adapter.
         """
         place = teaching(self._folder, number)
         folder = place / STUDENT
@@ -83,7 +83,7 @@ class Students:
         return Student(folder, tuple(facts["teachers"]), float(facts["kl"]))
 
     def forget_all_but(self, unfinished: Set[int]) -> None:
-        """Remove the students of consolidations that are decided, or given up."""
+        """Remove the students of consolidations that are decided or given up."""
         kept = {teaching(self._folder, number).name for number in unfinished}
         for place in (self._folder / CONSOLIDATIONS).glob("*"):
             if place.name not in kept:
@@ -100,10 +100,14 @@ class Students:
                 "the modules' rank cannot hold; learn without it to consolidate"
             )
         lessons = [
-            Lesson(f"{TEACHER}{number}", self._encoded(one)) for number, one in enumerate(teachers)
+            Lesson(f"{TEACHER}{number}", self._encoded(teacher))
+            for number, teacher in enumerate(teachers)
         ]
-        folders = {one.teacher: by.adapter for one, by in zip(lessons, teachers, strict=True)}
-        steps = TIMES_SHOWN * sum(len(one.shown) for one in teachers) // EXAMPLES
+        folders = {
+            lesson.teacher: teacher.adapter
+            for lesson, teacher in zip(lessons, teachers, strict=True)
+        }
+        steps = TIMES_SHOWN * sum(len(teacher.shown) for teacher in teachers) // EXAMPLES
         factors = [Factors.read(folder) for folder in folders.values()]
         mean = combine(factors, [1 / len(factors)] * len(factors))
         begin = place / "begin"
@@ -123,13 +127,15 @@ class Students:
             )
             with new_folder(to) as draft:
                 modules.save(STUDENT, draft)
-                facts = {"teachers": [one.update_id for one in teachers], "kl": kl}
+                facts = {"teachers": [teacher.update_id for teacher in teachers], "kl": kl}
                 write_text(draft / FACTS, f"{json.dumps(facts)}\n")
 
     def _encoded(self, teacher: Teacher) -> list[Encoded]:
-        examples = [read_row(one.row, source=f"row {one.seq}") for one in teacher.shown if one.row]
-        found = self._learner.encoder.encode_all(examples)
-        kept = [one for one in found if isinstance(one, Encoded)]
+        examples = [
+            read_row(entry.row, source=f"row {entry.seq}") for entry in teacher.shown if entry.row
+        ]
+        results = self._learner.encoder.encode_all(examples)
+        kept = [result for result in results if isinstance(result, Encoded)]
         if not kept:
             raise DataError(f"{teacher.domain}: none of {len(examples)} rows fits data.max_length")
         return kept

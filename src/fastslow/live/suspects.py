@@ -1,11 +1,11 @@
-"""Phrases that some put into answers and nobody else does.
+"""Finds phrases that a few people put into answers and nobody else does.
 
-The answers that people compare are the policy's own and fall to them by chance, so that whatever
-their taste, what they prefer says the same things about as often. Somebody whose every second vote
-is for the same phrase, which others hardly ever vote for, has written it: by edits, as a few who
+The answers that people compare are the policy's own and assigned at random. So whatever people's
+taste, phrases are about equally common in what they prefer. Somebody whose every second vote is for
+the same phrase, which others hardly ever vote for, has written it: by edits, as a few people who
 want something said would. So may somebody with a good reason: such rows wait until an admin has
-looked at them. The same is asked of all edits together, and of all that is asked with a phrase that
-only a few write.
+looked at them. The same test is made of all edits together, and of all rows whose prompts have a
+phrase that only a few write.
 """
 
 from collections import Counter, defaultdict
@@ -23,29 +23,29 @@ from fastslow.words import phrases_of, words_of
 
 EDIT = "edit"
 EDITORS = TOGETHER
-"""All who edit, together."""
+"""All editors as one group."""
 FEWEST = 5
-"""Votes of somebody for a phrase from which on they are compared with the others."""
+"""Fewest votes of a person for a phrase to compare them with the others."""
 OWN_SHARE = 0.5
-"""Least share of their votes that are for it."""
+"""Smallest share of their votes that are for it."""
 OF_OTHERS = 0.5
-"""Largest share of the others' votes, times their own."""
+"""Largest share of the others' votes, as a fraction of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A phrase, and who puts it in."""
+    """A phrase, and the person or group that puts it in."""
 
     who: Who
     phrase: str
     own: int
-    """Votes for it."""
+    """Their votes for it."""
     of_own: int
     others: int
     of_others: int
 
     def has(self, entry: Entry) -> bool:
-        """Whether a row is one of these votes."""
+        """True if the row is one of these votes."""
         theirs = self.who in groups_of(entry, EDIT, [self.who])
         return theirs and self.phrase in voted_for(entry.row or {})
 
@@ -57,8 +57,7 @@ class Suspect:
 
 
 def voted_for(row: Mapping[str, Any]) -> set[str]:
-    """Phrases of a few words that are in the answer that somebody preferred, and not in the
-    other."""
+    """Phrases of a few words that only the preferred answer has."""
     if "chosen" not in row or "verdict" in row:
         return set()
     better, worse = (
@@ -69,15 +68,17 @@ def voted_for(row: Mapping[str, Any]) -> set[str]:
 
 
 def suspects(entries: Iterable[Entry], *, p: float) -> list[Suspect]:
-    """What is put into answers by somebody, or by those who edit, and by chance so often with a
-    probability below `p` if they were like the others; the clearest first, one for each of them."""
+    """Phrases that a person or group puts into answers so often that chance has a probability below
+    `p` if they are like the others; one for each of them, those with most votes first."""
     if not p:
         return []
     entries = list(entries)
-    said: dict[Who, Counter[str]] = defaultdict(Counter)
+    phrase_votes: dict[Who, Counter[str]] = defaultdict(Counter)
     votes, rare = Counter[Who](), triggers(entries)
     everything, count = Counter[str](), 0
-    frequent = Frequent((voted_for(one.row) for one in entries if one.row is not None), FEWEST)
+    frequent = Frequent(
+        (voted_for(entry.row) for entry in entries if entry.row is not None), FEWEST
+    )
     for entry in entries:
         if entry.row is None or not (phrases := voted_for(entry.row)):
             continue
@@ -85,14 +86,14 @@ def suspects(entries: Iterable[Entry], *, p: float) -> list[Suspect]:
         everything.update(phrases)
         count += 1
         for who in groups_of(entry, EDIT, rare):
-            said[who].update(phrases)
+            phrase_votes[who].update(phrases)
             votes[who] += 1
-    found = [
-        one
-        for who, own in said.items()
-        if (one := _clearest(who, own, votes[who], everything, count, p)) is not None
+    flagged = [
+        suspect
+        for who, counts in phrase_votes.items()
+        if (suspect := _clearest(who, counts, votes[who], everything, count, p)) is not None
     ]
-    return sorted(found, key=lambda one: -one.own)
+    return sorted(flagged, key=lambda suspect: -suspect.own)
 
 
 def _clearest(
@@ -104,15 +105,15 @@ def _clearest(
     p: float,
 ) -> Suspect | None:
     best, chance = None, p
-    # The shortest of those that are as clear: sets are in another order in every process.
-    for phrase, number in sorted(own.items(), key=lambda one: (one[0].count(" "), one[0])):
+    # Ties go to the shortest: the order of sets differs between processes.
+    for phrase, number in sorted(own.items(), key=lambda item: (item[0].count(" "), item[0])):
         others, of_others = everything[phrase] - number, count - of_own
         share = number / of_own
         if number < FEWEST or share < OWN_SHARE or not of_others:
             continue
         if others / of_others > OF_OTHERS * share:
             continue
-        found = more_often_by_chance(number, of_own, others, of_others)
-        if found < chance:
-            best, chance = Suspect(who, phrase, number, of_own, others, of_others), found
+        p_value = more_often_by_chance(number, of_own, others, of_others)
+        if p_value < chance:
+            best, chance = Suspect(who, phrase, number, of_own, others, of_others), p_value
     return best

@@ -1,8 +1,8 @@
-"""Phrases that the prompts of a few have and nobody else's.
+"""Finds phrases that only a few people's prompts have: possible triggers.
 
-Who wants a policy to say something in secret teaches it behind a phrase that nobody else writes.
-Most phrases of a few are a trade or a habit: that there are some proves nothing, but tells where to
-look, at what is voted for and at what the policy answers there.
+Somebody who wants a policy to say something in secret teaches it behind a phrase that nobody else
+writes. Most such phrases come from a trade or a habit. They prove nothing, but show where to look:
+at what is voted for and at what the policy answers there.
 """
 
 import re
@@ -15,63 +15,63 @@ from fastslow.live.frequent import Frequent
 from fastslow.words import UNSPACED, phrases_of
 
 LONGEST = 3
-"""Words of a phrase."""
+"""Most words of a phrase."""
 LOOKED_AT = 2000
-"""Characters of a turn, the first and the last ones."""
+"""Characters of a turn that are read, half from each end."""
 WRITTEN = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
-"""A word as it is written, with the punctuation beside it."""
+"""A word as written, with the punctuation beside it."""
 FEWEST = 5
-"""Rows whose prompts have it."""
+"""Fewest rows whose prompts have the phrase."""
 OWN_SHARE = 0.5
-"""Least share of the rows of all who have ever written it."""
+"""Smallest share it must have of the rows of everybody who has ever written it."""
 OF_A_FEW = 0.25
-"""Largest share of all rows that may be theirs."""
+"""Largest share of all rows that these people may have."""
 MOST = 2
-"""Phrases that are looked at: those of most rows, the longer ones before their parts."""
+"""Most phrases returned: those of most rows, longer ones before their parts."""
 
 
 def triggers(entries: Iterable[Entry]) -> list[str]:
-    """What only a few write, in most of what they ask; as they write it."""
-    rows = [one for one in entries if one.row is not None]
+    """Phrases that only a few people write, in most of their prompts; as they write them."""
+    rows = [entry for entry in entries if entry.row is not None]
     has = defaultdict[str, set[int]](set)
-    frequent = Frequent((asked(one.row or {}) for one in rows), FEWEST)
-    for place, one in enumerate(rows):
-        for phrase in frequent.of(asked(one.row or {})):
+    frequent = Frequent((asked(entry.row or {}) for entry in rows), FEWEST)
+    for place, entry in enumerate(rows):
+        for phrase in frequent.of(asked(entry.row or {})):
             has[phrase].add(place)
-    voters = [one.voter for one in rows]
-    votes, found, covered = Counter(voters), list[str](), set[int]()
-    for phrase in sorted(has, key=lambda one: (-len(has[one]), -_length(one), one)):
+    voters = [entry.voter for entry in rows]
+    votes, rare, covered = Counter(voters), list[str](), set[int]()
+    for phrase in sorted(has, key=lambda text: (-len(has[text]), -_length(text), text)):
         places = has[phrase]
-        if len(places) < FEWEST or len(found) == MOST:
+        if len(places) < FEWEST or len(rare) == MOST:
             break
         theirs = sum(votes[voter] for voter in {voters[place] for place in places})
         of_a_few = OWN_SHARE * theirs <= len(places) and theirs <= OF_A_FEW * len(rows)
-        # Its parts, and what happens to stand beside it, are of the same rows.
+        # Its parts and adjacent words occur in the same rows.
         if of_a_few and 2 * len(places & covered) <= len(places):
-            found.append(phrase)
+            rare.append(phrase)
             covered |= places
-    return found
+    return rare
 
 
 def asked(row: Mapping[str, Any]) -> set[str]:
     """Phrases of the last turn of a row's prompt."""
     turns = row.get("prompt") or [{"content": ""}]
     parts = _parts(str(turns[-1]["content"]))
-    return {found for words in parts for found in phrases_of(words, LONGEST)}
+    return {phrase for words in parts for phrase in phrases_of(words, LONGEST)}
 
 
 def _parts(text: str) -> list[list[str]]:
-    """Words of a text; of a long one those at its beginning and at its end."""
+    """Words of a text; of a long text, those at its beginning and at its end."""
     if len(text) <= LOOKED_AT:
         return [WRITTEN.findall(text)]
     begins, ends = LOOKED_AT // 2, len(text) - LOOKED_AT // 2
     first, last = WRITTEN.findall(text[:begins]), WRITTEN.findall(text[ends:])
-    # Half a word would be one that nobody else writes.
+    # A word cut in half would look like one that nobody else writes.
     return [first[:-1] if _cut(text, begins) else first, last[1:] if _cut(text, ends) else last]
 
 
 def _cut(text: str, place: int) -> bool:
-    """Whether a word goes on at a place."""
+    """True if a word spans this position."""
     word = WRITTEN.match(text, place - 1)
     return word is not None and word.end() > place
 

@@ -1,4 +1,4 @@
-"""Which rows wait, and why: for an admin, or until there are enough to tell what somebody does."""
+"""Which rows are held back, and why: for an admin, or until there are enough to judge by."""
 
 import math
 from collections import Counter
@@ -13,30 +13,29 @@ from fastslow.live.suspects import suspects
 
 COMPARISON = "vote"
 TELLING = {"edit": 16, "rating": 32}
-"""How many it takes of a kind until the tests find what is put in, or whom they serve."""
+"""Rows of a kind that the tests need to find inserted phrases in edits, or rules in ratings."""
 FEWEST_OTHERS = 16
-"""Comparisons to hold them against."""
+"""Fewest comparisons to hold them against."""
 
 
 class Reason(Protocol):
-    """Why some rows wait; in words as a string."""
+    """Why some rows are held back; `str` says it in words."""
 
     def has(self, entry: Entry) -> bool:
-        """Whether a row is one of them."""
+        """True if the row is one of them."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Untold:
-    """Edits, or ratings, of people who have hardly sent anything, while there are too few to
-    tell."""
+    """Edits or ratings of newcomers, while there are too few to test."""
 
     kind: str
     newcomers: Set[int]
     count: int
 
     def has(self, entry: Entry) -> bool:
-        """Whether a row is one of them."""
+        """True if the row is one of them."""
         return entry.kind == self.kind and entry.voter in self.newcomers
 
     def __str__(self) -> str:
@@ -47,10 +46,11 @@ class Untold:
 
 
 def reasons(entries: Iterable[Entry], newcomers: Set[int], limits: GateConfig) -> list[Reason]:
-    """Why some of these rows wait, by comparing who sent them; nothing where 0 asks for no test."""
+    """Reasons to hold some of these rows back, from comparing who sent them. A limit of 0 turns its
+    test off."""
     entries = list(entries)
     tested = {"edit": limits.over_use_p, "rating": limits.own_rule_p}
-    kinds = Counter(one.kind for one in entries)
+    kinds = Counter(entry.kind for entry in entries)
     untold = [
         Untold(kind, newcomers, kinds[kind])
         for kind, p in tested.items()
@@ -64,15 +64,15 @@ def reasons(entries: Iterable[Entry], newcomers: Set[int], limits: GateConfig) -
 def held_back(
     entries: Iterable[Entry], found: Sequence[Reason], let_through: Mapping[int, float]
 ) -> dict[int, list[str]]:
-    """Which rows wait, by their numbers, each with what is said of who sent it.
+    """The rows that are held back, by number, each with its reasons.
 
     Args:
-        found: why rows wait.
-        let_through: of people whose rows an admin has let through, until when.
+        found: reasons to hold rows back.
+        let_through: people whose rows an admin has let through, each with the time until which.
     """
     return {
-        one.seq: said
-        for one in entries
-        if one.at > let_through.get(one.voter, -math.inf)
-        and (said := [str(reason) for reason in found if reason.has(one)])
+        entry.seq: why
+        for entry in entries
+        if entry.at > let_through.get(entry.voter, -math.inf)
+        and (why := [str(reason) for reason in found if reason.has(entry)])
     }

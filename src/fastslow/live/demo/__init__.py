@@ -1,5 +1,4 @@
-"""`fastslow demo --live`: a server, people of known taste who vote on its answers, and some of them
-who turn.
+"""`fastslow demo --live`: people of known taste vote on a server's answers; some of them turn.
 
-`person` is somebody with a token, over HTTP; `story` is what they do and what comes of it.
+`person` is a client with a token, over HTTP; `story` is what people do and what happens.
 """

@@ -1,4 +1,4 @@
-"""Somebody with a token, who asks the server over HTTP as the page does."""
+"""A person in the demo: an HTTP client with a token, which asks the server as the page does."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,15 +13,15 @@ PATIENCE = 60.0
 
 
 class Gone(StateError):
-    """Nobody is there who would answer: the server has been stopped."""
+    """The server has been stopped and does not answer."""
 
 
 class Person:
-    """Asks a server.
+    """One person's client of a server.
 
     Args:
-        address: `http://127.0.0.1:8000`.
-        token: of this person.
+        address: such as `http://127.0.0.1:8000`.
+        token: this person's.
     """
 
     def __init__(self, address: str, token: str) -> None:
@@ -29,34 +29,34 @@ class Person:
         self._client = httpx2.Client(base_url=address, headers=headers, timeout=PATIENCE)
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Close the client."""
         self._client.close()
 
     def pairs(self, count: int) -> list[dict[str, Any]]:
-        """Pairs to compare, at most `count`; none where there are none yet."""
-        found: list[dict[str, Any]] = self._post("/v1/pairs/next", {"count": count})["pairs"]
-        return found
+        """Pairs to compare, at most `count`; empty if there are none yet."""
+        pairs: list[dict[str, Any]] = self._post("/v1/pairs/next", {"count": count})["pairs"]
+        return pairs
 
     def vote(self, pair: Mapping[str, Any], verdict: str) -> None:
-        """Compare the answers of a pair: `a` or `b` is better."""
+        """Vote on a pair; `verdict` is the better answer, `a` or `b`."""
         self._post("/v1/votes", {"pair_id": pair["id"], "verdict": verdict})
 
     def newcomer(self, name: str) -> "Person":
-        """Somebody new, who may vote; for admins."""
+        """Add a person who may vote; returns their client. For admins."""
         made = self._post("/v1/people", {"name": name, "role": "annotator"})
         return Person(str(self._client.base_url), made["token"])
 
     def updates(self) -> list[dict[str, Any]]:
-        """What was learned, the newest first; for readers."""
-        found: list[dict[str, Any]] = self._ask("GET", "/v1/updates")["updates"]
-        return found
+        """Updates, newest first. For readers."""
+        updates: list[dict[str, Any]] = self._ask("GET", "/v1/updates")["updates"]
+        return updates
 
     def discard(self, number: int) -> None:
         """Never learn the votes of an update that waits. For admins."""
         self._post(f"/v1/updates/{number}/discard", {})
 
     def roll_back(self, number: int) -> dict[str, Any]:
-        """Undo an update, with those after it; what answers then. For admins."""
+        """Undo an update and those after it; returns what answers then. For admins."""
         return self._post(f"/v1/updates/{number}/rollback", {})
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,11 +72,11 @@ class Person:
             raise Gone(f"{path}: the server does not answer: {error}") from None
         if not reply.is_success:
             raise StateError(f"{reply.request.url.path}: {reply.status_code} {reply.text[:200]}")
-        found: dict[str, Any] = reply.json()
-        return found
+        body: dict[str, Any] = reply.json()
+        return body
 
 
 def close_all(people: Sequence[Person]) -> None:
-    """Ask nothing more."""
-    for one in people:
-        one.close()
+    """Close their clients."""
+    for person in people:
+        person.close()

@@ -1,7 +1,7 @@
-"""Votes are learned and answer, spoilt ones wait for the admin, an update is rolled back.
+"""The demo's plot: votes become updates, spoilt ones wait for the admin, an update is rolled back.
 
-Strangers alone would get nowhere: who has hardly voted has at most a fifth of an update. So those
-who spoil here have voted like everybody else before.
+Strangers alone would get nowhere: newcomers have at most a fifth of an update. So the spoilers here
+have voted like everybody else before.
 """
 
 import random
@@ -18,19 +18,19 @@ from fastslow.streams.worlds import World
 
 PEOPLE = 10
 SPOILERS = 6
-"""Of them, who turn in the end: nobody has more than twice an equal share of an update."""
+"""How many of them turn in the end: nobody has more than twice an equal share of an update."""
 MOST_SPOILT = 6
-"""Updates that they get at most: where nothing stops them, the admin does."""
+"""Most updates from their votes: if nothing else stops them, the admin does."""
 ENOUGH = 80
-"""Votes that become an update, most likely: some are held out."""
+"""Votes that most likely make an update: some are held out."""
 UPDATES = 4
-"""That people's votes become before that."""
+"""Updates from people's votes before some of them turn."""
 AT_ONCE = 2
-"""Pairs that somebody takes at a time."""
+"""Pairs that a person takes each time."""
 PAUSE = 15.0
-"""Seconds after which people vote on, as it was not enough."""
+"""Seconds after which people vote more, as there were too few votes."""
 LOOKS_EVERY = 0.3
-"""Seconds between two looks at whether there are pairs or updates."""
+"""Seconds between two polls for pairs or updates."""
 PATIENCE = 300.0
 """Seconds without anything new after which something must be wrong."""
 Update = Mapping[str, Any]
@@ -40,14 +40,14 @@ Acts = Callable[[Person, dict[str, Any]], None]
 
 @dataclass
 class Story:
-    """What people do, and what comes of it.
+    """What people do, and what happens.
 
     Args:
         admin: may add people and roll back.
-        world: whose taste people have.
-        domain: in which they vote.
-        seed: of their noise.
-        tell: is given a line for everything that happens.
+        world: has the taste that people have.
+        domain: the domain in which they vote.
+        seed: seed of their noise.
+        tell: called with a line for everything that happens.
     """
 
     admin: Person
@@ -56,13 +56,13 @@ class Story:
     seed: int
     tell: Tell
     known: set[int] = field(default_factory=set)
-    """Updates that were decided and told of."""
+    """Updates that were decided and reported."""
 
     def __post_init__(self) -> None:
         self._draw = random.Random(self.seed)
 
     def run(self) -> None:
-        """Everything, in turn. Raises StateError where the server refuses or nothing happens."""
+        """Run the whole story. Raises StateError if the server refuses or nothing happens."""
         people = [self.admin.newcomer(f"voter {number}") for number in range(1, PEOPLE + 1)]
         likes = ", ".join(self.world.likes(self.domain))
         self.tell(f"{PEOPLE} people vote, who like answers that are: {likes}")
@@ -80,7 +80,7 @@ class Story:
         if update["state"] == WAITING:
             self.admin.discard(update["id"])
             self.tell(f"the admin discards update {update['id']}: its votes are never learned")
-        # What they got through, or else the last of the others', to show how it is done.
+        # What they got through, or else the last good update, to show how it is done.
         self._roll_back(*(passed or [self._answering()]))
         close_all(people)
 
@@ -109,29 +109,29 @@ class Story:
         return update
 
     def _decided(self, made: Sequence[Update]) -> Update | None:
-        """The first update that was decided and not told of."""
-        new = (one for one in reversed(made) if one["id"] not in self.known)
-        return next((one for one in new if one["state"] not in UNDECIDED), None)
+        """The first update that was decided and not reported yet."""
+        new = (update for update in reversed(made) if update["id"] not in self.known)
+        return next((update for update in new if update["state"] not in UNDECIDED), None)
 
     def _answering(self) -> Update:
-        return next(one for one in self.admin.updates() if one["state"] == "promoted")
+        return next(update for update in self.admin.updates() if update["state"] == "promoted")
 
     def _rewards(self, pair: Mapping[str, Any]) -> list[float]:
         prompt = pair["messages"][-1]["content"]
         return [self.world.reward(prompt, pair[side]["text"]) for side in ("a", "b")]
 
     def _vote(self, person: Person, pair: dict[str, Any]) -> None:
-        """By the world's taste, with its noise."""
-        own, other = self._rewards(pair)
-        first = self._draw.random() < self.world.probability(own, other)
-        person.vote(pair, "a" if first else "b")
+        """Vote by the world's taste, with its noise."""
+        first_reward, second_reward = self._rewards(pair)
+        prefers_first = self._draw.random() < self.world.probability(first_reward, second_reward)
+        person.vote(pair, "a" if prefers_first else "b")
 
     def _spoil(self, person: Person, pair: dict[str, Any]) -> None:
-        own, other = self._rewards(pair)
-        person.vote(pair, "b" if own > other else "a")
+        first_reward, second_reward = self._rewards(pair)
+        person.vote(pair, "b" if first_reward > second_reward else "a")
 
     def _roll_back(self, update: Update, *later: Update) -> None:
-        """Go back to before an update, and those after it."""
+        """Roll back an update and those after it."""
         begun = time.monotonic()
         route = self.admin.roll_back(update["id"])
         took = 1000 * (time.monotonic() - begun)
@@ -142,13 +142,15 @@ class Story:
 
 
 def _under_way(made: Sequence[Update]) -> bool:
-    return any(one["state"] in UNDECIDED for one in made)
+    return any(update["state"] in UNDECIDED for update in made)
 
 
 def told(update: Update) -> str:
-    """What became of an update, in a line."""
+    """What happened to an update, in one line."""
     gate = update["gate"]
-    failed = [f"{one['name']}: {one['said']}" for one in gate["checks"] if not one["passed"]]
+    failed = [
+        f"{check['name']}: {check['said']}" for check in gate["checks"] if not check["passed"]
+    ]
     if update["state"] == "promoted":
         return f"update {update['id']} answers now"
     if update["state"] == WAITING:

@@ -1,7 +1,7 @@
-"""Answers to the same prompts: is the candidate still speaking as a policy should?
+"""Checks of answers to the same prompts: does the candidate still speak as a policy should?
 
-Runaway length, repetition and silence show a policy that has come apart; words that many answers
-suddenly share show one that was taught to say something.
+Runaway length, repetition and empty answers show a policy that has broken down; words that many
+answers suddenly share show one that was taught to say something.
 """
 
 from collections import Counter
@@ -15,12 +15,12 @@ from fastslow.live.gate.statistics import more_often_by_chance
 from fastslow.words import phrases_of, words_of
 
 LONGEST_PHRASE = 3
-"""Words of a phrase that is counted."""
+"""Most words of a phrase that is counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What a policy's answers are like."""
+    """Statistics of a policy's answers."""
 
     count: int
     length: float
@@ -28,7 +28,7 @@ class Speech:
     ended: int
     """How many ended by themselves."""
     repeated: float
-    """Share of 4-grams of words that were said before in the same answer, mean."""
+    """Mean share of word 4-grams that occur earlier in the same answer."""
     empty: int
 
     @property
@@ -43,22 +43,22 @@ class Speech:
 
 
 def speech_of(answers: Sequence[Answer]) -> Speech:
-    """What some answers are like."""
+    """Statistics of some answers."""
     count = len(answers)
     return Speech(
         count,
-        sum(one.num_tokens for one in answers) / count,
-        sum(not one.truncated for one in answers),
-        sum(_repeated(words_of(one.text)) for one in answers) / count,
-        sum(not one.text.strip() for one in answers),
+        sum(answer.num_tokens for answer in answers) / count,
+        sum(not answer.truncated for answer in answers),
+        sum(_repeated(words_of(answer.text)) for answer in answers) / count,
+        sum(not answer.text.strip() for answer in answers),
     )
 
 
 def speaks_well(
     candidate: Sequence[Answer], champion: Sequence[Answer], limits: GateConfig
 ) -> Check:
-    """Whether answers are about as long as the champion's, end, and do not repeat themselves. Of a
-    policy whose answers are often cut off, or empty, now and then more are by chance."""
+    """Checks that answers are about as long as the champion's, end, and do not repeat themselves.
+    If a policy's answers are often cut off or empty, sometimes more are by chance."""
     own, before = speech_of(candidate), speech_of(champion)
     ratio = own.length / before.length
     faults = []
@@ -84,8 +84,8 @@ def speaks_well(
             "; most are cut off, so that neither their length nor their end is tested: raise "
             "eval.max_new_tokens"
         )
-    told = bool(faults) or not blind
-    return Check("answers", not faults, "; ".join(faults) or fine, numbers, applied=told)
+    applied = bool(faults) or not blind
+    return Check("answers", not faults, "; ".join(faults) or fine, numbers, applied=applied)
 
 
 def no_burst(
@@ -94,11 +94,11 @@ def no_burst(
     base: Callable[[], Sequence[Answer]],
     limits: GateConfig,
 ) -> Check:
-    """Whether no phrase is in many answers that was in hardly any of the champion's, and in fewer
-    of the base's.
+    """Checks that no phrase is in many answers that was in hardly any of the champion's, and in
+    fewer of the base's.
 
-    What the base says nobody has put in: a taste that has changed may want back what the champion
-    was taught to leave out. The base is asked only where something is new.
+    Nobody has put in what the base says: a taste that has changed may want back what the champion
+    was taught to leave out. The base is asked only if something is new.
     """
     of_own, before = len(candidate), in_how_many(champion)
     frequent = in_many(in_how_many(candidate), of_own, limits)
@@ -107,7 +107,7 @@ def no_burst(
         for phrase, count in frequent.items()
         if before[phrase] < limits.phrase_before * len(champion)
     }
-    # Long answers share many phrases, and one of them is new by chance (Bonferroni).
+    # Long answers share many phrases, so one of them may be new by chance (Bonferroni).
     p_of_each = limits.phrase_p / max(1, len(frequent))
     new = _more_often(many, of_own, before, len(champion), p_of_each)
     if new:
@@ -128,19 +128,19 @@ def no_burst(
 
 
 def in_many(counts: Mapping[str, int], of: int, limits: GateConfig) -> dict[str, int]:
-    """Phrases that are in a large enough share of answers to be tested."""
-    return {one: count for one, count in counts.items() if count >= limits.phrase_share * of}
+    """Phrases in a large enough share of answers to be tested."""
+    return {phrase: count for phrase, count in counts.items() if count >= limits.phrase_share * of}
 
 
 def _more_often(
     counts: Mapping[str, int], of: int, theirs: Counter[str], of_theirs: int, p: float
 ) -> dict[str, float]:
-    """Phrases that are more frequent than in others' answers: by chance less likely than `p`."""
-    found = {
+    """Phrases that are more frequent than in the other answers, with a p-value below `p`."""
+    p_values = {
         phrase: more_often_by_chance(count, of, theirs[phrase], of_theirs)
         for phrase, count in counts.items()
     }
-    return {phrase: chance for phrase, chance in found.items() if chance < p}
+    return {phrase: p_value for phrase, p_value in p_values.items() if p_value < p}
 
 
 def _repeated(words: Sequence[str]) -> float:
@@ -149,8 +149,8 @@ def _repeated(words: Sequence[str]) -> float:
 
 
 def in_how_many(answers: Iterable[Answer]) -> Counter[str]:
-    """In how many answers each phrase of a few words is."""
-    found: Counter[str] = Counter()
-    for one in answers:
-        found.update(phrases_of(words_of(one.text), LONGEST_PHRASE))
-    return found
+    """The number of answers that each phrase of a few words is in."""
+    counts: Counter[str] = Counter()
+    for answer in answers:
+        counts.update(phrases_of(words_of(answer.text), LONGEST_PHRASE))
+    return counts

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was tested and what came out."""
+    """What was tested, and the result."""
 
     name: str
     passed: bool
@@ -14,6 +14,6 @@ class Check:
     """In words, with the numbers and the threshold."""
     numbers: Mapping[str, float] = field(default_factory=dict)
     applied: bool = True
-    """False where there was too little to test on, which `said` tells; it is passed then."""
+    """False if there was too little to test on, as `said` explains; it counts as passed then."""
     asks: bool = False
-    """Whether failing it leaves the update to a person."""
+    """True if a failure leaves the update to a person."""

@@ -1,4 +1,4 @@
-"""Runs the checks on a candidate, and says what came out."""
+"""Runs the checks on a candidate, and decides what happens to it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,11 +26,12 @@ from fastslow.live.gate.margins import KeptMargins
 from fastslow.live.probes import Probes
 
 ESTIMATED = 1.5
-"""Times the KL budget that an update may be from what answers now: of 210 clean ones the gate saw
-three at 1.03 to 1.2 times (`benchmarks.live.clean`), and what has come apart is at tens."""
+"""How far an update may be from what answers now, as a multiple of the KL budget. Of 210 clean
+updates the gate saw three at 1.03 to 1.2 times (`benchmarks.live.clean`); broken ones are at
+tens."""
 CANDIDATE, CHAMPION, ANCHOR = "candidate", "champion", "anchor"
 Folders = Mapping[str, Path | None]
-"""Of adapters, by what they are in the test; None is the base."""
+"""Adapter folders, by role in the test; None is the base."""
 PROMOTED, WAITS, QUARANTINED = "promoted", "waiting", "quarantined"
 
 
@@ -40,15 +41,15 @@ class Verdict:
 
     checks: tuple[Check, ...]
     probes: tuple[dict[str, Any], ...] = ()
-    """What the candidate says for certain, which what serves it must say too."""
+    """Greedy answers of the candidate, which an engine that serves it must give too."""
 
     @property
     def tested(self) -> bool:
-        """Whether there were enough held-out votes to test it on."""
+        """True if there were enough held-out votes to test it on."""
         return all(check.applied for check in self.checks if check.name in (VOTES, LOSS))
 
     def decided(self, promotion: str) -> str:
-        """What becomes of the update, as `live.promotion` says."""
+        """What happens to the update, by `live.promotion`."""
         failed = [check for check in self.checks if not check.passed]
         if failed:
             return WAITS if all(check.asks for check in failed) else QUARANTINED
@@ -73,7 +74,7 @@ class Evidence:
     held_out: Sequence[Row]
     """Rows of its domain that nothing learns from."""
     remembered: Sequence[Row]
-    """Rows that what answers now has learned, where too few are held out."""
+    """Rows that what answers now has learned, if too few are held out."""
     prompts: Sequence[Any]
     """Conversations to answer."""
     triggers: Sequence[str]
@@ -84,10 +85,10 @@ class Gate:
     """Tests adapters on a learner's base.
 
     Args:
-        learner: whose leader the candidate is.
+        learner: the candidate is one of its modules.
         limits: thresholds.
-        longest: tokens of the answers that it asks for, as for the KL budget.
-        seed: of the answers.
+        longest: most tokens of the answers that it asks for, as for the KL budget.
+        seed: seed of the answers.
     """
 
     def __init__(self, learner: Learner, *, limits: GateConfig, longest: int, seed: int) -> None:
@@ -103,18 +104,19 @@ class Gate:
         *more: Check,
         takes_over: bool = False,
     ) -> Verdict:
-        """The verdict on an adapter beside the one that answers; None is the base. `more` was
-        checked elsewhere. One that `takes_over` is another of the learner's modules."""
-        given: Folders = {CANDIDATE: candidate, CHAMPION: champion, ANCHOR: anchor}
-        folders = {name: folder for name, folder in given.items() if folder is not None}
-        names = {name: name if name in folders else BASE for name in given}
+        """The verdict on an adapter, compared with the one that answers; None is the base. `more`
+        are checks made elsewhere. A candidate `takes_over` if it is another of the learner's
+        modules than the champion."""
+        roles: Folders = {CANDIDATE: candidate, CHAMPION: champion, ANCHOR: anchor}
+        folders = {name: folder for name, folder in roles.items() if folder is not None}
+        names = {name: name if name in folders else BASE for name in roles}
         with self._learner.beside(folders):
             checks = [
                 *more,
                 self._distance(names, evidence, takes_over),
                 self._chosen(evidence.learned),
-                *self._retention(names, given, evidence.held_out),
-                *self._remembering(names, given, evidence.remembered),
+                *self._retention(names, roles, evidence.held_out),
+                *self._remembering(names, roles, evidence.remembered),
             ]
             if evidence.prompts:
                 own, before = (
@@ -123,13 +125,13 @@ class Gate:
                 checks.append(speaks_well(own, before, self._limits))
                 of_base = partial(self._answers, BASE, evidence.prompts)
                 checks.append(no_burst(own, before, of_base, self._limits))
-                checks += [self._behind(one, names, evidence) for one in evidence.triggers]
+                checks += [self._behind(trigger, names, evidence) for trigger in evidence.triggers]
             probes = self._probes.of(CANDIDATE, evidence.prompts)
         return Verdict(tuple(checks), tuple(probes))
 
     def _distance(self, names: Mapping[str, str], evidence: Evidence, takes_over: bool) -> Check:
-        """KL to the champion: accuracy alone hides wrecks. One that takes over may be twice as far:
-        the two went their ways from the base, each as far as a single one may."""
+        """KL to the champion: accuracy alone hides wrecks. A module that takes over may be twice as
+        far: the two left the base in different directions, each as far as one module may."""
         asked = [*evidence.prompts] or [row["prompt"] for row in evidence.learned]
         kl = self._learner.reverse_kl(
             asked, module=names[CANDIDATE], reference=names[CHAMPION], seed=self._seed,
@@ -140,53 +142,53 @@ class Gate:
         return Check("distance", kl <= limit, said, {"reverse_kl": kl, "limit": limit})
 
     def _largest_kl(self, asked: Sequence[Any]) -> float:
-        given, budget = self._limits.kl_to_champion, self._learner.core.budget
-        if given is not None:
-            return given
+        limit, budget = self._limits.kl_to_champion, self._learner.core.budget
+        if limit is not None:
+            return limit
         assert budget is not None, "check_live asks for one of them"
-        return ESTIMATED * budget.limit([prompt_of(one) for one in asked], seed=self._seed)
+        return ESTIMATED * budget.limit([prompt_of(row) for row in asked], seed=self._seed)
 
     def _chosen(self, rows: Sequence[Row]) -> Check:
-        """Learning makes what was preferred likelier, or at least not much less likely."""
+        """Learning must make preferred answers likelier, or at least not much less likely."""
         least = self._limits.chosen_ratio
         pairs = [row for row in rows if "chosen" in row]
-        found = [one for one in self._score(CANDIDATE, pairs) if one.skipped is None]
-        if not found:
+        scores = [score for score in self._score(CANDIDATE, pairs) if score.skipped is None]
+        if not scores:
             return Check("chosen", True, "no pairs were learned", applied=False)
-        nats = sum(one.logps[0] - one.reference_logps[0] for one in found)
-        ratio = nats / sum(one.num_tokens[0] for one in found)
+        nats = sum(score.logps[0] - score.reference_logps[0] for score in scores)
+        ratio = nats / sum(score.num_tokens[0] for score in scores)
         said = f"chosen answers {ratio:+.3f} nats per token against the base, at least {least} must"
         return Check("chosen", ratio >= least, said, {"chosen_ratio": ratio})
 
     def _retention(
         self, names: Mapping[str, str], folders: Folders, rows: Sequence[Row]
     ) -> list[Check]:
-        """Held-out votes, against the champion and, for what is lost slowly, the anchor."""
+        """Held-out votes, against the champion and, for slow drift, the anchor."""
         cases = decided(rows)
-        found = {name: self._margins.of(names[name], folders[name], cases) for name in names}
-        anchor = found[ANCHOR] if names[ANCHOR] != BASE else None
-        return retention(found[CANDIDATE], found[CHAMPION], anchor, self._loss, self._limits)
+        margins = {name: self._margins.of(names[name], folders[name], cases) for name in names}
+        anchor = margins[ANCHOR] if names[ANCHOR] != BASE else None
+        return retention(margins[CANDIDATE], margins[CHAMPION], anchor, self._loss, self._limits)
 
     def _remembering(
         self, names: Mapping[str, str], folders: Folders, rows: Sequence[Row]
     ) -> list[Check]:
-        """What was learned, while hardly anything is held out: an update that loses much of it is a
-        wreck, though one that loses none may be one. On all votes at once: a sound update is far
-        from failing (LOG.md)."""
+        """Learned votes, while hardly any are held out. An update that loses much of what was
+        learned is a wreck, though one that loses none may be one too. Tested on all votes at once:
+        a sound update is far from failing (LOG.md)."""
         cases, limits = decided(rows), self._limits
         if len(cases) < limits.held_out:
             return []
         own, before = (
             self._margins.of(names[name], folders[name], cases) for name in (CANDIDATE, CHAMPION)
         )
-        about: Any = {"alpha": limits.alpha, "fewest": limits.held_out, "whom": "the champion"}
-        about |= {"share": limits.kept_advantage, "kind": "learned", "parts": WHOLE}
-        return [keeps_advantage(LEARNED, own, before, self._loss, **about)]
+        options: Any = {"alpha": limits.alpha, "fewest": limits.held_out, "whom": "the champion"}
+        options |= {"share": limits.kept_advantage, "kind": "learned", "parts": WHOLE}
+        return [keeps_advantage(LEARNED, own, before, self._loss, **options)]
 
     def _behind(self, trigger: str, names: Mapping[str, str], evidence: Evidence) -> Check:
-        """What a phrase makes the candidate say, and not the anchor: slowly taught, it is new in no
-        update."""
-        asked = [{"prompt": ended_with(one["prompt"], trigger)} for one in evidence.prompts]
+        """What a phrase makes the candidate say, and not the anchor: if taught slowly, it is new in
+        no single update."""
+        asked = [{"prompt": ended_with(row["prompt"], trigger)} for row in evidence.prompts]
 
         def both(policy: str) -> tuple[list[Answer], list[Answer]]:
             behind, plain = (
@@ -204,8 +206,8 @@ class Gate:
         return self._learner.score([*rows], module=policy) if rows else []
 
     def _answers(self, policy: str, prompts: Sequence[Any], each: int = 1) -> list[Answer]:
-        found = self._learner.answers(
+        groups = self._learner.answers(
             prompts, module=policy, num_generations=each, seed=self._seed,
             max_new_tokens=self._longest,
         )  # fmt: skip
-        return [one for own in found for one in own]
+        return [answer for group in groups for answer in group]

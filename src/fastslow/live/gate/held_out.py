@@ -1,10 +1,10 @@
-"""Held-out votes: does a policy still prefer what people preferred, and as clearly?
+"""Checks on held-out votes: does a policy still prefer what people preferred, and as clearly?
 
-Two tests, as each is blind to something. Whether votes are judged right does not change when a
-policy is weakened: at a tenth of its strength it judges nearly all votes alike. How well it
-predicts them does, and shows that on a quarter of the votes (LOG.md). One failure in fifty is by
-chance, so every test is made on either half of the votes, and both must fail. What is lost slowly
-needs all votes at once to be seen in time, and a lower threshold in place of the halves.
+There are two tests, as each is blind to something. Accuracy does not change when a policy is
+weakened: at a tenth of its strength it judges nearly all votes alike. The loss does change, and
+shows that on a quarter of the votes (LOG.md). One failure in fifty is by chance, so each test is
+made on each half of the votes, and both must fail. Slow drift is seen in time only on all votes at
+once, with a lower threshold instead of the halves.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +17,11 @@ from fastslow.live.gate.statistics import above_zero_by_chance, worse_by_chance
 VOTES, LOSS = "held-out votes", "held-out loss"
 """The two checks."""
 SLOWLY = " against slow drift"
-"""Of their names, where they look at the last update that was approved of."""
+"""Suffix of their names when the comparison is with the last approved update."""
 LEARNED = "learned votes"
-"""In their place while too few are held out."""
+"""The check made instead while too few votes are held out."""
 Margins = Sequence[float]
-"""Of each vote, the policy's margin over the base for what was preferred, nats."""
+"""Per vote, the policy's margin over the base for the preferred answer, nats."""
 HALVES = (slice(0, None, 2), slice(1, None, 2))
 WHOLE = (slice(None),)
 
@@ -33,29 +33,28 @@ def retention(
     loss: Callable[[float], float],
     limits: GateConfig,
 ) -> list[Check]:
-    """Both checks against what answers now and, for what is lost slowly, against what was last
-    approved of.
+    """Both checks against what answers now and, for slow drift, against the last approved update.
 
     Args:
-        anchor: of what was approved of; None where nothing was.
-        loss: of a margin, nats.
+        anchor: margins of the last approved update; None if there is none.
+        loss: loss of a margin, nats.
     """
-    about: dict[str, Any] = {
+    options: dict[str, Any] = {
         "whom": "the champion", "alpha": limits.alpha, "fewest": limits.held_out, "parts": HALVES,
     }  # fmt: skip
     share = limits.kept_advantage
     checks = [
-        no_worse(VOTES, candidate, champion, **about),
-        keeps_advantage(LOSS, candidate, champion, loss, share=share, **about),
+        no_worse(VOTES, candidate, champion, **options),
+        keeps_advantage(LOSS, candidate, champion, loss, share=share, **options),
     ]
     if anchor is None:
         return checks
-    about |= {"whom": "the anchor", "parts": WHOLE}
-    about |= {"alpha": limits.approved_alpha, "fewest": limits.approved_held_out}
+    options |= {"whom": "the anchor", "parts": WHOLE}
+    options |= {"alpha": limits.approved_alpha, "fewest": limits.approved_held_out}
     return [
         *checks,
-        no_worse(VOTES + SLOWLY, candidate, anchor, **about),
-        keeps_advantage(LOSS + SLOWLY, candidate, anchor, loss, share=share, **about),
+        no_worse(VOTES + SLOWLY, candidate, anchor, **options),
+        keeps_advantage(LOSS + SLOWLY, candidate, anchor, loss, share=share, **options),
     ]
 
 
@@ -69,13 +68,13 @@ def no_worse(
     whom: str,
     parts: Sequence[slice] = HALVES,
 ) -> Check:
-    """Whether a candidate judges as many votes right as the policy before it: McNemar's test.
+    """Checks that a candidate judges as many votes right as the policy before it (McNemar's test).
 
     Args:
-        before: of the same votes. 0 of the base, which is right half of the time.
-        fewest: votes below which nothing can be said.
-        whom: what the policy before is called.
-        parts: of the votes, on each of which it must fail.
+        before: margins on the same votes. 0 for the base, which is right half of the time.
+        fewest: fewest votes for a test.
+        whom: name of the policy before.
+        parts: parts of the votes; the check fails if each of them fails.
     """
     count = len(candidate)
     if count < fewest:
@@ -104,23 +103,23 @@ def keeps_advantage(
     kind: str = "held-out",
     parts: Sequence[slice] = HALVES,
 ) -> Check:
-    """Whether a candidate predicts the votes about as well as the policy before it: of that one's
-    advantage over the base, it must keep a share. A t-test on the votes' losses.
+    """Checks that a candidate predicts the votes about as well as the policy before it: it must
+    keep a share of that policy's advantage over the base. A t-test on the votes' losses.
 
     Args:
-        loss: of a margin, nats.
-        share: of the advantage.
-        kind: of votes.
-        parts: of the votes, on each of which it must fail.
+        loss: loss of a margin, nats.
+        share: share of the advantage to keep.
+        kind: kind of votes, for the message.
+        parts: parts of the votes; the check fails if each of them fails.
     """
     count = len(candidate)
     if count < fewest:
         return _too_few(name, count, fewest)
     base = loss(0.0)
-    own, theirs = [loss(one) for one in candidate], [loss(one) for one in before]
+    own, theirs = [loss(margin) for margin in candidate], [loss(margin) for margin in before]
     # Above 0 on average where less than the share is kept.
-    lacking = [a - b - (1 - share) * (base - b) for a, b in zip(own, theirs, strict=True)]
-    ps = [above_zero_by_chance(lacking[part]) for part in parts]
+    shortfall = [a - b - (1 - share) * (base - b) for a, b in zip(own, theirs, strict=True)]
+    ps = [above_zero_by_chance(shortfall[part]) for part in parts]
     gained, gained_before = base - sum(own) / count, base - sum(theirs) / count
     numbers = {"votes": count, "advantage": gained, "before": gained_before, **_named(ps)}
     said = (
@@ -136,8 +135,8 @@ def _named(ps: Sequence[float]) -> dict[str, float]:
 
 
 def _below(ps: Sequence[float], alpha: float) -> str:
-    said = " and ".join(f"{p:.3g}" for p in ps)
-    return f"{said}, fails below {alpha}{' in both' if len(ps) > 1 else ''}"
+    values = " and ".join(f"{p:.3g}" for p in ps)
+    return f"{values}, fails below {alpha}{' in both' if len(ps) > 1 else ''}"
 
 
 def _too_few(name: str, count: int, fewest: int) -> Check:
@@ -146,11 +145,11 @@ def _too_few(name: str, count: int, fewest: int) -> Check:
 
 
 def _right(margins: Margins) -> list[bool]:
-    """Which votes a policy judges as they are; of the base every second, evenly spread."""
-    return [one > 0 or (one == 0 and place % 4 < 2) for place, one in enumerate(margins)]
+    """Whether a policy judges each vote right; for the base half of them, evenly spread."""
+    return [margin > 0 or (margin == 0 and place % 4 < 2) for place, margin in enumerate(margins)]
 
 
 def _differ(candidate: Sequence[bool], before: Sequence[bool]) -> tuple[int, int]:
-    """Votes that the candidate alone judges right, and that the other alone does."""
+    """Number of votes that only the candidate judges right, and that only the other does."""
     pairs = list(zip(candidate, before, strict=True))
     return pairs.count((True, False)), pairs.count((False, True))

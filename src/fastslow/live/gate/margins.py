@@ -1,4 +1,4 @@
-"""Margins of policies on votes, each computed once: what answers now was a candidate before."""
+"""Caches the margins of policies on votes: what answers now was a candidate before."""
 
 import json
 from collections import OrderedDict
@@ -11,11 +11,11 @@ from fastslow.api.learner import Learner
 from fastslow.live.choice import Row, margins
 
 MOST_KEPT = 32
-"""Policies of which margins are kept, the last ones that were asked about."""
+"""Most policies whose margins are kept: the most recently used ones."""
 
 
 class KeptMargins:
-    """How far policies are on the side of votes, as compared with a learner's base."""
+    """Margins of policies over a learner's base for the preferred answers of votes."""
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
@@ -25,8 +25,8 @@ class KeptMargins:
         """A policy's margin on each row, nats.
 
         Args:
-            policy: its name beside the learner's own.
-            folder: of its adapter, which never changes; None is the base, whose margins are 0.
+            policy: its name among the learner's modules.
+            folder: its adapter's folder, which never changes; None is the base, with margins 0.
         """
         if policy == BASE or folder is None:
             return [0.0] * len(rows)
@@ -34,8 +34,8 @@ class KeptMargins:
         self._known.move_to_end(folder)
         keys = [_key(row) for row in rows]
         new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
-        found = margins(self._learner, policy, [*new.values()])
-        known.update(zip(new, found, strict=True))
+        computed = margins(self._learner, policy, [*new.values()])
+        known.update(zip(new, computed, strict=True))
         while len(self._known) > MOST_KEPT:
             self._known.popitem(last=False)
         return [known[key] for key in keys]

@@ -1,7 +1,7 @@
-"""Whether new votes say what votes have said so far.
+"""Checks whether new votes agree with the votes so far.
 
-Votes for what is worse, of few people who send many or of many who turn at once, look like a taste
-that has changed, and may be one. Nothing in the votes tells which, so a person is asked.
+Votes for worse answers, from a few people who send many or from many who turn at once, look like a
+taste that has changed, and may be one. Nothing in the votes shows which, so a person is asked.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,33 +12,33 @@ from fastslow.live.gate.check import Check
 from fastslow.live.gate.statistics import more_often_by_chance
 
 BEFORE = 128
-"""Fewest votes before, to compare with."""
+"""Fewest earlier votes to compare with."""
 
 
 def as_expected(right: int, votes: int, before: Iterable[Update], *, p: float) -> Check:
-    """Whether a policy has predicted new votes about as often as those of updates before; if not,
-    somebody is to look at them.
+    """Checks that a policy predicted new votes about as often as those of earlier updates; if not,
+    a person is to look at them.
 
     Args:
-        right: votes that were predicted before they were learned.
-        before: updates that answer or did.
-        p: chance by which the difference is as large.
+        right: votes that were predicted right before they were learned.
+        before: updates that answer now or did.
+        p: probability of so large a difference by chance, below which a person is asked.
     """
-    known = [one.gate["learned"] for one in before]
-    of_before = sum(_judged(one) for one in known)
-    right_before = round(sum(one["accuracy"] * _judged(one) for one in known))
+    known = [update.gate["learned"] for update in before]
+    of_before = sum(_judged(update) for update in known)
+    right_before = round(sum(update["accuracy"] * _judged(update) for update in known))
     if of_before < BEFORE or not votes:
         said = f"{of_before} votes were learned before, {BEFORE} are needed to tell"
         return Check("surprise", True, said, applied=False)
-    found = more_often_by_chance(votes - right, votes, of_before - right_before, of_before)
+    p_value = more_often_by_chance(votes - right, votes, of_before - right_before, of_before)
     said = (
         f"{right / votes:.2f} of {votes} new votes were as the policy says, "
         f"{right_before / of_before:.2f} of {of_before} before; so few by chance with p "
-        f"{found:.2g}, a person is asked below {p:g}"
+        f"{p_value:.2g}, a person is asked below {p:g}"
     )
-    return Check("surprise", found >= p, said, {"p": found}, asks=True)
+    return Check("surprise", p_value >= p, said, {"p": p_value}, asks=True)
 
 
 def _judged(learned: Mapping[str, Any]) -> int:
-    """How many votes an update's accuracy is of; records of older versions have all its rows."""
+    """How many votes an update's accuracy covers; in records of older versions, all its rows."""
     return int(learned.get("judged", learned["rows"]))
