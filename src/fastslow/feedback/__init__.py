@@ -1,11 +1,11 @@
-"""Feedback of people, kept for good: a store of prompts, answers, pairs and votes.
+"""Durable store of human feedback: prompts, answers, pairs and votes.
 
 Functions of these modules take a connection and are called through a store,
 
     store = Store("town-live")
     receipt = store.write(voting.vote, voter=1, pair_id=7, verdict="a", key="k1", now=time.time())
 
-which has written what they did to disk when it returns. They take the time as `now`, Unix seconds.
+whose `write` returns once the result is on disk. They take the time as `now`, in Unix seconds.
 Needs `pip install 'fastslow[serve]'`; loads without torch.
 """
 

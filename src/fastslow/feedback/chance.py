@@ -1,21 +1,21 @@
-"""How likely counts are by chance. Without scipy, whose import takes a server half a second."""
+"""Probabilities of counts by chance, without scipy, whose import takes a server half a second."""
 
 from math import exp, lgamma, log
 
 NEGLIGIBLE = 1e-12
-"""Terms of a sum that are smaller than this share of it are not added."""
+"""Terms smaller than this share of a sum are not added to it."""
 
 
 def so_few(own: int, of_own: int, hits: int, count: int) -> float:
-    """The probability of as few hits in a part, if all hits were spread by chance: Fisher's test.
+    """The probability of so few hits in a part, if all hits are spread by chance: Fisher's test.
 
     Args:
         own: hits in the part.
         of_own: size of the part.
-        hits: in the part and all else.
-        count: of all.
+        hits: hits in all.
+        count: size of all.
 
-    1 where the part has not fewer than the rest, or is all there is.
+    1 if the part does not have fewer hits than the rest, or is everything.
 
     >>> round(so_few(0, 4, 4, 8), 4)  # 1 in 70: all four hits are among the other four.
     0.0143
@@ -24,28 +24,28 @@ def so_few(own: int, of_own: int, hits: int, count: int) -> float:
         return 1.0
     misses = count - hits
     p = exp(_log_ways(hits, own) + _log_ways(misses, of_own - own) - _log_ways(count, of_own))
-    found = p
-    while own > 0 and p > NEGLIGIBLE * found:
+    total = p
+    while own > 0 and p > NEGLIGIBLE * total:
         p *= own * (misses - of_own + own) / ((hits - own + 1) * (of_own - own + 1))
         own -= 1
-        found += p
-    return found
+        total += p
+    return total
 
 
 def one_sided(left: int, count: int) -> float:
-    """The probability that as many fair coins fall on one side, either of them.
+    """The two-sided probability that fair coins fall so unevenly.
 
     >>> one_sided(0, 4)
     0.125
     """
     fewer = min(left, count - left)
     p = exp(_log_ways(count, fewer) - count * log(2))
-    found = p
-    while fewer > 0 and p > NEGLIGIBLE * found:
+    total = p
+    while fewer > 0 and p > NEGLIGIBLE * total:
         p *= fewer / (count - fewer + 1)
         fewer -= 1
-        found += p
-    return min(1.0, 2 * found)
+        total += p
+    return min(1.0, 2 * total)
 
 
 def _log_ways(count: int, chosen: int) -> float:

@@ -1,8 +1,8 @@
-"""Consolidations: one student of what answers in every domain, which is an update of each of them.
+"""Consolidations: one student of what answers in every domain, with an update in each of them.
 
-Each of its updates begins, like all, at what its domain serves: that is the teacher there. What it
-shows of its domain to the student are rows that it has learned, as replayed ones. So the student's
-updates pass gates, answer, and are undone and forgotten like others.
+Like all updates, each of them starts from what its domain serves: the teacher there. The teacher
+shows the student rows that it has learned, stored as replayed rows. So a student's updates pass
+gates, answer, and are undone and forgotten like others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,35 +19,35 @@ from fastslow.feedback.schema import consolidations, insert_row, updates
 from fastslow.feedback.updates import UNDECIDED, Route, Update, all_routes
 
 FEWEST = 2
-"""Domains in which an update must answer."""
+"""Fewest domains in which an update must answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Consolidation:
-    """A student that was asked for."""
+    """A request for a student."""
 
     id: int
     at: float
     by: int | None
     state: str
-    """`wanted`, or `planned`: its updates say what has become of it."""
+    """`wanted`, or `planned`: its updates say what happened then."""
     why: str | None
-    """Why it is not planned yet, where it cannot be."""
+    """Why it cannot be planned yet, if it cannot."""
 
 
 def ask(connection: Connection, *, now: float, by: int | None) -> Consolidation:
-    """Want a student of what answers in all domains; the learner makes it when it comes to it.
+    """Request a student of what answers in all domains; the learner teaches it later.
 
-    Raises Malformed where fewer than two domains have an update that answers, and while another
-    student is on its way.
+    Raises Malformed if fewer than two domains have an update that answers, or another student is
+    on its way.
     """
     lock_chains(connection)
     if (other := _on_its_way(connection)) is not None:
         raise Malformed(f"consolidation {other} is on its way; ask again when it is decided")
-    if len(found := taught_in(connection)) < FEWEST:
-        there = ", ".join(one.domain for one in found) or "none"
+    if len(taught := taught_in(connection)) < FEWEST:
+        names = ", ".join(route.domain for route in taught) or "none"
         raise Malformed(
-            f"a student needs {FEWEST} domains or more in which an update answers; there is {there}"
+            f"a student needs {FEWEST} domains or more in which an update answers; there is {names}"
         )
     number = insert_row(connection, consolidations, {"at": now, "by": by, "state": "wanted"})
     note(connection, by, "consolidate", {"consolidation": number}, now=now)
@@ -55,13 +55,13 @@ def ask(connection: Connection, *, now: float, by: int | None) -> Consolidation:
 
 
 def asked_for(connection: Connection, *, limit: int) -> list[Consolidation]:
-    """Consolidations, the newest first."""
+    """Consolidations, newest first."""
     query = select(consolidations).order_by(consolidations.c.id.desc()).limit(limit)
     return [Consolidation(**row._mapping) for row in connection.execute(query)]
 
 
 def wanted(connection: Connection) -> Consolidation | None:
-    """The one that is to be planned."""
+    """The consolidation to plan next."""
     query = select(consolidations.c.id).where(consolidations.c.state == "wanted")
     number = connection.scalar(query.order_by(consolidations.c.id))
     return None if number is None else _of(connection, number)
@@ -69,15 +69,15 @@ def wanted(connection: Connection) -> Consolidation | None:
 
 def taught_in(connection: Connection) -> list[Route]:
     """The routes of domains in which an update answers, which can teach."""
-    return [one for one in all_routes(connection) if one.update_id is not None]
+    return [route for route in all_routes(connection) if route.update_id is not None]
 
 
 def hindrance(connection: Connection) -> str | None:
-    """Why no student can be planned now, if none can."""
-    found = taught_in(connection)
-    if len(found) < FEWEST:
+    """Why no student can be planned now; None if one can."""
+    teaching = taught_in(connection)
+    if len(teaching) < FEWEST:
         return f"fewer than {FEWEST} domains have an update that answers"
-    for route in found:
+    for route in teaching:
         if (number := on_the_way(connection, route.domain)) is not None:
             return f"update {number} of {route.domain} is not decided yet"
         if not has_learned(connection, route.domain):
@@ -86,7 +86,7 @@ def hindrance(connection: Connection) -> str | None:
 
 
 def put_off(connection: Connection, *, learner: int, number: int, why: str) -> None:
-    """Say why a consolidation cannot be planned yet."""
+    """Record why a consolidation cannot be planned yet."""
     check_learner(connection, learner)
     _set(connection, number, why=why)
 
@@ -99,41 +99,41 @@ def plan(
     shown: Mapping[str, Sequence[int]],
     now: float,
 ) -> list[Update]:
-    """Plan the updates of a wanted consolidation, one of every domain that teaches.
+    """Plan the updates of a wanted consolidation, one for every domain that teaches.
 
     Args:
-        shown: by domain, numbers of rows that it has learned, on which it teaches.
+        shown: by domain, numbers of learned rows on which it teaches.
 
-    Raises Fenced where it is not wanted any more, or what answers in a domain has not learned
-    these rows, as it is another or they were taken back.
+    Raises Fenced if the consolidation is no longer wanted, or if what answers in a domain has not
+    learned these rows, because it is another update or they were taken back.
     """
     check_learner(connection, learner)
-    found = taught_in(connection)
+    teaching = taught_in(connection)
     showing = {domain for domain, rows in shown.items() if rows}
-    if hindrance(connection) or {one.domain for one in found} != showing:
+    if hindrance(connection) or {route.domain for route in teaching} != showing:
         raise Fenced("what answers has changed meanwhile; plan again")
     by = _of(connection, number).by
     if not _set(connection, number, state="planned", why=None):
         raise Fenced(f"consolidation {number} is planned already")
     facts = {"at": now, "decided_by": by, "consolidation_id": number}
-    return [enter(connection, one, (), shown[one.domain], **facts) for one in found]
+    return [enter(connection, route, (), shown[route.domain], **facts) for route in teaching]
 
 
 def updates_of(connection: Connection, number: int) -> list[Update]:
-    """The updates of a consolidation, one of each domain, in the order of their plan."""
+    """The updates of a consolidation, one per domain, in the order of their plans."""
     query = select(updates).where(updates.c.consolidation_id == number).order_by(updates.c.id)
     return [Update(**row._mapping) for row in connection.execute(query)]
 
 
 def unfinished(connection: Connection) -> set[int]:
-    """Consolidations of which updates are not decided by their gates."""
+    """Consolidations with updates that their gates have not decided."""
     query = select(updates.c.consolidation_id).where(updates.c.state.in_(UNDECIDED))
     return {number for number in connection.scalars(query) if number is not None}
 
 
 def _on_its_way(connection: Connection) -> int | None:
-    found = wanted(connection)
-    return found.id if found is not None else max(unfinished(connection), default=None)
+    request = wanted(connection)
+    return request.id if request is not None else max(unfinished(connection), default=None)
 
 
 def _of(connection: Connection, number: int) -> Consolidation:
@@ -142,6 +142,6 @@ def _of(connection: Connection, number: int) -> Consolidation:
 
 
 def _set(connection: Connection, number: int, **values: Any) -> bool:
-    """Change one that is wanted; False where it is not."""
+    """Change a consolidation; False if it is not `wanted`."""
     still = consolidations.c.id == number, consolidations.c.state == "wanted"
     return bool(connection.execute(update(consolidations).where(*still).values(values)).rowcount)

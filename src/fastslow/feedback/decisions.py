@@ -1,4 +1,4 @@
-"""What is served of the updates: promoted or set aside by the gate, undone or released by hand."""
+"""Decides what is served: promoted or set aside by the gate, undone or released by hand."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,7 @@ from fastslow.feedback.updates import (
 def promote(connection: Connection, *, learner: int, update_id: int, gate: Any) -> Route:
     """An update has passed the gate and answers from now on.
 
-    Raises Fenced for a stale learner, and where the chain is not what it was when it was planned.
+    Raises Fenced for a stale learner, or if the chain has changed since the update was planned.
     """
     check_learner(connection, learner)
     become(connection, update_id, "gating", "promoted", gate=gate)
@@ -35,17 +35,17 @@ def promote(connection: Connection, *, learner: int, update_id: int, gate: Any) 
 
 
 def wait(connection: Connection, *, learner: int, update_id: int, gate: Any) -> None:
-    """An update has passed the gate and waits for a person, who approves of it or does not."""
+    """An update has passed the gate and waits for a person to approve it."""
     check_learner(connection, learner)
     become(connection, update_id, "gating", WAITING, gate=gate)
 
 
 def quarantine(connection: Connection, *, learner: int, update_id: int, gate: Any) -> None:
-    """An update has failed the gate; its rows are learned no more unless it is released."""
+    """An update has failed the gate; its rows are not learned again unless it is released."""
     check_learner(connection, learner)
-    found = update_of(connection, update_id)
+    failed = update_of(connection, update_id)
     become(connection, update_id, "gating", "quarantined", gate=gate)
-    _new_epoch(connection, found.domain)
+    _new_epoch(connection, failed.domain)
 
 
 def roll_back(
@@ -53,19 +53,19 @@ def roll_back(
 ) -> Route:
     """Serve what was served before an update, at once.
 
-    Its rows are learned no more unless it is released; those of the updates after it are learned
-    again without it. A learner that is on the way from them is fenced off.
-    Raises Malformed for an update that is not of its domain's chain.
+    Its rows are not learned again unless it is released; those of later updates are learned again
+    without it. A learner that is training from them is fenced off.
+    Raises Malformed for an update that is not in its domain's chain.
     """
     lock_chains(connection)
-    found = update_of(connection, update_id)
-    if found.state not in SERVED:
-        raise Malformed(f"update {update_id} is {found.state}; only what is served can be undone")
+    undone = update_of(connection, update_id)
+    if undone.state not in SERVED:
+        raise Malformed(f"update {update_id} is {undone.state}; only what is served can be undone")
     later = select(updates.c.id).where(
-        updates.c.domain == found.domain, updates.c.state.in_(SERVED), updates.c.id > update_id
+        updates.c.domain == undone.domain, updates.c.state.in_(SERVED), updates.c.id > update_id
     )
     after = list(connection.scalars(later.order_by(updates.c.id)))
-    before = None if found.parent is None else update_of(connection, found.parent)
+    before = None if undone.parent is None else update_of(connection, undone.parent)
     if before is not None and before.checkpoint is None:
         raise Malformed(
             f"update {before.id}, which would answer again, is no longer kept; live.keep says how "
@@ -73,17 +73,17 @@ def roll_back(
         )
     change(connection, [update_id], state="rolled_back", decided_by=by)
     change(connection, after, state=FREE)
-    serve_earlier(connection, found.domain, before, gone=[update_id, *after])
-    detail = {"update": update_id, "also": after, "serves": found.parent, "why": why}
+    serve_earlier(connection, undone.domain, before, gone=[update_id, *after])
+    detail = {"update": update_id, "also": after, "serves": undone.parent, "why": why}
     note(connection, by, "roll_back", detail, now=now)
-    return route_of(connection, found.domain)
+    return route_of(connection, undone.domain)
 
 
 def serve_earlier(
     connection: Connection, domain: str, to: Update | None, *, gone: Sequence[int]
 ) -> None:
-    """Serve an earlier update of a domain's chain, or the base; those after it are `gone`, and the
-    students that they are teaching."""
+    """Serve an earlier update of a domain's chain, or the base. Updates after it are `gone`, and so
+    are students that they are teaching."""
     number, anchor = (None if to is None else to.id), route_of(connection, domain).anchor_id
     if to is not None:
         change(connection, [to.id], state="promoted")
@@ -101,7 +101,7 @@ def serve_earlier(
 def undo_fallen(
     connection: Connection, *, learner: int, update_id: int, now: float, why: str
 ) -> Route:
-    """Roll an update back that votes have shown to be worse; its record says so."""
+    """Roll back an update that votes have shown to be worse; its record says so."""
     check_learner(connection, learner)
     gate = update_of(connection, update_id).gate
     route = roll_back(connection, update_id=update_id, now=now, by=None, why=why)
@@ -110,9 +110,9 @@ def undo_fallen(
 
 
 def forget_old(connection: Connection, *, learner: int, domain: str, keep: int) -> list[Update]:
-    """Say that the checkpoints and adapters of all but the newest updates are gone, but for what
-    answers, what did before, and what was approved; and of all that were given back. Those that are
-    to be removed."""
+    """Record as gone the checkpoints and adapters of all updates that gave their rows back, and of
+    all others but the newest `keep`. What answers, what did before, and what was approved stay.
+    Returns the updates to remove."""
     check_learner(connection, learner)
     route = route_of(connection, domain)
     needed = {route.update_id, route.previous_id, route.anchor_id}
@@ -123,34 +123,34 @@ def forget_old(connection: Connection, *, learner: int, domain: str, keep: int) 
     )
     numbers = connection.scalars(query.order_by(updates.c.id.desc())).all()
     kept = [update_of(connection, number) for number in numbers]
-    given_back = [one for one in kept if one.state == FREE]
-    others = [one for one in kept if one.state != FREE]
-    gone = [one for one in (*given_back, *others[keep:]) if one.id not in needed]
-    change(connection, [one.id for one in gone], checkpoint=None)
+    given_back = [old for old in kept if old.state == FREE]
+    others = [old for old in kept if old.state != FREE]
+    gone = [old for old in (*given_back, *others[keep:]) if old.id not in needed]
+    change(connection, [old.id for old in gone], checkpoint=None)
     return gone
 
 
 def release(connection: Connection, *, update_id: int, now: float, by: int | None) -> Update:
-    """Give the rows of an update that was set aside, or waits, back: another one learns them."""
+    """Give back the rows of an update that was set aside or waits: another update learns them."""
     return _decide(connection, update_id, FREE, now=now, by=by)
 
 
 def discard(connection: Connection, *, update_id: int, now: float, by: int | None) -> Update:
-    """Never learn the rows of an update that was set aside, or waits."""
+    """Never learn the rows of an update that was set aside or waits."""
     return _decide(connection, update_id, "discarded", now=now, by=by)
 
 
 def approve(connection: Connection, *, update_id: int, now: float, by: int) -> Route:
-    """An update that waits answers; what answers in a domain is what slow drift is measured from.
+    """Approve an update: if it waits, it answers now, and slow drift is measured from it.
 
-    Raises Malformed for one that does neither, or no longer does.
+    Raises Malformed for an update that neither waits nor answers, or no longer does.
     """
     lock_chains(connection)
-    found = update_of(connection, update_id)
-    domain = found.domain
-    if found.state == WAITING:
+    approved = update_of(connection, update_id)
+    domain = approved.domain
+    if approved.state == WAITING:
         become(connection, update_id, WAITING, "promoted", decided_by=by)
-        _serve(connection, found)
+        _serve(connection, approved)
     route = route_of(connection, domain)
     if route.update_id != update_id:
         raise Malformed(f"update {update_id} does not answer in {domain}; {route.update_id} does")
@@ -163,31 +163,31 @@ def _decide(
     connection: Connection, update_id: int, state: str, *, now: float, by: int | None
 ) -> Update:
     lock_chains(connection)
-    found = update_of(connection, update_id)
-    if found.state not in (*SET_ASIDE, WAITING):
+    before = update_of(connection, update_id)
+    if before.state not in (*SET_ASIDE, WAITING):
         raise Malformed(
-            f"update {update_id} is {found.state}; only what was set aside or waits can be {state}"
+            f"update {update_id} is {before.state}; only what was set aside or waits can be {state}"
         )
     change(connection, [update_id], state=state, decided_by=by)
-    if found.state == WAITING:
-        _new_epoch(connection, found.domain)  # Its rows may be planned once more.
+    if before.state == WAITING:
+        _new_epoch(connection, before.domain)  # Its rows may be planned again.
     note(connection, by, state, {"update": update_id}, now=now)
     return update_of(connection, update_id)
 
 
-def _serve(connection: Connection, found: Update) -> Route:
-    """An update answers; the one that it begins at did so until now."""
-    before = route_of(connection, found.domain)
-    if not before.precedes(found):
-        raise Fenced(f"update {found.id} is based on what {found.domain} no longer serves")
+def _serve(connection: Connection, promoted: Update) -> Route:
+    """Make an update answer; its parent did so until now."""
+    before = route_of(connection, promoted.domain)
+    if not before.precedes(promoted):
+        raise Fenced(f"update {promoted.id} is based on what {promoted.domain} no longer serves")
     if before.update_id is not None:
         change(connection, [before.update_id], state="superseded")
-    _route(connection, before, update_id=found.id, previous_id=before.update_id)
-    return route_of(connection, found.domain)
+    _route(connection, before, update_id=promoted.id, previous_id=before.update_id)
+    return route_of(connection, promoted.domain)
 
 
 def _new_epoch(connection: Connection, domain: str) -> None:
-    """Whatever is on the way in a domain is not served any more; its rows wait again."""
+    """Give up undecided and waiting updates of a domain; their rows wait again."""
     route = route_of(connection, domain)
     _route(connection, route, epoch=route.epoch + 1)
     connection.execute(
@@ -198,7 +198,7 @@ def _new_epoch(connection: Connection, domain: str) -> None:
 
 
 def _give_up_students(connection: Connection, teachers: Sequence[int]) -> None:
-    """No update that is on the way is one of a student that these teach."""
+    """Give up undecided and waiting updates of students that these updates teach."""
     taught = select(updates.c.consolidation_id).where(
         updates.c.parent.in_(teachers), updates.c.consolidation_id.is_not(None)
     )
@@ -210,7 +210,7 @@ def _give_up_students(connection: Connection, teachers: Sequence[int]) -> None:
 
 
 def _route(connection: Connection, before: Route, **facts: Any) -> None:
-    """Change a route, unless somebody else did since it was read."""
+    """Change a route. Raises Fenced if somebody else has since it was read."""
     if connection.scalar(select(routes.c.domain).where(routes.c.domain == before.domain)) is None:
         connection.execute(insert(routes).values(domain=before.domain, epoch=before.epoch))
     done = connection.execute(

@@ -11,9 +11,9 @@ from fastslow.feedback.schema import answers, pairs, prompts
 from fastslow.feedback.voters import RecentVotes
 
 MOST = 10
-"""Pairs that are shown."""
+"""Most pairs shown."""
 LONGEST = 2000
-"""Characters that are shown of a text."""
+"""Most characters of a text shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class Dispute:
     pair_id: int
     domain: str
     prompt: str
-    """The last turn of what was answered."""
+    """The last turn of the prompt."""
     a: str
     b: str
     verdicts: dict[str, int]
-    """How many said what."""
+    """Number of people by verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,35 +37,35 @@ class Disagreement:
     shared: int
     """Pairs on which several people voted."""
     differ: int
-    """Those on which not all said the same."""
+    """Pairs on which not all verdicts are the same."""
     pairs: list[Dispute]
-    """Those on which the fewest agree, the newest first among equals."""
+    """Pairs on which the fewest agree; newest first among equals."""
 
 
 def disagreement(connection: Connection, recent: RecentVotes) -> Disagreement:
-    """Where people differ, gold questions apart."""
-    given = {
-        pair: Counter(verdict for _, verdict in said)
-        for pair, said in recent.by_pair().items()
-        if len(said) > 1
+    """Where people differ, without gold questions."""
+    verdicts = {
+        pair: Counter(verdict for _, verdict in cast)
+        for pair, cast in recent.by_pair().items()
+        if len(cast) > 1
     }
-    split = {pair: counted for pair, counted in given.items() if len(counted) > 1}
-    # Sorting keeps the newest of those that are as far apart first.
+    split = {pair: counted for pair, counted in verdicts.items() if len(counted) > 1}
+    # The sort is stable, so newer pairs stay first among equals.
     widest = sorted(split, key=lambda pair: -_apart(split[pair]))[:MOST]
     texts = _texts(connection, widest)
     shown = [Dispute(pair, *texts[pair], dict(split[pair])) for pair in widest]
-    return Disagreement(len(given), len(split), shown)
+    return Disagreement(len(verdicts), len(split), shown)
 
 
 def _apart(said: Counter[str]) -> int:
-    """Of all pairs of people, how many more differ than agree."""
+    """Among all pairs of people, how many more differ than agree."""
     count = said.total()
     agree = sum(same * (same - 1) // 2 for same in said.values())
     return count * (count - 1) // 2 - 2 * agree
 
 
 def _texts(connection: Connection, numbers: Sequence[int]) -> dict[int, tuple[str, str, str, str]]:
-    """Domain, prompt and both answers of pairs."""
+    """Domain, prompt and both answers of each pair."""
     left, right = answers.alias("left_answer"), answers.alias("right_answer")
     query = (
         select(

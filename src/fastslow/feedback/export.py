@@ -1,4 +1,4 @@
-"""The store's votes as rows of training data, page by page."""
+"""Exports the store's votes as training rows, page by page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,29 +19,29 @@ class Page:
 
     rows: list[Mapping[str, Any]]
     cursor: int
-    """Give it as `after` for the rows behind these."""
+    """Pass it as `after` for the rows that follow."""
     more: bool
 
 
 def export_page(
     connection: Connection, *, after: int = 0, limit: int = PAGE, pending: bool = False
 ) -> Page:
-    """Rows of the ledger behind a cursor, as they are learned, without those taken back since.
+    """Ledger rows after a cursor, as they are learned, without those taken back since.
 
-    With `pending` the last page ends with the votes that are in their grace, which have no place
-    yet and come again when they have one.
+    With `pending` the last page ends with votes still in their grace period. They are not in the
+    ledger yet and come again when they are.
     """
-    found = list(entries(connection, after=after, limit=limit))
-    gone = is_retracted(connection, [entry.vote_id for entry in found])
+    page = list(entries(connection, after=after, limit=limit))
+    gone = is_retracted(connection, [entry.vote_id for entry in page])
     rows: list[Mapping[str, Any]] = [
         {**(entry.row or {}), "seq": entry.seq, "held_out": entry.holdout}
-        for entry in found
+        for entry in page
         if entry.kind != RETRACT and entry.vote_id not in gone
     ]
-    more = len(found) == limit
+    more = len(page) == limit
     if pending and not more:
         rows += _pending(connection)
-    return Page(rows, found[-1].seq if found else after, more)
+    return Page(rows, page[-1].seq if page else after, more)
 
 
 def _pending(connection: Connection) -> list[Mapping[str, Any]]:
@@ -50,5 +50,5 @@ def _pending(connection: Connection) -> list[Mapping[str, Any]]:
         .where(votes.c.admitted_at.is_(None), votes.c.retracted_at.is_(None))
         .order_by(votes.c.id)
     ).all()
-    about = Rows(connection, waiting)
-    return [about.row_of(vote) for vote in waiting if about.nothing_to_learn(vote) is None]
+    rows = Rows(connection, waiting)
+    return [rows.row_of(vote) for vote in waiting if rows.nothing_to_learn(vote) is None]

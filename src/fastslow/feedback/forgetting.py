@@ -1,4 +1,4 @@
-"""Nothing is learned of somebody any more; what had learned from them is learned again without."""
+"""Forgets a person: takes back what they sent and undoes the updates that learned from it."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -18,65 +18,67 @@ class Forgotten:
     """What was undone."""
 
     votes: int
-    """That were taken back."""
+    """Votes that were taken back."""
     updates: list[int]
-    """That answer no more; the rest of their rows waits to be learned again."""
+    """Updates that no longer answer; their other rows wait to be learned again."""
 
 
 def forget_person(
     connection: Connection, *, principal_id: int, now: float, by: int | None
 ) -> Forgotten:
-    """Disable somebody, take back all that they have sent, and go back in every domain to before
-    the first update that learned from it.
+    """Disable somebody, take back all that they have sent, and roll every domain back to before the
+    first update that learned from it.
 
     Once the other rows are learned again, everything is as if this person had sent nothing. Until
-    then what answers is what did before them, or an update before that, if it is no longer kept.
-    Nothing that learned from them is kept, set aside or not: the learner removes it from the disk.
+    then, what answered before them answers, or an earlier update if that one is no longer kept.
+    Nothing that learned from them is kept, set aside or not: the learner removes it from disk.
     Raises UnknownItem, and Malformed for oneself.
     """
     lock_chains(connection)
     set_disabled(connection, principal_id=principal_id, disabled=True, now=now, by=by)
-    own = select(votes.c.id).where(votes.c.voter == principal_id)
-    sent = list(connection.scalars(own.where(votes.c.retracted_at.is_(None)).order_by(votes.c.id)))
+    theirs = select(votes.c.id).where(votes.c.voter == principal_id)
+    sent = list(
+        connection.scalars(theirs.where(votes.c.retracted_at.is_(None)).order_by(votes.c.id))
+    )
     for vote_id in sent:
         retract(connection, voter=principal_id, vote_id=vote_id, now=now)
     learned = select(update_rows.c.update_id).join(ledger, ledger.c.seq == update_rows.c.seq)
-    of_theirs = learned.where(ledger.c.vote_id.in_(own))
-    touched = _touched(connection, set(connection.scalars(of_theirs)))
+    from_theirs = learned.where(ledger.c.vote_id.in_(theirs))
+    touched = _touched(connection, set(connection.scalars(from_theirs)))
     first = dict[str, Update]()
-    for one in touched:
-        if one.state in (*SERVED, *OPEN):
-            first.setdefault(one.domain, one)
+    for past in touched:
+        if past.state in (*SERVED, *OPEN):
+            first.setdefault(past.domain, past)
     gone = [
         number
-        for domain, found in sorted(first.items())
-        for number in _undone_from(connection, domain, found)
+        for domain, earliest in sorted(first.items())
+        for number in _undone_from(connection, domain, earliest)
     ]
-    change(connection, [one.id for one in touched], checkpoint=None)
+    change(connection, [past.id for past in touched], checkpoint=None)
     detail = {"principal": principal_id, "votes": len(sent), "updates": gone}
     note(connection, by, "forget", detail, now=now)
     return Forgotten(len(sent), gone)
 
 
 def _touched(connection: Connection, learned: Set[int]) -> list[Update]:
-    """The updates, in order, that learned from what some have learned: themselves, by their parent,
-    or, students, by any of their teachers."""
+    """The updates, in order, that `learned` influenced: themselves, those with an influenced
+    parent, and students with an influenced teacher."""
     everything = history(connection)[::-1]
     teachers = dict[int, set[int | None]]()
-    for one in everything:
-        if one.consolidation_id is not None:
-            teachers.setdefault(one.consolidation_id, set()).add(one.parent)
-    numbers, found = {*learned}, list[Update]()
-    for one in everything:  # What one learns from comes before it.
-        sources = {one.parent} | teachers.get(one.consolidation_id or 0, set())
-        if one.id in numbers or numbers & sources:
-            numbers.add(one.id)
-            found.append(one)
-    return found
+    for past in everything:
+        if past.consolidation_id is not None:
+            teachers.setdefault(past.consolidation_id, set()).add(past.parent)
+    numbers, touched = {*learned}, list[Update]()
+    for past in everything:  # Sources come before the updates that learn from them.
+        sources = {past.parent} | teachers.get(past.consolidation_id or 0, set())
+        if past.id in numbers or numbers & sources:
+            numbers.add(past.id)
+            touched.append(past)
+    return touched
 
 
 def _undone_from(connection: Connection, domain: str, first: Update) -> list[int]:
-    """Go back to before an update; those that answer no more."""
+    """Roll a domain back to before an update; returns the updates that no longer answer."""
     before = _last_kept(connection, first.parent)
     query = select(updates.c.id).where(
         updates.c.domain == domain,
@@ -90,10 +92,10 @@ def _undone_from(connection: Connection, domain: str, first: Update) -> list[int
 
 
 def _last_kept(connection: Connection, number: int | None) -> Update | None:
-    """An update, or the last before it from which can be learned on."""
+    """An update, or its last ancestor that learning can continue from."""
     while number is not None:
-        found = update_of(connection, number)
-        if found.checkpoint is not None:
-            return found
-        number = found.parent
+        candidate = update_of(connection, number)
+        if candidate.checkpoint is not None:
+            return candidate
+        number = candidate.parent
     return None

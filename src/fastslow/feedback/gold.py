@@ -1,4 +1,4 @@
-"""Gold questions, of which the right verdict is known: who gets more of them wrong than others."""
+"""Gold questions, whose right verdict is known: finds people who get more wrong than others."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from fastslow.feedback.ledger import Entry
 from fastslow.feedback.schema import pairs, votes
 
 CHANCE = 0.001
-"""Of anybody being named while all are alike."""
+"""Probability that anybody is named if all are alike."""
 Results = Mapping[int, tuple[int, int]]
-"""Of each person how many gold questions were answered right, of how many."""
+"""By person, gold questions answered right, and answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreliable:
-    """Somebody who gets so many wrong that it is not by chance."""
+    """Somebody who gets more wrong than chance explains."""
 
     who: int
     right: int
@@ -27,7 +27,7 @@ class Unreliable:
     p: float
 
     def has(self, entry: Entry) -> bool:
-        """Whether a row is of theirs."""
+        """True if the row is theirs."""
         return entry.voter == self.who
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class Unreliable:
 
 
 def gold_results(connection: Connection) -> dict[int, tuple[int, int]]:
-    """What everybody made of gold questions; who has not answered any is not in it."""
+    """Everybody's results on gold questions, without people who have answered none."""
     right = func.sum(case((votes.c.verdict == pairs.c.gold_verdict, 1), else_=0))
     query = (
         select(votes.c.voter, right, func.count())
@@ -51,11 +51,11 @@ def gold_results(connection: Connection) -> dict[int, tuple[int, int]]:
 
 
 def unreliable(results: Results) -> list[Unreliable]:
-    """Those who get fewer right than the others, by more than chance among so many people."""
-    asked = {who: own for who, own in results.items() if own[1]}
-    right, count = (sum(own[part] for own in asked.values()) for part in (0, 1))
-    found = []
+    """People who get fewer right than the others, by more than chance among so many people."""
+    asked = {who: result for who, result in results.items() if result[1]}
+    right, count = (sum(result[part] for result in asked.values()) for part in (0, 1))
+    named = []
     for who, (own, of_own) in asked.items():
         if (p := so_few(own, of_own, right, count)) < CHANCE / len(asked):
-            found.append(Unreliable(who, own, of_own, right - own, count - of_own, p))
-    return found
+            named.append(Unreliable(who, own, of_own, right - own, count - of_own, p))
+    return named

@@ -14,33 +14,33 @@ from fastslow.feedback.schema import held_back, principals
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """Rows of somebody in a domain that wait."""
+    """One person's held-back rows in a domain."""
 
     domain: str
     voter: int
     rows: int
-    """Of those that the learner has looked at."""
+    """Number of rows, among those that the learner has read."""
     said: str
     """Why, in words, with the numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting(HeldBack):
-    """The same, as it is shown."""
+    """Held-back rows as they are shown to people."""
 
     name: str
-    """Of who sent them."""
+    """Name of the person who sent them."""
 
 
 def hold(
     connection: Connection, *, learner: int, domain: str, found: Sequence[HeldBack], now: float
 ) -> None:
-    """Say what is held back in a domain, in the place of what was. Raises Fenced."""
+    """Record what is held back in a domain, replacing what was. Raises Fenced."""
     check_learner(connection, learner)
     connection.execute(delete(held_back).where(held_back.c.domain == domain))
     rows = [
-        {"domain": domain, "voter": one.voter, "rows": one.rows, "said": one.said, "at": now}
-        for one in found
+        {"domain": domain, "voter": held.voter, "rows": held.rows, "said": held.said, "at": now}
+        for held in found
     ]
     if rows:
         connection.execute(insert(held_back), rows)
@@ -48,23 +48,24 @@ def hold(
 
 def held_in(connection: Connection, domain: str) -> list[HeldBack]:
     """What is held back in a domain, by person."""
-    return [HeldBack(one.domain, one.voter, one.rows, one.said) for one in _all(connection, domain)]
+    return [HeldBack(row.domain, row.voter, row.rows, row.said) for row in _all(connection, domain)]
 
 
 def all_held(connection: Connection) -> list[Waiting]:
     """What is held back, by domain and person."""
     return [
-        Waiting(one.domain, one.voter, one.rows, one.said, one.name) for one in _all(connection)
+        Waiting(row.domain, row.voter, row.rows, row.said, row.name) for row in _all(connection)
     ]
 
 
 def let_through(connection: Connection, *, principal_id: int, now: float, by: int | None) -> int:
-    """Learn what somebody has sent until now, whatever is in it; how many rows were held back.
+    """Learn what somebody has sent until now, whatever is in it; returns how many rows were held
+    back.
 
     What they send later may be held back again. Raises UnknownItem.
     """
-    own = principals.c.id == principal_id
-    if not connection.execute(update(principals).where(own).values(let_through_at=now)).rowcount:
+    person = principals.c.id == principal_id
+    if not connection.execute(update(principals).where(person).values(let_through_at=now)).rowcount:
         raise UnknownItem(f"there is no person {principal_id}")
     of_theirs = held_back.c.voter == principal_id
     rows = int(connection.scalar(select(func.sum(held_back.c.rows)).where(of_theirs)) or 0)
@@ -74,10 +75,10 @@ def let_through(connection: Connection, *, principal_id: int, now: float, by: in
 
 
 def let_through_until(connection: Connection) -> dict[int, float]:
-    """Of everybody whose rows were let through, until when, Unix seconds."""
+    """By person whose rows were let through, the time until which, Unix seconds."""
     query = select(principals.c.id, principals.c.let_through_at)
-    found = connection.execute(query.where(principals.c.let_through_at.is_not(None)))
-    return {number: at for number, at in found}
+    rows = connection.execute(query.where(principals.c.let_through_at.is_not(None)))
+    return {number: at for number, at in rows}
 
 
 def _all(connection: Connection, domain: str | None = None) -> Sequence[Any]:

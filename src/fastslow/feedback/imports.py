@@ -1,4 +1,4 @@
-"""Pairs that exist already, put up for comparison."""
+"""Imports existing pairs of responses for comparison."""
 
 import random
 
@@ -10,18 +10,18 @@ from fastslow.records import Message, Pair, Text, plain_text
 
 
 def import_pair(connection: Connection, *, pair: Pair, now: float, draw: random.Random) -> bool:
-    """Put a pair of stored responses up, on sides by chance; False for one that is there already.
+    """Put up a pair of existing responses, on random sides; False if it is already present.
 
-    Its label is not taken over: people are asked.
+    Its label is not imported: people are asked.
     """
     prompt_id = add_prompt(connection, messages=turns_of(pair.prompt), domain=pair.domain, now=now)
-    both = {storable(plain_text(text)) for text in pair.responses}
+    texts = {storable(plain_text(text)) for text in pair.responses}
     of_prompt = answers.c.prompt_id == prompt_id
-    there = dict(connection.execute(select(answers.c.id, answers.c.text).where(of_prompt)).all())
+    stored = dict(connection.execute(select(answers.c.id, answers.c.text).where(of_prompt)).all())
     for row in connection.execute(
         select(pairs.c.a, pairs.c.b).where(pairs.c.prompt_id == prompt_id)
     ):
-        if {there[row.a], there[row.b]} == both:
+        if {stored[row.a], stored[row.b]} == texts:
             return False
     first, second = (
         add_answer(
@@ -37,6 +37,6 @@ def import_pair(connection: Connection, *, pair: Pair, now: float, draw: random.
 
 
 def turns_of(text: Text) -> list[dict[str, str]]:
-    """A prompt as the turns of a conversation; plain text is one of the user's."""
+    """A prompt as the turns of a conversation; plain text becomes one user turn."""
     turns = (Message("user", text),) if isinstance(text, str) else text
     return [{"role": turn.role, "content": turn.content} for turn in turns]

@@ -28,12 +28,12 @@ MOST_REVIEWERS = 100
 GOLD_NEEDS = 1_000_000
 """A gold question is for everyone."""
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-"""What PostgreSQL, or UTF-8, has no place for: zero characters, halves of characters."""
+"""Characters that PostgreSQL or UTF-8 cannot hold: NUL, and surrogates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A text that somebody or something answered with, and where it came from."""
+    """The text of an answer, and where it came from."""
 
     text: str
     finish: str = "stop"
@@ -48,26 +48,26 @@ class Answer:
     adapter_sha256: str | None = None
     model: str | None = None
     given_to: int | None = None
-    """Who has asked for it."""
+    """The person who asked for it."""
 
 
 def add_prompt(
     connection: Connection, *, messages: Messages, domain: str, now: float, routed: bool = False
 ) -> int:
-    """The number of a prompt: a new one, or of the same conversation in this domain.
+    """The number of a prompt; added unless the domain already has the same conversation.
 
     Args:
-        routed: whether nobody named the domain, and it was told by what the prompt looks like.
+        routed: True if nobody named the domain and it was predicted from the prompt.
 
     Raises Malformed unless it is a list of messages that ends with one of the user.
     """
     check_messages(messages)
     key = sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()
     known = select(prompts.c.id).where(prompts.c.domain == domain, prompts.c.sha256 == key)
-    if (found := connection.scalar(known)) is not None:
-        return int(found)
+    if (existing := connection.scalar(known)) is not None:
+        return int(existing)
     values = {
-        "sha256": key, "domain": domain, "messages": [dict(one) for one in messages],
+        "sha256": key, "domain": domain, "messages": [dict(message) for message in messages],
         "cluster": 0, "holdout": False, "routed": routed, "at": now,
     }  # fmt: skip
     number = insert_row(connection, prompts, values)
@@ -80,12 +80,12 @@ def add_prompt(
 
 
 def storable(text: str) -> str:
-    """A text with signs of replacement in the place of what no store and no reply can hold."""
+    """A text with replacement characters for what no store and no reply can hold."""
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def add_answer(connection: Connection, *, prompt_id: int, answer: Answer, now: float) -> int:
-    """Keep an answer, of a `storable` text; its number."""
+    """Store an answer, with its text made `storable`; returns its number."""
     values = {
         "prompt_id": prompt_id, "text": storable(answer.text), "finish": answer.finish,
         "token_ids": None if answer.token_ids is None else list(answer.token_ids),
@@ -109,12 +109,12 @@ def add_pair(
     needs: int = 1,
     gold_verdict: str | None = None,
 ) -> int:
-    """Put two answers up for comparison, on sides by chance; the pair's number.
+    """Put up two answers for comparison, on random sides; returns the pair's number.
 
     Args:
-        needs: verdicts of different people that are wanted.
-        gold_verdict: of a gold question, which answer is right: `a` for `first`, `b` for `second`,
-            or `tie`, `both_bad`.
+        needs: how many people's verdicts are wanted.
+        gold_verdict: the right verdict of a gold question: `a` for `first`, `b` for `second`, or
+            `tie`, `both_bad`.
     """
     _check_pair(connection, prompt_id, (first, second), purpose, needs, gold_verdict)
     swapped = draw.random() < 0.5
@@ -132,7 +132,7 @@ def add_pair(
 def last_prompts(
     connection: Connection, domain: str, *, until: float, count: int
 ) -> list[Messages]:
-    """Prompts of a domain that came before a time: the held-out ones first, then the newest."""
+    """Prompts of a domain that came until a time: held-out ones first, newest first."""
     query = (
         select(prompts.c.messages)
         .where(prompts.c.domain == domain, prompts.c.at <= until)
@@ -142,18 +142,18 @@ def last_prompts(
 
 
 def open_pairs(connection: Connection) -> int:
-    """How many pairs lack verdicts, gold questions apart."""
+    """How many pairs lack verdicts, without gold questions."""
     query = select(func.count()).select_from(pairs).where(pairs.c.open, pairs.c.purpose != "gold")
     return int(connection.scalar(query) or 0)
 
 
 def new_pairs(connection: Connection, *, most: int) -> int:
-    """How many pairs nobody was given yet, gold questions apart; counted up to `most`.
+    """How many pairs nobody was given yet, without gold questions; counted up to `most`.
 
-    Pairs that somebody has skipped lack verdicts too, and those who have skipped them get no more.
+    Pairs that somebody has skipped lack verdicts too, but are not given to that person again.
     """
-    given = exists().where(leases.c.pair_id == pairs.c.id)
-    query = select(pairs.c.id).where(pairs.c.open, pairs.c.purpose != "gold", ~given)
+    leased = exists().where(leases.c.pair_id == pairs.c.id)
+    query = select(pairs.c.id).where(pairs.c.open, pairs.c.purpose != "gold", ~leased)
     return len(connection.scalars(query.order_by(pairs.c.id.desc()).limit(most)).all())
 
 
@@ -163,9 +163,10 @@ def store_id(connection: Connection) -> str:
 
 
 def check_messages(messages: Messages) -> None:
-    """Raises Malformed unless these are messages of which the last one is the user's."""
+    """Raises Malformed unless these are messages and the last one is the user's."""
     if not messages or not all(
-        isinstance(one.get("role"), str) and isinstance(one.get("content"), str) for one in messages
+        isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
+        for message in messages
     ):
         raise Malformed('a prompt is a list of {"role": ..., "content": ...} messages')
     if messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
@@ -175,7 +176,7 @@ def check_messages(messages: Messages) -> None:
 def _check_pair(
     connection: Connection,
     prompt_id: int,
-    both: tuple[int, int],
+    numbers: tuple[int, int],
     purpose: str,
     needs: int,
     gold_verdict: str | None,
@@ -188,6 +189,8 @@ def _check_pair(
         raise Malformed("gold questions, and only they, have a gold verdict")
     if gold_verdict is not None and gold_verdict not in COMPARED[:-1]:
         raise Malformed(f"a gold verdict is one of {', '.join(COMPARED[:-1])}")
-    known = select(answers.c.id).where(answers.c.id.in_(both), answers.c.prompt_id == prompt_id)
-    if set(connection.scalars(known)) != set(both) or both[0] == both[1]:
-        raise UnknownItem(f"answers {both[0]} and {both[1]} are not two answers to {prompt_id}")
+    known = select(answers.c.id).where(answers.c.id.in_(numbers), answers.c.prompt_id == prompt_id)
+    if set(connection.scalars(known)) != set(numbers) or numbers[0] == numbers[1]:
+        raise UnknownItem(
+            f"answers {numbers[0]} and {numbers[1]} are not two answers to {prompt_id}"
+        )

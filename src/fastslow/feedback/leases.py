@@ -1,4 +1,4 @@
-"""Who compares which pair: each is given to as many people as it needs verdicts, for a while."""
+"""Assigns pairs to people: each to as many as it needs verdicts, for a limited time (a lease)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,21 +22,25 @@ from fastslow.feedback.refusals import NotGiven, UnknownItem
 from fastslow.feedback.schema import answers, leases, pairs, prompts, votes
 
 LEASE = 600.0
-"""Seconds for which nobody else gets a pair in the place of who was given it."""
+"""Seconds for which nobody else gets a pair in its holder's place."""
 GOLD_EVERY = 20
-"""One of so many pairs that somebody gets is a gold question, while there are any."""
+"""One of so many pairs that a person gets is a gold question, while there are any."""
 MOST_AT_ONCE = 20
 
 
 def _has_voted(voter: Any, pair_id: Any, *, skips: bool = True) -> ColumnElement[bool]:
-    own = (votes.c.pair_id == pair_id, votes.c.voter == voter, votes.c.retracted_at.is_(None))
-    # By itself SQLAlchemy takes the table of the nearest statement only, not those around it.
-    found = exists().where(*own).correlate_except(votes)
-    return found if skips else found.where(votes.c.verdict != "skip")
+    conditions = (
+        votes.c.pair_id == pair_id,
+        votes.c.voter == voter,
+        votes.c.retracted_at.is_(None),
+    )
+    # By default SQLAlchemy correlates with the nearest enclosing statement only.
+    voted = exists().where(*conditions).correlate_except(votes)
+    return voted if skips else voted.where(votes.c.verdict != "skip")
 
 
 def _free() -> Select[Any]:
-    """The first pairs that `who` may get."""
+    """Statement for the first pairs that `who` may get."""
     holders = (
         select(func.count())
         .select_from(leases)
@@ -73,7 +77,7 @@ def _contents() -> Select[Any]:
     )  # fmt: skip
 
 
-# Statements are made once, as making one takes longer than SQLite takes to answer it.
+# Statements are built once, as building one takes longer than SQLite takes to answer it.
 WHO: BindParameter[Any] = bindparam("who")
 NOW: BindParameter[Any] = bindparam("now")
 COUNT: BindParameter[Any] = bindparam("count")
@@ -99,7 +103,7 @@ HELD = (
 HELD_IN_DOMAIN = HELD.join(pairs, pairs.c.id == leases.c.pair_id).where(IN_DOMAIN)
 GOLD = _free().where(pairs.c.purpose == "gold")
 FREE = _free().where(pairs.c.purpose != "gold")
-# A gold question of another domain would give itself away, and ask who knows nothing of it.
+# A gold question of another domain would give itself away, and ask people who do not know it.
 GOLD_IN_DOMAIN, FREE_IN_DOMAIN = GOLD.where(IN_DOMAIN), FREE.where(IN_DOMAIN)
 SHOWN = _contents()
 LEASE_ROWS = {
@@ -112,7 +116,7 @@ LEASE_ROWS = {
 
 @dataclass(frozen=True, slots=True)
 class ShownPair:
-    """A pair as somebody sees it: nothing tells where its answers come from."""
+    """A pair as a person sees it: nothing shows where its answers come from."""
 
     id: int
     domain: str
@@ -121,7 +125,7 @@ class ShownPair:
     """Shown on the left."""
     b: str
     truncated: tuple[bool, bool]
-    """Whether a limit cut them off."""
+    """Whether a length limit cut each answer off."""
     until: float
     """When somebody else may get it, Unix seconds."""
 
@@ -129,21 +133,20 @@ class ShownPair:
 def next_pairs(
     connection: Connection, *, voter: int, now: float, count: int = 1, domain: str | None = None
 ) -> list[ShownPair]:
-    """Pairs for somebody to compare, the first ones at hand; fewer where there are no more.
+    """The first pairs available for somebody to compare; fewer if there are no more.
 
-    Those that they were given before and have not voted on come first. Where a domain is named, all
-    are of it, gold questions too. Nobody gets a pair twice, or one that as many others are
-    comparing as it needs.
+    Pairs that they hold and have not voted on come first. If a domain is given, all pairs are of
+    it, gold questions too. Nobody gets a pair twice, or one that enough others are comparing.
     """
     count = min(count, MOST_AT_ONCE)
     held = _held(connection, voter, now, count, domain)
-    given = held + _new(connection, voter, now, count - len(held), domain)
-    _lease_all(connection, given, voter, now + LEASE)
-    return list(_shown(connection, given, now + LEASE))
+    numbers = held + _new(connection, voter, now, count - len(held), domain)
+    _lease_all(connection, numbers, voter, now + LEASE)
+    return list(_shown(connection, numbers, now + LEASE))
 
 
 def lease(connection: Connection, *, pair_id: int, voter: int, until: float) -> None:
-    """Give a pair to somebody, or for longer."""
+    """Give a pair to somebody, or extend their lease."""
     _lease_all(connection, [pair_id], voter, until)
 
 
@@ -154,12 +157,12 @@ def _lease_all(connection: Connection, given: Sequence[int], voter: int, until: 
 
 
 def release(connection: Connection, *, pair_id: int, voter: int, now: float) -> None:
-    """Let others have a pair now."""
+    """End a lease, so that others can get the pair now."""
     connection.execute(RELEASE, {"pair": pair_id, "who": voter, "now": now})
 
 
 def check_given(connection: Connection, *, pair_id: int, voter: int) -> None:
-    """Raises UnknownItem for a pair that is none, NotGiven for one that somebody never got."""
+    """Raises UnknownItem if there is no such pair, NotGiven if this person never got it."""
     if connection.scalar(GIVEN, {"pair": pair_id, "who": voter}) is not None:
         return
     if connection.scalar(select(pairs.c.id).where(pairs.c.id == pair_id)) is None:
@@ -173,21 +176,21 @@ def pair_of(connection: Connection, *, pair_id: int, voter: int) -> ShownPair:
     until = connection.scalar(
         select(leases.c.until).where(leases.c.pair_id == pair_id, leases.c.voter == voter)
     )
-    (found,) = _shown(connection, [pair_id], float(until or 0.0))
-    return found
+    (pair,) = _shown(connection, [pair_id], float(until or 0.0))
+    return pair
 
 
 def answer_of(connection: Connection, *, pair_id: int, side: str, voter: int) -> int:
-    """The answer on a side of a pair; raises as `check_given`."""
+    """The number of the answer on a side of a pair; raises as `check_given`."""
     check_given(connection, pair_id=pair_id, voter=voter)
     return int(connection.scalars(select(pairs.c[side]).where(pairs.c.id == pair_id)).one())
 
 
 def check_answer_given(connection: Connection, *, answer_id: int, voter: int) -> None:
-    """Raises UnknownItem for an answer that is none, NotGiven for one that somebody neither asked
-    for nor got in a pair."""
-    own = (answers.c.id == pairs.c.a) | (answers.c.id == pairs.c.b)
-    in_pair = exists().where(leases.c.voter == voter, leases.c.pair_id == pairs.c.id, own)
+    """Raises UnknownItem if there is no such answer, NotGiven if this person neither asked for it
+    nor got it in a pair."""
+    on_a_side = (answers.c.id == pairs.c.a) | (answers.c.id == pairs.c.b)
+    in_pair = exists().where(leases.c.voter == voter, leases.c.pair_id == pairs.c.id, on_a_side)
     known = select(answers.c.id).where(answers.c.id == answer_id)
     if connection.scalar(known) is None:
         raise UnknownItem(f"there is no answer {answer_id}")
@@ -206,7 +209,7 @@ def _held(
 def _new(
     connection: Connection, voter: int, now: float, count: int, domain: str | None
 ) -> list[int]:
-    """Pairs that somebody did not have before, gold questions at their places among them."""
+    """Pairs that this person did not have before, with gold questions in their turns."""
     if count < 1:
         return []
     turns = _gold_turns(list(connection.scalars(LAST_GIVEN, {"who": voter})), count)
@@ -218,8 +221,8 @@ def _new(
 
 
 def _gold_turns(last: Sequence[str], count: int) -> list[bool]:
-    """Which of the next pairs are to be gold questions, by the purposes of the last ones, newest
-    first: one in GOLD_EVERY, the first halfway."""
+    """Which of the next pairs are to be gold questions, from the purposes of the last ones, newest
+    first: one in GOLD_EVERY, the first one halfway."""
     since = last.index("gold") if "gold" in last else len(last) + GOLD_EVERY // 2 - 1
     turns = []
     for _ in range(count):
@@ -229,32 +232,32 @@ def _gold_turns(last: Sequence[str], count: int) -> list[bool]:
 
 
 def _interleaved(turns: Sequence[bool], gold: list[int], others: list[int]) -> list[int]:
-    """A gold question where it is one's turn, as long as there are any."""
-    found = []
+    """Pairs in order, with a gold question in each of its turns as long as there are any."""
+    order = []
     for turn in turns:
         source = gold if turn and gold else others
         if source:
-            found.append(source.pop(0))
-    return found + gold
+            order.append(source.pop(0))
+    return order + gold
 
 
 def _first(
     connection: Connection, free: Select[Any], facts: Mapping[str, Any], count: int
 ) -> list[int]:
-    """The first pairs that are free, locked until the transaction ends."""
-    found: list[int] = []
+    """The first free pairs, locked until the transaction ends."""
+    free_pairs: list[int] = []
     lost: list[int] = []
-    while len(found) < count:
-        some = free.where(pairs.c.id.not_in(found + lost)) if found or lost else free
-        locked = list(connection.scalars(some, {**facts, "count": count - len(found)}))
+    while len(free_pairs) < count:
+        some = free.where(pairs.c.id.not_in(free_pairs + lost)) if free_pairs or lost else free
+        locked = list(connection.scalars(some, {**facts, "count": count - len(free_pairs)}))
         if connection.dialect.name == "sqlite" or not locked:
-            return found + locked  # SQLite: nobody else writes meanwhile.
-        # Others may have been given some between the statement's snapshot and the lock.
+            return free_pairs + locked  # With SQLite nobody else writes meanwhile.
+        # Others may have got some of them between the statement's snapshot and the lock.
         again = free.where(pairs.c.id.in_(locked))
         still = set(connection.scalars(again, {**facts, "count": len(locked)}))
-        found += [pair_id for pair_id in locked if pair_id in still]
+        free_pairs += [pair_id for pair_id in locked if pair_id in still]
         lost += [pair_id for pair_id in locked if pair_id not in still]
-    return found
+    return free_pairs
 
 
 def _shown(connection: Connection, given: Sequence[int], until: float) -> Iterator[ShownPair]:

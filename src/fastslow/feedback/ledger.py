@@ -1,7 +1,7 @@
-"""The ledger: training rows made of votes, in the one order in which everything reads it.
+"""The ledger: training rows made from votes, in the one order in which everything reads them.
 
-A vote comes in once its grace is over and the learner's own row reader has read it. Its number is
-the next one without a gap, since one transaction at a time admits.
+A vote is admitted once its grace period is over and the learner's own row reader accepts it.
+Numbers have no gaps, since only one transaction at a time admits votes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from fastslow.feedback.schema import ledger, votes
 from fastslow.feedback.voting import GRACE
 
 AT_ONCE = 50
-"""Votes that one transaction admits at most: votes that are being cast wait for it."""
+"""Most votes that one transaction admits: votes that are being cast wait for it."""
 RETRACT = "retract"
 DECIDED = (
     update(votes)
@@ -26,22 +26,22 @@ DECIDED = (
 )
 
 Check = Callable[[Mapping[str, Any]], str | None]
-"""Why the learner cannot use a row, if it cannot; `fastslow.streams.fault_of`."""
+"""Says why the learner cannot use a row; None if it can. `fastslow.streams.fault_of`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What one look at the waiting votes came to."""
+    """The result of one call of `admit`."""
 
     rows: int
     refused: int
-    """These give no training row; the reason stands beside them."""
+    """Votes that give no training row; the reason is stored with them."""
     retracted: int
     """Earlier rows that were taken back."""
 
     @property
     def more(self) -> bool:
-        """Whether there may be votes that were not looked at yet."""
+        """True if there may be more votes to admit."""
         return self.rows + self.refused == AT_ONCE
 
 
@@ -55,13 +55,13 @@ class Entry:
     domain: str
     holdout: bool
     row: Mapping[str, Any] | None
-    """None of a retraction."""
+    """None for a retraction."""
     at: float
-    """When it came in, Unix seconds."""
+    """When it was admitted, Unix seconds."""
 
     @property
     def voter(self) -> int:
-        """Who sent it; 0 of a retraction."""
+        """Who sent it; 0 for a retraction."""
         return int(self.row["voter"]) if self.row else 0
 
 
@@ -73,11 +73,11 @@ def admit(
     grace: float = GRACE,
     tell: bool = False,
 ) -> Admitted:
-    """Give every vote whose grace is over its place, and take back what was retracted since.
+    """Admit votes whose grace period is over, and take back rows whose votes were retracted since.
 
-    With `tell` a message `ledger.rows` says that there are new ones.
+    With `tell`, a message `ledger.rows` announces new rows.
     """
-    # PostgreSQL's transactions would see the same last number; SQLite's come one by one anyway.
+    # PostgreSQL's transactions would see the same last number; SQLite's run one by one anyway.
     lock_admission(connection)
     waiting = connection.execute(
         select(votes)
@@ -89,20 +89,20 @@ def admit(
     ).all()
     first = seq = last_seq(connection)
     taken_back = _taken_back(connection)
-    about = Rows(connection, [*waiting, *taken_back])
+    contents = Rows(connection, [*waiting, *taken_back])
     entered, decided = list[dict[str, Any]](), list[dict[str, Any]]()
     for vote in waiting:
-        reason, row = about.nothing_to_learn(vote), None
+        reason, row = contents.nothing_to_learn(vote), None
         if reason is None:
-            row = about.row_of(vote)
+            row = contents.row_of(vote)
             reason = check(row)
         if reason is None:
             seq += 1
-            entered.append(_values(about, seq, vote.kind, vote, row, now))
+            entered.append(_values(contents, seq, vote.kind, vote, row, now))
         decided.append({"vote": vote.id, "now": now, "why": reason})
     refused = len(decided) - len(entered)
     for number, vote in enumerate(taken_back, seq + 1):
-        entered.append(_values(about, number, RETRACT, vote, None, now))
+        entered.append(_values(contents, number, RETRACT, vote, None, now))
     if entered:
         connection.execute(ledger.insert(), entered)
     if decided:
@@ -114,7 +114,7 @@ def admit(
 
 
 def not_admitted(connection: Connection) -> int:
-    """How many votes have no place yet, as they may still be taken back or nobody has looked."""
+    """How many votes are not admitted yet: in their grace period, or just waiting."""
     query = select(func.count()).where(
         votes.c.admitted_at.is_(None), votes.c.retracted_at.is_(None)
     )
@@ -122,25 +122,25 @@ def not_admitted(connection: Connection) -> int:
 
 
 def last_seq(connection: Connection) -> int:
-    """The number of the newest entry; 0 where there is none."""
+    """The number of the newest entry; 0 if there is none."""
     return int(connection.scalar(select(func.max(ledger.c.seq))) or 0)
 
 
 def entries(connection: Connection, *, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
-    """The entries behind a number, in order, retractions among them."""
+    """The entries after a number, in order, including retractions."""
     query = select(ledger).where(ledger.c.seq > after).order_by(ledger.c.seq).limit(limit)
     for row in connection.execute(query):
         yield entry_of(row)
 
 
 def is_retracted(connection: Connection, vote_ids: list[int]) -> set[int]:
-    """Which of the votes were taken back after they had come into the ledger."""
+    """Which of the votes were taken back after they were admitted."""
     query = select(ledger.c.vote_id).where(ledger.c.kind == RETRACT, ledger.c.vote_id.in_(vote_ids))
     return set(connection.scalars(query))
 
 
 def _taken_back(connection: Connection) -> Sequence[Row[Any]]:
-    """Votes whose rows are in the ledger and whose retraction is not."""
+    """Retracted votes whose rows are in the ledger but whose retractions are not."""
     return connection.execute(
         select(votes)
         .where(
@@ -174,5 +174,5 @@ def _values(
 
 
 def entry_of(row: Row[Any]) -> Entry:
-    """A row of the table as an entry."""
+    """A table row as an entry."""
     return Entry(row.seq, row.kind, row.vote_id, row.domain, row.holdout, row.row, row.at)

@@ -1,9 +1,9 @@
-"""What transactions on PostgreSQL wait for each other by; SQLite's come one after the other.
+"""Row locks between transactions on PostgreSQL; SQLite's writes run one after the other.
 
-A write that needs several of these locks them in this order: the chains, a person, admission, a
-vote, its pair. It reads what it decides by afterwards: only then does it see what the one wrote
-that it has waited for. Writes that share a commit may still wait for another process's, and that
-for them; PostgreSQL ends one of the two, and the store begins it again.
+A write that needs several locks takes them in this order: the chains, a person, admission, a vote,
+its pair. It reads what its decision depends on afterwards, since only then does it see what the
+transaction that it waited for wrote. Writes that share a commit may still deadlock with another
+process's; PostgreSQL ends one of the two, and the store retries it.
 """
 
 from sqlalchemy import Connection, bindparam, select
@@ -17,27 +17,27 @@ PERSON = (
     .with_for_update(read=True)
 )
 ADMISSION = select(meta.c.value).where(meta.c.key == "store").with_for_update()
-# Not stronger: a vote that was written, and not committed, has locked that there is such a pair.
+# Not stronger: an uncommitted vote holds a foreign-key lock on its pair.
 PAIR = select(pairs.c.id).where(pairs.c.id == bindparam("pair")).with_for_update(key_share=True)
 
 
 def lock_chains(connection: Connection) -> int:
-    """Nobody else plans, serves or undoes an update meanwhile, or becomes the learner; the number
-    of the learner of now."""
+    """Keep others from planning, serving or undoing an update, or becoming the learner; returns the
+    current learner's number."""
     return int(connection.scalar(CHAINS) or 0)
 
 
 def lock_person(connection: Connection, who: int) -> bool:
-    """Nobody disables or forgets somebody meanwhile; whether somebody has. Others may lock them so
-    too: people who vote do not wait for their own votes."""
+    """Keep others from disabling or forgetting a person; True if the person is disabled. The lock
+    is shared: people who vote do not wait for their own votes."""
     return bool(connection.scalar(PERSON, {"who": who}))
 
 
 def lock_admission(connection: Connection) -> None:
-    """Nobody else gives votes their places in the ledger meanwhile."""
+    """Keep others from admitting votes to the ledger."""
     connection.execute(ADMISSION)
 
 
 def lock_pair(connection: Connection, pair_id: int) -> None:
-    """Nobody else opens or closes a pair meanwhile."""
+    """Keep others from opening or closing a pair."""
     connection.execute(PAIR, {"pair": pair_id})

@@ -1,4 +1,4 @@
-"""What tells that something in a store has changed, found at once however much is kept."""
+"""Change marks: values that show that something in a store has changed, cheap at any size."""
 
 from typing import Any
 
@@ -15,7 +15,8 @@ from fastslow.feedback.schema import (
 )
 
 NEWEST = 64
-"""Votes that may have been taken back in their grace, and updates whose states are looked at."""
+"""Newest votes whose retractions in the grace period are counted, and newest updates whose states
+are read."""
 
 
 def _last(column: Any) -> Any:
@@ -34,7 +35,7 @@ def _numbers() -> Select[Any]:
     )
 
 
-# Made once, as making them takes longer than SQLite takes to answer.
+# Built once, as building them takes longer than SQLite takes to answer.
 NUMBERS = _numbers()
 STATES = (
     select(updates.c.id, updates.c.state, updates.c.checkpoint.is_(None))
@@ -49,9 +50,10 @@ STUDENT = (
 
 
 def marks(connection: Connection) -> dict[str, Any]:
-    """A value of `votes`, `updates` and `people`: another one once something of them has changed.
+    """Values for `votes`, `updates` and `people`, each of which differs once they have changed.
 
-    A vote that is taken back in its grace after NEWEST others came is noticed with the next change.
+    A vote that is taken back in its grace period after NEWEST others came is noticed with the next
+    change.
     """
     *of_votes, decisions = connection.execute(NUMBERS).one()
     states = [tuple(row) for query in (STATES, STUDENT) for row in connection.execute(query)]

@@ -1,4 +1,4 @@
-"""Brings the schema of a store up to this version's."""
+"""Migrates a store's schema to this version."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from fastslow.errors import StateError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 ADVISORY_LOCK = 0x66617374
-"""By which processes that open one PostgreSQL store at once wait for each other."""
+"""Makes processes that open the same PostgreSQL store at once wait for each other."""
 
 
 def migrate(connection: Connection, *, to: str = "head") -> None:
@@ -25,8 +25,8 @@ def migrate(connection: Connection, *, to: str = "head") -> None:
             connection.execute(select(text(f"pg_advisory_xact_lock({ADVISORY_LOCK})")))
             _upgrade(connection, to)
         return
-    # SQLite changes a table by making another, and would miss what refers to it meanwhile; inside
-    # of a transaction it could not be told.
+    # SQLite changes a table by making another, which would break foreign keys meanwhile; they
+    # cannot be turned off inside a transaction.
     driver = connection.connection.driver_connection
     assert driver is not None
     driver.execute("PRAGMA foreign_keys=OFF")

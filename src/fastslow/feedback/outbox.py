@@ -1,4 +1,4 @@
-"""Messages to other servers: written with what they tell of, sent at least once."""
+"""Messages to other servers: written in the transaction they report, sent at least once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ LONGEST_PAUSE = 6 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something to be told."""
+    """A message to another server."""
 
     id: int
     kind: str
@@ -25,13 +25,13 @@ class Message:
 
 
 def post(connection: Connection, *, kind: str, body: Mapping[str, Any], now: float) -> int:
-    """Have a message sent, if the transaction commits; its number."""
+    """Have a message sent if the transaction commits; returns its number."""
     values = {"at": now, "kind": kind, "body": dict(body), "tries": 0, "next_try_at": now}
     return insert_row(connection, outbox, values)
 
 
 def due(connection: Connection, *, now: float, limit: int = 20) -> Sequence[Message]:
-    """Messages whose time has come, the oldest first; those that failed too often are given up."""
+    """Messages that are due, oldest first; those that failed too often are given up."""
     query = (
         select(outbox)
         .where(outbox.c.sent_at.is_(None), outbox.c.next_try_at <= now, outbox.c.tries < MOST_TRIES)
@@ -44,7 +44,7 @@ def due(connection: Connection, *, now: float, limit: int = 20) -> Sequence[Mess
 
 
 def was_sent(connection: Connection, *, message_id: int, sent: bool, now: float) -> None:
-    """Note a try; after one that failed the next comes later, each pause twice the one before."""
+    """Record a try. After a failure the next try comes later, with twice the pause each time."""
     row = connection.execute(select(outbox).where(outbox.c.id == message_id)).one()
     pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**row.tries)
     values = {"sent_at": now} if sent else {"tries": row.tries + 1, "next_try_at": now + pause}

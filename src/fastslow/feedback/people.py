@@ -1,4 +1,4 @@
-"""Who may ask: people and services, each with a role and one secret token."""
+"""People and services that may use the server, each with a role and one secret token."""
 
 import secrets
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ OF_TOKEN = select(principals).where(principals.c.token_sha256 == bindparam("hash
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks."""
+    """A person or service."""
 
     id: int
     name: str
@@ -29,7 +29,7 @@ class Principal:
 def add_principal(
     connection: Connection, *, name: str, role: str, now: float, by: int | None = None
 ) -> tuple[Principal, str]:
-    """A new person or service, and its token, which is stored nowhere.
+    """Add a person or service; returns it and its token, which is stored nowhere.
 
     Raises Malformed for an unknown role, or a name that is empty, too long or taken.
     """
@@ -53,18 +53,18 @@ def add_principal(
 
 
 def principal_of(connection: Connection, token: str) -> Principal | None:
-    """Whose token it is; None if nobody's, or of somebody who may not ask any more."""
+    """The owner of a token; None if there is none, or it is disabled."""
     row = connection.execute(OF_TOKEN, {"hash": _hash(token)}).one_or_none()
     return None if row is None or row.disabled else _principal(row)
 
 
 def all_principals(connection: Connection) -> list[Principal]:
-    """Everyone, in the order in which they came."""
+    """Everyone, in the order in which they were added."""
     return [_principal(row) for row in connection.execute(select(principals).order_by("id"))]
 
 
 def new_token(connection: Connection, *, principal_id: int, now: float, by: int | None) -> str:
-    """A new token in the place of the old one, which is worth nothing from now on."""
+    """Replace somebody's token; the old one is no longer valid."""
     token = secrets.token_urlsafe(TOKEN_BYTES)
     _change(connection, principal_id, token_sha256=_hash(token))
     note(connection, by, "new_token", {"principal": principal_id}, now=now)
@@ -74,7 +74,7 @@ def new_token(connection: Connection, *, principal_id: int, now: float, by: int 
 def set_disabled(
     connection: Connection, *, principal_id: int, disabled: bool, now: float, by: int | None
 ) -> None:
-    """Let somebody ask no more, or again. Raises Malformed for oneself: nobody may be left."""
+    """Disable or enable somebody. Raises Malformed for oneself: no admin might remain."""
     if disabled and principal_id == by:
         raise Malformed("you cannot disable yourself; another admin can")
     _change(connection, principal_id, disabled=disabled)
@@ -85,13 +85,13 @@ def set_disabled(
 def note(
     connection: Connection, by: int | None, action: str, detail: Mapping[str, Any], *, now: float
 ) -> None:
-    """Write down who did what."""
+    """Record who did what in the audit log."""
     values = {"at": now, "principal_id": by, "action": action, "detail": dict(detail)}
     connection.execute(audit.insert().values(values))
 
 
 def last_note(connection: Connection) -> int:
-    """The number of the newest of these notes; 0 where there is none."""
+    """The number of the newest note in the audit log; 0 if there is none."""
     return int(connection.scalar(select(func.max(audit.c.id))) or 0)
 
 

@@ -1,4 +1,4 @@
-"""Where a live folder keeps what was learned."""
+"""Paths in a live folder of adapters, checkpoints and students."""
 
 import re
 from hashlib import sha256
@@ -10,27 +10,27 @@ CONSOLIDATIONS = "consolidations"
 
 
 def adapter_name(domain: str, update_id: int, digest: str) -> str:
-    """The name of an adapter, which is for these weights and no others."""
+    """The name of an adapter, unique to its weights."""
     return f"{slug(domain)}-u{update_id}-{digest[:12]}"
 
 
 def adapter_folder(folder: Path, name: str) -> Path:
-    """Where an adapter is; it is never changed there."""
+    """The folder of an adapter, which is never changed."""
     return folder / ADAPTERS / name
 
 
 def checkpoints(folder: Path, domain: str, update_id: int) -> Path:
-    """Where what an update ended with is kept, to learn on."""
+    """The folder of the checkpoint that an update ended with, to continue learning from."""
     return folder / DOMAINS / slug(domain) / f"u{update_id:06d}"
 
 
 def teaching(folder: Path, consolidation_id: int) -> Path:
-    """Where a student is, and how far it was taught, until all of its updates are decided."""
+    """The folder of a student and its training state, until all of its updates are decided."""
     return folder / CONSOLIDATIONS / f"{consolidation_id:06d}"
 
 
 def slug(domain: str) -> str:
-    """A domain as a part of a file's name: no two have the same."""
+    """A domain as part of a file name, unique to the domain."""
     plain = re.sub(r"[^a-z0-9]+", "-", domain.lower()).strip("-")[:40]
     if plain == domain:
         return plain

@@ -1,7 +1,7 @@
-"""What is learned next, and how far it got: the learner's own words.
+"""What is learned next, and how far it got, as the learner records it.
 
-One learner at a time may write: a later one fences it off, and so does whatever changes the chain
-under it. So what answers has learned each of its rows once.
+One learner at a time may write: a later one fences it off, and so does any change to the chain that
+it builds on. So what answers has learned each of its rows once.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,35 +26,35 @@ from fastslow.feedback.updates import (
 )
 
 NEXT = {"learning": "planned", "candidate": "learning", "gating": "candidate"}
-"""What an update was before, by what a learner makes of it."""
+"""The state before each state that a learner may move an update to."""
 
 
 def claim(connection: Connection) -> int:
-    """Become the learner; those before are fenced off. The number that it names itself by."""
+    """Become the learner, and fence off earlier ones. Returns the learner's number."""
     number = lock_chains(connection) + 1
     connection.execute(update(meta).where(meta.c.key == "epoch").values(value=str(number)))
     return number
 
 
 def domains(connection: Connection) -> list[str]:
-    """Domains of the ledger, in order; found by its index, one after the other."""
-    found = list[str]()
+    """Domains of the ledger, in order; looked up in its index one by one."""
+    names = list[str]()
     after = select(func.min(ledger.c.domain))
     name = connection.scalar(after)
     while name is not None:
-        found.append(name)
+        names.append(name)
         name = connection.scalar(after.where(ledger.c.domain > name))
-    return found
+    return names
 
 
 def last_row(connection: Connection, domain: str) -> int:
-    """The number of a domain's last row that may be learned; 0 where there is none."""
+    """The number of a domain's last row that may be learned; 0 if there is none."""
     query = select(func.max(ledger.c.seq)).where(ledger.c.domain == domain, ~ledger.c.holdout)
     return int(connection.scalar(query) or 0)
 
 
 def marks(connection: Connection) -> tuple[int, int, int]:
-    """Change with every plan, and with every decision on one: the newest update, how many are
+    """Values that change with every plan and every decision on one: the newest update, how many are
     undecided or wait, and how many have given their rows back."""
     counts = [
         select(func.count(updates.c.id)).where(condition).scalar_subquery()
@@ -73,7 +73,7 @@ def freed(connection: Connection, domain: str) -> int:
 
 
 def last_planned(connection: Connection, domain: str) -> int:
-    """The newest update of a domain; 0 where there is none."""
+    """The newest update of a domain; 0 if there is none."""
     query = select(func.max(updates.c.id)).where(updates.c.domain == domain)
     return int(connection.scalar(query) or 0)
 
@@ -81,35 +81,35 @@ def last_planned(connection: Connection, domain: str) -> int:
 def waiting(
     connection: Connection, domain: str, *, after: int = 0, limit: int | None = None
 ) -> list[Entry]:
-    """The ledger's rows behind a number that no update has learned from or set aside, in order."""
+    """The ledger's rows after a number that no update has learned or set aside, in order."""
     query = select(ledger).where(ledger.c.domain == domain, ledger.c.seq > after, *_waits())
     rows = connection.execute(query.order_by(ledger.c.seq).limit(limit))
     return [entry_of(row) for row in rows]
 
 
 def newcomers(connection: Connection, voters: Iterable[int], *, fewer: int, at: float) -> set[int]:
-    """Those of some people who had sent fewer votes that came into the ledger until then."""
-    found = set()
+    """Those of some people with fewer than `fewer` votes admitted until `at`."""
+    new = set()
     for voter in voters:
-        own = select(votes.c.id).where(votes.c.voter == voter, votes.c.admitted_at <= at)
-        if len(connection.scalars(own.limit(fewer)).all()) < fewer:
-            found.add(voter)
-    return found
+        admitted = select(votes.c.id).where(votes.c.voter == voter, votes.c.admitted_at <= at)
+        if len(connection.scalars(admitted.limit(fewer)).all()) < fewer:
+            new.add(voter)
+    return new
 
 
 def learned(connection: Connection, domain: str) -> list[int]:
-    """The numbers of the rows that what a domain serves has learned and that still stand."""
+    """Numbers of the rows that what answers in a domain has learned and that still stand."""
     return list(connection.scalars(_learned(domain).order_by(update_rows.c.seq)))
 
 
 def has_learned(connection: Connection, domain: str) -> bool:
-    """Whether there is any such row."""
+    """True if `learned` has any rows."""
     return connection.scalar(_learned(domain).limit(1)) is not None
 
 
 def last_learned(connection: Connection, domain: str, *, limit: int) -> list[Entry]:
-    """The newest of these rows, the newest first."""
-    # From the ledger's end backwards: SQLite would sort all that was ever learned.
+    """The last rows of `learned`, newest first."""
+    # Read backwards from the ledger's end: SQLite would sort everything ever learned.
     taken = exists().where(
         update_rows.c.seq == ledger.c.seq, update_rows.c.update_id == updates.c.id, *_served()
     )
@@ -117,17 +117,17 @@ def last_learned(connection: Connection, domain: str, *, limit: int) -> list[Ent
 
 
 def newest(connection: Connection, domain: str, *, until: float, limit: int) -> list[Entry]:
-    """The newest rows of a domain that are or were to be learned, of those that had come in."""
+    """The newest rows of a domain for learning, of those admitted until a time."""
     return _newest(connection, domain, limit, ~ledger.c.holdout, ledger.c.at <= until)
 
 
 def held_out(connection: Connection, domain: str, *, up_to: int, limit: int) -> list[Entry]:
-    """The newest rows of a domain that nothing learns from, up to a number."""
+    """The newest held-out rows of a domain, up to a row number."""
     return _newest(connection, domain, limit, ledger.c.holdout, ledger.c.seq <= up_to)
 
 
 def on_the_way(connection: Connection, domain: str) -> int | None:
-    """The update of a domain that is not decided yet, by the gate or by a person."""
+    """The update of a domain that neither the gate nor a person has decided yet."""
     query = select(updates.c.id).where(updates.c.domain == domain, updates.c.state.in_(OPEN))
     return connection.scalar(query)
 
@@ -142,15 +142,15 @@ def plan(
     now: float,
     by: int | None = None,
 ) -> Update:
-    """Decide what is learned next in a domain, from what it serves.
+    """Plan the next update of a domain, starting from what it serves.
 
     Args:
-        rows: numbers of rows that wait.
-        replayed: of rows that were learned, to be learned once more.
-        by: who wants just these rows to be learned.
+        rows: numbers of waiting rows.
+        replayed: numbers of learned rows to learn again.
+        by: the person who asked for exactly these rows.
 
-    Raises Fenced, also while an update of the domain is undecided, if a row waits no more, or if
-    one to be learned once more was taken back.
+    Raises Fenced for a stale learner, while an update of the domain is undecided, if a row no
+    longer waits, or if a replayed row was taken back.
     """
     check_learner(connection, learner)
     if (number := on_the_way(connection, domain)) is not None:
@@ -170,8 +170,8 @@ def enter(
     replayed: Sequence[int],
     **facts: Any,
 ) -> Update:
-    """Write the plan of an update down, from what a route serves. Raises Fenced unless this has
-    learned what is replayed."""
+    """Store the plan of an update that starts from what a route serves. Raises Fenced unless that
+    has learned the replayed rows."""
     still = _learned(route.domain).where(update_rows.c.seq.in_(replayed))
     if {*connection.scalars(still)} != {*replayed}:
         raise Fenced("some of these rows are learned no more; plan again")
@@ -184,8 +184,8 @@ def enter(
     connection.execute(
         insert(update_rows),
         [
-            {"update_id": number, "seq": seq, "epoch": route.epoch, "replayed": again}
-            for seq, again in all_rows
+            {"update_id": number, "seq": seq, "epoch": route.epoch, "replayed": is_replayed}
+            for seq, is_replayed in all_rows
         ],
     )
     return update_of(connection, number)
@@ -194,9 +194,9 @@ def enter(
 def move(
     connection: Connection, *, learner: int, update_id: int, state: str, **facts: Any
 ) -> Update:
-    """An update is learning, a candidate, or before the gate; `facts` are columns of it.
+    """Move an update to the state `learning`, `candidate` or `gating`, and set columns (`facts`).
 
-    Raises Fenced where it is not what comes before that.
+    Raises Fenced if it is not in the state before.
     """
     if state not in NEXT:
         raise Malformed(f"a learner makes no update {state}; one of {', '.join(NEXT)}")
@@ -206,27 +206,27 @@ def move(
 
 
 def undecided(connection: Connection) -> list[int]:
-    """The updates that a learner has begun, in any domain."""
+    """Updates of any domain that a learner has planned and not finished."""
     query = select(updates.c.id).where(updates.c.state.in_(UNDECIDED)).order_by(updates.c.id)
     return list(connection.scalars(query))
 
 
 def resume(connection: Connection, *, learner: int) -> list[Update]:
-    """The updates that a learner before has left undecided, to be learned again from their plan.
+    """The updates that an earlier learner left undecided, to be learned again from their plans.
 
-    Those that begin at what answers no more could never answer: their rows wait again.
+    Those whose parent no longer answers could never answer: their rows wait again.
     """
     check_learner(connection, learner)
-    left = [update_of(connection, number) for number in undecided(connection)]
-    routes = {one.domain: route_of(connection, one.domain) for one in left}
-    stale = [one.id for one in left if not routes[one.domain].precedes(one)]
+    unfinished = [update_of(connection, number) for number in undecided(connection)]
+    routes = {past.domain: route_of(connection, past.domain) for past in unfinished}
+    stale = [past.id for past in unfinished if not routes[past.domain].precedes(past)]
     change(connection, stale, state=FREE)
-    change(connection, [one.id for one in left if one.id not in stale], state="planned")
-    return [update_of(connection, one.id) for one in left if one.id not in stale]
+    change(connection, [past.id for past in unfinished if past.id not in stale], state="planned")
+    return [update_of(connection, past.id) for past in unfinished if past.id not in stale]
 
 
 def is_learner(connection: Connection, learner: int) -> bool:
-    """Whether this learner is the newest."""
+    """True if this learner is the newest."""
     return learner == lock_chains(connection)
 
 
@@ -237,32 +237,32 @@ def check_learner(connection: Connection, learner: int) -> None:
 
 
 def become(connection: Connection, update_id: int, before: str, state: str, **facts: Any) -> None:
-    """An update is something else now. Raises Fenced where it is not `before`."""
+    """Change an update's state. Raises Fenced if its state is not `before`."""
     done = connection.execute(
         update(updates)
         .where(updates.c.id == update_id, updates.c.state == before)
         .values(state=state, **facts)
     )
     if not done.rowcount:
-        found = update_of(connection, update_id)
-        raise Fenced(f"update {update_id} is {found.state} and not {before}")
+        current = update_of(connection, update_id)
+        raise Fenced(f"update {update_id} is {current.state} and not {before}")
 
 
 def stands() -> tuple[Any, ...]:
-    """Conditions of a row that counts and whose vote was not taken back."""
+    """Conditions for a row that stands: not a retraction, and its vote was not taken back."""
     taken_back = exists().where(votes.c.id == ledger.c.vote_id, votes.c.retracted_at.is_not(None))
     return ledger.c.kind != "retract", ~taken_back
 
 
 def _newest(connection: Connection, domain: str, limit: int, *conditions: Any) -> list[Entry]:
-    """The newest rows of a domain that stand and fulfil conditions, the newest first."""
+    """The newest rows of a domain that stand and meet conditions, newest first."""
     query = select(ledger).where(ledger.c.domain == domain, *conditions, *stands())
     rows = connection.execute(query.order_by(ledger.c.seq.desc()).limit(limit))
     return [entry_of(row) for row in rows]
 
 
 def _learned(domain: str) -> Select[tuple[int]]:
-    """Numbers of the rows that what a domain serves has learned and that still stand."""
+    """Statement for the numbers of `learned`."""
     return (
         select(update_rows.c.seq)
         .join(updates, updates.c.id == update_rows.c.update_id)
@@ -272,12 +272,12 @@ def _learned(domain: str) -> Select[tuple[int]]:
 
 
 def _served() -> tuple[Any, ...]:
-    """Conditions of a row of an update that answers, or did, learned in it for the first time."""
+    """Conditions for a row that an update in the served chain learned first, not replayed."""
     return updates.c.state.in_(SERVED), ~update_rows.c.replayed
 
 
 def _waits() -> tuple[Any, ...]:
-    """Conditions of a row that is to be learned."""
+    """Conditions for a row that waits to be learned."""
     taken = exists().where(
         update_rows.c.seq == ledger.c.seq,
         ~update_rows.c.replayed,

@@ -1,4 +1,4 @@
-"""What a store refuses, each with what to do instead."""
+"""Errors for what a store refuses, each with what to do instead."""
 
 from fastslow.errors import FastslowError
 
@@ -12,16 +12,15 @@ class UnknownItem(Refusal):
 
 
 class NotGiven(Refusal):
-    """A vote on a pair that was not given to who votes, on somebody else's, or of somebody who was
-    disabled."""
+    """A vote on a pair or answer that the voter was not given, or by a disabled person."""
 
 
 class KeyReused(Refusal):
-    """An idempotency key came a second time with another body."""
+    """An idempotency key was used again with another body."""
 
 
 class AlreadyVoted(Refusal):
-    """A second verdict of the same person on the same thing."""
+    """A second verdict by the same person on the same thing."""
 
 
 class Malformed(Refusal):
@@ -29,4 +28,4 @@ class Malformed(Refusal):
 
 
 class Fenced(Refusal):
-    """Of a learner that may go on no more: another one has begun, or the chain has changed."""
+    """A learner may not continue: another one has begun, or the chain has changed."""

@@ -1,6 +1,6 @@
-"""People whose votes differ from the others' by more than chance, with the numbers that say so.
+"""Remarks on people whose votes differ from others' by more than chance, with the numbers.
 
-Nothing here tells why: a taste of one's own, hard pairs and a slip of the mouse look like bad will.
+Nothing here says why: a taste of one's own, hard pairs and a slip of the mouse look like bad will.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from fastslow.feedback.gold import CHANCE, Unreliable, unreliable
 from fastslow.feedback.voters import Person
 
 UNREAD_VOTES, UNREAD_SHARE = 5, 0.1
-"""Votes, and their share of somebody's, from which it is said that they came too soon."""
+"""Number and share of a person's votes that came too soon, from which a remark is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,39 +21,44 @@ class Remark:
     person_id: int
     name: str
     said: list[str]
-    """In words, with the numbers."""
+    """The remarks in words, with the numbers."""
 
 
 def remarks(people: Sequence[Person]) -> list[Remark]:
-    """Those of whom there is something to say, but for who may ask no more."""
-    present = [one for one in people if not one.disabled and one.compared]
-    by_gold = {one.who: one for one in unreliable({p.id: (p.gold_right, p.gold) for p in people})}
-    found = (
-        Remark(one.id, one.name, [*_said(one, people, len(present), by_gold.get(one.id))])
-        for one in present
+    """Remarks on those for whom there are any, except disabled people."""
+    present = [person for person in people if not person.disabled and person.compared]
+    gold = {person.id: (person.gold_right, person.gold) for person in people}
+    by_gold = {result.who: result for result in unreliable(gold)}
+    all_remarks = (
+        Remark(
+            person.id,
+            person.name,
+            [*_remarks_on(person, people, len(present), by_gold.get(person.id))],
+        )
+        for person in present
     )
-    return [one for one in found if one.said]
+    return [remark for remark in all_remarks if remark.said]
 
 
-def _said(
-    one: Person, people: Sequence[Person], count: int, by_gold: Unreliable | None
+def _remarks_on(
+    person: Person, people: Sequence[Person], count: int, by_gold: Unreliable | None
 ) -> Iterator[str]:
-    limit = CHANCE / count  # Among many people somebody is far off by chance.
+    limit = CHANCE / count  # Among many people, somebody is far off by chance.
     if by_gold is not None:
         yield str(by_gold)
     agreed, shared = sum(who.agreed for who in people), sum(who.shared for who in people)
-    if (p := so_few(one.agreed, one.shared, agreed, shared)) < limit:
+    if (p := so_few(person.agreed, person.shared, agreed, shared)) < limit:
         yield (
-            f"voted like most others on {one.agreed} of {one.shared} pairs, the others on "
-            f"{agreed - one.agreed} of {shared - one.shared}; so few by chance with p {p:.1g}"
+            f"voted like most others on {person.agreed} of {person.shared} pairs, the others on "
+            f"{agreed - person.agreed} of {shared - person.shared}; so few by chance with p {p:.1g}"
         )
-    if (p := one_sided(one.left, one.decided)) < limit:
+    if (p := one_sided(person.left, person.decided)) < limit:
         yield (
-            f"chose the answer on the left in {one.left} of {one.decided} votes, though sides are "
-            f"by chance; so one-sided by chance with p {p:.1g}"
+            f"chose the answer on the left in {person.left} of {person.decided} votes, though "
+            f"sides are by chance; so one-sided by chance with p {p:.1g}"
         )
-    if one.unread >= max(UNREAD_VOTES, UNREAD_SHARE * one.compared):
+    if person.unread >= max(UNREAD_VOTES, UNREAD_SHARE * person.compared):
         yield (
-            f"{one.unread} of {one.compared} votes were sent sooner than anybody reads both "
+            f"{person.unread} of {person.compared} votes were sent sooner than anybody reads both "
             "answers; these are not learned"
         )

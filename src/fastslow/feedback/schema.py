@@ -1,8 +1,8 @@
-"""The tables of a feedback store, as this version of the library knows them.
+"""The tables of a feedback store in this version's schema.
 
-Times are Unix seconds. What people send (votes, ratings, edits) is in one table, `votes`, since one
-rule of idempotency, of grace and of admission holds for all of it. Migrations bring an older store
-here; a test compares the two.
+Times are Unix seconds. What people send (votes, ratings, edits) is in one table, `votes`, since the
+same rules of idempotency, grace and admission hold for all of it. Migrations bring an older store
+to this schema; a test compares the two.
 """
 
 from collections.abc import Mapping
@@ -31,18 +31,18 @@ from sqlalchemy import (
 
 ROLES = ("admin", "annotator", "viewer", "service")
 PURPOSES = ("learn", "duel", "gold", "watch")
-"""Why a pair is shown: to learn from, fast against slow, to check who votes, champion against
-the adapter before it."""
+"""Why a pair is shown: to learn from, fast against slow, to check voters, champion against the
+adapter before it."""
 KINDS = ("vote", "rating", "edit")
 COMPARED = ("a", "b", "tie", "both_bad", "skip")
-"""Verdicts on a pair; `skip` is none, and is not learned from."""
+"""Verdicts on a pair; `skip` is no verdict and is not learned from."""
 RATED = ("up", "down")
 EDITED = ("edited",)
 STATES = (
     "planned", "learning", "candidate", "gating", "waiting", "promoted", "quarantined", "released",
     "discarded", "superseded", "rolled_back",
 )  # fmt: skip
-"""Of an update, from its plan to its end."""
+"""States of an update, from its plan to its end."""
 CONSOLIDATION_STATES = ("wanted", "planned")
 
 metadata = MetaData(
@@ -69,19 +69,19 @@ def _at(name: str = "at", *, nullable: bool = False) -> Column[float]:
 
 
 def _one_of(column: str, allowed: tuple[str, ...]) -> CheckConstraint:
-    listed = ", ".join(f"'{one}'" for one in allowed)
+    listed = ", ".join(f"'{value}'" for value in allowed)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
 def _unretracted(*columns: str) -> Index:
-    """One of a kind for each person, of those that were not taken back."""
+    """A unique index over the votes that were not taken back."""
     condition: Any = text("retracted_at IS NULL")
     name = f"uq_votes_{'_'.join(columns)}"
     return Index(name, *columns, unique=True, sqlite_where=condition, postgresql_where=condition)
 
 
 def _index_where(condition: str, name: str, *columns: str, sqlite: str | None = None) -> Index:
-    """Finds those rows for which a condition holds; `sqlite` is how SQLAlchemy asks it there."""
+    """An index of the rows that meet a condition; `sqlite` is SQLAlchemy's form of it there."""
     where: Any = text(condition)
     return Index(name, *columns, sqlite_where=text(sqlite or condition), postgresql_where=where)
 
@@ -92,7 +92,7 @@ meta = Table(
     Column("key", String(64), primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""`store`: its uuid, by which runs know it. `epoch`: of the learner that may publish."""
+"""`store`: its uuid, by which runs recognise it. `epoch`: the learner that may publish."""
 
 principals = Table(
     "principals",
@@ -106,7 +106,7 @@ principals = Table(
     _at("let_through_at", nullable=True),
     _one_of("role", ROLES),
 )
-"""Who may ask, each with one token of which only the hash is kept. `let_through_at`: `holding`."""
+"""People and services, each with one token, stored as a hash. `let_through_at`: see `holding`."""
 
 audit = Table(
     "audit",
@@ -131,7 +131,7 @@ outbox = Table(
     _at("sent_at", nullable=True),
     Index("ix_outbox_due", "sent_at", "next_try_at"),
 )
-"""Webhooks: written with what they tell of, sent at least once."""
+"""Webhooks: written in the transaction they report, sent at least once."""
 
 prompts = Table(
     "prompts",
@@ -150,8 +150,8 @@ prompts = Table(
     _index_where("routed", "ix_prompts_routed", "id", sqlite="routed = 1"),
 )
 """Conversations that end with a user's turn. Near-duplicates share a cluster, and the answers to a
-tenth of all clusters are never learned from. `routed` if nobody has named the domain when it first
-came, which was told by what the prompt looks like."""
+tenth of all clusters are never learned from. `routed` if nobody named the domain when the prompt
+first came, so that it was predicted from the prompt."""
 
 cluster_keys = Table(
     "cluster_keys",
@@ -179,8 +179,8 @@ answers = Table(
     _at(),
     Index("ix_answers_prompt_id", "prompt_id"),
 )
-"""What was answered, by which adapter, and how it was sampled. `given_to`: who has asked for it;
-leases tell who else was shown it in a pair."""
+"""Answers, with the adapter that gave them and how they were sampled. `given_to`: who asked for it;
+leases show who else saw it in a pair."""
 
 pairs = Table(
     "pairs",
@@ -198,8 +198,8 @@ pairs = Table(
     Index("ix_pairs_open", "open", "id"),
     Index("ix_pairs_purpose", "purpose", "open", "id"),
 )
-"""Two answers to compare; `a`, which is shown on the left, is either of them by chance. `open`
-while it has fewer unretracted verdicts than it `needs`."""
+"""Two answers to compare. `a`, shown on the left, is either of them at random. `open` while it has
+fewer unretracted verdicts than it `needs`."""
 
 leases = Table(
     "leases",
@@ -210,8 +210,8 @@ leases = Table(
     PrimaryKeyConstraint("pair_id", "voter"),
     Index("ix_leases_voter", "voter", "until"),
 )
-"""Who was given which pair. Until then nobody else gets it in their place; who was given it may
-vote on it later too, as votes that come late are not lost."""
+"""Who was given which pair. Until `until` nobody else gets it in their place. The holder may vote
+later too, so that late votes are not lost."""
 
 votes = Table(
     "votes",
@@ -243,8 +243,8 @@ votes = Table(
         "retracted_at IS NOT NULL AND admitted_at IS NOT NULL", "ix_votes_taken_back", "id"
     ),
 )
-"""A vote on a pair, a rating of an answer, or an answer put right (`text`). `admitted_at` is when
-it got its place in the ledger or was `refused` one, with the reason."""
+"""A vote on a pair, a rating of an answer, or an edited answer (`text`). `admitted_at` is when it
+was admitted to the ledger, or `refused`, with the reason."""
 
 ledger = Table(
     "ledger",
@@ -260,8 +260,8 @@ ledger = Table(
     UniqueConstraint("kind", "vote_id"),
     Index("ix_ledger_domain", "domain", "holdout", "seq"),
 )
-"""Training rows made of votes, as the learner reads them, numbered 1, 2, 3, ... in the order of
-admission. `retract` takes the row of an earlier vote back."""
+"""Training rows made from votes, as the learner reads them, numbered 1, 2, 3, ... in the order of
+admission. `retract` takes back the row of an earlier vote."""
 
 consolidations = Table(
     "consolidations",
@@ -273,8 +273,8 @@ consolidations = Table(
     Column("why", Text, nullable=True),
     _one_of("state", CONSOLIDATION_STATES),
 )
-"""Students that were asked for, each taught by what answers in every domain; `why` one is not
-planned yet."""
+"""Requested students, each taught by what answers in every domain; `why`: the reason that one is
+not planned yet."""
 
 updates = Table(
     "updates",
@@ -295,8 +295,8 @@ updates = Table(
     Index("ix_updates_domain", "domain", "id"),
     Index("ix_updates_consolidation_id", "consolidation_id"),
 )
-"""What was learned at one time from planned rows of the ledger; or, of a consolidation, from what
-answered in all of its domains: its updates' parents."""
+"""What was learned at one time: from planned ledger rows or, for a consolidation, from what
+answered in all of its domains (its updates' parents)."""
 
 update_rows = Table(
     "update_rows",
@@ -316,8 +316,8 @@ update_rows = Table(
         postgresql_where=text("NOT replayed"),
     ),
 )
-"""Which update learned which rows; in an epoch a row is new to one update only, and may be replayed
-in others."""
+"""Which update learned which rows. Within an epoch a row is new to one update only, and may be
+replayed in others."""
 
 held_back = Table(
     "held_back",
@@ -329,7 +329,7 @@ held_back = Table(
     Column("said", Text, nullable=False),
     PrimaryKeyConstraint("domain", "voter"),
 )
-"""How many rows of somebody wait in a domain until an admin has looked at them, and why."""
+"""How many of a person's rows in a domain wait until an admin has looked at them, and why."""
 
 routes = Table(
     "routes",
@@ -340,11 +340,11 @@ routes = Table(
     _reference("anchor_id", "updates", nullable=True),
     Column("epoch", Integer, nullable=False),
 )
-"""Which update answers for a domain: the one before it, and the last that a person approved."""
+"""Which update answers in a domain, the one before it, and the last that a person approved."""
 
 
 def insert_row(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
-    """Add a row to a table that numbers its rows; its number."""
+    """Add a row to a table that numbers its rows; returns its number."""
     key = connection.execute(table.insert(), values).inserted_primary_key
     assert key is not None
     return int(key[0])

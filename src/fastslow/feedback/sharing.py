@@ -1,6 +1,6 @@
-"""What processes that share a PostgreSQL store settle among themselves, by its advisory locks.
+"""Coordinates processes that share a PostgreSQL store, by its advisory locks.
 
-A lock ends with the connection that has it, so nothing is left behind by a process that dies.
+A lock ends with its connection, so a process that dies leaves none behind.
 """
 
 import threading
@@ -14,17 +14,17 @@ from fastslow.feedback.store_errors import store_errors
 
 
 def takes_turn(connection: Connection, job: str) -> bool:
-    """Whether no other connection has a job; this one has it until its transaction ends."""
-    found = connection.scalar(select(func.pg_try_advisory_xact_lock(_key(job))))
-    return bool(found)
+    """Take a job until the transaction ends; False if another connection has it."""
+    taken = connection.scalar(select(func.pg_try_advisory_xact_lock(_key(job))))
+    return bool(taken)
 
 
 class Holds:
-    """What this process uses of something that others use too, as adapters of one engine: the last
-    one to drop it ends it. Threads may share it.
+    """Holds of this process on shared things, such as adapters of one engine: the last process to
+    drop one ends it. Threads may share it.
 
     Args:
-        engine: of a PostgreSQL database that all of them share; None where there are no others.
+        engine: a PostgreSQL database that all processes share; None if there are no others.
     """
 
     def __init__(self, engine: Engine | None = None) -> None:
@@ -34,19 +34,19 @@ class Holds:
         self._lock = threading.Lock()
 
     def take(self, name: str) -> None:
-        """Use something; waits while somebody ends it."""
+        """Hold something; waits while another process ends it."""
         with self._lock:
             if name not in self._names:
                 self._ask(func.pg_advisory_lock_shared, name)
                 self._names.add(name)
 
     def drop(self, name: str, end: Callable[[], None]) -> None:
-        """Use something no more; `end` is called if nobody does, and nobody takes it meanwhile."""
+        """Drop something. If nobody else holds it, call `end`; nobody takes it meanwhile."""
         with self._lock:
             if name not in self._names:
                 return
             self._names.discard(name)
-            # Of two that drop it at once, one at least finds it free.
+            # If two processes drop it at once, at least one finds it free.
             self._ask(func.pg_advisory_unlock_shared, name)
             if not self._ask(func.pg_try_advisory_lock, name):
                 return
@@ -56,13 +56,13 @@ class Holds:
                 self._ask(func.pg_advisory_unlock, name)
 
     def close(self) -> None:
-        """Hold nothing any more."""
+        """Drop all holds."""
         with self._lock:
             self._names.clear()
             self._leave()
 
     def _ask(self, function: Callable[[Any], Any], name: str) -> bool:
-        """Call a function of the database; on a new connection, where the old one was lost."""
+        """Call a database function, on a new connection if the old one was lost."""
         if self._engine is None:
             return True
         call = select(function(_key(name)))
@@ -92,5 +92,5 @@ class Holds:
 
 
 def _key(name: str) -> Any:
-    """The number of a lock; stores in other schemas have their own."""
+    """The number of a lock, different for stores in other schemas."""
     return func.hashtextextended(func.concat(func.current_schema(), " ", name), 0)

@@ -1,4 +1,4 @@
-"""What became of what somebody sent."""
+"""What happened to a person's votes, ratings and edits."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,29 +13,29 @@ PAGE = 50
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Something that was sent, and where it stands."""
+    """A vote, rating or edit, and its current state."""
 
     id: int
     kind: str
     verdict: str
     at: float
     state: str
-    """`waiting` in its grace, `kept` in the ledger, `held_out` there and only measured with,
+    """`waiting` to be admitted, `kept` in the ledger, `held_out` there for measurement only,
     `refused`, or `retracted`."""
     detail: str | None
     """Why it was refused."""
     prompt: str
-    """The last turn of what was answered."""
+    """The last turn of the prompt."""
     answers: list[str]
-    """What it is about, left and right of a pair."""
+    """The answers it is about; left and right for a pair."""
     retractable_until: float | None
-    """When its grace ends, if it has not."""
+    """When its grace period ends, Unix seconds; None once it is admitted or retracted."""
 
 
 def standings(
     connection: Connection, *, voter: int, before: int | None = None, limit: int = PAGE
 ) -> list[Standing]:
-    """What somebody sent, the newest first, a page at a time."""
+    """One page of what somebody sent, newest first."""
     left, right = answers.alias("left_answer"), answers.alias("right_answer")
     query = (
         select(
@@ -53,17 +53,17 @@ def standings(
     )  # fmt: skip
     if before is not None:
         query = query.where(votes.c.id < before)
-    found = []
+    page = []
     for row in connection.execute(query):
-        said = [text for text in (row.left_text, row.right_text) if text is not None]
+        texts = [text for text in (row.left_text, row.right_text) if text is not None]
         waits = row.retracted_at is None and row.admitted_at is None
-        found.append(
+        page.append(
             Standing(
                 row.id, row.kind, row.verdict, row.at, _state(row), row.refused,
-                str(row.messages[-1]["content"]), said, row.at + GRACE if waits else None,
+                str(row.messages[-1]["content"]), texts, row.at + GRACE if waits else None,
             )
         )  # fmt: skip
-    return found
+    return page
 
 
 def _state(row: Row[Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a store holds and how well people agree, in numbers."""
+"""Statistics of a store: how much it holds, and how well people agree."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ HOURS = 24
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much of everything there is."""
+    """Counts of what a store holds."""
 
     prompts: int
     answers: int
     open_pairs: int
     sent: dict[str, int]
-    """By verdict, without what was retracted."""
+    """By verdict, without retracted ones."""
     waiting: int
     refused: int
     retracted: int
     rows: int
-    """Of the ledger."""
+    """Rows of the ledger."""
     held_out: int
 
 
@@ -40,18 +40,18 @@ class Statistics:
 
     counts: Counts
     hourly: list[int]
-    """What was sent in each of the last HOURS hours, the newest last."""
+    """Votes sent in each of the last HOURS hours, newest last."""
     people: list[Person]
-    """How they compare in the recent votes."""
+    """How they compare in recent votes."""
     disagreement: Disagreement
     remarks: list[Remark]
-    """Whose votes are unusual."""
+    """People whose votes are unusual."""
     held_back: list[Waiting]
-    """Whose rows wait until an admin has looked at them."""
+    """People whose rows wait until an admin has looked at them."""
 
 
 def statistics(connection: Connection, *, now: float) -> Statistics:
-    """How much was sent, when, and how well people agree. It reads all that is kept."""
+    """How much was sent, when, and how well people agree. Reads the whole store."""
     recent = recent_votes(connection)
     people = people_in_numbers(connection, recent)
     return Statistics(
@@ -61,7 +61,7 @@ def statistics(connection: Connection, *, now: float) -> Statistics:
 
 
 def counts(connection: Connection) -> Counts:
-    """How much of everything there is."""
+    """Counts of what a store holds."""
     kept = votes.c.retracted_at.is_(None)
     by_verdict = select(votes.c.verdict, func.count()).where(kept).group_by(votes.c.verdict)
     return Counts(
@@ -84,8 +84,8 @@ def _count(connection: Connection, column: object, *conditions: object) -> int:
 
 def _hourly(connection: Connection, now: float) -> list[int]:
     first = now - HOURS * HOUR
-    found = Counter(
+    by_hour = Counter(
         min(HOURS - 1, int((at - first) // HOUR))
         for at in connection.scalars(select(votes.c.at).where(votes.c.at >= first))
     )
-    return [found[hour] for hour in range(HOURS)]
+    return [by_hour[hour] for hour in range(HOURS)]

@@ -1,10 +1,10 @@
 """One feedback store: a SQLite file, or a PostgreSQL database by URL.
 
-Everything is written by one thread, which commits what waits as one transaction (group commit), so
-that thousands of votes a second are each on disk before they are acknowledged.
+One thread does all writes and commits those that wait as one transaction (group commit). So each of
+thousands of votes a second is on disk before it is acknowledged.
 
-SQLite before 3.51.3 can damage a WAL when two connections write or checkpoint at once, so a lock
-file is held around every transaction that writes and every checkpoint, and none is automatic.
+SQLite before 3.51.3 can damage a WAL when two connections write or checkpoint at once. So a lock
+file is held around every write transaction and every checkpoint, and no checkpoint is automatic.
 """
 
 import os
@@ -40,24 +40,24 @@ FILE = "store.db"
 OF_OTHERS = ("config.json", "config.yaml", "adapter_config.json")
 """Files of a model, a run and an adapter, which no live folder has."""
 GROUP = 512
-"""Writes that share a commit at most."""
+"""Most writes that share a commit."""
 CHECKPOINT_EVERY = 200
-"""Commits, after which the WAL is copied into the database; it would grow without end."""
+"""Commits after which the WAL is copied into the database, as it would grow without end."""
 
 IN_THE_WAY = ("40001", "40P01")
-"""How PostgreSQL says that a transaction had to end for another process's."""
+"""PostgreSQL's codes for a transaction that it ended because of another process's."""
 TRIES = 5
 PAUSE = 0.02
-"""Seconds before the second try, in which the other one can end; each later pause is longer."""
+"""Seconds before the second try, so that the other transaction can end; later pauses are longer."""
 KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
-"""Seconds after which PostgreSQL asks whether a machine is still there, and between two times it
-asks: what one that went down had locked is free after a minute."""
+"""Seconds before PostgreSQL's first keepalive and between two, and how many it sends: locks of a
+machine that went down are free after a minute."""
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """A write, and where its result goes once it is on disk."""
+    """A queued write, and the future for its result."""
 
     work: Callable[[Connection], Any]
     future: Future[Any]
@@ -67,11 +67,11 @@ class Store:
     """An open store. Threads may share it; processes each open their own.
 
     Args:
-        where: a folder, in which `store.db` is made if need be, or a URL as
+        where: a folder, in which `store.db` is created if needed, or a URL such as
             `postgresql+psycopg://user:password@host/name`.
 
-    An older schema is brought up to date. Raises ConfigError for a place or URL that cannot be
-    used, StateError for a store of a newer version, or one that cannot be opened.
+    An older schema is migrated. Raises ConfigError for a folder or URL that cannot be used,
+    StateError for a store of a newer version, or one that cannot be opened.
     """
 
     def __init__(self, where: str | Path) -> None:
@@ -80,7 +80,7 @@ class Store:
             Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
         )
         self._engine = _engine(url)
-        # Its options tell the listener in _sqlite_engine which BEGIN is wanted.
+        # This option tells the listener in _sqlite_engine which BEGIN to use.
         self._writing = self._engine.execution_options(writes=True)
         self._lock = FileLock(f"{self._file}.lock", timeout=PATIENCE) if self._file else None
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
@@ -103,15 +103,16 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that sees one moment of the store; nothing can be written with it."""
+        """A read-only connection to one snapshot of the store."""
         with store_errors(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     def submit(self, work: Callable[..., T], /, *args: Any, **named: Any) -> "Future[T]":
-        """Have `work(connection, ...)` done by the writing thread; its result once it is on disk.
+        """Queue `work(connection, ...)` for the writing thread; the future has its result once that
+        is on disk.
 
-        What it raises is the future's exception, and nothing of it is written then. After a
-        conflict with another process's write it is called once more.
+        If it raises, the future has the exception and nothing of it is written. After a conflict
+        with another process's write it is called again.
         """
         future: Future[T] = Future()
         if not self._thread.is_alive():
@@ -120,12 +121,12 @@ class Store:
         return future
 
     def write(self, work: Callable[..., T], /, *args: Any, **named: Any) -> T:
-        """The same, waited for."""
+        """`submit`, and wait for the result."""
         return self.submit(work, *args, **named).result()
 
     @contextmanager
     def turn(self, job: str) -> Iterator[bool]:
-        """Whether a job is this process's now: of those that share a store one at a time has it."""
+        """True if this process has a job now; of those that share a store, one at a time has it."""
         if self._file is None:
             with self.read() as connection:
                 yield takes_turn(connection, job)
@@ -142,12 +143,12 @@ class Store:
             lock.release()
 
     def holds(self) -> Holds:
-        """What this process uses of something that others who share the store use too. With SQLite
-        there are no others."""
+        """Holds of this process on things that it shares with the store's other processes. With
+        SQLite there are no others."""
         return Holds(None if self._file else self._engine)
 
     def close(self) -> None:
-        """Finish what waits, and close. The store can be opened again."""
+        """Finish waiting writes, then close. The store can be opened again."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
@@ -159,7 +160,7 @@ class Store:
             self._commit(group)
 
     def _next_group(self) -> list[_Waiting] | None:
-        """All that waits, at least one; None once the store is to be closed."""
+        """All waiting writes, at least one; None once the store is to close."""
         first = self._queue.get()
         if first is None:
             return None
@@ -176,16 +177,16 @@ class Store:
         return group
 
     def _commit(self, group: list[_Waiting]) -> None:
-        # From here on nobody can take a write back; who went away before gets none.
-        group = [one for one in group if one.future.set_running_or_notify_cancel()]
-        ended: list[tuple[Future[Any], Any, BaseException | None]] = []
+        # From here on a write cannot be cancelled; writes cancelled before are dropped.
+        group = [write for write in group if write.future.set_running_or_notify_cancel()]
+        outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
             with store_errors(), self._locked():
-                ended = self._written(group)
+                outcomes = self._written(group)
                 self._checkpoint()
         except BaseException as error:
-            ended = [(one.future, None, error) for one in group]
-        for future, result, failure in ended:
+            outcomes = [(write.future, None, error) for write in group]
+        for future, result, failure in outcomes:
             if failure is None:
                 future.set_result(result)
             else:
@@ -194,14 +195,14 @@ class Store:
     def _written(
         self, group: list[_Waiting]
     ) -> list[tuple[Future[Any], Any, BaseException | None]]:
-        """What becomes of each write, in one transaction; begun again where another process's had
-        locked in another order."""
+        """The outcome of each write, all in one transaction. The transaction is retried if it
+        conflicts with another process's."""
         tries = 0
         while True:
             tries += 1
             try:
                 with self._writing.begin() as connection:
-                    return [(one.future, *_outcome(connection, one.work)) for one in group]
+                    return [(write.future, *_outcome(connection, write.work)) for write in group]
             except DBAPIError as error:
                 if tries == TRIES or getattr(error.orig, "sqlstate", None) not in IN_THE_WAY:
                     raise
@@ -220,9 +221,9 @@ class Store:
 def _outcome(
     connection: Connection, work: Callable[[Connection], Any]
 ) -> tuple[Any, BaseException | None]:
-    """The result of a write, or why nothing of it is kept."""
+    """The result of a write, or the error if nothing of it is kept."""
     refused = ""
-    for _ in range(2):  # Another process was first; the second look finds what it wrote.
+    for _ in range(2):  # If another process was first, the second try sees what it wrote.
         try:
             with connection.begin_nested():
                 return work(connection), None
@@ -244,7 +245,7 @@ def _url(where: str | Path) -> URL:
             )
         with disk_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # It holds people's texts; SQLite gives its other files the mode of this one.
+            # It holds people's texts; SQLite gives its other files this file's mode.
             os.close(os.open(file, os.O_CREAT | os.O_WRONLY, OWN))
         return URL.create("sqlite", database=str(file))
     try:
@@ -287,7 +288,7 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # Python's module begins no transaction of its own.
+        connection.isolation_level = None  # Keeps Python's module from beginning transactions.
         for pragma in (
             "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=0", "mmap_size=0",
             "foreign_keys=ON", "busy_timeout=60000",
@@ -297,7 +298,7 @@ def _sqlite_engine(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("writes")
-        # A deferred BEGIN that comes to write fails at once where another one writes.
+        # A deferred BEGIN that turns into a write fails at once if another connection writes.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine

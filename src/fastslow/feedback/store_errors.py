@@ -1,4 +1,4 @@
-"""What a database refuses, as one error in the user's terms, without statements or values."""
+"""Turns database errors into one error in the user's terms, without statements or values."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ from sqlalchemy.exc import DBAPIError
 from fastslow.errors import StateError
 
 PATIENCE = 60
-"""Seconds that a write waits for another process's."""
+"""Seconds that a write waits for another process's write."""
 
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Inside, what a database refuses is a StateError."""
+    """Raises database errors inside the block as StateError."""
     try:
         yield
     except Timeout:
@@ -26,6 +26,6 @@ def store_errors() -> Iterator[None]:
 
 
 def first_line(error: DBAPIError) -> str:
-    """What a database says is wrong; the lines behind it hold values."""
+    """The first line of a database's message; later lines hold values."""
     lines = str(error.orig).strip().splitlines()
     return lines[0] if lines else str(error.code)

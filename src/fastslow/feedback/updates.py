@@ -1,7 +1,7 @@
-"""Updates: what was learned at one time, from which rows of the ledger, and what became of it.
+"""Updates: what was learned at one time, from which ledger rows, and what happened to it.
 
-In each domain the promoted updates are one chain, from the base to the one that answers: each
-begins where the one before it ended. `planning` adds to it, `decisions` says what is served.
+In each domain the promoted updates form one chain, from the base to the one that answers: each
+starts where the one before it ended. `planning` adds to it, `decisions` decides what is served.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from fastslow.feedback.schema import ledger, routes, update_rows, updates
 
 UNDECIDED = ("planned", "learning", "candidate", "gating")
 WAITING = "waiting"
-"""Has passed the gate, and answers once a person approves of it."""
+"""It has passed the gate, and answers once a person approves it."""
 OPEN = (*UNDECIDED, WAITING)
-"""Its domain plans no other."""
+"""While an update is in one of these states, its domain plans no other."""
 SERVED = ("promoted", "superseded")
-"""Of the chain from the base to the route."""
+"""The update is in the chain from the base to what answers."""
 SET_ASIDE = ("quarantined", "rolled_back")
-"""Their rows are learned no more, until a person releases them."""
+"""The update's rows are not learned again until a person releases them."""
 FREE = "released"
-"""Its rows wait again, for another update."""
+"""The update's rows wait again, for another update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Update:
     id: int
     domain: str
     parent: int | None
-    """The update at whose end it begins; None: at the base."""
+    """The update whose final state it starts from; None: the base."""
     epoch: int
-    """Of its domain's chain, when it was planned."""
+    """Epoch of its domain's chain when it was planned."""
     state: str
     adapter: str | None = None
     """Name of its folder."""
@@ -63,7 +63,7 @@ class Route:
     epoch: int = 0
 
     def precedes(self, planned: Update) -> bool:
-        """Whether an update was planned from what is served now."""
+        """True if an update was planned from what is served now."""
         return (self.update_id, self.epoch) == (planned.parent, planned.epoch)
 
 
@@ -75,12 +75,12 @@ class Use:
     domain: str
     state: str
     replayed: bool
-    """Whether it had been learned from before, and was mixed in again."""
+    """True if an earlier update had learned the vote, and it was mixed in again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What answers in a domain, and what did before, which answers again if it is undone."""
+    """What answers in a domain, and what did before and answers again if that is undone."""
 
     domain: str
     now: Update | None
@@ -88,7 +88,7 @@ class Served:
 
 
 def not_kept(connection: Connection) -> list[Update]:
-    """The decided updates of which nothing is to be on disk any more."""
+    """The decided updates of which nothing should remain on disk."""
     query = select(updates).where(updates.c.checkpoint.is_(None), updates.c.state.not_in(OPEN))
     return [Update(**row._mapping) for row in connection.execute(query)]
 
@@ -108,7 +108,7 @@ def history(
     states: Sequence[str] = (),
     limit: int | None = None,
 ) -> list[Update]:
-    """Updates, the newest first; in these states only, if there are any."""
+    """Updates, newest first; only those in `states`, if any are given."""
     query = select(updates).order_by(updates.c.id.desc()).limit(limit)
     if domain is not None:
         query = query.where(updates.c.domain == domain)
@@ -118,7 +118,7 @@ def history(
 
 
 def rows_of(connection: Connection, update_id: int) -> list[Entry]:
-    """The ledger's rows of an update, new ones in order, then the replayed."""
+    """The ledger rows of an update, in order: new ones first, then replayed ones."""
     query = (
         select(ledger)
         .join(update_rows, update_rows.c.seq == ledger.c.seq)
@@ -129,13 +129,13 @@ def rows_of(connection: Connection, update_id: int) -> list[Entry]:
 
 
 def num_new(connection: Connection, update_id: int) -> int:
-    """How many of an update's rows, the first ones, were never learned before."""
+    """How many of an update's rows, counted from the first, were never learned before."""
     new = update_rows.c.update_id == update_id, ~update_rows.c.replayed
     return connection.scalar(select(func.count()).where(*new)) or 0
 
 
 def uses_of(connection: Connection, vote_id: int) -> list[Use]:
-    """Every update that learned from a vote, the first one first."""
+    """Every update that learned from a vote, oldest first."""
     query = (
         select(updates.c.id, updates.c.domain, updates.c.state, update_rows.c.replayed)
         .join(update_rows, update_rows.c.update_id == updates.c.id)
@@ -147,7 +147,7 @@ def uses_of(connection: Connection, vote_id: int) -> list[Use]:
 
 
 def route_of(connection: Connection, domain: str) -> Route:
-    """What a domain serves; the base where nothing was promoted."""
+    """What a domain serves; the base if nothing was promoted."""
     row = connection.execute(select(routes).where(routes.c.domain == domain)).one_or_none()
     return Route(domain) if row is None else Route(*row)
 
@@ -160,12 +160,12 @@ def all_routes(connection: Connection) -> list[Route]:
 def served(connection: Connection) -> list[Served]:
     """What answers in each domain that has a route; None is the base."""
 
-    def found(number: int | None) -> Update | None:
+    def update_or_none(number: int | None) -> Update | None:
         return None if number is None else update_of(connection, number)
 
     return [
-        Served(one.domain, found(one.update_id), found(one.previous_id))
-        for one in all_routes(connection)
+        Served(route.domain, update_or_none(route.update_id), update_or_none(route.previous_id))
+        for route in all_routes(connection)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Who votes, in numbers: how often somebody is right, agrees with others, or cannot have read."""
+"""Statistics of each voter: how often they are right, agree with others, or cannot have read."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from fastslow.feedback.rows import UNREAD
 from fastslow.feedback.schema import pairs, principals, votes
 
 RECENT = 20_000
-"""Votes on pairs by which people are compared: the last ones."""
+"""Last votes on pairs, by which people are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What somebody sent, and how it compares."""
+    """What a person sent, and how it compares."""
 
     id: int
     name: str
@@ -25,19 +25,19 @@ class Person:
     """Gold questions answered."""
     gold_right: int
     shared: int
-    """Pairs on which others voted too, most of them alike."""
+    """Pairs on which others voted too, with one verdict most common among them."""
     agreed: int
-    """Of these, with the verdict of most others."""
+    """Those of them with the others' most common verdict."""
     median_seen_s: float | None
-    """Seconds for which both answers were to be seen."""
+    """Median seconds for which both answers were visible."""
     left: int
     """Votes for the answer on the left."""
     decided: int
-    """Votes for either."""
+    """Votes for either answer."""
     compared: int
     """Votes on pairs."""
     unread: int
-    """Of these, sent sooner than anybody reads both answers."""
+    """Those sent sooner than anybody can read both answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +45,25 @@ class RecentVotes:
     """The last verdicts on pairs, without those that were taken back or skipped."""
 
     cast: dict[int, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
-    """By person and pair."""
+    """Verdicts, by person and pair."""
     seen_ms: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     unread: Counter[int] = field(default_factory=Counter)
     golden: dict[int, str] = field(default_factory=dict)
     """Right verdicts of gold questions."""
 
     def by_pair(self) -> dict[int, list[tuple[int, str]]]:
-        """Who said what of each pair, gold questions apart; the newest pair comes first."""
-        found: dict[int, list[tuple[int, str]]] = defaultdict(list)
-        for voter, own in self.cast.items():
-            for pair, verdict in own.items():
+        """People and verdicts of each pair, newest pair first, without gold questions."""
+        verdicts: dict[int, list[tuple[int, str]]] = defaultdict(list)
+        for voter, cast in self.cast.items():
+            for pair, verdict in cast.items():
                 if pair not in self.golden:
-                    found[pair].append((voter, verdict))
-        return {pair: found[pair] for pair in sorted(found, reverse=True)}
+                    verdicts[pair].append((voter, verdict))
+        return {pair: verdicts[pair] for pair in sorted(verdicts, reverse=True)}
 
 
 def recent_votes(connection: Connection) -> RecentVotes:
     """The last RECENT votes on pairs."""
-    found = RecentVotes()
+    recent = RecentVotes()
     query = (
         select(
             votes.c.voter, votes.c.pair_id, votes.c.verdict, votes.c.seen_ms, votes.c.refused,
@@ -75,17 +75,17 @@ def recent_votes(connection: Connection) -> RecentVotes:
         .limit(RECENT)
     )  # fmt: skip
     for row in connection.execute(query):
-        found.cast[row.voter][row.pair_id] = row.verdict
+        recent.cast[row.voter][row.pair_id] = row.verdict
         if row.seen_ms is not None:
-            found.seen_ms[row.voter].append(row.seen_ms)
+            recent.seen_ms[row.voter].append(row.seen_ms)
         if row.gold_verdict is not None:
-            found.golden[row.pair_id] = row.gold_verdict
-        found.unread[row.voter] += (row.refused or "").startswith(UNREAD)
-    return found
+            recent.golden[row.pair_id] = row.gold_verdict
+        recent.unread[row.voter] += (row.refused or "").startswith(UNREAD)
+    return recent
 
 
 def people_in_numbers(connection: Connection, recent: RecentVotes) -> list[Person]:
-    """Everyone, in the order in which they came, and how they compare in the recent votes."""
+    """Everyone, in the order in which they were added, and how they compare in recent votes."""
     shared, agreed = _agreement(recent)
     counts = (
         select(votes.c.voter, func.count())
@@ -95,29 +95,29 @@ def people_in_numbers(connection: Connection, recent: RecentVotes) -> list[Perso
     sent: dict[int, int] = dict(connection.execute(counts).all())
     people = []
     for row in connection.execute(select(principals).order_by(principals.c.id)):
-        own, times = recent.cast.get(row.id, {}), sorted(recent.seen_ms.get(row.id, ()))
+        cast, seen_ms = recent.cast.get(row.id, {}), sorted(recent.seen_ms.get(row.id, ()))
         golden = recent.golden
-        gold = [verdict == golden[pair] for pair, verdict in own.items() if pair in golden]
-        sides = Counter(own.values())
+        gold = [verdict == golden[pair] for pair, verdict in cast.items() if pair in golden]
+        sides = Counter(cast.values())
         people.append(
             Person(
                 row.id, row.name, row.role, row.disabled, sent.get(row.id, 0),
                 len(gold), sum(gold), shared[row.id], agreed[row.id],
-                times[len(times) // 2] / 1000 if times else None,
-                sides["a"], sides["a"] + sides["b"], len(own), recent.unread[row.id],
+                seen_ms[len(seen_ms) // 2] / 1000 if seen_ms else None,
+                sides["a"], sides["a"] + sides["b"], len(cast), recent.unread[row.id],
             )
         )  # fmt: skip
     return people
 
 
 def _agreement(recent: RecentVotes) -> tuple[Counter[int], Counter[int]]:
-    """On how many pairs others voted like each other, and on how many of them like somebody."""
+    """By person, `Person.shared` and `Person.agreed`."""
     shared: Counter[int] = Counter()
     agreed: Counter[int] = Counter()
-    for given in recent.by_pair().values():
-        said = Counter(verdict for _, verdict in given)
-        for voter, verdict in given:
-            first, *more = (said - Counter([verdict])).most_common(2) or [("", 0)]
+    for votes_on_pair in recent.by_pair().values():
+        counts = Counter(verdict for _, verdict in votes_on_pair)
+        for voter, verdict in votes_on_pair:
+            first, *more = (counts - Counter([verdict])).most_common(2) or [("", 0)]
             if first[1] and not (more and more[0][1] == first[1]):
                 shared[voter] += 1
                 agreed[voter] += first[0] == verdict

@@ -1,7 +1,7 @@
-"""Votes on pairs, ratings of answers, edited answers: each is written once, whatever is sent.
+"""Votes on pairs, ratings and edits of answers: each is written once, however often it is sent.
 
-Who sends something again with the same idempotency key gets the same receipt; the same key with
-another body is refused. Everything can be taken back by who sent it.
+A request repeated with the same idempotency key gets the same receipt; the same key with another
+body is refused. People can take back everything that they sent.
 """
 
 import json
@@ -21,17 +21,17 @@ GRACE = 60.0
 """Seconds in which what was sent can be taken back before anything learns from it."""
 LONGEST_KEY = 200
 LONGEST_TEXT = 100_000
-"""Characters of an edited answer or of a reason."""
+"""Most characters of an edited answer or of a reason."""
 
 
-# Made once, as making them takes longer than SQLite takes to answer.
+# Built once, as building them takes longer than SQLite takes to answer.
 OF_KEY = select(votes).where(
     votes.c.voter == bindparam("who"), votes.c.idem_key == bindparam("key")
 )
 _EARLIER = select(votes.c.id).where(
     votes.c.voter == bindparam("who"), votes.c.retracted_at.is_(None)
 )
-# One statement for both would look through all that somebody ever sent.
+# One statement for both would scan everything that the person ever sent.
 EARLIER_ON_PAIR = _EARLIER.where(votes.c.pair_id == bindparam("pair"))
 EARLIER_ON_ANSWER = _EARLIER.where(
     votes.c.kind == bindparam("kind_"), votes.c.answer_id == bindparam("answer")
@@ -61,7 +61,7 @@ class Receipt:
     at: float
     retracted: bool = False
     repeated: bool = False
-    """Whether it had been written before."""
+    """True if it had been written before."""
 
 
 def vote(
@@ -75,10 +75,10 @@ def vote(
     reason: str | None = None,
     seen_ms: int | None = None,
 ) -> Receipt:
-    """Write who preferred what of a pair, `a` being the answer on the left.
+    """Write a vote on a pair; `a` is the answer on the left.
 
     Args:
-        seen_ms: milliseconds for which both answers were to be seen.
+        seen_ms: milliseconds for which both answers were visible.
 
     Raises UnknownItem, NotGiven for a pair that was never given to them, AlreadyVoted, KeyReused.
     """
@@ -105,7 +105,7 @@ def rate(
     now: float,
     reason: str | None = None,
 ) -> Receipt:
-    """Write who found an answer good (`up`) or bad (`down`)."""
+    """Write a rating of an answer: good (`up`) or bad (`down`)."""
     if verdict not in RATED:
         raise Malformed(f"a rating is 'up' or 'down', not {verdict!r}")
     subject = {"kind": "rating", "pair_id": None, "answer_id": answer_id}
@@ -116,24 +116,24 @@ def rate(
 def edit(
     connection: Connection, *, voter: int, answer_id: int, text: str, key: str, now: float
 ) -> Receipt:
-    """Write how somebody would have had an answer: it is learned as better than what was said."""
+    """Write an edited answer: it is learned as better than the original."""
     if not text.strip():
         raise Malformed("the edited answer is empty")
     subject = {"kind": "edit", "pair_id": None, "answer_id": answer_id}
     body = {**subject, "verdict": "edited", "text": text, "reason": None}
     if known := _known(connection, voter, key, body):
         return known
-    said = connection.scalar(select(answers.c.text).where(answers.c.id == answer_id))
-    if said == text:
+    original = connection.scalar(select(answers.c.text).where(answers.c.id == answer_id))
+    if original == text:
         raise Malformed("the edited answer is the same as before")
     return _on_answer(connection, voter, answer_id, key, body, now)
 
 
 def retract(connection: Connection, *, voter: int, vote_id: int, now: float) -> Receipt:
-    """Take back what was sent; a pair can then be voted on again. Twice is the same as once.
+    """Take back a vote, rating or edit; a pair can then be voted on again. Idempotent.
 
-    Within GRACE nothing has learned from it. Later its row is taken out of the ledger too, and
-    what was learned from it is named by its updates.
+    Within GRACE nothing has learned from it. Later its row is retracted from the ledger too, and
+    its updates show what learned from it.
     """
     row = connection.execute(
         select(votes).where(votes.c.id == vote_id, votes.c.voter == voter)
@@ -164,7 +164,7 @@ def _on_answer(
 
 
 def _known(connection: Connection, voter: int, key: str, body: Mapping[str, Any]) -> Receipt | None:
-    """What was written under a key; checks the key and the texts."""
+    """The receipt of what was written under a key; also checks the key and the texts."""
     if not 0 < len(key) <= LONGEST_KEY:
         raise Malformed(f"an idempotency key has 1 to {LONGEST_KEY} characters")
     if any(len(body[name] or "") > LONGEST_TEXT for name in ("text", "reason")):
@@ -186,7 +186,7 @@ def _write(
     seen_ms: int | None,
     now: float,
 ) -> Receipt:
-    # Another server may know their token for a moment; nobody would take these votes back.
+    # Another server may accept a revoked token for a moment; nobody would take these votes back.
     if lock_person(connection, voter):
         raise NotGiven("you may send nothing any more; an admin can let you")
     if (earlier := _earlier(connection, voter, body)) is not None:
@@ -200,7 +200,7 @@ def _write(
 
 
 def _earlier(connection: Connection, voter: int, body: Mapping[str, Any]) -> int | None:
-    """What somebody has sent of the same kind on the same thing, if anything."""
+    """The person's earlier vote of this kind on the same thing; None if there is none."""
     if body["pair_id"] is not None:
         return connection.scalar(EARLIER_ON_PAIR, {"who": voter, "pair": body["pair_id"]})
     facts = {"who": voter, "kind_": body["kind"], "answer": body["answer_id"]}
@@ -208,7 +208,7 @@ def _earlier(connection: Connection, voter: int, body: Mapping[str, Any]) -> int
 
 
 def _open_or_close(connection: Connection, pair_id: int) -> None:
-    """Say whether a pair lacks verdicts; of several who do so the last one counts all of them."""
+    """Record whether a pair lacks verdicts. The lock makes the last writer count all verdicts."""
     lock_pair(connection, pair_id)
     connection.execute(OPEN_OR_CLOSE, {"pair": pair_id})
 

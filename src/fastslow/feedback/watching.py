@@ -1,4 +1,4 @@
-"""Votes on what answers now against what did before, which a server asks for now and then."""
+"""Reads votes on what answers now against what did before, which a server asks for at times."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from fastslow.feedback.ledger import RETRACT
 from fastslow.feedback.schema import answers, ledger, pairs, update_rows, votes
 
 WATCH = "watch"
-"""Purpose of a pair of which one answer is of the update that answers, the other of its parent."""
+"""Purpose of a pair with one answer of the update that answers and one of its parent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Which of two updates' answers somebody preferred."""
+    """A person's preference between the answers of two updates."""
 
     domain: str
     vote_id: int
@@ -24,25 +24,25 @@ class Watched:
 
 
 def first_watched(connection: Connection, update_id: int) -> int:
-    """A number of the ledger behind which the votes on an update's answers are: its last row."""
+    """The update's last row number: votes on its answers come after it in the ledger."""
     query = select(func.max(update_rows.c.seq)).where(update_rows.c.update_id == update_id)
     return int(connection.scalar(query) or 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What the next rows of the ledger say."""
+    """Votes on two updates among the next rows of the ledger."""
 
     cast: list[Watched]
-    """Decisive votes that stand, in order, held-out prompts among them."""
+    """Votes for one of the answers that still stand, in order, also on held-out prompts."""
     taken_back: list[int]
-    """Votes that stand no more."""
+    """Votes that were taken back."""
     last: int
     """The number of the last of these rows."""
 
 
 def learned_from(connection: Connection, update_id: int) -> set[int]:
-    """The people of whose votes an update learned."""
+    """The people whose votes an update learned from."""
     query = (
         select(votes.c.voter)
         .join(ledger, ledger.c.vote_id == votes.c.id)
@@ -54,8 +54,8 @@ def learned_from(connection: Connection, update_id: int) -> set[int]:
 
 
 def watched(connection: Connection, *, after: int, limit: int) -> Next:
-    """What the next rows of the ledger say of two updates."""
-    # In two steps: SQLite would look for either kind of row through all that was ever kept.
+    """The votes on two updates among the next rows of the ledger."""
+    # In two steps: SQLite would scan the whole ledger for either kind of row.
     rows = connection.execute(
         select(ledger.c.seq, ledger.c.kind, ledger.c.domain, ledger.c.vote_id)
         .where(ledger.c.seq > after)
@@ -79,11 +79,11 @@ def watched(connection: Connection, *, after: int, limit: int) -> Next:
         )
     )  # fmt: skip
     cast = {vote.id: vote for vote in connection.execute(query)} if rows else {}
-    found = []
+    preferences = []
     for row in rows:
         vote = cast.get(row.vote_id) if row.kind == "vote" else None
         if vote is not None:
-            both = (vote.a, vote.b) if vote.verdict == "a" else (vote.b, vote.a)
-            found.append(Watched(row.domain, vote.id, vote.voter, *both))
+            preference = (vote.a, vote.b) if vote.verdict == "a" else (vote.b, vote.a)
+            preferences.append(Watched(row.domain, vote.id, vote.voter, *preference))
     taken_back = [row.vote_id for row in rows if row.kind == RETRACT]
-    return Next(found, taken_back, rows[-1].seq if rows else after)
+    return Next(preferences, taken_back, rows[-1].seq if rows else after)
