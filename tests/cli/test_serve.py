@@ -66,7 +66,7 @@ def test_other_settings_are_still_of_a_model_here(served):
         ("there/hook", "aGVsbG8=", "must be https://HOST/PATH"),
         ("ftp://there/hook", "aGVsbG8=", "must be https://HOST/PATH"),
         ("https://", "aGVsbG8=", "must be https://HOST/PATH"),
-        ("https://the\nre/", "aGVsbG8=", "is no URL"),
+        ("https://the\nre/", "aGVsbG8=", "is not a URL"),
     ],
 )
 def test_what_no_message_can_be_sent_with_is_refused_at_once(

@@ -139,7 +139,7 @@ def test_the_lineage_shows_what_begins_where(site, school):
     expect(drawn).to_have_accessible_name(
         "Update 6 begins at update 5: waits for approval. Update 5 begins at update 1: answers "
         "now. Update 4 begins at update 3: set aside by the gate. Update 3 begins at update 2: "
-        "given back. Update 2 begins at update 1: rolled back. Update 1 begins at the base: "
+        "released. Update 2 begins at update 1: rolled back. Update 1 begins at the base: "
         "answered before."
     )
     places = dict(drawn.locator(".node").evaluate_all(
@@ -193,7 +193,9 @@ def test_pairs_on_which_people_differ_and_unusual_votes_are_shown(site):
     server.now += 100
     server.store.write(ledger.admit, check=fault_of, now=server.now)
     page = site.open("viewer", "people")
-    expect(page.locator("main")).to_contain_text("On 1 of 1 pairs that several people voted on")
+    expect(page.locator("main")).to_contain_text(
+        "People differ on 1 of 1 pairs that several voted on"
+    )
     page.locator("#differ").click()
     card = page.locator("details li", has_text=f"pair {pair},")
     expect(card.locator(".state")).to_have_text(["2 × A is better", "1 × B is better"])

@@ -187,7 +187,7 @@ def test_adapters_come_and_go_by_names_of_their_own(engine, folders, tmp_path, m
     engine.unload("x")
     with pytest.raises(UnknownModel):
         ask(engine, "Hi", model="x")
-    with pytest.raises(ConfigError, match="names are for good"):
+    with pytest.raises(ConfigError, match="names cannot be reused"):
         engine.load("y", folders["x"])
     engine.load("z", folders["y"])
     assert list(engine.models) == [BASE, "y", "z"] and engine.models["y"] == engine.models["z"]
@@ -232,7 +232,7 @@ def test_an_adapter_that_fits_no_slot_is_refused(engine, tmp_path, model_folder)
         engine.load("w", adapter(tmp_path / "w", base, seed=1, rank=9))
     layers = {"model.nothing": (torch.zeros(2, 3), torch.zeros(3, 2))}
     Factors(layers, ()).write(tmp_path / "v")
-    with pytest.raises(ConfigError, match="model.nothing, which the model has not"):
+    with pytest.raises(ConfigError, match="model.nothing, which the model does not have"):
         engine.load("v", tmp_path / "v")
 
 
@@ -290,7 +290,7 @@ def test_a_model_that_padding_would_change_answers_prompts_of_one_length_togethe
 
 
 def test_a_model_whose_cache_changes_its_answers_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="serve it with an engine of its own, by --engine"):
+    with pytest.raises(ConfigError, match="serve it with an external engine, by --engine"):
         family_engine("phi3", tmp_path)
 
 

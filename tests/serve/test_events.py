@@ -123,7 +123,7 @@ def test_nobody_takes_all_places(server, listen):
         assert listen("viewer").reply.status == 200
     refused = listen("viewer")
     assert refused.reply.status == 429 and int(refused.reply.headers["retry-after"]) > 0
-    assert "8 of your pages listen already" in refused.reply.read().decode()
+    assert "8 of your pages are listening already" in refused.reply.read().decode()
     assert listen("admin").reply.status == 200
 
 

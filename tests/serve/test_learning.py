@@ -149,7 +149,7 @@ def test_what_does_not_say_there_what_it_said_to_the_learner_is_unloaded(chain, 
     chain.promote("a", [{"messages": [turn], "tokens": [1], "logps": [-3.0]}])
     follow(chain, served, engine)
     assert served.model_for("a") == first.adapter and set(engine.models) == {BASE, first.adapter}
-    assert "log-probs 2.00 nats apart" in caplog.text
+    assert "log-probs differ by 2.00 nats per token" in caplog.text
 
 
 def test_what_was_promoted_answers_in_its_domain_and_the_one_before_stays(chain, served):
@@ -351,7 +351,7 @@ def test_a_process_that_dies_is_started_again_and_one_that_refuses_is_not(tmp_pa
         keeper.stop()
         keeper.wait()
         assert len(counted.read_text()) >= starts and (code == 1 or len(counted.read_text()) == 1)
-    assert "ended with code 1" in caplog.text and "refuses to go on" in caplog.text
+    assert "ended with code 1" in caplog.text and "cannot continue" in caplog.text
 
 
 def test_answers_and_learning_share_the_cores():

@@ -106,7 +106,7 @@ def test_it_says_why_no_pairs_came(site):
     page.context.set_offline(True)
     page.get_by_role("link", name="Chat").click()
     page.get_by_role("link", name="Compare").click()
-    expect(page.locator("h1")).to_have_text("No pairs came")
+    expect(page.locator("h1")).to_have_text("Could not load pairs")
     expect(page.locator("main")).to_contain_text("The server cannot be reached.")
 
 
@@ -157,7 +157,7 @@ def test_an_admin_adds_somebody_who_then_votes(site):
     page = site.open("admin", "people")
     site.server.pair("prompt 1")
     page.get_by_label("Name").fill("Eve <b>")
-    page.get_by_role("button", name="Add somebody").click()
+    page.get_by_role("button", name="Add person").click()
     link = page.locator(".link code").inner_text()
     expect(page.locator("tbody")).to_contain_text("Eve <b>")
     other = site.browser.new_context().new_page()
@@ -290,7 +290,7 @@ def test_an_admin_rolls_an_update_back_by_keyboard_alone(site, school):
     expect(page.locator(".domain")).to_contain_text("Update 1 answers now, by the adapter u1.")
     assert school.route().update_id == made[0]
     expect(page.locator(".updates .state:not(.mark)")).to_have_text(
-        ["given back", "given back", "rolled back", "answers now"]
+        ["released", "released", "rolled back", "answers now"]
     )
     expect(page.locator(":focus")).to_have_id(f"update-{made[1]}")
 
@@ -304,7 +304,7 @@ def test_an_admin_approves_and_decides_what_is_learned_again(site, school):
     assert school.route().anchor_id == kept
     expect(page.get_by_role("button", name="Approve")).to_have_count(0)
     page.get_by_role("button", name=f"Learn again update {first}").click()
-    expect(page.locator(f"#update-{first} .state").first).to_have_text("given back")
+    expect(page.locator(f"#update-{first} .state").first).to_have_text("released")
     page.get_by_role("button", name=f"Discard update {second}").click()
     expect(page.get_by_role("group", name="Discard")).to_contain_text("This cannot be undone.")
     assert school.state(second) == "quarantined"
@@ -417,7 +417,7 @@ def test_a_chat_is_answered_by_what_answers_now_unless_another_is_chosen(site):
     site.server.live.engine.models["older"] = "hash"
     page = site.open(view="chat")
     said = page.locator(".bubble.assistant p")
-    for chosen, model in (("What answers now", "base"), ("older", "older")):
+    for chosen, model in (("Current model", "base"), ("older", "older")):
         page.get_by_label("Model").select_option(chosen)
         page.get_by_label("Your message").fill("Hi")
         page.keyboard.press("Enter")

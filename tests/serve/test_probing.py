@@ -43,12 +43,12 @@ def test_the_likeliest_answer_is_asked_for_and_may_differ_by_rounding():
 @pytest.mark.parametrize(
     ("tokens", "logps", "said"),
     [
-        ([5, 6, 7], [-1.3, -2.3, -0.8], "log-probs 0.30 nats apart"),
+        ([5, 6, 7], [-1.3, -2.3, -0.8], "log-probs differ by 0.30 nats per token"),
         ([9, 6, 7], [-1.0, -2.0, -0.5], "other tokens"),
     ],
 )
 def test_what_was_not_learned_is_told(tokens, logps, said):
-    with pytest.raises(StateError, match=f"talk-u1: {said} per token.*same base, chat template"):
+    with pytest.raises(StateError, match=f"talk-u1 as.*: .*{said}.*same base, chat template"):
         check_probes(Says(tokens, logps), "talk-u1", [PROBE])
 
 
@@ -113,7 +113,7 @@ def test_what_the_learner_does_not_read_whole_is_not_compared_with_what_the_engi
     try:
         engine.load("own", tmp_path / "own")
         check_probes(engine, "own", probes)
-        with pytest.raises(StateError, match="per token"):
+        with pytest.raises(StateError, match="as the learner did"):
             check_probes(engine, "base", probes)
     finally:
         engine.close()
@@ -142,7 +142,7 @@ def test_the_engine_here_says_what_the_learner_said_and_no_other_adapter_does(
             engine.load(name, tmp_path / name)
         check_probes(engine, "own", probes)
         for other in ("later", "base"):
-            with pytest.raises(StateError, match="per token"):
+            with pytest.raises(StateError, match="as the learner did"):
                 check_probes(engine, other, probes)
     finally:
         engine.close()

@@ -214,7 +214,7 @@ def test_a_refusal_is_told_as_what_it_is(engine, there, status, kind):
     [
         ([chunk("Sure", 7)], "ended its reply too early"),
         ([{"error": {"message": "out of memory"}}], "out of memory"),
-        ([{"odd": 1}], "reply is none"),
+        ([{"odd": 1}], "reply is invalid"),
         ([chunk("x", 7, finish="abort")], "ended an answer by 'abort'"),
         ([{"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}], "tool_calls"),
     ],
@@ -278,9 +278,9 @@ def test_an_engine_that_is_not_there_or_has_other_models_is_said():
     def fails(request):
         raise httpx2.ConnectError("connection refused")
 
-    with pytest.raises(ConfigError, match="--engine: .* does not say its models"):
+    with pytest.raises(ConfigError, match="--engine: .* does not list its models"):
         at(fails)
-    with pytest.raises(ConfigError, match="--engine: .* does not say its models"):
+    with pytest.raises(ConfigError, match="--engine: .* does not list its models"):
         at(lambda _: httpx2.Response(200, text="<html>"))
     two = {"data": [{"id": "one"}, {"id": "two"}]}
     with pytest.raises(ConfigError, match="--engine-model: .* has one, two; name one"):

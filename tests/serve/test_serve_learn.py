@@ -102,7 +102,7 @@ def test_of_two_servers_that_both_learn_one_does_and_both_answer_with_it(
             and alive(learners[0])
         )
     )
-    until(lambda: "is not started again" in one.process.stderr)
+    until(lambda: "is not restarted" in one.process.stderr)
     assert children(one, "learn") == []
     until(lambda: len(made := history(shared_store)) >= 4 and made[-1].state == "promoted")
     newest = history(shared_store)[-1].adapter

@@ -49,7 +49,7 @@ def test_the_first_page_is_there_at_once_and_torch_is_not_loaded(tmp_path):
 def test_it_starts_votes_stops_and_starts_again(tmp_path, how):
     folder, file = tmp_path / "live", pairs_file(tmp_path)
     server = Running(folder, "--pairs", file)
-    assert "40 new pairs, 0 there already" in server.process.stdout
+    assert "40 new pairs, 0 already present" in server.process.stdout
     assert f"{server.base}/#token={server.tokens['admin']}" in server.process.stdout
     assert stat.S_IMODE((folder / "tokens").stat().st_mode) == 0o600
     (shown,) = server.ask("/v1/pairs/next", {})["pairs"]
@@ -57,7 +57,7 @@ def test_it_starts_votes_stops_and_starts_again(tmp_path, how):
     assert server.stop(how) == 0 and server.process.stdout.rstrip().endswith("stopped")
     assert not (folder / "store.db-wal").exists(), "what was written is in the database"
     again = Running(folder, "--pairs", file)
-    assert "0 new pairs, 40 there already" in again.process.stdout
+    assert "0 new pairs, 40 already present" in again.process.stdout
     assert again.tokens == server.tokens and "#token" not in again.process.stdout
     (own,) = again.ask("/v1/votes", method="GET")["votes"]
     assert own["verdict"] == "a"

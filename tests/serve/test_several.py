@@ -34,7 +34,7 @@ def test_two_servers_share_a_store(place, tmp_path):
         tokens = [token for _, token in made]
         first = Running(tmp_path / "one", "--store", place, "--pairs", file)
         second = Running(tmp_path / "two", "--store", place, "--pairs", file)
-        assert f"0 new pairs, {PAIRS} there already" in second.process.stdout
+        assert f"0 new pairs, {PAIRS} already present" in second.process.stdout
         for place_of, server in enumerate((first, second)):
             server.tokens |= {f"p{n}": token for n, token in enumerate(tokens)}
             server.number = place_of

@@ -1,4 +1,4 @@
-"""The live server: people compare answers and vote, over HTTP and on a page of its own.
+"""The live server: people compare answers and vote, over HTTP or on its page.
 
 Needs `pip install 'fastslow[serve]'`; loads without torch.
 """

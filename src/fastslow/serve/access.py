@@ -1,4 +1,4 @@
-"""Who may ask what: a token in every request, a role for every route."""
+"""Access control: a token in every request, allowed roles for every route."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -16,13 +16,13 @@ ADMINS = ("admin",)
 
 
 async def live_of(request: Request) -> Live:
-    """The server's parts; `async`, as what is not gets a thread of its own for each request."""
+    """The app's `Live`. `async`, because a plain function would get a thread for each request."""
     live: Live = request.app.state.live
     return live
 
 
 def allowed(roles: tuple[str, ...]) -> Any:
-    """A dependency: who asks, if their role is one of these."""
+    """A dependency that returns the caller if their role is one of these."""
     return Depends(_check(roles))
 
 
@@ -33,14 +33,16 @@ def _check(roles: tuple[str, ...]) -> Callable[..., Coroutine[Any, Any, Principa
         if not live.may_ask(str(who.id)):
             raise Refused(429, "too many requests; wait a minute", {"Retry-After": "60"})
         if who.role not in roles:
-            raise Refused(403, f"this needs one of the roles {', '.join(roles)}; you: {who.role}")
+            raise Refused(
+                403, f"this needs one of the roles {', '.join(roles)}; yours is {who.role}"
+            )
         return who
 
     return principal
 
 
 def token_of(request: Request) -> str:
-    """The token of a request; empty where there is none."""
+    """The bearer token of a request; empty without one."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
@@ -50,7 +52,7 @@ async def _who(live: Live, request: Request) -> Principal:
         who = await live.principal(token)
         if who is not None:
             return who
-    # Only who has no token is held up: many may share an address.
+    # The limit is for requests without a valid token only: many people may share an address.
     if not live.may_fail(request.client.host if request.client else ""):
         raise Refused(429, "too many wrong tokens; wait a minute", {"Retry-After": "60"})
     text = "send a valid token: Authorization: Bearer ..."

@@ -1,4 +1,4 @@
-"""The engine's answers for requests: streamed, counted, and kept with what gave them."""
+"""Answers from the engine: streamed to clients, and stored with the model that gave them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -11,63 +11,63 @@ from fastslow.serve.engine.requests import Alike, Answered, Ask, Piece, whole
 from fastslow.serve.live import Live
 
 DRAWS = 3
-"""Times that two answers are asked for until they are not the same."""
+"""Attempts to sample two different answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class By:
-    """What gave an answer."""
+    """The model that gave an answer."""
 
     model: str
     adapter: str | None
-    """Hash of its weights; None of the base."""
+    """Hash of the adapter's weights; None for the base."""
     update_id: int | None
 
 
 class Engine(Protocol):
-    """What answers."""
+    """Generates answers."""
 
     @property
     def models(self) -> Mapping[str, str | None]:
-        """What can be asked, by name: the base, and adapters with the hash of their weights."""
+        """Models by name: the base, and adapters with the hash of their weights."""
 
     def submit(self, ask: Ask) -> None:
-        """Have a request answered; raises Busy, Malformed or UnknownModel at once."""
+        """Queue a request; raises Busy, Malformed or UnknownModel immediately."""
 
     def load(self, name: str, folder: Path) -> None:
-        """Offer the adapter of a PEFT folder, under a name of its own."""
+        """Load the adapter in a PEFT folder and offer it under a new name."""
 
     def unload(self, name: str) -> None:
-        """Offer an adapter no more."""
+        """Stop offering an adapter."""
 
     def token_text(self, token: int) -> str:
-        """How a token is written."""
+        """Text of a token."""
 
     def close(self) -> None:
         """Stop."""
 
 
 async def pieces_of(engine: Engine, **asked: Any) -> AsyncIterator[Piece]:
-    """The pieces of a request's answers as they come; who stops listening cancels it.
+    """The pieces of a request's answers as they arrive; closing the iterator cancels the request.
 
-    Raises Malformed for a prompt whose answers could not be kept, and what the engine raises.
+    Raises Malformed for a prompt that the store cannot hold, and whatever the engine raises.
     """
     items.check_messages(asked["messages"])
-    loop, got = asyncio.get_running_loop(), asyncio.Queue[Piece | Exception]()
+    loop, queue = asyncio.get_running_loop(), asyncio.Queue[Piece | Exception]()
 
     def tell(piece: Piece | Exception) -> None:
-        loop.call_soon_threadsafe(got.put_nowait, piece)
+        loop.call_soon_threadsafe(queue.put_nowait, piece)
 
     ask = Ask(tell=tell, **asked)
     engine.submit(ask)
-    going = ask.count
+    unfinished = ask.count
     try:
-        while going:
-            piece = await got.get()
+        while unfinished:
+            piece = await queue.get()
             if isinstance(piece, Exception):
                 raise piece
-            going -= piece.finish is not None
-            # What is said is what is kept.
+            unfinished -= piece.finish is not None
+            # The text shown is the text stored.
             yield replace(piece, text=items.storable(piece.text))
     finally:
         ask.cancel()
@@ -82,17 +82,17 @@ async def sampled_pair(
     needs: int = 1,
     owner: int | None = None,
 ) -> int:
-    """Ask the engine for two answers and put them up for comparison; the pair's number.
+    """Sample two answers from the engine and store them as a pair to compare; returns its id.
 
-    `routed` says whether nobody named the domain. One of them may be of what answered before,
-    to watch what answers now. An `owner` is the first to get the pair.
+    `routed` is true if the request did not name the domain. One of the answers may come from the
+    previous model, to compare it with the current one. The `owner` gets the pair first.
 
-    Raises Alike, and puts nothing up, where both say the same however often they are asked for.
+    Raises Alike, and stores nothing, if both answers are the same in every attempt.
     """
     model, before = live.model_for(domain), live.watched_model(domain)
     for _ in range(DRAWS):
-        given = await _two_answers(live, messages, model, before)
-        if given[0][1].text != given[1][1].text:
+        answers = await _two_answers(live, messages, model, before)
+        if answers[0][1].text != answers[1][1].text:
             break
     else:
         raise Alike("the model gives the same answer each time; there is nothing to compare")
@@ -101,7 +101,7 @@ async def sampled_pair(
         messages=messages,
         domain=domain,
         routed=routed,
-        given=given,
+        given=answers,
         draw=live.draw,
         purpose="learn" if before is None else watching.WATCH,
         needs=needs,
@@ -114,10 +114,10 @@ async def _two_answers(
 ) -> list[tuple["By", Answered]]:
     if before is None:
         return await _answers(live, messages, model, 2)
-    both = (_answers(live, messages, one, 1) for one in (model, before))
-    given = [one for own in await asyncio.gather(*both) for one in own]
-    live.draw.shuffle(given)  # Or the lower number of an answer would tell whose it is.
-    return given
+    samplings = (_answers(live, messages, name, 1) for name in (model, before))
+    answers = [answer for group in await asyncio.gather(*samplings) for answer in group]
+    live.draw.shuffle(answers)  # Otherwise the answers' ids would reveal which model gave which.
+    return answers
 
 
 async def _answers(
@@ -126,8 +126,8 @@ async def _answers(
     assert live.engine is not None
     by = By(model, live.engine.models.get(model), live.update_of(model))
     facts = {"messages": messages, "count": count, "max_tokens": live.settings.answer_tokens}
-    got = [piece async for piece in pieces_of(live.engine, model=model, **facts)]
-    return [(by, one) for one in whole(got, count)]
+    pieces = [piece async for piece in pieces_of(live.engine, model=model, **facts)]
+    return [(by, answer) for answer in whole(pieces, count)]
 
 
 def _keep_pair(
@@ -168,19 +168,19 @@ def keep_answers(
     given_to: int | None,
     now: float,
 ) -> tuple[int, list[int]]:
-    """Keep a prompt and what was answered to it, and to whom; their numbers."""
+    """Store a prompt, its answers and who got them; returns the ids."""
     prompt_id = items.add_prompt(
         connection, messages=messages, domain=domain, routed=routed, now=now
     )
-    numbers = [
+    answer_ids = [
         items.add_answer(
             connection,
             prompt_id=prompt_id,
             answer=items.Answer(
-                one.text,
-                one.finish,
-                token_ids=one.token_ids,
-                logp_sum=sum(one.logps),
+                answer.text,
+                answer.finish,
+                token_ids=answer.token_ids,
+                logp_sum=sum(answer.logps),
                 params=params,
                 seed=None if seed is None else seed + index,
                 model=by.model,
@@ -190,6 +190,6 @@ def keep_answers(
             ),
             now=now,
         )
-        for index, (by, one) in enumerate(given)
+        for index, (by, answer) in enumerate(given)
     ]
-    return prompt_id, numbers
+    return prompt_id, answer_ids

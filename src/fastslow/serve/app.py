@@ -1,4 +1,4 @@
-"""The application: routes behind the shield, each closed to whom it is not for."""
+"""The FastAPI application: all routes behind the `Shield` middleware."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from fastslow.serve.shield import Shield
 
 WEB = Path(__file__).with_name("web")
 FRESH = {"Cache-Control": "no-cache"}
-"""Kept by browsers, and asked after: another version's scripts would not fit."""
+"""Browsers cache the files but revalidate them: another version's scripts would not fit."""
 
 
 class Fresh(StaticFiles):
-    """The page's files."""
+    """The page's files, with `FRESH` headers."""
 
     def file_response(self, *args: Any, **named: Any) -> Response:
         reply = super().file_response(*args, **named)
@@ -28,7 +28,7 @@ class Fresh(StaticFiles):
 
 
 def make_app(live: Live) -> FastAPI:
-    """The ASGI application of a server; its caller closes the store afterwards."""
+    """The ASGI application of a server; the caller closes the store."""
     app = FastAPI(
         title="fastslow", docs_url=None, redoc_url=None, openapi_url=None, lifespan=working
     )
@@ -45,14 +45,14 @@ def make_app(live: Live) -> FastAPI:
 
     @app.get("/")
     async def page() -> FileResponse:
-        """The page; it holds nothing of the store and asks with the token of who opened it."""
+        """The page. It holds no data of the store; its requests carry the user's token."""
         return FileResponse(WEB / "index.html", headers=FRESH)
 
     app.mount("/web", Fresh(directory=WEB))
 
     @app.get("/healthz")
     async def healthz() -> PlainTextResponse:
-        """Whether the store answers; needs no token and says nothing else."""
+        """Health check: the store can be read. Needs no token and reveals nothing else."""
         await live.read(lambda connection: connection.exec_driver_sql("SELECT 1"))
         return PlainTextResponse("ok")
 

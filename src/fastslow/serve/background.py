@@ -1,6 +1,6 @@
-"""What a server does beside its requests: votes into the ledger, messages to other servers.
+"""Background tasks: votes into the ledger, pairs to compare, messages to other servers.
 
-Of several servers that share a store one at a time does each of these; all follow the routes.
+Of several servers on one store, only one at a time does each of these; all follow the routes.
 """
 
 import asyncio
@@ -27,22 +27,22 @@ from fastslow.serve.webhooks import send
 from fastslow.streams import fault_of
 
 MADE_AT_ONCE = 3
-"""Pairs that are asked for together; the engine has room for others' requests beside them."""
+"""Pairs sampled in parallel, so that the engine has room for other requests."""
 KNOWN_AT_ONCE = 128
-"""Prompts that the router is told of together: no request waits for more."""
+"""Prompts added to the router at once, so that requests wait only briefly."""
 FOLLOWS_EVERY = 0.25
-"""Seconds between two looks at the routes."""
+"""Seconds between two reads of the routes."""
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def working(app: FastAPI) -> AsyncIterator[None]:
-    """While the server runs."""
+    """The app's lifespan: runs the background tasks while the server runs."""
     live: Live = app.state.live
     every = live.settings.admit_every
     if live.engine is not None:
         live.router.learn(await live.read(newest_labelled, most=MOST))
-        await follow(live)  # What was served before the server stopped answers from its start.
+        await follow(live)  # What was served before a restart answers again at once.
     works = [_again_and_again(live, _in_turn(admit), every)]
     if live.engine is not None:
         works.append(_again_and_again(live, know_prompts, every))
@@ -63,7 +63,7 @@ async def working(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def admit(live: Live) -> None:
-    """Give the votes whose grace is over their place, and tell of it."""
+    """Move votes whose grace is over into the ledger, and queue messages about them."""
     facts = {
         "check": fault_of,
         "grace": live.settings.grace,
@@ -74,43 +74,45 @@ async def admit(live: Live) -> None:
 
 
 async def know_prompts(live: Live) -> None:
-    """Have the router know the prompts that have come with a domain, some at a time."""
-    known = -1
-    while known < live.router.newest:
-        known = live.router.newest
-        new = await live.read(labelled_since, number=known, limit=KNOWN_AT_ONCE)
-        live.router.learn(new)
+    """Add new prompts with a named domain to the router, KNOWN_AT_ONCE at a time."""
+    newest = -1
+    while newest < live.router.newest:
+        newest = live.router.newest
+        prompts = await live.read(labelled_since, number=newest, limit=KNOWN_AT_ONCE)
+        live.router.learn(prompts)
 
 
 async def follow(live: Live) -> None:
-    """Have what the routes say answer, where anything does."""
+    """Apply the store's routes to the engine, if there is one."""
     if live.engine is None or live.served is None:
         return
-    async with live.following:  # Or what was read earlier could be followed later.
+    async with live.following:  # Otherwise an older read could be applied after a newer one.
         wanted = await live.read(served)
         await run_in_threadpool(live.served.follow, live.engine, wanted)
 
 
 async def make_pairs(live: Live) -> None:
-    """Have the engine answer prompts twice while there are few pairs that nobody has got."""
+    """Sample pairs from the engine while there are few that nobody has got."""
     ahead = live.settings.pairs_ahead
-    while live.prompts and (lacking := ahead - await live.read(items.new_pairs, most=ahead)) > 0:
-        # Together, as an engine answers several in about the time of one.
-        asked = live.draw.choices(live.prompts, k=min(lacking, MADE_AT_ONCE))
-        if not any(await asyncio.gather(*(_make_pair(live, one) for one in asked))):
-            return  # What answers is not asked without an end.
+    while live.prompts and (missing := ahead - await live.read(items.new_pairs, most=ahead)) > 0:
+        # In parallel: an engine answers several in about the time of one.
+        chosen = live.draw.choices(live.prompts, k=min(missing, MADE_AT_ONCE))
+        if not any(await asyncio.gather(*(_make_pair(live, prompt) for prompt in chosen))):
+            return  # Otherwise this could loop without end.
 
 
 async def _make_pair(live: Live, prompt: Prompt) -> bool:
-    """Have the engine answer a prompt twice; one that is too long for it is asked once only.
-    Whether another may do better at once."""
+    """Sample a pair for a prompt, and drop the prompt if it is too long for the engine.
+
+    Returns whether another prompt may do better at once.
+    """
     try:
         await sampled_pair(live, turns_of(prompt.prompt), domain=prompt.domain)
     except Alike as error:
-        log.warning("%s makes no pair now: %s", prompt.source, error)
+        log.warning("%s gives no pair: %s", prompt.source, error)
         return False
     except TooLong as error:
-        others = [one for one in live.prompts if one != prompt]
+        others = [other for other in live.prompts if other != prompt]
         if len(others) < len(live.prompts):
             log.warning("%s is skipped: %s", prompt.source, error)
         live.prompts = others
@@ -121,12 +123,12 @@ Work = Callable[[Live], Awaitable[None]]
 
 
 def _in_turn(work: Work) -> Work:
-    """Work that is left out where another server is at it."""
+    """The work, skipped while another server is doing it."""
 
     @wraps(work)
     async def in_turn(live: Live) -> None:
-        async with contextmanager_in_threadpool(live.store.turn(work.__name__)) as own:
-            if own:
+        async with contextmanager_in_threadpool(live.store.turn(work.__name__)) as is_ours:
+            if is_ours:
                 await work(live)
 
     return in_turn
@@ -138,6 +140,6 @@ async def _again_and_again(live: Live, work: Work, every: float) -> None:
             await work(live)
         except FastslowError as error:
             log.error("%s failed: %s", work.__name__, error)
-        except Exception:  # Whatever it was may pass, as too many open files do.
+        except Exception:  # The cause may be temporary, such as too many open files.
             log.exception("%s failed", work.__name__)
         await asyncio.sleep(every)

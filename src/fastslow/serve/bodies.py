@@ -1,4 +1,4 @@
-"""What requests hold. Unknown fields are refused, so that a misspelt one is noticed."""
+"""Request bodies. Unknown fields are refused, so that a misspelt one is noticed."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,13 +9,13 @@ from fastslow.feedback.voting import LONGEST_TEXT
 
 DEFAULT_DOMAIN = "default"
 LARGEST = 2**31 - 1
-"""Of a number in a store."""
+"""Largest id in a store."""
 
 
 def _storable(text: str) -> str:
     """Text that every store and every reply can hold."""
     if UNSTORABLE.search(text):
-        raise ValueError("a text holds no zero character and no half of a character")
+        raise ValueError("a text must not contain a NUL character or half a surrogate pair")
     return text
 
 
@@ -23,13 +23,13 @@ Text = Annotated[str, AfterValidator(_storable)]
 Long = Annotated[Text, Field(max_length=LONGEST_TEXT)]
 Short = Annotated[Text, Field(min_length=1, max_length=200)]
 Number = Annotated[int, Field(ge=0, le=LARGEST)]
-"""Names something in the store."""
+"""Id of something in the store."""
 Tokens = Annotated[int, Field(ge=1, le=LARGEST)]
-"""Of an answer, at most; it ends before where the prompt leaves less."""
+"""Longest answer, in tokens; shorter where the prompt leaves less room."""
 
 
 class Body(BaseModel):
-    """Of any request."""
+    """Base class of all request bodies."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -47,7 +47,7 @@ class PromptBody(Body):
     prompt: Long | None = None
     messages: list[Turn] | None = None
     domain: Short | None = None
-    """None: what the prompt looks like, where the model answers it."""
+    """None: assigned by the router where the model answers, else the default domain."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "PromptBody":
@@ -56,14 +56,14 @@ class PromptBody(Body):
         return self
 
     def conversation(self) -> list[dict[str, Any]]:
-        """The turns."""
+        """The messages, as dicts."""
         if self.messages is None:
             return [{"role": "user", "content": self.prompt}]
         return [turn.model_dump() for turn in self.messages]
 
 
 class GivenAnswer(Body):
-    """An answer that was made elsewhere."""
+    """An answer from elsewhere."""
 
     text: Long
     model: Annotated[Text, Field(max_length=400)] | None = None
@@ -71,16 +71,16 @@ class GivenAnswer(Body):
 
 
 class NewPair(PromptBody):
-    """Two answers to compare; without `answers` the engine gives them."""
+    """Two answers to compare; without `answers` the engine samples them."""
 
     answers: Annotated[list[GivenAnswer], Field(min_length=2, max_length=2)] | None = None
     needs: Annotated[int, Field(ge=1, le=100)] = 1
     gold_verdict: Literal["a", "b", "tie", "both_bad"] | None = None
-    """`a` if the first is right."""
+    """`a` means that the first answer is right."""
 
 
 class StreamOptions(Body):
-    """What a stream ends with."""
+    """What the end of a stream includes."""
 
     include_usage: bool = False
 
@@ -89,17 +89,17 @@ class Chat(Body):
     """A request for answers, as OpenAI's clients send it; what is not supported is refused."""
 
     model: Text | None = None
-    """None, or an empty one: what answers in the domain."""
+    """None or empty: the model that serves the domain."""
     messages: Annotated[list[Turn], Field(min_length=1)]
     domain: Short | None = None
-    """None: what the prompt looks like."""
+    """None: assigned by the router."""
     n: Annotated[int, Field(ge=1, le=8)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**62)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
-    """Its newer name, which counts where both are given."""
+    """Newer name of `max_tokens`, which it overrides."""
     stop: Text | Annotated[list[Text], Field(max_length=4)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -108,12 +108,12 @@ class Chat(Body):
     metadata: dict[str, Any] | None = None
 
     def conversation(self) -> list[dict[str, Any]]:
-        """The turns."""
+        """The messages, as dicts."""
         return [turn.model_dump() for turn in self.messages]
 
 
 class Wanted(Body):
-    """Pairs to compare."""
+    """A request for pairs to compare."""
 
     count: Annotated[int, Field(ge=1, le=20)] = 1
     domain: Short | None = None
@@ -137,7 +137,7 @@ class Rated(Body):
 
 
 class Edited(Body):
-    """An answer as it should have been, named by its number or by its side of a pair."""
+    """A corrected answer; the original is named by its id, or by its pair and side."""
 
     answer_id: Number | None = None
     pair_id: Number | None = None
@@ -153,13 +153,13 @@ class Edited(Body):
 
 
 class NewPerson(Body):
-    """Somebody who may ask."""
+    """A person or service to give access."""
 
     name: Short
     role: Literal["admin", "annotator", "viewer", "service"]
 
 
 class Enabled(Body):
-    """Whether somebody may ask."""
+    """Whether somebody has access."""
 
     enabled: bool

@@ -1,4 +1,4 @@
-"""Tells everybody who listens that something has changed: one look at the store for all of them."""
+"""Notifies listeners of changes in the store, which is polled once for all of them."""
 
 import asyncio
 import logging
@@ -9,14 +9,14 @@ from typing import Any
 from fastslow.serve.replies import Refused
 
 LOOKS_EVERY = 0.4
-"""Seconds between two looks, while anybody listens."""
+"""Seconds between two polls, while anybody listens."""
 MOST, MOST_EACH = 100, 8
-"""Listeners, and those of one person: nobody takes all places."""
+"""Most listeners, and most of one person, so that nobody takes all places."""
 log = logging.getLogger(__name__)
 
 
 class Listener:
-    """Somebody who is told what has changed since they were told before."""
+    """Collects what has changed since it was last read."""
 
     def __init__(self, who: int) -> None:
         self.who = who
@@ -24,18 +24,18 @@ class Listener:
         self._woken, self._over = asyncio.Event(), False
 
     def tell(self, changed: set[str]) -> None:
-        """These have changed."""
+        """Mark these kinds as changed."""
         self._changed |= changed
         self._woken.set()
 
     def end(self) -> None:
-        """There is nothing more to hear."""
+        """End the iteration of `heard`."""
         self._over = True
         self._woken.set()
 
     async def heard(self, within: float) -> AsyncIterator[list[str]]:
-        """What has changed, in order of names; nothing after so many seconds in which nothing did.
-        Ends with the server, or when the store cannot be looked at."""
+        """The kinds that changed, sorted; an empty list after `within` seconds without a change.
+        Ends when the server stops or the store cannot be read."""
         while not self._over:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), within)
@@ -46,10 +46,10 @@ class Listener:
 
 
 class Changes:
-    """Who listens.
+    """All listeners, and the task that polls the store for them.
 
     Args:
-        look: a value for each kind of thing, which is another one when something of it changed.
+        look: returns a value for each kind of thing, which differs after a change of it.
     """
 
     def __init__(self, look: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
@@ -57,19 +57,19 @@ class Changes:
         self._listeners: set[Listener] = set()
         self._looking: asyncio.Task[None] | None = None
         self._seen: Mapping[str, Any] = {}
-        """At the last look; empty before the first."""
+        """Values at the last poll; empty before the first."""
         self._closed = False
 
     @contextmanager
     def listening(self, who: int) -> Iterator[Listener]:
-        """A listener, while the context is open; what it hears first is everything.
+        """A listener while the context is open; its first event names every kind.
 
-        Raises Refused where there are too many.
+        Raises Refused if there are too many.
         """
-        own = sum(one.who == who for one in self._listeners)
-        if own >= MOST_EACH or len(self._listeners) >= MOST:
-            many = f"{own} of your" if own >= MOST_EACH else f"{len(self._listeners)}"
-            text = f"{many} pages listen already; close some, or try again later"
+        by_person = sum(other.who == who for other in self._listeners)
+        if by_person >= MOST_EACH or len(self._listeners) >= MOST:
+            count = f"{by_person} of your" if by_person >= MOST_EACH else f"{len(self._listeners)}"
+            text = f"{count} pages are listening already; close some, or try again later"
             raise Refused(429, text, {"Retry-After": "30"})
         listener = Listener(who)
         self._listeners.add(listener)
@@ -88,29 +88,29 @@ class Changes:
                 self._rest()
 
     def close(self) -> None:
-        """End all streams, also those that are still to begin: the server stops."""
+        """End all streams, including later ones: the server stops."""
         self._closed = True
         self._end_all()
 
     async def _watch(self) -> None:
         try:
             while True:
-                found = await self._look()
-                changed = {kind for kind in found if self._seen.get(kind) != found[kind]}
-                self._seen = found
+                values = await self._look()
+                changed = {kind for kind in values if self._seen.get(kind) != values[kind]}
+                self._seen = values
                 if changed:
-                    for one in self._listeners:
-                        one.tell(changed)
+                    for listener in self._listeners:
+                        listener.tell(changed)
                 await asyncio.sleep(LOOKS_EVERY)
         except Exception as error:
-            log.error("pages are not told of changes: %s", error)
+            log.error("cannot notify pages of changes: %s", error)
             self._rest()
-            self._end_all()  # They come again, each after a pause.
+            self._end_all()  # Pages reconnect, each after a pause.
 
     def _rest(self) -> None:
-        """Nobody looks until somebody listens."""
+        """Stop polling until somebody listens."""
         self._looking, self._seen = None, {}
 
     def _end_all(self) -> None:
-        for one in self._listeners:
-            one.end()
+        for listener in self._listeners:
+            listener.end()

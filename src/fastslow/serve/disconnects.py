@@ -1,4 +1,4 @@
-"""Work for a client that may go away before it is done."""
+"""Work that is cancelled when its client disconnects."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -10,21 +10,21 @@ from fastslow.serve.replies import Refused
 
 T = TypeVar("T")
 GONE = 499
-"""What proxies write into their logs; nobody is there to read it."""
+"""Status that proxies log; no client is left to read it."""
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:
-    """What work comes to. It is cancelled when the client goes away; raises Refused then."""
-    done, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    """The result of `work`. If the client disconnects first, cancels it and raises Refused."""
+    task, disconnect = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait((done, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not done.done():
+        await asyncio.wait((task, disconnect), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
             raise Refused(GONE, "the client has gone away")
-        return done.result()
+        return task.result()
     finally:
-        for one in (done, gone):
-            one.cancel()
-        await asyncio.gather(done, gone, return_exceptions=True)
+        for future in (task, disconnect):
+            future.cancel()
+        await asyncio.gather(task, disconnect, return_exceptions=True)
 
 
 async def _gone(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""The store's statistics, which read all that is kept: not found again for everybody who asks."""
+"""Caches the store's statistics, which take a read of all that is stored."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from typing import Any
 from fastslow.feedback.statistics import Statistics
 
 PAUSE = 20
-"""Times as long as it took, in which it is not done again: a twentieth of a core at most."""
+"""Pause after a computation, as a multiple of its duration: at most a twentieth of a core."""
 MINUTE = 60
 
 
@@ -19,17 +19,17 @@ class Figures:
 
     statistics: Statistics
     at: float
-    """When they were found, Unix seconds."""
+    """When they were computed, Unix seconds."""
     again_in_s: float | None
-    """Seconds until newer ones can be had; None while there are none."""
+    """Seconds until newer ones can be computed; None if these are current."""
 
 
 class KnownFigures:
-    """The last statistics.
+    """The latest statistics.
 
     Args:
-        find: has them found, for a time.
-        look: what changes as soon as they do, of votes and of people.
+        find: computes them for a time.
+        look: returns values of `votes` and `people` that differ after a change of either.
         clock: Unix seconds.
         timer: seconds.
     """
@@ -48,14 +48,14 @@ class KnownFigures:
         self._next = 0.0
 
     async def now(self) -> Figures:
-        """What there is: found now if something has changed and the last time is long enough ago.
+        """The statistics, computed again if something has changed and the last time is long ago.
 
-        What an admin does to people shows at once.
+        Changes to people show at once.
         """
         async with self._finding:
-            now, found = self._clock(), await self._look()
-            # Votes grow older without any change: a minute is not seen in hours.
-            marks = found["people"], found["votes"], now // MINUTE
+            now, current = self._clock(), await self._look()
+            # Votes age without any change; in hourly counts a minute does not show.
+            marks = current["people"], current["votes"], now // MINUTE
             if self._known is None or marks[0] != self._marks[0]:
                 return await self._found(now, marks)
             wait = self._next - self._timer()

@@ -31,40 +31,40 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 KNOWN_FOR = 2.0
-"""Seconds until a server that shares the store with another one sees that somebody was disabled."""
+"""Seconds until a server notices that another one on the same store disabled somebody."""
 MOST_KNOWN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a server behaves."""
+    """Settings of a server."""
 
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
-    """Names by which it may be asked; others are refused, as a page elsewhere could use one."""
+    """Accepted host names; others are refused, because a foreign page could use one."""
     largest_body: int = 1 << 20
-    """Bytes of a request."""
+    """Largest request body, in bytes."""
     requests: str = "1200/minute"
-    """Of one person."""
+    """Rate limit of one person."""
     failures: str = "30/minute"
-    """Requests without a valid token, of one address."""
+    """Rate limit of one address for requests without a valid token."""
     grace: float = GRACE
-    """Seconds until a vote comes into the ledger."""
+    """Seconds until a vote enters the ledger."""
     admit_every: float = 2.0
-    """Seconds between two looks at the votes that wait."""
+    """Seconds between two checks of the waiting votes."""
     pairs_ahead: int = 12
-    """Open pairs that the engine sees to, where there are prompts for it."""
+    """New pairs that the engine keeps ready, if there are prompts for it."""
     watched: float = 0.2
-    """Share of these that show an answer of what answers now and one of what did before."""
+    """Share of these pairs that compare the current model with the previous one."""
     answer_tokens: int = LONGEST_ANSWER
-    """Of the longest answer of a pair, or of a chat that names no limit."""
+    """Longest answer of a pair, or of a chat that names no limit, in tokens."""
     webhook: str | None = None
-    """Where messages are sent."""
+    """URL that messages are sent to."""
     webhook_secret: str | None = field(default=None, repr=False)
-    """By which they are signed, base64."""
+    """Key that signs them, base64."""
 
 
 class Live:
-    """The running server's parts."""
+    """State of a running server."""
 
     def __init__(
         self,
@@ -86,17 +86,17 @@ class Live:
         self.figures = KnownFigures(self._statistics, self.marks, clock)
         self.started_with = list(engine.models)[-1] if engine else BASE
         self._known: dict[str, tuple[float, Principal]] = {}
-        # Windows on the clock would let more through than is allowed where one begins.
+        # Fixed windows would let through more than the limit around their boundaries.
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._requests, self._failures = parse(settings.requests), parse(settings.failures)
 
     async def write(self, work: Callable[..., T], **named: Any) -> T:
-        """What a write comes to, once it is on disk; it gets the time as `now`."""
+        """The result of a write, once it is on disk; `work` gets the time as `now`."""
         future = self.store.submit(work, now=self.clock(), **named)
         return await asyncio.wrap_future(future)
 
     async def read(self, work: Callable[..., T], **named: Any) -> T:
-        """What a function of a connection finds in the store."""
+        """The result of a function that reads from a connection to the store."""
 
         def call() -> T:
             with self.store.read() as connection:
@@ -105,38 +105,38 @@ class Live:
         return await run_in_threadpool(call)
 
     async def marks(self) -> dict[str, Any]:
-        """A value for each kind of thing, which is another one when something of it changed."""
-        found, routes = await self.read(
+        """A value for each kind of thing, which differs after a change of it."""
+        in_store, routes = await self.read(
             lambda connection: (marks(connection), all_routes(connection))
         )
         models = [(route, self.model_for(route.domain)) for route in routes]
-        return {**found, "updates": (found["updates"], models)}
+        return {**in_store, "updates": (in_store["updates"], models)}
 
     async def _statistics(self, now: float) -> Statistics:
         return await self.read(statistics, now=now)
 
     def model_for(self, domain: str) -> str:
-        """What answers in a domain where nobody names a model: what its route says, or the adapter
-        that the server was started with, or the base."""
+        """The default model of a domain: what its route says, else the adapter that the server was
+        started with, else the base."""
         routed = self.served.model_for(domain) if self.served else None
         return routed or self.started_with
 
     def watched_model(self, domain: str) -> str | None:
-        """What answered before, where the next pair is to show whether it was better."""
+        """The previous model, if the next pair is to compare it with the current one."""
         if self.served is None or self.draw.random() >= self.settings.watched:
             return None
         return self.served.before(domain)
 
     def update_of(self, model: str) -> int | None:
-        """The update that made an adapter, if one did."""
+        """Id of the update that made an adapter, if one did."""
         return self.served.update_of(model) if self.served else None
 
     def token_text(self, token: int) -> str:
-        """How the engine writes a token."""
+        """The engine's text of a token."""
         return self.engine.token_text(token) if self.engine else ""
 
     async def principal(self, token: str) -> Principal | None:
-        """Whose token it is, looked up at most every KNOWN_FOR seconds."""
+        """The owner of a token, cached for KNOWN_FOR seconds."""
         now = self.clock()
         until, who = self._known.get(token, (0.0, None))
         if who is None or now >= until:
@@ -148,13 +148,13 @@ class Live:
         return who
 
     def forget_principals(self) -> None:
-        """Look everyone up again, as somebody's token or rights have changed."""
+        """Empty the cache, because somebody's token or rights have changed."""
         self._known.clear()
 
     def may_ask(self, who: str) -> bool:
-        """Whether somebody has a request left; counts it."""
+        """Count a request; whether it is within the person's limit."""
         return self._limiter.hit(self._requests, who)
 
     def may_fail(self, address: str) -> bool:
-        """Whether an address may come once more without a valid token; counts it."""
+        """Count a request without a valid token; whether it is within the address's limit."""
         return self._limiter.hit(self._failures, "failures", address)

@@ -8,19 +8,19 @@ from fastslow.feedback.statistics import Counts
 __all__ = ["CONTENT_TYPE", "as_prometheus"]
 
 NUMBERS = {
-    "prompts": "Prompts that were asked.",
-    "answers": "Answers that were given.",
-    "open_pairs": "Pairs that lack verdicts.",
-    "waiting": "Votes in their grace.",
+    "prompts": "Prompts asked.",
+    "answers": "Answers given.",
+    "open_pairs": "Pairs that need more verdicts.",
+    "waiting": "Votes still in their grace period.",
     "refused": "Votes that gave no training row.",
-    "retracted": "Votes that were taken back.",
+    "retracted": "Votes taken back.",
     "rows": "Entries of the ledger.",
-    "held_out": "Training rows that are only measured with.",
+    "held_out": "Held-out training rows, used for measuring only.",
 }
 
 
 def as_prometheus(found: Counts) -> bytes:
-    """All numbers, with those of the verdicts under one name; nobody is named."""
+    """All counts, those of verdicts as labels of one metric; no person is named."""
     registry = CollectorRegistry()
     for name, meaning in NUMBERS.items():
         Gauge(f"fastslow_{name}", meaning, registry=registry).set(getattr(found, name))

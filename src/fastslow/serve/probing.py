@@ -1,4 +1,4 @@
-"""Whether an engine says what the learner said, with the same adapter."""
+"""Checks that an engine answers with an adapter as the learner did."""
 
 import queue
 from collections.abc import Mapping, Sequence
@@ -11,44 +11,51 @@ if TYPE_CHECKING:
     from fastslow.serve.answering import Engine
 
 MOST_APART = 0.05
-"""Nats per token, on average: kernels and precisions differ by less, another policy by more."""
+"""Largest mean difference of log-probs, nats: other kernels and precisions differ by less,
+another policy by more."""
 PATIENCE = 60.0
-"""Seconds for one answer."""
+"""Seconds to wait for one answer."""
 
 
 def check_probes(engine: "Engine", model: str, probes: Sequence[Mapping[str, Any]]) -> None:
-    """Have an engine give the answers that an update's record holds.
+    """Compare an engine's greedy answers with those in an update's record.
 
-    Only the tokens up to where another one is likelier there are compared. An engine that does not
-    say its tokens cannot be checked. Raises StateError where it says something else.
+    Tokens are compared up to the first that differs. An engine that returns no token ids cannot be
+    checked. Raises StateError if the engine answers differently.
     """
-    apart, compared, told = 0.0, 0, False
+    difference, compared, has_tokens = 0.0, 0, False
     for probe in probes:
         answer = _answer(engine, model, probe)
-        told |= bool(answer.token_ids)
-        for own, token, logp, said in zip(
+        has_tokens |= bool(answer.token_ids)
+        for token, expected_token, expected_logp, logp in zip(
             answer.token_ids, probe["tokens"], probe["logps"], answer.logps, strict=False
         ):
-            if own != token:
+            if token != expected_token:
                 break
-            apart, compared = apart + abs(said - logp), compared + 1
-    if told and (not compared or apart / compared > MOST_APART):
-        by = f"log-probs {apart / compared:.2f} nats apart" if compared else "other tokens"
+            difference, compared = difference + abs(logp - expected_logp), compared + 1
+    if has_tokens and (not compared or difference / compared > MOST_APART):
+        how = (
+            f"log-probs differ by {difference / compared:.2f} nats per token (at most {MOST_APART})"
+            if compared
+            else "it generates other tokens"
+        )
         raise StateError(
-            f"the engine does not say what was learned with {model}: {by} per token, at most "
-            f"{MOST_APART} may be; has it the same base, chat template and adapter?"
+            f"the engine does not answer with {model} as the learner did: {how}; check that it has "
+            "the same base, chat template and adapter"
         )
 
 
 def _answer(engine: "Engine", model: str, probe: Mapping[str, Any]) -> Answered:
-    """The likeliest answer. Raises what the engine raises, StateError where it says nothing."""
-    got = queue.SimpleQueue[Piece | Exception]()
-    ask = Ask(probe["messages"], got.put, model, temperature=0.0, max_tokens=len(probe["tokens"]))
+    """The greedy answer. Raises the engine's errors, StateError if it does not answer in time."""
+    arrived = queue.SimpleQueue[Piece | Exception]()
+    ask = Ask(
+        probe["messages"], arrived.put, model, temperature=0.0, max_tokens=len(probe["tokens"])
+    )
     engine.submit(ask)
     pieces = list[Piece]()
     while not pieces or pieces[-1].finish is None:
         try:
-            piece = got.get(timeout=PATIENCE)
+            piece = arrived.get(timeout=PATIENCE)
         except queue.Empty:
             ask.cancel()
             raise StateError(f"{model} does not answer within {PATIENCE:.0f} s") from None

@@ -1,4 +1,4 @@
-"""Markdown as HTML that can do nothing: no scripts, no styles, no forms, nothing loaded."""
+"""Markdown to inert HTML: no scripts, no styles, no forms, no external resources."""
 
 import re
 from collections import Counter
@@ -11,9 +11,9 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 
 LONGEST = 50_000
-"""Characters; a longer text is shown as it is."""
+"""Longest text that is rendered, in characters; longer ones are shown as they are."""
 BELOW = 2
-"""Levels by which an answer's headings go down, as the page has its own above them."""
+"""Levels that an answer's headings are moved down, below the page's own."""
 TAGS = {
     "a", "blockquote", "br", "code", "em", "h3", "h4", "h5", "h6", "hr", "li",
     "ol", "p", "pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
@@ -21,25 +21,25 @@ TAGS = {
 _markdown = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(
     ["table", "strikethrough"]
 )
-# An image would tell a server elsewhere that somebody is looking.
+# Loading an image would tell another server that somebody is looking.
 _markdown.disable("image")
 _LINK = re.compile(r'<a href="([^"]*)"[^>]*>(?!(?:\1)?</a>)')
-"""Of a link that is to be seen; one that says where it leads to counts once."""
+"""Target of a visible link; one whose text is its target is not counted twice."""
 _NUMBER = re.compile('<li value="([^"]*)">')
 
 
 def _fence(self: RendererHTML, tokens: Any, place: int, options: Any, env: Any) -> str:
-    """A block of code under what was written beside its fence, as its language."""
-    told = escape(tokens[place].info.strip())
-    return (f"<p><em>{told}</em></p>" if told else "") + self.fence(tokens, place, options, env)
+    """A code block below its info string, which names the language."""
+    info = escape(tokens[place].info.strip())
+    return (f"<p><em>{info}</em></p>" if info else "") + self.fence(tokens, place, options, env)
 
 
 _markdown.add_render_rule("fence", _fence)
 
 
 def as_html(text: str) -> str:
-    """A text in Markdown, as HTML of TAGS only; links open elsewhere and tell nothing. People vote
-    on what they see: a text of which Markdown would hide a letter is shown as it is.
+    """Markdown as HTML with TAGS only; links reveal nothing of the page. People vote on what they
+    see, so a text of which Markdown would hide a letter or digit is shown unrendered.
 
     >>> as_html("*so* <b>")
     '<p><em>so</em> &lt;b&gt;</p>\\n'
@@ -48,19 +48,19 @@ def as_html(text: str) -> str:
     >>> as_html("[x]: http://y")
     '<pre>[x]:&#32;http:&#47;&#47;y</pre>'
     """
-    made = "" if len(text) > LONGEST else _rendered(text)
-    if Counter(_signs(text)) <= Counter(_signs(_shown(made))):
-        return made
+    rendered = "" if len(text) > LONGEST else _rendered(text)
+    if Counter(_signs(text)) <= Counter(_signs(_shown(rendered))):
+        return rendered
     return f"<pre>{nh3.clean_text(text)}</pre>"
 
 
 def _signs(text: str) -> Iterator[str]:
-    """Letters and digits: the rest may be Markdown's own."""
+    """Letters and digits; other characters may be Markdown syntax."""
     return filter(str.isalnum, unescape(text))
 
 
 def _shown(made: str) -> str:
-    """What is to be seen of HTML: its text, where its links lead to, and the numbers of lists."""
+    """What HTML shows: its text, the targets of its links and the numbers of its lists."""
     return " ".join([nh3.clean(made, tags=set()), *_LINK.findall(made), *_NUMBER.findall(made)])
 
 
@@ -70,7 +70,7 @@ def _rendered(text: str) -> str:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + BELOW)}"
         if token.type == "list_item_open" and token.info:
-            token.attrSet("value", token.info)  # As written, and not as counted.
+            token.attrSet("value", token.info)  # The number as written, not as counted.
     return nh3.clean(
         _markdown.renderer.render(tokens, _markdown.options, {}),
         tags=TAGS,

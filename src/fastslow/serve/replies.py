@@ -1,4 +1,4 @@
-"""Errors as replies: one shape for all, which says what to do and repeats nothing that was sent."""
+"""Error replies in one shape, which say what to do and repeat nothing of the request."""
 
 from typing import Any
 
@@ -22,11 +22,11 @@ STATUS: dict[type[FastslowError], int] = {
     UnknownModel: 404,
     Busy: 429,
 }
-"""Other errors of ours are the server's: 503."""
+"""All other FastslowErrors are server errors: 503."""
 
 
 class Refused(HTTPException):
-    """A request that is turned away: a status, and what to do."""
+    """Refuses a request with a status and a message that says what to do."""
 
 
 def error_reply(status: int, message: str, headers: Any = None) -> JSONResponse:
@@ -37,7 +37,7 @@ def error_reply(status: int, message: str, headers: Any = None) -> JSONResponse:
 
 
 def add_error_replies(app: FastAPI) -> None:
-    """Have every error of a route become such a reply."""
+    """Turn every error of a route into such a reply."""
 
     @app.exception_handler(FastslowError)
     async def ours(_: Request, error: FastslowError) -> JSONResponse:
@@ -50,7 +50,7 @@ def add_error_replies(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [f"{_place(one['loc'])}: {one['msg']}" for one in error.errors()]
+        faults = [f"{_place(detail['loc'])}: {detail['msg']}" for detail in error.errors()]
         return error_reply(422, "; ".join(faults))
 
     @app.exception_handler(Exception)

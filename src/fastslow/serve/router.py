@@ -1,8 +1,8 @@
-"""The domain of a prompt that names none, by its words.
+"""Assigns a domain to a prompt that names none, by its words.
 
-Naive Bayes over the words, pairs of words and length of prompts whose domain somebody named: counts
-to which a prompt is added, and taken from when it is old. No model is asked, as engines serve no
-embeddings. What the router itself has decided teaches it nothing.
+Naive Bayes over the words, word pairs and length of prompts whose domain somebody named: new
+prompts are added to the counts, old ones subtracted. It uses no model, because engines serve no
+embeddings, and does not learn from its own decisions.
 """
 
 import math
@@ -19,21 +19,20 @@ from fastslow.serve.bodies import DEFAULT_DOMAIN
 from fastslow.words import words_of
 
 ENOUGH = 32
-"""Prompts of a domain from which on others may be given to it."""
+"""Prompts a domain needs before others may be assigned to it."""
 MOST = 512
-"""Prompts of a domain that are known, the newest ones."""
+"""Prompts kept of each domain, the newest ones."""
 LEAST_IN_COMMON = 0.5
-"""Share of what a domain's prompts have in common with each other that another one must have with
-them. Below it belongs to none: new things are asked about in known ways, and have more in common
-(LOG.md)."""
+"""Least similarity of a prompt to its domain, as a share of the usual similarity within the domain.
+Below it the prompt belongs to none; new things asked in known ways lie above it (LOG.md)."""
 COMPARED = 100
-"""Prompts of a domain, the newest ones, of which the median says what is usual there."""
+"""Newest prompts of a domain whose median similarity counts as usual."""
 LONGEST = 2000
-"""Characters that are looked at: the first and the last ones."""
+"""Characters used of a prompt, from its beginning and its end."""
 UNSEEN = 0.5
-"""What is added to every count."""
+"""Smoothing, added to every count."""
 UNSEEN_MASS = 8192.0
-"""What is added to the sum of a domain's counts."""
+"""Smoothing, added to the sum of a domain's counts."""
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -44,23 +43,23 @@ class Assigned:
 
     domain: str
     by: Literal["label", "router", "default"]
-    """What says so: the request, the router, or nothing: it is like no domain, or there are fewer
-    than two that are known well enough."""
+    """Who chose it: the request, the router, or nobody: the prompt is like no domain, or fewer than
+    two are known well enough."""
 
 
 @dataclass(slots=True)
 class _Domain:
-    """What prompts of a domain look like."""
+    """Feature counts of a domain's prompts."""
 
     prompts: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Features by the prompt's number."""
     counts: Counter[int] = field(default_factory=Counter)
     total: int = 0
     usual: float | None = None
-    """What is in common between one of them and the others; None until it is needed."""
+    """Usual similarity of one of them to the others; None until it is needed."""
 
     def add(self, number: int, features: tuple[int, ...]) -> None:
-        """Know a prompt; beyond MOST the oldest is known no more."""
+        """Add a prompt; beyond MOST, drop the oldest."""
         if number in self.prompts:
             return
         self.prompts[number] = features
@@ -69,9 +68,9 @@ class _Domain:
         if len(self.prompts) > MOST:
             old = self.prompts.pop(min(self.prompts))
             self.counts.subtract(old)
-            for one in old:
-                if not self.counts[one]:
-                    del self.counts[one]
+            for feature in old:
+                if not self.counts[feature]:
+                    del self.counts[feature]
             self.total -= len(old)
         self.usual = None
 
@@ -80,57 +79,57 @@ class _Domain:
         return self.in_common(features) - math.log(self.total + UNSEEN_MASS)
 
     def in_common(self, features: Sequence[int], *, own: int = 0) -> float:
-        """How often the prompts have a prompt's features, mean log; 0 for never. `own` is 1 of one
-        of themselves."""
+        """Similarity of a prompt: how often the domain's prompts have its features, mean log; 0 for
+        never. `own` is 1 for one of them, which does not count itself."""
         counts = self.counts
-        seen = (math.log((counts.get(one, 0) - own + UNSEEN) / UNSEEN) for one in features)
-        return sum(seen) / len(features)
+        logs = (math.log((counts.get(feature, 0) - own + UNSEEN) / UNSEEN) for feature in features)
+        return sum(logs) / len(features)
 
     def usually_in_common(self) -> float:
-        """The median of what the newest prompts have in common with all others."""
+        """Median similarity of the newest prompts to all others."""
         if self.usual is None:
             newest = islice(sorted(self.prompts, reverse=True), COMPARED)
-            self.usual = median(self.in_common(self.prompts[one], own=1) for one in newest)
+            self.usual = median(self.in_common(self.prompts[number], own=1) for number in newest)
         return self.usual
 
 
 class Router:
-    """Knows the domains of a store by their newest prompts; the same prompts, the same choices."""
+    """Classifies prompts by the newest ones of each domain; the same prompts, the same choices."""
 
     def __init__(self) -> None:
         self.newest = 0
-        """Number of the last prompt that it was told of."""
+        """Id of the newest prompt learned."""
         self._domains: dict[str, _Domain] = {}
 
     def learn(self, prompts: Iterable[Labelled]) -> None:
-        """Know prompts whose domain somebody named; those known already change nothing. The default
-        domain is what is left, and looks like nothing."""
-        for one in prompts:
-            self.newest = max(self.newest, one.number)
-            if one.domain != DEFAULT_DOMAIN:
-                known = self._domains.setdefault(one.domain, _Domain())
-                known.add(one.number, features_of(one.messages))
+        """Add prompts whose domain somebody named; known ones change nothing. The default domain is
+        skipped: it holds whatever is left and has no typical features."""
+        for prompt in prompts:
+            self.newest = max(self.newest, prompt.number)
+            if prompt.domain != DEFAULT_DOMAIN:
+                domain = self._domains.setdefault(prompt.domain, _Domain())
+                domain.add(prompt.number, features_of(prompt.messages))
 
     def assign(self, messages: Messages, named: str | None) -> Assigned:
-        """The domain of a request: what it names, or what it looks like, or the default one."""
+        """The domain of a request: the one it names, else the router's choice, else the default."""
         if named is not None:
             return Assigned(named, "label")
-        found = self.choose(messages)
-        return Assigned(DEFAULT_DOMAIN, "default") if found is None else Assigned(found, "router")
+        chosen = self.choose(messages)
+        return Assigned(DEFAULT_DOMAIN, "default") if chosen is None else Assigned(chosen, "router")
 
     @property
     def known(self) -> dict[str, int]:
-        """How many prompts of each domain it knows."""
+        """Number of known prompts of each domain."""
         return {name: len(self._domains[name].prompts) for name in sorted(self._domains)}
 
     @property
     def tells_apart(self) -> bool:
-        """Whether two domains have enough prompts."""
+        """Whether at least two domains have enough prompts."""
         return sum(count >= ENOUGH for count in self.known.values()) > 1
 
     def choose(self, messages: Messages) -> str | None:
-        """The domain that a prompt looks like; None where it looks like none of them, or fewer than
-        two have enough prompts to tell."""
+        """The likeliest domain of a prompt; None if it is like none of them, or fewer than two have
+        enough prompts."""
         if not self.tells_apart:
             return None
         known = [name for name, count in self.known.items() if count >= ENOUGH]
@@ -142,27 +141,29 @@ class Router:
 
 
 def typical(prompts: Sequence[Labelled], count: int) -> list[Labelled]:
-    """Those of some prompts that have the most in common with the others."""
-    found = _Domain()
-    for one in prompts:
-        found.add(one.number, features_of(one.messages))
-    kept = [one for one in prompts if one.number in found.prompts]
-    common = {one.number: found.in_common(found.prompts[one.number], own=1) for one in kept}
-    return sorted(kept, key=lambda one: (-common[one.number], one.number))[:count]
+    """The `count` prompts that are most similar to the others."""
+    group = _Domain()
+    for prompt in prompts:
+        group.add(prompt.number, features_of(prompt.messages))
+    kept = [prompt for prompt in prompts if prompt.number in group.prompts]
+    similarity = {
+        prompt.number: group.in_common(group.prompts[prompt.number], own=1) for prompt in kept
+    }
+    return sorted(kept, key=lambda prompt: (-similarity[prompt.number], prompt.number))[:count]
 
 
 def features_of(messages: Messages) -> tuple[int, ...]:
-    """Hashes of what is in the turns that the model does not say, each once: words, pairs of words,
-    and about how many words there are.
+    """Hashes of the distinct words, word pairs and rough number of words in all turns but the
+    model's.
 
     >>> turn = {"role": "user", "content": "How tall is it?"}
     >>> len(features_of([turn])), features_of([turn]) == features_of([turn, turn])
     (9, False)
     """
-    text = "\n".join(str(one["content"]) for one in messages if one["role"] != "assistant")
+    text = "\n".join(str(turn["content"]) for turn in messages if turn["role"] != "assistant")
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} {text[-LONGEST // 2 :]}"
     words = words_of(text)
-    both = {f"{before} {after}" for before, after in pairwise(["", *words])}
+    word_pairs = {f"{before} {after}" for before, after in pairwise(["", *words])}
     length = f"#{round(2 * math.log(1 + len(words)))}"
-    return tuple(sorted({crc32(one.encode()) for one in {*words, *both, length}}))
+    return tuple(sorted({crc32(feature.encode()) for feature in {*words, *word_pairs, length}}))

@@ -1,4 +1,4 @@
-"""Answers requests in this process until it is told to stop."""
+"""Runs the server in this process until it is told to stop."""
 
 import gc
 import signal
@@ -16,13 +16,13 @@ from fastslow.serve.live import Live
 STOPS_WITHIN = 5
 """Seconds that open requests get when the server stops."""
 KEPT_OPEN = 75
-"""Seconds for which an idle connection stays open: longer than proxies and clients keep theirs."""
+"""Seconds that an idle connection stays open: longer than proxies and clients keep theirs."""
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def answering(live: Live) -> Iterator[uvicorn.Server]:
-    """A server that `run` has answer; inside, signals end it well."""
+    """A server to `run`; inside the context, signals shut it down gracefully."""
     server = _Server(live)
     _answer_promptly()
     with on_signals(lambda: stop(server)):
@@ -30,7 +30,7 @@ def answering(live: Live) -> Iterator[uvicorn.Server]:
 
 
 class _Server(uvicorn.Server):
-    """Ends well whatever is open: first the streams that have no end of their own."""
+    """Shuts down gracefully; ends the streams first that would never end by themselves."""
 
     def __init__(self, live: Live) -> None:
         super().__init__(_config(live))
@@ -59,14 +59,14 @@ def _config(live: Live) -> uvicorn.Config:
 
 
 def stop(server: uvicorn.Server) -> None:
-    """Have a server end well."""
+    """Have a server shut down gracefully."""
     server.should_exit = True
 
 
 @contextmanager
 def on_signals(act: Callable[[], object]) -> Iterator[None]:
-    """Inside, a signal to stop does this, before uvicorn has its own handlers and when it raises
-    them again."""
+    """Inside the context, a signal to stop calls `act`: before uvicorn installs its own handlers
+    and when it raises the signal again."""
     before = {number: signal.signal(number, lambda *_: act()) for number in STOPS}
     try:
         yield
@@ -76,8 +76,8 @@ def on_signals(act: Callable[[], object]) -> Iterator[None]:
 
 
 def _answer_promptly() -> None:
-    """Requests and the thread that writes take turns often, and what is there for good is not
-    looked through again and again for garbage: both would show as pauses."""
+    """Avoid pauses: requests and the writing thread take turns often, and long-lived objects are
+    exempt from garbage collection."""
     sys.setswitchinterval(0.001)
     gc.collect()
     gc.freeze()

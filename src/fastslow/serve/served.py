@@ -1,4 +1,4 @@
-"""Which adapter answers in each domain: what the store's routes say, loaded before it is asked."""
+"""Which adapter answers in each domain, by the store's routes; it is loaded before it is used."""
 
 import logging
 import threading
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from fastslow.serve.answering import Engine
 
 TRIES_EVERY = 30.0
-"""Seconds until an adapter that could not be loaded is tried once more: a shared folder may be
-late."""
+"""Seconds until an adapter that could not be loaded is tried again: a shared folder may lag
+behind."""
 log = logging.getLogger(__name__)
 
 
 def in_a_thread(work: Callable[[], None]) -> None:
-    """Have work done that nobody waits for, at a server's end neither."""
+    """Run work that nobody waits for, not even a server's shutdown."""
     threading.Thread(target=work, name="unloading", daemon=True).start()
 
 
 class Served:
-    """Adapters of updates, in an engine.
+    """The adapters of updates that an engine serves.
 
     Args:
         folder: the live folder.
         clock: seconds.
-        beside: has adapters unloaded, each of which waits for its last answer.
+        beside: runs the unloading of an adapter, which waits for its last answer.
     """
 
     def __init__(
@@ -47,53 +47,53 @@ class Served:
     ) -> None:
         self._folder, self._clock, self._beside = folder, clock, beside
         self._routes: Mapping[str, str] = {}
-        """The adapter that answers, by domain; BASE where everything was undone."""
+        """The adapter that answers, by domain; BASE where every update was rolled back."""
         self._before: Mapping[str, str] = {}
-        """The one before it."""
+        """The previous adapter, by domain."""
         self._loaded: dict[str, int] = {}
-        """Updates by their adapters, those that answered before among them."""
+        """Ids of updates by their adapters, including previous adapters."""
         self._refused: dict[str, float] = {}
-        """When adapters that could not be loaded are tried again."""
+        """When an adapter that could not be loaded is tried again."""
         self._leaving: set[str] = set()
-        """Adapters that are not asked any more, and give their last answers."""
+        """Adapters that get no more requests and finish their last answers."""
 
     def model_for(self, domain: str) -> str | None:
-        """What answers in a domain; None where no update ever did."""
+        """The adapter that answers in a domain; None where no update ever did."""
         return self._routes.get(domain)
 
     def before(self, domain: str) -> str | None:
-        """What answered in a domain before what answers now, if the engine still has it."""
+        """The previous adapter of a domain, if the engine still has it."""
         return self._before.get(domain)
 
     def update_of(self, model: str) -> int | None:
-        """The update that made an adapter."""
+        """Id of the update that made an adapter."""
         return self._loaded.get(model)
 
     def follow(self, engine: "Engine", wanted: Iterable[Wanted]) -> None:
-        """Have the engine answer with what the store says: what is new is loaded and then asked,
-        what was asked before it is there too, for a rollback, and what was before that is unloaded.
+        """Have the engine answer as the store says: new adapters are loaded and then used, previous
+        ones stay loaded for a rollback, older ones are unloaded.
 
-        An adapter that is not what was tested, that the engine refuses, or that does not say there
-        what it said to the learner, is not asked; the one before it answers on, and the log says
-        so.
+        An adapter that is not what was tested, that the engine refuses, or that answers there
+        differently than for the learner, is not used; the previous one keeps answering, and an
+        error is logged.
         """
         routes, before, kept = dict[str, str](), dict[str, str](), set[str]()
-        for one in wanted:
-            name = self._ready(engine, one.now)
-            own = self._ready(engine, one.before)
-            if own is not None and one.now is not None and name is not None:
-                before[one.domain] = own
+        for route in wanted:
+            name = self._ready(engine, route.now)
+            previous = self._ready(engine, route.before)
+            if previous is not None and route.now is not None and name is not None:
+                before[route.domain] = previous
             if name is None:
-                name = self._routes.get(one.domain, BASE)
-            routes[one.domain] = name
-            kept |= {name} if own is None else {name, own}
+                name = self._routes.get(route.domain, BASE)
+            routes[route.domain] = name
+            kept |= {name} if previous is None else {name, previous}
         self._routes, self._before = routes, before
         for name in set(self._loaded) - kept:
             del self._loaded[name]
             self._let_go(engine, name)
 
     def _ready(self, engine: "Engine", update: Update | None) -> str | None:
-        """The name of an update's adapter once the engine has it; None where it cannot."""
+        """Load an update's adapter if needed; its name, or None if it cannot be used now."""
         if update is None or update.adapter is None:
             return BASE
         if update.adapter in self._loaded:
@@ -101,7 +101,7 @@ class Served:
         if self._clock() < self._refused.get(update.adapter, 0.0):
             return None
         if update.adapter in self._leaving:
-            return None  # It is loaded again once it is gone.
+            return None  # Loaded again once it is unloaded.
         folder = adapter_folder(self._folder, update.adapter)
         try:
             if file_hash(folder / ADAPTER_WEIGHTS) != update.adapter_sha256:
@@ -116,7 +116,7 @@ class Served:
         return update.adapter
 
     def _let_go(self, engine: "Engine", name: str) -> None:
-        """Unload an adapter; nobody else waits for its last answer."""
+        """Unload an adapter after its last answer, without holding up the caller."""
 
         def unload() -> None:
             try:
@@ -130,7 +130,7 @@ class Served:
         self._beside(unload)
 
     def _load(self, engine: "Engine", name: str, folder: Path, probes: Sequence[Any]) -> None:
-        """Load an adapter and ask it. Raises where it does not say what the learner said."""
+        """Load an adapter and probe it. Raises if it does not answer as it did for the learner."""
         engine.load(name, folder)
         try:
             check_probes(engine, name, probes)

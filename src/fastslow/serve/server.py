@@ -1,4 +1,4 @@
-"""Opens a live folder and serves it, in this process or by several, until it is told to stop."""
+"""Opens a live folder and serves it, in this process or several, until it is told to stop."""
 
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,14 +34,14 @@ def serve(
 
     Args:
         port: 0 takes any that is free.
-        pairs: files of pairs that are put up for comparison, unless they are there already.
-        learning: arguments of `fastslow learn` after the folder, which runs beside; None: it
-            does not.
-        workers: processes that answer; 1 is this one.
-        ready: is called with its address once it can be asked.
+        pairs: files of pairs to put up for comparison; known pairs are skipped.
+        learning: arguments after the folder of a `fastslow learn` to run beside the server;
+            None: none runs.
+        workers: number of processes that answer; 1 is this one alone.
+        ready: called with the server's address once it accepts requests.
 
-    Raises ConfigError where the address cannot be taken, a file holds no pairs, or several workers
-    cannot be.
+    Raises ConfigError if the address cannot be used, a file holds no pairs, or several workers are
+    not possible.
     """
     if workers > 1:
         serving.check_workers(workers)
@@ -51,19 +51,21 @@ def serve(
             say(f"model {name}")
         port = taken.getsockname()[1]
         folder.mkdir(parents=True, exist_ok=True)
-        made = first_tokens(live.store, folder, now=live.clock())
+        new_tokens = first_tokens(live.store, folder, now=live.clock())
         for line in _imported(live, list(pairs)):
             say(line)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        for name, token in (made or {}).items():
+        for name, token in (new_tokens or {}).items():
             say(f"{name}: {address}/#token={token}")
         if host not in LOOPBACK:
-            say("warning: others can reach this; put a proxy with TLS in front of it")
+            say(
+                "warning: other machines can reach this server; put a proxy with TLS in front of it"
+            )
         several = answering_by_workers(serving, workers, taken) if workers > 1 else None
         beside = nullcontext() if learning is None else learner_beside([str(folder), *learning])
         with several or _answering_here(live, taken) as answer, beside:
             say(f"serving on {address}; tokens are in {folder / FILE}; Ctrl-C stops")
-            ready(address)  # Connections wait until they are taken.
+            ready(address)  # Connections wait until the server accepts them.
             answer()
     say("stopped")
 
@@ -75,7 +77,7 @@ def _answering_here(live: Live, taken: socket.socket) -> Iterator[Callable[[], N
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket at the address, taken before anything is written."""
+    """A socket bound to the address before anything is written."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     taken = socket.socket(family, socket.SOCK_STREAM)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -91,19 +93,19 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _imported(live: Live, files: list[str]) -> Iterable[str]:
-    """Put the files' pairs up; a line for each file."""
+    """Put the files' pairs up for comparison; yields a line for each file."""
     for file in files:
-        given = list(read_examples(open_sources([file])))
-        # Labelled or not, people are asked.
-        found = [replace(one, verdict="chosen") for one in given if isinstance(one, Pair)]
-        if not found:
+        rows = list(read_examples(open_sources([file])))
+        # Labels are ignored: people vote on the pairs.
+        pairs = [replace(row, verdict="chosen") for row in rows if isinstance(row, Pair)]
+        if not pairs:
             raise ConfigError(f"{file} holds no pairs; rows need a prompt, chosen and rejected")
-        # All at once, so that they share commits.
-        waiting = [
+        # Submitted together, so that they share commits.
+        futures = [
             live.store.submit(import_pair, pair=pair, now=live.clock(), draw=live.draw)
-            for pair in found
+            for pair in pairs
         ]
-        new = sum(one.result() for one in waiting)
-        other = len(given) - len(found)
-        kinds = f", {other:,} other rows skipped" if other else ""
-        yield f"{file}: {new:,} new pairs, {len(found) - new:,} there already{kinds}"
+        new = sum(future.result() for future in futures)
+        others = len(rows) - len(pairs)
+        kinds = f", {others:,} other rows skipped" if others else ""
+        yield f"{file}: {new:,} new pairs, {len(pairs) - new:,} already present{kinds}"

@@ -1,4 +1,4 @@
-"""What stands before every route: names it may be asked by, the size of a body, safe headers."""
+"""Middleware before every route: checks host names and body sizes, adds security headers."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,7 +20,7 @@ HEADERS = {
 
 
 class Shield:
-    """ASGI middleware; pure, so that streams and disconnections pass through it unchanged."""
+    """ASGI middleware; pure, so that streams and disconnects pass through it unchanged."""
 
     def __init__(self, app: ASGIApp, *, hosts: tuple[str, ...], largest_body: int) -> None:
         self._app, self._largest = app, largest_body
@@ -33,10 +33,10 @@ class Shield:
 
         async def safe(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = MutableHeaders(scope=message)
+                reply_headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
-                    own.setdefault(name, value)
-                own.setdefault("Cache-Control", "no-store")
+                    reply_headers.setdefault(name, value)
+                reply_headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         if _name(headers.get(b"host", b"")) not in self._hosts:
@@ -49,9 +49,9 @@ class Shield:
         return await self._app(scope, _replayed(body, receive), safe)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-        """The whole body, or None of one that is too large."""
-        said = headers.get(b"content-length", b"0")
-        if not said.isdigit() or int(said) > self._largest:
+        """The whole body; None if it is too large."""
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._largest:
             return None
         body, more = b"", True
         while more:
@@ -66,7 +66,7 @@ class Shield:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Gives the body that was read, and then whatever comes, as a client that goes away."""
+    """Receives the body that was read, then whatever follows, such as a disconnect."""
     given = False
 
     async def again() -> Message:

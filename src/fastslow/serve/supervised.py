@@ -1,4 +1,4 @@
-"""Processes beside this one: started with it, started again when they die, stopped with it."""
+"""Child processes: started with this one, restarted when they die, stopped with it."""
 
 import logging
 import os
@@ -13,21 +13,21 @@ from fastslow.errors import ConfigError
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-"""Seconds until a process that died is started again: each time twice as long."""
+"""Seconds until a process that died is restarted: doubled each time."""
 SOUND = 300.0
-"""Seconds that a process must have lived for its death to be the first."""
+"""Seconds a process must have lived for the pause to be the first again."""
 ENDS_WITHIN = 30.0
-"""Seconds that it gets to finish, a learner its update, when the server stops."""
+"""Seconds a process gets to finish (a learner its update) when the server stops."""
 LOOKS_EVERY = 1.0
-"""Seconds between two looks at whether the supervisor lives."""
+"""Seconds between two checks that the supervisor is alive."""
 REFUSED = 2
-"""The exit code of a learner where what was asked for cannot be: it would be so again."""
+"""Exit code of a process whose settings are invalid: a restart would not help."""
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def learner_beside(arguments: Sequence[str]) -> Iterator[None]:
-    """Inside, `fastslow learn` runs with these arguments, on cores of its own where it can."""
+    """In the context, `fastslow learn` runs with these arguments, on its own cores if possible."""
     command = command_of("learn", [*arguments, "--supervisor", str(os.getpid())])
     environment = on_cores(threads_of_both()[1])
     with _kept([Keeper("the learner", command, environment, final=REFUSED)]):
@@ -36,9 +36,9 @@ def learner_beside(arguments: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def workers_beside(count: int, socket: int, environment: Mapping[str, str]) -> Iterator[None]:
-    """Inside, so many processes answer on a socket, which they inherit by its number."""
+    """Inside the context, `count` processes answer on a socket, inherited by its number."""
     command = command_of("worker", ["--socket", str(socket), "--supervisor", str(os.getpid())])
-    # Whatever a worker dies of may pass, as an engine that is being started again.
+    # No exit code is final: the cause may be temporary, such as an engine that is restarting.
     with _kept(
         [
             Keeper(f"worker {number}", command, environment, files=[socket])
@@ -49,8 +49,8 @@ def workers_beside(count: int, socket: int, environment: Mapping[str, str]) -> I
 
 
 def end_with(supervisor: int, stop: Callable[[], object]) -> None:
-    """Stop this process once the parent that supervises it is gone, killed too: what it leaves
-    would run on unseen."""
+    """Stop this process once the parent that supervises it is gone, even if killed; it would run on
+    unnoticed."""
 
     def look() -> None:
         while os.getppid() == supervisor:
@@ -61,15 +61,15 @@ def end_with(supervisor: int, stop: Callable[[], object]) -> None:
 
 
 def be_less_urgent(by: int) -> None:
-    """Leave the cores to others of this session first, where the system can say so."""
+    """Lower this process's priority among those of its session, where the system supports it."""
     if hasattr(os, "nice"):
         os.nice(by)
 
 
 def threads_of_both() -> tuple[int, int]:
-    """Threads that answer and threads that learn beside them, at least one each.
+    """Numbers of threads that answer and that learn, at least one each.
 
-    Two processes that each take all cores come to a tenth of their pace, as threads that wait spin.
+    Two processes that each use all cores run at a tenth of their speed, as waiting threads spin.
     """
     cores = os.cpu_count() or 1
     learning = max(1, cores // 2)
@@ -77,16 +77,16 @@ def threads_of_both() -> tuple[int, int]:
 
 
 def on_cores(count: int | None) -> Mapping[str, str]:
-    """The environment of a process that shares the cores with others and has so many threads; with
-    None as many as it likes."""
-    own = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+    """The environment of a process that shares the cores with others and uses `count` threads;
+    None: no limit."""
+    settings = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
     if count is not None:
-        own |= {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
-    return {**os.environ, **own}
+        settings |= {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
+    return {**os.environ, **settings}
 
 
 def command_of(verb: str, arguments: Sequence[str]) -> list[str]:
-    """A command of fastslow that another process runs."""
+    """The command line of a fastslow verb in another process."""
     return [sys.executable, "-m", "fastslow", verb, *arguments]
 
 
@@ -94,9 +94,9 @@ class Keeper(threading.Thread):
     """Keeps a process running.
 
     Args:
-        what: it is, for the log.
+        what: names the process in the log.
         files: numbers of open files that it inherits.
-        final: exit code after which it is not started again.
+        final: exit code after which it is not restarted.
     """
 
     def __init__(
@@ -117,15 +117,17 @@ class Keeper(threading.Thread):
     def run(self) -> None:
         pause = FIRST_PAUSE
         while not self._stopped.is_set():
-            begun = time.monotonic()
+            started = time.monotonic()
             code = self._process.wait()
             if self._stopped.is_set():
                 return
             if code == self._final:
-                log.error("%s refuses to go on, as it says, and is not started again", self._what)
+                log.error(
+                    "%s cannot continue, for the reason it gave, and is not restarted", self._what
+                )
                 return
-            pause = FIRST_PAUSE if time.monotonic() - begun > SOUND else pause
-            log.error("%s ended with code %s; it starts again in %.0f s", self._what, code, pause)
+            pause = FIRST_PAUSE if time.monotonic() - started > SOUND else pause
+            log.error("%s ended with code %s; restarting in %.0f s", self._what, code, pause)
             self._stopped.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
             with self._changing:
@@ -133,28 +135,28 @@ class Keeper(threading.Thread):
                     self._process = self._begun()
 
     def ended(self) -> int | None:
-        """With which code it did; None while it runs."""
+        """Its exit code; None while it runs."""
         return self._process.poll()
 
     def stop(self) -> None:
-        """Tell it to end, and start it no more."""
+        """Terminate the process, and do not restart it."""
         with self._changing:
             self._stopped.set()
         if self._process.poll() is None:
             self._process.terminate()
 
     def wait(self) -> None:
-        """Let it finish what it is at after it was told to end."""
+        """Wait for it to finish after `stop`; kill it after ENDS_WITHIN seconds."""
         try:
             self._process.wait(ENDS_WITHIN)
         except subprocess.TimeoutExpired:
-            self._process.kill()  # A learner's next start learns the same update to the same bits.
+            self._process.kill()  # A restarted learner learns the same update bit for bit.
             self._process.wait()
 
     def _begun(self) -> subprocess.Popen[bytes]:
         try:
             # Ctrl-C reaches this process alone, which then ends the others. A group, not a session:
-            # Linux gives each session as much of the cores as any other, however urgent it is.
+            # Linux shares the cores equally between sessions, whatever their priority.
             return subprocess.Popen(
                 self._command, env=self._environment, pass_fds=self._files, process_group=0
             )
@@ -164,12 +166,12 @@ class Keeper(threading.Thread):
 
 @contextmanager
 def _kept(keepers: Sequence[Keeper]) -> Iterator[None]:
-    for one in keepers:
-        one.start()
+    for keeper in keepers:
+        keeper.start()
     try:
         yield
     finally:
-        for one in keepers:
-            one.stop()
-        for one in keepers:
-            one.wait()
+        for keeper in keepers:
+            keeper.stop()
+        for keeper in keepers:
+            keeper.wait()

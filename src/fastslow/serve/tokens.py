@@ -1,4 +1,4 @@
-"""The first people of a store, and the file with their tokens that only its owner can read."""
+"""Creates the first people of a store, and a file of their tokens that only its owner can read."""
 
 from pathlib import Path
 
@@ -10,20 +10,20 @@ from fastslow.feedback.people import add_principal, all_principals, new_token
 
 FILE = "tokens"
 FIRST = {"admin": "admin", "annotator": "annotator"}
-"""By name, who is there from the start, and their role."""
+"""People of a new store by name, with their roles."""
 
 
 def first_tokens(store: Store, folder: Path, *, now: float) -> dict[str, str] | None:
-    """Make the first people of a new store, or new tokens where the file was removed.
+    """Create the first people of a new store, or new tokens if the file was removed.
 
-    Returns the new tokens by name, which are then in `folder/tokens`; None if there was a file.
+    Returns the new tokens by name, also written to `folder/tokens`; None if the file exists.
     """
     path = folder / FILE
-    with FileLock(folder / f"{FILE}.lock"):  # Servers that share the folder may begin at once.
+    with FileLock(folder / f"{FILE}.lock"):  # Several servers may start on the folder at once.
         if path.exists():
             return None
         with store.read() as connection:
-            known = {one.name: one.id for one in all_principals(connection)}
+            known = {principal.name: principal.id for principal in all_principals(connection)}
         tokens = {}
         for name, role in FIRST.items():
             if name in known:

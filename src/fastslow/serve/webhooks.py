@@ -1,4 +1,4 @@
-"""Messages to another server: signed, and tried again until it has them."""
+"""Sends messages to another server: signed, and retried until it has them."""
 
 import json
 from datetime import UTC, datetime
@@ -15,12 +15,12 @@ TIMEOUT = 10.0
 
 
 def check_webhook(url: str, secret: str | None) -> None:
-    """Raise ConfigError for an address or a secret that nothing can be sent with."""
+    """Raise ConfigError for an unusable URL or secret."""
     try:
-        found = httpx2.URL(url)
+        parsed = httpx2.URL(url)
     except httpx2.InvalidURL as error:
-        raise ConfigError(f"--webhook: {url} is no URL: {error}") from None
-    if found.scheme not in ("http", "https") or not found.host:
+        raise ConfigError(f"--webhook: {url} is not a URL: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ConfigError(f"--webhook: got {url}; must be https://HOST/PATH, or http")
     try:
         Webhook(secret or "")
@@ -31,7 +31,7 @@ def check_webhook(url: str, secret: str | None) -> None:
 
 
 async def send(live: Live) -> None:
-    """Try the messages whose time has come."""
+    """Send the messages that are due."""
     settings = live.settings
     assert settings.webhook is not None
     signer = Webhook(settings.webhook_secret or "")

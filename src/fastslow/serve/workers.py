@@ -1,4 +1,4 @@
-"""Several processes that answer on one socket, each with its own connections to the store."""
+"""Worker processes that answer on one socket, each with its own connections to the store."""
 
 import json
 import os
@@ -20,26 +20,26 @@ from fastslow.streams.rows import read_prompts
 from fastslow.streams.sources import open_sources
 
 TOLD = "FASTSLOW_WORKER"
-"""Environment variable that says what a worker serves; there may be a password in it."""
+"""Environment variable that says what a worker serves; it may contain a password."""
 LOOKS_EVERY = 0.1
-"""Seconds between two looks at whether a signal came."""
+"""Seconds between two checks for a signal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What is served."""
+    """What a process needs to serve a live folder."""
 
     folder: Path
     settings: Settings
     answers: EngineChoice
     prompts: Sequence[str] = ()
-    """Files of prompts that are answered twice while few pairs are left."""
+    """Files of prompts that the engine answers twice while few pairs are left."""
     store_url: str | None = None
     """None: the store is in the folder."""
 
     @contextmanager
     def opened(self) -> Iterator[Live]:
-        """Its store and its engine, closed at the end."""
+        """The store and the engine, closed on exit."""
         with (
             Store(self.store_url or self.folder) as store,
             opened_engine(self.answers, store) as engine,
@@ -49,44 +49,44 @@ class Serving:
                     "--prompts needs something that answers: add model=path/to/model or "
                     "--engine URL"
                 )
-            asked = [*read_prompts(open_sources([*self.prompts]))] if self.prompts else []
-            yield Live(store, self.settings, engine=engine, prompts=asked, folder=self.folder)
+            prompts = [*read_prompts(open_sources([*self.prompts]))] if self.prompts else []
+            yield Live(store, self.settings, engine=engine, prompts=prompts, folder=self.folder)
 
     def check_workers(self, count: int) -> None:
-        """Raises ConfigError where several processes would be in each other's way."""
-        asked = f"--workers {count}:"
+        """Raise ConfigError where several processes would get in each other's way."""
+        option = f"--workers {count}:"
         if sys.platform == "win32":
-            raise ConfigError(f"{asked} needs Linux or macOS; start one server")
+            raise ConfigError(f"{option} needs Linux or macOS; start one server")
         if not (self.store_url or "").startswith("postgresql"):
             raise ConfigError(
-                f"{asked} processes would wait for each other to write to SQLite; add --store "
+                f"{option} processes would wait for each other to write to SQLite; add --store "
                 "postgresql+psycopg://user@host/name"
             )
         if self.answers.url is None and (self.answers.overrides or self.answers.adapters):
             raise ConfigError(
-                f"{asked} each process would hold the model; have an engine answer: --engine URL"
+                f"{option} each process would hold the model; have an engine answer: --engine URL"
             )
 
     def as_json(self) -> str:
-        """For another process."""
+        """As JSON, for another process."""
         return json.dumps(asdict(self), default=str)
 
     @classmethod
     def from_json(cls, text: str) -> "Serving":
-        """What `as_json` said."""
-        told = json.loads(text)
-        settings = Settings(**{**told["settings"], "hosts": tuple(told["settings"]["hosts"])})
-        adapters = [Path(folder) for folder in told["answers"]["adapters"]]
-        answers = EngineChoice(**{**told["answers"], "adapters": adapters})
-        folder = Path(told["folder"])
-        return cls(folder, settings, answers, told["prompts"], told["store_url"])
+        """The inverse of `as_json`."""
+        values = json.loads(text)
+        settings = Settings(**{**values["settings"], "hosts": tuple(values["settings"]["hosts"])})
+        adapters = [Path(folder) for folder in values["answers"]["adapters"]]
+        answers = EngineChoice(**{**values["answers"], "adapters": adapters})
+        folder = Path(values["folder"])
+        return cls(folder, settings, answers, values["prompts"], values["store_url"])
 
 
 @contextmanager
 def answering_by_workers(
     serving: Serving, count: int, taken: socket.socket
 ) -> Iterator[Callable[[], None]]:
-    """Inside, so many processes answer; what is given waits until this one is told to stop."""
+    """In the context, `count` processes answer; yields a function that waits for a stop signal."""
     signalled = False
 
     def note() -> None:
@@ -103,17 +103,17 @@ def answering_by_workers(
 
 
 def answer_beside_others(number: int, *, supervisor: int) -> None:
-    """Be one of several processes that answer on a socket.
+    """Run one of several processes that answer on a socket.
 
     Args:
-        number: of the socket among the open files.
-        supervisor: the parent process, without which this one ends.
+        number: file descriptor of the inherited socket.
+        supervisor: id of the parent process; this one ends with it.
 
-    Raises ConfigError where nobody has said what is served.
+    Raises ConfigError if `fastslow serve` did not start this process.
     """
-    if (told := os.environ.pop(TOLD, None)) is None:
+    if (serving_json := os.environ.pop(TOLD, None)) is None:
         raise ConfigError("a worker is started by `fastslow serve --workers`; run that")
-    serving = Serving.from_json(told)
+    serving = Serving.from_json(serving_json)
     with (
         socket.socket(fileno=number) as taken,
         serving.opened() as live,

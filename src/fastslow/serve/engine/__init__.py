@@ -1,1 +1,1 @@
-"""What answers: a model in a process beside the server's, or an engine by URL."""
+"""Engines: a model in a process beside the server's, or a remote engine by URL."""

@@ -1,7 +1,7 @@
-"""The model in a process of its own, which is started again when it dies.
+"""An engine whose model runs in a separate process, which is restarted when it dies.
 
-Decoding and votes then share no interpreter: a vote does not wait for a token. And what a model
-dies of, as of memory, ends answers but takes no votes.
+Decoding and votes then share no interpreter: a vote does not wait for a token. If the model dies,
+for example out of memory, answers are lost but no votes.
 """
 
 import logging
@@ -22,35 +22,35 @@ from fastslow.serve.engine.wire import Line, Wire, ask_line, error_of, piece_of
 from fastslow.serve.supervised import REFUSED, Keeper, command_of, on_cores
 
 LOOKS_EVERY = 0.1
-"""Seconds between two looks at whether the process that starts has died."""
+"""Seconds between two checks whether the starting process has died."""
 STOPPED = "the engine was stopped"
 Hear = Callable[[Line | Exception], bool]
-"""Gets what is said to a request; whether that was the last of it."""
+"""Handles a reply to a request; returns whether it was the last."""
 log = logging.getLogger(__name__)
 
 
 class ApartEngine:
-    """Answers of a model in another process of this machine.
+    """Answers with a model in another process of this machine.
 
     Args:
-        overrides: settings of a recipe: its model, template and length limit.
-        slots: adapters for which there is room from the start.
-        threads: that decode; None: as many as there are cores.
+        overrides: settings of a recipe, for the model, template and length limit.
+        slots: number of adapter slots at the start.
+        threads: number that decode; None: as many as there are cores.
 
-    Raises ConfigError for a model that cannot be loaded, StateError where the process dies of it.
+    Raises ConfigError for a model that cannot be loaded, StateError if the process dies of it.
     """
 
     def __init__(self, overrides: Sequence[str], *, slots: int, threads: int | None = None) -> None:
         self._lock, self._numbers = threading.RLock(), count(START + 1)
         self._wire: Wire | None = None
-        """None while nobody answers."""
+        """None while no process is ready."""
         self._hearing: dict[int, Hear] = {}
-        """Who waits for what is said, by the number of what they asked."""
+        """Handlers of replies, by the number of the request."""
         self._folders: dict[str, Path] = {}
         self._hashes: dict[str, str] = {}
-        """Of the adapters that are offered, as their folders."""
+        """Of the adapters that are offered, as are `_folders`."""
         self._texts: dict[int, str] = {}
-        """How tokens are written, as far as any was said."""
+        """Texts of the tokens generated so far."""
         self._closed, self._key = False, secrets.token_bytes(32)
         self._listener = Listener(authkey=self._key)
         self._ready = Future[None]()
@@ -68,12 +68,12 @@ class ApartEngine:
 
     @property
     def models(self) -> Mapping[str, str | None]:
-        """What can be asked, by name: the base, and adapters with the hash of their weights."""
+        """Models by name: the base, and adapters with the hash of their weights."""
         return {BASE: None, **self._hashes}
 
     def submit(self, ask: Ask) -> None:
-        """Have a request answered. Raises UnknownModel at once, and Busy while the process is being
-        started again; what else is wrong is told."""
+        """Send a request. Raises UnknownModel immediately, and Busy while the process is being
+        restarted; other errors go to `ask.tell`."""
         going = ask.count
 
         def hear(said: Line | Exception) -> bool:
@@ -94,14 +94,14 @@ class ApartEngine:
             ask.on_cancel = lambda: self._cancel(number)
 
     def load(self, name: str, folder: Path) -> None:
-        """Offer the adapter of a PEFT folder, under a name of its own."""
-        said = self._done("load", _load_line(name, folder))
+        """Load the adapter in a PEFT folder and offer it under a new name."""
+        reply = self._done("load", _load_line(name, folder))
         with self._lock:
             self._folders[name] = folder
-            self._hashes = {**self._hashes, name: said["sha256"]}
+            self._hashes = {**self._hashes, name: reply["sha256"]}
 
     def unload(self, name: str) -> None:
-        """Offer an adapter no more, and free its place when it has given its last answer."""
+        """Stop offering an adapter, and free its slot after its last answer."""
         with self._lock:
             if name not in self._folders:
                 raise UnknownModel(f"there is no model {name[:200]!r}")
@@ -109,31 +109,33 @@ class ApartEngine:
         self._done("unload", {"name": name})
 
     def token_text(self, token: int) -> str:
-        """How a token that was said is written, special ones too."""
+        """Text of a token that was generated, also of special ones."""
         return self._texts.get(token, "")
 
     def close(self) -> None:
-        """Stop; what is not answered is told so."""
+        """Stop; unfinished requests get an error."""
         self._closed = True
         self._keeper.stop()
         self._keeper.wait()
         with suppress(OSError, EOFError, AuthenticationError):
-            Client(self._listener.address, authkey=self._key).close()  # Nobody is waited for.
+            Client(
+                self._listener.address, authkey=self._key
+            ).close()  # Ends the wait for a process.
         self._listener.close()
         self._give_up(STOPPED)
 
     def _say(self, what: str, line: Line, hear: Hear, to: Wire | None = None) -> int:
-        """Say something, and have somebody hear what comes of it; its number."""
+        """Send a message and register the handler of its replies; the message's number."""
         with self._lock:
             if (wire := to or self._wire) is None:
-                raise Busy("the engine is being started again; try again in a few seconds")
+                raise Busy("the engine is restarting; try again in a few seconds")
             number = next(self._numbers)
             self._hearing[number] = hear
             wire.say({"number": number, "do": what, **line})
             return number
 
     def _done(self, what: str, line: Line) -> Line:
-        """What comes of something, once it is done. Raises what the process raises."""
+        """Send a message and wait for its reply. Raises what the process raises."""
         done = Future[Line]()
 
         def hear(said: Line | Exception) -> bool:
@@ -154,10 +156,12 @@ class ApartEngine:
     def _withdraw(self, name: str) -> None:
         with self._lock:
             self._folders.pop(name, None)
-            self._hashes = {other: found for other, found in self._hashes.items() if other != name}
+            self._hashes = {
+                other: digest for other, digest in self._hashes.items() if other != name
+            }
 
     def _wait_until_ready(self) -> None:
-        """Raises what the process says that is wrong, StateError where it dies without a word."""
+        """Raises the error that the process reports, StateError if it dies without one."""
         died = None
         while True:
             try:
@@ -165,10 +169,10 @@ class ApartEngine:
             except TimeoutError:
                 if died is not None:
                     raise StateError(f"the engine died at its start, with code {died}") from None
-                died = self._keeper.ended()  # Its last words may be on their way.
+                died = self._keeper.ended()  # Its error may still be on the way.
 
     def _run(self) -> None:
-        """Hear one process after the other."""
+        """Handle the replies of one process after the other."""
         while True:
             try:
                 connection = self._listener.accept()
@@ -180,7 +184,7 @@ class ApartEngine:
                 self._hear_all(Wire(connection))
 
     def _hear_all(self, wire: Wire) -> None:
-        """Hear a process until it is gone."""
+        """Handle a process's replies until it is gone."""
         with self._lock:
             self._hearing[START] = lambda said: self._started(said, wire)
         for line in wire.lines():
@@ -192,32 +196,32 @@ class ApartEngine:
         with self._lock:
             self._wire = None
         wire.close()
-        self._give_up(STOPPED if self._closed else "the engine died; it is being started again")
+        self._give_up(STOPPED if self._closed else "the engine died; it is restarting")
 
     def _started(self, said: Line | Exception, wire: Wire) -> bool:
-        """It has its model: give it the adapters that the one before had, and then requests."""
+        """The model is loaded: load the adapters of the previous process, then send requests."""
         if isinstance(said, Exception):
             if self._ready.done():
-                log.error("the engine cannot be started again: %s", said)
+                log.error("the engine cannot be restarted: %s", said)
             else:
                 self._ready.set_exception(said)
             return True
-        lacking = dict(self._folders)
+        pending = dict(self._folders)
         for name, folder in self._folders.items():
 
             def hear(said: Line | Exception, name: str = name) -> bool:
                 if isinstance(said, Exception):
-                    log.error("the engine that was started again cannot load %s: %s", name, said)
+                    log.error("the restarted engine cannot load %s: %s", name, said)
                     self._withdraw(name)
                 elif name not in self._folders:  # It was unloaded meanwhile.
                     self._say("unload", {"name": name}, lambda said: True, wire)
-                del lacking[name]
-                if not lacking:
+                del pending[name]
+                if not pending:
                     self._answers_now(wire)
                 return True
 
             self._say("load", _load_line(name, folder), hear, wire)
-        if not lacking:
+        if not pending:
             self._answers_now(wire)
         return True
 
@@ -228,7 +232,7 @@ class ApartEngine:
             self._ready.set_result(None)
 
     def _give_up(self, why: str) -> None:
-        """Tell everybody who waits that nothing comes."""
+        """Fail all waiting requests."""
         with self._lock:
             waiting, self._hearing = list(self._hearing.values()), {}
         for hear in waiting:

@@ -1,7 +1,7 @@
-"""Answers decoded together, a token at a time, each as if it were alone.
+"""Batched decoding, one token per step, with the same answers as if each were decoded alone.
 
-Rows that began together under one adapter share a cache; those that end leave it. Every row draws
-from a generator of its own, so that its seed decides its answer, whatever goes on beside it.
+Rows that started together under one adapter share a cache; those that end leave it. Every row has
+its own random generator, so that its seed alone decides its answer, whatever runs beside it.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,17 +23,17 @@ class Row:
     temperature: float
     top_p: float
     tell: Callable[[int, float], bool]
-    """Gets each token and its log-prob; whether the answer goes on."""
+    """Gets each token and its log-prob; returns whether the answer continues."""
     tokens: list[int] = field(default_factory=list)
 
 
 class Group:
-    """Rows with one cache; the model must be set to their adapter around every call.
+    """Rows that share a cache; their adapter must be active during every call.
 
     Args:
         model: a causal LM of transformers with modules on it.
-        rows: what is decoded; their prompts are read at once.
-        pad_id: fills shorter prompts up on the left.
+        rows: what is decoded; their prompts are prefilled here, in the constructor.
+        pad_id: pads shorter prompts on the left.
     """
 
     def __init__(self, model: Any, rows: Sequence[Row], *, pad_id: int) -> None:
@@ -50,7 +50,7 @@ class Group:
         self._next(torch.tensor(ids, device=self._device))
 
     def step(self) -> None:
-        """One more token for every row."""
+        """Decode one more token for every row."""
         ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self._device)
         self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=1)
         self._next(ids)
@@ -68,16 +68,16 @@ class Group:
         )
         self._cache = cache_of(out)
         logps = out.logits[:, -1].float().log_softmax(-1)
-        going = []
+        unfinished = []
         for place, row in enumerate(self.rows):
             token = choose(logps[place], row)
             row.tokens.append(token)
             if row.tell(token, float(logps[place, token])):
-                going.append(place)
-        self._keep(going)
+                unfinished.append(place)
+        self._keep(unfinished)
 
     def _keep(self, places: list[int]) -> None:
-        """Keep the rows at some places only."""
+        """Keep only the rows at these places."""
         if len(places) == len(self.rows):
             return
         self.rows = [self.rows[place] for place in places]
@@ -88,7 +88,7 @@ class Group:
 
 
 def choose(logps: Tensor, row: Row) -> int:
-    """The next token of a row: drawn at its temperature from its nucleus, or the likeliest."""
+    """The next token of a row: sampled at its temperature from its nucleus, or the likeliest."""
     if row.temperature == 0:
         return int(logps.argmax())
     shares = (logps / row.temperature).softmax(-1)
@@ -97,5 +97,5 @@ def choose(logps: Tensor, row: Row) -> int:
         # The first token that passes top_p is the last to be kept.
         ordered[ordered.cumsum(-1) - ordered >= row.top_p] = 0
         shares = torch.zeros_like(shares).scatter(0, order, ordered)
-    # Drawn on the CPU: a generator gives the same numbers there on every machine.
+    # Sampled on the CPU, where a generator gives the same numbers on every machine.
     return int(torch.multinomial(shares.cpu(), 1, generator=row.generator))

@@ -1,4 +1,4 @@
-"""A model in this process: one thread decodes, requests and adapters come and go between tokens."""
+"""An engine in this process: one thread decodes; requests and adapters change between tokens."""
 
 import queue
 import secrets
@@ -28,10 +28,9 @@ from fastslow.training.policies.loading import make_encoder
 
 T = TypeVar("T")
 MOST_ROWS = 16
-"""Answers that are decoded at a time, in memory for rows of `data.max_length`; longer ones are
-fewer."""
+"""Answers decoded at once, if rows have `data.max_length` tokens; fewer if they are longer."""
 MOST_WAITING = 64
-"""Answers that may wait beside them."""
+"""Answers that may wait besides."""
 
 
 @dataclass(slots=True)
@@ -41,11 +40,11 @@ class _Waiting:
     ask: Ask
     prompt: Sequence[int]
     most: int
-    """Tokens of the longest answer."""
+    """Longest answer, in tokens."""
 
     @property
     def tokens(self) -> int:
-        """Of the prompt with its longest answer."""
+        """Tokens of the prompt with its longest answer."""
         return len(self.prompt) + self.most
 
 
@@ -56,23 +55,24 @@ class _Running:
     slot: str
     group: Group
     longest: int
-    """Tokens up to which a row may grow; shorter ones are filled up."""
+    """Tokens that a row may grow to; shorter ones are padded."""
     asks: list[Ask] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:
-        """For which there must be memory."""
+        """Tokens that need memory."""
         return self.longest * len(self.group.rows)
 
 
 class EmbeddedEngine:
-    """Answers with a base and adapters on it.
+    """Answers with a base model and adapters on it.
 
     Args:
-        recipe: its model and template. There is memory for MOST_ROWS rows of its `data.max_length`;
-            one prompt with its answer may take all of it, up to the model's context.
-        slots: adapters for which there is room from the start; more room is made when it is needed.
-        max_rank: the largest rank of any.
+        recipe: gives model and template. The memory budget is MOST_ROWS rows of its
+            `data.max_length`; one prompt with its answer may use all of it, up to the model's
+            context.
+        slots: number of adapter slots at the start; more are added when needed.
+        max_rank: largest rank of an adapter.
     """
 
     def __init__(self, recipe: Recipe, *, slots: int = 4, max_rank: int = 64) -> None:
@@ -98,11 +98,11 @@ class EmbeddedEngine:
 
     @property
     def models(self) -> dict[str, str | None]:
-        """What can be asked, by name: the base, and adapters with the hash of their weights."""
+        """Models by name: the base, and adapters with the hash of their weights."""
         return {BASE: None, **self._slots.hashes}
 
     def submit(self, ask: Ask) -> None:
-        """Have a request answered; raises Busy, Malformed, TooLong or UnknownModel at once."""
+        """Queue a request; raises Busy, Malformed, TooLong or UnknownModel immediately."""
         turns = tuple(Message(turn["role"], turn["content"]) for turn in ask.messages)
         try:
             prompt = self._encoder.whole_prompt_ids_of(Prompt(prompt=turns))
@@ -111,49 +111,49 @@ class EmbeddedEngine:
         room = self._longest - len(prompt)
         if room < 1:
             raise TooLong(
-                f"the prompt has {len(prompt)} tokens; at most {self._longest - 1} may be, as it "
-                f"and its answer have room for {self._longest}; shorten it"
+                f"the prompt has {len(prompt)} tokens, at most {self._longest - 1} are allowed: "
+                f"prompt and answer share {self._longest}; shorten it"
             )
         most = min(ask.max_tokens, room)
         self._rows.begin(ask, lambda: self.models, most=MOST_ROWS + MOST_WAITING)
         self._commands.put(lambda: self._waiting.append(_Waiting(ask, prompt, most)))
 
     def load(self, name: str, folder: Path) -> None:
-        """Put the adapter of a PEFT folder into a slot, under a name of its own."""
+        """Load the adapter in a PEFT folder into a slot, under a new name."""
         factors, digest = self._slots.read(folder), file_hash(folder / ADAPTER_WEIGHTS)
         self._between_tokens(lambda: self._slots.put(name, factors, digest)).result()
 
     def unload(self, name: str) -> None:
-        """Offer an adapter no more, and free its slot when it has given its last answer."""
+        """Stop offering an adapter, and free its slot after its last answer."""
         self._rows.retire(name, lambda: self._slots.retire(name))
         self._between_tokens(lambda: self._slots.remove(name)).result()
 
     def token_text(self, token: int) -> str:
-        """How a token is written, special ones too."""
+        """Text of a token, also of special ones."""
         text: Any = self._tokenizer.decode([token])
         return str(text)
 
     def close(self) -> None:
-        """Stop; what is not answered is told so."""
+        """Stop; unfinished requests get an error."""
         self._commands.put(None)
         self._thread.join()
 
     def _limits(self, recipe: Recipe) -> tuple[int, bool]:
-        """Tokens of the longest prompt with its answer, and whether prompts of different lengths
-        can be answered together; found out by trying it.
+        """Longest prompt with its answer in tokens, and whether prompts of different lengths can be
+        batched; both found by probing the model.
 
         Raises ConfigError for a model whose cache changes its answers.
         """
         model, learned = self._slots.modules.causal_lm, recipe.data.max_length
         longest = min(context_length_of(model.config) or learned, self._memory)
-        # Where positions mean something else in long rows, they may not in shorter ones.
+        # Positions that are stretched in long rows may not be in shorter ones.
         for most in (longest, min(longest, learned)):
-            found = probe_batching(model, pad_id=self._pad_id, max_length=most)
-            if found.cached and not found.stretched:
-                return most, found.padded
+            probed = probe_batching(model, pad_id=self._pad_id, max_length=most)
+            if probed.cached and not probed.stretched:
+                return most, probed.padded
         raise ConfigError(
             f"model: {recipe.model} does not answer token by token as it is scored (its cache or "
-            "its positions change what it says); serve it with an engine of its own, by --engine"
+            "its positions change what it says); serve it with an external engine, by --engine"
         )
 
     def _between_tokens(self, work: Callable[[], T]) -> "Future[T]":
@@ -173,13 +173,13 @@ class EmbeddedEngine:
             self._begin()
             for running in list(self._running):
                 self._advance(running)
-        gone = [one.ask for one in self._waiting]
-        gone += [ask for running in self._running for ask in running.asks]
-        for ask in gone:
+        unanswered = [waiting.ask for waiting in self._waiting]
+        unanswered += [ask for running in self._running for ask in running.asks]
+        for ask in unanswered:
             ask.give(StateError("the engine was stopped"))
 
     def _take_commands(self) -> bool:
-        """Do what was asked for since the last token; whether to go on."""
+        """Run the commands queued since the last token; returns whether to continue."""
         idle = not self._running and not self._waiting
         while idle or not self._commands.empty():
             command = self._commands.get()
@@ -190,46 +190,46 @@ class EmbeddedEngine:
         return True
 
     def _begin(self) -> None:
-        """Read the prompts that wait, those of one adapter together: of any length, or of one where
-        the model's answers would be others beside padding."""
+        """Prefill waiting prompts, those of one adapter together; only those of one length where
+        padding would change the model's answers."""
         chosen: dict[tuple[str, int], list[_Waiting]] = {}
-        for one in self._next():
-            length = 0 if self._padded else len(one.prompt)
-            chosen.setdefault((one.ask.model, length), []).append(one)
-        for (model, _), own in chosen.items():
-            asks = [one.ask for one in own]
+        for waiting in self._next():
+            length = 0 if self._padded else len(waiting.prompt)
+            chosen.setdefault((waiting.ask.model, length), []).append(waiting)
+        for (model, _), batch in chosen.items():
+            asks = [waiting.ask for waiting in batch]
             try:
                 slot = BASE if model == BASE else self._slots.slot_of(model)
-                rows = [row for one in own for row in self._rows_of(one)]
+                rows = [row for waiting in batch for row in self._rows_of(waiting)]
                 with self._slots.modules.using(slot):
                     group = Group(self._model, rows, pad_id=self._pad_id)
             except Exception as error:
                 self._fail(asks, error)
                 continue
-            longest = max(one.tokens for one in own)
+            longest = max(waiting.tokens for waiting in batch)
             self._running.append(_Running(slot, group, longest, asks))
 
     def _next(self) -> list[_Waiting]:
-        """Take the requests that can begin: the first that wait, as many as there are rows and
-        memory for, and one where nothing else goes on."""
+        """Take the requests that can start: the first in the queue, as many as there are rows and
+        memory for, and at least one where nothing else is running."""
         rows = sum(len(running.group.rows) for running in self._running)
         memory = self._memory - sum(running.tokens for running in self._running)
-        found: list[_Waiting] = []
-        begun = longest = 0
-        for one in list(self._waiting):
-            if one.ask.cancelled.is_set():
-                self._waiting.remove(one)
-                for index in range(one.ask.count):
-                    one.ask.give(Piece(index, "", finish="cancelled"))
-                self._rows.end(one.ask)
+        taken: list[_Waiting] = []
+        started = longest = 0
+        for waiting in list(self._waiting):
+            if waiting.ask.cancelled.is_set():
+                self._waiting.remove(waiting)
+                for index in range(waiting.ask.count):
+                    waiting.ask.give(Piece(index, "", finish="cancelled"))
+                self._rows.end(waiting.ask)
                 continue
-            begun, longest = begun + one.ask.count, max(longest, one.tokens)
-            fits = rows + begun <= MOST_ROWS and begun * longest <= memory
-            if (rows or found) and not fits:
+            started, longest = started + waiting.ask.count, max(longest, waiting.tokens)
+            fits = rows + started <= MOST_ROWS and started * longest <= memory
+            if (rows or taken) and not fits:
                 break
-            self._waiting.remove(one)
-            found.append(one)
-        return found
+            self._waiting.remove(waiting)
+            taken.append(waiting)
+        return taken
 
     def _advance(self, running: _Running) -> None:
         if running.group.rows:

@@ -1,4 +1,4 @@
-"""What a server answers with: a model on this machine, or an engine by URL, and adapters."""
+"""Opens what a server answers with: a model on this machine or an engine by URL, and adapters."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,51 +18,51 @@ if TYPE_CHECKING:
     from fastslow.serve.answering import Engine
 
 KEY = "OPENAI_API_KEY"
-"""Environment variable of an engine's API key."""
+"""Environment variable with a remote engine's API key."""
 SLOTS = 4
-"""Adapters that a model on this machine has room for from the start."""
+"""Adapter slots of a model on this machine at the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """What gives answers, if anything does."""
+    """Which engine gives answers, if any."""
 
     overrides: Sequence[str] = ()
-    """Settings of a recipe; with its model there is an engine on this machine."""
+    """Settings of a recipe; its model runs on this machine."""
     adapters: Sequence[Path] = ()
-    """PEFT folders that answer beside the base, the last one unless another is named."""
+    """PEFT folders that answer beside the base; the last one is the default."""
     url: str | None = None
-    """Of an engine that answers instead."""
+    """URL of a remote engine that answers instead."""
     model: str | None = None
-    """That engine's base."""
+    """Base model of that engine."""
     threads: int | None = None
-    """Of an engine on this machine; None: as many as there are cores."""
+    """Threads of an engine on this machine; None: as many as there are cores."""
     template_settings: Mapping[str, Any] = field(default_factory=dict)
-    """What the chat template of an engine by URL is given besides the turns."""
+    """Arguments of a remote engine's chat template besides the turns."""
 
 
 @contextmanager
 def opened_engine(wanted: EngineChoice, store: Store) -> "Iterator[Engine | None]":
-    """The engine with its adapters, stopped at the end; None where nothing answers.
+    """The engine with its adapters, closed on exit; None where nothing answers.
 
-    By the store, servers that share it tell one another which adapters they offer.
+    Servers that share the store tell each other through it which adapters they offer.
 
-    Raises ConfigError for what cannot be, StateError where an engine refuses an adapter.
+    Raises ConfigError for an invalid choice, StateError if an engine refuses an adapter.
     """
     for folder in wanted.adapters:
         if not (folder / ADAPTER_WEIGHTS).is_file():
             raise ConfigError(f"{folder} has no {ADAPTER_WEIGHTS}; give an adapter's folder")
     if wanted.url is not None and wanted.overrides:
-        raise ConfigError(f"--engine answers, so that nothing is done with {wanted.overrides[0]}")
+        raise ConfigError(f"{wanted.overrides[0]} has no effect: --engine answers")
     if wanted.url is None and wanted.model is not None:
-        raise ConfigError("--engine-model: is of an engine behind a URL; add --engine")
+        raise ConfigError("--engine-model names a model of a remote engine; add --engine")
     if wanted.url is None and not wanted.overrides and not wanted.adapters:
         yield None
         return
     engine = _engine(wanted, store)
     try:
         for folder in wanted.adapters:
-            # A name is for these weights and no others.
+            # The name stands for exactly these weights.
             name = f"{folder.resolve().name}-{file_hash(folder / ADAPTER_WEIGHTS)[:12]}"
             engine.load(name, folder)
         yield engine

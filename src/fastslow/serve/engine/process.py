@@ -1,4 +1,4 @@
-"""A process that answers for a server, with the model in it."""
+"""The engine process: it has the model and answers for a server."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 KEY = "FASTSLOW_ENGINE_KEY"
 """Environment variable with the secret, in hex, that a server and its engine share."""
 FAILED = 1
-"""Exit code of a process that may do better when it is started again."""
+"""Exit code of a process that a restart may help."""
 START = 0
-"""Number of what every engine is asked first: to load its model."""
+"""Number of the first request to every engine, which is to load its model."""
 CHANGES = 4
-"""Adapters that come and go at a time; one that goes waits for its last answer."""
+"""Adapters loaded and unloaded at once; an adapter is unloaded after its last answer."""
 
 
 def answer_for_server(address: str, overrides: Sequence[str], *, slots: int) -> None:
-    """Load a model and answer what comes from a server, until it is gone.
+    """Load a model and answer a server's requests until the server is gone.
 
-    Raises ConfigError where no server has started it. Of what else is wrong the server is told, and
-    says it; the process ends with REFUSED where it would be wrong again.
+    Raises ConfigError if no server started it. Other errors go to the server, which reports them;
+    the process exits with REFUSED if a restart would not help.
     """
     if (key := os.environ.pop(KEY, None)) is None:
         raise ConfigError("an engine is started by `fastslow serve`; run that")
@@ -56,7 +56,7 @@ def _loaded(overrides: Sequence[str], slots: int) -> "EmbeddedEngine":
 
 
 class _Answering:
-    """Does what lines ask for."""
+    """Executes what a server requests."""
 
     def __init__(self, wire: Wire, engine: "EmbeddedEngine", pool: ThreadPoolExecutor) -> None:
         self._wire, self._engine, self._pool = wire, engine, pool
@@ -83,11 +83,11 @@ class _Answering:
             nonlocal going
             if isinstance(piece, Exception):
                 going = 0
-                said = error_line(piece)
+                reply = error_line(piece)
             else:
                 going -= piece.finish is not None
-                said = {**piece_line(piece), "texts": self._new_texts(piece)}
-            self._wire.say({"number": number, **said})
+                reply = {**piece_line(piece), "texts": self._new_texts(piece)}
+            self._wire.say({"number": number, **reply})
             if not going:
                 self._asks.pop(number, None)
 
@@ -104,10 +104,10 @@ class _Answering:
 
     def _change(self, number: int, change: Callable[[Line], Line], line: Line) -> None:
         try:
-            said = change(line)
+            reply = change(line)
         except Exception as error:
-            said = error_line(error)
-        self._wire.say({"number": number, **said})
+            reply = error_line(error)
+        self._wire.say({"number": number, **reply})
 
     def _load(self, line: Line) -> Line:
         self._engine.load(line["name"], Path(line["folder"]))

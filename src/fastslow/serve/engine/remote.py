@@ -1,9 +1,9 @@
-"""An engine behind a URL that speaks OpenAI's protocol, as vLLM; adapters are loaded there by name.
+"""A remote engine such as vLLM, with OpenAI's API at a URL; adapters are loaded there by name.
 
-A name stands for some weights and no others: nothing is ever loaded in another's place. The order
-is load, try, offer; and for one that goes: offer no more, wait for its last answer, unload. Of
-several servers the last one that has offered it unloads it. What an engine has lost, as it was
-started again, it is given again when it is asked.
+A name stands for fixed weights and is never reused for others. An adapter is loaded, tried, then
+offered. To remove one, stop offering it, wait for its last answer, unload it. Of several servers,
+the last one that offered it unloads it. Adapters that an engine lost in a restart are loaded again
+when they are requested.
 """
 
 import json
@@ -32,29 +32,29 @@ from fastslow.serve.engine.requests import (
 )
 
 MOST_ASKED = 128
-"""Answers that are asked for at a time; the engine has a queue of its own."""
+"""Answers requested at once; the engine has its own queue."""
 TIMEOUT = httpx2.Timeout(60.0, connect=5.0)
 """Seconds to connect, and between two pieces of a reply."""
 EXTRA = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
-"""What vLLM is asked beside OpenAI's fields: nothing of its own settings, and the very tokens."""
+"""Request fields for vLLM besides OpenAI's: none of its own sampling settings, and token ids."""
 OF_CONTEXT = ("context length", "context size")
-"""How engines speak of it where a prompt, or a prompt with its answer, is too long for them."""
+"""What engines write where a prompt, or a prompt with its answer, is too long for them."""
 SHOWN = 300
-"""Characters of an engine's error that are told."""
+"""Characters of an engine's error that are shown."""
 
 
 class RemoteEngine:
-    """Answers of an engine.
+    """Answers with a remote engine.
 
     Args:
-        url: base of its API, as `http://127.0.0.1:8001/v1`.
-        model: its base model; None takes the only one it has.
-        key: its API key, if it wants one.
-        template_settings: what its chat template is given besides the turns.
-        holds: tells which adapters other servers offer; None where there are none.
+        url: base URL of its API, such as `http://127.0.0.1:8001/v1`.
+        model: its base model; None: the only one it has.
+        key: its API key, if it needs one.
+        template_settings: arguments of its chat template besides the turns.
+        holds: knows which adapters other servers offer; None: there are no other servers.
         transport: of the requests, for tests.
 
-    Raises ConfigError where it is not there or has no such model.
+    Raises ConfigError if it cannot be reached or has no such model.
     """
 
     def __init__(
@@ -75,28 +75,28 @@ class RemoteEngine:
         self._template = {"chat_template_kwargs": template_settings} if template_settings else {}
         self._hashes: dict[str, str] = {}
         self._folders: dict[str, Path] = {}
-        """Of the adapters that the engine is to have."""
+        """Of the adapters that the engine should have."""
         self._holds, self._changing = holds or Holds(), threading.RLock()
         self._closed = False
         self._asked = Underway()
         self._texts: dict[int, str] = {}
-        """How tokens are written, as far as replies told."""
+        """Texts of tokens, as far as replies gave them."""
         self._base = self._base_of(model)
         self._pool = ThreadPoolExecutor(MOST_ASKED, thread_name_prefix="engine")
 
     @property
     def models(self) -> dict[str, str | None]:
-        """What can be asked, by name: the base, and adapters with the hash of their weights."""
+        """Models by name: the base, and adapters with the hash of their weights."""
         return {BASE: None, **self._hashes}
 
     def submit(self, ask: Ask) -> None:
-        """Have a request answered; raises Busy or UnknownModel at once."""
+        """Queue a request; raises Busy or UnknownModel immediately."""
         self._asked.begin(ask, lambda: self.models, most=MOST_ASKED)
         self._pool.submit(self._answer, ask)
 
     def load(self, name: str, folder: Path) -> None:
-        """Have the engine take the adapter of a PEFT folder that it can read, under a name of its
-        own, and offer it once it answers. Raises StateError with what the engine says."""
+        """Have the engine load the adapter in a PEFT folder, which it must be able to read, under a
+        new name; offer it once it answers. Raises StateError with the engine's error."""
         turns = [{"role": "user", "content": "Hi"}]
         with self._changing:
             if self._closed:
@@ -112,22 +112,22 @@ class RemoteEngine:
                 raise
 
     def unload(self, name: str) -> None:
-        """Offer an adapter no more; when it has given its last answer, and no other server offers
-        it, unload it."""
+        """Stop offering an adapter; after its last answer, unload it unless another server offers
+        it."""
         self._asked.retire(name, lambda: self._withdraw(name))
         self._drop(name)
 
     def _withdraw(self, name: str) -> None:
         if name not in self._hashes:
             raise UnknownModel(f"there is no model {name[:200]!r}")
-        self._hashes = {other: found for other, found in self._hashes.items() if other != name}
+        self._hashes = {other: digest for other, digest in self._hashes.items() if other != name}
 
     def token_text(self, token: int) -> str:
-        """How a token is written, as the engine said."""
+        """Text of a token, as the engine wrote it."""
         return self._texts.get(token, "")
 
     def close(self) -> None:
-        """Stop, and leave no adapter behind that nobody offers; an engine that is gone has none."""
+        """Stop, and unload the adapters that nobody else offers, if the engine still runs."""
         self._pool.shutdown(cancel_futures=True)
         with self._changing, suppress(StateError):
             self._closed = True
@@ -137,7 +137,7 @@ class RemoteEngine:
         self._client.close()
 
     def _put(self, name: str) -> None:
-        """Have the engine load an adapter unless it has it, as another server had it loaded."""
+        """Have the engine load an adapter, unless another server already did."""
         folder = self._folders[name]
         place = {"lora_name": name, "lora_path": str(folder.resolve())}
         with self._changing:
@@ -146,7 +146,7 @@ class RemoteEngine:
             try:
                 self._post("/load_lora_adapter", place, why=_needs(folder))
             except StateError:
-                if name not in self._listed():  # Or another server was first.
+                if name not in self._listed():  # Otherwise another server was first.
                     raise
 
     def _drop(self, name: str) -> None:
@@ -155,17 +155,17 @@ class RemoteEngine:
                 self._holds.drop(name, lambda: self._unload(name))
 
     def _unload(self, name: str) -> None:
-        if name in self._listed():  # One that was started again has none.
+        if name in self._listed():  # A restarted engine has none.
             self._post("/unload_lora_adapter", {"lora_name": name})
 
     def _listed(self) -> dict[str, str | None]:
-        """What the engine has by name, adapters with their base."""
+        """The engine's models by name, adapters with their base."""
         try:
             reply = self._client.get(f"{self.url}/models")
             reply.raise_for_status()
-            models = [(str(one["id"]), one.get("parent")) for one in reply.json()["data"]]
+            models = [(str(model["id"]), model.get("parent")) for model in reply.json()["data"]]
         except (httpx2.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StateError(f"{self.url} does not say its models ({_brief(error)})") from None
+            raise StateError(f"{self.url} does not list its models ({_brief(error)})") from None
         return dict(models)
 
     def _base_of(self, model: str | None) -> str:
@@ -190,11 +190,11 @@ class RemoteEngine:
         except httpx2.HTTPError as error:
             raise StateError(f"the engine at {self.url} failed: {_brief(error)}") from None
         if not reply.is_success:
-            said = _said(reply.text)
-            raise StateError(f"the engine at {self.url} refuses {path}: {said}{why}")
+            message = _said(reply.text)
+            raise StateError(f"the engine at {self.url} refuses {path}: {message}{why}")
 
     def _answer(self, ask: Ask) -> None:
-        """Ask the engine, in a thread of its own, and tell what it says."""
+        """Ask the engine and pass on its reply; runs in a thread of the pool."""
         try:
             self._tell_all(ask)
         except FastslowError as error:
@@ -202,44 +202,44 @@ class RemoteEngine:
         except httpx2.HTTPError as error:
             ask.give(StateError(f"the engine at {self.url} failed: {_brief(error)}"))
         except Exception as error:
-            ask.give(StateError(f"the engine's reply is none: {_brief(error)}"))
+            ask.give(StateError(f"the engine's reply is invalid: {_brief(error)}"))
         finally:
             self._asked.end(ask)
 
     def _tell_all(self, ask: Ask) -> None:
-        going, ended, read = set(range(ask.count)), dict[int, str](), 0
+        unfinished, ended, prompt_tokens = set(range(ask.count)), dict[int, str](), 0
         for chunk in self._chunks(ask):
-            read = int((chunk.get("usage") or {}).get("prompt_tokens") or read)
+            prompt_tokens = int((chunk.get("usage") or {}).get("prompt_tokens") or prompt_tokens)
             for choice in chunk["choices"]:
                 piece = self._piece(choice)
                 if piece.finish:
-                    # The count of the prompt comes last, and is a part of the last piece.
+                    # The prompt's token count comes last, and is passed on with the last piece.
                     ended[piece.index] = piece.finish
-                    going.discard(piece.index)
+                    unfinished.discard(piece.index)
                 ask.give(Piece(piece.index, piece.text, piece.token_ids, piece.logps))
             if ask.cancelled.is_set():
                 break
-        if going and not ask.cancelled.is_set():
+        if unfinished and not ask.cancelled.is_set():
             raise StateError(f"the engine at {self.url} ended its reply too early")
-        ended |= dict.fromkeys(sorted(going), "cancelled")
+        ended |= dict.fromkeys(sorted(unfinished), "cancelled")
         for index, finish in ended.items():
-            ask.give(Piece(index, "", prompt_tokens=read, finish=finish))
+            ask.give(Piece(index, "", prompt_tokens=prompt_tokens, finish=finish))
 
     def _chunks(self, ask: Ask) -> Iterator[Any]:
-        """The events of the reply; leaving off closes the connection, which ends the answer."""
+        """The events of the reply; stopping early closes the connection, which ends the answer."""
         url, body, lost = f"{self.url}/chat/completions", self._body(ask), self._folders
         while True:
             with self._client.stream("POST", url, json=body) as reply:
                 if reply.is_success:
                     yield from self._events(reply)
                     return
-                said = _said(reply.read().decode("utf-8", "replace"))
-                refusal = _refusal(reply.status_code, said)
+                message = _said(reply.read().decode("utf-8", "replace"))
+                refusal = _refusal(reply.status_code, message)
             if isinstance(refusal, UnknownModel) and ask.model in lost:
                 self._put(ask.model)
-                lost = {}  # Once is enough.
+                lost = {}  # Retried only once.
             elif isinstance(refusal, TooLong) and "max_tokens" in body:
-                del body["max_tokens"]  # The answer takes what the prompt leaves, which is less.
+                del body["max_tokens"]  # The answer gets what the prompt leaves, which is less.
             else:
                 raise refusal
 
@@ -278,11 +278,12 @@ class RemoteEngine:
         tokens = tuple(int(token) for token in choice.get("token_ids") or ())
         content = (choice.get("logprobs") or {}).get("content") or []
         if len(content) != len(tokens):
-            tokens, content = (), []  # Which log-prob is of which token is not known.
+            tokens, content = (), []  # Log-probs cannot be matched to tokens.
         self._texts.update(
-            (token, str(one.get("token", ""))) for token, one in zip(tokens, content, strict=True)
+            (token, str(entry.get("token", "")))
+            for token, entry in zip(tokens, content, strict=True)
         )
-        logps = tuple(float(one["logprob"]) for one in content)
+        logps = tuple(float(entry["logprob"]) for entry in content)
         return Piece(int(choice["index"]), str(text), tokens, logps, finish=_finish(choice))
 
 
@@ -313,7 +314,7 @@ def _needs(folder: Path) -> str:
 
 
 def _said(text: str) -> str:
-    """What an error says, without the form around it."""
+    """The message of an error, without the JSON around it."""
     try:
         body = json.loads(text)
         error = body.get("error", body)
@@ -324,5 +325,5 @@ def _said(text: str) -> str:
 
 
 def _brief(error: Exception) -> str:
-    said = " ".join(str(error).split())[:SHOWN]
-    return said or type(error).__name__
+    message = " ".join(str(error).split())[:SHOWN]
+    return message or type(error).__name__

@@ -1,4 +1,4 @@
-"""What an engine is asked, and what it tells piece by piece. Loads without torch."""
+"""Requests to an engine and the pieces of its answers. Loads without torch."""
 
 import threading
 from collections import Counter
@@ -9,13 +9,13 @@ from typing import Any
 from fastslow.feedback import Malformed, Refusal
 
 BASE = "base"
-"""Names the bare model in place of an adapter."""
+"""Name of the base model without an adapter."""
 LONGEST_ANSWER = 1024
-"""Tokens of an answer where nobody says another limit."""
+"""Default limit of an answer, in tokens."""
 
 
 class Busy(Refusal):
-    """More is waiting than the engine takes; ask again later."""
+    """The engine's queue is full; try again later."""
 
 
 class UnknownModel(Refusal):
@@ -27,19 +27,19 @@ class TooLong(Malformed):
 
 
 class Alike(Refusal):
-    """Answers that say the same, of which none is better."""
+    """Answers that are all the same, of which none is better."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What was added to one of the answers."""
+    """The next part of one of the answers."""
 
     index: int
     text: str
-    """What can be shown by now; some tokens show only with later ones."""
+    """What can be shown now; some tokens show only with later ones."""
     token_ids: tuple[int, ...] = ()
     logps: tuple[float, ...] = ()
-    """Of the tokens, under the policy at temperature 1, nats."""
+    """Log-probs of the tokens under the policy at temperature 1, nats."""
     prompt_tokens: int = 0
     finish: str | None = None
     """`stop`, `length` or `cancelled`, once the answer has ended."""
@@ -47,11 +47,11 @@ class Piece:
 
 @dataclass(slots=True)
 class Ask:
-    """Answers that are wanted to one prompt.
+    """A request for one or more answers to a prompt.
 
-    `tell` gets every piece, and an exception in the place of the last one if the engine fails; it
-    is called by the engine's thread, through `give`, and must return at once; where it raises, the
-    request is given up. `cancel` ends it early.
+    `tell` gets every piece, and if the engine fails, an exception in place of the last one. The
+    engine's thread calls it, through `give`, so it must return at once; if it raises, the request
+    is cancelled. `cancel` ends the request early.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -65,15 +65,15 @@ class Ask:
     stop: tuple[str, ...] = ()
     cancelled: threading.Event = field(default_factory=threading.Event)
     on_cancel: Callable[[], object] = lambda: None
-    """Is called when it is, for who has to tell somebody."""
+    """Called on cancellation, for engines that must pass it on."""
 
     def cancel(self) -> None:
-        """Want no more of it."""
+        """Cancel the request."""
         self.cancelled.set()
         self.on_cancel()
 
     def give(self, piece: Piece | Exception) -> None:
-        """Tell a piece; who cannot be told any more, as their loop has ended, is gone."""
+        """Pass on a piece; cancel if that fails, for example because the event loop has ended."""
         try:
             self.tell(piece)
         except Exception:
@@ -81,34 +81,34 @@ class Ask:
 
 
 class Underway:
-    """Answers that are not over, by who gives them; threads may share it."""
+    """Counts unfinished answers per model; threads may share it."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._changed = threading.Condition()
 
     def total(self) -> int:
-        """How many there are."""
+        """Number of unfinished answers."""
         return self._counts.total()
 
     def begin(self, ask: Ask, offered: Callable[[], Container[str]], *, most: int) -> None:
-        """Count a request in. Raises UnknownModel for who is not offered now, Busy where there
-        would be more than the most."""
+        """Count a request in. Raises UnknownModel if its model is not offered now, Busy if there
+        would be more than `most` answers."""
         with self._changed:
             if ask.model not in offered():
                 raise UnknownModel(f"there is no model {ask.model[:200]!r}")
             if self.total() + ask.count > most:
-                raise Busy("too many answers are waited for; try again in a few seconds")
+                raise Busy("too many answers are waiting; try again in a few seconds")
             self._counts[ask.model] += ask.count
 
     def end(self, ask: Ask) -> None:
-        """A request is over."""
+        """Count a finished request out."""
         with self._changed:
             self._counts[ask.model] -= ask.count
             self._changed.notify_all()
 
     def retire(self, name: str, withdraw: Callable[[], None]) -> None:
-        """Have somebody offered no more, and wait for their last answer."""
+        """Stop offering a model by `withdraw`, and wait for its last answer."""
         with self._changed:
             withdraw()
             while self._counts[name]:
@@ -126,16 +126,16 @@ class Answered:
 
 
 def whole(pieces: Sequence[Piece], count: int) -> list[Answered]:
-    """The answers that pieces make up."""
-    found = []
+    """The whole answers made of these pieces."""
+    answers = []
     for index in range(count):
-        own = [piece for piece in pieces if piece.index == index]
-        found.append(
+        parts = [piece for piece in pieces if piece.index == index]
+        answers.append(
             Answered(
-                "".join(piece.text for piece in own),
-                next((piece.finish for piece in own if piece.finish), "cancelled"),
-                tuple(token for piece in own for token in piece.token_ids),
-                tuple(logp for piece in own for logp in piece.logps),
+                "".join(piece.text for piece in parts),
+                next((piece.finish for piece in parts if piece.finish), "cancelled"),
+                tuple(token for piece in parts for token in piece.token_ids),
+                tuple(logp for piece in parts for logp in piece.logps),
             )
         )
-    return found
+    return answers

@@ -1,17 +1,17 @@
-"""Tokens to text as they come, up to a stop sequence."""
+"""Tokens to text as they arrive, up to a stop sequence."""
 
 from collections.abc import Callable, Sequence
 
 UNFINISHED = "\ufffd"
-"""What half a character decodes to."""
+"""What an incomplete character decodes to."""
 
 
 class TextStream:
-    """The text of one answer while its tokens come.
+    """The text of one answer as its tokens arrive.
 
     Args:
         decode: tokens to text.
-        stop: texts at which the answer ends; they are not part of it.
+        stop: texts that end the answer; they are not part of it.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:
@@ -21,7 +21,7 @@ class TextStream:
         self.stopped = False
 
     def add(self, token: int) -> str:
-        """What can be shown with one more token."""
+        """Add a token; the text that can be shown now."""
         self._tokens.append(token)
         text = self._decode(self._tokens)
         for stop in self._stop:
@@ -33,22 +33,22 @@ class TextStream:
         return self._more(text)
 
     def end(self) -> str:
-        """What is left to be shown."""
+        """The rest of the text."""
         return "" if self.stopped else self._more(self._decode(self._tokens))
 
     def _more(self, text: str) -> str:
-        # A tokenizer may change what it wrote before; what was shown stays.
+        # A later token may change earlier text; what was shown stays.
         more = text[len(self._given) :]
         self._given += more
         return more
 
     def _held_back(self, text: str) -> int:
         """Characters at the end that may still change, or be the beginning of a stop sequence."""
-        half = len(text) - len(text.rstrip(UNFINISHED))
-        begun = (
+        incomplete = len(text) - len(text.rstrip(UNFINISHED))
+        started = (
             length
             for stop in self._stop
             for length in range(1, len(stop))
             if text.endswith(stop[:length])
         )
-        return max([half, *begun])
+        return max([incomplete, *started])

@@ -1,4 +1,4 @@
-"""What a server and its engine's process say to each other: JSON over a connection of their own."""
+"""Messages between a server and its engine process: JSON over a connection of their own."""
 
 import json
 import queue
@@ -18,13 +18,13 @@ KINDS = {
     kind.__name__: kind
     for kind in (Busy, TooLong, Malformed, UnknownModel, ConfigError, StateError)
 }
-"""What is more special comes first."""
+"""Subclasses come before their bases."""
 
 
 class Wire:
-    """One end of a connection; any thread may say something, one listens.
+    """One end of a connection; any thread may send, one receives.
 
-    What is said while something is being sent goes together, after it.
+    Lines queued while others are being sent go out together after them.
     """
 
     def __init__(self, connection: "Connection[Any, Any]") -> None:
@@ -34,21 +34,21 @@ class Wire:
         self._sender.start()
 
     def say(self, line: Line) -> None:
-        """Have a line sent; it is lost where the other end is gone."""
+        """Queue a line to be sent; it is lost if the other end is gone."""
         self._said.put(line)
 
     def lines(self) -> Iterator[Line]:
-        """What the other end says until it is gone."""
+        """Lines from the other end until it is gone."""
         while True:
             try:
-                # Bytes: what `recv` takes would be unpickled.
-                together = json.loads(self._connection.recv_bytes())
+                # Bytes, because `recv` would unpickle.
+                batch = json.loads(self._connection.recv_bytes())
             except (EOFError, OSError):
                 return
-            yield from together
+            yield from batch
 
     def close(self) -> None:
-        """Send what was said, and hang up."""
+        """Send what is queued, and close the connection."""
         self._said.put(None)
         self._sender.join()
         self._connection.close()
@@ -60,13 +60,13 @@ class Wire:
             while not self._said.empty():
                 lines.append(self._said.get())
             over = None in lines
-            together = json.dumps([line for line in lines if line is not None])
-            with suppress(OSError):  # Who listens sees that the other end is gone.
-                self._connection.send_bytes(together.encode())
+            batch = json.dumps([line for line in lines if line is not None])
+            with suppress(OSError):  # The receiving thread notices that the other end is gone.
+                self._connection.send_bytes(batch.encode())
 
 
 def ask_line(ask: Ask) -> Line:
-    """A request."""
+    """The line for a request."""
     return {
         "messages": [*ask.messages],
         "model": ask.model,
@@ -80,7 +80,7 @@ def ask_line(ask: Ask) -> Line:
 
 
 def ask_of(line: Line, tell: Tell) -> Ask:
-    """The request that a line says."""
+    """The request in a line."""
     return Ask(
         line["messages"],
         tell,
@@ -95,7 +95,7 @@ def ask_of(line: Line, tell: Tell) -> Ask:
 
 
 def piece_line(piece: Piece) -> Line:
-    """A piece of an answer."""
+    """The line for a piece of an answer."""
     return {
         "index": piece.index,
         "text": piece.text,
@@ -107,18 +107,18 @@ def piece_line(piece: Piece) -> Line:
 
 
 def piece_of(line: Line) -> Piece:
-    """The piece that a line says."""
+    """The piece in a line."""
     tokens, logps = tuple(line["tokens"]), tuple(line["logps"])
     return Piece(line["index"], line["text"], tokens, logps, line["prompt_tokens"], line["finish"])
 
 
 def error_line(error: Exception) -> Line:
-    """Why something came to nothing."""
+    """The line for an error."""
     name = next((name for name, kind in KINDS.items() if isinstance(error, kind)), "StateError")
     text = str(error) if isinstance(error, FastslowError) else f"the engine failed: {error!r}"
     return {"failed": name, "why": text}
 
 
 def error_of(line: Line) -> Exception:
-    """The error that a line says."""
+    """The error in a line."""
     return KINDS[line["failed"]](line["why"])

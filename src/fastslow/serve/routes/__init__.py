@@ -1,1 +1,1 @@
-"""One file a group of routes."""
+"""HTTP routes, one file for each group."""

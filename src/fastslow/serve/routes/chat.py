@@ -1,4 +1,4 @@
-"""Answers over OpenAI's protocol, as its clients and their streams expect them."""
+"""Chat completions over OpenAI's protocol, whole or streamed."""
 
 import json
 import time
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1")
 
 
 def engine_of(live: Live) -> Engine:
-    """The server's engine; refused where it has none."""
+    """The server's engine. Raises Refused if it has none."""
     if live.engine is None:
         raise Refused(409, "this server has no engine; start it with model=path/to/model")
     return live.engine
@@ -30,7 +30,7 @@ def engine_of(live: Live) -> Engine:
 
 @router.get("/models")
 async def models(_: Voter, live: Shared) -> dict[str, Any]:
-    """What can be asked."""
+    """List the models."""
     names = list(live.engine.models) if live.engine else []
     facts = {"object": "model", "created": 0, "owned_by": "fastslow"}
     return {"object": "list", "data": [{"id": name, **facts} for name in names]}
@@ -40,23 +40,22 @@ async def models(_: Voter, live: Shared) -> dict[str, Any]:
 async def chat(
     request: Request, body: Chat, who: Voter, live: Shared
 ) -> StreamingResponse | dict[str, Any]:
-    """Answers to a conversation, kept so that they can be rated, edited and compared."""
+    """Answer a conversation; answers are stored, so that they can be rated, edited and compared."""
     engine = engine_of(live)
     assigned = live.router.assign(body.conversation(), body.domain)
     body.model = body.model or live.model_for(assigned.domain)
-    # By the end of a long answer its adapter may have gone.
+    # Looked up now: the adapter may be unloaded by the end of a long answer.
     by = By(body.model, engine.models.get(body.model), live.update_of(body.model))
     pieces = pieces_of(engine, **_asked(body, live.settings.answer_tokens))
-    first = await unless_gone(
-        request, anext(pieces)
-    )  # What is refused is so before a stream has begun.
+    # Requests are refused before a stream begins.
+    first = await unless_gone(request, anext(pieces))
     name = f"chatcmpl-{live.draw.getrandbits(64):016x}"
     if body.stream:
         stream = _stream(live, body, who, assigned, name, by, first, pieces)
         return StreamingResponse(stream, media_type="text/event-stream")
-    got = [first, *await unless_gone(request, _all(pieces))]
-    numbers = await _keep(live, body, who, assigned, by, got)
-    return _reply(body, assigned, name, got, numbers, live.token_text)
+    received = [first, *await unless_gone(request, _all(pieces))]
+    answer_ids = await _keep(live, body, who, assigned, by, received)
+    return _reply(body, assigned, name, received, answer_ids, live.token_text)
 
 
 async def _all(pieces: AsyncIterator[Piece]) -> list[Piece]:
@@ -86,17 +85,17 @@ async def _keep(
     params = {
         "temperature": body.temperature, "top_p": body.top_p, "stop": list(_stops(body)),
     }  # fmt: skip
-    _, numbers = await live.write(
+    _, answer_ids = await live.write(
         keep_answers,
         messages=body.conversation(),
         domain=assigned.domain,
         routed=assigned.by != "label",
         params=params,
         seed=body.seed,
-        given=[(by, one) for one in whole(got, body.n)],
+        given=[(by, answer) for answer in whole(got, body.n)],
         given_to=who.id,
     )
-    return numbers
+    return answer_ids
 
 
 def _reply(
@@ -108,14 +107,14 @@ def _reply(
     token_text: Callable[[int], str],
 ) -> dict[str, Any]:
     choices = []
-    for index, one in enumerate(whole(got, body.n)):
-        logprobs = _logprobs(one.token_ids, one.logps, token_text) if body.logprobs else None
+    for index, answer in enumerate(whole(got, body.n)):
+        logprobs = _logprobs(answer.token_ids, answer.logps, token_text) if body.logprobs else None
         choices.append(
             {
                 "index": index,
-                "message": {"role": "assistant", "content": one.text, "refusal": None},
+                "message": {"role": "assistant", "content": answer.text, "refusal": None},
                 "logprobs": logprobs,
-                "finish_reason": one.finish,
+                "finish_reason": answer.finish,
             }
         )
     return {
@@ -136,7 +135,7 @@ async def _stream(
     first: Piece,
     pieces: AsyncIterator[Piece],
 ) -> AsyncIterator[str]:
-    head, got = _head(body, assigned, name, "chat.completion.chunk"), [first]
+    head, received = _head(body, assigned, name, "chat.completion.chunk"), [first]
 
     def event(**facts: Any) -> str:
         return f"data: {json.dumps({**head, **facts}, ensure_ascii=False)}\n\n"
@@ -147,24 +146,24 @@ async def _stream(
     yield event(choices=[_chunk(body, first, live.token_text)])
     try:
         async for piece in pieces:
-            got.append(piece)
+            received.append(piece)
             yield event(choices=[_chunk(body, piece, live.token_text)])
-        numbers = await _keep(live, body, who, assigned, by, got)
+        answer_ids = await _keep(live, body, who, assigned, by, received)
     except Exception as error:
         text = json.dumps({"error": {"message": str(error), "type": "server_error"}})
         yield f"data: {text}\n\n"
         return
-    usage = _usage(got) if body.stream_options and body.stream_options.include_usage else None
-    yield event(choices=[], usage=usage, answer_ids=numbers)
+    usage = _usage(received) if body.stream_options and body.stream_options.include_usage else None
+    yield event(choices=[], usage=usage, answer_ids=answer_ids)
     yield "data: [DONE]\n\n"
 
 
 def _chunk(body: Chat, piece: Piece, token_text: Callable[[int], str]) -> dict[str, Any]:
     delta = {"content": piece.text} if piece.text else {}
-    found = {"index": piece.index, "delta": delta, "finish_reason": piece.finish}
+    chunk = {"index": piece.index, "delta": delta, "finish_reason": piece.finish}
     if body.logprobs:
-        found["logprobs"] = _logprobs(piece.token_ids, piece.logps, token_text)
-    return found
+        chunk["logprobs"] = _logprobs(piece.token_ids, piece.logps, token_text)
+    return chunk
 
 
 def _logprobs(
@@ -179,9 +178,13 @@ def _logprobs(
 
 
 def _usage(got: Sequence[Piece]) -> dict[str, int]:
-    made = sum(len(piece.token_ids) for piece in got)
-    read = next((piece.prompt_tokens for piece in got if piece.prompt_tokens), 0)
-    return {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
+    completion = sum(len(piece.token_ids) for piece in got)
+    prompt = next((piece.prompt_tokens for piece in got if piece.prompt_tokens), 0)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
 
 
 def _head(body: Chat, assigned: Assigned, name: str, kind: str) -> dict[str, Any]:

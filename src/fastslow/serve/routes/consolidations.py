@@ -1,4 +1,4 @@
-"""Students of what answers in all domains: asked for, and what has become of them."""
+"""Students of what answers in all domains: requests, and what became of them."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -16,8 +16,8 @@ PAGE = 20
 
 @router.post("/consolidations", status_code=202)
 async def ask(who: Admin, live: Shared) -> dict[str, Any]:
-    """Want one student of what answers in all domains; the learner makes it, and it becomes an
-    update of each, which that domain's gate tests."""
+    """Request one student of what answers in all domains. The learner makes it, and it becomes an
+    update of each domain, which that domain's gate tests."""
     return asdict(await live.write(consolidating.ask, by=who.id))
 
 
@@ -25,7 +25,7 @@ async def ask(who: Admin, live: Shared) -> dict[str, Any]:
 async def asked_for(
     _: Reader, live: Shared, limit: Annotated[int, Query(ge=1, le=100)] = PAGE
 ) -> dict[str, Any]:
-    """Those that were asked for, the newest first, with the updates that they are."""
+    """Requested consolidations with their updates, newest first."""
     return {"consolidations": await live.read(_shown, limit=limit)}
 
 
@@ -36,6 +36,8 @@ def _shown(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
 
 
 def _with_updates(connection: Connection, one: Consolidation) -> dict[str, Any]:
-    found = consolidating.updates_of(connection, one.id)
-    facts = [{"id": own.id, "domain": own.domain, "state": own.state} for own in found]
+    updates = consolidating.updates_of(connection, one.id)
+    facts = [
+        {"id": update.id, "domain": update.domain, "state": update.state} for update in updates
+    ]
     return {**asdict(one), "updates": facts}

@@ -1,4 +1,4 @@
-"""What the store holds, for people and programs that read it."""
+"""Export, statistics and metrics of the store; people and their access."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -27,22 +27,22 @@ async def export(
     limit: Annotated[int, Query(ge=1, le=10_000)] = PAGE,
     include: Literal["pending"] | None = None,
 ) -> dict[str, Any]:
-    """Rows in TRL's columns behind a cursor; `include=pending` adds votes still in their grace."""
+    """Rows in TRL's columns after a cursor; `include=pending` adds votes still in their grace."""
     page = await live.read(export_page, after=after, limit=limit, pending=include == "pending")
     return asdict(page)
 
 
 @router.get("/v1/statistics")
 async def numbers(_: Reader, live: Shared) -> dict[str, Any]:
-    """What was sent, and how well people agree, as it was `at` a time; after `again_in_s` there is
-    something newer."""
-    found = await live.figures.now()
-    return {**asdict(found.statistics), "at": found.at, "again_in_s": found.again_in_s}
+    """Counts of votes and how well people agree, as of `at`; newer ones are available after
+    `again_in_s`."""
+    figures = await live.figures.now()
+    return {**asdict(figures.statistics), "at": figures.at, "again_in_s": figures.again_in_s}
 
 
 @router.get("/metrics")
 async def metrics(_: Reader, live: Shared) -> Response:
-    """The same in Prometheus' format."""
+    """The counts in Prometheus' format."""
     return Response(
         as_prometheus((await live.figures.now()).statistics.counts), media_type=CONTENT_TYPE
     )
@@ -50,7 +50,7 @@ async def metrics(_: Reader, live: Shared) -> Response:
 
 @router.post("/v1/people", status_code=201)
 async def add_person(body: NewPerson, who: Admin, live: Shared) -> dict[str, Any]:
-    """Let somebody ask; the token in the reply is shown this once."""
+    """Give somebody access; the token in the reply is shown only once."""
     person, token = await live.write(
         people.add_principal, name=body.name, role=body.role, by=who.id
     )
@@ -59,7 +59,7 @@ async def add_person(body: NewPerson, who: Admin, live: Shared) -> dict[str, Any
 
 @router.post("/v1/people/{person_id}/token")
 async def new_token(person_id: Number, who: Admin, live: Shared) -> dict[str, Any]:
-    """Another token for somebody; the one before is worth nothing from now on."""
+    """Issue a new token to somebody; the old one is invalid from now on."""
     token = await live.write(people.new_token, principal_id=person_id, by=who.id)
     live.forget_principals()
     return {"id": person_id, "token": token}
@@ -67,7 +67,7 @@ async def new_token(person_id: Number, who: Admin, live: Shared) -> dict[str, An
 
 @router.post("/v1/people/{person_id}/forget")
 async def forget(person_id: Number, who: Admin, live: Shared) -> dict[str, Any]:
-    """Learn nothing of somebody any more, and what had learned from them again without."""
+    """Take back all votes of somebody, and relearn without them the updates that used them."""
     done = await live.write(forgetting.forget_person, principal_id=person_id, by=who.id)
     live.forget_principals()
     await follow(live)
@@ -76,14 +76,14 @@ async def forget(person_id: Number, who: Admin, live: Shared) -> dict[str, Any]:
 
 @router.post("/v1/people/{person_id}/let-through")
 async def let_through(person_id: Number, who: Admin, live: Shared) -> dict[str, Any]:
-    """Learn what somebody has sent until now, also what was held back."""
+    """Learn what somebody has sent until now, including held-back rows."""
     rows = await live.write(holding.let_through, principal_id=person_id, by=who.id)
     return {"id": person_id, "rows": rows}
 
 
 @router.put("/v1/people/{person_id}/enabled")
 async def set_enabled(person_id: Number, body: Enabled, who: Admin, live: Shared) -> dict[str, Any]:
-    """Let somebody ask no more, or again."""
+    """Disable or enable somebody's access."""
     await live.write(
         people.set_disabled, principal_id=person_id, disabled=not body.enabled, by=who.id
     )

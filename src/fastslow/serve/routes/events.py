@@ -1,4 +1,4 @@
-"""A stream that says when there is something new to ask for."""
+"""An event stream that says what has changed and should be fetched again."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from fastslow.serve.routes.voting import Shared
 
 router = APIRouter(prefix="/v1")
 ALIVE_EVERY = 15.0
-"""Seconds after which a stream says that it lives, and looks whether its token still does."""
+"""Seconds between keep-alive comments, each after a check that the token is still valid."""
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +31,7 @@ async def _listener(who: Reader, live: Shared) -> AsyncIterator[Listener]:
 async def events(
     request: Request, live: Shared, listener: Annotated[Listener, Depends(_listener)]
 ) -> StreamingResponse:
-    """Server-sent events `{"changed": [...]}` of `votes`, `updates` and `people`, at first all."""
+    """Server-sent events `{"changed": [...]}` of `votes`, `updates` and `people`; first, all."""
     stream = _stream(live, listener, token_of(request))
     return StreamingResponse(
         stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}

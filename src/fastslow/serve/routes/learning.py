@@ -1,4 +1,4 @@
-"""What was learned of the votes, and what is decided about it by hand."""
+"""Updates learned from the votes, and decisions on them by hand."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -29,20 +29,20 @@ async def history(
     domain: Short | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = PAGE,
 ) -> dict[str, Any]:
-    """Updates, the newest first, with what the gate said; what answers in each domain."""
-    found = await live.read(updates.history, domain=domain, limit=limit)
+    """Updates with their gate results, newest first, and what answers in each domain."""
+    listed = await live.read(updates.history, domain=domain, limit=limit)
     routes = await live.read(updates.all_routes)
     return {
-        "updates": [asdict(one) for one in found],
-        "routes": [{**asdict(one), "model": live.model_for(one.domain)} for one in routes],
+        "updates": [asdict(update) for update in listed],
+        "routes": [{**asdict(route), "model": live.model_for(route.domain)} for route in routes],
     }
 
 
 @router.get("/votes/{vote_id}/updates")
 async def uses(vote_id: Number, _: Reader, live: Shared) -> dict[str, Any]:
     """The updates that learned from a vote."""
-    found = await live.read(updates.uses_of, vote_id=vote_id)
-    return {"updates": [asdict(one) for one in found]}
+    users = await live.read(updates.uses_of, vote_id=vote_id)
+    return {"updates": [asdict(update) for update in users]}
 
 
 @router.post("/updates/{update_id}/{decision}")
@@ -52,8 +52,8 @@ async def decide(
     who: Admin,
     live: Shared,
 ) -> dict[str, Any]:
-    """Approve of what answers: slow drift is measured from it. Undo an update at once, with those
-    after it. Learn the rows of one that was set aside in another update, or never."""
-    found = await live.write(DECISIONS[decision], update_id=update_id, by=who.id)
+    """Approve what answers: slow drift is measured from it. Roll back an update at once, with those
+    after it. Release the rows of one that was set aside to another update, or discard them."""
+    route = await live.write(DECISIONS[decision], update_id=update_id, by=who.id)
     await follow(live)
-    return asdict(found)
+    return asdict(route)

@@ -1,4 +1,4 @@
-"""Pairs to compare, and what is sent of them."""
+"""Pairs to compare, and the votes, ratings and edits on them."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -33,18 +33,18 @@ Key = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=20
 
 @router.get("/me")
 async def me(who: Anyone) -> dict[str, Any]:
-    """Who asks."""
+    """The caller."""
     return {"id": who.id, "name": who.name, "role": who.role}
 
 
 @router.post("/pairs", status_code=201)
 async def new_pair(request: Request, body: NewPair, who: Voter, live: Shared) -> dict[str, Any]:
-    """Put two answers up for comparison; without any, the engine is asked for them.
+    """Put two answers up for comparison; without any, the engine samples them.
 
-    Answers of one's own, several reviewers and gold questions are for admins and services.
+    Only admins and services may send answers, several reviewers or gold questions.
     """
     if who.role == "annotator" and (body.answers is not None or body.needs > 1):
-        raise Refused(403, "answers of one's own and several reviewers are for admins and services")
+        raise Refused(403, "only admins and services may send answers or ask for several reviewers")
     if body.answers is None:
         return await unless_gone(request, _sampled_pair(body, who, live))
     pair_id = await live.write(_write_pair, body=body, draw=live.draw)
@@ -52,7 +52,7 @@ async def new_pair(request: Request, body: NewPair, who: Voter, live: Shared) ->
 
 
 async def _sampled_pair(body: NewPair, who: Principal, live: Live) -> dict[str, Any]:
-    """Two answers of the engine's, for who asked."""
+    """A pair sampled from the engine, leased to the caller."""
     if live.engine is None:
         raise Refused(409, "this server has no engine; send two answers along")
     if body.gold_verdict is not None:
@@ -79,10 +79,10 @@ def _write_pair(connection: Any, *, body: NewPair, draw: Any, now: float) -> int
         items.add_answer(
             connection,
             prompt_id=prompt_id,
-            answer=items.Answer(given.text, given.finish, model=given.model),
+            answer=items.Answer(answer.text, answer.finish, model=answer.model),
             now=now,
         )
-        for given in body.answers or ()
+        for answer in body.answers or ()
     )
     return items.add_pair(
         connection,
@@ -99,9 +99,9 @@ def _write_pair(connection: Any, *, body: NewPair, draw: Any, now: float) -> int
 
 @router.post("/pairs/next")
 async def next_pairs(body: Wanted, who: Voter, live: Shared) -> dict[str, Any]:
-    """Pairs to compare, kept for who asks for ten minutes; none where there are no more."""
-    found = await live.write(leases.next_pairs, voter=who.id, count=body.count, domain=body.domain)
-    return {"pairs": [_shown(pair) for pair in found]}
+    """Pairs to compare, leased to the caller for ten minutes; none if there are no more."""
+    pairs = await live.write(leases.next_pairs, voter=who.id, count=body.count, domain=body.domain)
+    return {"pairs": [_shown(pair) for pair in pairs]}
 
 
 def _shown(pair: leases.ShownPair) -> dict[str, Any]:
@@ -115,14 +115,14 @@ def _shown(pair: leases.ShownPair) -> dict[str, Any]:
 
 @router.post("/votes", status_code=202)
 async def vote(body: Vote, who: Voter, live: Shared, key: Key) -> dict[str, Any]:
-    """Take a vote. It is on disk when this replies; the same key again gives the same reply."""
+    """Record a vote. It is on disk before the reply; the same key again gives the same reply."""
     receipt = await live.write(voting.vote, voter=who.id, key=key, **body.model_dump())
     return _receipt(receipt, live)
 
 
 @router.post("/ratings", status_code=202)
 async def rate(body: Rated, who: Voter, live: Shared, key: Key) -> dict[str, Any]:
-    """Take a thumb up or down on an answer."""
+    """Record a good or bad rating of an answer."""
     await _check_given(body.answer_id, who, live)
     receipt = await live.write(voting.rate, voter=who.id, key=key, **body.model_dump())
     return _receipt(receipt, live)
@@ -130,7 +130,7 @@ async def rate(body: Rated, who: Voter, live: Shared, key: Key) -> dict[str, Any
 
 @router.post("/edits", status_code=202)
 async def edit(body: Edited, who: Voter, live: Shared, key: Key) -> dict[str, Any]:
-    """Take an answer as it should have been."""
+    """Record a corrected answer."""
     answer_id = body.answer_id
     if answer_id is None:
         answer_id = await live.read(
@@ -144,14 +144,14 @@ async def edit(body: Edited, who: Voter, live: Shared, key: Key) -> dict[str, An
 
 
 async def _check_given(answer_id: int, who: Principal, live: Live) -> None:
-    """What somebody has rated they can read: only who may read all may rate what others got."""
+    """Raters can read what they rated, so only readers of everything may rate others' answers."""
     if who.role not in READERS:
         await live.read(leases.check_answer_given, answer_id=answer_id, voter=who.id)
 
 
 @router.delete("/votes/{vote_id}")
 async def retract(vote_id: Number, who: Voter, live: Shared) -> dict[str, Any]:
-    """Take something back that was sent."""
+    """Take back a vote, a rating or an edit."""
     receipt = await live.write(voting.retract, voter=who.id, vote_id=vote_id)
     return _receipt(receipt, live)
 
@@ -163,9 +163,12 @@ async def own_votes(
     before: Annotated[int | None, Query(ge=1, le=LARGEST)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = standing.PAGE,
 ) -> dict[str, Any]:
-    """What one sent oneself and what became of it, the newest first; `before` a number for more."""
-    found = await live.read(standing.standings, voter=who.id, before=before, limit=limit)
-    return {"votes": [asdict(one) for one in found], "more": len(found) == limit}
+    """The caller's own votes and what became of them, newest first; `before` an id for more."""
+    votes = await live.read(standing.standings, voter=who.id, before=before, limit=limit)
+    return {
+        "votes": [asdict(vote_standing) for vote_standing in votes],
+        "more": len(votes) == limit,
+    }
 
 
 def _receipt(receipt: voting.Receipt, live: Live) -> dict[str, Any]:

@@ -28,11 +28,11 @@ export function leave() {
 function draw() {
   if (!models.length) {
     return show("main", element("div", { class: "empty" },
-      element("h1", {}, "Nobody answers here"),
+      element("h1", {}, "No model here"),
       element("p", {}, "This server was started without a model. Start it with ", element("code", { class: "whole" }, "model=path/to/model"), " to chat."),
     ));
   }
-  const box = element("textarea", { id: "said", rows: "2", "aria-label": "Your message", placeholder: "Say something",
+  const box = element("textarea", { id: "said", rows: "2", "aria-label": "Your message", placeholder: "Type a message",
     oninput: (event) => (draft = event.target.value) });
   box.value = draft;
   box.addEventListener("keydown", (event) => {
@@ -42,7 +42,7 @@ function draw() {
     }
   });
   const choose = element("select", { "aria-label": "Model", onchange: (event) => (model = event.target.value || null) },
-    element("option", { value: "" }, "What answers now"),
+    element("option", { value: "" }, "Current model"),
     models.map((name) => element("option", { selected: name === model }, name)));
   show("main",
     element("h1", { class: "quiet" }, "Chat"),
@@ -148,7 +148,7 @@ function edit(turn, place) {
   box.value = turn.content;
   const keep = () => {
     outbox.post("/v1/edits", { answer_id: turn.id, text: box.value }).done.then((receipt) =>
-      toast(receipt?.error ?? "Kept: your version counts as better than this answer."));
+      toast(receipt?.error ?? "Saved: your version counts as better than this answer."));
     turn.content = box.value;
     turn.truncated = false;
     draw();

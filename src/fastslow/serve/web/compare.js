@@ -106,7 +106,7 @@ function side(name, label, pair) {
 function drawEmpty() {
   waitsForMore = true;
   if (fetching) return show("main", element("p", { class: "hint" }, "Loading the next pair."));
-  const [title, text] = fault ? ["No pairs came", `${sentence(fault.message)} The page keeps asking.`]
+  const [title, text] = fault ? ["Could not load pairs", `${sentence(fault.message)} The page keeps trying.`]
     : cast ? ["All done for now", "You have seen every pair that needs a verdict. New ones appear here by themselves."]
       : ["Nothing to compare yet", "Pairs appear here as soon as there are any."];
   show("main",
@@ -148,7 +148,7 @@ async function undo() {
   cast -= 1;
   ready = [pair, ...ready.filter((one) => one.id !== pair.id)];
   draw();
-  toast(receipt ? "Taken back." : "It is taken back as soon as the server can be reached.");
+  toast(receipt ? "Taken back." : "It will be taken back as soon as the server can be reached.");
 }
 
 function edit(name, pair) {
@@ -157,7 +157,7 @@ function edit(name, pair) {
   editing.value = pair[name].text;
   const save = () => {
     outbox.post("/v1/edits", { pair_id: pair.id, side: name, text: editing.value }).done.then(
-      (receipt) => toast(receipt?.error ?? "Kept: your version counts as better than this answer."),
+      (receipt) => toast(receipt?.error ?? "Saved: your version counts as better than this answer."),
     );
     draw();
   };

@@ -13,10 +13,10 @@ const FIRST = 10; // Updates of a domain that are shown until more are asked for
 const STATES = {
   planned: "planned", learning: "being learned", candidate: "learned, not tested yet", gating: "being tested", waiting: "waits for approval",
   promoted: "answers now", superseded: "answered before", quarantined: "set aside by the gate",
-  rolled_back: "rolled back", released: "given back", discarded: "discarded",
+  rolled_back: "rolled back", released: "released", discarded: "discarded",
 };
 const NOTES = {
-  waiting: "It answers once an admin approves of it; until then this domain learns nothing more.",
+  waiting: "It answers once an admin approves it; until then this domain learns nothing more.",
   quarantined: "Its rows are not learned unless an admin says so.",
   rolled_back: "Its rows are not learned again unless an admin says so.",
   released: "Its rows are learned again, in another update.",

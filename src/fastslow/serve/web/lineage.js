@@ -13,7 +13,7 @@ const SHAPES = {
   waiting: { label: "waits for approval", draw: () => [path("M0 -11L11 0L0 11L-11 0Z", "open warn")] },
   quarantined: { label: "set aside by the gate", draw: () => [path("M-9 -9H9V9H-9Z", "open warn")] },
   rolled_back: { label: "rolled back", draw: () => [path("M9 -10V10L-10 0Z", "open warn")] },
-  released: { label: "given back", draw: () => [circle(7, "open")] },
+  released: { label: "released", draw: () => [circle(7, "open")] },
   discarded: { label: "discarded", draw: () => [path("M-7 -7L7 7M7 -7L-7 7", "open")] },
   base: { label: "the base", draw: () => [path("M-9 0H9M0 -9V9", "open")] },
 };

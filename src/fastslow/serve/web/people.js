@@ -58,11 +58,11 @@ function draw(all) {
   const tiles = { votes: total, "rows to learn": found.rows, "held out": found.held_out, waiting: found.waiting,
     "open pairs": found.open_pairs, refused: found.refused, "taken back": found.retracted };
   redraw(figures,
-    isOld ? element("p", { class: "hint" }, "Counted ", moment(at), "; there are newer votes, and counting takes its time.") : null,
+    isOld ? element("p", { class: "hint" }, "Counted ", moment(at), "; there are newer votes, but counting takes a while.") : null,
     element("dl", { class: "tiles" }, Object.entries(tiles).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, value.toLocaleString())),
     )),
-    element("section", {}, element("h2", {}, "Votes an hour"), hours(hourly, at)),
+    element("section", {}, element("h2", {}, "Votes per hour"), hours(hourly, at)),
     differing(disagreement),
     waiting(held),
     unusual(remarks),
@@ -74,7 +74,7 @@ function draw(all) {
 }
 
 function differing({ shared, differ, pairs }) {
-  const said = shared ? `On ${differ} of ${shared} pairs that several people voted on they differ.`
+  const said = shared ? `People differ on ${differ} of ${shared} pairs that several voted on.`
     : "No pair was voted on by several people yet.";
   return element("section", {}, element("h2", {}, "Where people differ"), element("p", {}, said),
     pairs.length ? fold("differ", pairs.length === 1 ? "This pair" : `The ${pairs.length} on which they differ most`,
@@ -89,7 +89,7 @@ function differing({ shared, differ, pairs }) {
 function unusual(remarks) {
   if (!remarks.length) return null;
   return element("section", {}, element("h2", {}, "Votes worth a look"),
-    element("p", {}, "These differ from what chance gives. Why, they do not tell: a taste of one's own, harder pairs or a misunderstanding look the same."),
+    element("p", {}, "These differ from chance. The numbers do not show why: an unusual taste, harder pairs or a misunderstanding look the same."),
     element("ul", { class: "votes" }, remarks.map((one) => element("li", {}, element("b", {}, one.name),
       element("ul", { class: "checks" }, one.said.map((said) => element("li", {}, sentence(said))))))));
 }
@@ -97,7 +97,7 @@ function unusual(remarks) {
 function waiting(held) {
   if (!held.length) return null;
   return element("section", {}, element("h2", {}, "Rows that are held back"),
-    element("p", {}, "Their senders stand out from the others, or are new; the reason is given. They are learned once an admin lets them through, those of newcomers also once there are enough to tell."),
+    element("p", {}, "They are from people who stand out from the others, or are new; the reason is given. They are learned once an admin lets them through; newcomers' rows also once there are enough to tell."),
     element("ul", { class: "votes" }, held.map((one, place) => element("li", {},
       element("div", { class: "line" },
         element("b", {}, one.name),
@@ -108,7 +108,7 @@ function waiting(held) {
 }
 
 const exported = () => element("section", {}, element("h2", {}, "Export"),
-  element("p", {}, "All training rows so far, one JSON object a line, in TRL's columns. "),
+  element("p", {}, "All training rows so far, one JSON object per line, in TRL's columns. "),
   button("Download votes.jsonl", "", download, { class: "primary" }));
 
 function table(people) {
@@ -146,7 +146,7 @@ function addForm() {
   };
   return element("form", { class: "extras", onsubmit: add },
     element("label", {}, "Name ", name), element("label", {}, "Role ", role),
-    element("button", { class: "primary" }, "Add somebody"));
+    element("button", { class: "primary" }, "Add person"));
 }
 
 function goldForm() {
@@ -163,7 +163,7 @@ function goldForm() {
     });
   };
   return element("section", {}, element("h2", {}, "Gold questions"),
-    element("p", {}, "Pairs whose answer you know. They come among the others, show how reliable somebody is, and are never learned from."),
+    element("p", {}, "Pairs whose answer you know. They are mixed with the others, show how reliable somebody is, and are never learned from."),
     element("form", { class: "gold", onsubmit: add },
       element("label", {}, "Prompt ", prompt), element("label", {}, "First answer ", first), element("label", {}, "Second answer ", second),
       element("label", {}, "Verdict ", verdict), element("button", { class: "primary" }, "Add a gold question")));
@@ -186,7 +186,7 @@ const forgetting = (one) => (unsure === one.id
 
 const askFirst = (one) => attempt(async () => {
   unsure = one.id;
-  toast(`All votes of ${one.name} are taken back, and what has learned from them is learned again without. This cannot be undone.`);
+  toast(`All votes of ${one.name} are taken back, and updates that learned from them are learned again without them. This cannot be undone.`);
 });
 
 const forget = (one) => attempt(async () => {
