@@ -1,4 +1,4 @@
-"""Arguments of several verbs: a recipe and settings, a judge, and whether a folder is trusted."""
+"""Arguments of several commands: recipe and settings, judge, trust in a folder's code."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 METAVAR = "RECIPE | SECTION.KEY=VALUE"
 HELP = (
-    "A YAML recipe, or the name of one that `fastslow recipes` lists; then settings that replace "
-    "the recipe's. Settings alone do too: model=... data.train=..."
+    "A YAML recipe, or the name of one that `fastslow recipes` lists; then settings that override "
+    "it. Settings alone also work: model=... data.train=..."
 )
 TrustCode = typer.Option(
     False,
@@ -26,23 +26,23 @@ Arguments = typer.Argument(None, metavar=METAVAR, help=HELP)
 
 
 class RecipeCommand(TyperCommand):
-    """A command of settings, which tells who gives one as an option how it is written."""
+    """A command that takes settings; one given as an option gets a hint how to write it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            # Its class is click's or typer's own, by version; only that of options has a name.
+            # The class is click's or typer's, by version; only option errors have `option_name`.
             from fastslow.config.hints import as_setting
 
-            said = as_setting(str(getattr(error, "option_name", "")))
-            if said:
-                vars(error)["message"] += f". Settings have no dashes: {said}"
+            hint = as_setting(str(getattr(error, "option_name", "")))
+            if hint:
+                vars(error)["message"] += f". Settings have no dashes: {hint}"
             raise
 
 
 def recipe_of(arguments: list[str] | None) -> "Recipe":
-    """The checked recipe that arguments name. Raises ConfigError with all faults."""
+    """The checked recipe that the arguments give. Raises ConfigError with all faults."""
     from fastslow.config import load_recipe
     from fastslow.objectives import objective_problems
 

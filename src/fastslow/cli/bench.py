@@ -36,7 +36,7 @@ def continual(
     out: Out,
     worlds: int = typer.Option(10, min=1, help="Worlds with a known reward to report on."),
     rates: list[float] = typer.Option(
-        [3e-4, 1e-3, 3e-3, 1e-2], "--rate", help="Learning rates to choose from; once for each."
+        [3e-4, 1e-3, 3e-3, 1e-2], "--rate", help="Learning rates to choose from; repeatable."
     ),
     pairs: int = typer.Option(768, min=16, help="Training pairs of each domain."),
     domains: int = typer.Option(3, min=2, max=6, help="Domains of each world."),
@@ -63,7 +63,7 @@ def continual(
     with task_progress() as on_progress:
         if data:
             scenarios, rate, most = _scenarios(data, model, recipe, out, pairs=pairs, seeds=seeds)
-            found = bench_files(
+            results = bench_files(
                 out,
                 scenarios,
                 rate=rate,
@@ -73,7 +73,7 @@ def continual(
                 on_progress=on_progress,
             )
         else:
-            found = bench_worlds(
+            results = bench_worlds(
                 out,
                 seeds=range(worlds),
                 rates=rates,
@@ -85,7 +85,7 @@ def continual(
                 workers=workers,
                 on_progress=on_progress,
             )
-    show_tables(as_markdown(found), out / "results.json", out / "table.md")
+    show_tables(as_markdown(results), out / "results.json", out / "table.md")
 
 
 @app.command()
@@ -106,7 +106,7 @@ def chasing(
     if optimizer not in RATES:
         raise ConfigError(f"optimizer: got {optimizer!r}; allowed are {', '.join(RATES)}")
     with task_progress() as on_progress:
-        found = bench_chasing(
+        results = bench_chasing(
             out,
             seeds=range(worlds),
             pairs=pairs,
@@ -114,7 +114,7 @@ def chasing(
             workers=workers,
             on_progress=on_progress,
         )
-    show_tables(as_markdown(found), out / "results.json", out / "table.md")
+    show_tables(as_markdown(results), out / "results.json", out / "table.md")
 
 
 @app.command()
@@ -123,7 +123,7 @@ def objectives(
     out: Out,
     worlds: int = typer.Option(5, min=1, help="Worlds with a known reward to report on."),
     rates: list[float] = typer.Option(
-        [1e-3, 3e-3, 1e-2], "--rate", help="Learning rates to choose from; once for each."
+        [1e-3, 3e-3, 1e-2], "--rate", help="Learning rates to choose from; repeatable."
     ),
     pairs: int = typer.Option(512, min=16, help="Training pairs."),
     data: Path = typer.Option(
@@ -161,8 +161,8 @@ def objectives(
             bench = partial(bench_files, out, scenarios, rate=rate, pairs=most)
         else:
             bench = partial(bench_worlds, out, seeds=range(worlds), rates=rates, pairs=pairs)
-        found = bench(names=chosen, workers=workers, on_progress=on_progress)
-    show_tables(as_markdown(found), out / "results.json", out / "table.md")
+        results = bench(names=chosen, workers=workers, on_progress=on_progress)
+    show_tables(as_markdown(results), out / "results.json", out / "table.md")
 
 
 @app.command()
@@ -197,11 +197,11 @@ def online(
     with task_progress() as on_progress:
         if data:
             scenarios, _, most = _scenarios([data], model, recipe, out, pairs=pairs, seeds=seeds)
-            found = bench_files(
+            results = bench_files(
                 out, scenarios, pairs=most, names=chosen, workers=workers, on_progress=on_progress
             )
         else:
-            found = bench_online(
+            results = bench_online(
                 out,
                 seeds=range(first, first + worlds),
                 pairs=pairs,
@@ -209,7 +209,7 @@ def online(
                 workers=workers,
                 on_progress=on_progress,
             )
-    show_tables(as_markdown(found), out / "results.json", out / "table.md")
+    show_tables(as_markdown(results), out / "results.json", out / "table.md")
 
 
 def _check_known(chosen: list[str], known: Iterable[str]) -> None:
@@ -228,14 +228,14 @@ def _check_options(
 
     if len({bool(data), bool(model), bool(recipe)}) > 1:
         raise ConfigError("data: --data, --model and --recipe belong together")
-    idle = [
+    unused = [
         option
         for name, option in (OF_WORLDS if data else OF_FILES).items()
         if name in context.params and _on_command_line(context, name)
     ]
-    if idle:
+    if unused:
         where = "with --data, where the recipe decides" if data else "without --data"
-        raise ConfigError(f"{', '.join(idle)}: no effect {where}; remove it")
+        raise ConfigError(f"{', '.join(unused)}: no effect {where}; remove it")
     if wrong := [rate for rate in rates if not rate > 0]:
         raise ConfigError(f"--rate: got {wrong[0]:g}; must be above 0")
 
@@ -257,17 +257,17 @@ def _scenarios(
 ) -> tuple[list[Any], float, int]:
     """One scenario per order of the pairs, the learning rate, and the number of pairs available.
 
-    The order of the domains is turned by one from each to the next, so that as many scenarios as
-    domains have every domain once in every place.
+    Each scenario rotates the order of the domains by one, so that over as many scenarios as domains
+    every domain is once in every place.
     """
     from fastslow.bench.scenario import files_scenario, smallest_domain
     from fastslow.config import load_recipe
 
     shared = load_recipe(recipe, [f"model={model}"])
-    found = []
+    scenarios = []
     for seed in range(seeds):
-        turned = seed % len(data)
-        domains = [*data[turned:], *data[:turned]]
+        shift = seed % len(data)
+        domains = [*data[shift:], *data[:shift]]
         to = out / "scenarios" / f"files-{seed}"
-        found.append(files_scenario(domains, shared, to, pairs=pairs, seed=seed, **chosen))
-    return found, shared.train.learning_rate, min(pairs, *map(smallest_domain, found))
+        scenarios.append(files_scenario(domains, shared, to, pairs=pairs, seed=seed, **chosen))
+    return scenarios, shared.train.learning_rate, min(pairs, *map(smallest_domain, scenarios))

@@ -1,4 +1,4 @@
-"""`fastslow combine`: modules of finished runs and banks to one adapter."""
+"""`fastslow combine`: combine modules of finished runs and banks into one adapter."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,19 +24,19 @@ def combine(
         "routed (one a prompt).",
     ),
     fixed: list[float] = typer.Option(
-        None, "--fixed", help="Weight of a module, in their order; once for each."
+        None, "--fixed", help="Weight of each module, in their order; repeatable."
     ),
     recompress: int = typer.Option(
         None,
         min=1,
-        help="Largest rank; the exact sum has all ranks together, a student that of the recipe.",
+        help="Largest rank. Default: the sum of all ranks (exact); for a student, the recipe's.",
     ),
     budget: float = typer.Option(
         None,
         help="Largest reverse KL to the base, nats per answer, to which the result is scaled down; "
         "inf for none. Default: that of the last source's recipe.",
     ),
-    model: str = typer.Option(None, help="The base, where it is not in the recorded place."),
+    model: str = typer.Option(None, help="The base model, if it is not where the run recorded it."),
     trust_code: bool = TrustCode,
     json_output: bool = typer.Option(False, "--json", help="Print the combination as JSON."),
 ) -> None:

@@ -10,16 +10,16 @@ from fastslow.cli.console import say, tell
 def convert(
     file: Path = typer.Argument(help="A YAML of `trl dpo` or of LLaMA-Factory (stage dpo or kto)."),
     settings: list[str] = typer.Argument(
-        None, metavar="[SECTION.KEY=VALUE]...", help="Settings of the recipe that go before."
+        None, metavar="[SECTION.KEY=VALUE]...", help="Settings that override the converted recipe."
     ),
     kind: str = typer.Option(
-        None, "--from", help="trl or llama-factory. Default: told from the keys."
+        None, "--from", help="trl or llama-factory. Default: detected from the keys."
     ),
     drop: list[str] = typer.Option(
-        None, help="Leave out this key though it changes what is trained."
+        None, help="Drop this key even though it changes what is trained."
     ),
     processes: int = typer.Option(
-        1, min=1, help="Processes (GPUs) that it was run with, each with a batch of its own."
+        1, min=1, help="Processes (GPUs) that the run used, each with its own batch."
     ),
 ) -> None:
     """Print the recipe, and what became of every key; `> recipe.yaml` keeps both."""

@@ -1,4 +1,4 @@
-"""`fastslow demo`: what is kept of several domains, and what it takes to know the rate."""
+"""`fastslow demo`: retention over several domains, and chasing against tuned learning rates."""
 
 import os
 import sys
@@ -24,14 +24,16 @@ def demo(
         min(2, os.cpu_count() or 1), min=1, help="Trainings in parallel, one thread each if > 1."
     ),
     live: bool = typer.Option(
-        False, "--live", help="Instead: a server, people who vote, some who spoil, the page."
+        False,
+        "--live",
+        help="Instead: a live server and its page, with voters, some of them malicious.",
     ),
-    port: int = typer.Option(0, min=0, max=65535, help="With --live; 0 takes any that is free."),
+    port: int = typer.Option(0, min=0, max=65535, help="With --live; 0 takes any free port."),
     stay: bool = typer.Option(
         None, help="With --live: keep the page open until Ctrl-C; by default on a terminal."
     ),
 ) -> None:
-    """Learn three domains one after another in several ways, and race against six rates of DPO."""
+    """Learn three domains in sequence in several ways; race chasing against DPO at six rates."""
     if live:
         _live(to, seed, port, stay)
         return
@@ -101,8 +103,8 @@ def _ends(ways: Any) -> Any:
         box=None, pad_edge=False,
     )  # fmt: skip
     for name, way in ways.items():
-        own = name in ("sequential", "distilled")
-        forgetting = way.summary.metrics["reward"]["forgetting"] if own else None
+        has_run = name in ("sequential", "distilled")
+        forgetting = way.summary.metrics["reward"]["forgetting"] if has_run else None
         table.add_row(
             NAMES[name],
             f"{way.rate:g}",

@@ -1,15 +1,15 @@
-"""`fastslow engine`: the process that has the model of `fastslow serve`, which starts it."""
+"""`fastslow engine`: the engine process of `fastslow serve`, which starts it."""
 
 import typer
 
 LESS_URGENT = 5
-"""Than votes, for the system's scheduler."""
+"""Added to the niceness: votes come first."""
 
 
 def engine(
-    overrides: list[str] = typer.Argument(help="Settings of a recipe: its model."),
+    overrides: list[str] = typer.Argument(help="Settings of a recipe, for the model."),
     address: str = typer.Option(help="Where the server listens."),
-    slots: int = typer.Option(help="Adapters for which there is room."),
+    slots: int = typer.Option(help="Number of adapter slots."),
 ) -> None:
     """Answer for a server."""
     from fastslow.adapters.library_logging import quiet_libraries

@@ -1,4 +1,4 @@
-"""`fastslow eval`: measure a finished run, on held-out pairs or by a tool of others."""
+"""`fastslow eval`: evaluate a finished run on held-out pairs or with an external tool."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 ToolArguments = typer.Argument(
-    None, metavar="[-- TOOL ARGUMENTS]", help="With --with: handed on to the tool's command."
+    None, metavar="[-- TOOL ARGUMENTS]", help="With --with: passed on to the tool's command."
 )
 Data = typer.Option(
     None,
@@ -47,59 +47,65 @@ def evaluate(
     tool_arguments: list[str] = ToolArguments,
     data: list[str] = Data,
     module: str = typer.Option("leader", help="leader, a module's name, reference or base."),
-    max_pairs: int = typer.Option(None, min=1, help="Use the first so many pairs or questions."),
+    max_pairs: int = typer.Option(None, min=1, help="Use only the first N pairs or questions."),
     num_prompts: int = typer.Option(
         None, "--num-prompts", "--samples", min=0, help="Prompts to answer for KL and length."
     ),
     max_new_tokens: int = typer.Option(None, min=1, help="Longest answer, in tokens."),
     max_length: int = MaxLength,
-    temperature: float = typer.Option(None, min=0.0, help="With --with: of the answers."),
+    temperature: float = typer.Option(
+        None, min=0.0, help="With --with: sampling temperature of the answers."
+    ),
     judge: str = Judge,
     seed: int = typer.Option(None, min=0, help="Seed of the sampled answers. Default: the run's."),
     tool: str = Tool,
     tool_python: str = ToolPython,
-    read: bool = typer.Option(False, "--read", help="With --with: only read what the tool left."),
+    read: bool = typer.Option(
+        False, "--read", help="With --with: only read the tool's existing results."
+    ),
     trust_code: bool = TrustCode,
     json_output: bool = typer.Option(False, "--json", help="Print the measurement as JSON."),
 ) -> None:
     """Accuracy, margin, log-likelihoods, reverse KL and answer length on held-out pairs; or, with
-    --with, what a tool of others finds."""
+    --with, what an external tool measures."""
     from fastslow import Run
     from fastslow.adapters.library_logging import quiet_libraries
 
     quiet_libraries()
     opened = Run.load(run, trust_code=trust_code, max_length=max_length)
-    asked = judge_config(judge) if judge else None
+    judge_settings = judge_config(judge) if judge else None
     settings: dict[str, Any] = {
         "data": data or None, "module": module, "seed": seed, "max_new_tokens": max_new_tokens,
-        "judge": asked and asked.model_dump(mode="json"),
+        "judge": judge_settings and judge_settings.model_dump(mode="json"),
     }  # fmt: skip
     of_tool = {"arguments": tool_arguments or (), "temperature": temperature,
                "python": tool_python, "read": read}  # fmt: skip
     if tool is None:
-        said = "has an effect only with --with; other pairs than the run's are given as --data FILE"
-        _check_unused(said, of_tool)
+        why = "has an effect only with --with; other pairs than the run's are given as --data FILE"
+        _check_unused(why, of_tool)
         measures = {"max_pairs": max_pairs, "num_prompts": num_prompts}
-        _measure(opened, asked, json_output, **settings, **measures)
+        _measure(opened, judge_settings, json_output, **settings, **measures)
     else:
         _check_unused("has no effect with --with", {"num_prompts": num_prompts})
-        announce_judge(asked)
+        announce_judge(judge_settings)
         _evaluate_with(opened, tool, json_output, limit=max_pairs, **settings, **of_tool)
 
 
 def _check_unused(why: str, options: Mapping[str, Any]) -> None:
-    """Raise ConfigError where one of these options is given."""
+    """Raise ConfigError if one of these options is given."""
     from fastslow.errors import ConfigError
 
-    given = [f"{name}: {why}" for name, value in options.items() if value not in (None, (), False)]
-    if given:
-        raise ConfigError(*given)
+    problems = [
+        f"{name}: {why}" for name, value in options.items() if value not in (None, (), False)
+    ]
+    if problems:
+        raise ConfigError(*problems)
 
 
 def _measure(
     run: "Run", asked: "JudgeConfig | None", json_output: bool, *, module: str, **settings: Any
 ) -> None:
-    """Measure with the training's own code, and print it."""
+    """Measure with the training's own code, and print the result."""
     from dataclasses import asdict
     from functools import partial
 
@@ -125,20 +131,22 @@ def _measure(
 
 
 def _evaluate_with(run: "Run", tool: str, json_output: bool, **settings: Any) -> None:
-    """Call a tool of others, and print what it found, or what is left to do by hand."""
+    """Run an external tool, and print its results, or what is left to do by hand."""
     from dataclasses import asdict
 
     from fastslow import evaluate_with
 
-    found = evaluate_with(run, tool, **settings)
+    evaluation = evaluate_with(run, tool, **settings)
     if json_output:
-        result = None if found.result is None else asdict(found.result)
-        say_json({"folder": str(found.folder), "result": result, "by_hand": found.by_hand})
-    elif found.result is None:
-        say(found.by_hand)
+        result = None if evaluation.result is None else asdict(evaluation.result)
+        say_json(
+            {"folder": str(evaluation.folder), "result": result, "by_hand": evaluation.by_hand}
+        )
+    elif evaluation.result is None:
+        say(evaluation.by_hand)
     else:
-        _show_benchmark(found.result)
-        tell(f"files: {found.folder}; also in summary.json and in `fastslow report`")
+        _show_benchmark(evaluation.result)
+        tell(f"files: {evaluation.folder}; also in summary.json and in `fastslow report`")
 
 
 def _show_benchmark(found: "Benchmark") -> None:

@@ -1,4 +1,4 @@
-"""`fastslow export`: a run's answer as an adapter or as a merged model."""
+"""`fastslow export`: a run's result as an adapter or as a merged model."""
 
 from pathlib import Path
 

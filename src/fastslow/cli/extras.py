@@ -1,10 +1,10 @@
-"""Whether what a command needs beside the core is installed."""
+"""Checks that what a command needs besides the core is installed."""
 
 from importlib import import_module
 
 
 def check_installed(module: str, *, what: str, extra: str) -> None:
-    """Raises ConfigError with what to install where a module of ours lacks one of its own."""
+    """Raise ConfigError with what to install if a module of fastslow lacks a dependency."""
     from fastslow.errors import ConfigError
 
     try:

@@ -12,8 +12,10 @@ def judge(
     data: list[str] = typer.Option(
         None, help="Labelled pairs, as data.eval takes them. Default: the recipe's data.eval."
     ),
-    pairs: int = typer.Option(100, min=1, help="Ask about the first so many; ties do not count."),
-    of_eval: bool = typer.Option(False, "--eval", help="The judge in eval, not the one learned."),
+    pairs: int = typer.Option(100, min=1, help="Ask about the first N pairs; ties do not count."),
+    of_eval: bool = typer.Option(
+        False, "--eval", help="Check the judge in eval, not the one learned from."
+    ),
     json_output: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
 ) -> None:
     """Ask the judge about labelled pairs, in both orders and once more."""
@@ -32,32 +34,34 @@ def judge(
     checked = load_recipe(source, settings)
     announce_judge(checked.eval.judge if of_eval else checked.judge or checked.eval.judge)
     quiet_libraries()
-    # What a rule prints is none of the findings.
+    # What a rule prints does not belong to the findings.
     with task_progress(transient=True) as show, redirect_stdout(sys.stderr):
-        found = check_judge(
+        findings = check_judge(
             checked,
             data or None,
             pairs=pairs,
             of_eval=of_eval,
             progress=partial(show, "asking"),
         )
-    for warning in found.warnings:
+    for warning in findings.warnings:
         tell(f"warning: {warning}")
     if json_output:
-        say_json(asdict(found))
+        say_json(asdict(findings))
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     rows = {
-        "judge": found.judge,
-        "pairs": str(found.pairs),
-        "agreement with labels": _share(found.agreement, found.agreement_low, found.agreement_high),
-        "ties": f"{found.ties:.3f}",
-        "position consistency": _share(
-            found.consistent, found.consistent_low, found.consistent_high
+        "judge": findings.judge,
+        "pairs": str(findings.pairs),
+        "agreement with labels": _share(
+            findings.agreement, findings.agreement_low, findings.agreement_high
         ),
-        "repeat consistency": f"{found.repeatable:.3f}",
-        "seconds per pair": f"{found.seconds:.3g}",
-        **{key.replace("_", " "): f"{value:,}" for key, value in found.cost.items()},
+        "ties": f"{findings.ties:.3f}",
+        "position consistency": _share(
+            findings.consistent, findings.consistent_low, findings.consistent_high
+        ),
+        "repeat consistency": f"{findings.repeatable:.3f}",
+        "seconds per pair": f"{findings.seconds:.3g}",
+        **{key.replace("_", " "): f"{value:,}" for key, value in findings.cost.items()},
     }
     for name, value in rows.items():
         table.add_row(name, value)

@@ -1,4 +1,4 @@
-"""`fastslow learn`: the votes of a live folder become updates of what answers there."""
+"""`fastslow learn`: learn updates from the votes of a live folder."""
 
 from pathlib import Path
 
@@ -8,23 +8,25 @@ from fastslow.cli.console import say
 from fastslow.cli.extras import check_installed
 
 LESS_URGENT = 10
-"""Than answers, for the system's scheduler."""
+"""Added to the niceness: answers come first."""
 DEFAULTS = {"objective": {"name": "davidson"}, "train": {"schedule": "constant"}}
 """Ties are learned, and the stream has no end."""
 
 
 def learn(
-    folder: Path = typer.Argument(metavar="DIR", help="Of a server: its store, and its adapters."),
+    folder: Path = typer.Argument(
+        metavar="DIR", help="A server's folder, with its store and adapters."
+    ),
     overrides: list[str] = typer.Argument(
-        metavar="[SECTION.KEY=VALUE]...", help="Settings of a recipe; model=... is needed."
+        metavar="[SECTION.KEY=VALUE]...", help="Settings of a recipe; model=... is required."
     ),
     store: str = typer.Option(
         None, help="postgresql+psycopg://... in place of SQLite in the folder."
     ),
-    supervisor: int = typer.Option(None, hidden=True, help="Process without which it ends."),
-    once: bool = typer.Option(False, "--once", help="Learn what waits now, and end."),
+    supervisor: int = typer.Option(None, hidden=True, help="Process that this one ends with."),
+    once: bool = typer.Option(False, "--once", help="Learn what is waiting now, then exit."),
     consolidate: bool = typer.Option(
-        False, "--consolidate", help="First make one student of what answers in all domains."
+        False, "--consolidate", help="First train one student of what answers in all domains."
     ),
 ) -> None:
     """Learn from votes as they come: updates pass a gate and answer, or are set aside."""

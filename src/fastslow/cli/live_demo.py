@@ -1,4 +1,4 @@
-"""`fastslow demo --live`: a server on this machine, voters whose taste is known, and the page."""
+"""`fastslow demo --live`: a server on this machine, voters of known taste, and the page."""
 
 import signal
 import threading
@@ -14,11 +14,11 @@ SETTINGS = (
 )  # fmt: skip
 ANSWER_TOKENS = 48
 ASKED = 20
-"""Prompts."""
+"""Number of prompts."""
 
 
 def live_demo(to: Path, *, seed: int, port: int, stay: bool, say: Any) -> None:
-    """Serve a world's base, and have people vote until something was learned, set aside and undone.
+    """Serve a world's base, with voters, until updates were learned, set aside and rolled back.
 
     Args:
         to: folder of the world and of the server.
@@ -43,7 +43,7 @@ def live_demo(to: Path, *, seed: int, port: int, stay: bool, say: Any) -> None:
     world, model, prompts = _world(to, seed, say)
     (domain,) = world.domains
     recipe = [f"model={model}", *SETTINGS]
-    failed = list[BaseException]()
+    errors = list[BaseException]()
 
     def ready(address: str) -> None:
         tokens = dict(line.split() for line in (to / "live" / FILE).read_text().splitlines())
@@ -55,10 +55,10 @@ def live_demo(to: Path, *, seed: int, port: int, stay: bool, say: Any) -> None:
         try:
             story.run()
         except Gone:
-            return  # By Ctrl-C; had the server failed, it would tell.
+            return  # Stopped by Ctrl-C; a server that fails says so itself.
         except BaseException as error:
-            failed.append(error)
-        if stay and not failed:
+            errors.append(error)
+        if stay and not errors:
             say("the page stays open: look under Learning; Ctrl-C stops")
         else:
             signal.raise_signal(signal.SIGTERM)
@@ -73,8 +73,8 @@ def live_demo(to: Path, *, seed: int, port: int, stay: bool, say: Any) -> None:
         ready=ready,
         say=say,
     )
-    if failed:
-        raise failed[0]
+    if errors:
+        raise errors[0]
 
 
 def _world(to: Path, seed: int, say: Any) -> tuple[Any, str, Path]:
@@ -85,10 +85,10 @@ def _world(to: Path, seed: int, say: Any) -> tuple[Any, str, Path]:
 
     world = World(seed=seed, num_domains=1)
     (domain,) = world.domains
-    say("a tiny base model is trained on the text of a world, unless it is there already")
+    say("a tiny base model is trained on the text of a world, unless it exists already")
     scenario = world_scenario(world, to / "world", pairs=ROWS)
     prompts = to / "world" / "prompts.jsonl"
     # The shortest: longer ones are so much alike that all are held out together, or none.
-    asked = sorted(world.prompts(domain), key=len)[:ASKED]
-    write_rows(prompts, [{"prompt": one, "domain": domain} for one in asked])
+    chosen = sorted(world.prompts(domain), key=len)[:ASKED]
+    write_rows(prompts, [{"prompt": prompt, "domain": domain} for prompt in chosen])
     return world, str(scenario.settings["model"]), prompts

@@ -46,7 +46,7 @@ COLLECTED_EVERY = 50_000
 """Allocations between garbage collections. Imports create 700,000 long-lived objects; with Python's
 default of 700, collections take a twentieth of the time until the first step."""
 SPINS = "3000"
-"""Turns that a thread stays awake while it waits for the others of its step. libgomp's default is a
+"""Iterations that a thread spins while it waits for the others of its step. libgomp's default is a
 hundred times as many: no faster on idle cores, and a tenth of the speed on busy ones."""
 
 app = typer.Typer(
@@ -102,7 +102,7 @@ def run() -> None:
     except FastslowError as error:
         tell(f"error: {error}")
         sys.exit(_code(error))
-    except BrokenPipeError:  # As of `fastslow sample ... | head`.
+    except BrokenPipeError:  # For example `fastslow sample ... | head`.
         nobody_reads(sys.stdout)
         sys.exit(1)
     except OSError as error:
@@ -119,9 +119,9 @@ def run() -> None:
 
 
 def wait_briefly() -> None:
-    """Have torch's threads sleep soon where they wait, unless the environment says how they wait.
+    """Have torch's threads spin only briefly when they wait, unless the environment says otherwise.
 
-    To be called before torch is loaded.
+    Call it before torch is loaded.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
@@ -132,8 +132,8 @@ def _code(error: FastslowError) -> int:
 
 
 def show_warnings_plainly() -> None:
-    """From now on what fastslow warns of comes out as one line, and once."""
-    package, others, shown = str(Path(__file__).parents[1]), warnings.showwarning, set[str]()
+    """From now on print each of fastslow's warnings as one line, and once."""
+    package, original, shown = str(Path(__file__).parents[1]), warnings.showwarning, set[str]()
 
     def show(
         message: Warning | str, category: type[Warning], filename: str, *rest: Any, **named: Any
@@ -141,7 +141,7 @@ def show_warnings_plainly() -> None:
         if not (
             issubclass(category, (FutureWarning, UserWarning)) and filename.startswith(package)
         ):
-            others(message, category, filename, *rest, **named)
+            original(message, category, filename, *rest, **named)
         elif (text := str(message)) not in shown:
             shown.add(text)
             tell(f"warning: {text}")

@@ -20,8 +20,8 @@ def masked_example(item: Encoded, tokenizer: Any) -> Text:
     for name, response, scored in answers:
         text.append(f"\n{name}, {len(scored)} tokens scored:\n")
         style = "green" if name in PREFERRED else "red"
-        of_assistant = set(scored)
-        for said, places in groupby(range(len(response)), of_assistant.__contains__):
+        scored_places = set(scored)
+        for is_scored, places in groupby(range(len(response)), scored_places.__contains__):
             part = tokenizer.decode([response[place] for place in places])
-            text.append(part, style=style if said else "dim")
+            text.append(part, style=style if is_scored else "dim")
     return text

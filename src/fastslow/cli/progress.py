@@ -176,7 +176,7 @@ class RunDisplay:
         if self._brief:
             return
         for domain, result in event["results"].items():
-            # Of all domains, whatever the reference in training is.
+            # Always relative to the base, whatever the reference in training is.
             self.say(f"{event['label']}, on {domain}: {measurement(result, 'nats vs the base')}")
 
     def _drop_side(self) -> None:

@@ -18,8 +18,8 @@ def prompts(
     arguments: list[str] = Arguments,
     json_output: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:
-    """Optimise an instruction for a chat model that is only asked (ZOPO). Ctrl-C stops after the
-    candidate that is being asked; the same command resumes."""
+    """Optimise an instruction for a black-box chat model (ZOPO). Ctrl-C stops after the current
+    candidate; the same command resumes."""
     checked = recipe_of(arguments)
 
     from dataclasses import asdict
@@ -68,7 +68,7 @@ class _Display:
 
 
 def _tell_of_pool(event: Mapping[str, Any]) -> None:
-    """Say what a model wrote, and what in the pool leaves a search little to do."""
+    """Report what a model wrote, and warn where the pool leaves a search little to do."""
     count, wanted, budget, cost = (event[k] for k in ("candidates", "wanted", "budget", "cost"))
     if wanted is not None:
         prefix = "discarded_"

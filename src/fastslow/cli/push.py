@@ -1,4 +1,4 @@
-"""`fastslow push`: a run's answer to the Hugging Face Hub."""
+"""`fastslow push`: a run's result to the Hugging Face Hub."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 def push(
     run: Path = typer.Argument(help="Run folder."),
-    repo: str = typer.Argument(help="OWNER/NAME on the Hub; made if it is not there."),
+    repo: str = typer.Argument(help="OWNER/NAME on the Hub; created if it does not exist."),
     merged: bool = typer.Option(False, "--merged", help="Fold the module into the base model."),
     module: str = typer.Option("leader", help="leader or a module's name."),
     dtype: str = typer.Option(
         None, help="float32, bfloat16 or float16, for --merged. Default: the base's."
     ),
-    public: bool = typer.Option(False, "--public", help="For all to see; a new one is private."),
+    public: bool = typer.Option(
+        False, "--public", help="Make the repository public; a new one is private by default."
+    ),
     base_model: str = typer.Option(
-        None, help="OWNER/NAME of the base on the Hub, where it was a folder here."
+        None, help="OWNER/NAME of the base on the Hub, if it was a local folder."
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="List the files and send nothing."),
     trust_code: bool = TrustCode,
@@ -54,7 +56,7 @@ def push(
 
 
 def _list(planned: "Pushed") -> None:
-    seen = "private" if planned.private else "public"
-    tell(f"to {planned.repo} ({seen}), {sum(planned.files.values()):,} bytes:")
+    visibility = "private" if planned.private else "public"
+    tell(f"to {planned.repo} ({visibility}), {sum(planned.files.values()):,} bytes:")
     for name, size in planned.files.items():
         tell(f"  {name}  {size:,}")

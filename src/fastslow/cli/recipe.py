@@ -1,4 +1,4 @@
-"""`fastslow recipe`: what can stand in a recipe, from the same text as docs/recipe.md."""
+"""`fastslow recipe`: explain a recipe's keys, with the same text as docs/recipe.md."""
 
 import typer
 
@@ -7,7 +7,9 @@ from fastslow.cli.console import say
 
 def recipe(
     key: str = typer.Argument(
-        None, metavar="[SECTION[.KEY]]", help="Only this section or key, as data or chase.alpha."
+        None,
+        metavar="[SECTION[.KEY]]",
+        help="Only this section or key, such as data or chase.alpha.",
     ),
 ) -> None:
     """Explain the keys of a recipe: types, defaults, meaning."""
@@ -17,7 +19,7 @@ def recipe(
     if section != "objective" or name == "name":
         say(describe(key))
         return
-    # These come with the objectives, which the schema of a recipe does not know.
+    # Settings of objectives come with the objectives, not with the recipe's schema.
     from fastslow.objectives.described import setting_text, settings_text
 
     say(setting_text(name) if name else f"{describe(key)}\n\n{settings_text('dpo')}")

@@ -17,8 +17,8 @@ def report(
     ),
     to: Path = typer.Option(
         None,
-        help="The file. Default: report.html in the run folder, here for several runs; a table is "
-        "printed.",
+        help="Output file. Default: report.html in the run folder, for several runs in this one; a "
+        "table is printed.",
     ),
     show: bool = typer.Option(False, "--open", help="Open the page in a browser."),
 ) -> None:

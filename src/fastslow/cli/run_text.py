@@ -1,4 +1,4 @@
-"""What is said of a run, as lines and tables."""
+"""Text about a run, as lines and tables."""
 
 from collections.abc import Mapping
 from shlex import quote
@@ -11,11 +11,11 @@ from fastslow.training.state.events import StartEvent
 from fastslow.training.state.summary import ContinualSummary
 
 REFERENCES = {"base": "the base", "previous": "the previous policy"}
-"""How the references of held-out numbers are written."""
+"""Names of the references of held-out numbers."""
 
 
 def next_commands(folder: str, task: str, *, held_out: bool) -> str:
-    """What can be done with a finished run. `held_out`: whether it has pairs to measure on."""
+    """Commands to use on a finished run. `held_out`: whether it has pairs to measure on."""
     path = quote(folder)
     sample = [] if task == "reward" else [f"fastslow sample {path} 'PROMPT'"]
     measure = f"fastslow eval {path}" + ("" if held_out else " --data HELD_OUT_PAIRS")
@@ -79,7 +79,10 @@ def comparison(
         ("win_rate", "win rate vs base (95 % interval)", ""),
     ):
         if None not in (start.get(key), final.get(key)):
-            cells = (format(one[key], form) if form else share(one, key) for one in (start, final))
+            cells = (
+                format(result[key], form) if form else share(result, key)
+                for result in (start, final)
+            )
             table.add_row(label, *cells)
     return table
 

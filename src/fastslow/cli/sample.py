@@ -16,7 +16,7 @@ def sample(
     run: Path = typer.Argument(help="Run folder."),
     prompts: list[str] = typer.Argument(None, help="Prompts to answer."),
     data: list[str] = typer.Option(None, help="Read prompts from the rows of these files."),
-    limit: int = typer.Option(8, min=1, help="Use the first so many rows of these files."),
+    limit: int = typer.Option(8, min=1, help="Use only the first N rows of these files."),
     module: list[str] = typer.Option(
         ["leader"], help="leader, a module's name, reference or base; give several to compare."
     ),
@@ -30,7 +30,7 @@ def sample(
     ),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same answers."),
     trust_code: bool = TrustCode,
-    json_output: bool = typer.Option(False, "--json", help="One JSON object an answer."),
+    json_output: bool = typer.Option(False, "--json", help="Print one JSON object per answer."),
 ) -> None:
     """Answer prompts with the run's leader, or with several of its policies side by side."""
     from fastslow.errors import ConfigError
@@ -49,7 +49,7 @@ def sample(
     sources = open_sources(data or [])
     rows = islice(read_prompts(sources, columns=opened.recipe.data.columns), limit)
     for prompt in [*(prompts or []), *rows]:
-        found = {
+        answers = {
             name: opened.answers(
                 [prompt],
                 num_generations=count,
@@ -63,9 +63,9 @@ def sample(
         }
         shown = opened.prompt_text(prompt, max_new_tokens=max_new_tokens)
         if json_output:
-            _print_json(shown, {opened.policy(name): own for name, own in found.items()})
+            _print_json(shown, {opened.policy(name): texts for name, texts in answers.items()})
         else:
-            _print_text(shown, found)
+            _print_text(shown, answers)
 
 
 def _print_json(prompt: str, found: "dict[str, list[Answer]]") -> None:

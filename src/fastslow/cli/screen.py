@@ -1,4 +1,4 @@
-"""A console of rich to which text is only ever text."""
+"""A rich console that shows any text as plain text."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,19 +11,19 @@ from fastslow.cli.console import visible
 
 
 class Screen(Console):
-    """Takes no markup from text, and writes control characters out."""
+    """Takes no text as markup, and writes control characters out."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, **settings)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """Before it is measured, so that columns fit."""
+        """Escape text before it is measured, so that columns fit."""
         return super().render_str(visible(text), **settings)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Whatever else is shown; rich's own control codes pass."""
+        """Escape everything else that is shown; rich's own control codes pass."""
         for segment in super().render(renderable, options):
             text, style, control = segment
             yield segment if control else Segment(visible(text), style)

@@ -15,19 +15,23 @@ if TYPE_CHECKING:
     from fastslow.serve.engine.opening import EngineChoice
 
 TEMPLATE = "data.chat_template_kwargs"
-"""What is in it goes to an engine too."""
+"""Settings below it also go to a remote engine."""
 SECRET = "FASTSLOW_WEBHOOK_SECRET"
 
 
 def serve(
-    folder: Path = typer.Argument(metavar="DIR", help="Its store and tokens; made if need be."),
-    overrides: list[str] = typer.Argument(
-        None, metavar="[SECTION.KEY=VALUE]...", help="Settings of a recipe; model=... answers."
+    folder: Path = typer.Argument(
+        metavar="DIR", help="Folder of the store and the tokens; created if needed."
     ),
-    port: int = typer.Option(8000, min=0, max=65535, help="0 takes any that is free."),
+    overrides: list[str] = typer.Argument(
+        None,
+        metavar="[SECTION.KEY=VALUE]...",
+        help="Settings of a recipe; model=... is the model that answers.",
+    ),
+    port: int = typer.Option(8000, min=0, max=65535, help="0 takes any free port."),
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     host_name: list[str] = typer.Option(
-        None, help="Name by which a proxy's users ask for this server; repeatable."
+        None, help="Host name of this server behind a proxy; repeatable."
     ),
     store: str = typer.Option(
         None, help="postgresql+psycopg://... in place of SQLite in the folder."
@@ -36,22 +40,23 @@ def serve(
         None, help="File of pairs to put up for comparison, as data.train takes it; repeatable."
     ),
     prompts: list[str] = typer.Option(
-        None, help="File of prompts that the model answers twice, to be compared; repeatable."
+        None, help="File of prompts that the model answers twice, for comparison; repeatable."
     ),
     adapter: list[Path] = typer.Option(
-        None, help="Adapter that answers beside the model's base; the last one by default."
+        None, help="Adapter to serve beside the base; the last one is the default; repeatable."
     ),
     engine: str = typer.Option(
-        None, help="URL of an engine with OpenAI's API that answers, as http://127.0.0.1:8001/v1."
+        None,
+        help="URL of an engine with OpenAI's API that answers, such as http://127.0.0.1:8001/v1.",
     ),
     engine_model: str = typer.Option(None, help="Its base model; the only one by default."),
     answer_tokens: int = typer.Option(
         1024, min=1, help="Longest answer of a pair, or of a chat that names no limit, in tokens."
     ),
     learn: bool = typer.Option(
-        False, "--learn", help="Learn from the votes beside it, as `fastslow learn` does."
+        False, "--learn", help="Also learn from the votes, as `fastslow learn` does."
     ),
-    webhook: str = typer.Option(None, help=f"URL that is told of new rows, signed with ${SECRET}."),
+    webhook: str = typer.Option(None, help=f"URL to notify of new rows, signed with ${SECRET}."),
     workers: int = typer.Option(
         1, min=1, help="Processes that answer; several need PostgreSQL, and an engine by URL."
     ),
@@ -77,8 +82,8 @@ def serve(
 def _answers(
     settings: list[str], adapters: list[Path], url: str | None, model: str | None, learn: bool
 ) -> "EngineChoice":
-    """What answers. To an engine by URL settings are the learner's, but for what the template is
-    given: both must give it the same."""
+    """What answers. With an engine by URL, settings are the learner's, except those of the chat
+    template, which must be the same for both."""
     from fastslow.config import load_recipe
     from fastslow.serve.engine.opening import EngineChoice
     from fastslow.serve.supervised import threads_of_both
@@ -86,7 +91,7 @@ def _answers(
     threads = threads_of_both()[0] if learn else None
     if url is None:
         return EngineChoice(settings, adapters, model=model, threads=threads)
-    others = [] if learn else [one for one in settings if not one.startswith(TEMPLATE)]
+    others = [] if learn else [setting for setting in settings if not setting.startswith(TEMPLATE)]
     recipe = load_recipe({**DEFAULTS, "model": url}, [] if others else settings)
     template = recipe.data.chat_template_kwargs
     return EngineChoice(others, adapters, url, model, threads, template)
@@ -102,7 +107,7 @@ def _learning(overrides: list[str], store: str | None) -> list[str]:
 
 
 def _settings(host_names: list[str], answer_tokens: int, webhook: str | None) -> "Settings":
-    """With the secret by which messages are signed."""
+    """The server's settings, with the secret that signs messages."""
     from fastslow.serve import Settings
     from fastslow.serve.webhooks import check_webhook
 

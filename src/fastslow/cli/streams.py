@@ -1,6 +1,6 @@
-"""What the command writes to, which may go away: a pipe closes, a terminal hangs up.
+"""Output streams that may go away: a pipe closes, a terminal hangs up.
 
-What is shown of a run is not worth the run: standard error falls silent instead.
+A lost display must not end a run: standard error falls silent instead.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 
 class Silenced:
-    """A stream that takes everything and shows nothing from the first error on."""
+    """A stream that accepts everything and shows nothing after its first error."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -19,7 +19,7 @@ class Silenced:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write a text, if anybody is there."""
+        """Write a text, if anybody still reads."""
         try:
             return self._stream.write(text)
         except OSError:
@@ -27,12 +27,12 @@ class Silenced:
             return len(text)
 
     def writelines(self, lines: Any) -> None:
-        """Write texts, if anybody is there."""
+        """Write texts, if anybody still reads."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Show what was written, if anybody is there."""
+        """Show what was written, if anybody still reads."""
         try:
             self._stream.flush()
         except OSError:
@@ -40,7 +40,7 @@ class Silenced:
 
 
 def nobody_reads(stream: TextIO) -> None:
-    """From now on what is written to the stream, also by libraries and at exit, goes nowhere."""
+    """From now on discard what is written to the stream, also by libraries and at exit."""
     with suppress(OSError, ValueError):  # Not every stream is a file.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -48,5 +48,5 @@ def nobody_reads(stream: TextIO) -> None:
 
 
 def survive_a_lost_display() -> None:
-    """From now on an error of standard error ends no run."""
+    """From now on errors on standard error end no run."""
     sys.stderr = Silenced(sys.stderr)

@@ -12,9 +12,11 @@ from fastslow.cli.train import STOPPED
 def sweep(
     arguments: list[str] = Arguments,
     seeds: int = typer.Option(
-        1, min=1, help="Runs of each cell; seeds count on from the recipe's."
+        1, min=1, help="Runs of each cell; seeds count up from the recipe's."
     ),
-    by: str = typer.Option("accuracy", help="accuracy, loss, reward or win_rate, held out."),
+    by: str = typer.Option(
+        "accuracy", help="Held-out metric to rank by: accuracy, loss, reward or win_rate."
+    ),
     workers: int = typer.Option(
         1, min=1, help="Trainings in parallel, one thread each if more than one."
     ),
@@ -33,11 +35,11 @@ def sweep(
     tell(f"{count} runs in {planned.folder}")
     try:
         with task_progress() as on_step:
-            found = run_sweep(planned, by=by, workers=workers, on_step=on_step)
+            results = run_sweep(planned, by=by, workers=workers, on_step=on_step)
     except StoppedError as stopped:
         tell(f"{stopped}; rerun the command to resume")
         raise typer.Exit(STOPPED) from None
     if json_output:
-        say_json(found)
+        say_json(results)
         return
-    show_tables(as_markdown(found), planned.folder / "sweep.json", planned.folder / "table.md")
+    show_tables(as_markdown(results), planned.folder / "sweep.json", planned.folder / "table.md")

@@ -11,13 +11,13 @@ PLAIN_EVERY_S = 10.0
 
 
 class OnProgress(Protocol):
-    """Is given a task and how many of how many items of it are done."""
+    """Called with a task, how many of its items are done, and of how many."""
 
     def __call__(self, task: str, done: int, total: int | None) -> None: ...
 
 
 class ProgressLines:
-    """Says how far a task is: at most one line in ten seconds, and none of a task that is quick.
+    """Reports how far a task is: at most one line in ten seconds, none for a quick task.
 
     >>> lines = ProgressLines(print, every=0)
     >>> lines("sampling", 32, 64)
@@ -44,7 +44,7 @@ class ProgressLines:
 
 @contextmanager
 def task_progress(*, transient: bool = False) -> Iterator[OnProgress]:
-    """Shows the progress of each task; `transient` bars go when all are done."""
+    """Shows the progress of each task; `transient` bars vanish when all are done."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

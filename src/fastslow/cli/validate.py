@@ -58,7 +58,9 @@ def validate(
             encoder = make_encoder(part, tokenizer)
             for name, statistics in _read(part, encoder, show_progress, where):
                 findings[name] = statistics.as_json()
-                warnings += [f"{name}: {one}" for one in statistics.warnings(encoder.max_length)]
+                warnings += [
+                    f"{name}: {warning}" for warning in statistics.warnings(encoder.max_length)
+                ]
                 warnings += encoder.warnings([item.example for item in statistics.examples])
                 if name.endswith("train"):
                     examples += statistics.examples[:show]
@@ -142,8 +144,8 @@ def _read(
 
 
 def _is_known(part: "Recipe") -> bool:
-    """Whether its memory can be estimated now. The adapter of a part before is not there yet, nor
-    are the answers of a round."""
+    """Whether its memory can be estimated now: the adapter of an earlier part and the answers of a
+    round do not exist yet."""
     from fastslow.config import PART_BEFORE
     from fastslow.training.data.dataset import stored_sources
 
@@ -166,15 +168,15 @@ def _print_findings(
 
 
 def _without_zeros(finding: Mapping[str, Any]) -> dict[str, Any]:
-    """A finding without counts of what there was none of."""
-    found = {name: value for name, value in finding.items() if value != 0}
+    """A finding without its zero counts."""
+    nonzero = {name: value for name, value in finding.items() if value != 0}
     if counts := finding.get("rows and pairs"):
-        found["rows and pairs"] = {name: n for name, n in counts.items() if n}
-    return found
+        nonzero["rows and pairs"] = {name: n for name, n in counts.items() if n}
+    return nonzero
 
 
 def _verdict(checked: "Recipe", warnings: int) -> str:
-    """The last line; what cannot be trained at all was an error before."""
+    """The last line; what cannot be trained at all has already raised an error."""
     ready = "ready to train" if checked.prompts is None else "ready for `fastslow prompts`"
     above = "the warning" if warnings == 1 else f"the {warnings} warnings"
     return f"{ready}; read {above} above" if warnings else ready

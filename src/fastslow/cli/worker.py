@@ -4,8 +4,8 @@ import typer
 
 
 def worker(
-    socket: int = typer.Option(help="Number of the open file on which it answers."),
-    supervisor: int = typer.Option(help="Process without which it ends."),
+    socket: int = typer.Option(help="File descriptor of the socket to answer on."),
+    supervisor: int = typer.Option(help="Process that this one ends with."),
 ) -> None:
     """Answer beside other processes."""
     from fastslow.serve.workers import answer_beside_others

@@ -10,7 +10,7 @@ from fastslow.cli.task_progress import task_progress
 
 def world(
     to: Path = typer.Argument(help="Folder to write; it must not exist."),
-    seed: int = typer.Option(0, min=0, help="Another seed is another world."),
+    seed: int = typer.Option(0, min=0, help="Seed of the world; each gives another one."),
     domains: int = typer.Option(3, help="Number of domains, from 1 to 6."),
     conflict: float = typer.Option(
         0.5, help="Share of what a domain values on which the domains oppose each other, 0 to 1."
@@ -49,7 +49,7 @@ def world(
             overlap=overlap,
             progress=partial(show, "pretraining the base"),
         )
-    tell(f"wrote {to}: base, world.json, train.jsonl and test.jsonl of each of")
+    tell(f"wrote {to}: base, world.json, train.jsonl and test.jsonl of each domain:")
     for domain in made.domains:
         row = next(made.pairs(domain, seed=seed))
         tell(f"  {domain}: {row['prompt']}")
