@@ -117,7 +117,7 @@ def test_a_probe_says_what_the_judge_is_worth(loopback, mode):
         within(120, ask)
     said = one_clear_error(caught)
     assert server.section["url"] in said
-    assert ("prefers a place" in said) == (mode in PLACES)
+    assert ("prefers a position" in said) == (mode in PLACES)
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_a_judge_that_never_gets_past_the_place_is_given_up(serve):
     asked = [JudgeRequest("p", (f"{i}", f"{i}.")) for i in range(12)]
     for _ in range(3):
         judge.judge(asked)
-    with pytest.raises(JudgeError, match="prefers a place.* itself on 48 of the last 48 pairs"):
+    with pytest.raises(JudgeError, match="prefers a position.* itself on 48 of the last 48 pairs"):
         judge.judge(asked)
 
 

@@ -1,4 +1,4 @@
-"""Who says which answer is better: a world, a rule, a classifier, a language model, several."""
+"""Judges of which answer is better: world, rule, classifier, reward or language model, ensemble."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def make_judge(config: JudgeConfig, *, device: str = "auto") -> Judge:
-    """The judge that a recipe asks for; `device` is its `train.device`, for one that is a model.
+    """The judge that a recipe asks for; `device` is its `train.device`, for judges that are models.
 
     Raises ConfigError or DataError.
     """

@@ -1,4 +1,4 @@
-"""What a judge is asked, and what it answers."""
+"""The interface of judges: requests, judgements, and how scores become win rates."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from fastslow.records import Text
 
 @dataclass(frozen=True, slots=True)
 class JudgeRequest:
-    """A prompt and the answers that are to be compared."""
+    """A prompt and the answers to compare."""
 
     prompt: Text
     answers: tuple[str, ...]
@@ -23,7 +23,7 @@ class Judgement:
     scores: tuple[float, ...]
     """Higher is better, on the judge's own scale; equal scores are a tie."""
     win_rates: tuple[float, ...]
-    """Probability of each to win against a random one of them, itself (1/2) included."""
+    """Probability that each beats a random one of them, itself (1/2) included."""
 
 
 class Judge(Protocol):
@@ -36,18 +36,18 @@ class Judge(Protocol):
 
     @property
     def cost(self) -> Mapping[str, int]:
-        """What asking has cost so far, by what is counted; empty where it costs nothing."""
+        """What asking has cost so far, as named counts; empty if it costs nothing."""
         return {}
 
     def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
-        """A judgement of each."""
+        """One judgement per request, in order."""
         ...
 
 
 def scored(scores: Sequence[float], *, sharpness: float = 1.0) -> Judgement:
-    """The judgement of a judge who scores answers one by one.
+    """The judgement of a judge that scores answers one by one.
 
-    As Bradley and Terry have it, i beats j with probability sigmoid(sharpness (s_i - s_j)).
+    By the Bradley-Terry model, i beats j with probability sigmoid(sharpness (s_i - s_j)).
     """
     rates = [
         sum(_sigmoid(sharpness * (own - other)) for other in scores) / len(scores) for own in scores
@@ -56,9 +56,9 @@ def scored(scores: Sequence[float], *, sharpness: float = 1.0) -> Judgement:
 
 
 def compared(wins: Sequence[Sequence[float]]) -> Judgement:
-    """The judgement of a judge who compares two at a time.
+    """The judgement of a judge that compares two answers at a time.
 
-    `wins[i][j]` is how surely i beats j, from 0 to 1; that of itself is 1/2. Scores are win rates.
+    `wins[i][j]` is the probability that i beats j; the diagonal is 1/2. Scores are win rates.
     """
     rates = tuple(sum(row) / len(row) for row in wins)
     return Judgement(rates, rates)

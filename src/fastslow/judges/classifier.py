@@ -1,6 +1,6 @@
 """A text classifier, fitted when the run starts: bag of words and logistic regression.
 
-Nothing is unpickled: what is kept is the data, and the same data give the same classifier.
+Nothing is unpickled: only the data is kept, and the same data gives the same classifier.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from fastslow.streams import Unreadable, open_sources
 from fastslow.words import UNSPACED
 
 TOKEN = rf"[{UNSPACED}]|[^\W{UNSPACED}]{{2,}}"
-"""Words of two letters or more; of scripts without spaces every sign."""
+"""Words of two or more letters; in scripts without spaces, every character."""
 
 
 class ClassifierJudge(Judge):
-    """Scores an answer by the log-odds that a text is of the positive kind.
+    """Scores an answer by the log-odds that a text is of the positive class.
 
     Args:
         sources: rows with `text` and `label`; positive are those whose label is `positive`.
-        positive: a label.
+        positive: the label of the positive class.
     """
 
     def __init__(self, sources: list[str], *, positive: Any) -> None:
@@ -47,10 +47,10 @@ class ClassifierJudge(Judge):
         return self._name
 
     def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
-        """A judgement of each."""
-        texts = [answer for one in asked for answer in one.answers]
+        """One judgement per request, in order."""
+        texts = [answer for request in asked for answer in request.answers]
         scores = iter(self._pipeline.decision_function(texts).tolist())
-        return [scored([next(scores) for _ in one.answers]) for one in asked]
+        return [scored([next(scores) for _ in request.answers]) for request in asked]
 
 
 def _read(sources: list[str], positive: Any) -> tuple[list[str], list[bool]]:

@@ -24,9 +24,9 @@ class EnsembleJudge(Judge):
         return total
 
     def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
-        """A judgement of each."""
-        given = [member.judge(asked) for member in self._members]
-        return [_mean(judgements) for judgements in zip(*given, strict=True)]
+        """One judgement per request, in order."""
+        by_member = [member.judge(asked) for member in self._members]
+        return [_mean(judgements) for judgements in zip(*by_member, strict=True)]
 
 
 def _mean(judgements: Sequence[Judgement]) -> Judgement:

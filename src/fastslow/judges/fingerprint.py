@@ -17,7 +17,7 @@ from fastslow.streams import file_fingerprint, folder_fingerprint, open_sources
 
 
 def judge_fingerprint(config: JudgeConfig) -> list[Any]:
-    """As JSON, without loading anything; of a model behind a URL, its name.
+    """The fingerprint as JSON, without loading anything; for a model behind a URL, URL and name.
 
     Raises OSError or DataError where a file is missing.
     """

@@ -1,7 +1,7 @@
 """A language model as the judge, behind an OpenAI-compatible chat API.
 
-It is shown two answers at a time, in both orders, because such judges favour a place. Where the two
-orders disagree nobody wins.
+It is shown two answers at a time, in both orders, because such judges have a position bias. Where
+the two orders disagree, neither answer wins.
 """
 
 import re
@@ -35,35 +35,35 @@ QUESTION = """\
 Which is better, A, B or C?"""
 VALUES = {"A": 1.0, "B": 0.0, "C": 0.5}
 LEADING = re.compile(r"\W*([ABC])\b(?![^\S\n]*\w)")
-"""A verdict at the beginning, alone or before what explains it."""
+"""A verdict at the beginning, alone or before an explanation."""
 BOTH = re.compile(
     r"[^\n]*\w.*\b[ABC]\b[^\w\n]*[:=<>]|\W*(?:(?i:vs|versus|and|or|nor)\b|[ABC]\b\W*$)", re.S
 )
-"""Behind such a letter: the other is spoken of in the same way, so that neither is the verdict."""
+"""After such a letter: the other is named in the same way, so neither is the verdict."""
 ORDER = re.compile(r"\W*([AB])[\s*)\]]*(<+|>+|=+)[\s*(\[]*(?!\1)[AB]\b")
-"""A verdict that is written as an order of both."""
+"""A verdict written as an order of both, such as `A > B`."""
 NEGATED = re.compile(r"\b(?i:neither|nor|not)\W+[ABC]\b")
-"""A letter that is named as what the verdict is not."""
+"""A letter that is named as not the verdict."""
 ARTICLE = re.compile(r"\bA\s+(?!is\b)[a-z]")
-"""An A that is no verdict."""
+"""An A that is an article, not a verdict."""
 TRIES = 3
-"""Times a question is put before a reply without a verdict counts as none."""
+"""Times a question is asked before it counts as one without a verdict."""
 MEANINGLESS = 0.5
 """Share of the latest questions without a verdict above which the judge fails."""
 LATEST = 64
-"""Questions, and pairs, that a judge is measured by: one that breaks down late is found out too."""
+"""Latest questions, and pairs, that a judge is checked on: one that breaks late is noticed too."""
 ENOUGH = 10
-"""Questions before that is said."""
+"""Questions before that check."""
 PLACE_ALONE = 0.95
-"""Share of the latest pairs with contradicting verdicts above which the judge judges by place
-alone; one that draws lots contradicts itself on half of them."""
+"""Share of the latest pairs with contradicting verdicts above which the judge goes by position
+alone; a random judge contradicts itself on half of them."""
 ENOUGH_PAIRS = 40
-"""Pairs before that is said."""
+"""Pairs before that check."""
 
 
 @dataclass(slots=True)
 class JudgeUsage:
-    """What asking has cost and shown so far."""
+    """Usage and reliability counts so far."""
 
     questions: int = 0
     """Pairs of answers in one order."""
@@ -85,8 +85,8 @@ class LlmJudge(Judge):
     """Judges by asking a model.
 
     Args:
-        url: base URL of the API, as `http://127.0.0.1:8000/v1`.
-        model: its name there.
+        url: base URL of the API, such as `http://127.0.0.1:8000/v1`.
+        model: its name on the server.
         criterion: what makes an answer better.
         api_key_env: environment variable that holds the API key; servers that need none ignore it.
         timeout_s: for one reply.
@@ -131,21 +131,21 @@ class LlmJudge(Judge):
         return {name: getattr(self.usage, name) for name in JudgeUsage.__slots__}
 
     def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
-        """A judgement of each."""
+        """One judgement per request, in order."""
         questions = [
-            (one, first, second)
-            for one in asked
-            for pair in combinations(range(len(one.answers)), 2)
+            (request, first, second)
+            for request in asked
+            for pair in combinations(range(len(request.answers)), 2)
             for first, second in (pair, pair[::-1])
         ]
         with ThreadPoolExecutor(self._max_concurrency) as pool:
             verdicts = iter(list(pool.map(lambda question: self._ask(*question), questions)))
-        judgements = [self._judgement(one, verdicts) for one in asked]
+        judgements = [self._judgement(request, verdicts) for request in asked]
         self._check_meaning()
         return judgements
 
     def _judgement(self, one: JudgeRequest, verdicts: Iterator["_Verdict"]) -> Judgement:
-        """Of the next verdicts, two for each pair of answers, one in either order."""
+        """The judgement from the next verdicts: two for each pair of answers, one in each order."""
         wins = [[0.5] * len(one.answers) for _ in one.answers]
         for i, j in combinations(range(len(one.answers)), 2):
             straight, turned = next(verdicts), next(verdicts)
@@ -169,7 +169,7 @@ class LlmJudge(Judge):
         contradictions, pairs = sum(self._contradictions), len(self._contradictions)
         if contradictions > PLACE_ALONE * max(pairs, ENOUGH_PAIRS):
             raise JudgeError(
-                f"{self.name} prefers a place, not an answer: it contradicted itself on "
+                f"{self.name} prefers a position, not an answer: it contradicted itself on "
                 f"{contradictions} of the last {pairs} pairs when their order was swapped. Choose "
                 "another model or judge."
             )
@@ -215,11 +215,11 @@ class _Verdict:
     prompt_tokens: int
     reply_tokens: int
     fault: str | None = None
-    """What came in the place of a verdict; None where there was one."""
+    """What came instead of a verdict; None if there was one."""
 
 
 def verdict_in(text: str) -> str | None:
-    """The letter that a reply decides for; None where it names none, or several.
+    """The letter that a reply decides for; None if it names none, or several.
 
     >>> [verdict_in(text) for text in ("B.", "**A**: it is shorter than B", "A is better")]
     ['B', 'A', 'A']

@@ -1,14 +1,14 @@
-"""Judges made of Python objects: functions and classes of the user's own.
+"""Judges made from the user's Python objects: functions and classes.
 
     def judge(prompt, answer) -> float            one answer at a time, higher is better
-    def judge(prompt, answers) -> list[float]     all answers to a prompt: it is named `answers`
+    def judge(prompt, answers) -> list[float]     all answers to a prompt; must be named `answers`
     class with judge(requests)                    a batch: scores or a Judgement of each request
     class with compare(prompt, a, b) -> float     two at a time, in both orders: probability that a
                                                   wins, 0 to 1
 
 Prompts come as text; of a conversation, its last turn. A batch judge gets JudgeRequest objects,
-whose prompt is as the data has it: text or messages. Scores may be any real numbers, a tensor's or
-an array's among them.
+whose prompt is as the data has it: text or messages. Scores may be any real numbers, also those of
+a tensor or an array.
 """
 
 import inspect
@@ -39,20 +39,20 @@ FORMS = {
 """What each form is called with."""
 
 SHOWN = 300
-"""Characters of what an object gave that a message quotes."""
+"""Characters of an object's output that a message quotes."""
 
 _Judging = Callable[[Sequence[JudgeRequest]], list[Judgement]]
 
 _HELD: dict[Path, Any] = {}
-"""Objects that runs of this process judge with, by the file that stands for each."""
+"""Objects that judge in this process, by the file that stands for each."""
 
 
 class ObjectJudge(Judge):
     """Judges with a function or an object.
 
     Args:
-        value: of one of the four forms; a class is made without arguments.
-        name: names it in messages and in provenance.
+        value: an object of one of the four forms; a class is instantiated without arguments.
+        name: its name in messages and in provenance.
 
     Raises ConfigError for an object of another form. Judging raises JudgeError where the object
     fails or gives something else than finite numbers.
@@ -71,14 +71,14 @@ class ObjectJudge(Judge):
 
     @property
     def cost(self) -> Mapping[str, int]:
-        """What the object counts of its own work, where it has a `cost`."""
+        """What the object counts of its own work, if it has a `cost`."""
         cost = self._called(getattr, self._value, "cost", {})
         if not isinstance(cost, Mapping) or any(type(count) is not int for count in cost.values()):
             raise JudgeError(f"{self._name} gave {_shown(cost)} as cost; it must be whole numbers")
         return cost
 
     def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
-        """A judgement of each."""
+        """One judgement per request, in order."""
         return self._judging(asked)
 
     def _form_of(self, value: Any) -> _Judging:
@@ -92,13 +92,13 @@ class ObjectJudge(Judge):
         return self._by_prompt if _takes_all(value) else self._by_answer
 
     def _in_batches(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
-        # A list of its own, so that the object may do with it what it likes.
-        found = self._several(
+        # A copy, so that the object may change it.
+        judged = self._several(
             self._called(self._value.judge, list(asked)), len(asked), "judgements", "prompts"
         )
         return [
-            self._judgement(one, len(request.answers))
-            for one, request in zip(found, asked, strict=True)
+            self._judgement(result, len(request.answers))
+            for result, request in zip(judged, asked, strict=True)
         ]
 
     def _judgement(self, found: Any, count: int) -> Judgement:
@@ -115,8 +115,8 @@ class ObjectJudge(Judge):
         return [compared(self._wins(request)) for request in asked]
 
     def _wins(self, request: JudgeRequest) -> list[list[float]]:
-        """How surely each answer beats each other one. Every two are compared in both orders, so
-        that a liking for a place is no liking for an answer."""
+        """Probability that each answer beats each other one. Pairs are compared in both orders, so
+        that a position bias favours no answer."""
         prompt, answers = plain_text(request.prompt), request.answers
         wins = [[0.5] * len(answers) for _ in answers]
         for i, j in combinations(range(len(answers)), 2):
@@ -162,23 +162,23 @@ class ObjectJudge(Judge):
             return function(*given)
 
     def _scores(self, found: Any, count: int) -> list[float]:
-        given = self._several(found, count, "scores", "answers")
-        return [self._number(score) for score in given]
+        scores = self._several(found, count, "scores", "answers")
+        return [self._number(score) for score in scores]
 
     def _several(self, found: Any, count: int, what: str, of: str) -> list[Any]:
-        """As many as were asked for, in the order in which they were given."""
-        given: list[Any] = self._called(_listed, found, count + 1)
-        if len(given) != count:
-            many = len(given) if len(given) < count else f"more than {count}"
+        """The values of `found` as a list. Raises JudgeError unless there are `count` of them."""
+        values: list[Any] = self._called(_listed, found, count + 1)
+        if len(values) != count:
+            got = len(values) if len(values) < count else f"more than {count}"
             raise JudgeError(
-                f"{self._name} gave {many} {what} for {count} {of}; it must give one for each"
+                f"{self._name} gave {got} {what} for {count} {of}; it must give one for each"
             )
-        return given
+        return values
 
     def _number(self, value: Any) -> float:
         try:
             number = math.nan if isinstance(value, (str, bytes)) else float(value)
-        except Exception:  # An array of several numbers has an error of its library's own.
+        except Exception:  # An array of several numbers raises an error of its own library.
             number = math.nan
         if not math.isfinite(number):
             hint = ""
@@ -192,12 +192,12 @@ class ObjectJudge(Judge):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Stands in a file for an object of this process."""
+    """What a file defines that stands for an object of this process."""
 
     file: Path
 
     def value(self) -> Any:
-        """The object. Raises ConfigError in a process that was not given it."""
+        """The object. Raises ConfigError in a process that does not have it."""
         if self.file not in _HELD:
             raise ConfigError(
                 f"judge: {self.file} stands for a Python object, which this process does not have; "
@@ -212,12 +212,12 @@ def hold(file: Path, value: Any) -> None:
 
 
 def held(file: str) -> Held:
-    """What a file that stands for an object defines."""
+    """The placeholder that such a file defines."""
     return Held(Path(file).resolve())
 
 
 def as_judge(value: Any, name: str | None = None) -> Judge:
-    """The judge that an object is or makes. Raises ConfigError where it is of no form."""
+    """The judge that an object is or makes. Raises ConfigError if it has none of the forms."""
     if isinstance(value, Held):
         value = value.value()
     if name is None:
@@ -232,7 +232,7 @@ def title_of(value: Any) -> str:
 
 
 def _listed(found: Any, most: int) -> list[Any]:
-    """The first of several values; what has no order of its own, or is no sequence, is one."""
+    """At most `most` values of an iterable; what is unordered or not iterable counts as one."""
     if isinstance(found, (str, bytes, Mapping, Set)):
         return [found]
     try:
@@ -243,7 +243,7 @@ def _listed(found: Any, most: int) -> list[Any]:
 
 
 def _shown(value: Any, written: Callable[[Any], str] = repr) -> str:
-    """The beginning of what an object gave, however it is written."""
+    """The beginning of an object's output as text."""
     try:
         text = written(value)
     except Exception:
@@ -258,13 +258,13 @@ def _made(kind: type, name: str) -> Any:
 
 
 def _check_takes(function: Callable[..., Any], given: Sequence[str], name: str) -> None:
-    """Raise ConfigError where a function cannot be called with so many arguments."""
+    """Raise ConfigError if a function cannot be called with these arguments."""
     try:
         inspect.signature(function).bind(*given)
     except TypeError:
         raise ConfigError(f"judge: {name} must take ({', '.join(given)}); {ALLOWED}") from None
     except ValueError:
-        return  # A builtin, which does not say what it takes.
+        return  # A builtin without a signature.
 
 
 def _takes_all(function: Callable[..., Any]) -> bool:

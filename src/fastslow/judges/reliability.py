@@ -9,17 +9,17 @@ from fastslow.judges.base import Judge, JudgeRequest
 from fastslow.records import Pair, plain_text
 
 LOTS = 0.5
-"""Position consistency of a judge that draws lots."""
+"""Position consistency of a random judge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a judge makes of labelled pairs; shares of them, some with their 95 % interval."""
+    """How a judge does on labelled pairs: shares of them, some with their 95 % interval."""
 
     judge: str
     pairs: int
     agreement: float
-    """With the labels, the mean of both orders: one place is no label; ties count half."""
+    """With the labels, the mean of both orders, so that position bias cancels; ties count half."""
     agreement_low: float
     agreement_high: float
     ties: float
@@ -31,24 +31,24 @@ class Probe:
     repeatable: float
     """Repeat consistency: share of pairs with the same judgement on repetition."""
     seconds: float
-    """For one pair in one order."""
+    """For one pair in one order, mean."""
     cost: dict[str, int]
     """The judge's usage in total."""
 
     @property
     def warnings(self) -> list[str]:
-        """Why nothing could be learned from such a judge, one line each."""
-        found = []
+        """Reasons why nothing could be learned from the judge, one line each."""
+        lines = []
         if self.ties == 1:
-            found.append(
+            lines.append(
                 f"the judge prefers neither answer in all {self.pairs} pairs; it decides nothing"
             )
         if self.consistent_high < LOTS:
-            found.append(
+            lines.append(
                 f"the judge prefers the same answer in both orders in {self.consistent:.0%} of the "
                 "pairs, less than one that draws lots"
             )
-        return found
+        return lines
 
 
 def probe(
@@ -58,7 +58,7 @@ def probe(
     max_concurrency: int,
     progress: Callable[[int, int], None],
 ) -> Probe:
-    """Ask a judge about pairs in both orders, and once more.
+    """Ask a judge about pairs in both orders, and once more in the first.
 
     Args:
         pairs: one or more, none of them a tie.
@@ -71,10 +71,12 @@ def probe(
     again: list[int] = []
     began = time.monotonic()
     for first in range(0, len(pairs), max_concurrency):
-        asked = [_asked(pair) for pair in pairs[first : first + max_concurrency]]
-        straight += _winners(judge, asked)
-        turned += [-winner for winner in _winners(judge, [_turned(one) for one in asked])]
-        again += _winners(judge, asked)
+        requests = [_asked(pair) for pair in pairs[first : first + max_concurrency]]
+        straight += _winners(judge, requests)
+        turned += [
+            -winner for winner in _winners(judge, [_turned(request) for request in requests])
+        ]
+        again += _winners(judge, requests)
         progress(len(straight), len(pairs))
     count = len(pairs)
     right = sum(0.25 * (winner + 2) for winner in map(sum, zip(straight, turned, strict=True)))

@@ -14,22 +14,22 @@ from fastslow.judges.base import Judge, Judgement, JudgeRequest, scored
 from fastslow.records import plain_text
 
 SHORT = 8
-"""Tokens of a row that is short for any model."""
+"""Length of a row that is short for any model, in tokens."""
 
 
 class RewardModelJudge(Judge):
-    """Scores by a classifier of one label, or by the log-odds of the second of two.
+    """Scores with a classifier: by its one label, or by the log-odds of the second of two.
 
     Args:
         folder: a finished run of a reward model, a PEFT folder, a model folder or a hub id.
         template: `chat` writes prompt and answer with the tokenizer's chat template, `plain` joins
             them; a tokenizer without an end of text takes them as its pair of texts.
-        max_length: longest prompt plus answer, in tokens; prompts lose their oldest ones first.
+        max_length: longest prompt plus answer, in tokens; prompts lose their oldest tokens.
         batch_size: answers scored at once.
         device: `cpu`, or `auto` for a GPU where there is one.
 
-    A run's folder brings model, template and length of its own. Raises ConfigError where there is
-    no such model.
+    A run's folder brings its own model, template and length. Raises ConfigError if there is no
+    such model.
     """
 
     def __init__(
@@ -75,19 +75,19 @@ class RewardModelJudge(Judge):
         return self._name
 
     def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
-        """A judgement of each."""
-        rows = [row for one in asked for row in self._rows(one)]
+        """One judgement per request, in order."""
+        rows = [row for request in asked for row in self._rows(request)]
         scores = [0.0] * len(rows)
         for places in self._batches(rows):
-            given = self._score([rows[place] for place in places])
-            for place, score in zip(places, given, strict=True):
+            batch_scores = self._score([rows[place] for place in places])
+            for place, score in zip(places, batch_scores, strict=True):
                 scores[place] = score
         each = iter(scores)
-        return [scored([next(each) for _ in one.answers]) for one in asked]
+        return [scored([next(each) for _ in request.answers]) for request in asked]
 
     def _batches(self, rows: Sequence[list[int]]) -> Iterator[list[int]]:
-        """Places of rows that are scored at once: of similar lengths, or of the same one where the
-        longest row decides how the others are read."""
+        """Places of rows to score at once: of similar lengths, or of equal length where the longest
+        row decides how the model reads the others."""
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         length = (lambda place: len(rows[place])) if self._one_length else (lambda _: 0)
         for _, group in groupby(order, key=length):
@@ -128,10 +128,10 @@ class RewardModelJudge(Judge):
         return scores
 
     def _pad_id(self, rows: Sequence[list[int]]) -> int:
-        """What rows are filled up with.
+        """The token that pads rows.
 
-        Decoders find a row's last token by what is not padding, which goes wrong where the end of a
-        turn is also the padding, so theirs is a token of no row.
+        Decoders find a row's last token as the last that is not padding. This fails where the end
+        of a turn is also the padding token, so their padding is a token that no row contains.
         """
         if self._encoder is None:
             return int(self._tokenizer.pad_token_id or 0)
@@ -142,7 +142,7 @@ class RewardModelJudge(Judge):
 
 
 def folders_of(folder: str) -> list[str]:
-    """Where the weights are: a model's folder, or that of an adapter and that of its base."""
+    """The folders of the weights: a model's, or an adapter's and its base's."""
     base = None
     if (Path(folder) / "config.yaml").exists():
         folder, base, _, _ = _of_run(Path(folder))

@@ -1,4 +1,4 @@
-"""A rule of the user's own: a function or a class in a Python file that judges answers."""
+"""The user's own rule: a function or a class in a Python file that judges answers."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from fastslow.plugins import module_in
 
 
 class RuleJudge(Judge):
-    """Judges with what a Python file, which is run, defines under a name: a function or a class of
-    one of the forms in `fastslow.judges.objects`.
+    """Judges with a function or class that a Python file defines; the file is run. Its form is one
+    of those in `fastslow.judges.objects`.
 
-    The prompt is text; of a conversation, its last turn. Raises ConfigError where there is nothing
-    of that name, JudgeError where it fails or gives no finite number.
+    The prompt is text; of a conversation, its last turn. Raises ConfigError if nothing has
+    that name, JudgeError where it fails or gives no finite number.
     """
 
     def __init__(self, file: Path, function: str) -> None:
@@ -37,9 +37,9 @@ class RuleJudge(Judge):
 
     @property
     def cost(self) -> Mapping[str, int]:
-        """What the rule counts of its own work, where it does."""
+        """What the rule counts of its own work, if it does."""
         return self._judge.cost
 
     def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
-        """A judgement of each."""
+        """One judgement per request, in order."""
         return self._judge.judge(asked)

@@ -1,4 +1,4 @@
-"""The true reward of a world, where everything is invented and known."""
+"""The true reward of a synthetic world as the judge."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from fastslow.streams.worlds import World
 class WorldJudge(Judge):
     """Scores answers by the world's reward, in standard deviations over the world's text.
 
-    Win rates are the probabilities with which somebody there prefers one. Raises ConfigError for a
-    prompt that is no request of the world.
+    Win rates are the probabilities with which a person of the world prefers an answer. Raises
+    ConfigError for a prompt that is no request of the world.
     """
 
     def __init__(self, file: Path) -> None:
@@ -23,12 +23,12 @@ class WorldJudge(Judge):
         return f"world {self._world.fingerprint()[:12]}"
 
     def judge(self, asked: Sequence[JudgeRequest]) -> list[Judgement]:
-        """A judgement of each."""
+        """One judgement per request, in order."""
         world = self._world
         return [
             scored(
-                [world.reward(plain_text(one.prompt), answer) for answer in one.answers],
+                [world.reward(plain_text(request.prompt), answer) for answer in request.answers],
                 sharpness=world.sharpness,
             )
-            for one in asked
+            for request in asked
         ]
