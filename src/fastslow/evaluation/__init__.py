@@ -1,4 +1,4 @@
-"""Formulas of the measurements; nothing here knows a model."""
+"""Formulas of metrics; nothing here knows a model."""
 
 from fastslow.evaluation.accuracy import pair_accuracy
 from fastslow.evaluation.benchmarks import (

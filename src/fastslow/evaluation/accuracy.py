@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def pair_accuracy(delta: "Tensor") -> "Tensor":
-    """1 where Delta = m - m_ref is positive, 0 where negative, half where it is exactly 0.
+    """1 where Delta = m - m_ref is positive, 0 where it is negative, 0.5 where it is exactly 0.
 
     >>> import torch
     >>> pair_accuracy(torch.tensor([2.0, -1.0, 0.0]))

@@ -1,4 +1,4 @@
-"""What other people's evaluation tools found of a policy."""
+"""Results of external evaluation tools for a policy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ class BenchmarkScore:
     """One number of a tool."""
 
     task: str
-    """What was measured on, as the tool calls it."""
+    """The task, as the tool calls it."""
     metric: str
     value: float
     """In the tool's own unit."""
@@ -30,14 +30,14 @@ class Benchmark:
     module: str
     """The policy: a module's name, `base` or `routed`."""
     version: str | None
-    """Of the tool; None where its files were read alone."""
+    """Of the tool; None where only its files were read."""
     scores: Sequence[BenchmarkScore]
 
 
 SHAPE: dict[str, Any] = {
     "tool": str, "module": str, "version": str | None, "scores": list[BenchmarkScore],
 }  # fmt: skip
-"""Of a benchmark as JSON."""
+"""Shape of a benchmark as JSON."""
 
 
 def read_benchmarks(values: Any) -> list[Benchmark]:
@@ -56,8 +56,8 @@ def _benchmark(value: Mapping[str, Any]) -> Benchmark:
 
 
 def with_benchmark(known: Sequence[Benchmark], found: Benchmark) -> list[Benchmark]:
-    """The benchmarks of a run with another. What its tool had found of the same policy on other
-    tasks stays with it."""
+    """The benchmarks of a run with another one added. The tool's earlier scores of the same policy
+    on other tasks are kept."""
     tasks = {score.task for score in found.scores}
     others, scores = [], list(found.scores)
     for benchmark in known:

@@ -1,4 +1,4 @@
-"""Signs in held-out metrics that training has damaged a policy, as one warning."""
+"""Warns when held-out metrics show that training has damaged a policy."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,20 +7,21 @@ from fastslow.evaluation.intervals import wilson_interval
 
 CHOSEN_FALLS = 0.2
 """Nats per token that chosen responses may lose. Most objectives lower them, long ones by more: an
-ordinary DPO run on responses of 300 tokens takes 10 to 50 nats."""
+ordinary DPO run on responses of 300 tokens lowers them by 10 to 50 nats."""
 SHORT = 20
 """Tokens that a shorter response counts as: a word or two may lose 4 nats as well."""
 LONGER = 1.8
-"""Times as long as before training that sampled answers may get."""
+"""Factor by which sampled answers may get longer in training."""
 CUT, ENDED = 0.9, 0.5
-"""Share of sampled answers that may be cut by the length limit, which hides how long they are, if
-at most the second share was before training. Between the two they get about twice as long."""
+"""Largest share of sampled answers that may be truncated by the length limit, which hides how long
+they are, if at most the second share was before training. Between the two, answers get about twice
+as long."""
 LEAST_ANSWERS = 32
-"""Sampled answers below which their mean length is left alone: with 32 on each side chance alone
-makes one mean 1.8 times the other in about one evaluation of a hundred."""
+"""Fewer sampled answers than this are not compared in length: with 32 on each side, one mean is 1.8
+times the other by chance in about one evaluation of a hundred."""
 CHANCE = 0.5
-"""Accuracy of a policy that is its reference. Only a Wilson 95 % interval that lies below it as a
-whole counts, so that few pairs say nothing."""
+"""Accuracy of a policy that equals its reference. Only a Wilson 95 % interval entirely below it
+counts, so that few pairs show nothing."""
 
 
 def degradation(
@@ -34,9 +35,9 @@ def degradation(
 
     Args:
         now: the metrics.
-        start: those from before training, against which answers are compared in length.
-        num_answers: how many answers were sampled for each of the two.
-        rewards: of a reward model, whose scores of chosen responses have no zero.
+        start: those from before training, which answer lengths are compared with.
+        num_answers: number of answers sampled for each of the two.
+        rewards: whether they are of a reward model, whose scores have no zero.
     """
     signs = [*_less_likely(now, rewards), *_longer(now, start, num_answers), *_wrong(now)]
     if not signs:

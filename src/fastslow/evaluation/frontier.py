@@ -1,4 +1,4 @@
-"""Reward at a given reverse KL: the fair comparison between methods that move differently far."""
+"""Reward at a given reverse KL: the fair comparison of methods that move by different amounts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -34,8 +34,8 @@ def at_kl(points: Sequence[Mapping[str, float]], budget: float) -> dict[str, flo
         points: by rising strength, each with `reverse_kl` and the same other keys.
         budget: nats.
 
-    Interpolates every key linearly between the points before and after; the last point where the
-    budget is never passed, so look at `reverse_kl` of the result.
+    Interpolates every key linearly between the points before and after. If the budget is never
+    passed, returns the last point, so check `reverse_kl` of the result.
 
     >>> at_kl([{"reverse_kl": 0.0, "margin": 0.0}, {"reverse_kl": 2.0, "margin": 6.0}], 0.5)
     {'reverse_kl': 0.5, 'margin': 1.5}

@@ -1,4 +1,4 @@
-"""Intervals around a share and around a mean."""
+"""Intervals around shares and means."""
 
 import math
 import random
@@ -8,10 +8,10 @@ from typing import Any
 
 Z95 = 1.959963984540054
 T95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
-"""Of Student's t with 1 to 9 degrees of freedom, as Z95 is of the normal distribution."""
+"""Quantiles of Student's t with 1 to 9 degrees of freedom, as Z95 is of the normal distribution."""
 RESAMPLES = 10_000
 MOST = 2**53
-"""Pairs, above which a measurement is damaged."""
+"""Number of pairs above which a measurement must be damaged."""
 
 
 def wilson_interval(wins: float, count: int, *, z: float = Z95) -> tuple[float, float]:
@@ -28,7 +28,7 @@ def wilson_interval(wins: float, count: int, *, z: float = Z95) -> tuple[float, 
     centre = share + z * z / (2 * count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
-    # Exact where all or nothing was won; rounding would step over the end by a hair.
+    # Exact where all or nothing was won; rounding would slightly overshoot 0 or 1.
     low = (centre - half) / scale if wins else 0.0
     high = (centre + half) / scale if wins < count else 1.0
     return low, high
@@ -37,7 +37,7 @@ def wilson_interval(wins: float, count: int, *, z: float = Z95) -> tuple[float, 
 def bootstrap_interval(
     values: Sequence[float], *, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of independent values; the same seed, the same.
+    """Percentile bootstrap interval of the mean of independent values; deterministic for a seed.
 
     Raises ValueError without values, or unless 0 < level < 1.
     """
@@ -54,8 +54,8 @@ def bootstrap_interval(
 def student_interval(values: Sequence[float]) -> tuple[float, float]:
     """Student's 95 % interval of the mean of two or more independent values.
 
-    For few of them, whose resamples are little more than their range: a bootstrap over two covers
-    the mean half of the time.
+    For few values, where a bootstrap resamples little more than their range: over two values it
+    covers the mean half of the time.
 
     >>> [round(bound, 3) for bound in student_interval([1.0, 2.0, 3.0])]
     [-0.484, 4.484]
@@ -65,7 +65,7 @@ def student_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _t95(freedom: int) -> float:
-    """To a thousandth; beyond the table by Fisher's expansion around the normal distribution."""
+    """The quantile to a thousandth; beyond the table, Fisher's expansion around the normal one."""
     if freedom <= len(T95):
         return T95[freedom - 1]
     first, second = (Z95**3 + Z95) / 4, (5 * Z95**5 + 16 * Z95**3 + 3 * Z95) / 96
@@ -75,7 +75,7 @@ def _t95(freedom: int) -> float:
 def accuracy_interval(measured: Mapping[str, Any]) -> tuple[float, float] | None:
     """Wilson's 95 % interval of the accuracy of a held-out measurement, from its number of pairs.
 
-    None where one of the two is missing or cannot be, as in the file of somebody else's run.
+    None if one of the two is missing or impossible, as may be in the file of an unknown run.
 
     >>> [round(bound, 4) for bound in accuracy_interval({"accuracy": 0.8, "pairs": 10})]
     [0.4902, 0.9433]
@@ -90,7 +90,7 @@ def accuracy_interval(measured: Mapping[str, Any]) -> tuple[float, float] | None
 
 
 def with_interval(value: float, bounds: tuple[float, float] | None) -> str:
-    """A share to read, with its interval where there is one.
+    """A share as text, with its interval if there is one.
 
     >>> with_interval(0.8, (0.4902, 0.9433)), with_interval(0.8, None)
     ('0.800 (0.490 to 0.943)', '0.800')

@@ -1,4 +1,4 @@
-"""Sums with their counts, so that a mean of means cannot happen."""
+"""Sums with their counts, so that no mean of means is taken by mistake."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class MetricSums:
     count: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    """Of the sums that are not over all items."""
+    """Counts of the sums that are not over all items."""
 
     def add(
         self,
@@ -31,8 +31,8 @@ class MetricSums:
         self.count += count
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        for name, own in (counts or {}).items():
-            self.counts[name] = self.counts.get(name, 0) + own
+        for name, num_items in (counts or {}).items():
+            self.counts[name] = self.counts.get(name, 0) + num_items
 
     def means(self) -> dict[str, float]:
         """Each sum over its count; metrics without values are omitted."""

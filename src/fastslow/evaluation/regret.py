@@ -1,4 +1,4 @@
-"""How much was lost on the way, compared with somebody who did better."""
+"""Regret: cumulative loss compared with that of a comparator."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -8,7 +8,7 @@ def regret_curve(losses: Sequence[float], comparator: Sequence[float]) -> list[f
     """Cumulative loss minus the comparator's after each step, in nats.
 
     Both are sums over the same pairs, each pair's loss taken before it was learned. Raises
-    ValueError where the steps do not correspond.
+    ValueError if the numbers of steps differ.
 
     >>> regret_curve([0.75, 0.5, 0.5], [0.5, 0.5, 0.25])
     [0.25, 0.25, 0.5]
@@ -20,7 +20,7 @@ def regret_curve(losses: Sequence[float], comparator: Sequence[float]) -> list[f
 def relative_regret(losses: Sequence[float], comparator: Sequence[float]) -> float:
     """Total loss above the comparator's, as a share of the comparator's.
 
-    Raises ValueError where the steps do not correspond, or the comparator's total is not above 0.
+    Raises ValueError if the numbers of steps differ, or the comparator's total is not above 0.
 
     >>> relative_regret([1.25, 1.25], [1.0, 1.0])
     0.25

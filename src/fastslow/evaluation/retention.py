@@ -1,4 +1,4 @@
-"""What is kept of earlier domains, from the matrix of scores after each domain.
+"""Retention of earlier domains, from the matrix of scores after each domain.
 
 R[i][j] is the score on domain j after training on domain i, in the order of training, b[j] the
 score before any training; higher is better, K domains.
@@ -10,7 +10,7 @@ score before any training; higher is better, K domains.
 
 Forgetting is the fall from the best score since the domain was learned, the last row excluded from
 the maximum, so it is negative where the last domain improved an earlier one; other definitions let
-the maximum run over all rows. At least minus the backward transfer in any case.
+the maximum run over all rows. In any case it is at least minus the backward transfer.
 """
 
 from collections.abc import Sequence

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 CLOSE = 0.9
-"""A KL of this share of the budget is close enough to it."""
+"""Share of the budget at which a KL is close enough to it."""
 MOST_TRIED = 8
-"""Strengths below 1 that are tried."""
+"""Most strengths below 1 that are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,42 +18,42 @@ class Tried:
     strength: float
     """What the update was multiplied by."""
     reverse_kl: float
-    """Of the policy then, nats per answer."""
+    """Of the policy at this strength, nats per answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class WithinBudget:
-    """How a policy came to be within its budget, as summaries hold it."""
+    """How a policy was scaled to its budget, as summaries store it."""
 
     limit: float
     """Largest reverse KL, nats per answer."""
     strength: float
-    """What was handed over."""
+    """Strength of the policy that was kept."""
     reverse_kl: float
-    """Of that."""
+    """Of that policy."""
     tried: list[Tried]
     """In the order of trying."""
     full: str | None
-    """Folder of what was learned, where it was scaled down."""
+    """Folder of the full update, if it was scaled down."""
 
     @classmethod
     def of(cls, limit: float, tried: Sequence[Tried]) -> "WithinBudget":
-        """What was tried, of which the last was handed over."""
+        """From the strengths tried, the last of which was kept."""
         return cls(limit, tried[-1].strength, tried[-1].reverse_kl, list(tried), None)
 
 
 def strength_within(
     limit: float, reverse_kl: Callable[[float], float], *, from_reference: bool = True
 ) -> list[Tried]:
-    """What was tried on the way to a strength within the budget, which is the last.
+    """The strengths tried in the search for one within the budget, which is the last.
 
-    1 is tried first and kept where its KL is within `limit`. Otherwise the strength is bracketed,
-    the next one by the square root of the KL, as near the reference the KL grows with the square of
-    the update. The last is the strongest one found within the limit, or 0.
+    1 is tried first and kept if its KL is within `limit`. Otherwise the strength is bracketed, and
+    the next one interpolated in the square root of the KL, because near the reference the KL grows
+    with the square of the update. The last is the strongest one found within the limit, or 0.
 
     Args:
-        limit: of the reverse KL, above 0.
-        reverse_kl: of the policy at a strength.
+        limit: largest reverse KL, above 0.
+        reverse_kl: returns that of the policy at a strength.
         from_reference: whether strength 0 is the reference, whose KL needs no measuring.
 
     >>> [round(tried.strength, 3) for tried in strength_within(2.0, lambda s: 8.0 * s**2)]
@@ -63,7 +63,7 @@ def strength_within(
     if tried[0].reverse_kl <= limit:
         return tried
     low, high = Tried(0.0, 0.0 if from_reference else reverse_kl(0.0)), tried[0]
-    # A KL that is not a number is not within anything.
+    # A KL that is NaN is within no limit.
     while low.reverse_kl < CLOSE * limit and len(tried) <= MOST_TRIED:
         strength = _between(low, high, limit)
         now = Tried(strength, reverse_kl(strength))
@@ -78,8 +78,8 @@ def strength_within(
 
 
 def _between(low: Tried, high: Tried, limit: float) -> float:
-    """Where a curve through both, linear in the square root of the KL, meets a point just within
-    the limit; never in the outer tenths of the bracket, so that it shrinks."""
+    """Where a line through both, in the square root of the KL, meets a KL just within the limit;
+    never in the outer tenths of the bracket, so that the bracket shrinks."""
     aim = (0.95 * limit) ** 0.5
     below, above = low.reverse_kl**0.5, high.reverse_kl**0.5
     share = (aim - below) / (above - below) if math.isfinite(above) else 0.5
@@ -87,14 +87,14 @@ def _between(low: Tried, high: Tried, limit: float) -> float:
 
 
 def scaled_to_budget(budget: Mapping[str, Any], name: str) -> str:
-    """What is said of a policy that was scaled down.
+    """The message about a policy that was scaled down.
 
     Args:
-        budget: `limit`, `strength` and what was `tried`, as a summary holds it.
-        name: of the policy.
+        budget: `limit`, `strength` and `tried`, as a summary stores them.
+        name: the policy's name.
     """
-    seen = sorted((one["strength"], one["reverse_kl"]) for one in budget["tried"])
-    frontier = ", ".join(f"{kl:.2f} at {strength:.2f}" for strength, kl in seen)
+    points = sorted((tried["strength"], tried["reverse_kl"]) for tried in budget["tried"])
+    frontier = ", ".join(f"{kl:.2f} at {strength:.2f}" for strength, kl in points)
     return (
         f"{name} was beyond the KL budget of {budget['limit']:.2f} nats per answer and is handed "
         f"over at {budget['strength']:.2f} of its update (reverse KL {frontier})"
