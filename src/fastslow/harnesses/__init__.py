@@ -1,4 +1,4 @@
-"""Evaluation by other people's tools: their files, their commands, their results."""
+"""Evaluation with external tools: their files, their commands, their results."""
 
 from fastslow.errors import ConfigError, did_you_mean
 from fastslow.harnesses.alpaca import AlpacaEval
@@ -12,11 +12,11 @@ from fastslow.harnesses.run import ToolEvaluation, read_evaluation, run_harness
 HARNESSES: tuple[Harness, ...] = (
     LmEval(), AlpacaEval(), MtBench(), ArenaHard(), RewardBench(),
 )  # fmt: skip
-"""The tools there are."""
+"""The supported tools."""
 
 
 def harness_named(name: str) -> Harness:
-    """The tool of that name. Raises ConfigError with the names there are."""
+    """The tool of that name. Raises ConfigError with the known names."""
     known = {harness.name: harness for harness in HARNESSES}
     if name not in known:
         hint = did_you_mean(name, known)

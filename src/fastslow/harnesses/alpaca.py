@@ -1,4 +1,4 @@
-"""AlpacaEval 2: answers that a judge compares with a reference model's."""
+"""AlpacaEval 2: a judge compares answers with a reference model's."""
 
 import csv
 import json
@@ -15,21 +15,21 @@ from fastslow.harnesses.base import EvaluatedRun, EvaluationRequest, ToolCommand
 from fastslow.harnesses.questions import answers_to, model_name, questions_of
 
 PROMPT = "alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
-"""AlpacaEval 2's own question to its judge, in its package."""
+"""AlpacaEval 2's own prompt for its judge, in its package."""
 WITH_ITS_PROMPT = f"""
 import shutil, sys
 from alpaca_eval import constants, main
 shutil.copy(constants.EVALUATORS_CONFIG_DIR / {PROMPT!r}, sys.argv.pop(1))
 main.main()
 """
-"""Copies the question to where a judge's own configuration must lie, and runs AlpacaEval."""
+"""Copies the prompt to where a custom judge's configuration must be, and runs AlpacaEval."""
 TEMPERATURE = 0.7
-"""Of AlpacaEval's own answers of most models."""
+"""The temperature that AlpacaEval itself samples most models at."""
 METRICS = {
     "length_controlled_winrate": "lc_standard_error", "win_rate": "standard_error",
     "discrete_win_rate": None, "avg_length": None,
 }  # fmt: skip
-"""Columns of its table, and those of their standard errors."""
+"""Columns of its table, with the columns of their standard errors."""
 
 
 class AlpacaEval:
@@ -81,7 +81,7 @@ class AlpacaEval:
             annotator = _write_judge(folder, request.judge)
             arguments += [
                 f"--annotators_config={annotator}",
-                # The length-controlled rate needs a file of the Hub, and its own questions.
+                # The length-controlled rate needs a file from the Hub, and its own questions.
                 "--fn_metric=get_winrate",
                 "--sort_by=win_rate",
             ]
@@ -109,7 +109,7 @@ class AlpacaEval:
                 if row.get(name)
             ]  # fmt: skip
         except (ValueError, KeyError, TypeError, OSError) as error:
-            raise StateError(f"{paths[-1]} is no table of AlpacaEval: {error}") from None
+            raise StateError(f"{paths[-1]} is not a table of AlpacaEval: {error}") from None
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -117,7 +117,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _write_judge(folder: Path, judge: LlmJudgeConfig) -> Path:
-    """The folder of an annotator that is AlpacaEval 2's but for the model: it weighs the answers by
+    """The folder of an annotator like AlpacaEval 2's except for the model: it weighs the answers by
     the probabilities of their one-letter names."""
     annotator = folder / "judge"
     annotator.mkdir()
@@ -147,7 +147,7 @@ def _write_judge(folder: Path, judge: LlmJudgeConfig) -> Path:
 
 
 def _server(judge: LlmJudgeConfig) -> dict[str, str]:
-    """The variables by which AlpacaEval finds the judge's server."""
+    """The environment variables by which AlpacaEval finds the judge's server."""
     key = environ.get(judge.api_key_env, "").strip() or "none"
     return {
         "OPENAI_API_BASE": judge.url,

@@ -1,4 +1,4 @@
-"""Arena-Hard v2.0: answers to hard prompts, which a judge compares with a baseline's, twice."""
+"""Arena-Hard v2.0: a judge compares answers to hard prompts with a baseline's, twice."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +12,15 @@ from fastslow.harnesses.base import EvaluatedRun, EvaluationRequest
 from fastslow.harnesses.questions import answers_to, model_name, questions_of, write_lines
 
 DATA = "data/arena-hard-v2.0"
-"""The folders of arena-hard-auto, which are ours too."""
+"""The folder layout of arena-hard-auto, which is used here too."""
 WEIGHT = 3
-"""Battles that a clear verdict counts as."""
+"""Number of battles that a clear verdict counts as."""
 WINS_OF_A = {
     "A>>B": [1.0] * WEIGHT, "A>B": [1.0], "A=B": [0.5], "B=A": [0.5], "A<B": [0.0],
     "B>A": [0.0], "A<<B": [0.0] * WEIGHT, "B>>A": [0.0] * WEIGHT, "B<A": [1.0],
     "B<<A": [1.0] * WEIGHT,
 }  # fmt: skip
-"""What a verdict is worth to the answer that stood first."""
+"""Wins that a verdict gives to the first answer, one number per battle."""
 
 
 class ArenaHard:
@@ -75,7 +75,7 @@ class ArenaHard:
                     task = f"arena_hard {row['category']}"
                 except (KeyError, TypeError, ValueError) as error:
                     raise StateError(
-                        f"{path}:{number}: no judgement of arena-hard-auto ({error})"
+                        f"{path}:{number}: not a judgement of arena-hard-auto ({error})"
                     ) from None
                 battles.setdefault(task, []).extend(scores)
                 judged[task] = judged.get(task, 0) + 1
@@ -86,9 +86,9 @@ class ArenaHard:
 
 
 def _scores(row: Mapping[str, Any]) -> list[float] | None:
-    """What the model won in the two games about a question; None where one has no verdict.
+    """The model's wins in the two games about a question; None if one has no verdict.
 
-    In the first game the baseline's answer stands first, in the second the model's.
+    The baseline's answer is first in the first game, the model's in the second.
     """
     if fault := misfit(row["games"], list[dict[str, Any] | None], "'games'"):
         raise ValueError(fault)

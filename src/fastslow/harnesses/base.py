@@ -1,4 +1,4 @@
-"""What an evaluation tool is to us: files that we write, a command, results that we read."""
+"""The interface to an evaluation tool: files to write, a command to run, results to read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from fastslow.scoring import RenderedPair
 
 
 class ScoredRow(Protocol):
-    """What a run makes of a pair; `fastslow.RowScore` is one."""
+    """A run's score of a pair; `fastslow.RowScore` is one."""
 
     @property
     def margin(self) -> float | None: ...
@@ -21,7 +21,7 @@ class ScoredRow(Protocol):
 
 
 class EvaluatedRun(Protocol):
-    """What the files of a tool are made from; `fastslow.Run` is one."""
+    """A run whose policy a tool evaluates; `fastslow.Run` is one."""
 
     folder: Path
 
@@ -51,25 +51,25 @@ class EvaluatedRun(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """What is asked of a tool. What is None is left to the tool's own rules."""
+    """Options of an evaluation. None leaves the choice to the tool."""
 
     module: str = "leader"
     data: Any = None
     """Held-out pairs, or the file of the benchmark's questions."""
     limit: int | None = None
-    """Use the first so many pairs or questions."""
+    """Use only the first N pairs or questions."""
     judge: LlmJudgeConfig | None = None
     max_new_tokens: int | None = None
     """Longest answer, tokens."""
     temperature: float | None = None
-    """Of the answers; 0 takes the likeliest token."""
+    """Sampling temperature of the answers; 0 takes the likeliest token."""
     seed: int | None = None
-    """Of the answers."""
+    """Seed of the sampled answers."""
     arguments: tuple[str, ...] = ()
-    """Handed on to the tool's own command."""
+    """Passed on to the tool's own command."""
 
     def given(self) -> list[str]:
-        """The names of the options that are set, but for `module`."""
+        """The names of the options that are set, except `module`."""
         options = {name: getattr(self, name) for name in self.__slots__ if name != "module"}
         return [name for name, value in options.items() if value not in (None, ())]
 
@@ -81,9 +81,9 @@ class ToolCommand:
     arguments: Sequence[str]
     """After the Python of its environment."""
     packages: Sequence[str]
-    """Distributions that this environment must hold; the tool's own comes first."""
+    """Distributions that this environment must have; the tool's own comes first."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables that are set for it."""
+    """Environment variables to set."""
 
 
 class Harness(Protocol):
@@ -91,17 +91,17 @@ class Harness(Protocol):
 
     name: str
     options: frozenset[str]
-    """Fields of a request that have an effect."""
+    """Fields of a request that the tool supports."""
     by_hand: bool
-    """Whether it cannot be called from here."""
+    """Whether fastslow cannot run it, so that a person must."""
 
     def prepare(
         self, run: EvaluatedRun, request: EvaluationRequest, folder: Path
     ) -> ToolCommand | str | None:
-        """Write the tool's files into an empty folder; how it is called, or, where it cannot be
-        called from here, what a person does with these files; None where its results are among
-        them. Raises ConfigError or DataError for a request that the tool cannot fulfil."""
+        """Write the tool's files into an empty folder. Returns the command to run, or instructions
+        for a person where fastslow cannot run it; None if the results are among the files. Raises
+        ConfigError or DataError for a request that the tool cannot fulfil."""
 
     def read(self, folder: Path) -> list[BenchmarkScore]:
-        """What the tool has left in that folder; empty where there is nothing yet. Raises
-        StateError where it cannot be read."""
+        """The tool's results in that folder; empty if there are none yet. Raises StateError if they
+        cannot be read."""

@@ -1,4 +1,4 @@
-"""EleutherAI's lm-evaluation-harness: a task made of our held-out pairs, and any of its own."""
+"""EleutherAI's lm-evaluation-harness: a task made of held-out pairs, and any of its own tasks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +16,18 @@ from fastslow.scoring import RenderedPair
 
 TASK = "fastslow_pairs"
 BATCH = 8
-"""Sequences of one forward pass, unless `--batch_size` says otherwise."""
+"""Sequences per forward pass, unless `--batch_size` says otherwise."""
 RESULTS: dict[str, Any] = {
     "results": dict[str, dict[str, Any]], "n-samples": dict[str, dict[str, Any]],
 }  # fmt: skip
-"""What is used of a file of results."""
+"""The parts of a results file that are used."""
 
 
 class LmEval:
     """Writes a task and a configuration; `lm_eval run` reads both.
 
-    A policy that is one PEFT folder on its base is evaluated by lm-eval's own `hf` model, any other
-    one (a router's) by the model of `lm_eval_model`, for which fastslow must be installed beside
+    A policy that is one PEFT folder on its base is evaluated with lm-eval's own `hf` model. Any
+    other policy (a router) needs the model in `lm_eval_model`, and so fastslow installed beside
     lm-eval.
     """
 
@@ -52,47 +52,47 @@ class LmEval:
             "batch_size": BATCH,
         }
         write_text(folder / "config.yaml", dump_yaml(config))
-        own = model["model"] != "hf"
-        module = "fastslow.harnesses.lm_eval_model" if own else "lm_eval"
+        needs_fastslow = model["model"] != "hf"
+        module = "fastslow.harnesses.lm_eval_model" if needs_fastslow else "lm_eval"
         return ToolCommand(
             ["-m", module, "run", "--config", str(folder / "config.yaml"), *request.arguments],
-            ["lm-eval", "fastslow"] if own else ["lm-eval", "peft"],
+            ["lm-eval", "fastslow"] if needs_fastslow else ["lm-eval", "peft"],
         )
 
     def read(self, folder: Path) -> list[BenchmarkScore]:
         paths = sorted(folder.glob("results/**/results_*.json"), key=lambda path: path.name)
         if not paths:
             return []
-        found = read_json(paths[-1], dict[str, Any])
+        results = read_json(paths[-1], dict[str, Any])
         for key, shape in RESULTS.items():
-            if fault := misfit(found.get(key), shape, repr(key)):
+            if fault := misfit(results.get(key), shape, repr(key)):
                 raise StateError(f"{paths[-1]} holds no results of lm-eval: {fault}")
-        counts = found["n-samples"]
+        counts = results["n-samples"]
         return [
             score
-            for task, values in found["results"].items()
+            for task, values in results["results"].items()
             for score in _scores(task, values, counts.get(task, {}).get("effective"))
         ]
 
 
 def _uses_pairs(arguments: Sequence[str]) -> bool:
-    """Whether the task of our pairs is among those that lm-eval is asked for: all but where other
-    tasks are named without it."""
+    """Whether lm-eval is asked for the task of held-out pairs: always, unless other tasks are named
+    without it."""
     named = any(argument.split("=")[0] in ("--tasks", "-t") for argument in arguments)
     return not named or any(TASK in argument for argument in arguments)
 
 
 def _row(pair: RenderedPair, number: int) -> dict[str, Any]:
-    # Of equal log-likelihoods lm-eval takes the first: the right one stands there every other time.
+    # lm-eval breaks ties in favour of the first: the right one is first every other time.
     label = number % 2
     choices = [pair.chosen, pair.rejected] if label == 0 else [pair.rejected, pair.chosen]
     return {"prompt": pair.prompt, "choices": choices, "label": label}
 
 
 def _task(pairs: Path) -> dict[str, Any]:
-    """The task: of the two responses the likelier one is chosen.
+    """The task: choose the likelier of two responses.
 
-    Its columns are named, not written as templates: nothing in a text is expanded.
+    It names columns instead of templates, so nothing in a text is expanded.
     """
     return {
         "task": TASK,
@@ -114,11 +114,11 @@ def _model(run: EvaluatedRun, module: str) -> dict[str, Any]:
     recipe, name = run.recipe, run.policy(module)
     adapter = run.adapter(module)
     if adapter is None and name != BASE:
-        own = {"run": str(run.folder.resolve()), "module": module}
-        return {"model": "fastslow", "model_args": own}
-    base, (named, revision) = Path(recipe.model), at_revision(recipe.model)
+        model_args = {"run": str(run.folder.resolve()), "module": module}
+        return {"model": "fastslow", "model_args": model_args}
+    base, (name_on_hub, revision) = Path(recipe.model), at_revision(recipe.model)
     arguments: dict[str, Any] = {
-        "pretrained": str(base.resolve()) if base.is_dir() else named,
+        "pretrained": str(base.resolve()) if base.is_dir() else name_on_hub,
         "dtype": "bfloat16" if recipe.train.precision == "bfloat16" else "float32",
     }
     if revision is not None:
@@ -131,14 +131,14 @@ def _model(run: EvaluatedRun, module: str) -> dict[str, Any]:
 
 
 def _scores(task: str, values: dict[str, Any], count: int | None) -> list[BenchmarkScore]:
-    """The metrics of a task: `acc,none`, with `acc_stderr,none` beside it."""
-    found = []
+    """The metrics of a task, such as `acc,none`, with their errors, `acc_stderr,none`."""
+    scores = []
     for key, value in values.items():
         metric, comma, filtered = key.partition(",")
         if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
             continue
         stderr = values.get(f"{metric}_stderr,{filtered}")
-        named = metric if filtered == "none" else f"{metric} ({filtered})"
-        known = stderr if isinstance(stderr, (int, float)) else None
-        found.append(BenchmarkScore(task, named, float(value), known, count))
-    return found
+        title = metric if filtered == "none" else f"{metric} ({filtered})"
+        error = stderr if isinstance(stderr, (int, float)) else None
+        scores.append(BenchmarkScore(task, title, float(value), error, count))
+    return scores

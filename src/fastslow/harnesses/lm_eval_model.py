@@ -1,8 +1,8 @@
-"""A model class for lm-evaluation-harness: any policy of a run, also one that routes prompts.
+"""A model class for lm-evaluation-harness: any policy of a run, including routed ones.
 
 `python -m fastslow.harnesses.lm_eval_model run --model fastslow --model_args run=FOLDER ...` is
-`lm_eval run` that knows this model. lm-eval is imported when it starts, as fastslow does not need
-it.
+`lm_eval run` with this model registered. lm-eval is imported only when it starts, as fastslow does
+not need it.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,15 +24,15 @@ def model_class() -> type[Any]:
     from lm_eval.models.huggingface import HFLM
 
     class FastslowLM(HFLM):  # type: ignore[misc]
-        """A policy of a run as lm-eval asks it.
+        """A policy of a run as a model of lm-eval.
 
         Args:
             run: the run folder.
             module: `leader`, a module's name, `reference`, `base`, or `routed`, which chooses a
                 module for each context.
             trust_code: run the Python that the run's config.yaml names.
-            device: ignored, the run's is taken.
-            settings: those of `HFLM` besides the model and the tokenizer.
+            device: ignored; the run's device is used.
+            settings: arguments of `HFLM` besides the model and the tokenizer.
         """
 
         def __init__(
@@ -68,16 +68,16 @@ def model_class() -> type[Any]:
 
 
 def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two texts begin with alike.
+    """Length of the common prefix of two token sequences.
 
-    lm-eval counts white space at the end of a context to its continuation, so a router would be
-    asked about another prompt than the one that is answered.
+    lm-eval moves white space at the end of a context into the continuation, so a router would
+    otherwise see another prompt than the one that is answered.
 
     >>> shared_length([5, 6, 7], [5, 6, 8, 9])
     2
     """
-    alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
-    return sum(1 for _ in alike)
+    prefix = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    return sum(1 for _ in prefix)
 
 
 def by_route(
@@ -87,17 +87,17 @@ def by_route(
     requests: Sequence[Any],
     ask: Callable[[list[Any]], list[Any]],
 ) -> list[Any]:
-    """What each request is answered by the module that its context is routed to, in order.
+    """The answer to each request, in order, from the module that its context is routed to.
 
-    `ask` is called with the requests of one module at a time, while it is active.
+    `ask` is called once per module, while it is active, with the module's requests.
     """
     places: dict[str, list[int]] = {}
     for place, route in enumerate(routes_of(policies, policy, contexts)):
         places.setdefault(route, []).append(place)
     answers: dict[int, Any] = {}
-    for route, own in places.items():
+    for route, members in places.items():
         with policies.modules.using(route):
-            answers |= zip(own, ask([requests[place] for place in own]), strict=True)
+            answers |= zip(members, ask([requests[place] for place in members]), strict=True)
     return [answers[place] for place in range(len(requests))]
 
 
@@ -105,10 +105,10 @@ def routes_of(policies: Policies, policy: str, contexts: Sequence[Ids]) -> list[
     """The module that answers each context."""
     if policy != ROUTED or not isinstance(policies, RoutedPolicies):
         return [policy] * len(contexts)
-    # A context is asked about once, though several continuations follow it, and alone: any number
-    # of long ones fits into memory.
-    found = {context: policies.routes([context])[0] for context in dict.fromkeys(contexts)}
-    return [found[context] for context in contexts]
+    # Each context is routed once, though several continuations may follow it, and alone: any
+    # number of long ones fits into memory.
+    routes = {context: policies.routes([context])[0] for context in dict.fromkeys(contexts)}
+    return [routes[context] for context in contexts]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""MT-Bench: answers to conversations of two turns, which a judge grades from 1 to 10."""
+"""MT-Bench: a judge grades answers in conversations of two turns from 1 to 10."""
 
 from pathlib import Path
 from statistics import fmean
@@ -11,12 +11,12 @@ from fastslow.harnesses.base import EvaluatedRun, EvaluationRequest
 from fastslow.harnesses.questions import answers_to, model_name, questions_of, write_lines
 
 DATA = "data/mt_bench"
-"""The folders of FastChat's `llm_judge`, which are ours too."""
+"""The folder layout of FastChat's `llm_judge`, which is used here too."""
 TEMPERATURES = {
     "writing": 0.7, "roleplay": 0.7, "extraction": 0.0, "math": 0.0, "coding": 0.0,
     "reasoning": 0.0, "stem": 0.1, "humanities": 0.1,
 }  # fmt: skip
-"""Of MT-Bench's categories."""
+"""Sampling temperatures of MT-Bench's categories."""
 OTHER_TEMPERATURE = 0.7
 NO_GRADE = -1
 """Score of a judgement in which no grade was found."""
@@ -86,7 +86,7 @@ class MtBench:
 def _answers(
     run: EvaluatedRun, request: EvaluationRequest, questions: list[dict[str, Any]]
 ) -> list[list[str]]:
-    """The answers to all turns of each question; a later turn is asked after the answer before."""
+    """The answers to all turns of each question; each turn follows the answer to the one before."""
     answers: list[list[str]] = [[] for _ in questions]
     for turn in range(max(len(question["turns"]) for question in questions)):
         for temperature in sorted({_temperature(question) for question in questions}):
@@ -95,12 +95,16 @@ def _answers(
                 for place, question in enumerate(questions)
                 if len(question["turns"]) > turn and _temperature(question) == temperature
             ]
-            asked = [
+            conversations = [
                 _conversation(questions[place]["turns"][: turn + 1], answers[place])
                 for place in places
             ]
-            given = answers_to(run, request, asked, temperature=temperature) if asked else []
-            for place, answer in zip(places, given, strict=True):
+            new_answers = (
+                answers_to(run, request, conversations, temperature=temperature)
+                if conversations
+                else []
+            )
+            for place, answer in zip(places, new_answers, strict=True):
                 answers[place].append(answer)
     return answers
 
@@ -110,7 +114,7 @@ def _temperature(question: dict[str, Any]) -> float:
 
 
 def _conversation(turns: list[str], answers: list[str]) -> list[dict[str, str]]:
-    said = [{"role": "user", "content": turns[0]}]
+    messages = [{"role": "user", "content": turns[0]}]
     for answer, turn in zip(answers, turns[1:], strict=True):
-        said += [{"role": "assistant", "content": answer}, {"role": "user", "content": turn}]
-    return said
+        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": turn}]
+    return messages

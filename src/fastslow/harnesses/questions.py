@@ -1,4 +1,4 @@
-"""The questions of a benchmark, read from its own file, and what a policy answers to them."""
+"""Reads a benchmark's questions from its own file, and samples a policy's answers to them."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from fastslow.foreign_files import misfit
 from fastslow.harnesses.base import EvaluatedRun, EvaluationRequest
 
 MOST_BYTES = 256 << 20
-"""Of a file of questions: rows of a benchmark may have tens of megabytes, which no recipe has."""
+"""Largest file of questions, in bytes: unlike recipes, benchmarks may have tens of megabytes."""
 
 
 def questions_of(
@@ -22,17 +22,17 @@ def questions_of(
     """The rows of the one file that a request names, JSON or a JSON object a line, at most `limit`.
 
     Args:
-        request: what was asked.
+        request: the evaluation request.
         tool: for messages.
         columns: the columns that every row must have, and their shapes.
-        where: what the file is and where it is found, for messages.
+        where: what the file is and where to find it, for messages.
 
-    Raises ConfigError without a file, DataError where it holds other rows.
+    Raises ConfigError without a file, DataError if it holds other rows.
     """
-    given = [request.data] if isinstance(request.data, (str, Path)) else list(request.data or [])
-    if len(given) != 1 or not isinstance(given[0], (str, Path)):
+    files = [request.data] if isinstance(request.data, (str, Path)) else list(request.data or [])
+    if len(files) != 1 or not isinstance(files[0], (str, Path)):
         raise ConfigError(f"{tool}: give one file with --data: {where}")
-    path = Path(given[0])
+    path = Path(files[0])
     rows = _rows(path)[: request.limit]
     if not rows:
         raise DataError(f"{path} holds no questions")
@@ -52,7 +52,7 @@ def _rows(path: Path) -> list[Any]:
         if text.lstrip().startswith("["):
             rows: list[Any] = json.loads(text)
             return rows
-        # `splitlines` would cut a row at U+2028 and others, which JSON allows in a text.
+        # `splitlines` would also split at U+2028 and others, which JSON allows in a text.
         lines = StringIO(text, newline=None)
         return [json.loads(line) for line in lines if line.strip()]
     except (ValueError, RecursionError) as error:
@@ -66,7 +66,7 @@ def answers_to(
     *,
     temperature: float,
 ) -> list[str]:
-    """One answer to each prompt, at the temperature that was asked for, or else at this one.
+    """One answer to each prompt, at the request's temperature, else at `temperature`.
 
     Raises ConfigError unless the request says how long an answer may be.
     """
@@ -86,12 +86,12 @@ def answers_to(
 
 
 def model_name(run: EvaluatedRun, request: EvaluationRequest) -> str:
-    """What a policy is called in a tool's tables and files."""
+    """The policy's name in a tool's tables and files."""
     return f"{run.folder.resolve().name}-{run.policy(request.module)}"
 
 
 def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows, a JSON object a line, into a folder that is made."""
+    """Write rows, one JSON object per line; creates the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     write_text(path, "".join(lines), private=True)

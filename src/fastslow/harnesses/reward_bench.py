@@ -1,7 +1,7 @@
 """RewardBench: which of two answers a reward model, or a policy against its reference, prefers.
 
-Its own tool pins an old transformers and wants whole models, 8 bit for policies. So its rows are
-scored here, with the code that trained the run; the results are as its tool writes them.
+Its own tool pins an old transformers and needs whole models, in 8 bit for policies. So its rows are
+scored here, with the code that trained the run; results are in the format of its tool.
 """
 
 import json
@@ -20,7 +20,7 @@ RESULTS = "results/rewardbench.json"
 SHAPE: dict[str, Any] = {
     "accuracy": float, "num_prompts": int, "extra_results": dict[str, float] | None,
 }  # fmt: skip
-"""What is used of a file of results."""
+"""The parts of a results file that are used."""
 _HUMAN_EVAL = dict.fromkeys([f"hep-{name}" for name in ("cpp", "go", "java", "js", "python",
                                                        "rust")], 164)  # fmt: skip
 SECTIONS: Mapping[str, Mapping[str, int]] = {
@@ -38,7 +38,7 @@ SECTIONS: Mapping[str, Mapping[str, int]] = {
     },
     "Reasoning": {"math-prm": 984, **_HUMAN_EVAL},
 }  # fmt: skip
-"""RewardBench's sections and the weights of their subsets: their sizes, but for math, which weighs
+"""RewardBench's sections and the weights of their subsets: their sizes, except math, which weighs
 as much as all code."""
 
 
@@ -69,7 +69,7 @@ class RewardBench:
                 f"{len(rows) - len(outputs)} of {len(rows)} rows cannot be scored: {skipped}"
             )
         write_lines(folder / "outputs.jsonl", outputs)
-        found = {
+        results = {
             "accuracy": _mean(outputs),
             "num_prompts": len(outputs),
             "model": model_name(run, request),
@@ -79,20 +79,20 @@ class RewardBench:
             },
         }
         (folder / RESULTS).parent.mkdir()
-        write_text(folder / RESULTS, json.dumps(found, indent=1) + "\n")
+        write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
 
     def read(self, folder: Path) -> list[BenchmarkScore]:
         path = folder / RESULTS
         if not path.exists():
             return []
-        found = read_json(path, dict[str, Any])
+        results = read_json(path, dict[str, Any])
         for key, shape in SHAPE.items():
-            if fault := misfit(found.get(key), shape, repr(key)):
+            if fault := misfit(results.get(key), shape, repr(key)):
                 raise StateError(f"{path} holds no results of RewardBench: {fault}")
-        subsets: dict[str, float] = found["extra_results"] or {}
+        subsets: dict[str, float] = results["extra_results"] or {}
         sections = section_scores(subsets)
-        scores = [BenchmarkScore("all rows", "accuracy", found["accuracy"], None,
-                                 found["num_prompts"])]  # fmt: skip
+        scores = [BenchmarkScore("all rows", "accuracy", results["accuracy"], None,
+                                 results["num_prompts"])]  # fmt: skip
         scores += [BenchmarkScore(name, "accuracy", value) for name, value in sections.items()]
         if len(sections) == len(SECTIONS):
             mean = sum(sections.values()) / len(sections)
@@ -101,18 +101,18 @@ class RewardBench:
 
 
 def section_scores(subsets: Mapping[str, float]) -> dict[str, float]:
-    """The accuracy of each section of which there is a subset, from those of its subsets.
+    """The accuracy of each section that has a subset here, from those of its subsets.
 
     >>> section_scores({"mt-bench-easy": 1.0, "mt-bench-med": 0.5, "other": 0.0})
     {'Chat': 0.7058823529411765}
     """
-    found = {}
+    accuracies = {}
     for section, weights in SECTIONS.items():
-        known = {name: weight for name, weight in weights.items() if name in subsets}
-        if known:
-            total = sum(subsets[name] * weight for name, weight in known.items())
-            found[section] = total / sum(known.values())
-    return found
+        present = {name: weight for name, weight in weights.items() if name in subsets}
+        if present:
+            total = sum(subsets[name] * weight for name, weight in present.items())
+            accuracies[section] = total / sum(present.values())
+    return accuracies
 
 
 def _result(margin: float) -> int:

@@ -1,4 +1,4 @@
-"""A policy evaluated by a tool: its files written, its command run, its results read."""
+"""Evaluates a policy with a tool: writes its files, runs its command, reads its results."""
 
 import os
 import shutil
@@ -17,21 +17,21 @@ from fastslow.foreign_files import check_no_links, inside
 from fastslow.harnesses.base import EvaluatedRun, EvaluationRequest, Harness, ToolCommand
 
 FOLDER = "benchmarks"
-"""In the run folder: a folder for each tool, and in it one for each policy."""
+"""Folder in the run folder, with a folder for each tool and in it one for each policy."""
 VERSIONS = "import sys, importlib.metadata as m; print(*map(m.version, sys.argv[1:]))"
 STDERR = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ToolEvaluation:
-    """What came of an evaluation by a tool."""
+    """The outcome of an evaluation with a tool."""
 
     folder: Path
     """The tool's files, and what it wrote."""
     result: Benchmark | None
-    """None where the tool has still to be called, by hand."""
+    """None if a person still has to run the tool."""
     by_hand: str = ""
-    """What a person does with the files where the tool cannot be called from here."""
+    """What a person does with the files if fastslow cannot run the tool."""
 
 
 def run_harness(
@@ -41,20 +41,20 @@ def run_harness(
     *,
     python: str | None = None,
 ) -> ToolEvaluation:
-    """Write the tool's files into the run folder, call it and read what it found.
+    """Write the tool's files into the run folder, run it and read its results.
 
     What the tool prints goes to standard error. Files of an earlier call for the same policy are
-    replaced, but judgements that somebody had made by hand are not. What was there stays where new
-    files cannot be written, and beside them, as `MODULE.earlier`, until there are results.
+    replaced, except judgements made by hand. The earlier files stay if new ones cannot be written;
+    otherwise they are kept beside them, as `MODULE.earlier`, until there are results.
 
     Args:
         harness: the tool.
         run: the run.
         request: what is asked of it.
-        python: the Python of the environment that the tool is installed in; None takes this one.
+        python: the Python of the environment that the tool is installed in; None: this one.
 
-    Raises ConfigError for an option that the tool does not have, or where it is not installed (its
-    files are there then); StateError where it fails.
+    Raises ConfigError for an option that the tool does not have, or if it is not installed (after
+    its files are written); StateError if it fails.
     """
     check_options(harness, request)
     module = run.policy(request.module)
@@ -78,8 +78,8 @@ def run_harness(
 
 
 def read_evaluation(harness: Harness, run: EvaluatedRun, module: str) -> ToolEvaluation:
-    """What a tool that was called by hand has left in the run folder. Raises StateError where there
-    is nothing yet."""
+    """The results in the run folder of a tool that was run by hand. Raises StateError if there are
+    none yet."""
     name = run.policy(module)
     folder = folder_of(run.folder, harness, name)
     result = _result(harness, name, folder, None)
@@ -88,18 +88,18 @@ def read_evaluation(harness: Harness, run: EvaluatedRun, module: str) -> ToolEva
 
 
 def folder_of(run: Path, harness: Harness, module: str) -> Path:
-    """Where a tool's files for a policy lie. Raises StateError where a link is in the way."""
+    """The folder of a tool's files for a policy. Raises StateError if a link is in the way."""
     return inside(run, f"{FOLDER}/{harness.name}/{module}")
 
 
 def _earlier(run: Path, harness: Harness, module: str) -> Path:
-    """Where the folder before lies as long as there is nothing in its place."""
+    """Where the earlier folder is kept until there are new results."""
     return folder_of(run, harness, f"{module}.earlier")
 
 
 @contextmanager
 def _set_aside(folder: Path, earlier: Path) -> Iterator[None]:
-    """The folder is empty for the block, and as before where that fails."""
+    """The folder is empty inside the block, and restored if the block fails."""
     with disk_errors(folder):
         if folder.is_dir() and not earlier.exists():
             folder.rename(earlier)
@@ -141,10 +141,10 @@ def _call(name: str, command: ToolCommand, python: str, earlier: Path) -> str:
         by_hand += f" (what the call before left is in {earlier})"
     version = _version(name, command.packages, python, by_hand)
     environment = os.environ | command.environment
-    done = subprocess.run(line, env=environment, stdin=subprocess.DEVNULL, stdout=STDERR)
-    if done.returncode:
+    process = subprocess.run(line, env=environment, stdin=subprocess.DEVNULL, stdout=STDERR)
+    if process.returncode:
         raise StateError(
-            f"{name} failed with exit code {done.returncode}; what it said is above. By hand: "
+            f"{name} failed with exit code {process.returncode}; its output is above. By hand: "
             f"{by_hand}"
         )
     return version
@@ -153,17 +153,17 @@ def _call(name: str, command: ToolCommand, python: str, earlier: Path) -> str:
 def _version(name: str, packages: Sequence[str], python: str, by_hand: str) -> str:
     """The version of a tool. Raises ConfigError where not all of the packages are installed."""
     try:
-        found = subprocess.run(
+        process = subprocess.run(
             [python, "-c", VERSIONS, *packages], capture_output=True, text=True, check=False
         )
     except OSError as error:
         raise ConfigError(
             f"{name}: {python} cannot be run: {error.strerror}. The files are written: {by_hand}"
         ) from None
-    if found.returncode:
+    if process.returncode:
         raise ConfigError(
             f"{name}: needs {' and '.join(packages)} in the environment of {python}; install them, "
             "or give the Python of one that has them (--tool-python). The files are written: "
             f"{by_hand}"
         )
-    return found.stdout.split()[0]
+    return process.stdout.split()[0]
