@@ -1,4 +1,4 @@
-"""Run folders to one self-contained HTML page, or to tables. The only door to plotly.
+"""Reports of runs: one self-contained HTML page, or tables. The only door to plotly.
 
 Loads without torch.
 """

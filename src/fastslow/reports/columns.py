@@ -1,4 +1,4 @@
-"""Numbers of millions of steps, eight bytes each, where a list takes four times that."""
+"""Columns of numbers for millions of steps: eight bytes each, a quarter of a list's."""
 
 from array import array
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from typing import Any, overload
 
 
 class Numbers(Sequence[float | None]):
-    """A column to which values are appended; None where a step has none. A byte more a value."""
+    """A column that grows by appending; None where a step has no value. One more byte per value."""
 
     __slots__ = ("_known", "_values")
 

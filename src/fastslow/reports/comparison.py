@@ -25,14 +25,14 @@ HEIGHT = 560
 def read_comparison(folder: Path) -> dict[str, Any]:
     """The results in a folder of `bench online`.
 
-    Raises StateError where they cannot be read or are those of another comparison.
+    Raises StateError if they cannot be read or are of another comparison.
     """
     path = folder / "results.json"
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        curves = [row["curve"] for row in found["methods"].values()]
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        curves = [row["curve"] for row in results["methods"].values()]
         if curves and all("answers" in point for curve in curves for point in curve):
-            return found
+            return results
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise StateError(
             f"{path} has no method curves ({type(error).__name__}: {error}); reports show run "
@@ -105,7 +105,7 @@ def _look(place: int) -> dict[str, Any]:
 
 
 def _whisker(reward: Mapping[str, float], moments: int) -> dict[str, Any]:
-    """An interval at the end of a curve only, as whiskers everywhere would hide the curves."""
+    """An interval at the end of a curve only; whiskers everywhere would hide the curves."""
     low, high = reward.get("low", reward["mean"]), reward.get("high", reward["mean"])
     before = [0.0] * (moments - 1)
     return {

@@ -1,4 +1,4 @@
-"""Arithmetic on curves: smoothing, thinning, summing up, comparing. Linear in their length."""
+"""Arithmetic on curves: smoothing, thinning, summing, comparing. Linear in their length."""
 
 from array import array
 from bisect import bisect_left
@@ -25,7 +25,7 @@ def present(x: Sequence[int], y: Sequence[float | None]) -> Curve:
 
 
 def trailing_mean(curve: Curve, width: float) -> Curve:
-    """Each value replaced by the mean of those less than `width` (above 0) before it and itself.
+    """Each value replaced by the mean of itself and those less than `width` (above 0) before it.
 
     >>> list(trailing_mean(Curve([1, 2, 3], [0.0, 2.0, 4.0]), width=2).y)
     [0.0, 1.0, 3.0]
@@ -43,7 +43,7 @@ def trailing_mean(curve: Curve, width: float) -> Curve:
 def thinned(curve: Curve, limit: int) -> Curve:
     """At most `limit` of the points: the first, the last, and each stretch's lowest and highest.
 
-    Peaks survive, so a thinned curve looks as the whole one does.
+    Peaks survive, so a thinned curve looks like the whole one.
     """
     count = len(curve.x)
     if count <= limit:
@@ -58,7 +58,7 @@ def thinned(curve: Curve, limit: int) -> Curve:
 
 
 def cumulative(records: Sequence[Record], key: str) -> Curve:
-    """The leader's `loss`, or other value, summed over pairs in order, starting at (0, 0)."""
+    """The leader's `loss`, or another value, summed over pairs in order, starting at (0, 0)."""
     x, y = array("q", [0]), array("d", [0.0])
     for record in records:
         for pairs, mean in zip(record.steps.pairs, record.steps.values[key], strict=True):
@@ -68,7 +68,7 @@ def cumulative(records: Sequence[Record], key: str) -> Curve:
 
 
 def above(curve: Curve, other: Curve) -> Curve:
-    """How far the curve lies above another, whose points are joined by straight lines.
+    """The curve minus another, whose points are joined by straight lines.
 
     >>> list(above(Curve([0, 1, 2], [0.0, 3.0, 4.0]), Curve([0, 2], [0.0, 2.0])).y)
     [0.0, 2.0, 2.0]

@@ -1,4 +1,4 @@
-"""The page of `fastslow demo`: every way to learn the domains, the race, then the runs' page."""
+"""The report of `fastslow demo`: ways to learn the domains, the race, then the runs."""
 
 import math
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ WAYS = {
     "distilled": "one student",
     "routed": "all modules, routed",
 }
-"""How the page calls the ways, in its order."""
+"""The page's names of the ways, in its order."""
 CHASE = "chase"
 
 
 @dataclass(frozen=True, slots=True)
 class ShownWay:
-    """One way to learn the domains, as `fastslow demo` wrote it down."""
+    """One way to learn the domains, as `fastslow demo` stored it."""
 
     rate: float
     gain: float
@@ -36,44 +36,44 @@ class ShownWay:
     ended: float
     reverse_kl: float
     domains: dict[str, float]
-    """Reward over the base of what was handed over, on each domain."""
+    """Reward over the base of the final policy, on each domain."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShownDemo:
-    """What `fastslow demo` found."""
+    """The results of `fastslow demo`."""
 
     ways: dict[str, ShownWay]
     race: dict[str, float]
-    """Test-then-train loss above that of the best of DPO's rates, as a share of it."""
+    """Test-then-train loss above that at the best of DPO's rates, as a share of it."""
     runs: dict[str, str]
-    """Folders, in the demo's, of the runs whose curves are shown, by their way."""
+    """Folders, relative to the demo's, of the runs whose curves are shown, by their way."""
 
 
 def read_demo(folder: Path) -> ShownDemo:
-    """The results in a demo's folder. Raises StateError where they are damaged."""
+    """The results in a demo's folder. Raises StateError if they are damaged."""
     path = folder / FILE
-    found = read_json(path, dict[str, Any])
-    fault = misfit(found, ShownDemo)
+    results = read_json(path, dict[str, Any])
+    fault = misfit(results, ShownDemo)
     if not fault and (
-        set(found["ways"]) != set(WAYS)
-        or CHASE not in found["race"]
-        or not set(found["runs"]) <= set(WAYS)
+        set(results["ways"]) != set(WAYS)
+        or CHASE not in results["race"]
+        or not set(results["runs"]) <= set(WAYS)
     ):
         fault = "a way or the chase is missing, or a run is of no way"
     if fault:
         raise StateError(f"{path} is damaged: {fault}; run `fastslow demo` again")
-    ways = {name: ShownWay(**found["ways"][name]) for name in WAYS}
-    return ShownDemo(ways, found["race"], found["runs"])
+    ways = {name: ShownWay(**results["ways"][name]) for name in WAYS}
+    return ShownDemo(ways, results["race"], results["runs"])
 
 
 def run_folders(folder: Path, shown: ShownDemo) -> dict[Path, str]:
-    """The runs that the page shows in full, and how it calls them."""
+    """The runs that the page shows in full, with their labels."""
     return {inside(folder, run): WAYS[way] for way, run in shown.runs.items()}
 
 
 def demo_verdict(shown: ShownDemo) -> str:
-    """What was compared and what came out, in three sentences."""
+    """What was compared and the results, in three sentences."""
     ways, race = shown.ways, shown.race
     student, above = ways["distilled"], race[CHASE]
     return (
@@ -90,7 +90,7 @@ def demo_verdict(shown: ShownDemo) -> str:
 
 
 def demo_sections(shown: ShownDemo) -> list[Section]:
-    """What each way kept of every domain, and the race."""
+    """The sections: what each way kept of every domain, and the race."""
     return [
         Section(
             "What came out",
@@ -138,7 +138,7 @@ def _race(race: Mapping[str, float]) -> go.Figure:
         hovertemplate="%{x}: %{customdata:+.2%}<extra></extra>",
     )
     lowest, highest = min(0.0, *race.values()), max(race.values())
-    # Too fast a rate can cost many times what the best one does.
+    # Too high a rate can cost many times what the best one does.
     shares = (0, 0.5, 1, 3, 10, 30) if highest > 1 else (0, 0.05, 0.1, 0.25, 0.5, 1)
     ticks = [share for share in shares if share <= highest] or [0]
     figure.update_yaxes(

@@ -1,4 +1,4 @@
-"""The runs of a page, each with its colour in every figure and table."""
+"""The runs of a page, each with one colour in all figures and tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fastslow.reports.runs import ReportedRun
 
 COLOURS = ("#1c7fc4", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""After Okabe and Ito, which colour-blind readers tell apart: without black and yellow, which
-vanish on dark or light paper, and with a lighter blue. More runs than colours share them."""
+"""After Okabe and Ito, distinct for colour-blind readers: without black and yellow, which vanish on
+dark or light backgrounds, and with a lighter blue. More runs than colours share them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class DrawnRun:
     run: ReportedRun
     colour: str
     alone: bool
-    """Whether it is the only run shown: then a legend names its lines, else the key its run."""
+    """Whether it is the only run shown: a legend then names its lines, else the key names runs."""
 
 
 def drawn_runs(runs: Sequence[ReportedRun]) -> list[DrawnRun]:

@@ -1,4 +1,4 @@
-"""events.jsonl, read: the steps as columns, the evaluations, swaps and warnings in order."""
+"""Reads events.jsonl: steps as columns; evaluations, swaps and warnings in order."""
 
 import sys
 from array import array
@@ -26,7 +26,7 @@ class Steps:
 
     step: "array[int]" = field(default_factory=lambda: array("q"))
     pairs: "array[int]" = field(default_factory=lambda: array("q"))
-    """Pairs seen by the run up to and with the step, those of earlier domains included."""
+    """Pairs seen by the run up to and including the step, with those of earlier domains."""
     leader: list[str] = field(default_factory=list)
     values: dict[str, "array[float]"] = field(
         default_factory=lambda: {key: array("d") for key in LEADER_VALUES}
@@ -35,14 +35,14 @@ class Steps:
     sides: dict[str, Numbers] = field(
         default_factory=lambda: {key: Numbers() for key in SIDE_VALUES}
     )
-    """The same; None where no response was chosen, or rejected."""
+    """The same; None where the batch has no chosen, or no rejected, response."""
     fresh: dict[str, Numbers] = field(
         default_factory=lambda: {key: Numbers() for key in FRESH_VALUES}
     )
-    """The judge's score of the answers learned from, how far the leader's probabilities of them
+    """The judge's score of the completions learned from, how far the leader's probabilities of them
     have moved, and the explained variance of the critic; None if not applicable."""
     modules: dict[str, dict[str, Numbers]] = field(default_factory=dict)
-    """The same of each module; the gradient norm is None where a module sat the step out."""
+    """MODULE_VALUES of each module; the gradient norm is None where a module skipped the step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """Another module takes the lead, from the next step on."""
+    """Another module leads from the next step on."""
 
     step: int
     pairs: int
@@ -66,7 +66,7 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one event log says: a whole ordinary run, or one domain of a continual run."""
+    """The contents of one event log: a whole ordinary run, or one domain of a continual run."""
 
     domain: str | None
     """None in an ordinary run."""
@@ -84,7 +84,7 @@ class Record:
 
 
 def read_record(path: Path, *, domain: str | None = None, begins: int = 0) -> Record:
-    """The record in an event log; an empty one where there is no log yet.
+    """The record in an event log; an empty one if there is no log yet.
 
     Reads in one pass, and skips an incomplete last line, as in a run that is being
     written or was killed. Raises StateError for any other line that is not an event.
@@ -114,8 +114,8 @@ def _add(record: Record, event: dict[str, Any]) -> None:
     elif kind == "warning":
         record.warnings.append(f"step {event['step']}: {event['message']}")
     elif kind == "budget":
-        told = scaled_to_budget(event, str(event["module"]))
-        record.warnings.append(f"step {event['step']}: {told}")
+        text = scaled_to_budget(event, str(event["module"]))
+        record.warnings.append(f"step {event['step']}: {text}")
 
 
 def _add_step(steps: Steps, begins: int, event: dict[str, Any]) -> None:
@@ -140,5 +140,5 @@ def _add_step(steps: Steps, begins: int, event: dict[str, Any]) -> None:
 def _number(value: Any) -> Any:
     """The value, if it is a number. Raises TypeError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     return value

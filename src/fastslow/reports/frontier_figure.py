@@ -1,4 +1,4 @@
-"""The frontier: what was gained against how far the policy moved for it."""
+"""The frontier: the gain against how far the policy moved for it."""
 
 from collections.abc import Sequence
 from html import escape
@@ -23,37 +23,37 @@ def frontier_points(run: ReportedRun, metric: str) -> list[tuple[str, float, flo
         moments = ["before training", *(f"after {name}" for name in kept.domains)]
         measured = [domain_means(row) for row in (kept.initial, *kept.after)]
     elif run.continual:
-        return []  # Its evaluations are of one domain each: their line would mean nothing.
+        return []  # Each evaluation is of one domain only: a line through them has no meaning.
     else:
         evaluations = run.records[0].evaluations
-        moments = [f"{one.moment}, step {one.step}" for one in evaluations]
-        measured = [one.measured for one in evaluations]
+        moments = [f"{evaluation.moment}, step {evaluation.step}" for evaluation in evaluations]
+        measured = [evaluation.measured for evaluation in evaluations]
     return [
-        (moment, one["reverse_kl"], one[metric])
-        for moment, one in zip(moments, measured, strict=True)
-        if one.get("reverse_kl") is not None and one.get(metric) is not None
+        (moment, metrics["reverse_kl"], metrics[metric])
+        for moment, metrics in zip(moments, measured, strict=True)
+        if metrics.get("reverse_kl") is not None and metrics.get(metric) is not None
     ]
 
 
 def frontier_figure(drawn: Sequence[DrawnRun], metric: str) -> go.Figure:
     """Metric against reverse KL, joined in order, hollow at the start and large at the end."""
     figure = new_figure("reverse KL (nats per answer)", TITLES[metric], height=420)
-    for one in drawn:
-        points = frontier_points(one.run, metric)
+    for drawn_run in drawn:
+        points = frontier_points(drawn_run.run, metric)
         last = len(points) - 1
         figure.add_scatter(
             x=[kl for _, kl, _ in points],
             y=[value for *_, value in points],
             text=[escape(moment) for moment, *_ in points],
             mode="lines+markers",
-            line={"color": one.colour, "width": 2},
+            line={"color": drawn_run.colour, "width": 2},
             marker={
                 "size": [14 if index == last else 8 for index in range(len(points))],
                 "symbol": ["circle-open" if index == 0 else "circle" for index in range(last + 1)],
                 "opacity": 1,
                 "line": {"width": [2 if index == 0 else 0 for index in range(last + 1)]},
             },
-            **hover(one, "held out", "%{text}", "%{y:.3f} at %{x:.2f} nats"),
-            **whose(one, "held out"),
+            **hover(drawn_run, "held out", "%{text}", "%{y:.3f} at %{x:.2f} nats"),
+            **whose(drawn_run, "held out"),
         )
     return figure

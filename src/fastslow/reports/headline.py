@@ -1,4 +1,4 @@
-"""The page's first table: what came out of each run, in one row."""
+"""The page's first table: the results of each run, in one row."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from fastslow.reports.tables import ABSENT, Row, Table
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share and the ends of its 95 % interval, where it has one."""
+    """A share and the ends of its 95 % interval, if it has one."""
 
     value: float
     bounds: tuple[float, float] | None
@@ -24,38 +24,38 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A fact of a run or of a measurement of it: where it is found and how it is written."""
+    """A fact of a run or of its measurement: how to find it and how to write it."""
 
     title: str
     find: Callable[[ReportedRun, EvalResult], Any]
-    """From a run and a held-out measurement; None where there is no such fact."""
+    """From a run and a held-out measurement; None if there is no such fact."""
     write: Callable[[Any], str]
     outcome: bool = False
-    """Whether it says what came out, and not how."""
+    """Whether it is a result, not how it came about."""
     of_run: bool = True
-    """Whether it is of the whole run, and not of the measurement."""
+    """Whether it is of the whole run, not of the measurement."""
 
 
 def headline(drawn: Sequence[DrawnRun], *, outcome: bool) -> Table:
-    """One row a run, of what came out or of how; only columns that any run has values for."""
-    runs = [one.run for one in drawn]
+    """One row per run, of results or of how they came about; only columns with any value."""
+    runs = [drawn_run.run for drawn_run in drawn]
     columns = [column for column in columns_of(runs) if column.outcome is outcome]
-    found = [[column.find(run, latest(run)) for column in columns] for run in runs]
-    used = [i for i in range(len(columns)) if any(row[i] is not None for row in found)]
+    facts = [[column.find(run, latest(run)) for column in columns] for run in runs]
+    used = [i for i in range(len(columns)) if any(row[i] is not None for row in facts)]
     rows = [
         Row(
-            one.run.label,
+            drawn_run.run.label,
             [ABSENT if row[i] is None else columns[i].write(row[i]) for i in used],
-            one.colour,
-            _note(one.run),
+            drawn_run.colour,
+            _note(drawn_run.run),
         )
-        for one, row in zip(drawn, found, strict=True)
+        for drawn_run, row in zip(drawn, facts, strict=True)
     ]
     return Table("run", [columns[i].title for i in used], rows)
 
 
 def _note(run: ReportedRun) -> str:
-    """What must be known of a run before its numbers are read."""
+    """What a reader must know of a run before its numbers."""
     if not run.summary:
         return "not finished"
     if run.combined_of:
@@ -66,7 +66,7 @@ def _note(run: ReportedRun) -> str:
 def latest(run: ReportedRun) -> EvalResult:
     """The last held-out measurement; in a continual run the mean over all its domains.
 
-    Empty where there is none: without held-out pairs, and in an unfinished continual run.
+    Empty if there is none: without held-out pairs, or in an unfinished continual run.
     """
     if run.retention is not None:
         return domain_means(run.retention.after[-1])
@@ -102,7 +102,7 @@ def held_out_accuracy(run: ReportedRun) -> Share | None:
 
 
 def columns_of(runs: Sequence[ReportedRun]) -> list[Column]:
-    """All columns for these runs: references too where they differ, transfer and forgetting of the
+    """All columns for these runs: references too if they differ, transfer and forgetting of the
     metric that all have."""
     kept = shared_metric([run.retention for run in runs if run.retention])
     columns = [*_measurements(), *_facts(kept)]
@@ -128,7 +128,7 @@ def _write_share(share: Share) -> str:
 
 
 def _measurements() -> list[Column]:
-    """What a held-out measurement says. Log-ratios of a reward model are rewards."""
+    """Columns of a held-out measurement. Log-ratios of a reward model are rewards."""
 
     def column(
         title: str, key: str, form: str, *, outcome: bool = True, rewards: bool | None = None
@@ -157,7 +157,7 @@ def _measurements() -> list[Column]:
 
 
 def _facts(kept: str) -> list[Column]:
-    """What is said of a whole run."""
+    """Columns of a whole run."""
 
     def transfer(key: str, form: str, *, outcome: bool = False) -> Column:
         def find(run: ReportedRun) -> Any:

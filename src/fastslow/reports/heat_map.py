@@ -1,4 +1,4 @@
-"""A table of scores as colours, with the numbers in its cells."""
+"""A heat map of scores, with the numbers in its cells."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def heat_map(
     span: tuple[float, float],
     form: str,
 ) -> go.Figure:
-    """The figure; `span` is that of its colours, `form` how a number is written."""
+    """The figure; `span` is the range of its colours, `form` the format of its numbers."""
     figure = new_figure("", "", height=90 + 44 * len(rows))
     figure.add_heatmap(
         z=scores,
@@ -29,7 +29,7 @@ def heat_map(
         textfont={"size": 14},
         hovertemplate="%{y}, %{x}: %{z:.4f}<extra></extra>",
     )
-    # Numbered, since two domains of one name would share a row.
+    # Positions by number, since two domains with one name would share a row.
     ticks = {"showgrid": False, "zeroline": False}
     figure.update_xaxes(tickvals=list(range(len(columns))), ticktext=columns, **ticks)
     figure.update_yaxes(

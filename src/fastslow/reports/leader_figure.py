@@ -1,4 +1,4 @@
-"""Who leads when."""
+"""The figure of which module leads when."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -13,15 +13,15 @@ from fastslow.reports.style import hover, whose
 
 
 def leader_figure(drawn: Sequence[DrawnRun]) -> go.Figure:
-    """A lane a module, a bar in the lane of the one that leads, a mark where another takes over."""
-    records = [record for one in drawn for record in one.run.records]
+    """A lane per module, a bar in the lane of the leader, a mark where another takes over."""
+    records = [record for drawn_run in drawn for record in drawn_run.run.records]
     modules = list(dict.fromkeys(name for record in records for name in record.steps.modules))
     figure = stream_figure(
         drawn, "", showlegend=len(drawn) > 1, height=150 + 12 * len(modules) * (len(drawn) + 1)
     )
-    for number, one in enumerate(drawn):
+    for number, drawn_run in enumerate(drawn):
         shift = ((number + 0.5) / len(drawn) - 0.5) * 0.7
-        _add_leaders(figure, one, {name: lane + shift for lane, name in enumerate(modules)})
+        _add_leaders(figure, drawn_run, {name: lane + shift for lane, name in enumerate(modules)})
     figure.update_yaxes(
         tickvals=list(range(len(modules))),
         ticktext=[f"{escape(name)} leads" for name in modules],
@@ -33,7 +33,7 @@ def leader_figure(drawn: Sequence[DrawnRun]) -> go.Figure:
 
 
 def leading(record: Record) -> Iterator[tuple[str, int, int]]:
-    """The leaders in order, each with the pairs seen when its lead began and ended."""
+    """The leaders in order, each with the pairs seen at the start and the end of its lead."""
     begins = record.begins
     steps = zip(record.steps.leader, record.steps.pairs, strict=True)
     for leader, group in groupby(steps, key=lambda step: step[0]):

@@ -1,4 +1,4 @@
-"""Which curves of a run a figure shows, and how they run through its domains."""
+"""Which curves of a run a figure shows, across its domains."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,10 +8,10 @@ from fastslow.reports.events import Record
 from fastslow.reports.runs import ReportedRun
 
 POINTS = 2000
-"""Most points of a curve: more than a screen has columns."""
+"""Most points of a curve: more than the columns of a screen."""
 
 Lines = Callable[[Record], dict[str, Curve]]
-"""The curves of a record by name, against pairs seen."""
+"""Gives the curves of a record by name, against pairs seen."""
 
 
 def leader_line(key: str) -> Lines:
@@ -42,11 +42,11 @@ def fresh_line(key: str) -> Lines:
 
 
 def heldout_lines(keys: Mapping[str, str]) -> Lines:
-    """Values of the held-out measurements, by the name that each key is shown under."""
+    """Values of the held-out measurements; `keys` maps shown names to keys."""
     return lambda record: {
         name: present(
-            [one.pairs for one in record.evaluations],
-            [one.measured.get(key) for one in record.evaluations],
+            [evaluation.pairs for evaluation in record.evaluations],
+            [evaluation.measured.get(key) for evaluation in record.evaluations],
         )
         for name, key in keys.items()
     }

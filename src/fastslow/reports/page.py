@@ -1,4 +1,4 @@
-"""The page: everything in one file, which opens without a network and asks for none."""
+"""The page: everything in one file, which needs no network."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def write_report(folders: Sequence[str | Path], to: str | Path) -> Path:
-    """Write the report of the runs in `folders` to the file `to`, in one step; that file.
+    """Write the report of the runs in `folders` to the file `to`, in one step. Returns `to`.
 
-    Unfinished runs are shown with what they have. One folder of `fastslow bench online` becomes a
-    page of its methods' curves, that of `fastslow demo` the page of the demo. Raises StateError
+    Unfinished runs are shown with what they have. A single folder of `fastslow bench online`
+    becomes a page of its methods' curves, one of `fastslow demo` the demo's page. Raises StateError
     for a folder that is none of these or whose files are damaged and for a full disk, ConfigError
-    for a folder given twice, a place that cannot be written, or when plotly is not installed.
+    for a folder given twice, a file that cannot be written, or if plotly is not installed.
     """
     try:
         import plotly  # noqa: F401
@@ -97,12 +97,12 @@ def _run_page(
 def _comparison_page(folder: Path) -> str:
     from fastslow.reports.comparison import comparison_sections, read_comparison, setting_line
 
-    found = read_comparison(folder)
+    results = read_comparison(folder)
     return _rendered(
         "comparison.html.jinja",
         title="Online learning: method comparison",
-        setting=setting_line(found),
-        sections=comparison_sections(found),
+        setting=setting_line(results),
+        sections=comparison_sections(results),
     )
 
 
@@ -126,10 +126,10 @@ def _rendered(template: str, **values: Any) -> str:
 
 
 def _hash(script: str) -> str:
-    """What the page's security policy knows a script by; nothing else on the page can run."""
+    """The hash by which the page's security policy allows a script; nothing else can run."""
     return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
 
 
 def _figure_json(figure: Any) -> Markup:
-    """The figure as JSON in which no tag can end the script element around it."""
+    """The figure as JSON, escaped so that no tag can end the script element around it."""
     return Markup(str(figure.to_json(engine="json")).replace("<", "\\u003c"))

@@ -11,7 +11,7 @@ def reference_of(run: ReportedRun) -> str | None:
     """The run's reference: the folder or hub id of the base, or the adapter it starts from.
 
     A continual run is measured against the base throughout, whatever its domains learn against.
-    None for a reward model, which has none, and for a recipe that this version cannot read.
+    None for a reward model, which has no reference, and for a recipe that this version cannot read.
     """
     recipe = run.recipe
     if recipe is None or run.of_rewards:
@@ -23,7 +23,7 @@ def reference_of(run: ReportedRun) -> str | None:
 
 
 def learned_against(run: ReportedRun) -> str | None:
-    """What each domain of a continual run is learned against, where it is not the base."""
+    """What each domain of a continual run is learned against, if it is not the base."""
     previous = run.recipe is not None and run.recipe.reference == "previous"
     return "the policy before each domain" if run.continual and previous else None
 
@@ -40,5 +40,5 @@ def _measured_against(recipe: Recipe) -> str:
 
 
 def _place(name: str) -> str:
-    """One text for one folder, however a recipe writes it."""
+    """The same text for the same folder, however a recipe writes it."""
     return str(Path(name).resolve()) if Path(name).exists() else name

@@ -1,4 +1,4 @@
-"""Test-then-train loss added up over the stream, and what it is compared with."""
+"""Test-then-train loss summed over the stream, and what it is compared with."""
 
 from collections.abc import Sequence
 from math import log
@@ -8,7 +8,7 @@ from fastslow.reports.runs import ReportedRun
 
 
 def comparable(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
-    """The most runs that saw the same number of pairs under the same objective."""
+    """The largest group of runs with the same number of pairs and the same objective."""
     groups: dict[tuple[int, str], list[ReportedRun]] = {}
     for run in runs:
         objective = repr(run.recipe.objective) if run.recipe else ""
@@ -17,7 +17,7 @@ def comparable(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
 
 
 def regrets(runs: Sequence[ReportedRun]) -> list[Curve]:
-    """Each run's cumulative loss above that of the run that ends with the least."""
+    """Each run's cumulative loss minus that of the run with the lowest total."""
     totals = [cumulative(run.records, "loss") for run in runs]
     best = min(totals, key=lambda total: total.y[-1])
     return [above(total, best) for total in totals]

@@ -1,4 +1,4 @@
-"""The picture of what a continual run knew of each domain after each."""
+"""The figure of a continual run's scores on each domain after each domain."""
 
 import plotly.graph_objects as go
 
@@ -9,7 +9,7 @@ from fastslow.reports.style import short
 
 
 def retention_figure(kept: Retention, metric: str, span: tuple[float, float]) -> go.Figure:
-    """The scores as a heat map, with the numbers in its cells; `span` is that of its colours."""
+    """The scores as a heat map with numbers in its cells; `span` is the range of its colours."""
     scores = retention_scores(kept, metric)
     rows = ["base", *(f"after {short(name)}" for name in kept.domains)]
     columns = [f"on {short(name)}" for name in kept.measured]

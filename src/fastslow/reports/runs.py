@@ -1,4 +1,4 @@
-"""Run folders, read into facts: ordinary runs, and continual runs with one record a domain."""
+"""Reads run folders: ordinary runs, and continual runs with one record per domain."""
 
 import re
 from collections import Counter
@@ -14,17 +14,17 @@ from fastslow.foreign_files import inside, misfit, read_json
 from fastslow.reports.events import EvalResult, Record, read_record
 
 PARTS = ("stages", "rounds")
-"""Folders of the parts of a run that are shown as runs."""
+"""Folders of a run's parts, which are shown as runs."""
 COMMANDS = "commands.txt"
 SUMMARY: dict[str, Any] = {"wall_s": float}
-"""What is used of every summary."""
+"""The parts of every summary that are used."""
 Measurements = list[dict[str, float | None]]
 CONTINUAL: dict[str, Any] = {
     "domains": list[str], "runs": list[str], "measured": list[str], "initial": Measurements,
     "after": list[Measurements], "metrics": dict[str, dict[str, float | None]], "policy": str,
     "weights": dict[str, float] | None, "budget": WithinBudget | None,
 }  # fmt: skip
-"""And of a run over several domains."""
+"""And of the summary of a run over several domains."""
 SAMPLE: dict[str, Any] = {
     "domain": str, "prompt": str, "answers": dict[str, str], "rewards": dict[str, float] | None,
 }  # fmt: skip
@@ -32,46 +32,46 @@ SAMPLE: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What a continual run knew of each domain, and when."""
+    """A continual run's scores on each domain over time."""
 
     domains: list[str]
     """In training order."""
     measured: list[str]
-    """The domains that were measured, the columns of what follows; maybe none."""
+    """The domains that were measured, the columns of the scores; may be empty."""
     initial: list[EvalResult]
-    """Of the base, on each domain."""
+    """Scores of the base on each domain."""
     after: list[list[EvalResult]]
-    """`after[i][j]`: on domain j, after training on domain i."""
+    """`after[i][j]`: score on domain j, after training on domain i."""
     metrics: dict[str, dict[str, float | None]]
-    """For `accuracy` and maybe `reward`: average, backward_transfer and so on; empty where the
+    """For `accuracy` and possibly `reward`: average, backward_transfer and so on; empty if the
     measured domains are not the trained ones."""
     policy: str
-    """What answers at the end: combined, routed or last."""
+    """Kind of the final policy: combined, routed or last."""
     weights: dict[str, float] | None
-    """Of each past module in the final combination."""
+    """Weight of each past module in the final combination."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedRun:
-    """All that a report says of one run."""
+    """All that a report needs of one run."""
 
     label: str
-    """Folder's name, with as many parents as needed to be unique, or what its reader calls it."""
+    """The folder's name, with as many parents as needed to be unique, or a given label."""
     folder: Path
     recipe: Recipe | None
-    """None where this version cannot read the recipe; `yaml` has it all the same."""
+    """None if this version cannot read the recipe; `yaml` still has its text."""
     yaml: str
     commands: list[str]
-    """The command lines that made it, oldest first; none where Python called the library."""
+    """The command lines that made it, oldest first; empty for runs started from Python."""
     summary: dict[str, Any] | None
     """None while the run is not finished."""
     records: list[Record]
     """One in an ordinary run, one per domain in a continual run; never empty."""
     retention: Retention | None
-    """None in an ordinary or unfinished run, and where nothing was held out."""
+    """None in an ordinary or unfinished run, and if nothing was held out."""
     samples: list[dict[str, Any]]
     benchmarks: list[Benchmark]
-    """What other tools found of it; of a run in parts they stand with the last one."""
+    """Results of external tools; for a run in parts they are shown with the last part."""
 
     @property
     def pairs(self) -> int:
@@ -85,7 +85,7 @@ class ReportedRun:
 
     @property
     def combined_of(self) -> list[str]:
-        """The modules of a combination of finished runs; empty for a run."""
+        """The modules of a combination of finished runs; empty for an ordinary run folder."""
         path = self.folder / "combination.json"
         if not path.exists():
             return []
@@ -100,25 +100,25 @@ class ReportedRun:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings of the run, in order, with their domain."""
-        found = [
+        """Warnings of the run in order, each with its domain."""
+        lines = [
             warning if record.domain is None else f"{record.domain}, {warning}"
             for record in self.records
             for warning in record.warnings
         ]
         budget = (self.summary or {}).get("budget")
         if self.retention and budget and budget["strength"] < 1:
-            found.append(scaled_to_budget(budget, "the final policy"))
-        return found
+            lines.append(scaled_to_budget(budget, "the final policy"))
+        return lines
 
 
 def read_runs(
     folders: Sequence[Path], labels: Mapping[Path, str] | None = None
 ) -> list[ReportedRun]:
-    """The runs in the folders, in the order given; of one in stages or rounds, each that has begun.
+    """The runs in the folders, in the order given; a run in stages or rounds gives each part begun.
 
-    `labels` names some of them; the others are called by their folders.
-    Raises ConfigError for no folder or the same one twice, StateError for one that is no run.
+    `labels` names some of them; the others are named after their folders.
+    Raises ConfigError for no folder or a repeated one, StateError for one that is not a run.
     """
     if not folders:
         raise ConfigError("no run folder given; give the output_dir of one or more runs")
@@ -137,9 +137,11 @@ def read_runs(
 
 
 def _parts(folder: Path) -> list[Path]:
-    """Folders of the stages or rounds that have begun, in order; else the run's own."""
-    begun = [path.parent for kind in PARTS for path in sorted(folder.glob(f"{kind}/*/config.yaml"))]
-    return begun or [folder]
+    """Folders of the stages or rounds that have begun, in order; else the run's folder."""
+    folders = [
+        path.parent for kind in PARTS for path in sorted(folder.glob(f"{kind}/*/config.yaml"))
+    ]
+    return folders or [folder]
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
@@ -175,7 +177,7 @@ def _read_run(folder: Path, label: str, benchmarks: list[Benchmark]) -> Reported
 
 
 def _commands(folder: Path) -> list[str]:
-    """Those of the run, or of the whole that it is a part of."""
+    """The command lines of the run, or of the whole run that it is a part of."""
     path = folder / COMMANDS
     if folder.parent.name in PARTS and not path.exists():
         path = folder.parent.parent / COMMANDS
@@ -186,11 +188,11 @@ def _recipe(path: Path) -> Recipe | None:
     try:
         return load_recipe(path)
     except ConfigError:
-        return None  # Of another version: a finished run is still worth looking at.
+        return None  # Written by another version: a finished run can still be shown.
 
 
 def _summary(path: Path) -> dict[str, Any] | None:
-    """The run's summary; None of one that is not finished."""
+    """The run's summary; None if it is not finished."""
     if not path.exists():
         return None
     summary: dict[str, Any] = read_json(path, dict[str, Any])
@@ -203,8 +205,8 @@ def _summary(path: Path) -> dict[str, Any] | None:
 
 
 def _benchmarks(ends: Mapping[Path, Path], whole: Path, part: Path) -> list[Benchmark]:
-    """What tools found of a run in the folder `part`; the last part of a run in parts stands for
-    the `whole`, whose policy it made."""
+    """Results of external tools for the run in the folder `part`; for the last part of a run, those
+    of the `whole`, whose policy it made."""
     path = (whole if ends[whole] == part else part) / "summary.json"
     if not path.exists():
         return []
@@ -215,7 +217,7 @@ def _benchmarks(ends: Mapping[Path, Path], whole: Path, part: Path) -> list[Benc
 
 
 def _samples(path: Path) -> list[dict[str, Any]]:
-    """Answers to the same prompts side by side; none where there is no such file."""
+    """Answers to the same prompts side by side; empty without such a file."""
     samples = read_json(path, list[dict[str, Any]]) if path.exists() else []
     for sample in samples:
         for key, shape in SAMPLE.items():
@@ -238,7 +240,7 @@ def _records(folder: Path, summary: dict[str, Any] | None) -> list[Record]:
 def _domain_folders(folder: Path, summary: dict[str, Any] | None) -> list[tuple[str, Path]]:
     """Name and folder of each domain in training order; none in an ordinary run.
 
-    The summary knows; in an unfinished run the folders' names do (`02-requests`).
+    From the summary; in an unfinished run from the folders' names (`02-requests`).
     """
     if summary is not None:
         names = zip(summary.get("domains", []), summary.get("runs", []), strict=True)

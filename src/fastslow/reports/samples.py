@@ -10,12 +10,12 @@ BASE = "base"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer and whose it is."""
+    """One answer and the policy it is from."""
 
     policy: str
     text: str
     reward: str
-    """Empty where there is none."""
+    """Empty if there is none."""
     colour: str | None
 
 
@@ -31,12 +31,12 @@ class AnsweredPrompt:
 def answered_prompts(drawn: Sequence[DrawnRun]) -> list[AnsweredPrompt]:
     """Every sampled prompt once, in the order in which the runs have them."""
     prompts: dict[tuple[str, str], AnsweredPrompt] = {}
-    for one in drawn:
-        for sample in one.run.samples:
+    for drawn_run in drawn:
+        for sample in drawn_run.run.samples:
             key = (sample["domain"], sample["prompt"])
             answered = prompts.setdefault(key, AnsweredPrompt(*key))
-            for answer in _answers(one, sample):
-                # The base answers alike in every run of one seed.
+            for answer in _answers(drawn_run, sample):
+                # The base gives the same answers in all runs with one seed.
                 if answer not in answered.answers:
                     answered.answers.append(answer)
     return list(prompts.values())

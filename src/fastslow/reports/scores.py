@@ -1,4 +1,4 @@
-"""What a continual run knew of each domain after each, as numbers: R[i][j] and its means."""
+"""A continual run's scores on each domain after each, as numbers: R[i][j] and its means."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from fastslow.reports.runs import Retention
 
 
 def domain_means(row: Sequence[EvalResult]) -> EvalResult:
-    """The mean over domains of every value that all of them have; of no interval's ends, as a mean
+    """The mean over domains of every value that all of them have, except ends of intervals: a mean
     of several intervals is not an interval."""
     shared = [
         key
@@ -19,11 +19,11 @@ def domain_means(row: Sequence[EvalResult]) -> EvalResult:
 
 
 def shared_metric(kept: Sequence[Retention]) -> str:
-    """What runs are scored by side by side: reward where all have it, else accuracy."""
-    known = all(base.get("reward") is not None for one in kept for base in one.initial)
+    """The metric that runs are compared by: reward if all have it, else accuracy."""
+    known = all(base.get("reward") is not None for retention in kept for base in retention.initial)
     return "reward" if known else "accuracy"
 
 
 def retention_scores(kept: Retention, metric: str) -> list[list[float | None]]:
-    """R[i][j], the score on domain j after training on domain i, below a first row of the base."""
-    return [[one.get(metric) for one in row] for row in (kept.initial, *kept.after)]
+    """R[i][j], the score on domain j after training on domain i; the first row is the base's."""
+    return [[result.get(metric) for result in row] for row in (kept.initial, *kept.after)]

@@ -1,4 +1,4 @@
-"""The sections of the page, their order, and how to read them."""
+"""The sections of the page, in order, with captions that explain them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -36,7 +36,7 @@ from fastslow.reports.tables import Table, benchmark_table, retention_table, wei
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A figure and its caption; without a title it uses that of its section."""
+    """A figure and its caption; without a title of its own it has its section's."""
 
     title: str
     caption: str
@@ -56,12 +56,12 @@ class Section:
     terms: dict[str, str] = field(default_factory=dict)
     """Definitions of the terms in the tables."""
     folded: bool = False
-    """Whether it is shown only when asked for."""
+    """Whether it is collapsed at first."""
 
 
 def all_sections(drawn: Sequence[DrawnRun]) -> list[Section]:
-    """The sections for which there is data: what was kept and gained, then how it came to that."""
-    trained = [one for one in drawn if one.run.pairs]
+    """The sections that have data: results first, then how they came about."""
+    trained = [drawn_run for drawn_run in drawn if drawn_run.run.pairs]
     results = _retention(drawn) + _frontier(drawn)
     details = _answers(drawn)
     if trained:
@@ -69,14 +69,14 @@ def all_sections(drawn: Sequence[DrawnRun]) -> list[Section]:
         details = course + _regret(trained) + details
     if not results:
         results, details = details[:1], details[1:]
-    return [*results, *_benchmarks(drawn), *(replace(one, folded=True) for one in details)]
+    return [*results, *_benchmarks(drawn), *(replace(section, folded=True) for section in details)]
 
 
 def _training(drawn: Sequence[DrawnRun]) -> Section:
     width = smoothing_width(drawn)
     held = {"accuracy": heldout_lines({"held out": "accuracy"}),
             "loss": heldout_lines({"held out": "loss"})}  # fmt: skip
-    unit = " (nats)" if all(in_nats(one.run) for one in drawn) else ""
+    unit = " (nats)" if all(in_nats(drawn_run.run) for drawn_run in drawn) else ""
     return Section(
         "Training curves",
         "Every batch is scored before it is learned (test-then-train). Thick lines are means over "
@@ -139,18 +139,22 @@ def _fresh(drawn: Sequence[DrawnRun]) -> list[Section]:
     """Completions sampled for training, in every step."""
     plots = []
     for key, (title, caption, unit) in FRESH.items():
-        having = [
-            one
-            for one in drawn
-            if any(not record.steps.fresh[key].empty for record in one.run.records)
+        with_values = [
+            drawn_run
+            for drawn_run in drawn
+            if any(not record.steps.fresh[key].empty for record in drawn_run.run.records)
         ]
-        if having:
-            plots.append(Plot(title, caption, training_figure(having, fresh_line(key), unit)))
+        if with_values:
+            plots.append(Plot(title, caption, training_figure(with_values, fresh_line(key), unit)))
     return [Section("Training completions", "", plots)] if plots else []
 
 
 def _leaders(drawn: Sequence[DrawnRun]) -> list[Section]:
-    racing = [one for one in drawn if any(len(r.steps.modules) > 1 for r in one.run.records)]
+    racing = [
+        drawn_run
+        for drawn_run in drawn
+        if any(len(r.steps.modules) > 1 for r in drawn_run.run.records)
+    ]
     if not racing:
         return []
     caption = (
@@ -164,7 +168,7 @@ def _likelihoods(drawn: Sequence[DrawnRun]) -> Section:
     held = heldout_lines(
         {"chosen, held out": "chosen_log_ratio", "rejected, held out": "rejected_log_ratio"}
     )
-    if all(one.run.of_rewards for one in drawn):
+    if all(drawn_run.run.of_rewards for drawn_run in drawn):
         caption = "Solid: chosen, dotted: rejected. Only the difference is meaningful."
         figure = training_figure(drawn, likelihood_lines, "reward", heldout=held)
         return Section("Rewards of chosen and rejected", "", [Plot("", caption, figure)])
@@ -178,10 +182,10 @@ def _likelihoods(drawn: Sequence[DrawnRun]) -> Section:
 
 
 def _frontier(drawn: Sequence[DrawnRun]) -> list[Section]:
-    points = [one for one in drawn if frontier_points(one.run, "accuracy")]
+    points = [drawn_run for drawn_run in drawn if frontier_points(drawn_run.run, "accuracy")]
     if not points:
         return []
-    rewarded = all(frontier_points(one.run, "reward") for one in points)
+    rewarded = all(frontier_points(drawn_run.run, "reward") for drawn_run in points)
     metric = "reward" if rewarded else "accuracy"
     caption = (
         "One point per evaluation, connected in order: hollow before training, large at the end; "
@@ -204,7 +208,11 @@ TERMS = {
 
 
 def _retention(drawn: Sequence[DrawnRun]) -> list[Section]:
-    kept = [(one, one.run.retention) for one in drawn if one.run.retention is not None]
+    kept = [
+        (drawn_run, drawn_run.run.retention)
+        for drawn_run in drawn
+        if drawn_run.run.retention is not None
+    ]
     if not kept:
         return []
     metric = shared_metric([retention for _, retention in kept])
@@ -214,14 +222,14 @@ def _retention(drawn: Sequence[DrawnRun]) -> list[Section]:
     span = (min(values), max(values))
     plots = [
         Plot(
-            one.run.label,
+            drawn_run.run.label,
             f"Final policy: {retention.policy}.",
             retention_figure(retention, metric, span),
-            one.colour,
+            drawn_run.colour,
         )
-        for one, retention in kept
+        for drawn_run, retention in kept
     ]
-    drawn_kept = [one for one, _ in kept]
+    drawn_kept = [drawn_run for drawn_run, _ in kept]
     weights = weight_table(drawn_kept)
     return [
         Section(
@@ -248,16 +256,22 @@ def _regret(drawn: Sequence[DrawnRun]) -> list[Section]:
 
 
 def _regret_plot(drawn: Sequence[DrawnRun]) -> Plot | None:
-    rivals = [one for one in drawn if one.run in comparable([other.run for other in drawn])]
+    rivals = [
+        drawn_run
+        for drawn_run in drawn
+        if drawn_run.run in comparable([other.run for other in drawn])
+    ]
     if len(rivals) > 1:
         return Plot(
             "Cumulative loss above the best run's",
             "Test-then-train loss summed over the stream, minus that of the run with the "
             "lowest total (flat at 0). A rising line is still losing ground; only runs with the "
             "same objective and number of pairs are compared.",
-            totals_figure(rivals, regrets([one.run for one in rivals]), "regret (nats)"),
+            totals_figure(
+                rivals, regrets([drawn_run.run for drawn_run in rivals]), "regret (nats)"
+            ),
         )
-    known = [one for one in drawn if starts_at_ln2(one.run)]
+    known = [drawn_run for drawn_run in drawn if starts_at_ln2(drawn_run.run)]
     if not known:
         return None
     return Plot(
@@ -265,18 +279,20 @@ def _regret_plot(drawn: Sequence[DrawnRun]) -> Plot | None:
         "Test-then-train loss summed over the stream, minus ln 2 per pair, the loss of a policy "
         "that stays at its reference. Below 0, training has paid off.",
         totals_figure(
-            known, [above_unlearned(one.run) for one in known], "loss minus ln 2 per pair (nats)"
+            known,
+            [above_unlearned(drawn_run.run) for drawn_run in known],
+            "loss minus ln 2 per pair (nats)",
         ),
     )
 
 
 def _answers(drawn: Sequence[DrawnRun]) -> list[Section]:
     answered = [
-        one
-        for one in drawn
+        drawn_run
+        for drawn_run in drawn
         if any(
             e.measured.get("mean_length") is not None
-            for r in one.run.records
+            for r in drawn_run.run.records
             for e in r.evaluations
         )
     ]

@@ -14,7 +14,7 @@ from fastslow.reports.style import DASHES, hover, whose
 
 def smoothing_width(drawn: Sequence[DrawnRun]) -> int:
     """Pairs over which curves are smoothed: a twentieth of the longest record."""
-    longest = max(r.ends - r.begins for one in drawn for r in one.run.records)
+    longest = max(r.ends - r.begins for drawn_run in drawn for r in drawn_run.run.records)
     return max(1, longest // 20)
 
 
@@ -24,17 +24,17 @@ def training_figure(
     """Smoothed curves, with faint raw curves and held-out values as diamonds."""
     figure = stream_figure(drawn, y_title, showlegend=drawn[0].alone)
     width = smoothing_width(drawn)
-    for one in drawn:
-        raw = run_lines(one.run, lines)
+    for drawn_run in drawn:
+        raw = run_lines(drawn_run.run, lines)
         smooth = run_lines(
-            one.run,
+            drawn_run.run,
             lambda record: {k: trailing_mean(v, width) for k, v in lines(record).items()},
         )
         for number, (series, curve) in enumerate(smooth.items()):
             if raw[series] != curve:
-                _add_raw(figure, one, raw[series])
-            style = {"mode": "lines", "line": _line(one, number)}
-            add_curve(figure, one, series, curve, **style)
+                _add_raw(figure, drawn_run, raw[series])
+            style = {"mode": "lines", "line": _line(drawn_run, number)}
+            add_curve(figure, drawn_run, series, curve, **style)
     if heldout is not None:
         _add_heldout(figure, drawn, heldout)
     return figure
@@ -43,19 +43,19 @@ def training_figure(
 def heldout_figure(drawn: Sequence[DrawnRun], key: str, y_title: str) -> go.Figure:
     """One value of the held-out measurements, joined within each domain."""
     figure = stream_figure(drawn, y_title)
-    for one in drawn:
-        for series, curve in run_lines(one.run, heldout_lines({"held out": key})).items():
-            style = {"mode": "lines+markers", "line": _line(one, 0), "marker": {"size": 7}}
-            add_curve(figure, one, series, curve, **style)
+    for drawn_run in drawn:
+        for series, curve in run_lines(drawn_run.run, heldout_lines({"held out": key})).items():
+            style = {"mode": "lines+markers", "line": _line(drawn_run, 0), "marker": {"size": 7}}
+            add_curve(figure, drawn_run, series, curve, **style)
     return figure
 
 
 def totals_figure(drawn: Sequence[DrawnRun], curves: Sequence[Curve], y_title: str) -> go.Figure:
-    """One curve a run, of something that adds up over the whole stream."""
+    """One curve per run, of a sum over the whole stream."""
     figure = stream_figure(drawn, y_title)
-    for one, curve in zip(drawn, curves, strict=True):
-        style = {"mode": "lines", "line": _line(one, 0)}
-        add_curve(figure, one, "leader", thinned(curve, POINTS), **style)
+    for drawn_run, curve in zip(drawn, curves, strict=True):
+        style = {"mode": "lines", "line": _line(drawn_run, 0)}
+        add_curve(figure, drawn_run, "leader", thinned(curve, POINTS), **style)
     return figure
 
 
@@ -71,7 +71,7 @@ def add_curve(figure: go.Figure, one: DrawnRun, series: str, curve: Curve, **sty
 
 
 def rounded(values: Sequence[float | None]) -> list[float | None]:
-    """To six digits: no eye sees more, and the page stays small."""
+    """Rounded to six digits, which look the same and keep the page small."""
     return [None if value is None else float(f"{value:.6g}") for value in values]
 
 
@@ -93,9 +93,9 @@ def _add_raw(figure: go.Figure, one: DrawnRun, curve: Curve) -> None:
 
 
 def _add_heldout(figure: go.Figure, drawn: Sequence[DrawnRun], lines: Lines) -> None:
-    for one in drawn:
+    for drawn_run in drawn:
         for symbol, (series, curve) in zip(
-            ("diamond", "diamond-open"), run_lines(one.run, lines).items(), strict=False
+            ("diamond", "diamond-open"), run_lines(drawn_run.run, lines).items(), strict=False
         ):
-            marker = {"color": one.colour, "size": 8, "symbol": symbol}
-            add_curve(figure, one, series, curve, mode="markers", marker=marker)
+            marker = {"color": drawn_run.colour, "size": 8, "symbol": symbol}
+            add_curve(figure, drawn_run, series, curve, mode="markers", marker=marker)

@@ -1,4 +1,4 @@
-"""How figures look: one set of axes, legible in light and dark."""
+"""The look of figures: one set of axes, legible in light and dark."""
 
 from html import escape
 from typing import Any
@@ -8,14 +8,14 @@ import plotly.graph_objects as go
 from fastslow.reports.drawn import COLOURS, DrawnRun
 
 DASHES = ("solid", "dot", "dash", "dashdot", "longdash")
-"""Of the first, second and further lines of a run."""
+"""Dashes of the first, second and further lines of a run."""
 NEUTRAL = "#808080"
 HEIGHT = 340
-"""Of a figure, in pixels; the width is the reader's."""
+"""Height of a figure, in pixels; the width follows the window."""
 
 
 BOUNDS = {"accuracy": (0, 1), "held-out accuracy": (0, 1), "share": (0, 1), "tokens": (0, None)}
-"""By the axis' title: between what its values can be, so that none is shown beyond."""
+"""Possible values by the axis' title, so that axes do not extend beyond them."""
 
 
 def new_figure(x_title: str, y_title: str, **layout: Any) -> go.Figure:
@@ -49,7 +49,7 @@ def new_figure(x_title: str, y_title: str, **layout: Any) -> go.Figure:
 
 
 def whose(drawn: DrawnRun, series: str) -> dict[str, Any]:
-    """A trace's name, and its run, by which the page's key shows and hides it."""
+    """A trace's name, and its run, which the page's key uses to show and hide it."""
     return {"name": escape(series), "meta": drawn.run.label}
 
 
@@ -71,7 +71,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def short(name: str) -> str:
-    """A name for the side of a figure, with an ellipsis where it would take up the room.
+    """A name for the side of a figure, cut with an ellipsis where it would take too much room.
 
     >>> short("requests of customers at night")
     'requests of custome…'

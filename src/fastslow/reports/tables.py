@@ -1,4 +1,4 @@
-"""Tables of a page: rows of text with a heading each."""
+"""Tables of a page: rows of text, each with a heading."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Row:
     heading: str
     cells: list[str]
     colour: str | None = None
-    """Of the run that the row is about."""
+    """Colour of the run that the row is about."""
     note: str = ""
 
 
@@ -28,7 +28,7 @@ class Table:
     """Rows under their columns; every row has a cell for each."""
 
     corner: str
-    """What the rows' headings are."""
+    """What the rows' headings name."""
     columns: list[str]
     rows: list[Row]
 
@@ -44,40 +44,42 @@ METRIC_COLUMNS = {
 def retention_table(drawn: Sequence[DrawnRun]) -> Table:
     """Retention of each continual run, one row per metric."""
     rows = []
-    for one in drawn:
-        kept = one.run.retention
+    for drawn_run in drawn:
+        kept = drawn_run.run.retention
         for metric, values in (kept.metrics if kept else {}).items():
             cells = [_score(key, values.get(key)) for key in METRIC_COLUMNS]
-            rows.append(Row(f"{one.run.label}, {metric}", cells, one.colour))
+            rows.append(Row(f"{drawn_run.run.label}, {metric}", cells, drawn_run.colour))
     return Table("run, score", list(METRIC_COLUMNS.values()), rows)
 
 
 def weight_table(drawn: Sequence[DrawnRun]) -> Table:
     """The weight of each past module in the final combinations."""
     weights = {
-        one.run.label: {key: f"{value:.3f}" for key, value in one.run.retention.weights.items()}
-        for one in drawn
-        if one.run.retention and one.run.retention.weights
+        drawn_run.run.label: {
+            key: f"{value:.3f}" for key, value in drawn_run.run.retention.weights.items()
+        }
+        for drawn_run in drawn
+        if drawn_run.run.retention and drawn_run.run.retention.weights
     }
     return side_by_side("weight at the end", weights)
 
 
 def benchmark_table(drawn: Sequence[DrawnRun]) -> Table:
-    """What other tools found of each run, a column each, with standard errors."""
-    found = {
-        one.run.label: {
+    """Results of external tools, one column per run, with standard errors."""
+    results = {
+        drawn_run.run.label: {
             f"{benchmark.tool}, {benchmark.module}: {score.task}, {score.metric}": _measured(score)
-            for benchmark in one.run.benchmarks
+            for benchmark in drawn_run.run.benchmarks
             for score in benchmark.scores
         }
-        for one in drawn
-        if one.run.benchmarks
+        for drawn_run in drawn
+        if drawn_run.run.benchmarks
     }
-    return side_by_side("tool, policy: task, metric", found)
+    return side_by_side("tool, policy: task, metric", results)
 
 
 def changed_settings(runs: Sequence[ReportedRun]) -> Table:
-    """The settings that differ from their defaults in any of the runs that can be read."""
+    """The settings that differ from their defaults in any run whose recipe can be read."""
     default = flat(Recipe(model="").model_dump(mode="json", exclude={"model"}))
     settings = {run.label: flat(run.recipe.model_dump(mode="json")) for run in runs if run.recipe}
     changed = [
@@ -97,7 +99,7 @@ def changed_settings(runs: Sequence[ReportedRun]) -> Table:
 
 
 def environment(runs: Sequence[ReportedRun]) -> Table:
-    """What the finished runs ran on and with, and the hashes of what they read and wrote."""
+    """Hardware and versions of the finished runs, and the hashes of what they read and wrote."""
     parts = ("device", "versions", "data", "hashes", "adapters")
     return side_by_side(
         "",
@@ -115,7 +117,7 @@ def environment(runs: Sequence[ReportedRun]) -> Table:
 
 
 def side_by_side(corner: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
-    """A row for every key of any column, in the order in which they come."""
+    """A row for every key of any column, in order of appearance."""
     keys = dict.fromkeys(key for values in columns.values() for key in values)
     rows = [Row(key, [values.get(key, ABSENT) for values in columns.values()]) for key in keys]
     return Table(corner, list(columns), rows)

@@ -1,4 +1,4 @@
-"""The page's first sentence: who gained how much, and how far each had to move for it."""
+"""The page's first sentence: how much each run gained, and how far it had to move for it."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from fastslow.reports.runs import ReportedRun
 
 
 def verdict(runs: Sequence[ReportedRun]) -> str:
-    """One sentence on the finished runs, or none where they have nothing to compare.
+    """One sentence on the finished runs, or none if there is nothing to compare.
 
     Gains are from before training to the end, of judge scores where all runs have them, else of
     held-out accuracy; in continual runs means over all domains.
@@ -20,7 +20,7 @@ def verdict(runs: Sequence[ReportedRun]) -> str:
     done = [run for run in runs if run.summary]
     for metric in ("reward", "accuracy"):
         points = {run.label: frontier_points(run, metric) for run in done}
-        if points and all(len(own) > 1 for own in points.values()):
+        if points and all(len(run_points) > 1 for run_points in points.values()):
             return _of_gains(points, metric)
     if len(done) == 1 and (share := held_out_accuracy(done[0])):
         return f"Held-out accuracy is {with_interval(share.value, share.bounds)}."
@@ -28,8 +28,8 @@ def verdict(runs: Sequence[ReportedRun]) -> str:
 
 
 def _of_gains(points: dict[str, list[tuple[str, float, float]]], metric: str) -> str:
-    gains = {label: own[-1][2] - own[0][2] for label, own in points.items()}
-    spent = {label: own[-1][1] for label, own in points.items()}
+    gains = {label: run_points[-1][2] - run_points[0][2] for label, run_points in points.items()}
+    spent = {label: run_points[-1][1] for label, run_points in points.items()}
     best, *others = sorted(gains, key=lambda label: -gains[label])
     name = TITLES[metric]
     if not others:
