@@ -1,1 +1,1 @@
-"""Comparisons of methods on the same data, budget and tuning grid."""
+"""Benchmarks: methods compared on the same data, budget and tuning grid."""

@@ -1,9 +1,9 @@
 """`fastslow bench chasing`: does chasing free its user from tuning the learning rate?
 
-Fast-slow settings that are fixed once, against DPO at each of six learning rates, on streams whose
-tastes stay and on streams whose tastes change. The score of a run is its mean loss on pairs it has
-not learned yet: above the best DPO rate in hindsight on the same stream, and above a fixed policy
-that was trained on the whole stream, which is its regret.
+Fixed fast-slow settings against DPO at each of six learning rates, on streams whose tastes stay and
+on streams whose tastes change. The score of a run is its mean loss on pairs it has not learned yet:
+above the best DPO rate in hindsight on the same stream, and above a fixed policy that was trained
+on the whole stream, which is its regret.
 """
 
 import json
@@ -29,7 +29,7 @@ from fastslow.training.state.summary import versions
 
 DOMAIN = "reviews"
 PHASES = {"steady": 1, "drifting": 4}
-"""How often the tastes of each kind of stream are new."""
+"""Number of phases with different tastes in each kind of stream."""
 RATES: Mapping[str, tuple[float, ...]] = {
     "adamw": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
     "rmsprop": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
@@ -37,9 +37,9 @@ RATES: Mapping[str, tuple[float, ...]] = {
 }
 """Learning rates of DPO for each optimiser, slowest first."""
 FIXED = 4
-"""Index of the rate that the fast module has in every fixed setting."""
+"""Index of the fast module's rate in every fixed setting."""
 COMPARED = 3
-"""Index of the rate of the policies that regret is counted from."""
+"""Index of the rate of the comparator policies, which define regret."""
 RULE = {"slow_ratio": 0.3, "swap_every": 2, "loss_decay": 0.8}
 CHASES: Mapping[str, Mapping[str, Any]] = {
     "chase": {**RULE, "alpha": 0.01},
@@ -47,12 +47,12 @@ CHASES: Mapping[str, Mapping[str, Any]] = {
     "chase-alpha-0.1": {**RULE, "alpha": 0.1},
     "chase-window-of-20": {"alpha": 0.1, "slow_ratio": 0.1, "swap_every": 20, "loss_decay": 0.0},
 }
-"""The fixed fast-slow settings; those without a chase term are worked out from the DPO runs."""
+"""The fixed fast-slow settings; those without a chase term are computed from the DPO runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One contestant that is trained."""
+    """One setting to train."""
 
     name: str
     rate: float
@@ -70,7 +70,7 @@ def settings_of(optimizer: str) -> tuple[Setting, ...]:
 def bench_chasing(
     out: Path, *, seeds: Sequence[int], pairs: int, optimizer: str, workers: int, on_progress: Tell
 ) -> dict[str, Any]:
-    """Run every setting on every stream, write `results.json` and `table.md`, return the former."""
+    """Run every setting on every stream, and write and return the results."""
     settings = settings_of(optimizer)
     makers = [partial(streams_of, World(seed=seed), out, pairs) for seed in seeds]
     made = gathered(makers, workers=workers, progress=partial(on_progress, "making worlds"))
@@ -85,11 +85,11 @@ def bench_chasing(
         gathered(
             [partial(_against, scenario, out, optimizer) for scenario in scenarios],
             workers=workers,
-            progress=partial(on_progress, "training what regret is counted from"),
+            progress=partial(on_progress, "training the comparators of regret"),
         )
     )
     rates, names = RATES[optimizer], [setting.name for setting in settings]
-    found = {
+    results_json = {
         "setting": {
             "worlds": list(seeds),
             "pairs": pairs,
@@ -106,23 +106,23 @@ def bench_chasing(
         },
         "versions": versions(),
     }
-    write_text(out / "results.json", json.dumps(found, indent=1) + "\n")
-    write_text(out / "table.md", as_markdown(found))
-    return found
+    write_text(out / "results.json", json.dumps(results_json, indent=1) + "\n")
+    write_text(out / "table.md", as_markdown(results_json))
+    return results_json
 
 
 def streams_of(
     world: World, out: Path, pairs: int, *, settings: Mapping[str, Any] | None = None
 ) -> list[Scenario]:
-    """One domain of a world with steady and with changing tastes; the last ones are measured.
+    """One domain of a world with steady and with changing tastes; the last tastes are measured.
 
-    `settings` are those of a scenario whose base knows the domain; without any a base is made.
+    `settings` are those of a scenario whose base knows the domain; by default a base is made.
     """
     if settings is None:
         alone = replace(world, num_domains=1)
-        made = world_scenario(alone, out / "scenarios" / f"world-{world.seed}", pairs=1)
-        settings = made.settings
-    found = []
+        scenario = world_scenario(alone, out / "scenarios" / f"world-{world.seed}", pairs=1)
+        settings = scenario.settings
+    scenarios = []
     for kind, count in PHASES.items():
         phases = [replace(world, num_domains=1, phase=phase) for phase in range(count)]
         folder = out / "scenarios" / f"world-{world.seed}" / kind
@@ -138,32 +138,32 @@ def streams_of(
             name=DOMAIN, train=str(folder / "train.jsonl"), eval=str(folder / "test.jsonl")
         )
         judge = {"kind": "world", "file": str(folder / "world.json")}
-        own = {**settings, "eval": {**settings["eval"], "judge": judge}}
-        found.append(Scenario(f"{kind}-{world.seed}", (domain,), own))
-    return found
+        stream_settings = {**settings, "eval": {**settings["eval"], "judge": judge}}
+        scenarios.append(Scenario(f"{kind}-{world.seed}", (domain,), stream_settings))
+    return scenarios
 
 
 def _against(scenario: Scenario, out: Path, optimizer: str) -> tuple[str, Comparators]:
     kind = scenario.name.partition("-")[0]
-    found = comparators(
+    policies = comparators(
         scenario,
         out / "comparators",
         segments=PHASES[kind],
         rate=RATES[optimizer][COMPARED],
         optimizer=optimizer,
     )
-    return scenario.name, found
+    return scenario.name, policies
 
 
 def _record(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> dict[str, Any]:
-    """What one setting did on one stream; read from disk if it is there."""
+    """The record of one setting on one stream; read from disk if it exists."""
     path = out / "records" / scenario.name / f"{setting.name}.json"
     return kept(path, partial(_run, scenario, setting, out, optimizer))
 
 
 def race_recipe(scenario: Scenario, setting: Setting, run: Path, optimizer: str) -> Recipe:
-    """The recipe of a contestant on a stream, in its one pass over it, without a budget: who may
-    lead within one is another question."""
+    """The recipe of a setting on a stream, for a single pass over it, without a KL budget: a budget
+    would also affect who may lead."""
     return load_recipe(
         {
             **scenario.settings,
@@ -198,7 +198,7 @@ def _run(scenario: Scenario, setting: Setting, out: Path, optimizer: str) -> dic
 
 
 def _step_losses(run: Path) -> list[float]:
-    """Mean loss of each step's pairs before they were learned, nats."""
+    """Mean loss of each step's pairs before they are learned, nats."""
     with (run / "events.jsonl").open(encoding="utf-8") as lines:
         events = [json.loads(line) for line in lines]
     return [event["loss"] for event in events if event["event"] == "step"]

@@ -1,8 +1,8 @@
-"""The fixed policies that a stream's regret is counted from.
+"""The fixed policies that define a stream's regret.
 
 R_T = sum_t loss_t(policy before pair t) - min over fixed policies of sum_t loss_t. The minimum is
 bounded from above by one policy of the same rank, trained on those T pairs for several passes, so
-a regret that is counted from it is a lower bound.
+the regret against it is a lower bound.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,30 +18,30 @@ from fastslow.config import load_recipe
 
 PASSES = 5
 SHARES = (0.25, 0.5, 1.0)
-"""Of the stream, after which its regret is counted."""
+"""Shares of the stream after which its regret is computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparators:
-    """Mean losses of fixed policies, nats per pair, each on the pairs that it was trained on."""
+    """Mean losses of fixed policies, nats per pair, each on the pairs it was trained on."""
 
     prefixes: Mapping[int, float]
-    """By how many of the stream's first pairs those are."""
+    """By the number of the stream's first pairs trained on."""
     segments: Sequence[float]
-    """One for each stretch of the stream with the same tastes."""
+    """One for each segment of the stream with the same tastes."""
 
 
 def comparators(
     scenario: Scenario, out: Path, *, segments: int, rate: float, optimizer: str
 ) -> Comparators:
-    """Those of a stream, trained unless they are there.
+    """The comparators of a stream; trained unless they exist.
 
     Args:
         scenario: of one domain, whose pairs are the stream.
         out: folder of the records, runs and parts of streams.
-        segments: how often the tastes are new, after as many pairs each.
-        rate: learning rate, which falls to 0.
-        optimizer: as of a recipe.
+        segments: number of equally long segments with different tastes.
+        rate: learning rate, which decays to 0.
+        optimizer: as in a recipe.
     """
     (domain,) = scenario.domains
     lines = Path(domain.train_sources[0]).read_text(encoding="utf-8").splitlines(keepends=True)
@@ -50,13 +50,13 @@ def comparators(
     parts = {f"first-{end}": lines[:end] for end in ends}
     if segments > 1:
         parts |= {f"segment-{i}": lines[i * each : (i + 1) * each] for i in range(segments)}
-    found = {}
+    losses = {}
     for name, part in parts.items():
         make = partial(_loss, scenario, part, out / scenario.name / name, rate, optimizer)
-        found[name] = kept(out / scenario.name / f"{name}.json", make)["loss"]
+        losses[name] = kept(out / scenario.name / f"{name}.json", make)["loss"]
     return Comparators(
-        {end: found[f"first-{end}"] for end in ends},
-        [found[f"segment-{i}"] for i in range(segments)] if segments > 1 else [],
+        {end: losses[f"first-{end}"] for end in ends},
+        [losses[f"segment-{i}"] for i in range(segments)] if segments > 1 else [],
     )
 
 
@@ -89,5 +89,5 @@ def _loss(
 
 
 def regret(losses: Sequence[float], pairs: int, comparator: float) -> float:
-    """R_T in nats, of losses by step over as many pairs; a lower bound, as of this module."""
+    """R_T in nats from each step's mean loss over `pairs` pairs; a lower bound, see the module."""
     return pairs * (sum(losses) / len(losses) - comparator)

@@ -1,4 +1,4 @@
-"""`fastslow bench continual`: which method keeps most of what several domains taught."""
+"""`fastslow bench continual`: which method retains most of several domains."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from fastslow.streams.worlds import World
 from fastslow.training.state.summary import versions
 
 TUNING_SEEDS = (1000, 1001)
-"""Worlds that rates are chosen on; none of them is reported."""
+"""Worlds for choosing rates; none of them is reported."""
 COMPARED = (
     ("distilled", "cofs"),
     ("distilled", "joint"),
@@ -55,9 +55,8 @@ def bench_worlds(
 ) -> dict[str, Any]:
     """Tune every method on the tuning worlds, measure it on the others, write the results.
 
-    Each method has the same rates to choose from, the same steps, and chooses by its gain within a
-    reverse KL of BUDGET nats; of one rate there is nothing to choose. Returns what `results.json`
-    holds.
+    Each method has the same rates to choose from and the same steps, and chooses by its gain within
+    a reverse KL of BUDGET nats; a single rate needs no tuning. Returns what `results.json` holds.
     """
     world = partial(World, conflict=conflict, num_domains=num_domains)
     tuned = dict.fromkeys(methods, rates[0])
@@ -112,8 +111,8 @@ def _prepare(
         partial(world_scenario, w, out / "scenarios" / f"world-{w.seed}", pairs=pairs, noise=noise)
         for w in worlds
     ]
-    found = gathered(calls, workers=workers, progress=partial(on_progress, "making worlds"))
-    return sorted(found, key=lambda scenario: scenario.name)
+    scenarios = gathered(calls, workers=workers, progress=partial(on_progress, "making worlds"))
+    return sorted(scenarios, key=lambda scenario: scenario.name)
 
 
 def _write(
@@ -126,7 +125,7 @@ def _write(
     records = read_records(tasks)
     present = {record["method"] for record in records}
     pairs = [pair for pair in COMPARED if set(pair) <= present]
-    found = {
+    results_json = {
         "metric": metric,
         "setting": dict(setting),
         "rates": dict(tuned),
@@ -134,13 +133,13 @@ def _write(
         "differences": differences(records, metric, pairs),
         "versions": versions(),
     }
-    write_text(out / "results.json", json.dumps(found, indent=1) + "\n")
-    write_text(out / "table.md", as_markdown(found))
-    return found
+    write_text(out / "results.json", json.dumps(results_json, indent=1) + "\n")
+    write_text(out / "table.md", as_markdown(results_json))
+    return results_json
 
 
 def as_markdown(found: Mapping[str, Any]) -> str:
-    """The results as tables to read.
+    """The results as Markdown tables.
 
     KL, tokens and log-ratios to the base (nats per response) are those at the end of training. In
     brackets are 95 % intervals over the scenarios, if there are several.

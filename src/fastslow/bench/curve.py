@@ -1,4 +1,4 @@
-"""Reward of a training over completions and time, from its events."""
+"""Reward in training over completions and time, from the run's events."""
 
 import time
 from collections.abc import Mapping
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class Curve:
-    """A listener. Time and answers count from its making; time for measuring does not count. The
-    first point is the policy before any of either, though a round samples before it is measured.
+    """An event listener. Time and answers count from its creation; time for measuring does not
+    count. The first point is before any of either, though a round samples before it is measured.
 
-    `points` are in order: `answers` sampled to be learned from, `seconds`, and of the held-out
+    `points` are in order: `answers` sampled for training, `seconds`, and from the held-out
     measurement `reward`, `reverse_kl`, `accuracy`, `mean_length` and `win_rate`.
     """
 
@@ -28,8 +28,8 @@ class Curve:
         kind = event["event"]
         if kind == "eval":
             self._measuring += now - self._last
-            again = event["moment"] == "final" and self._measured_at == event["step"]
-            if not (again or (self.points and event["moment"] == "start")):
+            repeated = event["moment"] == "final" and self._measured_at == event["step"]
+            if not (repeated or (self.points and event["moment"] == "start")):
                 self._add(event, now)
             self._measured_at = event["step"] if event["moment"] == "eval" else None
         elif kind == "answers":

@@ -1,7 +1,7 @@
 """`fastslow demo`: domains that partly contradict each other, and a rate that nobody knew.
 
-Ways to learn three domains one after another have the same learning rates to choose from and are
-compared at the same KL. Then chasing races against DPO at six rates, as the tastes change.
+Ways to learn three domains in sequence have the same learning rates to choose from and are compared
+at the same KL. Then chasing races against DPO at six rates on a stream whose tastes change.
 """
 
 import json
@@ -29,9 +29,9 @@ from fastslow.training.state.event_log import Listener, progress_of
 from fastslow.training.state.summary import ContinualSummary
 
 PAIRS = 768
-"""Of each domain."""
+"""Training pairs of each domain."""
 HELD_OUT = 64
-"""Pairs of each domain."""
+"""Held-out pairs of each domain."""
 RACED = 2048
 """Pairs of the stream whose tastes change."""
 RATES = (1e-3, 3e-3)
@@ -43,25 +43,25 @@ WAYS: Mapping[str, Method] = {
     DISTILLED: METHODS["distilled"],
     "routed": Method("fresh-distilled", "routed"),
 }
-"""Ways to learn the domains; those after the first have the same modules."""
+"""Ways to learn the domains; those after the first share their modules."""
 CHASE = "chase"
 RESULTS = "demo.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What one way to learn the domains came to, at the better of the rates."""
+    """The result of one way to learn the domains, at the better of the rates."""
 
     rate: float
     gain: float
     """Mean reward over the base within BUDGET nats of reverse KL."""
     ended: float
-    """The same of what was handed over, and its KL."""
+    """The same of the final policy, with its KL."""
     reverse_kl: float
     domains: Mapping[str, float]
-    """Reward over the base of what was handed over, on each domain."""
+    """Reward over the base of the final policy, on each domain."""
     summary: ContinualSummary
-    """Of the run that it is made from."""
+    """Summary of the run that it is made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Shown:
     samples: Sequence[Mapping[str, Any]]
     """For each domain a prompt, with the answers and rewards of the base and of both runs."""
     race: Mapping[str, float]
-    """Test-then-train loss above that of the best rate of DPO, as a share of it."""
+    """Test-then-train loss above that of DPO at its best rate, as a share of it."""
     folders: Mapping[str, Path]
     """The run of each of SEQUENTIAL and DISTILLED at its best rate."""
 
@@ -91,15 +91,15 @@ def run_demo(
 
     `begin` is called with a line for each part. Finished parts are not repeated.
     """
-    to = Path(os.path.abspath(to))  # It is the same demo from wherever it is run again.
+    to = Path(os.path.abspath(to))  # The same demo from any working directory.
     world = World(seed=seed)
     begin("a tiny base model, pretrained on the text of this world")
     pretrain_base(world, progress=progress_of(listener, "base"))
     made = world_scenario(world, to / "world", pairs=PAIRS, held_out=HELD_OUT)
     scenario = replace(made, strengths=STRENGTHS)
     *_, drifting = streams_of(world, to / "race", RACED, settings=scenario.settings)
-    rivals = [one for one in settings_of("adamw") if one.chase is None or one.name == CHASE]
-    # The longest first: what is left at the end is short, and no worker waits long for another.
+    rivals = [rival for rival in settings_of("adamw") if rival.chase is None or rival.name == CHASE]
+    # The longest first, so that no worker waits long for another at the end.
     trainings = sorted({way.training for way in WAYS.values()}, key=_longest_first)
     calls = [partial(_records, scenario, t, rate, to) for t in trainings for rate in RATES]
     races = [partial(_loss, drifting, rival, to) for rival in rivals]
@@ -107,9 +107,9 @@ def run_demo(
         f"{', '.join(world.domains)}, {PAIRS} pairs each, in two ways at {len(RATES)} rates; and a "
         f"stream of {RACED:,} pairs whose tastes change, chasing against DPO at six rates"
     )
-    found = gathered([*calls, *races], workers=workers, progress=partial(progress, "learning"))
-    ways = _ways([record for one in found if isinstance(one, list) for record in one], to)
-    losses: dict[str, float] = dict(one for one in found if isinstance(one, tuple))
+    results = gathered([*calls, *races], workers=workers, progress=partial(progress, "learning"))
+    ways = _ways([record for part in results if isinstance(part, list) for record in part], to)
+    losses: dict[str, float] = dict(part for part in results if isinstance(part, tuple))
     folders = {
         name: _folder(to, WAYS[name].training, ways[name].rate) for name in (SEQUENTIAL, DISTILLED)
     }
@@ -119,7 +119,7 @@ def run_demo(
 
 
 def _results(shown: Shown, to: Path) -> dict[str, Any]:
-    """What the report shows beside the runs."""
+    """What the report shows besides the runs."""
     facts = ("rate", "gain", "ended", "reverse_kl", "domains")
     return {
         "ways": {
@@ -131,7 +131,7 @@ def _results(shown: Shown, to: Path) -> dict[str, Any]:
 
 
 def _longest_first(training: str) -> int:
-    """More is made of a way's modules than of a policy."""
+    """A sort key: trainings that more ways share take longer."""
     return -sum(way.training == training for way in WAYS.values())
 
 
@@ -140,7 +140,7 @@ def _folder(to: Path, training: str, rate: float) -> Path:
 
 
 def _records(scenario: Scenario, training: str, rate: float, to: Path) -> list[dict[str, Any]]:
-    """Train in one way at one rate, and measure all that is made of it."""
+    """Train in one way at one rate, and measure all policies made from it."""
     run = _folder(to, training, rate)
     if train(scenario.recipe(training, rate, run, pairs=PAIRS, measure=True)) is None:
         raise StateError("stopped; rerun the command to resume")
@@ -160,24 +160,24 @@ def _measured(scenario: Scenario, name: str, way: Method, rate: float, run: Path
 
 def _ways(records: Sequence[dict[str, Any]], to: Path) -> dict[str, Way]:
     best = best_rates(records, "reward")
-    found = {}
+    ways = {}
     for name, way in WAYS.items():
         rate = best[name]
         (record,) = (r for r in records if (r["method"], r["rate"]) == (name, rate))
         summary = ContinualSummary.read(_folder(to, way.training, rate) / "summary.json")
         base, ended = record["points"][0]["domains"], ended_at(record)["domains"]
-        found[name] = Way(
+        ways[name] = Way(
             rate,
             gain_at_kl(record, "reward", BUDGET),
             gain_at_end(record, "reward"),
             fmean(domain["reverse_kl"] for domain in ended),
             {
-                domain: own["reward"] - bare["reward"]
-                for domain, own, bare in zip(summary.measured, ended, base, strict=True)
+                domain: final["reward"] - bare["reward"]
+                for domain, final, bare in zip(summary.measured, ended, base, strict=True)
             },
             summary,
         )
-    return found
+    return ways
 
 
 def _loss(stream: Scenario, rival: Setting, to: Path) -> tuple[str, float]:
@@ -192,7 +192,7 @@ def _above_best(losses: Mapping[str, float]) -> dict[str, float]:
 
 
 def _samples(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Of each domain the first prompt that all answer differently, or else the first."""
+    """For each domain the first prompt that all answer differently, else the first prompt."""
     merged: dict[str, dict[str, Any]] = {}
     for name, folder in folders.items():
         for sample in json.loads((folder / "samples.json").read_text(encoding="utf-8")):

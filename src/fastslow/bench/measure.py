@@ -1,7 +1,7 @@
 """Measures a method's final policy at several strengths, which traces its reward/KL frontier.
 
-A strength multiplies the policy's whole update, W + s * dW: the one dial that every method has
-after training, so that all can be compared at the same reverse KL.
+A strength multiplies the policy's whole update, W + s * dW. Every method has this one dial after
+training, so all can be compared at the same reverse KL.
 """
 
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ from fastslow.training.state.event_log import ignore, unwatched
 from fastslow.training.state.summary import ContinualSummary, read_summary
 
 FAR = 2.5
-"""Reverse KL in nats, mean over domains, beyond which no greater strength above 1 is measured."""
+"""Reverse KL in nats, mean over domains, beyond which no larger strength above 1 is measured."""
 
 
 def measure_method(scenario: Scenario, method: Method, run: Path) -> dict[str, Any]:
-    """What a method does on every domain, from the finished run of its training, as JSON.
+    """Measurements of a method on every domain, from its finished training run, as JSON.
 
     `points`: for strength 0 (the base) and the scenario's strengths up to FAR, a measurement on
     each domain.
-    `retention`: scores after each domain, where the training measured them.
+    `retention`: scores after each domain, if the training measured them.
     """
     recipe = scenario.measured()
     bases = SharedBase(ProcessGroup(recipe.train.device))
@@ -101,13 +101,13 @@ def _oracle_points(
         for strength in scenario.strengths:
             if _far_enough(points):
                 break
-            own = []
+            measurements = []
             for entry in bank.entries():
                 policies.modules.set_scale(entry.name, strength)
-                own += evaluator.evaluate(
+                measurements += evaluator.evaluate(
                     policies, entry.name, label=entry.name, domains=[entry.domain]
                 )
-            points.append(_point(strength, own))
+            points.append(_point(strength, measurements))
     return points
 
 

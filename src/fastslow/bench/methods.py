@@ -1,4 +1,4 @@
-"""The compared methods: how each trains, and which policy it is evaluated with.
+"""The compared methods: how each trains, and which of its policies is evaluated.
 
 A training is a set of recipe changes; several methods may share one. Fast-slow modules chase with
 the recipe's defaults.
@@ -13,7 +13,7 @@ SEQUENTIAL = {"start": "continue", "weights": None}
 WIDE = 24
 """Rank of a wide student: the sum of the ranks of three modules of rank 8."""
 JOINT = "joint"
-"""The training on all domains at once, shuffled, as one ordinary run."""
+"""Training on all domains at once, shuffled, as one ordinary run."""
 TRAININGS: Mapping[str, Mapping[str, Any]] = {
     "fresh-ofs": {"continual": {"start": "fresh", "weights": "learned"}},
     "fresh-distilled": {"continual": {"start": "fresh", "weights": "distilled"}},
@@ -47,8 +47,8 @@ class Method:
 
     training: str
     policy: str = "own"
-    """`own`: what the training ends with; `oracle`: each domain's own module on that domain; else
-    how the modules of its bank are combined again."""
+    """`own`: the training's final policy; `oracle`: each domain's own module on that domain; else
+    how the modules of its bank are combined afterwards."""
     says: str = ""
     """A short description."""
 

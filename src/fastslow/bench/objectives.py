@@ -1,7 +1,7 @@
-"""`fastslow bench objectives`: what every objective makes of the same answers, at the same KL.
+"""`fastslow bench objectives`: every objective on the same answers, at the same KL.
 
-Each objective has its own defaults and chooses its learning rate on worlds that are not reported.
-All take the same number of steps and of responses per step, for every kind of label.
+Each objective has its own defaults and a learning rate chosen on worlds that are not reported. All
+take the same number of steps and of responses per step, for every kind of label.
 """
 
 import json
@@ -37,7 +37,7 @@ LIST = 4
 HELD_OUT = 200
 """Pairs that accuracy is measured on."""
 MATCHED = 1.0
-"""Nats of reverse KL at which the table compares what objectives do."""
+"""Reverse KL at which the table compares objectives, nats."""
 GAINS = (MATCHED, 2.0)
 """Budgets whose gains the table shows."""
 SHOWN = (
@@ -109,9 +109,9 @@ def bench_files(
 
 
 def asked(name: str) -> tuple[ObjectiveConfig, Objective]:
-    """A recipe's section and the objective for a name with settings, as `discopop tau=0.2`.
+    """A recipe's section and the objective for a name with settings, such as `discopop tau=0.2`.
 
-    Raises ConfigError for what is none.
+    Raises ConfigError for anything else.
     """
     words = name.split()
     settings = [f"objective.{word}" for word in words if "=" in word]
@@ -121,14 +121,14 @@ def asked(name: str) -> tuple[ObjectiveConfig, Objective]:
 
 
 def lacking(objectives: Mapping[str, Objective], pair: Pair) -> str | None:
-    """What one of the objectives, by name, needs and the pair does not say; None if nothing."""
-    found = (
+    """What an objective, by name, needs and the pair lacks; None if nothing."""
+    reasons = (
         f"{name}: {what}"
         for name, objective in objectives.items()
         for example in as_kind(pair, objective.takes)
         if (what := missing_fields(example, objective))
     )
-    return next(found, None)
+    return next(reasons, None)
 
 
 def _steps(pairs: int) -> int:
@@ -136,7 +136,7 @@ def _steps(pairs: int) -> int:
 
 
 def one_domain(world: World, out: Path, pairs: int) -> Scenario:
-    """One domain, its answers once in pairs and once in longer lists."""
+    """A scenario of one domain, with its answers both in pairs and in longer lists."""
     folder = out / "scenarios" / f"world-{world.seed}"
     plain = world_scenario(world, folder, pairs=1)
     train, test = folder / "pairs.jsonl", folder / "test.jsonl"
@@ -151,7 +151,7 @@ def one_domain(world: World, out: Path, pairs: int) -> Scenario:
 def pairs_with_scores(
     world: World, *, seed: int = 0, held_out: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Rows of lists of two as pairs with the scores that made them."""
+    """Lists of two as rows of pairs with the scores that decided them."""
     for number, row in enumerate(world.lists(DOMAIN, seed=seed, size=2, held_out=held_out)):
         yield from map(row_of, examples_of_row(row, source=f"{DOMAIN}:{number}"))
 
@@ -168,14 +168,14 @@ def _records(
     calls = [
         partial(_record, scenario, name, rate, out, steps)
         for scenario in scenarios
-        for name, own in rates.items()
-        for rate in own
+        for name, method_rates in rates.items()
+        for rate in method_rates
     ]
     return gathered(calls, workers=workers, progress=on_progress)
 
 
 def _record(scenario: Scenario, name: str, rate: float, out: Path, steps: int) -> dict[str, Any]:
-    """What one objective did in one place; read from disk if it is there."""
+    """The record of one objective in one scenario; read from disk if it exists."""
     label = f"{re.sub(r'[^a-z0-9_.=+]+', '-', name)}-{rate:g}"
     run = out / "runs" / scenario.name / label
     path = out / "records" / scenario.name / f"{label}.json"
@@ -224,7 +224,7 @@ def _write(
     setting: Mapping[str, Any],
     rates: Mapping[str, float],
 ) -> dict[str, Any]:
-    found = {
+    results = {
         "metric": metric,
         "setting": dict(setting),
         "objectives": {
@@ -233,14 +233,14 @@ def _write(
         },
         "versions": versions(),
     }
-    write_text(out / "results.json", json.dumps(found, indent=1) + "\n")
-    write_text(out / "table.md", as_markdown(found))
-    return found
+    write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
+    write_text(out / "table.md", as_markdown(results))
+    return results
 
 
 def _row(records: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
-    """What one objective does: gains within each budget, all values at MATCHED nats, and at the
-    end of the training."""
+    """Results of one objective: gains within each budget, all values at MATCHED nats and at the end
+    of training."""
     matched = [at_kl(_values(record), MATCHED) for record in records]
     ended = [next(p for p in _values(record) if p["strength"] == 1.0) for record in records]
     return {
@@ -249,13 +249,13 @@ def _row(records: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
             f"gain@{budget:g}": interval([gain_at_kl(r, metric, budget) for r in records])
             for budget in BUDGETS
         },
-        "matched": {key: fmean(one[key] for one in matched) for key in SHOWN},
-        "ended": {key: fmean(one[key] for one in ended) for key in SHOWN},
+        "matched": {key: fmean(values[key] for values in matched) for key in SHOWN},
+        "ended": {key: fmean(values[key] for values in ended) for key in SHOWN},
     }
 
 
 def _values(record: Mapping[str, Any]) -> list[dict[str, float]]:
-    """The one domain's values at each strength, rising; the base's own KL is exactly nothing."""
+    """The domain's values at each strength, rising; the KL of the base itself is exactly 0."""
     points = [
         {"strength": point["strength"], **{key: point["domains"][0][key] for key in SHOWN}}
         for point in record["points"]
@@ -264,10 +264,10 @@ def _values(record: Mapping[str, Any]) -> list[dict[str, float]]:
 
 
 def as_markdown(found: Mapping[str, Any]) -> str:
-    """The results as a table to read, the highest gain within MATCHED nats first.
+    """The results as a Markdown table, the highest gain within MATCHED nats first.
 
-    Metrics of a policy are shown at MATCHED nats; for one that never moved so far, at its largest
-    KL, which is shown next to its accuracy.
+    Metrics are shown at MATCHED nats, or for a policy that never moved so far, at its largest KL,
+    which is shown next to its accuracy.
     """
     head = ["objective", "learns from", "rate"]
     head += [f"{found['metric']} gained at {budget:g} nats" for budget in GAINS]

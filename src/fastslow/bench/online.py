@@ -1,10 +1,9 @@
 """`fastslow bench online`: what learning from the policy's own answers is worth.
 
-On worlds, where the true reward is known, or on real prompts with one judge to learn from and
-another to be measured by. Offline methods learn from the same stored pairs, 4 times over: of all
-of the world's text, or of a narrow slice of it. The others learn from as many answers of their
-own, in rounds or in every step. On worlds each chooses its settings on worlds that are not
-reported.
+On worlds, where the true reward is known, or on real prompts with one judge for learning and
+another for measuring. Offline methods learn from the same stored pairs, 4 times over: from all of
+the world's text, or from a narrow slice of it. The others learn from as many answers of their own,
+in rounds or in every step. On worlds, settings are chosen on worlds that are not reported.
 """
 
 import json
@@ -39,9 +38,9 @@ ANSWERS = 4
 ALONE: Mapping[str, Any] = {"chase": None, "budget": None}
 """Neither a second module nor a KL budget: methods are compared at the same KL afterwards."""
 MOMENTS = 4
-"""Measurements on the way of methods that learn in every step."""
+"""Measurements during training for methods that learn in every step."""
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-"""Of a finished policy's update, for its reward at other KLs than it ended at."""
+"""Strengths of a finished policy's update, for its reward at other KLs than the final one."""
 
 
 def bench_online(
@@ -87,8 +86,7 @@ def bench_files(
 ) -> dict[str, Any]:
     """The same on real prompts, each method in its first setting at the recipe's rate.
 
-    The scenarios' recipe says who judges what is learned from (`judge`) and what is measured
-    (`eval.judge`).
+    The scenarios' recipe names the judge for learning (`judge`) and for measuring (`eval.judge`).
     """
     chosen = {name: _without_rate(METHODS[name].grid[0]) for name in names}
     records = _records(
@@ -114,19 +112,22 @@ def _write(
     chosen: Mapping[str, Setting],
     records: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    rows = {name: {"setting": dict(own), **row(name, records)} for name, own in chosen.items()}
-    found = {"setting": setting, "methods": rows, "versions": versions()}
-    write_text(out / "results.json", json.dumps(found, indent=1) + "\n")
-    write_text(out / "table.md", as_markdown(found))
-    return found
+    rows = {
+        name: {"setting": dict(method_setting), **row(name, records)}
+        for name, method_setting in chosen.items()
+    }
+    results = {"setting": setting, "methods": rows, "versions": versions()}
+    write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
+    write_text(out / "table.md", as_markdown(results))
+    return results
 
 
 def _scenario(world: World, out: Path, pairs: int) -> Scenario:
-    """One domain, with pairs of all that people say and of one-sentence answers alone."""
-    made = replace(one_domain(world, out, pairs), strengths=STRENGTHS)
+    """One domain, with pairs of all kinds of answers and with pairs of one-sentence answers."""
+    scenario = replace(one_domain(world, out, pairs), strengths=STRENGTHS)
     narrow = (row for row in pairs_with_scores(world) if _is_narrow(row))
-    write_rows(_file(made, "narrow"), islice(narrow, pairs))
-    return made
+    write_rows(_file(scenario, "narrow"), islice(narrow, pairs))
+    return scenario
 
 
 def _is_narrow(row: Mapping[str, Any]) -> bool:
@@ -159,7 +160,7 @@ def _records(
 def _record(
     scenario: Scenario, name: str, setting: Setting, out: Path, pairs: int
 ) -> dict[str, Any]:
-    """What a method did in one world; read from disk if it is there."""
+    """The record of a method in one world; read from disk if it exists."""
     values = "-".join(f"{value:g}" if isinstance(value, float) else str(value)
                       for value in setting.values())  # fmt: skip
     label = re.sub(r"[^\w.]+", "-", f"{name}-{values}")
@@ -175,10 +176,10 @@ def _run(scenario: Scenario, name: str, setting: Setting, run: Path, pairs: int)
     recipe = load_recipe(raw, [f"{key}={value}" for key, value in setting.items()])
     curve = Curve(ANSWERS)
     about = {"scenario": scenario.name, "method": name, "setting": dict(setting)}
-    shutil.rmtree(run, ignore_errors=True)  # A curve is of a whole run, with its time.
+    shutil.rmtree(run, ignore_errors=True)  # A curve needs a whole run, with its time.
     try:
         trained(recipe, curve)
-    except DataError as error:  # What it samples has come apart, and nothing is to be learned.
+    except DataError as error:  # The policy collapsed: its samples give nothing to learn.
         return {**about, "failed": str(error)}
     points = measure_run(scenario, run)
     if recipe.rounds is not None:
@@ -187,7 +188,7 @@ def _run(scenario: Scenario, name: str, setting: Setting, run: Path, pairs: int)
 
 
 def _measure_against_base(scenario: Scenario, run: Path, points: list[dict[str, Any]]) -> None:
-    """Put the reverse KL against the base for that against the policy before each round."""
+    """Replace each round's reverse KL to the previous policy by that to the base."""
     as_trained = replace(scenario, strengths=(1.0,))
     for point, folder in zip(points[1:], sorted(run.glob("rounds/*")), strict=True):
         (measured,) = measure_run(as_trained, folder)[-1]["domains"]
@@ -195,23 +196,23 @@ def _measure_against_base(scenario: Scenario, run: Path, points: list[dict[str, 
 
 
 def _sections(scenario: Scenario, data: str, pairs: int, *, learned: int) -> dict[str, Any]:
-    """What a kind of method changes of a recipe; `learned` counts prompts of all passes."""
+    """What a kind of method changes in a recipe; `learned` counts prompts over all passes."""
     settings, domain = scenario.settings, scenario.domains[0]
     train, measured = settings["train"], settings["eval"]
     files = {"train": str(_file(scenario, data)), "eval": domain.eval}
     sections: dict[str, Any] = {"data": {**settings["data"], **files}}
     if data in ("full", "narrow"):
         judge = measured.get("judge") or settings["judge"]
-        own = {"train": {**train, "epochs": EPOCHS}, "eval": {**measured, "judge": judge}}
-        return {**sections, **own, "judge": None, "online": None}
-    asked = {"num_generations": ANSWERS, "max_new_tokens": measured["max_new_tokens"]}
+        overrides = {"train": {**train, "epochs": EPOCHS}, "eval": {**measured, "judge": judge}}
+        return {**sections, **overrides, "judge": None, "online": None}
+    sampling = {"num_generations": ANSWERS, "max_new_tokens": measured["max_new_tokens"]}
     judge = settings.get("judge") or measured["judge"]
     sections |= {"train": {**train, "warmup_steps": 0, "schedule": "constant"}, "judge": judge}
     if data == "rounds":
         return {
             **sections,
             "online": None,
-            "rounds": {**asked, "count": ROUNDS, "prompts_per_round": pairs // ROUNDS},
+            "rounds": {**sampling, "count": ROUNDS, "prompts_per_round": pairs // ROUNDS},
         }
     every = max(1, learned // train["batch_size"] // MOMENTS)
-    return {**sections, "online": asked, "eval": {**measured, "every": every}}
+    return {**sections, "online": sampling, "eval": {**measured, "every": every}}

@@ -10,20 +10,22 @@ Setting = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What a method learns from, and the settings that it chooses from; else it has the first."""
+    """What a method learns from, and the settings to choose from; without tuning, the first."""
 
     data: str
     """`full` or `narrow` pairs; answers of its own in `rounds`, or `fresh` in every step."""
     grid: Sequence[Setting]
     against: str | None = None
-    """The method that it is compared with, seed by seed: one with as many settings."""
+    """The method that it is compared with, seed by seed, which has as many settings."""
 
 
 def _grid(rates: Sequence[float], **others: Sequence[Any]) -> list[Setting]:
-    found: list[Setting] = [{"train.learning_rate": rate} for rate in rates]
+    settings: list[Setting] = [{"train.learning_rate": rate} for rate in rates]
     for key, values in others.items():
-        found = [{**one, key.replace("__", "."): value} for one in found for value in values]
-    return found
+        settings = [
+            {**setting, key.replace("__", "."): value} for setting in settings for value in values
+        ]
+    return settings
 
 
 def _of_rewards(name: str) -> dict[str, tuple[Any]]:
@@ -32,7 +34,7 @@ def _of_rewards(name: str) -> dict[str, tuple[Any]]:
 
 
 RATES = (1e-3, 3e-3)
-# What holds either back: DPO its beta, HyPO the weight of its KL term.
+# What regularises each: DPO's beta, the weight of HyPO's KL term.
 DPO = _grid(RATES, objective__beta=(0.1, 0.3))
 HYPO = _grid(RATES, online_kl__weight=(0.01, 0.03))
 PASSES_A_ROUND = (1, 2, 4, 8)

@@ -1,4 +1,4 @@
-"""The results of `fastslow bench online` as tables: at equal KL, at the end, and on the way."""
+"""The results of `fastslow bench online` as tables: at equal KL, at the end, during training."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -43,7 +43,7 @@ def _ends(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _by_round(found: Mapping[str, Any]) -> Iterator[str]:
-    """Of methods that learn in rounds, the reward more than another's."""
+    """For methods that learn in rounds, the reward minus the other method's."""
     yield "| method | against | after round | reward more | more than after one round more |"
     yield "|---" * 5 + "|"
     for name, row in found["methods"].items():
@@ -53,7 +53,7 @@ def _by_round(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _curves(found: Mapping[str, Any]) -> Iterator[str]:
-    """A line a moment, as answers and seconds differ from method to method."""
+    """A line per moment, as answers and seconds differ between methods."""
     yield "| method | answers | seconds | reward | reverse KL (nats) |"
     yield "|---" * 5 + "|"
     for name, row in found["methods"].items():

@@ -1,8 +1,8 @@
-"""Records of runs at single rates to regrets, and to chasing between those same runs.
+"""Regrets from the records of runs at single rates, and races that switch between those runs.
 
-Without a chase term the chasing modules are independent runs, bit for bit. So what switching
-alone is worth, with any number of speeds and from any rate, follows from the runs at single rates
-and costs no training.
+Without a chase term the chasing modules are independent runs, bit for bit. So the value of
+switching alone, with any number of speeds and from any rate, follows from the runs at single rates
+without more training.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from fastslow.evaluation import relative_regret
 Record = Mapping[str, Any]
 
 SWAP_EVERY, MEMORY = 2, 0.8
-"""Leader decisions without a chase term, as in the fixed settings."""
+"""Settings of leader selection without a chase term, as in the fixed settings."""
 SPEEDS = (2, 4)
 
 
@@ -29,25 +29,27 @@ def results(
     fixed: int,
     against: Mapping[str, Comparators],
 ) -> dict[str, Any]:
-    """What every setting did on the streams of one kind.
+    """Results of every setting on the streams of one kind.
 
     Args:
         records: of all settings on all streams.
         names: of the settings, DPO at each of `num_rates` rates first, slowest first.
-        num_rates: how many those are.
+        num_rates: number of these rates.
         fixed: index of the rate of the fast module in the fixed settings.
-        against: what each stream's regret is counted from.
+        against: each stream's comparators, which define its regret.
 
     `settings`: one row for each setting, and for switching alone at the fixed rate; `fast_rates`:
-    loss above the best rate in hindsight, of DPO and of chasing with this rate for the fastest
+    loss above the best rate in hindsight, for DPO and for chasing with this rate for the fastest
     module.
     """
     streams: dict[str, dict[str, Record]] = {}
     for record in records:
         streams.setdefault(record["scenario"], {})[record["setting"]] = record
     rates = names[:num_rates]
-    best = [min(own[rate]["loss"] for rate in rates) for own in streams.values()]
-    runs = {name: [own[name] for own in streams.values()] for name in names}
+    best = [
+        min(stream_records[rate]["loss"] for rate in rates) for stream_records in streams.values()
+    ]
+    runs = {name: [stream_records[name] for stream_records in streams.values()] for name in names}
     for speeds in SPEEDS:
         runs[f"switching-{speeds}-speeds"] = _races(streams, rates, fixed, speeds)
     by_rate = {
@@ -63,8 +65,8 @@ def results(
     }
     return {
         "settings": {
-            name: _row(own, best, [against[stream] for stream in streams])
-            for name, own in runs.items()
+            name: _row(stream_records, best, [against[stream] for stream in streams])
+            for name, stream_records in runs.items()
         },
         "fast_rates": by_rate,
     }
@@ -73,9 +75,12 @@ def results(
 def _races(
     streams: Mapping[str, Mapping[str, Record]], rates: Sequence[str], fastest: int, speeds: int
 ) -> list[Record]:
-    """On each stream, switching between the run at one rate and those at the next slower ones."""
+    """For each stream, switching between the run at one rate and those at the next slower rates."""
     modules = tuple(reversed(rates[max(0, fastest + 1 - speeds) : fastest + 1]))
-    return [race_runs({name: own[name] for name in modules}) for own in streams.values()]
+    return [
+        race_runs({name: stream_records[name] for name in modules})
+        for stream_records in streams.values()
+    ]
 
 
 def race_runs(runs: Mapping[str, Record]) -> Record:
@@ -114,33 +119,37 @@ def _row(
 
 
 def _regrets(losses: Sequence[Sequence[float]], against: Sequence[Comparators]) -> dict[str, Any]:
-    """Regret in nats at the stream's end, over the root of T on its way, and by its segments."""
+    """Regret in nats at the stream's end, along it divided by the root of T, and by segment."""
     by_end: dict[int, list[float]] = {}
     by_segment = []
-    for own, stream in zip(losses, against, strict=True):
+    for stream_losses, stream in zip(losses, against, strict=True):
         total = max(stream.prefixes)
         for end, comparator in stream.prefixes.items():
-            steps = own[: len(own) * end // total]
+            steps = stream_losses[: len(stream_losses) * end // total]
             by_end.setdefault(end, []).append(regret(steps, end, comparator))
         if stream.segments:
-            each = len(own) // len(stream.segments)
+            each = len(stream_losses) // len(stream.segments)
             by_segment.append(
                 sum(
-                    regret(own[i * each : (i + 1) * each], total // len(stream.segments), loss)
+                    regret(
+                        stream_losses[i * each : (i + 1) * each],
+                        total // len(stream.segments),
+                        loss,
+                    )
                     for i, loss in enumerate(stream.segments)
                 )
             )
-    found: dict[str, Any] = {
+    regrets: dict[str, Any] = {
         "regret": interval(by_end[max(by_end)]),
         "regret_over_root": {
             str(end): interval([nats / sqrt(end) for nats in each]) for end, each in by_end.items()
         },
     }
-    return found | ({"segment_regret": interval(by_segment)} if by_segment else {})
+    return regrets | ({"segment_regret": interval(by_segment)} if by_segment else {})
 
 
 def as_markdown(found: Mapping[str, Any]) -> str:
-    """The results as tables to read.
+    """The results as Markdown tables.
 
     Regrets are lower bounds, in nats: above fixed policies that were trained on the whole stream
     (or on its first part, or on each segment) for several passes.

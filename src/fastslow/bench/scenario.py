@@ -1,4 +1,4 @@
-"""What methods are compared on: a sequence of domains with a base, from a world or from files."""
+"""Scenarios that methods are compared on: domains in order and a base, from a world or files."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +20,9 @@ STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 DRAWN_FROM = 2048
 """Block size for shuffling pairs before the first ones are taken."""
 SPARE = 1.02
-"""Factor of extra pairs, as some may not be usable."""
+"""Factor of extra pairs, because some may not be usable."""
 OF_LEARNING = ("online", "judge")
-"""Sections that say where training pairs come from, which a measurement does not ask."""
+"""Sections that say where training pairs come from, which a measurement does not need."""
 FEW_STRENGTHS = (1.0, 2.0)
 """For real pairs, where an evaluation takes a minute instead of a second."""
 
@@ -36,7 +36,7 @@ class Scenario:
     settings: Mapping[str, Any]
     """Sections of the recipe."""
     strengths: tuple[float, ...] = STRENGTHS
-    """What a final policy's update is multiplied by, rising; 1 is among them."""
+    """Factors of a final policy's update, rising; 1 is among them."""
 
     def measured(self) -> Recipe:
         """A recipe that names every domain, from which policies are measured."""
@@ -48,8 +48,8 @@ class Scenario:
         """The recipe of a training at a learning rate.
 
         Every training takes the same number of steps: as many as `pairs` of each domain fill, in
-        the order of their files, or of all domains shuffled for the joint one. Without `measure` a
-        continual run is not measured on its way.
+        the order of their files; for the joint training, of all domains shuffled. Without `measure`
+        a continual run is not measured during training.
         """
         changes = dict(TRAININGS[training])
         batch = self.settings["train"]["batch_size"]
@@ -73,7 +73,7 @@ class Scenario:
 def world_scenario(
     world: World, folder: Path, *, pairs: int, held_out: int = 48, noise: float = 0.0
 ) -> Scenario:
-    """The scenario of a world, written to a folder unless it is there already."""
+    """The scenario of a world, written to a folder unless it exists already."""
     if not (folder / "world.json").exists():
         copy_base(pretrain_base(world), folder / "base")
         write_world(world, folder, pairs=pairs, held_out=held_out, noise=noise, seed=world.seed)
@@ -108,21 +108,21 @@ def files_scenario(
 ) -> Scenario:
     """The scenario of folders that each hold a domain's `train` and `test` pairs, in their order.
 
-    The seed selects `pairs` training pairs of each without missing fields, which are written to a
-    folder `to`, so that every method trains on the same ones, and initialises the modules. Raises
-    ConfigError for a folder without both files, or without such a pair, and where the shared recipe
-    cannot be measured on the domains.
+    The seed initialises the modules and selects `pairs` training pairs of each domain without
+    missing fields. They are written to the folder `to`, so that every method trains on the same
+    ones. Raises ConfigError for a folder without both files, or without such a pair, and if the
+    shared recipe cannot be measured on the domains.
     """
     domains = []
     for folder in folders:
         pairs_file = to / folder.name / "train.jsonl"
-        found = {kind: sorted(folder.glob(f"{kind}.*")) for kind in ("train", "test")}
-        missing = [kind for kind, files in found.items() if not files]
+        files = {kind: sorted(folder.glob(f"{kind}.*")) for kind in ("train", "test")}
+        missing = [kind for kind, paths in files.items() if not paths]
         if missing:
             raise ConfigError(f"{folder} has no {' and no '.join(missing)} file of pairs")
         if not pairs_file.exists():
             pairs_file.parent.mkdir(parents=True, exist_ok=True)
-            sources = open_sources([str(file) for file in found["train"]])
+            sources = open_sources([str(file) for file in files["train"]])
             drawn = ExampleStream(sources, domain=folder.name, shuffle=DRAWN_FROM, seed=seed)
             rows, why = _rows(drawn, math.ceil(pairs * SPARE), lacking)
             if not rows:
@@ -132,14 +132,14 @@ def files_scenario(
             DomainConfig(
                 name=folder.name,
                 train=str(pairs_file),
-                eval=[str(file) for file in found["test"]],
+                eval=[str(file) for file in files["test"]],
             )
         )
-    given = shared.model_dump(exclude_unset=True)
-    train = {"batch_size": shared.train.batch_size, **given.get("train", {})}
-    settings = {"data": {}, "eval": {}, **given, "train": train, "seed": seed}
+    explicit = shared.model_dump(exclude_unset=True)
+    train = {"batch_size": shared.train.batch_size, **explicit.get("train", {})}
+    settings = {"data": {}, "eval": {}, **explicit, "train": train, "seed": seed}
     made = Scenario(f"files-{seed}", tuple(domains), settings, FEW_STRENGTHS)
-    made.measured()  # What it would be refused for is known before anything is trained.
+    made.measured()  # Raises before anything is trained.
     return made
 
 

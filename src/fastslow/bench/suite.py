@@ -1,4 +1,4 @@
-"""Runs every method on every scenario and keeps one record each; resumes where it was stopped.
+"""Runs every method on every scenario and writes a record of each; resumes where it stopped.
 
 out/
   scenarios/<name>/                 a world's files and base
@@ -27,7 +27,7 @@ from fastslow.training.state.summary import ContinualSummary, RunSummary
 
 
 class StoppedError(StateError):
-    """A signal stopped a run, which resumes."""
+    """A signal stopped a run, which can resume."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Task:
     methods: tuple[str, ...]
     out: Path
     pairs: int
-    """Of each domain."""
+    """Training pairs of each domain."""
     retention: bool
     """Whether the policy is measured after each domain too."""
 
@@ -55,7 +55,7 @@ class Task:
 
     @property
     def done(self) -> bool:
-        """Whether every record is there."""
+        """Whether every record exists."""
         return all(self.record(method).exists() for method in self.methods)
 
 
@@ -69,8 +69,8 @@ def plan(
 ) -> list[Task]:
     """The tasks that measure each method at its rates on each scenario."""
     wanted: dict[tuple[str, float], list[str]] = {}
-    for method, own in rates.items():
-        for rate in own:
+    for method, method_rates in rates.items():
+        for rate in method_rates:
             wanted.setdefault((METHODS[method].training, rate), []).append(method)
     return [
         Task(scenario, training, rate, tuple(methods), out, pairs, retention)
@@ -113,14 +113,14 @@ def finished(
 
 
 def trained(recipe: Recipe, listener: Listener = lambda event: None) -> RunSummary:
-    """The same of an ordinary run."""
+    """The same for an ordinary run."""
     summary = finished(recipe, listener)
     assert isinstance(summary, RunSummary)
     return summary
 
 
 def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The record in a file; made and written there if it is not there yet."""
+    """The record in a file; made and written first if the file does not exist."""
     if path.exists():
         return dict(json.loads(path.read_text(encoding="utf-8")))
     record = make()
@@ -130,7 +130,7 @@ def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def run_tasks(tasks: Sequence[Task], *, workers: int, progress: Progress) -> None:
-    """Run what is not done yet, several at a time; each worker computes on one thread."""
+    """Run the tasks not done yet, several in parallel; each worker computes on one thread."""
     waiting = [task for task in tasks if not task.done]
     done = len(tasks) - len(waiting)
     progress(done, len(tasks))
@@ -140,9 +140,9 @@ def run_tasks(tasks: Sequence[Task], *, workers: int, progress: Progress) -> Non
 
 
 def in_parallel(calls: Sequence[Callable[[], Any]], *, workers: int) -> Iterator[Any]:
-    """The results of some calls as they come, from fresh processes of one thread each.
+    """The results of calls as they finish, from new processes of one thread each.
 
-    With one worker they are made here, on all threads. The first that fails stops the rest.
+    With one worker the calls run here, on all threads. The first that fails stops the rest.
     """
     if workers == 1:
         for call in calls:
@@ -159,13 +159,13 @@ def in_parallel(calls: Sequence[Callable[[], Any]], *, workers: int) -> Iterator
 
 
 def gathered(calls: Sequence[Callable[[], Any]], *, workers: int, progress: Progress) -> list[Any]:
-    """The results of `in_parallel`, as they came, with a word on each."""
-    found: list[Any] = []
+    """The results of `in_parallel`, in the order they finish, with progress."""
+    results: list[Any] = []
     progress(0, len(calls))
     for result in in_parallel(calls, workers=workers):
-        found.append(result)
-        progress(len(found), len(calls))
-    return found
+        results.append(result)
+        progress(len(results), len(calls))
+    return results
 
 
 def _one_thread() -> None:

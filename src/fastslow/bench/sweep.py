@@ -1,4 +1,4 @@
-"""A grid over a recipe's keys, each cell with several seeds. It resumes, as every run does.
+"""A grid over a recipe's keys, each cell with several seeds; resumes, as every run does.
 
 output_dir/
   runs/<settings>/seed-0/    run folders
@@ -30,12 +30,12 @@ from fastslow.training.state.events import Event
 from fastslow.training.state.summary import ContinualSummary, RunSummary, read_summary
 
 HIGHER = {"accuracy": True, "loss": False, "reward": True, "win_rate": True}
-"""What cells can be ranked by, and whether more of it is better."""
+"""Metrics that cells can be ranked by, and whether higher is better."""
 METRICS = (*HIGHER, "reverse_kl", "mean_length")
 FIXED = ("output_dir", "data.eval")
-"""Keys that cannot be swept: where runs go, and what they are compared on."""
+"""Keys that cannot be swept: where runs are written, and what they are compared on."""
 OnStep = Callable[[str, int, int | None], None]
-"""Is given a run's label, its step, and how many there will be if that is known."""
+"""Called with a run's label, its step, and the total number of steps if known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Cell:
     """One choice of the swept settings."""
 
     settings: Mapping[str, str]
-    """The swept keys with their values, as they were given."""
+    """The swept keys with their values, as given."""
     recipes: tuple[Recipe, ...]
     """One for each seed."""
 
@@ -66,7 +66,7 @@ def plan_sweep(
     """The grid of the settings that have several values, in the order given.
 
     Args:
-        source: as of `load_recipe`. Its `output_dir` is the sweep's folder, its `seed` the first.
+        source: as for `load_recipe`. Its `output_dir` is the sweep's folder, its `seed` the first.
         settings: `section.key=value`, or several values with commas between them; commas inside
             brackets, braces and quotes belong to a value.
         seeds: runs of each cell, with seeds one apart.
@@ -81,10 +81,10 @@ def plan_sweep(
             "nothing to sweep; give a key several values, as train.learning_rate=1e-4,3e-4, or "
             "--seeds"
         )
-    own_seeds = axes.pop("seed", None)
+    swept_seeds = axes.pop("seed", None)
     grid = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     first = load_recipe(source, [*fixed, *_overrides(grid[0])], checks=[objective_problems])
-    numbers = own_seeds or [str(first.seed + i) for i in range(seeds)]
+    numbers = swept_seeds or [str(first.seed + i) for i in range(seeds)]
     folder = Path(first.output_dir)
     names = _names(grid)
     cells, faults = [], {}
@@ -92,9 +92,9 @@ def plan_sweep(
         recipes = []
         for seed in numbers:
             where = folder / "runs" / name / f"seed-{seed}"
-            given = [*fixed, *_overrides(choice), f"seed={seed}", f"output_dir={where}"]
+            overrides = [*fixed, *_overrides(choice), f"seed={seed}", f"output_dir={where}"]
             try:
-                recipes.append(load_recipe(source, given, checks=[objective_problems]))
+                recipes.append(load_recipe(source, overrides, checks=[objective_problems]))
             except ConfigError as error:
                 faults[name] = error.problems
         cells.append(Cell(choice, tuple(recipes)))
@@ -108,22 +108,22 @@ def plan_sweep(
 def run_sweep(
     sweep: Sweep, *, by: str = "accuracy", workers: int = 1, on_step: OnStep = lambda *_: None
 ) -> dict[str, Any]:
-    """Train what is not finished, one run after the other, and write the results.
+    """Train the runs that are not finished, and write the results.
 
     Args:
         sweep: what `plan_sweep` made.
-        by: what the best cell is told by, a key of HIGHER.
+        by: the metric that ranks cells, a key of HIGHER.
         workers: trainings in parallel, in processes of one thread each if more than one.
-        on_step: told how far each run is; in one process only.
+        on_step: called with each run's progress; with one worker only.
 
     Returns `cells`, each with its `settings`, `runs`, and the held-out metrics at the end as
     `mean`, `low` and `high`: with several seeds Student's over them, with one the interval of
-    an accuracy over its pairs. `best` is the place of the best cell, and each other cell has in
-    `behind` how far it is behind, seed by seed. A cell of which a run diverged has an `error`
-    instead, and no place in the ranking.
+    an accuracy over its pairs. `best` is the index of the best cell; each other cell has in
+    `behind` how far it is behind, compared seed by seed. A cell with a diverged run has an `error`
+    instead, and is not ranked.
 
-    Raises StoppedError where a signal stopped a run, ConfigError where nothing was measured,
-    NonFiniteError where runs of all cells diverged.
+    Raises StoppedError if a signal stopped a run, ConfigError if nothing was measured,
+    NonFiniteError if all cells have diverged runs.
     """
     _check_ranking(sweep, by)
     _check_cells(sweep)
@@ -135,14 +135,14 @@ def run_sweep(
         for cell, recipe in recipes
     ]
     diverged = dict(filter(None, in_parallel(calls, workers=workers)))
-    found = _results(sweep, by, diverged)
-    write_text(sweep.folder / "sweep.json", json.dumps(found, indent=1) + "\n")
-    write_text(sweep.folder / "table.md", as_markdown(found))
-    return found
+    results = _results(sweep, by, diverged)
+    write_text(sweep.folder / "sweep.json", json.dumps(results, indent=1) + "\n")
+    write_text(sweep.folder / "table.md", as_markdown(results))
+    return results
 
 
 def split_values(text: str) -> list[str]:
-    """The values between commas that are in no brackets, braces or quotes.
+    """The values between those commas that are outside brackets, braces and quotes.
 
     >>> split_values("1e-4, [q_proj,v_proj],'a,b'")
     ['1e-4', '[q_proj,v_proj]', "'a,b'"]
@@ -162,7 +162,7 @@ def split_values(text: str) -> list[str]:
 
 
 def _axes(settings: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """The settings with one value, and the values of the others by their keys."""
+    """The settings with one value, and the values of the other settings by key."""
     fixed: list[str] = []
     axes: dict[str, list[str]] = {}
     faults = []
@@ -189,7 +189,7 @@ def _overrides(choice: Mapping[str, str]) -> list[str]:
 
 
 def _names(grid: Sequence[Mapping[str, str]]) -> list[str]:
-    """A folder's name for each choice, the same however large the grid grows."""
+    """A folder name for each choice, which does not depend on the rest of the grid."""
     names = []
     for choice in grid:
         text = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in choice.items())
@@ -210,7 +210,7 @@ def _check_ranking(sweep: Sweep, by: str) -> None:
 
 
 def _check_cells(sweep: Sweep) -> None:
-    """Refuse cells that could not be trained, before others have been; seeds do not differ."""
+    """Refuse cells that could not be trained before others are; one seed of each is enough."""
     faults: dict[str, Sequence[str]] = {}
     for cell in sweep.cells:
         left = [r for r in cell.recipes if not (Path(r.output_dir) / "summary.json").exists()]
@@ -226,7 +226,7 @@ def _check_cells(sweep: Sweep) -> None:
 
 
 def _train(recipe: Recipe, listener: Listener) -> tuple[str, str] | None:
-    """The folder of a run that diverged, and how: that is a result of its settings."""
+    """Train a run; its folder and the error if it diverges, which is a result of its settings."""
     try:
         finished(recipe, listener)
     except NonFiniteError as error:
@@ -235,7 +235,7 @@ def _train(recipe: Recipe, listener: Listener) -> tuple[str, str] | None:
 
 
 def _steps(label: str, on_step: OnStep) -> Listener:
-    """Tells of the steps of a run."""
+    """A listener that reports the steps of a run."""
     total: int | None = None
 
     def listen(event: Event) -> None:
@@ -260,9 +260,9 @@ def _results(sweep: Sweep, by: str, diverged: Mapping[str, str]) -> dict[str, An
         if not errors[place]
     }
     if not measured:
-        raise NonFiniteError(f"every cell diverged, the first one so: {errors[0][0]}")
+        raise NonFiniteError(f"every cell diverged; the first one: {errors[0][0]}")
     ranked = {
-        place: [own[by] for own in runs if own.get(by) is not None]
+        place: [run[by] for run in runs if run.get(by) is not None]
         for place, runs in measured.items()
     }
     if any(len(ranked[place]) < len(runs) for place, runs in measured.items()):
@@ -282,14 +282,14 @@ def _results(sweep: Sweep, by: str, diverged: Mapping[str, str]) -> dict[str, An
             row |= dict(_intervals(measured[place]))
             if place != best:
                 pairs = zip(ranked[place], ranked[best], strict=True)
-                apart = [sign * (top - own) for own, top in pairs]
-                row["behind"] = interval(apart, student_interval)
+                gaps = [sign * (top - value) for value, top in pairs]
+                row["behind"] = interval(gaps, student_interval)
         cells.append(row)
     return {"by": by, "best": best, "cells": cells}
 
 
 def _final(summary: RunSummary | ContinualSummary) -> dict[str, Any]:
-    """The held-out measurement at the end; of several domains the mean."""
+    """The held-out measurement at the end; for several domains their mean."""
     if isinstance(summary, RunSummary):
         return summary.eval["final"] or {}
     rows = summary.after[-1] if summary.after else []
@@ -303,7 +303,7 @@ def _intervals(runs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[st
         known = [float(value) for value in values if value is not None]
         if len(known) < len(runs):
             continue
-        found = interval(known, student_interval)
+        bounds = interval(known, student_interval)
         if key == "accuracy" and len(runs) == 1 and (ends := accuracy_interval(runs[0])):
-            found |= {"low": ends[0], "high": ends[1]}
-        yield key, found
+            bounds |= {"low": ends[0], "high": ends[1]}
+        yield key, bounds

@@ -1,4 +1,4 @@
-"""The results of a sweep as a Markdown table: a row a cell, the best in bold."""
+"""The results of a sweep as a Markdown table: one row per cell, the best in bold."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

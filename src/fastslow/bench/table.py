@@ -1,4 +1,4 @@
-"""Records to results: gains over the base at matched KL and at equal steps, with intervals."""
+"""Results from records: gains over the base at matched KL and at equal steps, with intervals."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
@@ -11,7 +11,7 @@ Record = Mapping[str, Any]
 BUDGETS = (0.5, 1.0, 2.0)
 """Reverse KL in nats per answer, mean over the domains, at which methods are compared."""
 BUDGET = 2.0
-"""The one that tuning and the headline use: about what a domain's own module spends."""
+"""The budget of tuning and the headline: about what a domain's own module spends."""
 BESIDE = ("reverse_kl", "mean_length", "chosen_log_ratio", "rejected_log_ratio", "accuracy")
 
 
@@ -19,12 +19,12 @@ def gain_at_kl(record: Record, metric: str, budget: float) -> float:
     """Mean gain over the base within a reverse KL, interpolated between strengths."""
     points = [(_mean(point, "reverse_kl"), _mean(point, metric)) for point in record["points"]]
     base = points[0][1]
-    # The base's own KL is exactly nothing.
+    # The KL of the base itself is exactly 0.
     return reward_at_kl([(0.0, base), *points[1:]], budget) - base
 
 
 def gain_at_end(record: Record, metric: str) -> float:
-    """Mean gain over the base on all domains as the training ended."""
+    """Mean gain over the base on all domains at the end of training."""
     base, trained = record["points"][0], ended_at(record)
     return _mean(trained, metric) - _mean(base, metric)
 
@@ -33,8 +33,8 @@ def best_rates(records: Sequence[Record], metric: str) -> dict[str, float]:
     """For each method the rate with the highest mean gain within BUDGET over the records."""
     gains: dict[str, dict[float, list[float]]] = {}
     for record in records:
-        own = gains.setdefault(record["method"], {}).setdefault(record["rate"], [])
-        own.append(gain_at_kl(record, metric, BUDGET))
+        rate_gains = gains.setdefault(record["method"], {}).setdefault(record["rate"], [])
+        rate_gains.append(gain_at_kl(record, metric, BUDGET))
     return {
         method: max(by_rate, key=lambda rate: fmean(by_rate[rate]))
         for method, by_rate in gains.items()
@@ -53,13 +53,15 @@ def results(
     for record in records:
         by_method.setdefault(record["method"], {})[record["scenario"]] = record
     best = by_method.get(oracle, {})
-    found = {}
-    for method, own in by_method.items():
-        row: dict[str, Any] = {"scenarios": len(own)}
+    rows = {}
+    for method, by_scenario in by_method.items():
+        row: dict[str, Any] = {"scenarios": len(by_scenario)}
         for budget in BUDGETS:
-            gains = {name: gain_at_kl(record, metric, budget) for name, record in own.items()}
+            gains = {
+                name: gain_at_kl(record, metric, budget) for name, record in by_scenario.items()
+            }
             row[f"gain@{budget:g}"] = interval(list(gains.values()))
-            # Where the oracle gains nothing there is nothing to keep a share of.
+            # No share is defined where the oracle gains nothing.
             shares = [
                 gain / most
                 for name, gain in gains.items()
@@ -67,16 +69,19 @@ def results(
             ]
             if shares:
                 row[f"kept@{budget:g}"] = interval(shares)
-        row["gain"] = interval([gain_at_end(record, metric) for record in own.values()])
+        row["gain"] = interval([gain_at_end(record, metric) for record in by_scenario.values()])
         for key in BESIDE:
-            row[key] = fmean(_mean(ended_at(record), key) for record in own.values())
-        kept = [record["retention"][metric] for record in own.values() if record["retention"]]
+            row[key] = fmean(_mean(ended_at(record), key) for record in by_scenario.values())
+        kept = [
+            record["retention"][metric] for record in by_scenario.values() if record["retention"]
+        ]
         if kept:
             row["retention"] = {
-                key: fmean(one[key] for one in kept if one[key] is not None) for key in kept[0]
+                key: fmean(metrics[key] for metrics in kept if metrics[key] is not None)
+                for key in kept[0]
             }
-        found[method] = row
-    return found
+        rows[method] = row
+    return rows
 
 
 def differences(
@@ -99,7 +104,7 @@ def differences(
 
 
 def ended_at(record: Record) -> Mapping[str, Any]:
-    """The measurements of what the training handed over."""
+    """The measurements of the training's final policy."""
     point: Mapping[str, Any] = next(p for p in record["points"] if p["strength"] == 1.0)
     return point
 
@@ -114,16 +119,16 @@ def interval(
 ) -> dict[str, float]:
     """Mean of values of independent scenarios, with the ends of its 95 % interval.
 
-    One value says nothing of its spread and gets no ends.
+    A single value has no spread and gets no ends.
     """
-    found = {"mean": fmean(values)}
+    result = {"mean": fmean(values)}
     if len(values) > 1:
-        found["low"], found["high"] = ends(values)
-    return found
+        result["low"], result["high"] = ends(values)
+    return result
 
 
 def shown(value: Mapping[str, float], *, form: str = "+.3f") -> str:
-    """A value of `interval` to read: its mean, and its ends where it has them."""
-    found = {key: format(end, form) for key, end in value.items()}
-    between = " ({low} to {high})".format(**found) if "low" in found else ""
-    return found["mean"] + between
+    """A value of `interval` as text: its mean, and its ends if it has them."""
+    texts = {key: format(end, form) for key, end in value.items()}
+    between = " ({low} to {high})".format(**texts) if "low" in texts else ""
+    return texts["mean"] + between

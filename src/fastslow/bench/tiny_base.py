@@ -1,4 +1,4 @@
-"""A tiny chat model trained from scratch on a world's talk: the base of benchmarks and the demo.
+"""A tiny chat model trained from scratch on a world's text: the base of benchmarks and the demo.
 
 One word is one token, so text and tokens of an answer are equivalent.
 """
@@ -25,7 +25,7 @@ from fastslow.streams.worlds import World
 from fastslow.training.state.event_log import Progress
 
 FORMAT = 1
-"""Part of the cache's key; raised whenever the same settings would make another model."""
+"""Part of the cache's key; raised whenever the same settings would give another model."""
 IGNORED = -100
 SPECIAL = ("<|pad|>", "<|unknown|>", "<|end|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
@@ -33,12 +33,12 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 WORDS = r" ?\w+|[^\w\s]"
-"""A word with the blank before it, or a mark: joined, they are the text again."""
+"""A word with the space before it, or a punctuation mark; joined, they give the text back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pretraining:
-    """Shape of the model and how it is trained; together with the text, the cache's key."""
+    """Shape and training of the model; with the text, the cache's key."""
 
     hidden_size: int = 96
     layers: int = 2
@@ -59,7 +59,7 @@ def pretrain_base(
 ) -> Path:
     """Folder of a tiny Llama pretrained on the world's text; trained if not in the cache.
 
-    Tastes play no part: the base pleases nobody yet.
+    Tastes play no part: the base has not learned what anybody prefers.
     """
     corpus = list(world.corpus(settings.conversations))
     return pretrain(corpus, settings=settings, cache=cache, progress=progress)
@@ -89,13 +89,13 @@ def pretrain(
 
 
 def copy_base(cached: Path, to: Path) -> None:
-    """Put a cached base where it can be kept with its world."""
+    """Copy a cached base into its world's folder."""
     with new_folder(to) as draft:
         shutil.copytree(cached, draft, dirs_exist_ok=True)
 
 
 def default_cache() -> Path:
-    """Where bases are kept unless said otherwise."""
+    """The default cache of bases."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "fastslow" / "bases"
 
@@ -114,8 +114,8 @@ def _train(
         order = torch.randperm(len(rows), generator=generator).tolist()
         for first in range(0, len(order), settings.batch_size):
             batch = [rows[i] for i in order[first : first + settings.batch_size]]
-            # Up over a twentieth, level, down over the last third: what is discovered late, such as
-            # heeding the manner asked for, needs the level.
+            # Warm up over a twentieth, stay level, decay over the last third: what is learned late,
+            # such as following the manner asked for, needs the level part.
             rate = min(1.0, 20 * (step + 1) / total, 3 * (1 - step / total))
             optimizer.param_groups[0]["lr"] = settings.learning_rate * rate
             loss = _loss(model, batch)
@@ -150,7 +150,7 @@ def _tokenizer(corpus: Sequence[tuple[str, str]]) -> PreTrainedTokenizerFast:
 
 
 def _conversation(tokenizer: Any, prompt: str, answer: str) -> tuple[Tensor, Tensor]:
-    """Tokens of a conversation, and the same with IGNORED where nothing is to be predicted."""
+    """Tokens of a conversation, and its targets, IGNORED where nothing is to be predicted."""
     turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
     text = tokenizer.apply_chat_template(turns, tokenize=False)
     ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
