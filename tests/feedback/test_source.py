@@ -6,7 +6,7 @@ import pytest
 
 from fastslow import load_recipe, training
 from fastslow.errors import ConfigError, DataError
-from fastslow.feedback import ledger, voting
+from fastslow.feedback import export, ledger, voting
 from fastslow.streams import ExampleStream, Followed, Waiting, fault_of, open_sources
 
 
@@ -75,6 +75,27 @@ def test_a_followed_ledger_gives_votes_as_they_are_admitted(town_of_rows, spec):
     voted(town_of_rows, 1)
     found.append(next(examples))
     assert [one.source.rpartition(":")[2] for one in found] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("later", [0, 3])
+def test_a_stream_goes_on_behind_a_row_that_was_taken_back(later, town_of_rows, spec):
+    town = town_of_rows
+    votes = voted(town, 3)
+    first = ExampleStream(open_sources([spec]))
+    examples = iter(first)
+    read = [next(examples).source, next(examples).source]
+    town.write(voting.retract, voter=town.voters[0], vote_id=votes[1].id)
+    if not later:
+        town.write(voting.retract, voter=town.voters[0], vote_id=votes[2].id)
+    voted(town, later)
+    second = ExampleStream(open_sources([spec]))
+    second.load_state(json.loads(json.dumps(first.state())))
+    rest = [one.source for one in second]
+    with town.store.read() as connection:
+        page = export.export_page(connection)
+    left = [row["seq"] for row in page.rows if not row["held_out"] and row["seq"] > 2]
+    assert [name.rpartition(":")[2] for name in read] == ["1", "2"]
+    assert [int(name.rpartition(":")[2]) for name in rest] == left
 
 
 def test_a_ledger_put_back_to_an_older_state_is_refused(town_of_rows, spec):

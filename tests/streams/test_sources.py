@@ -252,6 +252,15 @@ def test_cells_are_text_but_for_columns_that_hold_values(tmp_path):
     assert "as Python prints them" in python and "2 cells" in short
 
 
+def test_turns_in_a_csv_cell_may_be_indented(tmp_path):
+    turns = [{"role": "user", "content": "hi"}]
+    cells = [{"prompt": json.dumps(turns, indent=indent)} for indent in (None, 1, 8)]
+    cells.append({"prompt": "[\n {'role': 'user', 'content': 'hi'}]"})
+    *known, python = read(write(tmp_path / "d.csv", table(cells)))
+    assert known == [{"prompt": turns}] * 3
+    assert "as Python prints them" in python
+
+
 def test_a_csv_cell_that_is_no_utf8_is_a_bad_row(tmp_path):
     text = table(rows(3)).encode().replace(b"good 1", b"caf\xe9")
     assert read(write(tmp_path / "d.csv", text))[1] == "the column 'chosen' is not UTF-8"
@@ -428,6 +437,35 @@ def test_a_file_that_changes_while_it_is_read_stops_the_reading(name, change, tm
         for _ in examples:
             pass
     assert stream.num_consumed <= 1024  # No more than the block that had been read already.
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_lines_that_come_between_opening_and_reading_are_no_fault(follow, tmp_path):
+    path = write(tmp_path / "d.jsonl", lines(rows(2)))
+    (source,) = open_sources([str(path)], follow=follow)
+    with path.open("a") as file:
+        file.write(lines(rows(1, "q")))
+    assert [number for number, _ in source.rows()] == [1, 2]
+    assert source.look() and [number for number, _ in source.rows(2)] == [3]
+
+
+def test_a_last_line_that_goes_on_between_opening_and_reading_is_a_fault(tmp_path):
+    path = write(tmp_path / "d.jsonl", lines(rows(2)).rstrip("\n"))
+    (source,) = open_sources([str(path)])
+    with path.open("a") as file:
+        file.write("more\n")
+    with pytest.raises(DataError, match="changed while it was in use"):
+        list(source.rows())
+
+
+def test_a_line_end_that_comes_in_two_parts_is_one(tmp_path):
+    first, second = lines(rows(2)).encode().splitlines()
+    path = write(tmp_path / "d.jsonl", first + b"\r")
+    (source,) = open_sources([str(path)], follow=True)
+    assert [number for number, _ in source.rows()] == [1]
+    with path.open("ab") as file:
+        file.write(b"\n" + second + b"\r\n")
+    assert source.look() and [number for number, _ in source.rows(1)] == [2]
 
 
 def test_a_file_that_changes_between_two_epochs_stops_the_reading(tmp_path):

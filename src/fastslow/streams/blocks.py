@@ -93,7 +93,9 @@ class Blocks:
     def end(self, block: list[Placed]) -> None:
         """The position is behind a block."""
         self._at.update(self._begun)
-        self._begun, self.last = [], (block[-1].index, block[-1].number)
+        self._begun = []
+        if block:
+            self.last = (block[-1].index, block[-1].number)
 
     def restart(self) -> None:
         """The position is before the first row."""
@@ -152,14 +154,16 @@ class Blocks:
                 time.sleep(POLL_S)
 
     def _begun_block(self) -> list[Placed]:
-        """The rows of the block that was begun, as they were read then."""
+        """The rows of the block that was begun, as they were read then, without those that were
+        taken back since: all may be."""
         at, block = dict(self._at), list[Placed]()
         places = {key: (index, source) for index, (key, source) in enumerate(self._keyed())}
         for key, last in self._begun:
             index, source = places[key]
             for number, row in source.rows(at.get(key, 0)):
-                block.append(_placed(key, index, source, number, row))
-                if number == last:  # No further: a pipe would be waited for.
+                if number <= last:
+                    block.append(_placed(key, index, source, number, row))
+                if number >= last:  # No further: a pipe would be waited for.
                     break
             at[key] = last
         return block

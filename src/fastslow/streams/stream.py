@@ -206,7 +206,7 @@ class ExampleStream:
     def _examples(self, block: list[Placed], made: BlockExamples) -> Iterator[Example]:
         """The examples of a block that did not come out yet."""
         pairs = self._taken_in(made)
-        self._check_bad(at_end=len(block) < self.rows.size)
+        self._check_bad(at_end=0 < len(block) < self.rows.size)
         self.rows.begin(block)
         for pair in self._in_order(pairs)[self._taken :]:
             self._taken += 1

@@ -111,7 +111,7 @@ def _value(cell: str) -> Any:
 
 
 def _text_or_turns(cell: str) -> Any:
-    start = cell[:32].replace(" ", "")
+    start = "".join(cell[:32].split())
     if start.startswith(("[{'role':", "[{'content':", "[{'from':", "[{'value':")):
         return Unreadable("turns as Python prints them, not as JSON; write the rows as .jsonl")
     if start.startswith("[{") and _are_turns(turns := decode_value(cell.encode())):

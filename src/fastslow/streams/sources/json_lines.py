@@ -79,7 +79,8 @@ class JsonLines(FileSource):
             return
         now = Stamp(self.path)
         may_have_grown = not self._packed and now.size > self._end
-        if not may_have_grown or self._print is None or not self._begins_with(self._print):
+        # Where it has no fingerprint yet, nothing was read of it either.
+        if not may_have_grown or not self._begins_with(self.fingerprint()):
             self.stamp.check()
         self._seen = now
 
@@ -110,7 +111,10 @@ class JsonLines(FileSource):
     def _lines(self) -> Iterator[bytes | None]:
         if self._packed:
             return lines_of(read_chunks(self.path))
-        return lines_of(read_part(self.path, self._before[1], self._end))
+        start = self._before[1]
+        # A line end may come in two parts, of which the second is no line.
+        start += start > 0 and b"".join(read_part(self.path, start - 1, start + 1)) == b"\r\n"
+        return lines_of(read_part(self.path, start, self._end))
 
     def _rows(self, start: int) -> Iterator[tuple[int, Row]]:
         if start < self._before[0]:
