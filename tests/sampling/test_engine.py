@@ -44,12 +44,22 @@ def test_every_prompt_is_asked_as_a_conversation_and_answered_in_order(loopback,
         [EngineCompletion("Two? 0", False), EngineCompletion("Two? 1", False)],
     ]
     bodies = {body["messages"][-1]["content"]: body for _, _, body in server.requests}
-    assert [bodies[key]["seed"] for key in ("One?", "Go on.", "Two?")] == [5, 6, 7]
     assert len(bodies["Go on."]["messages"]) == 3
     for path, key, body in server.requests:
         assert (path, key) == ("/v1/chat/completions", "Bearer secret-2")
         wanted = {"model": "base-model", "n": 2, "temperature": 0.7, "top_p": 0.9, "max_tokens": 32}
         assert wanted.items() <= body.items()
+
+
+def test_no_two_answers_are_drawn_on_one_seed(loopback):
+    def counting_on(path, body):  # As vLLM and `fastslow serve` do for several answers.
+        return 200, chat_reply([str(body["seed"] + i) for i in range(body["n"])])
+
+    engine = engine_at(loopback(counting_on))
+    drawn = [ask(engine, ["Hi"] * 8, count=4, seed=seed) for seed in (5, 6, 7)]
+    seeds = [int(one.text) for answers in drawn for given in answers for one in given]
+    assert len({*seeds}) == len(seeds) and 0 <= min(seeds) < max(seeds) < 2**53
+    assert ask(engine, ["Hi"] * 8, count=4, seed=5) == drawn[0]
 
 
 def test_plain_text_goes_as_it_stands(loopback):

@@ -4,6 +4,7 @@ vLLM's protocol: `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, modu
 that the engine can read.
 """
 
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -159,7 +160,7 @@ class Engine:
 
         def ask(place: int) -> list[EngineCompletion]:
             own = template_kwargs[place] if template_kwargs else {}
-            return self._ask(prompts[place], own, settings | {"seed": seed + place})
+            return self._ask(prompts[place], own, settings | {"seed": _seed_of(seed, place)})
 
         if logps:
             settings["logprobs"] = 0 if self._plain else True
@@ -211,6 +212,12 @@ class Engine:
                     f"{self.name} returned a completion that ended by "
                     f"{quoted(choice.finish_reason)}; it must end by {' or '.join(ENDS)}"
                 )
+
+
+def _seed_of(seed: int, place: int) -> int:
+    """Of the request for the prompt at a place. For several answers servers count on from it, as
+    callers do from batch to batch, so that requests' own seeds are far apart."""
+    return random.Random(f"{seed}/{place}").getrandbits(48)
 
 
 def vllm_room(rank: int) -> int | None:
