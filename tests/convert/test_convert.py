@@ -136,6 +136,56 @@ def test_a_yaml_of_llama_factory_has_the_same_settings_here(made, tmp_path):
     assert recipe.train.warmup_steps == 5 and recipe.train.precision == "bfloat16"
 
 
+def test_a_template_that_is_not_given_is_the_tokenizers_as_there(made):
+    for template, ours in ((None, "chat"), ("qwen", "chat"), ("empty", "plain")):
+        found, recipe = made(FACTORY, "data.train=a.jsonl", template=template)
+        assert recipe.data.template == ours
+    without = {key: value for key, value in FACTORY.items() if key != "template"}
+    found, recipe = made(without, "data.train=a.jsonl")
+    assert recipe.data.template == "chat"
+    assert found.translated["template"].startswith("not given: the tokenizer's own")
+
+
+@pytest.mark.parametrize("key", ["dataset", "eval_dataset"])
+def test_columns_that_two_data_sets_call_otherwise_are_refused(made, key, tmp_path):
+    (tmp_path / "data").mkdir()
+    table = {
+        "a": {"file_name": "a.jsonl", "columns": {"chosen": "good", "rejected": "bad"}},
+        "b": {"file_name": "b.jsonl", "columns": {"chosen": "bad", "rejected": "good"}},
+    }
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(table))
+    files = {"dataset": "a"} | ({key: "a,b"} if key == "dataset" else {key: "b"})
+    with pytest.raises(ConfigError, match=f"{key}: b calls rejected 'good', others 'bad'; give data"):
+        made(FACTORY, **files)
+    _, recipe = made(FACTORY, "data.columns={chosen: bad, rejected: good}", **files)
+    assert recipe.data.columns == {"chosen": "bad", "rejected": "good"}
+
+
+def test_an_input_that_goes_with_another_prompt_than_an_instruction_is_refused(made, tmp_path):
+    (tmp_path / "data").mkdir()
+    columns = {"prompt": "question", "query": "input"}
+    table = {"mine": {"file_name": "a.jsonl", "columns": columns}}
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(table))
+    with pytest.raises(ConfigError, match="dataset: mine has query, which is not here"):
+        made(FACTORY)
+
+
+@pytest.mark.parametrize("table", [[], {"mine": ["a.jsonl"]}, {"mine": {"columns": None}}])
+def test_a_dataset_info_of_something_else_is_named(made, table, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(table))
+    with pytest.raises(ConfigError, match="dataset_info.json must hold an object for each data"):
+        made(FACTORY)
+
+
+def test_steps_of_warm_up_are_those_of_transformers(made):
+    found, recipe = made(TRL, warmup_steps=10, warmup_ratio=0.5, max_steps=100)
+    assert recipe.train.warmup_steps == 10
+    assert found.idle["warmup_ratio"] == "warmup_steps is given"
+    for given in ({"warmup_ratio": 0.1}, {"warmup_steps": 0.1}):
+        assert made(TRL, max_steps=45, **given)[1].train.warmup_steps == 5  # Of 4.5.
+
+
 @pytest.mark.parametrize(
     ("more", "reference"),
     [

@@ -19,7 +19,9 @@ COLUMNS = {
 }  # fmt: skip
 """Columns of a data set there, and what they mean here."""
 QUERY = ("query", "input")
-USUAL = ("instruction", "conversations", "chosen", "rejected", "output")
+INSTRUCTION = "instruction"
+"""The prompt to which an input is added."""
+USUAL = (INSTRUCTION, "conversations", "chosen", "rejected", "output")
 """Names by which rows are told: Alpaca's and ShareGPT's."""
 IDLE = by_reason(
     {
@@ -135,9 +137,11 @@ def convert_llama_factory(foreign: Foreign, *, processes: int, folder: Path) -> 
 def _data(foreign: Foreign, folder: Path) -> None:
     foreign.put("data.max_length", foreign.take("cutoff_len", 2048, to="data.max_length"))
     template = foreign.take("template", None, to="data.template")
-    plain = template in ("empty", None)
-    foreign.put("data.template", "plain" if plain else "chat")
-    if not plain:
+    foreign.put("data.template", "plain" if template == "empty" else "chat")
+    if template is None:
+        said = "not given: the tokenizer's own, as there; if it has none, give data.template=plain"
+        foreign.say("template", said)
+    elif template != "empty":
         foreign.say("template", "data.template: the tokenizer's own; `fastslow validate` shows it")
     if "enable_thinking" in foreign.values:
         thinking = bool(foreign.take("enable_thinking", True, to="data.chat_template_kwargs"))
@@ -170,9 +174,12 @@ def _sources(foreign: Foreign, key: str, to: str, table: Mapping[str, Any]) -> N
         if more := _unread(table[name]):
             foreign.refuse(key, f"{name} has {more}, which is not here", instead=to)
     foreign.put(to, [_source(table[name]) for name in names])
-    columns = dict(pair for name in names for pair in _columns(table[name]))
-    if columns:
-        foreign.put("data.columns", columns)
+    for name in names:
+        for meaning, column in _columns(table[name]):
+            known = foreign.recipe["data"].setdefault("columns", {}).setdefault(meaning, column)
+            if known != column:
+                why = f"{name} calls {meaning} {column!r}, others {known!r}"
+                foreign.refuse(key, why, instead="data.columns")
 
 
 def _table(folder: Path, place: str) -> dict[str, Any]:
@@ -183,14 +190,24 @@ def _table(folder: Path, place: str) -> dict[str, Any]:
                 table = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise ConfigError(f"{path} is not JSON: {error}") from None
+            if not _is_table(table):
+                raise ConfigError(f"{path} must hold an object for each data set, by its name")
             return {name: {**entry, "folder": where} for name, entry in table.items()}
     return {}
+
+
+def _is_table(table: Any) -> bool:
+    return isinstance(table, dict) and all(
+        isinstance(entry, dict) and isinstance(entry.get("columns", {}), dict)
+        for entry in table.values()
+    )
 
 
 def _unread(entry: Mapping[str, Any]) -> str:
     """What a data set's description says that cannot be said here."""
     columns = entry.get("columns", {})
-    odd = [key for key, name in columns.items() if key not in COLUMNS and (key, name) != QUERY]
+    joined = (QUERY,) if columns.get("prompt", INSTRUCTION) == INSTRUCTION else ()
+    odd = [key for key, name in columns.items() if key not in COLUMNS and (key, name) not in joined]
     if not {"file_name", "hf_hub_url"} & set(entry):
         odd.append("neither file_name nor hf_hub_url")
     return ", ".join(odd + [key for key in ("num_samples", "folder_name") if entry.get(key)])

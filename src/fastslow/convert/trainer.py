@@ -1,5 +1,6 @@
 """The arguments of transformers' Trainer, which TRL and LLaMA-Factory share, to a recipe."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,13 +167,16 @@ def _schedule(foreign: Foreign) -> None:
         foreign.refuse("lr_scheduler_type", f"{name} is not here", instead="train.schedule")
     steps = float(foreign.take("warmup_steps", 0, to="train.warmup_steps"))
     share = float(foreign.take("warmup_ratio", 0.0, to="train.warmup_steps"))
+    if share and steps:
+        share = 0.0
+        foreign.pass_over("warmup_ratio", "warmup_steps is given")
     key = "warmup_ratio" if share else "warmup_steps"
     if 0 < steps < 1:  # As transformers 5 takes it.
         share, steps = steps, 0
     total = foreign.recipe["train"].get("max_steps")
     if share and total:
-        steps = round(share * total)
-    elif share and not steps:
+        steps = math.ceil(share * total)
+    elif share:
         why = f"the number of steps, of which {share:g} are meant, follows from the data"
         foreign.refuse(key, why, instead="train.warmup_steps")
     if steps:
