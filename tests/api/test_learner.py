@@ -449,7 +449,7 @@ def test_generation_is_seeded_and_shaped(make_learner):
     assert texts == learner.generate(["Hi", chat], num_generations=3, max_new_tokens=6)
     assert texts != learner.generate(["Hi", chat], num_generations=3, max_new_tokens=6, seed=1)
     for seed in (-1, 2**70):
-        with pytest.raises(ConfigError, match=f"seed: got {seed}; must be from 0 to 90071"):
+        with pytest.raises(ConfigError, match=f"seed: got {seed}; must be a whole number from 0"):
             learner.generate(["Hi"], seed=seed)
 
 
@@ -492,6 +492,21 @@ def test_batches_are_lazy_and_repeat_by_epoch(tmp_path):
     assert made.skipped == 1
 
 
+@pytest.mark.parametrize("shuffle", [0, 4])
+@pytest.mark.parametrize("given", [list, iter])
+def test_a_loop_over_batches_that_was_left_goes_on_with_the_next_one(given, shuffle):
+    rows = tiny.rows(10)
+    wanted = [
+        [pair.chosen for pair in batch] for batch in fs.batches(given(rows), 3, shuffle=shuffle)
+    ]
+    made = fs.batches(given(rows), 3, shuffle=shuffle)
+    found = [next(iter(made)), next(iter(made)), *made]
+    assert [[pair.chosen for pair in batch] for batch in found] == wanted
+    again = [[pair.chosen for pair in batch] for batch in made]
+    assert again == (wanted if given is list else [])
+    assert made.skipped == 0
+
+
 def test_shuffled_batches_are_all_rows_in_another_order():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -516,6 +531,10 @@ def test_whole_numbers_are_no_truth_values(name, given):
         ),
         ({"num_generations": True}, "num_generations: got True; must be a whole"),
         ({"max_new_tokens": 2.5}, "max_new_tokens: got 2.5; must be a whole number of at least 1"),
+        ({"seed": 1.5}, "seed: got 1.5; must be a whole number from 0 to 9007199254740992"),
+        ({"seed": True}, "seed: got True; must be a whole number from 0"),
+        ({"prompts": None}, "prompts: got a NoneType; give a list of prompts"),
+        ({"prompts": b"Hi"}, "prompts: got a bytes; give a list of prompts"),
         ({"max_new_tokens": 0}, "max_new_tokens: got 0; must be a whole"),
         ({"temperature": float("nan")}, "temperature: got nan; must be 0 or above"),
         ({"temperature": float("inf")}, "temperature: got inf; must be 0 or above, and finite"),
@@ -528,6 +547,17 @@ def test_whole_numbers_are_no_truth_values(name, given):
 def test_what_cannot_be_sampled_is_said(make_learner, setting, message):
     with pytest.raises(ConfigError, match=message):
         make_learner().generate(**({"prompts": ["Hi"]} | setting))
+
+
+def test_prompts_may_come_from_a_generator(make_learner):
+    learner = make_learner()
+    asked = ["Hi", "What is good?"]
+    assert learner.generate(iter(asked), seed=3) == learner.generate(asked, seed=3)
+    wanted = learner.reverse_kl(asked, max_new_tokens=4)
+    assert learner.reverse_kl(iter(asked), max_new_tokens=4) == wanted
+    assert learner.generate([]) == []
+    with pytest.raises(ConfigError, match="prompts: there is none; give at least one"):
+        learner.reverse_kl([])
 
 
 def test_how_many_bad_rows_are_too_many_is_the_callers_to_say():

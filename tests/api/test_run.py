@@ -112,6 +112,8 @@ def test_mistakes_of_train_and_load_are_clear(settings, tmp_path):
         fs.train(recipe, train_dataset={"train": 1})
     with pytest.raises(DataError, match="train_dataset:1: cannot be written as JSON"):
         fs.train(recipe, train_dataset=[{"prompt": object()}])
+    with pytest.raises(DataError, match="train_dataset:1: cannot be written as JSON: .*surrogates"):
+        fs.train(recipe, train_dataset=[{"prompt": "\ud800"}])
     with pytest.raises(ConfigError, match="train.batch_size"):
         fs.train(recipe | {"train": {"batch_size": 0}}, train_dataset=tiny.rows(3))
     with pytest.raises(StateError, match="is not a run folder"):

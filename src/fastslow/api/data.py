@@ -17,6 +17,9 @@ KINDS = ("pairs", "rankings", "ratings", "demonstrations")
 class Batches:
     """Iterates over lists of examples. Rows are read when they are needed.
 
+    A loop that was left goes on with the next batch; after the last one the next loop begins again,
+    unless the rows came from an iterator.
+
     More unusable rows than `max_bad_fraction` raise DataError, which names them. Fewer are counted
     in `skipped`, and one warning at the end names the first.
     """
@@ -24,6 +27,10 @@ class Batches:
     def __init__(self, stream: ExampleStream, size: int) -> None:
         self._stream = stream
         self._size = size
+        self._begin = stream.state()
+        self._rereadable = all(source.rereadable for source in stream.sources)
+        self._examples: Iterator[Example] | None = None
+        """Of the loop that is under way; an iterator's rows that it holds are nowhere else."""
 
     @property
     def skipped(self) -> int:
@@ -37,8 +44,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[list[Example]]:
         """Lists of `size` examples; the last may be shorter."""
-        examples = iter(self._stream)
-        while batch := list(islice(examples, self._size)):
+        while batch := self._next():
             yield batch
         counts = self._stream.counts
         if counts.invalid:
@@ -46,6 +52,20 @@ class Batches:
                 f"{counts.invalid} of {counts.read} rows were skipped: {counts.shown[0]}",
                 stacklevel=2,
             )
+
+
+    def _next(self) -> list[Example]:
+        """The next batch; none behind the last."""
+        if self._examples is None:
+            self._stream.load_state(self._begin)
+            self._examples = iter(self._stream)
+        batch: list[Example] = []
+        try:
+            batch = list(islice(self._examples, self._size))
+        finally:
+            if not batch and self._rereadable:
+                self._examples = None
+        return batch
 
 
 def batches(

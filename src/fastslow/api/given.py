@@ -110,7 +110,9 @@ def _lines(data: Any, name: str) -> Iterator[str]:
         if isinstance(row, Unreadable):
             raise DataError(f"{where}: {row.reason}")
         try:
-            yield json.dumps(dict(row), ensure_ascii=False)
+            line = json.dumps(dict(row), ensure_ascii=False)
+            line.encode("utf-8")  # Half a character has no bytes.
+            yield line
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"{where}: cannot be written as JSON: {error}; give text, numbers and lists"

@@ -1,7 +1,7 @@
 """What every trained policy can do: generate, score, be evaluated."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from fastslow.api.rows import sources_of
@@ -9,7 +9,7 @@ from fastslow.api.view import (
     Answer,
     RowScore,
     View,
-    check_sampling,
+    checked_prompts,
     encode_rows,
     eval_recipe,
     judge_of,
@@ -17,7 +17,7 @@ from fastslow.api.view import (
     row_score,
     warn_of_unasked_judge,
 )
-from fastslow.errors import DataError
+from fastslow.errors import ConfigError, DataError
 from fastslow.scoring import Encoded, RenderedPair, rendered_pair
 from fastslow.training.budget.answer_kl import AnswerKl
 from fastslow.training.loop.evaluator import (
@@ -39,7 +39,7 @@ class PolicyMethods(ABC):
 
     def generate(
         self,
-        prompts: Sequence[Any],
+        prompts: Iterable[Any],
         *,
         num_generations: int = 1,
         max_new_tokens: int | None = None,
@@ -75,7 +75,7 @@ class PolicyMethods(ABC):
 
     def answers(
         self,
-        prompts: Sequence[Any],
+        prompts: Iterable[Any],
         *,
         num_generations: int = 1,
         max_new_tokens: int | None = None,
@@ -86,10 +86,9 @@ class PolicyMethods(ABC):
     ) -> list[list[Answer]]:
         """As `generate`, with the length of each answer and whether it was cut off."""
         view = self._view()
-        check_sampling(view, prompts, num_generations, temperature, top_p, seed)
+        asked = checked_prompts(view, prompts, num_generations, temperature, top_p, seed)
         room = view.room(max_new_tokens)
         policy = view.policy(module)
-        asked = [prompt_of(prompt, view.recipe.data.columns) for prompt in prompts]
         ids = [view.encoder.prompt_ids_of(prompt, room=room) for prompt in asked]
         found: list[list[Answer]] = []
         for first in range(0, len(ids), PROMPTS_AT_ONCE):
@@ -150,7 +149,7 @@ class PolicyMethods(ABC):
 
     def reverse_kl(
         self,
-        prompts: Sequence[Any],
+        prompts: Iterable[Any],
         *,
         module: str = "leader",
         reference: str = "base",
@@ -167,9 +166,9 @@ class PolicyMethods(ABC):
         Raises ConfigError as `generate`.
         """
         view = self._view()
-        check_sampling(view, prompts, 1, 1.0, 1.0, seed)
+        if not (asked := checked_prompts(view, prompts, 1, 1.0, 1.0, seed)):
+            raise ConfigError("prompts: there is none; give at least one")
         answers = AnswerKl(view.policies, view.encoder, view.room(max_new_tokens))
-        asked = [prompt_of(prompt, view.recipe.data.columns) for prompt in prompts]
         return answers.measure(view.policy(module), view.policy(reference), asked, seed=seed)
 
     def evaluate(

@@ -133,16 +133,17 @@ def llm_judge(judge: Any) -> LlmJudgeConfig:
     return config
 
 
-def check_sampling(
+def checked_prompts(
     view: View, prompts: Any, num_generations: int, temperature: float, top_p: float, seed: int
-) -> None:
-    """Raise ConfigError with all that is wrong with a request for answers."""
-    if is_frame(prompts):
+) -> list[Prompt | Example]:
+    """The prompts of a request for answers. Raises ConfigError with all that is wrong with it."""
+    if is_frame(prompts) or isinstance(prompts, bytes) or not isinstance(prompts, Iterable):
         raise ConfigError(f"prompts: got a {type(prompts).__name__}; give a list of prompts")
     if isinstance(prompts, (str, Mapping)):
         raise ConfigError("prompts: got a single one; give a list of prompts")
     if view.recipe.task == "reward":
         raise ConfigError("generate: this is a reward model, which does not answer; use score")
+    prompts = list(prompts)  # They may come once only.
     faults = list(not_whole(1, num_generations=num_generations))
     if any(isinstance(prompt, str) and not prompt.strip() for prompt in prompts):
         faults.append("a prompt is empty; give some text to answer")
@@ -152,10 +153,11 @@ def check_sampling(
         faults.append("num_generations: at temperature 0 every answer is the same; set it to 1")
     if not 0 < top_p <= 1:
         faults.append(f"top_p: got {top_p}; must be above 0 and at most 1")
-    if not 0 <= seed <= LARGEST:
-        faults.append(f"seed: got {seed}; must be from 0 to {LARGEST}")
+    if any(not_whole(0, seed=seed)) or seed > LARGEST:
+        faults.append(f"seed: got {seed!r}; must be a whole number from 0 to {LARGEST}")
     if faults:
         raise ConfigError(*faults)
+    return [prompt_of(prompt, view.recipe.data.columns) for prompt in prompts]
 
 
 def encode_rows(view: View, rows: Any) -> list[Encoded | str]:
