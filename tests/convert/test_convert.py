@@ -155,7 +155,7 @@ def test_columns_that_two_data_sets_call_otherwise_are_refused(made, key, tmp_pa
     }
     (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(table))
     files = {"dataset": "a"} | ({key: "a,b"} if key == "dataset" else {key: "b"})
-    with pytest.raises(ConfigError, match=f"{key}: b calls rejected 'good', others 'bad'; give data"):
+    with pytest.raises(ConfigError, match=f"{key}: b calls rejected 'good', others 'bad'; give"):
         made(FACTORY, **files)
     _, recipe = made(FACTORY, "data.columns={chosen: bad, rejected: good}", **files)
     assert recipe.data.columns == {"chosen": "bad", "rejected": "good"}

@@ -53,7 +53,6 @@ class Batches:
                 stacklevel=2,
             )
 
-
     def _next(self) -> list[Example]:
         """The next batch; none behind the last."""
         if self._examples is None:
