@@ -78,6 +78,13 @@ def scorer(black_box, *, metric="contains", judge=None, template="{instruction}\
         ("`Paris`", "Paris", (1, 1, 1)),
         ("Straße", "STRASSE", (1, 1, 1)),
         ("答案是北京。", "北京", (0, 1, 4 / 7)),
+        ("It is 3.14.", "3.14", (0, 1, 0.5)),
+        ("3.14", "3", (0, 0, 0)),
+        ("0.5", "-0.5", (0, 0, 0)),
+        ("1,000", "1", (0, 0, 0)),
+        ("$1,234,567.80", "1234567.80", (1, 1, 1)),
+        ("1,2,3", "1, 2, 3", (1, 1, 1)),
+        ("in 1984.And", "1984 and", (0, 1, 0.8)),
     ],
 )
 def test_answers_are_compared_as_words(answer, right, expected):
@@ -86,13 +93,16 @@ def test_answers_are_compared_as_words(answer, right, expected):
 
 def test_an_instruction_is_joined_with_each_prompt_and_scored_by_the_mean():
     model = Echo()
-    questions = [Question("red", "be brief red"), Question(TALK, "2")]
+    tools = {"tools": [{"name": "add"}]}
+    questions = [Question("red", "be brief red"), Question(TALK, "2", tools)]
     found = scorer(model, metric="exact_match").score("Be brief.", questions)
     assert found.scores == [1.0, 0.0] and found.mean == 0.5 and found.cost == {"calls": 2}
     ((asked, settings),) = model.asked
     assert asked[0] == "Be brief.\n\nred"
     assert asked[1][:2] == TALK[:2] and asked[1][2] == Message("user", "Be brief.\n\n2 + 2?")
-    assert settings == {"temperature": 0.5, "max_new_tokens": 8, "seed": 3}
+    assert settings == {
+        "temperature": 0.5, "max_new_tokens": 8, "seed": 3, "template_kwargs": [{}, tools]
+    }  # fmt: skip
 
 
 def test_a_template_may_turn_them_around_and_texts_with_braces_stay_as_they_are():

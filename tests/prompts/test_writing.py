@@ -68,10 +68,15 @@ def test_what_is_no_new_instruction_is_discarded_and_counted(write):
 
 
 def test_of_what_is_cut_by_the_length_limit_whole_sentences_are_taken(write):
-    texts = ["Do this", "Say it\nInput: x", "Take 1.5 of it. Say it twice. And t"]
+    texts = [
+        "Do this",
+        "Say it\nInput: x",
+        "Take 1.5 of it. Say it twice. And t",
+        "翻译成英文。然后",
+    ]
     found = write(Writer(cycle(texts), truncated=True), 8)
-    assert found.texts == ["Say it", "Take 1.5 of it. Say it twice."]
-    assert found.cost["discarded_truncated"] == 11
+    assert found.texts == ["Say it", "Take 1.5 of it. Say it twice.", "翻译成英文。"]
+    assert found.cost["discarded_truncated"] == 8
 
 
 def test_a_model_that_repeats_itself_gives_fewer_and_one_that_does_nothing_else_is_refused(write):

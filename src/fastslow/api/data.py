@@ -17,7 +17,7 @@ KINDS = ("pairs", "rankings", "ratings", "demonstrations")
 class Batches:
     """Iterates over lists of examples. Rows are read when they are needed.
 
-    A loop that was left goes on with the next batch; after the last one the next loop begins again,
+    A loop that was left continues with the next batch; after the last one the next loop begins again,
     unless the rows came from an iterator.
 
     More unusable rows than `max_bad_fraction` raise DataError, which names them. Fewer are counted

@@ -39,9 +39,16 @@ class BlackBox(Protocol):
     server as far as it counts them."""
 
     def answer(
-        self, prompts: Sequence[Text], *, temperature: float, max_new_tokens: int, seed: int
+        self,
+        prompts: Sequence[Text],
+        *,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+        template_kwargs: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[Answer]:
-        """One answer to each prompt. Raises UnreachableError where a server gives none."""
+        """One answer to each prompt, whose chat template is given `template_kwargs`. Raises
+        UnreachableError where a server gives none."""
         ...
 
 
@@ -57,10 +64,20 @@ class LocalModel:
         self.cost: Counter[str] = Counter()
 
     def answer(
-        self, prompts: Sequence[Text], *, temperature: float, max_new_tokens: int, seed: int
+        self,
+        prompts: Sequence[Text],
+        *,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+        template_kwargs: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[Answer]:
         """One answer to each prompt; the same seed gives the same ones."""
-        asked = [self._ids(prompt, max_new_tokens) for prompt in prompts]
+        given_to = template_kwargs or [{}] * len(prompts)
+        asked = [
+            self._ids(Prompt(prompt, template_kwargs=own), max_new_tokens)
+            for prompt, own in zip(prompts, given_to, strict=True)
+        ]
         answers: list[Answer] = []
         for start in range(0, len(asked), TOGETHER):
             batch = asked[start : start + TOGETHER]
@@ -83,11 +100,11 @@ class LocalModel:
             self.cost["completion_tokens"] += sum(map(len, tokens))
         return answers
 
-    def _ids(self, prompt: Text, room: int) -> tuple[int, ...]:
+    def _ids(self, prompt: Prompt, room: int) -> tuple[int, ...]:
         """The prompt's tokens. Raises DataError where it does not fit: cut, it would lose its
         beginning, in which the instruction stands."""
-        ids: tuple[int, ...] = self._encoder.prompt_ids(prompt, room=room)
-        length = self._encoder.prompt_length(Prompt(prompt=prompt))
+        ids: tuple[int, ...] = self._encoder.prompt_ids_of(prompt, room=room)
+        length = self._encoder.prompt_length(prompt)
         limit = min(self._recipe.data.max_length, self._context) - room
         if length > limit:
             raise DataError(
@@ -150,7 +167,13 @@ class ServerModel:
         self.cost: Counter[str] = Counter()
 
     def answer(
-        self, prompts: Sequence[Text], *, temperature: float, max_new_tokens: int, seed: int
+        self,
+        prompts: Sequence[Text],
+        *,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+        template_kwargs: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[Answer]:
         """One answer to each prompt. Raises UnreachableError where the server gives none."""
         given = self._engine.generate(
@@ -160,6 +183,7 @@ class ServerModel:
             top_p=1.0,
             max_new_tokens=max_new_tokens,
             seed=seed,
+            template_kwargs=template_kwargs,
         )
         answers = [completions[0] for completions in given]
         self.cost["calls"] += len(answers)

@@ -1,8 +1,9 @@
 """What an instruction is scored on: prompts with the right answer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 from fastslow.errors import DataError
 from fastslow.records import Demonstration, Example, Pair, Text, plain_text
@@ -15,6 +16,8 @@ class Question:
 
     prompt: Text
     answer: str
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """What the chat template is given besides the turns."""
 
     def asked_with(self, instruction: str, template: str) -> Text:
         """The prompt with an instruction; in a conversation, in its last turn."""
@@ -57,7 +60,7 @@ def _question(example: Example, key: str) -> Question:
                 f"{key}: {example.source}: got a {type(example).__name__.lower()} without a right "
                 "answer; give prompt and completion, or a pair with a preference"
             )
-    return Question(example.prompt, plain_text(answer).strip())
+    return Question(example.prompt, plain_text(answer).strip(), example.template_kwargs)
 
 
 def _around(template: str) -> tuple[str, tuple[str, str, str], str]:

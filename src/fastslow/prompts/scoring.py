@@ -28,14 +28,16 @@ class InstructionScore:
         return fmean(self.scores)
 
 
-_WORD = re.compile(rf"(?:(?<!\w)-(?=\d))?(?:{WORD.pattern})(?:[+#]+(?![\w+#]))?")
-"""A word with the minus of a number, and with the signs that tell C from C++ and C#."""
+_NUMBER = r"\d+(?:,\d{3}(?!\d))*(?:\.\d+)?(?!\w)"
+_WORD = re.compile(rf"(?:(?<!\w)-(?=\d))?(?:{_NUMBER}|(?:{WORD.pattern}))(?:[+#]+(?![\w+#]))?")
+"""A whole number or a decimal one, or a word; with the minus of a number, and with the signs that
+tell C from C++ and C#."""
 
 
 def _words(text: str) -> list[str]:
     """Words in small letters without punctuation; the whole text where it has no other."""
     small = text.casefold().replace("\N{MINUS SIGN}", "-").strip()
-    return _WORD.findall(small) or [small]
+    return [word.replace(",", "") for word in _WORD.findall(small)] or [small]
 
 
 def exact_match(answer: str, right: str) -> float:
@@ -113,6 +115,7 @@ class InstructionScorer:
         before = self._cost()
         given = self._black_box.answer(
             [question.asked_with(instruction, self._template) for question in questions],
+            template_kwargs=[question.template_kwargs for question in questions],
             temperature=self._temperature,
             max_new_tokens=self._max_new_tokens,
             seed=self._seed,

@@ -27,7 +27,7 @@ Somebody was given one instruction and some inputs, and answered each as the ins
 Write the instruction, and nothing else."""
 MORE_EXAMPLES = re.compile(r"\b(?:Input|Output):")
 """Where a model stops writing an instruction and makes up examples."""
-LAST_SENTENCE = re.compile(r".*[.!?。！？](?=\s|$)", re.DOTALL)
+LAST_SENTENCE = re.compile(r".*(?:[.!?](?=\s|$)|[。！？])", re.DOTALL)
 DISCARDED = ("discarded_empty", "discarded_truncated", "discarded_repeated")
 
 
