@@ -545,6 +545,32 @@ def test_bad_lines_of_standard_input_are_as_bad_as_in_a_file(tmp_path):
         assert sum(1 for _ in lines_or_waiting(piped)) == 6
 
 
+@pytest.mark.parametrize("half", ["", '{"prompt": "p'])
+def test_what_was_kept_of_a_pipe_is_cut_at_its_last_line_and_never_in_memory(half, tmp_path):
+    whole = lines(rows(40, "p" * (1 << 20)))
+    kept = write(tmp_path / "stdin.jsonl", whole + half)
+    reading, writing = os.pipe()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        tracemalloc.start()
+        assert sum(1 for _ in StandardInput(pipe, kept).rows(38)) == 2
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert kept.read_text() == whole
+    assert peak < len(whole) / 3
+
+
+def test_a_row_piped_in_behind_half_a_line_that_a_kill_left_is_read(tmp_path):
+    kept = write(tmp_path / "stdin.jsonl", lines(rows(2)) + '{"prompt": "p')
+    reading, writing = os.pipe()
+    os.write(writing, lines(rows(2, "q")).encode())
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        found = list(StandardInput(pipe, kept).rows(1))
+    assert found == [(2, rows(2)[1]), (3, rows(2, "q")[0]), (4, rows(2, "q")[1])]
+    assert kept.read_text() == lines(rows(2)) + lines(rows(2, "q"))
+
+
 def test_a_line_that_arrives_in_pieces_is_one_line():
     text = b"a\r\nbc\rd\n\r\r\nlast"
     for size in range(1, len(text) + 1):

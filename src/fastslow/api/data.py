@@ -17,8 +17,8 @@ KINDS = ("pairs", "rankings", "ratings", "demonstrations")
 class Batches:
     """Iterates over lists of examples. Rows are read when they are needed.
 
-    A loop that was left continues with the next batch; after the last one the next loop begins again,
-    unless the rows came from an iterator.
+    A loop that was left continues with the next batch; after the last one the next loop begins
+    again, unless the rows came from an iterator.
 
     More unusable rows than `max_bad_fraction` raise DataError, which names them. Fewer are counted
     in `skipped`, and one warning at the end names the first.

@@ -96,17 +96,8 @@ class JsonLines(FileSource):
 
     def _new_end(self, known: int) -> int:
         """Bytes that are rows: of a file that is followed, up to the last line end."""
-        end = self.stamp.size
-        if not self._follow or self._packed:
-            return end
-        while end > known:
-            first = max(known, end - CHUNK)
-            part = b"".join(read_part(self.path, first, end))
-            last = max(part.rfind(mark) for mark in LINE_ENDS)
-            if last >= 0:
-                return first + last + 1
-            end = first
-        return known
+        whole = not self._follow or self._packed
+        return self.stamp.size if whole else end_of_lines(self.path, known, self.stamp.size)
 
     def _lines(self) -> Iterator[bytes | None]:
         if self._packed:
@@ -138,6 +129,18 @@ class JsonLines(FileSource):
         if _is_cut(line) and isinstance(decode_row(line), Unreadable):
             raise ends_in_the_middle(self.path)
         return number
+
+
+def end_of_lines(path: Path, start: int, end: int) -> int:
+    """The place behind the last line end between two places of a file, or the first of them."""
+    while end > start:
+        first = max(start, end - CHUNK)
+        part = b"".join(read_part(path, first, end))
+        last = max(part.rfind(mark) for mark in LINE_ENDS)
+        if last >= 0:
+            return first + last + 1
+        end = first
+    return start
 
 
 def _is_cut(line: bytes | None) -> bool:

@@ -14,7 +14,7 @@ from fastslow.atomic_io import OWN
 from fastslow.disk_errors import disk_errors
 from fastslow.errors import DataError, StateError
 from fastslow.streams.sources.file import check_encoding, file_fingerprint, read_part
-from fastslow.streams.sources.json_lines import JsonLines
+from fastslow.streams.sources.json_lines import JsonLines, end_of_lines
 from fastslow.streams.sources.json_row import decode_row
 from fastslow.streams.sources.pieces import LineSplitter, lines_of
 from fastslow.streams.sources.source import TOO_LONG, WAITING, Row, Source, Waiting
@@ -106,13 +106,13 @@ class StandardInput:
     def _kept_lines(self) -> Iterator[bytes | None]:
         if self._kept is None or not self._kept.exists():
             return iter(())
+        _drop_half_line(self._kept)
         return lines_of(read_part(self._kept, 0, self._kept.stat().st_size))
 
     def _keep_new(
         self, stream: IO[bytes], kept: Path
     ) -> Iterator[tuple[int, bytes | None | Waiting]]:
         """Lines that were not piped in before, each on its way to the disk first."""
-        _drop_half_line(kept)
         known: Iterator[bytes | None] | None = self._kept_lines()
         number = 0
         for lines in lines_at_once(stream):
@@ -185,12 +185,10 @@ def _own(name: str, flags: int) -> int:
 
 def _drop_half_line(file: Path) -> None:
     """Cut off a line that a kill left half written; it is piped in again or not at all."""
-    if not file.exists():
-        return
-    raw = file.read_bytes()
-    if raw and not raw.endswith(b"\n"):
+    size = file.stat().st_size
+    if (whole := end_of_lines(file, 0, size)) < size:
         with disk_errors(file):
-            os.truncate(file, raw.rfind(b"\n") + 1)
+            os.truncate(file, whole)
 
 
 def lines_or_waiting(stream: IO[bytes]) -> Iterator[bytes | None | Waiting]:
