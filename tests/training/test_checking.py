@@ -156,4 +156,4 @@ def test_what_is_repeated_or_contradicted_is_counted_over_all_blocks_of_rows(tmp
     assert (found.alike.repeated, found.alike.contradicted) == (60, 40)
     assert found.as_json()["the opposite of one before"] == 40
     warning = found.warnings(96)[-1]
-    assert warning.startswith("60 of 1400 examples say the same as one before")
+    assert warning.startswith("60 of 1400 examples repeat an earlier one")

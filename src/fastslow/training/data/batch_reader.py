@@ -1,4 +1,4 @@
-"""Batches of encoded examples off the stream, with everything that is skipped counted."""
+"""Batches of encoded examples from the stream, with counts of everything skipped."""
 
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -16,11 +16,11 @@ from fastslow.training.data.requirements import is_idle_tie, missing_fields
 
 MAX_SKIPPED = 0.1
 SHOWN = 5
-REMOVE_ROWS = "Do as it says above, or remove such rows from the data."
+REMOVE_ROWS = "Do as suggested above, or remove these rows from the data."
 GIVE_COLUMNS = "Add the columns, or choose an objective that does not need them."
 ENOUGH_PAIRS = 100
 TRUNCATED_UNSAID = 0.05
-"""Share of truncated examples up to which nothing is said."""
+"""Share of truncated examples up to which there is no warning."""
 
 
 @dataclass(slots=True)
@@ -31,23 +31,23 @@ class ExampleCounts:
     ties: int = 0
     """Examples without a preference, from which the objective does not learn."""
     learned_ties: int = 0
-    """Those from which it does."""
+    """Ties from which the objective does learn."""
     truncated: int = 0
     """Kept examples that lost tokens to the length limit."""
     truncated_prompts: int = 0
-    """Those whose prompt lost some."""
+    """Truncated examples whose prompt lost tokens."""
     dropped: int = 0
     """Examples that cannot be scored within the length limit."""
     missing_fields: int = 0
-    """Examples that do not say what the objective learns from."""
+    """Examples without a field that the objective needs."""
 
 
 class BatchReader(Reader):
     """Iterates over batches of up to `batch_size` examples that the objective can use.
 
-    The last may be smaller. From a live source a batch may be smaller after `max_wait_s` seconds,
-    and empty when there is no data yet. Raises DataError when more than a tenth of the examples, or
-    all, are unusable.
+    The last batch may be smaller. With a live source, a batch may also be smaller after
+    `max_wait_s` seconds, or empty when there is no data yet. Raises DataError if more than a tenth
+    of the examples, or all of them, are unusable.
     """
 
     def __init__(
@@ -67,17 +67,17 @@ class BatchReader(Reader):
         self._objective = objective
         self.batch_size = batch_size
         self._max_wait_s = max_wait_s
-        self._told_of_cut = False
+        self._warned_of_truncation = False
 
     def _batches(self) -> Generator[list[Encoded]]:
         batch: list[Encoded] = []
-        examples, began = self._learnable(), 0.0
-        # No more than there is room for, so that the position is that after the batch.
-        while some := _take(examples, self.batch_size - len(batch)):
-            waiting = some[-1] is WAITING
-            began = began if batch else time.monotonic()
-            batch += self._kept(self._encoded(some[:-1] if waiting else some))
-            if len(batch) == self.batch_size or (batch and waiting and self._overdue(began)):
+        examples, started = self._learnable(), 0.0
+        # Take only as many as fit, so that the stream's position is the one after this batch.
+        while taken := _take(examples, self.batch_size - len(batch)):
+            waiting = taken[-1] is WAITING
+            started = started if batch else time.monotonic()
+            batch += self._kept(self._encoded(taken[:-1] if waiting else taken))
+            if len(batch) == self.batch_size or (batch and waiting and self._overdue(started)):
                 yield batch
                 batch = []
             elif waiting:
@@ -88,8 +88,8 @@ class BatchReader(Reader):
         if not self.counts.kept:
             raise DataError(self._no_examples())
 
-    def _overdue(self, began: float) -> bool:
-        return self._max_wait_s is not None and time.monotonic() - began >= self._max_wait_s
+    def _overdue(self, started: float) -> bool:
+        return self._max_wait_s is not None and time.monotonic() - started >= self._max_wait_s
 
     def _learnable(self) -> Iterator[Any]:
         for example in self.stream:
@@ -110,7 +110,7 @@ class BatchReader(Reader):
         return missing_fields(example, self._objective)
 
     def _encoded(self, examples: Sequence[Any]) -> Sequence[Any]:
-        """Each encoded, or Dropped."""
+        """Each example as Encoded or Dropped."""
         return self._encoder.encode_all(examples)
 
     def _kept(self, encoded: Sequence[Any]) -> Iterator[Any]:
@@ -126,21 +126,21 @@ class BatchReader(Reader):
             yield item
 
     def take_warnings(self) -> list[str]:
-        """That many of the first examples were truncated, once."""
-        seen = self.counts
-        enough = seen.kept >= ENOUGH_PAIRS and seen.truncated > TRUNCATED_UNSAID * seen.kept
-        if self._told_of_cut or not enough:
+        """A warning, once, if many of the first examples are truncated."""
+        counts = self.counts
+        many = counts.kept >= ENOUGH_PAIRS and counts.truncated > TRUNCATED_UNSAID * counts.kept
+        if self._warned_of_truncation or not many:
             return []
-        self._told_of_cut = True
+        self._warned_of_truncation = True
         return [
-            f"{seen.truncated} of the first {seen.kept} examples are truncated at data.max_length "
-            f"= {self._encoder.max_length}, {seen.truncated_prompts} of them in the prompt; "
-            "`fastslow validate` says which length would keep 95 % whole"
+            f"{counts.truncated} of the first {counts.kept} examples are truncated at "
+            f"data.max_length = {self._encoder.max_length}, {counts.truncated_prompts} of them in "
+            "the prompt; `fastslow validate` shows the length that would keep 95 % whole"
         ]
 
     @property
     def num_consumed(self) -> int:
-        """Examples of the stream that came out so far."""
+        """Examples taken from the stream so far."""
         return self.stream.num_consumed
 
     def _no_examples(self) -> str:
@@ -155,7 +155,7 @@ class BatchReader(Reader):
 
     def summary(self) -> dict[str, int]:
         """Counts of rows read, invalid and skipped; of examples tied, truncated, dropped, and
-        without a field that the objective needs; of rows that were piped in before."""
+        without a field that the objective needs; of rows already piped in before."""
         rows, examples = self.stream.counts, self.counts
         return {
             "read": rows.read,
@@ -175,7 +175,7 @@ class BatchReader(Reader):
         return [*self.stream.counts.shown, *self.shown]
 
     def state(self) -> dict[str, Any]:
-        """The position after the last batch that came out, as JSON."""
+        """The position after the last batch yielded, as JSON."""
         counts = {name: getattr(self.counts, name) for name in self.counts.__slots__}
         return {"stream": self.stream.state(), "counts": counts, "shown": list(self.shown)}
 
@@ -185,7 +185,10 @@ class BatchReader(Reader):
         self.shown = list(state["shown"])
 
     def _check_skipped(self, enough: int) -> None:
-        """Early on, one such example is a large share: `enough` examples are taken as seen."""
+        """Raise DataError if more than a tenth of the examples are unusable.
+
+        Early on, a single one is a large share, so at least `enough` examples count as seen.
+        """
         counts = self.counts
         lost = counts.dropped + counts.missing_fields
         examples = counts.kept + lost
@@ -198,7 +201,7 @@ class BatchReader(Reader):
 
 
 def _take(examples: Iterator[Any], count: int) -> list[Any]:
-    """Up to `count` examples, or as many as there are until WAITING, which is the last then."""
+    """Up to `count` examples; fewer if WAITING comes first, which is then the last item."""
     taken: list[Any] = []
     for example in islice(examples, count):
         taken.append(example)

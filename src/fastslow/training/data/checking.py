@@ -1,7 +1,7 @@
-"""Examples that are checked and not learned from, in as many processes as there are cores.
+"""Checks examples without learning from them, in as many processes as there are cores.
 
-What is left of each are a few numbers, which are quickly sent. What is counted and said, and in
-which order, does not depend on the number of processes.
+Each example is reduced to a few numbers, which are quick to send. What is counted and reported,
+and in which order, does not depend on the number of processes.
 """
 
 import gc
@@ -28,27 +28,27 @@ from fastslow.training.data.requirements import is_idle_tie, missing_fields
 
 MOST_PROCESSES = 8
 READ_AHEAD = 2
-"""Blocks of rows for each process that are read before they are checked."""
+"""Blocks of rows to read ahead per process."""
 TOGETHER = 32
-"""Examples that are tokenised in one call: where it refuses one, each is tried alone."""
+"""Examples tokenised in one call; if it refuses one, each is tried alone."""
 
 
 class Checked(NamedTuple):
-    """What is left of an example; lengths in tokens. A tuple, as millions are sent."""
+    """Findings about one example; lengths in tokens. A tuple, because millions are sent."""
 
     source: str
     domain: str
     names: tuple[str, ...]
-    """What each response is."""
+    """What each response is, such as `chosen`."""
     is_tie: bool
     about: int
     """Hash of the prompt and the responses in any order."""
     says: int
-    """Hash of what is said of these."""
+    """Hash of the verdict on these responses."""
     idle: bool = False
-    """Whether nothing was preferred and the objective learns from preferences alone."""
+    """True if it has no preference and the objective learns only from preferences."""
     missing: str | None = None
-    """What the objective needs and it does not say."""
+    """What the objective needs and the example lacks."""
     dropped: str | None = None
     """Why it cannot be scored."""
     truncated: bool = False
@@ -57,15 +57,15 @@ class Checked(NamedTuple):
     response_lengths: tuple[int, ...] = ()
     """Scored tokens."""
     full_length: int = 0
-    """Of the prompt with the longest response, before truncation."""
+    """Prompt plus longest response, before truncation."""
     encoded: Encoded | None = None
-    """The example itself, of the first block of rows only."""
+    """The encoded example, kept only for the first block of rows."""
 
 
 class CheckedReader(BatchReader):
-    """As BatchReader, of which the batches hold what is Checked of the examples.
+    """A BatchReader whose batches hold `Checked` in place of `Encoded`.
 
-    The stream must not be live, and is read through once.
+    The stream must not be live, and is read once.
     """
 
     def __init__(
@@ -88,25 +88,25 @@ class CheckedReader(BatchReader):
         return example.missing
 
     def _encoded(self, examples: Sequence[Any]) -> Sequence[Any]:
-        return [Dropped(one, one.dropped) if one.dropped else one for one in examples]
+        return [Dropped(item, item.dropped) if item.dropped else item for item in examples]
 
 
 def num_processes() -> int:
-    """As many as there are cores, up to MOST_PROCESSES; 1 where processes cannot be forked, as new
-    ones would take longer to start than they save."""
+    """One per core, up to MOST_PROCESSES; 1 where processes cannot be forked, because new ones
+    would take longer to start than they save."""
     if sys.platform != "linux":
         return 1
     return min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
 
 
 class _Checker:
-    """Makes examples of rows and checks them.
+    """Makes examples from rows and checks them.
 
     Args:
-        make: what makes them.
-        encoder: what encodes them.
-        objective: what would learn from them.
-        processes: how many of these take blocks of rows after the first.
+        make: makes the examples.
+        encoder: encodes them.
+        objective: would learn from them.
+        processes: number of processes that check the blocks of rows after the first.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class _Checker:
         self._processes = processes
 
     def blocks(self, blocks: Iterable[Rows]) -> Iterator[BlockExamples]:
-        """What is Checked of every block, in order; of the first one with the examples."""
+        """Every block, checked, in order; the first one keeps its encoded examples."""
         rest = iter(blocks)
         for first in rest:
             yield self.check(first, keep=True)
@@ -133,7 +133,7 @@ class _Checker:
         pending: deque[Future[tuple[BlockExamples, list[str]]]] = deque()
         fault: FastslowError | None = None
         context = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(self._processes, context, _begin, (self,))
+        pool = ProcessPoolExecutor(self._processes, context, _start_worker, (self,))
         try:
             while True:
                 try:
@@ -141,13 +141,13 @@ class _Checker:
                         pending.append(pool.submit(_checked, next(blocks)))
                 except StopIteration:
                     pass
-                except FastslowError as error:  # It is the turn of the blocks before it.
+                except FastslowError as error:  # Raised after the blocks before it.
                     fault = error
                 if not pending:
                     break
-                made, notes = pending.popleft().result()
+                block, notes = pending.popleft().result()
                 self._encoder.add_notes(notes)
-                yield made
+                yield block
         finally:
             pool.shutdown(cancel_futures=True)
         if fault is not None:
@@ -155,27 +155,27 @@ class _Checker:
 
     @property
     def notes(self) -> list[str]:
-        """Of the encoder, which is another one in each process."""
+        """Notes of the encoder, of which each process has its own."""
         return self._encoder.notes
 
     def check(self, rows: Rows, *, keep: bool = False) -> BlockExamples:
-        """What is Checked of the examples in some rows, with them to `keep`."""
-        made = self._make(rows)
-        found: list[Checked | None] = [self._unusable(example) for example in made.examples]
-        sound = [place for place, one in enumerate(found) if one is None]
-        for first in range(0, len(sound), TOGETHER):
-            places = sound[first : first + TOGETHER]
-            encoded = self._encoder.encode_all([made.examples[place] for place in places])
-            for place, item in zip(places, encoded, strict=True):
-                found[place] = _measured(item, keep=keep)
-        made.examples = found
-        return made
+        """The rows' examples, checked; `keep` keeps the encoded examples too."""
+        block = self._make(rows)
+        results: list[Checked | None] = [self._unusable(example) for example in block.examples]
+        usable = [index for index, result in enumerate(results) if result is None]
+        for first in range(0, len(usable), TOGETHER):
+            indices = usable[first : first + TOGETHER]
+            encoded = self._encoder.encode_all([block.examples[index] for index in indices])
+            for index, item in zip(indices, encoded, strict=True):
+                results[index] = _measured(item, keep=keep)
+        block.examples = results
+        return block
 
     def _unusable(self, example: Example) -> Checked | None:
         if is_idle_tie(example, self._objective):
-            return Checked(*_known(example), idle=True)
+            return Checked(*_common_fields(example), idle=True)
         missing = missing_fields(example, self._objective)
-        return Checked(*_known(example), missing=missing) if missing else None
+        return Checked(*_common_fields(example), missing=missing) if missing else None
 
 
 def response_names(example: Example) -> tuple[str, ...]:
@@ -189,19 +189,19 @@ def response_names(example: Example) -> tuple[str, ...]:
     return ("demonstrated",)
 
 
-def _known(example: Example) -> tuple[str, str, tuple[str, ...], bool, int, int]:
-    """The first fields of what is Checked of an example."""
+def _common_fields(example: Example) -> tuple[str, str, tuple[str, ...], bool, int, int]:
+    """The fields of `Checked` without defaults, in order."""
     is_tie = isinstance(example, Pair) and example.is_tie
     about, says = hash(key_of(example)), verdict_of(example)
     return example.source, example.domain, response_names(example), is_tie, about, says
 
 
 def _measured(item: Encoded | Dropped, *, keep: bool) -> Checked:
-    known = _known(item.example)
+    common = _common_fields(item.example)
     if isinstance(item, Dropped):
-        return Checked(*known, dropped=item.reason)
+        return Checked(*common, dropped=item.reason)
     return Checked(
-        *known,
+        *common,
         truncated=item.truncated,
         prompt_truncated=item.prompt_truncated,
         prompt_length=len(item.tree.prompt),
@@ -212,16 +212,16 @@ def _measured(item: Encoded | Dropped, *, keep: bool) -> Checked:
 
 
 _checker: _Checker
-"""Of this process, where it is one of several."""
+"""The checker of this worker process."""
 
 
-def _begin(checker: _Checker) -> None:
+def _start_worker(checker: _Checker) -> None:
     global _checker
     _checker = checker
-    gc.freeze()  # What was there before is not looked through again, and so stays shared.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the process that waits for this one.
+    gc.freeze()  # The collector skips existing objects, so their memory stays shared.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent process.
 
 
 def _checked(rows: Rows) -> tuple[BlockExamples, list[str]]:
-    """What is Checked of some rows, and the encoder's notes by now."""
+    """The rows' examples, checked, and the encoder's notes so far."""
     return _checker.check(rows), _checker.notes

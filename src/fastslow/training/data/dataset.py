@@ -1,4 +1,4 @@
-"""What a recipe learns from and depends on: its objective's kind of examples, off its sources."""
+"""The data of a recipe: examples of the kind its objective takes; fingerprints of all inputs."""
 
 import math
 from pathlib import Path
@@ -23,8 +23,8 @@ from fastslow.streams.labels import PROMPTS
 
 
 def objective_of(recipe: Recipe) -> Objective:
-    """The recipe's objective with its settings. Raises ConfigError where that would run a Python
-    file which only somebody else's folder names."""
+    """The recipe's objective with its settings. Raises ConfigError if that would run a Python file
+    that only somebody else's folder names."""
     if isinstance(recipe, GuestRecipe) and (file := recipe.withheld.objective):
         raise ConfigError(
             f"objective: {recipe.objective.name} is defined in the Python file {file}, which the "
@@ -34,22 +34,22 @@ def objective_of(recipe: Recipe) -> Objective:
 
 
 def eval_objective(objective: Objective) -> Objective:
-    """What held-out data are measured with: the objective, or DPO in place of one that only means
-    something for new completions, or learns from win rates, which those alone have."""
-    of_answers = objective.on_policy or "chosen_win_rate" in objective.needs
-    return make_objective("dpo") if of_answers else objective
+    """The objective for held-out data: the same, or DPO if it only makes sense for new completions
+    or learns from win rates, which only new completions have."""
+    needs_completions = objective.on_policy or "chosen_win_rate" in objective.needs
+    return make_objective("dpo") if needs_completions else objective
 
 
 def temperature_of(recipe: Recipe, objective: Objective) -> float:
-    """The temperature whose log-probs are learned from: that of the completions where the objective
-    weighs them by how likely they were, 1 in every other case."""
+    """The temperature of the log-probs to learn from: that of the completions if the objective
+    weights them by their likelihood, otherwise 1."""
     if recipe.online is None or not objective.on_policy:
         return 1.0
     return recipe.online.temperature
 
 
 def written_out(recipe: Recipe) -> Recipe:
-    """The recipe with the objective's defaults in it, as the run folder keeps them."""
+    """The recipe with the objective's defaults filled in, as the run folder keeps it."""
     name = recipe.objective.name
     settings = objective_settings(name, **recipe.objective.settings)
     section = ObjectiveConfig(name=name, **settings)
@@ -61,7 +61,7 @@ def train_stream(
 ) -> ExampleStream:
     """The training pairs of a recipe, from the beginning; `epochs` replaces the recipe's.
 
-    With `follow` more are waited for at the end.
+    With `follow`, the stream waits for more at the end.
     """
     if not recipe.data.train_sources:
         raise ConfigError("data.train: is missing; give files, a folder, a hub id or -")
@@ -76,7 +76,7 @@ def train_stream(
 
 
 def train_sources(recipe: Recipe) -> list[Source]:
-    """What data.train stands for at present; standard input is kept in the run folder."""
+    """The sources that data.train names at present; standard input is kept in the run folder."""
     return open_sources(recipe.data.train_sources, follow=recipe.data.follow, kept=_kept(recipe))
 
 
@@ -89,25 +89,27 @@ def _kept(recipe: Recipe) -> Path:
 
 
 def rereadable(sources: list[str]) -> bool:
-    """Whether some sources can be read more than once."""
+    """True if all the sources can be read more than once."""
     return all(source.rereadable for source in open_sources(sources))
 
 
 def may_be_empty(recipe: Recipe) -> bool:
-    """Whether data.train is waited for and holds no row yet."""
+    """True if data.train is followed and has no row yet."""
     sources = train_sources(recipe) if recipe.data.follow else []
-    return recipe.data.follow and not any(True for one in sources for _ in one.rows())
+    return recipe.data.follow and not any(True for source in sources for _ in source.rows())
 
 
 def is_live(recipe: Recipe) -> bool:
-    """Whether rows of data.train may come while it is learned from."""
-    return recipe.data.follow or any(one.live for one in open_sources(recipe.data.train_sources))
+    """True if rows of data.train may arrive during training."""
+    return recipe.data.follow or any(
+        source.live for source in open_sources(recipe.data.train_sources)
+    )
 
 
 def prompt_stream(
     recipe: Recipe, answers: AnswerConfig, *, epochs: int | None = None
 ) -> ExampleStream:
-    """The prompts that are answered, from the beginning; `epochs` replaces the recipe's."""
+    """The prompts to answer, from the beginning; `epochs` replaces the recipe's."""
     sources = answers.prompt_sources or recipe.data.train_sources
     if not sources:
         raise ConfigError("prompts: are missing; give rows with prompts, or data.train")
@@ -117,20 +119,20 @@ def prompt_stream(
 
 
 def stored_sources(recipe: Recipe) -> list[str]:
-    """The sources of data.train as far as they are learned from, not for their prompts alone."""
+    """The sources of data.train; none if only their prompts are used."""
     answers = recipe.online or recipe.rounds
     return recipe.data.train_sources if answers is None or answers.offline_fraction else []
 
 
 def stored_per_batch(recipe: Recipe) -> int:
-    """Stored examples in each batch of a run that learns from fresh answers."""
+    """Stored examples in each batch of an online run."""
     assert recipe.online is not None
     share, size = recipe.online.offline_fraction, recipe.train.batch_size
     return min(size - 1, max(1, round(share * size))) if share else 0
 
 
 def examples_per_prompt(recipe: Recipe, objective: Objective) -> int:
-    """Most examples that a prompt's completions become in a run that learns from fresh answers."""
+    """The most examples that a prompt's completions can become in an online run."""
     assert recipe.online is not None
     if objective.takes == "ratings":
         return 2  # The best and the worst.
@@ -140,7 +142,7 @@ def examples_per_prompt(recipe: Recipe, objective: Objective) -> int:
 
 
 def replayed_stream(recipe: Recipe, objective: Objective) -> ExampleStream | ReplayStream:
-    """The training pairs, with earlier ones among them where the recipe replays some."""
+    """The training pairs, mixed with earlier ones if the recipe replays some."""
     stream = train_stream(recipe, objective, follow=recipe.data.follow)
     if recipe.replay is None:
         return stream
@@ -155,9 +157,9 @@ def replayed_stream(recipe: Recipe, objective: Objective) -> ExampleStream | Rep
 def eval_stream(
     recipe: Recipe, objective: Objective, sources: list[Source] | None = None
 ) -> ExampleStream:
-    """The held-out pairs of a recipe, or of other sources, in their order, for `eval_objective`."""
-    given = open_sources(recipe.data.eval_sources) if sources is None else sources
-    return _stream(recipe, given, kind=objective.takes, shuffle=False)
+    """The held-out pairs of a recipe, or of other sources, unshuffled, for `eval_objective`."""
+    eval_sources = open_sources(recipe.data.eval_sources) if sources is None else sources
+    return _stream(recipe, eval_sources, kind=objective.takes, shuffle=False)
 
 
 def _stream(
@@ -186,9 +188,9 @@ def _stream(
 
 def input_fingerprints(recipe: Recipe, sources: list[Source] | None = None) -> dict[str, Any]:
     """Fingerprints of a run's inputs besides its recipe, as JSON: those of data.train by source; a
-    hub id is its own. Raises DataError or OSError if some are missing.
+    hub id is its own fingerprint. Raises DataError or OSError if inputs are missing.
 
-    `sources` are those of data.train as they were opened; None opens them.
+    `sources` are the opened sources of data.train; None opens them.
     """
     prints: dict[str, Any] = {"model": folder_fingerprint(recipe.model)}
     if recipe.lora.start_from is not None:

@@ -1,4 +1,4 @@
-"""Labels that come late: pairs are tested when they are shown, long before they can be learned."""
+"""Labels that arrive late: pairs are tested when shown, long before they are learned from."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ class DelayedLabels:
         self._batches: Iterator[list[Encoded]] | None = None
 
     def due(self, step: int) -> Iterator[list[Encoded]]:
-        """The batches that are shown before the batch of the update after `step` is learned."""
+        """The batches to show before the update after `step`."""
         if self._batches is None:
             self._batches = iter(self._reader)
         while self._shown <= step + self._ahead:
@@ -36,7 +36,7 @@ class DelayedLabels:
         return {"reader": self._reader.state(), "shown": self._shown}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go to a position that `state()` gave."""
+        """Go to a position that `state()` returned."""
         self._reader.load_state(state["reader"])
         self._shown = state["shown"]
         self._batches = None

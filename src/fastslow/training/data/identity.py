@@ -1,5 +1,7 @@
-"""Which examples are about the same, and which say the same: by hashes, in whatever file and format
-they are. Hashes are of this process, and of those forked from it."""
+"""Finds examples with the same prompt and answers, and repeated or opposite verdicts on them.
+
+It compares hashes, so file and format do not matter. They hold for this process and its forks.
+"""
 
 import json
 from collections.abc import Mapping
@@ -11,17 +13,17 @@ from fastslow.records import Example, Pair, Ranking, Rating, Text
 Key = tuple[int, int]
 """Hashes of an example's prompt, and of its answers in any order."""
 SAID = 0.01
-"""Share of examples that repeat or contradict others up to which nothing is said."""
+"""Share of examples that repeat or contradict others up to which there is no warning."""
 
 
 def key_of(example: Example) -> Key:
-    """What an example is about."""
+    """Hashes of an example's prompt and answers."""
     answers = frozenset(_turns(answer, "assistant") for answer in example.responses)
     return hash(_turns(example.prompt, "user")), hash(answers)
 
 
 def verdict_of(example: Example) -> int:
-    """A hash of what it says of these answers: which is better, or whether it is good."""
+    """Hash of an example's verdict on its answers: which is better, or whether it is good."""
     if isinstance(example, Pair) and example.is_tie:
         return 0
     if isinstance(example, Rating):
@@ -31,27 +33,27 @@ def verdict_of(example: Example) -> int:
 
 
 def _turns(text: Text, role: str) -> tuple[tuple[str, str, str], ...]:
-    """A text and the one turn that holds it are the same."""
+    """The turns of a text; plain text equals a single turn with that content."""
     if isinstance(text, str):
         return ((role, text, ""),)
-    return tuple((turn.role, turn.content, _more(turn.extra)) for turn in text)
+    return tuple((turn.role, turn.content, _extra_text(turn.extra)) for turn in text)
 
 
-def _more(extra: Mapping[str, Any]) -> str:
-    """Calls of tools and thoughts, in which turns of the same text may differ."""
+def _extra_text(extra: Mapping[str, Any]) -> str:
+    """Tool calls and reasoning, in which turns with the same content may differ."""
     return json.dumps(extra, sort_keys=True, default=str) if extra else ""
 
 
 @dataclass(slots=True)
 class Alike:
-    """Counts examples that say what one before did, and that say otherwise."""
+    """Counts examples that repeat an earlier one, and those that contradict it."""
 
     repeated: int = 0
     contradicted: int = 0
     _first: dict[int, int] = field(default_factory=dict)
 
     def see(self, about: int, verdict: int) -> None:
-        """Look at one more, at what it is about and what it says of that."""
+        """Count one more example: `about` from `key_of`, `verdict` from `verdict_of`."""
         if about not in self._first:
             self._first[about] = verdict
         elif self._first[about] == verdict:
@@ -60,11 +62,11 @@ class Alike:
             self.contradicted += 1
 
     def warning(self, of: int) -> str | None:
-        """What was found, where it is more than one example in a hundred."""
+        """A warning if more than one example in a hundred repeats or contradicts another."""
         if self.repeated + self.contradicted <= SAID * of:
             return None
         return (
-            f"{self.repeated} of {of} examples say the same as one before, of the same prompt and "
-            f"answers, and {self.contradicted} say otherwise: what is repeated weighs more, and of "
-            "what is contradicted nothing can be learned"
+            f"{self.repeated} of {of} examples repeat an earlier one, with the same prompt and "
+            f"answers, and {self.contradicted} contradict one: repeats weigh more, and nothing can "
+            "be learned from contradictions"
         )

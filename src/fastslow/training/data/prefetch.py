@@ -1,6 +1,6 @@
-"""The next batch is read and tokenised while the one before is learned from.
+"""Reads and tokenises the next batch while the current one is learned from.
 
-A GPU learns a small model's pairs about as fast as they can be tokenised.
+With a small model, a GPU learns from pairs about as fast as they can be tokenised.
 """
 
 from collections.abc import Generator
@@ -14,7 +14,7 @@ from fastslow.training.data.reader import Reader
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """What a reader said of itself when a batch had just come out."""
+    """A reader's position and reports right after it yielded a batch."""
 
     state: dict[str, Any]
     summary: dict[str, int]
@@ -24,22 +24,22 @@ class _Position:
 
 
 class PrefetchReader(Reader):
-    """Gives the batches of a reader, and says of itself what that would after the same batch.
+    """Yields the batches of another reader, and reports what that reader would after each batch.
 
-    The reader is one batch ahead, so its stream must be rereadable. Raises what the reader raises,
-    when it is that batch's turn.
+    The other reader is one batch ahead, so its stream must be rereadable. Its errors are raised
+    when that batch is due.
     """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._at = _position_of(reader)
         self._next: Future[Any] | None = None
-        """What is being read now."""
-        self._untold: list[str] = []
+        """The batch being read now."""
+        self._new_warnings: list[str] = []
 
     @property
     def num_consumed(self) -> int:
-        """As of the reader."""
+        """As the other reader's, after the last batch yielded."""
         return self._at.num_consumed
 
     def _batches(self) -> Generator[list[Encoded]]:
@@ -53,36 +53,36 @@ class PrefetchReader(Reader):
             self._next = background.submit(read)
             while True:
                 batch, self._at = self._next.result()
-                self._untold += self._at.warnings
+                self._new_warnings += self._at.warnings
                 if batch is None:
                     return
                 self._next = background.submit(read)
                 yield batch
 
     def summary(self) -> dict[str, int]:
-        """As of the reader."""
+        """As the other reader's, after the last batch yielded."""
         return self._at.summary
 
     def skipped_examples(self) -> list[str]:
-        """As of the reader."""
+        """As the other reader's, after the last batch yielded."""
         return self._at.skipped_examples
 
     def take_warnings(self) -> list[str]:
-        """As of the reader."""
-        taken, self._untold = self._untold, []
+        """As the other reader's, for the batches yielded since the last call."""
+        taken, self._new_warnings = self._new_warnings, []
         return taken
 
     def position(self) -> Any:
-        """The position after the last batch that came out."""
+        """The position after the last batch yielded."""
         return self._at
 
     def seek(self, position: Any) -> None:
-        """Go to a position that `position()` gave."""
+        """Go to a position that `position()` returned."""
         self._at = position
         self._moves += 1
 
     def state(self) -> dict[str, Any]:
-        """The position after the last batch that came out, as JSON."""
+        """The position after the last batch yielded, as JSON."""
         return self._at.state
 
     def _load(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What gives a run its batches."""
+"""The base class of the readers that supply a run's batches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator
@@ -12,17 +12,17 @@ from fastslow.scoring import Encoded
 class Reader(ABC):
     """Iterates over batches of encoded examples, counts what it skips, and can go back.
 
-    `state()` is the position after the last batch that came out, as JSON, for a checkpoint;
-    `position()` the same to go back to in this process, which may be cheaper.
+    `state()` is the position after the last batch yielded, as JSON, for a checkpoint. `position()`
+    is the same for use within this process, which may be cheaper.
     """
 
     _moves = 0
     """How often `seek` was called."""
 
     def __iter__(self) -> Generator[list[Encoded]]:
-        """Batches from the present position on, also when that is changed on the way.
+        """Batches from the current position on, even if that changes during iteration.
 
-        Raises DataError where too much is unusable.
+        Raises DataError if too many examples are unusable.
         """
         while True:
             moves = self._moves
@@ -36,16 +36,16 @@ class Reader(ABC):
 
     @abstractmethod
     def _batches(self) -> Generator[list[Encoded]]:
-        """Batches from the present position on."""
+        """Batches from the current position on."""
 
     @property
     @abstractmethod
     def num_consumed(self) -> int:
-        """Rows of the stream that were used up so far, skipped ones among them."""
+        """Rows of the stream consumed so far, including skipped ones."""
 
     @abstractmethod
     def summary(self) -> dict[str, int]:
-        """Counts of what was read and of what became of it."""
+        """Counts of what was read and what happened to it."""
 
     @abstractmethod
     def skipped_examples(self) -> list[str]:
@@ -53,38 +53,38 @@ class Reader(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """The position after the last batch that came out, as JSON."""
+        """The position after the last batch yielded, as JSON."""
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go to a position that `state()` gave."""
+        """Go to a position that `state()` returned."""
         self._load(state)
         self._moves += 1
 
     @abstractmethod
     def _load(self, state: dict[str, Any]) -> None:
-        """Take over a position that `state()` gave."""
+        """Set the position to one that `state()` returned."""
 
     def position(self) -> Any:
-        """The position after the last batch that came out, for `seek` in this process."""
+        """The position after the last batch yielded, for `seek` in this process."""
         return self.state()
 
     def seek(self, position: Any) -> None:
-        """Go to a position that `position()` gave."""
+        """Go to a position that `position()` returned."""
         self.load_state(position)
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of the last batch for the step event, besides its scores."""
+        """Metrics of the last batch for the step event, other than its scores."""
         return {}
 
     def take_warnings(self) -> list[str]:
-        """What is to be said of the batches since the last call."""
+        """Warnings about the batches since the last call."""
         return []
 
     def open(self) -> None:  # noqa: B027
-        """See that what is outside this process is there, where anything is needed."""
+        """Check that whatever it needs outside this process is available."""
 
     def close(self) -> None:  # noqa: B027
-        """Let go of what is outside this process."""
+        """Release whatever it uses outside this process."""
 
     def renew(self) -> None:
         """Discard the remaining completions. Raises StateError if there are none."""

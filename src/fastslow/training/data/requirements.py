@@ -1,4 +1,4 @@
-"""What an objective needs besides log-probs, its sources, and examples with missing fields."""
+"""What an objective needs besides log-probs, where that comes from, and examples that lack it."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,7 +16,7 @@ COLUMNS = {
     "chosen_win_rate": "win_rate_chosen",
     "rejected_win_rate": "win_rate_rejected",
 }
-"""The columns that they are read from."""
+"""The columns they are read from."""
 OF_REFERENCE = {"dispersion": "entropy"}
 """Extras that are statistics of the reference, means over both responses."""
 OF_POLICY = {"chosen_collision": "collision", "rejected_collision": "collision"}
@@ -29,11 +29,11 @@ EXTRAS: Mapping[str, Sequence[str]] = {
     "ratings": ("mismatched_log_ratio", "uniform"),
     "demonstrations": ("uniform",),
 }
-"""What `Objective.needs` may name, by the kind that it takes."""
+"""What `Objective.needs` may name, by the kind of examples the objective takes."""
 
 
 def missing_fields(example: Example, objective: Objective) -> str | None:
-    """What the objective needs and the example does not say; None where it says everything."""
+    """A message that names what the objective needs and the example lacks; None if nothing."""
     missing: list[str] = []
     if isinstance(example, Ranking) and "score" in objective.needs and example.scores is None:
         missing = ["scores"]
@@ -46,7 +46,7 @@ def missing_fields(example: Example, objective: Objective) -> str | None:
 
 
 def is_idle_tie(example: Example, objective: Objective) -> bool:
-    """Whether nothing was preferred and the objective learns from preferences alone."""
+    """True if the example has no preference and the objective learns only from preferences."""
     if objective.on_policy:
         return False
     if isinstance(example, Pair):
@@ -55,7 +55,7 @@ def is_idle_tie(example: Example, objective: Objective) -> bool:
 
 
 def is_undecided(example: Example) -> bool:
-    """Whether none of its responses is preferred to another, on balance."""
+    """True if none of its responses is preferred to another on balance."""
     if isinstance(example, Pair):
         return example.is_tie or example.confidence == 0.5
     return isinstance(example, Ranking) and example.ranks[-1] == 0

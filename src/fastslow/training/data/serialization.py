@@ -1,4 +1,4 @@
-"""Examples to the JSON of a checkpoint and back."""
+"""Converts examples to the JSON of a checkpoint and back."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from fastslow.records import Demonstration, Message, Pair, Ranking, Rating
 from fastslow.scoring import Encoded, Tree
 
 AS_JSON = ("provenance", "template_kwargs")
-"""Fields that hold JSON and stay so."""
+"""Fields whose JSON is kept as it is."""
 
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Pair, Ranking, Rating, Demonstration)}
 
@@ -32,7 +32,7 @@ def to_tuples(value: Any) -> Any:
 
 
 def encoded_to_json(item: Encoded) -> dict[str, Any]:
-    """An example that waits to be learned, for a checkpoint."""
+    """An encoded example that has not been learned from yet, for a checkpoint."""
     return {
         "kind": type(item.example).__name__,
         "example": asdict(item.example),
@@ -44,7 +44,7 @@ def encoded_to_json(item: Encoded) -> dict[str, Any]:
 
 
 def encoded_from_json(values: Mapping[str, Any]) -> Encoded:
-    """What `encoded_to_json` gave."""
+    """The encoded example that `encoded_to_json` was given."""
     return Encoded(
         example_from_json(KINDS[values["kind"]], values["example"]),
         Tree(**to_tuples(values["tree"])),

@@ -1,4 +1,4 @@
-"""What a stream of examples holds, found by reading all of it without a model."""
+"""Statistics of a stream of examples, from reading all of it without a model."""
 
 import statistics
 from collections import Counter
@@ -23,18 +23,18 @@ class DataStatistics:
     domains: Counter[str] = field(default_factory=Counter)
     prompt_lengths: list[int] = field(default_factory=list)
     response_lengths: dict[str, list[int]] = field(default_factory=dict)
-    """By what the response is; scored tokens."""
+    """Scored tokens, by what the response is, such as `chosen`."""
     full_lengths: list[int] = field(default_factory=list)
-    """Of the prompt with the longest response, before truncation."""
+    """Prompt plus longest response, before truncation."""
     alike: Alike = field(default_factory=Alike)
-    """Of usable examples."""
+    """Repeated and contradicted ones among the usable examples."""
     examples: list[Encoded] = field(default_factory=list)
 
     def warnings(self, max_length: int) -> list[str]:
-        """What is lost to the length limit, where that is more than one example in twenty; what is
-        repeated or contradicted."""
-        found = self._truncation(max_length), self.alike.warning(len(self.full_lengths))
-        return [one for one in found if one]
+        """Warnings if the length limit truncates more than one example in twenty, and about
+        repeated and contradicted examples."""
+        messages = self._truncation(max_length), self.alike.warning(len(self.full_lengths))
+        return [message for message in messages if message]
 
     def _truncation(self, max_length: int) -> str | None:
         truncated, examples = self.counts["truncated"], len(self.full_lengths)
@@ -70,25 +70,25 @@ def data_statistics(
 ) -> DataStatistics:
     """Read and encode every example. Raises DataError as training would.
 
-    Rows after the first block are checked in as many processes as asked for; None is one a core.
+    Rows after the first block are checked in `processes` processes; None is one per core.
     """
-    found = DataStatistics()
+    result = DataStatistics()
     reader = CheckedReader(stream, encoder, objective, batch_size=batch_size, processes=processes)
-    batch: Any  # What is Checked, where other readers have what is Encoded.
+    batch: Any  # It holds `Checked`, where batches of other readers hold `Encoded`.
     for batch in reader:
         for item in batch:
-            found.domains[item.domain] += 1
-            found.prompt_lengths.append(item.prompt_length)
-            found.full_lengths.append(item.full_length)
-            found.alike.see(item.about, item.says)
+            result.domains[item.domain] += 1
+            result.prompt_lengths.append(item.prompt_length)
+            result.full_lengths.append(item.full_length)
+            result.alike.see(item.about, item.says)
             for name, count in zip(item.names, item.response_lengths, strict=True):
-                found.response_lengths.setdefault(name, []).append(count)
-        if len(found.examples) < 16:
-            found.examples += [item.encoded for item in batch if item.encoded is not None]
+                result.response_lengths.setdefault(name, []).append(count)
+        if len(result.examples) < 16:
+            result.examples += [item.encoded for item in batch if item.encoded is not None]
         progress(stream.counts.read)
-    found.counts = reader.summary()
-    found.skipped_examples = reader.skipped_examples()
-    return found
+    result.counts = reader.summary()
+    result.skipped_examples = reader.skipped_examples()
+    return result
 
 
 def _spread(lengths: list[int]) -> dict[str, int]:
