@@ -1,4 +1,4 @@
-"""Checkpoints: a folder of safetensors and JSON with a manifest of hashes, complete or ignored.
+"""Checkpoints: folders of safetensors and JSON with a manifest of hashes, complete or ignored.
 
 checkpoints/step-00000120/
   state.json            everything that is not a tensor
@@ -26,7 +26,7 @@ STATE = "state.json"
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What manifest.json holds."""
+    """The contents of manifest.json."""
 
     format: int
     step: int

@@ -1,4 +1,4 @@
-"""The command lines that made a run, in its folder: one a line, to be pasted into a shell."""
+"""Keeps the command lines that made a run in its folder, one per line, to paste into a shell."""
 
 import os
 import shlex
@@ -13,10 +13,10 @@ COMMANDS = "commands.txt"
 
 
 def this_command() -> str | None:
-    """The `fastslow` command that this process is, with the folder it was given in; None where
-    Python called the library.
+    """The `fastslow` command this process runs, with its working directory; None if the library
+    was called from Python.
 
-    Secrets are in no command line: recipes name the variables that hold them.
+    No command line contains secrets: recipes name the variables that hold them.
     """
     program = Path(sys.argv[0])
     name = program.parent.name if program.name == "__main__.py" else program.stem
@@ -26,15 +26,15 @@ def this_command() -> str | None:
 
 
 def noted(folder: Path, listener: Listener) -> Listener:
-    """The listener, and with the start of the run or of a part this process' command in its folder,
-    unless it is the same as the last one there."""
+    """A listener that also appends this process' command to the folder's list when the run or a
+    part starts, unless the last one there is the same."""
     command, path = this_command(), folder / COMMANDS
 
     def note(event: Event) -> None:
         if command is not None and event["event"] == "start":
-            known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            if known[-1:] != [command]:
-                write_text(path, "".join(f"{line}\n" for line in [*known, command]), private=True)
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            if lines[-1:] != [command]:
+                write_text(path, "".join(f"{line}\n" for line in [*lines, command]), private=True)
         listener(event)
 
     return note

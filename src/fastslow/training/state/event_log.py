@@ -1,4 +1,4 @@
-"""The run's log: events.jsonl, one JSON object a line."""
+"""The run's log: events.jsonl, one JSON object per line."""
 
 import json
 import os
@@ -14,24 +14,24 @@ from fastslow.training.state.events import Event
 from fastslow.training.state.run_lock import gone
 
 Listener = Callable[[Event], None]
-"""Is given every event. What it raises ends the run."""
+"""Called with every event. An exception it raises ends the run."""
 Progress = Callable[[int, int], None]
-"""Is given how many of how many items are done."""
+"""Called with the number of items done and their total."""
 
 
 def ignore(event: Event) -> None:
-    """The listener that does nothing."""
+    """A listener that does nothing."""
 
 
 def unwatched(done: int, total: int) -> None:
-    """The progress that nobody watches."""
+    """A progress callback that does nothing."""
 
 
 class OneAtATime:
-    """Gives a listener its events one after the other.
+    """Passes events to a listener one at a time.
 
-    A signal's handler runs in the middle of whatever the main thread does, also of the listener,
-    which may hold a lock or be writing a line. An event that comes meanwhile waits its turn.
+    A signal handler may interrupt the main thread anywhere, even inside the listener, which may
+    hold a lock or be writing a line. An event that arrives meanwhile waits its turn.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -52,17 +52,16 @@ class OneAtATime:
 
 
 def progress_of(listener: Listener, task: str) -> Progress:
-    """Progress of a task as events."""
+    """A progress callback that reports a task's progress as events."""
     return lambda done, total: listener(
         {"event": "progress", "task": task, "done": done, "total": total}
     )
 
 
 class EventLog:
-    """Appends events to a file that a resumed run first cuts back to its checkpoint.
+    """Appends events to a file, which a resumed run first truncates to its checkpoint's size.
 
-    Raises StateError where the file is shorter than the `size` that the checkpoint remembers, and
-    as `disk_errors`.
+    Raises StateError if the file is shorter than that `size`, and otherwise as `disk_errors`.
     """
 
     def __init__(self, path: Path, *, size: int = 0) -> None:
@@ -84,11 +83,11 @@ class EventLog:
         """Append one event."""
         rest = (json.dumps(event, ensure_ascii=False) + "\n").encode("utf-8")
         with disk_errors(self._path):
-            while rest:  # A disk that is nearly full takes a part.
+            while rest:  # A nearly full disk may take only part of it.
                 rest = rest[self._file.write(rest) :]
 
     def sync(self) -> int:
-        """Make everything written durable; the size of the file in bytes.
+        """Make everything written durable; returns the size of the file in bytes.
 
         Raises StateError if the file is no longer where it was.
         """

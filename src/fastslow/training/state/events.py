@@ -1,6 +1,6 @@
-"""The events of a run, which a listener is given. events.jsonl holds those of training itself.
+"""The events of a run, as passed to a listener. events.jsonl holds those of training itself.
 
-An event is a dict with the kind under `event`; the types here say what else is in it.
+An event is a dict with its kind under `event`; the types here define the other keys.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class StartEvent(TypedDict):
     modules: list[str]
     objective: str
     beta: float | None
-    """Of the objective, where it has one."""
+    """The objective's beta, if it has one."""
     reference: str
     task: str
     moving_reference: dict[str, Any] | None
@@ -33,7 +33,7 @@ class StartEvent(TypedDict):
 
 
 class StepEvent(TypedDict):
-    """A batch was learned; the metrics are from before the update."""
+    """A batch was learned from; the metrics are from before the update."""
 
     event: Literal["step"]
     step: int
@@ -51,7 +51,7 @@ class StepEvent(TypedDict):
     pairs_per_s: float
     critic: NotRequired[Metrics]
     score: NotRequired[float]
-    """The judge's mean score of the completions that are learned from."""
+    """The judge's mean score of the completions learned from."""
     staleness: NotRequired[int]
     answers: NotRequired[int]
     beaten: NotRequired[int]
@@ -81,16 +81,16 @@ class SwapEvent(TypedDict):
 
 
 class BeyondBudgetEvent(TypedDict):
-    """Some modules are far beyond the KL budget, and may not lead until they are back."""
+    """Some modules are far beyond the KL budget and may not lead until they are back within it."""
 
     event: Literal["beyond_budget"]
     step: int
     modules: dict[str, float]
-    """The KL of each, over the limit."""
+    """KL of each module, as a multiple of the limit."""
 
 
 class BudgetEvent(TypedDict):
-    """A policy was beyond the budget at the end, and was scaled down to it."""
+    """A policy was beyond the budget at the end and was scaled down to it."""
 
     event: Literal["budget"]
     module: str
@@ -99,12 +99,12 @@ class BudgetEvent(TypedDict):
     reverse_kl: float
     full: str | None
     tried: list[dict[str, float]]
-    """Strength and reverse KL (nats per answer), in the order of trying."""
+    """Strength and reverse KL (nats per answer), in the order tried."""
     step: NotRequired[int]
 
 
 class DriftEvent(TypedDict):
-    """The preferences have changed: the domain ends."""
+    """The preferences have changed, which ends the domain."""
 
     event: Literal["drift"]
     step: int
@@ -112,7 +112,7 @@ class DriftEvent(TypedDict):
 
 
 class WarningEvent(TypedDict):
-    """Something that the user can hardly want."""
+    """Something the user is unlikely to want."""
 
     event: Literal["warning"]
     message: str
@@ -120,7 +120,7 @@ class WarningEvent(TypedDict):
 
 
 class StopEvent(TypedDict):
-    """A stop was asked for (`stopping`), or has been made with a checkpoint (`stopped`)."""
+    """A stop was requested (`stopping`), or the run stopped with a checkpoint (`stopped`)."""
 
     event: Literal["stopping", "stopped"]
     signal: str
@@ -136,7 +136,7 @@ class CheckpointEvent(TypedDict):
 
 
 class ProgressEvent(TypedDict):
-    """So many items of a task are done."""
+    """How many items of a task are done."""
 
     event: Literal["progress"]
     task: str
@@ -162,8 +162,8 @@ class MeasuredEvent(TypedDict):
 
 
 class PublishedEvent(TypedDict):
-    """The leader was written where others can load it; the other keys are those of `BudgetEvent`,
-    where the run has a budget."""
+    """The leader was written where others can load it; if the run has a budget, the other keys are
+    those of `BudgetEvent`."""
 
     event: Literal["published"]
     step: int
@@ -171,16 +171,16 @@ class PublishedEvent(TypedDict):
 
 
 class MoreEvent(TypedDict):
-    """A run that had learned takes in what was added to its data, or does more steps."""
+    """A run that has already trained takes in rows added to its data, or trains more steps."""
 
     event: Literal["more"]
     step: int
     rows: Mapping[str, int | None]
-    """New ones by source; None where they cannot be counted beforehand."""
+    """Number of new rows by source; None where they cannot be counted in advance."""
 
 
 class CompleteEvent(TypedDict):
-    """A run is finished, or was before."""
+    """A run has finished, or had finished before."""
 
     event: Literal["complete", "already_complete"]
     folder: str
@@ -197,7 +197,7 @@ class CombiningEvent(TypedDict):
 
 
 class AnswersEvent(TypedDict):
-    """The prompts of a round are answered and judged."""
+    """The prompts of a round have been answered and judged."""
 
     event: Literal["answers"]
     judge: str
@@ -209,7 +209,7 @@ class AnswersEvent(TypedDict):
 
 
 class ExceededEvent(TypedDict):
-    """The policy has moved too far from its completions, which are generated again."""
+    """The policy has moved too far from its completions, so they are generated again."""
 
     event: Literal["exceeded_max_ratio"]
     step: int

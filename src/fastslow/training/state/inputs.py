@@ -1,4 +1,4 @@
-"""What a run depends on besides its recipe, by fingerprints: inputs.json."""
+"""Fingerprints of what a run depends on besides its recipe: inputs.json."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ ALWAYS = ("model", DATA)
 
 
 def read_inputs(folder: Path) -> dict[str, Any]:
-    """The fingerprints of a run's inputs. Raises StateError where the file is damaged."""
+    """The fingerprints of a run's inputs. Raises StateError if the file is damaged."""
     path = folder / INPUTS
     inputs: dict[str, Any] = read_json(path, dict[str, Any])
     if missing := [key for key in ALWAYS if key not in inputs]:
@@ -26,7 +26,7 @@ def read_inputs(folder: Path) -> dict[str, Any]:
 
 
 def check_inputs(folder: Path, inputs: Mapping[str, Any]) -> None:
-    """Raise StateError where inputs are not those that the folder's run began with."""
+    """Raise StateError if inputs differ from those the folder's run began with."""
     before = read_inputs(folder)
     for key, value in inputs.items():
         if before.get(key) != value:
@@ -34,7 +34,7 @@ def check_inputs(folder: Path, inputs: Mapping[str, Any]) -> None:
 
 
 def keep_inputs(folder: Path, inputs: Mapping[str, Any], *, began: bool) -> None:
-    """Check the inputs of a run that began, or keep the fingerprints of those of a new one."""
+    """Check the inputs of a run that has begun, or keep the fingerprints of a new one's."""
     if began and (folder / INPUTS).exists():
         check_inputs(folder, inputs)
     else:
@@ -42,21 +42,21 @@ def keep_inputs(folder: Path, inputs: Mapping[str, Any], *, began: bool) -> None
 
 
 def write_inputs(folder: Path, inputs: Mapping[str, Any]) -> None:
-    """Keep the fingerprints of a run's inputs."""
+    """Write the fingerprints of a run's inputs."""
     write_text(folder / INPUTS, json.dumps(inputs, indent=1) + "\n")
 
 
 def note_data(folder: Path, sources: Sequence[Source]) -> None:
-    """Keep the fingerprints of the data as they are now."""
+    """Update the fingerprints of the data to their present state."""
     write_inputs(folder, {**read_inputs(folder), DATA: fingerprints_of(sources)})
 
 
 def added(
     folder: Path, sources: Sequence[Source], fingerprints: Mapping[str, list[Any]]
 ) -> list[str]:
-    """Keys of the data's sources that are new or have grown since the folder's run took them.
+    """Keys of the data sources that are new or have grown since the folder's run read them.
 
-    Raises StateError where one is gone, or no longer begins with what it had.
+    Raises StateError if a source is gone, or no longer begins with the rows it had.
     """
     before = read_inputs(folder)[DATA]
     by_key = dict(zip(keys_of(sources), sources, strict=True))
@@ -64,12 +64,12 @@ def added(
         same = fingerprints.get(key) == known
         if not same and (key not in by_key or not continues(by_key[key], known)):
             raise _changed(folder, DATA, key)
-    return [key for key, found in fingerprints.items() if found != before.get(key)]
+    return [key for key, current in fingerprints.items() if current != before.get(key)]
 
 
 def _changed(folder: Path, what: str, which: str = "") -> StateError:
-    named = f" ({which})" if which else ""
+    detail = f" ({which})" if which else ""
     return StateError(
-        f"the {what} of the run in {folder} changed since it began{named}, so it cannot resume "
+        f"the {what} of the run in {folder} changed since it began{detail}, so it cannot resume "
         "exactly; restore it, or remove the folder to start over"
     )

@@ -1,4 +1,4 @@
-"""Runs of several parts: each in its own folder, the result of the last one at the top.
+"""Runs of several parts: each part in its own folder, the last one's result at the top.
 
 run folder/
   stages/01-sft/, stages/02-preferences/    or rounds/01/, rounds/02/: ordinary runs
@@ -17,9 +17,9 @@ from fastslow.training.state.summary import RunSummary
 
 
 def leader_of(run: Path, what: str) -> Path:
-    """Folder of the adapter that an earlier part of a run answers with; `what` names the part.
+    """Folder of the leader's adapter in an earlier part of a run; `what` names the part.
 
-    Raises StateError where that part is missing or not finished.
+    Raises StateError if that part is missing or not finished.
     """
     if not (run / "summary.json").exists():
         raise StateError(f"the {what} in {run} is missing or not finished; rerun the command")
@@ -44,5 +44,5 @@ def finish_parts(folder: Path, parts: Sequence[Path]) -> RunSummary:
 
 
 def answering_part(folder: Path, summary: RunSummary) -> Path:
-    """The folder of the ordinary run that a finished run answers with."""
+    """The folder of the ordinary run whose policy is the finished run's."""
     return inside(folder, summary.parts[-1]) if summary.parts else folder

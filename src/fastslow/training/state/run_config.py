@@ -1,4 +1,4 @@
-"""A run folder's config.yaml: the recipe, with paths by which the run opens from anywhere."""
+"""A run folder's config.yaml: the recipe, with paths that let the run be opened from anywhere."""
 
 from collections.abc import Callable
 from os.path import normpath, relpath
@@ -17,26 +17,26 @@ def write_config(folder: Path, recipe: Recipe) -> None:
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
-    """The recipe with absolute paths of what is needed to open its run and to resume it: the base
-    model, the adapter it starts from, a file with the objective, what is replayed and how much each
-    weight is held."""
+    """The recipe with absolute paths to what is needed to open and resume its run: the base model,
+    the adapter it starts from, the objective's file, the replayed data and the anchor's Fisher
+    information."""
     return _with_paths(recipe, absolute)
 
 
 def moved_with(recipe: Recipe, before: Path, now: Path) -> Recipe:
-    """The recipe of a run that was in one folder and is in another now.
+    """The recipe of a run whose folder has moved from `before` to `now`.
 
-    What lay in its folder is taken from where that is now, and so is what lay beside it, wherever
-    it is gone from its old place and is in the same place beside the new one.
+    Paths inside the folder move with it. So do paths outside it that no longer exist, if the same
+    relative path exists from the new folder.
     """
 
-    def place(name: str) -> str:
+    def new_path(name: str) -> str:
         candidate = now / relpath(name, before)
         if Path(name).is_relative_to(before):
             return str(candidate)
         return normpath(candidate) if candidate.exists() and not Path(name).exists() else name
 
-    return _with_paths(recipe, place)
+    return _with_paths(recipe, new_path)
 
 
 def _with_paths(recipe: Recipe, change: Callable[[str], str]) -> Recipe:

@@ -1,4 +1,4 @@
-"""A run folder belongs to one recipe and to one process at a time."""
+"""Ensures that a run folder belongs to one recipe and to one process at a time."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,27 +16,27 @@ WORK = (
     "summary.json", "checkpoints/step-*", "domains/*/config.yaml", "answers/*/*.jsonl",
     "pool/instructions.jsonl", "evaluations.jsonl",
 )  # fmt: skip
-"""What shows that a folder holds work that could be lost."""
+"""Files that show that a folder holds work that could be lost."""
 WORK_OF_STAGES = ("stages/*/summary.json", "stages/*/checkpoints/step-*")
-"""The same of stages, which are checked one by one where a recipe has them."""
+"""The same for stages, which are checked one by one if a recipe has them."""
 
 STEPS = "train.max_steps"
 FREE = (
     "output_dir", "checkpoint.", "publish", "report_to", "train.device", "data.follow",
     "data.max_wait_s",
 )  # fmt: skip
-"""Beginnings of keys that do not change what is learned."""
+"""Prefixes of keys that do not change what is learned."""
 GIVEN = "data"
-"""Folder of the rows that a run was given in memory, written before it begins."""
+"""Folder for rows passed to a run in memory, written before it begins."""
 
 
 @contextmanager
 def lock_run_folder(folder: Path) -> Iterator[None]:
-    """The folder, made if need be, for this process alone while the context is open. One that was
-    made and in which nothing was written before an error is removed again.
+    """Lock the folder for this process while the context is open, and create it if needed. A folder
+    created here is removed again if an error occurs before anything is written to it.
 
-    Raises StateError where another process has it, or a link in it would lead a write elsewhere;
-    and in the end if the folder was removed meanwhile.
+    Raises StateError if another process has it, if a link in it would lead a write elsewhere, or,
+    at the end, if the folder was removed meanwhile.
     """
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -62,16 +62,16 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
 
 
 def _remove_bare(folder: Path, new: Sequence[Path]) -> None:
-    """Remove folders that were made for a run of which there is nothing but the lock."""
+    """Remove the folders created for a run that left nothing but the lock."""
     if new and folder.is_dir() and [file.name for file in folder.iterdir()] == [LOCK]:
         (folder / LOCK).unlink()
-        with suppress(OSError):  # Another run has begun beside it.
+        with suppress(OSError):  # Another run may have begun beside it.
             for path in new:
                 path.rmdir()
 
 
 def gone(folder: Path) -> StateError:
-    """The error where a run's folder was removed under it."""
+    """The error for a folder that was removed during its run."""
     return StateError(
         f"{folder} was removed or replaced while the run went on; restore it and rerun the command "
         "to resume from its newest checkpoint, or remove what is left to start over"
@@ -81,10 +81,11 @@ def gone(folder: Path) -> StateError:
 def check_run_folder(
     folder: Path, recipe: Recipe, *, more_steps: bool = False, other_domains: bool = False
 ) -> bool:
-    """Whether the folder holds work of this very recipe; refuses one that is something else's.
+    """True if the folder holds work of this recipe. Raises StateError if it is used otherwise.
 
-    A run without a checkpoint has nothing to lose: its folder is free for another recipe. It may
-    also be one of more steps, or of other domains behind those that began, where that is said.
+    A run without a checkpoint has nothing to lose, so its folder is free for another recipe. With
+    `more_steps` the recipe may also ask for more steps, and with `other_domains` it may differ in
+    the domains after those that have begun.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "combination.json").exists():
@@ -99,10 +100,10 @@ def check_run_folder(
         before = load_recipe(path)
         changed = _changed(moved_with(before, Path(before.output_dir), folder), recipe)
         later = asks_more_steps(before.train.max_steps, recipe.train.max_steps)
-        may = (more_steps and later and changed == [STEPS]) or (
+        allowed = (more_steps and later and changed == [STEPS]) or (
             other_domains and _of_other_domains(folder, before, recipe, changed)
         )
-        if changed and not may:
+        if changed and not allowed:
             raise StateError(
                 f"{folder} holds a run of another recipe, which differs in {', '.join(changed)}; "
                 "give another output_dir, or remove the folder to start over"
@@ -113,14 +114,16 @@ def check_run_folder(
 
 
 def asks_more_steps(before: int | None, now: int | None) -> bool:
-    """Whether a limit of steps is later than another; None is none."""
+    """True if the step limit is higher now than before; None is no limit."""
     return before is not None and (now is None or now > before)
 
 
 def _of_other_domains(folder: Path, before: Recipe, after: Recipe, changed: list[str]) -> bool:
-    """Whether recipes differ in nothing but domains behind those that began in the folder."""
+    """True if the recipes differ only in domains after those that have begun in the folder."""
     begun = len([*folder.glob("domains/*/config.yaml")])
-    counts = [len(one.continual.domains) for one in (before, after) if one.continual is not None]
+    counts = [
+        len(recipe.continual.domains) for recipe in (before, after) if recipe.continual is not None
+    ]
     later = range(begun + 1, max(counts, default=0) + 1)
     return 0 < begun <= min(counts, default=0) and all(
         any(key.startswith(f"continual.domains.{number}.") for number in later) for key in changed
@@ -128,12 +131,12 @@ def _of_other_domains(folder: Path, before: Recipe, after: Recipe, changed: list
 
 
 def _foreign(name: str) -> bool:
-    """Whether a file in a folder without a run is somebody else's."""
+    """True if a file in a folder without a run was not written by fastslow."""
     return not name.startswith(".") and name != GIVEN
 
 
 def _changed(before: Recipe, after: Recipe) -> list[str]:
-    """Keys in which two recipes differ, but for those that cannot change the result."""
+    """Keys in which two recipes differ, except those that cannot change the result."""
     old, new = (
         flat(with_absolute_paths(recipe).model_dump(mode="json")) for recipe in (before, after)
     )

@@ -18,46 +18,46 @@ from fastslow.training.state.checkpoint import Snapshot
 
 
 class Stateful(Protocol):
-    """Something with a state that JSON can hold."""
+    """Something whose state fits in JSON."""
 
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs to be where this is now."""
+        """The current state, for `load_state`."""
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go where `state()` was."""
+        """Restore a state that `state()` returned."""
         ...
 
 
 class DriftState(Stateful, Protocol):
-    """A detector of drift."""
+    """A drift detector."""
 
     found: bool
 
     def update(self, losses: list[float]) -> bool:
-        """Take in losses; whether the domain has ended."""
+        """Take in losses; returns True if the domain has ended."""
         ...
 
 
 class CacheState(Protocol):
-    """The reference's scores."""
+    """A cache of the reference's scores."""
 
     def measure(
         self, items: Sequence[Any], statistics: Sequence[str], score: Callable[[], Any]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Sums and statistics of all responses, by `score` unless they are known."""
+        """Sums and statistics of all responses, from `score` unless they are cached."""
         ...
 
     def share(self) -> None:
-        """Keep what all processes have found."""
+        """Exchange new scores between all processes."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is kept."""
+        """The cached scores."""
         ...
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Know again what `tensors` gave."""
+        """Restore scores that `tensors` returned."""
         ...
 
 
@@ -67,40 +67,40 @@ class TrainingState:
 
     modules: Modules
     optimizers: dict[str, Optimizer]
-    """One for each trained module, those of the selector and a critic."""
+    """One per trained module: those of the selector, and a critic."""
     selector: LeaderSelector
     replay_buffer: Reservoir[Example]
     """An even sample of the examples learned from."""
     reader: Stateful | None = None
-    """Where batches come from; None where they are handed in."""
+    """Where batches come from; None if the caller supplies them."""
     moving: tuple[str, ...] = ()
-    """Frozen modules that go after the leader."""
+    """Frozen modules that follow the leader."""
     drift: DriftState | None = None
     delayed_labels: Stateful | None = None
-    """Where labels come late, what is shown meanwhile."""
+    """The pairs shown before their labels arrive, if labels are delayed."""
     reference_cache: CacheState | None = None
-    """The reference's scores, where examples meet it again."""
+    """The reference's scores, if examples are scored more than once."""
     budget: Stateful | None = None
-    """What keeps the modules near their reference."""
+    """Keeps the modules near their reference."""
     paces: dict[str, float] = field(default_factory=dict)
-    """What a module's learning rate is multiplied by; 1 where nothing is said."""
+    """Factor on a module's learning rate; 1 for modules not listed."""
     running: dict[str, dict[str, float]] = field(default_factory=dict)
     """The objective's running statistics per module."""
     step: int = 0
     """Finished optimiser steps."""
     pairs_seen: int = 0
     swaps: int = 0
-    """How often the lead has changed hands."""
+    """How often the lead has changed."""
     set_aside: int = 0
-    """Examples of batches that gave a number which was not finite."""
+    """Examples of batches skipped for a non-finite loss or gradient."""
     prequential: MetricSums = field(default_factory=MetricSums)
-    """Test-then-train sums of the leader over every example before it was learned."""
+    """Test-then-train sums: the leader on every example before it was learned from."""
     start: dict[str, Any] | None = None
     """Held-out metrics before the first step."""
     evaluation_due: bool = False
-    """Whether an evaluation after the last step is still to be made."""
+    """True if the evaluation after the last step is still to be done."""
     wall_s: float = 0.0
-    """Seconds spent so far, over all processes that worked on the run."""
+    """Seconds spent so far, including before the run was resumed."""
     log_size: int = 0
     """Bytes of the event log that belong to this state."""
 
@@ -111,19 +111,19 @@ class TrainingState:
         return {} if self.moving else self.running
 
     def snapshot(self) -> Snapshot:
-        """A copy of the state as tensors and JSON facts: later steps do not change it."""
+        """A copy of the state as tensors and JSON facts, which later steps do not change."""
         module_tensors: dict[str, Tensor] = {}
-        of_optimizers: dict[str, Tensor] = {}
+        optimizer_states: dict[str, Tensor] = {}
         for name in (*self.optimizers, *self.moving):
             module_tensors |= self.modules.tensors(name)
         for name in self.optimizers:
             for key, value in optimizer_tensors(self.optimizers[name]).items():
-                of_optimizers[f"{name}/{key}"] = value
+                optimizer_states[f"{name}/{key}"] = value
         cache = self.reference_cache
         return Snapshot(
             tensors={
                 "modules": copies(module_tensors),
-                "optimizers": copies(of_optimizers),
+                "optimizers": copies(optimizer_states),
                 "generators": generator_states(),
                 **({"reference_cache": cache.tensors()} if cache else {}),
             },
@@ -154,18 +154,18 @@ class TrainingState:
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Become the state a snapshot was taken of, bit for bit."""
+        """Restore the state a snapshot was taken of, bit for bit."""
         facts, tensors = deepcopy(dict(snapshot.facts)), snapshot.tensors
         for name in (*self.optimizers, *self.moving):
             self.modules.load_tensors(name, dict(tensors["modules"]))
         for name in self.optimizers:
             prefix = f"{name}/"
-            own = {
+            optimizer_state = {
                 key.removeprefix(prefix): value
                 for key, value in tensors["optimizers"].items()
                 if key.startswith(prefix)
             }
-            load_optimizer_tensors(self.optimizers[name], own)
+            load_optimizer_tensors(self.optimizers[name], optimizer_state)
         for key in (
             "step",
             "pairs_seen",
@@ -190,14 +190,14 @@ class TrainingState:
                 part.load_state(facts[key])
         if self.reference_cache is not None:
             self.reference_cache.load_tensors(tensors["reference_cache"])
-        self.paces = facts.get("paces", {})  # Checkpoints of before have none.
+        self.paces = facts.get("paces", {})  # Older checkpoints have none.
         self.running = facts["running"]
         self.prequential = MetricSums(**facts["prequential"])
         restore_generators(tensors["generators"])
 
 
 def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, which stay as they are whatever becomes of those."""
+    """Copies of the tensors, which do not change with the originals."""
     return {key: tensor.clone() for key, tensor in tensors.items()}
 
 
@@ -213,7 +213,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put a state back that `optimizer_tensors` gave."""
+    """Restore a state that `optimizer_tensors` returned."""
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition("/")
@@ -231,7 +231,7 @@ def generator_states() -> dict[str, Tensor]:
 
 
 def restore_generators(states: Mapping[str, Tensor]) -> None:
-    """Set torch's global generators to what `generator_states` gave."""
+    """Set torch's global generators to states that `generator_states` returned."""
     torch.set_rng_state(states["cpu"])
     cuda = [states[key] for key in sorted(states) if key.startswith("cuda")]
     if cuda and torch.cuda.is_available():

@@ -28,14 +28,14 @@ class RunSummary:
     eval: dict[str, dict[str, Any] | None]
     """Held-out metrics of the leader: `start`, before the first step, and `final`."""
     ended: str
-    """`complete`, or `drift` where a change of the preferences ended the run."""
+    """`complete`, or `drift` if a change of the preferences ended the run."""
     pairs_taken: int
     """Pairs read from the stream, including skipped ones."""
     prequential: dict[str, float]
-    """Leader's accuracy and loss on every pair before it was learned."""
+    """Leader's accuracy and loss on every pair before it was learned from."""
     data: dict[str, int]
     """Rows read, invalid and skipped; pairs tied, truncated, dropped, and without a field that the
-    objective needs; rows of standard input that had been piped in before."""
+    objective needs; rows of standard input already piped in before."""
     skipped_examples: list[str]
     """The first few rows and pairs that were not used, as `file:row: reason`."""
     adapters: dict[str, str]
@@ -53,13 +53,13 @@ class RunSummary:
     set_aside: int = 0
     """Examples of batches skipped for a non-finite loss or gradient (`train.skip_non_finite`)."""
     warnings: list[str] = field(default_factory=list)
-    """What the final evaluation warned of."""
+    """Warnings of the final evaluation."""
     budget: dict[str, Any] | None = None
-    """How the leader came to be within its budget: `limit`, `strength`, `reverse_kl` (nats per
-    answer), what was `tried`, and `full`, the folder of the module as it was learned where it was
-    beyond. None without a budget."""
+    """How the leader was brought within its budget: `limit`, `strength`, `reverse_kl` (nats per
+    answer), what was `tried`, and, if it was beyond, `full`, the folder of the module as learned.
+    None without a budget."""
     benchmarks: list[dict[str, Any]] = field(default_factory=list)
-    """What other tools found since, each as `evaluation.Benchmark`."""
+    """Later results of other tools, each as `evaluation.Benchmark`."""
     parts: list[str] = field(default_factory=list)
     """For stages and rounds, the folder of each part, relative to the run folder; all other fields
     are those of the last part."""
@@ -71,13 +71,13 @@ class RunSummary:
 
     @classmethod
     def read(cls, path: Path) -> "RunSummary":
-        """The summary that `write` wrote. Raises StateError where it is damaged."""
+        """The summary that `write` wrote. Raises StateError if it is damaged."""
         summary: RunSummary = read_json(path, cls)
         _check_leader(path, summary)
         return summary
 
     def adapter(self, run: Path, module: str) -> Path:
-        """Folder of a module's adapter. Raises StateError where it is not inside the run's."""
+        """Folder of a module's adapter. Raises StateError if it is not inside the run's."""
         return adapter_folder(run, self.adapters[module])
 
 
@@ -85,7 +85,7 @@ class RunSummary:
 class ContinualSummary:
     """The result of a run over several domains. Units as in RunSummary.
 
-    Also of a combination of finished runs: then nothing was trained, and there are no domains.
+    Also the result of combining finished runs: then nothing was trained, and there are no domains.
     """
 
     domains: list[str]
@@ -97,14 +97,14 @@ class ContinualSummary:
     weights: dict[str, float] | None
     """Weight of each module of the bank in the final combination."""
     measured: list[str]
-    """Names of the domains that were measured: the columns of what follows."""
+    """Names of the measured domains: the columns of `initial` and `after`."""
     initial: list[dict[str, Any]]
-    """Held-out measurement of the base on each."""
+    """Held-out metrics of the base on each measured domain."""
     after: list[list[dict[str, Any]]]
-    """The same of the policy after each domain of the training."""
+    """The same for the policy after each trained domain."""
     metrics: dict[str, dict[str, float | None]]
     """Average, backward and forward transfer and forgetting of accuracy and, where known, reward.
-    Only where every trained domain was measured."""
+    Only if every trained domain was measured."""
     reference: str
     adapters: dict[str, str]
     """Folder of each module that the policy uses, relative to the run folder."""
@@ -114,14 +114,14 @@ class ContinualSummary:
     versions: dict[str, str]
     device: str
     wall_s: float
-    """Of the domains' training."""
+    """Seconds spent on the training of the domains."""
     warnings: list[str] = field(default_factory=list)
-    """What the final evaluation of the policy warned of on each domain."""
+    """Warnings of the policy's final evaluation on each domain."""
     budget: dict[str, Any] | None = None
-    """How the policy came to be within its budget, as in RunSummary; `full` is relative to the
+    """How the policy was brought within its budget, as in RunSummary; `full` is relative to the
     folder of the last combination."""
     benchmarks: list[dict[str, Any]] = field(default_factory=list)
-    """What other tools found since, each as `evaluation.Benchmark`."""
+    """Later results of other tools, each as `evaluation.Benchmark`."""
     kind: str = "continual"
 
     @property
@@ -136,24 +136,24 @@ class ContinualSummary:
 
     @classmethod
     def read(cls, path: Path) -> "ContinualSummary":
-        """The summary that `write` wrote. Raises StateError where it is damaged."""
+        """The summary that `write` wrote. Raises StateError if it is damaged."""
         summary: ContinualSummary = read_json(path, cls)
         return summary
 
     def adapter(self, run: Path, module: str) -> Path:
-        """Folder of a module's adapter. Raises StateError where it is not inside the run's."""
+        """Folder of a module's adapter. Raises StateError if it is not inside the run's."""
         return adapter_folder(run, self.adapters[module])
 
 
 def read_summary(path: Path) -> RunSummary | ContinualSummary:
-    """The summary of a finished run of either kind. Raises StateError where it is damaged."""
+    """The summary of a finished run of either kind. Raises StateError if it is damaged."""
     kind = read_json(path, dict[str, Any]).get("kind")
     check_policy(path, kind)
     return ContinualSummary.read(path) if kind == "continual" else RunSummary.read(path)
 
 
 def adapter_folder(run: Path, relative: str) -> Path:
-    """The PEFT folder that a summary names. Raises StateError unless it and what it holds are
+    """The PEFT folder that a summary names. Raises StateError unless it and its contents are
     inside the run folder."""
     folder = inside(run, relative)
     if not folder.is_dir():
