@@ -45,7 +45,7 @@ def peak_memory(device: torch.device) -> int:
         return int(torch.cuda.max_memory_reserved(device))
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
-    if sys.platform == "linux":  # getrusage's is no less than what the parent had held by then.
+    if sys.platform == "linux":  # getrusage also counts what the parent held before.
         (held,) = re.findall(r"VmHWM:\s+(\d+) kB", OWN_STATUS.read_text())
         return int(held) * 1024
     import resource
@@ -55,7 +55,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _number_in(file: Path) -> int | None:
-    """What a control group's file says; None where there is none or no limit."""
+    """The number in a control group's file; None if there is no such file or no limit."""
     try:
         return int(file.read_text())
     except (OSError, ValueError):

@@ -33,7 +33,7 @@ from fastslow.training.policies.loading import make_modules
 from fastslow.training.policies.policies import Policies
 
 LOOKED_AT = 16
-"""Number of micro-batches; the longest one is used."""
+"""Micro-batches looked at; the longest one is used."""
 SMALL = 64 << 20
 """Models with smaller files, in bytes, are not checked."""
 SCATTERED = 1.4
@@ -41,7 +41,7 @@ SCATTERED = 1.4
 SCATTERED_ON_GPU = 1.1
 """The same for torch's CUDA allocator."""
 SURE = 0.8
-"""Share of the estimate that a run needs at least."""
+"""Share of the estimate that a run is sure to need."""
 KEPT = {"adamw": 2, "rmsprop": 1, "sgd": 0}
 """Optimizer state tensors per parameter tensor."""
 NF4 = 0.53
@@ -58,15 +58,15 @@ class MemoryEstimate:
     modules: int
     """Weights of the modules, their gradients and what the optimisers keep."""
     activations: int
-    """Of the longest micro-batch, under every module that learns."""
+    """Activations of the longest micro-batch, under every module that learns."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of the parts."""
         return self.base + self.modules + self.activations
 
     def gigabytes(self) -> dict[str, float]:
-        """All of it and its parts, by name."""
+        """The total and its parts, by name."""
         parts = {name: getattr(self, name) for name in ("total", *self.__slots__)}
         return {name: round(size / GB, 2) for name, size in parts.items()}
 
@@ -84,22 +84,22 @@ def check_memory(
     *,
     warn: Callable[[str], None],
 ) -> MemoryEstimate | None:
-    """The result of `needed_memory`. Raises ConfigError with settings that would fit if it is not
-    free."""
+    """The result of `needed_memory`. If that much is not free, raises ConfigError with settings
+    that would fit."""
     free = free_memory(device)
-    found = needed_memory(recipe, objective, encoder, device, processes, warn=warn)
-    if found is None or free is None:
-        return found
-    if device.type == "cpu":  # A device of its own is not shared.
+    needed = needed_memory(recipe, objective, encoder, device, processes, warn=warn)
+    if needed is None or free is None:
+        return needed
+    if device.type == "cpu":  # Each process has its own GPU.
         free //= processes.on_this_machine
-    if SURE * found.total <= free:
-        return found
+    if SURE * needed.total <= free:
+        return needed
     trees = _longest(recipe, objective, encoder, processes)
     estimate = partial(estimate_memory, objective=objective, device=device, processes=processes)
     fitting = islice(_fitting(recipe, objective, trees, estimate, free), 2)
     advice = " or ".join(fitting) or "use a smaller model or lower data.max_length"
     raise ConfigError(
-        f"memory: this run needs about {found}, but {free / GB:.1f} GB are free on {device}; "
+        f"memory: this run needs about {needed}, but {free / GB:.1f} GB are free on {device}; "
         f"{advice}"
     )
 
@@ -114,7 +114,7 @@ def needed_memory(
     warn: Callable[[str], None],
 ) -> MemoryEstimate | None:
     """Estimated memory of a run; None if the model is small or there is no data to look at."""
-    trees = _longest(recipe, objective, encoder, processes) if _matters(recipe) else []
+    trees = _longest(recipe, objective, encoder, processes) if _can_be_estimated(recipe) else []
     if not trees:
         return None
     try:
@@ -123,7 +123,7 @@ def needed_memory(
         )
     except FastslowError:
         raise
-    except Exception as error:  # Some models ask tensors for numbers, which fake ones lack.
+    except Exception as error:  # Some models read tensors' values, which fake ones lack.
         cause = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         warn(f"the memory this run needs could not be estimated ({cause})")
         return None
@@ -146,8 +146,8 @@ def estimate_memory(
         trust_remote_code=recipe.trust_remote_code,
     ) as (modules, counted):
         weights = counted.now
-        own = {name: _size(modules.parameters(name).values()) for name in modules.names}
-        base = weights - sum(own.values())
+        module_sizes = {name: _size(modules.parameters(name).values()) for name in modules.names}
+        base = weights - sum(module_sizes.values())
         if recipe.load_in_4bit:
             base = _in_4_bits(base, modules)
         if processes.sharded:
@@ -165,15 +165,14 @@ def estimate_memory(
         before = counted.most = counted.now
         scores = policies.score(modules.trainable[0], batch, learning=True)
         kept = counted.now - before
-        if (
-            recipe.train.gradient_checkpointing
-        ):  # Then the activations inside a layer exist only now.
+        if recipe.train.gradient_checkpointing:
+            # Activations inside a layer exist only during the backward pass.
             scores.sum().backward()
         activations = (len(modules.trainable) - 1) * kept + counted.most - before
-    learned = sum(own[name] for name in modules.trainable)
+    learned = sum(module_sizes[name] for name in modules.trainable)
     return MemoryEstimate(
         base=base,
-        modules=sum(own.values()) + learned * (1 + KEPT[recipe.train.optimizer]),
+        modules=sum(module_sizes.values()) + learned * (1 + KEPT[recipe.train.optimizer]),
         activations=int(activations * _scattered(recipe, device)),
     )
 
@@ -185,7 +184,7 @@ def _fitting(
     estimate: Callable[..., MemoryEstimate],
     free: int,
 ) -> Iterator[str]:
-    """Settings under which the run fits, with what it takes then, the mildest first."""
+    """Settings with which the run fits, and the memory it then needs, the mildest first."""
     for changes in _changes(objective, len(trees)):
         other = recipe.model_copy(
             update={
@@ -195,8 +194,8 @@ def _fitting(
                 ),
             }
         )
-        some = trees[: changes.get("train.micro_batch_size", len(trees))]
-        total = estimate(other, some).total
+        micro_batch = trees[: changes.get("train.micro_batch_size", len(trees))]
+        total = estimate(other, micro_batch).total
         if total <= free:
             settings = ", ".join(f"{key}: {str(value).lower()}" for key, value in changes.items())
             yield f"{settings} needs about {total / GB:.1f} GB"
@@ -208,17 +207,17 @@ def _changes(objective: Objective, count: int) -> Iterator[dict[str, Any]]:
         count //= 2
         yield {"train.micro_batch_size": count}
     fewer = {} if coupled else {"train.micro_batch_size": 1}
-    again = {"train.gradient_checkpointing": True}
+    checkpointed = {"train.gradient_checkpointing": True}
     halved = {"train.precision": "bfloat16"}
-    yield again
-    yield fewer | again
-    yield fewer | again | halved
-    yield fewer | again | halved | {"load_in_4bit": True}
+    yield checkpointed
+    yield fewer | checkpointed
+    yield fewer | checkpointed | halved
+    yield fewer | checkpointed | halved | {"load_in_4bit": True}
 
 
-def _matters(recipe: Recipe) -> bool:
+def _can_be_estimated(recipe: Recipe) -> bool:
     sizes = [file.stat().st_size for file in Path(recipe.model).glob("*.safetensors")]
-    # Of a model on a hub nothing is known; what cannot be read again is left alone.
+    # File sizes of models on a hub are unknown; data that cannot be read again is left alone.
     if may_be_empty(recipe):
         return False
     return rereadable(recipe.data.train_sources) and (not sizes or sum(sizes) >= SMALL)
@@ -227,7 +226,7 @@ def _matters(recipe: Recipe) -> bool:
 def _longest(
     recipe: Recipe, objective: Objective, encoder: Encoder, processes: ProcessGroup
 ) -> list[Tree]:
-    """The micro-batch with most tokens among the first ones, its longest tree first."""
+    """The micro-batch with the most tokens among the first ones, its longest tree first."""
     share = processes.largest_share(recipe.train.batch_size)
     size = min(recipe.train.micro_batch_size or share, share)
     batches = islice(_micro_batches(recipe, objective, encoder, size), LOOKED_AT)
@@ -265,7 +264,7 @@ def _size(tensors: Any) -> int:
 
 
 def _sharded(base: int, modules: Modules, parts: int) -> int:
-    """Bytes of a base of whose layers one part is here, and two layers at a time are whole."""
+    """Bytes of a base with its layers sharded in `parts`, of which two at a time are whole."""
     sizes = [
         _size(p for name, p in layer.named_parameters() if "lora_" not in name)
         for layer in layers_of(modules.causal_lm)

@@ -26,9 +26,9 @@ class MicroBatches:
     """The current micro-batch size of a run, `size`.
 
     Args:
-        size: to begin with.
-        processes: those that share every batch.
-        coupled: whether the objective needs a batch whole.
+        size: the initial size.
+        processes: the processes that share every batch.
+        coupled: True if the objective needs whole batches.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class MicroBatches:
             )
 
     def split(self, items: Sequence[T]) -> list[list[T]]:
-        """The items in runs of `size`, the last one perhaps shorter."""
+        """The items in chunks of `size`; the last one may be shorter."""
         return [list(items[i : i + self.size]) for i in range(0, len(items), self.size)]
 
     def shares(self, items: Sequence[T]) -> list[tuple[list[T], bool]]:
-        """This process's part of the items in such runs, and whether each is real: see
+        """This process's share of the items in such chunks, and whether each is real: see
         `ProcessGroup.pad_passes`."""
         processes = self._processes
         most = -(-processes.largest_share(len(items)) // self.size)
@@ -66,13 +66,13 @@ class MicroBatches:
     ) -> T:
         """The result of the attempt, repeated with half the size while it is out of memory.
 
-        With several processes all repeat it if one is out of memory. `undo` is called first, to
-        drop partial results, and `warn` gets a message. Raises StateError if the size cannot be
+        If one of several processes is out of memory, all repeat it. Before that, `undo` is called
+        to drop partial results, and `warn` with a message. Raises StateError if the size cannot be
         halved.
         """
         while True:
             try:
-                found, full = attempt(), False
+                result, full = attempt(), False
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
@@ -81,7 +81,7 @@ class MicroBatches:
                 full = True
             # Outside the handler, as the error keeps tensors alive.
             if not self._processes.any(full):
-                return found
+                return result
             undo()
             clear_device_cache(garbage_collection=True)
             warn(self._halve())
