@@ -30,9 +30,9 @@ LAUNCHED = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "True"}
         ({"WORLD_SIZE": "1", "MASTER_ADDR": "a"} | LAUNCHED, 1, None),
         ({"MASTER_ADDR": "a"}, 1, None),  # A cluster's own settings, without a launcher.
         (LAUNCHED, 1, None),
-        ({"WORLD_SIZE": "2"}, 1, "it announced 2 processes, but 1 has found together"),
+        ({"WORLD_SIZE": "2"}, 1, "it announced 2 processes, but 1 has joined"),
         ({"OMPI_COMM_WORLD_SIZE": "4"}, 1, "it announced 4 processes"),
-        ({"PMI_SIZE": "8"}, 2, "it announced 8 processes, but 2 have found together"),
+        ({"PMI_SIZE": "8"}, 2, "it announced 8 processes, but 2 have joined"),
         ({"MASTER_ADDR": "127.0.0.1"} | LAUNCHED, 1, "accelerate was asked for several"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The base sharded over the processes (FSDP2).
+"""Shards the base over the processes (FSDP2).
 
 Each process keeps a shard of every layer and gathers the rest when the layer is used. Modules,
 embeddings and output layer are whole in every process, so training, saving and scoring code does
@@ -24,16 +24,16 @@ from fastslow.training.distributed.processes import ProcessGroup
 
 
 def sharding_faults(recipe: Recipe, processes: ProcessGroup) -> Iterator[str]:
-    """Settings of the launcher that are not supported, and of the recipe that do not go with it."""
+    """Unsupported settings of the launcher, and settings of the recipe that sharding rules out."""
     if not processes.sharded:
         return
     if os.environ.get("FSDP_VERSION", "1") != "2":  # Accelerate's default is 1.
         yield "fsdp_version: only 2 is supported; launch with --fsdp_version 2"
         return
-    asked = FullyShardedDataParallelPlugin()
-    if isinstance(asked.cpu_offload, CPUOffloadPolicy):
+    plugin = FullyShardedDataParallelPlugin()
+    if isinstance(plugin.cpu_offload, CPUOffloadPolicy):
         yield "fsdp_offload_params: is not supported; load the base in bfloat16 to save memory"
-    if asked.activation_checkpointing:
+    if plugin.activation_checkpointing:
         yield (
             "fsdp_activation_checkpointing: is ignored; set train.gradient_checkpointing in the "
             "recipe instead"
@@ -53,15 +53,15 @@ def shard_layers(base: Any, device: torch.device, processes: ProcessGroup) -> An
     No more than one layer is whole on the device at a time. The weights are the first process's:
     transformers lets only one on each machine read them (`fsdp_cpu_ram_efficient_loading`).
     """
-    asked = FullyShardedDataParallelPlugin()
+    plugin = FullyShardedDataParallelPlugin()
     settings: dict[str, Any] = {
         "mesh": init_device_mesh(device.type, (processes.size,)),
-        "reshard_after_forward": asked.reshard_after_forward,
+        "reshard_after_forward": plugin.reshard_after_forward,
     }
     for layer in layers_of(base):
         _take_from_first(layer.to(device))
         fully_shard(layer, **settings)
-    # The first to be called in a pass, it knows the layers and has the next one fetched ahead.
+    # The backbone is called first in a pass; as it knows the layers, it prefetches the next one.
     backbone = getattr(base, base.base_model_prefix)
     whole = {p for p in backbone.parameters() if not isinstance(p, DTensor)}
     fully_shard(backbone, ignored_params=whole, **settings)

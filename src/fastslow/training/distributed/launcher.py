@@ -1,11 +1,11 @@
-"""What a launcher's environment says of how many processes there are to be."""
+"""Checks the number of processes against what the launcher announced in the environment."""
 
 import os
 
 from fastslow.errors import ConfigError
 
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Where torchrun and MPI's launchers say how many they start."""
+"""Variables in which torchrun and MPI launchers announce how many processes they start."""
 
 HOW = (
     "To train in 2 processes: torchrun --nproc_per_node 2 -m fastslow train ..., on a CPU with "
@@ -14,15 +14,15 @@ HOW = (
 
 
 def check_announced(size: int) -> None:
-    """Raise ConfigError where a launcher announced more than the `size` processes that there are.
+    """Raise ConfigError if a launcher announced more than the `size` processes that exist.
 
-    Each would train alone, and on every machine another model.
+    Each process would train alone, and each machine a different model.
     """
     announced = max(int(os.environ.get(name, 1)) for name in SIZES)
     if announced > size:
         raise ConfigError(
             f"launcher: it announced {announced} processes, but {size} "
-            f"{'has' if size == 1 else 'have'} found together. {HOW}"
+            f"{'has' if size == 1 else 'have'} joined. {HOW}"
         )
     if size == 1 and _accelerate_announced_several():
         raise ConfigError(
@@ -32,8 +32,8 @@ def check_announced(size: int) -> None:
 
 
 def _accelerate_announced_several() -> bool:
-    """Accelerate's launcher of one process sets an address where several would meet only if several
-    were asked for, and does not say how many."""
+    """When accelerate's launcher starts a single process, it sets a master address only if several
+    were requested, and does not say how many."""
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-    told = any(name in os.environ for name in SIZES)
-    return launched and "MASTER_ADDR" in os.environ and not told
+    size_known = any(name in os.environ for name in SIZES)
+    return launched and "MASTER_ADDR" in os.environ and not size_known

@@ -1,4 +1,4 @@
-"""What processes tell one another: JSON as bytes in a tensor. Nothing is pickled."""
+"""Messages between processes: JSON as bytes in a tensor. Nothing is pickled."""
 
 import json
 from collections.abc import Callable
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Codec(Generic[T]):
-    """How a value becomes JSON, and the same value again."""
+    """Converts a value to JSON and back."""
 
     encode: Callable[[T], Any]
     decode: Callable[[Any], T]
 
 
 def list_of(codec: Codec[T]) -> Codec[list[T]]:
-    """A codec of lists of what another codec knows."""
+    """A codec for lists of the values that `codec` converts."""
     return Codec(
         lambda values: [codec.encode(value) for value in values],
         lambda sent: [codec.decode(value) for value in sent],
@@ -40,9 +40,9 @@ PLAIN: Codec[Any] = Codec(_same, _same)
 
 
 def _encode_error(error: FastslowError) -> list[Any]:
-    """Of a class outside `errors`, the nearest one there."""
-    own = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
-    return [own.__name__, *getattr(error, "problems", [str(error)])]
+    """The error's class and texts; a class outside `errors` becomes its nearest base there."""
+    kind = next(base for base in type(error).__mro__ if base.__module__ == errors.__name__)
+    return [kind.__name__, *getattr(error, "problems", [str(error)])]
 
 
 def _decode_error(sent: list[Any]) -> FastslowError:
@@ -56,7 +56,7 @@ ERROR: Codec[FastslowError] = Codec(_encode_error, _decode_error)
 
 
 def broadcast(value: Any, device: torch.device, *, sends: bool) -> Any:
-    """The value, which is JSON, of the one process that sends."""
+    """The value of the one process that sends, which must be JSON."""
     data = _bytes_of(value, device) if sends else torch.empty(0, dtype=torch.uint8, device=device)
     size = torch.tensor([len(data)], device=device)
     torch.distributed.broadcast(size, 0)
@@ -67,13 +67,13 @@ def broadcast(value: Any, device: torch.device, *, sends: bool) -> Any:
 
 
 def all_gather(value: Any, device: torch.device, *, size: int) -> list[Any]:
-    """The values, which are JSON, of all `size` processes in their order."""
-    own = _bytes_of(value, device)
+    """The values of all `size` processes, in their order; each must be JSON."""
+    data = _bytes_of(value, device)
     lengths = torch.empty(size, dtype=torch.int64, device=device)
-    torch.distributed.all_gather_into_tensor(lengths, torch.tensor([len(own)], device=device))
+    torch.distributed.all_gather_into_tensor(lengths, torch.tensor([len(data)], device=device))
     longest = int(lengths.max())
-    padded = torch.cat([own, own.new_zeros(longest - len(own))])
-    rows = own.new_empty(size * longest)
+    padded = torch.cat([data, data.new_zeros(longest - len(data))])
+    rows = data.new_empty(size * longest)
     torch.distributed.all_gather_into_tensor(rows, padded)
     parts = zip(rows.view(size, longest), lengths.tolist(), strict=True)
     return [_value_of(row[:length]) for row, length in parts]

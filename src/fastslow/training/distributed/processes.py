@@ -1,9 +1,9 @@
 """The processes that train one run together: each learns from its share of every batch.
 
-All read the same stream and keep the same state, so what they do differs only in which examples
-they score. Gradients and sums are added up before anything is decided, and decisions that another
-process could not repeat, as those of a judge, are the first one's. Each process has a run folder of
-its own; the first one's is the run's.
+All read the same stream and keep the same state, so they differ only in which examples they score.
+Gradients and sums are added up before anything is decided. Decisions that other processes could
+not repeat, such as a judge's, are made by the first. Each process has its own run folder; the
+first process's is the run's.
 """
 
 import atexit
@@ -42,7 +42,7 @@ NO_DEEPSPEED = (
 
 @cache
 def _leave_at_exit() -> None:
-    """Have this process leave its peers in order: threads that outlive the interpreter abort it."""
+    """Destroy the process group at exit: threads that outlive the interpreter would abort it."""
     atexit.register(_leave)
 
 
@@ -55,9 +55,9 @@ class ProcessGroup:
     """This process and its peers; a single one if no launcher started several.
 
     Args:
-        device: as `train.device` says it. It is settled once in the life of a process.
+        device: as in `train.device`. It is fixed for the life of a process.
 
-    Raises ConfigError where the launcher announced more processes than there are.
+    Raises ConfigError if the launcher announced more processes than exist.
     """
 
     def __init__(self, device: str = "auto") -> None:
@@ -77,7 +77,7 @@ class ProcessGroup:
 
     @property
     def size(self) -> int:
-        """How many processes there are."""
+        """Number of processes."""
         return int(self._state.num_processes)
 
     @property
@@ -88,21 +88,21 @@ class ProcessGroup:
 
     @property
     def rank(self) -> int:
-        """Which of them this is, from 0."""
+        """Index of this process, from 0."""
         return int(self._state.process_index)
 
     @property
     def on_this_machine(self) -> int:
-        """How many processes share the memory of this machine."""
+        """Number of processes that share this machine's memory."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if self.size > 1 else 1
 
     def machines(self) -> int:
-        """On how many machines they are: each has one that is its first. All must ask."""
+        """Number of machines: each has one process that is its first. All must call it."""
         return self.all_gather(int(self._state.local_process_index)).count(0)
 
     @property
     def sharded(self) -> bool:
-        """Whether the base is sharded over the processes (accelerate's --use_fsdp)."""
+        """True if the base is sharded over the processes (accelerate's --use_fsdp)."""
         return self.size > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
 
     def shard(self, items: Sequence[T]) -> list[T]:
@@ -112,25 +112,25 @@ class ProcessGroup:
     def pad_passes(self, own: Sequence[T], most: int, stand_in: T) -> list[tuple[T, bool]]:
         """This process's passes through the model, each with True.
 
-        With a sharded base every process must make the same number of passes, `most`; missing ones
-        use the stand-in, with False, and their results are ignored.
+        With a sharded base every process must make the same number of passes, `most`. Missing ones
+        use `stand_in`, with False, and their results are ignored.
         """
         missing = most - len(own) if self.sharded else 0
-        return [(one, True) for one in own] + [(stand_in, False)] * missing
+        return [(item, True) for item in own] + [(stand_in, False)] * missing
 
     def largest_share(self, count: int) -> int:
-        """How many of `count` items the process with most of them has."""
+        """How many of `count` items the process with the most has."""
         return -(-count // self.size)
 
     def all_gather(self, own: T, codec: Codec[T] = PLAIN) -> list[T]:
-        """What each process has, in their order, on all of them."""
+        """The values of all processes, in their order, on every process."""
         if self.size == 1:
             return [own]
-        found = messages.all_gather(codec.encode(own), self.device, size=self.size)
-        return [codec.decode(sent) for sent in found]
+        values = messages.all_gather(codec.encode(own), self.device, size=self.size)
+        return [codec.decode(value) for value in values]
 
     def gather(self, own: Sequence[T], codec: Codec[T] = PLAIN) -> list[T]:
-        """The whole that the processes have shares of, in its order."""
+        """All items, in their order, from the processes' shares (see `shard`)."""
         missing = object()
         rows = zip_longest(*self.all_gather(list(own), list_of(codec)), fillvalue=missing)
         return [item for item in chain.from_iterable(rows) if item is not missing]  # type: ignore[misc]
@@ -143,13 +143,13 @@ class ProcessGroup:
         return whole
 
     def any(self, here: bool) -> bool:
-        """Whether it holds in any process."""
+        """True if `here` is true in any process."""
         return any(self.all_gather(here))
 
     def broadcast_from_main(self, call: Callable[[], T], codec: Codec[T] = PLAIN) -> T:
         """The result of the call, made in the main process only; errors are raised in all.
 
-        Any other exception than fastslow's own becomes a StateError, so that it can be sent.
+        Exceptions other than fastslow's own become StateError, so that they can be sent.
         """
         if self.size == 1:
             return call()
@@ -166,24 +166,24 @@ class ProcessGroup:
                 cause = error
             if fault is not None:
                 sent = [None, ERROR.encode(fault)]
-        value, told = messages.broadcast(sent, self.device, sends=self.rank == 0)
-        if told is not None:
-            raise fault or ERROR.decode(told) from cause
+        value, sent_fault = messages.broadcast(sent, self.device, sends=self.rank == 0)
+        if sent_fault is not None:
+            raise fault or ERROR.decode(sent_fault) from cause
         return cast(T, result) if self.rank == 0 else codec.decode(value)
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by the sum over all processes; none counts as 0."""
-        own = list(parameters)
-        if self.size == 1 or not own:
+        """Replace every gradient by its sum over all processes; a missing one counts as 0."""
+        trained = list(parameters)
+        if self.size == 1 or not trained:
             return
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in own]
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
         whole = torch.cat([part.flatten() for part in parts])
         torch.distributed.all_reduce(whole)
-        for parameter, part in zip(own, whole.split([p.numel() for p in own]), strict=True):
+        for parameter, part in zip(trained, whole.split([p.numel() for p in trained]), strict=True):
             parameter.grad = part.view_as(parameter)
 
     def check_same(self, digest: str) -> None:
-        """Raise StateError unless the weights, which `digest` stands for, are the same in all."""
+        """Raise StateError unless the weights, as given by `digest`, are the same in all."""
         if len(set(self.all_gather(digest))) > 1:
             raise StateError(
                 "the weights differ between the processes, so they no longer train the same model; "
@@ -193,36 +193,36 @@ class ProcessGroup:
 
     @contextmanager
     def folder(self, of_run: Path) -> Iterator[Path]:
-        """Where this process writes: the run's folder, or a copy of it that is thrown away.
+        """Where this process writes: the run's folder, or a temporary copy of it.
 
-        Raises ConfigError in all processes where one of them does not see the run's folder, and
-        StateError where one cannot copy it.
+        Raises ConfigError in all processes if one of them does not see the run's folder, and
+        StateError if one cannot copy it.
         """
         if self.size == 1:
             yield of_run
             return
         self.check_shared(of_run, what="output_dir")
         with ExitStack() as stack:
-            own, fault = of_run, None
+            path, fault = of_run, None
             if self.rank > 0:
                 try:
-                    own = stack.enter_context(scratch_copy(of_run))
+                    path = stack.enter_context(scratch_copy(of_run))
                 except OSError as error:
                     fault = str(error)
             if faults := [text for text in self.all_gather(fault) if text]:
                 raise StateError(f"{of_run} cannot be copied to a temporary folder: {faults[0]}")
-            yield own
+            yield path
 
     def check_shared(self, folder: Path, *, what: str) -> None:
-        """Raise ConfigError, which says `what` is at fault, in all processes where one of them does
-        not see the main one's folder."""
-        sign = folder / self.broadcast_from_main(lambda: f".seen-{uuid4().hex}")
-        self.broadcast_from_main(sign.touch)
-        seen = self.all_gather(sign.exists())
-        # All wait for it, as the others copy the folder next.
-        self.broadcast_from_main(lambda: sign.unlink(missing_ok=True))
-        if not all(seen):
+        """Raise ConfigError, which names `what` as at fault, in all processes if one of them does
+        not see the main process's folder."""
+        marker = folder / self.broadcast_from_main(lambda: f".seen-{uuid4().hex}")
+        self.broadcast_from_main(marker.touch)
+        visible = self.all_gather(marker.exists())
+        # All wait for this, because the others copy the folder next.
+        self.broadcast_from_main(lambda: marker.unlink(missing_ok=True))
+        if not all(visible):
             raise ConfigError(
-                f"{what}: process {seen.index(False)} does not see {folder} of the main "
+                f"{what}: process {visible.index(False)} does not see {folder} of the main "
                 "process; give a folder on a disk that all machines share"
             )

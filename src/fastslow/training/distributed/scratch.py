@@ -1,4 +1,4 @@
-"""Copies of a run folder for the processes that do not write the run's own."""
+"""Temporary copies of a run folder, for the processes that do not write to the run's own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,27 +14,26 @@ PREFIX = "fastslow-rank-"
 
 @contextmanager
 def scratch_copy(folder: Path) -> Iterator[Path]:
-    """A copy of the folder in a temporary place, which is gone in the end.
+    """A temporary copy of the folder, removed at the end.
 
-    What processes that were killed have left there is removed first: the system has dropped the
-    locks that they held.
+    Copies left by killed processes are removed first: the system has released their locks.
     """
     home = Path(gettempdir())
     _remove_abandoned(home)
-    place = home / f"{PREFIX}{uuid4().hex}"
-    lock = place.with_suffix(".lock")
+    copy = home / f"{PREFIX}{uuid4().hex}"
+    lock = copy.with_suffix(".lock")
     with FileLock(lock):
         try:
-            place.mkdir(mode=0o700)
-            copytree(folder, place / folder.name)
-            yield place / folder.name
+            copy.mkdir(mode=0o700)
+            copytree(folder, copy / folder.name)
+            yield copy / folder.name
         finally:
-            rmtree(place, ignore_errors=True)
+            rmtree(copy, ignore_errors=True)
             lock.unlink(missing_ok=True)
 
 
 def _remove_abandoned(home: Path) -> None:
     for lock in home.glob(f"{PREFIX}*.lock"):
-        with suppress(Timeout, OSError), FileLock(lock, timeout=0):  # Somebody's, or another's.
+        with suppress(Timeout, OSError), FileLock(lock, timeout=0):  # In use, or another user's.
             rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink(missing_ok=True)
