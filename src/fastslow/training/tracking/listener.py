@@ -1,6 +1,6 @@
-"""A listener that hands what a run measures to its trackers.
+"""A listener that passes a run's metrics to its trackers.
 
-Parts of a run count their steps from 1; a tracker is given the steps of all.
+Each part of a run counts its steps from 1; trackers get a step number that runs on over all parts.
 """
 
 import sys
@@ -20,14 +20,14 @@ from fastslow.training.tracking.series import Series
 
 
 class Trackers:
-    """The trackers of one run, opened with its first part's start.
+    """The trackers of one run, opened when its first part starts.
 
-    One that fails later is closed, which is said once, and the run goes on without it.
+    A tracker that fails later is dropped with a warning, and the run continues without it.
 
     Args:
         recipe: of the whole run.
         folder: of the whole run.
-        warn: is told of a tracker that fails.
+        warn: called with a warning if a tracker fails.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, warn: Listener) -> None:
@@ -37,16 +37,15 @@ class Trackers:
         self._open: dict[str, Any] | None = None
         self._series = Series([], None, rewards=False)
         self._before = 0
-        """Steps of the parts that are finished."""
+        """Steps of the finished parts."""
         self._step = 0
         """Steps of this part."""
         self._context = copy_context()
-        """Where trackers keep which run is theirs: what they find at the process's end, they end
-        and report again."""
+        """Context in which trackers keep their current run: any that they find at process exit,
+        they would end and report again."""
 
     def hear(self, event: Any) -> None:
-        """Tell the trackers what an event measured. Raises ConfigError where one cannot be
-        started."""
+        """Pass an event's metrics to the trackers. Raises ConfigError if one cannot be started."""
         match event["event"]:
             case "start":
                 self._start(event)
@@ -62,7 +61,7 @@ class Trackers:
                     self._each(lambda tracker: tracker.log(numbers, step=step))
 
     def close(self) -> None:
-        """End the trackers' runs."""
+        """Finish the trackers' runs."""
         self._each(lambda tracker: tracker.finish())
 
     def _start(self, event: Any) -> None:
@@ -77,9 +76,9 @@ class Trackers:
             opening = partial(
                 open_tracker, name, self._recipe, self._folder, step=step, resumed=resumed
             )
-            self._open[name] = self._aside(opening)
+            self._open[name] = self._in_context(opening)
 
-    def _aside(self, do: Callable[..., Any], *arguments: Any) -> Any:
+    def _in_context(self, do: Callable[..., Any], *arguments: Any) -> Any:
         # Standard output is for results.
         with redirect_stdout(sys.stderr):
             return self._context.run(do, *arguments)
@@ -87,24 +86,24 @@ class Trackers:
     def _each(self, do: Callable[[Any], None]) -> None:
         for name, tracker in list((self._open or {}).items()):
             try:
-                self._aside(do, tracker)
-            except Exception as error:  # The run is worth more than its curve elsewhere.
+                self._in_context(do, tracker)
+            except Exception as error:  # A failing tracker must not end the run.
                 assert self._open is not None
                 del self._open[name]
-                said = " ".join(str(error).split()) or type(error).__name__
-                message = f"report_to: {name} failed, and is told nothing more: {said}"
+                reason = " ".join(str(error).split()) or type(error).__name__
+                message = f"report_to: {name} failed and gets no more metrics: {reason}"
                 self._warn({"event": "warning", "message": message})
 
 
 def _steps_of(folder: Path) -> int:
-    """Of a part that was finished before, or of a whole run, after which nothing comes."""
+    """Steps of a part that had already finished; for a whole run, nothing follows anyway."""
     summary = folder / "summary.json"
     return read_summary(summary).steps if summary.exists() else 0
 
 
 @contextmanager
 def tracked(recipe: Recipe, folder: Path, listener: Listener) -> Iterator[Listener]:
-    """The listener, with the trackers that a recipe names beside it."""
+    """A listener that also passes events to the trackers that the recipe names."""
     if not recipe.trackers:
         yield listener
         return

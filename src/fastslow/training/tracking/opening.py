@@ -1,4 +1,4 @@
-"""Trackers of accelerate, opened for a run folder so that a resumed run continues the same one."""
+"""Opens accelerate's trackers for a run folder; a resumed run continues in the same ones."""
 
 import json
 import os
@@ -16,15 +16,15 @@ from fastslow.errors import ConfigError
 from fastslow.foreign_files import read_json
 
 RUNS = "trackers.json"
-"""Which run of each tracker a run folder's is."""
+"""File with the id of the folder's run in each tracker."""
 PROJECT = "fastslow"
-"""What trackers group runs by, where their own variables say nothing else."""
+"""The project that trackers group runs under, unless their own variables name another."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raise ConfigError for those that are not installed."""
-    here = {str(tracker) for tracker in tracking.get_available_trackers()}
-    if missing := [name for name in names if name not in here]:
+    """Raise ConfigError for trackers that are not installed."""
+    available = {str(tracker) for tracker in tracking.get_available_trackers()}
+    if missing := [name for name in names if name not in available]:
         raise ConfigError(
             f"report_to: {', '.join(missing)} not installed; run `pip install {' '.join(missing)}`"
             ", or leave it out"
@@ -32,20 +32,20 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def open_tracker(name: str, recipe: Recipe, folder: Path, *, step: int, resumed: bool) -> Any:
-    """A tracker of accelerate, started.
+    """Start one of accelerate's trackers.
 
     Args:
-        name: as of `report_to`.
-        recipe: the whole run's, which a new one is described by.
-        folder: the run's.
-        step: how many steps have been told of.
-        resumed: whether the run was begun before, and is continued in the tracker.
+        name: as in `report_to`.
+        recipe: of the whole run; a new run in the tracker is described by it.
+        folder: of the run.
+        step: number of steps reported so far.
+        resumed: True if the run had begun before, so that it continues in the tracker.
 
-    Raises ConfigError with what it says, where it cannot be started.
+    Raises ConfigError with the tracker's message if it cannot be started.
     """
-    known = read_json(folder / RUNS, dict[str, str]) if (folder / RUNS).exists() else {}
-    resumed = resumed and name in known
-    run = known[name] if resumed else uuid4().hex[:12]
+    run_ids = read_json(folder / RUNS, dict[str, str]) if (folder / RUNS).exists() else {}
+    resumed = resumed and name in run_ids
+    run = run_ids[name] if resumed else uuid4().hex[:12]
     if name == "tensorboard" and not resumed:
         shutil.rmtree(folder / name, ignore_errors=True)
     settings = _settings(name, run, folder, step=step, resumed=resumed)
@@ -54,32 +54,32 @@ def open_tracker(name: str, recipe: Recipe, folder: Path, *, step: int, resumed:
         tracker.start()
         if not resumed:
             tracker.store_init_configuration(dict(_described(recipe)))
-    except Exception as error:  # What its libraries raise is theirs to name.
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"report_to: {name} cannot be started: {said}") from error
+    except Exception as error:  # The tracker's libraries may raise anything.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"report_to: {name} cannot be started: {reason}") from error
     if name == "mlflow":
         run = tracker.tracker.info.run_id
-    write_text(folder / RUNS, json.dumps(known | {name: run}, indent=1) + "\n")
+    write_text(folder / RUNS, json.dumps(run_ids | {name: run}, indent=1) + "\n")
     return tracker
 
 
 def _settings(name: str, run: str, folder: Path, *, step: int, resumed: bool) -> Mapping[str, Any]:
-    """What accelerate's class is given so that it opens that very run."""
+    """Arguments with which accelerate's class opens this run."""
     title = folder.resolve().name
     match name:
         case "tensorboard":
-            # What was told of steps after the checkpoint is told again.
-            again = {"purge_step": step + 1} if resumed else {}
-            return {"run_name": name, "logging_dir": str(folder), **again}
+            # Steps after the checkpoint are reported again.
+            purge = {"purge_step": step + 1} if resumed else {}
+            return {"run_name": name, "logging_dir": str(folder), **purge}
         case "wandb":
-            # Its copy of the terminal would hold rows that warnings quote.
+            # Its copy of the terminal would contain rows that warnings quote.
             return {"run_name": os.environ.get("WANDB_PROJECT", PROJECT), "name": title, "id": run,
                     "resume": "allow", "settings": {"console": "off"}}  # fmt: skip
         case "trackio":
             project = os.environ.get("TRACKIO_PROJECT", PROJECT)
             return {"run_name": project, "name": f"{title}-{run}", "resume": "allow"}
-    own = {"run_id": run} if resumed else {"run_name": title}
-    return {"experiment_name": PROJECT, **own}
+    identity = {"run_id": run} if resumed else {"run_name": title}
+    return {"experiment_name": PROJECT, **identity}
 
 
 def _described(recipe: Recipe) -> Iterator[tuple[str, str | int | float | bool]]:

@@ -1,6 +1,6 @@
-"""Events to the numbers that a tracker draws, under our names and those of TRL.
+"""Converts events to the numbers that trackers plot, under fastslow's names and TRL's.
 
-`train/` is what a step measured, `eval/` what held-out data did, as trackers have it of TRL's runs.
+`train/` holds the metrics of steps, `eval/` those of held-out data, as in TRL's runs.
 """
 
 import re
@@ -14,26 +14,26 @@ TRL_NAMES = {
     "chosen_logp": "logps/chosen",
     "rejected_logp": "logps/rejected",
 }
-"""Of our metrics what TRL calls otherwise."""
+"""Metrics that TRL names differently."""
 TRL_REWARDS = {
     "margin": "rewards/margins",
     "chosen_log_ratio": "rewards/chosen",
     "rejected_log_ratio": "rewards/rejected",
 }
-"""What TRL takes times beta; ours are in nats."""
+"""Metrics that TRL multiplies by beta; fastslow's are in nats."""
 OF_LEADER = ("learning_rate", "grad_norm")
-"""Metrics of a module that TRL, which has one, gives of the run."""
+"""Metrics of a module that TRL, which has only one, reports for the run."""
 UNSAFE = re.compile(r"[^\w./ -]")
-"""What a tracker may refuse in a name; domains are named by data."""
+"""Characters that a tracker may refuse in a name; names of domains come from the data."""
 
 
 class Series:
     """The numbers of one run's events.
 
     Args:
-        modules: in their order; who leads is the place in it.
-        beta: of the objective, None where it has none.
-        rewards: whether a reward model is trained, whose log-probs are rewards.
+        modules: in order; the leader is reported as its index.
+        beta: of the objective; None if it has none.
+        rewards: True if a reward model is trained, whose log-probs are rewards.
     """
 
     def __init__(self, modules: list[str], beta: float | None, *, rewards: bool) -> None:
@@ -42,7 +42,7 @@ class Series:
         self._rewards = rewards
 
     def numbers(self, event: Mapping[str, Any]) -> dict[str, float]:
-        """What is drawn of an event, by name; empty where there is nothing."""
+        """The numbers to plot for an event, by name; empty if there are none."""
         kind = event["event"]
         if kind == "measured":
             return dict(_numeric("domains", event["results"]))
@@ -51,11 +51,11 @@ class Series:
                                             "strength": event["strength"]}))  # fmt: skip
         if kind not in ("step", "eval"):
             return {}
-        place = "train" if kind == "step" else "eval"
-        found = dict(_numeric(place, {k: v for k, v in event.items() if k != "step"}))
+        prefix = "train" if kind == "step" else "eval"
+        metrics = dict(_numeric(prefix, {k: v for k, v in event.items() if k != "step"}))
         if event["leader"] in self._modules:
-            found[f"{place}/leader"] = self._modules.index(event["leader"])
-        return found | dict(_numeric(place, dict(self._as_trl(event))))
+            metrics[f"{prefix}/leader"] = self._modules.index(event["leader"])
+        return metrics | dict(_numeric(prefix, dict(self._as_trl(event))))
 
     def _as_trl(self, event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield from ((name, event.get(key)) for key, name in TRL_NAMES.items()
@@ -67,7 +67,7 @@ class Series:
         yield from ((key, leader[key]) for key in OF_LEADER if key in leader)
 
 
-def _numeric(place: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _numeric(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for key, value in flat(values).items():
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield UNSAFE.sub("_", f"{place}/{key.replace('.', '/')}"), value
+            yield UNSAFE.sub("_", f"{prefix}/{key.replace('.', '/')}"), value
