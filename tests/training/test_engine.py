@@ -195,7 +195,7 @@ def test_log_probs_that_are_not_known_are_not_learned_from(online, engine):
     with pytest.raises(ConfigError, match="online.overlap: objective rloo needs sampling"):
         training.train(made)
     made = online("objective.name=rloo", overlap=True, engine=at(engine), temperature=1.0)
-    with pytest.raises(ReplyError, match="did not say which tokens it sampled"):
+    with pytest.raises(ReplyError, match="did not report the tokens it sampled"):
         training.train(made)
     assert not engine.loaded
 
@@ -329,7 +329,7 @@ def test_an_engine_that_reads_other_prompts_is_warned_of(loopback, recwarn, extr
     )  # fmt: skip
     config = OnlineConfig(num_generations=2, max_new_tokens=8)
     generate_with_engine(engine, encoder, config, [prompt], seed=0)
-    said = [str(w.message) for w in recwarn if "counts other prompt tokens" in str(w.message)]
+    said = [str(w.message) for w in recwarn if "counts different prompt tokens" in str(w.message)]
     assert bool(said) == warned
 
 

@@ -1,4 +1,4 @@
-"""A policy's completions of prompts, compared by a judge, as rows on disk to train on.
+"""A policy's completions, compared by a judge, as training rows on disk.
 
 They are written in parts, each atomically, so that finished parts survive an interruption and are
 not repeated.
@@ -25,7 +25,7 @@ from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
 
 AT_ONCE = 32
-"""Prompts of one part."""
+"""Prompts per part."""
 COUNTS = "counts.json"
 COST = "cost.json"
 """The judge's usage for each part, if it counts it."""
@@ -36,7 +36,7 @@ class RoundSampling:
     """Everything that completions depend on besides their prompts.
 
     `policy` is the name of the sampling policy, `provenance` is stored with its completions, `kind`
-    is what the objective takes.
+    is the kind of examples the objective takes.
     """
 
     policies: Policies
@@ -48,7 +48,7 @@ class RoundSampling:
     seed: int
     provenance: dict[str, Any]
     engine: Engine | None = None
-    """Samples instead of the local policy, with its module."""
+    """Samples in place of the local policy, with its module."""
 
 
 def write_answers(
@@ -56,9 +56,9 @@ def write_answers(
 ) -> dict[str, int]:
     """Sample completions, judge them, and write training rows into a folder.
 
-    A prompt whose completions are all the same has no row. Returns the counts, which are also in
-    the folder. Raises JudgeError, after which the same call resumes, and DataError if no prompt has
-    a row.
+    A prompt whose completions are all the same gets no row. Returns the counts, which are also in
+    the folder. Raises JudgeError, after which the same call resumes, and DataError if no prompt
+    gets a row.
     """
     to.mkdir(parents=True, exist_ok=True)
     parts = [prompts[first : first + AT_ONCE] for first in range(0, len(prompts), AT_ONCE)]
@@ -67,7 +67,7 @@ def write_answers(
         path = to / f"{number:05d}.jsonl"
         if not path.exists():
             rows = list(_rows(part, sampling, watch, seed=sampling.seed + number))
-            # Before the rows: a part that was cut off in between is made and counted again.
+            # Before the rows: a part interrupted in between is made and counted again.
             _write_cost(to / COST, path.stem, sampling.judge.cost, before)
             before = dict(sampling.judge.cost)
             write_rows(path, rows, private=True)
@@ -103,7 +103,7 @@ def _write_cost(path: Path, part: str, now: Mapping[str, int], before: Mapping[s
 
 
 def finished_answers(folder: Path) -> bool:
-    """Whether all answers of a round are there."""
+    """True if all answers of a round exist."""
     return (folder / COUNTS).exists()
 
 

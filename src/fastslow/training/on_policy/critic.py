@@ -20,12 +20,12 @@ from fastslow.training.policies.policies import Policies
 
 @dataclass(frozen=True, slots=True)
 class Critic:
-    """Appraises answers of a policy, and learns.
+    """Values a policy's completions, and learns to.
 
     Args:
-        reference: name of the policy that the KL in the rewards is against.
-        temperature: of the answers.
-        micro_batches: prompts whose answers are scored in one pass.
+        reference: name of the policy that the KL in the rewards is measured against.
+        temperature: of the completions.
+        micro_batches: prompts whose completions are scored in one pass.
     """
 
     policies: Policies
@@ -35,13 +35,13 @@ class Critic:
     micro_batches: MicroBatches
 
     def appraise(self, items: Sequence[Encoded]) -> list[Encoded]:
-        """The items, which know the log-probs of their tokens, with what the critic makes of them.
+        """The items, which have their tokens' log-probs, with values, advantages and returns added.
 
-        Advantages are whitened over all of them.
+        Advantages are whitened over all items.
         """
         if not items:
             return []
-        sampled = [torch.tensor(own) for item in items for own in item.of_tokens["sampled"]]
+        sampled = [torch.tensor(logps) for item in items for logps in item.of_tokens["sampled"]]
         reference, values = self._scored(items)
         scores = [
             score
@@ -54,21 +54,21 @@ class Critic:
             _padded(sampled),
             _padded(reference),
             _padded(values),
-            _padded([torch.ones_like(own, dtype=torch.bool) for own in sampled]),
+            _padded([torch.ones_like(logps, dtype=torch.bool) for logps in sampled]),
         )
-        found = {
+        per_token = {
             "value": values,
             "advantage": list(appraisal.advantage),
             "return": list(appraisal.returns),
         }
-        return _with_values(items, found)
+        return _with_values(items, per_token)
 
     def _scored(self, items: Sequence[Encoded]) -> tuple[list[Tensor], list[Tensor]]:
-        """Of each answer the reference's log-probs of its tokens, and the values before them."""
+        """Per completion, the reference's log-probs of its tokens and the values before them."""
         reference: list[Tensor] = []
         values: list[Tensor] = []
-        for own in self.micro_batches.split(items):
-            batch = self.policies.batch([item.tree for item in own])
+        for chunk in self.micro_batches.split(items):
+            batch = self.policies.batch([item.tree for item in chunk])
             lengths = batch.lengths.tolist()
             tokens = self.policies.measure(
                 self.reference, batch, temperature=self.temperature
@@ -83,21 +83,21 @@ class Critic:
     def add_gradients(
         self, batch: Sequence[Encoded], *, backward: Callable[[Tensor], None]
     ) -> dict[str, float]:
-        """Differentiate the loss of the values before the batch's tokens, mean over answers.
+        """Backpropagate the loss of the values before the batch's tokens, mean over completions.
 
         Returns that loss, and the share of the returns' variance that the values explain.
         """
-        answers = sum(len(item.tree.responses) for item in batch)
+        num_completions = sum(len(item.tree.responses) for item in batch)
         processes, total = self.policies.processes, 0.0
-        found: list[float] = []
-        wanted: list[float] = []
+        predicted: list[float] = []
+        targets: list[float] = []
         for items, is_real in self.micro_batches.shares(batch):
             trees = self.policies.batch([item.tree for item in items])
             values = self._values(trees, learning=True)
             lengths, device = trees.lengths.tolist(), values.device
-            returns, then = (
+            returns, old_values = (
                 torch.tensor(
-                    [v for item in items for own in item.of_tokens[name] for v in own],
+                    [v for item in items for row in item.of_tokens[name] for v in row],
                     device=device,
                 )
                 for name in ("return", "value")
@@ -105,19 +105,19 @@ class Critic:
             loss = (
                 self.objective.value_loss(
                     _padded(values.split(lengths)),
-                    _padded(then.split(lengths)),
+                    _padded(old_values.split(lengths)),
                     _padded(returns.split(lengths)),
                     _padded(torch.ones_like(returns, dtype=torch.bool).split(lengths)),
                 ).sum()
-                / answers
+                / num_completions
             )
             backward(loss * is_real)
             if is_real:
                 total += loss.item()
-                found += values.tolist()
-                wanted += returns.tolist()
+                predicted += values.tolist()
+                targets += returns.tolist()
         total = sum(processes.all_gather(total))
-        values, returns = (torch.tensor(processes.gather(own)) for own in (found, wanted))
+        values, returns = (torch.tensor(processes.gather(v)) for v in (predicted, targets))
         variance = returns.var(correction=0).clamp(min=1e-12)
         explained = 1 - (returns - values).var(correction=0) / variance
         return {"loss": total, "explained_variance": explained.item()}
@@ -127,9 +127,9 @@ def _padded(values: Sequence[Tensor]) -> Tensor:
     return pad_sequence(list(values), batch_first=True)
 
 
-def _with_values(items: Sequence[Encoded], found: dict[str, list[Tensor]]) -> list[Encoded]:
-    """The items with values of each token, padded or not, of all their answers in a row."""
-    streams = {name: iter(values) for name, values in found.items()}
+def _with_values(items: Sequence[Encoded], per_token: dict[str, list[Tensor]]) -> list[Encoded]:
+    """The items with values per token; `per_token` has a tensor, padded or not, per completion."""
+    streams = {name: iter(values) for name, values in per_token.items()}
     return [
         replace(
             item,

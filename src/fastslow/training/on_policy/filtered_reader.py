@@ -1,4 +1,4 @@
-"""Stored pairs without those whose chosen response the policy already beats (fDPO).
+"""Skips stored pairs whose chosen response the policy already beats (fDPO).
 
 Source: arXiv 2404.13846; CyberAgentAILab/filtered-dpo: if the policy's own completion scores no
 less than the chosen response, the pair would make it worse, and is skipped. Here every pair is
@@ -27,7 +27,7 @@ from fastslow.training.policies.policies import Policies
 
 @dataclass(slots=True)
 class FilteredReader(Reader):
-    """Iterates over batches of those examples whose best response no new completion beats.
+    """Iterates over batches of the examples whose best response no new completion beats.
 
     It replaces the reader that it filters. Raises JudgeError if the judge fails or decides
     nothing, and DataError if nothing is left.
@@ -41,7 +41,7 @@ class FilteredReader(Reader):
     leader: Callable[[], str]
     seed: int
     counts: Counter[str] = field(default_factory=Counter)
-    """Examples that were kept, those that were beaten, and what `TruncationWatch` keeps."""
+    """Examples kept, examples beaten, and the counts of `TruncationWatch`."""
     _waiting: list[Encoded] = field(default_factory=list)
     _generations: int = 0
     _watch: PreferenceWatch = field(init=False)
@@ -54,13 +54,13 @@ class FilteredReader(Reader):
 
     @property
     def num_consumed(self) -> int:
-        """As of the reader."""
+        """As for the filtered reader."""
         return self.reader.num_consumed
 
     def _batches(self) -> Generator[list[Encoded]]:
         size = self.reader.batch_size
         for candidates in self.reader:
-            if not candidates:  # A live source has nothing for now.
+            if not candidates:  # A live source has no data yet.
                 yield candidates
                 continue
             self._waiting += self._unbeaten(candidates)
@@ -81,7 +81,8 @@ class FilteredReader(Reader):
         ids = [self.encoder.prompt_ids_of(item.example, room=room) for item in candidates]
         seed = self.seed + self._generations
         sampled = sample(self.policies, self.leader(), self.encoder, self.config, ids, seed=seed)
-        self._truncation.see([one.truncated for own in sampled for one in own], self.counts)
+        truncated = [completion.truncated for group in sampled for completion in group]
+        self._truncation.see(truncated, self.counts)
         requests = [
             self._request(item, completions)
             for item, completions in zip(candidates, sampled, strict=True)
@@ -98,7 +99,7 @@ class FilteredReader(Reader):
         return kept
 
     def take_warnings(self) -> list[str]:
-        """As of the reader; that most completions to a batch were truncated, once."""
+        """The filtered reader's, and one, once, if most completions were truncated."""
         return [*self.reader.take_warnings(), *self._truncation.take()]
 
     def _request(self, item: Encoded, completions: Sequence[Completion]) -> JudgeRequest:
@@ -107,19 +108,19 @@ class FilteredReader(Reader):
         return JudgeRequest(item.example.prompt, (plain_text(item.example.responses[0]), *texts))
 
     def summary(self) -> dict[str, int]:
-        """As of the reader, with the examples that were beaten."""
+        """The filtered reader's counts, and the number of examples beaten."""
         return self.reader.summary() | {"beaten": self.counts["beaten"]}
 
     def metrics(self) -> dict[str, float]:
-        """How many examples were beaten so far."""
+        """The number of examples beaten so far."""
         return {"beaten": self.counts["beaten"]}
 
     def skipped_examples(self) -> list[str]:
-        """As of the reader."""
+        """As for the filtered reader."""
         return self.reader.skipped_examples()
 
     def state(self) -> dict[str, Any]:
-        """The position, with what is waiting to be learned, as JSON."""
+        """The position, with the examples that wait to be learned from, as JSON."""
         return {
             "reader": self.reader.state(),
             "counts": dict(self.counts),

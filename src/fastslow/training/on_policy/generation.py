@@ -1,4 +1,4 @@
-"""Completions of a policy to prompts, and the examples they become once they are judged."""
+"""Samples a policy's completions of prompts, and makes examples of them once they are judged."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from fastslow.training.distributed.messages import Codec, list_of
 from fastslow.training.policies.policies import Policies, in_passes
 
 LISTWISE = ("rankings", "tokens", "demonstrations")
-"""Kinds of objectives that learn from a list of completions as it is."""
+"""Kinds of examples that hold a whole list of completions."""
 RETOKENISED = 4
-"""Most tokens that the text of one sampled token becomes when it is tokenised again: a byte that is
-no character comes back as one of three bytes."""
+"""Most tokens that one sampled token can become when its text is tokenised again: a byte that is no
+character comes back as a character of three bytes."""
 OTHER_PROMPT = (
-    "{engine} counts other prompt tokens than this process; where it serves another chat template "
+    "{engine} counts different prompt tokens from this process; if it serves another chat template "
     "or tokenizer, its completions are not those of the policy that is trained"
 )
 
@@ -32,24 +32,24 @@ class CompletionGroup:
     """A prompt with its completions."""
 
     prompt: Prompt
-    """Its domain, weight and provenance are the completions'."""
+    """Its domain, weight and provenance apply to the completions."""
     texts: tuple[str, ...]
     tree: Tree
-    """The very tokens."""
+    """The exact tokens."""
     truncated: tuple[bool, ...]
-    """For each, whether it was cut by the length limit."""
+    """For each completion, whether the length limit cut it off."""
     logps: tuple[float, ...] = ()
-    """Of each under the policy at the temperature of sampling, nats; empty where not known."""
+    """Log-prob of each under the policy at the sampling temperature, nats; empty if unknown."""
     token_logps: tuple[tuple[float, ...], ...] = ()
-    """Of each token of each, nats."""
+    """Log-prob of each token of each completion, nats."""
 
     @property
     def request(self) -> JudgeRequest:
-        """What a judge is asked."""
+        """The request to a judge."""
         return JudgeRequest(self.prompt.prompt, self.texts)
 
     def subset(self, places: Sequence[int]) -> "CompletionGroup":
-        """The completions at some places, before their log-probs are known."""
+        """The completions at the given indices; use it before their log-probs are known."""
         responses = tuple(self.tree.responses[place] for place in places)
         return replace(
             self,
@@ -81,7 +81,7 @@ def sample(
     seed: int,
     top_p: float = 1.0,
 ) -> list[list[Completion]]:
-    """The named policy's completions of prompts in tokens, with a recipe section's settings."""
+    """The named policy's completions of tokenised prompts, with a recipe section's settings."""
     return policies.generate(
         name,
         ids,
@@ -110,10 +110,10 @@ def generate_groups(
     seed: int,
     engine: Engine | None = None,
 ) -> list[CompletionGroup]:
-    """Different completions of the named policy to prompts, with its log-probs of them.
+    """The named policy's distinct completions of prompts, with their log-probs.
 
-    Prompts with fewer than two different completions are skipped. An `engine` generates instead,
-    if it has the policy's module loaded.
+    Prompts with fewer than two distinct completions are skipped. An `engine`, which must have the
+    policy's module loaded, generates in place of the local policy.
     """
     if engine is None:
         groups = generate_local(policies, name, encoder, config, prompts, seed=seed)
@@ -134,7 +134,7 @@ def generate_local(
     *,
     seed: int,
 ) -> list[CompletionGroup]:
-    """The named policy's completions of each prompt, as they came."""
+    """The named policy's completions of each prompt, including duplicates."""
     room = config.max_new_tokens
     ids = [encoder.prompt_ids_of(row, room=room) for row in prompts]
     sampled = sample(policies, name, encoder, config, ids, seed=seed, top_p=config.top_p)
@@ -158,11 +158,11 @@ def generate_with_engine(
     seed: int,
     logps: bool = False,
 ) -> list[CompletionGroup]:
-    """An engine's completions of each prompt, in its tokens where it says them, or tokenised here;
+    """An engine's completions of each prompt, as the tokens it reports or else tokenised here;
     needs no model.
 
     With `logps` they have the log-probs that the engine sampled them with, at temperature 1. Raises
-    UnreachableError. Warns once of an engine that reads other prompts than this process.
+    UnreachableError. Warns once if the engine reads different prompts from this process.
     """
     replies = engine.generate(
         [row.prompt for row in prompts],
@@ -194,17 +194,17 @@ def _group_of_engine(
     max_new_tokens: int,
 ) -> CompletionGroup:
     texts = tuple(completion.text for completion in completions)
-    # One that was truncated before any text has no token but the end of the turn.
+    # A completion truncated before any text has only the end-of-turn token.
     cut = tuple(completion.truncated and bool(completion.text) for completion in completions)
-    read = encoder.prompt_ids_of(prompt, room=max_new_tokens)
-    if completions[0].prompt_tokens not in (0, len(read)):
+    prompt_ids = encoder.prompt_ids_of(prompt, room=max_new_tokens)
+    if completions[0].prompt_tokens not in (0, len(prompt_ids)):
         warnings.warn(OTHER_PROMPT.format(engine=engine.name), FutureWarning, stacklevel=2)
-    if all(_says_tokens(completion, encoder) for completion in completions):
+    if all(_reports_all_tokens(completion, encoder) for completion in completions):
         cut = tuple(completion.truncated for completion in completions)
         responses = tuple(completion.tokens for completion in completions)
         if max(map(len, responses)) > max_new_tokens:
             raise _too_long(engine, max(map(len, responses)), max_new_tokens)
-        return CompletionGroup(prompt, texts, Tree(read, responses), cut)
+        return CompletionGroup(prompt, texts, Tree(prompt_ids, responses), cut)
     try:
         tree = encoder.tree(prompt.prompt, texts, cut, template_kwargs=prompt.template_kwargs)
     except EncodingError as error:
@@ -218,9 +218,9 @@ def _group_of_engine(
     return CompletionGroup(prompt, texts, kept, cut)
 
 
-def _says_tokens(completion: EngineCompletion, encoder: Encoder) -> bool:
-    """Whether an engine says which tokens it sampled, all of them: a finished completion has its
-    end token, and every token is one of the tokenizer's."""
+def _reports_all_tokens(completion: EngineCompletion, encoder: Encoder) -> bool:
+    """True if the engine reported all tokens that it sampled: a finished completion has its end
+    token, and every token is in the tokenizer's vocabulary."""
     tokens = completion.tokens
     if not tokens or max(tokens) >= len(encoder.tokenizer):
         return False
@@ -239,9 +239,9 @@ def _with_engine_logps(
     for response, completion in zip(group.tree.responses, completions, strict=True):
         if response != completion.tokens or len(completion.logps) != len(response):
             raise ReplyError(
-                f"{engine.name} did not say which tokens it sampled and how likely they were, "
-                "which this objective needs where completions wait to be learned from; set "
-                "online.overlap to false, or let an engine answer that takes return_token_ids and "
+                f"{engine.name} did not report the tokens it sampled and their log-probs, which "
+                "this objective needs when completions wait to be learned from; set "
+                "online.overlap to false, or use an engine that takes return_token_ids and "
                 "logprobs"
             )
     logps = tuple(completion.logps for completion in completions)
@@ -249,9 +249,9 @@ def _with_engine_logps(
 
 
 def drop_duplicates(groups: Sequence[CompletionGroup]) -> list[CompletionGroup]:
-    """Each text of a group once, and no group with fewer than two; empty texts go too.
+    """The groups with each text once and no empty texts; groups with fewer than two are dropped.
 
-    For objectives that compare completions. What estimates an expectation over them needs all.
+    For objectives that compare completions. Estimates of an expectation over them need all.
     """
     kept = (group.subset(_distinct(group.texts)) for group in groups)
     return [group for group in kept if len(group.texts) > 1]
@@ -267,17 +267,17 @@ def with_logps(
         batch = policies.batch(trees)
         scores = policies.measure(name, batch, temperature=temperature)
         sums += scores.sums.tolist()
-        tokens += [tuple(own.tolist()) for own in scores.tokens.split(batch.lengths.tolist())]
-    found = zip(sums, tokens, strict=True)
-    own = [list(islice(found, len(group.texts))) for group in groups]
+        tokens += [tuple(logps.tolist()) for logps in scores.tokens.split(batch.lengths.tolist())]
+    scored = zip(sums, tokens, strict=True)
+    by_group = [list(islice(scored, len(group.texts))) for group in groups]
     return [
         replace(group, logps=tuple(s for s, _ in each), token_logps=tuple(t for _, t in each))
-        for group, each in zip(groups, own, strict=True)
+        for group, each in zip(groups, by_group, strict=True)
     ]
 
 
 def _distinct(texts: Sequence[str]) -> list[int]:
-    """Places of the texts that say something, each once."""
+    """Indices of the texts that are not blank, each text once."""
     first: dict[str, int] = {}
     for place, text in enumerate(texts):
         if text.strip():
@@ -286,10 +286,10 @@ def _distinct(texts: Sequence[str]) -> list[int]:
 
 
 def judged(group: CompletionGroup, judgement: Judgement, *, kind: str, pick: str) -> Pair | Ranking:
-    """What is kept of the completions for an objective that learns from `kind`.
+    """The example that a group becomes, for an objective that learns from `kind`.
 
-    The best against the worst, of equals the first ones; or all of them, where the objective learns
-    from lists, or from pairs and `pick` is `all`.
+    It is the best completion (the first of equals) against the worst (the last of equals), or a
+    ranking of all if the objective learns from lists, or from pairs and `pick` is `all`.
     """
     ranking = ranking_of(group, judgement)
     listwise = kind in LISTWISE or (kind == "pairs" and pick == "all")
@@ -297,17 +297,17 @@ def judged(group: CompletionGroup, judgement: Judgement, *, kind: str, pick: str
 
 
 def places_of(group: CompletionGroup, example: Example) -> list[int]:
-    """Which of the completions an example's responses are."""
+    """The indices in a group of an example's responses."""
     return [group.texts.index(_text(response)) for response in example.responses]
 
 
 def order_of(judgement: Judgement) -> list[int]:
-    """Places of the completions from the best to the worst, of equals the first ones first."""
+    """Indices of the completions from best to worst; equals keep their order."""
     return sorted(range(len(judgement.scores)), key=lambda place: -judgement.scores[place])
 
 
 def ranking_of(group: CompletionGroup, judgement: Judgement) -> Ranking:
-    """All completions, the best first, with the prompt's provenance."""
+    """All completions, best first, with the prompt's provenance."""
     scores, texts, order = judgement.scores, group.texts, order_of(judgement)
     levels = sorted(set(scores), reverse=True)
     return Ranking(

@@ -1,4 +1,4 @@
-"""A judge is asked in the main process; its judgements are the same in all of them."""
+"""Asks a judge in the main process, and shares its judgements with the other processes."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -11,34 +11,34 @@ from fastslow.training.distributed.messages import Codec, list_of
 from fastslow.training.distributed.processes import ProcessGroup
 
 PATIENCE = 256
-"""Prompts in a row without a preference after which a judge is given up. One that prefers an answer
-to a fiftieth of the prompts gets there once in 200 runs."""
+"""Prompts in a row without a preference after which a judge is given up. A judge with a preference
+on one prompt in fifty gets there once in 200 runs."""
 JUDGEMENT: Codec[Judgement] = Codec(astuple, lambda sent: Judgement(*to_tuples(sent)))
 
 
 def judge_in_main(
     judge: Judge, requests: Sequence[JudgeRequest], processes: ProcessGroup
 ) -> list[Judgement]:
-    """A judgement of each request. Raises JudgeError in all processes if the judge fails."""
+    """The judgement of each request. Raises JudgeError in all processes if the judge fails."""
     return processes.broadcast_from_main(partial(judge.judge, requests), list_of(JUDGEMENT))
 
 
 @dataclass(slots=True)
 class PreferenceWatch:
-    """Gives up a judge that prefers no answer to another for too long: nothing is learned from it.
+    """Gives up a judge that has no preference for too long, as nothing is learned from it.
 
     Single answers are compared with those to other prompts.
     """
 
     judge: Judge
     in_a_row: int = 0
-    """Prompts without a preference since the last one with."""
+    """Prompts since the last one with a preference."""
     alike: int = 0
     """Those of them whose answers were all the same, so that the judge was not asked."""
     _score: float | None = None
 
     def see(self, judgements: Sequence[Judgement], *, alike: int = 0) -> None:
-        """Count what the judge made of some prompts. Raises JudgeError where that is too little."""
+        """Count the judge's preferences on some prompts. Raises JudgeError if it has too few."""
         for judgement in judgements:
             if self._prefers(judgement):
                 self.in_a_row = self.alike = 0

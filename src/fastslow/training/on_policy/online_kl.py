@@ -31,7 +31,7 @@ class OnlineKl:
     policies: Policies
     encoder: Encoder
     micro_batches: MicroBatches
-    """Prompts whose answers are scored in one pass."""
+    """Prompts whose completions are scored in one pass."""
 
     def add_gradients(
         self,
@@ -42,7 +42,7 @@ class OnlineKl:
         seed: int,
         backward: Callable[[Tensor], None],
     ) -> dict[str, dict[str, float]]:
-        """Sample from each of the policies, score and differentiate.
+        """Sample from each of the policies, score the completions and backpropagate.
 
         Returns for each the estimated KL (nats per completion) and the mean length (tokens).
         """
@@ -59,10 +59,10 @@ class OnlineKl:
         trees = self._answered(name, batch[: self.config.prompts], seed)
         log_ratio = self._log_ratio(name, reference, trees)
         weighted = list(zip(trees, less_other_prompts(log_ratio), strict=True))
-        for own, is_real in self.micro_batches.shares(weighted):
-            answers = self.policies.batch([tree for tree, _ in own])
+        for chunk, is_real in self.micro_batches.shares(weighted):
+            answers = self.policies.batch([tree for tree, _ in chunk])
             policy = self._scores(name, answers, learning=True)
-            coefficients = torch.stack([row for _, row in own]).to(policy)
+            coefficients = torch.stack([row for _, row in chunk]).to(policy)
             surrogate = reverse_kl_surrogate(policy, coefficients).mean(1).sum()
             backward(self.config.weight * surrogate * is_real / len(trees))
         lengths = [len(answer) for tree in trees for answer in tree.responses]
@@ -72,17 +72,17 @@ class OnlineKl:
         }
 
     def _log_ratio(self, name: str, reference: str, trees: list[Tree]) -> Tensor:
-        """log pi - log pi_ref of all processes' answers, [P, K], float64: the baseline of each
-        prompt is of all others, so it is known before any of them is learned from."""
-        own = []
-        for some, is_real in self.micro_batches.shares(trees):
-            batch = self.policies.batch(some)  # One, as layers that both share are passed once.
+        """log pi - log pi_ref of all processes' completions, [P, K], float64. The baseline of a
+        prompt is taken over all the others, so it must be known before learning from any."""
+        log_ratios = []
+        for chunk, is_real in self.micro_batches.shares(trees):
+            batch = self.policies.batch(chunk)  # One batch, so shared layers run once for both.
             gaps = self._scores(name, batch) - self._scores(reference, batch)
-            own += gaps.tolist() if is_real else []
-        return torch.tensor(self.policies.processes.gather(own), dtype=torch.float64)
+            log_ratios += gaps.tolist() if is_real else []
+        return torch.tensor(self.policies.processes.gather(log_ratios), dtype=torch.float64)
 
     def _answered(self, name: str, batch: Sequence[Encoded], seed: int) -> list[Tree]:
-        """Each prompt with the policy's answers, shortest first."""
+        """Each prompt with the policy's completions, shortest prompt first."""
         room = self.config.max_new_tokens
         prompts = [self.encoder.prompt_ids_of(item.example, room=room) for item in batch]
         prompts.sort(key=len)
@@ -90,8 +90,8 @@ class OnlineKl:
         return answered(prompts, answers)
 
     def _scores(self, name: str, batch: TreeBatch, *, learning: bool = False) -> Tensor:
-        """Log-probs of the answers under the named policy, [P, K]."""
-        # Without dropout: the answers were given without it.
+        """Log-probs of the completions under the named policy, [P, K]."""
+        # Without dropout, because the completions were sampled without it.
         scores = self.policies.measure(
             name,
             batch,

@@ -2,9 +2,9 @@
 
 The leader completes the prompts of `steps_per_generation` batches at once, and each set is used
 `num_iterations` times, so no completion is older than their product - 1 updates when it is used;
-with `overlap`, where the next set is judged in the background, twice as many. Only as many prompts
-are asked as a set may need; what the last of them gave beyond it comes first in the next set, and
-is older by one. Trees hold exactly the sampled tokens.
+with `overlap`, which judges the next set in the background, twice as many. Only as many prompts
+are sampled as a set may need. If the last of them give more examples, the surplus comes first in
+the next set, and is one set older. Trees hold exactly the sampled tokens.
 """
 
 import random
@@ -50,19 +50,20 @@ MOVING = (
 
 @dataclass(slots=True)
 class OnlineReader(Reader):
-    """Iterates over batches of judged completions, and of stored examples among them.
+    """Iterates over batches of judged completions, mixed with stored examples.
 
     Args:
         stream: of kind `prompts`; training ends with it.
         stored: the stored examples of each batch, in batches; None for none.
         sampler: samples from the current policy and has the completions judged.
         critic: values the completions, if the objective has one.
-        batch_size: fresh examples of a batch.
-        per_prompt: most examples that the completions of a prompt become.
+        batch_size: fresh examples per batch.
+        per_prompt: most examples that a prompt's completions can become.
         seed: of the completions.
 
     `state` is the position with all pending completions. Raises JudgeError if the judge fails or
-    decides nothing, an earlier position stays valid; and DataError if no prompt taught anything.
+    decides nothing, and an earlier position stays valid. Raises DataError if no prompt gave an
+    example.
     """
 
     stream: ExampleStream
@@ -76,27 +77,27 @@ class OnlineReader(Reader):
     seed: int
     counts: Counter[str] = field(default_factory=Counter)
     """Prompts read, completions sampled, prompts with identical completions, ties skipped,
-    truncated completions; and what `TruncationWatch` keeps."""
+    truncated completions; and the counts of `TruncationWatch`."""
     cost: Counter[str] = field(default_factory=Counter)
-    """What judging the completions has cost."""
+    """The judge's usage."""
     score: float | None = None
     """The judge's mean score of the current completions."""
     age: int = 0
-    """Updates since the oldest completions of the present set were generated."""
+    """Updates since the oldest completions of the current set were generated."""
     _examples: list[Encoded] = field(default_factory=list)
-    """What is learned from until the policy generates again."""
+    """The current set, learned from until the policy generates again."""
     _generations: int = 0
     """How often the policy has generated."""
     _used: int = 0
-    """Batches that came out of the present examples."""
+    """Batches yielded from the current set."""
     _generated_at: int = 0
-    """Batches that had come out in all when the oldest of these were generated."""
+    """Total batches yielded when the oldest examples of the current set were generated."""
     _num_batches: int = 0
-    """Batches that came out in all."""
+    """Total batches yielded."""
     _pending: tuple[PendingRollouts, int] | None = None
-    """The set judged in the background, and the number of batches when it was sampled."""
+    """The set judged in the background, and the total of batches when it was sampled."""
     _surplus: tuple[list[Encoded], int] = ([], 0)
-    """What the present set had no place for, and the number of batches when it was sampled."""
+    """Examples beyond the current set, and the total of batches when they were sampled."""
 
     _prompts: PromptFilter = field(init=False)
     _watch: PreferenceWatch = field(init=False)
@@ -114,18 +115,18 @@ class OnlineReader(Reader):
 
     @property
     def judge(self) -> Judge:
-        """Who compares the completions."""
+        """The judge that compares the completions."""
         return self.sampler.judge
 
     @property
     def num_consumed(self) -> int:
-        """Prompts of the stream that came out so far."""
+        """Prompts taken from the stream so far."""
         return self.stream.num_consumed
 
     def _batches(self) -> Generator[list[Encoded]]:
         stored = iter(self.stored) if self.stored else None
         while True:
-            # The last batches of a stream may be fewer.
+            # The last set of a stream may have fewer batches.
             batches = -(-len(self._examples) // self.batch_size)
             if self._used >= batches * self.config.num_iterations:
                 self._generate()
@@ -138,7 +139,7 @@ class OnlineReader(Reader):
             yield [*batch, *(next(stored, []) if stored else [])]
 
     def _check_taught(self) -> None:
-        """At the end of the prompts: raises DataError where none of them gave an example."""
+        """At the end of the prompts, raise DataError if none of them gave an example."""
         if not self._num_batches:
             counts = self.counts
             raise DataError(
@@ -148,7 +149,7 @@ class OnlineReader(Reader):
             )
 
     def _next(self) -> list[Encoded]:
-        """The next batch; each pass after the first has a new order."""
+        """The next batch; each pass over the set after the first has a new order."""
         size, items = self.batch_size, self._examples
         passes, place = divmod(self._used, -(-len(items) // size))
         if passes:
@@ -157,7 +158,7 @@ class OnlineReader(Reader):
         return items[place * size : (place + 1) * size]
 
     def open(self) -> None:
-        """See that an engine takes the policy's modules. Raises UnreachableError."""
+        """Check that an engine accepts the policy's modules. Raises UnreachableError."""
         self.sampler.open()
 
     def close(self) -> None:
@@ -169,8 +170,8 @@ class OnlineReader(Reader):
         self._examples, self._used, self._surplus = [], 0, ([], 0)
 
     def _generate(self) -> None:
-        """Take what was over and what was judged meanwhile, and have the policy of now answer the
-        next prompts."""
+        """Collect the next set: the surplus, what was judged in the background, and completions of
+        the next prompts by the current policy."""
         wanted = self.batch_size * self.config.steps_per_generation
         examples, oldest = list(self._surplus[0]), self._surplus[1]
         missing = wanted - len(examples)
@@ -187,7 +188,7 @@ class OnlineReader(Reader):
             self._pending = rollouts, self._num_batches
 
     def _begin(self, missing: int) -> PendingRollouts | None:
-        """Have the next prompts answered, if there are any and examples are missing."""
+        """Start on the next prompts, if there are any and examples are missing."""
         stream, count = cast(Iterable[Prompt], self.stream), max(0, -(-missing // self.per_prompt))
         prompts = list(islice(self._prompts.askable(stream), count))
         if not prompts:
@@ -198,9 +199,9 @@ class OnlineReader(Reader):
         return rollouts
 
     def _learnable(self, rollouts: PendingRollouts) -> Iterator[Encoded]:
-        found, counts = self.sampler.finish(rollouts), self.counts
-        judged_groups = found.groups
-        self.cost.update(found.cost)
+        finished, counts = self.sampler.finish(rollouts), self.counts
+        judged_groups = finished.groups
+        self.cost.update(finished.cost)
         counts["read"] += len(rollouts.prompts)
         counts["answers"] += len(rollouts.prompts) * self.config.num_generations
         alike = len(rollouts.prompts) - len(judged_groups)
@@ -219,13 +220,13 @@ class OnlineReader(Reader):
                     yield self._encoded(group, example, places)
 
     def take_warnings(self) -> list[str]:
-        """That most completions of a set were truncated, once."""
+        """A warning, once, if most completions were truncated."""
         return self._truncation.take()
 
     def _judged(
         self, group: CompletionGroup, judgement: Judgement
     ) -> Iterator[tuple[Example, list[int]]]:
-        """What is learned of the completions, and which of them that are."""
+        """The examples that a group becomes, each with the indices of its completions."""
         if self.objective.on_policy:
             yield ranking_of(group, judgement), order_of(judgement)
             return
@@ -246,17 +247,17 @@ class OnlineReader(Reader):
         return replace(item, of_tokens={"sampled": tokens})
 
     def summary(self) -> dict[str, int]:
-        """Counts of prompts and of what became of their completions, and of stored examples."""
+        """Counts of prompts, of what happened to their completions, and of stored examples."""
         stored = self.stored.summary() if self.stored else {}
-        own = {key: self.counts[key] for key in COUNTED} | {"dropped": self._prompts.dropped}
-        own |= {f"judge_{key}": value for key, value in self.cost.items()}
-        return own | {f"stored_{key}": value for key, value in stored.items()}
+        counts = {key: self.counts[key] for key in COUNTED} | {"dropped": self._prompts.dropped}
+        counts |= {f"judge_{key}": value for key, value in self.cost.items()}
+        return counts | {f"stored_{key}": value for key, value in stored.items()}
 
     def metrics(self) -> dict[str, float]:
         """Staleness of the last batch in updates, completions sampled so far, and the judge's mean
         score of the current set."""
-        known = {} if self.score is None else {"score": self.score}
-        return {"staleness": self.age, "answers": self.counts["answers"], **known}
+        score = {} if self.score is None else {"score": self.score}
+        return {"staleness": self.age, "answers": self.counts["answers"], **score}
 
     def skipped_examples(self) -> list[str]:
         """The first few rows that were not used, as `file:row: reason`."""
@@ -264,13 +265,13 @@ class OnlineReader(Reader):
         return [*self.stream.counts.shown, *self._prompts.shown, *stored]
 
     def position(self) -> Any:
-        """The position, with what is being judged."""
+        """The position, with the rollouts being judged."""
         stored = self.stored.state() if self.stored else None
         values = {name: copy(getattr(self, name)) for name in MOVING}
         return self.stream.state(), stored, values
 
     def seek(self, position: Any) -> None:
-        """Go to a position that `position()` gave."""
+        """Go to a position that `position()` returned."""
         stream, stored, values = position
         self.stream.load_state(stream)
         if self.stored:
@@ -280,7 +281,7 @@ class OnlineReader(Reader):
         self._moves += 1
 
     def state(self) -> dict[str, Any]:
-        """The position, with what was generated and not learned yet, as JSON."""
+        """The position, with completions that are not yet learned from, as JSON."""
         return {
             "stream": self.stream.state(),
             "stored": self.stored.state() if self.stored else None,
@@ -308,8 +309,8 @@ class OnlineReader(Reader):
         self._generated_at, self._num_batches = state["generated_at"], state["num_batches"]
         self.score = state["score"]
         self._examples = [encoded_from_json(item) for item in state["examples"]]
-        kept, sampled_at = state.get("surplus", [[], 0])  # Checkpoints of before have none.
-        self._surplus = [encoded_from_json(item) for item in kept], sampled_at
+        surplus, sampled_at = state.get("surplus", [[], 0])  # Older checkpoints have none.
+        self._surplus = [encoded_from_json(item) for item in surplus], sampled_at
         self._pending = None
         if state["pending"]:
             rollouts, generated_at = state["pending"]

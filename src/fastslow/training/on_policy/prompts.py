@@ -1,4 +1,4 @@
-"""Prompts that a policy can be asked; those that cannot be encoded are skipped and counted."""
+"""Selects the prompts that can be encoded; the others are skipped and counted."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class PromptFilter:
     """Passes on the prompts that can be encoded.
 
     Args:
-        room: tokens of the longest answer.
-        uncut: prompts must fit as they are: an engine reads whole ones, and would answer another
-            prompt than is learned from.
+        room: tokens of the longest completion.
+        uncut: True if prompts must fit without truncation: an engine reads whole ones, so it would
+            complete a different prompt from the one learned from.
     """
 
     encoder: Encoder
@@ -34,10 +34,10 @@ class PromptFilter:
     kept: int = 0
     dropped: int = 0
     shown: tuple[str, ...] = ()
-    """The first few that were dropped, as `file:row: reason`."""
+    """The first few dropped prompts, as `file:row: reason`."""
 
     def askable(self, prompts: Iterable[Prompt]) -> Iterator[Prompt]:
-        """The prompts that can be encoded. Raises DataError where more than a tenth cannot."""
+        """The prompts that can be encoded. Raises DataError if more than a tenth cannot."""
         for prompt in prompts:
             if reason := self._fault(prompt):
                 self._drop(prompt, reason)
@@ -68,17 +68,20 @@ class PromptFilter:
         self._check(ENOUGH_PAIRS)
 
     def _check(self, enough: int) -> None:
-        """Early on, one such prompt is a large share: `enough` prompts are taken as seen."""
-        seen = self.kept + self.dropped
-        if self.dropped > MAX_SKIPPED * max(seen, enough):
-            raise too_many_skipped(self.dropped, seen, self.shown, [REMOVE_ROWS], what="prompts")
+        """Raise DataError if more than a tenth of the prompts are dropped.
+
+        Early on, a single one is a large share, so at least `enough` prompts count as seen.
+        """
+        total = self.kept + self.dropped
+        if self.dropped > MAX_SKIPPED * max(total, enough):
+            raise too_many_skipped(self.dropped, total, self.shown, [REMOVE_ROWS], what="prompts")
 
     def state(self) -> dict[str, Any]:
         """The counts, as JSON."""
         return {"kept": self.kept, "dropped": self.dropped, "shown": list(self.shown)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state()` gave."""
+        """Restore counts that `state()` returned."""
         self.kept, self.dropped = state["kept"], state["dropped"]
         self.shown = tuple(state["shown"])
 
@@ -88,11 +91,11 @@ def askable_prompts(
 ) -> tuple[list[Prompt], list[str]]:
     """All prompts of a section that can be encoded, and a warning that counts the others.
 
-    Raises DataError where they are more than a tenth.
+    Raises DataError if the others are more than a tenth.
     """
-    able = PromptFilter(encoder, answers.max_new_tokens, uncut=answers.engine is not None)
-    prompts = list(able.askable(cast(Iterable[Prompt], prompt_stream(recipe, answers, epochs=1))))
-    if not able.dropped:
+    usable = PromptFilter(encoder, answers.max_new_tokens, uncut=answers.engine is not None)
+    prompts = list(usable.askable(cast(Iterable[Prompt], prompt_stream(recipe, answers, epochs=1))))
+    if not usable.dropped:
         return prompts, []
-    lost = f"{able.dropped} of {able.dropped + able.kept} prompts are not asked: "
-    return prompts, [lost + "; ".join(able.shown)]
+    start = f"{usable.dropped} of {usable.dropped + usable.kept} prompts are not asked: "
+    return prompts, [start + "; ".join(usable.shown)]

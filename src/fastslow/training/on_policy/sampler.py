@@ -54,23 +54,23 @@ JUDGED: Codec[JudgedGroups] = Codec(_encode, _decode)
 
 @dataclass(slots=True)
 class PendingRollouts:
-    """Prompts that are being answered and judged."""
+    """Prompts whose completions are being sampled and judged."""
 
     prompts: list[Prompt]
     seed: int
     groups: list[CompletionGroup] | None
-    """None as long as an engine generates them."""
+    """None while an engine generates them."""
     result: Future[JudgedGroups]
 
 
 @dataclass(slots=True)
 class RolloutSampler:
-    """Has prompts answered and judged.
+    """Samples completions of prompts and has them judged.
 
     Args:
-        leader: names the policy that generates now.
-        distinct: keep different texts only, see `drop_duplicates`.
-        publisher: hands the leader's module to an engine, which generates in its place.
+        leader: returns the name of the policy that currently generates.
+        distinct: keep only distinct texts, see `drop_duplicates`.
+        publisher: passes the leader's module to an engine, which generates in its place.
     """
 
     policies: Policies
@@ -81,12 +81,12 @@ class RolloutSampler:
     distinct: bool
     publisher: EnginePublisher | None
     _published_at: int | None = None
-    """The moment of the module that the engine has."""
+    """The `moment` of the module that the engine has."""
 
     def begin(
         self, prompts: Sequence[Prompt], *, seed: int, moment: int | None = None
     ) -> PendingRollouts:
-        """Ask the policy of now; it is the same as long as the `moment` is."""
+        """Sample from the current policy, which is the same for as long as `moment` is."""
         prompts = list(prompts)
         if self.publisher is not None:
             engine = self.publisher.engine
@@ -102,16 +102,16 @@ class RolloutSampler:
         return self._judge_later(prompts, seed, self._with_logps(self._kept(groups)))
 
     def finish(self, pending: PendingRollouts) -> JudgedGroups:
-        """The groups with their judgements. Raises UnreachableError, JudgeError among them."""
+        """The groups with their judgements. Raises UnreachableError, which includes JudgeError."""
         judged = self.policies.processes.broadcast_from_main(pending.result.result, JUDGED)
         if self.publisher is None or self.config.overlap:
-            return judged  # The policy that an engine began to generate with is gone by now.
+            return judged  # With overlap, the policy has changed since the engine sampled.
         groups = self._with_logps([group for group, _ in judged.groups])
         verdicts = (verdict for _, verdict in judged.groups)
         return JudgedGroups(list(zip(groups, verdicts, strict=True)), judged.cost)
 
     def open(self) -> None:
-        """Have an engine take the module of now, so that what it refuses is said at once."""
+        """Load the current module into an engine, so that a refusal shows at once."""
         if self.publisher is not None:
             self.publisher.publish(self.policies.modules, self.leader(), label="start")
 
@@ -121,7 +121,7 @@ class RolloutSampler:
             self.publisher.unload()
 
     def to_json(self, pending: PendingRollouts) -> dict[str, Any]:
-        """Rollouts that are not finished; what is being judged is judged again."""
+        """Unfinished rollouts, as JSON; those being judged will be judged again."""
         return {
             "prompts": [asdict(prompt) for prompt in pending.prompts],
             "seed": pending.seed,
@@ -129,7 +129,7 @@ class RolloutSampler:
         }
 
     def from_json(self, saved: dict[str, Any]) -> PendingRollouts:
-        """From the result of `to_json`; an engine samples again, with the current policy."""
+        """Rollouts that `to_json` returned; an engine samples again, with the current policy."""
         prompts = [example_from_json(Prompt, prompt) for prompt in saved["prompts"]]
         if saved["groups"] is None:
             return self.begin(prompts, seed=saved["seed"])
@@ -144,7 +144,7 @@ class RolloutSampler:
         return pending
 
     def _work(self, pending: PendingRollouts, work: Callable[[], JudgedGroups]) -> None:
-        """In the background where that is wanted. A daemon, so that no judge delays an end."""
+        """Run `work`, with `overlap` in the background: a daemon, so that no judge delays exit."""
         if self.policies.processes.rank > 0:
             return
         if self.config.overlap:
@@ -153,7 +153,7 @@ class RolloutSampler:
             _settle(pending.result, work)
 
     def _ask_engine(self, engine: Engine, pending: PendingRollouts) -> JudgedGroups:
-        # Without overlap the policy that generates is there to be asked; later it is not.
+        # Without overlap the policy is still there to score them; with it, the engine must.
         groups = generate_with_engine(
             engine,
             self.encoder,
@@ -178,14 +178,14 @@ class RolloutSampler:
 
 
 def sampling_seed(recipe: Recipe, part: int = 0) -> int:
-    """The first seed of the completions of a run, or of a round; they are far enough apart that no
-    two share one."""
-    # Seeds are counted on from here, and have 64 bits in torch, 63 in engines.
+    """The first seed of the completions of a run or a round; they are far enough apart that no two
+    share a seed."""
+    # Later seeds count up from here; torch takes 64 bits, engines 63.
     return ((recipe.seed + 1) * 1_000_003 + part * 100_003) % 2**62
 
 
 def _settle(result: "Future[JudgedGroups]", work: Callable[[], JudgedGroups]) -> None:
     try:
         result.set_result(work())
-    except BaseException as error:  # Raised where the result is asked for.
+    except BaseException as error:  # Raised when the result is read.
         result.set_exception(error)

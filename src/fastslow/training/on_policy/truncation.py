@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 LEAST = 16
-"""Completions below which nothing is said."""
+"""Completions below which there is no warning."""
 
 
 def truncation_warning(section: str, *, cut: int, of: int, longest: int, room: int) -> str | None:
-    """A warning where more than half of some completions were cut off; None where not.
+    """A warning if more than half of the completions were cut off, otherwise None.
 
     Args:
-        section: of the recipe that samples.
-        cut: how many completions were cut off.
-        of: how many there were.
+        section: the section of the recipe that samples.
+        cut: number of completions that were cut off.
+        of: number of completions.
         longest: the section's max_new_tokens.
         room: data.max_length.
     """
@@ -22,37 +22,37 @@ def truncation_warning(section: str, *, cut: int, of: int, longest: int, room: i
         return None
     return (
         f"{cut} of {of} completions were cut off at {section}.max_new_tokens = {longest}, and the "
-        f"judge compared what there was of them: raise it; data.max_length = {room} limits prompt "
-        "plus completion"
+        f"judge compared them unfinished: raise it; data.max_length = {room} limits prompt plus "
+        "completion"
     )
 
 
 @dataclass(slots=True)
 class TruncationWatch:
-    """Says once in a run that most completions were cut off; the fields as of the warning.
+    """Warns once per run if most completions were cut off; the fields are those of the warning.
 
-    What it has seen is kept in counts that a checkpoint has: few at a time are added up.
+    Completions come few at a time, so they are added up in counts, which checkpoints keep.
     """
 
     section: str
     longest: int
     room: int
-    _untold: list[str] = field(default_factory=list)
+    _new_warnings: list[str] = field(default_factory=list)
 
     def see(self, truncated: Sequence[bool], counts: Counter[str]) -> None:
-        """Look at some completions."""
+        """Count some completions."""
         counts.update(watched=len(truncated), watched_cut=sum(truncated))
         if counts["watched"] < LEAST or counts["told_of_cut"]:
             return
         cut, of = counts.pop("watched_cut"), counts.pop("watched")
-        told = truncation_warning(
+        warning = truncation_warning(
             self.section, cut=cut, of=of, longest=self.longest, room=self.room
         )
-        if told:
+        if warning:
             counts["told_of_cut"] = 1
-            self._untold.append(told)
+            self._new_warnings.append(warning)
 
     def take(self) -> list[str]:
-        """What is to be said since the last call."""
-        taken, self._untold = self._untold, []
+        """New warnings since the last call."""
+        taken, self._new_warnings = self._new_warnings, []
         return taken
