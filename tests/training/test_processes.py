@@ -204,7 +204,7 @@ def test_what_stops_the_first_stops_all(recipe, tmp_path):
     assert first == second and len(first) == 2
     assert "Error" in first[0] and "no" in first[0]
     assert first[1].startswith(
-        "ConfigError: data.train: several processes cannot learn rows that come over time"
+        "ConfigError: data.train: several processes cannot learn from rows that arrive over time"
     )
 
 

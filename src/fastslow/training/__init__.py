@@ -1,4 +1,4 @@
-"""From a recipe to a trained adapter. The only door to accelerate."""
+"""Trains adapters from recipes. The only door to accelerate."""
 
 from fastslow.training.run import train
 from fastslow.training.state.summary import RunSummary

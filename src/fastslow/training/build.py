@@ -1,6 +1,6 @@
-"""A recipe to the components the loop needs: model, modules, objective, reader, optimisers.
+"""Builds what the loop needs from a recipe: model, modules, objective, reader, optimisers.
 
-Everything that can be wrong with a request is found here, cheapest first, before any step.
+Everything that can be wrong with a recipe is found here, cheapest checks first, before any step.
 """
 
 from pathlib import Path
@@ -69,7 +69,7 @@ from fastslow.training.preflight import plan
 from fastslow.training.state.state import Stateful, TrainingState
 
 ENDLESS = 1_000_000
-"""Passes over stored examples mixed with fresh ones: as many as those need."""
+"""Epochs of stored examples that are mixed with fresh ones: as many as the fresh ones need."""
 
 OPTIMIZERS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
@@ -119,15 +119,15 @@ def build(recipe: Recipe, bases: SharedBase) -> Components:
 
 
 def make_accelerator() -> Accelerator:
-    """What a launcher's environment says of precision and accumulation is settled here, as the
-    learner weighs micro-batches itself and policies open autocast for each pass."""
+    """An accelerator that ignores the launcher's precision and accumulation: the learner weights
+    micro-batches itself, and policies open autocast for each pass."""
     return Accelerator(
         mixed_precision="no", gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1)
     )
 
 
 def make_optimizers(recipe: Recipe, modules: Modules) -> dict[str, Optimizer]:
-    """One for each trainable module."""
+    """One optimiser per trainable module, by name."""
     kind, train = OPTIMIZERS[recipe.train.optimizer], recipe.train
     return {
         name: kind(
@@ -140,7 +140,7 @@ def make_optimizers(recipe: Recipe, modules: Modules) -> dict[str, Optimizer]:
 
 
 def make_selector(recipe: Recipe) -> LeaderSelector:
-    """Who leads, by the recipe's rule."""
+    """The selector that decides which module leads, by the recipe's rule."""
     if recipe.chase is None:
         return LeaderSelector(recipe.module_names)
     return LeaderSelector(
@@ -159,7 +159,7 @@ def _check_memory(
     bases: SharedBase,
     warnings: list[str],
 ) -> MemoryEstimate | None:
-    if bases.holds(recipe):  # An earlier part of the run has fitted, base and all.
+    if bases.holds(recipe):  # An earlier part with the same base has fit.
         return None
     return check_memory(
         recipe, objective, encoder, accelerator.device, bases.processes, warn=warnings.append
@@ -174,18 +174,18 @@ def build_learner(
     *,
     reader: Stateful,
 ) -> Learner:
-    """A learner without a run: batches are handed to it, at a learning rate without an end.
+    """A learner without a run: the caller supplies the batches, and the number of steps is open.
 
     Args:
         recipe: of an ordinary run; its data and its model are not opened.
-        reader: what hands the batches in; its position is part of every snapshot.
+        reader: supplies the batches; its position is part of every snapshot.
     """
     builder = _Builder(recipe, objective, encoder, policies)
     return builder.learner(make_accelerator(), reader, None, None)
 
 
 class _Builder:
-    """The parts that share recipe, objective, encoder and policies."""
+    """Builds the parts that share recipe, objective, encoder and policies."""
 
     def __init__(
         self, recipe: Recipe, objective: Objective, encoder: Encoder, policies: Policies
@@ -222,7 +222,7 @@ class _Builder:
         delayed_labels: DelayedLabels | None,
         total_steps: int | None,
     ) -> Learner:
-        """The learner of these parts."""
+        """The learner built from these parts."""
         recipe, objective, policies = self._recipe, self._objective, self._policies
         modules, processes = policies.modules, policies.processes
         budget = make_budget(recipe, objective, policies, self._encoder, self._micro_batches)
@@ -275,7 +275,7 @@ class _Builder:
         )
         if self._recipe.filter is not None:
             return self._filtered_reader(reader)
-        # How long the next row will be waited for is not known.
+        # With a live source, the next row may take any time.
         return reader if stream.rows.live else PrefetchReader(reader)
 
     def _filtered_reader(self, reader: BatchReader) -> Reader:
@@ -321,7 +321,7 @@ class _Builder:
         return BatchReader(stream, self._encoder, self._objective, batch_size=batch_size)
 
     def delayed_labels(self) -> DelayedLabels | None:
-        """What is shown meanwhile, where labels come late."""
+        """The pairs shown before their labels arrive, if labels are delayed."""
         recipe = self._recipe
         if not recipe.data.label_delay:
             return None
@@ -331,5 +331,5 @@ class _Builder:
 
 
 def _comes_again(recipe: Recipe) -> bool:
-    """Whether the same examples meet the same reference more than once."""
+    """True if the same reference scores the same examples more than once."""
     return recipe.train.epochs > 1 and recipe.online is None and recipe.moving_reference is None

@@ -1,4 +1,4 @@
-"""What all parts of a run share."""
+"""What all parts of a run share: listener, stop token, base, processes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from fastslow.training.state.summary import RunSummary
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Who listens, who may stop it, the base that is loaded once, and how one part is trained."""
+    """The listener, the stop token, the base, loaded once, and the function that trains a part."""
 
     listener: Listener
     stop: StopToken
     bases: SharedBase
     train_one: "Callable[[Recipe, Path, RunContext], RunSummary | None]"
-    """An ordinary run in a locked folder; None if it was stopped."""
+    """Trains an ordinary run in a locked folder; returns None if it was stopped."""
 
     @property
     def processes(self) -> ProcessGroup:
-        """Those that train together."""
+        """The processes that train together."""
         return self.bases.processes
 
     def train(self, recipe: Recipe, folder: Path) -> RunSummary | None:
-        """One part of the run, unless it has been asked to stop."""
+        """Train one part of the run, unless the run has been asked to stop."""
         return None if self.stop.received else self.train_one(recipe, folder, self)

@@ -1,7 +1,7 @@
-"""What a run that has learned takes in besides: rows that were added to its data, more steps.
+"""What a run that has already trained can take in: rows added to its data, and more steps.
 
-Its position is a row of each file, so it goes on behind what it has read. Only the end of a file
-may have changed, which fingerprints tell.
+Its position is a row in each file, so it continues after the rows it has read. Fingerprints check
+that only the end of a file has changed.
 """
 
 from collections.abc import Iterator
@@ -22,32 +22,32 @@ OF_ITS_OWN = "put the new rows into a file of their own, for another run that st
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What has come since a run began or ended."""
+    """What has been added since a run began or ended."""
 
     data: list[str]
-    """Names of the sources with rows that were not there."""
+    """Names of the sources with new rows."""
     steps: bool
-    """Whether its recipe has a later end now."""
+    """True if its recipe now ends later."""
     repeated: int
-    """Rows of standard input that had been piped in before."""
+    """Rows of standard input already piped in before."""
 
     def __bool__(self) -> bool:
         return bool(self.data) or self.steps
 
 
 def growth(folder: Path, recipe: Recipe, *, may_grow: bool) -> Growth:
-    """What has come since the run in a folder took its inputs.
+    """What has been added since the run in a folder read its inputs.
 
-    Raises StateError where they changed in another way, or where it could not take that in; for a
-    part that others were built on (not `may_grow`) that is anything. Raises DataError or OSError
-    where data are gone.
+    Raises StateError if inputs changed in any other way, or if the run cannot take in new rows; a
+    part that later ones were built on (not `may_grow`) takes in none. Raises DataError or OSError
+    if data are gone.
     """
     sources = train_sources(recipe)
     summary = _summary(folder)
     if summary and may_grow:
         for source in sources:
             if isinstance(source, StandardInput):
-                source.look()  # A pipe tells only when it is read.
+                source.look()  # Only reading a pipe shows whether it has rows.
     inputs = input_fingerprints(recipe, sources)
     data_now = inputs.pop(DATA)
     check_inputs(folder, inputs)
@@ -67,8 +67,8 @@ def growth(folder: Path, recipe: Recipe, *, may_grow: bool) -> Growth:
 
 
 def check_finished_parts(folder: Path, recipe: Recipe) -> None:
-    """Raise StateError where inputs of a finished run of several parts, or of one of them, are no
-    longer what they were; data that are gone are not missed."""
+    """Raise StateError if inputs of a finished run of several parts, or of one of its parts, have
+    changed; data that are gone are ignored."""
     if (folder / INPUTS).exists():
         with suppress(DataError, OSError):
             check_inputs(folder, input_fingerprints(recipe))

@@ -1,7 +1,7 @@
-"""What a recipe will train, part by part, checked as far as that goes without a model's weights.
+"""Checks a recipe part by part before training, as far as possible without a model's weights.
 
-A recipe is one run, or several: stages, or domains. All are looked at before the first is trained,
-because a fault of the last one is of no use after hours of the others.
+A recipe is one run, or several: stages, or domains. All are checked before the first is trained, so
+that a fault in the last one does not show up after hours of training the others.
 """
 
 import math
@@ -45,31 +45,31 @@ from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.model_check import check_model
 
 COMPARING = ("llm", "ensemble")
-"""Kinds of judges that say nothing of one answer alone."""
+"""Kinds of judges that cannot judge a single answer."""
 LOOKED_AT = 256
-"""Examples of each stream that are looked at before anything is trained."""
+"""Examples of each stream that are checked before anything is trained."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one run will go through."""
+    """The stream of one run, its number of steps, and warnings about its data."""
 
     stream: ExampleStream | ReplayStream
     total_steps: int | None
     """Optimiser steps planned; None for a stream without a known end."""
     first: list[Example]
-    """The first stored examples, of training and held out."""
+    """The first stored examples of the training and held-out data."""
     of_sources: list[str]
-    """Warnings of the sources themselves."""
+    """Warnings about the sources themselves."""
 
     @property
     def warnings(self) -> list[str]:
-        """What looks odd about the data."""
+        """Warnings about the data."""
         return [*self.of_sources, *example_warnings(self.first)]
 
 
 def plan(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Plan:
-    """The plan of one run. Raises ConfigError or DataError where it cannot be trained."""
+    """The plan of one run. Raises ConfigError or DataError if it cannot be trained."""
     faults = list(_faults(recipe, objective, processes))
     if faults:
         raise ConfigError(*faults)
@@ -86,29 +86,29 @@ def plan(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Plan:
 
 
 def parts(recipe: Recipe) -> dict[str, Recipe]:
-    """The runs of a recipe by label, as far as they are known before the first.
+    """The runs of a recipe by label, if they are known before the first.
 
-    The answers of rounds and the places where drift cuts a stream are not: these are looked at as a
-    whole. Raises ConfigError with the faults of all parts.
+    The answers of rounds and the points where drift splits a stream are not known, so such recipes
+    are checked as a whole. Raises ConfigError with the faults of all parts.
     """
-    made = part_recipes(recipe)
+    recipes = part_recipes(recipe)
     known = recipe.stages or (recipe.continual is not None and recipe.continual.domains)
-    return made if known else {"": recipe}
+    return recipes if known else {"": recipe}
 
 
 def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) -> list[str]:
-    """Check all parts of a recipe but the first few, which are `trained`; warnings about the data.
+    """Check all parts of a recipe but the first `trained` ones; returns warnings about the data.
 
-    Raises ConfigError with everything for which one of them could not be trained, or DataError
-    where it is the data alone.
+    Raises ConfigError with everything that would stop a part from training, or DataError if only
+    the data are at fault.
     """
     warnings = recipe_warnings(recipe)
     faults: dict[str, list[str]] = {}
     kinds: set[type[FastslowError]] = set()
     summed = recipe.continual is not None and recipe.continual.merges
-    seen: list[Any] = []
-    left = dict(list(parts(recipe).items())[trained:])
-    for label, part in left.items():
+    checked_models: list[Any] = []
+    remaining = dict(list(parts(recipe).items())[trained:])
+    for label, part in remaining.items():
         try:
             objective = objective_of(part)
             if part.rounds is None:
@@ -119,14 +119,14 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
                 if judge is not None:
                     make_judge(judge, device=recipe.train.device)
             key = part.model, part.lora, part.task, part.chase, isinstance(objective, ActorCritic)
-            if key not in seen:
-                seen.append(key)
+            if key not in checked_models:
+                checked_models.append(key)
                 warnings += check_model(part, critic=key[-1], summed=summed)
         except (ConfigError, DataError) as error:
             kinds.add(type(error))
-            found = error.problems if isinstance(error, ConfigError) else [str(error)]
-            faults[label] = list(found)
-    lines = faults_of_parts(faults, len(left))
+            problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+            faults[label] = list(problems)
+    lines = faults_of_parts(faults, len(remaining))
     if kinds == {DataError}:
         raise DataError("\n".join(lines))
     if lines:
@@ -135,7 +135,7 @@ def check_parts(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) ->
 
 
 def recipe_warnings(recipe: Recipe) -> list[str]:
-    """What a recipe as a whole does that can hardly be meant."""
+    """Warnings about settings of a recipe as a whole that are unlikely to be intended."""
     continual = recipe.continual
     if continual is None or continual.start != "continue":
         return []
@@ -143,31 +143,31 @@ def recipe_warnings(recipe: Recipe) -> list[str]:
     if not several or not continual.sums:
         return []
     return [
-        "continual.start: continue trains each adapter from the one before, which it so contains; "
-        f"with continual.weights: {continual.weights} the sum counts that one twice. Set "
+        "continual.start: continue trains each adapter from the one before, so it contains that "
+        f"one; with continual.weights: {continual.weights} the sum counts it twice. Set "
         "continual.weights to null (the last adapter alone) or routed, or start: fresh"
     ]
 
 
 def part_warnings(recipe: Recipe, processes: ProcessGroup, *, trained: int = 0) -> list[str]:
-    """Warnings where one part of a recipe learns from what another holds out, for the main process;
-    those of a part alone come with its plan."""
-    left = dict(list(parts(recipe).items())[trained:])
-    return held_out_warnings(left) if processes.rank == 0 and len(left) > 1 else []
+    """Warnings if one part of a recipe learns from what another holds out, in the main process
+    only; warnings about a single part come with its plan."""
+    remaining = dict(list(parts(recipe).items())[trained:])
+    return held_out_warnings(remaining) if processes.rank == 0 and len(remaining) > 1 else []
 
 
 def _check_sources(recipe: Recipe, processes: ProcessGroup) -> list[str]:
-    """Warnings of files that are not read, and of held-out examples that are learned from."""
+    """Warnings about files that are not read, and held-out examples that are learned from."""
     sources = dict.fromkeys([*recipe.data.train_sources, *recipe.data.eval_sources])
     overlap = held_out_warnings({"": recipe}) if processes.rank == 0 else []
     return [*source_warnings(list(sources), follow=recipe.data.follow), *overlap]
 
 
 def _first_examples(recipe: Recipe, objective: Objective) -> list[Example]:
-    """The first examples of all data but standard input, for what no run should find late.
+    """The first examples of all data except standard input, to find problems early.
 
-    Raises DataError where more than a tenth of them lack what the objective learns from, or all
-    are of no use to it.
+    Raises DataError if more than a tenth of them lack what the objective needs, or if no example is
+    usable.
     """
     first: list[Example] = []
     for key, sources, stream, learned in (
@@ -177,23 +177,23 @@ def _first_examples(recipe: Recipe, objective: Objective) -> list[Example]:
         waited_for = key == "data.train" and may_be_empty(recipe)
         if sources and not waited_for and rereadable(sources):
             examples = iter(stream(recipe, learned))
-            own = list(islice(examples, LOOKED_AT))
-            _check_missing(own, learned)
-            if not (recipe.data.follow and key == "data.train"):  # They may still come.
-                _check_any(key, chain(own, examples), learned)
-            first += own
+            head = list(islice(examples, LOOKED_AT))
+            _check_missing(head, learned)
+            if not (recipe.data.follow and key == "data.train"):  # More rows may still arrive.
+                _check_any(key, chain(head, examples), learned)
+            first += head
     return first
 
 
 def _check_missing(examples: Sequence[Example], objective: Objective) -> None:
-    found = ((example, missing_fields(example, objective)) for example in examples)
-    skipped = [f"{example.source}: {reason}" for example, reason in found if reason]
+    reasons = ((example, missing_fields(example, objective)) for example in examples)
+    skipped = [f"{example.source}: {reason}" for example, reason in reasons if reason]
     if len(skipped) > MAX_SKIPPED * len(examples):
         raise too_many_skipped(len(skipped), len(examples), skipped[:SHOWN], [GIVE_COLUMNS])
 
 
 def _check_any(key: str, examples: Iterable[Example], objective: Objective) -> None:
-    """Raise DataError where no example can be used; reads up to the first that can."""
+    """Raise DataError if no example is usable; reads up to the first that is."""
     ties = 0
     for example in examples:
         if not is_idle_tie(example, objective):
@@ -211,7 +211,7 @@ def _check_any(key: str, examples: Iterable[Example], objective: Objective) -> N
 
 
 def _check_rounds(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> list[str]:
-    """Check what there is of a run whose pairs are still to be made; raises and warns as `plan`."""
+    """Check what exists of a run whose pairs are still to be made; raises and warns like `plan`."""
     assert recipe.rounds is not None
     if faults := list(_faults(recipe, objective, processes)):
         raise ConfigError(*faults)
@@ -222,7 +222,7 @@ def _check_rounds(recipe: Recipe, objective: Objective, processes: ProcessGroup)
 
 
 def _faults(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> Iterator[str]:
-    """Settings that do not go with the objective or the model."""
+    """Settings that do not fit the objective or the model."""
     train, name = recipe.train, recipe.objective.name
     compares = objective.coupled or "mismatched_log_ratio" in objective.needs
     if compares and train.batch_size == 1:
@@ -250,7 +250,7 @@ def _faults(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> It
     if recipe.moving_reference and not objective.needs_reference:
         yield f"moving_reference: objective {name} has no reference; set it to null"
     if "file" in recipe.objective.settings:
-        yield from _own_faults(name, objective)
+        yield from _custom_faults(name, objective)
     yield from sharding_faults(recipe, processes)
     limit = load_context_length(recipe.model, trust_remote_code=recipe.trust_remote_code)
     if limit is not None and recipe.data.max_length > limit:
@@ -260,15 +260,15 @@ def _faults(recipe: Recipe, objective: Objective, processes: ProcessGroup) -> It
 
 
 def _compares_rewards(objective: Objective) -> bool:
-    of_policies = objective.needs_lengths or not objective.needs_reference or objective.on_policy
-    known = {*OF_PAIRS, "score", "uniform"}
+    needs_policy = objective.needs_lengths or not objective.needs_reference or objective.on_policy
+    available = {*OF_PAIRS, "score", "uniform"}
     return objective.takes in ("pairs", "rankings") and not (
-        of_policies or set(objective.needs) - known
+        needs_policy or set(objective.needs) - available
     )
 
 
 def _online_faults(recipe: Recipe, objective: Objective) -> Iterator[str]:
-    """Settings of fresh answers that do not go with the objective."""
+    """Settings of online runs that do not fit the objective."""
     online, name = recipe.online, recipe.objective.name
     if online is None:
         return
@@ -298,15 +298,15 @@ def _online_faults(recipe: Recipe, objective: Objective) -> Iterator[str]:
     sampled_elsewhere = online.engine is not None and online.overlap and objective.on_policy
     if sampled_elsewhere and online.temperature != 1:
         yield (
-            f"online.overlap: objective {name} needs sampling log-probs, which an engine says at "
-            f"temperature 1 only; set it to false, or online.temperature = {online.temperature:g} "
-            "to 1"
+            f"online.overlap: objective {name} needs sampling log-probs, which an engine reports "
+            f"only at temperature 1; set it to false, or online.temperature = "
+            f"{online.temperature:g} to 1"
         )
     if online.offline_fraction and objective.on_policy:
         yield (f"online.offline_fraction: objective {name} is on-policy; remove it")
 
 
-def _own_faults(name: str, objective: Objective) -> Iterator[str]:
+def _custom_faults(name: str, objective: Objective) -> Iterator[str]:
     """What would make a run with a user's own objective fail or learn nothing."""
     if objective.takes == "tokens":
         yield f"objective {name}: takes tokens, which only ppo and espo can"
@@ -323,8 +323,8 @@ def _own_faults(name: str, objective: Objective) -> Iterator[str]:
         yield f"objective {name}: has no beta, which scales the chase term; add one"
     checks = (gives_an_output, one_loss_and_reward_per_row)
     failed = (failure(partial(check, objective)) for check in checks)
-    if (said := next((text for text in failed if text is not None), None)) is not None:
-        yield f"objective {name}: {said}; run fastslow.testing.check_objective for all problems"
+    if (first := next((text for text in failed if text is not None), None)) is not None:
+        yield f"objective {name}: {first}; run fastslow.testing.check_objective for all problems"
 
 
 def _total_steps(
@@ -335,7 +335,7 @@ def _total_steps(
     each: int = 1,
     passes: int = 1,
 ) -> int | None:
-    """Steps of a run; `each` is how many examples a row becomes."""
+    """Steps of a run; `each` is the number of examples a row becomes."""
     rows = stream.estimate_pairs()
     planned = [] if rows is None else [math.ceil(rows * each / batch_size) * passes]
     if recipe.train.max_steps is not None:

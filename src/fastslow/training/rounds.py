@@ -60,7 +60,7 @@ POLICY = "policy"
 
 
 def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path] | None:
-    """Generate, judge and train all rounds in a run's folder, which is locked for it.
+    """Generate, judge and train all rounds in the run's folder, which is locked.
 
     Returns the folders of their runs, or None if it was asked to stop. Raises as `train`, and
     JudgeError if the judge fails; finished work is then on disk.
@@ -69,37 +69,37 @@ def train_rounds(recipe: Recipe, folder: Path, context: RunContext) -> list[Path
     began = check_run_folder(folder, recipe)
     check_parts(recipe, context.processes)
     judge = make_judge(recipe.judge, device=recipe.train.device)
-    write_config(folder, recipe)  # First: a folder with anything else in it would be somebody's.
+    write_config(folder, recipe)  # First, so that the folder is known to be this run's.
     keep_inputs(folder, input_fingerprints(recipe), began=began)
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    asked, lost = askable_prompts(recipe, recipe.rounds, make_encoder(recipe, tokenizer))
-    for message in lost:
+    usable, messages = askable_prompts(recipe, recipe.rounds, make_encoder(recipe, tokenizer))
+    for message in messages:
         context.listener({"event": "warning", "message": message})
-    prompts = round_prompts(recipe, asked)
-    count, told = recipe.rounds.count, False
+    prompts = round_prompts(recipe, usable)
+    count, warned = recipe.rounds.count, False
     for index in range(count):
         if context.stop.received:
             return None
         context.listener({"event": "round", "number": index + 1, "of": count})
-        cut = _generate(recipe, folder, index, prompts[index], judge, context)
-        if cut and not told:
-            context.listener({"event": "warning", "message": cut})
-            told = True
+        warning = _generate(recipe, folder, index, prompts[index], judge, context)
+        if warning and not warned:
+            context.listener({"event": "warning", "message": warning})
+            warned = True
         part = round_recipe(recipe, folder, index)
         if context.train(part, Path(part.output_dir)) is None:
             return None
         if index + 1 < count:
-            _carry_on(recipe, folder, index, prompts[index], context)
+            _write_policy(recipe, folder, index, prompts[index], context)
     return [_run(folder, index) for index in range(count)]
 
 
 def round_recipe(recipe: Recipe, folder: Path, index: int) -> Recipe:
-    """The run of one round, from 0."""
+    """The recipe of one round's run; `index` counts from 0."""
     start = _policy(recipe, folder, index)
     settings = round_settings(
         recipe.model_dump(mode="json"),
         index,
-        # The rows alone: the counts beside them are not data.
+        # Only the rows: the counts beside them are not data.
         answers=f"{glob.escape(str(_answers(folder, index)))}/*.jsonl",
         start_from=None if start is None else str(start),
         output_dir=str(_run(folder, index)),
@@ -118,7 +118,7 @@ def round_prompts(recipe: Recipe, prompts: Iterable[Prompt]) -> list[list[Prompt
     random.Random(f"{recipe.seed}/prompts").shuffle(prompts)
     size = rounds.prompts_per_round or max(1, len(prompts) // rounds.count)
     return [
-        [prompts[place % len(prompts)] for place in range(index * size, (index + 1) * size)]
+        [prompts[i % len(prompts)] for i in range(index * size, (index + 1) * size)]
         for index in range(rounds.count)
     ]
 
@@ -147,13 +147,13 @@ def _policy(recipe: Recipe, folder: Path, index: int) -> Path | None:
     return folder / "policies" / f"{index:02d}"
 
 
-def _carry_on(
+def _write_policy(
     recipe: Recipe, folder: Path, index: int, prompts: list[Prompt], context: RunContext
 ) -> None:
-    """Write the sampling policy after a round, where it differs from the learned one."""
+    """Write the sampling policy after a round, if it differs from the learned one."""
     assert recipe.rounds is not None
     momentum, to = recipe.rounds.momentum, _policy(recipe, folder, index + 1)
-    learned, before = (_learned(recipe, folder, place) for place in (index + 1, index))
+    learned, before = (_learned(recipe, folder, i) for i in (index + 1, index))
     assert to is not None and learned is not None
     if to == learned or to.exists():
         return
@@ -167,7 +167,7 @@ def _carry_on(
 
 
 def _strength(recipe: Recipe, policy: Factors, prompts: list[Prompt], context: RunContext) -> float:
-    """How much of a sampling policy is within the budget, which momentum may leave behind."""
+    """The strength at which a sampling policy is within the budget, which momentum may exceed."""
     if recipe.lora.start_from is not None:
         return 1.0  # Each round is measured from its own start, not from the base.
     with TemporaryDirectory() as scratch:
@@ -175,8 +175,8 @@ def _strength(recipe: Recipe, policy: Factors, prompts: list[Prompt], context: R
         facts = adapter_within(Path(scratch) / POLICY, prompts, recipe, context.bases)
     if facts is None or facts.strength == 1:
         return 1.0
-    told = {"event": "budget", "module": "the policy that answers next", **asdict(facts)}
-    context.listener(cast(BudgetEvent, told))
+    event = {"event": "budget", "module": "the policy that answers next", **asdict(facts)}
+    context.listener(cast(BudgetEvent, event))
     return facts.strength
 
 
@@ -199,9 +199,9 @@ def _generate(
     judge: Judge,
     context: RunContext,
 ) -> str | None:
-    """Write the completions of a round and their judgements, unless they are there.
+    """Write the completions of a round and their judgements, unless they exist.
 
-    Returns a warning where most of them were cut off.
+    Returns a warning if most of them were cut off.
     """
     assert recipe.rounds is not None
     to, start = _answers(folder, index), _policy(recipe, folder, index)
@@ -243,17 +243,16 @@ def _provenance(
     start: Path | None, index: int, publisher: EnginePublisher | None
 ) -> dict[str, Any]:
     """Which policy a round's completions come from."""
-    known: dict[str, Any] = {"round": index + 1, "policy": BASE, "adapter": None}
+    provenance: dict[str, Any] = {"round": index + 1, "policy": BASE, "adapter": None}
     if start is not None:
         weights = file_hash(start / ADAPTER_WEIGHTS)
-        known |= {"policy": str(start), "adapter": weights}
-    return known | ({"engine": publisher.engine.name} if publisher else {})
+        provenance |= {"policy": str(start), "adapter": weights}
+    return provenance | ({"engine": publisher.engine.name} if publisher else {})
 
 
 def _opened(recipe: Recipe, start: Path | None, tokenizer: Any, bases: SharedBase) -> Policies:
     if start is not None:
         return open_policies(recipe, {POLICY: start}, tokenizer, bases)
-    modules = make_modules(
-        recipe, bases.load(recipe), critic=False
-    )  # None of them is used for sampling.
+    # The base alone samples; none of these modules is used.
+    modules = make_modules(recipe, bases.load(recipe), critic=False)
     return make_policies(recipe, modules, tokenizer, bases.processes)

@@ -62,13 +62,13 @@ def train(
     ends with the same weights, bit for bit on a CPU, as if it had never stopped; a finished one
     returns its summary.
 
-    Started by a launcher in several processes, these share every batch and return the same summary;
-    the main one alone gives events to the listener and writes to `output_dir`.
+    If a launcher starts several processes, they share every batch and return the same summary; only
+    the main one passes events to the listener and writes to `output_dir`.
 
     Args:
         recipe: a Recipe, the same as a mapping, or the path of a YAML file.
-        listener: called with every event, one at a time. What it raises ends the run as any error
-            does: it resumes from its newest checkpoint.
+        listener: called with every event, one at a time. An exception that it raises ends the run
+            like any error: it can resume from its newest checkpoint.
         stop: requests a stop from any thread, like SIGINT and SIGTERM in the main thread.
 
     Raises ConfigError, DataError or StateError.
@@ -80,8 +80,8 @@ def train(
     processes, run_folder = ProcessGroup(recipe.train.device), Path(recipe.output_dir)
     if processes.size > 1 and is_live(recipe):
         raise ConfigError(
-            "data.train: several processes cannot learn rows that come over time (standard input, "
-            "votes, data.follow); start one"
+            "data.train: several processes cannot learn from rows that arrive over time (standard "
+            "input, votes, data.follow); start one"
         )
     with ExitStack() as stack:
         processes.broadcast_from_main(partial(_lock, run_folder, stack))
@@ -102,8 +102,8 @@ def train(
         return train_one(recipe, folder, context, may_grow=True)
 
 
-def _lock(folder: Path, until: ExitStack) -> None:
-    until.enter_context(lock_run_folder(folder))
+def _lock(folder: Path, stack: ExitStack) -> None:
+    stack.enter_context(lock_run_folder(folder))
 
 
 def _train_in_parts(recipe: Recipe, folder: Path, context: RunContext) -> RunSummary | None:
@@ -121,10 +121,10 @@ def _train_in_parts(recipe: Recipe, folder: Path, context: RunContext) -> RunSum
 def train_one(
     recipe: Recipe, folder: Path, context: RunContext, *, may_grow: bool = False
 ) -> RunSummary | None:
-    """An ordinary run, of one module or several that chase each other, in its folder.
+    """Train an ordinary run, of one module or several that chase each other, in its folder.
 
-    With `may_grow` one that has learned takes in rows that were added to its data since, and a
-    finished one goes on if there are any, or if it is asked for more steps.
+    With `may_grow`, a run takes in rows that were added to its data since it trained; a finished
+    run continues if there are any, or if the recipe asks for more steps.
     """
     recipe, listener = written_out(recipe), context.listener
     began = check_run_folder(folder, recipe, more_steps=may_grow) and (folder / INPUTS).exists()
@@ -152,10 +152,10 @@ def train_one(
     try:
         listener(_start_event(components, resumed=resumed))
         if grown:
-            _tell_of_growth(components, grown, log, listener)
+            _log_growth(components, grown, log, listener)
         for warning in _warnings(components):
             event: WarningEvent = {"event": "warning", "step": 0, "message": warning}
-            if not resumed:  # Else they are in the log.
+            if not resumed:  # Otherwise it is already in the log.
                 log.write(event)
             listener(event)
         components.reader.open()
@@ -167,7 +167,7 @@ def train_one(
         log.sync()
     except DataError:
         if components.learner.state.step == 0:
-            (folder / KEPT).unlink(missing_ok=True)  # Rows that were refused may come again.
+            (folder / KEPT).unlink(missing_ok=True)  # Refused rows may be piped in again.
         raise
     finally:
         components.stream.rows.keep_rest()
@@ -179,15 +179,15 @@ def train_one(
 
 
 def _inputs(components: Components) -> dict[str, Any]:
-    """Fingerprints of the inputs, of the data as its stream has opened them: what was added since
-    is for the next start."""
+    """Fingerprints of the inputs, with the data as the stream opened them: rows added since then
+    are left to the next start."""
     recipe = components.recipe
-    others = recipe.online is not None and bool(recipe.online.prompt_sources)
-    return input_fingerprints(recipe, None if others else components.stream.rows.sources)
+    other_prompts = recipe.online is not None and bool(recipe.online.prompt_sources)
+    return input_fingerprints(recipe, None if other_prompts else components.stream.rows.sources)
 
 
 def _growth(folder: Path, recipe: Recipe, *, may_grow: bool) -> Growth | None:
-    """What has come since; of a finished run whose data are gone nothing."""
+    """What has been added to the run's inputs; None for a finished run whose data are gone."""
     try:
         return growth(folder, recipe, may_grow=may_grow)
     except (DataError, OSError):
@@ -196,9 +196,7 @@ def _growth(folder: Path, recipe: Recipe, *, may_grow: bool) -> Growth | None:
         raise
 
 
-def _tell_of_growth(
-    components: Components, grown: Growth, log: EventLog, listener: Listener
-) -> None:
+def _log_growth(components: Components, grown: Growth, log: EventLog, listener: Listener) -> None:
     counts = components.stream.rows.new_rows()
     rows = {name: counts.get(name) for name in grown.data}
     event: MoreEvent = {"event": "more", "step": components.learner.state.step, "rows": rows}
@@ -211,7 +209,7 @@ def _stopping(listener: Listener, signal: str) -> None:
 
 
 def _resume(components: Components, folder: Path, listener: Listener) -> bool:
-    """Restore the newest checkpoint; whether there was one."""
+    """Restore the newest checkpoint; returns False if there is none."""
     snapshot, skipped = read_newest(folder / "checkpoints")
     for fault in skipped:
         listener({"event": "warning", "message": f"checkpoint skipped: {fault}"})
@@ -251,8 +249,8 @@ def _warnings(components: Components) -> Iterator[str]:
     recipe, steps = components.recipe, components.total_steps
     yield from components.warnings
     if "file" in recipe.objective.settings:
-        for said in failed_checks(components.learner.objective):
-            yield f"objective {recipe.objective.name} fails the check {said}"
+        for problem in failed_checks(components.learner.objective):
+            yield f"objective {recipe.objective.name} fails the check {problem}"
     if recipe.train.precision != "float32":
         warning = slow_bfloat16(components.learner.accelerator.device)
         yield from [warning] if warning else []
@@ -265,7 +263,7 @@ def _warnings(components: Components) -> Iterator[str]:
 
 
 def _write_results(components: Components, folder: Path, loop: Loop) -> RunSummary:
-    """Adapters, replay buffer and samples of a finished run, and last its summary."""
+    """Write the adapters, replay buffer and samples of a finished run, and its summary last."""
     learner, state, adapters = components.learner, components.learner.state, {}
     for name in state.selector.modules:
         adapters[name] = f"adapters/{name}"
@@ -283,7 +281,7 @@ def _write_results(components: Components, folder: Path, loop: Loop) -> RunSumma
 
 
 def _write_full(handed: HandedOver, modules: Modules, folder: Path) -> dict[str, Any]:
-    """Keep a module that was scaled down as it was learned, too; the facts for the summary."""
+    """Also keep a scaled-down module as it was learned; returns the facts for the summary."""
     if handed.strength == 1:
         return handed.facts()
     full, scaled = f"full/{handed.module}", copies(modules.tensors(handed.module))

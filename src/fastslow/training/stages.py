@@ -1,10 +1,10 @@
-"""Stages: consecutive runs, each in its own folder, from the module of the previous one.
+"""Stages: consecutive runs, each in its own folder and starting from the previous one's module.
 
 run folder/
   stages/01-sft/, stages/02-preferences/    ordinary runs
   adapters/, summary.json                   of the last one, the result of the run
 
-An interrupted run resumes in the stage where it was. Stages that have not started may still be
+An interrupted run resumes in the stage it was in. Stages that have not started may still be
 changed.
 """
 
@@ -21,10 +21,10 @@ from fastslow.training.state.run_lock import check_run_folder
 
 
 def train_stages(recipe: Recipe, folder: Path, context: RunContext) -> list[Path] | None:
-    """Train all stages in a run's folder, which is locked for it.
+    """Train all stages in the run's folder, which is locked.
 
     Returns their folders, or None if the run was asked to stop. Raises ConfigError with the faults
-    of all stages before the first is trained, StateError where the folder holds other stages.
+    of all stages before the first is trained, and StateError if the folder holds other stages.
     """
     folders = _folders(recipe, folder)
     trained = sum((path / "summary.json").exists() for path in folders)
@@ -56,7 +56,7 @@ def _check_folders(recipe: Recipe, folder: Path) -> None:
 
 
 def _stage(recipe: Recipe, folder: Path, index: int) -> Recipe:
-    """One stage's recipe, which starts from the adapter of the stage before."""
+    """One stage's recipe, which starts from the adapter of the previous stage."""
     folders = _folders(recipe, folder)
     start = str(leader_of(folders[index - 1], "stage")) if index else ""
     return stage_recipe(recipe, index, start_from=start, output_dir=str(folders[index]))
