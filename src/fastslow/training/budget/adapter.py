@@ -1,4 +1,4 @@
-"""How strong policies may be, within a recipe's budget from the base."""
+"""The strength at which a policy stays within its recipe's KL budget from the base."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -21,9 +21,9 @@ ADAPTER = "adapter"
 def adapter_within(
     folder: Path, prompts: Sequence[Prompt], recipe: Recipe, bases: SharedBase
 ) -> WithinBudget | None:
-    """The strength at which an adapter in a folder is within; None where there is no budget.
+    """The strength at which the adapter in a folder is within budget; None if there is no budget.
 
-    The reverse KL is that to the base, on answers to the first of some prompts.
+    The reverse KL to the base is measured on answers to the first PROMPTS prompts.
     """
     config = budget_of(recipe, objective_of(recipe))
     if config is None:
@@ -42,9 +42,9 @@ def scaled_from_base(
     config: BudgetConfig,
     seed: int,
 ) -> WithinBudget:
-    """Scale the modules that a policy is made of down, all alike, until it is within the budget.
+    """Scale all modules of a policy down by one strength, until it is within the budget.
 
-    The reverse KL is that to the base, on answers to the prompts.
+    The reverse KL to the base is measured on answers to the prompts.
     """
     limit = limit_of(config, answers, BASE, prompts, seed=seed)
     kl = partial(answers.measure, policy, BASE, prompts, seed=seed)

@@ -1,4 +1,4 @@
-"""The reverse KL of a policy, on answers that it gives to a few prompts."""
+"""The reverse KL of a policy, measured on its own answers to a few prompts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from fastslow.training.policies.policies import PROMPTS_AT_ONCE, Policies, answe
 
 
 def longest_answer(recipe: Recipe) -> int:
-    """Of those on which a KL is measured, tokens."""
+    """Longest answer on which a KL is measured, in tokens."""
     return min(recipe.eval.max_new_tokens, recipe.data.max_length // 2)
 
 
@@ -19,24 +19,24 @@ class AnswerKl:
     """Measures policies by their own answers.
 
     The same prompts with the same seed are answered with the same random numbers, so that two
-    strengths of a policy can be compared on a few.
+    strengths of a policy can be compared on a few prompts.
     """
 
     policies: Policies
     encoder: Encoder
     max_new_tokens: int
-    """Longest answer."""
+    """Longest answer, in tokens."""
 
     @classmethod
     def of(cls, recipe: Recipe, policies: Policies, encoder: Encoder) -> "AnswerKl":
-        """Answers as long as the recipe evaluates, or as prompts leave room for."""
+        """Answers are as long as in the recipe's evaluation, or as prompts leave room for."""
         return cls(policies, encoder, longest_answer(recipe))
 
     def measure(
         self, name: str, reference: str, prompts: Sequence[Prompt | Example], *, seed: int
     ) -> float:
         """KL(policy || reference), nats per answer: of all predictions along one answer to each
-        prompt, which varies less than the answers' own log-ratios."""
+        prompt. It varies less than the log-ratios of the answers themselves."""
         total = 0.0
         for trees in self._answered(name, prompts, seed):
             kl = self.policies.kl(name, reference, self.policies.batch(trees))
@@ -44,24 +44,26 @@ class AnswerKl:
         return total / len(prompts)
 
     def mean_length(self, name: str, prompts: Sequence[Prompt | Example], *, seed: int) -> float:
-        """Of a policy's answers, tokens."""
+        """Mean length of a policy's answers, in tokens."""
         answered = self._answered(name, prompts, seed)
         return sum(len(tree.responses[0]) for trees in answered for tree in trees) / len(prompts)
 
     def _answered(
         self, name: str, prompts: Sequence[Prompt | Example], seed: int
     ) -> Iterator[list[Tree]]:
-        """The prompts, some at a time, each with an answer of the policy."""
-        asked = [self.encoder.prompt_ids_of(one, room=self.max_new_tokens) for one in prompts]
-        asked.sort(key=len)
-        for first in range(0, len(asked), PROMPTS_AT_ONCE):
-            some = asked[first : first + PROMPTS_AT_ONCE]
+        """The prompts in batches, each with the policy's answer."""
+        encoded = [
+            self.encoder.prompt_ids_of(prompt, room=self.max_new_tokens) for prompt in prompts
+        ]
+        encoded.sort(key=len)
+        for first in range(0, len(encoded), PROMPTS_AT_ONCE):
+            group = encoded[first : first + PROMPTS_AT_ONCE]
             answers = self.policies.generate(
                 name,
-                some,
+                group,
                 end_ids=sorted(self.encoder.end_ids),
                 max_new_tokens=self.max_new_tokens,
                 seed=seed + first,
                 num_generations=1,
             )
-            yield from in_passes(answered(some, answers))
+            yield from in_passes(answered(group, answers))

@@ -1,9 +1,9 @@
-"""Keeps what a run learns within a reverse KL of where it started, and what it hands over for sure.
+"""Limits a run's reverse KL from its start: loosely while it learns, strictly for its final module.
 
-Pairs do not show what a policy says off them: its loss falls on while it forgets how to speak. Two
-things do. Answers that it samples show it exactly, and cost time: they decide at the end. The KL of
-its predictions along the batch's own responses costs a pass and follows the other closely, token
-for token (LOG.md), so it is what is looked at while policies learn.
+The loss on pairs does not show what a policy says elsewhere: it keeps falling while the policy
+forgets how to speak. Two measurements do. Sampled answers show it exactly but take time, so they
+decide at the end. The KL of the predictions along a batch's own responses costs one pass and tracks
+the former closely, token for token (LOG.md), so it is checked while policies learn.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,25 +29,25 @@ from fastslow.training.policies.policies import Policies
 from fastslow.training.state.state import copies
 
 LOOKED_AT = 4
-"""Examples of a batch whose predictions are compared."""
+"""Examples of a batch on which predictions are compared."""
 FAR = 2.0
-"""Times the limit up to which a module may lead while it learns: it may come back, and what is a
-little beyond at the end loses little when it is scaled down."""
+"""A module may lead up to this multiple of the limit while it learns: it may come back, and one
+slightly beyond at the end loses little when it is scaled down."""
 PROMPTS = 48
-"""Prompts that are answered when it is handed over."""
+"""Prompts answered to measure the final module."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """A policy that is within its budget, and how it came to be."""
+    """The final module, within its budget, and how it was scaled."""
 
     module: str
     limit: float
     """Nats per answer."""
     tried: tuple[Tried, ...]
-    """In the order of trying; the last is what was handed over."""
+    """In the order tried; the last is what was handed over."""
     full: dict[str, Tensor]
-    """The weights that were learned."""
+    """The weights as learned."""
 
     @property
     def strength(self) -> float:
@@ -61,10 +61,10 @@ class HandedOver:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What came of looking at the modules after a step."""
+    """Result of checking the modules after a step."""
 
     beyond: Mapping[str, float]
-    """The KL over the limit of those that were far beyond it."""
+    """KL as a multiple of the limit, for each module far beyond it."""
     changed: bool
     """Whether the lead has changed hands."""
 
@@ -73,12 +73,12 @@ class Budget:
     """The reverse KL of a run's modules to a reference, and its limit.
 
     Args:
-        config: the limit, and how often is looked.
-        answers: measures policies by what they answer.
+        config: the limit, and how often it is checked.
+        answers: measures policies on their own answers.
         reference: name of the policy that the KL is measured from.
-        modules: names of the trained ones.
-        micro_batches: examples of one pass.
-        seed: of the prompts that are kept, and of the answers at the end.
+        modules: names of the trained modules.
+        micro_batches: splits examples into passes.
+        seed: for sampling the kept prompts, and the answers at the end.
     """
 
     def __init__(
@@ -99,10 +99,11 @@ class Budget:
         self._asked = Reservoir.of_prompts(PROMPTS, seed=seed)
         self._modules = tuple(modules)
         self.each_alone = False
-        """Whether every module that is far beyond is scaled down while it learns, as if it were
-        alone, and may lead: for a learner that has no end at which another one is handed over."""
+        """Whether every module far beyond the limit is scaled down while it learns, as a lone
+        module is, and may still lead: for a learner without an end at which another is handed
+        over."""
         self._length: float | None = None
-        """Of the reference's answers to the first prompts, tokens."""
+        """Mean length of the reference's answers to the first prompts, in tokens."""
 
     @property
     def _policies(self) -> Policies:
@@ -111,16 +112,16 @@ class Budget:
     def keep_within(
         self, batch: Sequence[Encoded], selector: LeaderSelector, *, step: int, seed: int
     ) -> Kept:
-        """Where that is due, let no module lead that is far beyond the limit; if all are, or with
-        `each_alone`, scale them down to it. The batch's prompts may be asked at the end."""
+        """If a check is due, let no module far beyond the limit lead; if all are, or with
+        `each_alone`, scale them down to it. Also samples prompts for the measurement at the end."""
         prompts = [_prompt_of(item.example) for item in batch]
         for prompt in prompts:
             self._asked.add(prompt)
         if step % self._config.every:
             return Kept({}, False)
         limit = self._limit_per_token(prompts, seed)
-        near = self._near(self._modules, batch[:LOOKED_AT])
-        beyond = {name: kl / limit for name, kl in near.items() if not kl <= FAR * limit}
+        kls = self._batch_kls(self._modules, batch[:LOOKED_AT])
+        beyond = {name: kl / limit for name, kl in kls.items() if not kl <= FAR * limit}
         within = [name for name in selector.modules if name not in beyond]
         if self.each_alone or not within:
             self._pull_back(beyond, batch[:LOOKED_AT], limit)
@@ -128,39 +129,39 @@ class Budget:
         return Kept(beyond, selector.allow(within))
 
     def _pull_back(self, names: Iterable[str], items: Sequence[Encoded], limit: float) -> None:
-        """Scale modules down to the limit, each by itself."""
+        """Scale each module down to the limit, separately."""
         for name in names:
-            near = partial(self._near_of, name, items)
-            scaled_down(self._policies.modules, (name,), limit, near, start=self._reference)
+            measure = partial(self._batch_kl, name, items)
+            scaled_down(self._policies.modules, (name,), limit, measure, start=self._reference)
 
     def _limit_per_token(self, prompts: Sequence[Prompt], seed: int) -> float:
-        given = self._config.reverse_kl
-        return PER_TOKEN if given is None else given / self._mean_length(prompts, seed)
+        per_answer = self._config.reverse_kl
+        return PER_TOKEN if per_answer is None else per_answer / self._mean_length(prompts, seed)
 
     def _mean_length(self, prompts: Sequence[Prompt], seed: int) -> float:
         if self._length is None:
             self._length = self._answers.mean_length(self._reference, prompts, seed=seed)
         return self._length
 
-    def _near_of(self, name: str, items: Sequence[Encoded]) -> float:
-        return self._near((name,), items)[name]
+    def _batch_kl(self, name: str, items: Sequence[Encoded]) -> float:
+        return self._batch_kls((name,), items)[name]
 
-    def _near(self, names: Sequence[str], items: Sequence[Encoded]) -> dict[str, float]:
-        """The KL of modules' predictions along some examples' own responses, nats per token."""
+    def _batch_kls(self, names: Sequence[str], items: Sequence[Encoded]) -> dict[str, float]:
+        """KL of each module's predictions along the examples' responses, nats per token."""
         totals, tokens = dict.fromkeys(names, 0.0), 0
-        for some in self._micro_batches.split(items):
-            batch = self._policies.batch([item.tree for item in some])
+        for group in self._micro_batches.split(items):
+            batch = self._policies.batch([item.tree for item in group])
             tokens += int(batch.lengths.sum())
             for name, kl in self._policies.kls(names, self._reference, batch).items():
                 totals[name] += kl.cpu().double().sum().item()
         return {name: total / tokens for name, total in totals.items()}
 
     def limit(self, prompts: Sequence[Prompt | Example], *, seed: int) -> float:
-        """The largest reverse KL on some prompts, nats per answer."""
+        """The largest allowed reverse KL on the prompts, nats per answer."""
         return limit_of(self._config, self._answers, self._reference, prompts, seed=seed)
 
     def hand_over(self, name: str) -> HandedOver:
-        """Scale a module down to the limit, if it is beyond it, by answers to kept prompts."""
+        """Scale a module down to the limit if its answers to the kept prompts are beyond it."""
         modules, answers = self._policies.modules, self._answers
         full = copies(modules.tensors(name))
         prompts, seed, reference = self._asked.examples, self._seed, self._reference
@@ -170,11 +171,11 @@ class Budget:
         return HandedOver(name, limit, tuple(tried), full)
 
     def state(self) -> dict[str, Any]:
-        """What changes, as JSON."""
+        """The mutable state, as JSON."""
         return {"asked": self._asked.state(), "length": self._length}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up where `state()` was taken."""
+        """Restore what `state()` returned."""
         self._asked.load_state(state["asked"])
         self._length = state["length"]
 
@@ -191,7 +192,7 @@ def make_budget(
     encoder: Encoder,
     micro_batches: MicroBatches,
 ) -> Budget | None:
-    """The budget of a run; None where it has none. Raises ConfigError if it could not be kept."""
+    """The budget of a run; None where it has none. Raises ConfigError if it cannot be kept."""
     config = budget_of(recipe, objective)
     if config is None:
         return None

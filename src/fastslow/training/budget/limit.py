@@ -1,4 +1,4 @@
-"""What a policy's reverse KL may be."""
+"""The largest reverse KL that a policy may have."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from fastslow.records import Example, Prompt
 from fastslow.training.budget.answer_kl import AnswerKl
 
 PER_TOKEN = 0.1
-"""Nats for each token of the reference's answers, where the recipe gives no limit."""
+"""Nats per token of the reference's answers, if the recipe sets no limit."""
 
 
 def budget_of(recipe: Recipe, objective: Objective) -> BudgetConfig | None:
-    """The budget of what a recipe trains. Demonstrations are learned wherever they lead, and a
-    reward model has no distance from its base."""
+    """The KL budget of a recipe; None if it has none. Training on demonstrations is not limited,
+    and a reward model has no KL from its base."""
     if recipe.task == "reward" or objective.takes == "demonstrations":
         return None
     return recipe.budget
@@ -27,7 +27,7 @@ def limit_of(
     *,
     seed: int,
 ) -> float:
-    """The largest reverse KL, nats per answer."""
+    """The largest allowed reverse KL, nats per answer."""
     if config.reverse_kl is not None:
         return config.reverse_kl
     return PER_TOKEN * answers.mean_length(reference, prompts, seed=seed)

@@ -1,4 +1,4 @@
-"""Modules scaled down until the policy that they make is within a reverse KL."""
+"""Scales modules down until their policy is within a reverse KL."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from fastslow.training.state.state import copies
 
 
 def check_scalable(modules: Modules, names: Sequence[str], start: str) -> None:
-    """Raise ConfigError unless modules at strength 0 are what they are scaled down to."""
+    """Raise ConfigError unless modules at strength 0 equal `start`."""
     if start == BASE and any(modules.config(name).use_dora for name in names):
         raise ConfigError(
             "budget: got DoRA in lora.start_from, whose magnitudes change the base at any "
@@ -26,15 +26,15 @@ def scaled_down(
     *,
     start: str = BASE,
 ) -> list[Tried]:
-    """Scale modules down in place, all by the same strength, which is 1 where they are within.
+    """Scale modules in place by one strength, which is 1 if they are already within the limit.
 
     Args:
-        limit: nats.
-        reverse_kl: of the policy as it is when this is called.
-        start: what strength 0 is, and the KL is from: the base, or a module of the same shape.
-            Modules on top of another go back to that one, whatever the KL is from.
+        limit: of the reverse KL, nats.
+        reverse_kl: measures the policy as it is when called.
+        start: the policy at strength 0, and the KL's reference: the base, or a module of the same
+            shape. Modules on top of another return to that one, whatever the reference.
 
-    Returns what was tried, in its order; the last is how the modules are left. Raises as
+    Returns what was tried, in order; the modules are left at the last. Raises as
     `check_scalable`.
     """
     check_scalable(modules, names, start)
@@ -48,7 +48,7 @@ def scaled_down(
         scale(strength)
         return reverse_kl()
 
-    begins_there = all(start == modules.start for name in names if modules.is_on_top(name))
-    tried = strength_within(limit, at, from_reference=begins_there)
+    starts_at_reference = all(start == modules.start for name in names if modules.is_on_top(name))
+    tried = strength_within(limit, at, from_reference=starts_at_reference)
     scale(tried[-1].strength)
     return tried
