@@ -1,4 +1,4 @@
-"""Entries of the bank to one policy: a single adapter, or one adapter a prompt."""
+"""Combines bank entries into one policy: a single adapter, or one adapter per prompt."""
 
 import math
 from collections.abc import Sequence
@@ -55,33 +55,33 @@ def write_combination(
 
     The folder is an ordinary PEFT adapter or, for `routed`, holds one for each entry and a router.
     `last` is the last entry alone.
-    `recipe` defines how the replay buffers are encoded and scored. `before` holds the combination
-    of some of the entries, which teaches what it knows if the kind is `distilled`; what was taught
-    so far is then kept in the folder `checkpoints`. Raises ConfigError, StateError or DataError.
+    `recipe` defines how the replay buffers are encoded and scored. If the kind is `distilled`,
+    `before` holds the combination of some of the entries, which teaches for them, and `checkpoints`
+    is the folder for checkpoints of the distillation. Raises ConfigError, StateError or DataError.
     """
     check_one_base(entries)
     names = [entry.name for entry in entries]
     if len(set(names)) < len(names):
         raise ConfigError("combine: two of the entries have the same name; give each once")
     if kind == LAST:
-        made = Combination(kind, names[-1:], None, None, None)
+        combination = Combination(kind, names[-1:], None, None, None)
         copy_adapter(entries[-1].folder, draft)
     elif kind == ROUTED:
-        made = Combination(kind, names, None, None, None)
+        combination = Combination(kind, names, None, None, None)
         _route(entries, recipe, draft, bases)
     elif kind == DISTILLED:
-        known = Consolidated(before, Combination.read(before).entries) if before else None
+        previous = Consolidated(before, Combination.read(before).entries) if before else None
         rank = recompress or recipe.lora.rank
-        total, far = consolidate(
+        total, distance = consolidate(
             entries,
             recipe,
             bases,
             rank=rank,
-            before=known,
+            before=previous,
             progress=progress,
             checkpoints=checkpoints,
         )
-        made = Combination(kind, names, None, total.rank, None, far)
+        combination = Combination(kind, names, None, total.rank, None, distance)
         total.write(draft)
     else:
         total, weights, kl = _sum(kind, entries, recipe, bases, fixed, progress)
@@ -89,15 +89,15 @@ def write_combination(
         if recompress is not None:
             total, lost = nearest(total, recompress)
         shares = dict(zip(names, weights, strict=True))
-        made = Combination(kind, names, shares, total.rank, lost, kl)
+        combination = Combination(kind, names, shares, total.rank, lost, kl)
         total.write(draft)
-    made = keep_within(draft, made, entries, recipe, bases)
-    made.write(draft)
-    return made
+    combination = keep_within(draft, combination, entries, recipe, bases)
+    combination.write(draft)
+    return combination
 
 
 def task_of(kind: str) -> str:
-    """What is shown while a combination is made."""
+    """The progress label shown while a combination is made."""
     return "distilling" if kind == DISTILLED else "fitting merge weights"
 
 

@@ -26,21 +26,21 @@ class Combination:
     alone."""
     entries: list[str]
     weights: dict[str, float] | None
-    """Of each entry, of `regmean` of its fitted module; None where there is no sum."""
+    """Weight of each entry, for `regmean` of its fitted module; None if the policy is no sum."""
     rank: int | None
-    """Of the combined adapter."""
+    """Rank of the combined adapter."""
     lost: float | None
     """Share of the update, in the Frobenius norm, lost by recompression."""
     kl: float | None = None
-    """From the modules to a student or to `regmean`, nats per response."""
+    """KL from the modules to a student or to `regmean`, nats per response."""
     budget: dict[str, Any] | None = None
-    """How it came to be within its budget: `limit`, `strength`, which all weights include,
-    `reverse_kl` (nats per answer), what was `tried`, and `full`, the folder of what it was where it
-    was beyond. None without a budget."""
+    """How it was scaled to its budget: `limit`, `strength`, which all weights include, `reverse_kl`
+    (nats per answer), what was `tried`, and, if it was beyond, `full`, the folder of the unscaled
+    modules. None without a budget."""
 
     @property
     def policy(self) -> str:
-        """What the policy is called: combined, routed or last."""
+        """Name of the policy: combined, routed or last."""
         return self.kind if self.kind in (ROUTED, LAST) else COMBINED
 
     @property
@@ -49,7 +49,7 @@ class Combination:
         return tuple(self.entries) if self.kind == ROUTED else (self.policy,)
 
     def place(self, module: str) -> str:
-        """Folder of one of its adapters, relative to that of the combination."""
+        """Folder of one of its adapters, relative to the combination's."""
         return module if self.kind == ROUTED else "."
 
     def write(self, folder: Path) -> None:
@@ -60,19 +60,19 @@ class Combination:
     @classmethod
     def read(cls, folder: Path) -> "Combination":
         """What `write_combination` wrote into a folder."""
-        made: Combination = read_json(folder / "combination.json", cls)
-        return made
+        combination: Combination = read_json(folder / "combination.json", cls)
+        return combination
 
 
 def combination_after(number: int, run: Path) -> Path:
-    """Folder of the policy after so many domains of a run."""
+    """Folder of a run's policy after `number` domains."""
     return run / "combinations" / f"{number:02d}"
 
 
 def open_combination(
     folder: Path, made: Combination, recipe: Recipe, tokenizer: Any, bases: SharedBase
 ) -> Policies:
-    """The modules of a combination that was written to a folder, frozen, on the recipe's base."""
+    """The modules of a combination in a folder, frozen, on the recipe's base."""
     folders = {name: folder / made.place(name) for name in made.modules}
     router = Router.load(folder) if made.kind == ROUTED else None
     return open_policies(recipe, folders, tokenizer, bases, router=router)

@@ -1,4 +1,4 @@
-"""A combination of finished runs' modules as a run folder, which every command takes.
+"""Writes a combination of finished runs' modules as a run folder that every command takes.
 
 combined/
   adapter_config.json, adapter_model.safetensors   the policy, an ordinary PEFT folder; of `routed`
@@ -32,7 +32,7 @@ ENCODING = (
     "eval",
     "budget",
 )
-"""What a combination takes from the recipe of its last module, besides the section data."""
+"""Keys that a combination takes from its last module's recipe, besides the section data."""
 
 
 def write_combined_run(
@@ -45,13 +45,13 @@ def write_combined_run(
     device: str,
     wall_s: float,
 ) -> None:
-    """Make a folder that holds a combination a run.
+    """Turn a folder that holds a combination into a run folder.
 
     Args:
         draft: the folder, with what `write_combination` wrote.
         made: how it was made.
-        entries: of what.
-        recipe: of the last of them.
+        entries: what it was made of.
+        recipe: of the last entry.
         output_dir: where the folder will be.
         device: where weights were fitted.
         wall_s: how long that took, seconds.
@@ -93,18 +93,18 @@ def write_combined_run(
 
 
 def combined_recipe(recipe: Recipe, entries: Sequence[Entry], output_dir: Path) -> Recipe:
-    """What a combination is encoded by and measured on: its last module's recipe, against the base,
-    with the data of all."""
+    """The recipe that a combination is encoded and measured with: its last module's, against the
+    base, with the data of all modules."""
     whole: dict[str, Any] = recipe.model_dump(mode="json")
-    others = [load_recipe(entry.config).data for entry in entries]
-    held_out = list(dict.fromkeys(source for data in others for source in data.eval_sources))
+    sections = [load_recipe(entry.config).data for entry in entries]
+    held_out = list(dict.fromkeys(source for data in sections for source in data.eval_sources))
     settings = {key: whole[key] for key in ENCODING}
     settings["eval"] = {**whole["eval"], "judge": whole["eval"]["judge"] or whole["judge"]}
     if whole["eval"]["max_new_tokens"] >= recipe.data.max_length:  # It had no held-out pairs.
         settings["eval"]["max_new_tokens"] = recipe.data.max_length // 2
     settings["data"] = {
         **whole["data"],
-        "train": list(dict.fromkeys(source for data in others for source in data.train_sources)),
+        "train": list(dict.fromkeys(source for data in sections for source in data.train_sources)),
         "eval": held_out or None,
         "domain": None,
         "label_delay": 0,

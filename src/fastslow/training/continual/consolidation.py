@@ -1,7 +1,7 @@
-"""Several modules to one student adapter that has learned from all of them.
+"""Consolidates several modules into one student adapter that learns from all of them.
 
-Domains that come one by one need no module of the past: the student before teaches what it knows of
-earlier domains on the examples kept of them, the new module its own domain.
+Domains that arrive one by one need no past modules: the previous student teaches the earlier
+domains on their kept examples, and the new module teaches its own domain.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from fastslow.training.policies.loading import SharedBase, make_encoder, open_po
 from fastslow.training.state.event_log import Progress
 
 MOST_STEPS = 300
-"""More keep nothing more (LOG.md)."""
+"""More steps retain no more (LOG.md)."""
 PER_PAIR = 3
-"""Kept examples that a student learns from for each pair that its domains' modules have learned
-from, up to MOST_STEPS: it takes about as long as their training and as long again at most."""
+"""Kept examples that a student learns from per pair that its domains' modules learned from, up to
+MOST_STEPS: distilling takes about as long as their training, and at most as long again."""
 STUDENT = "student"
 BEFORE = "before"
-"""Name of the policy that was consolidated before."""
+"""Name of the policy consolidated before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ def consolidate(
 ) -> tuple[Factors, float]:
     """A student of at most `rank`, and its KL to its teachers, nats per response.
 
-    Each entry teaches its own domain; those that `before` stands for are taught by it. The student
-    starts at the nearest module of its rank to the teachers' mean. `recipe` says how kept examples
-    are encoded; `checkpoints` is as of `distil`. Raises DataError where
-    an entry has kept none.
+    Each entry teaches its own domain; `before` teaches for those it stands for. The student starts
+    at the module of its rank that is nearest to the teachers' mean. `recipe` says how kept examples
+    are encoded; `checkpoints` is as for `distil`. Raises DataError if an entry has no kept
+    examples.
     """
     stands_for = set(before.entries) if before else set[str]()
     teachers = {e.name: BEFORE if e.name in stands_for else e.name for e in entries}
@@ -80,14 +80,14 @@ def consolidate(
 
 
 def _steps(entries: Sequence[Entry]) -> int:
-    seen = [entry.pairs_seen for entry in entries]
-    known = [count for count in seen if count is not None]
-    if len(known) < len(seen):
+    counts = [entry.pairs_seen for entry in entries]
+    known = [count for count in counts if count is not None]
+    if len(known) < len(counts):
         return MOST_STEPS
     return max(1, min(MOST_STEPS, PER_PAIR * sum(known) // EXAMPLES))
 
 
 def _mean(teachers: Sequence[str], folders: dict[str, Path]) -> Factors:
-    """The mean of the teachers' updates, each as often as it teaches."""
+    """The mean of the teachers' updates, each counted once per entry it teaches."""
     modules = [Factors.read(folder) for folder in folders.values()]
     return combine(modules, [teachers.count(name) / len(teachers) for name in folders])

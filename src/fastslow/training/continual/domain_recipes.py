@@ -1,4 +1,4 @@
-"""What each domain of a sequence trains: its recipe, made from the whole run's and the bank."""
+"""The recipe of each domain in a sequence, made from the whole run's recipe and the bank."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,18 +36,18 @@ class DomainRun:
     number: int
     """Place in the sequence, from 1."""
     name: str
-    """Of the domain."""
+    """Name of the domain."""
     recipe: Recipe
     parent: Entry | None
     """The entry that its modules start from; None for a fresh start."""
     last: bool
-    """Whether no other is known to follow."""
+    """Whether no later domain is known."""
 
 
 def domain_runs(
     recipe: Recipe, folder: Path, bank: Bank, finished: Sequence[tuple[DomainRun, RunSummary]]
 ) -> Iterator[DomainRun]:
-    """The runs in order. Each is asked for when the one before is finished and in the bank."""
+    """The runs in order. Ask for each only when the previous one is finished and in the bank."""
     assert recipe.continual is not None
     domains = recipe.continual.domains
     for number, domain in enumerate(domains, 1):
@@ -113,8 +113,8 @@ def _start(recipe: Recipe, folder: Path, number: int, parent: Entry) -> Path:
 def policy_after(
     recipe: Recipe, entries: Sequence[Entry], folder: Path, context: RunContext
 ) -> None:
-    """Write the policy that answers after some entries into the run's folder: a combination, or the
-    last alone."""
+    """Write the policy after the entries into the run's folder: their combination, or the last
+    entry alone."""
     assert recipe.continual is not None
     continual, chosen = recipe.continual, latest_per_domain(entries)
     kind, number = continual.weights or LAST, len(entries)
@@ -138,7 +138,7 @@ def policy_after(
 
 
 def teaching(folder: Path) -> Path:
-    """Where a run keeps what a student was taught so far."""
+    """Folder for a run's checkpoints of distillation."""
     return folder / "teaching"
 
 
@@ -149,10 +149,10 @@ def _fisher(folder: Path, number: int) -> Path:
 def write_fisher(
     recipe: Recipe, folder: Path, run: DomainRun, entry: Entry, bases: SharedBase
 ) -> None:
-    """For EWC, what each weight of the entry is worth to all domains so far: a running sum."""
+    """For EWC, write the importance of the entry's weights to all domains so far, summed."""
     assert recipe.continual is not None
     path = _fisher(folder, run.number)
-    follows = not run.last or not recipe.continual.domains  # After a drift one does.
+    follows = not run.last or not recipe.continual.domains  # After a drift another domain follows.
     if recipe.continual.anchor != "ewc" or not follows or path.exists():
         return
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)

@@ -1,4 +1,4 @@
-"""What each weight of a module is worth to its domain: the diagonal Fisher information (EWC)."""
+"""The importance of each of a module's weights to its domain: diagonal Fisher information (EWC)."""
 
 from collections.abc import Sequence
 from functools import partial

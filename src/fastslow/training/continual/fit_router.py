@@ -1,4 +1,4 @@
-"""Fits a router on the examples kept with each module: which one has the lowest loss there."""
+"""Fits a router: each replay buffer's prompts are labelled by the module with the lowest loss."""
 
 from collections.abc import Sequence
 from functools import partial

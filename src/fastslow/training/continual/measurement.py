@@ -1,4 +1,4 @@
-"""The same held-out pairs and prompts of every domain, measured after each of them."""
+"""Measures policies on the same held-out pairs and prompts of every domain, after each domain."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,16 +18,16 @@ from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Listener, progress_of
 
 WHOLE_STREAM = "held out"
-"""The one measured domain of a stream that drift cuts up."""
+"""The only measured domain of a stream that drift splits."""
 
 
 def measured_sources(recipe: Recipe) -> dict[str, Any]:
-    """The held-out pairs of each domain that can be measured, by its name."""
+    """The held-out pairs of each domain that can be measured, by name."""
     assert recipe.continual is not None
     sources: dict[str, Any] = {d.name: d.eval for d in recipe.continual.domains}
     if not sources:
         sources = {WHOLE_STREAM: recipe.data.eval}
-    return {name: given for name, given in sources.items() if given}
+    return {name: source for name, source in sources.items() if source}
 
 
 class DomainEvaluator:
@@ -49,17 +49,17 @@ class DomainEvaluator:
     @cached_property
     def _held_out(self) -> dict[str, Evaluator]:
         encoder = make_encoder(self._recipe, self._tokenizer)
-        found = {}
+        evaluators = {}
         for name, source in self._sources.items():
             data = self._recipe.data.model_copy(update={"eval": source, "domain": name})
-            found[name], _ = held_out(
+            evaluators[name], _ = held_out(
                 self._recipe.model_copy(update={"data": data}), encoder, self._objective
             )
-        return found
+        return evaluators
 
     @contextmanager
     def of(self, folder: Path) -> Iterator[tuple[Policies, str]]:
-        """The policies of a combination's folder, and the name of the one that answers."""
+        """The policies in a combination's folder, and the name of the one that answers."""
         combination = Combination.read(folder)
         yield (
             open_combination(folder, combination, self._recipe, self._tokenizer, self._bases),
@@ -71,9 +71,9 @@ class DomainEvaluator:
     ) -> list[dict[str, Any]]:
         """The policy's measurement on each domain; `label` names it in the progress.
 
-        `domains` names those to be measured; all by default.
+        `domains` names those to measure; all by default.
         """
-        found = []
+        measurements = []
         names = self.names if domains is None else domains
         for domain in names:
             evaluator = self._held_out[domain]
@@ -84,23 +84,23 @@ class DomainEvaluator:
                 reference=BASE,
                 progress=progress_of(self._listener, task),
             )
-            found.append(asdict(measurement))
-        results = dict(zip(names, found, strict=True))
+            measurements.append(asdict(measurement))
+        results = dict(zip(names, measurements, strict=True))
         self._listener({"event": "measured", "label": label, "results": results})
-        return found
+        return measurements
 
     def warnings(
         self, initial: Sequence[Mapping[str, Any]], final: Sequence[Mapping[str, Any]]
     ) -> list[str]:
-        """Where the final measurements show a degraded policy, beside those of the base."""
-        found = {
+        """A warning for each domain on which the policy has degraded against the base."""
+        messages = {
             name: degradation(now, start, num_answers=self._held_out[name].num_answers)
             for name, start, now in zip(self.names, initial, final, strict=True)
         }
-        return [f"on {name}: {warning}" for name, warning in found.items() if warning]
+        return [f"on {name}: {warning}" for name, warning in messages.items() if warning]
 
     def samples(self, policies: Policies, name: str) -> list[dict[str, Any]]:
         """Answers of the base and of the policy to a few prompts of each domain, side by side."""
         policies_shown = {"base": BASE, name: name}
-        shown = [h.side_by_side(policies, policies_shown) for h in self._held_out.values()]
+        shown = [each.side_by_side(policies, policies_shown) for each in self._held_out.values()]
         return [answers for domain in shown for answers in domain]

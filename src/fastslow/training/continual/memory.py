@@ -1,4 +1,4 @@
-"""The examples kept with a module, as what learns from them needs them."""
+"""Reads the examples kept with a module, encoded for training."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ def read_memory(entry: Entry, encoder: Encoder, objective: Objective) -> list[En
 
 
 def kept_examples(entry: Entry, encoder: Encoder) -> list[Encoded]:
-    """The same, whatever their labels."""
+    """The examples kept with an entry, encoded, whatever their labels. Raises as `read_memory`."""
 
     def read() -> list[Encoded]:
         examples = list(read_examples(open_sources([str(entry.memory)])))
@@ -43,7 +43,7 @@ def endless(items: Sequence[T], seed: str) -> Iterator[T]:
 
 
 def _some(read: Callable[[], list[Encoded]], entry: Entry, what_fails: str) -> list[Encoded]:
-    # A file without a row would be refused as data, which does not say what it is missed for.
+    # Reading an empty file would raise an error that does not say what the rows are for.
     examples = read() if entry.memory.stat().st_size else []
     if not examples:
         raise DataError(f"{entry.memory} holds no examples; {what_fails} without a memory")

@@ -31,7 +31,7 @@ STEPS = 60
 BATCH = 8
 """Pairs of each replay buffer per fitting step."""
 AT_ONCE = 64
-"""Replay buffers in a fitting step; those of more modules take turns."""
+"""Replay buffers in a fitting step; if there are more, they take turns."""
 RATE = 0.1
 PULL = 0.01
 """Weight of the squared distance from equal weights, in nats."""
@@ -61,12 +61,12 @@ class WeightedMerge:
         }
 
     def score_reference(self, examples: Sequence[Encoded]) -> ReferenceScoredBatch:
-        """Some examples with the base's scores, which no weight changes."""
+        """Examples with the base's scores, which do not depend on the weights."""
         return score_reference(self._policies, self._objective, examples, reference=BASE)
 
     @contextmanager
     def loss(self, weights: Tensor, prepared: ReferenceScoredBatch) -> Iterator[Tensor]:
-        """Mean objective of the weighted sum against the base, a scalar; differentiable in [K].
+        """Mean objective of the weighted sum against the base, scalar, differentiable in `weights`.
 
         Inside, the weights stay applied, for activation checkpointing in the backward pass.
         """
@@ -116,8 +116,8 @@ def learned_weights(
 ) -> list[float]:
     """Weights that minimise the mean objective over the replay buffers, with equal domain weights.
 
-    Adam on K scalars over small batches from AT_ONCE replay buffers, or all where there are fewer,
-    its rate decaying to zero; returns the mean over the last half of the steps.
+    Adam on K scalars over small batches from AT_ONCE replay buffers, or all if there are fewer,
+    with its rate decaying to zero; returns the mean over the last half of the steps.
     """
     count = len(memories)
     equal = torch.full((count,), 1 / count)
@@ -144,7 +144,7 @@ def learned_weights(
 def _groups(
     mixture: WeightedMerge, examples: Sequence[Encoded]
 ) -> list[tuple[int, ReferenceScoredBatch]]:
-    """The examples in passes of a bearable size, each with their number."""
+    """The examples in passes that fit in memory, each with its size."""
     size = 4 * BATCH
     groups = (examples[i : i + size] for i in range(0, len(examples), size))
     return [(len(group), mixture.score_reference(group)) for group in groups]

@@ -1,12 +1,12 @@
-"""RegMean for LoRA: the sum that answers each domain's inputs as that domain's module does.
+"""RegMean for LoRA: the sum that maps each domain's inputs as that domain's module does.
 
-Each module's A is fitted in closed form, B stays: with G_k the mean of x x^T over what a layer
-is given on domain k's kept examples under module k,
+Each module's A is fitted in closed form, B stays: with G_k the mean of x x^T over a layer's
+inputs on domain k's kept examples under module k,
 
     A_k <- A_k (G_k + ridge / K) (sum_j G_j + ridge)^-1
 
-Source: RegMean, arXiv 2212.09849, least squares over the layers' inputs; here the update instead of
-the weight is fitted, and each module's B is kept, so that the rank is the sum of the ranks.
+Source: RegMean, arXiv 2212.09849, least squares over the layers' inputs; here the update is fitted
+instead of the weight, and each module's B is kept, so that the rank is the sum of the ranks.
 """
 
 import math
@@ -30,11 +30,11 @@ from fastslow.training.policies.policies import Policies
 from fastslow.training.state.event_log import Progress
 
 RIDGE = 0.1
-"""Of the mean diagonal of the summed G, added to it."""
+"""Ridge, as a share of the mean diagonal of the summed G."""
 STRENGTHS = (0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
-"""What the sum may be multiplied by: the one with the least KL from the modules is taken."""
+"""Factors tried for the sum; the one with the lowest KL from the modules is taken."""
 COMPARED = 64
-"""Kept examples of each domain on which they are compared."""
+"""Kept examples of each domain on which the factors are compared."""
 MERGED = "merged"
 
 
@@ -44,7 +44,7 @@ def average(
     """The sum of the fitted modules, its strength, and its KL from the modules on the kept
     examples, nats per response.
 
-    Raises DataError where an entry has kept none.
+    Raises DataError if an entry has no kept examples.
     """
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code)
     encoder = make_encoder(recipe, tokenizer)
@@ -68,17 +68,17 @@ def average(
 
 def _distance(policies: Policies, lesson: Lesson) -> float:
     """KL(module || sum) on a domain's first kept examples, mean over the responses, nats."""
-    found = [
+    kls = [
         policies.kl(lesson.teacher, MERGED, policies.batch([item.tree for item in group]))
         for group in length_groups(lesson.examples[:COMPARED])
     ]
-    return float(torch.cat(found).mean())
+    return float(torch.cat(kls).mean())
 
 
 def fitted_modules(
     policies: Policies, modules: Sequence[Factors], lessons: Sequence[Lesson]
 ) -> list[Factors]:
-    """The modules, in the order of their lessons, each with its A fitted; their plain sum is meant.
+    """The modules, in the order of their lessons, each with its A fitted for their plain sum.
 
     `policies` holds each module under the name of its lesson's teacher.
     """
@@ -97,10 +97,10 @@ def fitted_modules(
             layers=dict(module.layers)
             | {
                 key: _fitted(*module.layers[key], aim, totals[key], sharing[key])
-                for key, aim in own.items()
+                for key, aim in module_aims.items()
             },
         )
-        for module, own in zip(modules, aims, strict=True)
+        for module, module_aims in zip(modules, aims, strict=True)
     ]
 
 
@@ -109,13 +109,13 @@ def _fitted(
 ) -> tuple[Tensor, Tensor]:
     """One layer's factors with A fitted; `aim` is A G of its own domain."""
     ridge = RIDGE * total.diagonal().mean()
-    known = total + ridge * torch.eye(len(total), dtype=total.dtype)
-    wanted = aim + ridge / sharing * _wide(a)
-    return torch.linalg.solve(known, wanted.T).T.to(a.dtype).contiguous(), b
+    gram = total + ridge * torch.eye(len(total), dtype=total.dtype)
+    target = aim + ridge / sharing * _wide(a)
+    return torch.linalg.solve(gram, target.T).T.to(a.dtype).contiguous(), b
 
 
 def _moments(policies: Policies, lesson: Lesson, layers: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Mean of x x^T over the inputs of each layer, [in, in], on a domain under its own module."""
+    """Mean of x x^T over each layer's inputs, [in, in], on a domain under its own module."""
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     padding = 0
@@ -139,10 +139,10 @@ def _moments(policies: Policies, lesson: Lesson, layers: Mapping[str, Any]) -> d
 def _watching(
     model: nn.Module, layers: Mapping[str, Any], look: Callable[[str, Tensor], None]
 ) -> Iterator[None]:
-    """Inside, `look` is given the name of each layer that is passed, and what it is given."""
+    """Inside, `look` gets the name and the input of each layer that runs."""
 
     def hook(layer: str) -> Callable[[nn.Module, Any], None]:
-        return lambda _, given: look(layer, given[0])
+        return lambda _, inputs: look(layer, inputs[0])
 
     handles = [
         module.register_forward_pre_hook(hook(layer))

@@ -7,7 +7,7 @@ run folder/
   measurements/01.json       its evaluation on every domain; 00 is the base
   adapters/, summary.json    the final policy and all results
 
-Each of these is written atomically, so a killed run resumes where it was.
+Each of these is written atomically, so a killed run resumes where it stopped.
 Sequential training is `start: continue, weights: null`; replay, L2-SP and EWC are settings of it.
 """
 
@@ -45,9 +45,9 @@ from fastslow.training.state.summary import ContinualSummary, RunSummary, versio
 
 
 def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> ContinualSummary | None:
-    """Run a recipe with a `continual` section in its folder, which is locked for it.
+    """Run a recipe with a `continual` section in its folder, which the caller has locked.
 
-    None if it was asked to stop; the same call then resumes. Raises as `train`.
+    Returns None if it was asked to stop; the same call then resumes. Raises as `train`.
     """
     listener = context.listener
     began = check_run_folder(folder, recipe, other_domains=True)
@@ -63,7 +63,7 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
     if known != recipe:
         _forget_domains(folder, known, recipe)
     if known != recipe or not complete:
-        write_config(folder, recipe)  # First: a folder with anything else would be somebody's.
+        write_config(folder, recipe)  # First: without it, the folder looks like somebody else's.
         keep_inputs(folder, input_fingerprints(recipe), began=began)
     if before is not None and complete:
         listener({"event": "already_complete", "folder": str(folder)})
@@ -82,7 +82,7 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
         finished.append((run, summary))
         entry = _put_in_bank(bank, run, summary)
         if before is not None and run.number > len(before.domains):
-            path.unlink(missing_ok=True)  # Until then the run was finished without it.
+            path.unlink(missing_ok=True)  # Until now the run was finished without this domain.
         write_fisher(recipe, folder, run, entry, context.bases)
         _combine_and_evaluate(recipe, folder, bank, run, evaluator, context)
     result = _summarise(folder, finished, evaluator)
@@ -94,7 +94,7 @@ def train_domains(recipe: Recipe, folder: Path, context: RunContext) -> Continua
 
 
 def _known(folder: Path, recipe: Recipe) -> Recipe:
-    """The recipe with those domains that the folder's run knows of."""
+    """The recipe with the domains that the folder's run knows."""
     before = load_recipe(folder / "config.yaml").continual
     assert recipe.continual is not None and before is not None
     continual = recipe.continual.model_copy(update={"domains": before.domains})
@@ -102,23 +102,23 @@ def _known(folder: Path, recipe: Recipe) -> Recipe:
 
 
 def _is_of(summary: ContinualSummary, recipe: Recipe) -> bool:
-    """Whether it is the summary of all domains; those that drift finds end with the stream."""
+    """Whether the summary covers all domains; those found by drift end with the stream."""
     assert recipe.continual is not None
     names = [domain.name for domain in recipe.continual.domains]
     return not names or summary.domains == names
 
 
 def _forget_domains(folder: Path, known: Recipe, recipe: Recipe) -> None:
-    """Forget what a run has of domains that it will not have, or no longer as they were.
+    """Drop a run's measurements of domains that were removed or changed.
 
-    Raises StateError where inputs changed that it began with.
+    Raises StateError if inputs that the run began with have changed.
     """
     keep_inputs(folder, input_fingerprints(known), began=True)
     measured = zip(measured_sources(known).items(), measured_sources(recipe).items(), strict=False)
     same = len([*takewhile(lambda pair: pair[0] == pair[1], measured)])
     for path in folder.glob("measurements/*.json"):
         _write_json(path, _results(path)[:same])
-    (folder / INPUTS).unlink()  # They are of the recipe that is written next.
+    (folder / INPUTS).unlink()  # Written again for the new recipe.
 
 
 def _put_in_bank(bank: Bank, run: DomainRun, summary: RunSummary) -> Entry:
@@ -154,33 +154,33 @@ def _combine_and_evaluate(
     evaluator: DomainEvaluator,
     context: RunContext,
 ) -> None:
-    """The policy after a domain and what it does, each made only if it is not there yet."""
-    to = combination_after(run.number, folder)
+    """Make and evaluate the policy after a domain, each only if that is not done yet."""
+    destination = combination_after(run.number, folder)
     measured = folder / "measurements" / f"{run.number:02d}.json"
-    if not to.exists():
+    if not destination.exists():
         context.listener({"event": "combining", "modules": run.number})
         policy_after(recipe, bank.entries()[: run.number], folder, context)
-        _tell_of_budget(Combination.read(to), context)
+        _tell_of_budget(Combination.read(destination), context)
     shutil.rmtree(teaching(folder), ignore_errors=True)
     initial = measured.with_name("00.json")
     before = {path: _results(path) for path in (initial, measured)}
-    # A domain that was added since is measured on the policies of then, too.
-    lacking = {path: evaluator.names[len(found) :] for path, found in before.items()}
+    # A domain that was added later is measured on the earlier policies, too.
+    lacking = {path: evaluator.names[len(results) :] for path, results in before.items()}
     samples = folder / "samples.json"
     shown = samples.exists() or not run.last
     if shown and initial.exists() and measured.exists() and not any(lacking.values()):
         return
     measured.parent.mkdir(exist_ok=True)
-    with evaluator.of(to) as (policies, policy):
-        ask = partial(evaluator.evaluate, policies)
+    with evaluator.of(destination) as (policies, policy):
+        evaluate = partial(evaluator.evaluate, policies)
         if lacking[initial] or not initial.exists():
-            found = ask(BASE, label="base", domains=lacking[initial])
-            _write_json(initial, [*before[initial], *found])
+            results = evaluate(BASE, label="base", domains=lacking[initial])
+            _write_json(initial, [*before[initial], *results])
         if run.last:
             _write_json(samples, evaluator.samples(policies, policy))
         if lacking[measured] or not measured.exists():
-            found = ask(policy, label=f"after {run.name}", domains=lacking[measured])
-            _write_json(measured, [*before[measured], *found])
+            results = evaluate(policy, label=f"after {run.name}", domains=lacking[measured])
+            _write_json(measured, [*before[measured], *results])
 
 
 def _results(path: Path) -> list[dict[str, Any]]:
@@ -190,8 +190,8 @@ def _results(path: Path) -> list[dict[str, Any]]:
 def _tell_of_budget(combination: Combination, context: RunContext) -> None:
     facts = combination.budget
     if facts is not None and facts["strength"] < 1:
-        told = {"event": "budget", "module": combination.policy, **facts}
-        context.listener(cast(BudgetEvent, told))
+        event = {"event": "budget", "module": combination.policy, **facts}
+        context.listener(cast(BudgetEvent, event))
 
 
 def _summarise(
@@ -247,15 +247,15 @@ def _keep_adapters(folder: Path, combination: Combination, last: int) -> dict[st
 def _metrics(
     initial: list[dict[str, Any]], after: list[list[dict[str, Any]]]
 ) -> dict[str, dict[str, float | None]]:
-    found = {}
+    metrics = {}
     for key in ("accuracy", "reward"):
-        if all(one[key] is not None for one in initial):
-            matrix = [[one[key] for one in row] for row in after]
-            kept = retention(matrix, [one[key] for one in initial])
-            found[key] = {name: getattr(kept, name) for name in Retention.__slots__}
-    return found
+        if all(measured[key] is not None for measured in initial):
+            matrix = [[measured[key] for measured in row] for row in after]
+            kept = retention(matrix, [measured[key] for measured in initial])
+            metrics[key] = {name: getattr(kept, name) for name in Retention.__slots__}
+    return metrics
 
 
 def _write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
-    write_text(path, text, private=True)  # Samples are among what is written.
+    write_text(path, text, private=True)  # It may hold samples.

@@ -1,4 +1,4 @@
-"""A combination scaled down until it is within its budget, on the prompts kept with its modules."""
+"""Scales a combination down to its budget, measured on the prompts kept with its modules."""
 
 import random
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from fastslow.training.data.dataset import objective_of
 from fastslow.training.policies.loading import SharedBase, make_encoder
 
 FULL = "full"
-"""Folder of what was scaled down, as it was."""
+"""Folder of the modules before they were scaled down."""
 
 
 def keep_within(
@@ -31,12 +31,13 @@ def keep_within(
     recipe: Recipe,
     bases: SharedBase,
 ) -> Combination:
-    """Scale a combination in a folder down to the recipe's budget; how it was made, with that.
+    """Scale a combination in a folder down to the recipe's budget; returns it with what was done.
 
-    The reverse KL is that to the base, on kept prompts of all entries alike. All modules of a
-    routed policy have the same strength. Raises DataError where no entry has kept an example.
+    The reverse KL to the base is measured on kept prompts, the same number of each entry. All
+    modules of a routed policy get the same strength. Raises DataError if no entry has kept
+    examples.
     """
-    # Without a budget, an objective that somebody else's folder brings is not asked for.
+    # Without a budget the objective is not needed: an untrusted folder may not provide it.
     budget = recipe.budget and budget_of(recipe, objective_of(recipe))
     if budget is None:
         return made
@@ -44,32 +45,32 @@ def keep_within(
     policies = open_combination(folder, made, recipe, tokenizer, bases)
     answers = AnswerKl.of(recipe, policies, make_encoder(recipe, tokenizer))
     prompts = _prompts(entries, recipe.seed)
-    found = scaled_from_base(answers, made.policy, made.modules, prompts, budget, recipe.seed)
-    facts = asdict(found)
-    if found.strength < 1:
+    scaled = scaled_from_base(answers, made.policy, made.modules, prompts, budget, recipe.seed)
+    facts = asdict(scaled)
+    if scaled.strength < 1:
         facts["full"] = FULL
         _replace(folder, made, policies.modules)
-    return _told(made, facts)
+    return _with_budget(made, facts)
 
 
 def _prompts(entries: Sequence[Entry], seed: int) -> list[Prompt]:
-    """Kept prompts, as many of each entry."""
+    """Kept prompts, the same number of each entry."""
     each = max(1, PROMPTS // len(entries))
-    found: list[Prompt] = []
+    prompts: list[Prompt] = []
     for entry in entries:
         kept = list(read_prompts(open_sources([str(entry.memory)])))
         draw = random.Random(f"{seed}/{entry.name}/budget")
-        found += draw.sample(kept, min(each, len(kept)))
-    if not found:
+        prompts += draw.sample(kept, min(each, len(kept)))
+    if not prompts:
         raise DataError(
             f"{entries[0].memory} holds no examples, on which the budget's reverse KL is measured; "
             "keep some (data.replay_buffer_size), or combine without a budget"
         )
-    return found
+    return prompts
 
 
 def _replace(folder: Path, made: Combination, modules: Modules) -> None:
-    """Put the scaled modules in the places of what they were, which is kept beside."""
+    """Replace modules by their scaled versions; the originals are kept in FULL."""
     for name in made.modules:
         place, full = folder / made.place(name), folder / FULL / made.place(name)
         full.mkdir(parents=True, exist_ok=True)
@@ -80,7 +81,7 @@ def _replace(folder: Path, made: Combination, modules: Modules) -> None:
                 file.replace(place / file.name)
 
 
-def _told(made: Combination, facts: dict[str, Any]) -> Combination:
+def _with_budget(made: Combination, facts: dict[str, Any]) -> Combination:
     strength, weights = facts["strength"], made.weights
     if weights is not None:
         weights = {name: weight * strength for name, weight in weights.items()}
