@@ -1,1 +1,1 @@
-"""Finished runs, opened again: exported, or named as sources of modules."""
+"""Reopens runs: to export them, or as sources of modules."""

@@ -1,4 +1,4 @@
-"""A run that is not finished, as its newest checkpoint has it."""
+"""Opens an unfinished run at its newest checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,20 @@ from fastslow.training.state.checkpoint import Snapshot, read_newest
 from fastslow.training.state.summary import RunSummary, versions
 
 TRIES = 3
-"""A run that goes on removes a checkpoint that was to be read, once there is a newer one."""
+"""Attempts at reading: a run in progress removes old checkpoints while they are being read."""
 
 
 def newest(folder: Path) -> Snapshot:
     """The newest checkpoint of a run. Raises StateError where it has none."""
     for left in reversed(range(TRIES)):
         try:
-            found, _ = read_newest(folder / "checkpoints")
+            snapshot, _ = read_newest(folder / "checkpoints")
         except OSError:
             if not left:
                 raise
             continue
-        if found is not None:
-            return found
+        if snapshot is not None:
+            return snapshot
     parts = sorted(
         path.parent
         for place in ("stages", "rounds", "domains")
@@ -42,7 +42,7 @@ def newest(folder: Path) -> Snapshot:
 
 
 def summary_at(snapshot: Snapshot, recipe: Recipe) -> RunSummary:
-    """What is known of a run at a checkpoint; its adapters are in no folder of their own."""
+    """What is known of a run at a checkpoint; its adapters have no folders yet."""
     facts: Any = snapshot.facts
     return RunSummary(
         steps=facts["step"],
@@ -67,8 +67,8 @@ def summary_at(snapshot: Snapshot, recipe: Recipe) -> RunSummary:
 
 
 def _unfinished(step: int, recipe: Recipe) -> str:
-    said = f"the run is not finished: this is its checkpoint of step {step}"
-    return said if recipe.budget is None else f"{said}, which is not scaled to the KL budget"
+    message = f"the run is not finished: this is its checkpoint of step {step}"
+    return message if recipe.budget is None else f"{message}, which is not scaled to the KL budget"
 
 
 def modules_at(snapshot: Snapshot, recipe: Recipe, base: Any) -> Modules:

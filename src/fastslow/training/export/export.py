@@ -1,4 +1,4 @@
-"""Exports a run, finished or at a checkpoint: its adapter, or merged into the base and checked."""
+"""Exports a run, finished or at a checkpoint: its adapter, or a checked merge into the base."""
 
 import shutil
 from dataclasses import dataclass
@@ -54,11 +54,11 @@ class MergeCheck:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Where on the Hub an exported folder goes, so that it names nothing of this machine.
+    """Where on the Hub an exported folder will be, so that it names no paths of this machine.
 
     Attributes:
         repo: the repository's id.
-        base: the id of the base; None takes the recipe's, where that is one.
+        base: the id of the base; None takes the recipe's model, if that is one.
     """
 
     repo: str
@@ -75,7 +75,7 @@ def export_adapter(
 ) -> str:
     """Copy one module's PEFT folder, with tokenizer and model card; returns its name.
 
-    Nothing but the adapter's two files is copied, and no link is followed. Raises ConfigError if
+    Only the adapter's two files are copied, and links are not followed. Raises ConfigError if
     `to` exists.
     """
     recipe, summary, snapshot = read_any_run(run, trust_code=trust_code)
@@ -118,10 +118,10 @@ def export_merged(
     check_base_of(run, recipe, summary)
     name = _module(summary, module)
     check_free(to)
-    trusted: dict[str, Any] = {"trust_remote_code": recipe.trust_remote_code}
-    tokenizer = load_tokenizer(recipe.model, **trusted)
+    trust: dict[str, Any] = {"trust_remote_code": recipe.trust_remote_code}
+    tokenizer = load_tokenizer(recipe.model, **trust)
     target = _dtype(recipe, dtype)
-    base = load_base(recipe.model, precision="float32", **trusted)
+    base = load_base(recipe.model, precision="float32", **trust)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / name
         _write_adapter(run, name, folder, recipe, summary, snapshot, base=base)
@@ -136,7 +136,7 @@ def export_merged(
     with new_folder(to, replace=False) as draft:
         model.save_pretrained(str(draft))
         tokenizer.save_pretrained(str(draft))
-        check = _check(draft, probes, wanted, before, **trusted)
+        check = _check(draft, probes, wanted, before, **trust)
         exported = _exported(run, name, recipe, summary, publication, check)
         write_text(draft / CARD, model_card(exported, draft))
     return check
@@ -165,8 +165,8 @@ def _exported(
 def _check(
     draft: Path, probes: Tensor, wanted: Tensor, before: Tensor, **trusted: Any
 ) -> MergeCheck:
-    """How a written model compares with the adapter, whose log-probs are `wanted`, and the base's,
-    `before`. Raises StateError, and removes the draft, where it differs by more than rounding."""
+    """Compare a written model with the log-probs of the adapter, `wanted`, and of the base,
+    `before`. Raises StateError, and removes the draft, if it differs by more than rounding."""
     written = AutoModelForCausalLM.from_pretrained(
         str(draft), dtype=torch.float32, use_safetensors=True, **trusted
     ).eval()
@@ -196,7 +196,7 @@ def _write_adapter(
     *,
     base: Any = None,
 ) -> None:
-    """One module's PEFT folder: a copy, or as the checkpoint has it, with its modules on a base."""
+    """Write one module's PEFT folder: copied, or from a checkpoint, which is loaded on a base."""
     if snapshot is None:
         to.mkdir(exist_ok=True)
         copy_adapter(summary.adapter(run, name), to)
@@ -222,11 +222,11 @@ def _module(summary: RunSummary | ContinualSummary, asked: str) -> str:
 
 
 def _dtype(recipe: Recipe, asked: str | None) -> torch.dtype:
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if asked is not None:
-        if asked not in known:
-            raise ConfigError(f"dtype: got {asked!r}; allowed are {', '.join(known)}")
-        return known[asked]
+        if asked not in dtypes:
+            raise ConfigError(f"dtype: got {asked!r}; allowed are {', '.join(dtypes)}")
+        return dtypes[asked]
     config = load_config(recipe.model, trust_remote_code=recipe.trust_remote_code)
     return config.dtype or torch.float32
 
@@ -247,4 +247,4 @@ def _log_probs(model: Any, probes: Tensor) -> Tensor:
 def _kl(first: Tensor, second: Tensor) -> float:
     """Mean KL(first || second) of log-probs [R, T, V], nats per token."""
     kl: float = (first.exp() * (first - second)).sum(-1).mean().item()
-    return max(kl, 0.0)  # Rounding takes that of equal policies below 0.
+    return max(kl, 0.0)  # Rounding can make the KL of equal policies negative.

@@ -1,7 +1,7 @@
-"""Which modules share an adapter: what was trained from one holds it, and so does a sum with it.
+"""Finds modules that share an adapter: one trained from it contains it, and so does a sum with it.
 
-An adapter is known by the fingerprint of its weights, wherever its folder is now: those that a run
-started from are in its inputs.json, earlier ones are found through the folders it names.
+An adapter is identified by the fingerprint of its weights, wherever its folder is now. Those that a
+run started from are in its inputs.json; earlier ones are found through the folders it names.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,45 +21,45 @@ Fingerprint = tuple[Any, ...]
 
 
 def shared_adapters(entries: Sequence[Entry]) -> list[str]:
-    """What some modules have in common, a clause for each two; a sum of them counts it twice."""
-    own = [adapter_fingerprint(entry.folder) for entry in entries]
-    held = [_ancestors(entry.config.parent) for entry in entries]
-    found = []
+    """Adapters that the modules share, one clause per two modules; a sum counts these twice."""
+    prints = [adapter_fingerprint(entry.folder) for entry in entries]
+    ancestors = [_ancestors(entry.config.parent) for entry in entries]
+    clauses = []
     for first, second in combinations(range(len(entries)), 2):
-        for one, other in ((first, second), (second, first)):
-            if own[one] in held[other]:
-                names = f"{entries[other].name} contains {entries[one].name}"
-                found.append(f"{names}, from which it was made")
-        if own[first] not in held[second] and own[second] not in held[first]:
-            if held[first] & held[second]:
+        for part, whole in ((first, second), (second, first)):
+            if prints[part] in ancestors[whole]:
+                names = f"{entries[whole].name} contains {entries[part].name}"
+                clauses.append(f"{names}, from which it was made")
+        if prints[first] not in ancestors[second] and prints[second] not in ancestors[first]:
+            if ancestors[first] & ancestors[second]:
                 names = f"{entries[first].name} and {entries[second].name}"
-                found.append(f"{names} contain the same earlier adapter")
-    return found
+                clauses.append(f"{names} contain the same earlier adapter")
+    return clauses
 
 
 def adapter_fingerprint(folder: Path) -> Fingerprint:
-    """That of an adapter in its folder."""
+    """The fingerprint of the adapter in a folder."""
     return tuple(file_fingerprint(folder / ADAPTER_WEIGHTS)[1:])
 
 
 def _ancestors(folder: Path) -> set[Fingerprint]:
-    """The adapters that the module whose recipe is in a folder was made from, as far as known."""
-    found: set[Fingerprint] = set()
-    waiting, seen = [folder], {folder}
-    while waiting:
-        place = waiting.pop()
-        found.update(_recorded(place))
+    """The adapters that the module with its recipe in `folder` was made from, as far as known."""
+    prints: set[Fingerprint] = set()
+    pending, seen = [folder], {folder}
+    while pending:
+        place = pending.pop()
+        prints.update(_recorded(place))
         for adapter in _adapters_before(place):
-            found.add(adapter_fingerprint(adapter))
+            prints.add(adapter_fingerprint(adapter))
             origin = _origin(adapter)
             if origin is not None and origin not in seen:
                 seen.add(origin)
-                waiting.append(origin)
-    return found
+                pending.append(origin)
+    return prints
 
 
 def _recorded(folder: Path) -> Iterator[Fingerprint]:
-    """From inputs.json, which knows them also where their folders are gone."""
+    """Adapters recorded in inputs.json, which has them even if their folders are gone."""
     inputs = _read(folder / "inputs.json")
     for key in ("adapter in lora.start_from", "modules"):
         files = inputs.get(key)
@@ -75,7 +75,7 @@ def _adapters_before(folder: Path) -> Iterator[Path]:
         start = load_recipe(folder / "config.yaml").lora.start_from
         places += [Path(start)] if start is not None else []
     bank = sorted(path.parent for path in folder.glob("bank/*/manifest.json"))
-    # Without weights a run over domains answers with its last module, or with one a prompt.
+    # Without weights a run over domains answers with its last module, or one per prompt.
     weights = _read(folder / "summary.json").get("weights")
     if isinstance(weights, dict):
         places += [entry for entry in bank if entry.name in weights]
@@ -96,8 +96,8 @@ def _origin(adapter: Path) -> Path | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON file, empty where there is none that can be read: then less is known."""
+    """A JSON file's content; empty if it cannot be read, in which case less is known."""
     with suppress(StateError):
-        found: dict[str, Any] = read_json(path, dict[str, Any])
-        return found
+        content: dict[str, Any] = read_json(path, dict[str, Any])
+        return content
     return {}

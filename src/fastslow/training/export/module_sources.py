@@ -1,4 +1,4 @@
-"""What a user may name to be combined: banks, entries, and finished runs of either kind."""
+"""Sources of modules to combine: banks, entries, and finished runs of either kind."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,16 +14,16 @@ from fastslow.training.state.summary import RunSummary
 
 
 def entries_of(sources: Sequence[Path]) -> list[Entry]:
-    """The modules that some folders hold, in order, each with a name of its own; a domain that
-    returned counts once.
+    """The modules in the folders, in order, each with a unique name; a domain that returned counts
+    once.
 
-    Raises ConfigError for a folder that holds none and a module that is given twice, StateError for
-    one that is damaged.
+    Raises ConfigError for a folder without a module and for a module given twice, StateError for a
+    damaged one.
     """
-    found: list[Entry] = []
+    entries: list[Entry] = []
     names: set[str] = set()
     for entry in (entry for source in sources for entry in _entries(source)):
-        for other in found:
+        for other in entries:
             if _same(entry, other):
                 raise ConfigError(
                     f"{other.folder} and {entry.folder} are the same module; give each once"
@@ -33,12 +33,12 @@ def entries_of(sources: Sequence[Path]) -> list[Entry]:
             count += 1
             name = f"{entry.name}-{count}"
         names.add(name)
-        found.append(replace(entry, name=name))
-    return found
+        entries.append(replace(entry, name=name))
+    return entries
 
 
 def _same(first: Entry, second: Entry) -> bool:
-    """Whether they are one module, wherever it was copied to."""
+    """Whether two entries are the same module, wherever it was copied."""
     prints = adapter_fingerprint(first.folder), adapter_fingerprint(second.folder)
     return first.base == second.base and prints[0] == prints[1]
 
@@ -59,7 +59,7 @@ def _entries(source: Path) -> list[Entry]:
 
 def _entry_of_run(run: Path) -> Entry:
     """The leader of an ordinary run, or a combination, as a bank entry."""
-    _, summary = read_run(run, trust_code=False)  # Of its recipe nothing is used.
+    _, summary = read_run(run, trust_code=False)  # Its recipe is not used.
     if summary.leader not in summary.adapters:
         raise ConfigError(
             f"{run} chooses one of {', '.join(summary.adapters)} for each prompt, so it is no "
@@ -69,7 +69,7 @@ def _entry_of_run(run: Path) -> Entry:
     inputs = read_inputs(part)
     name = folder_name(run.resolve().name)
     return Entry(
-        # As an adapter's name it may hold no dot; the dash keeps it apart from the base and from
+        # An adapter's name must not contain a dot; the dash avoids the names of the base and of
         # the model's own parts.
         name=name if "-" in name else f"run-{name}",
         folder=summary.adapter(run, summary.leader),

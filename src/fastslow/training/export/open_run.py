@@ -1,4 +1,4 @@
-"""A run, opened again to evaluate, to generate with, to export: finished, or at a checkpoint."""
+"""Reopens a run, finished or at a checkpoint, to evaluate it, generate with it or export it."""
 
 import warnings
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from fastslow.training.state.summary import ContinualSummary, RunSummary, read_s
 
 @dataclass(frozen=True, slots=True)
 class OpenedRun:
-    """The policies a run ended with, or has come to."""
+    """The policies a run ended with, or has at its newest checkpoint."""
 
     recipe: Recipe
     summary: RunSummary | ContinualSummary
@@ -47,16 +47,16 @@ class OpenedRun:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has ended. Raises StateError where there is none."""
+    """Whether a run has finished. Raises StateError if the folder holds none."""
     if not (folder / "config.yaml").exists():
         raise StateError(f"{folder} is not a run folder: it has no config.yaml")
     return (folder / "summary.json").exists()
 
 
 def read_run(folder: Path, *, trust_code: bool) -> tuple[Recipe, RunSummary | ContinualSummary]:
-    """Recipe and summary of a finished run; of one in parts, the recipe of its last part.
+    """Recipe and summary of a finished run; for a run in parts, the recipe of its last part.
 
-    Without `trust_code` nothing in the recipe runs Python or asks a server. Raises StateError where
+    Without `trust_code`, nothing in the recipe runs Python or asks a server. Raises StateError if
     there is no such run.
     """
     if not is_finished(folder):
@@ -72,13 +72,13 @@ def read_run(folder: Path, *, trust_code: bool) -> tuple[Recipe, RunSummary | Co
 
 
 def _answering(folder: Path, summary: RunSummary | ContinualSummary) -> Path:
-    """The folder of the run whose recipe opens what a finished run ended with."""
+    """The folder of the part whose recipe opens the policies that a finished run ended with."""
     return folder if isinstance(summary, ContinualSummary) else answering_part(folder, summary)
 
 
 def check_base_of(folder: Path, recipe: Recipe, summary: RunSummary | ContinualSummary) -> None:
-    """Raise StateError where a finished run's base, tokenizer or template are no longer those that
-    it was trained on."""
+    """Raise StateError if a finished run's base, tokenizer or template are no longer those it was
+    trained on."""
     part = _answering(folder, summary)
     if not (part / "inputs.json").exists():
         return
@@ -102,8 +102,8 @@ def check_base_of(folder: Path, recipe: Recipe, summary: RunSummary | ContinualS
 def read_any_run(
     folder: Path, *, trust_code: bool
 ) -> tuple[Recipe, RunSummary | ContinualSummary, Snapshot | None]:
-    """As `read_run`, also of an ordinary run that is not finished: what is known of it at its
-    newest checkpoint, which comes last. Raises StateError where there is neither."""
+    """As `read_run`, but also for an unfinished ordinary run: its summary is then that of its
+    newest checkpoint, which is returned last. Raises StateError if there is neither."""
     if is_finished(folder):
         return *read_run(folder, trust_code=trust_code), None
     snapshot = newest(folder)
@@ -113,9 +113,9 @@ def read_any_run(
 
 
 def open_run(folder: Path, *, trust_code: bool, max_length: int | None = None) -> OpenedRun:
-    """Load the base and every module of a run, frozen; of one that is not finished, as its newest
-    checkpoint has them. `trust_code` as of `read_run`; `max_length` replaces `data.max_length`.
-    Raises StateError where there is none."""
+    """Load the base and every module of a run, frozen; of an unfinished run, from its newest
+    checkpoint. `trust_code` is as for `read_run`; `max_length` replaces `data.max_length`.
+    Raises StateError if there is no such run."""
     recipe, summary, snapshot = read_any_run(folder, trust_code=trust_code)
     if max_length is not None:
         recipe = _with_length(recipe, max_length)
@@ -132,7 +132,7 @@ def open_run(folder: Path, *, trust_code: bool, max_length: int | None = None) -
 
 
 def _with_length(recipe: Recipe, max_length: int) -> Recipe:
-    """The recipe with another `data.max_length`. Raises ConfigError where the base reads fewer."""
+    """The recipe with another `data.max_length`. Raises ConfigError if the base reads fewer."""
     context = load_context_length(recipe.model, trust_remote_code=recipe.trust_remote_code)
     if context is not None and max_length > context:
         raise ConfigError(
@@ -149,12 +149,12 @@ def _policies_of(
     tokenizer: Any,
     bases: SharedBase,
 ) -> Policies:
-    """Those that a finished run ended with."""
+    """The policies that a finished run ended with."""
     folders = {name: summary.adapter(folder, name) for name in summary.adapters}
-    # Of a run over domains beside its adapters, of a combination at the top.
-    routers = [at for at in (folder / "adapters", folder) if (at / "router.json").exists()]
-    for at in routers:
-        check_no_links(at)
+    # In a run over domains it is beside the adapters, in a combination at the top.
+    routers = [place for place in (folder / "adapters", folder) if (place / "router.json").exists()]
+    for place in routers:
+        check_no_links(place)
     if recipe.lora.start_from is not None:
         folders[PREVIOUS] = Path(recipe.lora.start_from)
     router = Router.load(routers[0]) if routers else None

@@ -1,6 +1,6 @@
-"""The model card of an exported run: how it was made, what it measured, how it is loaded.
+"""The model card of an exported run: how it was made, what was measured, how to load it.
 
-Rows of the data are never in it, nor where anything lies on this machine: a card is made public.
+It never holds rows of the data or paths of this machine, as cards are published.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ SETTINGS = (
     "online_kl.", "online.", "rounds.", "filter.", "replay.", "anchor.", "data.max_length",
     "data.template", "data.shuffle", "eval.num_", "eval.max_",
 )  # fmt: skip
-"""Beginnings of the recipe's keys that are listed."""
+"""Prefixes of the recipe keys that are listed."""
 PLACES = ("start_from", "file", "memory", "fisher", "prompts", "engine", "device")
-"""Parts of keys that say where something lies or ran."""
+"""Parts of keys that hold paths or places, which are left out."""
 
 ALWAYS = ("read", "skipped")
-"""Counts that are told also where they are 0."""
+"""Counts listed even if they are 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class Exported:
         module: the module that was exported.
         recipe: of the run.
         summary: of the run.
-        base: the Hub's id of the base; None takes the recipe's, where that is one.
-        place: what a reader gives to load the folder: an id of the Hub, or a path.
+        base: the Hub id of the base; None takes the recipe's model, if that is one.
+        place: what a reader loads the folder by: a Hub id, or a path.
         merge_error: KL of a whole model to its adapter, nats per token; None for an adapter.
     """
 
@@ -56,7 +56,7 @@ class Exported:
 
 
 def model_card(exported: Exported, folder: Path) -> str:
-    """The text of the README.md of a folder that holds an exported run already."""
+    """The text of README.md for a folder that already holds an exported run."""
     recipe, merged = exported.recipe, exported.merge_error is not None
     base = exported.base or hub_id(recipe.model)
     parts = [
@@ -74,7 +74,7 @@ def model_card(exported: Exported, folder: Path) -> str:
 
 
 def _opening(exported: Exported, base: str | None) -> str:
-    of = code(base or PurePath(exported.recipe.model).name)
+    name = code(base or PurePath(exported.recipe.model).name)
     goal = (
         "scores answers as people prefer them"
         if exported.recipe.task == "reward"
@@ -82,9 +82,11 @@ def _opening(exported: Exported, base: str | None) -> str:
     )
     if exported.merge_error is not None:
         kl = f"Its KL to the adapter is {exported.merge_error:.1e} nats per token."
-        what = f"The model {of} with the LoRA adapter {code(exported.module)} folded in, which"
+        what = f"The model {name} with the LoRA adapter {code(exported.module)} folded in, which"
         return f"{what} {goal} with fastslow. {kl}"
-    return f"A LoRA adapter for {of} (module {code(exported.module)}), which {goal} with fastslow."
+    return (
+        f"A LoRA adapter for {name} (module {code(exported.module)}), which {goal} with fastslow."
+    )
 
 
 def _method(exported: Exported) -> Iterator[list[str]]:
@@ -133,7 +135,7 @@ def _data(exported: Exported) -> str:
 
 
 def _source_name(source: str) -> str:
-    """A dataset's id, or the last part of a path; where it lies is nobody's business."""
+    """A dataset's id, or the last part of a path, as the rest of it is private."""
     if source.startswith("feedback:"):
         return "votes of a fastslow server"
     if source == "-":
@@ -143,11 +145,11 @@ def _source_name(source: str) -> str:
 
 def _settings(recipe: Recipe) -> Iterator[list[str]]:
     for key, value in flat(recipe.model_dump(mode="json")).items():
-        named = key.startswith(SETTINGS) and not set(key.split(".")) & set(PLACES)
-        if named and value is not None:
+        listed = key.startswith(SETTINGS) and not set(key.split(".")) & set(PLACES)
+        if listed and value is not None:
             yield [code(key), code(value)]
 
 
 def _versions(summary: RunSummary | ContinualSummary) -> Iterator[list[str]]:
-    for name, found in summary.versions.items():
-        yield [code(name), code(found)]
+    for name, version in summary.versions.items():
+        yield [code(name), code(version)]

@@ -1,4 +1,4 @@
-"""What the Hub reads of a model card: its YAML head."""
+"""The YAML head of a model card, which the Hub reads."""
 
 import re
 from collections.abc import Mapping
@@ -11,18 +11,18 @@ from fastslow.errors import ConfigError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?", re.ASCII)
 LICENCE = ("license", "license_name", "license_link")
-"""What a model card says of a licence; the last two go with `other`."""
+"""Keys of a model card's licence; the last two go with `other`."""
 LONGEST = 200
 
 
 def hub_id(name: str) -> str | None:
-    """A name as an id of the Hub, at a revision if it has one; None where it is a path here, or can
-    be no id."""
+    """A name as a Hub id, at a revision if it has one; None if it is a path on this machine, or no
+    valid id."""
     return name if HUB_ID.fullmatch(name) and not Path(name).exists() else None
 
 
 def data_sources(recipe: Recipe) -> list[str]:
-    """The texts of what a run learned from, each once."""
+    """The sources that a run learned from, each once."""
     sources = list(recipe.data.train_sources)
     for domain in recipe.continual.domains if recipe.continual else []:
         sources += domain.train_sources
@@ -30,7 +30,7 @@ def data_sources(recipe: Recipe) -> list[str]:
 
 
 def dataset_id(source: str) -> str | None:
-    """The Hub's id of a source of rows; None for files and everything else that is here."""
+    """The Hub id of a source of rows; None for files and anything else on this machine."""
     name = source.partition(":")[0]
     return hub_id(name) if "/" in name and not Path(source).exists() else None
 
@@ -40,11 +40,11 @@ def front_matter(recipe: Recipe, base: str | None, *, merged: bool) -> str:
 
     Args:
         recipe: of the run.
-        base: the Hub's id of the base, where it has one; the Hub knows no revision of it.
+        base: the Hub id of the base, if it has one; its revision is dropped, as the Hub takes none.
         merged: whether the folder holds a whole model.
     """
     rewards = recipe.task == "reward"
-    datasets = [found for one in data_sources(recipe) if (found := dataset_id(one))]
+    datasets = [name for source in data_sources(recipe) if (name := dataset_id(source))]
     kind = "finetune" if merged else "adapter"
     values: dict[str, Any] = {
         **({"base_model": at_revision(base)[0], "base_model_relation": kind} if base else {}),
@@ -62,17 +62,19 @@ def front_matter(recipe: Recipe, base: str | None, *, merged: bool) -> str:
 
 
 def licence_of(model: str) -> dict[str, str]:
-    """The licence that a base's own model card names, as its keys there; empty without one."""
+    """The licence keys of the base's own model card; empty if it names no licence."""
     folder = model_folder(model)
     try:
         text = read_file(folder / "README.md", what="the base's README.md") if folder else ""
         head = parse_yaml(_head(text), what="the base's README.md")
-    except (ConfigError, FileNotFoundError):  # It is the base's: nothing here depends on it.
+    except (ConfigError, FileNotFoundError):  # It is the base's file; nothing depends on it.
         return {}
-    said: Mapping[str, Any] = head if isinstance(head, dict) else {}
-    named = {key: said[key] for key in LICENCE if key in said}
-    fit = all(isinstance(v, str) and v.isprintable() and len(v) <= LONGEST for v in named.values())
-    return named if fit and "license" in named else {}
+    fields: Mapping[str, Any] = head if isinstance(head, dict) else {}
+    named = {key: fields[key] for key in LICENCE if key in fields}
+    valid = all(
+        isinstance(v, str) and v.isprintable() and len(v) <= LONGEST for v in named.values()
+    )
+    return named if valid and "license" in named else {}
 
 
 def _head(text: str) -> str:

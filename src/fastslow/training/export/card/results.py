@@ -1,4 +1,4 @@
-"""What a run measured, as tables of its model card. Log-probs in nats per response."""
+"""A run's measurements as tables of its model card. Log-probs in nats per response."""
 
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
@@ -21,10 +21,10 @@ MEASURES = {
 
 
 def results(summary: RunSummary | ContinualSummary) -> str:
-    """The section on held-out data; says so where there were none."""
-    found = _of_domains(summary) if isinstance(summary, ContinualSummary) else _of_run(summary)
-    warned = [f"- Warning: {code(message)}" for message in summary.warnings]
-    return "\n\n".join([found or "Nothing was measured on held-out data.", *warned])
+    """The section on held-out data; says so if there was none."""
+    tables = _of_domains(summary) if isinstance(summary, ContinualSummary) else _of_run(summary)
+    warnings = [f"- Warning: {code(message)}" for message in summary.warnings]
+    return "\n\n".join([tables or "Nothing was measured on held-out data.", *warnings])
 
 
 def share_of(measured: Mapping[str, Any]) -> str:
@@ -46,8 +46,8 @@ def _of_run(summary: RunSummary) -> str:
     ]
     if number(final.get("win_rate")) != "-":
         low, high = number(final.get("win_rate_low")), number(final.get("win_rate_high"))
-        won = f"{number(final['win_rate'])} ({low} to {high})"
-        rows.append(["win rate against the base (95 % interval)", "-", won])
+        interval = f"{number(final['win_rate'])} ({low} to {high})"
+        rows.append(["win rate against the base (95 % interval)", "-", interval])
     head = f"On {number(final.get('pairs'))} held-out rows, at the start and at the end:"
     return f"{head}\n\n{table(['', 'start', 'end'], rows)}"
 
@@ -63,9 +63,9 @@ def _of_domains(summary: ContinualSummary) -> str:
     ]  # fmt: skip
     head = ["domain", "rows", "accuracy of the base (95 % interval)",
             "at the end (95 % interval)", "score of the base", "score at the end"]  # fmt: skip
-    found = table(head, rows)
-    more = "\n\n".join(filter(None, [found, table(["over domains", "value"], _means(summary))]))
-    return f"On held-out rows of each domain:\n\n{more}" if more else ""
+    of_each = table(head, rows)
+    tables = "\n\n".join(filter(None, [of_each, table(["over domains", "value"], _means(summary))]))
+    return f"On held-out rows of each domain:\n\n{tables}" if tables else ""
 
 
 def _means(summary: ContinualSummary) -> Iterator[list[str]]:

@@ -1,6 +1,6 @@
-"""How an exported folder is loaded, in the words of a model card.
+"""The section of a model card on loading an exported folder.
 
-Blocks of code hold no text of the run: the base and the folder are known ids, or stand-ins.
+Code blocks hold no text of the run: the base and the folder are checked ids, or stand-ins.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from fastslow.errors import ConfigError
 from fastslow.sampling import RANKS, vllm_room
 
 BASE = "PATH/OF/THE/BASE"
-"""Stands for a base that has no id on the Hub."""
+"""Stand-in for a base without a Hub id."""
 
 PEFT = """\
 With PEFT:
@@ -79,20 +79,20 @@ def usage(folder: Path, recipe: Recipe, base: str | None, place: str, *, merged:
     Args:
         folder: with the adapter or the model, and the tokenizer.
         recipe: of the run.
-        base: the Hub's id of the base, where it has one, at a revision if it has one.
-        place: what a reader gives to load the folder: an id of the Hub, or a path.
+        base: the Hub id of the base, if it has one, at a revision if it has one.
+        place: what a reader loads the folder by: a Hub id, or a path.
         merged: whether the folder holds a whole model.
     """
     name, revision = at_revision(base or BASE)
-    known = {
+    values = {
         "place": place, "base": name, "revision": f', revision="{revision}"' if revision else "",
         "flag": f" --revision {revision}" if revision else "",
     }  # fmt: skip
     if merged:
-        return MERGED.format(**known)
+        return MERGED.format(**values)
     if recipe.task == "reward":
-        return REWARD.format(**known)
-    return f"{PEFT.format(**known)}\n{_vllm(folder, known)}"
+        return REWARD.format(**values)
+    return f"{PEFT.format(**values)}\n{_vllm(folder, values)}"
 
 
 def _vllm(folder: Path, known: dict[str, str]) -> str:
