@@ -53,12 +53,12 @@ class Entry:
     config: Path
     """The recipe that made it."""
     memory: Path
-    """The pairs kept with it."""
+    """Its replay buffer of training pairs."""
     domain: str
     position: int
-    """Place in the order of training, from 1."""
+    """Position in the order of training, from 1."""
     parents: tuple[str, ...]
-    """Names of the entries that its training started from; none for a fresh start."""
+    """Names of the entries that its training started from; empty for a fresh start."""
     base: Any
     """Fingerprint of the base model's folder."""
     data: Any
@@ -66,11 +66,10 @@ class Entry:
     metrics: Mapping[str, Any]
     """Its held-out measurement on its own domain; empty without one."""
     pairs_seen: int | None = None
-    """How many pairs it learned from, each as often as it was seen; None where that is not
-    known."""
+    """Pairs it learned from, counting each as often as it was seen; None if not known."""
 
     def factors(self) -> Factors:
-        """Its update."""
+        """Its update, as factors."""
         return Factors.read(self.folder)
 
 
@@ -87,13 +86,13 @@ class Bank:
         differ.
         """
         # Names with a leading dot are unfinished drafts.
-        found = sorted(path for path in self.folder.glob("[!.]*") if path.is_dir())
-        if found:
+        folders = sorted(path for path in self.folder.glob("[!.]*") if path.is_dir())
+        if folders:
             check_no_links(self.folder)
-        strangers = [path for path in found if not (path / "manifest.json").exists()]
-        if strangers:
-            raise StateError(f"{strangers[0]} has no manifest.json, so it is not a bank entry")
-        entries = sorted((read_entry(folder) for folder in found), key=lambda e: e.position)
+        foreign = [path for path in folders if not (path / "manifest.json").exists()]
+        if foreign:
+            raise StateError(f"{foreign[0]} has no manifest.json, so it is not a bank entry")
+        entries = sorted((read_entry(folder) for folder in folders), key=lambda e: e.position)
         check_one_base(entries)
         return entries
 
@@ -112,7 +111,7 @@ class Bank:
     ) -> Entry:
         """Append a module to the bank.
 
-        Raises StateError if its base is not that of the others.
+        Raises StateError if its base differs from the other entries'.
         """
         others = self.entries()
         # After the last one, not the count: an entry may have been removed.
@@ -142,11 +141,11 @@ class Bank:
 
 
 def read_entry(folder: Path) -> Entry:
-    """One entry, checked. Raises StateError naming the file that is missing or has changed."""
+    """One entry, checked. Raises StateError naming a file that is missing or has changed."""
     path = folder / "manifest.json"
-    found = read_json(path, dict[str, Any]).get("format")
-    if found != FORMAT:
-        raise StateError(f"{path} has format {found!r}; this version reads {FORMAT}")
+    version = read_json(path, dict[str, Any]).get("format")
+    if version != FORMAT:
+        raise StateError(f"{path} has format {version!r}; this version reads {FORMAT}")
     manifest: Manifest = read_json(path, Manifest)
     check_no_links(folder)
     for name in FILES:
@@ -174,7 +173,7 @@ def check_one_base(entries: Sequence[Entry]) -> None:
 def latest_per_domain(entries: Sequence[Entry]) -> list[Entry]:
     """The newest entry of each domain, in order; a domain that returned counts once.
 
-    Raises ConfigError without entries.
+    Raises ConfigError if there are no entries.
     """
     if not entries:
         raise ConfigError("the bank is empty; train a domain first")
@@ -199,5 +198,5 @@ def _entry(folder: Path, manifest: Manifest) -> Entry:
 
 
 def folder_name(name: str) -> str:
-    """A folder's name for a domain: letters, digits and dashes only, so it stays in the bank."""
+    """Folder name for a domain: letters, digits and dashes only, so that it stays in the bank."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "domain"

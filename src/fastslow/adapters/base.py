@@ -38,26 +38,26 @@ def load_tokenizer(model: str, *, trust_remote_code: bool = False) -> Any:
 
 
 def load_end_ids(model: str) -> list[int]:
-    """Tokens that end a turn according to the model's generation settings, or else to its
-    configuration; none if neither names one. Raises ConfigError for settings that are damaged.
+    """Tokens that end a turn according to the model's generation settings, or else its
+    configuration; empty if neither names any. Raises ConfigError for damaged settings.
     """
     name, revision = at_revision(model)
     try:
-        named = GenerationConfig.from_pretrained(name, revision=revision or "main").eos_token_id
-    except OSError:  # There are none, or they cannot be read.
+        ids = GenerationConfig.from_pretrained(name, revision=revision or "main").eos_token_id
+    except OSError:  # The settings are missing or cannot be read.
         if (Path(model) / "generation_config.json").exists():
             raise ConfigError(f"model: {model}/generation_config.json cannot be read") from None
-        named = None
-    if named is None:
-        # What stands in the file, as the class's default is an id of another vocabulary.
+        ids = None
+    if ids is None:
+        # Read from the file, as the class's default is an id of another vocabulary.
         with one_error(f"model: the configuration in {model}"):
-            own = PreTrainedConfig.get_config_dict(name, revision=revision)[0]
-            named = (own.get("text_config", {}) | own).get("eos_token_id")
-    return listed_ids(named)
+            config = PreTrainedConfig.get_config_dict(name, revision=revision)[0]
+            ids = (config.get("text_config", {}) | config).get("eos_token_id")
+    return listed_ids(ids)
 
 
 def listed_ids(named: int | list[int] | None) -> list[int]:
-    """Tokens as a list, where a configuration may name one, several or none."""
+    """Token ids as a list, as a configuration may name one, several or none."""
     return [] if named is None else [named] if isinstance(named, int) else list(named)
 
 
@@ -70,7 +70,7 @@ def load_context_length(model: str, *, trust_remote_code: bool = False) -> int |
 
 
 def load_config(model: str, *, trust_remote_code: bool = False) -> Any:
-    """The model's configuration. Raises ConfigError where there is none that is known here."""
+    """The model's configuration. Raises ConfigError if there is none, or of an unknown kind."""
     _check_folder(model)
     name, revision = at_revision(model)
     with one_error(f"model: {model}"):
@@ -85,12 +85,12 @@ def context_length_of(config: Any) -> int | None:
 
 
 def num_embeddings_of(config: Any) -> int | None:
-    """Rows of a model's embedding according to its configuration; None if it does not say."""
+    """Rows of a model's embedding according to its configuration; None if not defined there."""
     return getattr(config.get_text_config(), "vocab_size", None)
 
 
 def check_quantization(config: Any) -> None:
-    """Raise ConfigError where weights that are stored quantised cannot be read here."""
+    """Raise ConfigError if weights that are stored quantised cannot be read on this machine."""
     kind = getattr(config, "quantization_config", None)
     if kind is not None:
         with one_error(f"model: {config.name_or_path}"):
@@ -106,10 +106,10 @@ def load_base(
     trust_remote_code: bool = False,
     device: torch.device | None = None,
 ) -> Any:
-    """The causal LM, frozen and in evaluation mode; on the device `meta` without its numbers.
+    """The causal LM, frozen and in evaluation mode; without values on the device `meta`.
 
-    Raises ConfigError when the folder does not hold the whole model that its configuration names,
-    or only pickled weights, or an adapter beside it.
+    Raises ConfigError if the folder does not hold the whole model that its configuration names,
+    holds only pickled weights, or also holds an adapter.
     """
     _check_folder(model)
     extra: dict[str, Any] = {"quantization_config": _four_bit()} if load_in_4bit else {}
@@ -124,13 +124,13 @@ def load_base(
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # To name them all.
+            ignore_mismatched_sizes=True,  # So that the error names them all.
             **extra,
         )
-    base, found = loaded
-    if getattr(base, "_hf_peft_config_loaded", False):  # Of a hub id, it is known only now.
+    base, info = loaded
+    if getattr(base, "_hf_peft_config_loaded", False):  # For a hub id it is known only now.
         raise ConfigError(adapter_beside(model))
-    check_whole(f"model: {model}", found)
+    check_whole(f"model: {model}", info)
     check_finite(f"model: {model}", base.named_parameters())
     setattr(base, OF_BASE, base_weights(model))
     setattr(base, OF_REVISION, revision)

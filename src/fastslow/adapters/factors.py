@@ -32,9 +32,9 @@ from fastslow.foreign_files import ADAPTER_WEIGHTS, read_json
 
 PREFIX = "base_model.model."
 LORA_ALPHA = 8
-"""PEFT's, where a configuration says nothing."""
+"""PEFT's default, where a configuration sets none."""
 SOME_LAYERS = ("layers_to_transform", "layers_pattern", "exclude_modules")
-"""Settings by which target_modules names more layers than carry a module."""
+"""Settings with which target_modules names more layers than carry a module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,13 @@ class Factors:
     """A LoRA module: for each layer A [r, in] and B [out, r], float32, scaling included in B."""
 
     layers: Mapping[str, tuple[Tensor, Tensor]]
-    """By the layer's name in the causal LM."""
+    """Keyed by the layer's name in the causal LM."""
     targets: tuple[str, ...]
-    """Layer names as the adapter's configuration gives them; empty if they differ by source."""
+    """Layer names as in the adapter's configuration; empty if summed modules differ in them."""
     base: str | None = None
     """base_model_name_or_path of the configuration."""
     base_weights: str | None = None
-    """The hash of that base's weights, where the adapter says it."""
+    """The hash of that base's weights, if the adapter stores it."""
 
     @property
     def rank(self) -> int:
@@ -76,13 +76,13 @@ class Factors:
             a, b = _pair(tensors, stem, folder)
             layers[layer] = (a, b * _scaling(config, layer, a.shape[0]))
         targets = config.get("target_modules")
-        some = any(config.get(key) not in (None, []) for key in SOME_LAYERS)
-        known = tuple(sorted(targets)) if isinstance(targets, list) and not some else ()
+        partial = any(config.get(key) not in (None, []) for key in SOME_LAYERS)
+        target_names = tuple(sorted(targets)) if isinstance(targets, list) and not partial else ()
         weights = (config.get("auto_mapping") or {}).get(FIELD)
-        return cls(layers, known, config.get("base_model_name_or_path"), weights)
+        return cls(layers, target_names, config.get("base_model_name_or_path"), weights)
 
     def write(self, folder: Path) -> None:
-        """Write an ordinary PEFT folder, made if need be; it must be empty."""
+        """Write an ordinary PEFT folder, created if needed; it must be empty."""
         make_empty(folder)
         tensors = {}
         for layer, (a, b) in self.layers.items():
@@ -93,7 +93,7 @@ class Factors:
         (folder / "adapter_config.json").write_text(text, encoding="utf-8")
 
     def _config(self) -> dict[str, Any]:
-        # Layers whose rank differs from the largest say so, and keep the scaling at 1.
+        # Layers whose rank is not the largest are listed, which keeps their scaling at 1.
         other = {
             layer: a.shape[0] for layer, (a, _) in self.layers.items() if a.shape[0] != self.rank
         }
@@ -114,7 +114,7 @@ class Factors:
 
 
 def _stems(tensors: Mapping[str, Tensor], folder: Path) -> list[str]:
-    """Names of the layers that have a factor, as the file writes them."""
+    """Names of the layers that have a factor, as in the file."""
     stems = set()
     for key in tensors:
         stem, _, rest = key.rpartition(".lora_")
@@ -150,8 +150,8 @@ def _scaling(config: Mapping[str, Any], layer: str, rank: int) -> float:
 def combine(modules: Sequence[Factors], weights: Sequence[float]) -> Factors:
     """The module whose update is the weighted sum of the modules' updates, exactly.
 
-    Its rank is the sum of their ranks; a layer that a module leaves alone gets nothing from it.
-    Raises ConfigError without modules, or where a layer's shapes disagree.
+    Its rank is the sum of their ranks; a layer that a module lacks gets nothing from it.
+    Raises ConfigError without modules, or if a layer's shapes disagree.
     """
     if not modules or len(modules) != len(weights):
         raise ConfigError(f"combine: got {len(modules)} modules and {len(weights)} weights")
@@ -184,9 +184,9 @@ def combine(modules: Sequence[Factors], weights: Sequence[float]) -> Factors:
 
 
 def without_repeats(module: Factors) -> Factors:
-    """The same update with each direction A once: those with the same bits add up their B.
+    """The same update with each direction of A once: the B of bitwise equal ones are added up.
 
-    In a sum of policies that grew out of each other most directions are there several times.
+    In a sum of policies trained from each other, most directions occur several times.
     """
     return replace(module, layers={key: _once(*pair) for key, pair in module.layers.items()})
 
@@ -196,8 +196,8 @@ def _once(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     rows: list[Tensor] = []
     columns: list[Tensor] = []
     bits = a.cpu().contiguous().numpy()
-    for row, column, own in zip(a, b.T, bits, strict=True):
-        place = places.setdefault(own.tobytes(), len(rows))
+    for row, column, key in zip(a, b.T, bits, strict=True):
+        place = places.setdefault(key.tobytes(), len(rows))
         if place == len(rows):
             rows.append(row)
             columns.append(column)
@@ -209,7 +209,7 @@ def _once(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def recompress(module: Factors, rank: int) -> tuple[Factors, float]:
     """The nearest module of at most `rank` in every layer, and the share of the update lost.
 
-    Nearest in the Frobenius norm: a truncated SVD, found from the factors without the dense update.
+    Nearest in the Frobenius norm: a truncated SVD, computed without the dense update.
     The share is the Frobenius norm of the lost part over that of the whole. Raises ConfigError
     for a rank below 1.
     """

@@ -30,7 +30,7 @@ class Bytes:
     seen: Any = field(default_factory=weakref.WeakSet)
 
     def count(self, tensor: Tensor) -> None:
-        """Count the memory of a tensor while it lives, unless it shares storage."""
+        """Count a tensor's memory while it lives, unless its storage is counted already."""
         storage = tensor.untyped_storage()
         if storage in self.seen:
             return
@@ -52,11 +52,11 @@ def fake_modules(
     device: torch.device,
     trust_remote_code: bool = False,
 ) -> Iterator[tuple[Modules, Bytes]]:
-    """Inside, new tensors are fake and their bytes are counted, the model's among them.
+    """Inside, new tensors are fake and their bytes are counted, including the model's.
 
     Args:
         model: its folder or hub id; only the configuration is read.
-        attach: puts the modules on the base that it is given.
+        attach: puts the modules on a base.
         precision: of the base.
         device: where the tensors would be.
         trust_remote_code: as for loading.
@@ -76,8 +76,8 @@ def fake_modules(
 def meta_modules(
     model: str, attach: Callable[[Any], Modules], *, trust_remote_code: bool = False
 ) -> Modules:
-    """Modules on the base that a folder holds, on the device `meta`: with names and shapes, but
-    without numbers. Raises ConfigError as `load_base` and `attach` do."""
+    """Modules on the base in a folder, on the device `meta`: with names and shapes, but without
+    values. Raises ConfigError as `load_base` and `attach` do."""
     meta = torch.device("meta")
     base = load_base(model, trust_remote_code=trust_remote_code, device=meta)
     with _on_meta():
@@ -100,15 +100,15 @@ class _Counting(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        found = function(*args, **(kwargs or {}))
-        for leaf in tree_leaves(found):
+        output = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(output):
             if isinstance(leaf, Tensor):
                 self._bytes.count(leaf)
-        return found
+        return output
 
 
 def _place(model: nn.Module, device: torch.device) -> None:
-    """Put a fake tensor in place of each of the model's, where two share one for both."""
+    """Replace each of the model's tensors by a fake one; shared tensors stay shared."""
     made: dict[Tensor, Tensor] = {}
     for module in model.modules():
         registries: Any = (module._parameters, module._buffers)
@@ -117,8 +117,8 @@ def _place(model: nn.Module, device: torch.device) -> None:
                 if tensor is None:
                     continue
                 if tensor not in made:
-                    found = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+                    fake = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
                     if isinstance(tensor, nn.Parameter):
-                        found = nn.Parameter(found, tensor.requires_grad)
-                    made[tensor] = found
+                        fake = nn.Parameter(fake, tensor.requires_grad)
+                    made[tensor] = fake
                 tensors[key] = made[tensor]

@@ -1,4 +1,4 @@
-"""Keeps the libraries' own bars and notices out of the command's output."""
+"""Keeps the libraries' progress bars and notices out of the command's output."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import warnings
 
 
 def quiet_libraries() -> None:
-    """Show only errors of transformers, and no warning about a library's use of another."""
+    """Show only errors of transformers, and no warnings about libraries' use of each other."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging
 

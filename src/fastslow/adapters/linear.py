@@ -17,10 +17,10 @@ from torch.nn import functional
 
 
 class DirectLinear(Linear):
-    """PEFT's LoRA layer, which computes so wherever nothing but A and B changes its output."""
+    """PEFT's LoRA layer, computed this way whenever only A and B change its output."""
 
     rank_factors: Mapping[str, Tensor] = MappingProxyType({})
-    """By module, factors of its ranks while it counts as one matrix, see `as_one_matrix`."""
+    """By module, factors of its ranks inside `as_one_matrix`."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output under its active modules, [..., out] for an input of [..., in]."""
@@ -39,13 +39,13 @@ class DirectLinear(Linear):
         if len(names) == 1:
             scale = self.scaling[names[0]]
             return lora_linear(x, base.weight, base.bias, downs[0], ups[0], scale=scale)
-        # Several modules are one of the sum of their ranks.
+        # Several modules equal one whose rank is the sum of theirs.
         scaled = [up * self.scaling[name] for up, name in zip(ups, names, strict=True)]
         down, up = torch.cat(downs), torch.cat(scaled, dim=1)
         return lora_linear(x, base.weight, base.bias, down, up, scale=1.0)
 
     def _is_ordinary(self, name: str) -> bool:
-        """Whether a module drops nothing and has no parts that are its own."""
+        """Whether a module has no active dropout and no special parts."""
         if name in self.lora_variant or self.lora_bias[name]:
             return False
         dropout = self.lora_dropout[name]
@@ -55,9 +55,9 @@ class DirectLinear(Linear):
 
 @contextmanager
 def as_one_matrix(layer: Any, name: str, factors: Tensor) -> Iterator[None]:
-    """Inside, the module of a DirectLinear is multiplied out before it meets activations, and
-    gradients reach the factors of its ranks, [r]: cheaper where these are more than the layer has
-    rows or columns.
+    """Inside, a DirectLinear's module is multiplied out before it is applied to activations, and
+    gradients reach the factors of its ranks, [r]: cheaper if these outnumber the layer's rows or
+    columns.
     """
     layer.rank_factors = {name: factors}
     try:
@@ -67,7 +67,7 @@ def as_one_matrix(layer: Any, name: str, factors: Tensor) -> Iterator[None]:
 
 
 def make_direct(layer: nn.Module) -> None:
-    """Let a LoRA layer compute this way if it is one of PEFT's on an ordinary linear layer."""
+    """Let a LoRA layer compute this way if it is PEFT's, on an ordinary linear layer."""
     if type(layer) is Linear and type(layer.base_layer) is nn.Linear:
         layer.__class__ = DirectLinear
 
@@ -77,8 +77,8 @@ def lora_linear(
 ) -> Tensor:
     """x W^T + b + scale (x A^T) B^T, [..., out].
 
-    In the precision of autocast or else of x, which A and B are rounded to; their gradients have
-    their own. The layer's weight and bias get none.
+    Computed in the precision of autocast, or else of x, to which A and B are rounded; their
+    gradients keep their own precision. The layer's weight and bias get none.
 
     Args:
         x: [..., in].
@@ -90,8 +90,8 @@ def lora_linear(
     """
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    # Autocast has nothing left to change inside, and to turn it off takes longer than a product.
-    given = (
+    # Autocast has nothing left to change inside, and turning it off takes longer than a product.
+    inputs = (
         x.to(dtype),
         weight.to(dtype),
         None if bias is None else bias.to(dtype),
@@ -99,13 +99,13 @@ def lora_linear(
         up.to(dtype),
         scale,
     )
-    found: Tensor
+    output: Tensor
     if torch.is_grad_enabled():
-        found = _LoraLinear.apply(*given)  # type: ignore[no-untyped-call]
-    else:  # A token is decoded faster without what remembers it for a gradient.
-        found, *_ = _updated(*given)
+        output = _LoraLinear.apply(*inputs)  # type: ignore[no-untyped-call]
+    else:  # Decoding is faster without autograd's bookkeeping.
+        output, *_ = _updated(*inputs)
     # Outside the function, whose output a model may then change in place, as Llama 4 does.
-    return found.view(*x.shape[:-1], -1)
+    return output.view(*x.shape[:-1], -1)
 
 
 def _updated(
@@ -114,8 +114,8 @@ def _updated(
     """The output, [N, out], with x as rows, [N, in], and x A^T, [N, r]."""
     rows = x.reshape(-1, x.shape[-1])
     low = rows @ down.T
-    found = functional.linear(rows, weight, bias)
-    return found.addmm_(low, up.T, alpha=scale), rows, low
+    output = functional.linear(rows, weight, bias)
+    return output.addmm_(low, up.T, alpha=scale), rows, low
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -129,17 +129,17 @@ class _LoraLinear(torch.autograd.Function):
         up: Tensor,
         scale: float,
     ) -> Tensor:
-        found, rows, low = _updated(x, weight, bias, down, up, scale)
+        output, rows, low = _updated(x, weight, bias, down, up, scale)
         ctx.save_for_backward(rows, weight, down, up, low)
         ctx.scale, ctx.shape = scale, x.shape
-        return found
+        return output
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, down, up, low = ctx.saved_tensors
-        of_x, _, _, of_down, of_up, _ = ctx.needs_input_grad
-        of_low = (gradient @ up).mul_(ctx.scale)
-        into_x = (gradient @ weight).addmm_(of_low, down).view(ctx.shape) if of_x else None
-        into_down = of_low.T @ rows if of_down else None
-        into_up = (gradient.T @ low).mul_(ctx.scale) if of_up else None
-        return into_x, None, None, into_down, into_up, None
+        needs_x, _, _, needs_down, needs_up, _ = ctx.needs_input_grad
+        grad_low = (gradient @ up).mul_(ctx.scale)
+        grad_x = (gradient @ weight).addmm_(grad_low, down).view(ctx.shape) if needs_x else None
+        grad_down = grad_low.T @ rows if needs_down else None
+        grad_up = (gradient.T @ low).mul_(ctx.scale) if needs_up else None
+        return grad_x, None, None, grad_down, grad_up, None

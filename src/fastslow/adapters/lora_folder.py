@@ -1,4 +1,4 @@
-"""What a folder must hold to be a LoRA adapter that can be used here."""
+"""Checks of the LoRA adapter in a folder, and copies of it."""
 
 import json
 import shutil
@@ -15,10 +15,10 @@ from fastslow.errors import ConfigError, StateError
 from fastslow.foreign_files import misfit, read_json
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
-"""What an adapter is."""
+"""The files of an adapter."""
 
 HEAD_KEY = "base_model.model.score.weight"
-"""What PEFT calls the head of a sequence classifier."""
+"""PEFT's name of a sequence classifier's head."""
 CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
 """Initialisations of a module that change the weights of the base."""
 
@@ -27,21 +27,21 @@ MORE_THAN_LAYERS = (
     "lora_bias", "layer_replication", "alora_invocation_tokens", "trainable_token_indices",
     "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "monteclora_config",
 )  # fmt: skip
-"""Settings of variants that cannot be switched, merged and exported like an update of layers."""
+"""Settings of variants that cannot be switched, merged and exported like updates of layers."""
 NOT_SUMMED = ("use_dora", "target_parameters")
-"""Settings of variants that can, but whose update is no product of two factors of a layer."""
+"""Settings of variants that can, but whose update is not a product of two factors per layer."""
 SHAPES: dict[str, Any] = {
     "r": int, "lora_alpha": float, "bias": str, "target_modules": str | list[str] | None,
     "modules_to_save": list[str] | None, "base_model_name_or_path": str | None,
     "rank_pattern": dict[str, int] | None, "alpha_pattern": dict[str, float] | None,
 }  # fmt: skip
-"""What an adapter's configuration says, where it does."""
+"""Types of an adapter's settings, where they are given."""
 PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
-"""How the names of an adapter's weights end; the last ones are DoRA's."""
+"""Suffixes of the names of an adapter's weights; the last one is DoRA's."""
 
 
 def copy_adapter(folder: Path, to: Path) -> None:
-    """Copy the two files of a PEFT adapter to a folder, made if need be, and nothing else."""
+    """Copy the two files of a PEFT adapter, and nothing else, to a folder, created if needed."""
     to.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         if not (folder / name).is_file():
@@ -50,8 +50,8 @@ def copy_adapter(folder: Path, to: Path) -> None:
 
 
 def rename_base(folder: Path, base: str | None) -> None:
-    """Have an adapter's configuration name its base so, at its revision if it has one; None not at
-    all."""
+    """Set the base that an adapter's configuration names, at its revision if it has one; None
+    names none."""
     path = folder / FILES[0]
     name, revision = (None, None) if base is None else at_revision(base)
     named = {"base_model_name_or_path": name, "revision": revision}
@@ -61,7 +61,7 @@ def rename_base(folder: Path, base: str | None) -> None:
 def check_lora_folder(folder: Path, *, head: bool = False, summed: bool = False) -> None:
     """Raise ConfigError unless the folder holds a LoRA adapter in safetensors, and nothing more.
 
-    With `head`, it is that of a reward model. With `summed`, each update must be a product of two
+    With `head`, it must be a reward model's. With `summed`, each update must be a product of two
     factors of a layer.
     """
     path = folder / "adapter_config.json"
@@ -112,9 +112,9 @@ def check_lora_folder(folder: Path, *, head: bool = False, summed: bool = False)
 
 
 def rank_of(folder: Path) -> int:
-    """The largest rank of an adapter's updates, which an engine must have room for.
+    """The largest rank of an adapter's updates, for which an engine must have room.
 
-    Raises ConfigError where it is no plain LoRA, as engines serve no other.
+    Raises ConfigError if it is not plain LoRA, as engines serve no other kind.
     """
     check_lora_folder(folder, summed=True)
     config = read_json(folder / FILES[0], dict[str, Any], error=ConfigError)
@@ -131,7 +131,7 @@ def _weights(folder: Path) -> list[str]:
 
 
 def check_has_head(folder: Path) -> None:
-    """Raise ConfigError unless an adapter of a classifier, in safetensors, brings its head."""
+    """Raise ConfigError unless a classifier's adapter, in safetensors, includes the head."""
     names = {part for key in _weights(folder) for part in key.split(".")}
     if not names & {"score", "classifier"}:
         raise ConfigError(
@@ -141,14 +141,14 @@ def check_has_head(folder: Path) -> None:
 
 
 def check_all_loaded(model: Any, name: str, folder: Path) -> None:
-    """Raise ConfigError unless a model's adapter has taken all weights of its folder, and no more.
+    """Raise ConfigError unless a model's adapter has loaded exactly the weights in its folder.
 
     PEFT only warns about unmatched weights and leaves the module without effect.
     """
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    strangers = (set(_weights(folder)) ^ set(state)) - {HEAD_KEY}
-    if strangers:
+    unmatched = (set(_weights(folder)) ^ set(state)) - {HEAD_KEY}
+    if unmatched:
         raise ConfigError(
-            f"adapter {folder} was made for another base model: {min(strangers)} and "
-            f"{len(strangers) - 1} more weights have no counterpart"
+            f"adapter {folder} was made for another base model: {min(unmatched)} and "
+            f"{len(unmatched) - 1} more weights have no counterpart"
         )

@@ -1,4 +1,4 @@
-"""The LoRA layers of a model with modules on it, and what is theirs."""
+"""The LoRA layers of a model with modules, and their parameters."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,32 +27,32 @@ def lora_layers_of(model: nn.Module) -> list[Any]:
 
 
 def put_factors(model: nn.Module, name: str, factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Give a module the updates B A of layers, by the layers' names; others get none.
+    """Set a module's updates B A, by layer name; other layers get none.
 
-    Ranks that the factors lack are 0. Raises ConfigError where the module's rank is smaller.
+    Ranks that the factors lack are 0. Raises ConfigError if the module's rank is smaller.
     """
     module: Any
     for layer, module in model.named_modules():
         if name not in getattr(module, "lora_A", {}):
             continue
-        own_a, own_b = module.lora_A[name].weight.data, module.lora_B[name].weight.data
-        own_a.zero_()
-        own_b.zero_()
+        lora_a, lora_b = module.lora_A[name].weight.data, module.lora_B[name].weight.data
+        lora_a.zero_()
+        lora_b.zero_()
         if layer not in factors:
             continue
         a, b = factors[layer]
-        if len(a) > len(own_a):
-            raise ConfigError(f"{layer}: rank {len(a)} is larger than the module's, {len(own_a)}")
-        own_a[: len(a)].copy_(a)
-        own_b[:, : len(a)].copy_(b / module.scaling[name])
+        if len(a) > len(lora_a):
+            raise ConfigError(f"{layer}: rank {len(a)} is larger than the module's, {len(lora_a)}")
+        lora_a[: len(a)].copy_(a)
+        lora_b[:, : len(a)].copy_(b / module.scaling[name])
 
 
 def dropouts_of(layer: Any) -> list[tuple[str, nn.Module]]:
-    """Those that drop anything, by module."""
-    own = getattr(layer, "lora_dropout", {})
-    return [(key, part) for key, part in own.items() if not isinstance(part, nn.Identity)]
+    """A layer's dropouts that drop anything, by module."""
+    dropouts = getattr(layer, "lora_dropout", {})
+    return [(key, part) for key, part in dropouts.items() if not isinstance(part, nn.Identity)]
 
 
 def scale_by(factors: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     """A forward hook that multiplies a layer's output."""
-    return lambda module, given, output: output * factors
+    return lambda module, inputs, output: output * factors

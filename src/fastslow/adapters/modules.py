@@ -1,7 +1,7 @@
 """LoRA modules on one frozen base: attach, activate, freeze, save.
 
-PEFT's own switching changes what trains: activating one module turns the gradients of every other
-one off, and leaving `disable_adapter()` turns them on for frozen ones. `Modules.using` therefore
+PEFT's own switching changes what trains: activating one module turns off the gradients of all
+others, and leaving `disable_adapter()` turns them on for frozen ones. `Modules.using` therefore
 sets only what PEFT's layers look at, so that several modules can be scored alternately and trained
 in one backward pass. A step switches ten times, and PEFT's own switching takes longer than a small
 model's layers on a GPU.
@@ -49,9 +49,9 @@ class Modules:
 
     Args:
         model: the base with the modules on it.
-        trainable: names of those that are trained.
-        start: name of a frozen module that all others are on top of: their policies are its update
-            and their own.
+        trainable: names of the modules that are trained.
+        start: name of a frozen module that all others are on top of: each one's policy is its own
+            update plus the start's.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class Modules:
         """Fresh modules that all start from the same weights and, B being 0, change nothing yet.
 
         Those in `names` are trainable, the `frozen` ones are not. `start` is the name and the
-        PEFT folder of a frozen module that all of them are on top of. Raises ConfigError when no
-        layer of the base has such a name, and for a start that is no sum of factors or is for
+        PEFT folder of a frozen module that all of them are on top of. Raises ConfigError if no
+        layer of the base matches `targets`, and for a start that is not plain LoRA or is for
         another base.
         """
         config = LoraConfig(
@@ -124,9 +124,9 @@ class Modules:
         trainable: tuple[str, ...],
         heads: bool = False,
     ) -> "Modules":
-        """Modules from PEFT folders, by name; the trainable ones and frozen ones side by side.
+        """Modules from PEFT folders, by name, trainable and frozen ones side by side.
 
-        With `heads` they are reward models, each with a head, and otherwise none may be. Raises
+        With `heads` all must be reward models, each with a head, and otherwise none may be. Raises
         ConfigError for a folder that holds no LoRA adapter in safetensors for this base.
         """
         model: Any = None
@@ -143,8 +143,8 @@ class Modules:
         return modules
 
     def _settle(self) -> None:
-        """Take in the layers as PEFT has left them: its modules come in training mode, and it
-        switches the gradients of those that were there."""
+        """Reset the layers after a change by PEFT, which adds modules in training mode and switches
+        the gradients of existing ones."""
         self._layers = lora_layers_of(self.model)
         for layer in self._layers:
             make_direct(layer)
@@ -156,7 +156,7 @@ class Modules:
                 parameter.requires_grad_(key in self.trainable)
 
     def add(self, name: str, folder: Path) -> None:
-        """Put a frozen module from a PEFT folder beside the others.
+        """Add a frozen module from a PEFT folder.
 
         Raises ConfigError for a folder that holds no LoRA adapter in safetensors for this base.
         """
@@ -166,13 +166,13 @@ class Modules:
         self._settle()
 
     def add_fresh(self, name: str) -> None:
-        """Put a frozen module that changes nothing beside the others, with the first's settings."""
+        """Add a frozen module that changes nothing yet, with the first one's settings."""
         self.model.add_adapter(name, self.config(self.names[0]))
         self._parameters[name] = parameters_of(self.model, name)
         self._settle()
 
     def remove(self, name: str) -> None:
-        """Take a frozen module off; nothing is active."""
+        """Remove a frozen module; afterwards none is active."""
         self._activate(self.trainable[0], self._layers, learning=False)  # PEFT warns of others.
         self.model.delete_adapter(name)
         del self._parameters[name]
@@ -204,13 +204,13 @@ class Modules:
         return config
 
     def is_on_top(self, name: str) -> bool:
-        """Whether the module's policy is a start's update and its own."""
+        """Whether the module's policy is the start's update plus its own."""
         return self.start is not None and name not in (BASE, self.start)
 
     def add_head(self, name: str) -> None:
         """Add a scalar head to a module, initialised to 0.
 
-        It is one of the module's tensors from now on.
+        It is one of the module's tensors from then on.
         """
         embedding = self.causal_lm.get_input_embeddings().weight
         width = self.causal_lm.config.get_text_config().hidden_size
@@ -219,7 +219,7 @@ class Modules:
         self._parameters[name][_head_key(name)] = head
 
     def has_head(self, name: str) -> bool:
-        """Whether a module has one."""
+        """Whether a module has a head."""
         return _head_key(name) in self._parameters[name]
 
     def head(self, name: str) -> nn.Parameter:
@@ -227,32 +227,32 @@ class Modules:
         return self._parameters[name][_head_key(name)]
 
     def copy(self, source: str, target: str) -> None:
-        """Give one module the weights of another; both were made in the same order."""
+        """Copy one module's weights to another; both must have been made in the same order."""
         pairs = zip(
             self._parameters[source].values(), self._parameters[target].values(), strict=True
         )
-        for given, taken in pairs:
-            taken.data.copy_(given.data)
+        for source_tensor, target_tensor in pairs:
+            target_tensor.data.copy_(source_tensor.data)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The module's weights, detached, by their full name in the model."""
         return {key: parameter.detach() for key, parameter in self._parameters[name].items()}
 
     def digest(self, *names: str) -> str:
-        """A hash that is the same for modules with the same weights only."""
-        found = sha256()
+        """A hash that is the same only for modules with the same weights."""
+        sha = sha256()
         for name in names:
             for tensor in self.tensors(name).values():
-                found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return found.hexdigest()
+                sha.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return sha.hexdigest()
 
     def load_tensors(self, name: str, tensors: dict[str, Tensor]) -> None:
-        """Put weights that `tensors` gave back in place."""
+        """Load weights that `tensors` returned."""
         for key, parameter in self._parameters[name].items():
             parameter.data.copy_(tensors[key])
 
     def load_factors(self, name: str, factors: Factors) -> None:
-        """Make a module's update that of factors of its rank or less. Raises ConfigError."""
+        """Set a module's update from factors. Raises ConfigError if their rank is larger."""
         put_factors(self.causal_lm, name, factors.layers)
 
     @contextmanager
@@ -261,8 +261,8 @@ class Modules:
     ) -> Iterator[None]:
         """Inside, the model answers with the named module, or as the bare model for BASE.
 
-        With `learning`, the module's dropout is on; it is off in every other case. `within` says
-        which part of the model is needed; None is all of it.
+        With `learning`, the module's dropout is on, otherwise off. `within` is the part of the
+        model that is needed; None is all of it.
         """
         layers = self._layers if within is None else lora_layers_of(within)
         self._activate(name, layers, learning=learning)
@@ -274,10 +274,10 @@ class Modules:
     def put_between(
         self, name: str, tensors: Mapping[str, Tensor], strength: float, *, start: str = BASE
     ) -> None:
-        """Give a module the weights at `strength` of the way to `tensors`, which are its own.
+        """Set a module to `strength` of the way from `start` to `tensors`, its full weights.
 
-        From the base, or from the start that the module is on top of: `strength` times its own
-        update, as factors B are multiplied by it. From another module: between their weights.
+        From the base, or from the start that the module is on top of, its update is multiplied by
+        `strength`, through the factors B. From another module, their weights are interpolated.
         """
         for key, parameter in self._parameters[name].items():
             if start not in (BASE, self.start):
@@ -294,7 +294,7 @@ class Modules:
 
     @contextmanager
     def rank_scales(self, name: str, factors: Mapping[str, Tensor]) -> Iterator[None]:
-        """Inside, every rank of the named module counts by a factor, and gradients reach it.
+        """Inside, every rank of the named module is scaled by a factor, which gradients reach.
 
         `factors` holds [r] values for each layer of the module, by its name in the causal LM.
         """
@@ -302,12 +302,12 @@ class Modules:
             for layer, module in self.causal_lm.named_modules():
                 if not isinstance(module, LoraLayer) or layer not in factors:
                     continue
-                own = factors[layer]
+                layer_factors = factors[layer]
                 direct = isinstance(module, DirectLinear) and not self.is_on_top(name)
-                if direct and len(own) > max(module.weight.shape):
-                    stack.enter_context(as_one_matrix(module, name, own))
+                if direct and len(layer_factors) > max(module.weight.shape):
+                    stack.enter_context(as_one_matrix(module, name, layer_factors))
                 else:
-                    handle = module.lora_A[name].register_forward_hook(scale_by(own))
+                    handle = module.lora_A[name].register_forward_hook(scale_by(layer_factors))
                     stack.callback(handle.remove)
             yield
 
@@ -321,10 +321,10 @@ class Modules:
                 dropout.train(learning and key == name)
 
     def save(self, name: str, folder: Path) -> None:
-        """Write one module as an ordinary PEFT folder, made if need be; it must be empty.
+        """Write one module as an ordinary PEFT folder, created if needed; it must be empty.
 
-        With a head it is that of a sequence classifier of one label. What is on top of a start is
-        written as the exact sum of the two.
+        With a head it is that of a sequence classifier with one label. A module on top of a start
+        is written as the exact sum of the two.
         """
         if not self.is_on_top(name):
             self._save_alone(name, folder)

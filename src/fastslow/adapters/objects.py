@@ -11,16 +11,16 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from fastslow.errors import ConfigError
 
 TAKEN = {"r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
-"""What is taken of PEFT's LoraConfig, by the recipe's key; beside `target_modules`."""
+"""Settings taken from PEFT's LoraConfig, with the recipe's keys; besides `target_modules`."""
 OF_NO_EFFECT = ("peft_type", "task_type", "inference_mode", "base_model_name_or_path", "revision")
-"""What a causal LM's adapter has anyway."""
+"""Settings that do not change a causal LM's adapter."""
 PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
 def lora_settings(config: Any) -> dict[str, Any]:
     """The recipe's `lora` section for a LoraConfig of PEFT, or for a mapping of its settings.
 
-    Raises ConfigError where it is something else, or sets what would be ignored.
+    Raises ConfigError if it is something else, or sets anything that would be ignored.
     """
     if isinstance(config, Mapping):
         try:
@@ -54,7 +54,7 @@ def lora_settings(config: Any) -> dict[str, Any]:
 
 
 def check_model(model: Any) -> None:
-    """Raise ConfigError for a model object that modules cannot be put on."""
+    """Raise ConfigError for a model object that cannot carry modules."""
     if isinstance(model, PeftModel):
         raise ConfigError(
             "model: is a PeftModel; give the base model (model.unload() or get_base_model()) and "
@@ -83,6 +83,6 @@ def precision_of(model: Any) -> str:
 
 
 def facts_of(model: Any) -> dict[str, Any]:
-    """What a checkpoint says of the base model that it belongs to."""
+    """Facts that a checkpoint stores about its base model."""
     base = [p for name, p in model.named_parameters() if "lora_" not in name]
     return {"architecture": type(model).__name__, "parameters": sum(p.numel() for p in base)}

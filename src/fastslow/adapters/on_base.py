@@ -13,11 +13,11 @@ from fastslow.adapters.whole_model import check_finite, one_error
 
 
 def put_on(model: Any, name: str, folder: Path, base: Any) -> Any:
-    """The model, made on the base if None, with the module of a PEFT folder, which was checked."""
+    """The model, made on the base if None, with the module of a PEFT folder that was checked."""
     with one_error(f"adapter {folder}", "does not fit the base model"):
         config = PeftConfig.from_pretrained(str(folder))
         check_base(folder, config.auto_mapping, base)
-        config.modules_to_save = None  # The head, which the causal LM has no place for.
+        config.modules_to_save = None  # The causal LM has no place for a head.
         if model is None:
             model = PeftModel.from_pretrained(base, str(folder), adapter_name=name, config=config)
         else:
@@ -28,7 +28,7 @@ def put_on(model: Any, name: str, folder: Path, base: Any) -> Any:
 
 
 def strip_modules(base: Any) -> None:
-    """Take all LoRA modules off a base, whose own weights are as before."""
+    """Take all LoRA modules off a base; its own weights are as before."""
     for name, layer in list(base.named_modules()):
         if isinstance(layer, BaseTunerLayer):
             above, _, child = name.rpartition(".")

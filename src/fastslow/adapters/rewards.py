@@ -1,7 +1,7 @@
 """Reward models: a sequence classifier in a folder, or a LoRA module with a head on its base.
 
-What `Modules.save` writes of a module with a head is PEFT's folder of a sequence classifier, so
-that both are opened the same way, and by anybody.
+`Modules.save` writes a module with a head as PEFT's folder of a sequence classifier, so that both
+are opened the same way, by other libraries too.
 """
 
 from pathlib import Path
@@ -20,8 +20,8 @@ from fastslow.errors import ConfigError
 from fastslow.foreign_files import read_json
 
 HEADS = ("score.", "classifier.", "lm_head.")
-"""How the names of heads begin: an adapter brings that of the classifier, and the causal LM's is
-not used."""
+"""Prefixes of heads' names: an adapter brings the classifier's head, and the causal LM's is not
+used."""
 
 
 def _base_of(adapter: Path) -> str:
@@ -44,10 +44,10 @@ def load_reward_model(
 
     Args:
         folder: a model folder, a hub id, or a PEFT folder.
-        base: of a PEFT folder; by default where it says.
+        base: of a PEFT folder; by default the one it names.
 
-    Raises ConfigError where none can be loaded in safetensors, whole and with its head, or it has
-    more than two labels.
+    Raises ConfigError if it cannot be loaded from safetensors, whole and with its head, or has more
+    than two labels.
     """
     adapter = Path(folder) / "adapter_config.json"
     has_adapter = adapter.exists()
@@ -64,11 +64,11 @@ def load_reward_model(
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # To name them all.
+            ignore_mismatched_sizes=True,  # So that the error names them all.
             **({"num_labels": 1} if has_adapter else {}),
         )
-        model, found = loaded
-        check_whole(f"judge: the reward model {base}", found, but=HEADS if has_adapter else ())
+        model, info = loaded
+        check_whole(f"judge: the reward model {base}", info, but=HEADS if has_adapter else ())
         if has_adapter:
             config = PeftConfig.from_pretrained(folder)
             setattr(model, OF_BASE, base_weights(base))

@@ -16,9 +16,9 @@ from fastslow.foreign_files import ADAPTER_WEIGHTS
 
 
 def write_module(model: Any, name: str, folder: Path, *, head: Tensor | None = None) -> None:
-    """Write a module of a PEFT model to a folder, made if need be; it must be empty.
+    """Write a module of a PEFT model to a folder, created if needed; it must be empty.
 
-    With a head, [1, d], it is a sequence classifier of one label.
+    With a head, [1, d], it is a sequence classifier with one label.
     """
     make_empty(folder)
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
@@ -31,7 +31,7 @@ def write_module(model: Any, name: str, folder: Path, *, head: Tensor | None = N
     save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     config.inference_mode = True
     if isinstance(config.target_modules, set):
-        # A set's order differs from process to process; the same module is the same file.
+        # A set's order differs between processes; the same module must give the same file.
         config.target_modules = sorted(config.target_modules)
     base = model.get_base_model()
     config.base_model_name_or_path = absolute(base.name_or_path) or None

@@ -1,4 +1,4 @@
-"""A model folder opened by the libraries: the whole model that it names, or one clear error."""
+"""Checks that a library loads the whole model that a folder names, or raises one clear error."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,18 +16,18 @@ OWN_CODE = (
     "Python trust_code=True)"
 )
 LONGEST_CAUSE = 400
-"""Characters of a library's message that are shown."""
+"""Characters shown of a library's message."""
 SHOWN = 3
-"""Weights that are named where many are wrong."""
+"""Weights named if many are wrong."""
 COMPILED = "_orig_mod."
-"""What begins the names of weights that were saved from a compiled model."""
+"""Prefix of the names of weights that were saved from a compiled model."""
 
 
 @contextmanager
 def one_error(what: str, fails: str = "cannot be loaded") -> Iterator[None]:
     """Inside, whatever the libraries raise becomes one ConfigError: `what` `fails`.
 
-    They raise nearly every kind of exception there is, tokenizers even `Exception` itself.
+    They raise nearly every kind of exception, tokenizers even `Exception` itself.
     """
     try:
         yield
@@ -38,7 +38,7 @@ def one_error(what: str, fails: str = "cannot be loaded") -> Iterator[None]:
 
 
 def _cause(error: Exception) -> str:
-    """An exception's message in one line; its kind too, where the message is no sentence."""
+    """An exception's message on one line, with its type if the message alone is no sentence."""
     message = " ".join(str(error).split())
     if "trust_remote_code" in message:
         return OWN_CODE
@@ -50,8 +50,8 @@ def _cause(error: Exception) -> str:
 
 
 def check_no_adapter(model: str) -> None:
-    """Raise ConfigError where the folder of a base holds an adapter, which transformers would
-    load with it."""
+    """Raise ConfigError if a base's folder holds an adapter, which transformers would load with
+    it."""
     folder = Path(model)
     if not (folder / "adapter_config.json").exists():
         return
@@ -64,7 +64,7 @@ def check_no_adapter(model: str) -> None:
 
 
 def adapter_beside(model: str) -> str:
-    """What is said of a model with an adapter in its folder."""
+    """The error message for a model with an adapter in its folder."""
     return (
         f"model: {model} holds a LoRA adapter beside the model (adapter_config.json), so what is "
         "loaded is neither the base nor what is trained; move the adapter's two files to a folder "
@@ -73,47 +73,49 @@ def adapter_beside(model: str) -> str:
 
 
 def check_whole(what: str, found: Mapping[str, Any], *, but: tuple[str, ...] = ()) -> None:
-    """Raise ConfigError unless all weights of a model came from its files, and all of those are in.
+    """Raise ConfigError unless a model's weights and those in its files are the same set.
 
-    Transformers fills what is missing with random numbers and goes on.
+    Transformers fills missing weights with random numbers and continues.
 
     Args:
         what: names the model in the message.
         found: transformers' `output_loading_info`, after what the model ties and ignores.
-        but: how the names of weights begin that may be missing or left over.
+        but: prefixes of weights that may be missing or left over.
     """
-    missing, strange = (
+    missing, unexpected = (
         sorted(key for key in found[kind] if not key.startswith(but))
         for kind in ("missing_keys", "unexpected_keys")
     )
     shapes = sorted(
-        f"{key} {_size(own)}, where the configuration says {_size(wanted)}"
-        for key, own, wanted in found["mismatched_keys"]
+        f"{key} {_size(shape)}, where the configuration says {_size(wanted)}"
+        for key, shape, wanted in found["mismatched_keys"]
     )
     faults = [
         f"lacks {_some(missing)}" if missing else "",
-        f"holds {len(strange)} that the configuration has no place for: {_named(strange)}"
-        if strange
+        f"holds {len(unexpected)} that the configuration has no place for: {_named(unexpected)}"
+        if unexpected
         else "",
         f"has another shape in {_some(shapes)}" if shapes else "",
     ]
-    said = "; it ".join(filter(None, faults))
-    if not said:
+    message = "; it ".join(filter(None, faults))
+    if not message:
         return
-    if strange and all(key.startswith(COMPILED) for key in strange):
-        said = f"was saved from a compiled model: its weights are called {strange[0]} and so on"
+    if unexpected and all(key.startswith(COMPILED) for key in unexpected):
+        message = (
+            f"was saved from a compiled model: its weights are called {unexpected[0]} and so on"
+        )
         advice = "save the model inside it (model._orig_mod.save_pretrained)"
     else:
         advice = "restore the folder's weights and config.json, which belong together"
-    raise ConfigError(f"{what} is not whole: of its weights it {said}; {advice}")
+    raise ConfigError(f"{what} is not whole: of its weights it {message}; {advice}")
 
 
 def check_finite(what: str, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Raise ConfigError naming the first of some tensors in which a number is not finite."""
+    """Raise ConfigError naming the first tensor with a number that is not finite."""
     for name, tensor in tensors:
         if tensor.is_meta or not tensor.is_floating_point():
             continue
-        # One number, without a copy of the tensor. A sum may overflow where no part is infinite.
+        # The sum is one number, without a copy of the tensor. It may overflow if all are finite.
         if not tensor.sum(dtype=torch.float32).isfinite() and not tensor.isfinite().all():
             raise ConfigError(
                 f"{what} holds numbers that are not finite, in {name}; restore its weights"
