@@ -1,4 +1,4 @@
-"""Recipes: pydantic models, YAML in, dotted overrides, resolved YAML out. Loads without torch."""
+"""Recipes: pydantic models, YAML in, dotted overrides, resolved YAML out. Does not import torch."""
 
 from fastslow.config.continual import (
     AnchorConfig,

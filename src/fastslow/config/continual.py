@@ -1,4 +1,4 @@
-"""The sections of runs over several domains, and of what retains or detects them."""
+"""Sections for runs over several domains, and for retaining and detecting domains."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -98,12 +98,12 @@ class ContinualConfig(Section):
 
     @property
     def sums(self) -> bool:
-        """Whether that one is their weighted sum, as they are."""
+        """Whether the merged adapter is a weighted sum of the domains' adapters, unchanged."""
         return self.merges and self.weights not in ("regmean", "distilled")
 
 
 def start_of(start: str, name: str, earlier: Sequence[str]) -> int | None:
-    """Which of the earlier domains, from 0, a domain's adapters start from; None: from the base."""
+    """Index of the earlier domain that a domain's adapters start from; None means the base."""
     if start == "continue" and earlier:
         return len(earlier) - 1
     if start == "recall" and name in earlier:
@@ -125,8 +125,8 @@ def domain_settings(
     Args:
         whole: the whole recipe as JSON.
         data: what the domain changes in the section data.
-        start_from: the adapter it starts from; None is a fresh start.
-        memory: the replay buffers of the domains before.
+        start_from: the adapter it starts from; None for a fresh start.
+        memory: replay buffers of the earlier domains.
         fisher: the importance of each weight, for EWC.
         output_dir: of the domain's run.
     """

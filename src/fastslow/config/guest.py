@@ -1,9 +1,9 @@
-"""Recipes in folders that may be somebody else's: what they would run or send is taken out.
+"""Recipes in untrusted folders: removes whatever would run code or send requests.
 
-The recipe that a user gives is the user's word. The config.yaml of a run or bank that is opened is
-not: it may have come with the folder. Without `trust_code` nothing is left in it by which Python
-would run, or a server would be asked: no objective or rule in a Python file, no model with code of
-its own, no language model as the judge. Nothing further down has to know.
+A recipe that the user gives is trusted. The config.yaml of a run or bank that is opened is not: it
+may have come with the folder. Without `trust_code`, nothing that would run Python or ask a server
+is left in it: no objective or rule in a Python file, no model with its own code, no language model
+as the judge. Nothing further down has to know.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ HOW_TO_TRUST = "if you know where the folder is from, give --trust-code (in Pyth
 
 
 class Withheld(Section):
-    """What a folder's recipe names and is not used; empty texts where there is nothing."""
+    """What a folder's recipe names but is not used; empty strings if there is nothing."""
 
     objective: str = ""
     """Python file of the objective."""
@@ -44,7 +44,7 @@ class GuestRecipe(Recipe):
 
 
 def open_recipe(path: Path, overrides: Sequence[str] = (), *, trust_code: bool) -> Recipe:
-    """The recipe in a run or bank folder, as it is where that is trusted, else as a guest's.
+    """The recipe in a run or bank folder: unchanged if trusted, else as a guest's.
 
     Raises ConfigError as `load_recipe`.
     """
@@ -53,7 +53,7 @@ def open_recipe(path: Path, overrides: Sequence[str] = (), *, trust_code: bool) 
 
 
 def as_guest(recipe: Recipe) -> GuestRecipe:
-    """The same recipe without what would run Python or ask a server."""
+    """The recipe without anything that would run Python or ask a server."""
     settings = recipe.objective.settings
     file = settings.pop("file", "")
     judge = recipe.eval.judge or recipe.judge
@@ -70,13 +70,13 @@ def as_guest(recipe: Recipe) -> GuestRecipe:
         "eval": recipe.eval.model_copy(update={"judge": kept}),
         "trust_remote_code": False,
     }
-    # Not checked again: a recipe that needs its judge to train is opened without it.
+    # Not validated again: a recipe that needs its judge to train is opened without it.
     return GuestRecipe.model_construct(**dict(recipe) | changes)
 
 
 def judge_reach(judge: JudgeConfig | None) -> Iterator[str]:
-    """What a judge runs or asks beyond reading files, in words: a Python file; a server, and the
-    variable whose value it is sent."""
+    """What a judge does beyond reading files, in words: a Python file that it runs; a server that
+    it asks, and the variable whose value it sends there."""
     match judge:
         case RuleJudgeConfig():
             yield f"the Python file {judge.file}"

@@ -1,4 +1,4 @@
-"""What an unknown key is called here: first as TRL, PEFT and transformers spell it."""
+"""Hints for unknown recipe keys, first for the names that TRL, PEFT and transformers use."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_args
@@ -101,20 +101,20 @@ ELSEWHERE: dict[str, str] = {
     "num_generations": "write online.num_generations or rounds.num_generations",
     "temperature": "write online.temperature or rounds.temperature",
 }  # fmt: skip
-"""A foreign key, and the key of a recipe, or what to do. One without a dot is foreign anywhere in
-`SECTIONS`."""
+"""A key of another library, and the recipe's key or what to do. A key without a dot is recognised
+in any of `SECTIONS`."""
 SECTIONS = ("train", "data", "lora", "objective", "chase", "eval", "checkpoint")
 
 
 def hint(path: Sequence[str | int]) -> str:
-    """What to do about a key that does not exist, to be put after saying so.
+    """What to do about a key that does not exist, as the end of the error message.
 
     Args:
-        path: its sections and it.
+        path: its sections, and the key.
     """
     *outer, key = (str(part) for part in path)
-    if known := from_elsewhere([*outer, key]):
-        return f"; {known}"
+    if advice := from_elsewhere([*outer, key]):
+        return f"; {advice}"
     homes = [] if outer else _homes(key)
     if homes:
         return f"; did you mean {' or '.join(homes)}?"
@@ -125,27 +125,27 @@ def hint(path: Sequence[str | int]) -> str:
 def from_elsewhere(path: Sequence[str]) -> str:
     """What to write for another library's key; empty for any other key."""
     *outer, key = path
-    known = ELSEWHERE.get(".".join(path), "")
-    if not known and (not outer or (len(outer) == 1 and outer[0] in SECTIONS)):
-        known = ELSEWHERE.get(key, "")
-    return f"write {known}" if known and " " not in known else known
+    advice = ELSEWHERE.get(".".join(path), "")
+    if not advice and (not outer or (len(outer) == 1 and outer[0] in SECTIONS)):
+        advice = ELSEWHERE.get(key, "")
+    return f"write {advice}" if advice and " " not in advice else advice
 
 
 def as_setting(option: str) -> str:
-    """What to write for a key that was given as an option; empty for no key.
+    """What to write for a key that was given as an option; empty if it is not a key.
 
     >>> as_setting("--learning-rate"), as_setting("--lora_r")
     ('write train.learning_rate=...', 'write lora.rank')
     """
     path = option.lstrip("-").replace("-", "_").split(".")
     *outer, key = path
-    there = key in section_at(outer).model_fields
-    homes = [".".join(path)] if there else [] if outer else _homes(key)
+    exists = key in section_at(outer).model_fields
+    homes = [".".join(path)] if exists else [] if outer else _homes(key)
     return f"write {'=... or '.join(homes)}=..." if homes else from_elsewhere(path)
 
 
 def section_at(path: Iterable[str]) -> type[BaseModel]:
-    """The model of a section. Places in lists and kinds of judges may be parts of its path."""
+    """The model of a section. Its path may contain list indices and kinds of judges."""
     candidates: list[type[BaseModel]] = [Recipe]
     for name in path:
         of_kind = [model for model in candidates if name in _kinds(model)]
@@ -158,13 +158,13 @@ def section_at(path: Iterable[str]) -> type[BaseModel]:
 
 
 def without_kinds(path: Sequence[str]) -> list[str]:
-    """A fault's path without the kinds of judges, which pydantic puts into it."""
+    """A fault's path without the kinds of judges that pydantic puts into it."""
     kinds = {kind for model in _models(JudgeConfig) for kind in _kinds(model)}
     return [*(name for name in path[:-1] if name not in kinds), *path[-1:]]
 
 
 def _homes(key: str) -> list[str]:
-    """The sections' keys of this name."""
+    """Full names of the keys in `SECTIONS` with this name."""
     sections = {name: section_at([name]) for name in SECTIONS}
     return [f"{name}.{key}" for name, section in sections.items() if key in section.model_fields]
 

@@ -19,7 +19,7 @@ from fastslow.config.yaml_text import parse_yaml, read_file
 from fastslow.errors import ConfigError, shown
 
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
-"""Finds faults in a raw recipe that the schema cannot know of; one line per fault."""
+"""Finds faults in a raw recipe that the schema cannot; one line per fault."""
 
 
 def load_recipe(
@@ -33,10 +33,10 @@ def load_recipe(
     Args:
         source: a YAML file, the name of a recipe that comes with fastslow, or a mapping.
         overrides: settings that replace the recipe's.
-        checks: find faults that the schema does not know of.
+        checks: find faults that the schema cannot.
 
-    Raises ConfigError with all faults of schema, overrides and `checks` together and, where there
-    are none, those of its stages, rounds or domains.
+    Raises ConfigError with all faults of schema, overrides and `checks` together, or, if there are
+    none, those of its stages, rounds or domains.
     """
     raw = dict(source) if isinstance(source, Mapping) else _read(source)
     raw, problems = with_new_names(raw)
@@ -53,21 +53,21 @@ def load_recipe(
 
 def part_recipe(settings: Mapping[str, Any], label: str, *, checks: Sequence[Check] = ()) -> Recipe:
     """The recipe of one part of a run. Raises ConfigError with all its faults, after the label."""
-    made, faults = _checked(settings, checks)
-    if made is None or faults:
+    recipe, faults = _checked(settings, checks)
+    if recipe is None or faults:
         raise ConfigError(*(f"{label}: {fault}" for fault in faults))
-    return made
+    return recipe
 
 
 def part_recipes(recipe: Recipe, checks: Sequence[Check] = ()) -> dict[str, Recipe]:
-    """Each part's recipe by its label, as far as it is known before any of them is trained.
+    """Each part's recipe by its label, as far as known before any of them is trained.
 
-    Empty for a recipe of one run. Raises ConfigError with the faults of all parts.
+    Empty for a single run. Raises ConfigError with the faults of all parts.
     """
-    found = {label: _checked(own, checks) for label, own in part_settings(recipe).items()}
-    if faults := {label: own for label, (_, own) in found.items() if own}:
-        raise ConfigError(*faults_of_parts(faults, len(found)))
-    return {label: made for label, (made, _) in found.items() if made is not None}
+    checked = {label: _checked(raw, checks) for label, raw in part_settings(recipe).items()}
+    if faults := {label: lines for label, (_, lines) in checked.items() if lines}:
+        raise ConfigError(*faults_of_parts(faults, len(checked)))
+    return {label: part for label, (part, _) in checked.items() if part is not None}
 
 
 def stage_recipe(
@@ -78,7 +78,7 @@ def stage_recipe(
     Args:
         recipe: with stages.
         index: of the stage, from 0.
-        start_from: adapter of the stage before; of no meaning for the first.
+        start_from: adapter of the previous stage; unused for the first.
         output_dir: of the stage's run; the recipe's own by default.
 
     Raises ConfigError with all its faults.
@@ -95,10 +95,10 @@ def stage_recipe(
 
 def _part_problems(recipe: Recipe, checks: Sequence[Check]) -> list[str]:
     try:
-        made = part_recipes(recipe, checks)
+        parts = part_recipes(recipe, checks)
     except ConfigError as error:
         return list(error.problems)
-    read = [s for r in made.values() for s in (*r.data.train_sources, *r.data.eval_sources)]
+    read = [s for r in parts.values() for s in (*r.data.train_sources, *r.data.eval_sources)]
     if recipe.stages and read.count("-") > 1:
         return [
             "stages: standard input (-) can be read once only, but several stages would; give "
@@ -108,13 +108,13 @@ def _part_problems(recipe: Recipe, checks: Sequence[Check]) -> list[str]:
 
 
 def faults_of_parts(faults: Mapping[str, Sequence[str]], count: int) -> list[str]:
-    """Faults of so many parts by label: one that all have stands alone, others after the label.
+    """Faults of `count` parts, by label: a fault of all stands alone, others follow the label.
 
     The label of a run without parts is empty.
     """
     places: dict[str, list[str]] = {}
-    for label, own in faults.items():
-        for fault in own:
+    for label, lines in faults.items():
+        for fault in lines:
             places.setdefault(fault, []).append(label)
     shared = [fault for fault, labels in places.items() if 1 < count == len(labels)]
     return [
@@ -131,8 +131,8 @@ def _checked(raw: Mapping[str, Any], checks: Sequence[Check]) -> tuple[Recipe | 
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        found = (line for item in error.errors() for line in _problems(item))
-        problems += dict.fromkeys(found)  # A union names the same fault once for each branch.
+        faults = (line for item in error.errors() for line in _problems(item))
+        problems += dict.fromkeys(faults)  # A union names the same fault once for each branch.
     return recipe, problems + [line for check in checks for line in check(raw)]
 
 
@@ -142,7 +142,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys; in a list of them the place is part of the key.
+    """Nested mappings as one, with dotted keys; for lists of mappings the index is part of the key.
 
     >>> flat({"train": {"epochs": 2}, "seed": 0, "stages": [{"name": "sft"}]})
     {'train.epochs': 2, 'seed': 0, 'stages.1.name': 'sft'}
@@ -159,15 +159,15 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 OF_VALUES = {"train.device": "; auto takes a GPU where there is one"}
-"""What to say of a value that a key does not take."""
+"""Advice on values that a key does not take."""
 DATA_FILES = (".jsonl", ".csv", ".parquet", ".gz")
-"""Ends of names that no recipe has."""
+"""Suffixes that no recipe has."""
 UNION_BRANCHES = ("list[", "str", "function-after[")
 """How pydantic names the branches of a union in a location."""
 
 
 def _read(source: str | Path) -> dict[str, Any]:
-    """A file's mapping, or that of a shipped recipe; a file goes first."""
+    """The mapping in a file or a shipped recipe; a file takes precedence."""
     path, name = Path(source), str(source)
     if path.suffix in DATA_FILES:
         raise ConfigError(
@@ -190,7 +190,7 @@ def _read(source: str | Path) -> dict[str, Any]:
 
 
 def _override(raw: dict[str, Any], override: str) -> list[str]:
-    """Put one override into the raw recipe; what is wrong with it."""
+    """Apply one override to the raw recipe; returns what is wrong with it."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         return [f"override {shown(override)}: write it as section.key=value"]
@@ -212,14 +212,14 @@ def _override(raw: dict[str, Any], override: str) -> list[str]:
 def _set(raw: dict[str, Any], path: list[str], value: Any) -> None:
     for part in path[:-1]:
         child = raw.get(part)
-        # Copied, so that a caller's own mapping is never written to.
+        # Copied, so that the caller's mapping is never changed.
         raw[part] = dict(child) if isinstance(child, Mapping) else {}
         raw = raw[part]
     raw[path[-1]] = value
 
 
 def _problems(item: Any) -> list[str]:
-    # Places in lists count from 1, as stages and domains do elsewhere.
+    # List indices count from 1, as stages and domains do elsewhere.
     names = [str(part + 1 if isinstance(part, int) else part) for part in item["loc"]]
     keys = [name for name in names if not name.startswith(UNION_BRANCHES)]
     path = ".".join(without_kinds(keys))
@@ -239,9 +239,9 @@ def _problems(item: Any) -> list[str]:
     message = item["msg"][0].lower() + item["msg"][1:]
     if any(name.startswith(UNION_BRANCHES) for name in names):
         message = "input should be text or a list of texts"
-    given = "" if kind == SECRET else f"got {shown(item['input'])}; "
+    value = "" if kind == SECRET else f"got {shown(item['input'])}; "
     advice = OF_VALUES.get(path) or _off(keys, item["input"])
-    return [f"{path}: {given}{message}{advice}"]
+    return [f"{path}: {value}{message}{advice}"]
 
 
 def _advice(section: str, given: Any) -> str:
@@ -256,7 +256,7 @@ def _advice(section: str, given: Any) -> str:
 
 
 def _off(keys: Sequence[str], given: Any) -> str:
-    """That null turns a section off, to who writes so in another way."""
+    """Advice that null turns a section off, for values that mean this."""
     *outer, name = keys
     field = section_at(outer).model_fields.get(name)
     optional = field is not None and type(None) in get_args(field.annotation)

@@ -1,7 +1,7 @@
-"""What a recipe's parts will be, stages, rounds or domains, before any of them is trained.
+"""The recipes of a run's parts (stages, rounds or domains) before any of them is trained.
 
-They are made by the functions that make them in the run, with a stand-in for what is not there yet,
-so that none is refused after others have been trained.
+They are made by the same functions as in the run, with a stand-in for what does not exist yet, so
+that none is refused after others have been trained.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from fastslow.config.sampling import RoundsConfig, round_settings
 from fastslow.config.stages import stage_settings
 
 PART_BEFORE = "the part before"
-"""Stands for the adapter of a part that is not trained yet, and for what it answered."""
+"""Stand-in for the adapter of a part that is not trained yet, and for its answers."""
 
 Settings = dict[str, Any]
 
 
 def part_settings(recipe: Recipe) -> dict[str, Settings]:
-    """The recipe of each part as a mapping, by label; empty for a recipe of one run."""
+    """The recipe of each part as a mapping, by label; empty for a single run."""
     whole = recipe.model_dump(mode="json")
     if recipe.stages:
         return _stages(whole, recipe)
@@ -29,7 +29,7 @@ def part_settings(recipe: Recipe) -> dict[str, Settings]:
 
 
 def stage_label(recipe: Recipe, index: int) -> str:
-    """What a stage, from 0, is called in messages."""
+    """Name of a stage, counted from 0, in messages."""
     return f"stage {index + 1}, {recipe.stages[index].name}"
 
 
@@ -43,7 +43,7 @@ def _stages(whole: Settings, recipe: Recipe) -> dict[str, Settings]:
 
 
 def _rounds(whole: Settings, rounds: RoundsConfig) -> dict[str, Settings]:
-    # Without a beta of its own, every round after the second is as that one.
+    # Without a beta per round, every round after the second is like the second.
     count = min(rounds.count, 2) if rounds.beta is None else rounds.count
     return {
         f"round {index + 1}": round_settings(
@@ -58,20 +58,20 @@ def _rounds(whole: Settings, rounds: RoundsConfig) -> dict[str, Settings]:
 
 
 def _domains(whole: Settings, continual: ContinualConfig) -> dict[str, Settings]:
-    # Where drift cuts a stream up, two stretches stand for however many there will be.
-    found: Mapping[int, tuple[str, Mapping[str, Any]]] = dict(
+    # If drift splits a stream, two stretches stand for however many there will be.
+    domains: Mapping[int, tuple[str, Mapping[str, Any]]] = dict(
         enumerate([(domain.name, domain.data) for domain in continual.domains], 1)
     ) or {1: ("stretch 1", {}), 2: ("stretch 2", {})}
-    names = [name for name, _ in found.values()]
-    made = {}
-    for number, (name, data) in found.items():
+    names = [name for name, _ in domains.values()]
+    settings = {}
+    for number, (name, data) in domains.items():
         fresh = start_of(continual.start, name, names[: number - 1]) is None
-        made[f"domain {number}, {name}"] = domain_settings(
+        settings[f"domain {number}, {name}"] = domain_settings(
             whole,
             data,
             start_from=None if fresh else PART_BEFORE,
-            memory=[],  # Nothing in earlier pairs is a reason to refuse a recipe.
+            memory=[],  # Earlier pairs are never a reason to refuse a recipe.
             fisher=PART_BEFORE if continual.anchor == "ewc" else None,
             output_dir=whole["output_dir"],
         )
-    return made
+    return settings

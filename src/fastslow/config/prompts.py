@@ -19,12 +19,12 @@ from fastslow.config.section import (
 from fastslow.errors import StateError
 
 KIND = "prompts"
-"""Of the summary of such a run."""
+"""Kind in the summary of such a run."""
 PLACES = ("{instruction}", "{input}")
 
 
 def check_policy(summary: Path, kind: Any) -> None:
-    """Raise StateError where a summary of this kind is that of an instruction, not of a policy."""
+    """Raise StateError if a summary of this kind is of an instruction, not of a policy."""
     if kind == KIND:
         raise StateError(
             f"{summary.parent} holds an instruction that `fastslow prompts` found, and no policy; "

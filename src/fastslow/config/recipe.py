@@ -101,7 +101,7 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _rewards_on_their_own_scale(cls, given: Any) -> Any:
-        """A reward model's objective where none is given."""
+        """Default objective of a reward model."""
         if isinstance(given, dict) and given.get("task") == "reward":
             return {"objective": {"name": "dpo", "beta": 1.0}} | given
         return given
@@ -109,14 +109,14 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _answers_leave_room(cls, given: Any) -> Any:
-        """The longest answers that are sampled, where nothing is said."""
+        """Default lengths of sampled answers."""
         return within_length(given) if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _settings_agree(self) -> "Recipe":
         """Refuse settings that contradict each other or would have no effect, all at once."""
-        if found := faults(self):
-            raise ValueError("\n".join(found))
+        if problems := faults(self):
+            raise ValueError("\n".join(problems))
         return self
 
     @property
@@ -126,17 +126,17 @@ class Recipe(Section):
 
     @property
     def trackers(self) -> tuple[TrackerName, ...]:
-        """Those of `report_to`, each once."""
-        given = [self.report_to] if isinstance(self.report_to, str) else self.report_to
-        return tuple(dict.fromkeys(given))
+        """The trackers in `report_to`, each once."""
+        names = [self.report_to] if isinstance(self.report_to, str) else self.report_to
+        return tuple(dict.fromkeys(names))
 
     @property
     def all_eval_sources(self) -> list[str]:
-        """The run's held-out data: its own, or that of all its domains."""
+        """Sources of the run's held-out data, including those of all its domains."""
         domains = self.continual.domains if self.continual else []
         # Each once, though a domain may return.
-        given = dict.fromkeys(source for domain in domains for source in domain.eval_sources)
-        return [*self.data.eval_sources, *given]
+        of_domains = dict.fromkeys(source for domain in domains for source in domain.eval_sources)
+        return [*self.data.eval_sources, *of_domains]
 
     @property
     def reference_name(self) -> Literal["base", "previous"]:

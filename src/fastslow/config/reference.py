@@ -1,4 +1,4 @@
-"""What can stand in a recipe, as text: from the models' own docstrings, types and defaults.
+"""The recipe keys as text, from the models' docstrings, types and defaults.
 
 `python -m fastslow.config.reference > docs/recipe.md` writes the page of the documentation.
 """
@@ -40,7 +40,7 @@ class Key:
     path: str
     type: str
     default: str
-    """Empty where there is none and the key has to be given."""
+    """Empty if there is none, so the key is required."""
     text: str
 
 
@@ -68,14 +68,14 @@ def describe(key: str | None = None) -> str:
     if key in REMOVED:
         raise ConfigError(f"{key}: was removed; {REMOVED[key][1]}")
     name = RENAMED.get(key, key)
-    known = list(_sections(once=False))
-    parts = [_section_lines(section) for section in known if section.path == name]
+    sections = list(_sections(once=False))
+    parts = [_section_lines(section) for section in sections if section.path == name]
     if not parts:
-        keys = [entry for section in known for entry in section.keys if entry.path == name]
+        keys = [entry for section in sections for entry in section.keys if entry.path == name]
         parts = [_key_lines(entry) for entry in dict.fromkeys(keys)]
     if not parts:
-        raise ConfigError(f"{key}: there is no such key{_instead(name, known)}")
-    inner = dict.fromkeys(s.path for s in known if s.path.startswith(f"{name}."))
+        raise ConfigError(f"{key}: there is no such key{_instead(name, sections)}")
+    inner = dict.fromkeys(s.path for s in sections if s.path.startswith(f"{name}."))
     if inner:
         parts.append(f"Sections in it: {', '.join(inner)}.")
     if name != key:
@@ -107,7 +107,7 @@ def _sections(*, once: bool) -> Iterator[SectionText]:
     """All sections with their keys, the top level first.
 
     Args:
-        once: describe a section that stands in several places only in the first of them.
+        once: describe a section that occurs in several places only in the first of them.
     """
     schema = _schema()
     yield from _walk("", schema, seen={} if once else None, within=())
@@ -121,20 +121,20 @@ def _schema() -> dict[str, Any]:
 def _walk(
     path: str, schema: Mapping[str, Any], *, seen: dict[str, str] | None, within: tuple[str, ...]
 ) -> Iterator[SectionText]:
-    """A section and those in it. `seen`: where a model is described already, if once is enough."""
+    """A section and those in it. `seen`: where models are described already, if once is enough."""
     keys, inner = [], []
     kind = schema["properties"].get("kind", {}).get("const", "")
     required = schema.get("required", [])
     for name, field in schema["properties"].items():
         place = f"{path}.{name}" if path else name
         models = list(dict.fromkeys(_models(field)))
-        known = [m for m in models if m in within or (seen is not None and m in seen)]
+        described = [m for m in models if m in within or (seen is not None and m in seen)]
         if seen is not None:
-            seen |= {model: place for model in models if model not in known}
-        inner += [(place, model) for model in models if model not in known]
-        told = f", as `{seen[known[0]]}`" if known and seen is not None else ""
+            seen |= {model: place for model in models if model not in described}
+        inner += [(place, model) for model in models if model not in described]
+        pointer = f", as `{seen[described[0]]}`" if described and seen is not None else ""
         default = "" if name in required else _shown_default(field, models)
-        keys.append(Key(place, _type(field) + told, default, _text(field, models)))
+        keys.append(Key(place, _type(field) + pointer, default, _text(field, models)))
     about = schema.get("description", "") if path else ""
     yield SectionText(path, kind, _one_line(about), tuple(keys))
     for place, model in inner:
@@ -175,9 +175,9 @@ def _type(field: Mapping[str, Any]) -> str:
 
 def _bounds(field: Mapping[str, Any]) -> str:
     signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-    # LARGEST is what a machine can count, nothing that a recipe comes near.
-    told = {name: value for name, value in field.items() if value != LARGEST}
-    bounds = [f"{sign} {told[name]:g}" for name, sign in signs.items() if name in told]
+    # LARGEST is a limit of floats that no recipe comes near.
+    limits = {name: value for name, value in field.items() if value != LARGEST}
+    bounds = [f"{sign} {limits[name]:g}" for name, sign in signs.items() if name in limits]
     return f" {', '.join(bounds)}" if bounds else ""
 
 
@@ -191,7 +191,7 @@ def _shown_default(field: Mapping[str, Any], models: list[str]) -> str:
 
 
 def _text(field: Mapping[str, Any], models: list[str]) -> str:
-    """A key's docstring, after that of its section."""
+    """A key's docstring, after its section's."""
     if "const" in field:
         return "Selects this judge."
     section = _schema()["$defs"][models[0]] if len(models) == 1 else {}
@@ -227,11 +227,11 @@ def _key_lines(key: Key) -> str:
 
 
 def _instead(key: str, known: Iterable[SectionText]) -> str:
-    here = from_elsewhere(key.split("."))
-    if here and here != f"write {key}":
-        return f"; {here}"
-    found = {entry.path for section in known for entry in section.keys}
-    return did_you_mean(key, found, otherwise=hint(key.split(".")), cutoff=0.75)
+    advice = from_elsewhere(key.split("."))
+    if advice and advice != f"write {key}":
+        return f"; {advice}"
+    paths = {entry.path for section in known for entry in section.keys}
+    return did_you_mean(key, paths, otherwise=hint(key.split(".")), cutoff=0.75)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Old names of recipe keys, taken for one release with a warning that says the new one; and keys
-that are gone, which get an error for one release."""
+"""Old names of recipe keys, accepted for one release with a warning that says the new one; and
+removed keys, which raise an error for one release."""
 
 import warnings
 from collections.abc import Mapping
@@ -31,20 +31,20 @@ RENAMED = {
     "eval.judge.key_variable": "eval.judge.api_key_env",
     "eval.judge.at_once": "eval.judge.max_concurrency",
 }
-"""Old key, new key; both with the same section before them. Stages have the same sections."""
+"""New key by old key; both are in the same section. Stages have the same sections."""
 REMOVED: Mapping[str, tuple[Any, str]] = {
     f"{judge}.with_prompt": (False, "the answer alone is classified, as by default before")
     for judge in ("judge", "eval.judge")
 }
-"""A key that is gone, its default, with which it may still stand in the file of an old run, and
-what there is instead."""
+"""A removed key; its default, with which it may still be in the file of an old run; and what
+replaces it."""
 OLD = (*RENAMED, *REMOVED)
 
 
 def with_new_names(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A raw recipe with today's names, and a fault for each key that has both or is gone.
+    """A raw recipe with the current names, and a fault for each key with both names or removed.
 
-    Each old name is warned of (FutureWarning).
+    Each old name gives a FutureWarning.
     """
     faults: list[str] = []
     renamed = _renamed(raw, "", faults)
@@ -57,7 +57,7 @@ def with_new_names(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def new_name(key: str) -> str:
-    """Today's name of a dotted key; an old one is warned of."""
+    """The current name of a dotted key; warns if it is an old one."""
     new = RENAMED.get(key, key)
     if new != key:
         _warn(key, new)
@@ -95,7 +95,7 @@ def _renamed(section: Mapping[str, Any], prefix: str, faults: list[str]) -> dict
 
 
 def _members(judge: Any, path: str, faults: list[str]) -> Any:
-    """The judges of an ensemble have the same names."""
+    """An ensemble judge with its members' keys renamed."""
     if not isinstance(judge, Mapping) or not isinstance(judge.get("members"), list):
         return judge
     members = [

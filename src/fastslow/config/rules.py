@@ -1,6 +1,6 @@
 """Settings of a recipe that contradict each other or would have no effect: one line for each.
 
-Every rule is a condition and what to do about it, so that a recipe's faults are named all at once.
+Every rule is a condition and what to do about it, so that all faults are reported at once.
 """
 
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ NOT_OF_REWARDS = (
     "online_kl", "rounds", "online", "filter", "judge", "moving_reference", "anchor", "continual",
     "stages", "reference",
 )  # fmt: skip
-"""Keys of policies alone."""
+"""Keys that only apply to policies."""
 OF_TRAINING = (
     "stages", "continual", "rounds", "online", "filter", "online_kl", "replay", "live", "publish",
     "report_to",
 )  # fmt: skip
-"""Keys that only mean something where something is trained."""
+"""Keys that only apply if something is trained."""
 
 
 def faults(recipe: "Recipe") -> list[str]:
@@ -54,8 +54,8 @@ def _reference(recipe: "Recipe") -> Faults:
 
 def _adapters(recipe: "Recipe") -> Faults:
     lora, defaults = recipe.lora, LoraConfig()
-    own = ("rank", "alpha", "dropout", "target_modules")
-    changed = [key for key in own if getattr(lora, key) != getattr(defaults, key)]
+    settings = ("rank", "alpha", "dropout", "target_modules")
+    changed = [key for key in settings if getattr(lora, key) != getattr(defaults, key)]
     fresh = lora.freeze_start or recipe.rounds is not None
     if lora.start_from is not None and changed and not fresh:
         yield (
@@ -65,8 +65,8 @@ def _adapters(recipe: "Recipe") -> Faults:
     if lora.freeze_start and lora.start_from is None:
         yield "lora.freeze_start: there is no adapter to leave as it is; set lora.start_from"
     if fresh and recipe.anchor is not None:
-        given = "lora.freeze_start" if lora.freeze_start else "a round"
-        yield f"anchor: holds the weights that are learned on, and {given} learns fresh ones"
+        where = "lora.freeze_start" if lora.freeze_start else "a round"
+        yield f"anchor: holds the weights that are learned on, and {where} learns fresh ones"
     if recipe.anchor is not None and lora.start_from is None:
         yield "anchor: holds adapters near the one they start from; set lora.start_from"
 
@@ -114,16 +114,16 @@ def _reward_model(recipe: "Recipe") -> Faults:
 
 
 def _own_answers(recipe: "Recipe") -> Faults:
-    """What the policy generates and a judge compares, by whichever of three ways."""
-    asking = [name for name in ("rounds", "online", "filter") if getattr(recipe, name)]
-    if asking and recipe.judge is None:
-        yield f"judge: is missing; {asking[0]} needs one to compare the policy's answers"
+    """Rules for the three sections in which a judge compares the policy's answers."""
+    sections = [name for name in ("rounds", "online", "filter") if getattr(recipe, name)]
+    if sections and recipe.judge is None:
+        yield f"judge: is missing; {sections[0]} needs one to compare the policy's answers"
     # A recipe that trains nothing may be for `fastslow judge` alone.
     trains = recipe.data.train_sources or recipe.stages or recipe.continual or recipe.live
-    if recipe.judge is not None and not asking and recipe.prompts is None and trains:
+    if recipe.judge is not None and not sections and recipe.prompts is None and trains:
         yield "judge: has nothing to compare; give rounds, online or filter, or remove it"
-    if len(asking) > 1:
-        yield f"{' and '.join(asking)}: cannot be combined; give one of them"
+    if len(sections) > 1:
+        yield f"{' and '.join(sections)}: cannot be combined; give one of them"
     if recipe.filter is not None:
         if recipe.stages or recipe.continual is not None or recipe.data.label_delay > 0:
             yield "filter: cannot be combined with continual, stages or data.label_delay"
@@ -181,7 +181,7 @@ def _stages(recipe: "Recipe") -> Faults:
 
 
 def _domains(recipe: "Recipe") -> Faults:
-    """Several domains, given or found."""
+    """Rules for several domains, given or found by drift."""
     continual = recipe.continual
     if continual is None:
         return
@@ -260,9 +260,9 @@ def _domain_files(domains: list[DomainConfig]) -> Faults:
 
 
 def _followed(recipe: "Recipe") -> Faults:
-    """Data to which more rows may come while they are learned from."""
+    """Rules for data that grows during training."""
     data = recipe.data
-    votes = [one for one in data.train_sources if one.startswith("feedback:")]
+    votes = [source for source in data.train_sources if source.startswith("feedback:")]
     if data.follow:
         several = recipe.stages or recipe.continual or recipe.rounds or recipe.online
         if several or data.label_delay or recipe.drift:
@@ -289,7 +289,7 @@ def _standard_input(recipe: "Recipe") -> Faults:
 
 
 def _prompts(recipe: "Recipe") -> Faults:
-    """An instruction is optimised, and nothing is trained."""
+    """Rules for optimising an instruction, when nothing is trained."""
     prompts = recipe.prompts
     if prompts is None:
         return
@@ -309,8 +309,8 @@ def _prompts(recipe: "Recipe") -> Faults:
         yield from _room_for_prompts(recipe, "prompts", prompts.max_new_tokens)
     elif prompts.engine.folder is not None:
         yield "prompts.engine.folder: no adapter is written; remove it"
-    given = [name for name in OF_TRAINING if getattr(recipe, name)]
-    given += ["data.train"] if recipe.data.train_sources else []
-    given += ["task: reward"] if recipe.task == "reward" else []
-    if given:
-        yield f"prompts: trains nothing; remove {' and '.join(given)}"
+    extra = [name for name in OF_TRAINING if getattr(recipe, name)]
+    extra += ["data.train"] if recipe.data.train_sources else []
+    extra += ["task: reward"] if recipe.task == "reward" else []
+    if extra:
+        yield f"prompts: trains nothing; remove {' and '.join(extra)}"

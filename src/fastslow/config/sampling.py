@@ -1,4 +1,4 @@
-"""Learning from the policy's own answers: how they are sampled, and what is learned from them."""
+"""Sections for learning from the policy's own answers: how they are sampled and used."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ from fastslow.config.section import (
 from fastslow.config.sections import EvalConfig, budget_from_base
 
 LONGEST = 512
-"""Tokens of the longest answer where nothing is said; most answers of a chat model end before."""
+"""Default longest answer, in tokens; most answers of a chat model end before."""
 
 
 class SamplingConfig(Section):
@@ -51,13 +51,13 @@ NEUTRAL: dict[str, Any] = {
     "repeat_penalty": 1.0,
     "return_token_ids": True,
 }
-"""Sampling settings that change nothing, llama.cpp's name of the one before among them; and vLLM's
-wish for the very tokens."""
+"""Sampling settings that change nothing (`repeat_penalty` is llama.cpp's name of
+`repetition_penalty`), and vLLM's option to return token ids."""
 OWN_FIELDS = {
     "model", "messages", "prompt", "n", "temperature", "top_p", "max_tokens", "seed", "stream",
     "presence_penalty", "frequency_penalty",
 }  # fmt: skip
-"""Fields of a request that have a key of their own, or none because they must be as they are."""
+"""Fields of a request that have their own key, or none because they must not be changed."""
 
 
 def _without_own_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -168,19 +168,19 @@ class RoundsConfig(AnswerConfig):
 
 
 def within_length(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A raw recipe in which sampled answers, where it does not say how long they may get, leave
-    half of data.max_length to their prompts."""
-    data, found = recipe.get("data"), dict(recipe)
+    """A raw recipe in which sampled answers without a given length leave half of data.max_length to
+    their prompts."""
+    data, result = recipe.get("data"), dict(recipe)
     length = data.get("max_length") if isinstance(data, Mapping) else None
     if not isinstance(length, int) or length < 2:
-        return found
+        return result
     defaults = dict.fromkeys(("online", "rounds", "filter"), LONGEST)
-    if "eval" not in found:
-        found["eval"] = {}  # Unlike those, it is on by itself.
+    if "eval" not in result:
+        result["eval"] = {}  # Unlike the others, it is on by default.
     for name, longest in {**defaults, "eval": EvalConfig().max_new_tokens}.items():
-        if length < 2 * longest and isinstance(given := found.get(name), Mapping):
-            found[name] = {"max_new_tokens": length // 2, **given}
-    return found
+        if length < 2 * longest and isinstance(section := result.get(name), Mapping):
+            result[name] = {"max_new_tokens": length // 2, **section}
+    return result
 
 
 def round_settings(

@@ -1,4 +1,4 @@
-"""What every section of a recipe is made of: strict, frozen, documented field by field."""
+"""Base class of a recipe's sections: strict, frozen, documented field by field."""
 
 from collections.abc import Iterator, Mapping
 from os.path import expanduser
@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 LARGEST = 2**53
-"""The largest whole number that is the same as a float."""
+"""Up to here, every whole number is exact as a float."""
 Positive = Annotated[int, Field(gt=0, le=LARGEST)]
 NonNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -23,15 +23,15 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 UserPath = Annotated[str, AfterValidator(expanduser)]
 SECRET = "secret"
-"""Kind of the fault of a value that no message may show."""
+"""Error type for a value that no message may show."""
 
 
 def _server_url(url: str) -> str:
-    """A URL as it may be written into run folders and messages."""
+    """A URL that may be written into run folders and messages."""
     try:
         parts = urlsplit(url)
         whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # Of the port, or of an address in brackets.
+    except ValueError:  # An invalid port, or address in brackets.
         whole = False
     if "@" in url:
         message = "must hold no user or password, as run folders keep it; use api_key_env"
@@ -52,7 +52,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _true_is_no_number(cls, given: Any) -> Any:
-        """To Python, True is a 1; its word is a fault of its field, as any other word."""
+        """In Python, True is 1; as the word `true` it is refused like any other word."""
         if not isinstance(given, Mapping):
             return given
         fields = cls.model_fields
@@ -70,14 +70,14 @@ def _is_number(annotation: Any) -> bool:
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
-    """The types that an annotation is made of."""
+    """All types inside an annotation."""
     yield annotation
     for part in get_args(annotation):
         yield from _kinds(part)
 
 
 def as_list(sources: str | list[str] | None) -> list[str]:
-    """The sources of a key that takes one, several or none."""
+    """The sources of a key that takes one, several or none, as a list."""
     if sources is None:
         return []
     return [sources] if isinstance(sources, str) else list(sources)

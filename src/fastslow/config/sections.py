@@ -164,7 +164,7 @@ class BudgetConfig(Section):
 
 
 def budget_from_base(budget: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """A part's budget, measured from the base where the whole recipe says nothing."""
+    """A part's budget, measured from the base unless the whole recipe sets a reference."""
     return budget and {**budget, "reference": budget["reference"] or "base"}
 
 
@@ -239,7 +239,7 @@ class PublishConfig(Section):
 
 
 TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
-"""Where a run's numbers can be drawn while it goes on."""
+"""Trackers that can plot a run's metrics while it trains."""
 
 
 class CheckpointConfig(Section):

@@ -16,19 +16,19 @@ def recipe_names() -> list[str]:
 
 
 def recipe_text(name: str) -> str:
-    """A recipe that comes with fastslow, as YAML. Raises ConfigError if there is none so called."""
+    """A recipe that comes with fastslow, as YAML. Raises ConfigError if the name is unknown."""
     if name not in recipe_names():
         raise ConfigError(f"recipe {name} does not exist{nearest_recipe(name)}")
     return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def recipe_summary(name: str) -> str:
-    """What it is for, in one line: its first comment."""
+    """One line on what a recipe is for: its first comment."""
     return recipe_text(name).splitlines()[0].removeprefix("#").strip()
 
 
 def nearest_recipe(name: str) -> str:
-    """What to say of a name that is neither a file nor a recipe."""
+    """The end of a message about a name that is neither a file nor a recipe."""
     close = get_close_matches(PurePath(name).stem, recipe_names(), n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}, which comes with fastslow?"

@@ -1,7 +1,7 @@
-"""Stages: runs one after the other on one base, each starting from the adapter of the one before.
+"""Stages: runs in sequence on one base, each starting from the previous one's adapter.
 
-A stage is the recipe with some of its sections changed. `sft` learns demonstrations, or the chosen
-side of pairs, with one adapter; `preferences` is the recipe as it stands.
+A stage is the recipe with some sections changed. `sft` learns demonstrations, or the chosen side of
+pairs, with one adapter; `preferences` is the recipe unchanged.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ OF_ALL = (
     "model", "task", "output_dir", "seed", "load_in_4bit", "trust_remote_code", "stages",
     "continual",
 )  # fmt: skip
-"""Keys that no stage has of its own."""
+"""Keys that a stage cannot override."""
 IMPLIED: Mapping[str, Mapping[str, Any]] = {
     "sft": {
         "objective": {"name": "sft"},
@@ -24,7 +24,7 @@ IMPLIED: Mapping[str, Mapping[str, Any]] = {
     },
     "preferences": {},
 }
-"""What each kind of stage changes by itself."""
+"""Changes that each kind of stage implies."""
 
 
 class StageConfig(BaseModel):
@@ -59,9 +59,9 @@ def stage_settings(
     Args:
         whole: the whole recipe as JSON.
         stages: all of them.
-        index: of the one wanted, from 0.
-        start_from: the adapter of the stage before; the first one keeps the recipe's own start.
-        output_dir: of the stage.
+        index: of the stage, from 0.
+        start_from: the previous stage's adapter; the first stage keeps the recipe's own start.
+        output_dir: of the stage's run.
     """
     stage = stages[index]
     settings = {key: value for key, value in whole.items() if key != "stages"}
@@ -76,7 +76,7 @@ def stage_settings(
 
 
 def stage_faults(stages: Sequence[StageConfig]) -> list[str]:
-    """What no stage may say, one line each."""
+    """Faults of the stages, one line each."""
     faults = []
     for number, stage in enumerate(stages, 1):
         where = f"stage {number}, {stage.name}"
@@ -93,7 +93,7 @@ def stage_faults(stages: Sequence[StageConfig]) -> list[str]:
 
 
 def _changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections replaced key by key; an objective of another name is another section."""
+    """Settings with sections updated key by key; a named objective replaces the whole section."""
     result = dict(settings)
     for key, value in changes.items():
         before = result.get(key)

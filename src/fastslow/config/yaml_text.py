@@ -1,7 +1,7 @@
-"""YAML to plain values and back: bounded, without Python's tags, each key once.
+"""YAML to plain values and back: bounded in size, without Python tags, each key once.
 
-YAML can say much in little: a few lines of aliases stand for billions of values, and a deep nest
-ends in the parser's own recursion. Both are refused by their size before anything is made of them.
+Small YAML can be huge: a few lines of aliases stand for billions of values, and deep nesting
+exhausts the parser's recursion. Both are refused by size before anything is built.
 """
 
 import re
@@ -15,14 +15,14 @@ from fastslow.errors import ConfigError
 
 MOST_BYTES = 16 << 20
 MOST_VALUES = 100_000
-"""Values in a text, with each alias counted as what it stands for."""
+"""Most values in a text, with aliases counted as what they stand for."""
 DEEPEST = 50
-"""Levels of lists and sections."""
+"""Most levels of lists and sections."""
 
 
 def read_file(path: Path, *, what: str, most: int = MOST_BYTES) -> str:
-    """The text of a file of at most so many bytes. Raises ConfigError where it is none."""
-    # A pipe is one that the shell made, as of `<(...)`; another would be waited for in vain.
+    """The text of a file of at most `most` bytes. Raises ConfigError if it cannot be read."""
+    # Only pipes made by the shell, as for `<(...)`; reading any other would wait forever.
     if path.is_fifo() and path.parts[1:2] != ("dev",):
         raise ConfigError(f"{what} cannot be read: it is no file")
     try:
@@ -40,7 +40,7 @@ def read_file(path: Path, *, what: str, most: int = MOST_BYTES) -> str:
 
 
 def parse_yaml(text: str, *, what: str) -> Any:
-    """What a YAML text says. Raises ConfigError with the place of what is wrong."""
+    """The value of a YAML text. Raises ConfigError with the place of an error."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -63,7 +63,7 @@ def parse_yaml(text: str, *, what: str) -> Any:
 
 
 def dump_yaml(values: Mapping[str, Any]) -> str:
-    """The values as YAML in ASCII, in their order; whatever is in a text stays in it."""
+    """The values as YAML in ASCII, in order; text is escaped so that it stays text."""
     text: str = yaml.safe_dump(dict(values), sort_keys=False, width=10_000)
     return text
 
@@ -75,7 +75,7 @@ class _TooDeep(Exception):
 class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice instead of silently taking the last.
 
-    It reads no further than DEEPEST levels: its scanner takes time by the square of the depth.
+    It stops at DEEPEST levels, as its scanner takes time quadratic in the depth.
     """
 
     _depth = 0
@@ -89,7 +89,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        self.flatten_mapping(node)  # Takes in what `<<` merges.
+        self.flatten_mapping(node)  # Resolves `<<` merges.
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=deep)
@@ -105,16 +105,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-# YAML 1.1 reads 1e-4 as text; people mean the number.
+# YAML 1.1 reads 1e-4 as text; people mean a number.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
 
 
 def _check_size(root: yaml.Node, what: str) -> None:
-    """Raise ConfigError where a text stands for more, or deeper, than a recipe ever is."""
+    """Raise ConfigError if a text has more values or levels than any recipe needs."""
     sizes: dict[int, tuple[int, int]] = {}
-    """Values and levels of each node; an alias is its node again."""
+    """Values and levels of each node; an alias is the same node."""
     open_nodes: set[int] = set()
 
     def measure(node: yaml.Node) -> tuple[int, int]:
