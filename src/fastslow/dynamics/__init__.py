@@ -1,4 +1,4 @@
-"""How trained modules move relative to each other. Imports torch alone."""
+"""How trained modules move relative to each other. Imports torch only."""
 
 from fastslow.dynamics.anchor import anchor_penalty
 from fastslow.dynamics.chasing import LeaderSelector, chase_terms

@@ -1,9 +1,9 @@
-"""Holding weights near where they were: L2-SP and elastic weight consolidation.
+"""Penalties that keep weights near where they were: L2-SP and elastic weight consolidation.
 
     L2-SP   (s/2) sum_i (w_i - a_i)^2            arXiv 1802.01483
     EWC     (s/2) sum_i F_i (w_i - a_i)^2        arXiv 1612.00796, diagonal Fisher information F
 
-a are the weights at the end of the domain before. Over LoRA modules w runs over A and B, so the
+a are the weights at the end of the previous domain. Over LoRA modules w runs over A and B, so the
 distance is between factors, not between updates.
 """
 
@@ -24,8 +24,8 @@ def anchor_penalty(
 
     Args:
         weights: tensors of one module.
-        anchors: where they are held, same shapes.
-        importance: F of each, same shapes; None uses equal weights.
+        anchors: the weights they are kept near, same shapes.
+        importance: F of each weight, same shapes; None weights all equally.
         strength: s.
     """
     total = torch.zeros((), device=weights[0].device)

@@ -1,6 +1,6 @@
 """Fast-slow chasing: two modules on one base that push each other up the margin.
 
-Source: OFS-DPO, arXiv 2406.05534, Eq. 3, 4, 6 and Algorithm 1 (as re-stated by others; the paper's
+Source: OFS-DPO, arXiv 2406.05534, Eq. 3, 4, 6 and Algorithm 1 (as restated by others; the paper's
 body could not be read). m_M = log pi_M(y_w|x) - log pi_M(y_l|x), sg = stop-gradient:
 
     leader   objective(L) + alpha * (-logsigmoid(beta (m_L - sg m_C)))
@@ -10,8 +10,8 @@ Both receive the same extra gradient, alpha * beta * sigmoid(-beta (m_L - m_C)) 
 which does not vanish when both objectives are saturated. Without the stop-gradients the two terms
 would cancel exactly.
 
-Deviations: the two networks keep their learning rate in both roles, unless the recipe sets
-`roles_and_rates`; there may be more than two speeds; with `decay` a decision also
+Deviations: the two networks keep their learning rates in both roles, unless the recipe sets
+`roles_and_rates`; there may be more than two speeds; with `decay`, a decision also
 counts losses from before the last one.
 """
 
@@ -26,7 +26,7 @@ from torch.nn.functional import logsigmoid
 def chase_terms(
     leader_margin: Tensor, chaser_margin: Tensor, *, alpha: float, beta: float
 ) -> tuple[Tensor, Tensor]:
-    """What is added to the leader's and to the chaser's loss, each [B].
+    """The terms added to the leader's and to the chaser's loss, each [B].
 
     Args:
         leader_margin: m_L, [B], nats, gradient flows into the leader's term only.
@@ -61,7 +61,7 @@ class LeaderSelector:
     steps: int = field(init=False, default=0)
     """Optimiser steps since the last check."""
     loss_sums: dict[str, float] = field(init=False)
-    """Objective losses, summed over the same pairs for every module; those from before the last
+    """Objective losses, summed over the same pairs for every module; losses from before the last
     check count less."""
     may_lead: tuple[str, ...] = field(init=False)
     """The modules among which the leader is chosen."""
@@ -77,11 +77,11 @@ class LeaderSelector:
             self.loss_sums[name] += loss_sum
 
     def finish_step(self) -> bool:
-        """Count one optimiser step and say whether the lead has changed hands.
+        """Count one optimiser step; returns whether the lead has changed.
 
-        Every `swap_every` steps the module with the lowest mean loss leads: steps since the last
-        check count fully, those before it `decay` times as much for each check gone by. A tie
-        keeps the leader.
+        Every `swap_every` steps the module with the lowest mean loss takes the lead: steps since
+        the last check count fully, earlier ones `decay` times as much per check since. A tie keeps
+        the leader.
         """
         self.steps += 1
         if self.steps < self.swap_every:
@@ -92,9 +92,9 @@ class LeaderSelector:
         return changed
 
     def allow(self, modules: Iterable[str]) -> bool:
-        """Let none but these lead from now on; whether the lead has changed hands at once.
+        """Let only these modules lead from now on; returns whether the lead has changed.
 
-        A decision is made where they are others than before.
+        A decision is made at once if they are not the same as before.
         """
         before, self.may_lead = self.may_lead, tuple(modules)
         return before != self.may_lead and self._choose()
@@ -107,7 +107,7 @@ class LeaderSelector:
         return changed
 
     def state(self) -> dict[str, Any]:
-        """Everything that changes, as JSON."""
+        """The mutable state, as JSON."""
         return {
             "leader": self.leader,
             "steps": self.steps,
@@ -116,7 +116,7 @@ class LeaderSelector:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take up where `state()` was taken."""
+        """Restore what `state()` returned."""
         self.leader = state["leader"]
         self.steps = state["steps"]
         self.loss_sums = dict(state["loss_sums"])

@@ -1,4 +1,4 @@
-"""What every objective must hold to, as checks to call on one of your own. Imports torch alone.
+"""Checks that every objective must pass, to run on a custom one. Imports torch only.
 
 >>> from fastslow.objectives import make_objective
 >>> check_objective(make_objective("dpo"))

@@ -41,7 +41,7 @@ def checks(objective: Any) -> dict[str, Callable[[], None]]:
     Args:
         objective: an Objective, a class of one, or a function of PairLogps.
 
-    Raises ConfigError for what is none of these, ValueError for one that takes tokens.
+    Raises ConfigError for anything else, ValueError for an objective that takes tokens.
     """
     objective = as_objective(objective)
     if objective.takes == "tokens":
@@ -69,7 +69,7 @@ def check_objective(objective: Any, but: Iterable[str] = ()) -> None:
         but: names of checks to leave out.
 
     Raises AssertionError that lists all failures, ValueError for an unknown check, ConfigError for
-    what cannot be an objective.
+    anything that cannot be an objective.
     """
     todo = checks(objective)
     if unknown := set(but) - set(todo):
@@ -82,21 +82,21 @@ def check_objective(objective: Any, but: Iterable[str] = ()) -> None:
 def failed_checks(objective: Any, but: Iterable[str] = ()) -> list[str]:
     """Failed checks as `name: message`; empty if all pass.
 
-    Where the objective cannot be called, or gives no ObjectiveOutput, that alone is listed.
+    If the objective cannot be called, or gives no ObjectiveOutput, only that is listed.
     """
     objective = as_objective(objective)
-    if (said := failure(partial(gives_an_output, objective))) is not None:
-        return [f"{gives_an_output.__name__}: {said}"]
+    if (message := failure(partial(gives_an_output, objective))) is not None:
+        return [f"{gives_an_output.__name__}: {message}"]
     todo = checks(objective)
-    found = {name: failure(todo[name]) for name in sorted(set(todo) - set(but))}
-    return [f"{name}: {said}" for name, said in found.items() if said is not None]
+    messages = {name: failure(todo[name]) for name in sorted(set(todo) - set(but))}
+    return [f"{name}: {message}" for name, message in messages.items() if message is not None]
 
 
 def failure(check: Callable[[], None]) -> str | None:
-    """What a check says if it fails; None where it holds."""
+    """The message of a check that fails; None if it passes."""
     try:
         check()
-    except Exception as error:  # What is broken may raise anything.
+    except Exception as error:  # A broken objective may raise anything.
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         return f"{kind}{error}"
     return None
@@ -110,22 +110,22 @@ def gives_an_output(objective: Objective) -> None:
 
 
 def one_loss_and_reward_per_row(objective: Objective) -> None:
-    """Loss and rewards are [B], float32 or, for float64 input, that; rewards have no gradient."""
-    for given in (torch.float32, torch.bfloat16, torch.float64):
-        out = objective(example(objective, 6, dtype=given, grad=True))
-        dtype = torch.float64 if given == torch.float64 else torch.float32
+    """Loss and rewards are [B], float32, or float64 if the input is; rewards have no gradient."""
+    for input_dtype in (torch.float32, torch.bfloat16, torch.float64):
+        out = objective(example(objective, 6, dtype=input_dtype, grad=True))
+        dtype = torch.float64 if input_dtype == torch.float64 else torch.float32
         for name in ("loss", "chosen_reward", "rejected_reward"):
             value = getattr(out, name)
             expected = ([6], dtype, name == "loss")
-            found = (list(value.shape), value.dtype, value.requires_grad)
+            actual = (list(value.shape), value.dtype, value.requires_grad)
             what, look = "shape, dtype and gradient of", "reductions over rows, `widen`, detach"
-            expect(found == expected, f"{what} {name} {expected}", f"{found}", look)
+            expect(actual == expected, f"{what} {name} {expected}", f"{actual}", look)
 
 
 def gradient_is_derivative(objective: Objective) -> None:
     """The gradient agrees with finite differences in float64.
 
-    Methods that treat a part that depends on the policy, a weight say, as a constant fail by
+    Methods that treat a part that depends on the policy, such as a weight, as a constant fail by
     design: name this check in `but`.
     """
     logps = example(objective, dtype=torch.float64, scale=8.0, grad=True)
@@ -134,22 +134,22 @@ def gradient_is_derivative(objective: Objective) -> None:
     def loss(*policy: Tensor) -> Tensor:
         return objective(with_tensors(logps, dict(zip(names, policy, strict=True)))).loss
 
-    found = ""
+    message = ""
     try:
         gradcheck(loss, [getattr(logps, name) for name in names], eps=1e-6, atol=1e-6)
     except (RuntimeError, ValueError, FastslowError) as error:
-        found = str(error).strip()
-    expect(not found, "the loss's derivative as its gradient", found, "detach, clamp, steps")
+        message = str(error).strip()
+    expect(not message, "the loss's derivative as its gradient", message, "detach, clamp, steps")
 
 
 def no_gradient_beyond_the_policy(objective: Objective) -> None:
     """Neither the reference nor any extra receives a gradient."""
     logps = example(objective)
     others = [*names_of(logps, "reference"), *logps.extras]
-    gradients = slopes_of(lambda given: objective(given).loss, logps, others)
+    gradients = slopes_of(lambda inputs: objective(inputs).loss, logps, others)
     for name in others:
-        found = f"{gradients[name]}"
-        expect(not gradients[name].any(), f"no gradient in {name}", found, "detach, `needed`")
+        actual = f"{gradients[name]}"
+        expect(not gradients[name].any(), f"no gradient in {name}", actual, "detach, `needed`")
 
 
 def huge_gaps_stay_finite(objective: Objective) -> None:
@@ -159,13 +159,13 @@ def huge_gaps_stay_finite(objective: Objective) -> None:
         names = names_of(start, "policy")
         for gap in (1e4, -1e4):
             far = tensors_of(moved(start, gap))
-            for some in [names, *([name] for name in names)]:
-                logps = with_tensors(start, {name: far[name] for name in some})
-                slopes = slopes_of(lambda given: objective(given).loss, logps)
+            for subset in [names, *([name] for name in names)]:
+                logps = with_tensors(start, {name: far[name] for name in subset})
+                slopes = slopes_of(lambda inputs: objective(inputs).loss, logps)
                 for name, value in {"loss": objective(logps).loss, **slopes}.items():
-                    found = f"{name} {value.tolist()} with {some} moved {gap:g} nats, {dtype}"
+                    actual = f"{name} {value.tolist()} with {subset} moved {gap:g} nats, {dtype}"
                     look = "exp and log, to be made stable or clamped before a torch.where"
-                    expect(bool(value.isfinite().all()), "finite numbers", found, look)
+                    expect(bool(value.isfinite().all()), "finite numbers", actual, look)
 
 
 def calling_changes_nothing(objective: Objective) -> None:
@@ -184,27 +184,27 @@ def calling_changes_nothing(objective: Objective) -> None:
 
 
 def batch_is_its_halves(objective: Objective) -> None:
-    """The losses of 8 rows are those of 4 and 4, bit for bit. For objectives not `coupled`."""
+    """The losses of 8 rows are those of two batches of 4, bit for bit. Unless `coupled`."""
     whole = example(objective)
     halves = torch.cat([objective(some_rows(whole, range(i, i + 4))).loss for i in (0, 4)])
-    found, look = objective(whole).loss, "means over the batch, to be declared as `coupled`"
-    expect(torch.equal(found, halves), f"{halves} as in halves", f"{found}", look)
+    losses, look = objective(whole).loss, "means over the batch, to be declared as `coupled`"
+    expect(torch.equal(losses, halves), f"{halves} as in halves", f"{losses}", look)
 
 
 def order_does_not_matter(objective: Objective) -> None:
-    """Rows in another order have their losses in that order."""
+    """Reordering the rows reorders the losses."""
     order = [3, 1, 7, 0, 2, 6, 5, 4]
     logps = example(objective, dtype=torch.float64)
-    expected, found = objective(logps).loss[order], objective(some_rows(logps, order)).loss
-    same = torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
-    expect(same, f"{expected}", f"{found}", "what looks at the place of a row")
+    expected, losses = objective(logps).loss[order], objective(some_rows(logps, order)).loss
+    same = torch.allclose(losses, expected, rtol=1e-9, atol=1e-12)
+    expect(same, f"{expected}", f"{losses}", "what looks at the place of a row")
 
 
 def what_matters_is_declared(objective: Objective) -> None:
-    """The loss depends on the reference, the lengths and each extra exactly if it says so.
+    """The loss depends on the reference, the lengths and each extra exactly if declared.
 
-    It does by `needs_reference`, `needs_lengths` and `needs`. Of other extras those in `RANGES`
-    are tried. Without one that it needs there is a ValueError that names it.
+    They are declared by `needs_reference`, `needs_lengths` and `needs`. Undeclared extras in
+    `RANGES` are tried too. A missing extra raises a ValueError that names it.
     """
     # Many rows, since some matter only in large batches or on one side of a bound.
     logps, *others = (
@@ -215,30 +215,33 @@ def what_matters_is_declared(objective: Objective) -> None:
     for part, declared in parts.items():
         names = [part] if part in logps.extras else names_of(logps, part)
         new = [{name: tensors_of(other)[name] for name in names} for other in others]
-        found = any(_differ(objective, logps, with_tensors(logps, tensors)) for tensors in new)
-        expect(found == declared, f"{part} to matter: {declared}", f"{found}", "its `needs...`")
+        matters = any(_differ(objective, logps, with_tensors(logps, tensors)) for tensors in new)
+        expect(matters == declared, f"{part} to matter: {declared}", f"{matters}", "its `needs...`")
     for name in objective.needs:
         message = "no error"
         try:
             objective(without_extra(logps, name))
-        except (ValueError, FastslowError) as error:  # The latter from a file of the user's own.
+        except (ValueError, FastslowError) as error:  # The latter from a user's file.
             message = str(error)
         expect(name in message, f"a ValueError about the missing {name}", message, "`needed`")
 
 
 def ties_matter_as_declared(objective: Objective) -> None:
-    """The loss depends on the extra `tie` exactly if `learns_ties`; without it no pair is one."""
-    none, look = without_extra(example(objective, scale=4.0), "tie"), "where extras['tie'] is read"
-    no, yes = (
-        replace(none, extras={**none.extras, "tie": torch.full((8,), tie)}) for tie in (0.0, 1.0)
+    """The loss depends on the extra `tie` exactly if `learns_ties`; without it no pair is a tie."""
+    plain, look = (
+        without_extra(example(objective, scale=4.0), "tie"),
+        "where extras['tie'] is read",
     )
-    heeds, declared = _differ(objective, no, yes), objective.learns_ties
-    expect(heeds == declared, f"ties to matter: {declared}", f"{heeds}", look)
-    expect(not _differ(objective, none, no), "no ties without `tie`", "other losses", look)
+    untied, tied = (
+        replace(plain, extras={**plain.extras, "tie": torch.full((8,), tie)}) for tie in (0.0, 1.0)
+    )
+    matters, declared = _differ(objective, untied, tied), objective.learns_ties
+    expect(matters == declared, f"ties to matter: {declared}", f"{matters}", look)
+    expect(not _differ(objective, plain, untied), "no ties without `tie`", "other losses", look)
 
 
 def state_is_plain_numbers(objective: Objective) -> None:
-    """The state is finite floats, kept by JSON, with the same names from the first step on."""
+    """The state is finite floats that survive JSON, with the same names from the first step on."""
     first, later = objective.initial_state(), example(objective).state
     expect(set(first) == set(later), f"{sorted(first)}", f"{sorted(later)}", "`advance`")
     for state in (first, later):
@@ -248,7 +251,7 @@ def state_is_plain_numbers(objective: Objective) -> None:
 
 
 def state_advances_purely(objective: Objective) -> None:
-    """What is observed in a batch is the sum over its halves, and `advance` a pure function."""
+    """`observe` of a batch is the sum over its halves, and `advance` is a pure function."""
     logps = example(objective, dtype=torch.float64, grad=True)
     first, second = (objective.observe(some_rows(logps, range(i, i + 4))) for i in (0, 4))
     for name, value in objective.observe(logps).items():
@@ -263,15 +266,15 @@ def state_advances_purely(objective: Objective) -> None:
 
 
 def state_matters(objective: Objective) -> None:
-    """The loss depends on the state, and that without any is that of the initial state."""
+    """The loss depends on the state; without a state it is that of the initial one."""
     later, look = example(objective, 64, scale=4.0), "what is done with `logps.state`"
-    first, none = (replace(later, state=state) for state in (objective.initial_state(), {}))
+    first, stateless = (replace(later, state=state) for state in (objective.initial_state(), {}))
     expect(_differ(objective, first, later), "a loss that heeds the state", "none", look)
-    expect(not _differ(objective, first, none), "{} as a first state", "other losses", look)
+    expect(not _differ(objective, first, stateless), "{} as a first state", "other losses", look)
 
 
 def better_is_cheaper(objective: Objective) -> None:
-    """Of margins from 10 nats below to 10 above the reference's the cheapest is above."""
+    """Of margins from 10 nats below to 10 above the reference's, the lowest loss is above."""
     logps = without_extra(example(objective, dtype=torch.float64, scale=0.5, state={}), "tie")
     moves = (-10.0, -3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0, 10.0)
     losses = {by: objective(moved(logps, by)).loss.mean().item() for by in moves}
@@ -285,12 +288,12 @@ def better_is_cheaper(objective: Objective) -> None:
 
 
 def starts_towards_the_better(objective: Objective) -> None:
-    """At the reference the loss falls as margins grow, and no better response alone raises it."""
+    """At the reference the loss falls as margins grow; no better response alone raises it."""
     logps = example(objective, dtype=torch.float64, scale=0.5, state={})
     logps = moved(without_extra(logps, "tie"), 0.0)
     look = "the sign of the margin, and the gradient where it is 0"
-    gradients, total = slopes_of(lambda given: objective(given).loss, logps), 0.0
-    for name, up in slopes_of(lambda given: given.policy_margin, logps).items():
+    gradients, total = slopes_of(lambda inputs: objective(inputs).loss, logps), 0.0
+    for name, up in slopes_of(lambda inputs: inputs.policy_margin, logps).items():
         total += (gradients[name] * up).sum().item()
         alone = gradients[name][up > 0]
         expect(bool((alone <= 1e-9).all()), f"no slope above 0 in {name}", f"{alone}", look)
@@ -300,9 +303,9 @@ def starts_towards_the_better(objective: Objective) -> None:
 def learns_three_answers(objective: Objective) -> None:
     """Descent in a world of three answers ends with all margins above the reference's.
 
-    A softmax over three logits starts at the reference, which holds them alike, and takes 40 steps
-    of 0.05 nats along the gradient, for any size. All margins must grow, by more than 0.1
-    nats on average.
+    A softmax over three logits starts at the reference, which is uniform, and takes 40 steps of
+    0.05 nats along the gradient, whatever its size. All margins must grow, by more than 0.1 nats
+    on average.
     """
     logits, state = torch.zeros(3, dtype=torch.float64), objective.initial_state()
     for seed in range(40):

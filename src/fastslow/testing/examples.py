@@ -1,4 +1,4 @@
-"""Examples that objectives are checked on."""
+"""Random inputs that objectives are checked on."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +35,7 @@ def example(
     also: Iterable[str] = (),
     state: Mapping[str, float] | None = None,
 ) -> Any:
-    """Random input of the kind that the objective takes, with all extras it needs.
+    """Random input of the kind the objective takes, with all extras it needs.
 
     Args:
         count: rows, B. Rankings have two or three responses; ties are included if the objective
@@ -83,7 +83,7 @@ def expect(ok: bool, expected: str, found: str, look: str) -> None:
 
 
 def names_of(logps: Any, *parts: str) -> list[str]:
-    """Fields of a container, or of its kind, whose names have one of the parts."""
+    """Fields of a container, or its class, whose names contain one of the parts."""
     return [f.name for f in fields(logps) if any(part in f.name for part in parts)]
 
 
@@ -93,7 +93,7 @@ def tensors_of(logps: Any) -> dict[str, Tensor]:
 
 
 def with_tensors(logps: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The container with other tensors by name, extras among them."""
+    """The container with tensors replaced by name, extras included."""
     extras = {name: tensors.get(name, value) for name, value in logps.extras.items()}
     return replace(logps, **{k: v for k, v in tensors.items() if k not in extras}, extras=extras)
 
@@ -116,7 +116,7 @@ def next_state(objective: Objective, logps: Any) -> dict[str, float]:
 def slopes_of(
     of: Callable[[Any], Tensor], logps: Any, also: Iterable[str] = ()
 ) -> dict[str, Tensor]:
-    """Gradients of a sum over rows by the policy's log-probs and the tensors named."""
+    """Gradients of a sum over rows with respect to the policy's log-probs and the named tensors."""
     tensors, names = tensors_of(logps), [*names_of(logps, "policy"), *also]
     leaves = {name: tensors[name].detach().clone().requires_grad_() for name in names}
     total = of(with_tensors(logps, leaves)).sum()
@@ -128,12 +128,12 @@ def slopes_of(
 def moved(logps: Any, by: float) -> Any:
     """The policy at the reference, with responses then moved `by` nats as the margins grow."""
     start = {n: getattr(logps, n.replace("policy", "reference")) for n in names_of(logps, "policy")}
-    uphill = slopes_of(lambda given: given.policy_margin, logps)
+    uphill = slopes_of(lambda inputs: inputs.policy_margin, logps)
     return with_tensors(logps, {name: start[name] + by * up for name, up in uphill.items()})
 
 
 def pretend_world(objective: Objective, logits: Tensor, seed: int) -> Any:
-    """Labels of answers 0, 1 and 2, from better to worse, by a policy with these logits."""
+    """Labelled answers 0, 1 and 2, from better to worse, scored by a policy with these logits."""
     worlds: dict[str, dict[str, Any]] = {
         "pairs": {"policy_chosen": [0, 1, 0], "policy_rejected": [1, 2, 2]},
         "rankings": {"policy": [[0, 1, 2], [0, 1, 2]]},
