@@ -1,9 +1,9 @@
 """fastslow: teach a language model from a stream of human preferences, online.
 
-`Learner` learns from one batch after another in a loop of yours, `train(recipe)` runs a recipe,
-`Run` opens what it left, `combine` makes one policy of several. docs/python.md shows them.
+`Learner` learns batch by batch in your own loop, `train(recipe)` runs a recipe, `Run` opens the
+result, `combine` merges several policies into one. docs/python.md shows them.
 
-Importing this module is cheap: torch loads with the first use.
+Importing this module is cheap: torch is imported on first use.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Atomic writes, and hashes of files."""
+"""Atomic writes, and file hashes."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from fastslow.disk_errors import disk_errors
 from fastslow.errors import ConfigError
 
 OWN = 0o600
-"""Mode of files that hold users' texts: nobody else reads them."""
+"""Mode of files with users' texts: readable by their owner only."""
 ALL = 0o666
 """Mode of other files, less the umask."""
 
@@ -22,8 +22,8 @@ ALL = 0o666
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
     """Replace a file's content in one step; a link in its place is replaced, not followed.
 
-    A `private` file, which holds users' texts, only its owner can read. Raises as `disk_errors`;
-    nothing is left then.
+    A `private` file, which holds users' texts, can be read by its owner only. Raises as
+    `disk_errors`; then nothing is left behind.
     """
     with new_file(path) as draft:
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN if private else ALL)
@@ -33,7 +33,7 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A draft file to write, which replaces `path` when the block ends well, as of `new_folder`."""
+    """A draft file to write, which replaces `path` when the block succeeds, as in `new_folder`."""
     draft = path.with_name(f".{path.name}.draft")
     with disk_errors(path), _removed_on_error(draft):
         draft.unlink(missing_ok=True)
@@ -44,7 +44,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, private: bool = False) -> None:
-    """Write rows as a .jsonl file in one step; `private` as of `write_text`."""
+    """Write rows as a .jsonl file in one step; `private` as for `write_text`."""
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_text(path, "".join(lines), private=private)
 
@@ -56,25 +56,25 @@ def file_hash(path: Path) -> str:
 
 
 def make_empty(path: Path) -> None:
-    """Make a folder, if need be. Raises FileExistsError where there is something in it."""
+    """Make a folder, if needed. Raises FileExistsError if there is something in it."""
     path.mkdir(parents=True, exist_ok=True)
     if any(path.iterdir()):
         raise FileExistsError(f"{path} is not empty")
 
 
 def check_free(path: Path) -> None:
-    """Raise ConfigError where there is something already."""
+    """Raise ConfigError if the path exists."""
     if os.path.lexists(path):
         raise ConfigError(f"{path} exists already; give a folder that does not")
 
 
 @contextmanager
 def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
-    """A draft folder to fill, which takes the place of `path` when the block ends well.
+    """A draft folder to fill, which replaces `path` when the block succeeds.
 
-    When it does not, nothing is left. Links in the place of either are removed, not followed.
-    Without `replace` what is at `path` by then stays: in a place that a user chose, it may be of
-    somebody else, who may also be writing a draft. Raises ConfigError there, else as `disk_errors`.
+    If it fails, nothing is left behind. Links in the place of either are removed, not followed.
+    Without `replace`, anything at `path` by then stays and ConfigError is raised: in a place that a
+    user chose, it may be somebody else's, who may also be writing a draft. Raises as `disk_errors`.
     """
     apart = "" if replace else f".{token_hex(4)}"
     draft = path.with_name(f".{path.name}{apart}.draft")
@@ -105,7 +105,7 @@ def _removed_on_error(draft: Path) -> Iterator[None]:
 
 
 def _remove(path: Path) -> None:
-    """A folder with all that is in it, or the link in its place."""
+    """Remove a folder with all that is in it, or the link in its place."""
     if path.is_symlink():
         path.unlink()
     shutil.rmtree(path, ignore_errors=True)
@@ -118,7 +118,7 @@ def _sync_file(path: Path) -> None:
 
 def _sync_folder(path: Path) -> None:
     if os.name != "posix":
-        return  # Elsewhere a folder cannot be opened; the rename itself is still one step.
+        return  # Elsewhere a folder cannot be opened; the rename is still one step.
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""What a disk refuses: one error that says what to do, in the place of the operating system's."""
+"""Replaces the operating system's disk errors by one error that says what to do."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ OF_THE_REQUEST = {
     errno.EISDIR: "a folder has this name; choose another one",
     errno.ELOOP: "it is a circle of links; choose another place",
 }
-"""Errors of the place that was named, with what to do."""
+"""Errors of the path that was named, with what to do."""
 OF_THE_DISK = {
     errno.ENOSPC: "free some space and rerun the command; what was finished before is intact",
     errno.EDQUOT: "free some of the quota and rerun the command; what was finished is intact",
@@ -30,38 +30,38 @@ OF_THE_DISK = {
     errno.ESTALE: "the network's file system has lost it; rerun the command",
     errno.ENOENT: "its folder is gone; restore it, or start over in another one",
 }
-"""Errors of the disk under it."""
+"""Errors of the disk itself."""
 ONLY_WRITES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-"""What nothing that is read can raise."""
+"""Errors that reading cannot raise."""
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """In the block a file or folder is written; what keeps the disk from that is one error.
+    """In the block a file or folder is written; disk errors on the way become one error.
 
-    Raises ConfigError where no such place can be written, StateError where the disk is full or
-    fails or the folder has gone. What the block reads elsewhere fails as ever.
+    Raises ConfigError if the path cannot be written, StateError if the disk is full or fails or
+    the folder is gone. Errors on reading other files pass through unchanged.
     """
     try:
         yield
     except (OSError, _safetensor_error()) as error:
-        found = disk_error(error, path) if _concerns(path, error) else None
-        if found is None:
+        replacement = disk_error(error, path) if _concerns(path, error) else None
+        if replacement is None:
             raise
-        raise found from error
+        raise replacement from error
 
 
 def _safetensor_error() -> type[Exception]:
-    """Imported when it is needed, as a command's help needs no weights."""
+    """Imported only when needed, as a command's help needs no weights."""
     from safetensors import SafetensorError
 
     return SafetensorError
 
 
 def disk_error(error: Exception, path: Path | str | None = None) -> FastslowError | None:
-    """The same error in the user's terms; None where it is not the disk's.
+    """The same error in the user's terms; None if it is not a disk error.
 
-    `path` is what was to be written, if that is known.
+    `path` is what was to be written, if known.
     """
     number = _number(error)
     kind = ConfigError if number in OF_THE_REQUEST else StateError
@@ -73,17 +73,17 @@ def disk_error(error: Exception, path: Path | str | None = None) -> FastslowErro
 
 
 def _number(error: Exception) -> int:
-    """The system's number; safetensors and copies of whole folders have it in their text only."""
+    """The errno; safetensors and copies of whole folders have it only in their message."""
     number = getattr(error, "errno", None)
-    if number is None and (found := re.search(r"(?:Errno|os error) (\d+)", str(error))):
-        number = int(found[1])
+    if number is None and (match := re.search(r"(?:Errno|os error) (\d+)", str(error))):
+        number = int(match[1])
     return number or 0
 
 
 def _concerns(path: Path, error: Exception) -> bool:
-    """Whether it was raised on the way to a path, or beside it, where drafts are."""
+    """Whether the error is about a path, its parents, or files beside it, where drafts are."""
     named = getattr(error, "filename", None)
     if named is None or _number(error) in ONLY_WRITES:
         return True
-    own, other = path.absolute(), Path(os.fsdecode(named)).absolute()
-    return other in own.parents or own.parent in other.parents
+    target, other = path.absolute(), Path(os.fsdecode(named)).absolute()
+    return other in target.parents or target.parent in other.parents

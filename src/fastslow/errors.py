@@ -58,11 +58,11 @@ class UnreachableError(StateError):
 
 
 class RefusedError(UnreachableError):
-    """A server is there and does not do what it is asked; asking again would not help."""
+    """A server responds but refuses the request; a retry would not help."""
 
 
 class ReplyError(UnreachableError):
-    """A server responds with something that is no answer. Finished work is on disk."""
+    """A server responds with something that is not an answer. Finished work is on disk."""
 
 
 class JudgeError(UnreachableError):
@@ -70,7 +70,7 @@ class JudgeError(UnreachableError):
 
 
 def shortened(text: str, most: int) -> str:
-    """The text, or its beginning and its end, in which messages say what to do.
+    """The text, or its beginning and its end, where messages say what to do.
 
     >>> shortened("a" * 60 + "z", 40)
     'aaaaaa... (52 left out) ...aaz'
@@ -82,10 +82,10 @@ def shortened(text: str, most: int) -> str:
 
 
 def shown(value: object) -> str:
-    """A value that a user gave, as it stands in a message."""
+    """A user's value as shown in messages."""
     try:
         return shortened(repr(value), 200)
-    except (ValueError, RecursionError):  # A number of too many digits, a nest too deep.
+    except (ValueError, RecursionError):  # Too many digits, or nested too deeply.
         return f"a {type(value).__name__} too large to show"
 
 
@@ -100,7 +100,7 @@ def did_you_mean(
     "; did you mean 'dpo'?"
     """
     names = list(allowed)
-    # Two letters swapped after the first one are nearer than one more, which the ratio prefers.
+    # Two swapped letters after the first are nearer than one more, which the ratio prefers.
     pairs = range(2, len(given))
     swapped = {given[: i - 1] + given[i] + given[i - 1] + given[i + 1 :] for i in pairs}
     close = [name for name in names if name in swapped]

@@ -1,7 +1,7 @@
-"""Files in folders that may be somebody else's: JSON of a known shape, and paths that stay inside.
+"""Reads files in untrusted folders: JSON of a known shape, and paths that stay inside.
 
-A run, a bank or an adapter is a folder that people hand on. What it says of itself is read as a
-claim: a damaged or invented file is one error that names it, and nothing in it leads elsewhere.
+A run, a bank or an adapter is a folder that people pass on, so its contents are not trusted: a
+damaged or forged file gives one error that names it, and nothing in it leads elsewhere.
 """
 
 import json
@@ -15,14 +15,14 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from fastslow.errors import FastslowError, StateError
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-"""Of a PEFT folder."""
+"""The weights in a PEFT folder."""
 LARGEST = 1 << 30
 """Bytes of the largest JSON file that is read."""
 KINDS: Mapping[Any, str] = {
     dict: "an object", list: "a list", str: "text", float: "a number", int: "a whole number",
     bool: "true or false", NoneType: "null",
 }  # fmt: skip
-"""How JSON calls what Python reads it as."""
+"""JSON's name of each Python type."""
 
 
 def read_json(path: Path, shape: Any, *, error: type[FastslowError] = StateError) -> Any:
@@ -30,10 +30,10 @@ def read_json(path: Path, shape: Any, *, error: type[FastslowError] = StateError
 
     Args:
         path: the file.
-        shape: a type as of an annotation, such as `dict[str, str]`; of a dataclass, an object with
-            its fields, from which one is made.
-        error: what is raised, naming the file and what is wrong, where it is missing, no JSON, or
-            of another shape.
+        shape: a type as in an annotation, such as `dict[str, str]`; for a dataclass, an object
+            with its fields, from which an instance is made.
+        error: raised, naming the file and what is wrong, if it is missing, not JSON, or of another
+            shape.
     """
     try:
         if path.exists() and not path.is_file():
@@ -53,8 +53,8 @@ def read_json(path: Path, shape: Any, *, error: type[FastslowError] = StateError
 
 
 def read_log(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and object of each line of a file that may still be written, or was cut off: a last
-    line that is not whole is left. Raises StateError for any other that is no JSON object."""
+    """Number and object of each line of a file that may still be written, or was cut off: an
+    incomplete last line is skipped. Raises StateError for any other that is not a JSON object."""
     if not path.is_file():
         raise StateError(f"{path} is missing, or no file; restore it")
     with path.open("rb") as lines:
@@ -71,7 +71,7 @@ def read_log(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def misfit(value: Any, shape: Any, where: str = "") -> str:
-    """What is wrong with a JSON value of another shape; empty where it fits.
+    """What is wrong with a JSON value for a shape; empty if it fits.
 
     >>> misfit({"steps": "many"}, dict[str, int])
     "'steps' is text, not a whole number"
@@ -83,7 +83,7 @@ def misfit(value: Any, shape: Any, where: str = "") -> str:
         return ""
     if kind in (Union, UnionType):
         of_options = [misfit(value, option, where) for option in inner]
-        # Of the options, the one that the value comes nearest to: its fault lies deepest.
+        # The fault of the option that the value fits best, which is the deepest one.
         return "" if "" in of_options else max(of_options, key=lambda fault: fault.count("'"))
     if not _is(value, kind):
         wanted = KINDS.get(kind, str(kind))
@@ -123,7 +123,7 @@ def _misfit_of_record(value: Any, record: Any, where: str) -> str:
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """A file or folder below another one, as a file in there names it.
+    """A file or folder inside another, by the relative path that a file in there names.
 
     Raises StateError for an absolute path, one with `..`, or one that is or passes a link.
     """

@@ -1,7 +1,7 @@
-"""Folders to the Hugging Face Hub, in one commit. With `streams` the only door to huggingface_hub.
+"""Uploads folders to the Hugging Face Hub. Only this and `streams` use huggingface_hub.
 
-The token is the one that the environment or a login has; it is given to nobody else, and no message
-shows it.
+The token is the environment's or the login's; it is sent to nobody else, and no message shows
+it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from fastslow.errors import (
 
 LOGIN = "run `hf auth login`, or set HF_TOKEN to a token with write access"
 REFUSED = (401, 403, 404)
-"""Statuses of the Hub where it does not let one write; 404 also hides what one may not see."""
+"""HTTP statuses of the Hub for missing write access; 404 also hides what one may not see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Pushed:
 
     Attributes:
         repo: the repository's id, `owner/name`.
-        url: of the repository; of the commit, once there is one.
+        url: of the commit, or of the repository before there is one.
         private: whether others cannot see it.
         files: bytes of each file by its path in the repository.
         dry_run: whether nothing was sent.
@@ -44,7 +44,7 @@ class Pushed:
 
 
 def check_repo_id(repo: str) -> None:
-    """Raise ConfigError unless a text can be the id of a repository, with its owner."""
+    """Raise ConfigError unless a text is a valid id of a repository, with its owner."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -57,7 +57,7 @@ def check_repo_id(repo: str) -> None:
 
 
 def check_login() -> None:
-    """Raise ConfigError where nothing can be sent: offline, or without a token."""
+    """Raise ConfigError if nothing can be sent: offline, or without a token."""
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
@@ -67,24 +67,24 @@ def check_login() -> None:
 
 
 def files_in(folder: Path) -> dict[str, int]:
-    """Bytes of each file below a folder, by its path in it, in order."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+    """Bytes of each file in a folder, by its relative path, in order."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
 
 def repo_url(repo: str) -> str:
-    """Where a repository is, or would be."""
+    """The URL of a repository, existing or not."""
     from huggingface_hub import constants
 
     return f"{constants.ENDPOINT}/{repo}"
 
 
 def upload(folder: Path, repo: str, *, private: bool, message: str) -> Pushed:
-    """Upload a folder to a model repository, made if need be, in one commit; other files that are
-    there stay.
+    """Upload a folder to a model repository, created if needed, in one commit; other files there
+    stay.
 
-    Raises StateError where the repository is there and not as private as asked for, RefusedError
-    where the Hub does not let one write, UnreachableError where it cannot be reached.
+    Raises StateError if the repository exists with another visibility, RefusedError if the Hub does
+    not allow writing, UnreachableError if it cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -92,20 +92,20 @@ def upload(folder: Path, repo: str, *, private: bool, message: str) -> Pushed:
     with _one_error(repo):
         api.create_repo(repo, private=private, exist_ok=True)
         _check_visibility(repo, private=private, is_private=bool(api.model_info(repo).private))
-        done = api.create_commit(
+        commit = api.create_commit(
             repo,
             [CommitOperationAdd(name, folder / name) for name in files],
             commit_message=message,
         )
-    return Pushed(repo, str(done.commit_url), private, files)
+    return Pushed(repo, str(commit.commit_url), private, files)
 
 
 def _check_visibility(repo: str, *, private: bool, is_private: bool) -> None:
     if is_private == private:
         return
-    there, hint = ("private", "leave --public out") if is_private else ("public", "give --public")
+    state, hint = ("private", "leave --public out") if is_private else ("public", "give --public")
     raise StateError(
-        f"{repo} is there and {there}; {hint} (in Python private={is_private}), or change it on "
+        f"{repo} is there and {state}; {hint} (in Python private={is_private}), or change it on "
         "the Hub; nothing was uploaded"
     )
 
@@ -116,7 +116,7 @@ def _one_error(repo: str) -> Iterator[None]:
         yield
     except FastslowError:
         raise
-    except Exception as error:  # What the libraries below raise of networks is theirs to name.
+    except Exception as error:  # The libraries below raise many kinds of network errors.
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in REFUSED:
             raise RefusedError(
@@ -129,10 +129,10 @@ def _one_error(repo: str) -> Iterator[None]:
 
 
 def _brief(error: Any) -> str:
-    """What an error says, on one line and without the token."""
+    """An error's message, on one line and without the token."""
     from huggingface_hub import get_token
 
-    said = getattr(error, "server_message", None) or str(error) or type(error).__name__
-    text = " ".join(str(said).split())
+    message = getattr(error, "server_message", None) or str(error) or type(error).__name__
+    text = " ".join(str(message).split())
     token = get_token()
     return shortened(text.replace(token, "(token)") if token else text, 300)

@@ -1,7 +1,7 @@
 """Client for OpenAI-compatible servers: vLLM, llama.cpp, OpenAI and others.
 
-Nothing of a server is trusted: a reply is bounded in time and in size and read by
-`openai_replies`, a redirect is not followed, and no message holds the API key.
+Servers are not trusted: a reply is bounded in time and size and read by `openai_replies`, redirects
+are not followed, and no message holds the API key.
 """
 
 import time
@@ -15,31 +15,30 @@ from fastslow.errors import ConfigError, RefusedError, ReplyError, UnreachableEr
 from fastslow.openai_replies import Reply, quoted, read_reply
 
 LARGEST_REPLY = 64 * 2**20
-"""Bytes; a longer reply is none."""
+"""Bytes; a longer reply is refused."""
 LONGEST_PAUSE_S = 60.0
-"""Before a retry, whatever a server asks for."""
+"""Longest pause before a retry, whatever a server asks for."""
 LONGEST_OWN_PAUSE_S = 8.0
-"""Before a retry where the server asks for nothing."""
+"""Longest pause before a retry if the server asks for none."""
 PASSING = (408, 409, 429)
-"""Statuses below 500 that a retry may change."""
+"""Statuses below 500 for which a retry may help."""
 SHOWN = 300
-"""Characters of an error that a message quotes."""
+"""Characters of an error quoted in a message."""
 NO_KEY = "none"
 
 
 class ChatServer:
-    """Sends requests, again with growing pauses where the connection or the server fails.
+    """Sends requests, with growing pauses between retries if the connection or the server fails.
 
     Args:
         url: base URL of the API, as `http://127.0.0.1:8000/v1`.
         api_key_env: environment variable that holds the API key; servers that need none ignore it.
-        timeout_s: for one reply, from the request to its last byte.
+        timeout_s: for one reply, from the request to the last byte.
         retries: after failures.
-        section: of the recipe that asks for it, for errors.
+        section: of the recipe that uses the server, for error messages.
 
-    Raises ConfigError where openai is not installed; requests raise UnreachableError when all
-    retries have failed or the server refuses them, and ReplyError, which is one, for a reply that
-    says nothing.
+    Raises ConfigError if openai is not installed. Requests raise UnreachableError if all retries
+    fail or the server refuses them, and its subclass ReplyError for a reply without an answer.
     """
 
     def __init__(
@@ -63,8 +62,8 @@ class ChatServer:
         return self._reply("/completions", request)
 
     def post(self, path: str, body: Mapping[str, Any]) -> None:
-        """Send something to which only success matters. What the server says is final, though it
-        may call its refusal a fault of its own, as vLLM does of an adapter that is too large."""
+        """Send a request whose reply does not matter. Any status is final, even one that names a
+        server fault, as vLLM returns when it refuses an adapter that is too large."""
         self._ask(path, body, final=True)
 
     def _reply(self, path: str, request: Mapping[str, Any]) -> Reply:
@@ -88,10 +87,10 @@ class ChatServer:
             time.sleep(pause_s)
 
     def _in_time(self, path: str, request: Mapping[str, Any]) -> bytes:
-        """The body of the reply. Raises TimeoutError where it is not there in time.
+        """The body of the reply. Raises TimeoutError if it is late.
 
-        A reader's own timeout begins again with every byte, so the time is taken from outside; what
-        is late is left to a daemon, so that it delays no end.
+        The HTTP client's timeout restarts with every byte, so time is measured from outside; late
+        requests are left to a daemon thread, so that they do not delay the exit.
         """
         result: Future[bytes] = Future()
         deadline = time.monotonic() + self._timeout_s
@@ -99,7 +98,7 @@ class ChatServer:
         def work() -> None:
             try:
                 result.set_result(self._read(path, request, deadline))
-            except BaseException as error:  # Raised where the result is asked for.
+            except BaseException as error:  # Raised again by result.result().
                 result.set_exception(error)
 
         Thread(target=work, daemon=True).start()
@@ -126,21 +125,21 @@ class ChatServer:
                 if len(body) > LARGEST_REPLY:
                     raise _TooLong(f"the reply is longer than {LARGEST_REPLY:,} bytes")
                 if time.monotonic() > deadline:
-                    break  # Nobody waits for it any more.
+                    break  # Nobody waits for it any longer.
         finally:
             stream.response.close()
         return bytes(body)
 
     def _fault(self, failure: Exception, may_pass: bool) -> UnreachableError:
-        said, status = quoted(failure, SHOWN), _status(failure)
+        message, status = quoted(failure, SHOWN), _status(failure)
         refused = status is not None and not may_pass
         if status is not None and 300 <= status < 400:
             where = quoted(_headers(failure).get("location", "elsewhere"))
             what = f"redirects to {where}; redirects are not followed, give that address"
         elif refused:
-            what = f"refuses the request with status {status}: {said}"
+            what = f"refuses the request with status {status}: {message}"
         else:
-            what = f"cannot be reached: {type(failure).__name__.lstrip('_')}: {said}"
+            what = f"cannot be reached: {type(failure).__name__.lstrip('_')}: {message}"
         kind = RefusedError if refused else UnreachableError
         return kind(
             self._hidden(
@@ -154,30 +153,30 @@ class ChatServer:
 
 
 class _TooLong(Exception):
-    """A reply of more bytes than any answer needs."""
+    """A reply longer than any answer needs."""
 
 
 def _may_pass(failure: Exception) -> bool:
-    """Whether asking again may help: a fault of the connection, of the server, or of the hour."""
+    """Whether a retry may help: the connection or the server failed, or the server is busy."""
     from openai import OpenAIError
 
     status = _status(failure)
     if status is not None:
         return bool(status in PASSING or status >= 500)
-    # Of what openai does not name itself, a request that cannot be written is a ValueError.
+    # Among errors that are not openai's, a request that cannot be written is a ValueError.
     return isinstance(failure, OpenAIError) or not isinstance(
         failure, (_TooLong, ValueError, TypeError)
     )
 
 
 def _status(failure: Exception) -> int | None:
-    """The status of a reply that is an error."""
+    """The HTTP status of an error reply; None if there was no reply."""
     status = getattr(failure, "status_code", None)
     return status if isinstance(status, int) else None
 
 
 def _pause_s(failure: Exception, attempt: int) -> float:
-    """What the server asks for, within bounds, or longer each time."""
+    """The pause that the server asks for, within bounds, or one that doubles each time."""
     try:
         asked = float(_headers(failure).get("retry-after", ""))
     except ValueError:
@@ -188,5 +187,5 @@ def _pause_s(failure: Exception, attempt: int) -> float:
 
 
 def _headers(failure: Exception) -> Mapping[str, str]:
-    """Of the response that failed, where there was one."""
+    """Headers of the failed response; empty if there was none."""
     return getattr(getattr(failure, "response", None), "headers", {})

@@ -1,4 +1,4 @@
-"""What a reply of an OpenAI-compatible server says, read without trusting its form."""
+"""Parses replies of OpenAI-compatible servers without trusting their form."""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from fastslow.errors import ReplyError
 
 SHOWN = 120
-"""Characters of a reply that a message quotes."""
+"""Characters of a reply quoted in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,25 +17,25 @@ class Choice:
     text: str
     finish_reason: str | None
     tokens: tuple[int, ...] = ()
-    """The very tokens, where the server says them (vLLM's `return_token_ids`)."""
+    """Token ids, if the server returns them (vLLM's `return_token_ids`)."""
     logps: tuple[float, ...] = ()
-    """The log-prob of each, nats, where they were asked for and given."""
+    """Log-prob of each token, nats, if requested and returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answers in a reply, in the order of their index, and what it says of itself."""
+    """The answers in a reply, in the order of their index, and its metadata."""
 
     choices: tuple[Choice, ...]
     model: str | None
-    """Who answered, as the server names it."""
+    """The model that answered, as the server names it."""
     prompt_tokens: int
-    """0 where the server does not count."""
+    """0 if the server does not count them."""
     completion_tokens: int
 
 
 def read_reply(body: bytes) -> Reply:
-    """The reply to a chat or a completion request. Raises ReplyError where it is none."""
+    """The reply to a chat or a completion request. Raises ReplyError if the body is not one."""
     data = _decoded(body)
     if not isinstance(data, dict):
         raise ReplyError(f"is JSON but no object: {quoted(body)}")
@@ -73,7 +73,7 @@ def _choices(given: Any) -> tuple[Choice, ...]:
 
 def _choice(given: dict[str, Any]) -> Choice:
     text, finish = _text(given), given.get("finish_reason")
-    if any("\ud800" <= letter <= "\udfff" for letter in text):  # Halves of surrogate pairs.
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # Lone surrogates.
         raise ReplyError(f"has a message that is no Unicode text: {quoted(text)}")
     return Choice(
         text,
@@ -92,22 +92,22 @@ def _tokens(given: Any) -> tuple[int, ...]:
 
 
 def _logps(given: Any) -> tuple[float, ...]:
-    """Those of the chosen tokens: a chat's stand in `content`, a completion's in a list."""
+    """Log-probs of the sampled tokens: in `content` for a chat, in a list for a completion."""
     if not isinstance(given, dict):
         return ()
     content = given.get("content")
-    found = given.get("token_logprobs")
+    values = given.get("token_logprobs")
     if isinstance(content, list):
-        found = [part.get("logprob") if isinstance(part, dict) else None for part in content]
-    if found is None:
+        values = [part.get("logprob") if isinstance(part, dict) else None for part in content]
+    if values is None:
         return ()
-    if not isinstance(found, list) or any(type(one) not in (int, float) for one in found):
+    if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
         raise ReplyError(f"has logprobs that are no numbers: {quoted(given)}")
-    return tuple(float(one) for one in found)
+    return tuple(float(value) for value in values)
 
 
 def _text(choice: dict[str, Any]) -> str:
-    """The text of a plain completion, or of the assistant's message; without any it is empty."""
+    """The text of a plain completion, or of the assistant's message; empty if there is none."""
     if isinstance(choice.get("text"), str):
         return str(choice["text"])
     message = choice.get("message")
@@ -117,9 +117,9 @@ def _text(choice: dict[str, Any]) -> str:
         raise ReplyError(f"has a message of the role {quoted(message['role'])}")
     content = message.get("content")
     parts = content if isinstance(content, list) else [content or ""]
-    given = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    texts = [text for text in given if isinstance(text, str)]
-    if len(texts) < len(given):
+    contents = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    texts = [text for text in contents if isinstance(text, str)]
+    if len(texts) < len(contents):
         raise ReplyError(f"has a message whose content is no text: {quoted(content)}")
     return "".join(texts)
 
@@ -130,7 +130,7 @@ def _count(usage: Any, key: str) -> int:
 
 
 def quoted(value: Any, length: int = SHOWN) -> str:
-    """The beginning of what was sent, on one line and without control characters."""
+    """The beginning of a value, on one line and without control characters."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     line = " ".join(text[: 4 * length].split())
     shown = "".join(letter if letter.isprintable() else "?" for letter in line)

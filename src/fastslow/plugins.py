@@ -1,4 +1,4 @@
-"""Python files of the user's own that a recipe names. Each is run once, when the recipe is read."""
+"""Runs the user's Python files that a recipe names, each once, when the recipe is read."""
 
 import dis
 import importlib.util
@@ -13,16 +13,16 @@ from fastslow.atomic_io import file_hash
 from fastslow.errors import ConfigError, FastslowError, shortened
 
 LONGEST_REASON = 400
-"""Characters of an error's own message that are shown."""
+"""Characters shown of an error's own message."""
 _LOADED: dict[tuple[Path, str], ModuleType] = {}
 """By path and content."""
 
 
 @contextmanager
 def own_code(fails: str, error: type[FastslowError]) -> Iterator[None]:
-    """Inside, code of the user's own runs: what it raises, `exit` too, is an error that names it.
+    """Inside, user code runs: whatever it raises, `exit` included, becomes an error that names it.
 
-    Errors of fastslow, a Ctrl-C and memory that runs out pass as they are.
+    Errors of fastslow, Ctrl-C and out-of-memory errors pass through unchanged.
     """
     try:
         yield
@@ -39,7 +39,7 @@ def own_code(fails: str, error: type[FastslowError]) -> Iterator[None]:
 
 
 def _text(error: BaseException) -> str:
-    """An error's message, whose making is the user's code as well."""
+    """An error's message, which user code may also compute."""
     try:
         return shortened(str(error), LONGEST_REASON)
     except Exception:
@@ -47,7 +47,7 @@ def _text(error: BaseException) -> str:
 
 
 def _raised_by_code(error: BaseException) -> bool:
-    """Whether a `raise` made it, not a signal, which comes between any two instructions."""
+    """Whether a `raise` raised it, not a signal, which arrives between any two instructions."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -57,7 +57,7 @@ def _raised_by_code(error: BaseException) -> bool:
 
 
 def module_in(path: Path, *, key: str) -> ModuleType:
-    """What a Python file defines. It is run again in this process only when it has changed.
+    """The module in a Python file. It is run again in this process only if it has changed.
 
     Raises ConfigError, naming the recipe's key, if the file is missing or fails.
     """
@@ -73,7 +73,7 @@ def module_in(path: Path, *, key: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # Where dataclasses look their annotations up.
+    sys.modules[module.__name__] = module  # Dataclasses look up their annotations there.
     with own_code(f"{key}: {path} cannot be run", ConfigError):
         spec.loader.exec_module(module)
     _LOADED[path.resolve(), digest] = module

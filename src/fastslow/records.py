@@ -9,7 +9,7 @@ Verdict = Literal["chosen", "tie", "both_bad"]
 
 
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-"""Names of the field in which a turn's thoughts stand beside its content."""
+"""Fields in which a turn may hold its reasoning, beside its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Message:
     role: str
     content: str
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Further fields, JSON, as the chat template is given them: `reasoning_content`, `tool_calls`,
-    `name` and others."""
+    """Further fields, JSON, passed to the chat template: `reasoning_content`, `tool_calls`, `name`
+    and others."""
 
 
 Text = str | tuple[Message, ...]
@@ -46,7 +46,7 @@ class Origin:
     truncated: tuple[bool, ...] = ()
     """For each response, whether it was truncated; empty if none was."""
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """What the chat template is given besides the turns, JSON: `tools`, and the row's
+    """Arguments of the chat template besides the turns, JSON: `tools`, and the row's
     `chat_template_kwargs`."""
 
 
@@ -54,7 +54,7 @@ class Origin:
 class Pair(Origin):
     """Two responses to one prompt and which of them was preferred.
 
-    With `verdict="tie"` neither was preferred and both are good, with `both_bad` both are not; the
+    With `verdict="tie"` neither was preferred and both are good, with `both_bad` both are bad; the
     names `chosen` and `rejected` then have no meaning.
 
     >>> Pair(prompt="2 + 2 =", chosen=" 4", rejected=" 5", domain="math").verdict
@@ -68,7 +68,7 @@ class Pair(Origin):
     score_chosen: float | None = None
     score_rejected: float | None = None
     win_rate_chosen: float | None = None
-    """How often the chosen response wins against others to its prompt, 0 to 1."""
+    """How often the chosen response wins against others to the prompt, 0 to 1."""
     win_rate_rejected: float | None = None
     confidence: float = 1.0
     """Probability that the label is right."""
@@ -105,7 +105,7 @@ class Rating(Origin):
 
     @property
     def responses(self) -> tuple[Text, ...]:
-        """The one there is."""
+        """The only response."""
         return (self.response,)
 
 
@@ -118,7 +118,7 @@ class Demonstration(Origin):
 
     @property
     def responses(self) -> tuple[Text, ...]:
-        """The one there is."""
+        """The only response."""
         return (self.response,)
 
 
@@ -134,5 +134,5 @@ Example = Pair | Ranking | Rating | Demonstration
 
 
 def prompt_key(example: Example | Prompt) -> Hashable:
-    """What two examples share that ask the same: the prompt, and what its template is given."""
+    """A key that examples with the same prompt and template arguments share."""
     return example.prompt, json.dumps(example.template_kwargs, sort_keys=True)

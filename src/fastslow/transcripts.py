@@ -1,4 +1,4 @@
-"""Conversations that are written as one text: speakers' names, or a chat template's headers."""
+"""Parses conversations written as one text, with speakers' names or a chat template's headers."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _HEADER = re.compile(
     r"|\[/INST\]"
     r"|### (?:Response|Assistant):\n?"
 )
-"""What common chat templates write before an answer."""
+"""Headers that common chat templates write before an answer."""
 
 
 def conversation(
@@ -39,9 +39,9 @@ def conversation(
 
 
 def assistant_spans(prompt: str, text: str) -> list[tuple[int, int]]:
-    """The characters of a transcript that the assistant says after its prompt.
+    """The spans of characters that the assistant says in a transcript after its prompt.
 
-    Nothing for other texts, and where nobody else says anything after it.
+    Empty for other texts, and if nobody else speaks after the prompt.
     """
     if _prompt_turns(prompt) is None:
         return []
@@ -52,9 +52,9 @@ def assistant_spans(prompt: str, text: str) -> list[tuple[int, int]]:
 
 
 def shared_prompt(first: str, second: str) -> int:
-    """Length of the prompt that two texts share: up to where the assistant begins to speak.
+    """Length of the prompt that two texts share, up to where the assistant begins to speak.
 
-    0 where the texts are no conversations, or share no whole turn.
+    0 if the texts are not conversations, or share no whole turn.
     """
     marks = [*_HEADER.finditer(first)]
     if _speeches(first):
@@ -65,7 +65,7 @@ def shared_prompt(first: str, second: str) -> int:
 
 
 def awaits_answer(text: str) -> bool:
-    """Whether a text is a conversation that ends where the assistant is to speak."""
+    """Whether a text is a conversation that ends where the assistant should speak."""
     cut = shared_prompt(text, text)
     return cut > 0 and not text[cut:].strip()
 

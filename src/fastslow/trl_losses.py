@@ -1,4 +1,4 @@
-"""TRL's names of losses, and the objectives that they are here."""
+"""TRL's names of losses, and the corresponding objectives."""
 
 LOSSES = {
     "sigmoid": "dpo", "hinge": "hinge", "ipo": "ipo", "exo_pair": "exo", "nca_pair": "nca",
@@ -6,9 +6,9 @@ LOSSES = {
     "apo_down": "anchored_down", "discopop": "discopop", "sft": "sft",
     "sigmoid_norm": "length_normalised_dpo",
 }  # fmt: skip
-"""Values of `loss_type` of `trl dpo`, which are the same loss here."""
+"""Values of `loss_type` in `trl dpo`, and the objective with the same loss."""
 OF_RATINGS = {"bco_pair": "bco", "kto_pair": "kto"}
-"""Losses of pairs whose objectives here learn from ratings of single answers."""
+"""TRL's losses of pairs whose objectives here learn from ratings of single answers."""
 NOT_HERE = ("aot", "aot_pair", "aot_unpaired")
 
 
@@ -18,9 +18,9 @@ def what_is(name: str) -> str:
     >>> what_is("sigmoid")
     "; it is TRL's name of dpo: write objective.name=dpo"
     """
-    here = LOSSES.get(name, name)
-    if here != name:
-        return f"; it is TRL's name of {here}: write objective.name={here}"
+    objective = LOSSES.get(name, name)
+    if objective != name:
+        return f"; it is TRL's name of {objective}: write objective.name={objective}"
     if of_ratings := OF_RATINGS.get(name):
         return (
             f"; TRL's loss of this name takes pairs, here {of_ratings} takes ratings: write "
