@@ -390,6 +390,31 @@ def test_random_numbers_at_the_ends_are_no_trouble():
         make_objective("beta_dpo")(replace(logps, extras={}))
 
 
+@pytest.mark.parametrize("state", [{}, STATE])
+def test_the_opposite_label_of_a_pair_is_judged_in_the_batch_as_it_is_labelled(state):
+    # Beta, and which pairs are kept, are those of the labels given.
+    logps = random_pairs(5, state=state)
+    objective = make_objective("beta_dpo", gain=0.02)
+    given, kept = objective(logps).loss, objective(logps).loss > 0
+    opposite = objective.opposite_loss(logps)
+    assert torch.equal(opposite > 0, kept)
+    # -logsigmoid(-x) = x - logsigmoid(x): both losses tell the same b Delta.
+    b_delta = (opposite - given)[kept] * 0.8
+    beta = b_delta / logps.delta[kept]
+    torch.testing.assert_close(beta, beta[0].expand_as(beta))
+    surplus = logps.delta[kept].mean().item() - 3 if state else 0.0
+    assert beta[0].item() == pytest.approx(max(0.1 * (1 + 0.02 * surplus), 1e-3))
+
+
+def test_the_opposite_label_in_a_sum_is_that_of_each_term():
+    logps = random_pairs(5)
+    parts = {name: make_objective(name) for name in ("beta_dpo", "dpo", "sft")}
+    found = make_objective("dpo + 0.5 * beta_dpo + 2 * sft").opposite_loss(logps)
+    one, half, two = (parts[name].opposite_loss(logps) for name in ("dpo", "beta_dpo", "sft"))
+    torch.testing.assert_close(found, one + 0.5 * half + 2 * two)
+    assert torch.equal(two, -logps.rejected_mean)
+
+
 def test_which_depend_on_their_batch():
     for name, coupled in (("beta_dpo", True), ("kto", False), ("bco", False), ("dpo", False)):
         assert make_objective(name).coupled is coupled

@@ -1,6 +1,7 @@
 """Runs on every kind of label: weights, confidence, running state, chasing, resume."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,19 @@ def test_weight_and_confidence_in_the_loss():
     assert found.item() == pytest.approx(2 * smoothed.item(), rel=1e-6)
     plain = {"weight": torch.ones(1), "confidence": None}
     assert torch.equal(labelled_loss(objective, pair(3.0), **plain), objective(pair(3.0)).loss)
+
+
+def test_one_unsure_label_does_not_change_the_batch_that_beta_dpo_sees():
+    objective = make_objective("beta_dpo", beta=0.1, gain=0.6, filter=0.0)
+    state = {"mean": 1.0, "deviation": 1.0, "weight": 1.0}
+    zero, length = torch.zeros(2), torch.ones(2)
+    logps = PairLogps(torch.tensor([2.0, 4.0]), zero, zero, zero, length, length, {}, state)
+    settings = {"weight": torch.ones(2), "confidence": torch.tensor([0.9, 1.0])}
+    first, second = labelled_loss(objective, logps, **settings).tolist()
+    # The mean of Delta is 3, 2 above the running one: beta is 0.1 (1 + 0.6 * 2) for either label.
+    right, wrong = (math.log1p(math.exp(-sign * 0.22 * 2.0)) for sign in (1, -1))
+    assert first == pytest.approx(0.9 * right + 0.1 * wrong, rel=1e-6)
+    assert second == pytest.approx(math.log1p(math.exp(-0.22 * 4.0)), rel=1e-6)
 
 
 def chase_slope(objective, logps, confidence=None):

@@ -48,12 +48,18 @@ class BetaDpo(Objective):
         return ("uniform",) if self.filter else ()
 
     def __call__(self, logps: PairLogps) -> ObjectiveOutput:
-        delta = logps.delta
-        kept = self._kept(delta.detach(), logps)
+        return with_rewards(self._loss(logps, logps.delta), logps, self.beta)
+
+    def opposite_loss(self, logps: PairLogps) -> Tensor:
+        return self._loss(logps, -logps.delta)
+
+    def _loss(self, logps: PairLogps, delta: Tensor) -> Tensor:
+        """Of some gaps, with the beta and the outliers of the batch as it is labelled."""
+        labelled = logps.delta.detach()
+        kept = self._kept(labelled, logps)
         share = kept.to(delta.dtype).mean()
-        beta = self._batch_beta(delta.detach()[kept].mean(), logps.state)
-        loss = -logsigmoid(beta * delta) * kept / share
-        return with_rewards(loss, logps, self.beta)
+        beta = self._batch_beta(labelled[kept].mean(), logps.state)
+        return -logsigmoid(beta * delta) * kept / share
 
     def _kept(self, delta: Tensor, logps: PairLogps) -> Tensor:
         keep = max(1, round((1 - self.filter) * len(delta)))

@@ -72,6 +72,11 @@ class Objective:
         """Losses and rewards, [B]; `logps` is of the kind that it `takes`."""
         raise NotImplementedError
 
+    def opposite_loss(self, logps: Any) -> Tensor:
+        """Losses of pairs under the opposite label, [B]. One that depends on the other pairs of
+        the batch is to take those as they are labelled."""
+        return self(logps.swapped()).loss
+
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Metrics of a batch for the log, from the sums that `observe` returns."""
         return {}

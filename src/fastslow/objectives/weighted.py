@@ -1,6 +1,6 @@
 """Weighted sums of objectives, as in `dpo + 0.2 * sft`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -79,22 +79,34 @@ class WeightedSum(Objective):
         return any(objective.coupled for objective in self._objectives)
 
     @property
+    def on_policy(self) -> bool:  # type: ignore[override]
+        return any(objective.on_policy for objective in self._objectives)
+
+    @property
     def learns_ties(self) -> bool:  # type: ignore[override]
         return all(objective.learns_ties for objective in self._objectives)
 
     def __call__(self, logps: Any) -> ObjectiveOutput:
+        of_terms = zip(self._objectives, self._inputs(logps), strict=True)
+        outputs = [objective(own) for objective, own in of_terms]
+        loss = self._total([output.loss for output in outputs])
+        return ObjectiveOutput(loss, outputs[0].chosen_reward, outputs[0].rejected_reward)
+
+    def opposite_loss(self, logps: Any) -> Tensor:
+        of_terms = zip(self._objectives, self._inputs(logps), strict=True)
+        return self._total([objective.opposite_loss(own) for objective, own in of_terms])
+
+    def _inputs(self, logps: Any) -> list[Any]:
+        """What each term is called with."""
         if not self.learns_ties:
             # A term that learns ties must not do so if the others cannot.
             logps = replace(logps, extras={k: v for k, v in logps.extras.items() if k != "tie"})
-        outputs = [
-            objective(replace(logps, state=_part(logps.state, i)))
-            for i, objective in enumerate(self._objectives)
-        ]
-        weights = [weight for weight, _ in self.terms]
-        loss = weights[0] * outputs[0].loss
-        for weight, output in zip(weights[1:], outputs[1:], strict=True):
-            loss = loss + weight * output.loss
-        return ObjectiveOutput(loss, outputs[0].chosen_reward, outputs[0].rejected_reward)
+        return [replace(logps, state=_part(logps.state, i)) for i in range(len(self.terms))]
+
+    def _total(self, losses: Sequence[Tensor]) -> Tensor:
+        """The weighted sum of the terms' losses, [B]."""
+        weighted = [weight * loss for (weight, _), loss in zip(self.terms, losses, strict=True)]
+        return sum(weighted[1:], weighted[0])
 
     def initial_state(self) -> dict[str, float]:
         return _joined([objective.initial_state() for objective in self._objectives])

@@ -67,7 +67,7 @@ def labelled_loss(
     """
     loss = objective(logps).loss
     if isinstance(logps, PairLogps) and confidence is not None:
-        opposite = objective(logps.swapped()).loss
+        opposite = objective.opposite_loss(logps)
         loss = torch.where(confidence < 1, confidence * loss + (1 - confidence) * opposite, loss)
     return weight * loss
 
