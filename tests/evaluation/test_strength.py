@@ -46,7 +46,9 @@ def test_where_nothing_is_within_the_reference_is_left():
     assert (tried[-1].strength, tried[-1].reverse_kl) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize(("at_start", "strength"), [(0.0, 0.43), (1.0, 0.29), (3.0, 0.0)])
+@pytest.mark.parametrize(
+    ("at_start", "strength"), [(0.0, 0.43), (-1e-7, 0.43), (1.0, 0.29), (3.0, 0.0)]
+)
 def test_a_start_that_is_not_the_reference_has_a_kl_of_its_own(at_start, strength):
     tried = strength_within(2.0, lambda s: at_start + (10 - at_start) * s**2, from_reference=False)
     assert tried[-1].strength == pytest.approx(strength, abs=0.03)

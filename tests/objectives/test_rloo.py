@@ -87,6 +87,12 @@ def test_its_gradient_is_that_of_the_expected_reward_less_beta_times_the_kl(coun
     assert torch.allclose(found, -expected, atol=1e-12) and expected.abs().max() > 0.01
 
 
+@pytest.mark.parametrize(("name", "nll"), [("rloo", 0.1), ("rloo + 0.2 * sft", 0.0)])
+def test_a_sum_with_it_means_something_for_the_policys_own_answers_only(name, nll):
+    assert make_objective(name, nll_weight=nll).on_policy
+    assert not make_objective("sdpo + 0.2 * sft").on_policy
+
+
 def test_settings_out_of_range():
     for setting in ({"beta": -1.0}, {"clip": 0.0}):
         with pytest.raises(ConfigError, match="objective"):

@@ -38,6 +38,22 @@ def test_statistics_are_those_of_the_dense_predictions(trees):
     assert torch.equal(plain.sums, found.sums) and plain.statistics == {}
 
 
+@torch.no_grad()
+def test_tokens_that_cannot_be_said_count_nothing():
+    model = tiny.model()
+    head = model.get_output_embeddings()
+    whole = torch.nn.Linear(head.in_features, head.out_features + 2)
+    whole.weight.copy_(torch.cat([head.weight, torch.ones_like(head.weight[:2])]))
+    whole.bias.copy_(torch.tensor([0.0] * head.out_features + [-torch.inf] * 2))
+    batch = tree_batch(TREES, pad_id=0)
+    plain = Scorer(model).measure(batch, STATISTICS)
+    model.set_output_embeddings(whole)
+    found = Scorer(model).measure(batch, STATISTICS)
+    share = math.log(head.out_features) / math.log(head.out_features + 2)
+    torch.testing.assert_close(found.statistics["entropy"], share * plain.statistics["entropy"])
+    torch.testing.assert_close(found.statistics["collision"], plain.statistics["collision"])
+
+
 def test_statistics_carry_no_gradient():
     model = tiny.model().requires_grad_(True)
     found = Scorer(model).measure(tree_batch(TREES, pad_id=0), STATISTICS)

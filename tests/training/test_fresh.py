@@ -205,6 +205,12 @@ def test_another_judge_cannot_go_on(online, tmp_path):
     ("overrides", "section", "message"),
     [
         (("online=null", "judge=null", "objective.name=rloo"), {}, "objective rloo: is on-policy"),
+        (
+            ("online=null", "judge=null", "objective.name=rloo", "objective.nll_weight=0.1"),
+            {},
+            "objective rloo: is on-policy",
+        ),
+        (("objective.name=rloo + 0.2 * sft",), {"top_p": 0.9}, "online.top_p: got 0.9"),
         (("judge=null",), {}, "judge: is missing; online needs one to compare"),
         (("rounds={}",), {}, "rounds and online: cannot be combined"),
         (("data.label_delay=8",), {}, "online: cannot be combined with data.label_delay"),

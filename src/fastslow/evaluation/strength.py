@@ -81,7 +81,8 @@ def _between(low: Tried, high: Tried, limit: float) -> float:
     """Where a line through both, in the square root of the KL, meets a KL just within the limit;
     never in the outer tenths of the bracket, so that the bracket shrinks."""
     aim = (0.95 * limit) ** 0.5
-    below, above = low.reverse_kl**0.5, high.reverse_kl**0.5
+    # Rounding may leave a KL of nothing below 0.
+    below, above = max(low.reverse_kl, 0.0) ** 0.5, high.reverse_kl**0.5
     share = (aim - below) / (above - below) if math.isfinite(above) else 0.5
     return low.strength + min(max(share, 0.1), 0.9) * (high.strength - low.strength)
 
