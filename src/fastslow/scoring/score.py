@@ -296,8 +296,11 @@ def _statistics(logits: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
     wide = logits if logits.dtype == torch.float64 else logits.float()
     logps = wide.log_softmax(-1)
     measures = {
-        # 0 for a token that cannot be said, where p log p itself is 0 times infinity.
-        "entropy": lambda: torch.special.entr(logps.exp()).sum(-1) / math.log(logits.shape[-1]),
+        # What is never said counts nothing: 0 times infinity.
+        "entropy": lambda: (
+            -torch.where(logps.isneginf(), 0.0, logps.exp() * logps).sum(-1)
+            / math.log(logits.shape[-1])
+        ),
         "collision": lambda: (2 * logps).logsumexp(-1),
     }
     return {name: measures[name]() for name in names}
