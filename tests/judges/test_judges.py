@@ -9,7 +9,6 @@ from fastslow.errors import ConfigError, DataError, JudgeError
 from fastslow.judges import (
     ClassifierJudge,
     EnsembleJudge,
-    Judgement,
     JudgeRequest,
     RuleJudge,
     WorldJudge,
@@ -136,6 +135,33 @@ class Fixed:
 def test_several_judges_average_how_sure_they_are_not_their_scales():
     judge = EnsembleJudge([Fixed(1000.0, 0.0), Fixed(0.0, 1.0)])
     (found,) = judge.judge([JudgeRequest("p", ("a", "b"))])
-    assert found == Judgement(*2 * (((0.75 + (0.5 + sigmoid(-1)) / 2) / 2,
-                                     (0.25 + (0.5 + sigmoid(1)) / 2) / 2),))  # fmt: skip
+    first, second = (0.75 + (0.5 + sigmoid(-1)) / 2) / 2, (0.25 + (0.5 + sigmoid(1)) / 2) / 2
+    assert found.scores == found.win_rates == pytest.approx((first, second))
     assert judge.name == "ensemble of fixed (1000.0, 0.0); fixed (0.0, 1.0)"
+
+
+class Comparing:
+    """Prefers answers in one order, for sure or by a share."""
+
+    def __init__(self, order, share=1.0):
+        self.name, self._order, self._share = f"order {order}", order, share
+
+    def judge(self, asked):
+        place = {answer: number for number, answer in enumerate(self._order)}
+        return [
+            compared([[self._win(place[a], place[b]) for b in one.answers] for a in one.answers])
+            for one in asked
+        ]
+
+    def _win(self, own, other):
+        return 0.5 if own == other else self._share if own < other else 1 - self._share
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.7])
+@pytest.mark.parametrize(
+    "orders", [("abc", "cba"), ("abc", "bca", "cab"), ("abcde", "edcba"), ("abcdef", "fedcba")]
+)
+def test_judges_that_contradict_each_other_prefer_nothing(orders, share):
+    judge = EnsembleJudge([Comparing(order, share) for order in orders])
+    (found,) = judge.judge([JudgeRequest("p", tuple(sorted(orders[0])))])
+    assert set(found.scores) == {0.5}

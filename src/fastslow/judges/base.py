@@ -60,8 +60,13 @@ def compared(wins: Sequence[Sequence[float]]) -> Judgement:
 
     `wins[i][j]` is the probability that i beats j; the diagonal is 1/2. Scores are win rates.
     """
-    rates = tuple(sum(row) / len(row) for row in wins)
+    rates = tuple(map(mean_rate, wins))
     return Judgement(rates, rates)
+
+
+def mean_rate(rates: Sequence[float]) -> float:
+    """Their mean, rounded so that means of the same are a tie whatever the order of the sum."""
+    return round(sum(rates) / len(rates), 12)
 
 
 def _sigmoid(x: float) -> float:

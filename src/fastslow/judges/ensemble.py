@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from fastslow.judges.base import Judge, Judgement, JudgeRequest
+from fastslow.judges.base import Judge, Judgement, JudgeRequest, mean_rate
 
 
 class EnsembleJudge(Judge):
@@ -31,5 +31,5 @@ class EnsembleJudge(Judge):
 
 def _mean(judgements: Sequence[Judgement]) -> Judgement:
     columns = zip(*(judgement.win_rates for judgement in judgements), strict=True)
-    rates = tuple(sum(column) / len(judgements) for column in columns)
+    rates = tuple(map(mean_rate, columns))
     return Judgement(rates, rates)
