@@ -16,10 +16,22 @@ from fastslow import training
 from fastslow.cli.main import app
 from fastslow.dynamics import LeaderSelector
 from fastslow.errors import ConfigError, DataError
-from fastslow.objectives import PairLogps, make_objective, objective_names
+from fastslow.evaluation import MetricSums
+from fastslow.objectives import (
+    PairLogps,
+    RankedLogps,
+    RatedLogps,
+    make_objective,
+    objective_names,
+)
 from fastslow.scoring import Tree
 from fastslow.streams.formats import read_row
-from fastslow.training.loop.losses import labelled_loss, module_losses
+from fastslow.training.loop.losses import (
+    add_measured,
+    labelled_loss,
+    module_losses,
+    objective_alone,
+)
 
 
 def rows_of(kind, count=80):
@@ -127,6 +139,33 @@ def test_one_unsure_label_does_not_change_the_batch_that_beta_dpo_sees():
     right, wrong = (math.log1p(math.exp(-sign * 0.22 * 2.0)) for sign in (1, -1))
     assert first == pytest.approx(0.9 * right + 0.1 * wrong, rel=1e-6)
     assert second == pytest.approx(math.log1p(math.exp(-0.22 * 4.0)), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["ratings", "rankings"])
+@pytest.mark.parametrize("size", [2, 1])
+def test_what_is_reported_of_the_sides_does_not_depend_on_micro_batches(kind, size):
+    # All of the first two ratings are liked, and the first two lists have two answers.
+    objective = make_objective("bco" if kind == "ratings" else "sdpo")
+    values = torch.tensor([[-1.0, -4.0, -9.0], [-2.0, -5.0, -8.0], [-3.0, -6.0, -7.0]])
+    present = torch.tensor([[1, 1, 0], [1, 1, 0], [1, 1, 1]]).bool()
+    liked, zero, one = torch.tensor([True, True, False]), values * 0, values**0
+
+    def of(rows):
+        if kind == "ratings":
+            return RatedLogps(*(x[rows, 0] for x in (values, zero, one)), liked[rows])
+        ranks = torch.arange(3).expand(3, 3)
+        return RankedLogps(*(x[rows] for x in (values, zero, one, ranks, present)))
+
+    def reported(size):
+        totals = MetricSums()
+        for rows in torch.arange(3).split(size):
+            add_measured(totals, objective_alone(of(rows), objective))
+        return totals.means()
+
+    whole = reported(3)
+    expected = (-1.5, -3.0) if kind == "ratings" else (-2.0, -22 / 4)
+    assert (whole["chosen_logp"], whole["rejected_logp"]) == pytest.approx(expected)
+    assert reported(size) == pytest.approx(whole)
 
 
 def chase_slope(objective, logps, confidence=None):

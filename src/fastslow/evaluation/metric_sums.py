@@ -18,7 +18,7 @@ class MetricSums:
     count: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    """Counts of the sums that are not over all items."""
+    """Counts of the sums that are over other items."""
 
     def add(
         self,
@@ -27,7 +27,8 @@ class MetricSums:
         count: int,
         counts: Mapping[str, int] | None = None,
     ) -> None:
-        """Add sums over `count` further items; `counts` says which are over fewer of them."""
+        """Add sums over `count` further items; `counts` says of which number others are, and
+        names the same ones in every call."""
         self.count += count
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + value

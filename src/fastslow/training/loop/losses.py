@@ -87,8 +87,7 @@ def add_measured(totals: MetricSums, loss: ModuleLoss) -> None:
     for side, (logps, log_ratios) in loss.logps.sides().items():
         own = {f"{side}_logp": logps, f"{side}_log_ratio": log_ratios}
         values |= own
-        if len(logps) != len(delta):
-            counts |= dict.fromkeys(own, len(logps))
+        counts |= dict.fromkeys(own, len(logps))
     sums = {key: value.detach().cpu().double().sum().item() for key, value in values.items()}
     totals.add(sums, count=len(delta), counts=counts)
 
