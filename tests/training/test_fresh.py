@@ -1,5 +1,8 @@
 """Fresh answers in every step: whose they are, how old, what is learned, going on after a stop."""
 
+from itertools import chain
+from statistics import fmean
+
 import pytest
 import tiny
 from tiers import fast
@@ -11,6 +14,7 @@ from fastslow import training
 from fastslow.cli.main import app
 from fastslow.config import ObjectiveConfig
 from fastslow.errors import ConfigError, JudgeError, StateError
+from fastslow.training.on_policy.sampler import RolloutSampler
 
 RULE = "def score(prompt, answer):\n    return answer.count('e') - 0.1 * len(answer)\n"
 SHORT = ("train.max_steps=6", "eval.num_prompts=2", "train.batch_size=4", "checkpoint.every=2")
@@ -46,6 +50,25 @@ def test_a_batch_is_the_leaders_own_judged_answers_with_their_log_probs(online):
             run.learner.leader, run.learner.policies.batch([item.tree]), temperature=1.5
         ).sums
         assert scored.tolist() == pytest.approx(list(item.sampled), abs=1e-4)
+
+
+def test_the_score_is_that_of_the_whole_set_however_often_prompts_were_asked_for_it(
+    online, tmp_path, monkeypatch
+):
+    made = online("train.batch_size=8")
+    (tmp_path / "rule.py").write_text(RULE.partition("return")[0] + "return float('e' in answer)")
+    finish, seen = RolloutSampler.finish, []
+
+    def watched(sampler, pending):
+        found = finish(sampler, pending)
+        seen.append([score for _, judgement in found.groups for score in judgement.scores])
+        return found
+
+    monkeypatch.setattr(RolloutSampler, "finish", watched)
+    run = components(made)
+    next(iter(run.reader))
+    assert len(seen) > 1, "ties leave places in the batch"
+    assert run.reader.metrics()["score"] == pytest.approx(fmean(chain(*seen)))
 
 
 @pytest.mark.parametrize(

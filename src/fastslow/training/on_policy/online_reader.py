@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from statistics import fmean
 from typing import Any, cast
 
 from fastslow.config import OnlineConfig
@@ -177,9 +178,11 @@ class OnlineReader(Reader):
         missing = wanted - len(examples)
         rollouts, newest = self._pending or (self._begin(missing), self._num_batches)
         self._pending, self._generated_at = None, oldest if examples else newest
+        scores: list[float] = []
         while rollouts:
-            examples += self._learnable(rollouts)
+            examples += self._learnable(rollouts, scores)
             rollouts = self._begin(wanted - len(examples))
+        self.score = fmean(scores) if scores else self.score
         self._surplus = examples[wanted:], newest if missing > 0 else oldest
         examples = examples[:wanted]
         self._examples = self.critic.appraise(examples) if self.critic else examples
@@ -198,7 +201,8 @@ class OnlineReader(Reader):
         self._generations += 1
         return rollouts
 
-    def _learnable(self, rollouts: PendingRollouts) -> Iterator[Encoded]:
+    def _learnable(self, rollouts: PendingRollouts, scores: list[float]) -> Iterator[Encoded]:
+        """Examples to learn from. Appends the scores of the rollouts to `scores`."""
         finished, counts = self.sampler.finish(rollouts), self.counts
         judged_groups = finished.groups
         self.cost.update(finished.cost)
@@ -207,8 +211,7 @@ class OnlineReader(Reader):
         alike = len(rollouts.prompts) - len(judged_groups)
         counts["alike"] += alike
         self._watch.see([judgement for _, judgement in judged_groups], alike=alike)
-        scores = [score for _, judgement in judged_groups for score in judgement.scores]
-        self.score = sum(scores) / len(scores) if scores else self.score
+        scores += [score for _, judgement in judged_groups for score in judgement.scores]
         truncated = [cut for group, _ in judged_groups for cut in group.truncated]
         counts["truncated"] += sum(truncated)
         self._truncation.see(truncated, counts)
