@@ -59,7 +59,8 @@ class Watch:
 
     def look(self, connection: Connection) -> list[Fall]:
         """Updates that have fallen, by the votes so far. However often this is called, an update as
-        good as its parent falls with a probability of at most 1 in `most`."""
+        good as its parent falls with a probability of at most 1 in `most`; at most twice that where
+        others vote after the only voter, whose votes are then capped."""
         self._follow_routes(connection)
         if self._after is None:
             self._after = min(
