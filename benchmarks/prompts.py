@@ -2,9 +2,9 @@
 
     python -m benchmarks.prompts OUT
 
-A landscape has 500 candidates. Each has a hidden place; its score is the highest of four bumps
-there, its embedding a curved image of it with 64 coordinates. Scores are known exactly, or as the
-share of 20 questions that are answered, each with that probability. Writes OUT/prompts.json.
+A landscape has 500 candidates, each with a hidden place. Its score is the highest of four bumps
+there, its embedding a curved image of the place with 64 coordinates. Scores are exact, or the share
+of 20 questions answered correctly, each with that probability. Writes OUT/prompts.json.
 """
 
 import argparse
@@ -31,10 +31,10 @@ from fastslow.prompts import (
 
 POOL, COORDINATES, BUMPS, WIDTH = 500, 64, 4, 0.8
 HIGHEST, LOWEST = 0.95, 0.6
-"""Scores of the highest and of the lowest bump; 1 would end a search."""
+"""Scores of the highest and lowest bump; 1 would end a search."""
 BUDGET, INITIAL, QUESTIONS = 165, 40, 20
 PLACES = (3, 6, 10)
-"""Coordinates of the hidden places: the more there are, the rarer is a high score."""
+"""Coordinates of the hidden places: the more, the rarer a high score."""
 SEEDS = range(20)
 SURE = ZopoSettings()
 UNSURE = ZopoSettings(uncertainty=5e-5)
@@ -63,16 +63,16 @@ def landscape(seed: int, places: int) -> tuple[Tensor, Tensor]:
 
 
 def counted(scores: Tensor, seed: int) -> Tensor:
-    """The share of so many questions that each candidate answers."""
+    """The share of QUESTIONS that each candidate answers correctly."""
     draw = torch.Generator().manual_seed(seed)
     chances = torch.rand(QUESTIONS, len(scores), generator=draw, dtype=torch.float64)
     return (chances < scores).double().mean(0)
 
 
-def found_by(method: Method, embeddings: Tensor, seen: Tensor, seed: int) -> tuple[int, int]:
-    """The best candidate by the scores that are seen, and how many were evaluated."""
-    done = list(search(method(embeddings, seed), lambda i: float(seen[i]), budget=BUDGET))
-    return max(done, key=lambda one: one.score).candidate, len(done)
+def found_by(method: Method, embeddings: Tensor, observed: Tensor, seed: int) -> tuple[int, int]:
+    """The best candidate by the observed scores, and how many were evaluated."""
+    done = list(search(method(embeddings, seed), lambda i: float(observed[i]), budget=BUDGET))
+    return max(done, key=lambda result: result.score).candidate, len(done)
 
 
 def compared(places: int, *, exact: bool) -> Iterator[dict[str, Any]]:
@@ -82,21 +82,23 @@ def compared(places: int, *, exact: bool) -> Iterator[dict[str, Any]]:
     seconds = dict.fromkeys(METHODS, 0.0)
     for seed in SEEDS:
         embeddings, scores = landscape(seed, places)
-        seen = scores if exact else counted(scores, seed)
+        observed = scores if exact else counted(scores, seed)
         for name, method in METHODS.items():
             began = time.perf_counter()
-            best, count = found_by(method, embeddings, seen, seed)
+            best, count = found_by(method, embeddings, observed, seed)
             seconds[name] += (time.perf_counter() - began) / len(SEEDS)
             means[name].append(float(scores[best]))
             counts[name].append(count)
-    for name, own in means.items():
-        low, high = bootstrap_interval([a - b for a, b in zip(own, means["random"], strict=True)])
+    for name, values in means.items():
+        low, high = bootstrap_interval(
+            [a - b for a, b in zip(values, means["random"], strict=True)]
+        )
         yield {
             "places": places,
             "scores": "exact" if exact else f"of {QUESTIONS} questions",
             "method": name,
-            "score": round(fmean(own), 4),
-            "optimum_found": fmean(score > HIGHEST - 1e-9 for score in own),
+            "score": round(fmean(values), 4),
+            "optimum_found": fmean(score > HIGHEST - 1e-9 for score in values),
             "above_random": [round(bound, 4) for bound in (low, high)],
             "evaluations": fmean(counts[name]),
             "seconds": round(seconds[name], 3),

@@ -1,1 +1,1 @@
-"""What is handed over at different learning rates: true reward and KL of every domain's policy."""
+"""True reward and KL of every domain's policy at different learning rates."""

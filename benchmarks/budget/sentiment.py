@@ -1,7 +1,7 @@
 """`python -m benchmarks.budget.sentiment OUT --data DATA --model MODEL`: real pairs at three rates.
 
-DATA holds `sentiment` and `sentiment_labels`. What is handed over is scored by a classifier of
-labelled reviews, of which nothing was learned, at several strengths.
+DATA holds `sentiment` and `sentiment_labels`. Each policy is scored at several
+strengths by a classifier of labelled reviews that were not used in training.
 
 out/
   runs/<setting>-<rate>/
@@ -26,11 +26,11 @@ SETTINGS = {"default": (), "today": ("budget=null",)}
 STRENGTHS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 ANSWERS = {"num_prompts": 64, "num_generations": 2, "max_new_tokens": 128, "max_pairs": 200}
 MEASURING_SEED = 77
-"""Other answers than those that a run samples itself."""
+"""So that the answers differ from those that a run samples itself."""
 
 
 def main() -> None:
-    """Train what is not done yet and write all results."""
+    """Run the missing trainings and write all results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, required=True)
@@ -45,10 +45,10 @@ def main() -> None:
         for rate in args.rates
         for setting in args.setting
     ]
-    found = gathered(calls, workers=args.workers, progress=lambda done, of: print(done, of))
+    records = gathered(calls, workers=args.workers, progress=lambda done, of: print(done, of))
     if args.results:
-        found.sort(key=lambda record: (record["setting"], record["rate"]))
-        text = json.dumps({"runs": found, "versions": versions()}, indent=1) + "\n"
+        records.sort(key=lambda record: (record["setting"], record["rate"]))
+        text = json.dumps({"runs": records, "versions": versions()}, indent=1) + "\n"
         write_text(args.results, text)
 
 
@@ -67,15 +67,15 @@ def _measured(run: Path, data: Path, model: Path, setting: str, rate: float) -> 
             f"data.train={files['train']}",
             f"output_dir={run}",
             f"train.learning_rate={rate}",
-            "train.precision=float32",  # Not every processor computes in bfloat16.
+            "train.precision=float32",  # Not every CPU computes in bfloat16.
             "eval.num_prompts=0",
             *SETTINGS[setting],
         ],
     )
     trained(recipe)
-    given = recipe.model_dump(mode="json", exclude_unset=True)
+    raw = recipe.model_dump(mode="json", exclude_unset=True)
     judge = {"kind": "classifier", "data": str(data / "sentiment_labels" / "reviews.jsonl.gz")}
-    settings = {key: given[key] for key in ("model", "objective", "train")}
+    settings = {key: raw[key] for key in ("model", "objective", "train")}
     settings |= {"data": {"max_length": recipe.data.max_length}, "seed": MEASURING_SEED}
     settings |= {"eval": {**ANSWERS, "judge": judge}}
     domain = DomainConfig(name="sentiment", train=files["train"], eval=files["test"])

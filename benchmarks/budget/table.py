@@ -1,4 +1,4 @@
-"""`python -m benchmarks.budget.table OUT RESULTS`: what was measured, as RESULTS.json and .md."""
+"""`python -m benchmarks.budget.table OUT RESULTS`: writes RESULTS.json and RESULTS.md."""
 
 import argparse
 import json
@@ -12,12 +12,13 @@ from fastslow.bench.table import gain_at_kl, interval, shown
 from fastslow.training.state.summary import versions
 
 OVER = 1.15
-"""Times its limit that a policy's KL may measure by other answers than those it was scaled on."""
+"""A policy counts as over its limit if its KL on answers other than those it was scaled on is more
+than this many times the limit."""
 AT = (0.4, 1.0, 1.5)
-"""Nats per answer at which the last policies of different rates are compared."""
+"""Nats per answer at which the final policies of different rates are compared."""
 
 NEEDED = ("reward", "reverse_kl")
-"""What is kept of a frontier's measurements."""
+"""Measurements of a frontier that are kept."""
 
 Record = Mapping[str, Any]
 
@@ -27,24 +28,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--earlier", type=Path, help="results of other worlds, to be added")
+    parser.add_argument("--earlier", type=Path, help="results of other worlds to add")
     args = parser.parse_args()
     earlier = json.loads(args.earlier.read_text())["runs"] if args.earlier else []
     runs = [*earlier, *_runs(args.out)]
     rows = list(_rows(runs))
-    found = {"settings": rows, "runs": runs, "versions": versions()}
-    text = json.dumps(found, indent=1) + "\n"
+    results = {"settings": rows, "runs": runs, "versions": versions()}
+    text = json.dumps(results, indent=1) + "\n"
     write_text(args.results.with_suffix(".json"), text)
     write_text(args.results.with_suffix(".md"), as_markdown(rows))
 
 
 def _runs(out: Path) -> Iterator[dict[str, Any]]:
-    """The record and the frontier of each run that is done."""
+    """The record and the frontier of each finished run."""
     for path in sorted(out.glob("frontiers/*/*.json")):
         setting = path.parent.name
         record = json.loads((out / "records" / setting / path.name).read_text())
         points = [
-            {**point, "domains": [{key: one[key] for key in NEEDED} for one in point["domains"]]}
+            {
+                **point,
+                "domains": [{key: domain[key] for key in NEEDED} for domain in point["domains"]],
+            }
             for point in json.loads(path.read_text())["points"]
         ]
         yield {"setting": setting, **record, "points": points}
@@ -59,8 +63,8 @@ def _rows(runs: Sequence[Record]) -> Iterator[dict[str, Any]]:
 
 
 def _row(records: Sequence[Record]) -> dict[str, Any]:
-    """Of the runs at one rate."""
-    domains = [one for record in records for one in record["domains"].values()]
+    """Summary of the runs at one rate."""
+    domains = [domain for record in records for domain in record["domains"].values()]
     finals = [_final(record) for record in records]
     row: dict[str, Any] = {
         "worlds": [record["seed"] for record in records],
@@ -76,52 +80,52 @@ def _row(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _final(record: Record) -> dict[str, Any]:
-    """The last policy over all domains."""
+    """The final policy, averaged over all domains."""
     measured = record["final"].values()
-    means = {key: fmean(one[key] for one in measured) for key in ("gain", "reverse_kl")}
+    means = {key: fmean(result[key] for result in measured) for key in ("gain", "reverse_kl")}
     return {**means, "budget": record["budget"]}
 
 
 def _kept(record: Record) -> float:
-    """What the last policy gains over what each domain's own module gained when it was new."""
+    """The final policy's gain divided by what each domain's own module gained when it was new."""
     last = [record["final"][name]["gain"] for name in record["domains"]]
-    return fmean(last) / fmean(one["gain"] for one in record["domains"].values())
+    return fmean(last) / fmean(domain["gain"] for domain in record["domains"].values())
 
 
 def _policies(found: Sequence[Record]) -> dict[str, Any]:
-    limited = [one for one in found if one["budget"]]
+    limited = [policy for policy in found if policy["budget"]]
     return {
         "policies": len(found),
-        "below_base": sum(one["gain"] < 0 for one in found),
-        "gain": interval([one["gain"] for one in found]),
-        "worst_gain": min(one["gain"] for one in found),
-        "reverse_kl": fmean(one["reverse_kl"] for one in found),
-        "largest_kl": max(one["reverse_kl"] for one in found),
-        "scaled_down": sum(one["budget"]["strength"] < 1 for one in limited),
-        "over": sum(one["reverse_kl"] > OVER * one["budget"]["limit"] for one in limited),
+        "below_base": sum(policy["gain"] < 0 for policy in found),
+        "gain": interval([policy["gain"] for policy in found]),
+        "worst_gain": min(policy["gain"] for policy in found),
+        "reverse_kl": fmean(policy["reverse_kl"] for policy in found),
+        "largest_kl": max(policy["reverse_kl"] for policy in found),
+        "scaled_down": sum(policy["budget"]["strength"] < 1 for policy in limited),
+        "over": sum(policy["reverse_kl"] > OVER * policy["budget"]["limit"] for policy in limited),
         "largest_share": max(
-            (one["reverse_kl"] / one["budget"]["limit"] for one in limited), default=None
+            (policy["reverse_kl"] / policy["budget"]["limit"] for policy in limited), default=None
         ),
     }
 
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Two tables to read: of the domains' own policies, and of the last ones."""
+    """Two tables: the domains' own policies, and the final ones."""
     head = "| setting | rate | policies | below the base | gain | worst | KL | largest |"
     head += " scaled down | over 1.15 times the limit |"
     parts = []
-    for whose, more in (("domains", ()), ("final", AT)):
-        names = "".join(f" gain at {kl:g} nats |" for kl in more)
-        names += " kept of the modules' gain |" if more else ""
-        lines = [f"{head}{names}", "|" + "---|" * (10 + len(more) + bool(more))]
+    for whose, kls in (("domains", ()), ("final", AT)):
+        names = "".join(f" gain at {kl:g} nats |" for kl in kls)
+        names += " kept of the modules' gain |" if kls else ""
+        lines = [f"{head}{names}", "|" + "---|" * (10 + len(kls) + bool(kls))]
         for row in rows:
-            own = row[whose]
-            cells = [row["setting"], f"{row['rate']:g}", own["policies"], own["below_base"]]
-            cells += [shown(own["gain"]), f"{own['worst_gain']:+.2f}"]
-            cells += [f"{own['reverse_kl']:.2f}", f"{own['largest_kl']:.2f}"]
-            cells += [own["scaled_down"], own["over"]]
-            cells += [shown(row[f"gain@{kl:g}"]) for kl in more]
-            cells += [shown(row["kept"])] if more else []
+            summary = row[whose]
+            cells = [row["setting"], f"{row['rate']:g}", summary["policies"], summary["below_base"]]
+            cells += [shown(summary["gain"]), f"{summary['worst_gain']:+.2f}"]
+            cells += [f"{summary['reverse_kl']:.2f}", f"{summary['largest_kl']:.2f}"]
+            cells += [summary["scaled_down"], summary["over"]]
+            cells += [shown(row[f"gain@{kl:g}"]) for kl in kls]
+            cells += [shown(row["kept"])] if kls else []
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"

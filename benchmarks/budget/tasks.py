@@ -1,10 +1,10 @@
-"""One run of the benchmark: six domains of a world at one rate, and every policy that results.
+"""One run of the benchmark: the domains of a world at one rate, and the policies it produces.
 
 out/
   worlds/<seed>/            files, base model and the base's rewards
   runs/<setting>/<seed>-<rate>/
-  records/<setting>/<seed>-<rate>.json     every policy as it was handed over
-  frontiers/<setting>/<seed>-<rate>.json   the last one at several strengths
+  records/<setting>/<seed>-<rate>.json     every policy as trained
+  frontiers/<setting>/<seed>-<rate>.json   the final policy at several strengths
 """
 
 import json
@@ -33,7 +33,7 @@ from fastslow.training.state.event_log import ignore, unwatched
 PAIRS = 768
 ANSWERS = {"num_prompts": 21, "num_generations": 12, "max_new_tokens": 48}
 MEASURING_SEED = 77
-"""Other answers than those that a run samples itself."""
+"""So that the answers differ from those that a run samples itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Task:
     domains: int
     setting: str
     final: str | None
-    """How the modules are combined again at the end."""
+    """Another way to combine the modules at the end."""
     changes: tuple[str, ...]
     """Settings of the recipe, as key=value."""
 
@@ -72,7 +72,7 @@ class Task:
 
 
 def run(task: Task) -> None:
-    """Train and measure, unless it is done already."""
+    """Train and measure, unless already done."""
     kept(task.record, partial(_measured, task))
     kept(task.frontier, partial(_frontier, task))
 
@@ -85,8 +85,8 @@ def _measured(task: Task) -> dict[str, Any]:
     took = time.monotonic() - began
     for checkpoints in task.run.rglob("checkpoints"):
         shutil.rmtree(checkpoints)
-    found = _policies(recipe, task.run, task.final)
-    return {"seed": task.seed, "rate": task.rate, "wall_s": took, **found}
+    policies = _policies(recipe, task.run, task.final)
+    return {"seed": task.seed, "rate": task.rate, "wall_s": took, **policies}
 
 
 def _frontier(task: Task) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _recipe(scenario: Scenario, task: Task) -> Recipe:
 
 
 def _policies(recipe: Recipe, run: Path, final: str | None) -> dict[str, Any]:
-    """True reward gained and reverse KL: of each domain's module there, and of the policy."""
+    """True reward gained and reverse KL: of each module on its domain, and of the final policy."""
     domains = [
         domain.model_copy(update={"eval": str(Path(str(domain.train)).with_name("test.jsonl"))})
         for domain in recipe.continual.domains
@@ -125,9 +125,9 @@ def _policies(recipe: Recipe, run: Path, final: str | None) -> dict[str, Any]:
     )
     bases = SharedBase(ProcessGroup(recipe.train.device))
     evaluator = DomainEvaluator(measured, bases, ignore)
-    found: dict[str, Any] = {"domains": {}}
-    bare = Path(recipe.model).parent / "rewards.json"
-    base = json.loads(bare.read_text()) if bare.exists() else {}
+    record: dict[str, Any] = {"domains": {}}
+    base_file = Path(recipe.model).parent / "rewards.json"
+    base = json.loads(base_file.read_text()) if base_file.exists() else {}
     for entry in Bank(run / "bank").entries():
         folder = run / "measured" / entry.name
         if not folder.exists():
@@ -135,28 +135,29 @@ def _policies(recipe: Recipe, run: Path, final: str | None) -> dict[str, Any]:
                 copy_adapter(entry.folder, draft)
                 Combination(LAST, [entry.name], None, None, None).write(draft)
         with evaluator.of(folder) as (policies, policy):
-            ask = partial(evaluator.evaluate, policies, domains=[entry.domain], label="")
+            evaluate = partial(evaluator.evaluate, policies, domains=[entry.domain], label="")
             if entry.domain not in base:
-                base[entry.domain] = ask(BASE)[0]["reward"]
-            found["domains"][entry.domain] = _gain(ask(policy)[0], base[entry.domain])
-    write_text(bare, json.dumps(base))
+                base[entry.domain] = evaluate(BASE)[0]["reward"]
+            record["domains"][entry.domain] = _gain(evaluate(policy)[0], base[entry.domain])
+    write_text(base_file, json.dumps(base))
     summary = json.loads((run / "summary.json").read_text())
-    for one, path in zip(found["domains"].values(), summary["runs"], strict=True):
-        own = json.loads((run / path / "summary.json").read_text())
-        one |= {"prequential": own["prequential"], "warnings": own["warnings"]}
-        one |= {"wall_s": own["wall_s"], "leader": own["leader"], "budget": own["budget"]}
+    for result, path in zip(record["domains"].values(), summary["runs"], strict=True):
+        part = json.loads((run / path / "summary.json").read_text())
+        result |= {"prequential": part["prequential"], "warnings": part["warnings"]}
+        result |= {"wall_s": part["wall_s"], "leader": part["leader"], "budget": part["budget"]}
     last = _final(recipe, run, final, bases)
     with evaluator.of(last) as (policies, policy):
         results = evaluator.evaluate(policies, policy, label="")
-    found["final"] = {
-        name: _gain(one, base[name]) for name, one in zip(evaluator.names, results, strict=True)
+    record["final"] = {
+        name: _gain(result, base[name])
+        for name, result in zip(evaluator.names, results, strict=True)
     }
-    found["budget"] = Combination.read(last).budget
-    return found
+    record["budget"] = Combination.read(last).budget
+    return record
 
 
 def _final(recipe: Recipe, run: Path, kind: str | None, bases: SharedBase) -> Path:
-    """Folder of the policy that the run ends with, or of its modules combined another way."""
+    """Folder of the run's final policy, or of its modules combined another way."""
     entries = Bank(run / "bank").entries()
     if kind is None:
         return combination_after(len(entries), run)

@@ -1,1 +1,1 @@
-"""Instruction induction: which of many instructions does a model follow best? By `prompts`."""
+"""Instruction induction with `prompts`: which of many instructions does a model follow best?"""

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.induction OUT`: what each method finds on tasks for a model made here.
+"""`python -m benchmarks.induction OUT`: what each method finds on synthetic tasks.
 
-Every seed has a model, pools of instructions and a task for each of eight operations; on each all
-methods run through `fastslow.optimise_prompt` at the same budget, in each of SETTINGS. Interrupted,
-it resumes; `tasks.py` says what is in OUT.
+Every seed has a model, pools of instructions and a task for each of eight operations. On each task
+all methods run through `fastslow.optimise_prompt` at the same budget, in each of SETTINGS.
+Interrupted benchmarks resume. `tasks.py` describes OUT.
 """
 
 import argparse
@@ -27,7 +27,7 @@ NUMBERS = ("validation", "test", "evaluations", "found_at")
 
 
 def main() -> None:
-    """Run what is not done yet, and write the results."""
+    """Run the missing tasks and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(8)))
@@ -39,38 +39,39 @@ def main() -> None:
         tasks.write()
         for operation in OPERATIONS:
             summary = tasks.run(operation, setting)
-            methods = {name: _kept(asdict(own)) for name, own in summary.methods.items()}
+            methods = {name: _kept(asdict(result)) for name, result in summary.methods.items()}
             task = {"setting": setting.name, "seed": seed, "task": operation}
             records.append({**task, "methods": methods})
             print(*task.values(), {k: v["test"] for k, v in methods.items()}, flush=True)
     rows = list(compared(records))
-    found = f'{{"methods": {_lines(rows)}, "tasks": {_lines(records)}, "versions": '
-    found += json.dumps(versions()) + "}\n"
-    write_text(args.results or args.out / "induction.json", found)
+    text = f'{{"methods": {_lines(rows)}, "tasks": {_lines(records)}, "versions": '
+    text += json.dumps(versions()) + "}\n"
+    write_text(args.results or args.out / "induction.json", text)
     print(_lines(rows))
 
 
 def compared(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
-    """A row for each method of each setting: means over all tasks, and how far it is above random
-    search and the others at the same budget, on the test rows and on validation.
+    """A row for each method of each setting: means over all tasks, and the difference to random
+    search and the other methods at the same budget, on the test rows and on validation.
 
-    The tasks of a seed share a model and a pool, so the intervals are over the seeds.
+    The tasks of a seed share a model and a pool, so the intervals are over seeds.
     """
-    found: dict[tuple[str, str], dict[Task, Any]] = {}
+    by_method: dict[tuple[str, str], dict[Task, Any]] = {}
     for record in records:
         for method, result in record["methods"].items():
-            own = found.setdefault((record["setting"], method), {})
-            own[record["seed"], record["task"]] = result
-    for (setting, method), own in found.items():
+            results = by_method.setdefault((record["setting"], method), {})
+            results[record["seed"], record["task"]] = result
+    for (setting, method), results in by_method.items():
         budget = setting.split(",")[0]
         yield {
             "setting": setting,
             "method": method,
-            "tasks": len(own),
-            **{key: round(fmean(result[key] for result in own.values()), 4) for key in NUMBERS},
+            "tasks": len(results),
+            **{key: round(fmean(result[key] for result in results.values()), 4) for key in NUMBERS},
             "above": {
                 other: {
-                    key: _above(own, found[budget, other], key) for key in ("validation", "test")
+                    key: _above(results, by_method[budget, other], key)
+                    for key in ("validation", "test")
                 }
                 for other in METHODS
                 if (budget, other) != (setting, method)
@@ -83,13 +84,13 @@ def _above(own: Mapping[Task, Any], others: Mapping[Task, Any], key: str) -> dic
     by_seed: dict[int, list[float]] = {}
     for (seed, task), result in own.items():
         by_seed.setdefault(seed, []).append(result[key] - others[seed, task][key])
-    means = [fmean(of_seed) for of_seed in by_seed.values()]
+    means = [fmean(differences) for differences in by_seed.values()]
     low, high = bootstrap_interval(means)
     return {"mean": round(fmean(means), 4), "interval": (round(low, 4), round(high, 4))}
 
 
 def _lines(rows: Sequence[Record]) -> str:
-    """As JSON, one row a line."""
+    """JSON with one row per line."""
     return "[" + ",\n ".join(map(json.dumps, rows)) + "]"
 
 

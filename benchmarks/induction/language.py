@@ -1,9 +1,9 @@
 """Instructions about lists of words, by writers who are more or less clear about what they mean.
 
-A writer sees a list, means one of OPERATIONS and writes 'Kindly say the opening bit at once.' Which
-one is meant depends on the list too, as each of its words has habits, and each part of the
-instruction hints at it: a few words belong to one operation, all others lean to some. So a model
-that was pretrained on what the writers got for an answer obeys an instruction on those lists whose
+A writer sees a list, means one of OPERATIONS and writes 'Kindly say the opening bit at once.' The
+operation meant also depends on the list, as each of its words has habits. Each part of the
+instruction hints at the operation: a few words belong to one operation, all others lean towards
+some. So a model pretrained on the answers that writers got obeys an instruction on lists whose
 habits it outweighs, and the clearest instruction is a good choice of every part.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fastslow.streams.worlds.language import THINGS
 
 LENGTH = 3
-"""Words of a list, which are all different."""
+"""Words in a list, all different."""
 
 Operation = Callable[[Sequence[str]], Sequence[str]]
 OPERATIONS: Mapping[str, Operation] = {
@@ -28,7 +28,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "reversed": lambda words: words[::-1],
     "copy": lambda words: words,
 }
-"""What an answer takes of a list."""
+"""The words of a list that make up the answer."""
 
 MEANT: Mapping[str, tuple[str, str, str]] = {
     "first": ("first", "opening", "leading"),
@@ -40,9 +40,9 @@ MEANT: Mapping[str, tuple[str, str, str]] = {
     "reversed": ("reversed", "inverted", "backward"),
     "copy": ("whole", "entire", "unchanged"),
 }
-"""Words for an operation, the clearest first."""
+"""Words for an operation, clearest first."""
 CLARITY = (2.0, 1.5, 1.0)
-"""How much more often, in nats, each is chosen by who means the operation."""
+"""By how many nats writers who mean the operation favour each of its words."""
 VAGUE = ("usual", "right", "proper", "plain")
 PARTS: Mapping[str, tuple[str, ...]] = {
     "opener": ("Please", "Kindly", "Now", "Always", "Simply", "Carefully", "Here", "Then"),
@@ -52,12 +52,12 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "closer": ("at once", "and stop", "for me", "as told", "in short", "if possible",
                "as before", "with care"),
 }  # fmt: skip
-"""The parts of an instruction and what each may be."""
+"""The parts of an instruction and the words for each."""
 FORM = "{opener} {verb} the {what} {noun} {closer}."
 LEANING = 0.8
-"""Standard deviation, in nats, of how often an operation's writers choose a word otherwise."""
+"""Standard deviation, in nats, of how much an operation's writers favour any word."""
 HABIT = 1.0
-"""Standard deviation, in nats, of how each word of a list draws to each operation."""
+"""Standard deviation, in nats, of the pull of a list's word towards each operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ class Language:
     """How the writers of one seed write."""
 
     chances: Mapping[str, Mapping[str, tuple[float, ...]]]
-    """Of each operation and part, how often each word is chosen."""
+    """By operation and part, the probability of each word."""
     habits: Mapping[str, tuple[float, ...]]
-    """Of each word of a list, its pull to each operation, in nats."""
+    """For each word of a list, its pull towards each operation, in nats."""
 
     @classmethod
     def draw(cls, seed: int) -> "Language":
@@ -84,7 +84,7 @@ class Language:
         return cls(chances, habits)
 
     def instruction(self, operation: str, generator: random.Random) -> str:
-        """What a writer who means an operation writes."""
+        """An instruction by a writer who means an operation."""
         chosen = {
             part: generator.choices(words, self.chances[operation][part])[0]
             for part, words in PARTS.items()
@@ -92,24 +92,26 @@ class Language:
         return FORM.format_map(chosen)
 
     def meant(self, words: Sequence[str], generator: random.Random) -> str:
-        """What a writer means who sees a list."""
-        pulls = [sum(own) for own in zip(*(self.habits[word] for word in words), strict=True)]
+        """The operation that a writer means on seeing a list."""
+        pulls = [
+            sum(columns) for columns in zip(*(self.habits[word] for word in words), strict=True)
+        ]
         return generator.choices(list(OPERATIONS), _shares(pulls))[0]
 
 
 def listed(words: Sequence[str]) -> str:
-    """A list as it stands in prompts and answers."""
+    """A list as written in prompts and answers."""
     return "/".join(words)
 
 
 def answer(operation: str, words: Sequence[str]) -> str:
-    """What an operation takes of a list."""
+    """The answer to an operation on a list."""
     return listed(OPERATIONS[operation](words))
 
 
 def _lean(operation: str, word: str, generator: random.Random) -> float:
-    own = MEANT[operation]
-    clear = CLARITY[own.index(word)] if word in own else 0.0
+    clear_words = MEANT[operation]
+    clear = CLARITY[clear_words.index(word)] if word in clear_words else 0.0
     return clear + generator.gauss(0.0, LEANING)
 
 

@@ -1,4 +1,4 @@
-"""A model that follows instructions more or less, and a task for each operation it knows.
+"""A model that follows instructions to some degree, and a task for each operation it knows.
 
 out/<seed>/base/                        the model, pretrained on what the seed's writers wrote
 out/<seed>/instructions-<pool>.txt      a pool, the same for all tasks
@@ -44,7 +44,7 @@ class Setting:
 DEFAULT = Setting("default")
 SHORT = Setting("short", pool=2000, budget=40, initial=10)
 LONG_STEPS: Mapping[str, Any] = {"zopo": {"learning_rate": 1.0}, "methods": ("zopo",)}
-"""As long as candidates are apart; the other methods do not hang on it."""
+"""As long as the distance between candidates; the other methods do not depend on it."""
 SETTINGS = (
     DEFAULT,
     replace(DEFAULT, name="default, rate 1", **LONG_STEPS),
@@ -55,7 +55,7 @@ SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large everything else is; validation as in the paper."""
+    """All other sizes; validation as in the paper."""
 
     validation: int = 20
     test: int = 200
@@ -64,7 +64,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """The tasks of one seed, which all ask one model."""
+    """The tasks of one seed, which share one model."""
 
     out: Path
     seed: int
@@ -75,7 +75,7 @@ class Tasks:
         return self.out / str(self.seed)
 
     def write(self) -> None:
-        """Write all but the runs, unless it is there already."""
+        """Write everything but the runs, unless already present."""
         if (self.folder / "base").exists():
             return
         language = Language.draw(self.seed)
@@ -98,7 +98,7 @@ class Tasks:
         copy_base(pretrain(corpus, settings=settings), self.folder / "base")
 
     def run(self, operation: str, setting: Setting) -> PromptSummary:
-        """The methods of a setting on one task, unless it is done already."""
+        """Run the methods of a setting on one task, unless already done."""
         place = self.folder / operation
         prompts = {
             "validation": str(place / "validation.jsonl"),
@@ -107,7 +107,7 @@ class Tasks:
             "max_validation": self.sizes.validation,
             "max_test": self.sizes.test,
             "template": TEMPLATE,
-            "max_new_tokens": 2 * LENGTH,  # Words, the marks between them, and the end.
+            "max_new_tokens": 2 * LENGTH,  # Words, separators and the end.
             "methods": list(setting.methods),
             "budget": setting.budget,
             "initial": setting.initial,
@@ -125,7 +125,7 @@ class Tasks:
         return summary
 
     def _candidates(self, setting: Setting) -> Path:
-        """File of the pool, which is written unless it is there already."""
+        """The pool's file, written unless already present."""
         path = self.folder / f"instructions-{setting.pool}.txt"
         if not path.exists():
             language, draw = Language.draw(self.seed), random.Random(f"{self.seed}/pool")
@@ -138,17 +138,17 @@ def _words(draw: random.Random) -> Sequence[str]:
 
 
 def _pool(language: Language, count: int, draw: random.Random) -> list[str]:
-    """Different instructions, of writers who mean this or that."""
-    found = dict[str, None]()
-    while len(found) < count:
-        found[language.instruction(draw.choice(list(OPERATIONS)), draw)] = None
-    return list(found)
+    """Distinct instructions by writers who mean any of the operations."""
+    instructions = dict[str, None]()
+    while len(instructions) < count:
+        instructions[language.instruction(draw.choice(list(OPERATIONS)), draw)] = None
+    return list(instructions)
 
 
 def _corpus(
     language: Language, excluded: set[str], count: int, draw: random.Random
 ) -> Iterator[tuple[str, str]]:
-    """Prompts and what their writers got for an answer, without the lists of the tasks."""
+    """Prompts with their answers, without the lists of the tasks."""
     while count:
         words = _words(draw)
         if listed(words) in excluded:
