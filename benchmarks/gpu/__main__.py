@@ -1,11 +1,11 @@
-"""What this code does on a GPU: pace against TRL's, MFU, memory, right numbers, a profile.
+"""fastslow on a GPU: speed against TRL, MFU, memory, numerical accuracy, a profile.
 
     python -m benchmarks.gpu OUT
 
-Parts run in the order of what they are worth, each in a process of its own. OUT/results.json has
-every result as soon as it is there, so a run that is cut off leaves those before it; a part that
-does not fit in the time left is left out. `--device cpu --shape tiny --length 64` goes the same way
-without a GPU, which tries the code and measures nothing of interest.
+Parts run in order of importance, each in its own process. Each result is written to
+OUT/results.json as soon as it is known, so an interrupted run keeps the earlier ones. A part that
+does not fit in the time left is skipped. `--device cpu --shape tiny --length 64` takes the same
+path without a GPU, which tests the code and measures nothing of interest.
 """
 
 import json
@@ -29,16 +29,16 @@ from benchmarks.speed.turns import CHOICE
 from fastslow.atomic_io import write_text
 
 SHAPES = ["0.5b", "1.5b", "8b"]
-SHAPES_HELP = f"Of {', '.join(PAIRS)}; what is measured once is measured on the first."
+SHAPES_HELP = f"Of {', '.join(PAIRS)}; single measurements use the first."
 SYSTEMS = ["fastslow dpo", "fastslow ofs-dpo", "trl dpo, best"]
 SECONDS = {"machine": 20, "correct": 45, "tests": 25, "generation": 35, "profile": 40, "memory": 60,
            "attention": 40}  # fmt: skip
-"""That parts are expected to take on an H100 with their start."""
+"""Expected time of each kind of part on an H100, start included."""
 SPEED_SECONDS = {"tiny": 40, "0.5b": 55, "1.5b": 65, "8b": 100}
-"""Of three systems in turns, by shape."""
+"""Expected time of three systems in turns, by shape."""
 IN_MEMORY = Path("/dev/shm")
 ROOM = 40 << 30
-"""Bytes of models and what is made of them."""
+"""Bytes needed for models and everything made from them."""
 
 
 def main(
@@ -47,18 +47,23 @@ def main(
     lengths: list[int] = typer.Option(
         [1024, 4096], "--length", min=64, max=4096, help="Tokens of prompt and response."
     ),
-    minutes: float = typer.Option(9.0, min=0.0, help="Nothing runs any longer."),
-    device: str = typer.Option("cuda", help="cuda, or cpu where that is not to be used."),
-    precision: str = typer.Option(None, help="bfloat16, or float32 as on a cpu, or mixed."),
+    minutes: float = typer.Option(9.0, min=0.0, help="Time limit for all parts."),
+    device: str = typer.Option("cuda", help="cuda or cpu."),
+    precision: str = typer.Option(
+        None, help="bfloat16 (default), float32 (default on cpu) or mixed."
+    ),
     systems: list[str] = typer.Option(SYSTEMS, "--system", help=CHOICE),
-    rounds: int = typer.Option(3, min=1, help="Blocks of each system, after one to warm up."),
+    rounds: int = typer.Option(3, min=1, help="Blocks of each system, after a warm-up block."),
     steps: int = typer.Option(3, min=1, help="Optimiser steps in a block."),
     scratch: Path = typer.Option(
-        None, help="Folder of models; by default one in memory, if there is room, else a temporary."
+        None,
+        help="Folder of models; default: one in memory if there is room, else a temporary one.",
     ),
-    only: list[str] = typer.Option([], help="Parts by name, as 'speed 0.5b 1024'; none is all."),
+    only: list[str] = typer.Option(
+        [], help="Parts by name, such as 'speed 0.5b 1024'; default: all."
+    ),
 ) -> None:
-    """Measure part after part, and write results.json, table.md and a trace."""
+    """Measure each part, and write results.json, table.md and a trace."""
     _check(shapes, device)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     out.mkdir(parents=True, exist_ok=True)
@@ -85,7 +90,7 @@ def main(
 
 
 def parts(shapes: Sequence[str], lengths: Sequence[int]) -> Iterator[Part]:
-    """All that is measured, what is worth most first."""
+    """All parts, most important first."""
     first, (short, *longer) = shapes[0], sorted(lengths)
     yield _part("machine")
     yield _speed(first, short)
@@ -111,13 +116,13 @@ def _speed(shape: str, length: int) -> Part:
 
 
 def _check(shapes: Sequence[str], device: str) -> None:
-    """Raise BadParameter for what cannot be measured; hide the card where it is not wanted."""
+    """Raise BadParameter for what cannot be measured; hide the GPU if cpu was chosen."""
     if unknown := [shape for shape in shapes if shape not in PAIRS]:
         raise typer.BadParameter(f"shape {', '.join(unknown)}: allowed are {', '.join(PAIRS)}")
     if device not in ("cuda", "cpu"):
         raise typer.BadParameter(f"device {device}: allowed are cuda and cpu")
     if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # For every part, which is a process.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Every part is a process and inherits this.
         return
     import torch
 
@@ -128,7 +133,7 @@ def _check(shapes: Sequence[str], device: str) -> None:
 
 
 def _roomy() -> Path | None:
-    """A folder in memory, where models are written and read quickly; None where it is small."""
+    """A folder in memory, where models are written and read quickly; None if it is too small."""
     roomy = IN_MEMORY.is_dir() and disk_usage(IN_MEMORY).free > ROOM
     return IN_MEMORY if roomy else None
 

@@ -1,4 +1,4 @@
-"""How a row is cut into calls of attention, and into pieces of the head, against time."""
+"""Time of a pass by how its row is cut into attention calls and the head into blocks."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ USUAL = Sizes(together=2048, columns=32_768, ragged=True)
 
 
 def measure(setting: Setting, shape: str, length: int) -> dict[str, Any]:
-    """Milliseconds of a pass, with and without what learning adds, by sizes; and of one layer."""
+    """Milliseconds of a pass, with and without its backward pass, by sizes; and of one layer."""
     trees = trees_of(setting.pairs(shape, length))
     base = load_base(str(setting.model(shape)), precision=setting.precision, device=setting.device)
     modules = Modules.attach(base, ("fast",), rank=16, alpha=32)
@@ -64,14 +64,14 @@ def _pass(modules: Modules, trees: list[Tree], sizes: Sizes) -> dict[str, float 
 
 
 def _layer(config: Any, trees: list[Tree], setting: Setting) -> dict[str, dict[str, float | str]]:
-    """Attention alone, forward and with its gradients, in several ways."""
+    """Attention alone, forward and with gradients, in several ways."""
     batch = tree_batch(trees, pad_id=0)
     count, size = batch.input_ids.shape[1], config.hidden_size // config.num_attention_heads
     heads = config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads
     states = [
-        torch.randn(1, own, count, size, device=setting.device, dtype=setting.dtype)
+        torch.randn(1, num_heads, count, size, device=setting.device, dtype=setting.dtype)
         .requires_grad_()
-        for own in heads
+        for num_heads in heads
     ]  # fmt: skip
     ways: dict[str, Callable[..., Tensor]] = {
         f"together {size}": partial(_in_pieces, batch.attended, size) for size in TOGETHER
@@ -104,7 +104,7 @@ def _masked_by(backend: SDPBackend, trees: Any, *states: Tensor) -> Tensor:
 
 
 def _off(setting: Setting) -> float | str:
-    """How far one call is from attention in pieces at most, in bfloat16."""
+    """Largest difference between one call and attention in pieces, in bfloat16."""
     trees = [Tree((1,) * 70, ((2,) * 30, (3,) * 50)), Tree((1,) * 9, ((2,) * 130, (3,) * 5))]
     draw = torch.Generator().manual_seed(0)
     count = sum(tree.num_tokens for tree in trees)
@@ -119,11 +119,11 @@ def _off(setting: Setting) -> float | str:
 
 
 def _timed(calls: dict[str, Callable[[], Any]]) -> dict[str, float | str]:
-    found: dict[str, float | str] = {}
+    times: dict[str, float | str] = {}
     for name, call in calls.items():
         try:
-            found[f"{name}, first"] = 1e3 * seconds(call, times=1, warm=0)
-            found[name] = 1e3 * seconds(call)
-        except RuntimeError as error:  # A kernel that does not take this, or memory.
-            found[name] = str(error).splitlines()[0][:120]
-    return found
+            times[f"{name}, first"] = 1e3 * seconds(call, times=1, warm=0)
+            times[name] = 1e3 * seconds(call)
+        except RuntimeError as error:  # Unsupported by the kernel, or out of memory.
+            times[name] = str(error).splitlines()[0][:120]
+    return times

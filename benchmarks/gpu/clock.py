@@ -1,4 +1,4 @@
-"""How long the device takes."""
+"""Timing on the device, and its speed in a matrix product."""
 
 import time
 from collections.abc import Callable
@@ -9,20 +9,20 @@ import torch
 
 
 def seconds(call: Callable[[], Any], *, times: int = 5, warm: int = 2) -> float:
-    """Median of some calls after a few that are not counted, until the device is done."""
-    found = []
+    """Median time of a call, after warm-up calls, including synchronisation with the device."""
+    durations = []
     for number in range(warm + times):
         began = time.perf_counter()
         call()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         if number >= warm:
-            found.append(time.perf_counter() - began)
-    return median(found)
+            durations.append(time.perf_counter() - began)
+    return median(durations)
 
 
 def square_peak(size: int, dtype: torch.dtype) -> float:
-    """Operations a second of one large product of square matrices."""
+    """Operations per second of a large product of square matrices."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)

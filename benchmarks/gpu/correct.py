@@ -1,4 +1,4 @@
-"""Scores of trees on the device against each response alone in float64 on the processor."""
+"""Scores of trees on the device against single responses in float64 on the CPU."""
 
 from typing import Any
 
@@ -25,11 +25,11 @@ SIZES = {
     "eos_token_id": 2,
 }
 WINDOWS = {"gemma2": 512, "gemma3_text": 512}
-"""Tokens that every other layer of these sees; more than there are."""
+"""Sliding window, in tokens, of every other layer of these; longer than any text here."""
 UNPREPARED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""All but cuDNN's, which prepares for every length anew: here that would take minutes."""
+"""All but cuDNN's, which prepares for every new length; here that would take minutes."""
 SCALE = 2.0
-"""Of random weights, so that answers differ in their scores."""
+"""Factor on random weights, so that scores of answers differ."""
 
 
 def measure(setting: Setting) -> dict[str, Any]:
@@ -43,24 +43,24 @@ def measure(setting: Setting) -> dict[str, Any]:
 def _compare(architecture: str, device: torch.device) -> dict[str, float]:
     trees = _trees()
     exact, expected_slopes = _alone(_model(architecture, torch.float64, torch.device("cpu")), trees)
-    found: dict[str, float] = {"typical score": exact.abs().mean().item()}
+    differences: dict[str, float] = {"typical score": exact.abs().mean().item()}
     for dtype in (torch.float32, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
         for kind, way in (("trees", _together), ("alone", _alone)):
             scores, slopes = way(_model(architecture, dtype, device), trees)
-            found[f"{name} {kind}"] = (scores.double().cpu() - exact).abs().max().item()
+            differences[f"{name} {kind}"] = (scores.double().cpu() - exact).abs().max().item()
             off = (slopes.double().cpu() - expected_slopes).norm() / expected_slopes.norm()
-            found[f"{name} {kind} gradients"] = off.item()
+            differences[f"{name} {kind} gradients"] = off.item()
             if name == "float32" and kind == "trees":
                 on_cpu, _ = way(_model(architecture, dtype, torch.device("cpu")), trees)
-                found["float32 trees from the processor's"] = (
+                differences["float32 trees from the processor's"] = (
                     (scores.cpu() - on_cpu).abs().max().item()
                 )
-    return found
+    return differences
 
 
 def _model(architecture: str, dtype: torch.dtype, device: torch.device) -> Modules:
-    """A base with a module that is no longer zero, the same weights for every precision."""
+    """A base with a non-zero module, the same weights for every precision."""
     torch.manual_seed(0)
     sizes = SIZES | {"sliding_window": WINDOWS.get(architecture)}
     base = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **sizes)).eval()
@@ -96,7 +96,7 @@ def _alone(modules: Modules, trees: list[Tree]) -> tuple[torch.Tensor, torch.Ten
 
 
 def _slopes(scores: torch.Tensor, modules: Modules) -> torch.Tensor:
-    """Of a sum over the responses of differing weights, for everything that the module has."""
+    """Gradient of a weighted sum of the scores with respect to all of the module's parameters."""
     weights = torch.linspace(-1, 1, len(scores), device=scores.device, dtype=scores.dtype)
     slopes = torch.autograd.grad((scores * weights).sum(), [*modules.parameters("fast").values()])
     return torch.cat([slope.flatten() for slope in slopes])
@@ -110,7 +110,7 @@ def _precision(model: Any) -> torch.autocast:
 
 
 def _trees() -> list[Tree]:
-    """Some 3,000 tokens, so that the row is more than one call of attention."""
+    """About 3,000 tokens, so that the row takes more than one attention call."""
     draw = torch.Generator().manual_seed(2)
 
     def ids(least: int, most: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Tokens a second of sampled answers, by fastslow and by transformers' `generate`."""
+"""Tokens per second of sampled answers: fastslow and transformers' `generate`."""
 
 from functools import partial
 from typing import Any
@@ -12,18 +12,18 @@ PROMPTS, ANSWERS = 32, 4
 PROMPT_TOKENS, NEW_TOKENS = 256, 128
 ROUNDS = 2
 SMALL = 8
-"""By so much the tokens are fewer on a CPU, which tries the code and measures nothing."""
+"""Factor by which tokens are reduced on a CPU, which only tests the code."""
 
 
 def measure(setting: Setting, shape: str, tell: Tell) -> dict[str, Any]:
-    """Tokens a second in turns, of the same prompts under a module of the same size."""
+    """Tokens per second, in turns, on the same prompts under a module of the same size."""
     load = partial(
         load_base, str(setting.model(shape)), precision=setting.precision, device=setting.device
     )
     base, other = load(), load()
-    less = 1 if setting.device.type == "cuda" else SMALL
-    count, new = PROMPTS // less, NEW_TOKENS // less
-    asked = made_up_prompts(base.config.vocab_size, count=count, longest=PROMPT_TOKENS // less)
+    divisor = 1 if setting.device.type == "cuda" else SMALL
+    count, new = PROMPTS // divisor, NEW_TOKENS // divisor
+    asked = made_up_prompts(base.config.vocab_size, count=count, longest=PROMPT_TOKENS // divisor)
     ways = {
         "fastslow": ours(base, answers=ANSWERS, new=new),
         "transformers": theirs(other, answers=ANSWERS, new=new),

@@ -1,4 +1,4 @@
-"""The card, what is installed, and how much a large product does."""
+"""The GPU, installed libraries, and the speed of a large matrix product."""
 
 import importlib.metadata
 import platform
@@ -17,13 +17,13 @@ PEAKS = {
     "L40S": 362e12,
     "A100": 312e12,
 }
-"""Dense products in bfloat16, operations a second, as the maker gives them; the first that fits."""
+"""Dense bfloat16 products, operations per second, by the vendor; the first match counts."""
 LIBRARIES = ("torch", "transformers", "peft", "trl", "liger-kernel", "flash-attn", "triton")
 GIB = 2**30
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    """What all other results depend on."""
+    """What all other results depend on: device, versions, speed."""
     cuda = torch.cuda.is_available()
     memory = torch.cuda.get_device_properties(0).total_memory / GIB if cuda else None
     return {
@@ -38,12 +38,12 @@ def measure(setting: Setting) -> dict[str, Any]:
 
 
 def device_name() -> str:
-    """Of the card, or of the processor where there is none."""
+    """Name of the GPU, or of the CPU's architecture without one."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
 
 
 def peak(device: str) -> float | None:
-    """The maker's operations a second of a card; None if it is not listed."""
+    """The vendor's peak of a GPU, operations per second; None if it is not listed."""
     return next((number for name, number in PEAKS.items() if name in device), None)
 
 

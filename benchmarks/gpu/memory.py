@@ -1,4 +1,4 @@
-"""What a run is estimated to take, before it begins, against what it takes."""
+"""A run's estimated memory against its actual memory."""
 
 import gc
 import shutil
@@ -24,16 +24,16 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def measure(setting: Setting, shape: str, length: int, tell: Tell) -> dict[str, Any]:
-    """Bytes estimated, and held and used at most, by case."""
-    found: dict[str, Any] = {}
+    """Bytes by case: estimated, and the peaks of those held and used."""
+    results: dict[str, Any] = {}
     for name, (method, train) in CASES.items():
         try:
-            found[name] = _run(setting, shape, length, method, train)
+            results[name] = _run(setting, shape, length, method, train)
         except (FastslowError, torch.OutOfMemoryError) as error:
             full = NO_MEMORY in str(error).lower()
-            found[name] = {"failed": NO_MEMORY if full else str(error)}
-        tell(found)
-    return found
+            results[name] = {"failed": NO_MEMORY if full else str(error)}
+        tell(results)
+    return results
 
 
 def _run(

@@ -1,6 +1,6 @@
-"""One part in a process of its own: `python -m benchmarks.gpu.part NAME SETTING ANSWER`.
+"""One part in its own process: `python -m benchmarks.gpu.part NAME SETTING ANSWER`.
 
-Whatever becomes of it, for want of memory or of time, is a result; the other parts do not notice.
+If it runs out of memory or time, that is its result; the other parts are not affected.
 """
 
 import json
@@ -21,19 +21,19 @@ from fastslow.atomic_io import write_text
 
 
 def in_a_process(part: Part, left: float, *, setting: Setting) -> dict[str, Any]:
-    """What a part finds within the seconds that are left, or how it ended."""
+    """A part's results within the seconds left, or how it ended."""
     slug = part.name.replace(" ", "-")
     answer, log = setting.scratch / f"{slug}.json", setting.scratch / f"{slug}.log"
     answer.unlink(missing_ok=True)
     command = [sys.executable, "-m", __spec__.name, part.name, setting.as_json(), str(answer)]
-    with log.open("w") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         try:
             process.wait(left)
         except subprocess.TimeoutExpired:
             return _so_far(answer) | {"stopped": f"the time was up after {left:.0f} s"}
         finally:
-            with suppress(ProcessLookupError):  # It and all that it started.
+            with suppress(ProcessLookupError):  # With all processes that it started.
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     ended = {"failed": why_it_ended(log)} if process.returncode else {}
@@ -41,12 +41,12 @@ def in_a_process(part: Part, left: float, *, setting: Setting) -> dict[str, Any]
 
 
 def _so_far(answer: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(answer.read_text()) if answer.exists() else {}
-    return found
+    results: dict[str, Any] = json.loads(answer.read_text()) if answer.exists() else {}
+    return results
 
 
 def measure(name: str, setting: Setting, tell: Tell) -> dict[str, Any]:
-    """What a part finds. Its name is its kind, and where it has them a shape and a length."""
+    """A part's results. Its name is its kind, followed by a shape and a length if it has them."""
     from benchmarks.gpu import (
         attention,
         correct,
@@ -76,8 +76,8 @@ def measure(name: str, setting: Setting, tell: Tell) -> dict[str, Any]:
 def main() -> None:
     name, setting, answer = sys.argv[1:]
 
-    def tell(found: dict[str, Any]) -> None:
-        write_text(Path(answer), json.dumps(found))
+    def tell(results: dict[str, Any]) -> None:
+        write_text(Path(answer), json.dumps(results))
 
     tell(measure(name, Setting.from_json(setting), tell))
 

@@ -1,4 +1,4 @@
-"""Where the time of a step goes on a device: kinds of kernels, launches, waiting, Python."""
+"""Time breakdown of a step on a device: kinds of kernels, launches, waiting, Python."""
 
 import cProfile
 import pstats
@@ -25,15 +25,15 @@ KINDS = {
     "sums and softmax": ("reduce", "softmax", "scan"),
     "elementwise": ("elementwise", "vectorized", "triton"),
 }
-"""Kinds of kernels, by parts of their names in lower case; the first that fits."""
+"""Kinds of kernels, by parts of their names in lower case; the first match counts."""
 WARM, STEPS = 4, 3
 LISTED = 30
 
 
 def measure(setting: Setting, shape: str, length: int, method: str) -> dict[str, Any]:
-    """Milliseconds of a step by kinds of kernels, and the operators that take most.
+    """Milliseconds of a step by kinds of kernels, and the slowest operators.
 
-    The trace of the steps is written to the folder of the results, for a viewer of traces.
+    A trace of the steps is written to the folder of the results, for a trace viewer.
     """
     settings = setting.run(shape, length, method, max_steps=WARM + 2 * STEPS)
     recorder, host, paces = _recorder(), cProfile.Profile(), []
@@ -87,8 +87,8 @@ def _wait() -> None:
 
 
 def _device(kernels: list[Any], step: float) -> dict[str, Any]:
-    """What the device does in a step. It is idle for what is left of a step that is not watched,
-    as watching it slows launches down."""
+    """What the device does in a step. Idle time is relative to a step without the profiler, as
+    profiling slows launches down."""
     spent: Counter[str] = Counter()
     names: Counter[str] = Counter()
     for kernel in kernels:
@@ -113,7 +113,7 @@ def _kind(name: str) -> str:
 
 
 def _union(spans: Iterable[tuple[float, float]]) -> float:
-    """How much time at least one of the spans covers."""
+    """Time covered by at least one of the spans."""
     covered = end = 0.0
     for start, stop in sorted(spans):
         covered += max(0.0, stop - max(start, end))
@@ -122,32 +122,32 @@ def _union(spans: Iterable[tuple[float, float]]) -> float:
 
 
 def _count(events: Iterable[Any], parts: tuple[str, ...]) -> float:
-    """Events a step whose name has one of the parts."""
+    """Events per step whose name contains one of the parts."""
     return sum(any(part in event.name for part in parts) for event in events) / STEPS
 
 
 def _operators(recorder: profile) -> list[dict[str, Any]]:
-    """The operators with most time of their own on the device, by shapes."""
+    """The operators with most self time on the device, by shapes."""
     device = torch.cuda.is_available()
 
-    def own(row: Any) -> float:
+    def self_time(row: Any) -> float:
         return row.self_device_time_total if device else row.self_cpu_time_total
 
-    rows = sorted(recorder.key_averages(group_by_input_shape=True), key=own, reverse=True)
+    rows = sorted(recorder.key_averages(group_by_input_shape=True), key=self_time, reverse=True)
     return [
         {
             "name": row.key,
             "shapes": str([shape for shape in row.input_shapes or () if shape])[:120],
             "calls": row.count / STEPS,
-            "ms": own(row) / 1e3 / STEPS,
+            "ms": self_time(row) / 1e3 / STEPS,
         }
         for row in rows[:LISTED]
     ]
 
 
 def _python(host: cProfile.Profile) -> list[dict[str, Any]]:
-    """The functions of ours with most time, what they call included, while no device is watched."""
-    found = [
+    """fastslow's and PEFT's functions by total time, then all by own time; device not profiled."""
+    functions = [
         {
             "function": f"{file.rsplit('site-packages/')[-1].rsplit('src/')[-1]}:{name}",
             "calls": calls / STEPS,
@@ -156,6 +156,6 @@ def _python(host: cProfile.Profile) -> list[dict[str, Any]]:
         }
         for (file, _, name), (_, calls, own, whole, _) in pstats.Stats(host).stats.items()
     ]
-    ours = [row for row in found if "fastslow" in row["function"] or "peft" in row["function"]]
-    by_own = sorted(found, key=lambda row: -row["own ms"])[:LISTED]
+    ours = [row for row in functions if "fastslow" in row["function"] or "peft" in row["function"]]
+    by_own = sorted(functions, key=lambda row: -row["own ms"])[:LISTED]
     return sorted(ours, key=lambda row: -row["ms"])[:LISTED] + by_own

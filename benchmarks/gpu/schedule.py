@@ -1,7 +1,7 @@
-"""Parts of a benchmark in the order of what they are worth, until the time is up.
+"""Runs parts of a benchmark in order of importance until the time is up.
 
-A part begins if what it is expected to take is left. Expectations are those of one machine; what
-the parts so far took against theirs corrects them.
+A part starts if its expected time is left. Expected times come from one machine, and are corrected
+by how long the parts so far took in relation to theirs.
 """
 
 import time
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Tell = Callable[[dict[str, Any]], None]
-"""Is given what a part knows so far, which counts if it comes to an early end."""
+"""Called with a part's results so far, which count if it ends early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +19,15 @@ class Part:
 
     name: str
     seconds: float
-    """That it is expected to take, with its start."""
+    """Expected time, start included."""
 
 
 class Schedule:
-    """The time there is, and what fits in it.
+    """The time available, and the parts that fit in it.
 
     Args:
-        minutes: after which nothing runs any more.
-        clock: seconds, of any beginning.
+        minutes: time limit for all parts.
+        clock: seconds, from any origin.
     """
 
     def __init__(self, minutes: float, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,7 +47,7 @@ class Schedule:
         return self._end - self._clock()
 
     def expected(self, part: Part) -> float:
-        """Seconds, by the pace of the parts so far."""
+        """Expected seconds, by the pace of the parts so far."""
         pace = self._took / self._expected if self._expected else 1.0
         return part.seconds * pace
 
@@ -57,16 +57,16 @@ class Schedule:
         measure: Callable[[Part, float], Any],
         store: Callable[[str, Any], None],
     ) -> None:
-        """Measure what fits; `measure` is given the seconds left, `store` every result at once."""
+        """Measure the parts that fit; `measure` gets the seconds left, `store` every result."""
         for part in parts:
             expected, left = self.expected(part), self.left
             if expected > left:
-                said = f"no time left: {expected:.0f} s expected, {max(left, 0):.0f} s left"
-                store(part.name, {"skipped": said})
+                reason = f"no time left: {expected:.0f} s expected, {max(left, 0):.0f} s left"
+                store(part.name, {"skipped": reason})
                 continue
             began = self._clock()
             result = measure(part, left)
-            if "failed" not in result:  # A failure says nothing of the pace.
+            if "failed" not in result:  # A failure says nothing about the pace.
                 self._expected += part.seconds
                 self._took += self._clock() - began
             store(part.name, result)

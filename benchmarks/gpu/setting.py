@@ -1,4 +1,4 @@
-"""What all parts of the benchmark measure on: models, pairs, settings of runs."""
+"""Models, pairs and run settings shared by all parts of the benchmark."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -16,27 +16,27 @@ from benchmarks.speed.turns import PLAIN, Comparison
 from fastslow.scoring import Tree
 
 VOCABULARIES = {"tiny": 512, "0.5b": 151_936, "1.5b": 151_936, "8b": 128_256}
-"""Qwen2.5's, whose sizes the shapes 0.5b and 1.5b have, and Llama 3's."""
+"""Qwen2.5's (the shapes 0.5b and 1.5b have its sizes) and Llama 3's."""
 PAIRS = {"tiny": 2, "0.5b": 16, "1.5b": 8, "8b": 2}
-"""In a step of pairs of SHORT tokens; of longer ones fewer, for as many tokens."""
+"""Pairs of SHORT tokens in a step; fewer longer ones, for the same number of tokens."""
 SHORT = 1024
 METHODS: dict[str, dict[str, Any]] = {"dpo": PLAIN, "ofs-dpo": {}}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where things are and what is compared."""
+    """Folders, and what is compared."""
 
     out: Path
-    """The results."""
+    """Folder of the results."""
     scratch: Path
-    """Models, pairs and runs, which need not stay."""
+    """Folder of models, pairs and runs, which may be deleted."""
     precision: str
-    """Of models and runs, as in recipes."""
+    """Precision of models and runs, as in recipes."""
     systems: tuple[str, ...]
-    """Of benchmarks.speed."""
+    """Names from benchmarks.speed."""
     rounds: int
-    """Blocks of each system, after one to warm up."""
+    """Blocks of each system, after a warm-up block."""
     steps: int
     """Optimiser steps in a block."""
 
@@ -49,15 +49,15 @@ class Setting:
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     def as_json(self) -> str:
-        """For the process of a part."""
+        """JSON for the process of a part."""
         return json.dumps(asdict(self), default=str)
 
     @classmethod
     def from_json(cls, text: str) -> "Setting":
-        """What `as_json` gave."""
-        told = json.loads(text)
-        paths = {name: Path(told[name]) for name in ("out", "scratch")}
-        return cls(**told | paths | {"systems": tuple(told["systems"])})
+        """The setting that `as_json` wrote."""
+        raw = json.loads(text)
+        paths = {name: Path(raw[name]) for name in ("out", "scratch")}
+        return cls(**raw | paths | {"systems": tuple(raw["systems"])})
 
     def batch_size(self, shape: str, length: int) -> int:
         """Pairs in a step."""
@@ -69,24 +69,24 @@ class Setting:
         words = partial(AutoTokenizer.from_pretrained, self._words)
         make_model(shape, words, folder, dtype=self.dtype, vocabulary=VOCABULARIES[shape])
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # It was made there.
+            torch.cuda.empty_cache()  # The model was created there.
         return folder
 
     def pairs(self, shape: str, length: int, *, steps: int = 1) -> Chosen:
-        """Made-up pairs of a length, as many as some steps learn."""
+        """Made-up pairs of a length, enough for `steps` steps."""
         count = steps * self.batch_size(shape, length)
         folder = self.scratch / f"pairs-{length}-{count}"
         return made_up_pairs(folder, length=length, count=count)
 
     def comparison(self, shape: str, length: int) -> Comparison:
-        """Of benchmarks.speed."""
+        """The comparison that benchmarks.speed runs."""
         out = self.scratch / f"speed-{shape}-{length}"
         out.mkdir(parents=True, exist_ok=True)
         pairs, size = self.pairs(shape, length, steps=self.steps), self.batch_size(shape, length)
         return Comparison(self.model(shape), pairs, out, size, length, self.precision)
 
     def run(self, shape: str, length: int, method: str, **train: Any) -> dict[str, Any]:
-        """What `raw_recipe` of benchmarks.speed makes a recipe of."""
+        """Settings for `raw_recipe` of benchmarks.speed."""
         name = "-".join(["run", shape, str(length), method, *map(str, train.values())])
         return {
             "model": str(self.model(shape)),
@@ -110,6 +110,11 @@ def trees_of(pairs: Chosen) -> list[Tree]:
     for row in map(json.loads, pairs.file.read_text(encoding="utf-8").splitlines()):
         ids = partial(tokenizer.apply_chat_template, return_dict=False)
         prompt = ids(row["prompt"], add_generation_prompt=True)
-        whole = [ids(row["prompt"] + row[side]) for side in ("chosen", "rejected")]
-        trees.append(Tree(tuple(prompt), tuple(tuple(own[len(prompt) :]) for own in whole)))
+        conversations = [ids(row["prompt"] + row[side]) for side in ("chosen", "rejected")]
+        trees.append(
+            Tree(
+                tuple(prompt),
+                tuple(tuple(conversation[len(prompt) :]) for conversation in conversations),
+            )
+        )
     return trees

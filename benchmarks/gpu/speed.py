@@ -1,4 +1,4 @@
-"""Steps of DPO and OFS-DPO against TRL's at one shape and length: pace, MFU, memory."""
+"""DPO and OFS-DPO steps against TRL's at one shape and length: speed, MFU, memory."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ from benchmarks.speed.turns import compare
 def measure(setting: Setting, shape: str, length: int, tell: Tell) -> dict[str, Any]:
     """As `compare`, with each system's MFU.
 
-    The MFU is the share of the maker's peak that unavoidable operations reach, and None where that
-    peak is not known.
+    The MFU is unavoidable operations per second as a share of the vendor's peak, None if that is
+    unknown.
     """
-    comparison, most = setting.comparison(shape, length), peak(device_name())
+    comparison, vendor_peak = setting.comparison(shape, length), peak(device_name())
 
-    def with_mfu(found: dict[str, Any]) -> dict[str, Any]:
-        for row in found["systems"].values():
+    def with_mfu(results: dict[str, Any]) -> dict[str, Any]:
+        for row in results["systems"].values():
             if "flop_per_s" in row:
-                row["mfu"] = row["flop_per_s"] / most if most else None
-        return found
+                row["mfu"] = row["flop_per_s"] / vendor_peak if vendor_peak else None
+        return results
 
-    found = compare(
+    results = compare(
         comparison,
         setting.systems,
         rounds=setting.rounds,
         tell=lambda so_far: tell(with_mfu(so_far)),
     )
-    return with_mfu(found)
+    return with_mfu(results)

@@ -1,4 +1,4 @@
-"""Tests of scoring that run on the card as well."""
+"""Tests of scoring that need a GPU."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ CHOSEN = (
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    """How many passed, failed and were skipped, as where there is no card."""
+    """How many passed, failed and were skipped; without a GPU they are skipped."""
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *CHOSEN]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     counts = re.findall(r"(\d+) (passed|failed|skipped|error)", ran.stdout)

@@ -1,4 +1,4 @@
-"""Pairs a second and memory of fastslow and of its peers, in turns, on the same pairs.
+"""Pairs per second and memory of fastslow and its peers, in turns, on the same pairs.
 
 python -m benchmarks.speed OUT --data path/to/helpfulness --shape 70m
 """
@@ -22,15 +22,15 @@ def main(
     out: Path = typer.Argument(help="Folder of the results."),
     data: Path = typer.Option(help="A domain's folder with train.jsonl.gz."),
     shape: str = typer.Option("70m", help=f"One of {', '.join(SHAPES)}."),
-    model: Path = typer.Option(None, help="Instead of a shape: a model folder."),
+    model: Path = typer.Option(None, help="A model folder instead of a shape."),
     systems: list[str] = typer.Option(USUAL, "--system", help=CHOICE),
-    rounds: int = typer.Option(5, min=1, help="Blocks of each system, after one to warm up."),
+    rounds: int = typer.Option(5, min=1, help="Blocks of each system, after a warm-up block."),
     steps: int = typer.Option(2, min=1, help="Optimiser steps in a block."),
     batch_size: int = typer.Option(8, min=1, help="Pairs in a step."),
     max_length: int = typer.Option(512, help="Tokens of prompt and response."),
     precision: str = typer.Option("float32", help="float32, mixed or bfloat16."),
 ) -> None:
-    """Alternate, measure, and write results.json and table.md."""
+    """Measure in turns, and write results.json and table.md."""
     out.mkdir(parents=True, exist_ok=True)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     tokens = partial(learn_tokenizer, data)
@@ -38,23 +38,23 @@ def main(
     tokenizer, file = AutoTokenizer.from_pretrained(folder), out / "pairs.jsonl"
     chosen = choose_pairs(data, tokenizer, file, count=steps * batch_size, max_length=max_length)
     comparison = Comparison(folder, chosen, out, batch_size, max_length, precision)
-    found = compare(comparison, systems, rounds=rounds)
+    results = compare(comparison, systems, rounds=rounds)
     named = {"shape": str(model.name) if model else shape, "data": data.name}
-    found["setting"] = named | found["setting"]
-    (out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-    (out / "table.md").write_text(table(found))
-    Console().print(table(found))
+    results["setting"] = named | results["setting"]
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (out / "table.md").write_text(table(results))
+    Console().print(table(results))
 
 
-def table(found: dict[str, Any]) -> str:
-    """A row a system."""
+def table(results: dict[str, Any]) -> str:
+    """Markdown with a row per system."""
     lines = [
-        f"{', '.join(f'{key} {value}' for key, value in found['setting'].items())}",
+        f"{', '.join(f'{key} {value}' for key, value in results['setting'].items())}",
         "",
         "| system | pairs/s | times TRL | from, to | peak memory | times TRL's | of matmul peak |",
         "|---" * 7 + "|",
     ]
-    for name, row in found["systems"].items():
+    for name, row in results["systems"].items():
         lines.append(f"| {' | '.join([name, *_cells(name, row)])} |")
     return "\n".join(lines) + "\n"
 

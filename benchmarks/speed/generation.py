@@ -1,10 +1,10 @@
-"""Tokens a second of sampled answers: fastslow and transformers' `generate`, in turns.
+"""Tokens per second of sampled answers: fastslow and transformers' `generate`, in turns.
 
     python -m benchmarks.speed.generation MODEL OUT
 
-Made-up prompts of different lengths, answered under one LoRA module and then under several, each of
-which has a part of the prompts. All answers are of the same length. A model that is not there is
-made, of the shape that its folder is named after.
+Made-up prompts of different lengths are answered under one LoRA module, then under several, each of
+which gets a part of the prompts. All answers have the same length. A missing model is created, with
+the shape that its folder is named after.
 """
 
 import json
@@ -30,13 +30,13 @@ from fastslow.sampling import generate
 
 LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 SPECIAL = 3
-"""Tokens that are in no prompt, the first ones."""
+"""Number of first token ids that occur in no prompt."""
 PAD = 0
 CLOCK = time.perf_counter if torch.cuda.is_available() else time.process_time
-"""Of a CPU seconds of processor time are counted, as other work may share it."""
+"""On a CPU, CPU time is counted, as other work may share the machine."""
 Ids = Sequence[Sequence[int]]
 Way = Callable[[Ids, int], int]
-"""Answers prompts under a module, of which it is given the number; gives back how many tokens."""
+"""Answers prompts under the module with a number; returns how many tokens it generated."""
 
 
 def main(
@@ -44,13 +44,13 @@ def main(
     out: Path = typer.Argument(help="Folder of generation.json."),
     precision: str = typer.Option("float32", help="float32 or bfloat16."),
     prompts: int = typer.Option(32, min=1),
-    answers: int = typer.Option(4, min=1, help="To each prompt."),
+    answers: int = typer.Option(4, min=1, help="Answers to each prompt."),
     length: int = typer.Option(
-        256, min=4, help="Tokens of the longest prompt; half in the shortest."
+        256, min=4, help="Tokens of the longest prompt; the shortest has half."
     ),
     new: int = typer.Option(128, min=2, help="Tokens of an answer."),
-    modules: int = typer.Option(4, min=1, help="Of the second comparison."),
-    rounds: int = typer.Option(3, min=1, help="Of each way."),
+    modules: int = typer.Option(4, min=1, help="Modules in the second comparison."),
+    rounds: int = typer.Option(3, min=1, help="Rounds of each system."),
 ) -> None:
     """Measure, and write generation.json."""
     out.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def main(
         "fastslow": ours(base, answers=answers, new=new, modules=modules),
         "transformers": theirs(other, answers=answers, new=new, modules=modules),
     }
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "model": model.name,
         "precision": precision,
         "threads": torch.get_num_threads(),
@@ -71,14 +71,14 @@ def main(
         "new tokens": new,
     }
     for count in dict.fromkeys((1, modules)):
-        found[f"{count} modules"] = in_turns(ways, asked, count, rounds=rounds)
+        results[f"{count} modules"] = in_turns(ways, asked, count, rounds=rounds)
     lengths, dtype = [*map(len, asked)], storage_dtype(precision)
     size: dict[str, Any] = {"answers": answers, "new": new, "dtype": dtype}
     seconds = decoding_floor(base.config, lengths, **size, clock=CLOCK)
     pace = prompts * answers * new / sum(seconds.values())
-    found["lower bound"] = {"s": seconds, "tokens per s": pace}
-    (out / "generation.json").write_text(json.dumps(found, indent=1) + "\n")
-    Console().print_json(data=found)
+    results["lower bound"] = {"s": seconds, "tokens per s": pace}
+    (out / "generation.json").write_text(json.dumps(results, indent=1) + "\n")
+    Console().print_json(data=results)
 
 
 def in_turns(
@@ -87,11 +87,11 @@ def in_turns(
     modules: int = 1,
     *,
     rounds: int,
-    tell: Callable[[dict[str, Any]], None] = lambda found: None,
+    tell: Callable[[dict[str, Any]], None] = lambda results: None,
 ) -> dict[str, Any]:
-    """Tokens a second of each way, and how the first compares with the others round by round; told
-    after every round."""
-    found: dict[str, Any] = {}
+    """Tokens per second of each way, and how the first compares with the others by round; `tell` is
+    called with the same after every round."""
+    results: dict[str, Any] = {}
     paces: dict[str, list[float]] = {name: [] for name in ways}
     parts = [asked[number::modules] for number in range(modules)]
     for way in ways.values():
@@ -99,31 +99,33 @@ def in_turns(
     for _ in range(rounds):
         for name, way in ways.items():
             began = CLOCK()
-            made = sum(way(part, number) for number, part in enumerate(parts))
-            paces[name].append(made / (CLOCK() - began))
-        found = _compared(paces)
-        tell(found)
-    return found
+            tokens = sum(way(part, number) for number, part in enumerate(parts))
+            paces[name].append(tokens / (CLOCK() - began))
+        results = _compared(paces)
+        tell(results)
+    return results
 
 
 def _compared(paces: dict[str, list[float]]) -> dict[str, Any]:
     first, *others = paces
-    found: dict[str, Any] = {"tokens per s": {name: median(own) for name, own in paces.items()}}
+    comparison: dict[str, Any] = {
+        "tokens per s": {name: median(values) for name, values in paces.items()}
+    }
     for name in others:
         ratios = [a / b for a, b in zip(paces[first], paces[name], strict=True)]
         spread = {"median": median(ratios), "least": min(ratios), "most": max(ratios)}
-        found[f"{first} to {name}"] = spread
-    return found
+        comparison[f"{first} to {name}"] = spread
+    return comparison
 
 
 def ours(base: Any, *, answers: int, new: int, modules: int = 1) -> Way:
-    """fastslow."""
+    """Answers from fastslow."""
     names = tuple(f"module{number}" for number in range(modules))
     own = Modules.attach(base, names, rank=LORA["r"], alpha=LORA["lora_alpha"])
 
     def answer(prompts: Ids, number: int) -> int:
         with own.using(names[number]):
-            made = generate(
+            groups = generate(
                 own.causal_lm,
                 prompts,
                 end_ids=[],
@@ -132,13 +134,13 @@ def ours(base: Any, *, answers: int, new: int, modules: int = 1) -> Way:
                 seed=0,
                 num_generations=answers,
             )
-        return sum(len(one.tokens) for several in made for one in several)
+        return sum(len(completion.tokens) for group in groups for completion in group)
 
     return answer
 
 
 def theirs(base: Any, *, answers: int, new: int, modules: int = 1) -> Way:
-    """transformers with PEFT's own layers."""
+    """Answers from transformers with PEFT's own layers."""
     names = [f"module{number}" for number in range(modules)]
     base.generation_config.eos_token_id = None
     model = get_peft_model(base, LoraConfig(**LORA), adapter_name=names[0]).eval()
@@ -148,8 +150,8 @@ def theirs(base: Any, *, answers: int, new: int, modules: int = 1) -> Way:
     def answer(prompts: Ids, number: int) -> int:
         model.set_adapter(names[number])
         width = max(map(len, prompts))
-        ids = torch.tensor([[PAD] * (width - len(own)) + [*own] for own in prompts])
-        mask = torch.tensor([[0] * (width - len(own)) + [1] * len(own) for own in prompts])
+        ids = torch.tensor([[PAD] * (width - len(prompt)) + [*prompt] for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         with torch.no_grad():
             rows = model.generate(
                 input_ids=ids.to(base.device),
@@ -166,7 +168,7 @@ def theirs(base: Any, *, answers: int, new: int, modules: int = 1) -> Way:
 
 
 def made_up_prompts(vocabulary: int, *, count: int, longest: int) -> list[list[int]]:
-    """Prompts of any tokens, evenly from half of the longest to that."""
+    """Prompts of random tokens, with lengths evenly from half of `longest` to `longest`."""
     draw = random.Random(0)
     lengths = [longest - longest // 2 * place // max(1, count - 1) for place in range(count)]
     draw.shuffle(lengths)

@@ -1,6 +1,6 @@
 """Made-up pairs of given lengths in tokens: the cost of a step depends on lengths, not on words.
 
-The tokenizer is learned from a few words, each of which is one token then, with its space.
+The tokenizer is learned from a few words, so that each is one token together with its space.
 """
 
 import gzip
@@ -13,11 +13,11 @@ from benchmarks.speed.shapes import learn_tokenizer
 
 WORDS = "red green blue one two three river garden letter window song market".split()
 FRAME = 8
-"""Tokens that the chat template writes around a prompt and an answer, at most."""
+"""Most tokens that the chat template adds around a prompt and an answer."""
 
 
 def text(draw: random.Random, words: int) -> str:
-    """So many words."""
+    """Random words, as many as asked for."""
     return " ".join(draw.choices(WORDS, k=words))
 
 
@@ -36,7 +36,7 @@ def made_up_data(folder: Path, *, length: int, pairs: int) -> Path:
 
 
 def made_up_pairs(folder: Path, *, length: int, count: int) -> Chosen:
-    """Pairs in a folder, chosen as those of `benchmarks.speed` are; the tokenizer stands there."""
+    """Pairs in a folder, chosen as in `benchmarks.speed`, with the tokenizer beside them."""
     data = made_up_data(folder, length=length, pairs=count)
     tokenizer = learn_tokenizer(data)
     tokenizer.save_pretrained(folder)

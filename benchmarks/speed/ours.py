@@ -1,4 +1,4 @@
-"""fastslow, in a process of its own: `python -m benchmarks.speed.ours SETTINGS`."""
+"""fastslow in its own process: `python -m benchmarks.speed.ours SETTINGS`."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def estimated_bytes(recipe: Any) -> int | None:
-    """What the run is estimated to take; None of small models."""
+    """The run's estimated memory; None for small models."""
     from fastslow.adapters import load_tokenizer
     from fastslow.training.data.dataset import objective_of
     from fastslow.training.distributed.processes import ProcessGroup
@@ -36,19 +36,19 @@ def estimated_bytes(recipe: Any) -> int | None:
 
     processes = ProcessGroup(recipe.train.device)
     encoder = make_encoder(recipe, load_tokenizer(recipe.model))
-    found = needed_memory(
+    estimate = needed_memory(
         recipe, objective_of(recipe), encoder, processes.device, processes, warn=print
     )
-    return None if found is None else found.total
+    return None if estimate is None else estimate.total
 
 
 def raw_recipe(settings: dict[str, Any]) -> dict[str, Any]:
-    """The recipe that a system's settings stand for."""
+    """The recipe for a system's settings."""
     return {
         "model": settings["model"],
         "output_dir": settings["out"],
         "data": {
-            # The same pairs in one epoch, which does not know what the reference said before.
+            # Repeated in one epoch, in which the reference's log-probs are not cached.
             "train": [settings["data"]] * (1 if settings.get("again") else 1000),
             "max_length": settings["max_length"],
         },

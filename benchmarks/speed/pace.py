@@ -1,7 +1,7 @@
-"""How a training waits its turn: blocks of steps, each timed, started over a pipe.
+"""How a training waits its turn: timed blocks of steps, started over a pipe.
 
-The parent writes a line for each block; the child answers with what the block took. Two trainings
-that take turns see the same machine.
+The parent writes a line for each block; the child answers with the block's time. Trainings that
+take turns see the same machine.
 """
 
 import gc
@@ -15,10 +15,10 @@ import torch
 
 
 class Pace:
-    """In a child: counts steps and lets a block of them pass at a time.
+    """In a child: counts steps and pauses after each block.
 
-    On a GPU memory that is not used is given back before another one's turn, and a block begins
-    with as many steps that are not timed, which have it allocated again.
+    On a GPU, unused memory is released before another child's turn, and a block begins with as many
+    untimed steps, which allocate it again.
     """
 
     def __init__(self, steps: int) -> None:
@@ -29,15 +29,15 @@ class Pace:
         os.dup2(2, 1)
         self._began = 0.0
         self.notes: list[str] = []
-        """What went otherwise than asked, as a smaller micro-batch."""
+        """Deviations from the settings, such as a smaller micro-batch."""
 
     def ready(self, **told: Any) -> None:
-        """Called once, when the first step could begin."""
+        """Call once, when the first step is ready to start."""
         self._say({"ready": True, "peak_bytes": peak_bytes(), **told})
         self._wait()
 
     def step(self) -> None:
-        """Called after every optimiser step."""
+        """Call after every optimiser step."""
         self._left -= 1
         if self._untimed and self._left == self._steps:
             torch.cuda.synchronize()
@@ -63,7 +63,7 @@ class Pace:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had: of the GPU where there is one."""
+    """This process's peak memory, on the GPU if there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_reserved()
     with open("/proc/self/status", encoding="ascii") as file:

@@ -1,4 +1,4 @@
-"""The pairs that every system learns from: as they come, without those that are cut anywhere."""
+"""The pairs that every system learns from; none of them is truncated."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from benchmarks.speed.shapes import rows_of
 
 @dataclass(frozen=True)
 class Chosen:
-    """A file of pairs in chat form, and what they are in tokens."""
+    """A file of pairs in chat form, and their lengths in tokens."""
 
     file: Path
     prompt_tokens: list[int]
@@ -19,14 +19,14 @@ class Chosen:
 
     @property
     def tokens(self) -> int:
-        """Of all pairs, their prompts once."""
+        """Tokens of all pairs, each prompt once."""
         return sum(self.prompt_tokens) + sum(map(sum, self.response_tokens))
 
 
 def choose_pairs(data: Path, tokenizer: Any, to: Path, *, count: int, max_length: int) -> Chosen:
-    """The first `count` pairs whose prompt and longer response fit, evenly spread over the file.
+    """`count` pairs whose prompt and longer response fit, evenly spread over the first 8 * `count`.
 
-    Systems cut what does not fit in ways of their own; what fits is the same to all.
+    Systems truncate in different ways; pairs that fit are the same for all.
     """
     fitting = []
     for row in rows_of(data):

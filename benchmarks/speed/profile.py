@@ -1,6 +1,6 @@
-"""Where the time of a step goes: `python -m benchmarks.speed.profile MODEL PAIRS`.
+"""Time breakdown of a step: `python -m benchmarks.speed.profile MODEL PAIRS`.
 
-MODEL and PAIRS are what `python -m benchmarks.speed OUT` left there: a model folder, pairs.jsonl.
+MODEL and PAIRS are the model folder and pairs.jsonl that `python -m benchmarks.speed OUT` wrote.
 """
 
 import json
@@ -27,7 +27,7 @@ KINDS = {
     "copies": ("copy_", "aten::cat", "clone", "contiguous", "index", "embedding", "fill_", "zero_"),
     "norms, activations, rotations, sums": ("aten::",),
 }
-"""Kinds of operators, by parts of their names; the first that fits."""
+"""Kinds of operators, by parts of their names; the first match counts."""
 
 
 def main(
@@ -37,9 +37,9 @@ def main(
     steps: int = 3,
     chase: bool = typer.Option(False, "--chase", help="OFS-DPO in place of DPO."),
     precision: str = "float32",
-    rows: int = typer.Option(25, help="Operators to list one by one."),
+    rows: int = typer.Option(25, help="Operators to list."),
 ) -> None:
-    """Print the shares of kinds of operators, and the operators with most time."""
+    """Print the time shares of kinds of operators, and the slowest operators."""
     recorder = profile(activities=[ProfilerActivity.CPU], record_shapes=False)
 
     def hear(event: dict) -> None:

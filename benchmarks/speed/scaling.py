@@ -1,8 +1,8 @@
-"""What a step costs against how many responses a prompt has and how long they are.
+"""Cost of a step by the number of responses to a prompt and their length.
 
     python -m benchmarks.speed.scaling MODEL OUT
 
-OFS-DPO's steps on ranked lists of made-up words. The sizes are measured in turns.
+OFS-DPO steps on ranked lists of made-up words. The sizes are measured in turns.
 """
 
 import json
@@ -25,7 +25,7 @@ from fastslow.training.data.dataset import objective_of, train_stream
 
 BY_RESPONSES = [(responses, 32) for responses in (2, 4, 8, 16)]
 BY_LENGTH = [(2, words) for words in (16, 32, 64, 128, 256)]
-"""Responses to a prompt, words of each."""
+"""Responses to a prompt, and words in each."""
 PROMPT_WORDS, EXAMPLES = 32, 4
 
 
@@ -40,7 +40,7 @@ def main(model: Path, out: Path, rounds: int = typer.Option(5, min=1)) -> None:
                 recipe = recipe_for(model, Path(folder), *size)
                 tokens[size] = tokens_of(recipe)
                 seconds[size].append(step_seconds(recipe))
-    found = [
+    rows = [
         {
             "responses": size[0],
             "words": size[1],
@@ -51,10 +51,10 @@ def main(model: Path, out: Path, rounds: int = typer.Option(5, min=1)) -> None:
         for size in sizes
     ]
     growth = {
-        name: exponent([row for row in found if (row["responses"], row["words"]) in chosen])
+        name: exponent([row for row in rows if (row["responses"], row["words"]) in chosen])
         for name, chosen in (("responses", BY_RESPONSES), ("length", BY_LENGTH))
     }
-    result = {"model": model.name, "rows": found, "time ~ tokens ^": growth}
+    result = {"model": model.name, "rows": rows, "time ~ tokens ^": growth}
     out.mkdir(parents=True, exist_ok=True)
     (out / "scaling.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
@@ -74,18 +74,18 @@ def recipe_for(model: Path, folder: Path, responses: int, words: int) -> Recipe:
     ]
     file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    given = {
+    raw = {
         "model": str(model),
         "output_dir": str(folder / "run"),
         "data": {"train": str(file), "max_length": 1024},
         "objective": {"name": "plackett_luce"},
         "train": {"batch_size": EXAMPLES, "epochs": 10_000, "max_steps": 7},
     }
-    return load_recipe(given, [])
+    return load_recipe(raw, [])
 
 
 def tokens_of(recipe: Recipe) -> int:
-    """Tokens in the row that a step scores."""
+    """Tokens that a step scores."""
     encoder = make_encoder(recipe, load_tokenizer(recipe.model))
     reader = BatchReader(
         train_stream(recipe), encoder, objective_of(recipe), batch_size=recipe.train.batch_size
@@ -94,7 +94,7 @@ def tokens_of(recipe: Recipe) -> int:
 
 
 def step_seconds(recipe: Recipe) -> float:
-    """Median over the steps, without the first two."""
+    """Median seconds of a step, without the first two."""
     paces: list[float] = []
 
     def hear(event: dict[str, Any]) -> None:

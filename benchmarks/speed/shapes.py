@@ -1,7 +1,7 @@
-"""Models of a given shape with random weights, and a tokenizer of the same vocabulary.
+"""Models of a given shape with random weights, and a tokenizer with the same vocabulary.
 
-What a step costs depends on shapes and on how long texts are in tokens, not on what the weights
-say. The tokenizer is learned from the pairs that are trained on.
+The cost of a step depends on shapes and on lengths in tokens, not on the values of weights. The
+tokenizer is learned from the training pairs.
 """
 
 import gzip
@@ -75,9 +75,9 @@ def make_model(
     dtype: torch.dtype,
     vocabulary: int = VOCABULARY,
 ) -> Path:
-    """The folder of a model, made once.
+    """The folder of a model, created once.
 
-    Its vocabulary may be larger than that of the tokenizer that the function gives.
+    `vocabulary` may be larger than that of the tokenizer that `tokenizer` returns.
     """
     if not (to / "tokenizer.json").exists():
         torch.manual_seed(0)
@@ -117,11 +117,11 @@ def learn_tokenizer(data: Path) -> PreTrainedTokenizerFast:
     )
     core.train_from_iterator(map(_text, rows_of(data)), trainer)
     pad, bos, end, *_ = SPECIAL
-    found = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token=pad, bos_token=bos, eos_token=end
     )
-    found.chat_template = TEMPLATE
-    return found
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
 
 
 def _text(row: dict) -> str:

@@ -1,9 +1,9 @@
-"""One pass over many made-up pairs: whether memory stays where it was.
+"""One pass over many made-up pairs: does memory stay constant?
 
     python -m benchmarks.speed.stream MODEL OUT --pairs 1000000
 
-A tiny model with random weights and MODEL's tokenizer learns, as reading is what could grow; what
-the process holds is noted all the way.
+The model is tiny, with random weights and MODEL's tokenizer, since reading is what could grow. The
+process's memory is recorded throughout.
 """
 
 import json
@@ -31,13 +31,13 @@ def main(model: Path, out: Path, pairs: int = typer.Option(1_000_000, min=10 * B
     with file.open("w", encoding="utf-8") as stream:
         for _ in range(pairs):
             stream.write(json.dumps(pair(draw)) + "\n")
-    noted: list[tuple[int, int]] = []
+    samples: list[tuple[int, int]] = []
     every = max(1, pairs // BATCH // 50)
 
     def hear(event: dict[str, Any]) -> None:
         if event["event"] == "step" and event["step"] % every == 0:
-            noted.append((event["pairs_seen"], psutil.Process().memory_info().rss))
-            print(f"{event['pairs_seen']} pairs: {noted[-1][1] / 1e6:.0f} MB", flush=True)
+            samples.append((event["pairs_seen"], psutil.Process().memory_info().rss))
+            print(f"{event['pairs_seen']} pairs: {samples[-1][1] / 1e6:.0f} MB", flush=True)
 
     summary = fastslow.train(
         {
@@ -50,27 +50,27 @@ def main(model: Path, out: Path, pairs: int = typer.Option(1_000_000, min=10 * B
         },
         listener=hear,
     )
-    tenth = [held for seen, held in noted if seen >= pairs / 10]
+    from_a_tenth = [held for seen, held in samples if seen >= pairs / 10]
     result = {
         "pairs": summary.pairs_seen,
         "seconds": summary.wall_s,
-        "bytes at a tenth": tenth[0],
-        "most bytes after": max(tenth),
-        "bytes at the end": tenth[-1],
-        "noted": noted,
+        "bytes at a tenth": from_a_tenth[0],
+        "most bytes after": max(from_a_tenth),
+        "bytes at the end": from_a_tenth[-1],
+        "noted": samples,
     }
     (out / "stream.json").write_text(json.dumps(result) + "\n")
     print({key: value for key, value in result.items() if key != "noted"})
 
 
 def pair(draw: random.Random) -> dict[str, str]:
-    """A row that no other is like."""
+    """A unique row."""
     prompt, chosen, rejected = (text(draw, count) for count in (6, 4, 4))
     return {"prompt": f"{prompt} {draw.random()}", "chosen": chosen, "rejected": rejected}
 
 
 def make_tiny(model: Path, to: Path) -> None:
-    """A model that costs next to nothing."""
+    """A model that costs almost nothing."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     config = LlamaConfig(
         hidden_size=16,

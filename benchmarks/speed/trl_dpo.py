@@ -1,4 +1,4 @@
-"""TRL's DPOTrainer, in a process of its own: `python -m benchmarks.speed.trl_dpo SETTINGS`."""
+"""TRL's DPOTrainer in its own process: `python -m benchmarks.speed.trl_dpo SETTINGS`."""
 
 import dataclasses
 import importlib.util
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def best_options(config: Any) -> tuple[dict[str, Any], str]:
-    """The quickest settings that this machine and this version of TRL have, and the attention.
+    """The fastest settings of this machine and TRL version, and the attention implementation.
 
     The output head is fused with the loss in any case.
     """
@@ -76,7 +76,7 @@ def best_options(config: Any) -> tuple[dict[str, Any], str]:
     flash = importlib.util.find_spec("flash_attn") is not None
     liger = importlib.util.find_spec("liger_kernel") is not None
     wanted = {"padding_free": flash, "use_liger_kernel": liger}
-    options = {name: True for name, there in wanted.items() if there and name in known}
+    options = {name: True for name, available in wanted.items() if available and name in known}
     return options, "flash_attention_2" if flash else "sdpa"
 
 

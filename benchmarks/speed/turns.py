@@ -1,6 +1,6 @@
-"""fastslow and its peers in turns: each trains in a process of its own, a block of steps at a time.
+"""fastslow and its peers in turns: each trains in its own process, one block of steps per turn.
 
-One that fails, for want of memory as a rule, is a result; the others continue.
+A failure, usually out of memory, is a result; the others continue.
 """
 
 import importlib.util
@@ -39,7 +39,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "trl dpo, best": TRL | {"options": CACHED, "best": True},
 }
 USUAL = [name for name in SYSTEMS if "," not in name]
-"""Not compiled, and without the reference's scores of an earlier epoch or of a pass beforehand."""
+"""Not compiled, and without cached or precomputed reference scores."""
 CHOICE = f"Of {', '.join(SYSTEMS)}."
 RANK = 16
 NO_MEMORY = "out of memory"
@@ -51,7 +51,7 @@ class Comparison:
 
     model: Path
     pairs: Chosen
-    """A block is one pass over these, so that all learn the same tokens in it."""
+    """A block is one pass over these, so that all systems learn the same tokens in it."""
     out: Path
     batch_size: int
     max_length: int
@@ -67,11 +67,11 @@ class Comparison:
         return len(self.pairs.prompt_tokens)
 
     def settings(self, name: str) -> dict[str, Any]:
-        """What the process of a system is told."""
-        own = self.out / "runs" / name.replace(" ", "-").replace(",", "")
-        shutil.rmtree(own, ignore_errors=True)  # A training would resume it.
+        """Settings for the process of a system."""
+        run = self.out / "runs" / name.replace(" ", "-").replace(",", "")
+        shutil.rmtree(run, ignore_errors=True)  # Else the run would resume.
         return {
-            "out": str(own),
+            "out": str(run),
             "model": str(self.model),
             "data": str(self.pairs.file),
             "max_length": self.max_length,
@@ -83,13 +83,13 @@ class Comparison:
 
 
 class Child:
-    """A training that runs a block of steps when it is told to."""
+    """A training that runs one block of steps on request."""
 
     def __init__(self, name: str, comparison: Comparison) -> None:
         self.name = name
         self.blocks: list[dict[str, Any]] = []
         self.failed = ""
-        """Why it has come to its end."""
+        """Why it ended; empty while it runs."""
         self.ready: dict[str, Any] = {}
         settings = comparison.settings(name)
         self._log = (comparison.out / f"{name.replace(' ', '-')}.log").open("w")
@@ -103,11 +103,11 @@ class Child:
         )
 
     def wait(self) -> None:
-        """Until its first step could begin."""
+        """Wait until its first step is ready to start."""
         self.ready = self._hear()
 
     def block(self) -> dict[str, Any]:
-        """What the next block took; nothing of one that failed."""
+        """Measurements of the next block; empty if the training failed."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.write("\n")
@@ -123,15 +123,15 @@ class Child:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if line:
-            found: dict[str, Any] = json.loads(line)
-            return found
+            message: dict[str, Any] = json.loads(line)
+            return message
         self.failed = why_it_ended(Path(self._log.name))
         print(f"{self.name} stopped: {self.failed} ({self._log.name})", flush=True)
         return {}
 
 
 def why_it_ended(log: Path) -> str:
-    """In a few words, from what a process wrote before its end."""
+    """A short reason, from a process's last output."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     if any("OutOfMemoryError" in line or NO_MEMORY in line for line in lines):
         return NO_MEMORY
@@ -143,15 +143,15 @@ def compare(
     systems: Sequence[str],
     *,
     rounds: int,
-    tell: Callable[[dict[str, Any]], None] = lambda found: None,
+    tell: Callable[[dict[str, Any]], None] = lambda results: None,
 ) -> dict[str, Any]:
-    """What every system took, and how that compares with the first of TRL's.
+    """Measurements of every system, and how they compare with the first of TRL's.
 
-    `tell` is given the same after every round, of the rounds so far.
+    `tell` is called after every round with the same for the rounds so far.
     """
     peaks: list[float] = []
     config = AutoConfig.from_pretrained(comparison.model)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     with ExitStack() as stack:
         absent = {name: lack for name in systems if (lack := _lacks(name))}
         children = [Child(name, comparison) for name in systems if name not in absent]
@@ -173,17 +173,17 @@ def compare(
             }
             rows |= {name: {"failed": lack} for name, lack in absent.items()}
             _relate(rows)
-            found = {
+            results = {
                 "setting": _setting(comparison),
                 "matmul_peak": median(peaks),
                 "systems": {name: rows[name] for name in systems},
             }
-            tell(found)
-    return found
+            tell(results)
+    return results
 
 
 def _lacks(name: str) -> str:
-    """What has to be installed for a system."""
+    """What is missing for a system; empty if nothing is."""
     needed = SYSTEMS[name].get("needs")
     missing = needed is not None and importlib.util.find_spec(needed) is None
     return f"{needed} is not installed" if missing else ""
@@ -207,8 +207,8 @@ def _row(child: Child, comparison: Comparison, config: Any, peak: float) -> dict
         reference=not (system.get("again") or system.get("options", {}).get(KNOWN)),
     )
     typical = median(seconds)
-    told = {**child.ready, **child.blocks[-1]}
-    notes = {key: told[key] for key in ("options", "notes", "estimated_bytes") if told.get(key)}
+    facts = {**child.ready, **child.blocks[-1]}
+    notes = {key: facts[key] for key in ("options", "notes", "estimated_bytes") if facts.get(key)}
     return {
         "pairs_per_s": comparison.count / typical,
         "tokens_per_s": comparison.pairs.tokens / typical,
@@ -223,7 +223,7 @@ def _row(child: Child, comparison: Comparison, config: Any, peak: float) -> dict
 
 
 def _relate(rows: dict[str, dict[str, Any]]) -> None:
-    """Add to every row how it compares with TRL's, the first there is."""
+    """Add to every row how it compares with the first of TRL's."""
     against = next((row for name, row in rows.items() if name.startswith("trl")), {})
     if "seconds" not in against:
         return
