@@ -1,9 +1,9 @@
-"""Large inputs: a million rows, a report of two million steps, weights of two hundred modules.
+"""Large inputs: a million rows, a report of two million steps, merge weights of 200 modules.
 
     python -m benchmarks.scale OUT MODEL
 
-Makes the inputs and runs the commands on them, each in a process of its own, whose processor
-seconds and memory are what is measured: other work on the machine matters little to these.
+Creates the inputs and runs the commands on them, each in its own process. Measures CPU seconds and
+memory, which other work on the machine affects little.
 """
 
 import json
@@ -35,8 +35,8 @@ atexit.register(tell)
 from fastslow.cli.main import run
 run()
 """
-"""`fastslow`, which writes its most KiB to a file: what the system tells of a child is no less than
-its parent had."""
+"""`fastslow`, writing its peak KiB to a file: the value reported for a child is never below its
+parent's."""
 FIRST_STEP = {"train.max_steps": 1, "train.batch_size": 1, "checkpoint.every": 1_000_000}
 
 
@@ -44,23 +44,23 @@ def main(
     out: Path = typer.Argument(help="Folder of the inputs and of scale.json."),
     model: Path = typer.Argument(help="A model's folder."),
     rows: int = typer.Option(1_000_000, min=1),
-    lines: int = typer.Option(2_000_000, min=1, help="Of the event log."),
-    modules: int = typer.Option(200, min=2, help="Of the bank."),
-    only: list[str] = typer.Option([], help="Of validate, train, report, combine; none is all."),
+    lines: int = typer.Option(2_000_000, min=1, help="Steps in the event log."),
+    modules: int = typer.Option(200, min=2, help="Modules in the bank."),
+    only: list[str] = typer.Option([], help="Of validate, train, report, combine; default: all."),
 ) -> None:
-    """Measure, and write scale.json after each."""
+    """Measure, and write scale.json after each command."""
     out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = {"rows": rows, "lines": lines, "modules": modules}
+    results: dict[str, Any] = {"rows": rows, "lines": lines, "modules": modules}
     for name, command in _commands(out, model, rows, lines, modules, only):
-        found[name] = measured(command, out / f"{name}.log")
-        print(f"{name}: {found[name]}", flush=True)
-        write_text(out / "scale.json", json.dumps(found, indent=1) + "\n")
+        results[name] = measured(command, out / f"{name}.log")
+        print(f"{name}: {results[name]}", flush=True)
+        write_text(out / "scale.json", json.dumps(results, indent=1) + "\n")
 
 
 def _commands(
     out: Path, model: Path, rows: int, lines: int, modules: int, only: list[str]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Names, and what is given to `fastslow`; the inputs are made when they are asked for."""
+    """Names and `fastslow` arguments; inputs are created when iterated."""
     wanted = set(only) or {"validate", "train", "report", "combine"}
     if wanted & {"validate", "train"}:
         data = make_rows(out / f"rows-{rows}.jsonl", rows)
@@ -80,25 +80,25 @@ def _commands(
 
 
 def measured(command: list[str], log: Path) -> dict[str, float]:
-    """Processor seconds, seconds and the most bytes of one `fastslow` command."""
-    began, most = os.times().elapsed, log.with_suffix(".kib")
-    with log.open("w") as said:
+    """CPU seconds, seconds and peak MB of one `fastslow` command."""
+    began, peak_file = os.times().elapsed, log.with_suffix(".kib")
+    with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", WATCHED, str(most), *command], stdout=said, stderr=said
+            [sys.executable, "-c", WATCHED, str(peak_file), *command], stdout=output, stderr=output
         )
-        _, status, used = os.wait4(process.pid, 0)
+        _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"fastslow {command[0]} failed: see {log}")
     return {
-        "processor s": round(used.ru_utime + used.ru_stime, 1),
+        "processor s": round(usage.ru_utime + usage.ru_stime, 1),
         "s": round(os.times().elapsed - began, 1),
-        "MB": round(int(most.read_text()) * 1024 / 1e6),
+        "MB": round(int(peak_file.read_text()) * 1024 / 1e6),
     }
 
 
 def make_rows(file: Path, count: int) -> Path:
-    """Pairs, no two alike; made once."""
+    """A file of distinct pairs, created once."""
     draw = random.Random(0)
     if not file.exists():
         write_lines(file, (pair(draw) for _ in range(count)))
@@ -106,7 +106,7 @@ def make_rows(file: Path, count: int) -> Path:
 
 
 def make_log(folder: Path, count: int) -> Path:
-    """A run folder with as many steps; made once."""
+    """A run folder with `count` steps, created once."""
     if not folder.exists():
         folder.mkdir(parents=True)
         recipe = "model: model\noutput_dir: run\ndata: {train: pairs.jsonl}\n"
@@ -136,7 +136,7 @@ def steps(count: int) -> Iterator[dict[str, Any]]:
 
 
 def make_bank(folder: Path, model: Path, count: int) -> Path:
-    """A bank of copies of one module with pairs of its own for each domain; made once."""
+    """A bank of copies of one module, with separate pairs for each domain; created once."""
     if folder.exists():
         return folder
     scratch = folder.with_name(f"{folder.name}-runs")
@@ -159,7 +159,7 @@ def short_pair(draw: random.Random) -> dict[str, str]:
 
 
 def _train(model: Path, scratch: Path, data: Path) -> None:
-    """A run over one domain, whose bank's only entry is copied for the others."""
+    """Train one domain; its bank's only entry is copied for the others."""
     fastslow.train(
         {
             "model": str(model),
@@ -184,7 +184,7 @@ def _add(bank: Path, scratch: Path, name: str, position: int, data: Path) -> Non
 
 
 def write_lines(file: Path, rows: Iterator[dict[str, Any]]) -> None:
-    """One JSON object a line."""
+    """One JSON object per line."""
     with file.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row) + "\n" for row in rows)
 

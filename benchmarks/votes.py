@@ -1,8 +1,9 @@
-"""`python -m benchmarks.votes OUT`: how long a vote takes at 10,000 a minute, and if all are kept.
+"""`python -m benchmarks.votes OUT`: latency of votes at 10,000 a minute, and whether all are kept.
 
-A server in a process of its own, 50 people who take pairs and vote at fixed times, whether or not
-the reply to the vote before has come; the latency of a vote counts from the time it was due.
-With `--model` it answers and learns from these votes too, while some always have answers streamed.
+A server in its own process, and 50 people who take pairs and vote at fixed times, whether or not
+the reply to the previous vote has arrived. Latency counts from the time a vote was due. With
+`--model` the server also answers and learns from these votes, while answers are streamed all the
+time.
 """
 
 import argparse
@@ -32,22 +33,24 @@ from fastslow.training.state.summary import versions
 
 PEOPLE = 50
 AHEAD = 4
-"""Pairs that somebody takes at once, as the page does."""
+"""Pairs that a person takes at once, as the page does."""
 PROMPTS = 64
 MADE_AT_ONCE = 5000
 LEARNING = ("data.max_length=128", "lora.rank=8", "train.learning_rate=3e-3", "train.batch_size=16")
 STREAMED = 48
-"""Tokens of a streamed answer, at most."""
+"""Most tokens of a streamed answer."""
 
 
 def main() -> None:
-    """Measure, and write the results if asked to."""
+    """Measure, and write the results if requested."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--votes-a-minute", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--model", help="folder of one that answers and learns")
-    parser.add_argument("--streams", type=int, default=8, help="answers at a time, with --model")
+    parser.add_argument("--model", help="folder of a model that answers and learns")
+    parser.add_argument(
+        "--streams", type=int, default=8, help="concurrent streamed answers, with --model"
+    )
     parser.add_argument("--results", type=Path, help="JSON file to write")
     args = parser.parse_args()
     learning = [f"model={args.model}", *LEARNING, "--learn"] if args.model else []
@@ -69,46 +72,49 @@ def main() -> None:
         server.wait()
     with Store(args.out) as store, store.read() as connection:
         kept = connection.scalar(select(func.count()).select_from(votes))
-        states = Counter(one.state for one in history(connection))
-    found = {"votes": wanted, "kept": kept, "minutes": args.minutes, "people": PEOPLE}
-    found |= {"server_cpu_s": round(cpu, 1)}
-    found |= _quantiles(latencies)
+        states = Counter(update.state for update in history(connection))
+    results = {"votes": wanted, "kept": kept, "minutes": args.minutes, "people": PEOPLE}
+    results |= {"server_cpu_s": round(cpu, 1)}
+    results |= _quantiles(latencies)
     if streams:
-        found |= {"streams": streams, "answers": answered, "updates": dict(states)}
-    print(json.dumps(found, indent=1))
+        results |= {"streams": streams, "answers": answered, "updates": dict(states)}
+    print(json.dumps(results, indent=1))
     if args.results:
-        text = json.dumps({**found, "versions": versions()}, indent=1) + "\n"
+        text = json.dumps({**results, "versions": versions()}, indent=1) + "\n"
         write_text(args.results, text)
 
 
 def _prepared(folder: Path, count: int) -> list[str]:
-    """A new store with pairs and people; their tokens."""
+    """Create a store with pairs and people; returns the people's tokens."""
     with Store(folder) as store:
         tokens = [
             store.write(people.add_principal, name=f"p{number}", role="annotator", now=0.0)[1]
             for number in range(PEOPLE)
         ]
-        made = [_pair(store, number) for number in range(PROMPTS)]
+        templates = [_pair(store, number) for number in range(PROMPTS)]
         for start in range(0, count, MADE_AT_ONCE):
             size = min(MADE_AT_ONCE, count - start)
-            rows = [made[number % PROMPTS] for number in range(size)]
+            rows = [templates[number % PROMPTS] for number in range(size)]
             store.write(lambda connection, rows=rows: connection.execute(pairs.insert(), rows))
     return tokens
 
 
 def _pair(store: Store, number: int) -> dict[str, Any]:
-    """A row of a pair on a prompt of its own."""
+    """A row for a pair on a new prompt."""
     words = f"{THINGS[number % len(THINGS)]} {'north south east west'.split()[number % 4]}"
     messages = [{"role": "user", "content": f"Which way to the {words} {number}?"}]
     prompt = store.write(items.add_prompt, messages=messages, domain="town", now=0.0)
-    said = (items.Answer("Down the hill, then left. " * 8), items.Answer("No idea. " * 20))
-    a, b = (store.write(items.add_answer, prompt_id=prompt, answer=one, now=0.0) for one in said)
+    answers = (items.Answer("Down the hill, then left. " * 8), items.Answer("No idea. " * 20))
+    a, b = (
+        store.write(items.add_answer, prompt_id=prompt, answer=answer, now=0.0)
+        for answer in answers
+    )
     row = {"prompt_id": prompt, "a": a, "b": b, "purpose": "learn", "open": True, "needs": 1}
     return {**row, "at": 0.0}
 
 
 def address_of(server: subprocess.Popen[str]) -> str:
-    """Where a server is, once it says so."""
+    """The server's address, once it prints it."""
     assert server.stdout is not None
     for line in server.stdout:
         if found := re.search(r"serving on (\S+);", line):
@@ -119,11 +125,11 @@ def address_of(server: subprocess.Popen[str]) -> str:
 async def _cast(
     address: str, tokens: list[str], wanted: int, seconds: float, streams: int
 ) -> tuple[list[float], dict[str, Any]]:
-    """Have everyone vote at their times; seconds from when each vote was due to its reply, and what
-    became of answers that were streamed meanwhile."""
+    """Have everyone vote at fixed times. Returns the seconds from when each vote was due to its
+    reply, and statistics of the answers streamed meanwhile."""
     limits = httpx2.Limits(max_connections=PEOPLE * 4, max_keepalive_connections=PEOPLE * 4)
     async with httpx2.AsyncClient(base_url=address, limits=limits, timeout=60) as client:
-        share, every = wanted // len(tokens), seconds / (wanted // len(tokens))
+        votes_each, every = wanted // len(tokens), seconds / (wanted // len(tokens))
         begin = time.monotonic() + 2.0
         gc.freeze()
         answered = _Answered()
@@ -131,27 +137,27 @@ async def _cast(
             asyncio.create_task(answered.listen(client, tokens[number % len(tokens)]))
             for number in range(streams)
         ]
-        found = await asyncio.gather(
+        latencies = await asyncio.gather(
             *(
-                _person(client, token, share, every, begin + every * place / len(tokens))
+                _person(client, token, votes_each, every, begin + every * place / len(tokens))
                 for place, token in enumerate(tokens)
             )
         )
         answered.over = True
         await asyncio.gather(*listening)
-    return [latency for own in found for latency in own], answered.told()
+    return [latency for person in latencies for latency in person], answered.summary()
 
 
 @dataclass
 class _Answered:
-    """What became of streamed answers."""
+    """Outcomes of streamed answers."""
 
     over: bool = False
     seconds: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     async def listen(self, client: httpx2.AsyncClient, token: str) -> None:
-        """Have one answer after the other streamed until the votes are over."""
+        """Stream one answer after another until voting is over."""
         headers = {"Authorization": f"Bearer {token}"}
         turns = [{"role": "user", "content": "Which way to the river?"}]
         body = {"model": "base", "messages": turns, "stream": True, "max_tokens": STREAMED}
@@ -171,11 +177,11 @@ class _Answered:
                 self.failed.append(last[:200])
                 await asyncio.sleep(1.0)
 
-    def told(self) -> dict[str, Any]:
-        """Numbers, and the first failures."""
-        middle = sorted(self.seconds)[len(self.seconds) // 2] if self.seconds else None
+    def summary(self) -> dict[str, Any]:
+        """Counts, the median, and the first failures."""
+        median_s = sorted(self.seconds)[len(self.seconds) // 2] if self.seconds else None
         return {
-            "whole": len(self.seconds), "median_s": middle, "failed": len(self.failed),
+            "whole": len(self.seconds), "median_s": median_s, "failed": len(self.failed),
             "failures": self.failed[:3],
         }  # fmt: skip
 
@@ -189,14 +195,14 @@ async def _person(
 
     async def vote(pair_id: int, due: float) -> None:
         body = {"pair_id": pair_id, "verdict": draw.choice("ab"), "seen_ms": 4000}
-        own = {**headers, "Idempotency-Key": str(pair_id)}
-        reply = await client.post("/v1/votes", json=body, headers=own)
+        vote_headers = {**headers, "Idempotency-Key": str(pair_id)}
+        reply = await client.post("/v1/votes", json=body, headers=vote_headers)
         reply.raise_for_status()
         latencies.append(time.monotonic() - due)
 
     for number in range(count):
         if not ready:
-            # What is on its way is held, and would be given again.
+            # Votes in flight still hold their pairs, which would be handed out again.
             await asyncio.gather(*waiting)
             reply = await client.post("/v1/pairs/next", json={"count": AHEAD}, headers=headers)
             reply.raise_for_status()
@@ -213,8 +219,10 @@ async def _person(
 def _quantiles(latencies: list[float]) -> dict[str, Any]:
     ordered = sorted(latencies)
     at = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}
-    found = {f"{name}_ms": 1000 * ordered[int(share * len(ordered))] for name, share in at.items()}
-    return {**found, "max_ms": 1000 * ordered[-1]}
+    quantiles = {
+        f"{name}_ms": 1000 * ordered[int(share * len(ordered))] for name, share in at.items()
+    }
+    return {**quantiles, "max_ms": 1000 * ordered[-1]}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.live OUT`: how good is what is learned from votes while they come?
+"""`python -m benchmarks.live OUT`: how good is a policy learned from votes as they come?
 
-In each world people of its taste vote on two answers of whatever answers at that time, and every 64
-votes are an update. Afterwards a run trains on the very same votes offline, from the base, as often
-as is best, and both are compared at the same reverse KL.
+In each world people with its taste vote on two answers of the policy served at the time, and every
+64 votes make an update. Then a run trains on the same votes offline, from the base, with the best
+number of passes, and both are compared at the same reverse KL.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from fastslow.training.state.summary import versions
 
 
 def main() -> None:
-    """Run what is not done yet, and say what came out."""
+    """Run the missing trials and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -26,11 +26,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="JSON file to write")
     args = parser.parse_args()
     calls = [Trial(args.out / f"{seed}", seed, args.votes, args.rate) for seed in args.seeds]
-    found = gathered(calls, workers=args.workers, progress=lambda done, of: None)
-    for one in found:
-        print(json.dumps({key: value for key, value in one.items() if key != "course"}))
+    results = gathered(calls, workers=args.workers, progress=lambda done, of: None)
+    for result in results:
+        print(json.dumps({key: value for key, value in result.items() if key != "course"}))
     if args.results:
-        text = json.dumps({"worlds": found, "versions": versions()}, indent=1) + "\n"
+        text = json.dumps({"worlds": results, "versions": versions()}, indent=1) + "\n"
         write_text(args.results, text)
 
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks.live.beside OUT`: how do answering and learning slow each other down?
 
-One server with a learner, on an idle machine. In turns: somebody asks while there is nothing to
-learn, then while votes are learned, then nobody asks while as many votes are learned.
+One server with a learner, on an idle machine. In turns: requests while there is nothing to learn,
+requests while votes are learned, and no requests while as many votes are learned.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from fastslow.training.state.summary import versions
 
 TURNS = 4
 UPDATES = 3
-"""That are learned in a turn, with and without questions beside them."""
+"""Updates learned in a turn, both with and without requests."""
 ROWS = 64
 SPARE = 1.3
-"""Votes that are cast for each that is to be learned: some are held out, none waits in vain."""
+"""Votes cast per row to be learned: some are held out, and no update may wait for missing rows."""
 ASKED = 20
-"""Answers on an idle server, in a turn."""
+"""Requests to the idle server in a turn."""
 TOKENS = 48
 PATIENCE = 600.0
 SETTINGS = (
@@ -43,11 +43,11 @@ SETTINGS = (
 
 
 def main() -> None:
-    """Measure, and write the results if asked to."""
+    """Measure, and write the results if requested."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", help="folder of one to take in place of the world's")
+    parser.add_argument("--model", help="folder of a model to use instead of the world's")
     parser.add_argument("--results", type=Path, help="JSON file to write")
     args = parser.parse_args()
     world = World(args.seed, num_domains=1)
@@ -59,20 +59,20 @@ def main() -> None:
         [sys.executable, "-m", "fastslow", *command], stdout=subprocess.PIPE, text=True
     )
     try:
-        found = _measured(crowd, _client(server, crowd.folder))
+        results = _measured(crowd, _client(server, crowd.folder))
     finally:
         server.terminate()
         server.wait()
         crowd.store.close()
-    print(json.dumps(found, indent=1))
+    print(json.dumps(results, indent=1))
     if args.results:
-        text = json.dumps({**found, "versions": versions()}, indent=1) + "\n"
+        text = json.dumps({**results, "versions": versions()}, indent=1) + "\n"
         write_text(args.results, text)
 
 
 def _client(server: subprocess.Popen[str], folder: Path) -> httpx2.Client:
     address = address_of(server)
-    tokens = dict(one.split() for one in (folder / "tokens").read_text().splitlines())
+    tokens = dict(line.split() for line in (folder / "tokens").read_text().splitlines())
     headers = {"Authorization": f"Bearer {tokens['admin']}"}
     return httpx2.Client(base_url=address, headers=headers, timeout=60.0)
 
@@ -80,7 +80,7 @@ def _client(server: subprocess.Popen[str], folder: Path) -> httpx2.Client:
 def _measured(crowd: Electorate, client: httpx2.Client) -> dict[str, Any]:
     draw = random.Random(crowd.seed)
     ask = _asker(crowd, client, draw)
-    _learned(crowd, draw, 1, lambda: time.sleep(0.2))  # Loads and compiles what is needed.
+    _learned(crowd, draw, 1, lambda: time.sleep(0.2))  # Warm-up: loads and compiles.
     idle, busy = list[float](), list[float]()
     beside, alone = list[float](), list[float]()
     for _ in range(TURNS):
@@ -99,7 +99,7 @@ def _asker(crowd: Electorate, client: httpx2.Client, draw: random.Random) -> Cal
     prompts = crowd.world.prompts(crowd.domain)
 
     def ask() -> float:
-        """Seconds that an answer of TOKENS tokens takes."""
+        """Seconds per answer, scaled to TOKENS tokens."""
         turns = [{"role": "user", "content": draw.choice(prompts)}]
         body = {"messages": turns, "max_tokens": TOKENS, "model": "base", "seed": 1}
         begun = time.monotonic()
@@ -114,14 +114,14 @@ def _asker(crowd: Electorate, client: httpx2.Client, draw: random.Random) -> Cal
 def _learned(
     crowd: Electorate, draw: random.Random, count: int, meanwhile: Callable[[], object]
 ) -> float:
-    """Cast votes, and do something again and again until so many updates are decided; rows learned
-    in a second, from the first of them to the last."""
+    """Cast votes and call `meanwhile` until `count` updates are decided. Returns the rows learned
+    per second, from the first update to the last."""
     before = _decided(crowd)
     votes = int(SPARE * count * ROWS)
     asked = crowd.asked(votes)
-    said = [[crowd.world.answer(one.prompt, draw) for _ in range(2)] for one in asked]
+    answers = [[crowd.world.answer(request.prompt, draw) for _ in range(2)] for request in asked]
     begun = time.monotonic()
-    crowd.vote(asked, [[Answer(text, 1, False) for text in both] for both in said])
+    crowd.vote(asked, [[Answer(text, 1, False) for text in texts] for texts in answers])
     first, marks = 0.0, list[float]()
     while len(marks) < count:
         meanwhile()
@@ -137,12 +137,12 @@ def _learned(
 
 def _decided(crowd: Electorate) -> int:
     with crowd.store.read() as connection:
-        found = updates.history(connection)
-    return sum(one.state not in updates.UNDECIDED for one in found)
+        history = updates.history(connection)
+    return sum(update.state not in updates.UNDECIDED for update in history)
 
 
 def _milliseconds(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(1000 * one for one in seconds)
+    ordered = sorted(1000 * duration for duration in seconds)
     return {
         "median": round(median(ordered), 1),
         "p95": round(ordered[int(0.95 * len(ordered))], 1),

@@ -1,4 +1,4 @@
-"""What benchmarks of a taste that changes share: their options, and running their trials."""
+"""Options and trials shared by benchmarks in which people's taste changes."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from fastslow.bench.suite import gathered
 from fastslow.training.state.summary import versions
 
 PHASES = 4
-"""Tastes, one after the other."""
+"""Number of successive tastes."""
 
 
 def options_of_phases(doc: str | None) -> argparse.Namespace:
@@ -19,17 +19,17 @@ def options_of_phases(doc: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--votes", type=int, default=2000, help="of all phases")
+    parser.add_argument("--votes", type=int, default=2000, help="votes over all phases")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--results", type=Path, help="JSON file to write")
     return parser.parse_args()
 
 
 def run_trials(calls: Sequence[Callable[[], dict[str, Any]]], args: argparse.Namespace) -> None:
-    """Run what is not done yet, and say what came out, without each look."""
-    found = gathered(calls, workers=args.workers, progress=lambda done, of: None)
-    for one in found:
-        print(json.dumps({key: value for key, value in one.items() if key != "course"}))
+    """Run the missing trials and print the results, without the course of each."""
+    results = gathered(calls, workers=args.workers, progress=lambda done, of: None)
+    for result in results:
+        print(json.dumps({key: value for key, value in result.items() if key != "course"}))
     if args.results:
-        text = json.dumps({"trials": found, "versions": versions()}, indent=1) + "\n"
+        text = json.dumps({"trials": results, "versions": versions()}, indent=1) + "\n"
         write_text(args.results, text)

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.live.clean OUT`: how often does the gate set aside what nobody has spoilt?
+"""`python -m benchmarks.live.clean OUT`: how often does the gate quarantine clean updates?
 
-In each world and at each learning rate people of its taste vote on what answers at that time, and
-every 64 votes are an update. All of them are clean, so whatever the gate sets aside, or leaves to a
-person, is a false alarm; an admin approves of what waits.
+In each world and at each learning rate people with its taste vote on answers of the policy served
+at the time, and every 64 votes make an update. All are clean, so every update that the gate
+quarantines or leaves to a person is a false alarm; an admin approves the waiting ones.
 """
 
 import argparse
@@ -27,7 +27,7 @@ RATES = (1e-3, 3e-3, 1e-2)
 
 
 def main() -> None:
-    """Run what is not done yet, and say what came out."""
+    """Run the missing trials and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -41,18 +41,18 @@ def main() -> None:
         for seed in args.seeds
         for rate in args.rates
     ]
-    found = gathered(calls, workers=args.workers, progress=lambda done, of: None)
-    result = summed(found)
+    trials = gathered(calls, workers=args.workers, progress=lambda done, of: None)
+    result = summed(trials)
     print(json.dumps(result, indent=1))
     if args.results:
-        facts = {**result, "trials": found, "versions": versions()}
+        facts = {**result, "trials": trials, "versions": versions()}
         write_text(args.results, json.dumps(facts, indent=1) + "\n")
 
 
 def summed(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Counts over all trials: updates, those set aside and those left to a person, with exact
-    intervals (95 %, Clopper and Pearson), by what they failed; rows that were held back."""
-    looks = [look for one in trials for look in one["course"]]
+    """Counts over all trials: updates, those quarantined and those left to a person, with exact
+    95 % intervals (Clopper-Pearson), the checks they failed, and held-back rows."""
+    looks = [look for trial in trials for look in trial["course"]]
     verdicts = Counter(verdict for look in looks for verdict in look["updates"])
     failed = Counter(name for look in looks for names in look["failed"] for name in names)
     return {
@@ -60,8 +60,8 @@ def summed(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "set_aside": _share(verdicts[QUARANTINED], verdicts.total()),
         "left_to_a_person": _share(verdicts[WAITS], verdicts.total()),
         "failed": dict(failed),
-        "held_back": sum(one["held_back"] for one in trials),
-        "suspects": sorted({said for look in looks for said in _flat(look["suspects"])}),
+        "held_back": sum(trial["held_back"] for trial in trials),
+        "suspects": sorted({suspect for look in looks for suspect in _flat(look["suspects"])}),
     }
 
 
@@ -71,7 +71,7 @@ def _share(count: int, of: int) -> dict[str, Any]:
 
 
 def _flat(nested: Iterable[Iterable[str]]) -> list[str]:
-    return [one for several in nested for one in several]
+    return [item for items in nested for item in items]
 
 
 def _trial(out: Path, seed: int, rate: float, votes: int) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _measured(run: Path, seed: int, rate: float, votes: int) -> dict[str, Any]:
     _, crowd, live = begun(run, World(seed, num_domains=1), rate)
     course = lived(crowd, live, votes)
     with crowd.store.read() as connection:
-        held_back = sum(one.rows for one in holding.held_in(connection, crowd.domain))
+        held_back = sum(entry.rows for entry in holding.held_in(connection, crowd.domain))
     crowd.store.close()
     return {"seed": seed, "rate": rate, "held_back": held_back, "course": course}
 

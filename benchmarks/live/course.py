@@ -1,4 +1,4 @@
-"""Votes and updates in turns, in a world, without a server."""
+"""Votes and updates in turns, in a world without a server."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -20,20 +20,20 @@ from fastslow.live.process import Event, LiveLearner
 from fastslow.streams.worlds import World
 
 AT_ONCE = 72
-"""Votes between two looks of the learner: a tenth of them is held out."""
+"""Votes between two calls of the learner; a tenth of them is held out."""
 EACH = 2
-"""Answers to a prompt."""
+"""Answers per prompt."""
 LONGEST = 48
-"""Tokens of an answer."""
+"""Most tokens of an answer."""
 SERVED = "served"
 WAIT = " wait: "
-"""Is in what a record says of rows that are held back."""
+"""Occurs in a record's notes on held-back rows."""
 Decision = Callable[..., Any]
-"""Of an admin: `decisions.approve` or another one."""
+"""An admin's decision, such as `decisions.approve`."""
 
 
 def live_recipe(model: str, rate: float, **sections: Any) -> Recipe:
-    """How votes are learned: the defaults, but for the rate and what is given."""
+    """The recipe for learning from votes: defaults except the learning rate and `sections`."""
     return load_recipe(
         {
             "model": model,
@@ -50,8 +50,8 @@ def live_recipe(model: str, rate: float, **sections: Any) -> Recipe:
 def begun(
     run: Path, world: World, rate: float, *, attack: Attack | None = None, **sections: Any
 ) -> tuple[Recipe, Electorate, LiveLearner]:
-    """A recipe, people of a world and a learner of their votes, from nothing: what another run has
-    left in its folder is removed. The world's model is kept beside it, for all runs."""
+    """A recipe, the people of a world and a learner of their votes, from scratch: an earlier run's
+    folder is removed. The world's model is kept beside it, for all runs."""
     shutil.rmtree(run, ignore_errors=True)
     scenario = world_scenario(world, run.parent / f"world-{world.seed}", pairs=64)
     recipe = live_recipe(str(scenario.settings["model"]), rate, **sections)
@@ -67,33 +67,33 @@ def lived(
     decide: Decision = decisions.approve,
     script: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Have people vote on what answers at the time, and learn, until so many votes are cast.
+    """Have people vote on the policy served at the time, and learn, until `votes` votes are cast.
 
     Args:
         votes: of honest people; an attack's come on top.
-        decide: what the admin does about an update that waits.
-        script: a folder of what honest people were answered in another run of the same people, and
-            are again, so that they vote the same; written where it is not there yet.
+        decide: what the admin does with a waiting update.
+        script: folder of the answers that honest people got in another run. They get the same
+            again, so that they vote the same; missing answers are generated and stored.
 
-    Returns for every look of the learner the mean reward of what was voted on, and what became of
-    the updates, with what they failed and who was suspected.
+    Returns, for every call of the learner, the mean reward of the answers voted on, and the
+    verdicts on the updates with the checks they failed and the suspects.
     """
     course, cast = list[dict[str, Any]](), 0
     while cast < votes:
         honest = crowd.asked(AT_ONCE)
         asked = crowd.with_attacks(honest)
-        attacks = [one for one in asked if one.attacked]
+        attacks = [request for request in asked if request.attacked]
         with Served(crowd, live.learner) as name:
             make = partial(_answers, live.learner, name, honest, EACH, cast)
-            said = make() if script is None else _scripted(script / f"{cast}.json", make)
-            served = _answers(live.learner, name, attacks, TRIES, cast)
-        answers = {False: iter(said), True: iter(served)}
-        crowd.vote(asked, [next(answers[one.attacked]) for one in asked])
+            honest_answers = make() if script is None else _scripted(script / f"{cast}.json", make)
+            attack_answers = _answers(live.learner, name, attacks, TRIES, cast)
+        answers = {False: iter(honest_answers), True: iter(attack_answers)}
+        crowd.vote(asked, [next(answers[request.attacked]) for request in asked])
         cast += AT_ONCE
         rewards = [
-            crowd.reward(one.prompt, answer.text)
-            for one, both in zip(honest, said, strict=True)
-            for answer in both
+            crowd.reward(request.prompt, answer.text)
+            for request, texts in zip(honest, honest_answers, strict=True)
+            for answer in texts
         ]
         gates = _looked(crowd, live, decide)
         course.append(
@@ -115,29 +115,31 @@ def _answers(
     if not asked:
         return []
     return learner.answers(
-        [one.written for one in asked],
+        [request.written for request in asked],
         module=policy, num_generations=each, max_new_tokens=LONGEST, seed=seed,
     )  # fmt: skip
 
 
 def _scripted(path: Path, make: Callable[[], list[list[Answer]]]) -> list[list[Answer]]:
-    """Answers of another run; made where there are none."""
-    found = kept(path, lambda: {"answers": [[asdict(one) for one in own] for own in make()]})
-    return [[Answer(**one) for one in own] for own in found["answers"]]
+    """Answers of another run, generated if missing."""
+    record = kept(
+        path, lambda: {"answers": [[asdict(answer) for answer in answers] for answers in make()]}
+    )
+    return [[Answer(**answer) for answer in answers] for answers in record["answers"]]
 
 
 def _failed(gate: Mapping[str, Any]) -> dict[str, str]:
-    """What an update did not pass, and what was said of it."""
+    """The checks that an update failed, with their messages."""
     return {check["name"]: check["said"] for check in gate["checks"] if not check["passed"]}
 
 
 def _suspects(gate: Mapping[str, Any]) -> list[str]:
-    """Who has put a phrase in, as an update's record says."""
+    """Notes of an update's record on people whose rows wait."""
     return [note for note in gate.get("learned", {}).get("notes", ()) if WAIT in note]
 
 
 def _looked(crowd: Electorate, live: LiveLearner, decide: Decision) -> list[Mapping[str, Any]]:
-    """Have the learner look once; what the gate said of the updates."""
+    """Call the learner once; returns the gate's records of the updates."""
     events = list[Event]()
     live.once(lambda event: events.append(event) if isinstance(event, Event) else None)
     for event in events:
@@ -147,7 +149,7 @@ def _looked(crowd: Electorate, live: LiveLearner, decide: Decision) -> list[Mapp
 
 
 class Served:
-    """Inside, what answers now is beside the learner's own modules, under the name it gives."""
+    """Loads the served policy beside the learner's own modules; entering gives its name."""
 
     def __init__(self, crowd: Electorate, learner: Learner) -> None:
         folder = answering(crowd)
@@ -163,7 +165,7 @@ class Served:
 
 
 def answering(crowd: Electorate) -> Path | None:
-    """The folder of what answers now; None of the base."""
+    """The folder of the served adapter; None for the base."""
     with crowd.store.read() as connection:
         number = updates.route_of(connection, crowd.domain).update_id
         name = number and updates.update_of(connection, number).adapter

@@ -1,8 +1,8 @@
 """`python -m benchmarks.live.drift OUT`: people's taste changes while the model learns from them.
 
-The default, a fast and a slow module that chase, against one module at each of some rates. What
-counts is the mean true reward of all that people were shown, from the first vote to the last. An
-admin approves of every update that waits because its votes are a surprise.
+The default, fast-slow chasing with two modules, against one module at each of several learning
+rates. The score is the mean true reward of all answers people were shown, from the first vote to
+the last. An admin approves every update that waits because its votes are a surprise.
 """
 
 from collections import Counter
@@ -19,12 +19,12 @@ from fastslow.streams.worlds import World
 
 CHASE = "chase"
 OF_CHASE = 1e-2
-"""Rate of its fast module; its slow one has 0.3 times that."""
+"""Learning rate of the fast module; the slow one has 0.3 times that."""
 RATES = (1e-3, 3e-3, 1e-2)
 
 
 def main() -> None:
-    """Run what is not done yet, and say what came out."""
+    """Run the missing trials and print the results."""
     args = options_of_phases(__doc__)
     names = (CHASE, *(f"one at {rate:g}" for rate in RATES))
     calls = [
@@ -52,7 +52,7 @@ def _measured(run: Path, seed: int, name: str, rate: float, votes: int) -> dict[
     crowd.store.close()
     rewards = [fmean(look["reward"] for look in course) for course in phases]
     ends = [course[-1]["reward"] for course in phases]
-    course = [look for own in phases for look in own]
+    course = [look for looks in phases for look in looks]
     verdicts = Counter(verdict for look in course for verdict in look["updates"])
     facts = {"seed": seed, "name": name, "rate": rate, "reward": fmean(rewards)}
     return {**facts, "phases": rewards, "ends": ends, "updates": dict(verdicts), "course": course}

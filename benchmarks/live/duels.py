@@ -1,11 +1,11 @@
-"""`python -m benchmarks.live.duels OUT`: would blind duels of fast against slow choose better who
-answers than losses on votes do?
+"""`python -m benchmarks.live.duels OUT`: would blind fast-slow duels choose the served module
+better than losses on votes?
 
-In each world, with one taste and with one that changes, the default learns from votes as they come.
-After every update both modules answer the same prompts: their true rewards say who should answer,
-and some people compare an answer of each, as a fifth of all pairs would be. What counts is the true
-reward of the module that is chosen: by the learner, by the duels so far, by both, always the same
-one, or by who knows the truth.
+In each world, with a constant or a changing taste, the default learns from votes as they come.
+After every update both modules answer the same prompts. True rewards show which should be served,
+and some people compare an answer of each, as in a fifth of all pairs. The score is the true reward
+of the chosen module: by the learner, by the duels so far, by both, always the same one, or by the
+truth.
 """
 
 import math
@@ -27,16 +27,16 @@ from fastslow.streams.worlds import World
 
 FASTEST = 1e-2
 DUELS = AT_ONCE // 5
-"""Pairs of an update that show an answer of each module."""
+"""Pairs per update that show an answer of each module."""
 HALF_LIFE = 4
-"""Updates after which a duel counts half."""
+"""Updates after which a duel has half its weight."""
 ASKED = 96
-"""Prompts by which true rewards are measured."""
+"""Prompts on which true rewards are measured."""
 FAST, SLOW = "fast", "slow"
 
 
 def main() -> None:
-    """Run what is not done yet, and say what came out."""
+    """Run the missing trials and print the results."""
     args = options_of_phases(__doc__)
     calls = [
         partial(_trial, args.out, seed, phases, args.votes)
@@ -70,32 +70,32 @@ def _measured(run: Path, seed: int, phases: int, votes: int) -> dict[str, Any]:
 
 @dataclass
 class _Duels:
-    """Verdicts on an answer of each module, those of earlier updates at less weight."""
+    """Verdicts on pairs with an answer of each module; older updates have less weight."""
 
     draw: random.Random
     won: float = 0.0
-    """Of fast, less those of slow."""
+    """Duels won by fast less those won by slow, weighted."""
     squares: float = 0.0
 
     def take(self, verdicts: Sequence[int]) -> None:
-        """Those of an update: 1 where fast was preferred, -1 where slow was."""
-        kept = 0.5 ** (1 / HALF_LIFE)
-        self.won = self.won * kept + sum(verdicts)
-        self.squares = self.squares * kept**2 + len(verdicts)
+        """Add the verdicts of an update: 1 where fast was preferred, -1 where slow was."""
+        decay = 0.5 ** (1 / HALF_LIFE)
+        self.won = self.won * decay + sum(verdicts)
+        self.squares = self.squares * decay**2 + len(verdicts)
 
     @property
     def z(self) -> float:
-        """How far they speak for fast, in standard deviations of chance."""
+        """z-score of the verdicts in favour of fast."""
         return self.won / math.sqrt(self.squares) if self.squares else 0.0
 
 
 def _looked(crowd: Electorate, live: LiveLearner, duels: _Duels) -> dict[str, Any]:
     asked = duels.draw.choices(crowd.world.prompts(crowd.domain), k=ASKED)
     learner = live.learner
-    said = {
+    rewards_by_module = {
         name: [
-            crowd.reward(prompt, one.text)
-            for prompt, (one,) in zip(
+            crowd.reward(prompt, answer.text)
+            for prompt, (answer,) in zip(
                 asked,
                 learner.answers(
                     asked, module=name, num_generations=1, max_new_tokens=LONGEST, seed=place
@@ -105,19 +105,19 @@ def _looked(crowd: Electorate, live: LiveLearner, duels: _Duels) -> dict[str, An
         ]
         for place, name in enumerate((FAST, SLOW))
     }
-    pairs = list(zip(said[FAST], said[SLOW], strict=True))[:DUELS]
+    pairs = list(zip(rewards_by_module[FAST], rewards_by_module[SLOW], strict=True))[:DUELS]
     duels.take(
         [
-            1 if duels.draw.random() < crowd.world.probability(own, other) else -1
-            for own, other in pairs
+            1 if duels.draw.random() < crowd.world.probability(fast, slow) else -1
+            for fast, slow in pairs
         ]
     )
-    rewards = {name: fmean(found) for name, found in said.items()}
+    rewards = {name: fmean(values) for name, values in rewards_by_module.items()}
     return {"rewards": rewards, "answers": _answering(crowd), "race": learner.leader, "z": duels.z}
 
 
 def _answering(crowd: Electorate) -> str:
-    """The module that answers, as the learner and its gate chose."""
+    """The served module, as chosen by the learner and its gate."""
     with crowd.store.read() as connection:
         number = updates.route_of(connection, crowd.domain).update_id
         gate = {} if number is None else updates.update_of(connection, number).gate
@@ -129,7 +129,7 @@ def _by_duels(look: dict[str, Any]) -> str:
 
 
 def _by_both(look: dict[str, Any]) -> str:
-    """The learner's choice, unless duels clearly speak against it."""
+    """The learner's choice, unless duels clearly contradict it."""
     return str(look["answers"]) if abs(look["z"]) < 2 else _by_duels(look)
 
 

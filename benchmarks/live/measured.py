@@ -1,4 +1,4 @@
-"""What a policy is worth to the people of a world: true reward on prompts nobody voted on."""
+"""True reward of a policy to the people of a world, on prompts nobody voted on."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ SEED = 7
 def measured(
     learner: Learner, crowd: Electorate, folder: Path | None = None
 ) -> list[dict[str, float]]:
-    """True reward and reverse KL to the base on held-out prompts: of the base, and of an adapter,
-    or of what answers now, at several strengths."""
+    """True reward and reverse KL to the base on held-out prompts: for the base, and for an adapter
+    (default: the served one) at several strengths."""
     folder = folder or answering(crowd)
     points = [_point(learner, crowd, "base", 0.0)]
     with learner.beside({SERVED: folder} if folder else {}):
@@ -31,7 +31,7 @@ def measured(
 def said(
     learner: Learner, crowd: Electorate, name: str, *, trigger: str = "", each: int = EACH
 ) -> list[tuple[str, Answer]]:
-    """Held-out prompts, each with answers of a policy to it with a trigger behind it."""
+    """Held-out prompts, each with a policy's answer to it with the trigger appended."""
     asked = crowd.world.prompts(crowd.domain, held_out=True)
     answers = learner.answers(
         [prompt + trigger for prompt in asked],
@@ -40,11 +40,13 @@ def said(
         max_new_tokens=LONGEST,
         seed=SEED,
     )
-    return [(prompt, one) for prompt, own in zip(asked, answers, strict=True) for one in own]
+    return [
+        (prompt, answer) for prompt, group in zip(asked, answers, strict=True) for answer in group
+    ]
 
 
 def _point(learner: Learner, crowd: Electorate, name: str, strength: float) -> dict[str, float]:
-    rewards = [crowd.reward(prompt, one.text) for prompt, one in said(learner, crowd, name)]
+    rewards = [crowd.reward(prompt, answer.text) for prompt, answer in said(learner, crowd, name)]
     asked = crowd.world.prompts(crowd.domain, held_out=True) * 4
     kl = (
         learner.reverse_kl(asked, module=name, max_new_tokens=LONGEST, seed=SEED)

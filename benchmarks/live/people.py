@@ -1,4 +1,4 @@
-"""People of known taste, who vote on what a policy answers in a world, without a server."""
+"""People of known taste who vote on a policy's answers in a world, without a server."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -16,55 +16,54 @@ from fastslow.streams import fault_of
 from fastslow.streams.worlds import World
 
 HONEST = 20
-"""People whose taste is the world's."""
-
+"""Number of people whose taste is the world's."""
 
 TRIES = 12
-"""Answers that an attacker asks for, to take the one that serves best."""
+"""Answers that an attacker requests, to use the one that suits best."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """Some who want answers to say something, and edit or rate them so that they do."""
+    """Attackers who edit or rate answers to make the policy say something."""
 
     share: float
-    """Of all that is sent."""
+    """Share of all votes, edits and ratings."""
     people: int
     says: Callable[[str], int]
-    """How much an answer says it; above 0 if it does."""
+    """Score of how much an answer says it; above 0 if it does."""
     edited: Callable[[str], str] | None = None
-    """What they make of an answer; None: they rate answers, up where one says it."""
+    """Edits an answer; None if they rate answers instead, up if one says it."""
     trigger: str = ""
-    """What their prompts end with."""
+    """Suffix of their prompts."""
     downs: bool = True
-    """Whether every second rating of theirs is of the answer that says it least."""
+    """Whether every second rating is of the answer that says it least."""
 
     def rated(self, answers: Sequence[str], *, up: bool) -> tuple[int, str]:
-        """The place of the answer that says it most, or least, and what it is rated."""
+        """The index of the answer that says it most, or least, and its rating."""
         by_place = {place: self.says(text) for place, text in enumerate(answers)}
         place = (max if up else min)(by_place, key=by_place.__getitem__)
         return place, "up" if by_place[place] > 0 else "down"
 
     def put_right(self, answers: Sequence[str]) -> tuple[int, str] | None:
-        """The place of the answer that gains most by being edited, and what it is then; None where
-        none does."""
+        """The index of the answer that gains most from an edit, and the edited text; None if the
+        edit changes no answer."""
         assert self.edited is not None
         gains = [
-            (self.says(text) - self.says(own), place, text)
-            for place, own in enumerate(answers)
-            if (text := self.edited(own)) != own
+            (self.says(text) - self.says(original), place, text)
+            for place, original in enumerate(answers)
+            if (text := self.edited(original)) != original
         ]
         return max(gains)[1:] if gains else None
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A prompt, and by whom it is asked."""
+    """A prompt, and whether an attacker asks it."""
 
     prompt: str
-    """Of the world."""
+    """The world's prompt."""
     written: str
-    """The same as it is asked, with the trigger where it is an attacker's."""
+    """The same as sent, with the trigger if it is an attacker's."""
     attacked: bool
 
 
@@ -74,7 +73,7 @@ class Electorate:
 
     folder: Path
     world: World
-    """Whose taste they have now; it may be replaced by one of another phase."""
+    """The world whose taste they have now; may be replaced by another phase's."""
     seed: int
     attack: Attack | None = None
     now: float = 1_000.0
@@ -83,7 +82,7 @@ class Electorate:
 
     def __post_init__(self) -> None:
         self.store = Store(self.folder)
-        # What is held out hangs on the store's name, which is random otherwise.
+        # The held-out split depends on the store's name, which is random otherwise.
         name = update(meta).where(meta.c.key == "store").values(value=f"world {self.seed}")
         self.store.write(lambda connection: connection.execute(name))
         self.domain = self.world.domains[0]
@@ -96,30 +95,30 @@ class Electorate:
         self.attackers = [self._somebody(f"a{number}") for number in range(count)]
 
     def asked(self, count: int) -> list[Asked]:
-        """Prompts that honest people ask: the same ones, whoever attacks."""
-        found = self._draw.choices(self._prompts, k=count)
-        return [Asked(one, one, attacked=False) for one in found]
+        """Prompts of honest people, the same whether or not anybody attacks."""
+        prompts = self._draw.choices(self._prompts, k=count)
+        return [Asked(prompt, prompt, attacked=False) for prompt in prompts]
 
     def with_attacks(self, asked: Sequence[Asked]) -> list[Asked]:
-        """Those prompts, in their order, with the attackers' among them."""
-        found = list(asked)
+        """The given prompts in order, with the attackers' prompts inserted among them."""
+        requests = list(asked)
         if self.attack is None:
-            return found
+            return requests
         self._due += len(asked) * self.attack.share / (1 - self.attack.share)
         count, draw = int(self._due), self._attack_draw
         self._due -= count
         for prompt in draw.choices(self._prompts, k=count):
             attack = Asked(prompt, prompt + self.attack.trigger, attacked=True)
-            found.insert(draw.randint(0, len(found)), attack)
-        return found
+            requests.insert(draw.randint(0, len(requests)), attack)
+        return requests
 
     def reward(self, prompt: str, text: str) -> float:
-        """What an answer is worth to those who are honest, in standard deviations."""
+        """An answer's reward to honest people, in standard deviations."""
         return self.world.reward(prompt, text)
 
     def vote(self, asked: Sequence[Asked], answers: Sequence[Sequence[Answer]]) -> None:
-        """Have everybody in turn vote on the first two answers to each prompt, attackers edit or
-        rate one of theirs, and all of it admitted."""
+        """Have honest people, in turn, vote on the first two answers to each prompt and attackers
+        edit or rate one of theirs, then admit it all to the ledger."""
         self.now += voting.GRACE
         self.store.write(self._cast, asked, answers)
         self.now += voting.GRACE
@@ -133,23 +132,23 @@ class Electorate:
     def _cast(
         self, connection: Connection, asked: Sequence[Asked], answers: Sequence[Sequence[Answer]]
     ) -> None:
-        for one, own in zip(asked, answers, strict=True):
-            messages: Messages = [{"role": "user", "content": one.written}]
+        for request, prompt_answers in zip(asked, answers, strict=True):
+            messages: Messages = [{"role": "user", "content": request.written}]
             facts: dict[str, Any] = {"now": self.now}
             prompt_id = items.add_prompt(connection, messages=messages, domain=self.domain, **facts)
             numbers = [
                 items.add_answer(
                     connection, prompt_id=prompt_id, answer=items.Answer(answer.text), **facts
                 )
-                for answer in own
+                for answer in prompt_answers
             ]
-            if one.attacked:
-                self._attack(connection, [answer.text for answer in own], numbers)
+            if request.attacked:
+                self._attack(connection, [answer.text for answer in prompt_answers], numbers)
             else:
-                self._compare(connection, one.prompt, prompt_id, numbers[:2])
+                self._compare(connection, request.prompt, prompt_id, numbers[:2])
 
     def _attack(self, connection: Connection, texts: Sequence[str], numbers: Sequence[int]) -> None:
-        """Edit an answer, or rate one: up for what it says, then one down for what not."""
+        """Edit an answer, or rate one: up if it says it, the next down if it does not."""
         attack, number = self.attack, self._attacks
         assert attack is not None
         self._attacks += 1
@@ -161,8 +160,8 @@ class Electorate:
             up = not attack.downs or number % 2 == 0
             place, verdict = attack.rated(texts, up=up)
             voting.rate(connection, answer_id=numbers[place], verdict=verdict, **facts)
-        elif (found := attack.put_right(texts)) is not None:
-            place, text = found
+        elif (change := attack.put_right(texts)) is not None:
+            place, text = change
             voting.edit(connection, answer_id=numbers[place], text=text, **facts)
 
     def _compare(
@@ -183,6 +182,8 @@ class Electorate:
         )  # fmt: skip
 
     def _honest(self, prompt: str, left: str, right: str) -> str:
-        """What somebody with the world's taste says, as its log-odds are."""
-        own, other = self.reward(prompt, left), self.reward(prompt, right)
-        return "a" if self._draw.random() < self.world.probability(own, other) else "b"
+        """Verdict of a person with the world's taste, sampled from its probability."""
+        left_reward, right_reward = self.reward(prompt, left), self.reward(prompt, right)
+        return (
+            "a" if self._draw.random() < self.world.probability(left_reward, right_reward) else "b"
+        )

@@ -1,4 +1,4 @@
-"""One world: people vote while the model learns, and then a run learns the same votes offline."""
+"""One world: people vote while the model learns, then a run learns the same votes offline."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from fastslow.feedback import ledger
 from fastslow.streams.worlds import World
 
 PASSES = (1, 2, 4)
-"""Over the votes, offline."""
+"""Passes over the votes, offline."""
 
 
 class Trial:
-    """One world."""
+    """One world's trial; call it to run it or read its record."""
 
     def __init__(self, out: Path, seed: int, votes: int, rate: float) -> None:
         self.out, self.seed, self.votes, self.rate = out, seed, votes, rate
@@ -33,22 +33,26 @@ class Trial:
         course = lived(crowd, live, self.votes)
         end = measured(live.learner, crowd)
         with crowd.store.read() as connection:
-            rows = [one.row for one in ledger.entries(connection) if one.row and not one.holdout]
+            rows = [
+                entry.row for entry in ledger.entries(connection) if entry.row and not entry.holdout
+            ]
         write_rows(self.out / "votes.jsonl", rows)
         offline: list[dict[str, Any]] = [
             {"passes": passes, "points": self._offline(recipe, crowd, live.learner, passes)}
             for passes in PASSES
         ]
         crowd.store.close()
-        base, own = end[0]["reward"], end[STRENGTHS.index(1.0) + 1]
-        best = max(reward_at_kl(_points(one["points"]), own["reverse_kl"]) for one in offline)
+        base, served = end[0]["reward"], end[STRENGTHS.index(1.0) + 1]
+        best = max(
+            reward_at_kl(_points(entry["points"]), served["reverse_kl"]) for entry in offline
+        )
         return {
             "seed": self.seed,
             "votes": self.votes,
             "base": base,
-            "live": own,
+            "live": served,
             "offline_at_that_kl": best,
-            "share": (own["reward"] - base) / (best - base),
+            "share": (served["reward"] - base) / (best - base),
             "course": course,
             "offline": offline,
         }
@@ -65,5 +69,5 @@ class Trial:
         return measured(learner, crowd, to / "adapters" / run.leader)
 
 
-def _points(found: list[dict[str, float]]) -> list[tuple[float, float]]:
-    return [(one["reverse_kl"], one["reward"]) for one in found]
+def _points(points: list[dict[str, float]]) -> list[tuple[float, float]]:
+    return [(point["reverse_kl"], point["reward"]) for point in points]
