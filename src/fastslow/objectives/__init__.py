@@ -1,7 +1,7 @@
-"""Preference losses: log-probabilities and labels in, ObjectiveOutput out. Imports torch alone.
+"""Preference losses: log-probabilities and labels in, ObjectiveOutput out. Imports only torch.
 
-An objective sees tensors of sums over tokens, never a model. To add one, write a file, and a line
-in the table below; docs/architecture.md lists what goes with it.
+An objective sees tensors of sums over tokens, never a model. To add one, write a file and a line in
+the table below; docs/architecture.md lists the other steps.
 """
 
 import re
@@ -126,7 +126,7 @@ _TERM = re.compile(r"\s*(?:(\d+(?:\.\d*)?(?:e-?\d+)?|\.\d+)\s*\*)?\s*([A-Za-z_0-
 
 
 def objective_names() -> tuple[str, ...]:
-    """The names `make_objective` knows, sorted."""
+    """The names that `make_objective` accepts, sorted."""
     return tuple(sorted(_OBJECTIVES))
 
 
@@ -141,11 +141,11 @@ def make_objective(
     """The objective of that name with the given settings.
 
     Args:
-        name: one of `objective_names()`, or a weighted sum of some, as `dpo + 0.2 * sft`.
+        name: one of `objective_names()`, or a weighted sum of them, such as `dpo + 0.2 * sft`.
         file: a Python file that defines `name`, a subclass of `Objective`; it is executed.
         nll_weight: weight of the mean negative log-likelihood of the chosen response's tokens,
             added to any objective over pairs.
-        hyper: settings; in a sum, each goes to every term that has it.
+        hyper: settings; in a sum, each is passed to every term that has it.
 
     Raises ConfigError for an unknown name or setting, or a value out of range.
 
@@ -198,7 +198,7 @@ def make_objective(
 
 
 def setting_names(name: str) -> list[str] | None:
-    """The settings of a named objective, or of a sum's terms; None where there is no such name."""
+    """The settings of a named objective, or of a sum's terms; None if the name is unknown."""
     try:
         kinds: list[Any] = [_OBJECTIVES[term] for _, term in _terms(name, _OBJECTIVES, None)]
     except ConfigError:
@@ -207,14 +207,14 @@ def setting_names(name: str) -> list[str] | None:
 
 
 def as_objective(value: Any, **settings: Any) -> Objective:
-    """The objective that a name, an object, a class or a function stands for.
+    """The objective specified by a name, an object, a class or a function.
 
     Args:
-        value: a name as of `make_objective`; an Objective; a subclass of it, which is made with the
-            settings; or a function from PairLogps to the loss of each pair, [B].
-        settings: of a name or a class; of a function `beta` alone.
+        value: a name as in `make_objective`; an Objective; a subclass of it, which is created with
+            the settings; or a function from PairLogps to the loss of each pair, [B].
+        settings: for a name or a class; a function has only `beta`.
 
-    Raises ConfigError for anything else, or for a setting that it does not have.
+    Raises ConfigError for any other value, or for an unknown setting.
     """
     if isinstance(value, str):
         return make_objective(value, **settings)
@@ -243,7 +243,7 @@ def as_objective(value: Any, **settings: Any) -> Objective:
 
 
 def objective_settings(name: str, **hyper: Any) -> dict[str, Any]:
-    """The settings of an objective with its defaults written out; of a sum, those given.
+    """The settings of an objective, defaults included; for a sum, only those given.
 
     Raises ConfigError as `make_objective`.
     """
@@ -264,7 +264,7 @@ def _without_default(kind: Any, given: Mapping[str, Any]) -> list[str]:
 
 
 def _terms(name: str, table: Mapping[str, Any], file: str | None) -> list[tuple[float, str]]:
-    """Weights and names in a sum. Raises ConfigError for what is neither."""
+    """Weights and names in a sum. Raises ConfigError for anything else."""
     found = []
     for part in name.split("+"):
         match = _TERM.fullmatch(part)
@@ -284,7 +284,7 @@ def _terms(name: str, table: Mapping[str, Any], file: str | None) -> list[tuple[
 
 
 def objective_problems(raw: Mapping[str, Any]) -> list[str]:
-    """Faults in the `objective` section of a raw recipe, one line each."""
+    """Errors in the `objective` section of a raw recipe, one line each."""
     section = raw.get("objective", {})
     if not isinstance(section, Mapping):
         return []

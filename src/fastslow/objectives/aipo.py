@@ -17,9 +17,9 @@ from fastslow.objectives.settings import check_not_negative, check_number, check
 class Aipo(Objective):
     """L = -logsigmoid(beta (Delta - alpha m_ref)) - nll s_w / n_w.
 
-    Where the reference agrees with the label the margin asked for grows, where it disagrees it
-    shrinks. alpha = nll = 0 is DPO. The paper's values could not be read; the code has no
-    defaults for either, these are choices.
+    Where the reference agrees with the label, the target margin grows; where it disagrees, it
+    shrinks. alpha = nll = 0 is DPO. The paper's values could not be read and the code has no
+    defaults for either; these are choices.
     """
 
     beta: float = 0.1

@@ -1,14 +1,14 @@
-"""alpha-DPO: SimPO with a target margin of each pair's own.
+"""alpha-DPO: SimPO with a separate target margin for each pair.
 
 Source: arXiv 2410.10148; junkangwu/alpha-DPO, `AlphaDPOTrainer` (`ln: true`). (Not AlphaPO,
-2501.03884.) Log-probs are means over tokens. alpha stands inside beta, as in the code; the paper's
+2501.03884.) Log-probs are means over tokens. alpha is inside beta, as in the code; the paper's
 is beta times that.
 
 Deviations: the running mean and deviation are corrected for starting at 0, advance once per
-optimiser step over the whole batch and never in evaluation, and are those of the steps before, so
-that a pair's loss does not depend on its batch. The first step, which has none, is SimPO's; so are
-all where a step has one pair, which has no deviation. z is held within +-5, because a policy that
-has hardly left its reference has a deviation of almost nothing.
+optimiser step over the whole batch and never in evaluation, and are those of the previous steps, so
+that a pair's loss does not depend on its batch. The first step has none and is SimPO's; so are all
+steps if each has one pair, which has no deviation. z is clamped to +-5, because the deviation is
+almost zero while the policy is still close to its reference.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from fastslow.objectives.settings import (
 )
 
 FAR = 5.0
-"""Deviations from the mean beyond which a gap counts as no larger."""
+"""Limit on a gap's distance from the mean, in deviations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +66,8 @@ class AlphaDpo(Objective):
 
     def _standardised(self, logps: PairLogps) -> Tensor:
         gap, before = _gap(logps), running.moments(logps.state)
-        # Without a deviation, as after a first step where policy and reference are the same or
-        # after steps of one pair, no gap can be told to be large.
+        # Without a deviation, as after a first step with policy equal to reference or after steps
+        # of one pair, no gap counts as large.
         if before is None or before.deviation == 0:
             return torch.zeros_like(gap)
         return ((gap - before.mean) / before.deviation).clamp(-FAR, FAR)

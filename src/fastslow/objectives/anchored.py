@@ -1,4 +1,4 @@
-"""Anchored preference optimisation: which way both likelihoods go is said, not left open.
+"""Anchored preference optimisation: the direction of both likelihoods is specified.
 
 Source: arXiv 2408.06266; TRL's `apo_zero` and `apo_down`. Log-probs are summed over tokens.
 """
@@ -31,7 +31,7 @@ class AnchoredZero(Objective):
 class AnchoredDown(Objective):
     """L = sigmoid(beta h_w) + 1 - sigmoid(u): both down, the rejected one further.
 
-    For pairs whose chosen response, too, is worse than what the policy says by itself.
+    For pairs whose chosen response is also worse than the policy's own.
     """
 
     beta: float = 0.1

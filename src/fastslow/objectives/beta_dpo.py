@@ -1,8 +1,8 @@
-"""beta-DPO: beta follows how far apart a batch's pairs are, and outliers sit out.
+"""beta-DPO: beta follows the mean margin of a batch, and outliers are skipped.
 
 Source: arXiv 2407.08639; junkangwu/beta-DPO, `trainers.py`. Log-probs are summed over tokens.
 Deviations: the running mean and deviation are corrected for starting at 0 and are those of the
-steps before; in the first step, which has none, beta is the given one and no pair is an outlier.
+previous steps; the first step has none, so beta is the given one and no pair is an outlier.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class BetaDpo(Objective):
 
     A share `filter` of the batch is skipped, the rest sampled without replacement with weights
     exp(-((Delta - mean) / deviation)^2 / 2) by the random numbers in `extras["uniform"]`; the mean
-    is over those that are kept, whose loss counts for all. gain = filter = 0 is DPO. Defaults are
+    is over the kept pairs, whose loss stands for all. gain = filter = 0 is DPO. Defaults are
     the official example's.
     """
 

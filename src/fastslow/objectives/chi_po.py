@@ -1,6 +1,6 @@
 """Chi-squared preference optimisation: a stronger pull to the reference than KL's.
 
-Source: arXiv 2407.13399, as re-stated by others. Log-probs are summed over tokens.
+Source: arXiv 2407.13399, as restated by others. Log-probs are summed over tokens.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ CAP = 20.0
 class ChiPo(Objective):
     """L = -logsigmoid(clip(beta (phi(h_w) - phi(h_l)), +-2 max_reward)), phi(h) = chi exp(h) + h.
 
-    `chi` is 1 in the paper; 0 leaves DPO, clipped. `max_reward` bounds the true reward; pairs
+    `chi` is 1 in the paper; 0 is DPO, clipped. `max_reward` bounds the true reward; pairs
     beyond the clip have no gradient. null does not clip. Exponents are capped at 20.
     """
 

@@ -1,4 +1,4 @@
-"""What objectives are called with: the log-probs of each kind of example, with their labels."""
+"""Inputs of objectives: the log-probs of each kind of example, with their labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -13,7 +13,7 @@ class PairLogps:
     """Log-probabilities of B pairs, each summed over the response's tokens (end-of-turn included).
 
     All tensors have shape [B]; log-probabilities are in nats, lengths in tokens. Gradients flow
-    through the policy's only. Raises ValueError when shapes differ.
+    only through the policy's. Raises ValueError when shapes differ.
     """
 
     policy_chosen: Tensor
@@ -31,7 +31,7 @@ class PairLogps:
         _check_shapes(self, "policy_chosen", dim=1, form="[B]")
 
     def swapped(self) -> "PairLogps":
-        """The same pairs with the other label."""
+        """The same pairs with chosen and rejected swapped."""
         return replace(
             self,
             policy_chosen=self.policy_rejected,
@@ -93,11 +93,11 @@ class PairLogps:
 
 @dataclass(frozen=True, slots=True)
 class RankedLogps:
-    """Log-probabilities of B prompts with up to K responses each that are ordered by preference.
+    """Log-probabilities of B prompts with up to K responses each, ordered by preference.
 
     All tensors have shape [B, K], the best response first. Log-probabilities are summed over the
-    response's tokens, in nats, lengths in tokens; where a prompt has fewer responses the rest is
-    not `present` and means nothing. Raises ValueError when shapes differ.
+    response's tokens, in nats, lengths in tokens; where a prompt has fewer responses, the rest is
+    not `present` and has no meaning. Raises ValueError when shapes differ.
     """
 
     policy: Tensor
@@ -108,7 +108,7 @@ class RankedLogps:
     present: Tensor
     """Bool."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
-    """Values of each response that only some objectives need, such as its score; each [B, K]."""
+    """Per-response values that only some objectives need, such as a score; each [B, K]."""
     state: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ class RankedLogps:
 
     @property
     def log_ratio(self) -> Tensor:
-        """h = s - r, [B, K], nats, at least float32; 0 where no response is."""
+        """h = s - r, [B, K], nats, at least float32; 0 where there is no response."""
         ratio = widen(self.policy) - widen(self.reference.detach())
         return torch.where(self.present, ratio, 0.0)
 
@@ -136,7 +136,7 @@ class RankedLogps:
         return widen(self.policy[:, 0]) / widen(self.chosen_length)
 
     def sides(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """As of pairs: the best response against all others of the batch."""
+        """As for pairs: the best responses against all others of the batch."""
         rest = self.present.clone()
         rest[:, 0] = False
         return {
@@ -146,21 +146,21 @@ class RankedLogps:
 
     @property
     def policy_margin(self) -> Tensor:
-        """The best response's s less the mean of the others', [B], nats."""
+        """The best response's s minus the mean of the others', [B], nats."""
         return self._best_over_rest(widen(self.policy))
 
     @property
     def policy_mean_margin(self) -> Tensor:
-        """The same of means per token, [B]."""
+        """The same with means per token, [B]."""
         return self._best_over_rest(widen(self.policy) / widen(self.length).clamp(min=1))
 
     @property
     def delta(self) -> Tensor:
-        """The same of h, [B], nats."""
+        """The same with h, [B], nats."""
         return self._best_over_rest(self.log_ratio)
 
     def rest_mean(self, values: Tensor) -> Tensor:
-        """Mean of some values, [B, K], over each prompt's responses but the best, [B]."""
+        """Mean of values, [B, K], over each prompt's responses except the best, [B]."""
         rest = self.present[:, 1:]
         return torch.where(rest, values[:, 1:], 0.0).sum(1) / rest.sum(1).clamp(min=1)
 
@@ -170,15 +170,15 @@ class RankedLogps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLogps(RankedLogps):
-    """The same with each token of the answers, which the policy gave itself.
+    """The same with each token of the policy's own answers.
 
-    Tensors of tokens are [B, K, T], in nats where they are log-probs.
+    Tensors of tokens are [B, K, T], log-probs in nats.
     """
 
     policy_tokens: Tensor
-    """Log-probs; those of an answer add up to `policy`."""
+    """Log-probs; an answer's sum is `policy`."""
     sampled_tokens: Tensor
-    """Log-probs under the policy that gave the answers."""
+    """Log-probs under the policy that sampled the answers."""
     advantage: Tensor
     """How much better each token was than expected."""
     token_present: Tensor
@@ -196,7 +196,7 @@ class TokenLogps(RankedLogps):
 
 @dataclass(frozen=True, slots=True)
 class RatedLogps:
-    """Log-probabilities of B single responses that somebody liked or did not.
+    """Log-probabilities of B single responses, each liked or not.
 
     All tensors have shape [B]; sums over tokens in nats, lengths in tokens. Raises ValueError when
     shapes differ.
@@ -220,11 +220,11 @@ class RatedLogps:
 
     @property
     def chosen_length(self) -> Tensor:
-        """n of what was liked, tokens; fewer than B where not all was."""
+        """n of the liked responses, tokens; fewer than B unless all were liked."""
         return self.length[self.desirable]
 
     def sides(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """As of pairs: what was liked against what was not."""
+        """As for pairs: liked responses against the others."""
         liked = self.desirable
         return {
             "chosen": (self.policy[liked], self.log_ratio[liked]),
@@ -233,7 +233,7 @@ class RatedLogps:
 
     @property
     def policy_margin(self) -> Tensor:
-        """s of what was liked, -s of what was not, [B], nats."""
+        """s where liked, -s where not, [B], nats."""
         return self._signed(widen(self.policy))
 
     @property
@@ -243,7 +243,7 @@ class RatedLogps:
 
     @property
     def delta(self) -> Tensor:
-        """h of what was liked, -h of what was not, [B], nats."""
+        """h where liked, -h where not, [B], nats."""
         return self._signed(self.log_ratio)
 
     def _signed(self, values: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ class RatedLogps:
 
 @dataclass(frozen=True, slots=True)
 class DemonstrationLogps:
-    """Log-probabilities of B single responses as they should be given, named as a pair's chosen.
+    """Log-probabilities of B demonstrated responses, named like the chosen side of pairs.
 
     All tensors have shape [B]; sums over tokens in nats, lengths in tokens. Raises ValueError when
     shapes differ.
@@ -278,7 +278,7 @@ class DemonstrationLogps:
 
     @property
     def policy_margin(self) -> Tensor:
-        """s, [B], nats: there is nothing it is compared with."""
+        """s, [B], nats: there is no other side."""
         return widen(self.policy_chosen)
 
     @property
@@ -299,11 +299,11 @@ CONTAINERS = {
     "ratings": RatedLogps,
     "demonstrations": DemonstrationLogps,
 }
-"""What objectives are called with, by the name in `Objective.takes`."""
+"""Input classes of objectives, by the name in `Objective.takes`."""
 
 
 def _other_side(name: str, values: Tensor) -> tuple[str, Tensor]:
-    """What an extra is called, and is, once chosen and rejected have changed places."""
+    """An extra's name and values after chosen and rejected are swapped."""
     for side, other in (("chosen_", "rejected_"), ("rejected_", "chosen_")):
         if name.startswith(side):
             return other + name.removeprefix(side), values
@@ -329,7 +329,7 @@ def _check_shapes(logps: Any, first: str, *, dim: int, form: str) -> None:
 
 
 def needed(logps: Any, name: str) -> Tensor:
-    """One of the extras. Raises ValueError where it is not there."""
+    """One of the extras. Raises ValueError if it is missing."""
     if name not in logps.extras:
         there = ", ".join(logps.extras) or "none"
         raise ValueError(f"this objective needs extras[{name!r}], [B]; the extras are: {there}")

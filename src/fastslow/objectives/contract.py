@@ -1,6 +1,6 @@
-"""What every objective takes and gives. See docs/papers.md for the table of methods.
+"""Interface of all objectives: inputs, outputs, needs. The table of methods is in docs/papers.md.
 
-Notation of the formulas in this room: s_w, s_l are `policy_chosen` and `policy_rejected`, r_w, r_l
+Notation of formulas in this package: s_w, s_l are `policy_chosen` and `policy_rejected`, r_w, r_l
 the same under the reference, h = s - r the log-ratio, Delta = h_w - h_l, u = beta * Delta.
 """
 
@@ -28,29 +28,29 @@ class ObjectiveOutput:
 class Objective:
     """A pure function from log-probabilities to losses, with its needs declared as data.
 
-    Subclasses are frozen dataclasses whose fields are their settings, `beta` among them, and say
-    where they differ from what stands here.
+    Subclasses are frozen dataclasses whose fields are their settings, including `beta`. They
+    override the defaults below where they differ.
     """
 
     beta: float
     """Strength of the pull to the reference."""
     takes = "pairs"
-    """Key of `CONTAINERS`: what it is called with."""
+    """Key of `CONTAINERS`: the class of its input."""
     needs_reference = True
     """Whether the loss depends on the reference's log-probs."""
     needs_lengths = False
-    """Whether the loss depends on how long the responses are."""
+    """Whether the loss depends on the lengths of responses."""
     needs: tuple[str, ...] = ()
-    """Names of the `extras` without which it cannot be computed."""
+    """Names of the required `extras`."""
     learns_ties = False
     """Whether pairs without a preference (`extras["tie"]`) are used."""
     on_policy = False
-    """Whether the loss means something for the policy's own answers only; held-out pairs are then
-    measured with DPO's."""
+    """Whether the loss is meaningful only for the policy's own answers; held-out pairs are then
+    evaluated with DPO's."""
     coupled = False
     """Whether the loss of a pair depends on the other pairs of its batch."""
     per_token = False
-    """Whether responses are compared by their log-probs' means per token, not by their sums."""
+    """Whether responses are compared by mean log-prob per token instead of the sum."""
 
     @property
     def chase_beta(self) -> float:
@@ -59,8 +59,8 @@ class Objective:
 
     @property
     def chase_scale(self) -> float:
-        """What the chase is multiplied by, so that its slope up the margin at the reference is
-        about alpha times this loss's own; 1 for -logsigmoid(beta Delta) and the like."""
+        """Factor on the chase, so that its slope in the margin at the reference is about alpha
+        times this loss's own; 1 for -logsigmoid(beta Delta) and similar losses."""
         return 1.0
 
     def chase_margin(self, logps: Any) -> Tensor:
@@ -69,7 +69,7 @@ class Objective:
         return margin
 
     def __call__(self, logps: Any) -> ObjectiveOutput:
-        """Losses and rewards, [B]; `logps` is of the kind that it `takes`."""
+        """Losses and rewards, [B]; `logps` is of the class that `takes` names."""
         raise NotImplementedError
 
     def opposite_loss(self, logps: Any) -> Tensor:
@@ -82,11 +82,11 @@ class Objective:
         return {}
 
     def exceeds_max_ratio(self, metrics: Mapping[str, float]) -> bool:
-        """Whether by these `metrics` the policy has moved too far to learn on from its answers."""
+        """Whether, by these `metrics`, the policy is too far off to learn more from its answers."""
         return False
 
     # Running statistics: the state of some objectives between optimiser steps. It is explicit, so
-    # that it can be saved, shared between processes and left alone in evaluation.
+    # that it can be saved, shared between processes and left unchanged in evaluation.
 
     def initial_state(self) -> dict[str, float]:
         """State before the first step; empty for objectives without running statistics."""
@@ -99,7 +99,7 @@ class Objective:
     def advance(
         self, state: Mapping[str, float], sums: Mapping[str, float], count: int
     ) -> dict[str, float]:
-        """The state after a step over `count` pairs, whose sums may be of many micro-batches."""
+        """The state after a step over `count` pairs; `sums` may cover many micro-batches."""
         return dict(state)
 
 

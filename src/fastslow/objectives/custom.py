@@ -1,4 +1,4 @@
-"""Objectives of a user's own: classes in a Python file that a recipe names, or functions."""
+"""Custom objectives: classes in a Python file that a recipe names, or functions."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, is_dataclass
@@ -20,10 +20,10 @@ class FunctionObjective(Objective):
     """A function of pairs' log-probs as an objective; the rewards are the DPO family's, beta * h.
 
     Args:
-        function: called with PairLogps; gives the loss of each pair, [B], or an ObjectiveOutput.
+        function: called with PairLogps; returns the loss of each pair, [B], or an ObjectiveOutput.
         beta: scale of the rewards, also the inverse temperature of the chase.
 
-    Raises ConfigError where the function gives something else.
+    Raises ConfigError if the function returns something else.
     """
 
     function: Callable[[PairLogps], Any] = field(repr=False)
@@ -52,7 +52,7 @@ class FunctionObjective(Objective):
 
 
 def check_class(kind: type[Objective], where: str) -> None:
-    """Raise ConfigError with all that is wrong with a class of the user's own."""
+    """Raise ConfigError listing everything wrong with a custom class."""
     if faults := list(_faults(kind)):
         raise ConfigError(*(f"{where}: {kind.__name__} {fault}" for fault in faults))
 
@@ -60,7 +60,7 @@ def check_class(kind: type[Objective], where: str) -> None:
 def objectives_in(path: Path) -> dict[str, type[Objective]]:
     """The subclasses of `Objective` that a file defines, by name. The file is run.
 
-    Raises ConfigError where there is no such file, it fails, or it defines none that can be used.
+    Raises ConfigError if the file is missing or fails, or if it defines no usable subclass.
     """
     module = module_in(path, key="objective.file")
     found = {
@@ -80,13 +80,13 @@ def objectives_in(path: Path) -> dict[str, type[Objective]]:
     if faults:
         raise ConfigError(*faults)
     for kind in found.values():
-        if not getattr(kind.__call__, "names_errors", False):  # Once, though it is found again.
+        if not getattr(kind.__call__, "names_errors", False):  # Only once per class.
             kind.__call__ = _naming_errors(kind.__call__, path)  # type: ignore[method-assign]
     return found
 
 
 def _naming_errors(call: Callable[..., Any], path: Path) -> Callable[..., Any]:
-    """The method, whose errors say whose they are."""
+    """The method, with the class and file named in its errors."""
 
     @wraps(call)
     def named(self: Objective, logps: Any) -> Any:

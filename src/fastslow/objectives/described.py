@@ -1,4 +1,4 @@
-"""The settings of objectives as text: which objectives have one, and its defaults."""
+"""Settings of objectives as text: the objectives that have a setting, and its defaults."""
 
 from dataclasses import MISSING, fields
 from textwrap import fill
@@ -14,13 +14,13 @@ OF_ALL = {
     "nll_weight": "objective.nll_weight  (number >= 0; default 0)\n"
     "    Weight of the chosen response's negative log-likelihood, added to any loss of pairs.",
 }
-"""Settings that no objective has of its own."""
+"""Settings that belong to no objective in particular."""
 
 
 def setting_text(name: str) -> str:
-    """Which objectives have a setting, by its default there.
+    """The objectives that have a setting, grouped by default.
 
-    Raises ConfigError for one that none has.
+    Raises ConfigError if none has it.
     """
     if name in OF_ALL:
         return OF_ALL[name]

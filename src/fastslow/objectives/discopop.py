@@ -1,4 +1,4 @@
-"""The log-ratio modulated loss that a language model found.
+"""Log-ratio modulated loss, discovered by a language model.
 
 Source: DiscoPOP, arXiv 2406.08414; TRL's `discopop`. Log-probs are summed over tokens.
 """
@@ -18,11 +18,11 @@ class Discopop(Objective):
     """L = (1 - g) (-logsigmoid(u)) + g exp(-u), g = sigmoid(u / tau). Not convex.
 
     Deviation: tau is 0.2. At u = 0, where every run begins, the slope is
-    (1 - log 2) / (4 tau) - 3/4: above 0 for tau below 0.1, the paper's and TRL's 0.05 among them,
+    (1 - log 2) / (4 tau) - 3/4: above 0 for tau below 0.1, including the paper's and TRL's 0.05,
     so that a policy at its reference is pushed the wrong way, to a minimum just below 0, and stays.
 
-    For u far below 0 the exponential dies with its weight: exp(-u) g is exp(u / tau - u) there,
-    which is how it is computed, so that nothing overflows for tau below 1.
+    For u far below 0 the weight cancels the exponential: exp(-u) g is exp(u / tau - u) there, and
+    computed that way, so that nothing overflows for tau below 1.
     """
 
     beta: float = 0.05

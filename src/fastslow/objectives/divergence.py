@@ -1,4 +1,4 @@
-"""f-divergences in the place of DPO's reverse KL.
+"""f-divergences in place of DPO's reverse KL.
 
 Source: f-DPO, arXiv 2309.16240, Theorem 1: the implicit reward is beta f'(pi / pi_ref), up to a
 constant that cancels between the responses of a prompt. With h the log-ratio:
@@ -20,7 +20,7 @@ CAP = 30.0
 
 
 def link(log_ratio: Tensor, divergence: str, alpha: float) -> Tensor:
-    """f' of the density ratio whose log is given, up to a constant, in units of beta's reward."""
+    """f' of the density ratio with the given log, up to a constant, in units of beta's reward."""
     if divergence == "forward_kl":
         return -torch.exp(_capped(-log_ratio))
     if divergence == "js":

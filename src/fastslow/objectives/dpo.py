@@ -1,4 +1,4 @@
-"""Direct preference optimisation and its treatments of label noise.
+"""Direct preference optimisation and its variants for label noise.
 
 Source: DPO arXiv 2305.18290, Eq. 7; conservative DPO is its label-smoothed form (E. Mitchell's
 note); robust DPO arXiv 2403.00409. Log-probs are summed over tokens.

@@ -1,6 +1,6 @@
 """DPO-Positive: a chosen response that sinks below its reference costs extra.
 
-Source: arXiv 2402.13228 (Smaug), as re-stated by others. Log-probs are summed over tokens.
+Source: arXiv 2402.13228 (Smaug), as restated by others. Log-probs are summed over tokens.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from fastslow.objectives.settings import check_not_negative, check_positive
 class Dpop(Objective):
     """L = -logsigmoid(beta (Delta - penalty max(0, -h_w))). penalty = 0 is DPO.
 
-    The default is the value other people's recipes quote for the paper.
+    The default is the value that others' recipes quote for the paper.
     """
 
     beta: float = 0.3

@@ -20,7 +20,7 @@ from fastslow.objectives.settings import check_positive, check_range
 class Exo(Objective):
     """L = p [log p - log(1 - e)] + (1 - p) [log(1 - p) - log e], p = sigmoid(u).
 
-    Least at the finite u = log((1 - e) / e); a pair that is badly wrong gets almost no gradient.
+    Minimal at the finite u = log((1 - e) / e); badly wrong pairs get almost no gradient.
     """
 
     beta: float = 0.1

@@ -1,8 +1,8 @@
 """Identity preference optimisation.
 
-Source: arXiv 2310.12036, Eq. 17 with tau = beta. The codes in use disagree on the reduction: the
+Source: arXiv 2310.12036, Eq. 17 with tau = beta. Implementations disagree on the reduction: the
 paper and the original DPO code sum over tokens, TRL's DPOTrainer averages (confirmed by the
-authors, its source says). Both are here and the recipe says which.
+authors, according to its source). Both are available; the recipe chooses.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Ipo(Objective):
     """L = (Delta - 1 / (2 beta))^2; larger beta means a smaller target margin.
 
     `length_normalised=True` (default, as in TRL) divides each log-ratio by its response's number
-    of tokens before the difference; False takes the sums.
+    of tokens before the difference; False uses the sums.
     """
 
     beta: float = 0.1

@@ -1,7 +1,7 @@
-"""Mallows-DPO: pairs on which people agree count more than pairs on which they scatter.
+"""Mallows-DPO: pairs on which people agree count more than pairs on which they differ.
 
 Source: arXiv 2405.14953. The dispersion of a pair is E in (0, 1), the reference's mean entropy per
-token over both responses as a share of the vocabulary's log: what the official code computes,
+token over both responses as a share of the vocabulary's log, as the official code computes it,
 once, from the reference. Log-probs are summed over tokens.
 """
 
@@ -23,7 +23,7 @@ class Mallows(Objective):
     """L = -logsigmoid(c u), c = -scale log E: the theta (Spearman) variant.
 
     `scale` is the official code's 0.29, which makes c about 1 on average for a vocabulary of 128k;
-    the paper writes c = -2 log phi of a dispersion phi. At c = 1 this is DPO.
+    the paper writes c = -2 log phi for a dispersion phi. At c = 1 this is DPO.
     """
 
     beta: float = 0.1
@@ -47,8 +47,8 @@ class MallowsPhi(Objective):
         g(k) = (k + 1) / (1 - phi^(k + 1)) - k / (1 - phi^k)   for k > 0,   g(-k) = 1 - g(k)
 
     g is the probability that an item ranked k places higher wins. It jumps at 0, by up to
-    2 |g(0+) - 1/2| (0.08 for phi = 0.6), and how the paper smooths that is not known; u = 0 itself
-    is treated as k -> 0+, so that a fresh policy has a gradient.
+    2 |g(0+) - 1/2| (0.08 for phi = 0.6), and how the paper smooths that is not known. u = 0 is
+    treated as k -> 0+, so that a fresh policy has a gradient.
     """
 
     beta: float = 0.1
@@ -65,7 +65,7 @@ class MallowsPhi(Objective):
         u = self.beta * logps.delta
         places = torch.where(u >= 0, u, -u)
         log_lost = _log_lost(places, rate)
-        # log(1 - exp(x)) of x < 0.
+        # log(1 - exp(x)) for x < 0.
         log_won = torch.log1p(-torch.exp(log_lost))
         return with_rewards(-torch.where(u >= 0, log_won, log_lost), logps, self.beta)
 

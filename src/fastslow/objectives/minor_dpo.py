@@ -1,6 +1,6 @@
 """DPO that stops pushing a rejected response below its reference.
 
-Source: arXiv 2408.09834, as re-stated by others; no official code is known. Log-probs are summed
+Source: arXiv 2408.09834, as restated by others; no official code is known. Log-probs are summed
 over tokens.
 """
 
@@ -19,7 +19,7 @@ class MinorDpo(Objective):
     """L = -logsigmoid(beta (h_w - max(0, h_l))).
 
     At h_l = 0, where every run begins, the rejected response is pushed (the maximum's slope there
-    is taken as 1), so that the first step is DPO's.
+    is taken as 1), so the first step is DPO's.
     """
 
     beta: float = 0.1

@@ -1,8 +1,8 @@
 """Maximum preference optimisation, its preference term.
 
-Source: arXiv 2312.16430. (Not mixed preference optimisation, 2411.10442.) The abstract fixes the
+Source: arXiv 2312.16430. (Not mixed preference optimisation, 2411.10442.) The abstract gives the
 idea, the expected 0/1 reward of the preference itself without a reference; the formula here is a
-reconstruction. The paper's other two terms are likelihoods of further data: add `sft`.
+reconstruction. The paper's other two terms are likelihoods of additional data: add `sft`.
 Log-probs are summed over tokens.
 """
 

@@ -1,4 +1,4 @@
-"""Noise-contrastive alignment, its form for two responses.
+"""Noise-contrastive alignment for two responses.
 
 Source: arXiv 2402.05369; TRL's `nca_pair`. Log-probs are summed over tokens.
 """
@@ -16,7 +16,7 @@ from fastslow.objectives.settings import check_positive
 class Nca(Objective):
     """L = -logsigmoid(beta h_w) - 1/2 logsigmoid(-beta h_w) - 1/2 logsigmoid(-beta h_l).
 
-    Each response is drawn to an absolute likelihood, so that the chosen one cannot sink unnoticed.
+    Each response is pulled to an absolute likelihood, so that the chosen one cannot sink unnoticed.
     """
 
     beta: float = 0.01

@@ -16,10 +16,10 @@ from fastslow.objectives.settings import check_not_negative, check_positive
 class Odpo(Objective):
     """L = -logsigmoid(u - alpha log(max(gap, floor))), gap = score_w - score_l.
 
-    The released code takes the logarithm of the gap as it is: below a gap of 1 it relaxes DPO
-    instead of strengthening it, a tie has no loss for any policy, and a pair in the
-    wrong order is not a number. `floor` guards against all three: the default, 1, never relaxes;
-    a smaller one follows the code down to that gap.
+    The released code takes the logarithm of the raw gap: below a gap of 1 it relaxes DPO instead
+    of strengthening it, a tie has no loss for any policy, and a pair in the wrong order gives NaN.
+    `floor` guards against all three: the default, 1, never relaxes; a smaller one follows the code
+    down to that gap.
     """
 
     beta: float = 0.1

@@ -1,7 +1,7 @@
 """Odds-ratio preference optimisation: likelihood and odds, no reference.
 
 Source: arXiv 2403.07691, Eq. 6-7. Log-probs are means over tokens. Deviation from TRL, whose
-likelihood term covers the prompt too: only the response is learned here, as in the paper.
+likelihood term also covers the prompt: only the response is learned here, as in the paper.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Orpo(Objective):
 
     @property
     def chase_scale(self) -> float:
-        """beta weighs the odds, whose own temperature is 1."""
+        """beta weights the odds, whose own temperature is 1."""
         return self.beta
 
     def __call__(self, logps: PairLogps) -> ObjectiveOutput:

@@ -1,10 +1,10 @@
-"""PPO and ESPO: policy gradients of single tokens with a critic, over several passes.
+"""PPO and ESPO: token-level policy gradients with a critic, over several passes.
 
-Sources: PPO as TRL's trainer has it (GAE, the KL inside the reward, whitened advantages), but that
+Sources: PPO as in TRL's trainer (GAE, KL inside the reward, whitened advantages), except that
 an answer's tokens are summed, not averaged over the batch, as in every objective here; ESPO, arXiv
-2202.00079, which has no clipping and stops going over the same answers once ratios leave 1.
+2202.00079, which has no clipping and stops reusing the same answers once ratios leave 1.
 
-All tensors of tokens are [N, T]: N answers of up to T tokens, those there are `present`.
+All tensors of tokens are [N, T]: N answers of up to T tokens, the real ones `present`.
 """
 
 from collections.abc import Mapping
@@ -25,20 +25,20 @@ TINY = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class Appraisal:
-    """What a critic makes of answers, no gradient."""
+    """A critic's assessment of answers, no gradient."""
 
     advantage: Tensor
-    """How much better each token was than expected, [N, T]; 0 where none is."""
+    """How much better each token was than expected, [N, T]; 0 where there is no token."""
     returns: Tensor
-    """What the critic should have expected before each token, [N, T]."""
+    """The critic's targets, before each token, [N, T]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorCritic(Objective):
     """A token-level policy gradient. Subclasses limit the updates on the same completions.
 
-    The reward of a token is -beta (log pi_then - log pi_ref), and the last one's has the answer's
-    score added.
+    The reward of a token is -beta (log pi_then - log pi_ref), plus the answer's score for the
+    last one.
     """
 
     beta: float = 0.05
@@ -64,9 +64,9 @@ class ActorCritic(Objective):
 
         Args:
             score: of each answer, [N].
-            sampled: log-probs of the tokens under the policy that gave them, [N, T].
+            sampled: log-probs of the tokens under the policy that sampled them, [N, T].
             reference: the same under the reference.
-            values: what the critic expected before each token.
+            values: the critic's prediction before each token.
             present: bool.
         """
         reward = -self.beta * (sampled - reference) * present
@@ -82,7 +82,7 @@ class ActorCritic(Objective):
     def value_loss(self, values: Tensor, then: Tensor, returns: Tensor, present: Tensor) -> Tensor:
         """Half the squared error of the critic, mean over an answer's tokens, [N].
 
-        What it moves away from its values `then` by more than `value_clip` earns nothing more.
+        Moving further than `value_clip` from its values `then` brings no gain.
         """
         clipped = then + (values - then).clamp(-self.value_clip, self.value_clip)
         error = torch.maximum((values - returns).square(), (clipped - returns).square())
@@ -94,7 +94,7 @@ class ActorCritic(Objective):
         return {"away": away.sum(), "tokens": logps.token_present.sum()}
 
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """How far the policy is from the one that gave the answers: the mean of |w - 1|."""
+        """Distance of the policy from the one that sampled the answers: the mean of |w - 1|."""
         return {"ratio_deviation": sums["away"] / sums["tokens"]}
 
     def _gain(self, weight: Tensor, advantage: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Ppo(ActorCritic):
 class Espo(ActorCritic):
     """L = -mean over answers of sum_t w A, until the mean of |w - 1| exceeds `max_deviation`.
 
-    That is looked at before each update, so none is made beyond it, and new answers are sampled.
+    It is checked before each update: beyond it no update is made, and new answers are sampled.
     """
 
     max_deviation: float = 0.25
@@ -135,7 +135,7 @@ class Espo(ActorCritic):
         check_positive("max_deviation", self.max_deviation)
 
     def exceeds_max_ratio(self, metrics: Mapping[str, float]) -> bool:
-        """Whether the policy has left the one that gave the answers."""
+        """Whether the policy has moved too far from the one that sampled the answers."""
         return metrics["ratio_deviation"] > self.max_deviation
 
     def _gain(self, weight: Tensor, advantage: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def _whitened(values: Tensor, present: Tensor) -> Tensor:
 
 
 def _weights(logps: TokenLogps) -> Tensor:
-    """pi / pi_then of each token, [B, K, T]; 1 where none is."""
+    """pi / pi_then of each token, [B, K, T]; 1 where there is no token."""
     ratio = widen(logps.policy_tokens) - widen(logps.sampled_tokens.detach())
     ratio = torch.where(logps.token_present, ratio, 0.0)
     return ratio.clamp(-LARGEST, LARGEST).exp()

@@ -1,8 +1,8 @@
 """Length-regularised DPO.
 
 Source: arXiv 2403.19159. Sources disagree on the sign of the length term. Maximising the reward
-less alpha times the length gives plus, which is followed: a winner that is longer has earned part
-of its margin already and is pushed less. Some codes subtract; a negative alpha does.
+minus alpha times the length gives plus, used here: a longer winner has already earned part of its
+margin and is pushed less. Some implementations subtract, as a negative alpha does.
 Log-probs are summed over tokens.
 """
 

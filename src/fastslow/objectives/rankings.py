@@ -1,4 +1,4 @@
-"""Ranked lists as they are, without cutting them into pairs. Log-probs are summed over tokens."""
+"""Objectives on ranked lists, not split into pairs. Log-probs are summed over tokens."""
 
 from dataclasses import dataclass
 
@@ -38,9 +38,9 @@ class SoftmaxDpo(Objective):
 class PlackettLuce(Objective):
     """L = sum_i [logsumexp_{j not before i} (beta h_j) - beta h_i], i over all but the last rank.
 
-    Source: R. L. Plackett (1975), R. D. Luce (1959); DPO, arXiv 2305.18290, appendix A.3. Two
-    responses make DPO. Equal ranks share one sum (Breslow's way with ties); two equal responses
-    alone say nothing and lose nothing.
+    Source: R. L. Plackett (1975), R. D. Luce (1959); DPO, arXiv 2305.18290, appendix A.3. With two
+    responses it is DPO. Equal ranks share one sum (Breslow's treatment of ties); two equal
+    responses alone carry no information and have no loss.
     """
 
     beta: float = 0.1
@@ -54,7 +54,7 @@ class PlackettLuce(Objective):
         rank, present = logps.rank, logps.present
         last = torch.where(present, rank, -1).amax(1, keepdim=True)
         counts = present & (rank < last)
-        # [B, i, j]: whether j still stands, besides i, when i is chosen.
+        # [B, i, j]: whether j is still a candidate, besides i, when i is chosen.
         stands = (rank[:, None, :] >= rank[:, :, None]) & present[:, None, :]
         others = ~torch.eye(rank.shape[1], dtype=torch.bool, device=rank.device)
         loss = lost(logps, counts[:, :, None] & stands & others, self.beta).sum(1)
@@ -66,7 +66,7 @@ class RankedExo(Objective):
     """EXO over K scored responses: KL(softmax(beta h) || softmax(score / temperature)).
 
     Source: arXiv 2402.00856; haozheji/exact-optimization, `exact_loss`. Its scripts score
-    responses at the temperature they were sampled at; here log-probs are ordinary.
+    responses at their sampling temperature; here log-probs are ordinary.
     """
 
     beta: float = 0.1
@@ -92,8 +92,8 @@ class RankedExo(Objective):
 def lost(logps: RankedLogps, rivals: Tensor, beta: float) -> Tensor:
     """-log P(i comes before its rivals j), [B, i], by `rivals` [B, i, j]; 0 where i has none.
 
-    Written over differences, and these as in `PairLogps.delta`, so that one rival makes DPO to the
-    last bit.
+    Computed from differences in the same way as `PairLogps.delta`, so that one rival gives DPO bit
+    for bit.
     """
     policy, reference = widen(logps.policy), widen(logps.reference.detach())
     rows = rivals.shape[1]

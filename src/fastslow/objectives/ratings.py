@@ -1,4 +1,4 @@
-"""Binary feedback on single responses, without a pair. Log-probs are summed over tokens."""
+"""Objectives on binary feedback for single responses. Log-probs are summed over tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Kto(Objective):
 
     Source: arXiv 2402.01306, Eq. 8; TRL's KTOTrainer. z = max(0, mean over the batch of the
     log-ratios of mismatched responses), without gradient: an estimate of the reverse KL. Every
-    response is given the mean.
+    response gets the same mean.
     """
 
     beta: float = 0.1
@@ -45,7 +45,7 @@ class Kto(Objective):
 class Bco(Objective):
     """Liked: -logsigmoid(beta h - d). Not liked: -logsigmoid(d - beta h).
 
-    Source: arXiv 2404.04656. d is the mean of beta h over all responses of the steps before (0 in
+    Source: arXiv 2404.04656. d is the mean of beta h over all responses of previous steps (0 in
     the first), without gradient; the paper's is the mean up to and including the batch. Its
     density-ratio weights for unlike prompts are not implemented. (TRL's `bco_pair` has no d.)
     """

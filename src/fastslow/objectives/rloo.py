@@ -1,7 +1,7 @@
-"""RLOO: raise the answers that score above the others to their prompt, no critic.
+"""RLOO: raises answers that score above the others to their prompt; no critic.
 
-Source: arXiv 2402.14740; clipped as TRL's `RLOOTrainer` does. For answers of the policy itself, as
-`online` gives; on stored lists its gradient is not that of any expected reward.
+Source: arXiv 2402.14740; clipped as in TRL's `RLOOTrainer`. For the policy's own answers, as with
+`online`; on stored lists its gradient is not that of any expected reward.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ LARGEST = 20.0
 class Rloo(Objective):
     """L = -mean_i min(w_i A_i, clip(w_i, 1 - clip, 1 + clip) A_i), w = pi / pi_then.
 
-    A_i = R_i less the mean of the prompt's other R, R = score - beta (log pi_then - log pi_ref).
-    pi_then gave the answers: `extras["sampled"]`, or the policy itself without gradient. Where they
-    are the same the value is 0 and the gradient -mean A log pi. Defaults are TRL's.
+    A_i = R_i minus the mean of the prompt's other R, R = score - beta (log pi_then - log pi_ref).
+    pi_then sampled the answers: `extras["sampled"]`, or the policy itself without gradient. Where
+    they are the same the value is 0 and the gradient -mean A log pi. Defaults are TRL's.
     """
 
     beta: float = 0.05
@@ -52,7 +52,7 @@ class Rloo(Objective):
 
 
 def _above_the_others(values: Tensor, present: Tensor) -> Tensor:
-    """Each value less the mean of the other present ones of its row, [B, K]; 0 where none is."""
+    """Each value minus the mean of the other present ones in its row, [B, K]; 0 if not present."""
     count = present.sum(1, keepdim=True)
     total = values.sum(1, keepdim=True)
     others = (total - values) / (count - 1).clamp(min=1)

@@ -1,7 +1,7 @@
 """Regularised preference optimisation: DPO and the likelihood of the chosen response.
 
 Source: arXiv 2405.16436, Eq. 4.8 and section 6. (Not reasoning preference optimisation,
-2404.19733.) The authors' two codes disagree on the length convention; both are here by name.
+2404.19733.) The authors' implementations disagree on the length convention; both are here by name.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Mean and deviation of a statistic over the steps so far, forgetting old ones.
 
-An exponential average that starts at 0 is too small by 1 - decay^n after n steps; `weight` is that
-factor, carried along.
+An exponential average that starts at 0 is too small by the factor 1 - decay^n after n steps;
+`weight` keeps that factor.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Both, corrected for the start."""
+    """Mean and deviation, corrected for starting at 0."""
 
     mean: float
     deviation: float
@@ -25,7 +25,7 @@ def fresh() -> dict[str, float]:
 
 
 def moments(state: Mapping[str, float]) -> Moments | None:
-    """What the state says; None before the first step."""
+    """Moments from the state; None before the first step."""
     weight = state.get("weight")
     if not weight:
         return None
@@ -33,7 +33,7 @@ def moments(state: Mapping[str, float]) -> Moments | None:
 
 
 def sums(values: Tensor) -> dict[str, Tensor]:
-    """What `advanced` needs of some values, [B]: their sum and that of their squares.
+    """Inputs of `advanced` from values [B]: their sum and that of their squares.
 
     On the CPU, as not every device has float64.
     """
@@ -46,7 +46,7 @@ def advanced(
 ) -> dict[str, float]:
     """The state after a step over `count` values. One value has no deviation."""
     mean = sums["sum"] / count
-    # Over count - 1, as torch.std.
+    # Divided by count - 1, like torch.std.
     spread = max(sums["square"] - count * mean**2, 0.0) / max(count - 1, 1)
     seen = {"mean": mean, "deviation": math.sqrt(spread), "weight": 1.0}
     return {key: decay * state.get(key, 0.0) + (1 - decay) * seen[key] for key in seen}

@@ -1,8 +1,8 @@
-"""Losses of answers that the policy itself gave: what a gradient has to be taken of.
+"""Surrogate losses on the policy's own answers.
 
 All tensors are [P, K]: P prompts with K answers each, log-probs summed over an answer's tokens
-(end-of-turn included), nats. Answers are sampled without gradient; a surrogate's gradient, not its
-value, is what is estimated.
+(end-of-turn included), nats. Answers are sampled without gradient; the estimate is a
+surrogate's gradient, not its value.
 
 Source: HyPO, arXiv 2406.01462, Algorithm 1, with another baseline.
 """
@@ -12,9 +12,9 @@ from torch import Tensor
 
 
 def less_other_prompts(values: Tensor) -> Tensor:
-    """Each value less the mean of all other prompts' values, [P, K]; as it is for one prompt.
+    """Each value minus the mean over other prompts, [P, K]; unchanged for one prompt.
 
-    That mean depends on none of the prompt's own answers, so an expected gradient stays what it is.
+    That mean does not depend on the prompt's own answers, so the expected gradient is unchanged.
     """
     prompts, count = values.shape
     if prompts == 1:
@@ -28,14 +28,15 @@ def reverse_kl_surrogate(policy: Tensor, coefficients: Tensor) -> Tensor:
 
     sg[c] log pi, with coefficients c = `less_other_prompts` of log pi - log pi_ref of the whole
     batch. (The mean of log pi - log pi_ref itself, differentiated, has an expected gradient of
-    zero.) On answers of 48 tokens of a policy at 0.15, 0.5 and 2 nats, the gradient of 16 prompts
-    with two answers each has 0.90, 0.78 and 0.49 times the variance that it has without a baseline,
-    and 0.48, 0.56 and 0.51 times that of the paper's, which leaves one answer of the prompt out.
+    zero.) On answers of 48 tokens from a policy at 0.15, 0.5 and 2 nats, the gradient for 16
+    prompts with two answers each has 0.90, 0.78 and 0.49 times the variance without a baseline, and
+    0.48, 0.56 and 0.51 times that of the paper's baseline, which leaves out one answer of the
+    prompt.
     """
     return coefficients.detach() * policy
 
 
 def sampled_reverse_kl(log_ratio: Tensor) -> Tensor:
-    """Unbiased estimate of each prompt's KL(policy || reference) itself, [P], nats, of log pi -
+    """Unbiased estimate of each prompt's KL(policy || reference) itself, [P], nats, from log pi -
     log pi_ref."""
     return torch.mean(log_ratio.detach(), dim=1)

@@ -22,7 +22,7 @@ def check_not_negative(name: str, value: float) -> None:
 
 
 def check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raise ConfigError unless the value is among those allowed."""
+    """Raise ConfigError unless the value is one of those allowed."""
     if value not in list(allowed) or isinstance(value, bool) != isinstance(allowed[0], bool):
         names = ", ".join(map(str, allowed)).lower()
         raise ConfigError(f"objective.{name}: got {shown(value)}; allowed are {names}")

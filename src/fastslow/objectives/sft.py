@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the likelihood of demonstrated, or of chosen, responses."""
+"""Supervised fine-tuning: the likelihood of demonstrated or chosen responses."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from fastslow.objectives.settings import check_one_of, check_positive
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sft(Objective):
-    """L = -s_w / n_w, or -s_w with `reduction: sum`. Other responses are not looked at.
+    """L = -s_w / n_w, or -s_w with `reduction: sum`. Other responses are ignored.
 
-    It takes demonstrations, and as a term of a sum also pairs and rankings.
+    Takes demonstrations, and as a term of a sum also pairs and rankings.
 
     The mean is over each response's own tokens, so that long ones count no more than short ones.
     beta only scales rewards and the chase.

@@ -1,7 +1,7 @@
-"""Self-play preference optimisation: log-ratios are regressed onto win rates.
+"""Self-play preference optimisation: regression of log-ratios onto win rates.
 
 Source: arXiv 2405.00675; uclaml/SPPO, `loss_type == "sppo"`. The code halves the two squares, the
-paper (4.12) and TRL do not; the code is followed. Log-probs are summed over tokens.
+paper (4.12) and TRL do not; this follows the code. Log-probs are summed over tokens.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
 Sources: P. V. Rao and L. L. Kupper, JASA 62 (1967) 194; R. R. Davidson, JASA 65 (1970) 317; for
 DPO, arXiv 2409.17431. u = beta Delta takes the place of the difference of strengths. Log-probs are
-summed over tokens. `extras["tie"]` is 1 for ties; without it no pair is one.
+summed over tokens. `extras["tie"]` is 1 for ties; without it no pair is a tie.
 """
 
 import math
@@ -22,7 +22,7 @@ class RaoKupper(Objective):
     """Win: -logsigmoid(u - t). Tie: -log(exp(2 t) - 1) - logsigmoid(u - t) - logsigmoid(-u - t).
 
     t is the threshold: responses whose strengths differ by less are hard to tell apart. t = 0 is
-    DPO, and ties are then not learned. The default makes an even pair a tie half of the time.
+    DPO, and ties are then not learned. The default makes an even pair a tie half the time.
     """
 
     beta: float = 0.1
@@ -41,7 +41,7 @@ class RaoKupper(Objective):
         win = -logsigmoid(u - self.threshold)
         if not self.learns_ties:
             return with_rewards(win, logps, self.beta)
-        # log(exp(2 t) - 1), for large t too.
+        # log(exp(2 t) - 1), stable for large t.
         often = 2 * self.threshold + math.log(-math.expm1(-2 * self.threshold))
         tie = win - logsigmoid(-u - self.threshold) - often
         return with_rewards(torch.where(_tied(logps), tie, win), logps, self.beta)
@@ -49,7 +49,7 @@ class RaoKupper(Objective):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Davidson(Objective):
-    """Win: log(e^(u/2) + e^(-u/2) + v) - u / 2. Tie: the same logarithm less log v.
+    """Win: log(e^(u/2) + e^(-u/2) + v) - u / 2. Tie: the same logarithm minus log v.
 
     v = 0 is DPO, and ties are then not learned. The default, 1, makes an even pair a tie one time
     in three.

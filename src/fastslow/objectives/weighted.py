@@ -12,7 +12,7 @@ from fastslow.objectives.contract import Objective, ObjectiveOutput
 Value = TypeVar("Value")
 
 ANCHOR = "demonstrations"
-"""The label kind that pairs and rankings can provide as well, by their best response."""
+"""The kind of label that pairs and rankings also provide, by their best response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class WeightedSum(Objective):
     def _inputs(self, logps: Any) -> list[Any]:
         """What each term is called with."""
         if not self.learns_ties:
-            # A term that learns ties must not do so if the others cannot.
+            # No term may learn ties if the others cannot.
             logps = replace(logps, extras={k: v for k, v in logps.extras.items() if k != "tie"})
         return [replace(logps, state=_part(logps.state, i)) for i in range(len(self.terms))]
 

@@ -1,4 +1,4 @@
-"""Weighted preference optimisation: stored pairs count as the policy would have said them.
+"""Weighted preference optimisation: stored pairs weighted by their likelihood under the policy.
 
 Source: arXiv 2406.11827; wzhouad/WPO, `run_wpo.py`, which clamps the product of weights at 1 (TRL
 does not). The weights are means over tokens, the log-probs sums.
@@ -17,8 +17,8 @@ from fastslow.objectives.settings import check_positive
 class Wpo(Objective):
     """L = min(1, w_w w_l) (-logsigmoid(u)), w = exp(s / n - c), no gradient through w.
 
-    c is the mean over the response's tokens of log sum_v p(v)^2 under the policy: what a token
-    sampled from it would score.
+    c is the mean over the response's tokens of log sum_v p(v)^2 under the policy: the value for a
+    token sampled from it.
     """
 
     beta: float = 0.01
