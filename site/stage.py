@@ -1,7 +1,7 @@
-"""Puts the pages of the site where it is built: README, docs/ and every file that they link to.
+"""Stages the pages of the site for the build: README, docs/ and every file that they link to.
 
 `python site/stage.py build/docs` writes `pages/` there, laid out as in this repository, so that
-links are the same on the site and in a checkout. `make docs` builds the site of it.
+links are the same on the site and in a checkout. `make docs` builds the site from it.
 """
 
 import re
@@ -34,14 +34,14 @@ def main(to: Path) -> None:
 
 
 def links(page: Path) -> list[Path]:
-    """The files of the repository that a page links to. Ends the program where one is missing."""
-    found = []
+    """The repository's files that a page links to. Exits if one is missing."""
+    targets = []
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         path = (page.parent / target).resolve()
         if not (path.is_file() and path.is_relative_to(ROOT)):
             sys.exit(f"{page.relative_to(ROOT)}: links to {target}, which is no file here")
-        found.append(path)
-    return found
+        targets.append(path)
+    return targets
 
 
 if __name__ == "__main__":
