@@ -5,7 +5,7 @@ RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.built
 WORKERS := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-# Which build of torch, for which processor or GPU, is the machine's choice: a version, no hash.
+# torch's build depends on the machine's CPU or GPU, so it has a version but no hash.
 TORCH := torch==2.13.0
 OF_TORCH := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cccl \
 	nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft \
@@ -13,7 +13,7 @@ OF_TORCH := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check
 
-# An environment is made again where its Python is gone, too old, or was left without pip.
+# Recreate an environment whose Python is missing, too old, or without pip.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 BROKEN := $(shell $(BIN) -c "import pip; $(NEW_ENOUGH)" 2> /dev/null || echo broken)
 
@@ -21,7 +21,7 @@ BROKEN := $(shell $(BIN) -c "import pip; $(NEW_ENOUGH)" 2> /dev/null || echo bro
 
 venv: $(STAMP)
 
-# Built again when what it depends on is newer than the stamp.
+# Rebuilt when its prerequisites are newer than the stamp.
 $(RUNS): pyproject.toml constraints-run.txt $(BROKEN)
 	@$(PYTHON) -c "$(NEW_ENOUGH)" 2> /dev/null || { \
 	  echo "fastslow needs Python 3.11 or newer; $(PYTHON) is" \
@@ -33,7 +33,7 @@ $(RUNS): pyproject.toml constraints-run.txt $(BROKEN)
 	@$(BIN) -m pip check
 	@touch $(RUNS)
 
-# What tests and checks of the code take besides.
+# Additional packages for tests and linting.
 $(STAMP): $(RUNS) constraints.txt
 	$(PIP) --no-deps --require-hashes -r constraints.txt
 	@$(BIN) -m pip check
@@ -52,20 +52,20 @@ types: venv
 fast: venv
 	$(BIN) -m pytest $(WORKERS) --durations 12
 
-# The types beside the tests: either alone leaves a core idle for a while.
+# Type checks run in parallel with the tests, as either alone leaves a core idle for a while.
 test: lint
 	$(MAKE) --no-print-directory --jobs 2 types fast
 
-# The site, in build/docs/site. A link to a page, an anchor or a file that is not there is an error.
+# The site, in build/docs/site. A broken link to a page, an anchor or a file is an error.
 docs: venv
 	$(BIN) site/stage.py build/docs
 	$(BIN) -m zensical build --strict --config-file build/docs/zensical.toml
 
-# What `make test` leaves out, and every test that starts processes again, now with fresh ones.
+# The tests that `make test` skips, and all tests that start processes, now with fresh ones.
 slow: docs
 	FASTSLOW_COLD_STARTS=1 $(BIN) -m pytest $(WORKERS) -m "slow or processes" --durations 12
 
-# vLLM's build for CPUs has an environment of its own: it wants another torch than a GPU's build.
+# vLLM's CPU build has its own environment: it needs a different torch from the GPU build.
 VLLM := .venv-vllm/bin/python
 VLLM_VERSION := 0.32.0
 
@@ -78,8 +78,8 @@ $(VLLM):
 test-vllm: venv $(VLLM)
 	FASTSLOW_VLLM=$(CURDIR)/$(VLLM) $(BIN) -m pytest tests/real_vllm --durations 6
 
-# Evaluation tools, each in an environment of its own, as their pins may differ from ours. fastslow is
-# beside lm-eval for the model class that it adds there.
+# Evaluation tools, each in its own environment, as their pins may differ from ours. fastslow is
+# installed beside lm-eval because it adds a model class there.
 LM_EVAL := .venv-lm-eval/bin/python
 ALPACA_EVAL := .venv-alpaca-eval/bin/python
 
@@ -95,8 +95,8 @@ test-tools: venv $(LM_EVAL) $(ALPACA_EVAL)
 	FASTSLOW_LM_EVAL=$(CURDIR)/$(LM_EVAL) FASTSLOW_ALPACA_EVAL=$(CURDIR)/$(ALPACA_EVAL) \
 	  $(BIN) -m pytest tests/real_tools -m slow --durations 6
 
-# All that is installed besides torch, for every system, by version and hash. Needs uv. What running
-# takes (constraints-run.txt) is a part of what developing takes.
+# All dependencies except torch, for every platform, by version and hash. Needs uv. Those for running
+# (constraints-run.txt) are a subset of those for development.
 LOCKED := uv pip compile pyproject.toml --extra report --extra drift --extra judge --extra serve \
 	--extra postgres --python-version 3.11 --universal --generate-hashes --no-annotate --quiet \
 	--custom-compile-command "make lock" $(addprefix --no-emit-package ,$(OF_TORCH))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One night: learn votes/NIGHT.jsonl on top of what answers, and let it answer unless it got worse.
+# One night: train on votes/NIGHT.jsonl from the current policy, and replace it unless it got worse.
 # bash launch/nightly.sh monday
 set -e
 night=$1 run=runs/$1 settings=()
