@@ -80,9 +80,10 @@ def validate(
         return
     console = screen(highlight=False, soft_wrap=True)
     _print_findings(console, findings, warnings)
+    # Before the examples: behind them it would look like part of an answer.
+    console.print(_verdict(checked, len(warnings)))
     for example in examples:
         console.print(masked_example(example, tokenizer))
-    console.print(_verdict(checked, len(warnings)))
 
 
 def _recipe_and_renamings(arguments: list[str]) -> tuple["Recipe", list[str]]:
@@ -176,7 +177,7 @@ def _without_zeros(finding: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _verdict(checked: "Recipe", warnings: int) -> str:
-    """The last line; what cannot be trained at all has already raised an error."""
+    """Whether to train; what cannot be trained at all has already raised an error."""
     ready = "ready to train" if checked.prompts is None else "ready for `fastslow prompts`"
     above = "the warning" if warnings == 1 else f"the {warnings} warnings"
     return f"{ready}; read {above} above" if warnings else ready
