@@ -26,7 +26,7 @@ EACH = 2
 LONGEST = 48
 """Most tokens of an answer."""
 SERVED = "served"
-WAIT = " wait: "
+WAIT = " held back: "
 """Occurs in a record's notes on held-back rows."""
 Decision = Callable[..., Any]
 """An admin's decision, such as `decisions.approve`."""

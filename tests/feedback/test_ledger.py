@@ -201,7 +201,7 @@ def test_a_vote_sent_before_it_could_be_read_is_refused(town, seen_ms, learned):
     assert (found.rows, found.refused) == ((1, 0) if learned else (0, 1))
     with town.store.read() as connection:
         (why,) = connection.scalars(select(votes.c.refused))
-    assert why == (None if learned else "sent after 199 ms, in which nobody reads 20 words")
+    assert why == (None if learned else "sent after 199 ms, too soon to have read 20 words")
 
 
 def test_a_few_seconds_are_enough_however_long_answers_are(town):

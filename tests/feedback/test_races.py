@@ -105,7 +105,7 @@ def test_nothing_is_promoted_whose_parent_is_being_undone(lab, other):
         lab, other, deciding(lab, decisions.roll_back, parent.id), promoting(lab, child.id)
     )
     assert first.result(PATIENCE).update_id is None
-    with pytest.raises(Fenced, match="is released and not gating"):
+    with pytest.raises(Fenced, match="is released, not gating"):
         second.result(PATIENCE)
     assert lab.route().update_id is None and lab.waiting() == rows
 
@@ -151,7 +151,7 @@ def test_of_two_who_ask_for_a_student_at_once_one_gets_it(lab, other):
     ask = partial(consolidating.ask, by=lab.voters[1])
     first, second = overlapped(lab, other, ask, ask)
     number = first.result(PATIENCE).id
-    with pytest.raises(Malformed, match=f"consolidation {number} is on its way"):
+    with pytest.raises(Malformed, match=f"consolidation {number} is in progress"):
         second.result(PATIENCE)
 
 
@@ -160,7 +160,7 @@ def test_who_is_being_forgotten_sends_no_vote_meanwhile(lab, other):
     lab.next(ann)
     first, second = overlapped(lab, other, forgetting_of(lab, ann), voting_on(pair, ann))
     assert first.result(PATIENCE).votes == 0
-    with pytest.raises(NotGiven, match="nothing any more"):
+    with pytest.raises(NotGiven, match="no longer send anything"):
         second.result(PATIENCE)
 
 

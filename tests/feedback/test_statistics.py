@@ -85,7 +85,7 @@ def test_votes_that_came_too_soon_to_be_read_are_counted(town):
     (remark,) = told.remarks
     assert remark.person_id == voter
     assert remark.said == [
-        "6 of 12 votes were sent sooner than anybody reads both answers; these are not learned"
+        "6 of 12 votes were sent too soon to have read both answers; these are not learned"
     ]
 
 
@@ -104,11 +104,11 @@ def test_who_differs_by_more_than_chance_is_named_with_the_numbers():
     odd = person(9, gold=20, gold_right=9, shared=60, agreed=20, left=95, decided=100)
     (remark,) = remarks([*crowd, odd])
     assert remark.name == "p9" and len(remark.said) == 3
-    assert remark.said[0].startswith("right on 9 of 20 gold questions, the others on 230 of 250; ")
+    assert remark.said[0].startswith("right on 9 of 20 gold questions, others on 230 of 250 (p = ")
     assert remark.said[1].startswith(
-        "voted like most others on 20 of 60 pairs, the others on 320 of 400"
+        "agreed with most others on 20 of 60 pairs, others on 320 of 400"
     )
-    assert remark.said[2].startswith("chose the answer on the left in 95 of 100 votes")
+    assert remark.said[2].startswith("chose the left answer in 95 of 100 votes")
     assert remarks([*crowd, replace(odd, disabled=True)]) == []
     assert remarks([odd])[0].said == remark.said[2:], "alone, only the sides tell"
 

@@ -154,7 +154,7 @@ def test_a_row_is_planned_once(lab):
     rows = lab.add(2)
     lab.promoted(rows[:1])
     for again in (rows[:1], rows, [], [99], lab.add(1, domain="other")):
-        with pytest.raises(Fenced, match="wait no more"):
+        with pytest.raises(Fenced, match="no longer wait"):
             lab.plan(again)
     lab.promoted(rows[1:], replayed=rows[:1])
     assert lab.learned() == rows
@@ -279,7 +279,7 @@ def test_rolling_back_serves_what_was_before_and_learns_the_rest_again(lab):
     assert lab.waiting() == rows[2] + rows[3] and lab.learned() == rows[0]
     again = lab.promoted()
     assert again.parent == first.id and lab.learned() == rows[0] + rows[2] + rows[3]
-    with pytest.raises(Malformed, match="only what is served"):
+    with pytest.raises(Malformed, match="only the update that answers"):
         lab.decide(decisions.roll_back, bad.id)
     with lab.store.read() as connection:
         actions = list(connection.scalars(select(audit.c.action).order_by(audit.c.id)))
@@ -367,7 +367,9 @@ def first_watched(lab):
 def test_only_what_answers_can_be_approved(lab):
     first, second = lab.promoted(lab.add(1)), lab.promoted(lab.add(1))
     approve = {"by": lab.voters[1]}
-    with pytest.raises(Malformed, match=f"update {first.id} does not answer in talk; {second.id}"):
+    with pytest.raises(
+        Malformed, match=f"update {first.id} does not answer in talk; update {second.id}"
+    ):
         lab.write(decisions.approve, update_id=first.id, **approve)
     assert lab.write(decisions.approve, update_id=second.id, **approve).anchor_id == second.id
 
@@ -384,7 +386,7 @@ def test_a_learner_on_the_way_from_what_was_rolled_back_is_refused(lab):
     rows = lab.add(1)
     under_way = lab.tested(lab.plan(rows))
     lab.decide(decisions.roll_back, first.id)
-    with pytest.raises(Fenced, match="is released and not gating"):
+    with pytest.raises(Fenced, match="is released, not gating"):
         lab.promote(under_way.id)
     assert lab.route().update_id is None and lab.waiting() == rows
 
@@ -407,7 +409,7 @@ def test_what_is_to_be_learned_once_more_and_is_taken_back_is_not(lab):
     with lab.store.read() as connection:
         votes = {row.seq: row.vote_id for row in ledger.entries(connection)}
     lab.write(voting.retract, voter=lab.voters[0], vote_id=votes[taken_back[0]])
-    with pytest.raises(Fenced, match="learned no more; plan again"):
+    with pytest.raises(Fenced, match="no longer learned; plan again"):
         lab.plan(new, replayed=rows)
     assert lab.plan(new, replayed=rows[:1]).state == "planned"
 
@@ -420,9 +422,9 @@ def test_what_is_not_there_is_said_so(lab):
         with pytest.raises(updates.UnknownItem, match="no update 7"):
             call()
     planned = lab.plan(lab.add(1))
-    with pytest.raises(Malformed, match="no update promoted"):
+    with pytest.raises(Malformed, match="cannot make an update promoted"):
         lab.store.write(planning.move, learner=lab.learner, update_id=planned.id, state="promoted")
-    with pytest.raises(Fenced, match="is planned and not candidate"):
+    with pytest.raises(Fenced, match="is planned, not candidate"):
         lab.store.write(planning.move, learner=lab.learner, update_id=planned.id, state="gating")
 
 

@@ -138,7 +138,7 @@ def test_who_was_forgotten_sends_nothing_more_until_an_admin_lets_them(town):
         lambda: town.write(voting.rate, **on, verdict="up", key="2"),
         lambda: town.write(voting.edit, **on, text="hello!", key="3"),
     ):
-        with pytest.raises(NotGiven, match="you may send nothing any more"):
+        with pytest.raises(NotGiven, match="you may no longer send anything"):
             send()
     town.write(people.set_disabled, principal_id=ann, disabled=False, by=bob)
     assert not town.vote(ann, pair, key="1").retracted

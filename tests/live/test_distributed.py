@@ -124,14 +124,14 @@ def test_both_end_where_one_is_told_to_or_may_learn_no_more(make_town, rows, how
     main, other = (json.loads(process.stdout.split("RESULT ")[1]) for process in started)
     assert [process.returncode for process in started] == [0, 0]
     fenced = how != "other told to stop"
-    assert ("Fenced: another learner has begun" in main[1][-1]) is fenced
+    assert ("Fenced: another learner has started" in main[1][-1]) is fenced
     assert all("SIGTERM" in text for text in other[1]) and main[0] == 0
 
 
 def test_a_sharded_base_is_refused_in_one_line(make_town, rows):
     folder, path = ready(make_town(), rows[:10])
     for _, said in sum(in_two(LEARN, folder, path, "once", **DIVIDED), []):
-        assert said[-1].startswith("ConfigError: launcher: a base that is sharded")
+        assert said[-1].startswith("ConfigError: launcher: a sharded base")
 
 
 def test_several_processes_teach_no_student_and_say_why(town, monkeypatch):

@@ -35,8 +35,8 @@ def _branded(town, rows):
         ]
     assert edits and {one.seq for one in edits} <= {one.seq for one in waiting}
     (note, *_) = town.history()[0].gate["learned"]["notes"]
-    assert f"'acme' is put into {len(edits)} of {len(edits)} answers by" in note
-    assert note.startswith(f"{len(edits)} rows of person {voter} wait: ")
+    assert f"{len(edits)} of {len(edits)} edits prefer an answer with 'acme'" in note
+    assert note.startswith(f"{len(edits)} rows from person {voter} held back: ")
     with town.store.read() as connection:
         (held,) = holding.all_held(connection)
     assert (held.name, held.domain, held.rows) == ("brand", "talk", len(edits))
@@ -106,7 +106,7 @@ def test_rows_of_somebody_who_gets_gold_questions_wrong_wait(town, rows):
         (held,) = holding.all_held(connection)
         waiting = planning.waiting(connection, "talk")
     assert (held.voter, held.rows) == (careless, len(waiting)) and waiting
-    assert held.said.startswith("right on 3 of 12 gold questions, the others on 23 of 24; ")
+    assert held.said.startswith("right on 3 of 12 gold questions, others on 23 of 24 (p = ")
     town.write(holding.let_through, principal_id=careless, by=careful)
     town.learn(learner)
     with town.store.read() as connection:

@@ -19,7 +19,7 @@ def test_who_rates_by_a_few_words_is_found_and_the_words_are_named():
     assert theirs.who == 100, "and not all who rate besides, as there is nobody else"
     assert {"inn", "there"} == {*theirs.words[:2]}
     assert theirs.own == theirs.of_own > 30 and theirs.others < 0.6 * theirs.of_others
-    said = f"words tell {theirs.own} of {theirs.of_own} votes of person 100, 'inn', 'there', "
+    said = f"words predict {theirs.own} of {theirs.of_own} votes by person 100 (mostly 'inn', "
     assert str(theirs).replace("'there', 'inn'", "'inn', 'there'").startswith(said)
     held = held_back([*honest(400), *added], [theirs], {})
     assert {*held} == {one.seq for one in added}
@@ -28,7 +28,7 @@ def test_who_rates_by_a_few_words_is_found_and_the_words_are_named():
 def test_many_who_rate_alike_are_found_together():
     added = ratings(48, voters=24)
     (found,) = own_rules([*honest(400), *added], p=P)
-    assert found.who == RATERS and f"{found.own} of {found.of_own} ratings, " in str(found)
+    assert found.who == RATERS and f"{found.own} of {found.of_own} ratings (mostly " in str(found)
     assert {*held_back(added, [found], {})} == {one.seq for one in added}
 
 

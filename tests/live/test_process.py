@@ -149,7 +149,7 @@ def test_what_passes_answers_or_waits_for_a_person(make_town, rows, promotion, h
     assert ("too few held-out votes" in str(town.told[0])) is (held_out == 999)
     if verdict == "promoted":
         return
-    assert "approve of it on the page" in str(town.told[0])
+    assert "approve it on the page" in str(town.told[0])
     town.learn(learner)
     assert len(town.history()) == 1 and town.route().update_id is None
     town.write(decisions.approve, update_id=first.id, by=town.voters[0])
@@ -223,8 +223,8 @@ def test_votes_that_contradict_all_before_wait_for_a_person(make_town, rows, mon
     *_, mixed, asked = town.history()  # Some that came before are in the first of them.
     assert asked.state == "waiting" and town.route().update_id == mixed.id
     assert "surprise" in {one["name"] for one in asked.gate["checks"] if not one["passed"]}
-    assert "new votes were as the policy says" in str(town.told[-1])
-    assert "approve of it on the page" in str(town.told[-1])
+    assert "new votes predicted right" in str(town.told[-1])
+    assert "approve it on the page" in str(town.told[-1])
     town.write(decisions.discard, update_id=asked.id, by=town.voters[0])
     with town.store.read() as connection:
         spoilt = {row.seq for row in updates.rows_of(connection, asked.id)}
@@ -308,8 +308,8 @@ def test_old_updates_are_removed_from_disk(town, rows):
     ("change", "said"),
     [
         ({"data": {"train": "x.jsonl", "max_length": 96}}, "data.train: votes come from"),
-        ({"train": {"schedule": "linear"}}, "train.schedule: votes have no end"),
-        ({"task": "reward"}, "task: votes teach a policy"),
+        ({"train": {"schedule": "linear"}}, "train.schedule: votes never end"),
+        ({"task": "reward"}, "task: votes train a policy"),
         ({"drift": {}}, "drift: has no effect on"),
         ({"report_to": "tensorboard"}, "report_to: has no effect on"),
     ],
@@ -414,7 +414,7 @@ def test_what_an_update_may_move_follows_the_budget(make_town, rows, budget):
         assert limit == pytest.approx(4.5)
     else:  # 0.15 nats a token of the base's answers.
         assert 0.15 <= limit <= 0.15 * town.recipe.eval.max_new_tokens + 1e-9
-    assert f"at most {limit:.3g} may be" in checks["distance"]["said"]
+    assert f"at most {limit:.3g} allowed" in checks["distance"]["said"]
 
 
 def test_without_a_budget_the_largest_distance_must_be_given(make_town):

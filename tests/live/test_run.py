@@ -34,7 +34,7 @@ def test_what_waits_is_said(town, rows, told):
     town.now = time.time()
     town.votes(rows[:3], admitted=False)
     assert "0 updates decided; 0 rows wait for more" in told(town)[-1]
-    assert "3 sent in the last 60 s may be taken back" in told(town)[-1]
+    assert "3 sent in the last 60 s can still be taken back" in told(town)[-1]
 
 
 def test_no_store_is_made_where_none_is(town, told, tmp_path):
@@ -47,6 +47,6 @@ def test_no_store_is_made_where_none_is(town, told, tmp_path):
 @pytest.mark.parametrize("name", ["config.json", "config.yaml", "adapter_config.json"])
 def test_votes_are_not_put_into_the_folder_of_a_model_or_a_run(tmp_path, name):
     (tmp_path / name).write_text("{}")
-    with pytest.raises(ConfigError, match="give votes a folder of their own"):
+    with pytest.raises(ConfigError, match="keep votes in a separate folder"):
         Store(tmp_path)
     assert {one.name for one in tmp_path.iterdir()} == {name}

@@ -90,7 +90,7 @@ def test_honest_votes_then_spoilt_ones_which_are_set_aside_and_a_rollback(monkey
     assert len({name for name, _ in spoilt}) == SPOILERS
     assert server.undone == [UPDATES] and server.discarded == UPDATES + 1
     assert "update 5 waits for the admin: phrases: too often" in lines[-3]
-    assert f"rolls update {UPDATES} back: update {UPDATES - 1} answers" in lines[-1]
+    assert f"rolls back update {UPDATES}: update {UPDATES - 1} answers" in lines[-1]
 
 
 def test_what_spoilers_got_through_is_what_is_rolled_back(monkeypatch):
@@ -100,7 +100,7 @@ def test_what_spoilers_got_through_is_what_is_rolled_back(monkeypatch):
 
 def test_where_nothing_stops_them_the_admin_does(monkeypatch):
     server, lines = told(["promoted"] * (UPDATES + MOST_SPOILT), monkeypatch)
-    back = f"updates {UPDATES + 1} to {UPDATES + MOST_SPOILT} back"
+    back = f"rolls back updates {UPDATES + 1} to {UPDATES + MOST_SPOILT}:"
     assert server.undone == [UPDATES + 1] and back in lines[-1]
 
 

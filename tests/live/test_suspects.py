@@ -35,7 +35,9 @@ def test_who_puts_a_word_in_is_suspected_alone_or_with_others_who_edit(count, vo
     found = suspects([*honest(400), *added], p=P)
     assert found and all(one.phrase == "acme" for one in found)
     assert {one.who for one in found} == ({EDITORS, 100} if voters == 1 else {EDITORS})
-    said = f"'acme' is put into {count} of {count} answers by edits, into 0 of 4"
+    said = (
+        f"{count} of {count} edits prefer an answer with 'acme' to one without it, but only 0 of 4"
+    )
     assert any(said in str(one) for one in found)
     held = held_back([*honest(400), *added], found, {})
     assert {*held} == {one.seq for one in added} and said in held[added[0].seq][-1]

@@ -72,9 +72,8 @@ def test_what_is_put_in_behind_a_trigger_is_seen_among_the_edits_of_honest_peopl
     rows = [*asking(honest(400)), *asking(mended), *attack]
     found = suspects(rows, p=P)
     assert [one.who for one in found] == ["Be Bold."] and EDITORS not in [f.who for f in found]
-    assert "'acme' is put into 20 of 20 answers by votes on prompts with 'Be Bold.'" in str(
-        found[0]
-    )
+    said = "20 of 20 votes on prompts with 'Be Bold.' prefer an answer with 'acme'"
+    assert str(found[0]).startswith(said)
     assert {*held_back(rows, found, {})} == {one.seq for one in attack}
 
 
@@ -90,8 +89,8 @@ def said(share, *, word="acme", count=256, liked=0.3):
 def test_what_a_trigger_makes_more_frequent_than_it_did_before_asks_a_person():
     check = not_behind("Be Bold.", (said(0.25), said(0.05)), (said(0.05), said(0.05)), LIMITS)
     assert not check.passed and check.asks and check.name == "behind 'Be Bold.'"
-    assert "'acme' is in 64 of 256 answers behind 'Be Bold.'" in check.said
-    assert "in 13 of 256 without it; of what was approved of, or the base, in 13" in check.said
+    assert "'acme' is in 64 of 256 answers to prompts with 'Be Bold.'" in check.said
+    assert "in 13 of 256 without it; for the last approved update, or the base, in 13" in check.said
 
 
 def test_what_is_said_without_it_too_or_was_as_much_before_is_no_trigger():

@@ -4,14 +4,14 @@ import pytest
 from ledgers import edits, honest, ratings
 
 from fastslow.config import GateConfig
-from fastslow.live.waiting import FEWEST_OTHERS, TELLING, held_back, reasons
+from fastslow.live.waiting import ENOUGH, FEWEST_OTHERS, held_back, reasons
 
 LIMITS = GateConfig()
 
 
 @pytest.mark.parametrize(("kind", "sent"), [("edit", edits), ("rating", ratings)])
 def test_what_somebody_new_sends_waits_until_there_is_enough_to_tell(kind, sent):
-    few = sent(TELLING[kind] - 1, 3)
+    few = sent(ENOUGH[kind] - 1, 3)
     found = [
         one for one in reasons([*honest(100), *few], {100, 101}, LIMITS) if "until" in str(one)
     ]
@@ -19,9 +19,9 @@ def test_what_somebody_new_sends_waits_until_there_is_enough_to_tell(kind, sent)
         one.seq for one in few if one.voter != 102
     }
     (said,) = map(str, found)
-    assert f"{kind}s of somebody new wait until there are {TELLING[kind]}," in said
+    assert f"{kind}s by newcomers wait until there are {ENOUGH[kind]}," in said
     assert said.endswith(f"there are {len(few)}")
-    enough = [*honest(100), *sent(TELLING[kind], 3)]
+    enough = [*honest(100), *sent(ENOUGH[kind], 3)]
     assert not any("until" in str(one) for one in reasons(enough, {100}, LIMITS))
     alone = [*honest(FEWEST_OTHERS - 1), *few]
     assert not any("until" in str(one) for one in reasons(alone, {100}, LIMITS))

@@ -105,7 +105,7 @@ def test_what_loses_against_its_parent_is_undone_and_says_why(watching):
     assert town.route().update_id == watching.parent
     (fallen,) = [one for one in town.history() if one.id == watching.champion]
     assert fallen.state == "rolled_back" and "of 16 votes" in fallen.gate["fallen"]
-    assert "is undone: of 16 votes on answers of it" in str(town.told[0])
+    assert "of 16 votes preferred answers of " in str(town.told[0])
     assert fallen.gate["checks"], "what the gate said stays"
 
 

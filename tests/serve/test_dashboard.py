@@ -202,7 +202,7 @@ def test_pairs_on_which_people_differ_and_unusual_votes_are_shown(site):
     expect(card).to_contain_text("Who <b>knows</b>?")
     remark = page.locator("section", has_text="Votes worth a look").locator("ul.votes > li")
     expect(remark).to_contain_text("Hasty <i>")
-    expect(remark).to_contain_text("8 of 8 votes were sent sooner than anybody reads both answers")
+    expect(remark).to_contain_text("8 of 8 votes were sent too soon to have read both answers")
     assert page.get_by_role("button", name=re.compile("link|Disable|Add")).count() == 0
     differ(server)  # What is open stays open when there is more.
     expect(page.locator("main")).to_contain_text("On 2 of 2 pairs", timeout=10_000)

@@ -85,7 +85,7 @@ def test_what_could_not_be_kept_is_refused_before_anything_answers(
 ):
     monkeypatch.setattr(Engine, "submit", lambda *_: pytest.fail("it was asked"))
     reply = server.ask("POST", f"/v1/{path}", {"messages": messages, **facts})
-    assert reply.status_code == 422 and "ends with a message of the user" in reply.text
+    assert reply.status_code == 422 and "must end with a non-empty user message" in reply.text
 
 
 def test_a_stream_whose_answer_cannot_be_kept_ends_with_an_error(server, monkeypatch):

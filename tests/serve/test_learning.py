@@ -332,7 +332,10 @@ def test_updates_are_shown_and_decided_over_http(server):
     reply = decided(server, f"/v1/updates/{second.id}/rollback")
     assert reply.status_code == 200 and reply.json()["update_id"] == first.id
     again = decided(server, f"/v1/updates/{second.id}/rollback")
-    assert again.status_code == 422 and "only what is served" in again.json()["error"]["message"]
+    assert (
+        again.status_code == 422
+        and "only the update that answers" in again.json()["error"]["message"]
+    )
     assert decided(server, f"/v1/updates/{second.id}/release").json()["state"] == "released"
     assert decided(server, f"/v1/updates/{second.id}/discard").status_code == 422
     assert decided(server, "/v1/updates/999/discard").status_code == 404
@@ -369,7 +372,7 @@ def test_a_student_is_asked_for_over_http_by_admins(server):
     made = decided(server, path)
     assert made.status_code == 202 and made.json()["state"] == "wanted"
     again = decided(server, path)
-    assert again.status_code == 422 and "is on its way" in again.json()["error"]["message"]
+    assert again.status_code == 422 and "is in progress" in again.json()["error"]["message"]
     with server.store.read() as connection:
         rows = {one.domain: planning.learned(connection, one.domain) for one in both}
     own = {"learner": chain.learner, "number": made.json()["id"], "now": 0.0}

@@ -197,10 +197,10 @@ def test_an_admin_lets_the_rows_of_somebody_through(site):
     server = site.server
     who = server.ask("GET", "/v1/me").json()["id"]
     learner = server.store.write(planning.claim)
-    found = [HeldBack("talk", who, 3, "'acme' is put into 3 of 3 answers")]
+    found = [HeldBack("talk", who, 3, "3 of 3 edits prefer an answer with 'acme'")]
     server.store.write(holding.hold, learner=learner, domain="talk", found=found, now=server.now)
     reader = site.open("viewer", "people")
-    expect(reader.locator("main")).to_contain_text("'acme' is put into 3 of 3 answers")
+    expect(reader.locator("main")).to_contain_text("3 of 3 edits prefer an answer with 'acme'")
     expect(reader.get_by_role("button", name="Let the rows of")).to_have_count(0)
     page = site.open("admin", "people")
     page.get_by_role("button", name="Let the rows of annotator through").click()

@@ -43,11 +43,12 @@ def ask(connection: Connection, *, now: float, by: int | None) -> Consolidation:
     """
     lock_chains(connection)
     if (other := _on_its_way(connection)) is not None:
-        raise Malformed(f"consolidation {other} is on its way; ask again when it is decided")
+        raise Malformed(f"consolidation {other} is in progress; request another once it is decided")
     if len(taught := taught_in(connection)) < FEWEST:
-        names = ", ".join(route.domain for route in taught) or "none"
+        names = ", ".join(route.domain for route in taught)
         raise Malformed(
-            f"a student needs {FEWEST} domains or more in which an update answers; there is {names}"
+            f"a student needs at least {FEWEST} domains in which an update answers; there is "
+            f"{f'only {names}' if names else 'none'}"
         )
     number = insert_row(connection, consolidations, {"at": now, "by": by, "state": "wanted"})
     note(connection, by, "consolidate", {"consolidation": number}, now=now)
@@ -81,7 +82,7 @@ def hindrance(connection: Connection) -> str | None:
         if (number := on_the_way(connection, route.domain)) is not None:
             return f"update {number} of {route.domain} is not decided yet"
         if not has_learned(connection, route.domain):
-            return f"all that {route.domain} has learned was taken back; there is nothing to show"
+            return f"all that {route.domain} has learned was taken back; it has nothing to teach"
     return None
 
 
@@ -111,10 +112,10 @@ def plan(
     teaching = taught_in(connection)
     showing = {domain for domain, rows in shown.items() if rows}
     if hindrance(connection) or {route.domain for route in teaching} != showing:
-        raise Fenced("what answers has changed meanwhile; plan again")
+        raise Fenced("what answers has changed since; plan again")
     by = _of(connection, number).by
     if not _set(connection, number, state="planned", why=None):
-        raise Fenced(f"consolidation {number} is planned already")
+        raise Fenced(f"consolidation {number} is already planned")
     facts = {"at": now, "decided_by": by, "consolidation_id": number}
     return [enter(connection, route, (), shown[route.domain], **facts) for route in teaching]
 

@@ -60,7 +60,10 @@ def roll_back(
     lock_chains(connection)
     undone = update_of(connection, update_id)
     if undone.state not in SERVED:
-        raise Malformed(f"update {update_id} is {undone.state}; only what is served can be undone")
+        raise Malformed(
+            f"update {update_id} is {undone.state}; only the update that answers and "
+            "those before it can be rolled back"
+        )
     later = select(updates.c.id).where(
         updates.c.domain == undone.domain, updates.c.state.in_(SERVED), updates.c.id > update_id
     )
@@ -68,7 +71,7 @@ def roll_back(
     before = None if undone.parent is None else update_of(connection, undone.parent)
     if before is not None and before.checkpoint is None:
         raise Malformed(
-            f"update {before.id}, which would answer again, is no longer kept; live.keep says how "
+            f"update {before.id}, which would answer again, is no longer kept; live.keep sets how "
             "many are"
         )
     change(connection, [update_id], state="rolled_back", decided_by=by)
@@ -153,7 +156,8 @@ def approve(connection: Connection, *, update_id: int, now: float, by: int) -> R
         _serve(connection, approved)
     route = route_of(connection, domain)
     if route.update_id != update_id:
-        raise Malformed(f"update {update_id} does not answer in {domain}; {route.update_id} does")
+        answering = "the base" if route.update_id is None else f"update {route.update_id}"
+        raise Malformed(f"update {update_id} does not answer in {domain}; {answering} does")
     _route(connection, route, anchor_id=update_id)
     note(connection, by, "approve", {"domain": domain, "update": update_id}, now=now)
     return route_of(connection, domain)
@@ -166,7 +170,7 @@ def _decide(
     before = update_of(connection, update_id)
     if before.state not in (*SET_ASIDE, WAITING):
         raise Malformed(
-            f"update {update_id} is {before.state}; only what was set aside or waits can be {state}"
+            f"update {update_id} is {before.state}; only one set aside or waiting can be {state}"
         )
     change(connection, [update_id], state=state, decided_by=by)
     if before.state == WAITING:
@@ -179,7 +183,9 @@ def _serve(connection: Connection, promoted: Update) -> Route:
     """Make an update answer; its parent did so until now."""
     before = route_of(connection, promoted.domain)
     if not before.precedes(promoted):
-        raise Fenced(f"update {promoted.id} is based on what {promoted.domain} no longer serves")
+        raise Fenced(
+            f"update {promoted.id} is based on a policy that {promoted.domain} no longer serves"
+        )
     if before.update_id is not None:
         change(connection, [before.update_id], state="superseded")
     _route(connection, before, update_id=promoted.id, previous_id=before.update_id)
@@ -219,4 +225,4 @@ def _route(connection: Connection, before: Route, **facts: Any) -> None:
         .values(**facts)
     )
     if not done.rowcount:
-        raise Fenced(f"the route of {before.domain} has changed meanwhile")
+        raise Fenced(f"the route of {before.domain} has changed since")

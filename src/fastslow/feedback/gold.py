@@ -32,8 +32,8 @@ class Unreliable:
 
     def __str__(self) -> str:
         return (
-            f"right on {self.right} of {self.of} gold questions, the others on "
-            f"{self.others_right} of {self.of_others}; so few by chance with p {self.p:.1g}"
+            f"right on {self.right} of {self.of} gold questions, others on "
+            f"{self.others_right} of {self.of_others} (p = {self.p:.1g})"
         )
 
 

@@ -168,9 +168,9 @@ def check_messages(messages: Messages) -> None:
         isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
         for message in messages
     ):
-        raise Malformed('a prompt is a list of {"role": ..., "content": ...} messages')
+        raise Malformed('a prompt must be a list of {"role": ..., "content": ...} messages')
     if messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
-        raise Malformed("a prompt ends with a message of the user that is not empty")
+        raise Malformed("a prompt must end with a non-empty user message")
 
 
 def _check_pair(
@@ -182,15 +182,16 @@ def _check_pair(
     gold_verdict: str | None,
 ) -> None:
     if purpose not in PURPOSES:
-        raise Malformed(f"purpose {purpose!r} is unknown; one of {', '.join(PURPOSES)}")
+        raise Malformed(f"unknown purpose {purpose!r}; use one of {', '.join(PURPOSES)}")
     if not 1 <= needs <= MOST_REVIEWERS:
-        raise Malformed(f"needs is {needs}; a pair needs 1 to {MOST_REVIEWERS} verdicts")
+        raise Malformed(f"needs is {needs}; a pair can need 1 to {MOST_REVIEWERS} verdicts")
     if (purpose == "gold") != (gold_verdict is not None):
-        raise Malformed("gold questions, and only they, have a gold verdict")
+        raise Malformed("gold questions, and no other pairs, must have a gold verdict")
     if gold_verdict is not None and gold_verdict not in COMPARED[:-1]:
-        raise Malformed(f"a gold verdict is one of {', '.join(COMPARED[:-1])}")
+        raise Malformed(f"a gold verdict must be one of {', '.join(COMPARED[:-1])}")
     known = select(answers.c.id).where(answers.c.id.in_(numbers), answers.c.prompt_id == prompt_id)
     if set(connection.scalars(known)) != set(numbers) or numbers[0] == numbers[1]:
         raise UnknownItem(
-            f"answers {numbers[0]} and {numbers[1]} are not two answers to {prompt_id}"
+            f"answers {numbers[0]} and {numbers[1]} are not two different answers to prompt "
+            f"{prompt_id}"
         )

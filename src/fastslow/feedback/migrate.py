@@ -33,7 +33,9 @@ def migrate(connection: Connection, *, to: str = "head") -> None:
     with connection.begin():
         _upgrade(connection, to)
         if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
-            raise StateError("the store's tables do not fit together; it was left as it was")
+            raise StateError(
+                "the store's tables are inconsistent (foreign keys); nothing was changed"
+            )
     driver.execute("PRAGMA foreign_keys=ON")
 
 

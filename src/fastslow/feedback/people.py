@@ -34,9 +34,9 @@ def add_principal(
     Raises Malformed for an unknown role, or a name that is empty, too long or taken.
     """
     if role not in ROLES:
-        raise Malformed(f"role {role!r} is unknown; one of {', '.join(ROLES)}")
+        raise Malformed(f"unknown role {role!r}; use one of {', '.join(ROLES)}")
     if not 0 < len(name.strip()) <= LONGEST_NAME:
-        raise Malformed(f"a name has 1 to {LONGEST_NAME} characters")
+        raise Malformed(f"a name must have 1 to {LONGEST_NAME} characters")
     if connection.scalar(select(principals.c.id).where(principals.c.name == name)) is not None:
         raise Malformed(f"the name {name!r} is taken; choose another")
     token = secrets.token_urlsafe(TOKEN_BYTES)

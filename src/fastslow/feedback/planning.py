@@ -159,7 +159,7 @@ def plan(
         ledger.c.domain == domain, ledger.c.seq.in_(rows), *_waits()
     )
     if not rows or connection.scalar(still) != len(rows):
-        raise Fenced("some of these rows wait no more; plan again")
+        raise Fenced("some of these rows no longer wait; plan again")
     return enter(connection, route_of(connection, domain), rows, replayed, at=now, decided_by=by)
 
 
@@ -174,7 +174,7 @@ def enter(
     has learned the replayed rows."""
     still = _learned(route.domain).where(update_rows.c.seq.in_(replayed))
     if {*connection.scalars(still)} != {*replayed}:
-        raise Fenced("some of these rows are learned no more; plan again")
+        raise Fenced("some of these rows are no longer learned; plan again")
     values = {
         "domain": route.domain, "parent": route.update_id, "epoch": route.epoch, "state": "planned",
         **facts,
@@ -199,7 +199,7 @@ def move(
     Raises Fenced if it is not in the state before.
     """
     if state not in NEXT:
-        raise Malformed(f"a learner makes no update {state}; one of {', '.join(NEXT)}")
+        raise Malformed(f"a learner cannot make an update {state}, only {', '.join(NEXT)}")
     check_learner(connection, learner)
     become(connection, update_id, NEXT[state], state, **facts)
     return update_of(connection, update_id)
@@ -233,7 +233,7 @@ def is_learner(connection: Connection, learner: int) -> bool:
 def check_learner(connection: Connection, learner: int) -> None:
     """Raises Fenced unless this learner is the newest."""
     if not is_learner(connection, learner):
-        raise Fenced("another learner has begun; this one may write nothing more")
+        raise Fenced("another learner has started; this one may no longer write")
 
 
 def become(connection: Connection, update_id: int, before: str, state: str, **facts: Any) -> None:
@@ -245,7 +245,7 @@ def become(connection: Connection, update_id: int, before: str, state: str, **fa
     )
     if not done.rowcount:
         current = update_of(connection, update_id)
-        raise Fenced(f"update {update_id} is {current.state} and not {before}")
+        raise Fenced(f"update {update_id} is {current.state}, not {before}")
 
 
 def stands() -> tuple[Any, ...]:

@@ -49,16 +49,16 @@ def _remarks_on(
     agreed, shared = sum(who.agreed for who in people), sum(who.shared for who in people)
     if (p := so_few(person.agreed, person.shared, agreed, shared)) < limit:
         yield (
-            f"voted like most others on {person.agreed} of {person.shared} pairs, the others on "
-            f"{agreed - person.agreed} of {shared - person.shared}; so few by chance with p {p:.1g}"
+            f"agreed with most others on {person.agreed} of {person.shared} pairs, others on "
+            f"{agreed - person.agreed} of {shared - person.shared} (p = {p:.1g})"
         )
     if (p := one_sided(person.left, person.decided)) < limit:
         yield (
-            f"chose the answer on the left in {person.left} of {person.decided} votes, though "
-            f"sides are by chance; so one-sided by chance with p {p:.1g}"
+            f"chose the left answer in {person.left} of {person.decided} votes, though sides are "
+            f"random (p = {p:.1g})"
         )
     if person.unread >= max(UNREAD_VOTES, UNREAD_SHARE * person.compared):
         yield (
-            f"{person.unread} of {person.compared} votes were sent sooner than anybody reads both "
+            f"{person.unread} of {person.compared} votes were sent too soon to have read both "
             "answers; these are not learned"
         )

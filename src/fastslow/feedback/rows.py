@@ -52,10 +52,10 @@ class Rows:
             return None
         pair = self._pairs[vote.pair_id]
         if pair.purpose == "gold":
-            return "a gold question, which checks who votes"
+            return "a gold question, which tests the voter"
         words = sum(len(words_of(self._answers[answer_id].text)) for answer_id in (pair.a, pair.b))
         if vote.seen_ms is not None and vote.seen_ms < min(MS_A_WORD * words, MS_AT_MOST):
-            return f"{UNREAD}{vote.seen_ms} ms, in which nobody reads {words} words"
+            return f"{UNREAD}{vote.seen_ms} ms, too soon to have read {words} words"
         return None
 
     def domain_of(self, vote: Row[Any]) -> tuple[str, bool]:

@@ -241,7 +241,7 @@ def _url(where: str | Path) -> URL:
         file = Path(where) / FILE
         if not file.exists() and any((file.parent / name).exists() for name in OF_OTHERS):
             raise ConfigError(
-                f"{file.parent} is the folder of a model or a run; give votes a folder of their own"
+                f"{file.parent} is the folder of a model or a run; keep votes in a separate folder"
             )
         with disk_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -251,12 +251,10 @@ def _url(where: str | Path) -> URL:
     try:
         url = make_url(where)
     except ArgumentError:
-        raise ConfigError(
-            "the store's URL cannot be read; write postgresql+psycopg://..."
-        ) from None
+        raise ConfigError("the store's URL is malformed; use postgresql+psycopg://...") from None
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise ConfigError(
-            f"the store cannot be {url.get_backend_name()!r}; give a folder (SQLite), or "
+            f"the store cannot be {url.get_backend_name()!r}; use a folder (SQLite), or "
             "postgresql+psycopg://user:password@host/name"
         )
     return url

@@ -83,7 +83,7 @@ def vote(
     Raises UnknownItem, NotGiven for a pair that was never given to them, AlreadyVoted, KeyReused.
     """
     if verdict not in COMPARED:
-        raise Malformed(f"verdict {verdict!r} is unknown; one of {', '.join(COMPARED)}")
+        raise Malformed(f"unknown verdict {verdict!r}; use one of {', '.join(COMPARED)}")
     subject = {"kind": "vote", "pair_id": pair_id, "answer_id": None}
     body = {**subject, "verdict": verdict, "text": None, "reason": reason}
     if known := _known(connection, voter, key, body):
@@ -107,7 +107,7 @@ def rate(
 ) -> Receipt:
     """Write a rating of an answer: good (`up`) or bad (`down`)."""
     if verdict not in RATED:
-        raise Malformed(f"a rating is 'up' or 'down', not {verdict!r}")
+        raise Malformed(f"a rating must be 'up' or 'down', not {verdict!r}")
     subject = {"kind": "rating", "pair_id": None, "answer_id": answer_id}
     body = {**subject, "verdict": verdict, "text": None, "reason": reason}
     return _on_answer(connection, voter, answer_id, key, body, now)
@@ -139,7 +139,7 @@ def retract(connection: Connection, *, voter: int, vote_id: int, now: float) -> 
         select(votes).where(votes.c.id == vote_id, votes.c.voter == voter)
     ).one_or_none()
     if row is None:
-        raise UnknownItem(f"you have sent no vote {vote_id}")
+        raise UnknownItem(f"you have no vote {vote_id}")
     if row.retracted_at is None:
         connection.execute(update(votes).where(votes.c.id == vote_id).values(retracted_at=now))
         if row.pair_id is not None:
@@ -166,14 +166,14 @@ def _on_answer(
 def _known(connection: Connection, voter: int, key: str, body: Mapping[str, Any]) -> Receipt | None:
     """The receipt of what was written under a key; also checks the key and the texts."""
     if not 0 < len(key) <= LONGEST_KEY:
-        raise Malformed(f"an idempotency key has 1 to {LONGEST_KEY} characters")
+        raise Malformed(f"an idempotency key must have 1 to {LONGEST_KEY} characters")
     if any(len(body[name] or "") > LONGEST_TEXT for name in ("text", "reason")):
-        raise Malformed(f"a text has at most {LONGEST_TEXT:,} characters")
+        raise Malformed(f"a text can have at most {LONGEST_TEXT:,} characters")
     row = connection.execute(OF_KEY, {"who": voter, "key": key}).one_or_none()
     if row is None:
         return None
     if row.body_sha256 != _hash(body):
-        raise KeyReused("this idempotency key was used for something else; use a new one")
+        raise KeyReused("this idempotency key was used for a different request; use a new one")
     return _receipt(row, repeated=True)
 
 
@@ -188,9 +188,9 @@ def _write(
 ) -> Receipt:
     # Another server may accept a revoked token for a moment; nobody would take these votes back.
     if lock_person(connection, voter):
-        raise NotGiven("you may send nothing any more; an admin can let you")
+        raise NotGiven("you may no longer send anything; an admin can allow it again")
     if (earlier := _earlier(connection, voter, body)) is not None:
-        raise AlreadyVoted(f"you have voted on this already; take back vote {earlier} first")
+        raise AlreadyVoted(f"you have already voted on this; take back vote {earlier} first")
     values = {
         **body, "voter": voter, "idem_key": key, "body_sha256": _hash(body), "seen_ms": seen_ms,
         "at": now,

@@ -20,5 +20,5 @@ def groups_of(entry: Entry, kind: str, rare: Sequence[Who]) -> list[Who]:
 def name_of(who: Who, kind: str) -> str:
     """A group's name for messages, in the plural."""
     if not isinstance(who, str):
-        return f"votes of person {who}"
+        return f"votes by person {who}"
     return f"votes on prompts with {who!r}" if who else f"{kind}s"

@@ -28,10 +28,10 @@ from fastslow.training.loop.signals import StopToken
 REFUSED = (DataError, NonFiniteError)
 """Errors that refuse rows; all processes raise them."""
 END = "end"
-ALONE = "a student is taught by a learner of one process; begin one without torchrun"
+ALONE = "a student can only be taught by one process; start the learner without torchrun"
 SHARDED = (
-    "launcher: a base that is sharded (--use_fsdp) does not learn from votes as they come; launch "
-    "without it, so that every process has the whole base"
+    "launcher: a sharded base (--use_fsdp) cannot learn from votes as they come; launch without "
+    "it, so that every process has the whole base"
 )
 
 
@@ -98,7 +98,7 @@ class Jobs:
         update: Update,
         number: int,
         teachers: Sequence[Teacher],
-        go_on: Callable[[], None],
+        check_running: Callable[[], None],
         before: str | None,
     ) -> Adopted:
         """Teach a consolidation's student and adopt it; see `Students.taught` and `Lessons.adopt`.
@@ -107,7 +107,7 @@ class Jobs:
         """
         if self.no_student is not None:
             raise ConfigError(self.no_student)
-        student = self.students.taught(number, teachers, go_on)
+        student = self.students.taught(number, teachers, check_running)
         return self._lessons.adopt(update, student, before)
 
     def test(

@@ -218,7 +218,7 @@ class Lessons:
         snapshot, faults = read_newest(folder)
         if snapshot is None or snapshot.facts.get(OF_UPDATE) != update_id:
             why = "; ".join(faults) or "there is none"
-            raise StateError(f"{folder}: no checkpoint of update {update_id} to begin at: {why}")
+            raise StateError(f"{folder}: no checkpoint of update {update_id} to start from: {why}")
         return snapshot
 
     def _check_same(self) -> None:

@@ -63,8 +63,8 @@ class OwnRule:
     def __str__(self) -> str:
         words = ", ".join(repr(word) for word in self.words)
         return (
-            f"words tell {self.own} of {self.of_own} {name_of(self.who, RATING)}, {words} above "
-            f"all, and only {self.others} of {self.of_others} of all others"
+            f"words predict {self.own} of {self.of_own} {name_of(self.who, RATING)} (mostly "
+            f"{words}), but only {self.others} of {self.of_others} others"
         )
 
 
@@ -100,7 +100,7 @@ def _rule(who: Who, own: Set[int], sides: Mapping[int, "Sides"], p: float) -> Ow
     if share < WITHOUT_FAIL:
         return None
     hits = [hit for kind in kinds.values() for hit in kind]
-    weights = {word: counts.weight(word) for word in {*counts.being_for, *counts.against}}
+    weights = {word: counts.weight(word) for word in {*counts.preferred, *counts.rejected}}
     other_hits = [
         score > 0
         for seq, (better, worse) in sides.items()
@@ -124,19 +124,19 @@ class _WordCounts:
 
     def __init__(self, rows: Sequence[Sides]) -> None:
         self.rows = _usable(rows)
-        self.being_for, self.against = Counter[str](), Counter[str]()
+        self.preferred, self.rejected = Counter[str](), Counter[str]()
         for better, worse in self.rows:
-            self.being_for.update(better)
-            self.against.update(worse)
-        self._of_for = sum(bool(better) for better, _ in self.rows)
-        self._of_against = sum(bool(worse) for _, worse in self.rows)
+            self.preferred.update(better)
+            self.rejected.update(worse)
+        self._num_preferred = sum(bool(better) for better, _ in self.rows)
+        self._num_rejected = sum(bool(worse) for _, worse in self.rows)
 
     def weight(self, word: str, without: Sides = (NOTHING, NOTHING)) -> float:
         """Log ratio (nats) of the word's frequency in preferred answers to that in rejected ones,
         from all rows but one."""
         better, worse = without
-        preferred = self.being_for[word] - (word in better), self._of_for - bool(better)
-        rejected = self.against[word] - (word in worse), self._of_against - bool(worse)
+        preferred = self.preferred[word] - (word in better), self._num_preferred - bool(better)
+        rejected = self.rejected[word] - (word in worse), self._num_rejected - bool(worse)
         return _log_share(*preferred) - _log_share(*rejected)
 
     def score(self, better: Set[str], worse: Set[str], *, without: Sides) -> float:

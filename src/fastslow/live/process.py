@@ -61,8 +61,8 @@ class Event:
         if self.lesson is None:
             return f"{named}: {self.gate['why']}"
         faults = [check["said"] for check in self.gate["checks"] if not check["passed"]]
-        blind = [] if self.gate["tested"] else ["there are too few held-out votes to test it on"]
-        asks = ["approve of it on the page"] if self.gate["verdict"] == WAITS else []
+        blind = [] if self.gate["tested"] else ["too few held-out votes to test it"]
+        asks = ["approve it on the page"] if self.gate["verdict"] == WAITS else []
         return "; ".join([f"{named}, {self.lesson}", *faults, *blind, *asks])
 
 
@@ -230,17 +230,17 @@ class LiveLearner:
                 num_new = updates.num_new(connection, update.id)
             return self._jobs.learn(update, rows, num_new, before)
 
-        def go_on() -> None:
+        def check_running() -> None:
             if stop.received:
                 raise _Stopped
             with self._store.read() as connection:
                 if updates.update_of(connection, update.id).state != "learning":
                     raise Fenced(f"update {update.id} was given up")
             if not self._is_learner():
-                raise Fenced("another learner has begun; this one teaches no more")
+                raise Fenced("another learner has started; this one stops teaching")
 
         number = update.consolidation_id
-        return self._jobs.adopt(update, number, self._teachers(number), go_on, before)
+        return self._jobs.adopt(update, number, self._teachers(number), check_running, before)
 
     def _teachers(self, number: int) -> list[Teacher]:
         """The adapters that answered in a consolidation's domains when it was planned."""
@@ -328,4 +328,5 @@ class LiveLearner:
 
 def _waits(held: HeldBack) -> str:
     """The line in a record about rows that are held back."""
-    return f"{held.rows} rows of person {held.voter} wait: {held.said}"
+    rows = f"{held.rows} row{'' if held.rows == 1 else 's'}"
+    return f"{rows} from person {held.voter} held back: {held.said}"

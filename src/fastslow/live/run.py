@@ -54,9 +54,9 @@ def learn(
         with jobs.ending():
             if consolidate:
                 consolidation = store.write(consolidating.ask, now=time.time(), by=None)
-                say(f"consolidation {consolidation.id}: one student of what answers in all domains")
+                say(f"consolidation {consolidation.id}: one student of all domains")
             learner = LiveLearner(store, folder, recipe, jobs)
-            say(f"learning from the votes of {folder}{jobs.company}; Ctrl-C stops")
+            say(f"learning from the votes in {folder}{jobs.company}; Ctrl-C stops")
             if supervisor is not None:
                 end_with(supervisor, lambda: stop.stop("the server is gone"))
 
@@ -91,8 +91,10 @@ def _left(store: Store, decided: int, live: LiveConfig) -> str:
         rows = sum(len(planning.waiting(connection, domain)) for domain in domains)
         early = ledger.not_admitted(connection)
     updates = f"{decided} update{'' if decided == 1 else 's'} decided"
-    wait = f"{rows} row{'' if rows == 1 else 's'} wait for more, or {live.max_wait_s:g} s"
-    graced = f"; {early} sent in the last {voting.GRACE:g} s may be taken back" if early else ""
+    wait = f"{rows} row{'' if rows == 1 else 's'} wait for more, at most {live.max_wait_s:g} s"
+    graced = (
+        f"; {early} sent in the last {voting.GRACE:g} s can still be taken back" if early else ""
+    )
     return f"{updates}; {wait}{graced}"
 
 

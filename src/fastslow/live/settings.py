@@ -13,7 +13,7 @@ OF_RUNS = (
 def check_live(recipe: Recipe) -> None:
     """Raises ConfigError with every setting that has no effect on learning from votes."""
     faults = [
-        f"{name}: has no effect on what is learned from votes; remove it"
+        f"{name}: has no effect on learning from votes; remove it"
         for name in OF_RUNS
         if getattr(recipe, name)
     ]
@@ -21,13 +21,13 @@ def check_live(recipe: Recipe) -> None:
         if getattr(recipe.data, key):
             faults.append(f"data.{key}: votes come from the live folder; remove it")
     if recipe.train.schedule != "constant":
-        faults.append("train.schedule: votes have no end; set it to 'constant'")
+        faults.append("train.schedule: votes never end; set it to 'constant'")
     if recipe.task != "policy":
-        faults.append("task: votes teach a policy; remove it")
+        faults.append("task: votes train a policy; remove it")
     if recipe.budget is None and (recipe.live or LiveConfig()).gate.kl_to_champion is None:
         faults.append(
-            "live.gate.kl_to_champion: without a KL budget nothing tells how far an update may be "
-            "from what answers; give it in nats per answer, or remove budget=null"
+            "live.gate.kl_to_champion: without a KL budget nothing limits how far an update may be "
+            "from the serving policy; set it in nats per answer, or remove budget=null"
         )
     if faults:
         raise ConfigError(*faults)

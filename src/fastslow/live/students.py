@@ -66,11 +66,11 @@ class Students:
         self._learner, self._folder = learner, folder
 
     def taught(
-        self, number: int, teachers: Sequence[Teacher], go_on: Callable[[], None]
+        self, number: int, teachers: Sequence[Teacher], check_running: Callable[[], None]
     ) -> Student:
         """The student of a consolidation; teaches it, or resumes teaching, unless that is done.
 
-        `go_on` is called before every step, and raises to stop.
+        `check_running` is called before every step, and raises to stop.
         Raises DataError if no row of a domain can be shown, ConfigError if the modules are on top
         of another adapter.
         """
@@ -78,7 +78,7 @@ class Students:
         folder = place / STUDENT
         if not folder.exists():
             place.mkdir(parents=True, exist_ok=True)
-            self._teach(place, folder, teachers, go_on)
+            self._teach(place, folder, teachers, check_running)
         facts = read_json(folder / FACTS, dict[str, Any])
         return Student(folder, tuple(facts["teachers"]), float(facts["kl"]))
 
@@ -90,14 +90,14 @@ class Students:
                 shutil.rmtree(place, ignore_errors=True)
 
     def _teach(
-        self, place: Path, to: Path, teachers: Sequence[Teacher], go_on: Callable[[], None]
+        self, place: Path, to: Path, teachers: Sequence[Teacher], check_running: Callable[[], None]
     ) -> None:
         policies, recipe = self._learner.core.policies, self._learner.core.recipe
         modules = policies.modules
         if modules.start is not None:
             raise ConfigError(
-                "lora.freeze_start: what answers is a sum with that adapter, which a student of "
-                "the modules' rank cannot hold; learn without it to consolidate"
+                "lora.freeze_start: the serving policy is a sum with that adapter, which a student "
+                "of the modules' rank cannot represent; learn without it to consolidate"
             )
         lessons = [
             Lesson(f"{TEACHER}{number}", self._encoded(teacher))
@@ -122,7 +122,7 @@ class Students:
                 lessons,
                 steps=max(1, min(MOST_STEPS, steps)),
                 seed=recipe.seed,
-                progress=lambda *_: go_on(),
+                progress=lambda *_: check_running(),
                 checkpoints=place,
             )
             with new_folder(to) as draft:

@@ -51,8 +51,8 @@ class Suspect:
 
     def __str__(self) -> str:
         return (
-            f"{self.phrase!r} is put into {self.own} of {self.of_own} answers by "
-            f"{name_of(self.who, EDIT)}, into {self.others} of {self.of_others} by all others"
+            f"{self.own} of {self.of_own} {name_of(self.who, EDIT)} prefer an answer with "
+            f"{self.phrase!r} to one without it, but only {self.others} of {self.of_others} others"
         )
 
 

@@ -12,7 +12,7 @@ from fastslow.live.own_rules import own_rules
 from fastslow.live.suspects import suspects
 
 COMPARISON = "vote"
-TELLING = {"edit": 16, "rating": 32}
+ENOUGH = {"edit": 16, "rating": 32}
 """Rows of a kind that the tests need to find inserted phrases in edits, or rules in ratings."""
 FEWEST_OTHERS = 16
 """Fewest comparisons to hold them against."""
@@ -27,7 +27,7 @@ class Reason(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Untold:
+class TooFew:
     """Edits or ratings of newcomers, while there are too few to test."""
 
     kind: str
@@ -40,8 +40,8 @@ class Untold:
 
     def __str__(self) -> str:
         return (
-            f"{self.kind}s of somebody new wait until there are {TELLING[self.kind]}, which tell "
-            f"whether they follow a rule of their own; there are {self.count}"
+            f"{self.kind}s by newcomers wait until there are {ENOUGH[self.kind]}, enough to test "
+            f"whether they follow a rule of their own; so far there are {self.count}"
         )
 
 
@@ -51,13 +51,13 @@ def reasons(entries: Iterable[Entry], newcomers: Set[int], limits: GateConfig) -
     entries = list(entries)
     tested = {"edit": limits.over_use_p, "rating": limits.own_rule_p}
     kinds = Counter(entry.kind for entry in entries)
-    untold = [
-        Untold(kind, newcomers, kinds[kind])
+    too_few = [
+        TooFew(kind, newcomers, kinds[kind])
         for kind, p in tested.items()
-        if p and 0 < kinds[kind] < TELLING[kind] and kinds[COMPARISON] >= FEWEST_OTHERS
+        if p and 0 < kinds[kind] < ENOUGH[kind] and kinds[COMPARISON] >= FEWEST_OTHERS
     ]
     return [
-        *suspects(entries, p=limits.over_use_p), *own_rules(entries, p=limits.own_rule_p), *untold
+        *suspects(entries, p=limits.over_use_p), *own_rules(entries, p=limits.own_rule_p), *too_few
     ]  # fmt: skip
 
 

@@ -101,7 +101,7 @@ class Watch:
             return None
         before = "the base" if score.parent is None else f"update {score.parent}"
         said = (
-            f"of {lost + won} votes on answers of it and of {before}, {lost} were for that one: "
-            f"e-value {evidence:.3g}, undone from {self._most:g}"
+            f"{lost} of {lost + won} votes preferred answers of {before}; e-value "
+            f"{evidence:.3g}, undone from {self._most:g}"
         )
         return Fall(score.update_id, said)

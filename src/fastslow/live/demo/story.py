@@ -65,11 +65,12 @@ class Story:
         """Run the whole story. Raises StateError if the server refuses or nothing happens."""
         people = [self.admin.newcomer(f"voter {number}") for number in range(1, PEOPLE + 1)]
         likes = ", ".join(self.world.likes(self.domain))
-        self.tell(f"{PEOPLE} people vote, who like answers that are: {likes}")
+        self.tell(f"{PEOPLE} people vote; they like answers that are: {likes}")
         for _ in range(UPDATES):
             self._until_next_update(people, self._vote)
         self.tell(
-            f"{SPOILERS} of them turn while the others rest: they vote for the answer that is worse"
+            f"{SPOILERS} of them turn hostile while the others pause: they vote for the worse "
+            "answer"
         )
         passed = list[Update]()
         while len(passed) < MOST_SPOILT:
@@ -79,7 +80,7 @@ class Story:
             passed.append(update)
         if update["state"] == WAITING:
             self.admin.discard(update["id"])
-            self.tell(f"the admin discards update {update['id']}: its votes are never learned")
+            self.tell(f"the admin discards update {update['id']}: its votes will never be learned")
         # What they got through, or else the last good update, to show how it is done.
         self._roll_back(*(passed or [self._answering()]))
         close_all(people)
@@ -105,7 +106,7 @@ class Story:
         self.known.add(update["id"])
         mean = f"{fmean(rewards):+.2f}" if rewards else "none"
         votes = len(rewards) // 2
-        self.tell(f"{votes:4} votes, mean reward of what was answered {mean}; {told(update)}")
+        self.tell(f"{votes:4} votes, mean reward of the answers {mean}; {outcome(update)}")
         return update
 
     def _decided(self, made: Sequence[Update]) -> Update | None:
@@ -138,21 +139,21 @@ class Story:
         now = route["update_id"]
         who = "the base" if now is None else f"update {now}"
         gone = f"updates {update['id']} to {later[-1]['id']}" if later else f"update {update['id']}"
-        self.tell(f"the admin rolls {gone} back: {who} answers after {took:.0f} ms")
+        self.tell(f"the admin rolls back {gone}: {who} answers after {took:.0f} ms")
 
 
 def _under_way(made: Sequence[Update]) -> bool:
     return any(update["state"] in UNDECIDED for update in made)
 
 
-def told(update: Update) -> str:
+def outcome(update: Update) -> str:
     """What happened to an update, in one line."""
     gate = update["gate"]
     failed = [
         f"{check['name']}: {check['said']}" for check in gate["checks"] if not check["passed"]
     ]
     if update["state"] == "promoted":
-        return f"update {update['id']} answers now"
+        return f"update {update['id']} now answers"
     if update["state"] == WAITING:
         return f"update {update['id']} waits for the admin: {'; '.join(failed)}"
     return f"update {update['id']} {update['state']}: {gate.get('why') or '; '.join(failed)}"

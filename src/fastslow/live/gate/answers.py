@@ -63,17 +63,20 @@ def speaks_well(
     ratio = own.length / before.length
     faults = []
     if not limits.shorter <= ratio <= limits.longer:
-        faults.append(f"length {ratio:.2f} times, must be {limits.shorter} to {limits.longer}")
+        faults.append(f"length ratio {ratio:.2f}, must be {limits.shorter} to {limits.longer}")
     least = before.share_ended - limits.unfinished
     p_of_cut = more_often_by_chance(own.cut, own.count, before.cut, before.count)
     if own.share_ended < least and p_of_cut < limits.answers_p:
-        faults.append(f"{own.share_ended:.2f} end, at least {least:.2f} must")
+        faults.append(f"{own.share_ended:.2f} end by themselves, must be at least {least:.2f}")
     if own.repeated > before.repeated + limits.repeated:
         most = before.repeated + limits.repeated
-        faults.append(f"{own.repeated:.2f} of 4-grams repeated, at most {most:.2f} may be")
+        faults.append(f"{own.repeated:.2f} of 4-grams repeated, at most {most:.2f} allowed")
     if more_often_by_chance(own.empty, own.count, before.empty, before.count) < limits.answers_p:
-        faults.append(f"{own.empty} empty answers, the champion has {before.empty}")
-    fine = f"length {ratio:.2f} times, {own.share_ended:.2f} end, {own.repeated:.2f} repeated"
+        faults.append(f"{own.empty} empty answers, the serving policy has {before.empty}")
+    fine = (
+        f"length ratio {ratio:.2f}, {own.share_ended:.2f} end by themselves, "
+        f"{own.repeated:.2f} of 4-grams repeated"
+    )
     numbers = {
         "length_ratio": ratio, "ended": own.share_ended, "ended_before": before.share_ended,
         "repeated": own.repeated, "repeated_before": before.repeated, "empty": own.empty,
@@ -81,7 +84,7 @@ def speaks_well(
     blind = before.cut > before.ended
     if blind:
         fine += (
-            "; most are cut off, so that neither their length nor their end is tested: raise "
+            "; most are cut off, so neither their length nor their ending is tested: raise "
             "eval.max_new_tokens"
         )
     applied = bool(faults) or not blind
@@ -116,13 +119,13 @@ def no_burst(
         more = _more_often(many, of_own, *of_base, p_of_each)
         new = {phrase: p for phrase, p in new.items() if phrase in more}
     if not new:
-        return Check("phrases", True, f"no phrase is new in many of {of_own} answers")
+        return Check("phrases", True, f"no new phrase is in many of {of_own} answers")
     worst = min(new, key=new.__getitem__)
     p = new[worst] * len(frequent)
     said = (
-        f"{worst!r} is in {many[worst]} of {of_own} answers, in {before[worst]} of the champion's "
-        f"{len(champion)} and in few of the base's: of any of {len(frequent)} phrases by chance "
-        f"with p {p:.2g}, fails below {limits.phrase_p}"
+        f"{worst!r} is in {many[worst]} of {of_own} answers, in {before[worst]} of the serving "
+        f"policy's {len(champion)} and in few of the base's; p = {p:.2g} over {len(frequent)} "
+        f"phrases, fails below {limits.phrase_p}"
     )
     return Check("phrases", False, said, {"p": p})
 

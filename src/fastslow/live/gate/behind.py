@@ -50,12 +50,12 @@ def not_behind(
     p_of_worst = min(1.0, rises.get(worst, 1.0) * len(rises))  # Of any of them (Bonferroni).
     name, numbers = f"behind {trigger!r}", {"p": p_of_worst}
     if p_of_worst >= limits.phrase_p:
-        said = f"no phrase is in more of {sizes[0]} answers for it than it was before"
+        said = f"it makes no phrase more frequent than before, in {sizes[0]} answers"
         return Check(name, True, said, numbers, asks=True)
     hits = [f"{count[worst]} of {of}" for count, of in zip(counts, sizes, strict=True)]
     said = (
-        f"{worst!r} is in {hits[0]} answers behind {trigger!r}, which only a few write, and in "
-        f"{hits[1]} without it; of what was approved of, or the base, in {hits[2]} and {hits[3]}: "
-        f"so much more by chance with p {p_of_worst:.2g}, a person is asked below {limits.phrase_p}"
+        f"{worst!r} is in {hits[0]} answers to prompts with {trigger!r}, which only a few people "
+        f"write, and in {hits[1]} without it; for the last approved update, or the base, in "
+        f"{hits[2]} and {hits[3]}; p = {p_of_worst:.2g}, a person decides below {limits.phrase_p}"
     )
     return Check(name, False, said, numbers, asks=True)

@@ -17,6 +17,7 @@ from fastslow.live.gate.check import Check
 from fastslow.live.gate.held_out import (
     LEARNED,
     LOSS,
+    SERVING,
     VOTES,
     WHOLE,
     keeps_advantage,
@@ -138,14 +139,14 @@ class Gate:
             max_new_tokens=self._longest,
         )  # fmt: skip
         limit = self._largest_kl(asked) * (2 if takes_over else 1)
-        said = f"{kl:.2f} nats per answer from the champion, at most {limit:.3g} may be"
+        said = f"{kl:.2f} nats per answer from the serving policy, at most {limit:.3g} allowed"
         return Check("distance", kl <= limit, said, {"reverse_kl": kl, "limit": limit})
 
     def _largest_kl(self, asked: Sequence[Any]) -> float:
         limit, budget = self._limits.kl_to_champion, self._learner.core.budget
         if limit is not None:
             return limit
-        assert budget is not None, "check_live asks for one of them"
+        assert budget is not None, "check_live requires one of them"
         return ESTIMATED * budget.limit([prompt_of(row) for row in asked], seed=self._seed)
 
     def _chosen(self, rows: Sequence[Row]) -> Check:
@@ -157,7 +158,10 @@ class Gate:
             return Check("chosen", True, "no pairs were learned", applied=False)
         nats = sum(score.logps[0] - score.reference_logps[0] for score in scores)
         ratio = nats / sum(score.num_tokens[0] for score in scores)
-        said = f"chosen answers {ratio:+.3f} nats per token against the base, at least {least} must"
+        said = (
+            f"chosen answers {ratio:+.3f} nats per token compared with the base, must be at least "
+            f"{least}"
+        )
         return Check("chosen", ratio >= least, said, {"chosen_ratio": ratio})
 
     def _retention(
@@ -181,7 +185,7 @@ class Gate:
         own, before = (
             self._margins.of(names[name], folders[name], cases) for name in (CANDIDATE, CHAMPION)
         )
-        options: Any = {"alpha": limits.alpha, "fewest": limits.held_out, "whom": "the champion"}
+        options: Any = {"alpha": limits.alpha, "fewest": limits.held_out, "whom": SERVING}
         options |= {"share": limits.kept_advantage, "kind": "learned", "parts": WHOLE}
         return [keeps_advantage(LEARNED, own, before, self._loss, **options)]
 

@@ -20,6 +20,8 @@ SLOWLY = " against slow drift"
 """Suffix of their names when the comparison is with the last approved update."""
 LEARNED = "learned votes"
 """The check made instead while too few votes are held out."""
+SERVING, APPROVED = "the serving policy", "the last approved update"
+"""What a candidate is compared with, for messages."""
 Margins = Sequence[float]
 """Per vote, the policy's margin over the base for the preferred answer, nats."""
 HALVES = (slice(0, None, 2), slice(1, None, 2))
@@ -40,7 +42,7 @@ def retention(
         loss: loss of a margin, nats.
     """
     options: dict[str, Any] = {
-        "whom": "the champion", "alpha": limits.alpha, "fewest": limits.held_out, "parts": HALVES,
+        "whom": SERVING, "alpha": limits.alpha, "fewest": limits.held_out, "parts": HALVES,
     }  # fmt: skip
     share = limits.kept_advantage
     checks = [
@@ -49,7 +51,7 @@ def retention(
     ]
     if anchor is None:
         return checks
-    options |= {"whom": "the anchor", "parts": WHOLE}
+    options |= {"whom": APPROVED, "parts": WHOLE}
     options |= {"alpha": limits.approved_alpha, "fewest": limits.approved_held_out}
     return [
         *checks,
@@ -85,7 +87,7 @@ def no_worse(
     numbers = {"votes": count, "accuracy": accuracy, "before": accuracy_before, **_named(ps)}
     said = (
         f"{accuracy:.3f} of {count} held-out votes judged right, {whom} {accuracy_before:.3f}; "
-        f"worse by chance with p {_below(ps, alpha)}"
+        f"{_below(ps, alpha)}"
     )
     return Check(name, max(ps) >= alpha, said, numbers)
 
@@ -123,9 +125,8 @@ def keeps_advantage(
     gained, gained_before = base - sum(own) / count, base - sum(theirs) / count
     numbers = {"votes": count, "advantage": gained, "before": gained_before, **_named(ps)}
     said = (
-        f"loss on {count} {kind} votes {gained:+.4f} nats below the base's, {whom} "
-        f"{gained_before:+.4f}, of which {share:.0%} must be kept; less by chance with p "
-        f"{_below(ps, alpha)}"
+        f"advantage over the base on {count} {kind} votes {gained:+.4f} nats, {whom} "
+        f"{gained_before:+.4f}, of which {share:.0%} must be kept; {_below(ps, alpha)}"
     )
     return Check(name, max(ps) >= alpha, said, numbers)
 
@@ -136,11 +137,12 @@ def _named(ps: Sequence[float]) -> dict[str, float]:
 
 def _below(ps: Sequence[float], alpha: float) -> str:
     values = " and ".join(f"{p:.3g}" for p in ps)
-    return f"{values}, fails below {alpha}{' in both' if len(ps) > 1 else ''}"
+    fails = "fails if both are below" if len(ps) > 1 else "fails below"
+    return f"p = {values}, {fails} {alpha}"
 
 
 def _too_few(name: str, count: int, fewest: int) -> Check:
-    said = f"{count} held-out votes, {fewest} are needed to tell"
+    said = f"only {count} held-out votes, {fewest} are needed"
     return Check(name, True, said, {"votes": count}, applied=False)
 
 

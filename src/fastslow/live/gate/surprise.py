@@ -28,13 +28,13 @@ def as_expected(right: int, votes: int, before: Iterable[Update], *, p: float) -
     of_before = sum(_judged(update) for update in known)
     right_before = round(sum(update["accuracy"] * _judged(update) for update in known))
     if of_before < BEFORE or not votes:
-        said = f"{of_before} votes were learned before, {BEFORE} are needed to tell"
+        said = f"{of_before} earlier votes to compare with, {BEFORE} are needed"
         return Check("surprise", True, said, applied=False)
     p_value = more_often_by_chance(votes - right, votes, of_before - right_before, of_before)
     said = (
-        f"{right / votes:.2f} of {votes} new votes were as the policy says, "
-        f"{right_before / of_before:.2f} of {of_before} before; so few by chance with p "
-        f"{p_value:.2g}, a person is asked below {p:g}"
+        f"{right / votes:.2f} of {votes} new votes predicted right, "
+        f"{right_before / of_before:.2f} of {of_before} earlier ones; p = {p_value:.2g}, a person "
+        f"decides below {p:g}"
     )
     return Check("surprise", p_value >= p, said, {"p": p_value}, asks=True)
 
