@@ -70,6 +70,26 @@ def test_every_signal_that_ends_a_run_leaves_a_checkpoint(recipe, tmp_path, name
     assert kept == [f"step-{last:08d}"] and f"{name}: stopped after step {last}" in process.stderr
 
 
+@pytest.mark.processes
+@pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGINT), (2, signal.SIGTERM)])
+def test_a_signal_that_stops_several_trainings_is_said_at_once(recipe, tmp_path, workers, number):
+    made = recipe("train.epochs=1000", "checkpoint.every=100000")
+    path, runs = tmp_path / "recipe.yaml", Path(made.output_dir)
+    path.write_text(dump_recipe(made))
+    grid = "train.learning_rate=0.001,0.01,0.1"
+    process = fork_server.start("-m", "fastslow", "sweep", path, grid, "--workers", str(workers))
+    while process.poll() is None and len(list(runs.rglob("events.jsonl"))) < workers:
+        time.sleep(0.01)
+    time.sleep(1)
+    process.send_signal(number)
+    while process.poll() is None and "finishing what is under way" not in process.stderr:
+        time.sleep(0.01)
+    assert process.wait(60) == 3, process.stderr
+    assert process.stderr.endswith("; rerun the command to resume\n")
+    assert process.stderr.count(f"{number.name}: finishing what") == 1
+    assert len(list(runs.rglob("checkpoints/step-*"))) == workers
+
+
 def test_a_hangup_that_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -19,12 +19,10 @@ from fastslow.bench.continual import Tell
 from fastslow.bench.measure import measure_method
 from fastslow.bench.methods import METHODS, Method
 from fastslow.bench.scenario import Scenario, world_scenario
-from fastslow.bench.suite import gathered, kept, trained
+from fastslow.bench.suite import finished, gathered, kept, trained
 from fastslow.bench.table import BUDGET, best_rates, ended_at, gain_at_end, gain_at_kl
 from fastslow.bench.tiny_base import pretrain_base
-from fastslow.errors import StateError
 from fastslow.streams.worlds import World
-from fastslow.training import train
 from fastslow.training.state.event_log import Listener, progress_of
 from fastslow.training.state.summary import ContinualSummary
 
@@ -142,8 +140,7 @@ def _folder(to: Path, training: str, rate: float) -> Path:
 def _records(scenario: Scenario, training: str, rate: float, to: Path) -> list[dict[str, Any]]:
     """Train in one way at one rate, and measure all policies made from it."""
     run = _folder(to, training, rate)
-    if train(scenario.recipe(training, rate, run, pairs=PAIRS, measure=True)) is None:
-        raise StateError("stopped; rerun the command to resume")
+    finished(scenario.recipe(training, rate, run, pairs=PAIRS, measure=True))
     return [
         kept(
             to / "records" / f"{name}-{rate:g}.json",

@@ -9,8 +9,11 @@ out/
 import json
 import multiprocessing
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +25,7 @@ from fastslow.bench.methods import METHODS
 from fastslow.bench.scenario import Scenario
 from fastslow.config import Recipe
 from fastslow.errors import StateError
+from fastslow.training.loop.signals import StopSignals, StopToken
 from fastslow.training.state.event_log import Listener, Progress
 from fastslow.training.state.summary import ContinualSummary, RunSummary
 
@@ -142,18 +146,26 @@ def run_tasks(tasks: Sequence[Task], *, workers: int, progress: Progress) -> Non
 def in_parallel(calls: Sequence[Callable[[], Any]], *, workers: int) -> Iterator[Any]:
     """The results of calls as they finish, from new processes of one thread each.
 
-    With one worker the calls run here, on all threads. The first that fails stops the rest.
+    With one worker the calls run here, on all threads. The first that fails stops the rest. Where
+    one is stopped by a signal, or this process is interrupted, so are the trainings under way.
     """
     if workers == 1:
         for call in calls:
             yield call()
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        futures = [pool.submit(call) for call in calls]
+    stopped = context.Event()
+    with ProcessPoolExecutor(workers, context, _one_thread, (stopped,)) as pool:
+        with _signals_ignored():  # As a worker does until it has a call.
+            futures = [pool.submit(_stoppable, call) for call in calls]
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except (KeyboardInterrupt, StoppedError, GeneratorExit):
+            stopped.set()  # For workers that start, and for calls that they have been sent.
+            for worker in multiprocessing.active_children():
+                worker.terminate()  # SIGTERM, at which a training writes a checkpoint.
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -168,11 +180,43 @@ def gathered(calls: Sequence[Callable[[], Any]], *, workers: int, progress: Prog
     return results
 
 
-def _one_thread() -> None:
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """Ignore SIGINT and SIGTERM in the main thread, and in the processes that it starts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stoppable(call: Callable[[], Any]) -> Any:
+    """Run a call in a worker. Raises StoppedError if a signal stops it."""
+    try:
+        with StopSignals(StopToken(), lambda name: None, at_once=True):
+            if not _worker["stopped"].is_set():
+                return call()
+    except KeyboardInterrupt:
+        pass
+    raise StoppedError("a training was stopped by a signal")
+
+
+_worker: dict[str, Any] = {}
+"""Of a worker: the event that tells it to run no more calls."""
+
+
+def _one_thread(stopped: Any) -> None:
     import torch
 
     from fastslow.adapters.library_logging import quiet_libraries
 
+    _worker["stopped"] = stopped
     torch.set_num_threads(1)
     quiet_libraries()
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fastslow.cli.stopping import stoppable
 from fastslow.cli.tables import show_tables
 from fastslow.cli.task_progress import task_progress
 
@@ -60,7 +61,7 @@ def continual(
     chosen = methods or list(METHODS)
     _check_known(chosen, METHODS)
     _check_options(context, data, model, recipe, rates)
-    with task_progress() as on_progress:
+    with stoppable(), task_progress() as on_progress:
         if data:
             scenarios, rate, most = _scenarios(data, model, recipe, out, pairs=pairs, seeds=seeds)
             results = bench_files(
@@ -105,7 +106,7 @@ def chasing(
     quiet_libraries()
     if optimizer not in RATES:
         raise ConfigError(f"optimizer: got {optimizer!r}; allowed are {', '.join(RATES)}")
-    with task_progress() as on_progress:
+    with stoppable(), task_progress() as on_progress:
         results = bench_chasing(
             out,
             seeds=range(worlds),
@@ -153,7 +154,7 @@ def objectives(
     chosen = names or offline
     made = {name: asked(name)[1] for name in chosen}
     _check_options(context, data, model, recipe, rates)
-    with task_progress() as on_progress:
+    with stoppable(), task_progress() as on_progress:
         if data:
             scenarios, rate, most = _scenarios(
                 [data], model, recipe, out, pairs=pairs, seeds=seeds, lacking=partial(lacking, made)
@@ -194,7 +195,7 @@ def online(
     chosen = methods or known
     _check_known(chosen, known)
     _check_options(context, data, model, recipe, [])
-    with task_progress() as on_progress:
+    with stoppable(), task_progress() as on_progress:
         if data:
             scenarios, _, most = _scenarios([data], model, recipe, out, pairs=pairs, seeds=seeds)
             results = bench_files(

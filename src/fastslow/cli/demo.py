@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from fastslow.cli.console import say, screen
+from fastslow.cli.stopping import stoppable
 
 NAMES = {
     "sequential": "sequential DPO",
@@ -48,7 +49,7 @@ def demo(
     quiet_libraries()
     began = time.monotonic()
     console = screen(soft_wrap=True, highlight=False)
-    with RunDisplay(brief=True) as display, task_progress() as progress:
+    with stoppable(), RunDisplay(brief=True) as display, task_progress() as progress:
         shown = run_demo(
             to, seed=seed, workers=workers, begin=display.say, listener=display.show,
             progress=progress,

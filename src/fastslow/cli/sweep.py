@@ -4,9 +4,9 @@ import typer
 
 from fastslow.cli.arguments import Arguments
 from fastslow.cli.console import say_json, tell
+from fastslow.cli.stopping import stoppable
 from fastslow.cli.tables import show_tables
 from fastslow.cli.task_progress import task_progress
-from fastslow.cli.train import STOPPED
 
 
 def sweep(
@@ -24,7 +24,6 @@ def sweep(
 ) -> None:
     """Train every combination of `section.key=first,second,...`; the same command resumes."""
     from fastslow.adapters.library_logging import quiet_libraries
-    from fastslow.bench.suite import StoppedError
     from fastslow.bench.sweep import plan_sweep, run_sweep
     from fastslow.bench.sweep_table import as_markdown
     from fastslow.cli.arguments import source_of
@@ -33,12 +32,8 @@ def sweep(
     planned = plan_sweep(*source_of(arguments), seeds=seeds)
     count = sum(len(cell.recipes) for cell in planned.cells)
     tell(f"{count} runs in {planned.folder}")
-    try:
-        with task_progress() as on_step:
-            results = run_sweep(planned, by=by, workers=workers, on_step=on_step)
-    except StoppedError as stopped:
-        tell(f"{stopped}; rerun the command to resume")
-        raise typer.Exit(STOPPED) from None
+    with stoppable(), task_progress() as on_step:
+        results = run_sweep(planned, by=by, workers=workers, on_step=on_step)
     if json_output:
         say_json(results)
         return

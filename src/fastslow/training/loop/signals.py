@@ -45,12 +45,18 @@ class StopSignals:
 
     Args:
         token: the token to set.
-        on_first: called with the name of the first signal.
+        on_first: called with the name of the first signal, also of one that a block inside hears.
+        at_once: raise KeyboardInterrupt at the first signal, unless a block inside hears it.
     """
 
-    def __init__(self, token: StopToken, on_first: Callable[[str], None]) -> None:
+    def __init__(
+        self, token: StopToken, on_first: Callable[[str], None], *, at_once: bool = False
+    ) -> None:
         self._token = token
         self._on_first = on_first
+        self._at_once = at_once
+        self.aborted = False
+        """Whether a second SIGINT came."""
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopToken:
@@ -69,12 +75,20 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._token.received and number == signal.SIGINT:
+        first = not self._token.received
+        self._hear(signal.Signals(number))
+        if self.aborted or (first and self._at_once):
             raise KeyboardInterrupt
+
+    def _hear(self, number: signal.Signals) -> None:
         if not self._token.received:
-            name = signal.Signals(number).name
-            self._token.stop(name)
-            self._on_first(name)
+            self._token.stop(number.name)
+            self._on_first(number.name)
+        elif number == signal.SIGINT:
+            self.aborted = True
+        outer = getattr(self._previous.get(number), "__self__", None)
+        if isinstance(outer, StopSignals):
+            outer._hear(number)
 
 
 def _heard() -> Iterator[signal.Signals]:
