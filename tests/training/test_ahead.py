@@ -40,6 +40,17 @@ def test_many_truncated_examples_are_told_of_once_and_at_the_same_batch(tmp_path
     assert not sum(told(reader_of(path, max_length=1024)), [])
 
 
+def test_a_run_of_few_examples_tells_of_truncated_ones_at_its_end(tmp_path):
+    path = tiny.write_rows(tmp_path / "long.jsonl", tiny.rows(9, seed=5))
+    for reader in (reader_of(path, max_length=24), PrefetchReader(reader_of(path, max_length=24))):
+        assert not sum(told(reader), [])
+        (message,) = reader.last_warnings()
+        assert "of 9 examples are truncated at data.max_length = 24" in message
+    path = tiny.write_rows(tmp_path / "many.jsonl", tiny.rows(200, seed=5))
+    reader = reader_of(path, max_length=24)
+    assert sum(told(reader), []) and not reader.last_warnings(), "told of already"
+
+
 def reader_of(path, *, max_length=96, **settings):
     stream = ExampleStream(open_sources([str(path)]), shuffle=8, seed=3, **settings)
     encoder = Encoder(tiny.tokenizer(), max_length=max_length)

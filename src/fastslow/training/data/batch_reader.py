@@ -127,13 +127,23 @@ class BatchReader(Reader):
 
     def take_warnings(self) -> list[str]:
         """A warning, once, if many of the first examples are truncated."""
+        if self.counts.kept < ENOUGH_PAIRS:
+            return []
+        warnings = self._truncation("the first ")
+        self._warned_of_truncation |= bool(warnings)
+        return warnings
+
+    def last_warnings(self) -> list[str]:
+        """The same warning, for a run that ends before there are enough examples."""
+        return self._truncation("") if self.counts.kept < ENOUGH_PAIRS else []
+
+    def _truncation(self, which: str) -> list[str]:
         counts = self.counts
-        many = counts.kept >= ENOUGH_PAIRS and counts.truncated > TRUNCATED_UNSAID * counts.kept
+        many = counts.truncated > TRUNCATED_UNSAID * counts.kept
         if self._warned_of_truncation or not many:
             return []
-        self._warned_of_truncation = True
         return [
-            f"{counts.truncated} of the first {counts.kept} examples are truncated at "
+            f"{counts.truncated} of {which}{counts.kept} examples are truncated at "
             f"data.max_length = {self._encoder.max_length}, {counts.truncated_prompts} of them in "
             "the prompt; `fastslow validate` shows the length that would keep 95 % whole"
         ]

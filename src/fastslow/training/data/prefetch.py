@@ -21,6 +21,7 @@ class _Position:
     skipped_examples: list[str]
     num_consumed: int
     warnings: list[str]
+    last_warnings: list[str]
 
 
 class PrefetchReader(Reader):
@@ -72,6 +73,10 @@ class PrefetchReader(Reader):
         taken, self._new_warnings = self._new_warnings, []
         return taken
 
+    def last_warnings(self) -> list[str]:
+        """As the other reader's, after the last batch yielded."""
+        return self._at.last_warnings
+
     def position(self) -> Any:
         """The position after the last batch yielded."""
         return self._at
@@ -95,5 +100,5 @@ class PrefetchReader(Reader):
 def _position_of(reader: Reader) -> _Position:
     return _Position(
         reader.state(), reader.summary(), reader.skipped_examples(), reader.num_consumed,
-        reader.take_warnings(),
+        reader.take_warnings(), reader.last_warnings(),
     )  # fmt: skip

@@ -80,6 +80,10 @@ class Reader(ABC):
         """Warnings about the batches since the last call."""
         return []
 
+    def last_warnings(self) -> list[str]:
+        """Further warnings, for a run that ends after the last batch yielded."""
+        return []
+
     def open(self) -> None:  # noqa: B027
         """Check that whatever it needs outside this process is available."""
 

@@ -83,6 +83,8 @@ class Loop:
             reason = self._stop.reason
             self._emit({"event": "stopped", "step": self.state.step, "signal": reason})
             return False
+        for message in self.components.reader.last_warnings():
+            self._warn(message)
         self._hand_over()
         self.final = self._evaluate("final")
         self._take_time()

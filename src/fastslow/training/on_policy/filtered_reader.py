@@ -102,6 +102,10 @@ class FilteredReader(Reader):
         """The filtered reader's, and one, once, if most completions were truncated."""
         return [*self.reader.take_warnings(), *self._truncation.take()]
 
+    def last_warnings(self) -> list[str]:
+        """The filtered reader's."""
+        return self.reader.last_warnings()
+
     def _request(self, item: Encoded, completions: Sequence[Completion]) -> JudgeRequest:
         """The best stored response first, then the policy's own."""
         texts = (text_of(completion, self.encoder) for completion in completions)
