@@ -184,6 +184,30 @@ def test_steps_of_warm_up_are_those_of_transformers(made):
     assert found.idle["warmup_ratio"] == "warmup_steps is given"
     for given in ({"warmup_ratio": 0.1}, {"warmup_steps": 0.1}):
         assert made(TRL, max_steps=45, **given)[1].train.warmup_steps == 5  # Of 4.5.
+    with pytest.raises(ConfigError, match=r"ceil\(0.1 x optimiser steps\)") as error:
+        made(TRL, warmup_ratio=0.1, per_device_train_batch_size=4, processes=2)
+    assert "these are ceil(rows / 8) x 1 epochs; give train.warmup_steps=" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "key", ["per_device_train_batch_size", "gradient_accumulation_steps", "max_steps"]
+)
+def test_a_part_of_a_pair_or_a_step_is_refused_instead_of_cut(made, key):
+    with pytest.raises(ConfigError, match=f"{key}: got 2.5; must be a whole number"):
+        made(TRL, **{key: 2.5})
+
+
+def test_a_builder_of_files_that_are_not_named_is_refused(made):
+    with pytest.raises(ConfigError, match="json is a builder .* give data.train="):
+        made(TRL | {"dataset_name": "json"})
+    assert made(TRL | {"dataset_name": "json"}, "data.train=a.jsonl")[1].data.train == "a.jsonl"
+
+
+def test_a_file_of_data_is_told_from_a_yaml(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("{}")
+    with pytest.raises(ConfigError, match="is a file of data; give a YAML of trl dpo"):
+        convert(path)
 
 
 @pytest.mark.parametrize(

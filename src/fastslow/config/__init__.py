@@ -21,6 +21,7 @@ from fastslow.config.judging import (
 )
 from fastslow.config.live import GateConfig, LiveConfig
 from fastslow.config.load import (
+    DATA_FILES,
     dump_recipe,
     faults_of_parts,
     flat,
@@ -58,6 +59,7 @@ from fastslow.config.stages import StageConfig
 from fastslow.config.yaml_text import dump_yaml, parse_yaml, read_file
 
 __all__ = [
+    "DATA_FILES",
     "GateConfig",
     "LiveConfig",
     "PART_BEFORE",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastslow.config import dump_yaml, parse_yaml, read_file
+from fastslow.config import DATA_FILES, dump_yaml, parse_yaml, read_file
 from fastslow.convert.foreign import Foreign
 from fastslow.convert.llama_factory import convert_llama_factory
 from fastslow.convert.trl import convert_trl
@@ -71,6 +71,8 @@ def convert(
     that changes what is trained and cannot be translated.
     """
     path = Path(path)
+    if path.suffix in DATA_FILES:
+        raise ConfigError(f"{path}: is a file of data; give a YAML of trl dpo or LLaMA-Factory")
     try:
         values = parse_yaml(read_file(path, what=str(path)), what=str(path))
     except FileNotFoundError:

@@ -111,13 +111,13 @@ def trainer_arguments(foreign: Foreign, defaults: Defaults, *, processes: int) -
 
 
 def _batches(foreign: Foreign, defaults: Defaults, processes: int) -> None:
-    each = int(foreign.take("per_device_train_batch_size", 8, to="train.batch_size"))
-    times = int(foreign.take("gradient_accumulation_steps", 1, to="train.batch_size"))
+    each = _whole(foreign, "per_device_train_batch_size", 8, to="train.batch_size")
+    times = _whole(foreign, "gradient_accumulation_steps", 1, to="train.batch_size")
     foreign.put("train.batch_size", each * times * processes)
     if times * processes > 1:
         foreign.put("train.micro_batch_size", each)
     epochs = float(foreign.take("num_train_epochs", defaults.epochs, to="train.epochs"))
-    most = int(foreign.take("max_steps", -1, to="train.max_steps"))
+    most = _whole(foreign, "max_steps", -1, to="train.max_steps")
     if most > 0:
         foreign.put("train.max_steps", most)
     if most > 0 and "num_train_epochs" not in foreign.values:
@@ -140,6 +140,14 @@ def _batches(foreign: Foreign, defaults: Defaults, processes: int) -> None:
         foreign.put("train.compile", True)
     if foreign.take("use_cpu", False, to="train.device"):
         foreign.put("train.device", "cpu")
+
+
+def _whole(foreign: Foreign, key: str, default: int, *, to: str) -> int:
+    """A key's whole number. Raises ValueError for any other value."""
+    value = foreign.take(key, default, to=to)
+    if float(value) != int(value):
+        raise ValueError(f"{key}: got {value}; must be a whole number")
+    return int(value)
 
 
 def _optimiser(foreign: Foreign, defaults: Defaults) -> None:
@@ -177,10 +185,19 @@ def _schedule(foreign: Foreign) -> None:
     if share and total:
         steps = math.ceil(share * total)
     elif share:
-        why = f"the number of steps, of which {share:g} are meant, follows from the data"
-        foreign.refuse(key, why, instead="train.warmup_steps")
+        foreign.refuse(key, _warmup(foreign.recipe["train"], share), instead="train.warmup_steps")
     if steps:
         foreign.put("train.warmup_steps", int(steps))
+
+
+def _warmup(train: Mapping[str, Any], share: float) -> str:
+    """How the user finds the steps of which a share is meant."""
+    rows = f"rows / {train['batch_size']}"
+    steps = f"ceil({rows}) x {train['epochs']} epochs" if "epochs" in train else f"ceil({rows})"
+    return (
+        "the number of steps follows from the data: train.warmup_steps is "
+        f"ceil({share:g} x optimiser steps), and these are {steps}"
+    )
 
 
 def _cadence(foreign: Foreign) -> None:
@@ -200,8 +217,9 @@ def _cadence(foreign: Foreign) -> None:
     elif saving != "steps":
         foreign.lose("save_strategy", "checkpoints are written every checkpoint.every steps")
         foreign.pass_over("save_steps", f"save_strategy is {saving}")
-    if keep := foreign.take("save_total_limit", None, to="checkpoint.keep"):
-        foreign.put("checkpoint.keep", int(keep))
+    if foreign.take("save_total_limit", None, to="checkpoint.keep"):
+        keep = _whole(foreign, "save_total_limit", 1, to="checkpoint.keep")
+        foreign.put("checkpoint.keep", keep)
 
 
 def _every(foreign: Foreign, key: str, value: float, to: str) -> None:

@@ -13,6 +13,8 @@ DIVERGENCES = {
     "reverse_kl": "reverse_kl", "forward_kl": "forward_kl", "js_divergence": "js",
     "alpha_divergence": "alpha",
 }  # fmt: skip
+BUILDERS = ("json", "csv", "parquet", "arrow", "text", "xml", "pandas", "webdataset")
+"""Names by which `datasets` reads files that are given beside them."""
 DEFAULTS = trainer.Defaults(learning_rate=1e-6)
 IDLE = by_reason(
     {
@@ -89,6 +91,9 @@ def _data(foreign: Foreign) -> None:
             foreign.pass_over(key, "datasets is given")
         if evaluated:
             foreign.refuse("datasets", "its held-out part is not named", instead="data.eval")
+    elif name in BUILDERS and "data.train" not in foreign.given:
+        why = f"{name} is a builder of `datasets`, and its files are not named"
+        foreign.refuse("dataset_name", why, instead="data.train")
     elif name:
         foreign.put("data.train", dataset(name, train, subset))
         if evaluated:
