@@ -25,6 +25,13 @@ KINDS: Mapping[Any, str] = {
 """JSON's name of each Python type."""
 
 
+def check_is_run(folder: Path) -> None:
+    """Raise StateError unless the folder is that of a run."""
+    if not (folder / "config.yaml").exists():
+        what = "has no config.yaml" if folder.is_dir() else "does not exist"
+        raise StateError(f"{folder} is not a run folder: it {what}; give the output_dir of a run")
+
+
 def read_json(path: Path, shape: Any, *, error: type[FastslowError] = StateError) -> Any:
     """The content of a JSON file, of the given shape.
 

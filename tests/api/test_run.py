@@ -116,7 +116,7 @@ def test_mistakes_of_train_and_load_are_clear(settings, tmp_path):
         fs.train(recipe, train_dataset=[{"prompt": "\ud800"}])
     with pytest.raises(ConfigError, match="train.batch_size"):
         fs.train(recipe | {"train": {"batch_size": 0}}, train_dataset=tiny.rows(3))
-    with pytest.raises(StateError, match="is not a run folder"):
+    with pytest.raises(StateError, match="none is not a run folder: it does not exist; give"):
         fs.Run.load(tmp_path / "none")
 
 

@@ -96,8 +96,8 @@ def test_all_config_errors_come_at_once_with_exit_code_2(path):
         (["train", "{path}", "data.train=none.jsonl"], 2, "none.jsonl does not exist"),
         (["eval", "none"], 1, "none is not a run folder"),
         (["sample", "none"], 2, "give prompts"),
-        (["sample", "none", "Hi"], 1, "is not a run folder"),
-        (["export", "none", "--to", "x"], 1, "is not a run folder"),
+        (["sample", "none", "Hi"], 1, "none is not a run folder: it does not exist; give"),
+        (["export", "none", "--to", "x"], 1, "none is not a run folder: it does not exist; give"),
     ],
 )
 def test_mistakes_get_one_clear_message(path, tmp_path, arguments, code, message):

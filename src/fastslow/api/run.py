@@ -10,7 +10,7 @@ from fastslow.api.policy import PolicyMethods
 from fastslow.api.view import View, names_of
 from fastslow.config import Recipe, flat, open_recipe
 from fastslow.errors import ConfigError, StateError
-from fastslow.foreign_files import misfit, read_log
+from fastslow.foreign_files import check_is_run, misfit, read_log
 from fastslow.hub import Pushed, check_login, check_repo_id, files_in, repo_url, upload
 from fastslow.training.export.export import (
     MergeCheck,
@@ -76,8 +76,7 @@ class Run(PolicyMethods):
         path = Path(folder)
         if max_length is not None and max_length < 2:
             raise ConfigError(f"max_length: got {max_length}; must be 2 or more")
-        if not (path / "config.yaml").exists():
-            raise StateError(f"{path} is not a run folder: it has no config.yaml")
+        check_is_run(path)
         summary = path / "summary.json"
         found = read_summary(summary) if summary.exists() else None
         return cls(path, found, trust_code=trust_code, max_length=max_length)

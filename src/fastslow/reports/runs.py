@@ -10,7 +10,7 @@ from typing import Any
 from fastslow.config import Recipe, check_policy, load_recipe
 from fastslow.errors import ConfigError, StateError
 from fastslow.evaluation import Benchmark, WithinBudget, read_benchmarks, scaled_to_budget
-from fastslow.foreign_files import inside, misfit, read_json
+from fastslow.foreign_files import check_is_run, inside, misfit, read_json
 from fastslow.reports.events import EvalResult, Record, read_record
 
 PARTS = ("stages", "rounds")
@@ -158,9 +158,7 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 
 def _read_run(folder: Path, label: str, benchmarks: list[Benchmark]) -> ReportedRun:
     config = folder / "config.yaml"
-    if not config.exists():
-        what = "has no config.yaml" if folder.is_dir() else "does not exist"
-        raise StateError(f"{folder} is not a run folder: it {what}; give the output_dir of a run")
+    check_is_run(folder)
     summary = _summary(folder / "summary.json")
     return ReportedRun(
         label=label,

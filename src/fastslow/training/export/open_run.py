@@ -8,7 +8,7 @@ from typing import Any
 from fastslow.adapters import BASE, load_context_length, load_tokenizer
 from fastslow.config import Recipe, open_recipe
 from fastslow.errors import ConfigError, StateError
-from fastslow.foreign_files import check_no_links
+from fastslow.foreign_files import check_is_run, check_no_links
 from fastslow.scoring import Encoder
 from fastslow.streams import folder_fingerprint
 from fastslow.training.distributed.processes import ProcessGroup
@@ -48,8 +48,7 @@ class OpenedRun:
 
 def is_finished(folder: Path) -> bool:
     """Whether a run has finished. Raises StateError if the folder holds none."""
-    if not (folder / "config.yaml").exists():
-        raise StateError(f"{folder} is not a run folder: it has no config.yaml")
+    check_is_run(folder)
     return (folder / "summary.json").exists()
 
 
