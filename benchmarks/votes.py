@@ -73,7 +73,7 @@ def main() -> None:
     with Store(args.out) as store, store.read() as connection:
         kept = connection.scalar(select(func.count()).select_from(votes))
         states = Counter(update.state for update in history(connection))
-    results = {"votes": wanted, "kept": kept, "minutes": args.minutes, "people": PEOPLE}
+    results = {"votes": len(latencies), "kept": kept, "minutes": args.minutes, "people": PEOPLE}
     results |= {"server_cpu_s": round(cpu, 1)}
     results |= _quantiles(latencies)
     if streams:
