@@ -154,3 +154,7 @@ def test_malformed_json_is_one_error(server):
     for content in (b"{", b"\xff", b"[]", b"", b"[" * 5000):
         reply = server.client.post("/v1/votes", content=content, headers=headers)
         assert reply.status_code == 422 and "error" in reply.json(), content
+    reply = server.client.post(
+        "/v1/votes", content=b"{", headers=headers | {"Content-Type": "application/json"}
+    )
+    assert reply.json()["error"]["message"] == "the body is not valid JSON (character 1)"

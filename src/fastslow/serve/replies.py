@@ -50,12 +50,18 @@ def add_error_replies(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [f"{_place(detail['loc'])}: {detail['msg']}" for detail in error.errors()]
+        faults = [_fault(detail) for detail in error.errors()]
         return error_reply(422, "; ".join(faults))
 
     @app.exception_handler(Exception)
     async def broken(_: Request, __: Exception) -> JSONResponse:
         return error_reply(500, "the server failed; its log has the error")
+
+
+def _fault(detail: Any) -> str:
+    if detail["type"] == "json_invalid":  # Its place is the index of a character.
+        return f"the body is not valid JSON (character {detail['loc'][-1]})"
+    return f"{_place(detail['loc'])}: {detail['msg']}"
 
 
 def _place(parts: Any) -> str:
