@@ -96,6 +96,7 @@ def test_all_config_errors_come_at_once_with_exit_code_2(path):
         (["train", "{path}", "data.train=none.jsonl"], 2, "none.jsonl does not exist"),
         (["eval", "none"], 1, "none is not a run folder"),
         (["sample", "none"], 2, "give prompts"),
+        (["learn", "none"], 2, "model: is missing"),
         (["sample", "none", "Hi"], 1, "none is not a run folder: it does not exist; give"),
         (["export", "none", "--to", "x"], 1, "none is not a run folder: it does not exist; give"),
     ],

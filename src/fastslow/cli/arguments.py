@@ -43,10 +43,11 @@ class RecipeCommand(TyperCommand):
 
 def recipe_of(arguments: list[str] | None) -> "Recipe":
     """The checked recipe that the arguments give. Raises ConfigError with all faults."""
+    source, settings = source_of(arguments)  # Before the imports, which take seconds.
+
     from fastslow.config import load_recipe
     from fastslow.objectives import objective_problems
 
-    source, settings = source_of(arguments)
     return load_recipe(source, settings, checks=[objective_problems])
 
 

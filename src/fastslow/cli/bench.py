@@ -14,7 +14,10 @@ from fastslow.cli.task_progress import task_progress
 app = typer.Typer(no_args_is_help=True, help="Compare methods; results as JSON and a table.")
 
 
-Out = Annotated[Path, typer.Argument(help="Folder of the results; interrupted benchmarks resume.")]
+Out = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="Folder of the results; interrupted benchmarks resume."),
+]
 Model = Annotated[str | None, typer.Option(help="With --data: the base model.")]
 Orders = Annotated[
     int,

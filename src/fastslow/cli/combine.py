@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def combine(
     sources: list[Path] = typer.Argument(
-        help="Banks, entries of a bank, or run folders; a continual run stands for its bank."
+        metavar="SOURCE",
+        help="Banks, entries of a bank, or run folders; a continual run stands for its bank.",
     ),
     to: Path = typer.Option(help="Folder to write; it must not exist."),
     weights: str = typer.Option(

@@ -8,9 +8,11 @@ from fastslow.cli.console import say, tell
 
 
 def convert(
-    file: Path = typer.Argument(help="A YAML of `trl dpo` or of LLaMA-Factory (stage dpo or kto)."),
+    file: Path = typer.Argument(
+        metavar="FILE", help="A YAML of `trl dpo` or of LLaMA-Factory (stage dpo or kto)."
+    ),
     settings: list[str] = typer.Argument(
-        None, metavar="[SECTION.KEY=VALUE]...", help="Settings that override the converted recipe."
+        None, metavar="SECTION.KEY=VALUE", help="Settings that override the converted recipe."
     ),
     kind: str = typer.Option(
         None, "--from", help="trl or llama-factory. Default: detected from the keys."
@@ -22,7 +24,10 @@ def convert(
         1, min=1, help="Processes (GPUs) that the run used, each with its own batch."
     ),
 ) -> None:
-    """Print the recipe, and what became of every key; `> recipe.yaml` keeps both."""
+    """Convert a YAML of TRL or LLaMA-Factory to a recipe; says what became of every key.
+
+    `> recipe.yaml` keeps both.
+    """
     from fastslow.config import load_recipe
     from fastslow.convert import convert as convert_file
     from fastslow.objectives import objective_problems

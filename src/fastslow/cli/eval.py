@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 ToolArguments = typer.Argument(
-    None, metavar="[-- TOOL ARGUMENTS]", help="With --with: passed on to the tool's command."
+    None, metavar="-- TOOL ARGUMENTS", help="With --with: passed on to the tool's command."
 )
 Data = typer.Option(
     None,
@@ -43,7 +43,7 @@ ToolPython = typer.Option(
 
 
 def evaluate(
-    run: Path = typer.Argument(help="Run folder."),
+    run: Path = typer.Argument(metavar="RUN", help="Run folder."),
     tool_arguments: list[str] = ToolArguments,
     data: list[str] = Data,
     module: str = typer.Option("leader", help="leader, a module's name, reference or base."),
@@ -66,8 +66,10 @@ def evaluate(
     trust_code: bool = TrustCode,
     json_output: bool = typer.Option(False, "--json", help="Print the measurement as JSON."),
 ) -> None:
-    """Accuracy, margin, log-likelihoods, reverse KL and answer length on held-out pairs; or, with
-    --with, what an external tool measures."""
+    """Accuracy, margin, log-likelihoods, reverse KL and answer length on held-out pairs.
+
+    With --with, what an external tool measures.
+    """
     from fastslow import Run
     from fastslow.adapters.library_logging import quiet_libraries
 

@@ -9,7 +9,7 @@ from fastslow.cli.console import say, say_json
 
 
 def export(
-    run: Path = typer.Argument(help="Run folder."),
+    run: Path = typer.Argument(metavar="RUN", help="Run folder."),
     to: Path = typer.Option(..., help="Folder to write; it must not exist yet."),
     merged: bool = typer.Option(False, "--merged", help="Fold the module into the base model."),
     module: str = typer.Option("leader", help="leader or a module's name."),

@@ -18,7 +18,7 @@ def learn(
         metavar="DIR", help="A server's folder, with its store and adapters."
     ),
     overrides: list[str] = typer.Argument(
-        metavar="[SECTION.KEY=VALUE]...", help="Settings of a recipe; model=... is required."
+        None, metavar="SECTION.KEY=VALUE", help="Settings of a recipe; model=... is required."
     ),
     store: str = typer.Option(
         None, help="postgresql+psycopg://... in place of SQLite in the folder."
@@ -30,15 +30,16 @@ def learn(
     ),
 ) -> None:
     """Learn from votes as they come: updates pass a gate and answer, or are set aside."""
+    from fastslow.config import load_recipe
+
+    recipe = load_recipe(DEFAULTS, overrides or [])  # Before the imports, which take seconds.
     check_installed("fastslow.live.run", what="learning from votes", extra="serve")
     from fastslow.adapters.library_logging import quiet_libraries
-    from fastslow.config import load_recipe
     from fastslow.live.run import learn as run
     from fastslow.serve.supervised import be_less_urgent
 
     quiet_libraries()
     be_less_urgent(LESS_URGENT)
-    recipe = load_recipe(DEFAULTS, overrides)
     run(
         folder,
         recipe,

@@ -18,8 +18,10 @@ def prompts(
     arguments: list[str] = Arguments,
     json_output: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:
-    """Optimise an instruction for a black-box chat model (ZOPO). Ctrl-C stops after the current
-    candidate; the same command resumes."""
+    """Optimise an instruction for a black-box chat model (ZOPO).
+
+    Ctrl-C stops after the current candidate; the same command resumes.
+    """
     checked = recipe_of(arguments)
 
     from dataclasses import asdict

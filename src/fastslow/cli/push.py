@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 
 def push(
-    run: Path = typer.Argument(help="Run folder."),
-    repo: str = typer.Argument(help="OWNER/NAME on the Hub; created if it does not exist."),
+    run: Path = typer.Argument(metavar="RUN", help="Run folder."),
+    repo: str = typer.Argument(
+        metavar="OWNER/NAME", help="Repository on the Hub; created if it does not exist."
+    ),
     merged: bool = typer.Option(False, "--merged", help="Fold the module into the base model."),
     module: str = typer.Option("leader", help="leader or a module's name."),
     dtype: str = typer.Option(
@@ -31,8 +33,10 @@ def push(
     trust_code: bool = TrustCode,
     json_output: bool = typer.Option(False, "--json", help="Print what was uploaded as JSON."),
 ) -> None:
-    """Upload what `export` writes, with its model card, in one commit. Log in with HF_TOKEN or
-    `hf auth login`."""
+    """Upload what `export` writes, with its model card, in one commit.
+
+    Log in with HF_TOKEN or `hf auth login`.
+    """
     from fastslow import Run
     from fastslow.adapters.library_logging import quiet_libraries
 

@@ -8,7 +8,7 @@ from fastslow.cli.console import say
 def recipe(
     key: str = typer.Argument(
         None,
-        metavar="[SECTION[.KEY]]",
+        metavar="SECTION[.KEY]",
         help="Only this section or key, such as data or chase.alpha.",
     ),
 ) -> None:

@@ -4,7 +4,7 @@ import typer
 
 
 def recipes(
-    name: str = typer.Argument(None, help="Print this one, as YAML."),
+    name: str = typer.Argument(None, metavar="NAME", help="Print this one, as YAML."),
 ) -> None:
     """List the recipes that come with fastslow, or print one: `fastslow recipes NAME > my.yaml`."""
     from fastslow.config import recipe_names, recipe_summary, recipe_text

@@ -9,7 +9,7 @@ from fastslow.cli.console import say
 
 def report(
     runs: list[Path] = typer.Argument(
-        metavar="RUN...",
+        metavar="RUN",
         help="Run folders; several are compared. Or the folder of one `bench online` or `demo`.",
     ),
     style: str = typer.Option(

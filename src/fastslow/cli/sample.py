@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def sample(
-    run: Path = typer.Argument(help="Run folder."),
-    prompts: list[str] = typer.Argument(None, help="Prompts to answer."),
+    run: Path = typer.Argument(metavar="RUN", help="Run folder."),
+    prompts: list[str] = typer.Argument(None, metavar="PROMPT", help="Prompts to answer."),
     data: list[str] = typer.Option(None, help="Read prompts from the rows of these files."),
     limit: int = typer.Option(8, min=1, help="Use only the first N rows of these files."),
     module: list[str] = typer.Option(

@@ -25,7 +25,7 @@ def serve(
     ),
     overrides: list[str] = typer.Argument(
         None,
-        metavar="[SECTION.KEY=VALUE]...",
+        metavar="SECTION.KEY=VALUE",
         help="Settings of a recipe; model=... is the model that answers.",
     ),
     port: int = typer.Option(8000, min=0, max=65535, help="0 takes any free port."),

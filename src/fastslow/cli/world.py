@@ -9,7 +9,7 @@ from fastslow.cli.task_progress import task_progress
 
 
 def world(
-    to: Path = typer.Argument(help="Folder to write; it must not exist."),
+    to: Path = typer.Argument(metavar="DIR", help="Folder to write; it must not exist."),
     seed: int = typer.Option(0, min=0, help="Seed of the world; each gives another one."),
     domains: int = typer.Option(3, help="Number of domains, from 1 to 6."),
     conflict: float = typer.Option(
