@@ -203,6 +203,7 @@ def test_a_tracker_that_fails_is_told_of_once_and_the_run_is_the_same(recipe, re
     failed = [message for message in messages if message.startswith("report_to")]
     assert failed == ["report_to: wandb failed and gets no more metrics: the server is gone"]
     assert summary.steps == plain.steps and steps_of(recorders.opened[0]) == [1, 2]
+    assert recorders.opened[0].finished, "its run is not left open"
     assert tiny.same(tiny.adapters(tmp_path / "run"), tiny.adapters(tmp_path / "other"))
 
 

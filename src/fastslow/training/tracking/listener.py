@@ -5,7 +5,7 @@ Each part of a run counts its steps from 1; trackers get a step number that runs
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -90,6 +90,8 @@ class Trackers:
             except Exception as error:  # A failing tracker must not end the run.
                 assert self._open is not None
                 del self._open[name]
+                with suppress(Exception):  # Its run is not left open, if it can still be ended.
+                    self._in_context(tracker.finish)
                 reason = " ".join(str(error).split()) or type(error).__name__
                 message = f"report_to: {name} failed and gets no more metrics: {reason}"
                 self._warn({"event": "warning", "message": message})
