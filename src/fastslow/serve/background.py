@@ -1,6 +1,7 @@
 """Background tasks: votes into the ledger, pairs to compare, messages to other servers.
 
-Of several servers on one store, only one at a time does each of these; all follow the routes.
+Of several servers on one store, only one at a time does each of these; all follow the routes, and
+each adds the new prompts to its own router.
 """
 
 import asyncio
