@@ -49,6 +49,21 @@ def on_progress(task, done, total):
     assert 0 <= done <= total
 
 
+def one_step(number):
+    suite._count({"event": "step"})
+    return number
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.processes)])
+def test_steps_of_all_trainings_are_counted(workers):
+    told = []
+    calls = [partial(one_step, number) for number in range(3)]
+    found = suite.gathered(
+        calls, workers=workers, progress=lambda done, total: None, on_steps=told.append
+    )
+    assert sorted(found) == [0, 1, 2] and told[-1] == 3 and told == sorted(told)
+
+
 def small_scenario(tmp_path, pairs=80):
     return scenario.world_scenario(World(seed=3), tmp_path / "world", pairs=pairs, held_out=6)
 

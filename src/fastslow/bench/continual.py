@@ -37,7 +37,7 @@ COMPARED = (
 class Tell(Protocol):
     """A progress callback."""
 
-    def __call__(self, task: str, done: int, total: int) -> None: ...
+    def __call__(self, task: str, done: int, total: int | None) -> None: ...
 
 
 def bench_worlds(

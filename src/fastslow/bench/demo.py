@@ -105,7 +105,12 @@ def run_demo(
         f"{', '.join(world.domains)}, {PAIRS} pairs each, in two ways at {len(RATES)} rates; and a "
         f"stream of {RACED:,} pairs whose tastes change, chasing against DPO at six rates"
     )
-    results = gathered([*calls, *races], workers=workers, progress=partial(progress, "learning"))
+    results = gathered(
+        [*calls, *races],
+        workers=workers,
+        progress=partial(progress, "learning"),
+        on_steps=lambda steps: progress("training steps", steps, None),
+    )
     ways = _ways([record for part in results if isinstance(part, list) for record in part], to)
     losses: dict[str, float] = dict(part for part in results if isinstance(part, tuple))
     folders = {

@@ -6,13 +6,14 @@ out/
   records/<scenario>/<method>-<rate>.json
 """
 
+import itertools
 import json
 import multiprocessing
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,9 @@ from fastslow.errors import StateError
 from fastslow.training.loop.signals import StopSignals, StopToken
 from fastslow.training.state.event_log import Listener, Progress
 from fastslow.training.state.summary import ContinualSummary, RunSummary
+
+OnSteps = Callable[[int], None]
+STEPS_EVERY_S = 10.0
 
 
 class StoppedError(StateError):
@@ -104,19 +108,17 @@ def _record(task: Task, method: str) -> dict[str, Any]:
     return facts | measure_method(task.scenario, METHODS[method], task.run)
 
 
-def finished(
-    recipe: Recipe, listener: Listener = lambda event: None
-) -> RunSummary | ContinualSummary:
+def finished(recipe: Recipe, listener: Listener | None = None) -> RunSummary | ContinualSummary:
     """Train a run to its end. Raises StoppedError if a signal stopped it."""
     from fastslow.training import train
 
-    summary = train(recipe, listener=listener)
+    summary = train(recipe, listener=listener or _count)
     if summary is None:
         raise StoppedError(f"the run in {recipe.output_dir} was stopped by a signal")
     return summary
 
 
-def trained(recipe: Recipe, listener: Listener = lambda event: None) -> RunSummary:
+def trained(recipe: Recipe, listener: Listener | None = None) -> RunSummary:
     """The same for an ordinary run."""
     summary = finished(recipe, listener)
     assert isinstance(summary, RunSummary)
@@ -143,24 +145,32 @@ def run_tasks(tasks: Sequence[Task], *, workers: int, progress: Progress) -> Non
         progress(done, len(tasks))
 
 
-def in_parallel(calls: Sequence[Callable[[], Any]], *, workers: int) -> Iterator[Any]:
+def in_parallel(
+    calls: Sequence[Callable[[], Any]], *, workers: int, on_steps: OnSteps = lambda steps: None
+) -> Iterator[Any]:
     """The results of calls as they finish, from new processes of one thread each.
 
     With one worker the calls run here, on all threads. The first that fails stops the rest. Where
     one is stopped by a signal, or this process is interrupted, so are the trainings under way.
+    `on_steps` is called now and then with the steps that all trainings have taken.
     """
     if workers == 1:
+        taken = itertools.count(1)
+        _process["step"] = lambda: on_steps(next(taken))
         for call in calls:
             yield call()
         return
     context = multiprocessing.get_context("spawn")
-    stopped = context.Event()
-    with ProcessPoolExecutor(workers, context, _one_thread, (stopped,)) as pool:
+    stopped, steps = context.Event(), context.Value("q", 0)
+    with ProcessPoolExecutor(workers, context, _one_thread, (stopped, steps)) as pool:
         with _signals_ignored():  # As a worker does until it has a call.
-            futures = [pool.submit(_stoppable, call) for call in calls]
+            pending = {pool.submit(_stoppable, call) for call in calls}
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            while pending:
+                done, pending = wait(pending, STEPS_EVERY_S, return_when=FIRST_COMPLETED)
+                on_steps(steps.value)
+                for future in done:
+                    yield future.result()
         except (KeyboardInterrupt, StoppedError, GeneratorExit):
             stopped.set()  # For workers that start, and for calls that they have been sent.
             for worker in multiprocessing.active_children():
@@ -170,11 +180,17 @@ def in_parallel(calls: Sequence[Callable[[], Any]], *, workers: int) -> Iterator
             pool.shutdown(cancel_futures=True)
 
 
-def gathered(calls: Sequence[Callable[[], Any]], *, workers: int, progress: Progress) -> list[Any]:
+def gathered(
+    calls: Sequence[Callable[[], Any]],
+    *,
+    workers: int,
+    progress: Progress,
+    on_steps: OnSteps = lambda steps: None,
+) -> list[Any]:
     """The results of `in_parallel`, in the order they finish, with progress."""
     results: list[Any] = []
     progress(0, len(calls))
-    for result in in_parallel(calls, workers=workers):
+    for result in in_parallel(calls, workers=workers, on_steps=on_steps):
         results.append(result)
         progress(len(results), len(calls))
     return results
@@ -200,23 +216,33 @@ def _stoppable(call: Callable[[], Any]) -> Any:
     """Run a call in a worker. Raises StoppedError if a signal stops it."""
     try:
         with StopSignals(StopToken(), lambda name: None, at_once=True):
-            if not _worker["stopped"].is_set():
+            if not _process["stopped"].is_set():
                 return call()
     except KeyboardInterrupt:
         pass
     raise StoppedError("a training was stopped by a signal")
 
 
-_worker: dict[str, Any] = {}
-"""Of a worker: the event that tells it to run no more calls."""
+_process: dict[str, Any] = {}
+"""Of this process: what to call at a step, and in a worker the event after which no calls run."""
 
 
-def _one_thread(stopped: Any) -> None:
+def _count(event: Any) -> None:
+    if event["event"] == "step" and "step" in _process:
+        _process["step"]()
+
+
+def _add_one(steps: Any) -> None:
+    with steps.get_lock():
+        steps.value += 1
+
+
+def _one_thread(stopped: Any, steps: Any) -> None:
     import torch
 
     from fastslow.adapters.library_logging import quiet_libraries
 
-    _worker["stopped"] = stopped
+    _process.update(stopped=stopped, step=partial(_add_one, steps))
     torch.set_num_threads(1)
     quiet_libraries()
 
