@@ -1,4 +1,5 @@
-"""Uploads folders to the Hugging Face Hub. Only this and `streams` use huggingface_hub.
+"""Uploads folders to the Hugging Face Hub, and asks it for models. Only this and `streams` use
+huggingface_hub.
 
 The token is the environment's or the login's; it is sent to nobody else, and no message shows
 it.
@@ -54,6 +55,34 @@ def check_repo_id(repo: str) -> None:
         raise ConfigError(f"repo: {error}") from None
     if "/" not in repo:
         raise ConfigError(f"repo: got {repo!r}; give owner/name, as your-name/{repo}")
+
+
+def why_not_on_hub(repo: str, revision: str | None) -> str:
+    """Why a model cannot be loaded from the Hub, known from one request; empty if it can, or if only
+    its files tell."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RevisionNotFoundError,
+    )
+
+    try:
+        HfApi().model_info(repo, revision=revision, timeout=10)
+    except OfflineModeIsEnabled:
+        return "it is not in the Hub's cache, and HF_HUB_OFFLINE is set"
+    except RevisionNotFoundError:
+        return f"the Hub has no revision {revision} of it"
+    except (GatedRepoError, HFValidationError):
+        return ""
+    except Exception as error:  # The HTTP library's own, which depends on the version.
+        response = getattr(error, "response", None)
+        if response is None:
+            return f"the Hub cannot be reached: {_brief(error)}"
+        if response.status_code in (401, 404):
+            return "the Hub shows no such model; if it is private, run `hf auth login`"
+    return ""
 
 
 def check_login() -> None:

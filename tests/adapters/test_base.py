@@ -2,10 +2,13 @@
 
 import json
 import shutil
+from contextlib import closing
 
 import pytest
 import tiny
 import torch
+from fake_hub import FakeHub
+from huggingface_hub import constants
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
@@ -148,6 +151,37 @@ def test_an_adapter_is_no_model(model_folder, tmp_path):
     adapter.save_pretrained(tmp_path / "adapter")
     said = refusal(tmp_path / "adapter")
     assert "set model to its base" in said and "lora.start_from" in said
+
+
+@pytest.mark.parametrize("load", [load_base, load_tokenizer, load_context_length])
+def test_what_is_no_model_folder_is_told_so(model_folder, tmp_path, load):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("{}")
+    assert "is a file; give the model's folder" in refusal(file, load)
+    folder = shutil.copytree(model_folder, tmp_path / "bare")
+    (folder / "config.json").unlink()
+    assert refusal(folder, load) == f"model: no config.json in {folder}, so it is not a model"
+
+
+def test_a_path_like_an_id_of_the_hub_is_neither_here_nor_there(monkeypatch):
+    # Nothing listens on the port, which is known after one request without retries.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    for load in (load_base, load_tokenizer, load_context_length):
+        said = refusal("models/base-6m", load)
+        assert said.startswith("model: models/base-6m: no such folder here, and the Hub cannot be")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "not in the Hub's cache, and HF_HUB_OFFLINE is set" in refusal("models/base-6m")
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_model_that_the_hub_does_not_have_is_told_so(monkeypatch, status):
+    with closing(FakeHub()) as hub:
+        hub.refuse["/api/models/me/none"] = status
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        assert "no such folder here, and the Hub shows no such model" in refusal("me/none")
+        assert len(hub.requests) == 1
 
 
 def test_ends_of_turns_are_those_of_the_generation_settings_or_else_of_the_model(

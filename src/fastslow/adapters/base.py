@@ -13,7 +13,7 @@ from transformers import (
 )
 from transformers.quantizers.auto import AutoHfQuantizer
 
-from fastslow.adapters.fingerprint import OF_BASE, base_weights
+from fastslow.adapters.fingerprint import OF_BASE, base_weights, model_folder
 from fastslow.adapters.revision import OF_REVISION, at_revision
 from fastslow.adapters.whole_model import (
     adapter_beside,
@@ -23,6 +23,7 @@ from fastslow.adapters.whole_model import (
     one_error,
 )
 from fastslow.errors import ConfigError
+from fastslow.hub import why_not_on_hub
 
 Precision = Literal["float32", "mixed", "bfloat16"]
 
@@ -146,11 +147,22 @@ def storage_dtype(precision: Precision) -> torch.dtype:
 
 
 def _check_folder(model: str) -> None:
-    name, _ = at_revision(model)
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
-    if looks_local and not Path(model).is_dir():
+    """Raise ConfigError unless a base can be opened: a model's folder, or a hub id that is cached
+    or that the Hub has."""
+    name, revision = at_revision(model)
+    folder = Path(name)
+    if folder.is_file():
+        raise ConfigError(f"model: {model} is a file; give the model's folder")
+    if folder.is_dir():
+        check_no_adapter(model)
+        if not (folder / "config.json").exists():
+            raise ConfigError(f"model: no config.json in {model}, so it is not a model")
+        return
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise ConfigError(f"model: folder {model} does not exist")
-    check_no_adapter(model)
+    # One request first, as transformers retries each file, which takes a minute.
+    if model_folder(model) is None and (why := why_not_on_hub(name, revision)):
+        raise ConfigError(f"model: {model}: no such folder here, and {why}")
 
 
 def _four_bit() -> Any:
