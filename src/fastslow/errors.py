@@ -90,9 +90,16 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(
-    given: str, allowed: Iterable[str], *, otherwise: str = "", cutoff: float = 0.5
+    given: str,
+    allowed: Iterable[str],
+    *,
+    otherwise: str = "",
+    cutoff: float = 0.5,
+    prefix: str = "",
 ) -> str:
     """The end of a message about an unknown name: the nearest known one, or `otherwise`.
+
+    `prefix` goes before the name in the message.
 
     >>> did_you_mean("ipp", ["dpo", "ipo"])
     "; did you mean 'ipo'?"
@@ -105,4 +112,4 @@ def did_you_mean(
     swapped = {given[: i - 1] + given[i] + given[i - 1] + given[i + 1 :] for i in pairs}
     close = [name for name in names if name in swapped]
     close = close or get_close_matches(given, names, n=1, cutoff=cutoff)
-    return f"; did you mean {close[0]!r}?" if close else otherwise
+    return f"; did you mean {prefix + close[0]!r}?" if close else otherwise

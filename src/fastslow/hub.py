@@ -58,8 +58,8 @@ def check_repo_id(repo: str) -> None:
 
 
 def why_not_on_hub(repo: str, revision: str | None) -> str:
-    """Why a model cannot be loaded from the Hub, known from one request; empty if it can, or if only
-    its files tell."""
+    """Why a model cannot be loaded from the Hub, known from one request; empty if it can, or
+    if only its files tell."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,

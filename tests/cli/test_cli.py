@@ -83,7 +83,7 @@ def test_train_shows_a_live_bar_on_a_terminal(path):
 def test_all_config_errors_come_at_once_with_exit_code_2(path):
     done = run("train", path, "train.batch_size=0", "chase.alfa=1", "objective.name=dopo")
     assert done.returncode == 2
-    for part in ("3 problems", "train.batch_size: got 0", "did you mean 'alpha'", "'dpo'?"):
+    for part in ("3 problems", "train.batch_size: got 0", "did you mean 'chase.alpha'", "'dpo'?"):
         assert part in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
 

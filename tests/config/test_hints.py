@@ -73,10 +73,51 @@ def test_a_key_without_its_section_gets_it():
 def test_the_keys_of_a_judge_are_those_of_its_kind():
     rule = {"kind": "rule", "file": "r.py", "fil": 1}
     assert problem(filter={}, judge=rule) == (
-        "judge.fil: there is no such key; did you mean 'file'?"
+        "judge.fil: there is no such key; did you mean 'judge.file'?"
     )
     ensemble = {"kind": "ensemble", "members": [{"kind": "rule", "file": "r.py"}, rule]}
     assert problem(filter={}, judge=ensemble).startswith("judge.members.2.fil: there is no such")
+
+
+KINDS = "give one of world, rule, classifier, reward_model, llm, ensemble"
+
+
+@pytest.mark.parametrize("section", ["judge", "eval.judge"])
+def test_a_judge_without_a_known_kind_is_told_the_kinds(section):
+    assert problem(f"{section}.file=r.py") == f"{section}.kind: is missing; {KINDS}"
+    assert problem(f"{section}.kind=ruel") == f"{section}.kind: got 'ruel'; {KINDS}"
+    both = problem(f"{section}={{kind: ensemble, members: [{{kind: rule, file: r}}, {{file: r}}]}}")
+    assert both == f"{section}.members.2.kind: is missing; {KINDS}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "library"),
+    [
+        ("dataset_name: a/b\nlearning_rate: 1e-6\nreport_to: none", "TRL"),
+        ("dataset: a\nstage: dpo\ndo_train: true\npref_loss: sigmoid", "LLaMA-Factory"),
+    ],
+)
+def test_a_yaml_of_another_library_is_told_how_it_becomes_a_recipe(tmp_path, keys, library):
+    path = tmp_path / "dpo.yaml"
+    path.write_text(f"model_name_or_path: me/base\noutput_dir: out\n{keys}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(path)
+    assert caught.value.problems == (
+        f"recipe {path} is a YAML of {library}; run `fastslow convert {path} > "
+        "dpo-converted.yaml` and give that",
+    )
+
+
+@pytest.mark.parametrize("keys", ["", "data: {train: a}", "train: {epochs: 2}\nlr: 1"])
+def test_a_recipe_with_one_key_of_another_library_is_still_a_recipe(tmp_path, keys):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"model_name_or_path: me/base\n{keys}\n")
+    with pytest.raises(ConfigError, match="model_name_or_path: there is no such key; write model"):
+        load_recipe(path)
+
+
+def test_a_key_may_begin_as_a_type_of_pydantic_does():
+    assert problem("train.strategy=1").startswith("train.strategy: there is no such key")
 
 
 class Loss:
@@ -114,6 +155,10 @@ def test_what_is_no_section_is_told_how_to_be_one(section, given, message):
         ("eval.judge=off", "judge: null turns it off"),
         ("lora=off", "`fastslow recipe lora` lists them"),
         ("train.device=cuda", "'auto' or 'cpu'; auto takes a GPU where there is one"),
+        ("report_to=none", "'trackio' or 'mlflow'; [], or leaving it out, means none"),
+        ("report_to=null", "'trackio' or 'mlflow'; [], or leaving it out, means none"),
+        ("report_to=[wandb, no]", "'tensorboard', 'wandb', 'trackio' or 'mlflow'"),
+        ("judge=rule", "judge: got 'rule'; it is a section; write judge.kind=rule"),
     ],
 )
 def test_a_value_of_another_library_is_told_ours(override, said):

@@ -94,7 +94,7 @@ def test_all_faults_are_named_at_once():
         "override 'nonsense': write it as section.key=value",
         "model: is missing",
         "trian: there is no such key; did you mean 'train'?",
-        "train.batch_sise: there is no such key; did you mean 'batch_size'?",
+        "train.batch_sise: there is no such key; did you mean 'train.batch_size'?",
         "train.max_steps: got 'many'",
         "chase.slow_ratio: got 2; input should be less than or equal to 1",
         "data.max_bad_fraction: got -1",

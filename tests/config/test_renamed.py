@@ -138,5 +138,7 @@ def test_the_callers_own_mapping_is_left_as_it_is():
 
 
 def test_a_key_that_was_never_one_is_refused_as_ever():
-    with pytest.raises(ConfigError, match="train.max_grad_nrom: .*did you mean 'max_grad_norm'"):
+    with pytest.raises(
+        ConfigError, match="train.max_grad_nrom: .*did you mean 'train.max_grad_norm'"
+    ):
         load_recipe({"model": "m", "train": {"max_grad_nrom": 1.0}})

@@ -90,7 +90,9 @@ def test_what_is_refused(stages, message):
 
 
 def test_an_unknown_key_in_a_list_of_sections_is_named():
-    with pytest.raises(ConfigError, match=r"continual.domains.1.trian: .* did you mean 'train'"):
+    with pytest.raises(
+        ConfigError, match=r"continual.domains.1.trian: .* did you mean 'continual.domains.1.train'"
+    ):
         load_recipe({"model": "m", "continual": {"domains": [{"name": "a", "trian": "x"}]}})
 
 

@@ -10,6 +10,7 @@ from fastslow.config.continual import (
     start_of,
 )
 from fastslow.config.guest import HOW_TO_TRUST, GuestRecipe, as_guest, judge_reach, open_recipe
+from fastslow.config.hints import library_of
 from fastslow.config.judging import (
     ClassifierJudgeConfig,
     EnsembleJudgeConfig,
@@ -108,6 +109,7 @@ __all__ = [
     "read_file",
     "faults_of_parts",
     "flat",
+    "library_of",
     "load_recipe",
     "recipe_names",
     "recipe_summary",

@@ -1,6 +1,6 @@
 """Hints for unknown recipe keys, first for the names that TRL, PEFT and transformers use."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -119,7 +119,12 @@ def hint(path: Sequence[str | int]) -> str:
     if homes:
         return f"; did you mean {' or '.join(homes)}?"
     names = list(section_at(outer).model_fields)
-    return did_you_mean(key, names, otherwise=f"; allowed are {', '.join(names)}")
+    return did_you_mean(
+        key,
+        names,
+        prefix="".join(f"{name}." for name in shown_path(path)[:-1]),
+        otherwise=f"; allowed are {', '.join(names)}",
+    )
 
 
 def from_elsewhere(path: Sequence[str]) -> str:
@@ -157,10 +162,33 @@ def section_at(path: Iterable[str]) -> type[BaseModel]:
     return candidates[0]
 
 
-def without_kinds(path: Sequence[str]) -> list[str]:
-    """A fault's path without the kinds of judges that pydantic puts into it."""
-    kinds = {kind for model in _models(JudgeConfig) for kind in _kinds(model)}
-    return [*(name for name in path[:-1] if name not in kinds), *path[-1:]]
+def shown_path(path: Iterable[str | int]) -> list[str]:
+    """The path of a fault as users write it: without the branches of unions and the kinds of judges
+    that pydantic puts into it. List indices count from 1, as stages and domains do elsewhere."""
+    names = [str(part + 1 if isinstance(part, int) else part) for part in path]
+    names = [name for name in names if not is_branch(name)]
+    return [*(name for name in names[:-1] if name not in judge_kinds()), *names[-1:]]
+
+
+def is_branch(name: str) -> bool:
+    """True if pydantic puts this name into a location for a branch of a union."""
+    return name == "str" or name.startswith(("list[", "function-after[", "literal["))
+
+
+def judge_kinds() -> list[str]:
+    """The kinds of judges."""
+    return [kind for model in _models(JudgeConfig) for kind in _kinds(model)]
+
+
+def library_of(keys: Collection[str]) -> str:
+    """Whose YAML has these keys, if not a recipe: `llama-factory` or `trl`."""
+    return "llama-factory" if {"stage", "finetuning_type"} & set(keys) else "trl"
+
+
+def is_foreign(keys: Collection[str]) -> bool:
+    """True if the keys of a file are those of TRL's or LLaMA-Factory's YAML, not of a recipe."""
+    others = set(keys) - {"model_name_or_path", *Recipe.model_fields}
+    return "model_name_or_path" in keys and bool(others) and not {"model", *SECTIONS} & set(keys)
 
 
 def _homes(key: str) -> list[str]:

@@ -3,12 +3,21 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
+from shlex import quote
 from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
-from fastslow.config.hints import hint, section_at, without_kinds
+from fastslow.config.hints import (
+    hint,
+    is_branch,
+    is_foreign,
+    judge_kinds,
+    library_of,
+    section_at,
+    shown_path,
+)
 from fastslow.config.parts import part_settings, stage_label
 from fastslow.config.recipe import Recipe
 from fastslow.config.renamed import REMOVED, new_name, with_new_names
@@ -158,12 +167,14 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-OF_VALUES = {"train.device": "; auto takes a GPU where there is one"}
+OF_VALUES = {
+    "train.device": "; auto takes a GPU where there is one",
+    "report_to": "; [], or leaving it out, means none",
+}
 """Advice on values that a key does not take."""
 DATA_FILES = (".jsonl", ".csv", ".parquet", ".gz")
 """Suffixes that no recipe has."""
-UNION_BRANCHES = ("list[", "str", "function-after[")
-"""How pydantic names the branches of a union in a location."""
+LIBRARIES = {"trl": "TRL", "llama-factory": "LLaMA-Factory"}
 
 
 def _read(source: str | Path) -> dict[str, Any]:
@@ -186,6 +197,11 @@ def _read(source: str | Path) -> dict[str, Any]:
         return {}
     if not isinstance(raw, dict):
         raise ConfigError(f"recipe {path} must hold sections and keys, not a {_kind(raw)}")
+    if is_foreign(raw):
+        raise ConfigError(
+            f"recipe {path} is a YAML of {LIBRARIES[library_of(raw)]}; run `fastslow convert "
+            f"{quote(name)} > {quote(path.stem)}-converted.yaml` and give that"
+        )
     return raw
 
 
@@ -219,11 +235,19 @@ def _set(raw: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _problems(item: Any) -> list[str]:
-    # List indices count from 1, as stages and domains do elsewhere.
-    names = [str(part + 1 if isinstance(part, int) else part) for part in item["loc"]]
-    keys = [name for name in names if not name.startswith(UNION_BRANCHES)]
-    path = ".".join(without_kinds(keys))
+    names = [str(part) for part in item["loc"]]
+    keys = [name for name in names if not is_branch(name)]
+    path = ".".join(shown_path(item["loc"]))
     kind = item["type"]
+    branch = next(filter(is_branch, names), "")
+    of_names = "literal[" in branch
+    one_only = branch.startswith("literal[") and isinstance(item["input"], list)
+    if of_names and (one_only or kind == "list_type"):
+        return []  # The union's other branch names what is allowed.
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        tag = item["ctx"].get("tag")
+        what = "is missing" if tag is None else f"got {shown(tag)}"
+        return [f"{path}.kind: {what}; give one of {', '.join(judge_kinds())}"]
     if kind == "extra_forbidden":
         return [f"{path}: there is no such key{hint(item['loc'])}"]
     if kind == "missing":
@@ -233,11 +257,11 @@ def _problems(item: Any) -> list[str]:
         ]
     if kind == "value_error":
         return str(item["ctx"]["error"]).splitlines()
-    if kind == "model_type":
+    if kind in ("model_type", "model_attributes_type"):
         advice = f"{_advice(path, item['input'])}{_off(keys, item['input'])}"
         return [f"{path}: got {shown(item['input'])}; it is a section{advice}"]
     message = item["msg"][0].lower() + item["msg"][1:]
-    if any(name.startswith(UNION_BRANCHES) for name in names):
+    if branch and not of_names:
         message = "input should be text or a list of texts"
     value = "" if kind == SECRET else f"got {shown(item['input'])}; "
     advice = OF_VALUES.get(path) or _off(keys, item["input"])
@@ -247,6 +271,8 @@ def _problems(item: Any) -> list[str]:
 def _advice(section: str, given: Any) -> str:
     if section == "objective" and isinstance(given, str):
         return f"; write objective.name={given}"
+    if section.endswith("judge") and given in judge_kinds():
+        return f"; write {section}.kind={given}"
     if section == "objective" and callable(given):
         return (
             "; for one of your own give objective.name and objective.file, from which a run can "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastslow.config import DATA_FILES, dump_yaml, parse_yaml, read_file
+from fastslow.config import DATA_FILES, dump_yaml, library_of, parse_yaml, read_file
 from fastslow.convert.foreign import Foreign
 from fastslow.convert.llama_factory import convert_llama_factory
 from fastslow.convert.trl import convert_trl
@@ -79,7 +79,7 @@ def convert(
         raise ConfigError(f"{path} does not exist; give a YAML file") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigError(f"{path} must hold keys and values")
-    found = kind or ("llama-factory" if {"stage", "finetuning_type"} & set(values) else "trl")
+    found = kind or library_of(values)
     if found not in KINDS:
         raise ConfigError(f"--from: got {shown(found)}; allowed are {', '.join(KINDS)}")
     if not values.get("model_name_or_path"):
