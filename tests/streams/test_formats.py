@@ -166,6 +166,10 @@ def test_a_tie_is_not_a_preference():
             {"prompt": "p", "completion": "a", "label": True, "confidence": 0.9, "score_chosen": 1},
             "confidence, score_chosen: for rows with chosen and rejected only",
         ),
+        (
+            {"prompt": "p", "chosn": "a", "rejected": "b", "score_chosen": 2, "score_rejected": 1},
+            r"^no chosen \(columns: .*data\.columns: {chosen: chosn}",
+        ),
         ({"prompt": "p", "completions": ["a"], "scores": [1]}, "at least 2 responses, not 1"),
         (
             {"prompt": "p", "completions": ["a", "b"], "scores": [1, "x"]},

@@ -91,7 +91,9 @@ def read_row(
         common["provenance"]["label"] = plain(given["label"])
     if paired:
         return _pair(given, common)
-    if stray := [key for key in (*_JUDGEMENTS, *_OF_PAIRS) if given.get(key) is not None]:
+    of_others = any(given.get(key) is not None for key in ("completions", "completion", "messages"))
+    stray = [key for key in (*_JUDGEMENTS, *_OF_PAIRS) if given.get(key) is not None]
+    if of_others and stray:
         raise RowError(f"{', '.join(stray)}: for rows with chosen and rejected only")
     if given.get("completions") is not None:
         return _ranking(given, common)
