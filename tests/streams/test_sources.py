@@ -11,6 +11,7 @@ import tracemalloc
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from fastslow.errors import DataError
 from fastslow.streams import ExampleStream, Unreadable, open_sources, source_warnings
@@ -328,6 +329,16 @@ def test_a_split_of_a_folder_is_the_files_that_are_named_so(layout, tmp_path):
     assert f"write '{everything}' for all of it" in str(wrong.value)
     with pytest.raises(DataError, match="no split 'tset'; did you mean 'test'"):
         read(f"{tmp_path}:tset")
+
+
+def test_all_files_of_several_splits_may_have_several_suffixes(tmp_path):
+    write(tmp_path / "train.jsonl", lines(rows(1, "a")))
+    write(tmp_path / "test.csv", table(rows(2, "b")))
+    (tmp_path / "extra.jsonl.gz").write_bytes(gzip.compress(lines(rows(3, "c")).encode()))
+    with pytest.raises(DataError, match="several splits") as caught:
+        read(tmp_path)
+    everything = yaml.safe_load(str(caught.value).split("all files, as ")[1])
+    assert sum(len(read(glob)) for glob in everything) == 6
 
 
 def test_splits_may_have_longer_names_and_other_words(tmp_path):

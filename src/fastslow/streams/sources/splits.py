@@ -27,7 +27,7 @@ def files_of_split(folder: Path, files: Sequence[Path], split: str | None) -> li
     named = {file: _split_names(file.relative_to(folder)) for file in files}
     there = Counter(names[0] for names in named.values() if names)
     several = len({names[-1] for names in named.values() if names}) > 1
-    whole = f"'{folder}/**/*{files[0].suffix}'" if several else str(folder)
+    whole = _globs(folder, files) if several else str(folder)
     if split is None:
         if not several:
             return list(files)
@@ -56,6 +56,15 @@ def _split_names(path: Path) -> tuple[str, ...]:
             starts = words[0] in _WORDS and len(words) > 1
             return (part, common) if starts else (common,)
     return ()
+
+
+def _globs(folder: Path, files: Sequence[Path]) -> str:
+    """What to write for all files: a pattern, or a list of one for each of their suffixes."""
+    endings = {
+        "".join(file.suffixes[-2:] if file.suffix == ".gz" else [file.suffix]) for file in files
+    }
+    globs = [f"'{folder}/**/*{ending}'" for ending in sorted(endings)]
+    return globs[0] if len(globs) == 1 else f"[{', '.join(globs)}]"
 
 
 def _stem(name: str) -> str:
