@@ -31,7 +31,7 @@ from fastslow.adapters.lora_layers import (
     put_factors,
     scale_by,
 )
-from fastslow.adapters.odd_layers import odd_layers
+from fastslow.adapters.odd_layers import odd_layers, wrong_targets
 from fastslow.adapters.on_base import put_on
 from fastslow.adapters.revision import OF_REVISION
 from fastslow.adapters.saving import write_module
@@ -104,7 +104,7 @@ class Modules:
             try:
                 model = get_peft_model(base, config, adapter_name=names[0])
             except ValueError as error:
-                raise ConfigError(f"lora.target_modules: {error}") from None
+                raise ConfigError(wrong_targets(base, targets, error)) from None
             for name in (*names[1:], *frozen):
                 model.add_adapter(name, config)
         if start is not None:

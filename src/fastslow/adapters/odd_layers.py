@@ -4,6 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from fastslow.errors import did_you_mean
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Other layers with weights of three or more dimensions."""
@@ -13,6 +16,23 @@ def odd_layers(base: Any) -> list[str] | None:
     """Names of linear layers that return more than a product, such as routers; None without any."""
     linear = ((name, part) for name, part in base.named_modules() if isinstance(part, nn.Linear))
     return [name for name, layer in linear if not _gives_a_product(layer, base)] or None
+
+
+def wrong_targets(base: Any, targets: str | list[str], error: ValueError) -> str:
+    """The error message for targets that PEFT refuses, with the names that a base's layers have."""
+    head = base.get_output_embeddings()
+    layers = {
+        name.rpartition(".")[2]: None
+        for name, part in base.named_modules()
+        if isinstance(part, (nn.Linear, Conv1D)) and part is not head
+    }
+    wanted = [targets] if isinstance(targets, str) else targets
+    near = (did_you_mean(name, layers) for name in wanted if name not in layers)
+    said = str(error).partition(" Please check")[0].rstrip(".")
+    return (
+        f"lora.target_modules: {said}{next(filter(None, near), '')}; its linear layers are "
+        f"{', '.join(layers)}"
+    )
 
 
 def untouched_experts(causal_lm: Any) -> list[str]:
