@@ -1,9 +1,11 @@
 """A run's folder: what was refused leaves none behind."""
 
+from pathlib import Path
+
 import pytest
 
 from fastslow import training
-from fastslow.errors import DataError
+from fastslow.errors import ConfigError, DataError
 from fastslow.training.state.run_lock import lock_run_folder
 
 
@@ -35,6 +37,15 @@ def test_folders_that_were_there_stay(refused, tmp_path):
     folder.mkdir()
     refused(folder)
     assert folder.is_dir()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_a_file_system_without_new_folders_is_told_so():
+    with (
+        pytest.raises(ConfigError, match="/proc/x is not writable: no folder can be created there"),
+        lock_run_folder(Path("/proc/x")),
+    ):
+        pass
 
 
 def test_what_was_written_before_an_error_stays(tmp_path):

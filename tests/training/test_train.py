@@ -161,8 +161,9 @@ def test_a_folder_of_another_recipe_or_of_something_else_is_refused(recipe, tmp_
         training.train(recipe(never, f"data.train={bad}"))
     assert training.train(recipe(never, "train.max_steps=1")).steps == 1
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ConfigError, match="is not writable"):
-        training.train(recipe(f"output_dir={tmp_path / 'file'}"))
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(ConfigError, match=f"output_dir: {tmp_path / 'file'} is a file; give a"):
+            training.train(recipe(f"output_dir={folder}"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
     with pytest.raises(StateError, match="is not empty and holds no run"):

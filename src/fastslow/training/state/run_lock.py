@@ -38,15 +38,21 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
     Raises StateError if another process has it, if a link in it would lead a write elsewhere, or,
     at the end, if the folder was removed meanwhile.
     """
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
+        there = [path for path in (folder, *folder.parents) if path.exists()]
+        if there and not there[0].is_dir():
+            raise ConfigError(f"output_dir: {there[0]} is a file; give a folder")
+        new = [path for path in (folder, *folder.parents) if path not in there]
         folder.mkdir(parents=True, exist_ok=True)
         check_no_links(folder)
         lock = FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout:
         raise StateError(f"another process is training in {folder}") from None
     except OSError as error:
-        raise ConfigError(f"output_dir: {folder} is not writable: {error}") from None
+        # A file system such as /proc says that a new folder does not exist.
+        missing = isinstance(error, FileNotFoundError)
+        why = "no folder can be created there" if missing else error.strerror or error
+        raise ConfigError(f"output_dir: {folder} is not writable: {why}") from None
     with lock:
         try:
             yield
