@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from fastslow.errors import did_you_mean
 
@@ -24,7 +23,8 @@ def wrong_targets(base: Any, targets: str | list[str], error: ValueError) -> str
     layers = {
         name.rpartition(".")[2]: None
         for name, part in base.named_modules()
-        if isinstance(part, (nn.Linear, Conv1D)) and part is not head
+        if getattr(getattr(part, "weight", None), "ndim", 0) == 2
+        and not (isinstance(part, nn.Embedding) or part is head)
     }
     wanted = [targets] if isinstance(targets, str) else targets
     near = (did_you_mean(name, layers) for name in wanted if name not in layers)
