@@ -263,7 +263,7 @@ def test_targets(targets):
             ConfigError,
             match="did you mean 'q_proj'.; its linear layers are q_proj, k_proj, v_proj",
         ) as caught:
-            attach(targets=["q_prj"])
+            attach(targets=["v_proj", "q_prj"])  # PEFT would train v_proj alone.
         assert "lm_head" not in str(caught.value)
     else:
         modules = attach(targets=targets)

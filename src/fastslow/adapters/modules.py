@@ -31,7 +31,7 @@ from fastslow.adapters.lora_layers import (
     put_factors,
     scale_by,
 )
-from fastslow.adapters.odd_layers import odd_layers, wrong_targets
+from fastslow.adapters.odd_layers import check_targets, odd_layers, wrong_targets
 from fastslow.adapters.on_base import put_on
 from fastslow.adapters.revision import OF_REVISION
 from fastslow.adapters.saving import write_module
@@ -85,11 +85,11 @@ class Modules:
     ) -> "Modules":
         """Fresh modules that all start from the same weights and, B being 0, change nothing yet.
 
-        Those in `names` are trainable, the `frozen` ones are not. `start` is the name and the
-        PEFT folder of a frozen module that all of them are on top of. Raises ConfigError if no
-        layer of the base matches `targets`, and for a start that is not plain LoRA or is for
-        another base.
+        `names` are trainable, `frozen` are not. `start` is the name and the PEFT folder of a frozen
+        module that all are on top of. Raises ConfigError if a target matches no layer of the base,
+        and for a start that is not plain LoRA or is for another base.
         """
+        check_targets(base, targets)
         config = LoraConfig(
             r=rank,
             lora_alpha=alpha,  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ class Modules:
             try:
                 model = get_peft_model(base, config, adapter_name=names[0])
             except ValueError as error:
-                raise ConfigError(wrong_targets(base, targets, error)) from None
+                raise ConfigError(wrong_targets(base, str(error))) from None
             for name in (*names[1:], *frozen):
                 model.add_adapter(name, config)
         if start is not None:
