@@ -212,7 +212,7 @@ def test_arena_hard_verdicts_count_from_both_places(run, arena):
 
 def test_an_unknown_verdict_is_an_error_that_names_the_line(run, arena):
     arena_judgement(arena, "u0", "A", "B")
-    with pytest.raises(StateError, match=re.escape("run-policy.jsonl:1: no judgement")):
+    with pytest.raises(StateError, match=re.escape("run-policy.jsonl:1: not a judgement")):
         fs.evaluate_with(run, "arena-hard", read=True)
 
 
