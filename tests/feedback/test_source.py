@@ -119,6 +119,17 @@ def test_a_password_would_stand_in_the_run_folder():
         open_sources(["feedback:postgresql+psycopg://me:secret@host/db"])
 
 
+def test_a_store_without_rows_says_how_many_votes_are_waiting(town_of_rows, spec):
+    town = town_of_rows
+    with pytest.raises(DataError, match="no rows in feedback:[^;]*$"):
+        list(ExampleStream(open_sources([spec])))
+    pair = town.pair()
+    town.next(town.voters[0], count=20)
+    town.vote(town.voters[0], pair, "a")
+    with pytest.raises(DataError, match="; 1 votes are not admitted yet"):
+        list(ExampleStream(open_sources([spec])))
+
+
 def test_a_run_learns_each_vote_once_as_they_come(town_of_rows, spec, tmp_path, model_folder):
     town, folder = town_of_rows, tmp_path / "run"
     recipe = load_recipe(

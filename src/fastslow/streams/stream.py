@@ -16,7 +16,14 @@ from fastslow.records import Example, Pair
 from fastslow.streams.block_examples import BlockExamples, ExampleMaker
 from fastslow.streams.blocks import READ_AHEAD, Blocks, Placed
 from fastslow.streams.formats import COLUMNS
-from fastslow.streams.sources import Followed, Row, Source, Waiting, repeated_rows
+from fastslow.streams.sources import (
+    Followed,
+    Row,
+    Source,
+    Waiting,
+    repeated_rows,
+    waiting_votes,
+)
 
 SHOWN = 5
 LONGEST_REASON = 300
@@ -253,7 +260,7 @@ class ExampleStream:
         if at_end and self.counts.read == 0:
             names = ", ".join(source.name for source in self.sources[:SHOWN])
             more = ", ..." if len(self.sources) > SHOWN else ""
-            raise DataError(f"no rows in {names}{more}")
+            raise DataError(f"no rows in {names}{more}{waiting_votes(self.sources)}")
 
 
 def _rows_of(block: list[Placed]) -> Rows:

@@ -4,6 +4,7 @@ from fastslow.streams.sources.expand import open_sources, source_warnings
 from fastslow.streams.sources.file import file_fingerprint, folder_fingerprint
 from fastslow.streams.sources.followed import Followed
 from fastslow.streams.sources.hub import HubDataset
+from fastslow.streams.sources.ledger import waiting_votes
 from fastslow.streams.sources.live import KEPT, StandardInput, repeated_rows
 from fastslow.streams.sources.source import (
     WAITING,
@@ -36,4 +37,5 @@ __all__ = [
     "open_sources",
     "repeated_rows",
     "source_warnings",
+    "waiting_votes",
 ]

@@ -1,12 +1,12 @@
 """What people voted, rated and edited: the rows of a feedback store's ledger."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastslow.errors import ConfigError, DataError
-from fastslow.streams.sources.source import Row
+from fastslow.streams.sources.source import Row, Source
 
 if TYPE_CHECKING:
     from fastslow.feedback import Store
@@ -82,11 +82,29 @@ class Ledger:
         before, self._newest = self._newest, self._last()
         return self._newest > before
 
+    def num_waiting(self) -> int:
+        """Votes that are not in the ledger yet."""
+        from fastslow.feedback import ledger
+
+        with _store(self._where).read() as connection:
+            return ledger.not_admitted(connection)
+
     def _last(self) -> int:
         from fastslow.feedback import ledger
 
         with _store(self._where).read() as connection:
             return ledger.last_seq(connection)
+
+
+def waiting_votes(sources: Iterable[Source]) -> str:
+    """The end of a message about sources without rows: how many votes will be rows."""
+    count = sum(source.num_waiting() for source in sources if isinstance(source, Ledger))
+    if not count:
+        return ""
+    return (
+        f"; {count} votes are not admitted yet: `fastslow serve` or `fastslow learn` admits them, "
+        "60 seconds after they were sent"
+    )
 
 
 def _check_place(where: str) -> None:
