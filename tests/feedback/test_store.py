@@ -200,7 +200,7 @@ def test_a_store_of_a_newer_version_is_refused(where):
         ("mysql://x/y", "cannot be 'mysql'"),
         ("nonsense+x://y", "cannot be 'nonsense'"),
         ("postgresql+nothing://x/y", "driver that is not installed"),
-        ("://", "cannot be read"),
+        ("://", "is malformed"),
     ],
 )
 def test_places_that_are_none_are_one_error(where, said):
