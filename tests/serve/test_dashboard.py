@@ -205,7 +205,7 @@ def test_pairs_on_which_people_differ_and_unusual_votes_are_shown(site):
     expect(remark).to_contain_text("8 of 8 votes were sent too soon to have read both answers")
     assert page.get_by_role("button", name=re.compile("link|Disable|Add")).count() == 0
     differ(server)  # What is open stays open when there is more.
-    expect(page.locator("main")).to_contain_text("On 2 of 2 pairs", timeout=10_000)
+    expect(page.locator("main")).to_contain_text("differ on 2 of 2 pairs", timeout=10_000)
     expect(card).to_be_visible()
     with page.expect_download() as downloaded:
         page.get_by_role("button", name="Download").click()

@@ -78,7 +78,7 @@ def test_a_prompt_is_read_whole_and_the_answer_takes_what_it_leaves(engine, long
 
 @pytest.mark.parametrize("tokens", [CONTEXT, CONTEXT + 100])
 def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers(engine, long_text, tokens):
-    said = f"the prompt has {tokens} tokens.*at most {CONTEXT - 1} .*room for {CONTEXT}"
+    said = f"the prompt has {tokens} tokens.*at most {CONTEXT - 1} .*share {CONTEXT};"
     with pytest.raises(TooLong, match=said):
         begin(engine, long_text(tokens), max_tokens=1)
     assert tokens_of(engine, "Hi", max_tokens=2)[1] <= 2
@@ -188,7 +188,7 @@ def test_a_context_that_stretches_positions_is_used_as_far_as_they_are_the_same(
     recipe = load_recipe({"model": str(tmp_path), "data": {"max_length": 30}})
     engine = EmbeddedEngine(recipe, slots=1, max_rank=2)
     try:
-        with pytest.raises(TooLong, match="room for 30"):
+        with pytest.raises(TooLong, match="share 30;"):
             begin(engine, "z" * 40)
     finally:
         engine.close()
