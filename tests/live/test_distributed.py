@@ -138,6 +138,6 @@ def test_several_processes_teach_no_student_and_say_why(town, monkeypatch):
     jobs = town.learner()._jobs
     assert jobs.no_student is None
     monkeypatch.setattr(ProcessGroup, "size", 2)
-    assert "a learner of one process" in jobs.no_student
-    with pytest.raises(ConfigError, match="a learner of one process"):
+    assert "only be taught by one process" in jobs.no_student
+    with pytest.raises(ConfigError, match="only be taught by one process"):
         jobs.adopt(None, 1, [], lambda: None, None)
