@@ -31,10 +31,11 @@ from fastslow.adapters.lora_layers import (
     put_factors,
     scale_by,
 )
-from fastslow.adapters.odd_layers import check_targets, odd_layers, wrong_targets
+from fastslow.adapters.odd_layers import odd_layers
 from fastslow.adapters.on_base import put_on
 from fastslow.adapters.revision import OF_REVISION
 from fastslow.adapters.saving import write_module
+from fastslow.adapters.targets import checked_targets
 from fastslow.adapters.whole_model import check_finite, one_error
 from fastslow.errors import ConfigError
 
@@ -89,7 +90,6 @@ class Modules:
         module that all are on top of. Raises ConfigError if a target matches no layer of the base,
         and for a start that is not plain LoRA or is for another base.
         """
-        check_targets(base, targets)
         config = LoraConfig(
             r=rank,
             lora_alpha=alpha,  # type: ignore[arg-type]
@@ -101,10 +101,8 @@ class Modules:
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            try:
+            with checked_targets(base, targets):
                 model = get_peft_model(base, config, adapter_name=names[0])
-            except ValueError as error:
-                raise ConfigError(wrong_targets(base, str(error))) from None
             for name in (*names[1:], *frozen):
                 model.add_adapter(name, config)
         if start is not None:

@@ -157,8 +157,11 @@ def in_parallel(
     if workers == 1:
         taken = itertools.count(1)
         _process["step"] = lambda: on_steps(next(taken))
-        for call in calls:
-            yield call()
+        try:
+            for call in calls:
+                yield call()
+        finally:
+            del _process["step"]
         return
     context = multiprocessing.get_context("spawn")
     stopped, steps = context.Event(), context.Value("q", 0)

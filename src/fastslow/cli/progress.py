@@ -20,6 +20,7 @@ from rich.progress import (
 from fastslow.cli.console import screen
 from fastslow.cli.run_text import (
     REFERENCES,
+    acknowledged,
     comparison,
     counts,
     measurement,
@@ -262,10 +263,7 @@ class RunDisplay:
         self.say(f"warning: {event['message']}", style="yellow")
 
     def _on_stopping(self, event: StopEvent) -> None:
-        self.say(
-            f"{event['signal']}: finishing what is under way; a second one aborts it",
-            style="yellow",
-        )
+        self.say(acknowledged(event["signal"]), style="yellow")
 
     def _on_stopped(self, event: StopEvent) -> None:
         self.say(

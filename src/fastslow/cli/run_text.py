@@ -14,6 +14,11 @@ REFERENCES = {"base": "the base", "previous": "the previous policy"}
 """Names of the references of held-out numbers."""
 
 
+def acknowledged(signal: str) -> str:
+    """The reply to a first signal."""
+    return f"{signal}: finishing what is under way; a second one aborts it"
+
+
 def next_commands(folder: str, task: str, *, held_out: bool) -> str:
     """Commands to use on a finished run. `held_out`: whether it has pairs to measure on."""
     path = quote(folder)

@@ -16,10 +16,11 @@ def stoppable() -> Iterator[None]:
     A training under way finishes its step and writes a checkpoint; anything else ends at once.
     """
     from fastslow.bench.suite import StoppedError
+    from fastslow.cli.run_text import acknowledged
     from fastslow.training.loop.signals import StopSignals, StopToken
 
     token = StopToken()
-    signals = StopSignals(token, _acknowledge, at_once=True)
+    signals = StopSignals(token, lambda name: tell(acknowledged(name)), at_once=True)
     try:
         with signals:
             yield
@@ -31,7 +32,3 @@ def stoppable() -> Iterator[None]:
             raise
         tell("stopped; rerun the command to resume")
         raise typer.Exit(STOPPED) from None
-
-
-def _acknowledge(signal: str) -> None:
-    tell(f"{signal}: finishing what is under way; a second one aborts it")
