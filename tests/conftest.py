@@ -22,9 +22,10 @@ SHARED = Path(__file__).parents[2] / "shared"
 def pytest_report_header(config):
     """Which part of the tests this is."""
     chosen = config.option.markexpr
+    how = "the first of each command fresh" if fork_server.COLD else "forked, but for a few"
     return [
         f"tests: {'the fast ones; `make slow` runs the others' if chosen == FAST else chosen}",
-        f"Python processes: {'fresh ones' if fork_server.COLD else 'forked, but for a few'}",
+        f"Python processes: {how}",
     ]
 
 
@@ -36,6 +37,7 @@ def pytest_collection_finish(session):
 
 def pytest_runtest_setup(item):
     fork_server.allowed = item.get_closest_marker("processes") is not None
+    fork_server.seen.clear()
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,9 @@ Where a forked child differs from a fresh `python`:
 - At its end it runs exit handlers, waits for threads and flushes, but tears no modules down.
 - Its outputs are files, its input is a file, a pipe or nothing; for a terminal take `pexpect`.
 
-So whatever starts processes is marked `processes`, and `make slow` runs it once more with fresh
-ones: FASTSLOW_COLD_STARTS=1, or any system but Linux, makes both calls start `python` itself.
+So whatever starts processes is marked `processes`, and `make slow` runs it once more with
+FASTSLOW_COLD_STARTS=1: the first process of each command in a test is then a fresh `python`. On any
+system but Linux all are.
 """
 
 import atexit
@@ -47,10 +48,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-COLD = os.environ.get("FASTSLOW_COLD_STARTS", "0") != "0" or sys.platform != "linux"
-"""Whether every process is a fresh `python`."""
+FORKS = sys.platform == "linux"
+COLD = os.environ.get("FASTSLOW_COLD_STARTS", "0") != "0" or not FORKS
+"""Whether a test's first process of each command is a fresh `python`."""
 allowed = True
 """Whether the test at hand is marked `processes`."""
+seen: set[tuple[str, ...]] = set()
+"""Commands of which the test at hand has started a fresh process."""
 BEGAN_WITH = dict(os.environ)
 """Before any test has changed it."""
 LIBRARIES = (
@@ -91,7 +95,7 @@ class Process:
         folder = os.fspath(cwd or Path.cwd())
         files = (read, self._out.fileno(), self._err.fileno())
         self._life: subprocess.Popen[bytes] | _Life
-        if cold or COLD:
+        if cold or _first_of_its_command(arguments):
             command, (stdin, stdout, stderr) = [sys.executable, *arguments], files
             self._life = subprocess.Popen(
                 command, env=environment, cwd=folder, stdin=stdin, stdout=stdout, stderr=stderr
@@ -163,6 +167,15 @@ def run(*arguments: object, timeout: float = 300, **settings: Any) -> Process:
         process.kill()
         raise
     return process
+
+
+def _first_of_its_command(arguments: tuple[str, ...]) -> bool:
+    """Whether to start this one fresh. `-m fastslow train` is a command, and so is a script."""
+    command = arguments[: 3 if arguments[0] == "-m" else 2]
+    if not COLD or (FORKS and command in seen):
+        return False
+    seen.add(command)
+    return True
 
 
 def _text(file: int) -> str:

@@ -67,11 +67,19 @@ def test_it_runs_beside_others_and_can_be_signalled_and_fed():
 
 def test_one_that_is_bare_imports_fastslow_itself():
     script = "import sys; print('fastslow' in sys.modules, 'torch' in sys.modules)"
-    there = fork_server.run("-c", script).stdout
-    assert fork_server.run("-c", script, bare=True).stdout == (
-        "False False\n" if fork_server.COLD else "False True\n"
+    fresh, there, bare = (
+        fork_server.run("-c", script, **how).stdout for how in ({"cold": True}, {}, {"bare": True})
     )
-    assert there == ("False False\n" if fork_server.COLD else "True True\n")
+    assert fresh == "False False\n"
+    assert there == (fresh if fork_server.COLD else "True True\n")
+    assert bare == ("False True\n" if fork_server.FORKS else fresh)
+
+
+def test_with_cold_starts_the_first_process_of_each_command_is_fresh(monkeypatch):
+    monkeypatch.setattr(fork_server, "COLD", True)
+    scripts = [f"import sys; print('torch' in sys.modules, {number})" for number in range(2)]
+    found = [fork_server.run("-c", script).stdout.split()[0] for script in scripts * 2]
+    assert found == ["False", "False", *([str(fork_server.FORKS)] * 2)]
 
 
 STATE = """

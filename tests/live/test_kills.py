@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.processes]
 def test_kills_change_no_bit_of_what_is_learned_and_lose_no_vote(
     make_town, rows, tmp_path, consolidated
 ):
-    kills = int(os.environ.get("FASTSLOW_KILLS", 60 if fork_server.COLD else 12))
+    kills = int(os.environ.get("FASTSLOW_KILLS", 24 if fork_server.COLD else 12))
     town = make_town("town")
     town.votes(rows[:40])
     if consolidated:

@@ -19,7 +19,7 @@ from pathlib import Path
 import fork_server
 import pytest
 import torch
-from running import Running, pairs_file
+from running import Running, pairs_file, until
 from sqlalchemy import select
 
 import fastslow.adapters
@@ -149,7 +149,7 @@ def test_a_model_with_an_adapter_answers_and_says_which(tmp_path, model_folder):
     assert {row.adapter_sha256[:12] for row in rows} == {said[1].removeprefix("mine-")}
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_kill_9_of_the_server_loses_no_acknowledged_vote(tmp_path, kills):
     """Clients vote, repeat what got no reply with the same key, and count what was acknowledged."""
     folder, draw = tmp_path / "live", random.Random(2)
@@ -171,8 +171,10 @@ def test_kill_9_of_the_server_loses_no_acknowledged_vote(tmp_path, kills):
                     return
 
         clients = [threading.Thread(target=client) for _ in range(3)]
+        enough = len(acknowledged) + 4
         [one.start() for one in clients]
-        time.sleep(draw.uniform(0.05, 0.5))
+        until(lambda enough=enough: len(acknowledged) >= enough)
+        time.sleep(draw.uniform(0, 0.5))
         server.process.kill()
         stop.set()
         [one.join() for one in clients]
@@ -180,4 +182,3 @@ def test_kill_9_of_the_server_loses_no_acknowledged_vote(tmp_path, kills):
     with Store(folder) as store, store.read() as connection:
         found = list(connection.scalars(select(votes.c.idem_key)))
     assert len(found) == len(set(found)) and acknowledged <= set(found)
-    assert len(acknowledged) > 3 * kills

@@ -21,7 +21,7 @@ from fastslow.serve.engine.requests import BASE
 CLIENTS = 3
 
 
-@pytest.mark.parametrize("swaps", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("swaps", [10, pytest.param(80, marks=pytest.mark.slow)])
 def test_swaps_under_streams_through_two_servers_fail_no_answer(
     shared_store, engine_server, tmp_path, monkeypatch, swaps
 ):

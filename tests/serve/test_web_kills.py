@@ -11,7 +11,7 @@ from http.client import HTTPException
 import pytest
 from engined import RealChain, chat, said_alone
 from live_kills import check_served
-from running import Running
+from running import Running, until
 from sqlalchemy import select
 
 from fastslow.feedback import Store
@@ -20,6 +20,8 @@ from fastslow.serve.bodies import DEFAULT_DOMAIN
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 KILLS = int(os.environ.get("FASTSLOW_WEB_KILLS", 3))
+ANSWERS = 4
+"""Answered questions before a kill, however long they take."""
 ASKED = ("Hi", "A song of the river")
 
 
@@ -55,6 +57,8 @@ def test_kills_of_what_answers_leave_it_whole_and_lose_nothing(tmp_path, model_f
             ]
             [client.start() for client in clients]
             made.append(chain.promote(DEFAULT_DOMAIN))
+            enough = len(acknowledged) + ANSWERS
+            until(lambda enough=enough: failed or len(acknowledged) >= enough)
             time.sleep(draw.uniform(0, 0.6))  # It follows within a quarter of a second.
             server.process.kill()
             done.set()
@@ -72,4 +76,4 @@ def test_kills_of_what_answers_leave_it_whole_and_lose_nothing(tmp_path, model_f
         assert (row.adapter_sha256, row.update_id) == right[model]
         assert (tuple(row.token_ids), row.logp_sum) == alone[row.update_id][text]
         models.add(model)
-    assert len(acknowledged) > 3 * KILLS and len(models) > 1
+    assert len(models) > 1

@@ -39,7 +39,7 @@ def adapter_hashes(folder: Path) -> dict[str, str]:
 
 
 def test_kills_at_random_moments_change_no_bit(recipe, tmp_path):
-    kills = 10 if fork_server.COLD else 3
+    kills = 6 if fork_server.COLD else 3
     steps, cold = kills * STEPS_PER_KILL, kills // 2  # One of a process that started by itself.
     draw = random.Random(time.time_ns())
     options = (
