@@ -1,5 +1,6 @@
 """What the gate lets pass: tests by hand, what each catches, and how often it is wrong."""
 
+import dataclasses
 import math
 import random
 
@@ -62,11 +63,14 @@ def test_students_test_by_hand():
 
 
 def learned(*shares, rows=64):
-    """Updates whose rows were predicted in these shares."""
+    """Updates whose rows were predicted in these shares; update 1 is the one before them."""
     return [
-        Update(number, "talk", None, 0, "promoted", gate={"learned": {"rows": rows, "accuracy": a}})
-        for number, a in enumerate(shares)
-    ]
+        Update(
+            number, "talk", number - 1, 0, "promoted",
+            gate={"learned": {"rows": rows, "accuracy": share}},
+        )
+        for number, share in enumerate(shares, 2)
+    ]  # fmt: skip
 
 
 def test_votes_that_contradict_those_before_are_a_surprise():
@@ -80,8 +84,16 @@ def test_votes_that_contradict_those_before_are_a_surprise():
     assert few.passed and not few.applied
 
 
+def test_votes_that_the_base_predicted_are_not_compared_with():
+    """The base predicts half of any votes."""
+    first, later = dataclasses.replace(learned(0.5)[0], parent=None), learned(0.66, 0.70, 0.64)
+    found = as_expected(27, 64, [first, *later], p=1e-3)
+    assert not found.passed and found.numbers == as_expected(27, 64, later, p=1e-3).numbers
+    assert more_often_by_chance(37, 64, 96, 256) > 1e-3
+
+
 def test_ratings_are_not_counted_as_comparisons_that_were_predicted():
-    mixed = [Update(1, "talk", None, 0, "promoted", gate={"learned": {
+    mixed = [Update(2, "talk", 1, 0, "promoted", gate={"learned": {
         "rows": 640, "judged": 128, "accuracy": 0.75}})]  # fmt: skip
     found = as_expected(30, 64, mixed, p=1e-3)
     assert "0.75 of 128 earlier ones" in found.said

@@ -26,6 +26,7 @@ from fastslow.bench.methods import METHODS
 from fastslow.bench.scenario import Scenario
 from fastslow.config import Recipe
 from fastslow.errors import StateError
+from fastslow.orphans import end_with_parent
 from fastslow.training.loop.signals import StopSignals, StopToken
 from fastslow.training.state.event_log import Listener, Progress
 from fastslow.training.state.summary import ContinualSummary, RunSummary
@@ -245,6 +246,7 @@ def _one_thread(stopped: Any, steps: Any) -> None:
 
     from fastslow.adapters.library_logging import quiet_libraries
 
+    end_with_parent()
     _process.update(stopped=stopped, step=partial(_add_one, steps))
     torch.set_num_threads(1)
     quiet_libraries()

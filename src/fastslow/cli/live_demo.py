@@ -10,7 +10,7 @@ from fastslow.cli.extras import check_installed
 ROWS = 64
 SETTINGS = (
     "data.max_length=128", "lora.rank=8", "lora.alpha=16", "train.learning_rate=3e-3",
-    "train.batch_size=16", "eval.max_new_tokens=48", f"live.rows={ROWS}", "live.max_wait_s=60",
+    "train.batch_size=16", "eval.max_new_tokens=48", f"live.rows={ROWS}", "live.max_wait_s=180",
 )  # fmt: skip
 ANSWER_TOKENS = 48
 ASKED = 20

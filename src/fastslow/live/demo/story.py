@@ -6,6 +6,7 @@ have voted like everybody else before.
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -22,9 +23,15 @@ SPOILERS = 6
 MOST_SPOILT = 6
 """Most updates from their votes: if nothing else stops them, the admin does."""
 ENOUGH = 80
-"""Votes that most likely make an update: some are held out."""
-UPDATES = 4
-"""Updates from people's votes before some of them turn."""
+"""Votes that most likely make an update: some are held out. No more are sent ahead, or those of
+honest people would still be learned after others turned."""
+LEARNED = 256
+"""Fewest votes learned before some people turn: spoilt votes are told by how well earlier ones were
+predicted."""
+GAIN = 0.5
+"""Mean reward gained before they turn, so that the policy predicts votes."""
+MOST_UPDATES = 10
+"""Most updates before they turn, if the reward does not rise."""
 AT_ONCE = 2
 """Pairs that a person takes each time."""
 PAUSE = 15.0
@@ -60,21 +67,21 @@ class Story:
 
     def __post_init__(self) -> None:
         self._draw = random.Random(self.seed)
+        self._sent = Counter[Person]()
 
     def run(self) -> None:
         """Run the whole story. Raises StateError if the server refuses or nothing happens."""
         people = [self.admin.newcomer(f"voter {number}") for number in range(1, PEOPLE + 1)]
         likes = ", ".join(self.world.likes(self.domain))
         self.tell(f"{PEOPLE} people vote; they like answers that are: {likes}")
-        for _ in range(UPDATES):
-            self._until_next_update(people, self._vote)
+        self._learn_taste(people)
         self.tell(
             f"{SPOILERS} of them turn hostile while the others pause: they vote for the worse "
             "answer"
         )
         passed = list[Update]()
         while len(passed) < MOST_SPOILT:
-            update = self._until_next_update(people[:SPOILERS], self._spoil)
+            update, _ = self._until_next_update(people[:SPOILERS], self._spoil)
             if update["state"] != "promoted":
                 break
             passed.append(update)
@@ -85,20 +92,36 @@ class Story:
         self._roll_back(*(passed or [self._answering()]))
         close_all(people)
 
-    def _until_next_update(self, people: Sequence[Person], act: Acts) -> Update:
-        """Have people act in turn until one more update is decided."""
+    def _learn_taste(self, people: Sequence[Person]) -> None:
+        """Have people vote until the answers are clearly better. Counting updates would not do, as
+        what one of them gains depends on how fast this machine answers and learns."""
+        learned, means = 0, list[float]()
+        for _ in range(MOST_UPDATES):
+            update, rewards = self._until_next_update(people, self._vote)
+            if rewards:
+                means.append(fmean(rewards))
+            if update["state"] == "promoted":
+                learned += update["gate"]["learned"]["rows"]
+            if learned >= LEARNED and means and means[-1] - means[0] >= GAIN:
+                return
+
+    def _until_next_update(self, people: Sequence[Person], act: Acts) -> tuple[Update, list[float]]:
+        """Have people act in turn until one more update is decided; returns it, and the rewards of
+        the answers that they compared."""
         rewards, begun = list[float](), time.monotonic()
         acted = begun
         while (update := self._decided(made := self.admin.updates())) is None:
             now = time.monotonic()
             if now - begun > PATIENCE:
                 raise StateError(f"nothing was learned for {PATIENCE:.0f} seconds")
-            rest = len(rewards) >= 2 * ENOUGH and now - acted < PAUSE
+            enough = self._sent.total() >= ENOUGH * (len(self.known) + 1)
+            rest = enough and now - acted < PAUSE
             before = len(rewards)
-            for person in () if rest or _under_way(made) else people:
+            for person in () if rest or _under_way(made) else self._in_turn(people):
                 for pair in person.pairs(AT_ONCE):
                     rewards += self._rewards(pair)
                     act(person, pair)
+                    self._sent[person] += 1
             if len(rewards) == before:
                 time.sleep(LOOKS_EVERY)
             else:
@@ -107,7 +130,12 @@ class Story:
         mean = f"{fmean(rewards):+.2f}" if rewards else "none"
         votes = len(rewards) // 2
         self.tell(f"{votes:4} votes, mean reward of the answers {mean}; {outcome(update)}")
-        return update
+        return update, rewards
+
+    def _in_turn(self, people: Sequence[Person]) -> list[Person]:
+        """Those who have voted least first. Where pairs are scarce, the same few would get them
+        all, and have more votes than an update takes of anybody."""
+        return sorted(people, key=lambda person: self._sent[person])
 
     def _decided(self, made: Sequence[Update]) -> Update | None:
         """The first update that was decided and not reported yet."""

@@ -21,10 +21,11 @@ def as_expected(right: int, votes: int, before: Iterable[Update], *, p: float) -
 
     Args:
         right: votes that were predicted right before they were learned.
-        before: updates that answer now or did.
+        before: updates that answer now or did; those that started from the base are left out.
         p: probability of so large a difference by chance, below which a person is asked.
     """
-    known = [update.gate["learned"] for update in before]
+    # The base prefers no answer to itself: it predicts half of the votes right, whatever they are.
+    known = [update.gate["learned"] for update in before if update.parent is not None]
     of_before = sum(_judged(update) for update in known)
     right_before = round(sum(update["accuracy"] * _judged(update) for update in known))
     if of_before < BEFORE or not votes:

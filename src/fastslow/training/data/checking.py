@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from fastslow.errors import FastslowError
 from fastslow.objectives import Objective
+from fastslow.orphans import end_with_parent
 from fastslow.records import Example, Pair, Ranking, Rating
 from fastslow.scoring import Dropped, Encoded, Encoder
 from fastslow.streams import ExampleStream
@@ -218,6 +219,7 @@ _checker: _Checker
 def _start_worker(checker: _Checker) -> None:
     global _checker
     _checker = checker
+    end_with_parent()
     gc.freeze()  # The collector skips existing objects, so their memory stays shared.
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent process.
 
