@@ -14,7 +14,7 @@ from tree import syntax  # noqa: E402
 SOURCE = Path(__file__).parents[2] / "src" / "fastslow"
 LEVELS = [
     {"errors", "records", "trl_losses", "words"},
-    {"disk_errors", "transcripts"},
+    {"disk_errors", "transcripts", "orphans"},
     {"atomic_io"},
     {"foreign_files", "plugins", "openai_replies", "hub"},
     {"openai_client"},
