@@ -25,7 +25,7 @@ from fastslow.adapters.whole_model import (
 from fastslow.errors import ConfigError
 from fastslow.hub import why_not_on_hub
 
-Precision = Literal["float32", "mixed", "bfloat16"]
+Precision = Literal["float32", "mixed", "bfloat16", "auto"]
 
 
 def load_tokenizer(model: str, *, trust_remote_code: bool = False) -> Any:

@@ -59,7 +59,7 @@ class Learner(PolicyMethods):
         max_length: longest prompt plus response, tokens; longer ones are truncated. Default: the
             model's context, at most 1024.
         template: `chat` writes text prompts with the chat template, `plain` leaves them alone.
-        precision: `float32`, `mixed` or `bfloat16`. Default: what the model object is in.
+        precision: `float32`, `mixed`, `bfloat16` or `auto`. Default: what the model object is in.
         gradient_checkpointing: less memory, more time, the same update.
         skip_non_finite: set a batch aside whose loss or gradient is not finite, with a warning.
         budget: largest reverse KL of what is saved; None saves modules as they are.

@@ -118,6 +118,7 @@ class RunDisplay:
         self.say(
             f"objective {event['objective']}, modules {' and '.join(event['modules'])}, "
             f"reference {event['reference']}{moving(event)}, device {event['device']}"
+            + (" in bfloat16" if event["bfloat16"] else "")
             + processes(event)
             + (", base sharded (FSDP2)" if event["sharded"] else "")
         )

@@ -189,9 +189,11 @@ class TrainConfig(Section):
     """Stop after this many optimiser steps."""
     epochs: Positive = 1
     """Passes over the data."""
-    precision: Literal["float32", "mixed", "bfloat16"] = "float32"
+    precision: Literal["float32", "mixed", "bfloat16", "auto"] = "float32"
     """`mixed` keeps the base in float32 and computes in bfloat16; `bfloat16` also loads the base in
-    bfloat16. Adapters, log-prob sums and losses are always float32."""
+    bfloat16; `auto` is `mixed` on GPUs and CPUs that have bfloat16 (AVX-512, AMX), else `float32`.
+    A run that resumes on another processor computes as that one does. Adapters, log-prob sums and
+    losses are always float32."""
     device: Literal["auto", "cpu"] = "auto"
     """`auto` uses a GPU if there is one; `cpu` does not. Commands that open the run later do the
     same, and a run may resume with the other setting."""

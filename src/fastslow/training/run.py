@@ -235,6 +235,7 @@ def _start_event(components: Components, *, resumed: bool) -> StartEvent:
         "task": recipe.task,
         "moving_reference": moving.model_dump() if moving else None,
         "device": _device_name(learner.accelerator.device),
+        "bfloat16": learner.policies.bfloat16,
         "processes": learner.processes.size,
         "machines": learner.processes.machines(),
         "sharded": learner.processes.sharded,
@@ -251,7 +252,7 @@ def _warnings(components: Components) -> Iterator[str]:
     if "file" in recipe.objective.settings:
         for problem in failed_checks(components.learner.objective):
             yield f"objective {recipe.objective.name} fails the check {problem}"
-    if recipe.train.precision != "float32":
+    if recipe.train.precision in ("mixed", "bfloat16"):
         warning = slow_bfloat16(components.learner.accelerator.device)
         yield from [warning] if warning else []
     moving = recipe.moving_reference

@@ -31,6 +31,7 @@ from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.memory.device_memory import free_memory
 from fastslow.training.policies.loading import make_modules
 from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.precision import in_bfloat16
 
 LOOKED_AT = 16
 """Micro-batches looked at; the longest one is used."""
@@ -154,7 +155,7 @@ def estimate_memory(
             base = _sharded(base, modules, processes.size)
         policies = Policies(
             modules,
-            bfloat16=recipe.train.precision != "float32",
+            bfloat16=in_bfloat16(recipe.train, device),
             max_length=recipe.data.max_length,
             pad_id=0,
             processes=processes,

@@ -19,6 +19,7 @@ from fastslow.scoring import Encoder, unwrap_layers
 from fastslow.training.distributed.fsdp import shard_layers
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.policies.policies import Policies
+from fastslow.training.policies.precision import in_bfloat16
 from fastslow.training.policies.reward import RewardPolicies
 from fastslow.training.policies.routed import RoutedPolicies, Router
 
@@ -165,7 +166,7 @@ def make_policies(
     # Padding is masked, so any known token serves where the model has no row for the pad token.
     known = pad_id is not None and pad_id < rows
     settings: dict[str, Any] = {
-        "bfloat16": recipe.train.precision != "float32",
+        "bfloat16": in_bfloat16(recipe.train, processes.device),
         "max_length": recipe.data.max_length,
         "pad_id": pad_id if known else tokenizer.eos_token_id,
         "gradient_checkpointing": recipe.train.gradient_checkpointing,

@@ -89,7 +89,7 @@ class Policies:
         self.modules = modules
         self.pad_id = pad_id
         self.processes = processes or ProcessGroup()
-        self._bfloat16 = bfloat16
+        self.bfloat16 = bfloat16
         self._max_length = max_length
         self._batching: Batching | None = None
         self._device = modules.causal_lm.get_input_embeddings().weight.device
@@ -229,6 +229,6 @@ class Policies:
     def _precision(self) -> AbstractContextManager[Any]:
         # Opened again for every pass: its cache of weights cast without gradients must not outlive
         # a pass that needs none.
-        if not self._bfloat16:
+        if not self.bfloat16:
             return nullcontext()
         return torch.autocast(self._device.type, dtype=torch.bfloat16)

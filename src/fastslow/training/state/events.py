@@ -24,6 +24,8 @@ class StartEvent(TypedDict):
     task: str
     moving_reference: dict[str, Any] | None
     device: str
+    bfloat16: bool
+    """Whether products are computed in bfloat16."""
     processes: int
     machines: int
     sharded: bool
