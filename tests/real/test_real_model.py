@@ -34,7 +34,7 @@ def encoded(shared, model_path, domain, count, *, max_length=512, wanted=lambda 
     return list(islice((item for item in items if isinstance(item, Encoded)), count))
 
 
-@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [24, pytest.param(100, marks=pytest.mark.slow)])
 def test_trees_equal_single_responses_on_multi_turn_pairs(shared, model_path, count):
     pairs = encoded(
         shared, model_path, "helpfulness", count, wanted=lambda p: not isinstance(p.prompt, str)
