@@ -1,11 +1,11 @@
 """Workers of a command that is killed end too."""
 
-import time
 from pathlib import Path
 
 import fork_server
 import pytest
 import tiny
+from local_processes import alive, children, until
 
 from fastslow.config import dump_recipe
 
@@ -26,31 +26,11 @@ if __name__ == "__main__":
 """
 
 
-def children(pid):
-    files = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for file in files for child in file.read_text().split()]
-
-
-def gone(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def until(true, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
-
-
 def kill(process, workers):
     """Kill a command; its workers end by themselves."""
-    assert workers and not any(map(gone, workers))
+    assert workers and all(map(alive, workers))
     process.kill()
-    until(lambda: all(map(gone, workers)), seconds=20)
+    until(lambda: not any(map(alive, workers)), seconds=20)
 
 
 def test_trainings_in_parallel_end_with_a_command_that_is_killed(tmp_path):

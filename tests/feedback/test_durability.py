@@ -70,7 +70,7 @@ def test_kill_9_loses_no_acknowledged_vote_and_doubles_none(where, kills):
     for number in range(kills):
         process = fork_server.start("-c", VOTER, where, number * 100_000)
         deadline = time.monotonic() + 60
-        while not process.stdout and time.monotonic() < deadline:
+        while process.stdout.count("\n") < 5 and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(draw.uniform(0, 0.15))
         process.kill()
@@ -82,7 +82,7 @@ def test_kill_9_loses_no_acknowledged_vote_and_doubles_none(where, kills):
     found = keys(where)
     assert len(found) == len(set(found)), "a vote is there twice"
     assert acknowledged <= set(found), f"{len(acknowledged - set(found))} were lost"
-    assert acknowledged
+    assert len(acknowledged) > 4 * kills
 
 
 def powered(monkeypatch, power):

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import fork_server
+from local_processes import children
 
 
 def pairs_file(folder, count=40):
@@ -47,22 +48,7 @@ class Running:
         return self.process.wait(30)
 
 
-def until(true, seconds=90):
-    """What is found, once something is."""
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return found
-
-
-def children(server, verb):
+def children_of(server, verb):
     """Numbers of the processes of a command that a server has started; needs Linux."""
-    threads = Path(f"/proc/{server.process.pid}/task").glob("*/children")
-    found = [int(pid) for one in threads for pid in one.read_text().split()]
+    found = children(server.process.pid)
     return [pid for pid in found if verb in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
-
-
-def alive(pid):
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().split(")")[1].split()[0] != "Z"

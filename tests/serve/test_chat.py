@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 import uvicorn
-from running import until
+from local_processes import until
 from sqlalchemy import select
 
 from fastslow.config import load_recipe

@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from running import until
+from local_processes import until
 from sqlalchemy import select
 
 from fastslow.atomic_io import file_hash

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import tiny
-from running import Running, alive, children, until
+from local_processes import alive, until
+from running import Running, children_of
 from sqlalchemy import select
 from town import Town
 
@@ -63,13 +64,13 @@ def test_votes_are_learned_beside_answers_whatever_dies(tmp_path, model_folder):
         {"model": first, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4},
     )
     assert reply["model"] == first
-    (learner,) = children(server, "learn")
+    (learner,) = children_of(server, "learn")
     os.kill(learner, signal.SIGKILL)
     votes(folder, 24, 24)
     until(lambda: len(history(folder)) >= 4)
-    (again,) = children(server, "learn")
+    (again,) = children_of(server, "learn")
     assert again != learner
-    (engine,) = children(server, "engine")
+    (engine,) = children_of(server, "engine")
     server.process.send_signal(signal.SIGKILL)
     server.process.wait(30)
     until(lambda: not alive(again) and not alive(engine))
@@ -78,7 +79,7 @@ def test_votes_are_learned_beside_answers_whatever_dies(tmp_path, model_folder):
     assert answers() == next(one.adapter for one in reversed(served) if one.state == "promoted")
     server.ask(f"/v1/updates/{served[0].id}/rollback", {}, who="admin")
     assert answers() == "base"
-    (last,) = children(server, "learn")
+    (last,) = children_of(server, "learn")
     assert server.stop() == 0 and not alive(last)
 
 
@@ -98,12 +99,12 @@ def test_of_two_servers_that_both_learn_one_does_and_both_answer_with_it(
     assert one.tokens == two.tokens, "they share the folder"
     until(
         lambda: (
-            len(learners := children(one, "learn") + children(two, "learn")) == 1
+            len(learners := children_of(one, "learn") + children_of(two, "learn")) == 1
             and alive(learners[0])
         )
     )
     until(lambda: "is not restarted" in one.process.stderr)
-    assert children(one, "learn") == []
+    assert children_of(one, "learn") == []
     until(lambda: len(made := history(shared_store)) >= 4 and made[-1].state == "promoted")
     newest = history(shared_store)[-1].adapter
     until(lambda: answering(one) == answering(two) == newest)

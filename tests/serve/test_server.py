@@ -19,7 +19,8 @@ from pathlib import Path
 import fork_server
 import pytest
 import torch
-from running import Running, pairs_file, until
+from local_processes import until
+from running import Running, pairs_file
 from sqlalchemy import select
 
 import fastslow.adapters
@@ -182,3 +183,4 @@ def test_kill_9_of_the_server_loses_no_acknowledged_vote(tmp_path, kills):
     with Store(folder) as store, store.read() as connection:
         found = list(connection.scalars(select(votes.c.idem_key)))
     assert len(found) == len(set(found)) and acknowledged <= set(found)
+    assert len(acknowledged) > 3 * kills

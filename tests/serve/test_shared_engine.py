@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 
 import pytest
-from running import until
+from local_processes import until
 from sharing import SharingServer
 from sqlalchemy import select
 from test_learning import Chain

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from running import until
+from local_processes import until
 from sharing import SharingServer
 from sqlalchemy import func, select
 from town import Town

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from browsing import Site
 from engined import RealChain, chat, make_engine, said_alone
-from running import until
+from local_processes import until
 from sqlalchemy import select
 
 from fastslow.feedback.schema import answers

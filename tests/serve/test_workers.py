@@ -8,7 +8,8 @@ from pathlib import Path
 
 import fork_server
 import pytest
-from running import Running, alive, children, pairs_file, until
+from local_processes import alive, until
+from running import Running, children_of, pairs_file
 
 from fastslow.atomic_io import file_hash
 from fastslow.errors import ConfigError
@@ -75,7 +76,7 @@ def test_two_workers_answer_whichever_of_them_dies(shared_store, engine_server, 
     )  # fmt: skip
     assert "40 new pairs" in server.process.stdout
     assert server.process.stdout.count("serving on") == 1
-    first = children(server, "worker")
+    first = children_of(server, "worker")
     assert len(first) == 2
 
     def answer():
@@ -94,7 +95,7 @@ def test_two_workers_answer_whichever_of_them_dies(shared_store, engine_server, 
     assert len(receipts) == 1
     os.kill(first[0], signal.SIGKILL)
     assert until(answer)["model"] == reply["model"]
-    again = until(lambda: found if len(found := children(server, "worker")) == 2 else None)
+    again = until(lambda: found if len(found := children_of(server, "worker")) == 2 else None)
     assert first[0] not in again and first[1] in again
     assert "worker 1 ended with code -9" in server.process.stderr
     assert server.stop() == 0 and server.process.stdout.rstrip().endswith("stopped")
@@ -110,7 +111,7 @@ def test_workers_end_with_the_process_that_started_them(shared_store, engine_ser
     server = Running(
         tmp_path / "live", "--workers", 2, "--store", shared_store, "--engine", engine_server.url
     )
-    workers = children(server, "worker")
+    workers = children_of(server, "worker")
     until(lambda: server.ask("/v1/me", method="GET"))
     server.stop(signal.SIGKILL)
     until(lambda: not any(alive(pid) for pid in workers))

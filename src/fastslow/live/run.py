@@ -12,7 +12,7 @@ from fastslow.feedback.store import FILE
 from fastslow.live.jobs import Jobs
 from fastslow.live.process import Event, LiveLearner
 from fastslow.live.watch import Fall
-from fastslow.serve.supervised import end_with
+from fastslow.orphans import end_with
 from fastslow.streams import fault_of
 from fastslow.training.distributed.processes import ProcessGroup
 from fastslow.training.loop.signals import StopSignals, StopToken

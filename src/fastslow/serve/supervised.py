@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from fastslow.errors import ConfigError
@@ -18,8 +18,6 @@ SOUND = 300.0
 """Seconds a process must have lived for the pause to be the first again."""
 ENDS_WITHIN = 30.0
 """Seconds a process gets to finish (a learner its update) when the server stops."""
-LOOKS_EVERY = 1.0
-"""Seconds between two checks that the supervisor is alive."""
 REFUSED = 2
 """Exit code of a process whose settings are invalid: a restart would not help."""
 log = logging.getLogger(__name__)
@@ -46,18 +44,6 @@ def workers_beside(count: int, socket: int, environment: Mapping[str, str]) -> I
         ]
     ):
         yield
-
-
-def end_with(supervisor: int, stop: Callable[[], object]) -> None:
-    """Stop this process once the parent that supervises it is gone, even if killed; it would run on
-    unnoticed."""
-
-    def look() -> None:
-        while os.getppid() == supervisor:
-            time.sleep(LOOKS_EVERY)
-        stop()
-
-    threading.Thread(target=look, name="supervisor-watch", daemon=True).start()
 
 
 def be_less_urgent(by: int) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from fastslow.errors import ConfigError
 from fastslow.feedback import Store
+from fastslow.orphans import end_with
 from fastslow.serve.engine.opening import EngineChoice, opened_engine
 from fastslow.serve.live import Live, Settings
 from fastslow.serve.running import answering, on_signals, stop
-from fastslow.serve.supervised import end_with, workers_beside
+from fastslow.serve.supervised import workers_beside
 from fastslow.streams.rows import read_prompts
 from fastslow.streams.sources import open_sources
 

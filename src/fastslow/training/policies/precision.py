@@ -16,7 +16,7 @@ def in_bfloat16(train: TrainConfig, device: torch.device) -> bool:
         return train.precision != "float32"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # torch before 2.13.
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # An older torch.
         return False
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in IN_HARDWARE)
